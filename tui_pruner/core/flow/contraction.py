@@ -1,0 +1,113 @@
+"""Rules of operations that sum over channels: convolutions, linear layers, matrix products, attention."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, varies
+from tui_pruner.core.flow.rules import Call, rule
+from tui_pruner.core.flow.tracer import Flow
+
+
+@rule("convolution", "_convolution")
+def convolution(flow: Flow, call: Call) -> None:
+    """Output channels are the weight's; each input channel is the weight's input index that reads it."""
+    image, weight, bias = call.args[:3]
+    transposed, groups = call.args[6], call.args[8]
+    axes = flow.weight(weight)
+    if axes is None:
+        flow.lock(call, call.tensors, "is convolved with a weight that is computed, not stored")
+        return
+    out, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
+    assert out is not None and read is not None
+    if groups == 1:
+        flow.mark(weight, {1 if transposed else 0: "out", 0 if transposed else 1: "in"})
+        unify_channels(flow, call, image, 1, read)
+    elif not transposed and weight.shape[1] == 1 and weight.shape[0] == groups:
+        flow.mark(weight, {0: "depthwise"})
+        unify_channels(flow, call, image, 1, out)
+    else:
+        flow.lock(call, [image], f"is read by a convolution in {groups} groups")
+        flow.record.lock(call.index, out, f"is written by a convolution in {groups} groups", 0, rank=2)
+        flow.record.lock(call.index, read, f"belongs to a convolution in {groups} groups", 1, rank=2)
+    if bias is not None:
+        flow.unify_vector(call, bias, out, "scale")
+    flow.put(call.result, along(out, 1, call.result.shape))
+
+
+def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:
+    """Every label that occurs at channel c of the input is the index c of what reads it."""
+    labels = flow.elements(image)
+    vector = channel_vector(labels, dim)
+    if vector is not None:
+        flow.unify(call, vector, read, dim)
+        return
+    (small,) = compact(labels)
+    columns = small.movedim(dim, -1).reshape(-1, small.shape[dim]).numpy()
+    for row in np.unique(columns, axis=0):
+        flow.unify(call, row, np.broadcast_to(read, row.shape), dim)
+
+
+@rule("linear")
+def linear(flow: Flow, call: Call) -> None:
+    """x W' + b."""
+    weight_product(flow, call, call.args[0], flow.weight(call.args[1]), call.args[1], call.argument(2, "bias"))
+
+
+@rule("addmm")
+def addmm(flow: Flow, call: Call) -> None:
+    """b + x W', the weight having been transposed just before."""
+    bias, left, right = call.args[:3]
+    axes = flow.weight(right)
+    weight_product(flow, call, left, axes.permuted((1, 0)) if axes else None, right, bias)
+
+
+@rule("mm", "matmul", "bmm")
+def product(flow: Flow, call: Call) -> None:
+    """A product with a weight on the right, or of two activations."""
+    left, right = call.args[:2]
+    axes = flow.weight(right)
+    if axes is not None and right.ndim == 2:
+        weight_product(flow, call, left, axes.permuted((1, 0)), right, None)
+    else:
+        activations(flow, call, left, right)
+
+
+@rule("baddbmm")
+def product_and_sum(flow: Flow, call: Call) -> None:
+    """A batched product of two activations onto a constant."""
+    activations(flow, call, *call.args[1:3])
+
+
+def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None, weight: Tensor, bias: Tensor | None) -> None:
+    """Rows of features times a weight of [out, in]."""
+    if axes is None:
+        activations(flow, call, rows, weight)
+        return
+    out, read = axes.vectors
+    assert out is not None and read is not None
+    flow.mark_vectors(out, "out")
+    flow.mark_vectors(read, "in")
+    unify_channels(flow, call, rows, rows.ndim - 1, read)
+    if bias is not None:
+        flow.unify_vector(call, bias, out, "scale")
+    flow.put(call.result, along(out, call.result.ndim - 1, call.result.shape))
+
+
+def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
+    """[.., N, K] x [.., K, M]: the contracted dimension is unified pairwise, one of the others may carry channels on."""
+    a, b = flow.elements(left), flow.elements(right)
+    contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
+    if all(contracted) and not varies(a, a.ndim - 2) and not varies(b, b.ndim - 1):
+        flow.unify_tensors(call, a.narrow(-2, 0, 1).transpose(-1, -2), b.narrow(-1, 0, 1))
+    elif any(contracted):
+        flow.lock(call, [left, right], "is summed against values that are no channels")
+        return
+    rows, columns = varies(a, a.ndim - 2), varies(b, b.ndim - 1)
+    if rows and columns:
+        flow.lock(call, [left, right], "meets other channels in an outer product")
+    elif columns:
+        flow.put(call.result, b.narrow(-2, 0, 1).expand(call.result.shape))
+    elif rows:
+        flow.put(call.result, a.narrow(-1, 0, 1).expand(call.result.shape))

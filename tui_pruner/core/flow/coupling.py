@@ -1,0 +1,193 @@
+"""From what a trace recorded to the coupling map: connected components of labels, grouped by the axes that they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from tui_pruner.core.flow.labels import Axis, Labels
+from tui_pruner.core.flow.record import FlowRecord, LockedLabels, Operation
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member
+
+SILENT_JOINS = frozenset({"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"})
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The components of the labels: `channel` by label, `first` label and lock by channel, `group` and place in it by channel."""
+
+    channel: Indices
+    lock: Indices
+    group: Indices
+    place: Indices
+
+
+def couple(record: FlowRecord, seconds: float) -> CouplingMap:
+    """The coupling map of a traced model."""
+    axes = list(record.source.sizes)
+    owner = owners(record, axes)
+    locks = sorted(record.locks, key=lambda lock: lock.rank)
+    channels = into_groups(record, owner, locks)
+    members = collect_members(record, axes, owner, channels)
+    links = collect_links(record, channels)
+    joins = joining_operations(record, channels)
+    groups = [
+        ChannelGroup(
+            number=number,
+            channels=len(shares[0].indices),
+            members=shares,
+            lock=lock_of(record, locks, channels, number),
+            links=tuple(link.number for link in links if any(number in part for part in link.parts)),
+            joined_by=joins.get(number, ()),
+        )
+        for number, shares in enumerate(members)
+    ]
+    return CouplingMap(
+        groups=tuple(held_by_links(groups, links)),
+        links=links,
+        sizes=dict(record.source.sizes),
+        roles=dict(record.roles),
+        block_outputs={path: channels.group[channels.channel[labels]] for path, labels in record.block_outputs.items()},
+        unknown_operations=dict(record.unknown),
+        operations=len(record.operations),
+        seconds=seconds,
+    )
+
+
+def owners(record: FlowRecord, axes: Sequence[Axis]) -> Indices:
+    """The number of the axis that owns each label, -1 for the image's and for label 0."""
+    owner = np.full(record.source.count, -1, dtype=np.int64)
+    for number, axis in enumerate(axes):
+        start = record.source.starts[axis]
+        owner[start : start + record.source.sizes[axis]] = number
+    return owner
+
+
+def components(record: FlowRecord) -> Indices:
+    """The channel of each label: connected components over all unions."""
+    count = record.source.count
+    left = np.concatenate([union.left for union in record.unions] or [np.zeros(0, np.int64)])
+    right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
+    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
+    return cast(Indices, connected_components(graph.tocsr(), directed=False)[1].astype(np.int64))
+
+
+def scrambled(numbers: Indices) -> NDArray[np.uint64]:
+    """A 64-bit hash of each number (splitmix64), so that sums of hashes tell sets of numbers apart."""
+    x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels]) -> Channels:
+    """Put channels with the same axes, the same linked parts and the same lock into one group."""
+    channel = components(record)
+    count = int(channel.max()) + 1
+    owned = owner >= 0
+    entries, kinds = [channel[owned]], [owner[owned]]
+    kind = int(owner.max()) + 1
+    for part in (part for link in record.links for part in link.parts):
+        entries.append(np.unique(channel[part]))
+        kinds.append(np.full(len(entries[-1]), kind))
+        kind += 1
+    lock = np.full(count, len(locks), dtype=np.int64)
+    for number in reversed(range(len(locks))):
+        lock[channel[locks[number].labels]] = number
+    signature = np.zeros(count, dtype=np.uint64)
+    np.add.at(signature, np.concatenate(entries), scrambled(np.concatenate(kinds)))
+    signature += scrambled(lock + kind)
+    return numbered(channel, lock, signature, owned)
+
+
+def numbered(channel: Indices, lock: Indices, signature: NDArray[np.uint64], owned: NDArray[np.bool_]) -> Channels:
+    """Number the groups, and the channels within each, in the order in which the model's parameters name them."""
+    count = len(signature)
+    first = np.full(count, len(channel), dtype=np.int64)
+    labels = np.flatnonzero(owned)
+    np.minimum.at(first, channel[labels], labels)
+    real = np.flatnonzero(first < len(channel))
+    real = real[np.argsort(first[real], kind="stable")]
+    _, start, inverse = np.unique(signature[real], return_index=True, return_inverse=True)
+    rank = np.empty(len(start), dtype=np.int64)
+    rank[np.argsort(start, kind="stable")] = np.arange(len(start))
+    group, place = np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    group[real] = rank[inverse]
+    order = np.argsort(group[real], kind="stable")
+    starts = np.searchsorted(group[real][order], np.arange(len(start)))
+    place[real[order]] = np.arange(len(real)) - starts[group[real][order]]
+    return Channels(channel, lock, group, place)
+
+
+def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, channels: Channels) -> list[tuple[Member, ...]]:
+    """Each group's shares in the axes, from labels sorted by group, axis, channel and position."""
+    labels = np.flatnonzero(owner >= 0)
+    channel = channels.channel[labels]
+    group, place, axis = channels.group[channel], channels.place[channel], owner[labels]
+    order = np.lexsort((labels, place, axis, group))
+    labels, group, axis, place = labels[order], group[order], axis[order], place[order]
+    edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1
+    members: list[list[Member]] = [[] for _ in range(int(channels.group.max()) + 1)]
+    for low, high in zip([0, *edges], [*edges, len(labels)], strict=True):
+        name = axes[axis[low]]
+        positions = labels[low:high] - record.source.starts[name]
+        count = int(place[high - 1]) + 1
+        members[group[low]].append(Member(name, record.roles.get(name), positions.reshape(count, -1)))
+    return [tuple(shares) for shares in members]
+
+
+def collect_links(record: FlowRecord, channels: Channels) -> tuple[Link, ...]:
+    """The links in terms of groups, each once."""
+    links: dict[tuple[tuple[int, ...], ...], Link] = {}
+    for linked in record.links:
+        parts = tuple(groups_in(part, channels) for part in linked.parts)
+        operation = record.operations[linked.operation]
+        if len(set(parts)) > 1 and parts not in links:
+            links[parts] = Link(len(links), operation.name, operation.module, parts)
+    return tuple(links.values())
+
+
+def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:
+    """The groups that a vector of labels touches."""
+    return tuple(int(number) for number in np.unique(channels.group[channels.channel[labels]]))
+
+
+def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tuple[Operation, ...]]:
+    """The operations, apart from layers and norms, that tied each group together: the element-wise ones."""
+    joins: dict[int, dict[int, Operation]] = {}
+    for union in record.unions:
+        operation = record.operations[union.operation]
+        if operation.name not in SILENT_JOINS:
+            for number in groups_in(union.left, channels):
+                joins.setdefault(number, {})[operation.index] = operation
+    return {number: tuple(found.values()) for number, found in joins.items()}
+
+
+def lock_of(record: FlowRecord, locks: Sequence[LockedLabels], channels: Channels, number: int) -> Lock | None:
+    """The best explanation of why a group is locked."""
+    which = int(channels.lock[np.argmax(channels.group == number)])
+    if which == len(locks):
+        return None
+    operation = record.operations[locks[which].operation]
+    return Lock(locks[which].reason, operation.name, operation.module, locks[which].dim)
+
+
+def held_by_links(groups: list[ChannelGroup], links: Sequence[Link]) -> list[ChannelGroup]:
+    """Lock what is linked to a part that cannot lose anything, until nothing changes."""
+    changed = True
+    while changed:
+        changed = False
+        for link in links:
+            if all(any(groups[n].prunable for n in part) for part in link.parts):
+                continue
+            reason = "must stay as wide as another part, which is locked"
+            for number in {n for part in link.parts for n in part if groups[n].prunable}:
+                groups[number] = replace(groups[number], lock=Lock(reason, link.operation, link.module, 1))
+                changed = True
+    return groups

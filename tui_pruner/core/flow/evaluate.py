@@ -1,0 +1,173 @@
+"""Shapes of the operations that every network is made of, without asking PyTorch's Python-written meta kernels.
+
+Those kernels take milliseconds each and pull a second of imports in (`torch._dynamo`, `sympy`). Only the commonest are here; every other
+operation runs on the meta device as PyTorch defines it, and so does the whole network in the dry run, which does not use this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Arguments = tuple[Any, ...]
+
+
+def empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    """A meta tensor of the shape, with the other's type."""
+    return torch.empty(tuple(shape), dtype=like.dtype, device="meta")
+
+
+def convolution_shape(args: Arguments) -> list[int]:
+    """The output shape of `aten.convolution`, any number of spatial dimensions, transposed or not."""
+    image, weight, _, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    sides = list(image.shape[2:])
+    out = weight.shape[1] * groups if transposed else weight.shape[0]
+    for d, side in enumerate(sides):
+        kernel, step, pad, hole = weight.shape[2 + d], pick(stride, d), pick(padding, d), pick(dilation, d)
+        if transposed:
+            sides[d] = (side - 1) * step - 2 * pad + hole * (kernel - 1) + pick(output_padding, d) + 1
+        else:
+            sides[d] = (side + 2 * pad - hole * (kernel - 1) - 1) // step + 1
+    return [image.shape[0], out, *sides]
+
+
+def pick(values: Sequence[int], dim: int) -> int:
+    """The value for a dimension, where one may stand for all."""
+    return values[dim] if len(values) > dim else values[0]
+
+
+def _convolution(args: Arguments) -> Tensor:
+    if args[0].shape[1] != args[1].shape[0 if args[6] else 1] * (1 if args[6] else args[8]):
+        raise RuntimeError(f"a weight of shape {list(args[1].shape)} cannot read {args[0].shape[1]} channels")
+    return empty(convolution_shape(args), args[0])
+
+
+def _batch_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    none = torch.empty(0, device="meta")
+    return empty(args[0].shape, args[0]), none, none
+
+
+def _same(args: Arguments) -> Tensor:
+    return empty(args[0].shape, args[0])
+
+
+def _itself(args: Arguments) -> Tensor:
+    tensor: Tensor = args[0]
+    return tensor
+
+
+def _broadcast(args: Arguments) -> Tensor:
+    left, right = args[:2]
+    if not isinstance(right, Tensor):
+        return empty(left.shape, left)
+    if not isinstance(left, Tensor):
+        return empty(right.shape, right)
+    shape = np.broadcast_shapes(left.shape, right.shape)  # torch's own imports sympy
+    return torch.empty(shape, dtype=torch.result_type(left, right), device="meta")
+
+
+def _cat(args: Arguments) -> Tensor:
+    tensors: Sequence[Tensor] = args[0]
+    first = tensors[0]
+    dim = args[1] % first.ndim if len(args) > 1 else 0
+    for other in tensors[1:]:
+        if [s for d, s in enumerate(other.shape) if d != dim] != [s for d, s in enumerate(first.shape) if d != dim]:
+            raise RuntimeError(f"cannot join {list(other.shape)} with {list(first.shape)} along dimension {dim}")
+    sides = [sum(t.shape[dim] for t in tensors) if d == dim else side for d, side in enumerate(first.shape)]
+    return empty(sides, first)
+
+
+def _stack(args: Arguments) -> Tensor:
+    tensors: Sequence[Tensor] = args[0]
+    sides = list(tensors[0].shape)
+    sides.insert((args[1] if len(args) > 1 else 0) % (len(sides) + 1), len(tensors))
+    return empty(sides, tensors[0])
+
+
+def _max_pool(args: Arguments) -> tuple[Tensor, Tensor]:
+    image, kernel = args[:2]
+    stride = args[2] if len(args) > 2 and args[2] else kernel
+    padding, dilation, ceil = (*args[3:6], *((0,), (1,), False)[len(args[3:6]) :])
+    sides = [
+        pooled(side, pick(kernel, d), pick(stride, d), pick(padding, d), pick(dilation, d), bool(ceil))
+        for d, side in enumerate(image.shape[2:])
+    ]
+    shape = [*image.shape[:2], *sides]
+    return empty(shape, image), torch.empty(shape, dtype=torch.int64, device="meta")
+
+
+def pooled(side: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
+    """The side of an image after pooling; rounded up, no window may start in the padding."""
+    reach = side + 2 * padding - dilation * (kernel - 1) - 1
+    out = (reach + (stride - 1 if ceil else 0)) // stride + 1
+    return out - 1 if ceil and (out - 1) * stride >= side + padding else out
+
+
+def _full(args: Arguments) -> Tensor:
+    return empty(args[1], args[0])
+
+
+def _upsample(args: Arguments) -> Tensor:
+    image, size = args[:2]
+    factors = next((a for a in args[2:] if isinstance(a, (list, tuple)) and len(a) == image.ndim - 2), None)
+    sides = list(size) if size is not None else [int(side * factor) for side, factor in zip(image.shape[2:], factors or (), strict=True)]
+    return empty([*image.shape[:2], *sides], image)
+
+
+UNARY = "silu relu sigmoid tanh hardswish hardsigmoid gelu leaky_relu mish softplus exp neg".split()
+BINARY = "add sub mul div".split()
+
+EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
+    "convolution": _convolution,
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "cudnn_batch_norm": _batch_norm,
+    "_softmax": _same,
+    "cat": _cat,
+    "stack": _stack,
+    "max_pool2d_with_indices": _max_pool,
+    "new_full": _full,
+    "upsample_nearest2d": _upsample,
+    "upsample_bilinear2d": _upsample,
+    **dict.fromkeys(UNARY, _same),
+    **dict.fromkeys((f"{name}_" for name in UNARY), _itself),
+    **dict.fromkeys(BINARY, _broadcast),
+    **dict.fromkeys((f"{name}_" for name in BINARY), _itself),
+}
+
+
+def operation_name(function: Any) -> str:
+    """The aten name without namespace and overload, such as "convolution"."""
+    name: str = function._schema.name
+    return name.rpartition("::")[2]
+
+
+class ShapeMode(TorchDispatchMode):
+    """Runs a network without computing it: known operations by their shape rule, all others on the meta device.
+
+    Subclasses see every operation in `observe`.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped by `torch._disable_dynamo`, whose first call imports the compiler (0.9 s)."""
+        return False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Evaluate one operation and show it to `observe`."""
+        kwargs = kwargs or {}
+        name = operation_name(function)
+        known = EVALUATIONS.get(name)
+        on_meta = bool(args) and all(a.is_meta for a in tree_leaves(args[:2]) if isinstance(a, Tensor) and a.ndim)
+        result = known(args) if known and on_meta and "out" not in kwargs else function(*args, **kwargs)
+        self.observe(name, function, args, kwargs, result)
+        return result
+
+    def observe(self, name: str, function: Any, args: Arguments, kwargs: dict[str, Any], result: Any) -> None:
+        """Look at an operation that just ran."""

@@ -1,0 +1,59 @@
+"""The table from aten operation to what it does to channels; `rule` adds to it, and what is not in it locks what enters it.
+
+The semantics are those of the masked twin: a channel may be removed where the same network with that channel's slices set to zero computes
+the same. See `docs/architecture.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from tui_pruner.core.flow.tracer import Flow
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation as it ran."""
+
+    index: int
+    name: str
+    module: str
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that entered."""
+        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The tensors that came out."""
+        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Tensor)]
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+
+Rule = Callable[["Flow", Call], None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these aten operations, and of their in-place forms."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = RULES[f"{name}_"] = function
+        return function
+
+    return register

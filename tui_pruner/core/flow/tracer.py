@@ -1,0 +1,228 @@
+"""Run a model's own forward on the meta device and let labels follow every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from tui_pruner.core.flow.evaluate import ShapeMode
+from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, compact, flat, nothing
+from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Operation, Role
+from tui_pruner.core.flow.rules import RULES, Call
+from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.errors import TraceError
+
+CHANNEL_DIMS = 2
+
+
+class Flow(ShapeMode):
+    """The state of one trace: which labels each live tensor carries, and the record that grows."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.record = FlowRecord()
+        self.modules: list[str] = [""]
+        self._labels: dict[int, Tensor | AxisLabels] = {}
+        self._alive: list[Tensor] = []
+        self._axis_of_label: dict[int, Axis] = {}
+        for name, tensor in named_tensors(model):
+            self._label_parameter(name, tensor)
+
+    def _label_parameter(self, name: str, tensor: Tensor) -> None:
+        if tensor.ndim == 0:
+            return
+        vectors: list[Labels | None] = []
+        for dim, size in enumerate(tensor.shape):
+            channels = dim < CHANNEL_DIMS or size > 1 and tensor.numel() == size
+            vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
+            if vectors[-1] is not None:
+                self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)
+        self.put(tensor, AxisLabels(tuple(tensor.shape), tuple(vectors)))
+
+    def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Label what came out of an operation by its rule."""
+        call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
+        self.record.operations.append(Operation(call.index, name, call.module))
+        known = RULES.get(name)
+        if known is not None:
+            known(self, call)
+        elif any(self.has_labels(t) for t in call.tensors):
+            self.record.unknown[name] += 1
+            self.lock(call, call.tensors, f"no rule for the operation {name}")
+
+    def put(self, tensor: Tensor, labels: Tensor | AxisLabels) -> None:
+        """Attach labels to a tensor for as long as the trace lasts."""
+        self._labels[id(tensor)] = labels
+        self._alive.append(tensor)
+
+    def has_labels(self, tensor: Tensor) -> bool:
+        """Whether a tensor carries any channel."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, Tensor):
+            (small,) = compact(labels)
+            return bool((small != 0).any())
+        return labels is not None
+
+    def elements(self, tensor: Tensor) -> Tensor:
+        """A tensor's labels element by element, zeros where it carries none."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, AxisLabels):
+            labels = labels.as_elements()
+        return nothing(tensor.shape) if labels is None else labels
+
+    def weight(self, tensor: Tensor) -> AxisLabels | None:
+        """The labels of a parameter's axes, or None for an activation."""
+        labels = self._labels.get(id(tensor))
+        return labels if isinstance(labels, AxisLabels) else None
+
+    def mark(self, weight: Tensor, roles: dict[int, Role]) -> None:
+        """Say what a weight's dimensions are for."""
+        axes = self.weight(weight)
+        for dim, role in roles.items():
+            vector = axes.vectors[dim] if axes else None
+            if vector is not None:
+                self.mark_vectors(vector, role)
+
+    def mark_vectors(self, vector: Labels, role: Role) -> None:
+        """Say what the axis that owns these labels is for."""
+        axis = self._axis_of_label.get(int(vector[0]))
+        if axis is not None:
+            self.record.roles[axis] = role
+
+    def unify(self, call: Call, left: Labels, right: Labels, dim: int = 1) -> None:
+        """Make two vectors the same channels; a channel that meets a constant in a weight's axis stays as it is."""
+        if left.shape != right.shape:
+            raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
+        self.record.unify(call.index, left, right)
+        fixed = right[left == 0]
+        if len(fixed):
+            self.record.lock(call.index, fixed, f"{call.name} reads a value that is no channel", dim, rank=4)
+
+    def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
+        """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
+        axes = self.weight(parameter)
+        own = axes.vectors[0] if axes and parameter.ndim == 1 else None
+        if own is not None:
+            self.mark_vectors(own, role)
+            self.record.unify(call.index, vector, own)
+
+    def unify_tensors(self, call: Call, left: Tensor, right: Tensor) -> None:
+        """Unify position by position."""
+        a, b = compact(left, right)
+        self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
+
+    def link(self, call: Call, parts: Sequence[Labels]) -> None:
+        """Demand that parts of an axis lose equally many channels."""
+        if len({tuple(part) for part in parts}) > 1 and all((part != 0).all() for part in parts):
+            self.record.links.append(LinkedLabels(call.index, tuple(parts)))
+
+    def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
+        """Forbid cutting any channel of these tensors."""
+        for tensor in tensors:
+            axes = self.weight(tensor)
+            if axes is None:
+                self.record.lock(call.index, flat(self.elements(tensor)), reason, dim, rank)
+            else:
+                for vector in axes.vectors:
+                    if vector is not None:
+                        self.record.lock(call.index, vector, reason, dim, rank)
+
+
+@contextmanager
+def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]) -> Iterator[None]:
+    """Tell the flow which module is running, and keep the labels that each block hands out."""
+    handles: list[Any] = []
+
+    def leave(path: str, is_block: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            flow.modules.pop()
+            if is_block and isinstance(output, Tensor) and output.ndim > 1:
+                labels = flow.elements(output)
+                vector = labels.narrow(0, 0, 1).movedim(1, 0).reshape(labels.shape[1], -1)[:, 0]
+                flow.record.block_outputs[path] = np.ascontiguousarray(vector.numpy())
+
+        return hook
+
+    def enter(path: str) -> Callable[..., None]:
+        return lambda module, args: flow.modules.append(path)
+
+    for path, module in model.named_modules():
+        if path:
+            handles.append(module.register_forward_pre_hook(enter(path)))
+            handles.append(module.register_forward_hook(leave(path, module in blocks)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def seeing_inputs(module: nn.Module | None) -> Iterator[set[int]]:
+    """The identities of the tensors that enter a module, filled while the block runs."""
+    seen: set[int] = set()
+    if module is None:
+        yield seen
+        return
+    handle = module.register_forward_pre_hook(
+        lambda _, args: seen.update(id(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
+    """Follow the channels of a model through one forward.
+
+    Args:
+        skeleton: the model on the meta device, in evaluation mode (`skeleton.without_weights`).
+        shape: of a legal input, [batch, channels, height, width]; as small as the model allows.
+        blocks: path and module of the model's blocks, the head last. Tensors that the head hands through from its inputs are features for
+            the loss and no predictions.
+
+    Raises:
+        TraceError: the forward failed.
+    """
+    flow = Flow(skeleton)
+    image = torch.empty(tuple(shape), device="meta")
+    start = Operation(0, "input", "")
+    flow.record.operations.append(start)
+    pixels = flow.record.source.fresh(shape[1])
+    flow.put(image, along(pixels, 1, image.shape))
+    flow.record.lock(0, pixels, "reads the image", 1, rank=1)
+    head = blocks[-1][1] if blocks else None
+    with (
+        torch.no_grad(),
+        following_modules(skeleton, flow, {m: p for p, m in blocks}),
+        seeing_inputs(head) as features,
+    ):
+        try:
+            with flow:
+                output = skeleton(image)
+        except TraceError:
+            raise
+        except Exception as error:
+            place = flow.modules[-1] or type(skeleton).__name__
+            raise TraceError(f"the forward stopped in {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+    end = Operation(len(flow.record.operations), "output", flow.modules[-1])
+    flow.record.operations.append(end)
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor) and id(leaf) not in features:
+            flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
+    return flow.record
+
+
+def load_rules() -> None:
+    """Import the modules that fill the table of rules."""
+    from tui_pruner.core.flow import contraction, elementwise, movement  # noqa: F401
+
+
+load_rules()

@@ -1,0 +1,133 @@
+"""The coupling map: which channels live and die together, which must stay equally many, which must stay, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_pruner.core.flow.labels import Axis
+from tui_pruner.core.flow.record import Operation, Role
+
+Indices = NDArray[np.int64]
+PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})
+
+
+@dataclass(frozen=True)
+class Member:
+    """A group's share in one parameter dimension. `indices` is [channels, n]: the n positions there of each of the group's channels."""
+
+    axis: Axis
+    role: Role | None
+    indices: Indices
+
+    @property
+    def produces(self) -> bool:
+        """Whether the layer's output channels are meant."""
+        return self.role in PRODUCERS
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Why channels must stay: the reason in words, the operation, its module, and the dimension that it concerns."""
+
+    reason: str
+    operation: str
+    module: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """Parts of one axis that must lose equally many channels; each part is a tuple of group numbers."""
+
+    number: int
+    operation: str
+    module: str
+    parts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels with the same members: any of them can be removed, everywhere at once, as long as its links agree."""
+
+    number: int
+    channels: int
+    members: tuple[Member, ...]
+    lock: Lock | None
+    links: tuple[int, ...]
+    joined_by: tuple[Operation, ...]
+
+    @cached_property
+    def producers(self) -> tuple[Member, ...]:
+        """The layers whose outputs these channels are."""
+        return tuple(member for member in self.members if member.produces and member.axis.parameter.endswith("weight"))
+
+    @property
+    def prunable(self) -> bool:
+        """Whether channels may be removed at all."""
+        return self.lock is None and bool(self.producers) and self.channels > 1
+
+    @property
+    def reason(self) -> str:
+        """Why it is not prunable, or an empty string."""
+        if self.lock is not None:
+            where = f" ({self.lock.operation} in {self.lock.module})" if self.lock.module else ""
+            return self.lock.reason + where
+        if not self.producers:
+            return "no layer produces these channels"
+        return "" if self.channels > 1 else "has a single channel"
+
+    def member(self, axis: Axis) -> Member:
+        """The member of an axis."""
+        return next(member for member in self.members if member.axis == axis)
+
+
+@dataclass(frozen=True)
+class CouplingMap:
+    """All groups and links of a model, and where each block's output channels come from."""
+
+    groups: tuple[ChannelGroup, ...]
+    links: tuple[Link, ...]
+    sizes: Mapping[Axis, int]
+    roles: Mapping[Axis, Role]
+    block_outputs: Mapping[str, Indices]
+    unknown_operations: Mapping[str, int]
+    operations: int
+    seconds: float
+
+    @cached_property
+    def groups_of_axis(self) -> dict[Axis, tuple[int, ...]]:
+        """The numbers of the groups that share an axis, in the order of their first channel there."""
+        found: dict[Axis, list[tuple[int, int]]] = {}
+        for group in self.groups:
+            for member in group.members:
+                found.setdefault(member.axis, []).append((int(member.indices[0, 0]), group.number))
+        return {axis: tuple(number for _, number in sorted(pairs)) for axis, pairs in found.items()}
+
+    @cached_property
+    def output_axes(self) -> dict[str, Axis]:
+        """The output axis of every layer, by the layer's module path."""
+        return {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS and axis.parameter.endswith("weight")}
+
+    @cached_property
+    def input_axes(self) -> dict[str, Axis]:
+        """The input axis of every layer that has one of its own, by the layer's module path."""
+        return {axis.module: axis for axis, role in self.roles.items() if role == "in"}
+
+    def output_groups(self, layer: str) -> tuple[ChannelGroup, ...]:
+        """The groups that a layer's output channels belong to."""
+        axis = self.output_axes.get(layer)
+        return tuple(self.groups[number] for number in self.groups_of_axis.get(axis, ())) if axis else ()
+
+    def links_of(self, group: ChannelGroup) -> tuple[Link, ...]:
+        """The links that a group takes part in."""
+        return tuple(self.links[number] for number in group.links)
+
+    def linked_groups(self, group: ChannelGroup) -> Sequence[ChannelGroup]:
+        """Other groups that must lose as many channels as this one."""
+        numbers = {n for link in self.links_of(group) for part in link.parts for n in part}
+        return [self.groups[n] for n in sorted(numbers - {group.number})]

@@ -1,0 +1,153 @@
+"""The interface's side of the engine: starts the child, asks, listens, and says when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from tui_pruner import errors, places
+from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.engine.protocol import (
+    CutRequest,
+    Detail,
+    DryRun,
+    Message,
+    OpenResult,
+    PreviewResult,
+    SessionView,
+    WriteResult,
+)
+
+Answer = TypeVar("Answer", bound=Message)
+EventHandler = Callable[[str, dict[str, Any]], None]
+
+
+class EngineClient:
+    """One engine child. `on_event` gets what the engine says unasked; `on_death` is called once when the child ends by itself."""
+
+    def __init__(self, on_event: EventHandler, on_death: Callable[[str], None]) -> None:
+        self._on_event = on_event
+        self._on_death = on_death
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._next = 0
+        self._closing = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the child is alive."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start the child; it imports torch while the caller goes on."""
+        self._closing = False
+        self._process = await start_module("tui_pruner.engine")
+        self._reader = asyncio.create_task(self._read())
+
+    async def open(self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None) -> OpenResult:
+        """Read and trace a checkpoint, and replay a plan on it."""
+        return await self.ask(OpenResult, "open", path=path, imgsz=imgsz, classes=classes, plan=plan)
+
+    async def preview(self, requests: Sequence[CutRequest]) -> PreviewResult:
+        """What the session plus these requests would be; milliseconds."""
+        return await self.ask(PreviewResult, "preview", requests=_plain(requests))
+
+    async def detail(self, layer: str, requests: Sequence[CutRequest], criterion: str = "l2") -> Detail:
+        """Everything about one layer under these requests; milliseconds."""
+        return await self.ask(Detail, "detail", layer=layer, requests=_plain(requests), criterion=criterion)
+
+    async def dry_run(self, requests: Sequence[CutRequest]) -> DryRun:
+        """PyTorch's own word on the shapes; about a tenth of a second."""
+        return await self.ask(DryRun, "dry_run", requests=_plain(requests))
+
+    async def apply(self, requests: Sequence[CutRequest]) -> SessionView:
+        """Make the requests a step. Its proof follows as the event "proof"."""
+        return await self.ask(SessionView, "apply", requests=_plain(requests))
+
+    async def undo(self) -> SessionView:
+        """Take the last step back."""
+        return await self.ask(SessionView, "undo")
+
+    async def redo(self) -> SessionView:
+        """Bring the last undone step again."""
+        return await self.ask(SessionView, "redo")
+
+    async def write(self, path: str, force: bool = False) -> WriteResult:
+        """Save the pruned model and verify it in a clean process; seconds, with events "progress"."""
+        return await self.ask(WriteResult, "write", path=path, force=force)
+
+    async def ask(self, answer: type[Answer], method: str, **params: Any) -> Answer:
+        """One request.
+
+        Raises:
+            PrunerError: the engine's refusal, as the class that it was there.
+            EngineError: the engine is gone.
+        """
+        if self._process is None or self._process.stdin is None or not self.running:
+            raise errors.EngineError(f"the engine is not running; see {places.log_file()}")
+        self._next += 1
+        number, waiting = self._next, asyncio.get_running_loop().create_future()
+        self._waiting[number] = waiting
+        line = json.dumps({"id": number, "method": method, "params": params})
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            await self._process.stdin.drain()
+            return answer.model_validate(await waiting)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise errors.EngineError(f"the engine died; see {places.log_file()}") from error
+        finally:
+            self._waiting.pop(number, None)
+
+    async def close(self) -> None:
+        """End the child."""
+        self._closing = True
+        if self._process is not None:
+            kill_group(self._process)
+            await self._process.wait()
+        if self._reader is not None:
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+    def kill(self) -> None:
+        """End the child without waiting, as on a hang; `on_death` will be called."""
+        if self._process is not None:
+            kill_group(self._process)
+
+    async def _read(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            try:
+                self._take(json.loads(line))
+            except ValueError:
+                continue
+        await self._process.wait()
+        why = f"the engine ended with status {self._process.returncode}; see {places.log_file()}"
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(errors.EngineError(why))
+        if not self._closing:
+            self._on_death(why)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            self._on_event(message["event"], message["data"])
+            return
+        waiting = self._waiting.get(message["id"])
+        if waiting is None or waiting.done():
+            return
+        if "error" in message:
+            waiting.set_exception(as_error(message["error"]))
+        else:
+            waiting.set_result(message["result"])
+
+
+def as_error(view: dict[str, str]) -> errors.PrunerError:
+    """The exception that an error message stands for."""
+    kind = getattr(errors, view.get("kind", ""), errors.EngineError)
+    return kind(view.get("message", "unknown error")) if issubclass(kind, errors.PrunerError) else errors.EngineError(view["message"])
+
+
+def _plain(requests: Sequence[CutRequest]) -> list[dict[str, Any]]:
+    return [request.model_dump() for request in requests]

@@ -1,0 +1,282 @@
+"""Everything that travels between the interface, the engine and the jobs: one JSON object a line, checked on arrival.
+
+A request is `{"id": 7, "method": "preview", "params": {...}}`; its answer `{"id": 7, "result": {...}}` or
+`{"id": 7, "error": {"kind": "RequestError", "message": "..."}}`. What the engine says unasked is `{"event": "proof", "data": {...}}`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["free", "coupled", "linked", "locked"]
+Section = Literal["backbone", "neck", "head"]
+
+
+class Message(BaseModel):
+    """Base of all messages: unknown keys are refused, so that the two sides cannot drift apart in silence."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Totals(Message):
+    """The size of a model: parameters, floating-point operations of one image (2 per multiply-add), bytes of its weights in float16."""
+
+    parameters: int
+    flops: int
+    bytes: int
+
+
+class ModelInfo(Message):
+    """What a checkpoint is."""
+
+    path: str
+    sha256: str
+    family: str
+    task: str
+    classes: int
+    stride: int
+    parameters: int
+    flops: int
+    imgsz: int
+
+
+class LayerView(Message):
+    """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free."""
+
+    name: str
+    type: str
+    in_channels: int
+    out_channels: int
+    status: Status
+    reason: str
+    parameters: int
+    flops: int
+
+
+class BlockView(Message):
+    """One block of the model: its place, its inputs (`from`), its layers. `output_shape` is without the batch: [channels, height, width]."""
+
+    index: int
+    name: str
+    type: str
+    from_: list[int] = Field(alias="from")
+    section: Section
+    in_channels: int
+    out_channels: int
+    parameters: int
+    flops: int
+    output_shape: list[int]
+    layers: list[LayerView]
+
+
+class CutRequest(Message):
+    """A cut that somebody asks for: LAYER=AMOUNT, as on the command line ("30%", "0.3", "keep:205")."""
+
+    layer: str
+    amount: str
+    criterion: str = "l2"
+    round_to: int = 1
+
+
+class Width(Message):
+    """A layer's channels under a plan. `asked`: named by a request; otherwise it changes because it is coupled."""
+
+    out_before: int
+    out_after: int
+    in_before: int
+    in_after: int
+    asked: bool = False
+
+
+class BlockShape(Message):
+    """A block's output before and after, as [channels, height, width]."""
+
+    index: int
+    name: str
+    before: list[int]
+    after: list[int]
+
+
+class Conflict(Message):
+    """Requests that ask one coupled group for different widths. Nothing of that group is cut until one of them is changed."""
+
+    group: int
+    layers: list[str]
+    amounts: list[str]
+    message: str
+
+
+class RefusedRequest(Message):
+    """A request that cannot be done at all, with the reason."""
+
+    layer: str
+    message: str
+
+
+class PreviewResult(Message):
+    """What the steps so far plus the requests would do. `layers` holds only those whose widths differ from the checkpoint's."""
+
+    before: Totals
+    after: Totals
+    layers: dict[str, Width]
+    blocks: list[BlockShape]
+    groups: list[int]
+    conflicts: list[Conflict]
+    refused: list[RefusedRequest]
+    notes: list[str]
+    seconds: float
+
+
+class MemberView(Message):
+    """A parameter axis that goes along. `channels`: the indices in words ("all 64", "64..127"); `because`: why it is coupled."""
+
+    layer: str
+    role: Literal["out", "in", "linked"]
+    channels: str
+    before: int
+    after: int
+    because: str
+
+
+class Detail(Message):
+    """One layer under the requests: `curve` is its groups' importance, weakest channel first (at most 120 samples, 1.0 the strongest).
+
+    `cut_at` is the fraction of channels, counted from the weakest, that the requests remove.
+    """
+
+    layer: str
+    type: str
+    status: Status
+    reason: str
+    before: int
+    current: int
+    after: int
+    criterion: str
+    curve: list[float]
+    cut_at: float
+    members: list[MemberView]
+    shapes: list[BlockShape]
+
+
+class DryRun(Message):
+    """The model's own forward on the meta device under a plan: `ok`, or PyTorch's `error`."""
+
+    ok: bool
+    seconds: float
+    error: str = ""
+
+
+class ProofView(Message):
+    """The masked twin's verdict. `approximate` names what cannot be exact."""
+
+    equal: bool
+    max_abs_difference: float
+    relative_difference: float
+    approximate: list[str]
+    seconds: float
+
+
+class StepView(Message):
+    """One applied step. `proof` is None while it is being computed."""
+
+    number: int
+    title: str
+    requests: list[CutRequest]
+    totals: Totals
+    notes: list[str]
+    proof: ProofView | None = None
+
+
+class SessionView(Message):
+    """Where the session stands. `plan` is the whole plan as plain data, to replay after a restart or to hand to a job."""
+
+    steps: list[StepView]
+    redoable: int
+    original: Totals
+    current: Totals
+    layers: dict[str, Width]
+    blocks: list[BlockShape]
+    unsaved: bool
+    plan: dict[str, Any]
+
+
+class OpenResult(Message):
+    """The answer to `open`."""
+
+    model: ModelInfo
+    blocks: list[BlockView]
+    session: SessionView
+    criteria: list[str]
+    warnings: list[str]
+    seconds: float
+
+
+class Check(Message):
+    """One verification of a written file."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class WriteResult(Message):
+    """A written file that passed its checks in a clean process."""
+
+    output: str
+    sha256: str
+    bytes: int
+    checks: list[Check]
+
+
+class ErrorView(Message):
+    """A failure: the class of the error and its one-line message."""
+
+    kind: str
+    message: str
+
+
+class ProofEvent(Message):
+    """Event "proof": the verdict on a step."""
+
+    step: int
+    proof: ProofView
+
+
+class ProgressEvent(Message):
+    """Event "progress" of the engine's long calls (writing): what is going on now."""
+
+    doing: str
+
+
+class ValidationParameters(Message):
+    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these."""
+
+    checkpoint: str
+    sha256: str
+    plan: dict[str, Any] | None = None
+    data: str
+    images: int | None = 64
+    imgsz: int
+    device: str = ""
+    classes: int | None = None
+    seed: int = 0
+
+
+class JobProgress(Message):
+    """How far a job is: `done` of `total`, and the metric so far where there is one."""
+
+    done: int
+    total: int
+    doing: str = ""
+
+
+class ValidationResult(Message):
+    """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it."""
+
+    metrics: dict[str, float]
+    images: int
+    seconds: float
+    cached: bool = False
+    notes: list[str] = []

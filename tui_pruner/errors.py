@@ -1,0 +1,67 @@
+"""The errors that a person gets to read: each message one line saying what is wrong, with what, and what to do."""
+
+from __future__ import annotations
+
+
+class PrunerError(Exception):
+    """Any failure that is explained to the user instead of shown as a traceback."""
+
+    exit_status = 2
+
+
+class CheckpointError(PrunerError):
+    """The model file cannot be used: missing, damaged, of another format, or refused."""
+
+
+class TraceError(PrunerError):
+    """The model's forward could not be followed."""
+
+
+class RequestError(PrunerError):
+    """A cut that was asked for makes no sense for this model: unknown layer, bad amount, locked channels."""
+
+
+class ConflictError(RequestError):
+    """Two requests ask one coupled group for different widths."""
+
+
+class PlanError(PrunerError):
+    """A plan file is malformed or belongs to another checkpoint."""
+
+
+class OutputError(PrunerError):
+    """The output cannot be written where it was asked for."""
+
+
+class DataError(PrunerError):
+    """The data set cannot be used for validation."""
+
+
+class ProofError(PrunerError):
+    """The pruned model and its masked twin disagree: the cut must not be used."""
+
+    exit_status = 1
+
+
+class VerificationError(PrunerError):
+    """A written file failed its checks in a clean process, so it was removed again."""
+
+    exit_status = 3
+
+
+class JobError(PrunerError):
+    """A background job ended without a result."""
+
+    exit_status = 3
+
+
+class EngineError(PrunerError):
+    """The engine process died, hung, or answered nonsense."""
+
+    exit_status = 3
+
+
+class Cancelled(PrunerError):
+    """The user stopped a running job."""
+
+    exit_status = 130

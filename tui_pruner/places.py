@@ -1,0 +1,37 @@
+"""Where files live on this machine: configuration, state, log, cache (XDG folders through platformdirs)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import PlatformDirs
+
+
+def _dirs() -> PlatformDirs:
+    return PlatformDirs("tui-pruner", appauthor=False)
+
+
+def config_file() -> Path:
+    """The user's settings."""
+    return Path(_dirs().user_config_dir) / "config.yaml"
+
+
+def state_folder() -> Path:
+    """Sessions and the log."""
+    return Path(_dirs().user_state_dir)
+
+
+def log_file() -> Path:
+    """What the engine, the jobs and their libraries printed."""
+    return state_folder() / "log" / "tui-pruner.log"
+
+
+def cache_folder() -> Path:
+    """Results that can be computed again; safe to delete."""
+    return Path(_dirs().user_cache_dir)
+
+
+def demo_folder() -> Path:
+    """The bundled checkpoint and its scenes: inside the wheel, or in the source tree's assets."""
+    packaged = Path(__file__).parent / "demo"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "assets" / "demo"
