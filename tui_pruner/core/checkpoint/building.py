@@ -1,0 +1,111 @@
+"""Builds a model with random weights from one of Ultralytics' architecture files, for trying things out without a trained checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tui_pruner.core.checkpoint.record import Checkpoint
+from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
+from tui_pruner.errors import CheckpointError
+
+SEED = 0
+MODEL_OF_TASK = {
+    "detect": "DetectionModel",
+    "segment": "SegmentationModel",
+    "semantic": "SemanticSegmentationModel",
+    "pose": "PoseModel",
+    "obb": "OBBModel",
+    "depth": "DepthModel",
+    "classify": "ClassificationModel",
+}
+MODEL_OF_HEAD = {
+    "RTDETRDecoder": "RTDETRDetectionModel",
+    "WorldDetect": "WorldModel",
+    "YOLOEDetect": "YOLOEModel",
+    "YOLOESegment": "YOLOESegModel",
+}
+
+
+def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
+    """A model of Ultralytics' own yaml of that name ("yolov8n.yaml"), or of a yaml file, with the same random weights every time.
+
+    The statistics and affine parameters of batch normalisation are random as well (mean normal 0.1, variance 0.5 to 1.5, weight 0.5
+    to 1.5, bias normal 0.3): freshly initialised they are the identity, behind which a wrong cut can hide. Needs no network.
+    Raises CheckpointError when there is no such yaml or it describes no model.
+    """
+    if classes is not None and classes < 1:
+        raise CheckpointError(f"{name} cannot have {classes} classes: give 1 or more")
+    architecture = _architecture(name)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = _model_class(architecture)(architecture, nc=classes, verbose=False)
+            randomise_normalisation(model)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointError(f"{name} describes no model that Ultralytics can build ({reason}): correct the yaml") from error
+    model.task = stock_tasks().guess_model_task(model)
+    model.args = {**default_arguments(), "task": model.task, "model": Path(name).name}
+    return Checkpoint(
+        path=name,
+        sha256=_identity(model.yaml),
+        model=model.eval(),
+        content={"train_args": {}},
+        provenance=None,
+        original_yaml=dict(model.yaml),
+        warnings=(f"random weights from {Path(name).name}: fine for trying cuts, not for accuracy",),
+    )
+
+
+def randomise_normalisation(model: nn.Module) -> None:
+    """Give every batch normalisation statistics and affine parameters that are not the identity, drawn from torch's generator."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            nn.init.normal_(module.running_mean, 0.0, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0.0, 0.3)
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    if "://" in name:
+        raise CheckpointError(f"{name} is an address: download the yaml first and give its path")
+    try:
+        architecture = stock_tasks().yaml_model_load(name)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{name}: no such architecture{_nearest(name)}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{name} is not a readable yaml ({reason}): correct it or name one of Ultralytics' own") from error
+    if not isinstance(architecture.get("backbone"), list) or not isinstance(architecture.get("head"), list):
+        raise CheckpointError(f"{name} describes no model (no backbone and head): name an architecture such as yolov8n.yaml")
+    architecture["yaml_file"] = Path(architecture["yaml_file"]).name
+    return dict(architecture)
+
+
+def _nearest(name: str) -> str:
+    import ultralytics
+
+    known = [file.name for file in (Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml")]
+    close = difflib.get_close_matches(Path(name).name, known, n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(close)}" if close else "; name one such as yolov8n.yaml"
+
+
+def _model_class(architecture: dict[str, Any]) -> Any:
+    tasks = stock_tasks()
+    head = str(architecture["head"][-1][-2])
+    name = MODEL_OF_HEAD.get(head) or MODEL_OF_TASK.get(str(tasks.guess_model_task(architecture)), "DetectionModel")
+    return getattr(tasks, name)
+
+
+def _identity(architecture: dict[str, Any]) -> str:
+    canonical = json.dumps({"architecture": architecture, "seed": SEED}, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""A look at a model file from the outside, before any library opens it: what it is not, and whether it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+from tui_pruner.errors import CheckpointError
+
+RETRAIN = "give the best.pt or last.pt that Ultralytics saved"
+CHUNK = 1 << 20
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError, OSError)
+"""What `zipfile` raises on damaged bytes, depending on where the damage is."""
+
+BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (b"\x80\x02\x8a\x0al\xfc\x9cF", f"is a PyTorch file in the format before 1.6: save it again with a newer torch, or {RETRAIN}"),
+    (b"\x80", f"is a bare pickle, not a PyTorch checkpoint: {RETRAIN}"),
+    (b"\x89PNG", f"is a PNG image, not a checkpoint: {RETRAIN}"),
+    (b"\xff\xd8\xff", f"is a JPEG image, not a checkpoint: {RETRAIN}"),
+    (b"GIF8", f"is a GIF image, not a checkpoint: {RETRAIN}"),
+    (b"\x1f\x8b", "is a gzip archive: unpack it first"),
+    (b"\x89HDF", f"is an HDF5 file, not a checkpoint: {RETRAIN}"),
+    (b"<", "is a web page or XML, not a checkpoint: the download has probably failed, fetch it again"),
+)
+ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
+
+
+def require_readable_file(path: Path) -> None:
+    """Refuse what cannot be a model file at all: nothing there, a folder, no permission, no bytes."""
+    try:
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file; check the path")
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder: name a .pt file in it")
+        if not path.is_file():
+            raise CheckpointError(f"{path} is not a regular file: name a .pt file")
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path} is empty: the copy or download has failed, fetch it again")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+
+
+def require_sound_archive(path: Path) -> None:
+    """Refuse what is not an intact PyTorch archive, naming what it is instead.
+
+    Every checksum inside is compared, since PyTorch itself loads a file with a flipped byte in silence.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(512)
+    if path.suffix.lower() == ".onnx" or looks_like_onnx(beginning):
+        raise CheckpointError(f"{path} {ONNX}")
+    if not beginning.startswith(b"PK"):
+        raise CheckpointError(f"{path} {_what_it_is(beginning)}")
+    _require_checkpoint_members(path, _intact_members(path))
+
+
+def looks_like_onnx(beginning: bytes) -> bool:
+    """Whether the bytes begin like a serialised ONNX model: its IR version, then a producer, graph or operator set."""
+    return len(beginning) > 3 and beginning[0] == 0x08 and beginning[1] < 32 and beginning[2] in (0x12, 0x1A, 0x3A, 0x42)
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal, read once in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _what_it_is(beginning: bytes) -> str:
+    if beginning[257:262] == b"ustar":
+        return f"is a tar archive, perhaps PyTorch's oldest format: {RETRAIN}"
+    for start, verdict in BEGINNINGS:
+        if beginning.startswith(start):
+            return verdict
+    return f"is not a PyTorch checkpoint: {RETRAIN}"
+
+
+def _intact_members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            members = archive.namelist()
+    except zipfile.BadZipFile as error:
+        if "not a zip file" in str(error):
+            raise CheckpointError(f"{path} is truncated (its end is missing): fetch it again") from error
+        raise CheckpointError(f"{path} is damaged ({error}): fetch it again") from error
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error}): fetch it again") from error
+    if damaged:
+        raise CheckpointError(f"{path} is damaged (the checksum of {damaged} is wrong): fetch it again")
+    return members
+
+
+def _require_checkpoint_members(path: Path, members: list[str]) -> None:
+    inner = {name.partition("/")[2] for name in members}
+    if "constants.pkl" in inner:
+        raise CheckpointError(f"{path} is a TorchScript export, which cannot be pruned: {RETRAIN}")
+    if "data.pkl" not in inner:
+        raise CheckpointError(f"{path} is a zip archive but holds no PyTorch checkpoint: {RETRAIN}")

@@ -1,0 +1,80 @@
+"""What a model file holds once it is read: the model, where it came from, and what else stood in the file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import nn
+
+DEFAULT_IMGSZ = 640
+PROVENANCE_KEY = "tui_pruner"
+FAMILY = re.compile(r"yolo(v?)(\d+)(p6-)?([tnsmlbxce]?)(.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as it was read or built; nobody modifies it, so every plan is applied to a copy.
+
+    `path` is what the user typed, `sha256` identifies the content (the file's bytes; for a yaml its canonical content, class count
+    and seed), `model` is float32 on the CPU in eval mode, `content` is the rest of the checkpoint dictionary, `provenance` what this
+    program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
+    """
+
+    path: str
+    sha256: str
+    model: nn.Module
+    content: dict[str, Any]
+    provenance: dict[str, Any] | None
+    original_yaml: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """What the model predicts: detect, segment, pose, obb, classify, ..."""
+        return str(getattr(self.model, "task", "detect"))
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The class names by index."""
+        names: Any = getattr(self.model, "names", None) or {}
+        return dict(names) if isinstance(names, dict) else dict(enumerate(names))
+
+    @property
+    def classes(self) -> int:
+        """How many classes the head predicts."""
+        count = getattr(head_of(self.model), "nc", None)
+        return int(count) if count else len(self.names)
+
+    @property
+    def stride(self) -> int:
+        """The largest stride: input sides must be multiples of it."""
+        stride: Any = getattr(self.model, "stride", None)
+        return int(max(stride)) if stride is not None else 32
+
+    @property
+    def family(self) -> str:
+        """The architecture by the name people use, as in "YOLOv8n" or "YOLO11s-seg"; the head's class where no name is recorded."""
+        return family_name(self.original_yaml) or type(head_of(self.model)).__name__
+
+    @property
+    def default_imgsz(self) -> int:
+        """The input side in pixels that the model was trained with, 640 where that is not recorded."""
+        imgsz = self.content.get("train_args", {}).get("imgsz", DEFAULT_IMGSZ)
+        return int(max(imgsz)) if isinstance(imgsz, (list, tuple)) else int(imgsz or DEFAULT_IMGSZ)
+
+
+def head_of(model: nn.Module) -> nn.Module:
+    """The last block of an Ultralytics model."""
+    return cast("nn.Sequential", model.model)[-1]
+
+
+def family_name(architecture: dict[str, Any]) -> str:
+    """The family from an architecture's file name and scale; an empty string when it records no name."""
+    stem = re.split(r"[\\/]", str(architecture.get("yaml_file") or ""))[-1].rsplit(".", 1)[0]
+    known = FAMILY.fullmatch(stem)
+    if known is None:
+        return stem
+    letter_v, number, _, scale, rest = known.groups()
+    return f"YOLO{letter_v.lower()}{number}{scale or architecture.get('scale') or ''}{rest}"

@@ -1,0 +1,30 @@
+"""The one door to stock Ultralytics: imported late, quiet, offline, and never installing or evaluating what a file names."""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "ULTRALYTICS_SAFE_LOAD": "true"}
+
+
+def stock_tasks() -> ModuleType:
+    """`ultralytics.nn.tasks`: the model classes and the allow-list loader.
+
+    From here on this process loads known classes only and evaluates nothing that a checkpoint or an architecture says. The `YOLO`
+    class is not imported: that takes longer and is not needed to hold a model.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from ultralytics.nn import tasks
+
+    tasks.SAFE_LOAD = True  # the flag above is read at import, which may have happened before
+    return tasks  # type: ignore[no-any-return]
+
+
+def default_arguments() -> dict[str, object]:
+    """Ultralytics' default settings, which its own loader merges under a checkpoint's training arguments."""
+    stock_tasks()
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    return dict(DEFAULT_CFG_DICT)
