@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from tui_pruner import places
 
 LONGEST_LINE = 64 << 20
+LONGEST_END = 10.0
 
 
 def child_environment() -> dict[str, str]:
@@ -21,11 +22,14 @@ def child_environment() -> dict[str, str]:
 
 async def start_module(module: str, *arguments: str) -> asyncio.subprocess.Process:
     """Start `python -m module` with pipes for its messages and its noise in the log file."""
+    return await start_python("-m", module, *arguments)
+
+
+async def start_python(*arguments: str) -> asyncio.subprocess.Process:
+    """Start this Python with pipes for the child's messages and its noise in the log file, as the leader of a group of its own."""
     with open_log() as log:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            module,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -38,10 +42,13 @@ async def start_module(module: str, *arguments: str) -> asyncio.subprocess.Proce
 
 @contextlib.contextmanager
 def open_log() -> Iterator[int]:
-    """A file descriptor that appends to the log."""
+    """A file descriptor that appends to the log, or to nowhere if the log's folder cannot be written."""
     path = places.log_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     try:
         yield descriptor
     finally:
@@ -49,7 +56,30 @@ def open_log() -> Iterator[int]:
 
 
 def kill_group(process: asyncio.subprocess.Process) -> None:
-    """End a child and all that it started, at once."""
+    """End a running child and all that it started, at once."""
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
+
+
+async def end_group(process: asyncio.subprocess.Process) -> None:
+    """End a child and all that it started, also when it has just ended itself, and wait for it. Once only: its number may be given away."""
+    _kill(process.pid)
+    # Bounded: a process stuck in a driver call does not even die of SIGKILL, and must not take the interface with it.
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(process.wait(), LONGEST_END)
+
+
+def describe_end(process: asyncio.subprocess.Process) -> str:
+    """How a child ended, in words: "ended with status 1", "was killed by SIGSEGV"."""
+    status = process.returncode
+    if status is None:
+        return "does not end"
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,54 +1,54 @@
-"""Runs jobs: one child each, progress as it comes, ended as a whole on cancel."""
+"""Runs jobs: one child each, progress as it comes, ended as a whole whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tui_pruner import errors, places
 from tui_pruner.engine.client import as_error
-from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import JobProgress, Message
+
+LOOK_EVERY = 0.25
+LAST_WORDS = 2.0
+Start = Callable[[str, str], Awaitable[asyncio.subprocess.Process]]
+
+
+async def start_job(kind: str, scratch: str) -> asyncio.subprocess.Process:
+    """Start the child of a job of this kind, with a folder for its temporary files."""
+    return await start_module("tui_pruner.jobs", kind, scratch)
 
 
 class Job:
     """One background computation: `await job.run()` gives its result as plain data; `cancel` ends it at any moment."""
 
-    def __init__(self, kind: str, parameters: Message, on_progress: Callable[[JobProgress], None]) -> None:
+    def __init__(self, kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], start: Start = start_job) -> None:
         self.kind = kind
         self.parameters = parameters
         self._on_progress = on_progress
+        self._start = start
         self._process: asyncio.subprocess.Process | None = None
         self._cancelled = False
 
     async def run(self) -> dict[str, Any]:
-        """Do it.
+        """Do it, once. However it ends, nothing that it started is left: no process of its group and no temporary file.
 
         Raises:
             Cancelled: `cancel` was called.
             PrunerError: the job's own explanation (bad data, out of memory).
-            JobError: the child ended without one.
+            JobError: the child could not be started, or ended without a result.
         """
-        if self._cancelled:
-            raise errors.Cancelled(f"{self.kind} was cancelled")
-        self._process = await start_module("tui_pruner.jobs", self.kind)
-        assert self._process.stdin is not None and self._process.stdout is not None
+        scratch = tempfile.mkdtemp(prefix="tui-pruner-job-")
         try:
-            self._process.stdin.write(self.parameters.model_dump_json().encode() + b"\n")
-            await self._process.stdin.drain()
-            result = await self._listen(self._process.stdout)
-        except (BrokenPipeError, ConnectionResetError):
-            result = None
+            return await self._run_in(scratch)
         finally:
-            kill_group(self._process)
-            await self._process.wait()
-        if self._cancelled:
-            raise errors.Cancelled(f"{self.kind} was cancelled")
-        if result is None:
-            raise errors.JobError(f"{self.kind} ended with status {self._process.returncode} and no result; see {places.log_file()}")
-        return result
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def cancel(self) -> None:
         """Stop the job and everything that it started."""
@@ -56,17 +56,82 @@ class Job:
         if self._process is not None:
             kill_group(self._process)
 
-    async def _listen(self, stream: asyncio.StreamReader) -> dict[str, Any] | None:
-        while line := await stream.readline():
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue
+    async def _run_in(self, scratch: str) -> dict[str, Any]:
+        self._refuse_if_cancelled()
+        try:
+            process = self._process = await self._start(self.kind, scratch)
+        except OSError as error:
+            raise errors.JobError(f"{self.kind} could not be started: {error}") from error
+        try:
+            self._refuse_if_cancelled()
+            answer = await self._converse(process)
+        finally:
+            await end_group(process)
+        self._refuse_if_cancelled()
+        if answer is None:
+            raise errors.JobError(f"{self.kind} {describe_end(process)} without a result; see {places.log_file()}")
+        if "error" in answer:
+            raise _explained(self.kind, answer["error"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _refuse_if_cancelled(self) -> None:
+        if self._cancelled:
+            raise errors.Cancelled(f"{self.kind} was cancelled")
+
+    async def _converse(self, process: asyncio.subprocess.Process) -> dict[str, Any] | None:
+        """Send the parameters and listen; None when the child ended and its last words were no result."""
+        listening = asyncio.create_task(self._listen(process))
+        try:
+            while not listening.done() and process.returncode is None:
+                await asyncio.wait({listening}, timeout=LOOK_EVERY)
+            # The child's own death is no end of the stream while something that it started holds the other end of the pipe.
+            await asyncio.wait({listening}, timeout=LAST_WORDS)
+            return listening.result() if listening.done() else None
+        finally:
+            listening.cancel()
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> dict[str, Any] | None:
+        assert process.stdin is not None and process.stdout is not None
+        # A child that died at once may still have said why.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(self.parameters.model_dump_json().encode() + b"\n")
+            await process.stdin.drain()
+        while line := await _next_line(process.stdout):
+            message = _parse(line)
             if "progress" in message:
-                self._on_progress(JobProgress.model_validate(message["progress"]))
-            elif "error" in message:
-                raise as_error(message["error"])
-            elif "result" in message:
-                result: dict[str, Any] = message["result"]
-                return result
+                self._report(message["progress"])
+            elif "result" in message or "error" in message:
+                return message
         return None
+
+    def _report(self, content: Any) -> None:
+        try:
+            progress = JobProgress.model_validate(content)
+        except ValueError:
+            return
+        self._on_progress(progress)
+
+
+async def _next_line(stream: asyncio.StreamReader) -> bytes:
+    """A line; empty at the end, and after a line beyond all limits, since such a stream cannot be followed any further."""
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b""
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """A message, or an empty one for a line that is none."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _explained(kind: str, view: Any) -> errors.PrunerError:
+    if not isinstance(view, dict) or not isinstance(view.get("message"), str):
+        return errors.JobError(f"{kind} failed and did not say why; see {places.log_file()}")
+    known = isinstance(getattr(errors, str(view.get("kind")), None), type)
+    return as_error(view) if known else errors.JobError(view["message"])

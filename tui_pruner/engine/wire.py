@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 
 class Wire:
@@ -42,11 +42,12 @@ def reserve_stdout() -> Wire:
     return wire
 
 
-def end_with_parent(stdin: BinaryIO, clean_up: Callable[[], None] = lambda: None) -> None:
-    """End this process, and its group if it leads one, as soon as `stdin` is at its end: the parent closed it or died."""
+def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> None:
+    """End this process, and its group if it leads one, as soon as stdin is at its end: the parent closed it or died."""
 
     def watch() -> None:
-        while stdin.read(4096):
+        # Not through sys.stdin: a daemon thread that holds its lock makes the interpreter abort at exit.
+        while os.read(0, 4096):
             pass
         clean_up()
         if os.getpgrp() == os.getpid():

@@ -1,0 +1,92 @@
+"""One job in a process of its own: `python -m tui_pruner.jobs KIND [SCRATCH]`.
+
+Reads one JSON line of parameters from stdin; writes {"progress": ...} lines, then one {"result": ...} or {"error": {"kind", "message"}}
+to stdout. Exit status 0 or 3. Ends by itself when stdin ends; SCRATCH is its folder for temporary files, removed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tui_pruner import places
+from tui_pruner.engine.protocol import JobProgress, Message, ValidationParameters
+from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
+from tui_pruner.errors import JobError, PrunerError
+
+FAILED = 3
+
+
+class Kind(NamedTuple):
+    """A kind of job: the message that its parameters are, and where its function `(parameters, on_progress) -> Message` lives."""
+
+    parameters: type[Message]
+    module: str
+    function: str
+
+
+KINDS = {"validate": Kind(ValidationParameters, "tui_pruner.jobs.validate", "run_validation")}
+
+
+def main(arguments: list[str], kinds: Mapping[str, Kind] = KINDS) -> int:
+    """Do one job and say how it went; gives the exit status."""
+    wire = reserve_stdout()
+    scratch = arguments[1] if len(arguments) > 1 else None
+    _use_scratch(scratch)
+    line = sys.stdin.buffer.readline()
+    end_with_parent(lambda: shutil.rmtree(scratch, ignore_errors=True) if scratch else None)
+    try:
+        wire.send({"result": _work(kinds, arguments, line, wire).model_dump()})
+    except BaseException as error:
+        traceback.print_exc()
+        explained = explain(error)
+        wire.send({"error": {"kind": type(explained).__name__, "message": str(explained)}})
+        return FAILED
+    return 0
+
+
+def explain(error: BaseException) -> PrunerError:
+    """The error as a person gets to read it."""
+    if isinstance(error, PrunerError):
+        return error
+    if _out_of_memory(error):
+        return JobError(f"not enough memory for this job; free some, choose another --device or a smaller --imgsz; see {places.log_file()}")
+    first_line = next(iter(str(error).splitlines()), "")
+    return JobError(f"{type(error).__name__}: {first_line}; see {places.log_file()}")
+
+
+def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Wire) -> Message:
+    if not arguments or arguments[0] not in kinds:
+        raise JobError(f"there is no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
+    kind = kinds[arguments[0]]
+    parameters = kind.parameters.model_validate_json(line)
+    function = getattr(importlib.import_module(kind.module), kind.function)
+
+    def on_progress(progress: JobProgress) -> None:
+        wire.send({"progress": progress.model_dump()})
+
+    result: Message = function(parameters, on_progress)
+    return result
+
+
+def _use_scratch(scratch: str | None) -> None:
+    with contextlib.suppress(OSError):
+        os.nice(5)  # the interface and the engine answer keys on the same cores
+    if scratch is not None:
+        tempfile.tempdir = os.environ["TMPDIR"] = scratch
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Python's, CUDA's, and the CPU allocator's RuntimeError, without importing torch to name them."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,177 @@
+"""A data yaml, resolved as Ultralytics resolves it and checked before anything heavy starts; nothing is downloaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tui_pruner.errors import DataError
+
+# Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
+IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+PASSED_ON = ("kpt_shape", "flip_idx", "channels")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """The validation images that a data yaml names, sorted; `settings` are its other keys that a validator reads."""
+
+    yaml_file: Path
+    names: tuple[str, ...]
+    images: tuple[Path, ...]
+    settings: Mapping[str, Any]
+
+    def subset(self, count: int | None, seed: int) -> DataSet:
+        """`count` of the images, drawn without bias from the seed: the same ones for every plan. None: all of them."""
+        if count is None or count >= len(self.images):
+            return self
+        if count < 1:
+            raise DataError(f"cannot validate on {count} images: ask for at least 1")
+        return dataclasses.replace(self, images=tuple(sorted(random.Random(seed).sample(self.images, count))))
+
+    def digest(self) -> str:
+        """SHA-256 of the classes, the settings and every image and label by path, size and time of change."""
+        content = hashlib.sha256(json.dumps([self.names, dict(self.settings)], sort_keys=True, default=str).encode())
+        for image in self.images:
+            for file in (image, label_of(image)):
+                content.update(f"{file}\0{_stamp(file)}\0".encode(errors="surrogateescape"))
+        return content.hexdigest()
+
+
+def read_data(file: str | Path) -> DataSet:
+    """Resolve a data yaml and find its validation images.
+
+    Raises:
+        DataError: it is missing, no data yaml, or has no validation split, classes or images.
+    """
+    path = Path(file).expanduser()
+    content = _load(path)
+    images = tuple(sorted(_images(path, _sources(path, content))))
+    if not images:
+        raise DataError(f"{path}: the val split holds no images; expected files such as .jpg or .png under {_sources(path, content)[0]}")
+    _check_present(path, images)
+    return DataSet(path, _names(path, content), images, {key: content[key] for key in PASSED_ON if content.get(key) is not None})
+
+
+def label_of(image: Path) -> Path:
+    """Where Ultralytics looks for an image's labels: the last `images` folder becomes `labels`."""
+    text = f"{os.sep}labels{os.sep}".join(str(image).rsplit(f"{os.sep}images{os.sep}", 1))
+    return Path(text.rsplit(".", 1)[0] + ".txt")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: give the data yaml in it")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no data yaml {path}: check the path") from None
+    except OSError as error:
+        raise DataError(f"the data yaml {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise DataError(f"{path} is not a data yaml: it does not parse as YAML") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a data yaml: expected keys such as val and names")
+    return content
+
+
+def _names(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
+    names, count = content.get("names"), content.get("nc")
+    if names is None and count is None:
+        raise DataError(f"{path} has neither names nor nc: say which classes the labels mean")
+    if names is None:
+        return tuple(f"class_{number}" for number in range(_whole(path, count)))
+    if isinstance(names, dict):
+        if set(names) != set(range(len(names))):
+            raise DataError(f"{path}: names must be numbered 0 to {len(names) - 1}")
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list):
+        raise DataError(f"{path}: names must be a list or a mapping from number to name, not {type(names).__name__}")
+    if count is not None and _whole(path, count) != len(names):
+        raise DataError(f"{path} has {len(names)} names but nc: {count}: they must agree")
+    return tuple(str(name) for name in names)
+
+
+def _whole(path: Path, count: Any) -> int:
+    try:
+        return int(str(count))
+    except ValueError:
+        raise DataError(f"{path}: nc must be a whole number, not {count!r}") from None
+
+
+def _sources(path: Path, content: Mapping[str, Any]) -> list[Path]:
+    """The folders and list files of the val split, absolute."""
+    split = content.get("val") or content.get("validation")
+    if not split:
+        raise DataError(f"{path} has no val split: add `val:` with the folder of the validation images")
+    entries = split if isinstance(split, list) else [split]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise DataError(f"{path}: val must be a path or a list of paths")
+    root = _root(path, content.get("path"))
+    sources = [_entry(root, entry) for entry in entries]
+    for source in sources:
+        if not source.exists():
+            raise DataError(f"{path}: the validation images {source} do not exist")
+    return sources
+
+
+def _root(path: Path, root: Any) -> Path:
+    if not root:
+        return path.parent.resolve()
+    if not isinstance(root, str):
+        raise DataError(f"{path}: path must be a folder's name, not {type(root).__name__}")
+    folder = Path(root)
+    if folder.is_absolute() or folder.exists():
+        return folder.resolve()
+    from ultralytics.utils import DATASETS_DIR
+
+    return (Path(DATASETS_DIR) / folder).resolve()
+
+
+def _entry(root: Path, entry: str) -> Path:
+    found = (root / entry).resolve()
+    # Ultralytics forgives `../images` in yamls that were written for a folder next to theirs.
+    return (root / entry[3:]).resolve() if entry.startswith("../") and not found.exists() else found
+
+
+def _images(path: Path, sources: Iterable[Path]) -> Iterator[Path]:
+    for source in sources:
+        files = _walk(source) if source.is_dir() else _listed(path, source)
+        yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in files if not name.startswith("."))
+
+
+def _listed(path: Path, source: Path) -> Iterator[Path]:
+    try:
+        lines = source.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError):
+        raise DataError(f"{path}: {source} is neither a folder nor a text file with an image a line") from None
+    for line in filter(None, map(str.strip, lines)):
+        yield source.parent / line[2:] if line.startswith("./") else Path(line).absolute()
+
+
+def _check_present(path: Path, images: Iterable[Path]) -> None:
+    missing = next((image for image in images if not image.is_file()), None)
+    if missing is not None:
+        raise DataError(f"{path}: the image {missing} is listed but does not exist")
+
+
+def _stamp(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError:
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"

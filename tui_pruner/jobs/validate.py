@@ -1,0 +1,170 @@
+"""Validation: Ultralytics' own validator on a seeded subset of the user's images, on a copy of the model, with cached results."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tui_pruner.engine.protocol import JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.errors import CheckpointError, RequestError
+from tui_pruner.jobs import cache
+from tui_pruner.jobs.dataset import DataSet, read_data
+from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.view import private_view
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OnProgress = Callable[[JobProgress], None]
+BATCH = 16
+
+
+class Validator(NamedTuple):
+    """Which of Ultralytics' validators measures a model class, and the task that its data must have."""
+
+    task: str
+    module: str
+    name: str
+
+
+VALIDATORS = {
+    "DetectionModel": Validator("detect", "ultralytics.models.yolo.detect", "DetectionValidator"),
+    "SegmentationModel": Validator("segment", "ultralytics.models.yolo.segment", "SegmentationValidator"),
+    "PoseModel": Validator("pose", "ultralytics.models.yolo.pose", "PoseValidator"),
+    "OBBModel": Validator("obb", "ultralytics.models.yolo.obb", "OBBValidator"),
+    "RTDETRDetectionModel": Validator("detect", "ultralytics.models.rtdetr.val", "RTDETRValidator"),
+}
+
+
+def run_validation(parameters: ValidationParameters, on_progress: OnProgress) -> ValidationResult:
+    """The whole job: the cached result, or the checkpoint under the plan validated and the result stored.
+
+    Raises:
+        DataError: the data cannot be used.
+        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+    """
+    data = read_data(parameters.data).subset(parameters.images, parameters.seed)
+    key = cache.key_of(parameters, data.digest())
+    known = cache.load(key)
+    if known is not None:
+        return known
+    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
+    result = measure(_planned_model(parameters), data, parameters, on_progress)
+    cache.store(key, result)
+    return result
+
+
+def validate(model: nn.Module, parameters: ValidationParameters, on_progress: OnProgress) -> ValidationResult:
+    """Measure a model that is at hand, as `parameters` say (its checkpoint and plan are not looked at); the model stays as it is."""
+    data = read_data(parameters.data).subset(parameters.images, parameters.seed)
+    return measure(model, data, parameters, on_progress)
+
+
+def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, on_progress: OnProgress) -> ValidationResult:
+    """Run the validator of the model's class over all images of `data`.
+
+    Raises:
+        DataError: the data is not for this model.
+        RequestError: no such device, or a model class that has no validator here.
+    """
+    started = time.perf_counter()
+    kind = _validator_of(model)
+    check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
+    imgsz, notes = _legal_side(parameters.imgsz, model)
+    with private_view(data) as folder, _no_fonts():
+        settings = _settings(folder, kind.task, imgsz, choose_device(parameters.device))
+        validator = getattr(importlib.import_module(kind.module), kind.name)(save_dir=folder / "run", args=settings)
+        _report_to(on_progress, validator, len(data.images))
+        # Ultralytics folds batch normalisation into the convolutions of what it validates.
+        validator(model=copy.deepcopy(model))
+    if validator.seen < len(data.images):
+        notes.append(f"{len(data.images) - validator.seen} of {len(data.images)} images were skipped as damaged or wrongly labelled")
+    metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
+    return ValidationResult(metrics=metrics, images=validator.seen, seconds=time.perf_counter() - started, notes=notes)
+
+
+def choose_device(asked: str, cuda: bool | None = None) -> str:
+    """The device to run on: the one asked for, or the GPU when there is one (`cuda`: by default as torch sees it).
+
+    Raises:
+        RequestError: that device is not there.
+    """
+    import torch
+    from ultralytics.utils.torch_utils import select_device
+
+    if not asked:
+        return "cuda:0" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu"
+    try:
+        return str(select_device(asked, verbose=False))
+    except (ValueError, RuntimeError, AssertionError):
+        raise RequestError(f"there is no device {asked!r} here: use cpu, or cuda:N of a GPU that torch sees") from None
+
+
+def _planned_model(parameters: ValidationParameters) -> nn.Module:
+    from tui_pruner.core.checkpoint import open_model
+
+    checkpoint = open_model(parameters.checkpoint, parameters.classes)
+    if checkpoint.sha256 != parameters.sha256:
+        raise CheckpointError(f"{parameters.checkpoint} changed on disk since it was opened: open it again")
+    if not parameters.plan:
+        return checkpoint.model
+    from tui_pruner.core.surgery import apply_plan
+
+    planned: nn.Module = apply_plan(checkpoint, parameters.plan)
+    return planned
+
+
+def _validator_of(model: nn.Module) -> Validator:
+    name = type(model).__name__
+    if name not in VALIDATORS:
+        raise RequestError(f"a {name} cannot be validated here: the known ones are {', '.join(VALIDATORS)}")
+    return VALIDATORS[name]
+
+
+def _legal_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
+    """The image side rounded up to the model's stride, which its Concat layers need, and a note when it had to be."""
+    stride = max(int(model.stride.max()), 32)  # type: ignore[operator]
+    side = max(-(-imgsz // stride), 1) * stride
+    return side, [] if side == imgsz else [f"image side {imgsz} rounded up to {side}, a multiple of the stride {stride}"]
+
+
+def _settings(folder: Path, task: str, imgsz: int, device: str) -> dict[str, Any]:
+    """Ultralytics' own defaults of `val`, without plots, files and worker processes."""
+    return {
+        "mode": "val",
+        "task": task,
+        "data": str(folder / "data.yaml"),
+        "imgsz": imgsz,
+        "batch": BATCH,
+        "device": device,
+        "rect": True,
+        "workers": 0,
+        "plots": False,
+        "verbose": False,
+    }
+
+
+def _report_to(on_progress: OnProgress, validator: Any, images: int) -> None:
+    def report(done: int) -> None:
+        on_progress(JobProgress(done=min(done, images), total=images, doing="validating"))
+
+    validator.add_callback("on_val_start", lambda running: report(0))
+    validator.add_callback("on_val_batch_end", lambda running: report((running.batch_i + 1) * BATCH))
+
+
+@contextlib.contextmanager
+def _no_fonts() -> Iterator[None]:
+    """Ultralytics looks up, and would download, a font for plots whenever it reads a data yaml; we plot nothing."""
+    from ultralytics.data import utils
+
+    look_up = utils.check_font
+    utils.check_font = lambda font="": None
+    try:
+        yield
+    finally:
+        utils.check_font = look_up
