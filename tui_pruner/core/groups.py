@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -117,6 +117,10 @@ class CouplingMap:
     def input_axes(self) -> dict[str, Axis]:
         """The input axis of every layer that has one of its own, by the layer's module path."""
         return {axis.module: axis for axis, role in self.roles.items() if role == "in"}
+
+    def timed(self, seconds: float) -> CouplingMap:
+        """The same map with the time that it took."""
+        return replace(self, seconds=seconds)
 
     def output_groups(self, layer: str) -> tuple[ChannelGroup, ...]:
         """The groups that a layer's output channels belong to."""

@@ -15,7 +15,9 @@ from tui_pruner.core.flow.labels import Axis, Labels
 from tui_pruner.core.flow.record import FlowRecord, LockedLabels, Operation
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member
 
-SILENT_JOINS = frozenset({"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"})
+SILENT_JOINS = frozenset(
+    {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Channels:
     place: Indices
 
 
-def couple(record: FlowRecord, seconds: float) -> CouplingMap:
+def couple(record: FlowRecord) -> CouplingMap:
     """The coupling map of a traced model."""
     axes = list(record.source.sizes)
     owner = owners(record, axes)
@@ -56,7 +58,7 @@ def couple(record: FlowRecord, seconds: float) -> CouplingMap:
         block_outputs={path: channels.group[channels.channel[labels]] for path, labels in record.block_outputs.items()},
         unknown_operations=dict(record.unknown),
         operations=len(record.operations),
-        seconds=seconds,
+        seconds=0.0,
     )
 
 

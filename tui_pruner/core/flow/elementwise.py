@@ -11,9 +11,47 @@ from tui_pruner.core.flow.tracer import Flow
 
 
 @rule(
-    *"silu relu sigmoid tanh hardtanh leaky_relu gelu hardswish hardsigmoid mish softplus elu relu6 exp log neg abs sqrt rsqrt erf sin cos".split(),
-    *"reciprocal clamp clamp_min clamp_max dropout native_dropout logit floor round sign zeros_like ones_like full_like empty_like".split(),
-    *"clone detach _to_copy contiguous alias lift_fresh".split(),
+    *[
+        "silu",
+        "relu",
+        "sigmoid",
+        "tanh",
+        "hardtanh",
+        "leaky_relu",
+        "gelu",
+        "hardswish",
+        "hardsigmoid",
+        "mish",
+        "softplus",
+        "elu",
+        "relu6",
+        "exp",
+        "log",
+        "neg",
+        "abs",
+        "sqrt",
+        "rsqrt",
+        "erf",
+        "sin",
+        "cos",
+    ],
+    *[
+        "reciprocal",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+        "dropout",
+        "native_dropout",
+        "logit",
+        "floor",
+        "round",
+        "sign",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+    ],
+    *["clone", "detach", "_to_copy", "contiguous", "alias", "lift_fresh"],
 )
 def one_by_one(flow: Flow, call: Call) -> None:
     """Every element for itself: channels pass through."""
@@ -127,8 +165,16 @@ def reduction(flow: Flow, call: Call) -> None:
 
 
 @rule(
-    *"max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d".split(),
-    *"upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d upsample_nearest3d reflection_pad2d".split(),
+    *[
+        "max_pool2d_with_indices",
+        "max_pool3d_with_indices",
+        "avg_pool2d",
+        "avg_pool3d",
+        "adaptive_avg_pool2d",
+        "_adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+    ],
+    *["upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest3d", "reflection_pad2d"],
 )
 def over_space(flow: Flow, call: Call) -> None:
     """Pooling and upsampling change the sides of the image and leave its channels alone."""

@@ -120,8 +120,8 @@ def _upsample(args: Arguments) -> Tensor:
     return empty([*image.shape[:2], *sides], image)
 
 
-UNARY = "silu relu sigmoid tanh hardswish hardsigmoid gelu leaky_relu mish softplus exp neg".split()
-BINARY = "add sub mul div".split()
+UNARY = ["silu", "relu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "gelu", "leaky_relu", "mish", "softplus", "exp", "neg"]
+BINARY = ["add", "sub", "mul", "div"]
 
 EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "convolution": _convolution,

@@ -30,7 +30,25 @@ def reorder(flow: Flow, call: Call) -> None:
     flow.put(call.result, axes.permuted(order))
 
 
-@rule(*"slice select expand unsqueeze squeeze unbind stack index_select repeat flip roll unfold pixel_shuffle pixel_unshuffle narrow".split())
+@rule(
+    *[
+        "slice",
+        "select",
+        "expand",
+        "unsqueeze",
+        "squeeze",
+        "unbind",
+        "stack",
+        "index_select",
+        "repeat",
+        "flip",
+        "roll",
+        "unfold",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "narrow",
+    ]
+)
 @rule("index", "gather", "native_channel_shuffle", "channel_shuffle", "movedim", "squeeze_", "constant_pad_nd", "pad")
 def move(flow: Flow, call: Call) -> None:
     """Everything whose result is made of its inputs' values."""
@@ -102,5 +120,3 @@ def label_argument(flow: Flow, leaf: Any) -> Any:
     if isinstance(leaf, Tensor) and (leaf.is_floating_point() or flow.has_labels(leaf)):
         return flow.elements(leaf)
     return leaf
-
-

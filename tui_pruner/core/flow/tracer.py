@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, compact, flat, nothing
 from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Operation, Role
 from tui_pruner.core.flow.rules import RULES, Call
+from tui_pruner.core.predictions import seeing_inputs, tensors
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.errors import TraceError
 
@@ -39,7 +39,7 @@ class Flow(ShapeMode):
             return
         vectors: list[Labels | None] = []
         for dim, size in enumerate(tensor.shape):
-            channels = dim < CHANNEL_DIMS or size > 1 and tensor.numel() == size
+            channels = dim < CHANNEL_DIMS or (size > 1 and tensor.numel() == size)
             vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
             if vectors[-1] is not None:
                 self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)
@@ -163,22 +163,6 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             handle.remove()
 
 
-@contextmanager
-def seeing_inputs(module: nn.Module | None) -> Iterator[set[int]]:
-    """The identities of the tensors that enter a module, filled while the block runs."""
-    seen: set[int] = set()
-    if module is None:
-        yield seen
-        return
-    handle = module.register_forward_pre_hook(
-        lambda _, args: seen.update(id(leaf) for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
-    )
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
 def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
     """Follow the channels of a model through one forward.
 
@@ -211,11 +195,13 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
             raise
         except Exception as error:
             place = flow.modules[-1] or type(skeleton).__name__
-            raise TraceError(f"the forward stopped in {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+            raise TraceError(
+                f"the forward stopped in {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            ) from error
     end = Operation(len(flow.record.operations), "output", flow.modules[-1])
     flow.record.operations.append(end)
-    for leaf in tree_leaves(output):
-        if isinstance(leaf, Tensor) and id(leaf) not in features:
+    for leaf in tensors(output):
+        if id(leaf) not in features:
             flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
     return flow.record
 

@@ -1,0 +1,87 @@
+"""A model looked at once: its blocks, its coupling map, its cost at an input size. Everything else works on this."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, sequence, stride_of
+from tui_pruner.core.checkpoint import Checkpoint
+from tui_pruner.core.flow.coupling import couple
+from tui_pruner.core.flow.tracer import trace
+from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.importance import Ranking
+from tui_pruner.core.measure import Measurement, measure
+from tui_pruner.core.skeleton import without_weights
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A checkpoint with all that is known about its channels at one input size.
+
+    `skeleton` is the model on the meta device; `notes` says what was adjusted, such as an input side rounded up.
+    """
+
+    checkpoint: Checkpoint
+    skeleton: nn.Module
+    blocks: tuple[Block, ...]
+    coupling: CouplingMap
+    measurement: Measurement
+    imgsz: int
+    notes: tuple[str, ...]
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """Every layer by its short name, in the model's order."""
+        return {layer.name: layer for block in self.blocks for layer in block.layers}
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The importance of the groups' channels."""
+        return Ranking(self.checkpoint.model)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """The shape of one input image with its batch dimension."""
+        return 1, image_channels(self.skeleton), self.imgsz, self.imgsz
+
+
+def legal_side(side: int, stride: int) -> int:
+    """The next multiple of the stride: other sides make the branches of a Concat differ by a pixel."""
+    return max(stride, (side + stride - 1) // stride * stride)
+
+
+def trace_model(model: nn.Module) -> tuple[nn.Module, CouplingMap]:
+    """The skeleton and the coupling map of a model."""
+    started = time.perf_counter()
+    skeleton = without_weights(model)
+    side = 2 * stride_of(model)
+    record = trace(skeleton, (1, image_channels(model), side, side), sequence(skeleton))
+    coupling = couple(record)
+    return skeleton, coupling.timed(time.perf_counter() - started)
+
+
+def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
+    """Look at a checkpoint. `imgsz`, by default the one it was trained at, is rounded up to a multiple of the stride.
+
+    Raises:
+        TraceError: the model's forward failed.
+    """
+    skeleton, coupling = trace_model(checkpoint.model)
+    wanted = imgsz or checkpoint.default_imgsz
+    side = legal_side(wanted, checkpoint.stride)
+    notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []
+    notes += [f"no rule for {name} ({count} times): what enters it is locked" for name, count in coupling.unknown_operations.items()]
+    shape = (1, image_channels(skeleton), side, side)
+    return Analysis(
+        checkpoint=checkpoint,
+        skeleton=skeleton,
+        blocks=block_tree(checkpoint.model, checkpoint.original_yaml),
+        coupling=coupling,
+        measurement=measure(skeleton, shape, sequence(skeleton)),
+        imgsz=side,
+        notes=tuple(notes),
+    )

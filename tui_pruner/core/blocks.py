@@ -1,0 +1,113 @@
+"""The tree that a person sees: sections, blocks, layers, with the names under which layers can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+Section = Literal["backbone", "neck", "head"]
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution or linear layer: the short name that people use (model.6.cv1) and its module's full path (model.6.cv1.conv)."""
+
+    name: str
+    path: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """One entry of the model's sequence, with the absolute indices of its sources (-1: the image)."""
+
+    index: int
+    path: str
+    type: str
+    sources: tuple[int, ...]
+    section: Section
+    layers: tuple[Layer, ...]
+
+
+def sequence(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Path and module of an Ultralytics model's blocks in order; for any other network its direct children."""
+    inner = getattr(model, "model", None)
+    if isinstance(inner, nn.Sequential):
+        return [(f"model.{number}", block) for number, block in enumerate(inner)]
+    return list(model.named_children())
+
+
+def stride_of(model: nn.Module) -> int:
+    """The largest stride of a model: the side of an input must be a multiple of it. At least 32."""
+    stride = getattr(model, "stride", None)
+    return max(32, int(stride.max())) if isinstance(stride, torch.Tensor) else 32
+
+
+def image_channels(model: nn.Module) -> int:
+    """How many channels the image has that the model reads."""
+    yaml = getattr(model, "yaml", None)
+    if isinstance(yaml, dict) and ("channels" in yaml or "ch" in yaml):
+        return int(yaml.get("channels", yaml.get("ch", 3)))
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    return int(first.in_channels) if first is not None else 3
+
+
+def layers_below(model: nn.Module, prefix: str) -> Iterator[Layer]:
+    """The layers of a block, in the order of its modules."""
+    for path, module in model.get_submodule(prefix).named_modules(prefix=prefix):
+        if isinstance(module, LAYERS):
+            yield Layer(short_name(model, path), path, layer_type(module))
+
+
+def short_name(model: nn.Module, path: str) -> str:
+    """A layer's name without the last part, where that only says that a Conv block contains its convolution."""
+    parent, _, last = path.rpartition(".")
+    if last != "conv" or not parent:
+        return path
+    own = [child for child in model.get_submodule(parent).children() if isinstance(child, LAYERS)]
+    return parent if len(own) == 1 else path
+
+
+def layer_type(module: nn.Module) -> str:
+    """A layer's kind in a few characters: "Conv 3x3", "Conv 3x3 /2", "DWConv 3x3", "Linear"."""
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return "Linear"
+    kernel = "x".join(str(side) for side in module.kernel_size)
+    step = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
+    kind = "DWConv" if module.groups == module.in_channels > 1 else "ConvT" if module.transposed else "Conv"
+    return f"{kind} {kernel}{step}"
+
+
+def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
+    """The blocks of a model; `yaml` is its original description, whose backbone says where the neck begins."""
+    blocks = sequence(model)
+    backbone = yaml.get("backbone")
+    border = len(backbone) if isinstance(backbone, list) and 0 < len(backbone) < len(blocks) else first_branch(blocks)
+    return tuple(
+        Block(
+            index=number,
+            path=path,
+            type=type(module).__name__,
+            sources=sources_of(module, number),
+            section="head" if number == len(blocks) - 1 else "backbone" if number < border else "neck",
+            layers=tuple(layers_below(model, path)),
+        )
+        for number, (path, module) in enumerate(blocks)
+    )
+
+
+def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:
+    """The first block that upsamples or reads several others, where no description tells."""
+    branches = (n for n, (_, m) in enumerate(blocks) if isinstance(m, nn.Upsample) or isinstance(getattr(m, "f", -1), list))
+    return next(branches, len(blocks) - 1)
+
+
+def sources_of(module: nn.Module, number: int) -> tuple[int, ...]:
+    """The absolute indices of the blocks that a block reads."""
+    given = getattr(module, "f", -1)
+    return tuple(number + f if f < 0 else f for f in (given if isinstance(given, list) else [given]))

@@ -1,0 +1,183 @@
+"""The plan: an ordered list of steps, each a list of cuts with the exact channels that they remove. Plain data, as YAML or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tui_pruner.core.flow.labels import Axis
+from tui_pruner.core.groups import CouplingMap, Indices
+from tui_pruner.core.removal import NOTHING, Removal
+from tui_pruner.errors import PlanError
+
+FORMAT = 1
+LARGEST_FILE = 16 << 20
+
+
+class Cut(BaseModel):
+    """What was asked for, and which output channels of which parameters it removes (indices of the original checkpoint)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layer: str
+    amount: str
+    criterion: str = "l2"
+    round_to: int = Field(default=1, ge=1)
+    removes: dict[str, dict[int, list[int]]] = {}
+
+
+class Step(BaseModel):
+    """Cuts that were made together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = ""
+    cuts: list[Cut]
+
+
+class Plan(BaseModel):
+    """All steps from the checkpoint to the pruned model. The checkpoint is known by its SHA-256."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    checkpoint: str
+    sha256: str
+    steps: list[Step] = []
+
+    def plain(self) -> dict[str, Any]:
+        """As dictionaries, lists, strings and numbers."""
+        return self.model_dump(mode="json")
+
+
+def parse_plan(content: object, where: str = "the plan") -> Plan:
+    """A plan from plain data.
+
+    Raises:
+        PlanError: not a plan; the message names the place.
+    """
+    if not isinstance(content, dict):
+        raise PlanError(f"{where} is not a plan: it must be a mapping with checkpoint, sha256 and steps")
+    try:
+        plan = Plan.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise PlanError(f"{where}: {place}: {first['msg'].lower()}") from None
+    if plan.format != FORMAT:
+        raise PlanError(f"{where} has format {plan.format}; this version reads format {FORMAT}")
+    return plan
+
+
+def read_plan(path: str | Path) -> Plan:
+    """A plan from a YAML file.
+
+    Raises:
+        PlanError: missing, too large, not YAML, or not a plan.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise PlanError(f"{file} is too large for a plan ({file.stat().st_size >> 20} MB)")
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot read the plan {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise PlanError(f"{file} is not YAML{line}: {getattr(error, 'problem', None) or 'malformed'}") from None
+    return parse_plan(content, str(file))
+
+
+def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
+    """The channels that a cut's indices mean, in terms of groups.
+
+    Raises:
+        PlanError: a parameter or index that this model does not have.
+    """
+    places: dict[int, list[int]] = {}
+    for parameter, dims in cut.removes.items():
+        for dim, indices in dims.items():
+            group, place = positions_on(coupling, Axis(parameter, dim))
+            wanted = np.asarray(indices, dtype=np.int64)
+            if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(group)):
+                raise PlanError(f"the plan removes channel {int(wanted.max())} of {parameter}, which has {len(group)}")
+            for index in wanted:
+                places.setdefault(int(group[index]), []).append(int(place[index]))
+    return Removal({number: np.unique(found) for number, found in places.items()})
+
+
+def positions_on(coupling: CouplingMap, axis: Axis) -> tuple[Indices, Indices]:
+    """For each index of an axis, its group's number and its place in the group."""
+    if axis not in coupling.sizes:
+        raise PlanError(f"the plan cuts {axis.parameter}, which this model does not have")
+    group = np.full(coupling.sizes[axis], -1, dtype=np.int64)
+    place = np.zeros(coupling.sizes[axis], dtype=np.int64)
+    for number in coupling.groups_of_axis.get(axis, ()):
+        indices = coupling.groups[number].member(axis).indices
+        group[indices] = number
+        place[indices] = np.arange(len(indices))[:, None]
+    return group, place
+
+
+def removes_of(removal: Removal, coupling: CouplingMap) -> dict[str, dict[int, list[int]]]:
+    """A removal as indices of each group's first producer: what a plan stores."""
+    removes: dict[str, dict[int, list[int]]] = {}
+    for number, places in sorted(removal.places.items()):
+        root = coupling.groups[number].producers[0]
+        indices = removes.setdefault(root.axis.parameter, {}).setdefault(root.axis.dim, [])
+        indices.extend(int(i) for i in np.sort(root.indices[places].reshape(-1)))
+        indices.sort()
+    return removes
+
+
+def removal_of_step(step: Step, coupling: CouplingMap) -> Removal:
+    """Everything that a step removes."""
+    removal = NOTHING
+    for cut in step.cuts:
+        removal = removal.together(removal_of_cut(cut, coupling))
+    return removal
+
+
+def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
+    """Everything that a plan removes, checked against the model.
+
+    Raises:
+        PlanError: made for another checkpoint, or impossible on this one.
+    """
+    if plan.sha256 != sha256:
+        raise PlanError(f"the plan was made for {plan.checkpoint} ({plan.sha256[:12]}), not for this checkpoint ({sha256[:12]})")
+    removal = NOTHING
+    for step in plan.steps:
+        removal = removal.together(removal_of_step(step, coupling))
+    removal.check(coupling)
+    return removal
+
+
+def dump_yaml(plan: Plan) -> str:
+    """A plan as YAML that a person can read: every list of channels on one line."""
+    return yaml.dump(_inline(plan.plain()), Dumper=_Dumper, sort_keys=False, width=1_000_000)
+
+
+class _Inline(list[Any]):
+    """A list that YAML shows on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """A dumper that knows inline lists."""
+
+
+_Dumper.add_representer(_Inline, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True))
+
+
+def _inline(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _inline(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return _Inline(value) if value and all(isinstance(item, int) for item in value) else [_inline(item) for item in value]
+    return value

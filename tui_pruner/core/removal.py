@@ -1,0 +1,83 @@
+"""Which channels of which groups are gone: the state that a plan describes, always in the original checkpoint's numbering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Member
+from tui_pruner.errors import PlanError
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The removed channels of each group, as sorted places within the group. Groups that lose nothing are not in it."""
+
+    places: Mapping[int, Indices]
+
+    def of(self, group: ChannelGroup) -> Indices:
+        """The removed places of a group."""
+        return self.places.get(group.number, np.zeros(0, dtype=np.int64))
+
+    def left(self, group: ChannelGroup) -> int:
+        """How many channels a group still has."""
+        return group.channels - len(self.of(group))
+
+    def remaining(self, group: ChannelGroup) -> Indices:
+        """The places of a group that are still there."""
+        return np.setdiff1d(np.arange(group.channels), self.of(group), assume_unique=True)
+
+    def together(self, other: Removal) -> Removal:
+        """Both at once."""
+        merged = dict(self.places)
+        for number, places in other.places.items():
+            merged[number] = np.union1d(merged.get(number, places), places)
+        return Removal(merged)
+
+    def counts(self, coupling: CouplingMap) -> Indices:
+        """The number of removed channels by group number."""
+        counts = np.zeros(len(coupling.groups), dtype=np.int64)
+        for number, places in self.places.items():
+            counts[number] = len(places)
+        return counts
+
+    def members(self, coupling: CouplingMap) -> Iterable[tuple[Member, Indices]]:
+        """Every member that loses something, with the positions on its axis."""
+        for number, places in self.places.items():
+            for member in coupling.groups[number].members:
+                yield member, np.sort(member.indices[places].reshape(-1))
+
+    def kept(self, coupling: CouplingMap) -> dict[str, dict[str, list[int]]]:
+        """For every cut parameter and buffer: dimension -> the original indices that it keeps."""
+        kept: dict[str, dict[str, list[int]]] = {}
+        gone: dict[tuple[str, int], list[Indices]] = {}
+        for member, positions in self.members(coupling):
+            gone.setdefault((member.axis.parameter, member.axis.dim), []).append(positions)
+        sizes = {(axis.parameter, axis.dim): size for axis, size in coupling.sizes.items()}
+        for (parameter, dim), positions in gone.items():
+            stays = np.setdiff1d(np.arange(sizes[parameter, dim]), np.concatenate(positions))
+            kept.setdefault(parameter, {})[str(dim)] = stays.tolist()
+        return kept
+
+    def check(self, coupling: CouplingMap) -> None:
+        """Refuse a removal that the model cannot live with.
+
+        Raises:
+            PlanError: a locked group, a group that would be empty, or linked parts that would differ.
+        """
+        for number, places in self.places.items():
+            group = coupling.groups[number]
+            where = group.producers[0].axis.module if group.producers else group.members[0].axis.parameter
+            if not group.prunable:
+                raise PlanError(f"the plan cuts {where}, which is locked: {group.reason}")
+            if len(places) >= group.channels:
+                raise PlanError(f"the plan removes all {group.channels} channels of {where}; leave at least one")
+        for link in coupling.links:
+            totals = [sum(len(self.of(coupling.groups[n])) for n in part) for part in link.parts]
+            if len(set(totals)) > 1:
+                raise PlanError(f"the plan removes {totals} channels from parts of {link.module} that must stay equally wide")
+
+
+NOTHING = Removal({})

@@ -1,0 +1,108 @@
+"""What somebody asks for: LAYER=AMOUNT, understood against a model's layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from tui_pruner.core.blocks import Layer
+from tui_pruner.errors import RequestError
+
+PERCENT = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*%$")
+FRACTION = re.compile(r"^(\d*\.\d+|\d+(?:\.\d*)?)$")
+KEEP = re.compile(r"^keep\s*:\s*(.+)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much: a fraction of the channels to remove, or an exact number to keep."""
+
+    remove: float | None = None
+    keep: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One cut that is asked for."""
+
+    layer: str
+    amount: str
+    criterion: str = "l2"
+    round_to: int = 1
+
+
+@dataclass(frozen=True)
+class Match:
+    """The layers that a request names. `exact`: one layer by its own name, whose lock is an error and not something to skip."""
+
+    layers: tuple[Layer, ...]
+    exact: bool
+
+
+def parse_request(text: str, criterion: str = "l2", round_to: int = 1) -> Request:
+    """LAYER=AMOUNT.
+
+    Raises:
+        RequestError: no equals sign, or an amount that is none.
+    """
+    layer, equals, amount = text.rpartition("=")
+    if not equals or not layer.strip() or not amount.strip():
+        raise RequestError(f"cannot read the cut {text!r}: write LAYER=AMOUNT, such as model.6.m.0.cv1=30% or 7=keep:205")
+    request = Request(layer.strip(), amount.strip(), criterion, round_to)
+    parse_amount(request.amount)
+    return request
+
+
+def parse_amount(text: str) -> Amount:
+    """What to remove ("30%", "0.3") or to keep ("keep:205").
+
+    Raises:
+        RequestError: not a number, 0, or 100 % and more.
+    """
+    kept = KEEP.match(text.strip())
+    if kept:
+        return Amount(keep=parse_width(kept.group(1).strip(), text))
+    percent, fraction = PERCENT.match(text.strip()), FRACTION.match(text.strip())
+    if percent is None and fraction is None:
+        raise RequestError(f"the amount {text!r} is no number: write what to remove (30% or 0.3) or what to keep (keep:205)")
+    share = float(percent.group(1)) / 100 if percent else float(text)
+    if share <= 0:
+        raise RequestError(f"the amount {text!r} removes nothing: give more than 0")
+    if share >= 1:
+        hint = f"; did you mean {text.strip()}%?" if percent is None else ""
+        raise RequestError(f"the amount {text!r} would remove every channel: give less than 100%{hint}")
+    return Amount(remove=share)
+
+
+def parse_width(number: str, text: str) -> int:
+    """A positive number of channels to keep."""
+    if not number.isdecimal():
+        raise RequestError(f"the amount {text!r} is no number of channels: write keep:205")
+    if int(number) == 0:
+        raise RequestError(f"the amount {text!r} would keep no channel: keep at least 1")
+    return int(number)
+
+
+def match_layers(name: str, layers: Mapping[str, Layer]) -> Match:
+    """The layers that a name means: a layer, the convolution in it, a block number, a module path above layers, or a glob.
+
+    Raises:
+        RequestError: nothing matches; the message has the nearest names.
+    """
+    by_path = {layer.path: layer for layer in layers.values()}
+    for candidate in (name, f"model.{name}"):
+        found = layers.get(candidate) or by_path.get(candidate)
+        if found is not None:
+            return Match((found,), exact=True)
+    if any(mark in name for mark in "*?["):
+        matching = tuple(layer for layer in layers.values() if fnmatchcase(layer.name, name) or fnmatchcase(layer.path, name))
+    else:
+        prefixes = (f"{name}.", f"model.{name}.")
+        matching = tuple(layer for layer in layers.values() if layer.path.startswith(prefixes))
+    if not matching:
+        near = get_close_matches(name, [*layers, *by_path], n=3, cutoff=0.5) or list(layers)[:3]
+        raise RequestError(f"no layer {name!r} in this model; the nearest are {', '.join(near)}")
+    return Match(matching, exact=False)
