@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tui_pruner.core.checkpoint.container import RETRAIN, fingerprint, require_readable_file, require_sound_archive
+from tui_pruner.core.checkpoint.guard import unguard
 from tui_pruner.core.checkpoint.record import DEFAULT_IMGSZ, PROVENANCE_KEY, Checkpoint
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
 from tui_pruner.errors import CheckpointError
@@ -88,7 +89,7 @@ def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any])
     provenance = dictionary.get(PROVENANCE_KEY)
     provenance = provenance if isinstance(provenance, dict) else None
     architecture = (provenance or {}).get("original_yaml") or getattr(model, "yaml", None) or {}
-    return Checkpoint(given, sha256, model, content, provenance, dict(architecture), _warnings(dictionary, content))
+    return Checkpoint(given, sha256, model, content, provenance, unguard(architecture), _warnings(dictionary, content))
 
 
 def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:

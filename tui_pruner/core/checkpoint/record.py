@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from tui_pruner.core.blocks import stride_of
+
 DEFAULT_IMGSZ = 640
 PROVENANCE_KEY = "tui_pruner"
 FAMILY = re.compile(r"yolo(v?)(\d+)(p6-)?([tnsmlbxce]?)(.*)", re.IGNORECASE)
@@ -50,8 +52,7 @@ class Checkpoint:
     @property
     def stride(self) -> int:
         """The largest stride: input sides must be multiples of it."""
-        stride: Any = getattr(self.model, "stride", None)
-        return int(max(stride)) if stride is not None else 32
+        return stride_of(self.model)
 
     @property
     def family(self) -> str:

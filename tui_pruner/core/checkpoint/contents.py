@@ -1,0 +1,109 @@
+"""What goes into the file: the dictionary that Ultralytics itself saves, with stock classes only, and one key of ours with plain data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+import tui_pruner
+from tui_pruner.core.checkpoint.guard import guard
+from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint
+from tui_pruner.core.skeleton import named_tensors
+
+FORMAT = 1
+LICENSE = "AGPL-3.0 License (https://ultralytics.com/license)"
+DOCS = "https://docs.ultralytics.com"
+CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
+"""What heads remember between two forwards; their classes hold the empty value."""
+RUNTIME = ("pt_path", "criterion")
+"""What Ultralytics attaches to a model while it is loaded or trained."""
+
+
+def checkpoint_dictionary(model: nn.Module, source: Checkpoint, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint as Ultralytics saves one, around a model from `for_saving`."""
+    import ultralytics
+
+    return {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": model,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": source.content.get("train_args", {}),
+        "date": datetime.now().astimezone().isoformat(),
+        "version": ultralytics.__version__,
+        "license": LICENSE,
+        "docs": DOCS,
+        PROVENANCE_KEY: plain(provenance),
+    }
+
+
+def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str, Any], proof: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a pruned model comes from and what was done to it."""
+    return {
+        "format": FORMAT,
+        "version": tui_pruner.__version__,
+        "source": {
+            "name": source.path.replace("\\", "/").rsplit("/", 1)[-1],
+            "sha256": source.sha256,
+            "parameters": sum(parameter.numel() for parameter in source.model.parameters()),
+        },
+        "plan": plan,
+        "kept": kept,
+        "proof": proof,
+        "original_yaml": source.original_yaml,
+    }
+
+
+def for_saving(pruned: nn.Module, source: Checkpoint) -> nn.Module:
+    """A copy of the model as it is saved: half precision, eval mode, guarded yaml, nothing cached. The model itself stays as it is."""
+    memo: dict[int, Any] = {id(tensor): _halved(tensor) for _, tensor in named_tensors(pruned)}
+    model: Any = copy.deepcopy(pruned, memo).half().eval()
+    for name in RUNTIME:
+        vars(model).pop(name, None)
+    for module in model.modules():
+        _forget_caches(module)
+    for block in model.model:
+        block.np = sum(parameter.numel() for parameter in block.parameters())
+    model.yaml = guard(source.original_yaml, source.task)
+    return cast("nn.Module", model)
+
+
+def plain(value: Any) -> Any:
+    """The same data in dictionaries, lists, strings, numbers, booleans and None, which every loader reads without any class of ours.
+
+    Raises TypeError for anything else.
+    """
+    if value is None or isinstance(value, (bool, str)) or type(value) in (int, float):
+        return value
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    raise TypeError(f"a {type(value).__name__} cannot be stored in a checkpoint as plain data")
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    """In half precision and contiguous; a value beyond its range becomes the largest one, as in Ultralytics' own checkpoints."""
+    values = tensor.detach()
+    if values.is_floating_point():
+        largest = torch.finfo(torch.float16).max
+        values = values.clamp(-largest, largest).half()
+    else:
+        values = values.clone()
+    values = values.contiguous()
+    return nn.Parameter(values, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+
+
+def _forget_caches(module: nn.Module) -> None:
+    for name in CACHES:
+        if name in vars(module) and hasattr(type(module), name):
+            delattr(module, name)

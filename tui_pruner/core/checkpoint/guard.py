@@ -1,0 +1,46 @@
+"""The guard in a pruned model's yaml: stock `train()` would rebuild the dense network from it in silence, so it must fail loudly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+GUARDED_BACKBONE = "unpruned_backbone"
+MARK = "PRUNED MODEL"
+TRAINERS = {
+    "detect": "DetectionTrainer",
+    "segment": "SegmentationTrainer",
+    "pose": "PoseTrainer",
+    "obb": "OBBTrainer",
+    "classify": "ClassificationTrainer",
+}
+
+
+def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The architecture with a backbone of one impossible module, whose name is the error message that `train()` then gives.
+
+    The head stays, since Ultralytics guesses the task from it; the true backbone stays under a key that Ultralytics ignores, so it
+    survives a stock fine-tuning too.
+    """
+    original = unguard(architecture)
+    return {**original, "backbone": [[-1, 1, way_out(task), []]], GUARDED_BACKBONE: original.get("backbone", [])}
+
+
+def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The architecture as it was before it was guarded; one that is not guarded comes back as it is."""
+    original = copy.deepcopy(dict(architecture))
+    backbone = original.pop(GUARDED_BACKBONE, None)
+    if backbone is not None:
+        original["backbone"] = backbone
+    return original
+
+
+def way_out(task: str) -> str:
+    """The sentence that someone reads who calls `train()` on a pruned file."""
+    trainer = TRAINERS.get(task, "DetectionTrainer")
+    return (
+        f"{MARK}: train() would rebuild the network at full size from its yaml and lose the pruning. Fine-tune it as it is: "
+        f"t = {trainer}(overrides={{...}}); t.model = YOLO('pruned.pt').model; t.train()  "
+        f"(from ultralytics.models.yolo.{task} import {trainer})"
+    )

@@ -1,0 +1,187 @@
+"""Checks a written checkpoint the way a stranger would use it: run as a script of its own, in a process that cannot import tui_pruner.
+
+`python -I reload_check.py REQUEST` reads {"checkpoint", "expected", "paths"} from a JSON file and prints {"checks": [{name, ok, detail}]}.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+SAME = 1e-5
+FUSED = 1e-3
+STOCK_MODULES = ("torch.", "ultralytics.", "torchvision.transforms.", "collections.", "numpy.", "pathlib.")
+STOCK_NAMES = {"builtins.getattr", "builtins.set", "builtins.slice", "__builtin__.set", "__builtin__.getattr"}
+
+
+class CheckFailed(Exception):
+    """A check has found something wrong; its message says what."""
+
+
+class Examination:
+    """One checkpoint under examination; the checks run in order and later ones use what earlier ones loaded."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.checkpoint: str = request["checkpoint"]
+        self.expected_file: str = request["expected"]
+        self.model: Any = None
+        self.image: Any = None
+        self.outputs: dict[str, Any] = {}
+
+    def archive_is_intact(self) -> str:
+        """Every member's checksum is right."""
+        with zipfile.ZipFile(self.checkpoint) as archive:
+            damaged = archive.testzip()
+            if damaged:
+                raise CheckFailed(f"the checksum of {damaged} is wrong")
+            return f"{len(archive.namelist())} members"
+
+    def only_stock_classes(self) -> str:
+        """The pickle names nothing but classes of torch and Ultralytics."""
+        from torch.serialization import get_unsafe_globals_in_checkpoint
+
+        named = get_unsafe_globals_in_checkpoint(self.checkpoint)
+        foreign = sorted(name for name in named if not name.startswith(STOCK_MODULES) and name not in STOCK_NAMES)
+        if foreign:
+            raise CheckFailed(f"it names {', '.join(foreign)}")
+        return f"{len(named)} classes"
+
+    def loads_in_stock_ultralytics(self) -> str:
+        """`YOLO(path)` gives a model that can predict."""
+        from ultralytics import YOLO
+
+        self.model = YOLO(self.checkpoint).model.float().eval()
+        return type(self.model).__name__
+
+    def same_outputs(self) -> str:
+        """The forward gives what the model in memory gave after the same rounding to half precision."""
+        import torch
+
+        expected = torch.load(self.expected_file, weights_only=True)
+        self.image = expected["image"]
+        self.outputs = named_outputs(self.model, self.image)
+        return compare(expected["outputs"], self.outputs, SAME)
+
+    def same_outputs_when_fused(self) -> str:
+        """With batch normalisation folded away, as predict and export do it, the outputs stay."""
+        fused = copy.deepcopy(self.model).fuse(verbose=False)
+        return compare(self.outputs, named_outputs(fused, self.image), FUSED)
+
+    def split_forwards_agree(self) -> str:
+        """Every `forward_split`, which only export uses and which reads other attributes, equals the module's forward."""
+        import torch
+
+        seen = self._inputs_of_splitting_modules()
+        with torch.no_grad():
+            for name, (module, inputs) in seen.items():
+                try:
+                    compare({name: module(*inputs)}, {name: module.forward_split(*inputs)}, SAME)
+                except RuntimeError as error:
+                    raise CheckFailed(f"{name}: {first_line(error)}") from error
+        return f"{len(seen)} modules"
+
+    def _inputs_of_splitting_modules(self) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+        seen: dict[str, tuple[Any, tuple[Any, ...]]] = {}
+        hooks = [
+            module.register_forward_pre_hook(lambda module, inputs, name=name: seen.__setitem__(name, (module, inputs)))
+            for name, module in self.model.named_modules()
+            if hasattr(module, "forward_split")
+        ]
+        named_outputs(self.model, self.image)
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    def checks(self) -> tuple[tuple[str, Callable[[], str]], ...]:
+        """Every check with the name that a person reads."""
+        return (
+            ("archive intact", self.archive_is_intact),
+            ("stock classes only", self.only_stock_classes),
+            ("loads in Ultralytics", self.loads_in_stock_ultralytics),
+            ("same outputs", self.same_outputs),
+            ("same outputs when fused", self.same_outputs_when_fused),
+            ("forward_split", self.split_forwards_agree),
+        )
+
+
+def named_outputs(model: Any, image: Any) -> dict[str, Any]:
+    """The tensors that a model gives for an image, each under its place in the nested output.
+
+    The ranked detections of an end-to-end head are left out: equal scores may change places. What they are picked from is there.
+    """
+    import torch
+
+    with torch.no_grad():
+        outputs = dict(flat(model(image), ""))
+    ranked = getattr(model, "end2end", False)
+    return {name: tensor for name, tensor in outputs.items() if not (ranked and name.startswith(".0"))}
+
+
+def flat(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Every tensor in nested tuples, lists and dictionaries."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from flat(entry, f"{place}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, entry in enumerate(value):
+            yield from flat(entry, f"{place}.{index}")
+    elif hasattr(value, "shape"):
+        yield place, value
+
+
+def compare(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) -> str:
+    """The largest difference, relative to the largest value, of the tensors that both have."""
+    common = [name for name in expected if name in actual]
+    if not common:
+        raise CheckFailed("there is no output to compare")
+    worst = 0.0
+    for name in common:
+        one, other = expected[name], actual[name]
+        if one.shape != other.shape:
+            raise CheckFailed(f"output {name} has shape {tuple(other.shape)} instead of {tuple(one.shape)}")
+        if one.numel():
+            worst = max(worst, float((one.float() - other.float()).abs().max() / one.float().abs().max().clamp(min=1e-12)))
+    if not worst <= tolerance:
+        raise CheckFailed(f"relative difference {worst:.1e}, allowed {tolerance:.0e}")
+    return f"relative difference {worst:.1e}"
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one short line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def examine(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the checks in order and stop at the first that fails, since the others build on it."""
+    results = []
+    for name, check in Examination(request).checks():
+        try:
+            results.append({"name": name, "ok": True, "detail": check()})
+        except CheckFailed as failure:
+            results.append({"name": name, "ok": False, "detail": str(failure)})
+        except Exception as error:
+            results.append({"name": name, "ok": False, "detail": first_line(error)})
+        if not results[-1]["ok"]:
+            break
+    return results
+
+
+def main() -> None:
+    """Examine what the request names; whatever libraries print goes to stderr, the verdict alone to stdout."""
+    sys.modules["tui_pruner"] = None  # type: ignore[assignment]  # the file must need nothing of ours
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.loads(Path(sys.argv[1]).read_text())
+    sys.path.extend(path for path in request["paths"] if path not in sys.path)
+    json.dump({"checks": examine(request)}, answer)
+    answer.close()
+
+
+if __name__ == "__main__":
+    main()

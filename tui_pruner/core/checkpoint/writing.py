@@ -1,0 +1,132 @@
+"""Writes a pruned model: into a temporary file beside the target, verified in a clean process, and only then moved into place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import pickle
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of
+from tui_pruner.core.checkpoint.output import check_output, output_error
+from tui_pruner.core.checkpoint.record import Checkpoint
+from tui_pruner.core.checkpoint.stock import stock_tasks
+from tui_pruner.core.checkpoint.verification import CheckResult, verify
+from tui_pruner.errors import OutputError, VerificationError
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A checkpoint that is in its place: its size in bytes, its SHA-256, and the checks that it passed before it got there."""
+
+    output: str
+    sha256: str
+    bytes: int
+    checks: tuple[CheckResult, ...]
+
+
+def write_checkpoint(
+    pruned: nn.Module,
+    source: Checkpoint,
+    output: str | Path,
+    *,
+    plan: dict[str, Any],
+    kept: dict[str, dict[str, list[int]]],
+    proof: dict[str, Any],
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> WrittenFile:
+    """Save the pruned model as a file that stock Ultralytics loads without this program; the source is never opened for writing.
+
+    Raises OutputError when the place is not usable and VerificationError when the file fails a check; then nothing is left behind
+    and a file that was there before is as it was.
+    """
+    target = check_output(output, source.path, force)
+    _require_unfused(pruned)
+    on_progress("serialising")
+    saved = for_saving(pruned, source)
+    data = _serialised(checkpoint_dictionary(saved, source, provenance_of(source, plan, kept, proof)))
+    try:
+        with _temporary_beside(target) as temporary:
+            on_progress(f"writing {len(data) / 1e6:.1f} MB")
+            _write_durably(temporary, data)
+            on_progress("verifying in a clean process")
+            checks = verify(temporary, saved)
+            _move_into_place(temporary, target, force)
+    except OSError as error:
+        raise output_error(output, error) from error
+    on_progress("done")
+    return WrittenFile(str(output), hashlib.sha256(data).hexdigest(), len(data), checks)
+
+
+def _require_unfused(pruned: nn.Module) -> None:
+    if not isinstance(pruned, stock_tasks().BaseModel):
+        raise OutputError(f"a {type(pruned).__name__} is no Ultralytics model and cannot be saved as one")
+    if pruned.is_fused():
+        raise OutputError("the model is fused, so it could not be trained again: save the unfused one")
+
+
+def _serialised(dictionary: dict[str, Any]) -> memoryview:
+    """The file's bytes; made in memory so that a full disk is an error of the operating system with a name."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(dictionary, buffer)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise VerificationError(f"nothing was written: the model holds what no file can hold ({error}); reload the original") from error
+    return buffer.getbuffer()
+
+
+@contextlib.contextmanager
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    """A new file in the target's folder, gone at the end unless it was moved; its rights are those of any file the user makes."""
+    path = target.with_name(f".writing-{secrets.token_hex(8)}.pt")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write_durably(path: Path, data: memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _move_into_place(temporary: Path, target: Path, force: bool) -> None:
+    """In one step; without `force` a file that has appeared in the meantime is not overwritten."""
+    if not force:
+        _claim(temporary, target)
+    else:
+        temporary.replace(target)
+    _sync_folder(target.parent)
+
+
+def _claim(temporary: Path, target: Path) -> None:
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # this file system has no hard links
+        temporary.replace(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
