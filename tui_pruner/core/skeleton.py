@@ -1,12 +1,13 @@
-"""Copies of a model that share its structure but not its weight: on the meta device for shapes, or with the very same tensors for surgery."""
+"""Copies of a model that have its structure but not its weights: on the meta device for shapes, around the same tensors for surgery."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+
+OWN_TABLES = tuple(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -20,14 +21,33 @@ def without_weights(model: nn.Module) -> nn.Module:
 
     Attributes that are tensors but no buffers (a detection head's strides) stay real, since `forward` reads their values.
     """
-    memo: dict[int, object] = {}
-    for _, tensor in named_tensors(model):
-        empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(model, memo).eval()
+    known: dict[int, Tensor] = {}
+
+    def on_meta(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            empty = torch.empty_like(tensor, device="meta")
+            known[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+        return known[id(tensor)]
+
+    return _copied(model, on_meta, {}).eval()
 
 
 def sharing_weights(model: nn.Module) -> nn.Module:
     """A copy of the model's modules around the very same tensors: replacing one in the copy leaves the original as it was."""
-    memo: dict[int, object] = {id(tensor): tensor for _, tensor in named_tensors(model)}
-    return copy.deepcopy(model, memo).eval()
+    return _copied(model, lambda tensor: tensor, {}).eval()
+
+
+def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dict[int, nn.Module]) -> nn.Module:
+    """A module with tables of its own and children copied likewise; `copy.deepcopy` is ten times slower, as it walks every attribute."""
+    if id(module) in known:
+        return known[id(module)]
+    twin = known[id(module)] = type(module).__new__(type(module))
+    state = dict(module.__dict__)
+    for table in OWN_TABLES:
+        state[table] = type(state[table])(state[table])
+    for table in ("_parameters", "_buffers"):
+        state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
+    twin.__dict__.update(state)
+    for name, child in module._modules.items():
+        twin._modules[name] = None if child is None else _copied(child, tensor_of, known)
+    return twin

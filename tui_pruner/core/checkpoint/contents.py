@@ -20,6 +20,8 @@ LICENSE = "AGPL-3.0 License (https://ultralytics.com/license)"
 DOCS = "https://docs.ultralytics.com"
 CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
 """What heads remember between two forwards; their classes hold the empty value."""
+FROZEN = ".dfl"
+"""What Ultralytics never trains: the fixed weights that turn box distributions into distances."""
 RUNTIME = ("pt_path", "criterion")
 """What Ultralytics attaches to a model while it is loaded or trained."""
 
@@ -67,6 +69,8 @@ def for_saving(pruned: nn.Module, source: Checkpoint) -> nn.Module:
     model: Any = copy.deepcopy(pruned, memo).half().eval()
     for name in RUNTIME:
         vars(model).pop(name, None)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(FROZEN not in name)  # a stripped checkpoint freezes all, and fine-tuning would warn about each
     for module in model.modules():
         _forget_caches(module)
     for block in model.model:
@@ -100,7 +104,7 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
     else:
         values = values.clone()
     values = values.contiguous()
-    return nn.Parameter(values, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values
+    return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
 
 
 def _forget_caches(module: nn.Module) -> None:

@@ -41,6 +41,6 @@ def way_out(task: str) -> str:
     trainer = TRAINERS.get(task, "DetectionTrainer")
     return (
         f"{MARK}: train() would rebuild the network at full size from its yaml and lose the pruning. Fine-tune it as it is: "
-        f"t = {trainer}(overrides={{...}}); t.model = YOLO('pruned.pt').model; t.train()  "
+        f"t = {trainer}(overrides={{'model': 'pruned.pt', 'data': 'data.yaml'}}); t.model = YOLO('pruned.pt').model; t.train()  "
         f"(from ultralytics.models.yolo.{task} import {trainer})"
     )

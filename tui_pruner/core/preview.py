@@ -1,0 +1,162 @@
+"""What a removal would do, by arithmetic over the groups: widths, shapes, parameters, operations. Nothing is copied or computed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.flow.labels import Axis
+from tui_pruner.core.groups import Indices
+from tui_pruner.core.removal import Removal
+from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.core.surgery import cut
+
+HALF_PRECISION = 2
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's parameters, floating-point operations for one image, and bytes of its weights in half precision."""
+
+    parameters: int
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The widths of every axis under a removal, and the numbers that follow from them."""
+
+    arithmetic: Arithmetic
+    counts: Indices
+    of_axis: Indices
+
+    def axis(self, axis: Axis) -> int:
+        """The width of one axis."""
+        return int(self.of_axis[self.arithmetic.number[axis]])
+
+    @cached_property
+    def size(self) -> Size:
+        """The whole model's size."""
+        arithmetic = self.arithmetic
+        values = arithmetic.elements(self.of_axis)
+        return Size(
+            parameters=int(values[arithmetic.trainable].sum()),
+            flops=int(round(float(arithmetic.layer_flops(self.of_axis).sum()))),
+            bytes=HALF_PRECISION * int(values[arithmetic.floating].sum()),
+        )
+
+    def block_shape(self, path: str) -> tuple[int, ...]:
+        """The output shape of a block, without the batch."""
+        shape = self.arithmetic.analysis.measurement.output_shapes.get(path, ())
+        row = self.arithmetic.block_rows.get(path)
+        if row is None or not shape:
+            return shape
+        return (shape[0] - int(row @ self.counts), *shape[1:])
+
+
+class Arithmetic:
+    """The numbers of one analysis as arrays, so that a preview is a few products. Immutable after construction.
+
+    `shares[axis, group]` is how many positions of an axis one channel of a group takes.
+    """
+
+    def __init__(self, analysis: Analysis) -> None:
+        coupling = analysis.coupling
+        self.analysis = analysis
+        self.number: dict[Axis, int] = {axis: n for n, axis in enumerate(coupling.sizes)}
+        self.sizes = np.fromiter(coupling.sizes.values(), dtype=np.int64, count=len(coupling.sizes))
+        self.shares = np.zeros((len(self.number), len(coupling.groups)), dtype=np.int64)
+        for group in coupling.groups:
+            for member in group.members:
+                self.shares[self.number[member.axis], group.number] = member.indices.shape[1]
+        self.block_rows = {path: self._row(groups) for path, groups in coupling.block_outputs.items()}
+        self._describe_tensors()
+        self._describe_work()
+
+    def _row(self, groups: Indices) -> Indices:
+        channels = np.array([group.channels for group in self.analysis.coupling.groups])
+        row: Indices = np.bincount(groups[groups >= 0], minlength=len(channels)) // channels
+        return row
+
+    def _describe_tensors(self) -> None:
+        tensors = list(named_tensors(self.analysis.skeleton))
+        self.first, self.second, self.rest = (np.zeros(len(tensors), dtype=np.int64) for _ in range(3))
+        self.trainable = np.array([isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors])
+        self.floating = np.array([tensor.is_floating_point() for _, tensor in tensors])
+        for n, (name, tensor) in enumerate(tensors):
+            axes = [self.number.get(Axis(name, dim), -1) for dim in range(min(2, tensor.ndim))] + [-1, -1]
+            labelled = [tensor.shape[d] for d, axis in enumerate(axes[: tensor.ndim]) if axis >= 0]
+            self.first[n], self.second[n] = axes[:2]
+            self.rest[n] = tensor.numel() // max(1, int(np.prod(labelled)))
+
+    def _describe_work(self) -> None:
+        work = self.analysis.measurement.work
+        self.work_first = np.array([self.number[w.axes[0]] if w.axes else -1 for w in work], dtype=np.int64)
+        self.work_second = np.array([self.number[w.axes[1]] if len(w.axes) > 1 else -1 for w in work], dtype=np.int64)
+        self.work_full = np.array([w.flops for w in work], dtype=np.float64)
+
+    def elements(self, widths: Indices) -> Indices:
+        """The number of elements of every parameter and buffer."""
+        padded = np.append(widths, 1)
+        product: Indices = padded[self.first] * padded[self.second] * self.rest
+        return product
+
+    def layer_flops(self, widths: Indices) -> NDArray[np.float64]:
+        """The operations of every piece of work."""
+        share = np.append(widths / np.maximum(1, self.sizes), 1.0)
+        product: NDArray[np.float64] = self.work_full * share[self.work_first] * share[self.work_second]
+        return product
+
+    def widths(self, removal: Removal) -> Widths:
+        """Every width under a removal."""
+        counts = removal.counts(self.analysis.coupling)
+        return Widths(self, counts, self.sizes - self.shares @ counts)
+
+    @cached_property
+    def parameters_of_layer(self) -> dict[str, int]:
+        """Parameters by layer name: a layer's own and those of its block's norm beside it."""
+        totals: dict[str, int] = {}
+        owners = {layer.name: layer.name for layer in self.analysis.layers.values()}
+        owners |= {layer.path: layer.name for layer in self.analysis.layers.values()}
+        for name, parameter in self.analysis.skeleton.named_parameters():
+            module = name.rpartition(".")[0]
+            owner = owners.get(module) or owners.get(module.rpartition(".")[0])
+            if owner:
+                totals[owner] = totals.get(owner, 0) + parameter.numel()
+        return totals
+
+    @cached_property
+    def flops_of_path(self) -> dict[str, int]:
+        """Operations by module path of the layer."""
+        totals: dict[str, int] = {}
+        for work in self.analysis.measurement.work:
+            totals[work.module] = totals.get(work.module, 0) + work.flops
+        return totals
+
+
+@dataclass(frozen=True)
+class DryRunReport:
+    """The model's own forward on the meta device under a removal: PyTorch's word on the shapes."""
+
+    ok: bool
+    seconds: float
+    error: str = ""
+
+
+def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
+    """Run the pruned model's forward at the real input size without computing it; no weight is copied."""
+    started = time.perf_counter()
+    try:
+        pruned = cut(analysis.skeleton, analysis.coupling, removal)
+        with torch.no_grad():
+            pruned(torch.empty(analysis.image_shape, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        return DryRunReport(False, time.perf_counter() - started, str(error).splitlines()[0])
+    return DryRunReport(True, time.perf_counter() - started)

@@ -1,0 +1,184 @@
+"""What the engine can be asked: one method per request of the protocol, on one session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from tui_pruner.core.analysis import analyse
+from tui_pruner.core.checkpoint import open_model, write_checkpoint
+from tui_pruner.core.importance import NAMES
+from tui_pruner.core.preview import dry_run
+from tui_pruner.core.proof import Proof, prove
+from tui_pruner.core.requests import Request
+from tui_pruner.core.session import AppliedStep, Session
+from tui_pruner.core.surgery import cut
+from tui_pruner.core.views import as_requests, block_views, detail_view, model_info, preview_view, proof_view, session_view
+from tui_pruner.engine.protocol import (
+    Check,
+    CutRequest,
+    Detail,
+    DryRun,
+    Message,
+    OpenResult,
+    PreviewResult,
+    ProgressEvent,
+    ProofEvent,
+    SessionView,
+    WriteResult,
+)
+from tui_pruner.errors import EngineError, OutputError
+
+Say = Callable[[str, Message], None]
+
+
+class Service:
+    """One session at a time. What takes longer than a key press runs in `slow`, one after the other, and is answered from there."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._session: Session | None = None
+        self._proofs: dict[int, Proof] = {}
+        self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
+
+    @property
+    def session(self) -> Session:
+        """The open session.
+
+        Raises:
+            EngineError: nothing is open yet.
+        """
+        if self._session is None:
+            raise EngineError("no checkpoint is open")
+        return self._session
+
+    def answer(self, method: str, params: dict[str, Any]) -> Message | Future[Message]:
+        """Do what a request asks.
+
+        Raises:
+            PrunerError: it cannot be done, and why.
+        """
+        if method not in METHODS:
+            raise EngineError(f"the engine knows no method {method!r}")
+        return METHODS[method](self, **params)
+
+    def open(
+        self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None
+    ) -> OpenResult:
+        """Read, trace, and replay a plan."""
+        started = time.perf_counter()
+        analysis = analyse(open_model(path, classes), imgsz)
+        session = Session(analysis)
+        if plan:
+            session.load(plan)
+        self._session, self._proofs = session, {}
+        result = OpenResult(
+            model=model_info(analysis, session.arithmetic),
+            blocks=block_views(analysis, session.arithmetic),
+            session=session_view(session, self._proofs),
+            criteria=list(NAMES),
+            warnings=[*analysis.checkpoint.warnings, *analysis.notes],
+            seconds=time.perf_counter() - started,
+        )
+        self.slow.submit(self._warm_up, session)
+        for applied in session.steps:
+            self.slow.submit(self._prove, session, applied)
+        return result
+
+    def preview(self, requests: list[dict[str, Any]]) -> PreviewResult:
+        """What the session plus requests would be."""
+        return preview_view(self.session, wanted(requests))
+
+    def detail(self, layer: str, requests: list[dict[str, Any]], criterion: str = "l2") -> Detail:
+        """One layer under requests."""
+        return detail_view(self.session, layer, wanted(requests), criterion)
+
+    def dry_run(self, requests: list[dict[str, Any]]) -> Future[Message]:
+        """PyTorch's word on the shapes."""
+        session = self.session
+        removal = session.removal.together(session.preview(wanted(requests)).removal)
+
+        def run() -> Message:
+            report = dry_run(session.analysis, removal)
+            return DryRun(ok=report.ok, seconds=report.seconds, error=report.error)
+
+        return self.slow.submit(run)
+
+    def apply(self, requests: list[dict[str, Any]]) -> SessionView:
+        """Make requests a step; its proof follows."""
+        session = self.session
+        applied = session.apply(wanted(requests))
+        self.slow.submit(self._prove, session, applied)
+        return self._view()
+
+    def undo(self) -> SessionView:
+        """Take the last step back."""
+        self.session.undo()
+        return self._view()
+
+    def redo(self) -> SessionView:
+        """Bring a step again."""
+        self.session.redo()
+        return self._view()
+
+    def write(self, path: str, force: bool = False) -> Future[Message]:
+        """Save and verify the pruned model."""
+        session = self.session
+        if not session.steps:
+            raise OutputError("nothing to write: no step was applied, the model is as it was")
+        steps = list(session.steps)
+        return self.slow.submit(self._write, session, steps, path, force)
+
+    def _view(self) -> SessionView:
+        return session_view(self.session, self._proofs)
+
+    def _warm_up(self, session: Session) -> None:
+        for group in session.analysis.coupling.groups:
+            if group.prunable and self._session is session:
+                session.analysis.ranking.scores(group)
+        dry_run(session.analysis, session.removal)
+
+    def _prove(self, session: Session, applied: AppliedStep) -> Proof:
+        if id(applied) not in self._proofs:
+            coupling, model = session.analysis.coupling, session.analysis.checkpoint.model
+            self._proofs[id(applied)] = prove(model, cut(model, coupling, applied.removal), coupling, applied.removal)
+        proof = self._proofs[id(applied)]
+        if self._session is session and applied in session.steps:
+            self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(proof)))
+        return proof
+
+    def _write(self, session: Session, steps: list[AppliedStep], path: str, force: bool) -> Message:
+        coupling, checkpoint, removal = session.analysis.coupling, session.analysis.checkpoint, steps[-1].removal
+        plan = session.plan.model_copy(update={"steps": [applied.step for applied in steps]})
+        written = write_checkpoint(
+            cut(checkpoint.model, coupling, removal),
+            checkpoint,
+            path,
+            plan=plan.plain(),
+            kept=removal.kept(coupling),
+            proof=proof_view(self._prove(session, steps[-1])).model_dump(),
+            force=force,
+            on_progress=lambda doing: self._say("progress", ProgressEvent(doing=doing)),
+        )
+        session.written = tuple(applied.step for applied in steps)
+        checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
+        return WriteResult(output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks)
+
+
+def wanted(requests: list[dict[str, Any]]) -> list[Request]:
+    """Requests from their messages."""
+    return as_requests([CutRequest.model_validate(request) for request in requests])
+
+
+METHODS: dict[str, Callable[..., Message | Future[Message]]] = {
+    "open": Service.open,
+    "preview": Service.preview,
+    "detail": Service.detail,
+    "dry_run": Service.dry_run,
+    "apply": Service.apply,
+    "undo": Service.undo,
+    "redo": Service.redo,
+    "write": Service.write,
+}

@@ -1,0 +1,120 @@
+"""A session: an analysed checkpoint and the plan so far, with undo and redo along the list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.plan import Plan, Step, parse_plan, removal_of_step, replay
+from tui_pruner.core.preview import Arithmetic, Widths
+from tui_pruner.core.removal import NOTHING, Removal
+from tui_pruner.core.requests import Request
+from tui_pruner.core.resolve import Resolution, resolve
+from tui_pruner.errors import RequestError
+
+
+@dataclass
+class AppliedStep:
+    """A step and everything that is gone after it. `notes` says what was adjusted or skipped."""
+
+    step: Step
+    removal: Removal
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Session:
+    """The state that the engine holds for the interface; every change goes through its methods."""
+
+    analysis: Analysis
+    steps: list[AppliedStep] = field(default_factory=list)
+    undone: list[AppliedStep] = field(default_factory=list)
+    written: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.arithmetic = Arithmetic(self.analysis)
+
+    @property
+    def removal(self) -> Removal:
+        """Everything that is gone now."""
+        return self.steps[-1].removal if self.steps else NOTHING
+
+    @property
+    def widths(self) -> Widths:
+        """The widths now."""
+        return self.arithmetic.widths(self.removal)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan so far."""
+        checkpoint = self.analysis.checkpoint
+        return Plan(checkpoint=Path(checkpoint.path).name, sha256=checkpoint.sha256, steps=[applied.step for applied in self.steps])
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether there are steps that no written file has."""
+        return tuple(applied.step for applied in self.steps) != self.written
+
+    def load(self, content: dict[str, Any]) -> None:
+        """Replace the steps by those of a plan.
+
+        Raises:
+            PlanError: malformed, impossible here, or made for another checkpoint.
+        """
+        plan = parse_plan(content)
+        replay(plan, self.analysis.coupling, self.analysis.checkpoint.sha256)
+        steps: list[AppliedStep] = []
+        removal = NOTHING
+        for step in plan.steps:
+            removal = removal.together(removal_of_step(step, self.analysis.coupling))
+            steps.append(AppliedStep(step, removal))
+        self.steps, self.undone = steps, []
+
+    def preview(self, requests: Sequence[Request]) -> Resolution:
+        """What requests would add to what is gone now."""
+        return resolve(self.analysis, requests, self.removal)
+
+    def apply(self, requests: Sequence[Request]) -> AppliedStep:
+        """Make requests a step.
+
+        Raises:
+            ConflictError: requests contradict each other.
+            RequestError: a request cannot be done, or there is none.
+        """
+        if not requests:
+            raise RequestError("nothing to apply: mark a layer and set a ratio first")
+        found = self.preview(requests)
+        found.demand_clean()
+        removal = self.removal.together(found.removal)
+        removal.check(self.analysis.coupling)
+        applied = AppliedStep(found.step, removal, found.notes)
+        self.steps.append(applied)
+        self.undone.clear()
+        return applied
+
+    def undo(self) -> None:
+        """Take the last step back.
+
+        Raises:
+            RequestError: there is none.
+        """
+        if not self.steps:
+            raise RequestError("nothing to undo")
+        self.undone.append(self.steps.pop())
+
+    def redo(self) -> None:
+        """Bring the last undone step again.
+
+        Raises:
+            RequestError: there is none.
+        """
+        if not self.undone:
+            raise RequestError("nothing to redo")
+        self.steps.append(self.undone.pop())
+
+    def mark_written(self) -> None:
+        """Remember that a file with exactly these steps exists."""
+        self.written = tuple(applied.step for applied in self.steps)

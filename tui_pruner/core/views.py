@@ -1,0 +1,292 @@
+"""An analysis and a session as the messages that interfaces show and scripts read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.blocks import Block, Layer
+from tui_pruner.core.groups import ChannelGroup
+from tui_pruner.core.preview import Arithmetic, Size, Widths
+from tui_pruner.core.proof import Proof
+from tui_pruner.core.removal import NOTHING
+from tui_pruner.core.requests import Request
+from tui_pruner.core.resolve import Resolution
+from tui_pruner.core.session import Session
+from tui_pruner.core.standing import in_words, joined, standing, why_read
+from tui_pruner.engine.protocol import (
+    BlockShape,
+    BlockView,
+    Conflict,
+    CutRequest,
+    Detail,
+    LayerView,
+    MemberView,
+    ModelInfo,
+    PreviewResult,
+    ProofView,
+    RefusedRequest,
+    SessionView,
+    StepView,
+    Totals,
+    Width,
+)
+
+MOST_SAMPLES = 120
+
+
+def totals(size: Size) -> Totals:
+    """A model's size."""
+    return Totals(parameters=size.parameters, flops=size.flops, bytes=size.bytes)
+
+
+def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
+    """What a checkpoint is."""
+    checkpoint = analysis.checkpoint
+    size = arithmetic.widths(NOTHING).size
+    return ModelInfo(
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
+        family=checkpoint.family,
+        task=checkpoint.task,
+        classes=checkpoint.classes,
+        stride=checkpoint.stride,
+        parameters=size.parameters,
+        flops=size.flops,
+        imgsz=analysis.imgsz,
+    )
+
+
+def block_views(analysis: Analysis, arithmetic: Arithmetic) -> list[BlockView]:
+    """The tree of blocks and layers."""
+    outputs = {-1: analysis.image_shape[1]}
+    views = []
+    for block in analysis.blocks:
+        view = block_view(analysis, arithmetic, block, outputs)
+        outputs[block.index] = view.out_channels
+        views.append(view)
+    return views
+
+
+def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs: dict[int, int]) -> BlockView:
+    """One block; `outputs` has the output channels of the blocks before it."""
+    shape = analysis.measurement.output_shapes.get(block.path, ())
+    layers = [layer_view(analysis, arithmetic, layer) for layer in block.layers]
+    module = analysis.skeleton.get_submodule(block.path)
+    return BlockView(
+        index=block.index,
+        name=block.path,
+        type=block.type,
+        from_=list(block.sources),
+        section=block.section,
+        in_channels=sum(outputs.get(source, 0) for source in block.sources),
+        out_channels=shape[0] if shape else 0,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        flops=sum(layer.flops for layer in layers),
+        output_shape=list(shape),
+        layers=layers,
+    )
+
+
+def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: Layer) -> LayerView:
+    """One layer with its status."""
+    found = standing(analysis.coupling, layer, short_names(analysis))
+    widths = arithmetic.widths(NOTHING)
+    inputs, outputs = layer_widths(analysis, widths, layer)
+    return LayerView(
+        name=layer.name,
+        type=layer.type,
+        in_channels=inputs,
+        out_channels=outputs,
+        status=found.status,
+        reason=found.reason,
+        parameters=arithmetic.parameters_of_layer.get(layer.name, 0),
+        flops=arithmetic.flops_of_path.get(layer.path, 0),
+    )
+
+
+def layer_widths(analysis: Analysis, widths: Widths, layer: Layer) -> tuple[int, int]:
+    """A layer's input and output channels; a depthwise convolution's are the same."""
+    output = analysis.coupling.output_axes.get(layer.path)
+    reads = analysis.coupling.input_axes.get(layer.path, output)
+    return (widths.axis(reads) if reads else 0, widths.axis(output) if output else 0)
+
+
+def short_names(analysis: Analysis) -> dict[str, str]:
+    """Short layer names by module path."""
+    return {layer.path: layer.name for layer in analysis.layers.values()}
+
+
+def changed_layers(analysis: Analysis, before: Widths, after: Widths, asked: Sequence[str]) -> dict[str, Width]:
+    """The layers whose widths differ."""
+    changed = {}
+    for name, layer in analysis.layers.items():
+        (in_before, out_before), (in_after, out_after) = layer_widths(analysis, before, layer), layer_widths(analysis, after, layer)
+        if (in_before, out_before) != (in_after, out_after):
+            changed[name] = Width(
+                out_before=out_before, out_after=out_after, in_before=in_before, in_after=in_after, asked=name in asked
+            )
+    return changed
+
+
+def block_shapes(analysis: Analysis, before: Widths, after: Widths) -> list[BlockShape]:
+    """Every block's output shape before and after."""
+    return [
+        BlockShape(index=b.index, name=b.path, before=list(before.block_shape(b.path)), after=list(after.block_shape(b.path)))
+        for b in analysis.blocks
+    ]
+
+
+def as_requests(requests: Sequence[CutRequest]) -> list[Request]:
+    """Requests as the core understands them."""
+    return [Request(r.layer, r.amount, r.criterion, r.round_to) for r in requests]
+
+
+def preview_view(session: Session, requests: Sequence[Request]) -> PreviewResult:
+    """What a session plus requests would be, against the checkpoint."""
+    started = time.perf_counter()
+    found = session.preview(requests)
+    original = session.arithmetic.widths(NOTHING)
+    after = session.arithmetic.widths(session.removal.together(found.removal))
+    return PreviewResult(
+        before=totals(session.widths.size),
+        after=totals(after.size),
+        layers=changed_layers(session.analysis, original, after, found.asked),
+        blocks=block_shapes(session.analysis, original, after),
+        groups=sorted(found.removal.places),
+        conflicts=conflicts(found),
+        refused=[RefusedRequest(layer=refusal.request.layer, message=refusal.message) for refusal in found.refusals],
+        notes=list(found.notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def conflicts(found: Resolution) -> list[Conflict]:
+    """The contradictions of a resolution."""
+    return [
+        Conflict(group=c.group, layers=list(c.layers), amounts=list(c.amounts), message=c.message) for c in found.contradictions
+    ]
+
+
+def detail_view(session: Session, name: str, requests: Sequence[Request], criterion: str) -> Detail:
+    """Everything about one layer under requests."""
+    analysis = session.analysis
+    layer = analysis.layers[name]
+    found = session.preview(requests)
+    now, after = session.widths, session.arithmetic.widths(session.removal.together(found.removal))
+    state = standing(analysis.coupling, layer, short_names(analysis))
+    groups = analysis.coupling.output_groups(layer.path)
+    curve, cut_at = importance_curve(session, groups, found, criterion)
+    shapes = [shape for shape in block_shapes(analysis, now, after) if shape.before != shape.after]
+    return Detail(
+        layer=name,
+        type=layer.type,
+        status=state.status,
+        reason=state.reason,
+        before=layer_widths(analysis, session.arithmetic.widths(NOTHING), layer)[1],
+        current=layer_widths(analysis, now, layer)[1],
+        after=layer_widths(analysis, after, layer)[1],
+        criterion=criterion,
+        curve=curve,
+        cut_at=cut_at,
+        members=members(session, layer, groups, now, after),
+        shapes=shapes,
+    )
+
+
+def importance_curve(
+    session: Session, groups: Sequence[ChannelGroup], found: Resolution, criterion: str
+) -> tuple[list[float], float]:
+    """The remaining channels' importance, weakest first, the strongest being 1; and the share that requests would remove."""
+    free = [group for group in groups if group.prunable]
+    if not free:
+        return [], 0.0
+    ranking, base = session.analysis.ranking, session.removal
+    scores = np.sort(np.concatenate([ranking.scores(group, criterion)[base.remaining(group)] for group in free]))
+    removed = sum(len(found.removal.of(group)) for group in free)
+    samples = scores[np.linspace(0, len(scores) - 1, min(len(scores), MOST_SAMPLES)).round().astype(int)]
+    top = float(samples.max()) or 1.0
+    return [round(float(score) / top, 4) for score in samples], removed / len(scores)
+
+
+def members(session: Session, layer: Layer, groups: Sequence[ChannelGroup], now: Widths, after: Widths) -> list[MemberView]:
+    """Every layer that goes along with a layer's output channels, and why."""
+    coupling, names = session.analysis.coupling, short_names(session.analysis)
+    own = {group.number for group in groups}
+    linked = {g.number: g for group in groups for g in coupling.linked_groups(group) if g.number not in own}
+    views = []
+    for group in (*groups, *linked.values()):
+        for member in group.members:
+            if not member.axis.parameter.endswith(".weight") or member.role not in ("out", "in", "depthwise"):
+                continue
+            if member.axis.module == layer.path and member.produces and group.number not in linked and len(groups) == 1:
+                continue
+            views.append(
+                MemberView(
+                    layer=names.get(member.axis.module, member.axis.module),
+                    role="linked" if group.number in linked and member.produces else "out" if member.produces else "in",
+                    channels=in_words(member.indices, coupling.sizes[member.axis]),
+                    before=now.axis(member.axis),
+                    after=after.axis(member.axis),
+                    because=because(session, layer, group, member.produces, member.axis.module, group.number in linked)
+                    if member.produces
+                    else why_read(member, coupling.sizes[member.axis]),
+                )
+            )
+    return views
+
+
+def because(session: Session, layer: Layer, group: ChannelGroup, produces: bool, module: str, linked: bool) -> str:
+    """Why another layer's output goes along."""
+    if linked or module == layer.path:
+        links = session.analysis.coupling.links_of(group)
+        return f"keeps as many as the other part ({links[0].operation} in {links[0].module})" if links else "is this layer"
+    return joined(group, module)
+
+
+def session_view(session: Session, proofs: dict[int, Proof]) -> SessionView:
+    """Where a session stands; `proofs` by the identity of the applied step."""
+    original, now = session.arithmetic.widths(NOTHING), session.widths
+    return SessionView(
+        steps=[
+            StepView(
+                number=number,
+                title=title([CutRequest(**cut.model_dump(exclude={"removes"})) for cut in applied.step.cuts]),
+                requests=[CutRequest(**cut.model_dump(exclude={"removes"})) for cut in applied.step.cuts],
+                totals=totals(session.arithmetic.widths(applied.removal).size),
+                notes=list(applied.notes),
+                proof=proof_view(proofs[id(applied)]) if id(applied) in proofs else None,
+            )
+            for number, applied in enumerate(session.steps, start=1)
+        ],
+        redoable=len(session.undone),
+        original=totals(original.size),
+        current=totals(now.size),
+        layers=changed_layers(session.analysis, original, now, ()),
+        blocks=block_shapes(session.analysis, original, now),
+        unsaved=session.unsaved,
+        plan=session.plan.plain(),
+    )
+
+
+def proof_view(proof: Proof) -> ProofView:
+    """A verdict of the masked twin."""
+    return ProofView(
+        equal=proof.equal,
+        max_abs_difference=proof.max_abs_difference,
+        relative_difference=proof.relative_difference,
+        approximate=list(proof.approximate),
+        seconds=proof.seconds,
+    )
+
+
+def title(requests: Sequence[CutRequest]) -> str:
+    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"."""
+    amounts = list(dict.fromkeys(request.amount for request in requests))
+    what = requests[0].layer if len(requests) == 1 else f"{len(requests)} layers"
+    if len(amounts) > 1:
+        return what
+    return f"{what} {amounts[0] if amounts[0].startswith('keep') else '-' + amounts[0]}"
