@@ -1,0 +1,1 @@
+"""The terminal interface: Textual only; everything about models comes from the engine."""

@@ -1,0 +1,47 @@
+"""Which columns the tree shows at a width, and how wide each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GAP = 1
+NARROWEST_NAME = 18
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its heading, its width in cells, and from which width of the tree it is shown."""
+
+    key: str
+    title: str
+    width: int
+    needs: int = 0
+    right: bool = False
+
+
+NAME = Column("name", "Layer", NARROWEST_NAME)
+COLUMNS = (
+    NAME,
+    Column("type", "Type", 11, needs=76),
+    Column("inputs", "In", 5, needs=92, right=True),
+    Column("channels", "Channels", 9),
+    Column("output", "Output", 11, needs=58),
+    Column("parameters", "Params", 6, needs=44),
+    Column("flops", "FLOPs", 5, needs=50),
+    Column("status", "Status", 11),
+)
+
+
+def layout(width: int) -> list[Column]:
+    """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen."""
+    shown = [column for column in COLUMNS if column.needs <= width]
+    spare = width - sum(column.width for column in shown) - GAP * (len(shown) - 1)
+    bars = [column for column in shown if column.key in ("parameters", "flops")]
+    extra = min(max(spare - 8, 0) // (len(bars) + 1), 8) if bars else 0
+    widened = [_wider(column, extra) if column in bars else column for column in shown]
+    spare -= extra * len(bars)
+    return [_wider(column, spare) if column.key == NAME.key else column for column in widened]
+
+
+def _wider(column: Column, by: int) -> Column:
+    return Column(column.key, column.title, max(column.width + by, 4), column.needs, column.right)

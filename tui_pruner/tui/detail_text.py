@@ -1,0 +1,210 @@
+"""The detail pane as lines of text: the ratio, the importance, what goes along and why, the shapes, the dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from tui_pruner.tui import colours
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.drawing import curve, cut_column, fit, slider
+from tui_pruner.tui.figures import arrow, count, difference, duration, giga, plural, shape
+from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.outline import Row
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import Detail, MemberView
+
+LABEL = 9
+CURVE_HEIGHT = 3
+CRITERIA = {"l1": "L1", "l2": "L2", "bn-scale": "BN scale", "lamp": "LAMP", "fpgm": "FPGM"}
+
+
+def title(row: Row | None) -> str:
+    """What the pane is about."""
+    if row is None:
+        return "Detail"
+    return row.layer.name if row.layer else f"{row.name} {row.section}" if row.kind == "block" else row.name
+
+
+def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
+    """Everything that the pane shows for a row, in lines of at most `width` cells."""
+    if row is None:
+        return [Text("nothing matches the filter", colours.MUTED)]
+    if row.layer is None:
+        return [*_summary(row, width), *_verdicts(board, width)]
+    detail = board.detail if board.detail and board.detail.layer == row.layer.name else None
+    if detail is None:
+        return [*_head(row, board, width), *_verdicts(board, width)]
+    parts = [_head(row, board, width), _importance(detail, width), _members(detail, width), _shapes(detail, width), _verdicts(board, width)]
+    return [line for part in parts if part for line in [*part, Text()]]
+
+
+def _head(row: Row, board: Board, width: int) -> list[Text]:
+    layer = row.layer
+    assert layer is not None
+    change = board.change(layer)
+    first = Text.assemble(
+        (layer.type, colours.STRONG),
+        (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
+        (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
+        (f"   {count(layer.parameters)} params", colours.MUTED),
+    )
+    lines = [first, *_wrapped(layer.reason, width, colours.MUTED)]
+    return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width)]
+
+
+def _ratio(row: Row, board: Board, width: int) -> Text:
+    layer = row.layer
+    assert layer is not None
+    _, now, after = board.change(layer).outputs
+    amount = board.asked.amounts.get(layer.name)
+    percent = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
+    style = colours.GOOD if amount else colours.WARNING if after != now else colours.MUTED
+    keeps = f"keeps {after} of {now}"
+    track = slider(percent / 100, max(min(width - LABEL - 8 - len(keeps) - 2, 40), 8), style, colours.FAINT)
+    return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{percent:>3} %  ", f"bold {style}"), track, f"  {keeps}")
+
+
+def _importance(detail: Detail, width: int) -> list[Text]:
+    if not detail.curve:
+        return []
+    room = max(min(width - 2, 72), 10)
+    border = cut_column(detail.cut_at, room)
+    criterion = CRITERIA.get(detail.criterion, detail.criterion)
+    lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion} over the group, weakest channel first", colours.MUTED))]
+    for row in curve(detail.curve, room, CURVE_HEIGHT):
+        divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
+        lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
+    return lines
+
+
+def _members(detail: Detail, width: int) -> list[Text]:
+    if not detail.members:
+        return []
+    names = min(max(max(len(member.layer) for member in detail.members), 12), max(width // 3, 12))
+    places = min(max(max(len(_place(member)) for member in detail.members), 8), 18)
+    sizes = max(max(len(arrow(member.before, member.after)) for member in detail.members), 8)
+    rest = width - names - places - sizes - 6
+    lines = [
+        Text.assemble(
+            (fit("Goes along", names + 2), colours.HEADING),
+            (f"{fit('axis', places)}  {fit('channels', sizes)}  {'because' if rest >= 8 else ''}", colours.MUTED),
+        )
+    ]
+    return lines + [line for member in detail.members for line in _member(member, names, places, sizes, rest)]
+
+
+def _member(member: MemberView, names: int, places: int, sizes: int, rest: int) -> list[Text]:
+    changed = member.before != member.after
+    line = Text.assemble(
+        (fit(member.layer, names) + "  ", colours.WARNING if changed else colours.TEXT),
+        (fit(_place(member), places) + "  ", colours.MUTED),
+        (fit(arrow(member.before, member.after), sizes) + "  ", colours.GOOD if changed else colours.TEXT),
+    )
+    if rest < 8:
+        return [line]
+    because = _wrapped(member.because, rest, colours.MUTED)
+    line.append_text(because[0] if because else Text())
+    indent = " " * (names + places + sizes + 6)
+    return [line, *(Text.assemble(indent, more) for more in because[1:])]
+
+
+def _place(member: MemberView) -> str:
+    whole = member.channels.startswith("all")
+    return member.role if whole else f"{member.role} {member.channels}"
+
+
+def _shapes(detail: Detail, width: int) -> list[Text]:
+    if not detail.shapes:
+        return []
+    names = max(max(len(block.name) for block in detail.shapes), 10)
+    lines = [Text.assemble((fit("Shapes", names + 2), colours.HEADING), (f"{fit('before', 14)}after", colours.MUTED))]
+    for block in detail.shapes:
+        changed = list(block.before) != list(block.after)
+        after = (shape(block.after), colours.GOOD) if changed else ("unchanged", colours.MUTED)
+        lines.append(Text.assemble((fit(block.name, names + 2), colours.TEXT), (fit(shape(block.before), 14), colours.MUTED), after))
+    return lines
+
+
+def _verdicts(board: Board, width: int) -> list[Text]:
+    preview = board.preview
+    if not board.asked or preview is None:
+        return []
+    now = board.session.current
+    lines = [
+        Text.assemble(
+            (f"{plural(len(board.asked.amounts), 'layer')} asked  ", colours.HEADING),
+            ("this cut ", colours.MUTED),
+            (f"{difference(now.parameters, preview.after.parameters, 'count')} params", colours.GOOD),
+            (f"  {difference(now.flops, preview.after.flops, 'giga')} GFLOPs", colours.GOOD),
+        ),
+        _dry_run(board),
+    ]
+    for conflict in preview.conflicts:
+        lines += _wrapped(f"{GLYPHS.bad} conflict: {conflict.message}", width, colours.BAD)
+    for refused in preview.refused:
+        lines += _wrapped(f"{GLYPHS.bad} {refused.layer}: {refused.message}", width, colours.BAD)
+    for note in preview.notes:
+        lines += _wrapped(note, width, colours.MUTED)
+    return lines
+
+
+def _dry_run(board: Board) -> Text:
+    result = board.dry_run
+    if result is None:
+        return Text(f"dry run {GLYPHS.dot}{GLYPHS.dot}{GLYPHS.dot}", colours.MUTED)
+    if not result.ok:
+        return Text(f"dry run {GLYPHS.bad} {result.error}", colours.BAD)
+    side = board.opened.model.imgsz
+    return Text.assemble(
+        ("dry run ", colours.MUTED), (GLYPHS.good, colours.GOOD), (f" the shapes fit at {side}, {duration(result.seconds)}", colours.MUTED)
+    )
+
+
+def _summary(row: Row, width: int) -> list[Text]:
+    states = [layer.status for layer in row.layers]
+    counted = [(state, states.count(state)) for state in ("free", "coupled", "linked", "locked") if state in states]
+    lines = [
+        Text.assemble(
+            (f"{row.inputs} in, {row.outputs} out", colours.STRONG),
+            (f"   {shape(row.output_shape)}" if row.output_shape else "", colours.MUTED),
+        ),
+        Text(f"{count(row.parameters)} parameters   {giga(row.flops)} GFLOPs", colours.MUTED),
+        Text(),
+    ]
+    if counted:
+        lines.append(Text(plural(len(states), "layer"), colours.HEADING))
+        lines += [
+            Text.assemble((fit(state, 10), colours.STATUS_COLOURS[state]), f"{number:>4}  ", (_MEANING[state], colours.MUTED))
+            for state, number in counted
+        ]
+        lines += [Text(), *_wrapped("Space marks all of them that can be cut; the ratio keys change them together.", width, colours.MUTED)]
+    else:
+        lines.append(Text("no layers with weights: its channels follow from its inputs", colours.MUTED))
+    return [*lines, Text()]
+
+
+_MEANING = {
+    "free": "cut alone",
+    "coupled": "cut together with others",
+    "linked": "keeps as many channels as its other part",
+    "locked": "cannot be cut",
+}
+
+
+def _wrapped(text: str, width: int, style: str) -> list[Text]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [Text(line, style) for line in lines]
+
+
+def joined(lines: Sequence[Text]) -> Text:
+    """The lines as one text."""
+    return Text("\n").join(lines)

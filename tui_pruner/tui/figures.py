@@ -1,0 +1,96 @@
+"""Numbers as a person reads them: short, aligned, with the unit that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tui_pruner.tui.glyphs import GLYPHS
+
+_SCALES = ((1e9, "G"), (1e6, "M"), (1e3, "K"))
+
+
+def count(number: float) -> str:
+    """A number of things with three digits: 812, 64.5K, 3.01M, 68.2M."""
+    for scale, unit in _SCALES:
+        if abs(number) >= scale * 0.9995:
+            return _three_digits(number / scale) + unit
+    return str(round(number))
+
+
+def giga(flops: float) -> str:
+    """Floating-point operations in units of 10^9: 0.512, 8.1, 165."""
+    value = flops / 1e9
+    if abs(value) < 0.9995:
+        return f"{value:.3f}"
+    return f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"
+
+
+def change(before: float, after: float) -> str:
+    """The relative change with its direction: "▼27%", "▲3%"; empty when nothing changed."""
+    if before <= 0 or before == after:
+        return ""
+    percent = 100 * abs(after - before) / before
+    sign = (GLYPHS.down or GLYPHS.minus) if after < before else GLYPHS.up
+    return f"{sign}{percent:.1f}%" if percent < 9.95 else f"{sign}{percent:.0f}%"
+
+
+def signed(text: str, negative: bool) -> str:
+    """A figure with the sign in front of it: −0.21M."""
+    return f"{GLYPHS.minus if negative else '+'}{text}"
+
+
+def difference(before: float, after: float, figure: str) -> str:
+    """What a cut takes away or adds, where `figure` is "count" or "giga"."""
+    write = count if figure == "count" else giga
+    return signed(write(abs(after - before)), after <= before)
+
+
+def score(metric: float) -> str:
+    """A metric between 0 and 1 with three decimals and no leading zero: .512; 1.000 stays."""
+    text = f"{metric:.3f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """An output shape: 64×80×80."""
+    return GLYPHS.times.join(str(size) for size in sizes)
+
+
+def duration(seconds: float) -> str:
+    """A time: 61 ms, 2.3 s, 48 s, 1:05."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def tiny(number: float) -> str:
+    """A very small number: 3e-7, and a plain 0 for none."""
+    if number == 0:
+        return "0"
+    mantissa, exponent = f"{number:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def file_size(size: int) -> str:
+    """Bytes in decimal units: 812 B, 64.5 KB, 6.2 MB."""
+    return f"{size} B" if size < 1000 else f"{count(size).replace('K', ' K').replace('M', ' M').replace('G', ' G')}B"
+
+
+def plural(number: int, thing: str) -> str:
+    """A number with its noun: 1 layer, 2 layers."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def arrow(before: object, after: object) -> str:
+    """Before and after, or only one of them when they are the same: 64→45."""
+    return str(before) if before == after else f"{before}{GLYPHS.arrow}{after}"
+
+
+def _three_digits(value: float) -> str:
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{decimals}f}"

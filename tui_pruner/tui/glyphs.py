@@ -1,0 +1,87 @@
+"""The signs that the screen draws with: Unicode, or plain ASCII where the terminal cannot show more."""
+
+from __future__ import annotations
+
+import locale
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """One set of signs; every one is a single cell wide, except that `blocks` and `levels` are ladders of such signs."""
+
+    arrow: str
+    down: str
+    up: str
+    times: str
+    minus: str
+    mark: str
+    opened: str
+    closed: str
+    pending: str
+    good: str
+    bad: str
+    dot: str
+    ellipsis: str
+    line: str
+    track: str
+    cut: str
+    blocks: str
+    levels: str
+    spinner: str
+    horizontal: str
+
+
+UNICODE = Glyphs(
+    arrow="→",
+    down="▼",
+    up="▲",
+    times="×",
+    minus="−",
+    mark="●",
+    opened="▾",
+    closed="▸",
+    pending="▸",
+    good="✓",
+    bad="✗",
+    dot="·",
+    ellipsis="…",
+    line="━",
+    track="─",
+    cut="│",
+    blocks=" ▏▎▍▌▋▊▉█",
+    levels=" ▁▂▃▄▅▆▇█",
+    spinner="⠋⠙⠸⠴⠦⠇",
+    horizontal="←→",
+)
+ASCII = Glyphs(
+    arrow=">",
+    down="",
+    up="+",
+    times="x",
+    minus="-",
+    mark="*",
+    opened="v",
+    closed=">",
+    pending=">",
+    good="ok",
+    bad="x",
+    dot="-",
+    ellipsis="~",
+    line="#",
+    track=".",
+    cut="|",
+    blocks=" #",
+    levels=" .:-=+*#%@",
+    spinner="|/-\\",
+    horizontal="left/right",
+)
+
+
+def wants_ascii() -> bool:
+    """Whether the user asked for ASCII (TUI_PRUNER_ASCII) or the locale cannot carry Unicode."""
+    return bool(os.environ.get("TUI_PRUNER_ASCII")) or "utf" not in locale.getpreferredencoding(False).lower()
+
+
+GLYPHS = ASCII if wants_ascii() else UNICODE

@@ -1,0 +1,147 @@
+"""What the parts of the interface tell each other: one message per thing that happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import Detail, DryRun, OpenResult, PreviewResult, ProofEvent, SessionView, WriteResult
+    from tui_pruner.tui.outline import Row
+
+
+class RowHighlighted(Message):
+    """The tree's cursor is on another row."""
+
+    def __init__(self, row: Row | None) -> None:
+        self.row = row
+        super().__init__()
+
+
+class FilterChanged(Message):
+    """Other words to filter the tree by."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        super().__init__()
+
+
+class FilterClosed(Message):
+    """The filter line was left."""
+
+
+class AmountEntered(Message):
+    """An amount was typed; `keeping` says that a bare number is a width to keep."""
+
+    def __init__(self, text: str, keeping: bool) -> None:
+        self.text = text
+        self.keeping = keeping
+        super().__init__()
+
+
+class AmountClosed(Message):
+    """The amount line was left."""
+
+
+class Opened(Message):
+    """The engine has read and traced the checkpoint; `replayed` after a restart."""
+
+    def __init__(self, result: OpenResult, replayed: bool) -> None:
+        self.result = result
+        self.replayed = replayed
+        super().__init__()
+
+
+class OpenFailed(Message):
+    """The checkpoint cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__()
+
+
+class Refreshed(Message):
+    """New figures for what is asked for, and for the layer under the cursor (None where it is no layer)."""
+
+    def __init__(self, preview: PreviewResult | None, detail: Detail | None) -> None:
+        self.preview = preview
+        self.detail = detail
+        super().__init__()
+
+
+class DryRan(Message):
+    """PyTorch's word on the shapes of what is asked for."""
+
+    def __init__(self, result: DryRun) -> None:
+        self.result = result
+        super().__init__()
+
+
+class SessionChanged(Message):
+    """A step was applied, undone or redone; `did` says which in the user's words."""
+
+    def __init__(self, session: SessionView, did: str) -> None:
+        self.session = session
+        self.did = did
+        super().__init__()
+
+
+class ProofArrived(Message):
+    """The masked twin's verdict on a step."""
+
+    def __init__(self, event: ProofEvent) -> None:
+        self.event = event
+        super().__init__()
+
+
+class Doing(Message):
+    """What the engine's long call is doing now; empty when it is over."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__()
+
+
+class Written(Message):
+    """The pruned model is on disk and passed its checks."""
+
+    def __init__(self, result: WriteResult) -> None:
+        self.result = result
+        super().__init__()
+
+
+class Refused(Message):
+    """Something that was asked for cannot be done, in one line."""
+
+    def __init__(self, reason: str, during: str = "") -> None:
+        self.reason = reason
+        self.during = during
+        super().__init__()
+
+
+class EngineDied(Message):
+    """The engine ended by itself; `restarting` says whether it is being started again."""
+
+    def __init__(self, reason: str, restarting: bool) -> None:
+        self.reason = reason
+        self.restarting = restarting
+        super().__init__()
+
+
+class JobsChanged(Message):
+    """A job was queued, moved on, or ended; `note` is worth telling the user, `failed` as an error."""
+
+    def __init__(self, note: str = "", failed: bool = False) -> None:
+        self.note = note
+        self.failed = failed
+        super().__init__()
+
+
+class ModelChosen(Message):
+    """A checkpoint was chosen on the start screen, with its data where that is known."""
+
+    def __init__(self, model: str, data: str | None = None) -> None:
+        self.model = model
+        self.data = data
+        super().__init__()

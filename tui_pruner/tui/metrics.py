@@ -1,0 +1,71 @@
+"""The metric of each step: known by the plan that was validated, so that undo and redo find it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import SessionView
+
+BASELINE = ""
+METRICS = (
+    ("metrics/mAP50-95(M)", "mask mAP"),
+    ("metrics/mAP50-95(P)", "pose mAP"),
+    ("metrics/mAP50-95(B)", "mAP"),
+    ("metrics/accuracy_top1", "top-1"),
+    ("metrics/mIoU", "mIoU"),
+)
+
+
+def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """The name and the value of the figure that people compare by for this task."""
+    for key, name in METRICS:
+        if key in metrics:
+            return name, metrics[key]
+    return next(((key.removeprefix("metrics/"), value) for key, value in metrics.items() if key.startswith("metrics/")), None)
+
+
+def plan_key(plan: Mapping[str, Any] | None, steps: int) -> str:
+    """What a plan's metric is kept under; the same for no plan and for one without steps."""
+    return json.dumps(plan, sort_keys=True) if plan and steps else BASELINE
+
+
+@dataclass
+class Scores:
+    """The metrics so far."""
+
+    name: str = "mAP"
+    by_plan: dict[str, float] = field(default_factory=dict)
+    plans: dict[int, str] = field(default_factory=lambda: {0: BASELINE})
+    steps: int = 0
+
+    def follow(self, session: SessionView) -> None:
+        """Remember which plan the session's last step stands for."""
+        self.steps = len(session.steps)
+        self.plans[self.steps] = plan_key(session.plan, self.steps)
+
+    def put(self, plan: str, metrics: Mapping[str, float]) -> float | None:
+        """Keep a validation's result; gives its main figure."""
+        found = main_metric(metrics)
+        if found is None:
+            return None
+        self.name, self.by_plan[plan] = found
+        return found[1]
+
+    def of_step(self, number: int) -> float | None:
+        """The metric after this many steps, where it was measured."""
+        plan = self.plans.get(number)
+        return None if plan is None else self.by_plan.get(plan)
+
+    @property
+    def baseline(self) -> float | None:
+        """The checkpoint's own metric."""
+        return self.by_plan.get(BASELINE)
+
+    @property
+    def latest(self) -> float | None:
+        """The metric of the session as it stands, once there are steps."""
+        return self.of_step(self.steps) if self.steps else None

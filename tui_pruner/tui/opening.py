@@ -1,0 +1,32 @@
+"""What to open, and how to measure it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A checkpoint with the settings that it is opened and validated with."""
+
+    model: str
+    imgsz: int | None = None
+    classes: int | None = None
+    data: str | None = None
+    images: int | None = 64
+    device: str = ""
+    plan: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return Path(self.model).name
+
+    @property
+    def output(self) -> Path:
+        """Where the pruned model goes unless the user says otherwise: best-pruned.pt beside best.pt."""
+        path = Path(self.model)
+        folder = path.parent if path.suffix == ".pt" else Path()
+        return folder / f"{path.stem}-pruned.pt"

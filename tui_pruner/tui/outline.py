@@ -1,0 +1,150 @@
+"""The model as rows: sections, blocks, layers, and which of them are visible."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tui_pruner.tui.figures import plural
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import BlockView, LayerView
+
+SECTIONS = ("backbone", "neck", "head")
+PRUNABLE = ("free", "coupled", "linked")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the tree. `layers` are all layers below it (or the one that it is), `depth` its indentation."""
+
+    key: str
+    kind: Literal["section", "block", "layer"]
+    depth: int
+    name: str
+    type: str
+    section: str
+    parent: str
+    inputs: int
+    outputs: int
+    output_shape: tuple[int, ...]
+    parameters: int
+    flops: int
+    layers: tuple[LayerView, ...]
+    expandable: bool
+
+    @property
+    def layer(self) -> LayerView | None:
+        """The one layer that this row is about: a layer's own row, or a block that consists of one."""
+        return self.layers[0] if self.kind != "section" and len(self.layers) == 1 else None
+
+    @property
+    def prunable(self) -> list[str]:
+        """The names of the layers below this row that can be cut."""
+        return [layer.name for layer in self.layers if layer.status in PRUNABLE]
+
+    @property
+    def words(self) -> str:
+        """What the filter looks in."""
+        states = " ".join(sorted({layer.status for layer in self.layers})) if self.kind != "section" else ""
+        full = self.layer.name if self.layer else self.key
+        return f"{self.name} {full} {self.type} {self.section} {states}".lower()
+
+
+def outline(blocks: Sequence[BlockView]) -> list[Row]:
+    """All rows of the model in the order of the tree."""
+    rows: list[Row] = []
+    for section in SECTIONS:
+        inside = [block for block in blocks if block.section == section]
+        if not inside:
+            continue
+        rows.append(_section_row(section, inside))
+        for block in inside:
+            rows.append(_block_row(block))
+            if len(block.layers) > 1:
+                rows.extend(_layer_row(block, layer) for layer in block.layers)
+    return rows
+
+
+def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "") -> list[Row]:
+    """The rows to show: inside open parents; or, with a filter, those that match and what they stand in."""
+    if words.strip():
+        return _matching(rows, words.lower().split())
+    opened = {row.key for row in rows if row.key in expanded}
+    shown: set[str] = set()
+    for row in rows:
+        if not row.parent or (row.parent in opened and row.parent in shown):
+            shown.add(row.key)
+    return [row for row in rows if row.key in shown]
+
+
+def _matching(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+    by_key = {row.key: row for row in rows}
+    shown: set[str] = set()
+    for row in rows:
+        if row.kind == "section" or not all(word in row.words for word in words):
+            continue
+        key = row.key
+        while key:
+            shown.add(key)
+            key = by_key[key].parent
+    return [row for row in rows if row.key in shown]
+
+
+def _section_row(section: str, blocks: Sequence[BlockView]) -> Row:
+    layers = tuple(layer for block in blocks for layer in block.layers)
+    return Row(
+        key=section,
+        kind="section",
+        depth=0,
+        name=section.capitalize(),
+        type=plural(len(blocks), "block"),
+        section=section,
+        parent="",
+        inputs=blocks[0].in_channels,
+        outputs=blocks[-1].out_channels,
+        output_shape=(),
+        parameters=sum(block.parameters for block in blocks),
+        flops=sum(block.flops for block in blocks),
+        layers=layers,
+        expandable=True,
+    )
+
+
+def _block_row(block: BlockView) -> Row:
+    return Row(
+        key=block.name,
+        kind="block",
+        depth=1,
+        name=f"{block.index} {block.type}",
+        type=block.layers[0].type if len(block.layers) == 1 else plural(len(block.layers), "layer") if block.layers else "",
+        section=block.section,
+        parent=block.section,
+        inputs=block.in_channels,
+        outputs=block.out_channels,
+        output_shape=tuple(block.output_shape),
+        parameters=block.parameters,
+        flops=block.flops,
+        layers=tuple(block.layers),
+        expandable=len(block.layers) > 1,
+    )
+
+
+def _layer_row(block: BlockView, layer: LayerView) -> Row:
+    return Row(
+        key=layer.name,
+        kind="layer",
+        depth=2,
+        name=layer.name.removeprefix(block.name + "."),
+        type=layer.type,
+        section=block.section,
+        parent=block.name,
+        inputs=layer.in_channels,
+        outputs=layer.out_channels,
+        output_shape=(),
+        parameters=layer.parameters,
+        flops=layer.flops,
+        layers=(layer,),
+        expandable=False,
+    )

@@ -1,0 +1,1 @@
+"""The screens: the workbench, the start screen, and the questions between them."""

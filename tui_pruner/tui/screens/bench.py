@@ -1,0 +1,186 @@
+"""The workbench's frame: its panes, what they show, and how they are laid out at each size."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.timer import Timer
+
+from tui_pruner.tui.actions import bindings
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.detail_text import detail_lines, title
+from tui_pruner.tui.drawing import fit
+from tui_pruner.tui.figures import duration, plural
+from tui_pruner.tui.footer_text import footer_text
+from tui_pruner.tui.header_text import header_lines, waiting_line
+from tui_pruner.tui.jobs_text import Work, job_lines, running_line, spinner
+from tui_pruner.tui.metrics import Scores
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.steps_text import last_step, step_lines
+from tui_pruner.tui.widgets.entry_lines import AmountLine, FilterLine
+from tui_pruner.tui.widgets.lines import Lines, Pane
+from tui_pruner.tui.widgets.model_tree import ModelTree
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.session import EngineSession
+    from tui_pruner.tui.validations import Validations
+
+SMALLEST = (60, 15)
+PANES = ("tree", "detail", "steps")
+BEAT = 0.25
+
+
+class Bench(Screen[None], inherit_bindings=False):
+    """State and drawing; the actions are in its subclasses."""
+
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings())
+    AUTO_FOCUS = "#tree"
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (SMALLEST[0], "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (32, "-tall"), (48, "-high")]
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__()
+        self.opening = opening
+        self.board: Board | None = None
+        self.scores = Scores()
+        self.session: EngineSession | None = None
+        self.validations: Validations | None = None
+        self.doing = f"loading {opening.name}"
+        self.notes: list[tuple[str, bool]] = []
+        self.began = time.monotonic()
+        self._beats = 0
+        self._heart: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Header, panes, footer."""
+        yield Lines(id="header")
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                yield FilterLine("/", "name, type, section or status", id="filter")
+                yield ModelTree(id="tree")
+                yield AmountLine("Remove", "30 is 30 %", id="amount")
+            yield Pane("Detail", id="detail")
+        with Horizontal(id="bottom"):
+            yield Pane("Steps", id="steps")
+            yield Pane("Jobs", id="jobs")
+        yield Lines(id="status")
+        yield Lines(id="footer")
+        yield Lines(id="too-small")
+
+    @property
+    def model_tree(self) -> ModelTree:
+        """The model tree."""
+        return self.query_one("#tree", ModelTree)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that the screen shows moving."""
+        return bool(self.doing) or bool(self.validations and self.validations.busy)
+
+    def on_mount(self) -> None:
+        """Draw the empty frame and set the pulse that runs only while something is under way."""
+        self.add_class("show-tree")
+        self.query_one("#jobs").can_focus = False
+        self._heart = self.set_interval(BEAT, self._beat)
+        self.draw_all()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Compose everything for the new size."""
+        self.call_after_refresh(self.draw_all)
+
+    def draw_all(self) -> None:
+        """Show the present state in every pane."""
+        self.draw_header()
+        self.draw_detail()
+        self.draw_steps()
+        self.draw_jobs()
+        self.draw_footer()
+        self.model_tree.refresh()
+        width, height = self.size
+        message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
+        self.query_one("#too-small", Lines).draw(lambda *_: [message])
+
+    def draw_header(self) -> None:
+        """The model and its totals."""
+        board = self.board
+        if board is None:
+            what = f"{spinner(self._beats)} loading  {duration(time.monotonic() - self.began)}" if self.doing else "not loaded"
+            self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
+            return
+        self.query_one("#header", Lines).draw(lambda width, _: header_lines(board, self.scores, width))
+
+    def draw_detail(self) -> None:
+        """The row under the cursor."""
+        board, row = self.board, self.model_tree.row
+        if board is None:
+            return
+        self.query_one("#detail", Pane).draw(lambda width, _: detail_lines(row, board, width), title(row))
+
+    def draw_steps(self) -> None:
+        """The steps, and in a small window the last one."""
+        board = self.board
+        if board is None:
+            return
+        self.query_one("#steps", Pane).draw(lambda width, _: step_lines(board, self.scores, width), to_end=True)
+        self._draw_status(board)
+
+    def draw_jobs(self) -> None:
+        """What runs."""
+        work = self.work()
+        self.query_one("#jobs", Pane).draw(lambda width, height: job_lines(work, width, height))
+        if self.board is not None:
+            self._draw_status(self.board)
+
+    def draw_footer(self) -> None:
+        """The main keys, with what they act on."""
+        marks = len(self.board.marks) if self.board else 0
+        leading = f"{plural(marks, 'layer')} marked" if marks else ""
+        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(width, leading)])
+
+    def work(self) -> Work:
+        """What the jobs pane shows now."""
+        jobs = self.validations
+        running = jobs.running if jobs else None
+        return Work(
+            title=running.title if running else "",
+            progress=jobs.progress if jobs else None,
+            elapsed=time.monotonic() - jobs.started if jobs and running else 0.0,
+            waiting=[wanted.title for wanted in jobs.waiting] if jobs else (),
+            doing=self.doing,
+            notes=self.notes,
+            beat=self._beats,
+        )
+
+    def wake(self) -> None:
+        """Let the pulse run while something is under way, and stop it otherwise."""
+        if self._heart is not None:
+            (self._heart.resume if self.busy else self._heart.pause)()
+        self.draw_jobs()
+
+    def say(self, text: str, severity: str = "information") -> None:
+        """One line to the user."""
+        self.app.notify(text, severity=severity, timeout=8 if severity != "information" else 4, markup=False)  # type: ignore[arg-type]
+
+    def _draw_status(self, board: Board) -> None:
+        work = self.work()
+        self.query_one("#status", Lines).draw(
+            lambda width, _: [
+                last_step(board, self.scores, width - 2),
+                *([running_line(work, width - 2)] if work.title else [Text(fit(work.doing, width - 2))] if work.doing else []),
+            ]
+        )
+
+    def _beat(self) -> None:
+        self._beats += 1
+        if self.board is None:
+            self.draw_header()
+        self.draw_jobs()
+        if not self.busy and self._heart is not None:
+            self._heart.pause()

@@ -1,0 +1,46 @@
+"""Asks for a path: where to write, or which data to validate on."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+
+class PathPrompt(ModalScreen[str]):
+    """One path; enter takes it, escape gives the empty text."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", show=False)]
+
+    def __init__(self, title: str, text: str, path: str, hint: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._path = path
+        self._hint = hint
+
+    def compose(self) -> ComposeResult:
+        """The prompt in a box."""
+        with Vertical(classes="dialog wide") as box:
+            box.border_title = self._title
+            box.border_subtitle = "enter takes it    escape cancels"
+            yield Static(self._text, markup=False)
+            field = Input(self._path, placeholder=self._hint, select_on_focus=False)
+            field.cursor_blink = False
+            yield field
+
+    @on(Input.Submitted)
+    def submitted(self, event: Input.Submitted) -> None:
+        """Take the path."""
+        event.stop()
+        if event.value.strip():
+            self.dismiss(event.value.strip())
+
+    def action_leave(self) -> None:
+        """Give no path."""
+        self.dismiss("")

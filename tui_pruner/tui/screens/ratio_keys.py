@@ -1,0 +1,169 @@
+"""The keys that mark layers and change their ratios."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.timer import Timer
+
+from tui_pruner.errors import RequestError
+from tui_pruner.tui.amounts import Amount, Asked, parse_amount
+from tui_pruner.tui.figures import plural
+from tui_pruner.tui.messages import AmountClosed, AmountEntered, DryRan, Refreshed, RowHighlighted
+from tui_pruner.tui.screens.bench import Bench
+from tui_pruner.tui.widgets.entry_lines import AmountLine
+
+QUIET = 0.25
+
+
+class RatioKeys(Bench):
+    """What is asked for: every change goes to the engine, and what it answers is drawn."""
+
+    _quiet: Timer | None = None
+
+    def action_mark(self) -> None:
+        """Mark or unmark what is under the cursor."""
+        board, names = self.board, self._prunable()
+        if board is None or not names:
+            return
+        board.marks ^= set(names) if set(names) <= board.marks else set(names) - board.marks
+        self.model_tree.refresh()
+        self.draw_footer()
+
+    def action_unmark(self) -> None:
+        """Unmark everything."""
+        if self.board is not None:
+            self.board.marks.clear()
+            self.model_tree.refresh()
+            self.draw_footer()
+
+    def action_nudge(self, percent: int) -> None:
+        """Remove that much more from the marked layers, or from those under the cursor."""
+        if self.board is not None and (names := self._targets()):
+            self._ask(self.board.asked.nudge(self.board.widths(names), percent))
+
+    def action_clear(self) -> None:
+        """Cut nothing from the marked layers, or from those under the cursor."""
+        if self.board is not None and (names := self._targets()):
+            self._ask(self.board.asked.put(names, None))
+
+    def action_clear_all(self) -> None:
+        """Forget everything that is asked for."""
+        if self.board is not None:
+            self.board.marks.clear()
+            self._ask(Asked())
+            self.draw_footer()
+
+    def action_type_share(self, digit: str) -> None:
+        """Type a share to remove."""
+        self._type("Remove %", digit, keeping=False)
+
+    def action_type_width(self) -> None:
+        """Type a width to keep."""
+        self._type("Keep channels", "", keeping=True)
+
+    @on(AmountEntered)
+    def take_amount(self, event: AmountEntered) -> None:
+        """Ask for a typed amount."""
+        if self.board is None:
+            return
+        try:
+            amount = parse_amount(event.text, event.keeping)
+            self._check_widths(amount)
+        except RequestError as error:
+            self.say(str(error), "warning")
+            return
+        self.close_amount()
+        self._ask(self.board.asked.put(self._targets(), amount))
+
+    @on(AmountClosed)
+    def close_amount(self) -> None:
+        """Hide the amount line."""
+        self.query_one("#amount", AmountLine).close()
+        self.model_tree.focus()
+
+    @on(RowHighlighted)
+    def look_at_row(self) -> None:
+        """Show the detail of the row under the cursor."""
+        self.draw_detail()
+        self.refresh_figures()
+
+    @on(Refreshed)
+    def show_figures(self, event: Refreshed) -> None:
+        """Draw what the engine answered."""
+        board = self.board
+        if board is None:
+            return
+        board.detail = event.detail
+        if board.asked:
+            board.preview = event.preview or board.preview
+        self.draw_header()
+        self.draw_detail()
+        self.draw_steps()
+        self.model_tree.refresh()
+
+    @on(DryRan)
+    def show_dry_run(self, event: DryRan) -> None:
+        """Draw PyTorch's word."""
+        if self.board is not None and self.board.asked:
+            self.board.dry_run = event.result
+            self.draw_detail()
+
+    def refresh_figures(self) -> None:
+        """Ask the engine about what is asked for and the row under the cursor."""
+        row = self.model_tree.row
+        if self.board is not None and self.session is not None:
+            self.session.refresh(self.board.asked, row.layer.name if row and row.layer else None)
+
+    def _ask(self, asked: Asked) -> None:
+        board = self.board
+        assert board is not None
+        board.asked = asked
+        board.dry_run = None
+        if not asked:
+            board.preview = None
+        self.refresh_figures()
+        self.model_tree.refresh()
+        self.draw_detail()
+        if self._quiet is not None:
+            self._quiet.stop()
+        self._quiet = self.set_timer(QUIET, self._after_quiet) if asked else None
+        if not asked:
+            self.draw_header()
+            self.draw_steps()
+
+    def _after_quiet(self) -> None:
+        if self.board is not None and self.session is not None and self.board.asked:
+            self.session.dry_run(self.board.asked)
+
+    def _type(self, label: str, text: str, keeping: bool) -> None:
+        names = self._targets()
+        if self.board is None or not names:
+            return
+        line = self.query_one("#amount", AmountLine)
+        line.keeping = keeping
+        whom = names[0] if len(names) == 1 else plural(len(names), "layer")
+        line.open(f"{label} of {whom}" if not keeping else f"{label} in {whom}", text)
+
+    def _check_widths(self, amount: Amount | None) -> None:
+        assert self.board is not None
+        if amount is None or amount.keep is None:
+            return
+        for name, width in self.board.widths(self._targets()).items():
+            if amount.keep > width:
+                raise RequestError(f"{name} has {width} channels and cannot keep {amount.keep}")
+
+    def _targets(self) -> list[str]:
+        board = self.board
+        if board is None:
+            return []
+        return board.targets([]) or self._prunable()
+
+    def _prunable(self) -> list[str]:
+        row = self.model_tree.row
+        if self.board is None or row is None:
+            return []
+        if row.layer is not None and row.layer.status == "locked":
+            self.say(f"{row.layer.name} is locked: {row.layer.reason}", "warning")
+        elif not row.prunable:
+            self.say(f"{row.name} has no layers that can be cut", "warning")
+        return row.prunable

@@ -1,0 +1,223 @@
+"""The keys that change the session: apply, undo, redo, validate, write; and what the engine and the jobs say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual import on
+
+from tui_pruner.tui.amounts import Asked
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.figures import file_size, plural, tiny
+from tui_pruner.tui.messages import Doing, EngineDied, JobsChanged, Opened, ProofArrived, Refused, SessionChanged, Written
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens.question import Answer, Question
+from tui_pruner.tui.screens.ratio_keys import RatioKeys
+
+NOTES = 20
+
+
+class SessionKeys(RatioKeys):
+    """Steps, jobs and files."""
+
+    automatic = True
+
+    def action_apply(self) -> None:
+        """Make what is asked for a step."""
+        board = self.board
+        if board is None or self.session is None:
+            return
+        if not board.asked:
+            self.say("nothing to apply: change a ratio with left and right first", "warning")
+            return
+        if clash := board.clash:
+            self.say(clash, "error")
+            return
+        self.session.apply(board.asked)
+
+    def action_undo(self) -> None:
+        """Take the last step back."""
+        if self.board is None or self.session is None:
+            return
+        if not self.board.session.steps:
+            self.say("no step to undo", "warning")
+            return
+        self.session.undo()
+
+    def action_redo(self) -> None:
+        """Bring the last undone step again."""
+        if self.board is None or self.session is None:
+            return
+        if not self.board.session.redoable:
+            self.say("no step to redo", "warning")
+            return
+        self.session.redo()
+
+    def action_validate(self) -> None:
+        """Measure the model as it stands; asks for the data when it is not known."""
+        if self.board is None or self.validations is None:
+            return
+        if self.validations.data is None:
+            self.action_choose_data()
+        elif not self.validations.ask(self.board.session):
+            self.say("this state is measured already, or is being measured")
+
+    def action_choose_data(self) -> None:
+        """Ask for the data yaml, then validate."""
+        jobs = self.validations
+        if self.board is None or jobs is None:
+            return
+        text = "The data yaml that this model was trained with: its validation images are used."
+        self.app.push_screen(PathPrompt("Validate on", text, jobs.data or "", "path/to/data.yaml"), self._take_data)
+
+    def action_automatic(self) -> None:
+        """Switch the validation after every step."""
+        self.automatic = not self.automatic
+        self.say(f"validation after every step is {'on' if self.automatic else 'off'}")
+
+    def action_cancel_job(self) -> None:
+        """Stop the running validation."""
+        if self.validations is None or not self.validations.cancel():
+            self.say("no job runs", "warning")
+
+    def action_write(self) -> None:
+        """Ask where to, then save."""
+        if self.board is None or self.session is None:
+            return
+        if not self.board.session.steps:
+            self.say("nothing to write: no step was applied", "warning")
+            return
+        asked = f"  {plural(len(self.board.asked.amounts), 'ratio')} not applied will not be in it." if self.board.asked else ""
+        text = f"A .pt file that stock Ultralytics loads, checked in a clean process before it is put there.{asked}"
+        self.app.push_screen(PathPrompt("Write the pruned model to", text, str(self.opening.output)), self._take_output)
+
+    @on(Opened)
+    def show_model(self, event: Opened) -> None:
+        """Show the model, and after a restart what was asked for again."""
+        from tui_pruner.tui.validations import Validations
+
+        before = self.board
+        self.doing = ""
+        self.board = Board(event.result, event.result.session)
+        self.scores.follow(event.result.session)
+        if before is not None and event.replayed:
+            self.board.asked, self.board.marks = before.asked, before.marks
+            key = self.model_tree.row.key if self.model_tree.row else ""
+            self.model_tree.show_model(self.board)
+            self.model_tree.go_to(key)
+            self.say("the engine is back, with every step")
+        else:
+            self.model_tree.show_model(self.board)
+        for warning in event.result.warnings:
+            self.note(warning)
+        if self.validations is None:
+            self.validations = Validations(self, self.opening, event.result.model, self.scores)
+            if self.opening.data:
+                self.validations.ask(event.result.session)
+        self.draw_all()
+        self.wake()
+
+    @on(SessionChanged)
+    def show_session(self, event: SessionChanged) -> None:
+        """Show the steps as they are now; an applied step clears what was asked for."""
+        board = self.board
+        if board is None:
+            return
+        board.session = event.session
+        self.scores.follow(event.session)
+        if event.did == "applied":
+            board.asked, board.preview, board.dry_run = Asked(), None, None
+            board.marks.clear()
+            self._validate_step()
+        for note in event.session.steps[-1].notes if event.did == "applied" and event.session.steps else []:
+            self.note(note)
+        self.refresh_figures()
+        self.draw_all()
+
+    @on(ProofArrived)
+    def show_proof(self, event: ProofArrived) -> None:
+        """Put the verdict beside its step."""
+        board = self.board
+        if board is None:
+            return
+        for step in board.session.steps:
+            if step.number == event.event.step:
+                step.proof = event.event.proof
+        if not event.event.proof.equal:
+            difference = tiny(event.event.proof.relative_difference)
+            self.say(f"step {event.event.step} is NOT EQUAL to its masked twin ({difference}): undo it with u", "error")
+        self.draw_steps()
+
+    @on(Doing)
+    def show_doing(self, event: Doing) -> None:
+        """Show what the engine is busy with."""
+        self.doing = event.what
+        self.wake()
+
+    @on(Written)
+    def show_written(self, event: Written) -> None:
+        """Say where the file is and what was checked."""
+        result = event.result
+        if self.board is not None:
+            self.board.session = self.board.session.model_copy(update={"unsaved": False})
+        good = sum(check.ok for check in result.checks)
+        text = f"wrote {Path(result.output).name}, {file_size(result.bytes)}, {good} of {plural(len(result.checks), 'check')} passed"
+        self.note(text)
+        self.say(f"{text}: {result.output}")
+
+    @on(Refused)
+    def show_refusal(self, event: Refused) -> None:
+        """Say why not."""
+        self.say(event.reason, "error")
+
+    @on(EngineDied)
+    def show_death(self, event: EngineDied) -> None:
+        """Say what happened and what follows."""
+        self.doing = "starting the engine again" if event.restarting else ""
+        end = (
+            "starting it again"
+            if event.restarting
+            else "it died 5 times in 3 minutes and is not started again: write down your steps and restart the program"
+        )
+        self.note(event.reason, failed=True)
+        self.say(f"{event.reason}; {end}", "error")
+        self.wake()
+
+    @on(JobsChanged)
+    def show_jobs(self, event: JobsChanged) -> None:
+        """Draw the jobs, and their results where they belong."""
+        if event.note:
+            self.note(event.note, event.failed)
+        if event.failed:
+            self.say(event.note, "error")
+        self.draw_header()
+        self.draw_steps()
+        self.wake()
+
+    def note(self, text: str, failed: bool = False) -> None:
+        """Keep a line in the jobs pane."""
+        self.notes = [*self.notes, (text, failed)][-NOTES:]
+        self.draw_jobs()
+
+    def _validate_step(self) -> None:
+        if self.automatic and self.board is not None and self.validations is not None and self.validations.data:
+            self.validations.ask(self.board.session)
+
+    def _take_data(self, path: str | None) -> None:
+        if path and self.validations is not None and self.board is not None:
+            self.validations.data = str(Path(path).expanduser())
+            self.validations.ask(self.board.session)
+
+    def _take_output(self, path: str | None) -> None:
+        if not path or self.session is None:
+            return
+        target = str(Path(path).expanduser())
+        if not Path(target).exists():
+            self.session.write(target, force=False)
+            return
+        question = Question("Replace the file?", f"{target} exists.", [Answer("r", "replace it", target)])
+        self.app.push_screen(question, self._replace)
+
+    def _replace(self, target: str | None) -> None:
+        if target and self.session is not None:
+            self.session.write(target, force=True)

@@ -1,0 +1,131 @@
+"""The workbench: the screen with every action bound, and the keys that find one's way on it."""
+
+from __future__ import annotations
+
+from textual import on
+
+from tui_pruner.tui.figures import plural
+from tui_pruner.tui.messages import FilterChanged, FilterClosed, OpenFailed
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.bench import PANES
+from tui_pruner.tui.screens.help import HelpScreen
+from tui_pruner.tui.screens.question import Answer, Question
+from tui_pruner.tui.screens.session_keys import SessionKeys
+from tui_pruner.tui.widgets.entry_lines import FilterLine
+
+
+class Workbench(SessionKeys):
+    """One checkpoint being pruned."""
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening)
+        self._pane = "tree"
+
+    def on_mount(self) -> None:
+        """Start the engine."""
+        from tui_pruner.tui.session import EngineSession
+
+        self.session = EngineSession(self, self.opening)
+        self.run_worker(self.session.start(), name="engine", exit_on_error=False)
+
+    @on(OpenFailed)
+    def back_to_start(self, event: OpenFailed) -> None:
+        """Say on the start screen why the checkpoint cannot be used."""
+        from tui_pruner.tui.screens.start import StartScreen
+
+        self.close_children()
+        self.app.switch_screen(StartScreen(self.opening.model, event.reason))
+
+    def action_expand(self) -> None:
+        """Open or close the block under the cursor."""
+        self.model_tree.toggle()
+
+    def action_toggle_all(self) -> None:
+        """Open or close every block."""
+        self.model_tree.toggle_all()
+
+    def action_filter(self) -> None:
+        """Open the filter line."""
+        line = self.query_one("#filter", FilterLine)
+        self.show_pane("tree")
+        line.open("/", line.text)
+
+    @on(FilterChanged)
+    def filter_tree(self, event: FilterChanged) -> None:
+        """Show what matches."""
+        self.model_tree.filter(event.words)
+
+    @on(FilterClosed)
+    def leave_filter(self) -> None:
+        """Back to the tree; an empty filter disappears."""
+        line = self.query_one("#filter", FilterLine)
+        if not line.text.strip():
+            line.close()
+        self.model_tree.focus()
+
+    def action_next_problem(self) -> None:
+        """Jump to the next layer that is asked for or changes."""
+        board = self.board
+        if board is None:
+            return
+        changed = {layer.name for layer in board.layers.values() if board.change(layer).pending or board.change(layer).reads_less}
+        self.model_tree.go_to_next(changed | set(board.asked.amounts))
+
+    def action_next_pane(self) -> None:
+        """Move to the next pane; in a small window show it."""
+        self.show_pane(PANES[(PANES.index(self._pane) + 1) % len(PANES)])
+
+    def show_pane(self, pane: str) -> None:
+        """Focus a pane; in a small window it is the one that is shown."""
+        self._pane = pane
+        for other in PANES:
+            self.set_class(other == pane, f"show-{other}")
+        self.query_one(f"#{pane}").focus()
+        self.call_after_refresh(self.draw_all)
+
+    def action_help(self) -> None:
+        """Show all keys."""
+        self.app.push_screen(HelpScreen())
+
+    def action_quit(self) -> None:
+        """Leave, after a question where something would be lost."""
+        reasons = self._unfinished()
+        if not reasons:
+            self.app.exit(0)
+            return
+        answers = [Answer("q", "quit anyway", "quit")]
+        if self.board is not None and self.board.session.unsaved:
+            answers.insert(0, Answer("w", "write first", "write"))
+        self.app.push_screen(Question("Quit?", "\n".join(reasons), answers), self._take_answer)
+
+    def close_children(self) -> None:
+        """End the engine and the running job at once."""
+        if self.validations is not None:
+            self.validations.close()
+        if self.session is not None:
+            self.session.kill()
+
+    async def on_unmount(self) -> None:
+        """End the children and wait for the engine."""
+        if self.validations is not None:
+            self.validations.close()
+        if self.session is not None:
+            await self.session.close()
+
+    def _take_answer(self, answer: str | None) -> None:
+        if answer == "quit":
+            self.app.exit(0)
+        elif answer == "write":
+            self.action_write()
+
+    def _unfinished(self) -> list[str]:
+        reasons = []
+        if self.board is not None and self.board.session.unsaved:
+            reasons.append(f"{plural(len(self.board.session.steps), 'step')} not written to a file.")
+        if self.board is not None and self.board.asked:
+            reasons.append(f"{plural(len(self.board.asked.amounts), 'ratio')} asked for and not applied.")
+        if self.validations is not None and self.validations.busy:
+            reasons.append("A validation is running.")
+        if self.doing.startswith("writ"):
+            reasons.append("The file is being written.")
+        return reasons

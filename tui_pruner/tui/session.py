@@ -1,0 +1,152 @@
+"""The interface's session with the engine: asks without ever queueing, restarts a dead engine, and posts what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from textual.message import Message
+from textual.message_pump import MessagePump
+
+from tui_pruner.engine.client import EngineClient
+from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, SessionView
+from tui_pruner.errors import EngineError, PrunerError
+from tui_pruner.tui import messages
+from tui_pruner.tui.amounts import Asked
+from tui_pruner.tui.latest import Latest
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.restarts import Restarts
+
+LONGEST_PREVIEW = 30.0
+
+
+class EngineSession:
+    """One opened checkpoint in one engine, which may be started several times."""
+
+    def __init__(self, target: MessagePump, opening: Opening) -> None:
+        self._target = target
+        self._opening = opening
+        self._plan = opening.plan
+        self._client = EngineClient(self._on_event, self._on_death)
+        self._restarts = Restarts()
+        self._figures: Latest[tuple[Asked, str | None]] = Latest(self._refresh)
+        self._dry_runs: Latest[Asked] = Latest(self._dry_run)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, replayed: bool = False) -> None:
+        """Start the engine and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
+        opening = self._opening
+        try:
+            await self._client.start()
+            result = await self._client.open(opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan)
+        except EngineError:
+            return
+        except (PrunerError, OSError) as error:
+            self._post(messages.OpenFailed(str(error)))
+            return
+        self._plan = result.session.plan
+        self._post(messages.Opened(result, replayed))
+
+    def refresh(self, asked: Asked, layer: str | None) -> None:
+        """Ask for the figures of these amounts and for one layer's detail; posts Refreshed."""
+        self._figures.submit((asked, layer))
+
+    def dry_run(self, asked: Asked) -> None:
+        """Ask for PyTorch's word on the shapes; posts DryRan."""
+        self._dry_runs.submit(asked)
+
+    def apply(self, asked: Asked) -> None:
+        """Make the amounts a step; posts SessionChanged or Refused."""
+        self._spawn(self._change(lambda: self._client.apply(requests_of(asked)), "applied"))
+
+    def undo(self) -> None:
+        """Take the last step back; posts SessionChanged or Refused."""
+        self._spawn(self._change(self._client.undo, "undone"))
+
+    def redo(self) -> None:
+        """Bring the last undone step again; posts SessionChanged or Refused."""
+        self._spawn(self._change(self._client.redo, "redone"))
+
+    def write(self, path: str, force: bool) -> None:
+        """Save the pruned model; posts Doing while it runs, then Written or Refused."""
+        self._spawn(self._write(path, force))
+
+    def kill(self) -> None:
+        """End the engine at once, for good."""
+        self._restarts = Restarts(most=1)
+        self._client.kill()
+
+    async def close(self) -> None:
+        """End the engine."""
+        await self._client.close()
+
+    async def _refresh(self, wanted: tuple[Asked, str | None]) -> None:
+        asked, layer = wanted
+        requests = requests_of(asked)
+        preview: PreviewResult | None = None
+        detail: Detail | None = None
+        try:
+            if asked:
+                preview = await asyncio.wait_for(self._client.preview(requests), LONGEST_PREVIEW)
+            if layer is not None:
+                detail = await asyncio.wait_for(self._client.detail(layer, requests), LONGEST_PREVIEW)
+        except asyncio.TimeoutError:
+            self._client.kill()
+            return
+        except EngineError:
+            return
+        except PrunerError as error:
+            self._post(messages.Refused(str(error)))
+        self._post(messages.Refreshed(preview, detail))
+
+    async def _dry_run(self, asked: Asked) -> None:
+        with contextlib.suppress(PrunerError):
+            self._post(messages.DryRan(await self._client.dry_run(requests_of(asked))))
+
+    async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
+        try:
+            session = await ask()
+        except PrunerError as error:
+            self._post(messages.Refused(str(error), during=did))
+            return
+        self._plan = session.plan
+        self._post(messages.SessionChanged(session, did))
+
+    async def _write(self, path: str, force: bool) -> None:
+        self._post(messages.Doing("writing"))
+        try:
+            result = await self._client.write(path, force)
+        except PrunerError as error:
+            self._post(messages.Refused(str(error), during="written"))
+        else:
+            self._post(messages.Written(result))
+        finally:
+            self._post(messages.Doing(""))
+
+    def _on_event(self, name: str, data: dict[str, Any]) -> None:
+        if name == "proof":
+            self._post(messages.ProofArrived(ProofEvent.model_validate(data)))
+        elif name == "progress":
+            self._post(messages.Doing(ProgressEvent.model_validate(data).doing))
+
+    def _on_death(self, reason: str) -> None:
+        restarting = self._restarts.allows(time.monotonic())
+        self._post(messages.EngineDied(reason, restarting))
+        if restarting:
+            self._spawn(self.start(replayed=True))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _post(self, message: Message) -> None:
+        self._target.post_message(message)
+
+
+def requests_of(asked: Asked) -> list[CutRequest]:
+    """The amounts as the engine takes them."""
+    return [CutRequest(layer=layer, amount=amount.request) for layer, amount in asked.amounts.items()]

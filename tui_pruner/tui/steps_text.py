@@ -1,0 +1,97 @@
+"""The steps as a table: what was cut, the size after it, its proof and its metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from tui_pruner.tui import colours
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.drawing import fit
+from tui_pruner.tui.figures import count, giga, plural, score, tiny
+from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.metrics import Scores
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import ProofView, StepView
+
+SIZES_NEED = 56
+PROOF = 17
+METRIC = 9
+
+
+def step_lines(board: Board, scores: Scores, width: int) -> list[Text]:
+    """One line per step, the checkpoint first, what is asked for last."""
+    before = board.session.original
+    lines = [
+        heading(scores.name, width),
+        _line("", "checkpoint", _sizes(before.parameters, before.flops), ("", ""), scores.of_step(0), width),
+    ]
+    for step in board.session.steps:
+        sizes = _sizes(step.totals.parameters, step.totals.flops)
+        lines.append(_line(str(step.number), step.title, sizes, proof_cell(step.proof), scores.of_step(step.number), width))
+    if board.asked:
+        lines.append(_pending(board, width))
+    return lines
+
+
+def heading(metric: str, width: int) -> Text:
+    """The titles of the columns."""
+    sizes = f"{'params':>6} {'GFLOPs':>6}" if width >= SIZES_NEED else ""
+    names = _names(width, sizes)
+    return Text(f"  {fit('cut', names)}{sizes}  {fit('proof', PROOF)}{fit(metric, METRIC, right=True)}", colours.FAINT)
+
+
+def last_step(board: Board, scores: Scores, width: int) -> Text:
+    """The newest step in one line, for a small screen."""
+    if board.asked:
+        return _pending(board, width)
+    if not board.session.steps:
+        return Text("no steps yet", colours.MUTED)
+    step: StepView = board.session.steps[-1]
+    words, style = proof_cell(step.proof)
+    metric = scores.of_step(step.number)
+    tail = f"  {words}" + (f"  {scores.name} {score(metric)}" if metric is not None else "")
+    return Text.assemble((f"{step.number} ", colours.MUTED), fit(step.title, max(width - len(tail) - 3, 6)).rstrip(), (tail, style))
+
+
+def proof_cell(proof: ProofView | None) -> tuple[str, str]:
+    """The masked twin's verdict in a few words, with its colour."""
+    if proof is None:
+        return f"proving{GLYPHS.ellipsis}", colours.WARNING
+    if not proof.equal:
+        return f"NOT EQUAL {tiny(proof.relative_difference)}", f"bold {colours.BAD}"
+    word = "approximate" if proof.approximate else "proved"
+    return f"{word} {tiny(proof.relative_difference)}", colours.GOOD
+
+
+def _pending(board: Board, width: int) -> Text:
+    shares = {amount.label for amount in board.asked.amounts.values()}
+    amount = shares.pop() if len(shares) == 1 else "different amounts"
+    layers = list(board.asked.amounts)
+    what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")
+    title = f"{what} {amount}"
+    preview = board.preview
+    clash = preview is not None and (preview.conflicts or preview.refused)
+    state = ("conflict: cannot be applied", colours.BAD) if clash else ("a applies it", colours.MUTED)
+    return Text.assemble(
+        (f"{GLYPHS.pending} ", colours.WARNING), (fit(title, max(min(width - 26, 40), 10)).rstrip(), colours.STRONG), "  ", state
+    )
+
+
+def _sizes(parameters: int, flops: int) -> str:
+    return f"{count(parameters):>6} {giga(flops):>6}"
+
+
+def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metric: float | None, width: int) -> Text:
+    sized = sizes if width >= SIZES_NEED else ""
+    text = Text.assemble((fit(number, 2), colours.MUTED), (fit(title, _names(width, sized)), colours.TEXT if number else colours.MUTED))
+    text.append(sized + "  ", colours.MUTED)
+    text.append(fit(proof[0], PROOF), proof[1])
+    text.append(fit("" if metric is None else score(metric), METRIC, right=True), colours.WARNING)
+    return text
+
+
+def _names(width: int, sizes: str) -> int:
+    return max(width - 2 - len(sizes) - 2 - PROOF - METRIC, 8)

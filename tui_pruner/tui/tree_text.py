@@ -1,0 +1,181 @@
+"""A row of the tree as text: one small function per column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from tui_pruner.tui import colours
+from tui_pruner.tui.board import Board, Change
+from tui_pruner.tui.columns import GAP, Column
+from tui_pruner.tui.drawing import bar, fit
+from tui_pruner.tui.figures import arrow, shape
+from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.outline import Row
+
+Cell = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale."""
+
+    board: Board
+    expanded: Collection[str]
+    most_parameters: int
+    most_flops: int
+
+
+def heading(columns: Sequence[Column]) -> Text:
+    """The titles of the columns."""
+    gap = " " * GAP
+    return Text(gap.join(fit(column.title, column.width, column.right) for column in columns), colours.MUTED, no_wrap=True)
+
+
+def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
+    """One row, every cell in its column's width."""
+    text = Text(no_wrap=True)
+    for number, column in enumerate(columns):
+        content, style = _CELLS[column.key](row, look, column.width)
+        text.append((" " * GAP if number else "") + fit(content, column.width, column.right), style)
+    return text
+
+
+def _name(row: Row, look: Look, width: int) -> Cell:
+    board = look.board
+    sign = (GLYPHS.opened if row.key in look.expanded else GLYPHS.closed) if row.expandable else " "
+    if row.kind == "section":
+        return f"{sign} {row.name}", colours.HEADING
+    marked = GLYPHS.mark if _is_marked(row, board) else " "
+    style = _change_style(row, look) or (colours.MUTED if _all_locked(row) else colours.TEXT)
+    return f"{'  ' * (row.depth - 1)}{marked} {sign} {row.name}", style
+
+
+def _type(row: Row, look: Look, width: int) -> Cell:
+    return row.type, colours.MUTED
+
+
+def _inputs(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return str(row.inputs), colours.MUTED
+
+
+def _channels(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    before, after = _outputs(row, look.board)
+    if before == after:
+        return str(before), colours.MUTED if _all_locked(row) else colours.TEXT
+    return arrow(before, after), _change_style(row, look) or colours.GOOD
+
+
+def _output(row: Row, look: Look, width: int) -> Cell:
+    if not row.output_shape or row.kind == "section":
+        return "", ""
+    after = next((block.after for block in look.board.shapes if block.name == row.key), list(row.output_shape))
+    changed = list(after) != list(row.output_shape)
+    return shape(after), colours.GOOD if changed else colours.MUTED
+
+
+def _parameters(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return bar(row.parameters / max(look.most_parameters, 1), width), colours.BLUE
+
+
+def _flops(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return bar(row.flops / max(look.most_flops, 1), width), colours.PURPLE
+
+
+def _status(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    if row.layer is not None:
+        return _layer_status(row, look.board)
+    return _block_status(row, look.board)
+
+
+def _layer_status(row: Row, board: Board) -> Cell:
+    layer = row.layer
+    assert layer is not None
+    change = board.change(layer)
+    amount = board.asked.amounts.get(layer.name)
+    if amount is not None and board.in_conflict(layer.name):
+        return f"{amount.label} {GLYPHS.bad}", colours.BAD
+    if amount is not None:
+        return amount.label, f"bold {colours.GOOD}"
+    if change.pending:
+        return "goes along", colours.WARNING
+    if change.reads_less:
+        return "reads less", colours.WARNING
+    if change.stepped:
+        return f"cut {GLYPHS.minus}{_lost(change)} %", colours.GOOD
+    return layer.status, colours.STATUS_COLOURS[layer.status]
+
+
+def _block_status(row: Row, board: Board) -> Cell:
+    if not row.layers:
+        return "", ""
+    asked = sum(layer.name in board.asked.amounts for layer in row.layers)
+    if any(board.in_conflict(layer.name) for layer in row.layers):
+        return f"conflict {GLYPHS.bad}", colours.BAD
+    if asked:
+        return f"{asked} to cut", f"bold {colours.GOOD}"
+    changes = [board.change(layer) for layer in row.layers]
+    if any(change.pending for change in changes):
+        return "goes along", colours.WARNING
+    if any(change.reads_less for change in changes):
+        return "reads less", colours.WARNING
+    if cut := sum(change.stepped for change in changes):
+        return f"{cut} cut", colours.GOOD
+    locked = sum(layer.status == "locked" for layer in row.layers)
+    return (f"{locked} locked", colours.MUTED) if locked else ("", "")
+
+
+def _lost(change: Change) -> int:
+    return round(100 * (1 - change.outputs[1] / change.outputs[0]))
+
+
+def _outputs(row: Row, board: Board) -> tuple[int, int]:
+    if row.layer is not None:
+        change = board.change(row.layer)
+        return change.outputs[0], change.outputs[2]
+    after = next((block.after for block in board.shapes if block.name == row.key), None)
+    return row.outputs, (after[0] if after and after[0] != row.output_shape[0] else row.outputs)
+
+
+def _is_marked(row: Row, board: Board) -> bool:
+    names = [layer.name for layer in row.layers] if row.layer else row.prunable
+    return bool(names) and all(name in board.marks for name in names)
+
+
+def _all_locked(row: Row) -> bool:
+    return all(layer.status == "locked" for layer in row.layers)
+
+
+def _change_style(row: Row, look: Look) -> str:
+    if any(look.board.in_conflict(layer.name) for layer in row.layers):
+        return colours.BAD
+    if any(layer.name in look.board.asked.amounts for layer in row.layers):
+        return f"bold {colours.GOOD}"
+    changes = [look.board.change(layer) for layer in row.layers]
+    if any(change.pending or change.reads_less for change in changes):
+        return colours.WARNING
+    return ""
+
+
+_CELLS: dict[str, Callable[[Row, Look, int], Cell]] = {
+    "name": _name,
+    "type": _type,
+    "inputs": _inputs,
+    "channels": _channels,
+    "output": _output,
+    "parameters": _parameters,
+    "flops": _flops,
+    "status": _status,
+}

@@ -1,0 +1,169 @@
+"""The model tree: a scrolling list of rows with fixed columns, drawn line by line so that a key press repaints only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui_pruner.tui import colours
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.columns import Column, layout
+from tui_pruner.tui.messages import RowHighlighted
+from tui_pruner.tui.outline import Row, outline, visible
+from tui_pruner.tui.tree_text import Look, heading, row_text
+
+
+class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
+    """Sections, blocks and layers, with a cursor. It shows a board and changes nothing."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "Up", show=False),
+        Binding("down", "move(1)", "Down", show=False),
+        Binding("home", "move(-100000)", "First row", show=False),
+        Binding("end", "move(100000)", "Last row", show=False),
+    ]
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.border_title = "Model"
+        self._rows: list[Row] = []
+        self._shown: list[Row] = []
+        self._expanded: set[str] = set()
+        self._look: Look | None = None
+        self._words = ""
+        self._cursor = 0
+
+    @property
+    def row(self) -> Row | None:
+        """The row under the cursor."""
+        return self._shown[self._cursor] if self._cursor < len(self._shown) else None
+
+    @property
+    def shown(self) -> Sequence[Row]:
+        """The rows that are visible now, in order."""
+        return self._shown
+
+    def show_model(self, board: Board) -> None:
+        """Show another model from the top, sections open."""
+        self._rows = outline(board.opened.blocks)
+        self._expanded = {row.key for row in self._rows if row.kind == "section"}
+        inner = [row for row in self._rows if row.kind != "section"]
+        self._look = Look(
+            board,
+            self._expanded,
+            most_parameters=max((row.parameters for row in inner), default=1),
+            most_flops=max((row.flops for row in inner), default=1),
+        )
+        self._cursor = 1 if len(self._rows) > 1 else 0
+        self._reveal()
+
+    def filter(self, words: str) -> None:
+        """Show only the rows that match all of these words, with what they stand in."""
+        self._words = words
+        self._reveal(keep=self.row.key if self.row else "")
+
+    def go_to(self, key: str) -> bool:
+        """Put the cursor on a row, opening what it stands in; False when there is no such row."""
+        by_key = {row.key: row for row in self._rows}
+        if key not in by_key:
+            return False
+        parent = by_key[key].parent
+        while parent:
+            self._expanded.add(parent)
+            parent = by_key[parent].parent
+        self._reveal(keep=key)
+        return True
+
+    def toggle(self) -> None:
+        """Open or close the row under the cursor; on a layer, close its block."""
+        row = self.row
+        if row is None:
+            return
+        key = row.key if row.expandable else row.parent
+        self._expanded ^= {key}
+        self._reveal(keep=row.key if row.expandable else key)
+
+    def toggle_all(self) -> None:
+        """Open every block, or close them all when they are open."""
+        blocks = {row.key for row in self._rows if row.kind == "block" and row.expandable}
+        self._expanded ^= blocks if blocks <= self._expanded else blocks - self._expanded
+        row = self.row
+        self._reveal(keep="" if row is None else row.parent if row.kind == "layer" and not blocks <= self._expanded else row.key)
+
+    def go_to_next(self, layers: Collection[str]) -> None:
+        """Put the cursor on the next row after it whose layer is one of these, from the top again after the last."""
+        keys = [row.key for row in self._rows if row.layer is not None and row.layer.name in layers]
+        if not keys:
+            return
+        order = [row.key for row in self._rows]
+        here = order.index(self.row.key) if self.row else 0
+        later = [key for key in keys if order.index(key) > here]
+        self.go_to((later or keys)[0])
+
+    def action_move(self, lines: int) -> None:
+        """Move the cursor."""
+        self._put_cursor(min(max(self._cursor + lines, 0), max(len(self._shown) - 1, 0)))
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor where the mouse is; a second click opens or closes."""
+        line = event.get_content_offset(self)
+        if line is None:
+            return
+        number = line.y - 1 + self.scroll_offset.y
+        if not 0 <= number < len(self._shown):
+            return
+        if number == self._cursor:
+            self.toggle()
+        else:
+            self._put_cursor(number)
+
+    def on_resize(self) -> None:
+        """Fit the columns again."""
+        self._reveal(keep=self.row.key if self.row else "")
+
+    def render_line(self, y: int) -> Strip:
+        """The heading, or one row."""
+        width = self.scrollable_content_region.width
+        if y == 0:
+            return self._strip(heading(self._columns), width, Style(bgcolor=colours.BACKGROUND))
+        number = y - 1 + self.scroll_offset.y
+        if number >= len(self._shown) or self._look is None:
+            return Strip.blank(width, Style(bgcolor=colours.BACKGROUND))
+        text = row_text(self._shown[number], self._columns, self._look)
+        chosen = number == self._cursor
+        back = (colours.SELECTION if self.has_focus else colours.BAND) if chosen else colours.BACKGROUND
+        if chosen:
+            text.stylize("bold")
+        return self._strip(text, width, Style(bgcolor=back))
+
+    @property
+    def _columns(self) -> list[Column]:
+        return layout(self.scrollable_content_region.width)
+
+    def _strip(self, text: Text, width: int, base: Style) -> Strip:
+        strip = Strip(text.render(self.app.console)).apply_style(base)
+        return strip.adjust_cell_length(width, base)
+
+    def _reveal(self, keep: str = "") -> None:
+        self._shown = visible(self._rows, self._expanded, self._words)
+        keys = [row.key for row in self._shown]
+        if keep in keys:
+            self._cursor = keys.index(keep)
+        self._cursor = min(self._cursor, max(len(keys) - 1, 0))
+        self.virtual_size = Size(self.scrollable_content_region.width, len(keys) + 1)
+        self._put_cursor(self._cursor)
+        self.refresh()
+
+    def _put_cursor(self, number: int) -> None:
+        self._cursor = number
+        self.scroll_to_region(Region(0, number, 1, 2), animate=False, force=True)
+        self.refresh()
+        self.post_message(RowHighlighted(self.row))
