@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -9,11 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.analysis import trace_model
 from tui_pruner.core.blocks import image_channels, sequence, stride_of
+from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.predictions import predictions
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import sharing_weights
+from tui_pruner.errors import PlanError
 
 TOLERANCE = 1e-4
 SIDE_IN_STRIDES = 4
@@ -60,6 +65,22 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     actual = predictions(pruned, head_of(pruned), image)
     absolute, relative = difference(actual, expected)
     return Proof(relative <= TOLERANCE, absolute, relative, (), time.perf_counter() - started)
+
+
+def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:
+    """Compare a file that we wrote with the masked twin of its original, from the plan in the file.
+
+    The file is in half precision, so the twin's weights take the same round trip; where the original is stored in half precision too,
+    that changes nothing.
+
+    Raises:
+        PlanError: the file has no plan, or its plan is for another original.
+    """
+    if not pruned.provenance or "plan" not in pruned.provenance:
+        raise PlanError(f"{pruned.path} was not written by this program: it has no plan to prove")
+    model = copy.deepcopy(original.model).half().float()
+    _, coupling = trace_model(model)
+    return prove(model, pruned.model, coupling, replay(parse_plan(pruned.provenance["plan"]), coupling, original.sha256))
 
 
 def head_of(model: nn.Module) -> nn.Module | None:

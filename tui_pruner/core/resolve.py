@@ -62,10 +62,18 @@ class Resolution:
             ConflictError: contradictory requests.
             RequestError: a request that cannot be done.
         """
-        if self.refusals:
-            raise RequestError(self.refusals[0].message)
+        self.demand_possible()
         if self.contradictions:
             raise ConflictError(self.contradictions[0].message)
+
+    def demand_possible(self) -> None:
+        """Refuse to go on where a request cannot be done at all.
+
+        Raises:
+            RequestError: the first such request.
+        """
+        if self.refusals:
+            raise RequestError(self.refusals[0].message)
 
 
 @dataclass
@@ -176,7 +184,9 @@ def shares(layer: Layer, free: Sequence[ChannelGroup], now: Sequence[int], keep:
     if asked > width:
         raise RequestError(f"{layer.name} has {width} channels: keep:{asked} is more than there are")
     if keep < len(free):
-        raise RequestError(f"{layer.name} cannot keep only {asked} of its {width} channels: at least {width - sum(now) + len(free)} must stay")
+        raise RequestError(
+            f"{layer.name} cannot keep only {asked} of its {width} channels: at least {width - sum(now) + len(free)} must stay"
+        )
     linked = len(free) > 1 and any(all(len(part) == 1 for part in link) for link in _links_among(free))
     if linked and keep % len(free):
         low = asked - keep % len(free)

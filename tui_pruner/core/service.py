@@ -64,9 +64,7 @@ class Service:
             raise EngineError(f"the engine knows no method {method!r}")
         return METHODS[method](self, **params)
 
-    def open(
-        self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None
-    ) -> OpenResult:
+    def open(self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None) -> OpenResult:
         """Read, trace, and replay a plan."""
         started = time.perf_counter()
         analysis = analyse(open_model(path, classes), imgsz)

@@ -12,7 +12,14 @@ from tui_pruner.core.flow.record import Operation
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Member
 
 Status = Literal["free", "coupled", "linked", "locked"]
-JOINS = {"add": "added", "add_": "added", "sub": "subtracted", "mul": "multiplied", "mul_": "multiplied", "bmm": "matched in a matrix product"}
+JOINS = {
+    "add": "added",
+    "add_": "added",
+    "sub": "subtracted",
+    "mul": "multiplied",
+    "mul_": "multiplied",
+    "bmm": "matched in a matrix product",
+}
 MOST_RANGES = 3
 
 

@@ -126,9 +126,7 @@ def changed_layers(analysis: Analysis, before: Widths, after: Widths, asked: Seq
     for name, layer in analysis.layers.items():
         (in_before, out_before), (in_after, out_after) = layer_widths(analysis, before, layer), layer_widths(analysis, after, layer)
         if (in_before, out_before) != (in_after, out_after):
-            changed[name] = Width(
-                out_before=out_before, out_after=out_after, in_before=in_before, in_after=in_after, asked=name in asked
-            )
+            changed[name] = Width(out_before=out_before, out_after=out_after, in_before=in_before, in_after=in_after, asked=name in asked)
     return changed
 
 
@@ -145,14 +143,14 @@ def as_requests(requests: Sequence[CutRequest]) -> list[Request]:
     return [Request(r.layer, r.amount, r.criterion, r.round_to) for r in requests]
 
 
-def preview_view(session: Session, requests: Sequence[Request]) -> PreviewResult:
-    """What a session plus requests would be, against the checkpoint."""
+def preview_view(session: Session, requests: Sequence[Request], against_checkpoint: bool = False) -> PreviewResult:
+    """What a session plus requests would be. `before` is the size now, or the checkpoint's; layers and blocks are against the checkpoint."""
     started = time.perf_counter()
     found = session.preview(requests)
     original = session.arithmetic.widths(NOTHING)
     after = session.arithmetic.widths(session.removal.together(found.removal))
     return PreviewResult(
-        before=totals(session.widths.size),
+        before=totals((original if against_checkpoint else session.widths).size),
         after=totals(after.size),
         layers=changed_layers(session.analysis, original, after, found.asked),
         blocks=block_shapes(session.analysis, original, after),
@@ -166,9 +164,7 @@ def preview_view(session: Session, requests: Sequence[Request]) -> PreviewResult
 
 def conflicts(found: Resolution) -> list[Conflict]:
     """The contradictions of a resolution."""
-    return [
-        Conflict(group=c.group, layers=list(c.layers), amounts=list(c.amounts), message=c.message) for c in found.contradictions
-    ]
+    return [Conflict(group=c.group, layers=list(c.layers), amounts=list(c.amounts), message=c.message) for c in found.contradictions]
 
 
 def detail_view(session: Session, name: str, requests: Sequence[Request], criterion: str) -> Detail:
@@ -197,9 +193,7 @@ def detail_view(session: Session, name: str, requests: Sequence[Request], criter
     )
 
 
-def importance_curve(
-    session: Session, groups: Sequence[ChannelGroup], found: Resolution, criterion: str
-) -> tuple[list[float], float]:
+def importance_curve(session: Session, groups: Sequence[ChannelGroup], found: Resolution, criterion: str) -> tuple[list[float], float]:
     """The remaining channels' importance, weakest first, the strongest being 1; and the share that requests would remove."""
     free = [group for group in groups if group.prunable]
     if not free:

@@ -11,8 +11,7 @@ ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOS
 def stock_tasks() -> ModuleType:
     """`ultralytics.nn.tasks`: the model classes and the allow-list loader.
 
-    From here on this process loads known classes only and evaluates nothing that a checkpoint or an architecture says. The `YOLO`
-    class is not imported: that takes longer and is not needed to hold a model.
+    From here on this process loads known classes only and evaluates nothing that a checkpoint or an architecture says.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -1,0 +1,38 @@
+# Everything that a fresh machine with Python and make needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint check bench rebuild-demo clean
+
+demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
+	@$(BIN)/tui-pruner demo
+
+test: $(VENV)/.test  ## Install with the test extra; lint, types, architecture, tests.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, not a test.
+	@$(BIN)/python -m tests.bench.report
+
+rebuild-demo: $(VENV)/.test  ## Draw the scenes and train the bundled checkpoint again (half an hour on two cores).
+	$(BIN)/pip install -q scikit-learn
+	$(BIN)/python assets/build_demo.py --out assets/demo
+
+$(VENV)/.app: pyproject.toml | $(VENV)
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)
+	$(BIN)/pip install -q -e '.[test]'
+	@touch $@ $(VENV)/.app
+
+$(VENV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+
+clean:  ## Remove what the targets above made.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,39 @@
+"""Tests depend on no state of the machine: home, XDG folders and Ultralytics' settings are temporary, and nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HOME = tempfile.TemporaryDirectory(prefix="tui-pruner-home-")
+for name, folder in {
+    "HOME": "",
+    "XDG_CONFIG_HOME": "config",
+    "XDG_STATE_HOME": "state",
+    "XDG_CACHE_HOME": "cache",
+    "XDG_DATA_HOME": "data",
+    "YOLO_CONFIG_DIR": "ultralytics",
+}.items():
+    path = Path(HOME.name, folder)
+    path.mkdir(parents=True, exist_ok=True)
+    os.environ[name] = str(path)
+os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false", "CUDA_VISIBLE_DEVICES": ""}
+for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
+DEMO = Path(__file__).parent.parent / "assets" / "demo"
+
+
+@pytest.fixture(scope="session")
+def demo_checkpoint() -> Path:
+    """The bundled checkpoint, trained on real digits."""
+    return DEMO / "digits.pt"
+
+
+@pytest.fixture(scope="session")
+def demo_data() -> Path:
+    """The bundled data yaml."""
+    return DEMO / "digits.yaml"

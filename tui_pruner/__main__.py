@@ -1,0 +1,35 @@
+"""The console script: a word that is no command is a model to open, and what needs no library answers before any is imported."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+COMMANDS = frozenset({"demo", "inspect", "groups", "preview", "prune", "prove", "validate", "locate", "open"})
+ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status of one call: 0 yes or done, 1 the answer is no, 2 bad usage or input, 3 a job failed, 130 interrupted."""
+    if arguments == ["--version"]:
+        from tui_pruner import __version__
+
+        print(f"tui-pruner {__version__}")
+        return 0
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    helps = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
+    if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in helps):
+        arguments = ["open", *arguments]
+    from tui_pruner.cli.main import call
+
+    return call(["--help" if argument == "-h" else argument for argument in arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Two streams: results on the real stdout, everything that anybody else prints on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH_WITHOUT_TERMINAL = 160
+
+
+class Output:
+    """Where a command's results go: a table for people, or one JSON document."""
+
+    def __init__(self, stream: TextIO, as_json: bool) -> None:
+        self.as_json = as_json
+        self._stream = stream
+        width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+        self._console = Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+
+    def document(self, content: dict[str, Any]) -> None:
+        """Print the JSON document, where JSON was asked for."""
+        if self.as_json:
+            self._stream.write(json.dumps(content) + "\n")
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print a line for people."""
+        if not self.as_json:
+            self._console.print(text, style=style or None, markup=False)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+        """Print a table for people; the columns named in `right` are aligned to the right."""
+        if self.as_json:
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        self._console.print(table)
+
+
+@contextmanager
+def reserved_stdout(as_json: bool) -> Iterator[Output]:
+    """Keep stdout for results while a command runs: native code and library handlers that print there reach stderr instead."""
+    sys.stdout.flush()
+    real, shown = os.dup(1), sys.stdout
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    stream = os.fdopen(real, "w", encoding="utf-8", closefd=False)
+    try:
+        yield Output(stream, as_json)
+    finally:
+        stream.flush()
+        os.dup2(real, 1)
+        os.close(real)
+        sys.stdout = shown
+
+
+def say(text: str) -> None:
+    """A remark on stderr."""
+    print(text, file=sys.stderr)
+
+
+def count(number: float) -> str:
+    """A large number in three digits: 3.01M, 8.1G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def change(before: float, after: float) -> str:
+    """Two figures and the change between them: "3.01M > 2.21M -27%"."""
+    share = f" {100 * (after - before) / before:+.1f}%" if before else ""
+    return f"{count(before)} > {count(after)}{share}"
+
+
+def shape(sides: Sequence[int]) -> str:
+    """A shape: 64x80x80."""
+    return "x".join(str(side) for side in sides)

@@ -1,0 +1,120 @@
+"""Commands that make a smaller model and prove it: `prune`, `prove`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from tui_pruner.cli.options import Classes, Criterion, Cuts, Device, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.output import Output, change, reserved_stdout, say
+
+if TYPE_CHECKING:
+    from tui_pruner.core.proof import Proof
+    from tui_pruner.core.session import Session
+
+
+def prune(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    cut: Cuts = None,
+    plan: PlanFile = None,
+    criterion: Criterion = "l2",
+    round_to: RoundTo = 1,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    save_plan: Annotated[Optional[Path], typer.Option("--save-plan", metavar="FILE", help="Write the plan as YAML too.")] = None,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    classes: Classes = None,
+    as_json: Json = False,
+) -> int:
+    """Prune, prove against the masked twin, save, and verify the file in a clean process."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.world import open_session, remark, requests_from
+        from tui_pruner.core.checkpoint import check_output
+
+        requests = requests_from(cut, criterion, round_to, plan is not None)
+        check_output(output, model, force)
+        session = open_session(model, imgsz, classes, plan)
+        if requests:
+            session.apply(requests)
+        remark(session, *(note for applied in session.steps for note in applied.notes))
+        return write_proved(results, session, output, force, save_plan)
+
+
+def write_proved(results: Output, session: Session, output: Path, force: bool, save_plan: Path | None) -> int:
+    """Prove a session's state and save it; status 1 where the twin disagrees."""
+    from tui_pruner.core.checkpoint import write_checkpoint
+    from tui_pruner.core.plan import dump_yaml
+    from tui_pruner.core.proof import prove as compare
+    from tui_pruner.core.removal import NOTHING
+    from tui_pruner.core.surgery import cut as take_out
+
+    analysis, removal = session.analysis, session.removal
+    original, coupling = analysis.checkpoint.model, analysis.coupling
+    pruned = take_out(original, coupling, removal)
+    proof = compare(original, pruned, coupling, removal)
+    if not proof.equal:
+        say(f"tui-pruner: not written: {verdict(proof)}")
+        results.document({"output": None, "proof": proof_dictionary(proof)})
+        return 1
+    written = write_checkpoint(
+        pruned, analysis.checkpoint, output, plan=session.plan.plain(), kept=removal.kept(coupling),
+        proof=proof_dictionary(proof), force=force, on_progress=say,
+    )  # fmt: skip
+    if save_plan:
+        save_plan.write_text(dump_yaml(session.plan), encoding="utf-8")
+    before, after = session.arithmetic.widths(NOTHING).size, session.widths.size
+    checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in written.checks]
+    results.document(
+        {
+            "output": written.output,
+            "sha256": written.sha256,
+            "bytes": written.bytes,
+            "before": dataclasses.asdict(before),
+            "after": dataclasses.asdict(after),
+            "kept": removal.kept(coupling),
+            "proof": proof_dictionary(proof),
+            "reload": {"ok": all(check.ok for check in written.checks), "checks": checks},
+            "notes": [note for applied in session.steps for note in applied.notes],
+        }
+    )
+    results.line(f"parameters {change(before.parameters, after.parameters)}")
+    results.line(f"FLOPs      {change(before.flops, after.flops)}")
+    results.line(f"{verdict(proof)}")
+    for check in written.checks:
+        results.line(f"checked    {check.name}{': ' + check.detail if check.detail else ''}")
+    results.line(f"written    {written.output}  {written.bytes / 1e6:.2f} MB  sha256 {written.sha256[:12]}")
+    return 0
+
+
+def prove(
+    original: Annotated[str, typer.Argument(metavar="ORIGINAL", help="The checkpoint that was pruned.")],
+    pruned: Annotated[str, typer.Argument(metavar="PRUNED", help="The file that this program wrote.")],
+    imgsz: ImageSize = None,
+    device: Device = "",
+    classes: Classes = None,
+    as_json: Json = False,
+) -> int:
+    """Compare a pruned file with the masked twin of its original, from the plan in the file."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.core.checkpoint import open_model
+        from tui_pruner.core.proof import prove_file
+
+        proof = prove_file(open_model(original, classes), open_model(pruned))
+        results.document(proof_dictionary(proof))
+        results.line(verdict(proof))
+        return 0 if proof.equal else 1
+
+
+def proof_dictionary(proof: Proof) -> dict[str, object]:
+    """A proof as plain data."""
+    return {**dataclasses.asdict(proof), "approximate": list(proof.approximate)}
+
+
+def verdict(proof: Proof) -> str:
+    """A proof in one line."""
+    figure = f"relative difference {proof.relative_difference:.1e}, absolute {proof.max_abs_difference:.1e}"
+    return f"proved     equal to the masked twin: {figure}" if proof.equal else f"NOT EQUAL  the masked twin disagrees: {figure}"

@@ -1,0 +1,65 @@
+"""`validate`: Ultralytics' own validation on a subset, beside the original's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Images, Json, Model, PlanFile
+from tui_pruner.cli.output import Output, reserved_stdout, say
+from tui_pruner.errors import DataError
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import JobProgress, ValidationResult
+
+
+def validate(
+    model: Model,
+    data: Data = None,
+    images: Images = None,
+    against: Annotated[Optional[str], typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
+    plan: PlanFile = None,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    classes: Classes = None,
+    as_json: Json = False,
+) -> None:
+    """Quick validation with Ultralytics' validator; results are cached by checkpoint, plan, data, images and size."""
+    with reserved_stdout(as_json) as output:
+        from tui_pruner.cli.world import validated
+        from tui_pruner.core.plan import read_plan
+
+        if data is None:
+            raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
+        content = read_plan(plan).plain() if plan else None
+        result = validated(model, str(data), images, imgsz, device, classes, content, show_progress)
+        original = against or (model if content else None)
+        baseline = validated(original, str(data), images, imgsz, device, classes, None, show_progress) if original else None
+        for note in result.notes:
+            say(note)
+        show(output, result, baseline)
+
+
+def show(output: Output, result: ValidationResult, baseline: ValidationResult | None) -> None:
+    """The metrics, beside the baseline's."""
+    output.document(
+        {
+            "metrics": result.metrics,
+            "images": result.images,
+            "seconds": result.seconds,
+            "cached": result.cached,
+            "baseline": baseline.metrics if baseline else None,
+        }
+    )
+    rows = []
+    for name, value in result.metrics.items():
+        before = baseline.metrics.get(name) if baseline else None
+        rows.append([name, f"{value:.4f}", *([f"{before:.4f}", f"{value - before:+.4f}"] if before is not None else [])])
+    output.table(["metric", "value", *(["baseline", "change"] if baseline else [])], rows, right=["value", "baseline", "change"])
+    output.line(f"{result.images} images  {result.seconds:.1f} s{'  (cached)' if result.cached else ''}")
+
+
+def show_progress(progress: JobProgress) -> None:
+    """How far the validation is, on stderr."""
+    say(f"validate {progress.done}/{progress.total} {progress.doing}".rstrip())

@@ -1,0 +1,70 @@
+"""What every command that touches a model begins with: the checkpoint opened, traced, and a plan replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tui_pruner.cli.output import say
+from tui_pruner.core.analysis import analyse
+from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.plan import read_plan
+from tui_pruner.core.requests import Request, parse_request
+from tui_pruner.core.session import Session
+from tui_pruner.engine.protocol import JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.errors import RequestError
+from tui_pruner.jobs.validate import run_validation
+
+
+def open_session(model: str, imgsz: int | None, classes: int | None = None, plan: Path | None = None) -> Session:
+    """A session on a model, with the steps of a plan file."""
+    content = read_plan(plan).plain() if plan else None
+    analysis = analyse(open_model(model, classes), imgsz)
+    session = Session(analysis)
+    if content:
+        session.load(content)
+    return session
+
+
+def remark(session: Session, *more: str) -> None:
+    """Say on stderr what a user should know of a result: how the model was read, what was adjusted, what was skipped."""
+    analysis = session.analysis
+    for line in (*analysis.checkpoint.warnings, *analysis.notes, *more):
+        say(line)
+
+
+def requests_from(cuts: Sequence[str] | None, criterion: str, round_to: int, has_plan: bool = False) -> list[Request]:
+    """The requests of `--cut` options.
+
+    Raises:
+        RequestError: none given and no plan either, or one that cannot be read.
+    """
+    if not cuts and not has_plan:
+        raise RequestError("nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE")
+    return [parse_request(cut, criterion, round_to) for cut in cuts or ()]
+
+
+def validated(
+    model: str,
+    data: str,
+    images: int | None,
+    imgsz: int | None,
+    device: str,
+    classes: int | None,
+    plan: dict[str, Any] | None,
+    on_progress: Callable[[JobProgress], None],
+) -> ValidationResult:
+    """The metrics of a model under a plan; from the cache where it has them."""
+    checkpoint = open_model(model, classes)
+    parameters = ValidationParameters(
+        checkpoint=model,
+        sha256=checkpoint.sha256,
+        plan=plan,
+        data=data,
+        images=images,
+        imgsz=imgsz or checkpoint.default_imgsz,
+        device=device,
+        classes=classes,
+    )
+    return run_validation(parameters, on_progress)
