@@ -76,6 +76,7 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
     kind = _validator_of(model)
     check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
     imgsz, notes = _legal_side(parameters.imgsz, model)
+    on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
     with private_view(data) as folder, _no_fonts():
         settings = _settings(folder, kind.task, imgsz, choose_device(parameters.device))
         validator = getattr(importlib.import_module(kind.module), kind.name)(save_dir=folder / "run", args=settings)
