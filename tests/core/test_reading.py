@@ -1,0 +1,302 @@
+"""Reading a model: a good file gives the model that stock Ultralytics gives, anything else one line, and nothing in a file ever runs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import pickle
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tui_pruner import places
+from tui_pruner.core.checkpoint import build_from_yaml, open_model, read_checkpoint
+from tui_pruner.core.checkpoint.record import family_name
+from tui_pruner.errors import CheckpointError
+
+DIGITS = places.demo_folder() / "digits.pt"
+
+
+@pytest.fixture(scope="module")
+def dictionary() -> dict[str, object]:
+    return torch.load(DIGITS, map_location="cpu", weights_only=False)
+
+
+def with_model(dictionary: dict[str, object], model: object) -> dict[str, object]:
+    return {**dictionary, "model": model, "ema": None}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        open_model(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    assert caught.value.exit_status == 2
+    return message
+
+
+def test_a_trained_checkpoint_is_read_with_all_that_is_known_about_it() -> None:
+    checkpoint = read_checkpoint(DIGITS)
+    assert (checkpoint.family, checkpoint.task, checkpoint.classes, checkpoint.stride) == ("YOLOv8n", "detect", 10, 32)
+    assert checkpoint.default_imgsz == 160
+    assert checkpoint.path == str(DIGITS)
+    assert checkpoint.sha256 == hashlib.sha256(DIGITS.read_bytes()).hexdigest()
+    assert sum(parameter.numel() for parameter in checkpoint.model.parameters()) == 3_012_798
+    assert {parameter.dtype for parameter in checkpoint.model.parameters()} == {torch.float32}
+    assert not checkpoint.model.training
+    assert checkpoint.provenance is None
+    assert {"model", "ema", "optimizer"}.isdisjoint(checkpoint.content)
+
+
+def test_the_model_gives_what_stock_ultralytics_gives() -> None:
+    from ultralytics import YOLO
+
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours = read_checkpoint(DIGITS).model(image)[0]
+        stock = YOLO(DIGITS).model.float().eval()(image)[0]
+    assert ours.shape == (1, 14, 126)
+    assert torch.equal(ours, stock)
+
+
+def test_the_averaged_weights_are_preferred_and_a_stopped_training_is_mentioned(tmp_path: Path, dictionary: dict[str, object]) -> None:
+    averaged = copy.deepcopy(dictionary["model"])
+    with torch.no_grad():
+        averaged.model[0].conv.weight.fill_(0.25)
+    torch.save({**dictionary, "ema": averaged, "epoch": 4, "optimizer": {}}, tmp_path / "last.pt")
+    checkpoint = read_checkpoint(tmp_path / "last.pt")
+    assert checkpoint.model.model[0].conv.weight.unique().tolist() == [0.25]
+    assert any("epoch 5" in warning for warning in checkpoint.warnings)
+
+
+@pytest.mark.parametrize("name", ["yolov5n.pt", "o'brien.pt", "model.pth", "with space.pt"])
+def test_a_name_that_ultralytics_would_change_is_read_from_where_it_is(
+    name: str, tmp_path: Path, dictionary: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_download(*arguments: object, **options: object) -> None:
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr("ultralytics.utils.downloads.safe_download", no_download)
+    torch.save(dictionary, tmp_path / name)
+    assert read_checkpoint(tmp_path / name).classes == 10
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(DIGITS.read_bytes()[:1_000_000])
+
+
+def random_bytes(path: Path) -> None:
+    path.write_bytes(b"#" + random.Random(0).randbytes(5000))
+
+
+def bare_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"weights": [1, 2]}))
+
+
+def foreign_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "hello")
+
+
+def torchscript(path: Path) -> None:
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))
+
+
+NOT_EVEN_A_CHECKPOINT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty.pt": (empty, "is empty"),
+    "truncated.pt": (truncated, "is truncated"),
+    "random.pt": (random_bytes, "is not a PyTorch checkpoint"),
+    "image.pt": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 64), "is a PNG image"),
+    "pointer.pt": (lambda path: path.write_bytes(b"version https://git-lfs/spec/v1\noid sha256:0"), "git lfs pull"),
+    "pickle.pt": (bare_pickle, "is a bare pickle"),
+    "old.pt": (lambda path: torch.save({"a": 1}, path, _use_new_zipfile_serialization=False), "format before 1.6"),
+    "foreign.pt": (foreign_zip, "holds no PyTorch checkpoint"),
+    "script.pt": (torchscript, "is a TorchScript export"),
+    "model.onnx": (lambda path: path.write_bytes(b"whatever"), "is an ONNX export"),
+    "renamed-onnx.pt": (lambda path: path.write_bytes(b"\x08\x09\x12\x07pytorch\x1a\x05"), "is an ONNX export"),
+    "folder.pt": (lambda path: path.mkdir(), "is a folder"),
+    "missing.pt": (lambda path: None, "no such file"),
+    "list.pt": (lambda path: torch.save([1, 2], path), "is no checkpoint that Ultralytics saved"),
+    "numbers.pt": (lambda path: torch.save({"epoch": 3}, path), "holds no model"),
+    "linear.pt": (lambda path: torch.save({"model": nn.Linear(2, 2)}, path), "holds a Linear"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_EVEN_A_CHECKPOINT)
+def test_what_is_no_checkpoint_is_named_for_what_it_is(name: str, tmp_path: Path) -> None:
+    make, expected = NOT_EVEN_A_CHECKPOINT[name]
+    make(tmp_path / name)
+    assert expected in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}, lambda weights: {"state_dict": weights}])
+def test_bare_weights_are_told_to_be_loaded_into_their_architecture(
+    wrap: Callable[[object], object], tmp_path: Path, dictionary: dict[str, object]
+) -> None:
+    torch.save(wrap(dictionary["model"].state_dict()), tmp_path / "weights.pt")
+    assert "state_dict" in refusal(tmp_path / "weights.pt")
+
+
+def test_a_fused_model_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
+    fused = copy.deepcopy(dictionary["model"]).float().eval().fuse(verbose=False)
+    torch.save(with_model(dictionary, fused), tmp_path / "fused.pt")
+    assert "is fused" in refusal(tmp_path / "fused.pt")
+
+
+def test_a_model_trained_for_quantisation_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
+    torch.save({**dictionary, "modelopt": {"mode": "int8"}}, tmp_path / "int8.pt")
+    assert "quantisation" in refusal(tmp_path / "int8.pt")
+
+
+def start_of(member: zipfile.ZipInfo, content: bytearray) -> int:
+    """Where a member's bytes begin: behind its local header, whose name and extra field have their lengths in it."""
+    header = member.header_offset
+    return (
+        header
+        + 30
+        + int.from_bytes(content[header + 26 : header + 28], "little")
+        + int.from_bytes(content[header + 28 : header + 30], "little")
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_flipped_bit_anywhere_in_the_contents_is_found(seed: int, tmp_path: Path) -> None:
+    content = bytearray(DIGITS.read_bytes())
+    with zipfile.ZipFile(DIGITS) as archive:
+        members = [member for member in archive.infolist() if member.file_size]
+    member = random.Random(seed).choice(members)
+    content[start_of(member, content) + random.Random(seed).randrange(member.file_size)] ^= 1 << seed % 8
+    (tmp_path / "flipped.pt").write_bytes(content)
+    assert "is damaged" in refusal(tmp_path / "flipped.pt")
+
+
+class RunsACommand:
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+def test_a_file_that_wants_to_run_a_command_is_refused_by_name_and_nothing_runs(tmp_path: Path, dictionary: dict[str, object]) -> None:
+    canary = tmp_path / "canary"
+    torch.save({**dictionary, "extra": RunsACommand(f"touch {canary}")}, tmp_path / "evil.pt")
+    assert f"names {os.system.__module__}.system" in refusal(tmp_path / "evil.pt")
+    assert not canary.exists()
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert canary.exists(), "the trap itself must work, or this test proves nothing"
+
+
+class CallsAMethod:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, str]]:
+        return getattr, (self.model, "fuse")
+
+
+def test_a_harmless_looking_getattr_is_refused_too(tmp_path: Path, dictionary: dict[str, object]) -> None:
+    torch.save({**dictionary, "extra": CallsAMethod(dictionary["model"])}, tmp_path / "getattr.pt")
+    assert "unsafe getattr" in refusal(tmp_path / "getattr.pt")
+
+
+def test_a_file_without_permission_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = tmp_path / "locked.pt"
+    locked.write_bytes(b"PK")
+
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "Permission denied" in refusal(locked)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moving = tmp_path / "last.pt"
+    moving.write_bytes(DIGITS.read_bytes())
+    from tui_pruner.core.checkpoint import reading
+
+    def fingerprint_while_training(path: Path) -> str:
+        os.utime(path, ns=(1, 1))
+        return "0" * 64
+
+    monkeypatch.setattr(reading, "fingerprint", fingerprint_while_training)
+    assert "changed while it was read" in refusal(moving)
+
+
+def test_the_yolov8n_of_the_field_reports_has_their_size() -> None:
+    checkpoint = open_model("yolov8n.yaml", classes=7)
+    assert sum(parameter.numel() for parameter in checkpoint.model.parameters()) == 3_012_213
+    assert sum(isinstance(module, nn.Conv2d) for module in checkpoint.model.modules()) == 64
+    assert (checkpoint.family, checkpoint.classes, checkpoint.default_imgsz) == ("YOLOv8n", 7, 640)
+    assert "random weights" in checkpoint.warnings[0]
+
+
+def test_a_built_model_is_the_same_every_time_and_leaves_the_random_numbers_of_others_alone() -> None:
+    torch.manual_seed(3)
+    undisturbed = torch.rand(1)
+    torch.manual_seed(3)
+    first, second = build_from_yaml("yolov8n.yaml"), build_from_yaml("yolov8n.yaml")
+    assert torch.equal(torch.rand(1), undisturbed)
+    assert first.sha256 == second.sha256 != build_from_yaml("yolov8n.yaml", classes=7).sha256
+    weights = second.model.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in first.model.state_dict().items())
+
+
+def test_no_batch_normalisation_of_a_built_model_is_the_identity() -> None:
+    norms = [module for module in build_from_yaml("yolov8n.yaml").model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 57
+    for norm in norms:
+        assert 0.5 <= norm.weight.min() < norm.weight.max() <= 1.5
+        assert 0.5 <= norm.running_var.min() < norm.running_var.max() <= 1.5
+        assert norm.bias.std() > 0.1
+        assert norm.running_mean.std() > 0.03
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "expected"),
+    [
+        ("yolov8nn.yaml", None, "nearest: "),
+        ("https://somewhere/yolov8n.yaml", None, "is an address"),
+        ("coco8.yaml", None, "no backbone and head"),
+        ("yolov8n.yaml", 0, "cannot have 0 classes"),
+        (str(DIGITS), 7, "has its classes already"),
+    ],
+)
+def test_an_architecture_that_cannot_be_built_is_refused(text: str, classes: int | None, expected: str) -> None:
+    with pytest.raises(CheckpointError, match=expected):
+        open_model(text, classes)
+
+
+def test_an_architecture_file_cannot_run_code(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    backbone = "backbone: [[-1, 1, Conv, [8, 3, 2]]]\nhead: [[-1, 1, Classify, [nc]]]\n"
+    (tmp_path / "evil.yaml").write_text(f"nc: 2\nactivation: \"__import__('os').system('touch {canary}')\"\n{backbone}")
+    assert "describes no model" in refusal(tmp_path / "evil.yaml")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("yaml_file", "scale", "family"),
+    [
+        ("yolov8n.yaml", "n", "YOLOv8n"),
+        ("yolov8.yaml", "s", "YOLOv8s"),
+        ("C:\\models\\yolo11x-seg.yaml", "x", "YOLO11x-seg"),
+        ("yolov9e.yaml", "", "YOLOv9e"),
+        ("my-network.yaml", "", "my-network"),
+        ("", "", ""),
+    ],
+)
+def test_the_family_is_named_as_people_name_it(yaml_file: str, scale: str, family: str) -> None:
+    assert family_name({"yaml_file": yaml_file, "scale": scale}) == family
