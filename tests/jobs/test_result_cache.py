@@ -50,7 +50,7 @@ def test_a_write_that_fails_leaves_the_old_entry_and_no_temporary_file(monkeypat
     assert cache.load("k").images == 64
 
 
-CHANGES = [{"sha256": "b" * 64}, {"plan": {"cuts": [1]}}, {"classes": 3}, {"images": 65}, {"images": None}, {"imgsz": 192}, {"seed": 1}]
+CHANGES = [{"sha256": "b" * 64}, {"plan": {"steps": [1]}}, {"classes": 3}, {"images": 65}, {"images": None}, {"imgsz": 192}, {"seed": 1}]
 
 
 def test_everything_that_a_metric_depends_on_makes_another_key():
@@ -59,10 +59,31 @@ def test_everything_that_a_metric_depends_on_makes_another_key():
     assert len(set(keys)) == len(CHANGES) + 2
 
 
-def test_device_place_of_the_checkpoint_and_order_of_plan_keys_make_the_same_key():
-    base = PARAMETERS.model_copy(update={"plan": {"a": 1, "b": {"c": 2, "d": 3}}})
-    same = base.model_copy(update={"plan": {"b": {"d": 3, "c": 2}, "a": 1}, "device": "cpu", "checkpoint": "moved.pt"})
-    assert cache.key_of(base, "data") == cache.key_of(same, "data")
+def test_the_device_and_the_place_of_the_checkpoint_make_no_difference():
+    same = PARAMETERS.model_copy(update={"device": "cpu", "checkpoint": "moved.pt"})
+    assert cache.key_of(PARAMETERS, "data") == cache.key_of(same, "data")
+
+
+def planned(*steps, sha256="a" * 64, checkpoint="a.pt"):
+    """The key under a plan whose steps are lists of cuts, each what it removes."""
+    written = [{"name": f"step {number}", "cuts": [{"layer": "x", "removes": cut} for cut in step]} for number, step in enumerate(steps)]
+    plan = {"format": 1, "checkpoint": checkpoint, "sha256": sha256, "steps": written}
+    return cache.key_of(PARAMETERS.model_copy(update={"plan": plan}), "data")
+
+
+def test_plans_that_remove_the_same_channels_have_the_same_key():
+    first, second = {"model.0.conv.weight": {"0": [1, 2]}}, {"model.1.conv.weight": {"0": [3]}}
+    assert planned([first], [second]) == planned([second, first]) == planned([second], [first], [first])
+    assert planned([first], checkpoint="moved.pt") == planned([first])
+    assert planned() == planned(sha256="b" * 64) == cache.key_of(PARAMETERS, "data")
+
+
+def test_plans_that_remove_other_channels_or_belong_to_another_checkpoint_have_other_keys():
+    cuts = [{}, {"a.weight": {"0": [1]}}, {"a.weight": {"0": [1, 2]}}, {"a.weight": {"1": [1]}}, {"b.weight": {"0": [1]}}]
+    keys = {planned([cut]) for cut in cuts} | {planned([cuts[1]], sha256="b" * 64)}
+    assert len(keys) == 6
+    malformed = [{"steps": [1]}, {"steps": "x"}, {"steps": [{"cuts": [{"removes": {"a": 3}}]}]}]
+    assert len(keys | {cache.key_of(PARAMETERS.model_copy(update={"plan": plan}), "data") for plan in malformed}) == 9
 
 
 def test_another_ultralytics_makes_another_key(monkeypatch):

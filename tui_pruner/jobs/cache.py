@@ -7,7 +7,9 @@ import hashlib
 import importlib.metadata
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,7 +25,8 @@ def key_of(parameters: ValidationParameters, data_digest: str) -> str:
         "layout": LAYOUT,
         "ultralytics": importlib.metadata.version("ultralytics"),
         "data": data_digest,
-        **parameters.model_dump(include={"sha256", "plan", "classes", "images", "imgsz", "seed"}),
+        "plan": _what_it_removes(parameters.plan),
+        **parameters.model_dump(include={"sha256", "classes", "images", "imgsz", "seed"}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -41,6 +44,20 @@ def store(key: str, result: ValidationResult) -> None:
     """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
     with contextlib.suppress(OSError):
         _replace(_file(key), result.model_dump_json(exclude={"cached"}))
+
+
+def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:
+    """A plan without what changes no weight (names of steps, how cuts are spread over them, how they were asked for); None for no cut."""
+    if not plan or not plan.get("steps"):
+        return None
+    try:
+        cuts = [cut["removes"] for step in plan["steps"] for cut in step["cuts"]]
+        channels = {
+            (axis, str(dim), index) for cut in cuts for axis, dims in cut.items() for dim, indices in dims.items() for index in indices
+        }
+    except (KeyError, TypeError, AttributeError):
+        return plan
+    return [{key: value for key, value in plan.items() if key not in ("steps", "checkpoint")}, sorted(channels)]
 
 
 def _file(key: str) -> Path:

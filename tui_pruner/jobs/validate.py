@@ -116,8 +116,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
         return checkpoint.model
     from tui_pruner.core.surgery import apply_plan
 
-    planned: nn.Module = apply_plan(checkpoint, parameters.plan)
-    return planned
+    return apply_plan(checkpoint, parameters.plan)
 
 
 def _validator_of(model: nn.Module) -> Validator:

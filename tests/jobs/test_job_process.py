@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tui_pruner.engine.processes import child_environment
+from tui_pruner.engine.protocol import ValidationParameters
+from tui_pruner.errors import DataError, JobError
+from tui_pruner.jobs.__main__ import explain
+
+pytestmark = pytest.mark.timeout(60)
+
+PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="0", data="d.yaml", imgsz=64)
+MAIN = """
+import sys
+from tui_pruner.jobs.__main__ import Kind, main
+from tui_pruner.engine.protocol import ValidationParameters
+sys.exit(main(["try", *sys.argv[1:]], {"try": Kind(ValidationParameters, "tried", "work")}))
+"""
+IMPORTS = (
+    "import ctypes, fcntl, os, signal, subprocess, sys, tempfile\nfrom tui_pruner.engine.protocol import JobProgress, ValidationResult\n"
+)
+
+
+class Child:
+    """`python -m tui_pruner.jobs` with a job function of the test's own."""
+
+    def __init__(self, folder: Path, body: str, *arguments: str) -> None:
+        lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
+        (folder / "tried.py").write_text(f"{IMPORTS}\ndef work(parameters, on_progress):\n{lines}")
+        environment = {**child_environment(), "PYTHONPATH": str(folder)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self.process.stdin.write(PARAMETERS.model_dump_json().encode() + b"\n")
+        self.process.stdin.flush()
+
+    def message(self) -> dict:
+        return json.loads(self.process.stdout.readline())
+
+    def end(self) -> tuple[list[dict], str, int]:
+        """All that is left to read, with stdin open until the child ends."""
+        lines, noise = self.process.stdout.read(), self.process.stderr.read()
+        status = self.process.wait()
+        self.process.stdin.close()
+        return [json.loads(line) for line in lines.splitlines()], noise.decode(), status
+
+
+def test_only_messages_reach_stdout_whatever_python_or_native_code_prints(tmp_path):
+    body = """
+print("python prints")
+sys.__stdout__.write("the first stdout\\n"); sys.__stdout__.flush()
+os.write(1, b"native code writes\\n")
+ctypes.CDLL(None).puts(b"libc puts"); ctypes.CDLL(None).fflush(None)
+subprocess.run(["echo", "a child echoes"])
+on_progress(JobProgress(done=1, total=1))
+return ValidationResult(metrics={}, images=1, seconds=0.5)
+"""
+    messages, noise, status = Child(tmp_path, body).end()
+    assert [next(iter(message)) for message in messages] == ["progress", "result"]
+    assert messages[1]["result"]["seconds"] == 0.5
+    assert status == 0
+    for words in ("python prints", "the first stdout", "native code writes", "libc puts", "a child echoes"):
+        assert words in noise
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        ("from tui_pruner.errors import DataError; raise DataError('the data is bad')", "DataError", "the data is bad"),
+        ("raise ZeroDivisionError('first line\\nsecond line')", "JobError", "ZeroDivisionError: first line; see "),
+        ("raise MemoryError", "JobError", "not enough memory"),
+        ("sys.exit('gave up')", "JobError", "SystemExit: gave up; see "),
+        ("import module_that_is_not_there", "JobError", "ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_failure_is_one_line_with_its_traceback_in_the_log(tmp_path, body, kind, words):
+    (message,), noise, status = Child(tmp_path, body).end()
+    assert message["error"]["kind"] == kind
+    assert words in message["error"]["message"] and "\n" not in message["error"]["message"]
+    assert "Traceback" in noise
+    assert status == 3
+
+
+def test_an_unknown_kind_and_unreadable_parameters_are_job_errors():
+    for arguments, line, words in (
+        (["dance"], "{}", "there is no job 'dance'; the jobs are validate"),
+        (["validate"], "{", "ValidationError"),
+    ):
+        command = [sys.executable, "-m", "tui_pruner.jobs", *arguments]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+            message = json.loads(process.stdout.readline())
+            assert process.wait() == 3
+        assert message["error"]["kind"] == "JobError"
+        assert words in message["error"]["message"]
+
+
+def test_a_job_ends_with_its_children_and_temporary_files_when_its_stdin_does(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    lock = tmp_path / "lock"
+    body = f"""
+holder = "import fcntl, signal; f = open({str(lock)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); signal.pause()"
+child = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE)
+child.stdout.readline()
+leftover = tempfile.mkdtemp()
+on_progress(JobProgress(done=1, total=2, doing=leftover))
+signal.pause()
+"""
+    child = Child(tmp_path, body, str(scratch))
+    leftover = Path(child.message()["progress"]["doing"])
+    assert leftover.parent == scratch and leftover.is_dir()
+    child.process.stdin.close()
+    assert child.process.wait() != 0
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+    assert not scratch.exists()
+    child.process.stdout.close()
+    child.process.stderr.close()
+
+
+def test_jobs_give_way_to_the_interface(tmp_path):
+    body = "return ValidationResult(metrics={'nice': os.nice(0)}, images=1, seconds=0)"
+    (message,), _, _ = Child(tmp_path, body).end()
+    assert message["result"]["metrics"]["nice"] == os.nice(0) + 5
+
+
+def test_out_of_memory_is_known_by_python_by_cuda_and_by_the_cpu_allocator():
+    import torch
+
+    allocator = RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+    )
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), allocator):
+        assert str(explain(error)).startswith("not enough memory for this job")
+    assert type(explain(RuntimeError("shape"))) is JobError
+    bad = DataError("bad")
+    assert explain(bad) is bad
+
+
+def test_a_bad_yaml_is_refused_without_loading_torch(tmp_path):
+    script = """
+import sys
+from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.validate import run_validation
+from tui_pruner.errors import DataError
+try:
+    read_data(sys.argv[1])
+except DataError:
+    print([name for name in ("torch", "ultralytics", "textual") if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", script, str(tmp_path / "none.yaml")], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
