@@ -86,7 +86,7 @@ ACTIONS = (
     Action("help", "question_mark,f1", "?", "Help", "Show all keys.", VIEW, "help"),
     Action("quit", "q", "q", "Quit", "Leave; asks when something is not written.", VIEW, "quit"),
 )
-FOOTER_LAST = ("help", "quit")
+FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter")
 DIGITS = tuple(Binding(str(digit), f"type_share('{digit}')", "Type a ratio", show=False) for digit in range(1, 10))
 
 

@@ -28,7 +28,7 @@ class Amount:
     @property
     def label(self) -> str:
         """The amount as the tree shows it."""
-        return f"{GLYPHS.minus}{self.percent} %" if self.percent is not None else f"keep {self.keep}"
+        return f"{GLYPHS.minus}{self.percent}%" if self.percent is not None else f"keep {self.keep}"
 
     def percent_of(self, width: int) -> int:
         """The share of `width` channels that this removes, in whole percent."""

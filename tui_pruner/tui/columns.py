@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GAP = 1
-NARROWEST_NAME = 18
+NARROWEST_NAME = 16
+WIDEST_NAME = 26
+WIDEST_BAR = 12
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ COLUMNS = (
 def layout(width: int) -> list[Column]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen."""
     shown = [column for column in COLUMNS if column.needs <= width]
-    spare = width - sum(column.width for column in shown) - GAP * (len(shown) - 1)
+    spare = width - sum(column.width for column in shown if column is not NAME) - GAP * (len(shown) - 1)
     bars = [column for column in shown if column.key in ("parameters", "flops")]
-    extra = min(max(spare - 8, 0) // (len(bars) + 1), 8) if bars else 0
-    widened = [_wider(column, extra) if column in bars else column for column in shown]
-    spare -= extra * len(bars)
-    return [_wider(column, spare) if column.key == NAME.key else column for column in widened]
+    extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
+    widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
+    spare -= min(extra, WIDEST_BAR) * len(bars)
+    return [_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened]
 
 
 def _wider(column: Column, by: int) -> Column:

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board
-from tui_pruner.tui.drawing import curve, cut_column, fit, slider
-from tui_pruner.tui.figures import arrow, count, difference, duration, giga, plural, shape
+from tui_pruner.tui.drawing import curve, cut_column, fit, slider, wrapped
+from tui_pruner.tui.figures import arrow, count, difference, duration, giga, operations, plural, score, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
 
@@ -26,7 +26,7 @@ def title(row: Row | None) -> str:
     """What the pane is about."""
     if row is None:
         return "Detail"
-    return row.layer.name if row.layer else f"{row.name} {row.section}" if row.kind == "block" else row.name
+    return row.layer.name if row.layer else f"{row.key}  {row.name.split()[-1]}" if row.kind == "block" else row.name
 
 
 def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
@@ -38,8 +38,13 @@ def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
     detail = board.detail if board.detail and board.detail.layer == row.layer.name else None
     if detail is None:
         return [*_head(row, board, width), *_verdicts(board, width)]
-    parts = [_head(row, board, width), _importance(detail, width), _members(detail, width), _shapes(detail, width), _verdicts(board, width)]
-    return [line for part in parts if part for line in [*part, Text()]]
+    parts = [
+        [*_head(row, board, width), *_verdicts(board, width)],
+        _importance(detail, width),
+        _members(detail, width),
+        _shapes(detail, width),
+    ]
+    return [line for part in parts if part for line in [*part, Text()]][:-1]
 
 
 def _head(row: Row, board: Board, width: int) -> list[Text]:
@@ -52,7 +57,7 @@ def _head(row: Row, board: Board, width: int) -> list[Text]:
         (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
         (f"   {count(layer.parameters)} params", colours.MUTED),
     )
-    lines = [first, *_wrapped(layer.reason, width, colours.MUTED)]
+    lines = [first, *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width)]
 
 
@@ -64,8 +69,8 @@ def _ratio(row: Row, board: Board, width: int) -> Text:
     percent = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
     style = colours.GOOD if amount else colours.WARNING if after != now else colours.MUTED
     keeps = f"keeps {after} of {now}"
-    track = slider(percent / 100, max(min(width - LABEL - 8 - len(keeps) - 2, 40), 8), style, colours.FAINT)
-    return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{percent:>3} %  ", f"bold {style}"), track, f"  {keeps}")
+    track = slider(percent / 100, max(min(width - LABEL - 5 - len(keeps) - 2, 40), 8), style, colours.FAINT)
+    return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{percent:>2}%  ", f"bold {style}"), track, f"  {keeps}")
 
 
 def _importance(detail: Detail, width: int) -> list[Text]:
@@ -74,8 +79,12 @@ def _importance(detail: Detail, width: int) -> list[Text]:
     room = max(min(width - 2, 72), 10)
     border = cut_column(detail.cut_at, room)
     criterion = CRITERIA.get(detail.criterion, detail.criterion)
-    lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion} over the group, weakest channel first", colours.MUTED))]
-    for row in curve(detail.curve, room, CURVE_HEIGHT):
+    weakest, strongest = detail.curve[0], detail.curve[-1]
+    span = max(strongest - weakest, 1e-9)
+    scaled = [(value - weakest) / span for value in detail.curve]
+    share = f", from {score(weakest / strongest)}" if strongest > 0 else ""
+    lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion}, weakest channel first{share}", colours.MUTED))]
+    for row in curve(scaled, room, CURVE_HEIGHT):
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
     return lines
@@ -88,28 +97,22 @@ def _members(detail: Detail, width: int) -> list[Text]:
     places = min(max(max(len(_place(member)) for member in detail.members), 8), 18)
     sizes = max(max(len(arrow(member.before, member.after)) for member in detail.members), 8)
     rest = width - names - places - sizes - 6
-    lines = [
-        Text.assemble(
-            (fit("Goes along", names + 2), colours.HEADING),
-            (f"{fit('axis', places)}  {fit('channels', sizes)}  {'because' if rest >= 8 else ''}", colours.MUTED),
-        )
-    ]
-    return lines + [line for member in detail.members for line in _member(member, names, places, sizes, rest)]
+    inline = all(len(member.because) <= rest for member in detail.members)
+    titles = f"{fit('axis', places)}  {fit('channels', sizes)}  {'because' if inline else ''}"
+    lines = [Text.assemble((fit("Goes along", names + 2), colours.HEADING), (titles, colours.MUTED))]
+    return lines + [line for member in detail.members for line in _member(member, names, places, sizes, rest, width)]
 
 
-def _member(member: MemberView, names: int, places: int, sizes: int, rest: int) -> list[Text]:
+def _member(member: MemberView, names: int, places: int, sizes: int, rest: int, width: int) -> list[Text]:
     changed = member.before != member.after
     line = Text.assemble(
         (fit(member.layer, names) + "  ", colours.WARNING if changed else colours.TEXT),
         (fit(_place(member), places) + "  ", colours.MUTED),
         (fit(arrow(member.before, member.after), sizes) + "  ", colours.GOOD if changed else colours.TEXT),
     )
-    if rest < 8:
-        return [line]
-    because = _wrapped(member.because, rest, colours.MUTED)
-    line.append_text(because[0] if because else Text())
-    indent = " " * (names + places + sizes + 6)
-    return [line, *(Text.assemble(indent, more) for more in because[1:])]
+    if len(member.because) <= rest:
+        return [line.append(member.because, colours.MUTED)]
+    return [line, *(Text.assemble("    ", more) for more in wrapped(member.because, width - 4, colours.MUTED))]
 
 
 def _place(member: MemberView) -> str:
@@ -119,7 +122,8 @@ def _place(member: MemberView) -> str:
 
 def _shapes(detail: Detail, width: int) -> list[Text]:
     if not detail.shapes:
-        return []
+        same = "no block's output changes" if detail.after != detail.current else ""
+        return [Text.assemble((fit("Shapes", 12), colours.HEADING), (same, colours.MUTED))] if same else []
     names = max(max(len(block.name) for block in detail.shapes), 10)
     lines = [Text.assemble((fit("Shapes", names + 2), colours.HEADING), (f"{fit('before', 14)}after", colours.MUTED))]
     for block in detail.shapes:
@@ -136,31 +140,31 @@ def _verdicts(board: Board, width: int) -> list[Text]:
     now = board.session.current
     lines = [
         Text.assemble(
-            (f"{plural(len(board.asked.amounts), 'layer')} asked  ", colours.HEADING),
-            ("this cut ", colours.MUTED),
-            (f"{difference(now.parameters, preview.after.parameters, 'count')} params", colours.GOOD),
-            (f"  {difference(now.flops, preview.after.flops, 'giga')} GFLOPs", colours.GOOD),
+            (fit("Saves", LABEL), colours.MUTED),
+            (f"{difference(now.parameters, preview.after.parameters, count)} params", colours.GOOD),
+            (f"   {difference(now.flops, preview.after.flops, operations)}", colours.GOOD),
         ),
         _dry_run(board),
     ]
     for conflict in preview.conflicts:
-        lines += _wrapped(f"{GLYPHS.bad} conflict: {conflict.message}", width, colours.BAD)
+        lines += wrapped(f"{GLYPHS.bad} conflict: {conflict.message}", width, colours.BAD)
     for refused in preview.refused:
-        lines += _wrapped(f"{GLYPHS.bad} {refused.layer}: {refused.message}", width, colours.BAD)
+        lines += wrapped(f"{GLYPHS.bad} {refused.layer}: {refused.message}", width, colours.BAD)
     for note in preview.notes:
-        lines += _wrapped(note, width, colours.MUTED)
+        lines += wrapped(note, width, colours.MUTED)
     return lines
 
 
 def _dry_run(board: Board) -> Text:
     result = board.dry_run
+    label = (fit("Dry run", LABEL), colours.MUTED)
     if result is None:
-        return Text(f"dry run {GLYPHS.dot}{GLYPHS.dot}{GLYPHS.dot}", colours.MUTED)
+        return Text.assemble(label, (GLYPHS.dot, colours.MUTED))
     if not result.ok:
-        return Text(f"dry run {GLYPHS.bad} {result.error}", colours.BAD)
+        return Text.assemble(label, (f"{GLYPHS.bad} {result.error}", colours.BAD))
     side = board.opened.model.imgsz
     return Text.assemble(
-        ("dry run ", colours.MUTED), (GLYPHS.good, colours.GOOD), (f" the shapes fit at {side}, {duration(result.seconds)}", colours.MUTED)
+        label, (GLYPHS.good, colours.GOOD), (f" the shapes fit at {side}{GLYPHS.times}{side}, {duration(result.seconds)}", colours.MUTED)
     )
 
 
@@ -172,7 +176,8 @@ def _summary(row: Row, width: int) -> list[Text]:
             (f"{row.inputs} in, {row.outputs} out", colours.STRONG),
             (f"   {shape(row.output_shape)}" if row.output_shape else "", colours.MUTED),
         ),
-        Text(f"{count(row.parameters)} parameters   {giga(row.flops)} GFLOPs", colours.MUTED),
+        Text(f"{count(row.parameters)} params   {giga(row.flops)} GFLOPs" if row.parameters else "no weights of its own", colours.MUTED),
+        *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),
     ]
     if counted:
@@ -181,30 +186,20 @@ def _summary(row: Row, width: int) -> list[Text]:
             Text.assemble((fit(state, 10), colours.STATUS_COLOURS[state]), f"{number:>4}  ", (_MEANING[state], colours.MUTED))
             for state, number in counted
         ]
-        lines += [Text(), *_wrapped("Space marks all of them that can be cut; the ratio keys change them together.", width, colours.MUTED)]
+        lines += [Text(), *wrapped("Space marks all of them that can be cut; the ratio keys change them together.", width, colours.MUTED)]
     else:
-        lines.append(Text("no layers with weights: its channels follow from its inputs", colours.MUTED))
+        lines += wrapped("Nothing to cut here: its channels follow from what it reads.", width, colours.MUTED)
     return [*lines, Text()]
 
 
 _MEANING = {
     "free": "cut alone",
     "coupled": "cut together with others",
-    "linked": "keeps as many channels as its other part",
+    "linked": "as many as its other part",
     "locked": "cannot be cut",
 }
 
 
-def _wrapped(text: str, width: int, style: str) -> list[Text]:
-    lines: list[str] = []
-    for word in text.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return [Text(line, style) for line in lines]
-
-
-def joined(lines: Sequence[Text]) -> Text:
-    """The lines as one text."""
-    return Text("\n").join(lines)
+def _sources(sources: Sequence[int]) -> str:
+    names = ["the image" if source < 0 else f"block {source}" for source in sources]
+    return " and ".join(names)

@@ -79,3 +79,14 @@ def cut_column(cut_at: float, width: int) -> int:
     if cut_at <= 0:
         return 0
     return min(max(round(cut_at * width), 1), width)
+
+
+def wrapped(text: str, width: int, style: str = "") -> list[Text]:
+    """The text in lines of at most `width` cells, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [Text(line, style) for line in lines]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tui_pruner.tui.glyphs import GLYPHS
 
@@ -39,10 +39,15 @@ def signed(text: str, negative: bool) -> str:
     return f"{GLYPHS.minus if negative else '+'}{text}"
 
 
-def difference(before: float, after: float, figure: str) -> str:
-    """What a cut takes away or adds, where `figure` is "count" or "giga"."""
-    write = count if figure == "count" else giga
-    return signed(write(abs(after - before)), after <= before)
+def operations(flops: float) -> str:
+    """Floating-point operations with their unit: 1.6 MFLOPs, 8.10 GFLOPs."""
+    text = count(flops)
+    return f"{text[:-1]} {text[-1]}FLOPs" if text[-1].isalpha() else f"{text} FLOPs"
+
+
+def difference(before: float, after: float, figure: Callable[[float], str]) -> str:
+    """What a cut takes away or adds, written by `figure`."""
+    return signed(figure(abs(after - before)), after <= before)
 
 
 def score(metric: float) -> str:

@@ -8,19 +8,17 @@ from rich.style import Style
 from rich.text import Text
 
 from tui_pruner.tui import colours
-from tui_pruner.tui.actions import ACTIONS, FOOTER_LAST, Action
-
+from tui_pruner.tui.actions import ACTIONS, FOOTER_ORDER, Action
 
 CLICK = "action"
 
 
 def footer_text(width: int, leading: str = "") -> Text:
-    """The keys in one line of at most `width` cells; help and quit always stay. Each can be clicked."""
+    """The keys in one line of at most `width` cells, the most needed ones staying longest. Each can be clicked."""
     shown = [action for action in ACTIONS if action.footer]
     text = _line(shown, leading)
-    while text.cell_len > width and len(shown) > len(FOOTER_LAST):
-        droppable = [action for action in shown if action.name not in FOOTER_LAST]
-        shown.remove(droppable[-1])
+    while text.cell_len > width and len(shown) > 1:
+        shown.remove(max(shown, key=lambda action: FOOTER_ORDER.index(action.name)))
         text = _line(shown, leading)
     return text
 

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from tui_pruner.tui.metrics import Scores
 
 GAP = "   "
+ONE_LINE = 100
 
 
 def header_lines(board: Board, scores: Scores, width: int) -> list[Text]:
-    """One line where everything fits, two where it does not."""
+    """One line where everything fits, two where it does not or could soon not, so that the panes do not jump."""
     figures = _figures(board, scores)
     room = width - figures.cell_len - len(GAP) - 2
     full = _identity(board.opened.model, 200)
-    if full.cell_len <= room:
+    if width >= ONE_LINE and full.cell_len <= room:
         space = " " * (width - 2 - full.cell_len - figures.cell_len)
         return [Text.assemble(" ", full, space, figures, " ")]
     return [Text.assemble(" ", _identity(board.opened.model, width - 2)), Text.assemble(" ", figures)]

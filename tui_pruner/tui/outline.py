@@ -33,6 +33,7 @@ class Row:
     flops: int
     layers: tuple[LayerView, ...]
     expandable: bool
+    sources: tuple[int, ...] = ()
 
     @property
     def layer(self) -> LayerView | None:
@@ -128,6 +129,7 @@ def _block_row(block: BlockView) -> Row:
         flops=block.flops,
         layers=tuple(block.layers),
         expandable=len(block.layers) > 1,
+        sources=tuple(block.from_),
     )
 
 

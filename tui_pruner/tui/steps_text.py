@@ -68,7 +68,7 @@ def proof_cell(proof: ProofView | None) -> tuple[str, str]:
 
 def _pending(board: Board, width: int) -> Text:
     shares = {amount.label for amount in board.asked.amounts.values()}
-    amount = shares.pop() if len(shares) == 1 else "different amounts"
+    amount = shares.pop() if len(shares) == 1 else "by different amounts"
     layers = list(board.asked.amounts)
     what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")
     title = f"{what} {amount}"

@@ -114,7 +114,7 @@ def _layer_status(row: Row, board: Board) -> Cell:
     if change.reads_less:
         return "reads less", colours.WARNING
     if change.stepped:
-        return f"cut {GLYPHS.minus}{_lost(change)} %", colours.GOOD
+        return f"cut {GLYPHS.minus}{_lost(change)}%", colours.GOOD
     return layer.status, colours.STATUS_COLOURS[layer.status]
 
 

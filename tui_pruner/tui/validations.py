@@ -53,7 +53,7 @@ class Validations:
     def ask(self, session: SessionView) -> bool:
         """Queue the validation of the session as it stands, and of the checkpoint before it; False when both are known or queued."""
         steps = len(session.steps)
-        wanted = [Validation("the checkpoint", BASELINE, None)]
+        wanted = [Validation("checkpoint", BASELINE, None)]
         if steps:
             wanted.append(Validation(f"step {steps}", plan_key(session.plan, steps), session.plan))
         queued = {entry.key for entry in self.waiting} | ({self.running.key} if self.running else set())
@@ -102,8 +102,8 @@ class Validations:
             return str(error), True
         value = self._scores.put(wanted.key, result.metrics)
         figure = "no metric" if value is None else f"{self._scores.name} {score(value)}"
-        cached = ", known from before" if result.cached else f", {duration(result.seconds)}"
-        return f"{wanted.title}: {figure} on {plural(result.images, 'image')}{cached}", False
+        cached = "cached" if result.cached else duration(result.seconds)
+        return f"{wanted.title} {figure}, {plural(result.images, 'image')}, {cached}", False
 
     def _parameters(self, wanted: Validation) -> ValidationParameters:
         from tui_pruner.engine.protocol import ValidationParameters

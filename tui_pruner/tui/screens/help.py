@@ -9,13 +9,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from tui_pruner.tui import colours
-from tui_pruner.tui.actions import ACTIONS, GROUPS
-from tui_pruner.tui.drawing import fit
+from tui_pruner.tui.actions import ACTIONS, GROUPS, Action
+from tui_pruner.tui.drawing import fit, wrapped
+from tui_pruner.tui.widgets.lines import Lines
 
-KEYS = 9
+KEYS = 10
 WORDS = (
     ("free", "is cut alone"),
     ("coupled", "is cut together with others: the detail pane lists them and why"),
@@ -36,29 +36,37 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(classes="dialog help") as box:
             box.border_title = "Keys"
             box.border_subtitle = "escape closes"
-            yield Static(help_text())
+            lines = Lines()
+            lines.draw(lambda width, _: help_lines(width))
+            yield lines
 
     def action_leave(self) -> None:
         """Close the help."""
         self.dismiss(None)
 
 
-def help_text() -> Text:
+def help_lines(width: int) -> list[Text]:
     """All actions by group, then what the words in the tree mean."""
-    text = Text()
+    lines: list[Text] = []
     for group in GROUPS:
-        text.append(f"{group}\n", colours.HEADING)
+        lines.append(Text(group, colours.HEADING))
         for action in ACTIONS:
             if action.group == group:
-                text.append(f"  {fit(_shown(action.name, action.shown), KEYS)} ", f"bold {colours.WARNING}")
-                text.append(f"{action.help}\n")
-        text.append("\n")
-    text.append("Words in the tree\n", colours.HEADING)
+                lines += _entry(_shown(action), f"bold {colours.WARNING}", action.help, width)
+        lines.append(Text())
+    lines.append(Text("Words in the tree", colours.HEADING))
     for word, meaning in WORDS:
-        text.append(f"  {fit(word, KEYS + 2)} ", colours.BLUE).append(f"{meaning}\n")
-    text.append("\nctrl+p lists every action by name.", colours.MUTED)
-    return text
+        lines += _entry(word, colours.BLUE, meaning, width)
+    return [*lines, Text(), Text("ctrl+p lists every action by name", colours.MUTED)]
 
 
-def _shown(name: str, shown: str) -> str:
-    return "right" if name == "nudge(1)" else shown
+def _entry(key: str, style: str, meaning: str, width: int) -> list[Text]:
+    room = max(width - KEYS - 4, 20)
+    return [
+        Text.assemble("  ", (fit(key if number == 0 else "", KEYS), style), "  ", line)
+        for number, line in enumerate(wrapped(meaning, room))
+    ]
+
+
+def _shown(action: Action) -> str:
+    return "right" if action.name == "nudge(1)" else action.shown

@@ -87,9 +87,10 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         row = self.row
         if row is None:
             return
-        key = row.key if row.expandable else row.parent
-        self._expanded ^= {key}
-        self._reveal(keep=row.key if row.expandable else key)
+        key = row.parent if row.kind == "layer" else row.key
+        if row.expandable or row.kind == "layer":
+            self._expanded ^= {key}
+            self._reveal(keep=key)
 
     def toggle_all(self) -> None:
         """Open every block, or close them all when they are open."""
