@@ -71,7 +71,15 @@ def _run(request: Path, folder: Path) -> tuple[CheckResult, ...]:
     environment = {**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": str(folder), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-I", reload_check.__file__, str(request)]
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=LONGEST_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,  # ours may carry the interface's messages
+            capture_output=True,
+            timeout=LONGEST_SECONDS,
+            check=False,
+        )
         answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired as error:
         raise VerificationError(f"nothing was written: checking the new file took more than {LONGEST_SECONDS} s; try again") from error
