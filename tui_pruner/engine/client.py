@@ -20,6 +20,7 @@ from tui_pruner.engine.protocol import (
     WriteResult,
 )
 
+MODULE = "tui_pruner.engine"
 Answer = TypeVar("Answer", bound=Message)
 EventHandler = Callable[[str, dict[str, Any]], None]
 
@@ -41,10 +42,10 @@ class EngineClient:
         """Whether the child is alive."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
-        """Start the child; it imports torch while the caller goes on."""
+    async def start(self, process: asyncio.subprocess.Process | None = None) -> None:
+        """Start the child, or take over one that the caller started; it imports torch while the caller goes on."""
         self._closing = False
-        self._process = await start_module("tui_pruner.engine")
+        self._process = process or await start_module(MODULE)
         self._reader = asyncio.create_task(self._read())
 
     async def open(self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None) -> OpenResult:

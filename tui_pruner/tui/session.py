@@ -36,11 +36,11 @@ class EngineSession:
         self._dry_runs: Latest[Asked] = Latest(self._dry_run)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, replayed: bool = False) -> None:
-        """Start the engine and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
+    async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
+        """Start the engine, or take over the one that runs, and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
         opening = self._opening
         try:
-            await self._client.start()
+            await self._client.start(process)
             result = await self._client.open(opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan)
         except EngineError:
             return

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from textual import on
 
+from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import FilterChanged, FilterClosed, OpenFailed
 from tui_pruner.tui.opening import Opening
@@ -20,13 +23,22 @@ class Workbench(SessionKeys):
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
         self._pane = "tree"
+        self._painted = asyncio.Event()
+        self._engine: asyncio.subprocess.Process | None = None
 
     def on_mount(self) -> None:
-        """Start the engine."""
+        """Start the engine first of all, then paint."""
+        self.call_after_refresh(self._painted.set)
+        self.run_worker(self._start_engine(), name="engine", exit_on_error=False)
+
+    async def _start_engine(self) -> None:
+        self._engine = await start_module("tui_pruner.engine")
+        await self._painted.wait()
+        # Only now: the messages' classes take a tenth of a second to import, and the first screen shall not wait for them.
         from tui_pruner.tui.session import EngineSession
 
         self.session = EngineSession(self, self.opening)
-        self.run_worker(self.session.start(), name="engine", exit_on_error=False)
+        await self.session.start(self._engine)
 
     @on(OpenFailed)
     def back_to_start(self, event: OpenFailed) -> None:
@@ -104,11 +116,12 @@ class Workbench(SessionKeys):
             self.validations.close()
         if self.session is not None:
             self.session.kill()
+        elif self._engine is not None:
+            kill_group(self._engine)
 
     async def on_unmount(self) -> None:
         """End the children and wait for the engine."""
-        if self.validations is not None:
-            self.validations.close()
+        self.close_children()
         if self.session is not None:
             await self.session.close()
 
