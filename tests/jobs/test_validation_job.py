@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ultralytics.data.utils import check_image
 
 from tui_pruner.engine.protocol import ValidationParameters
 from tui_pruner.errors import CheckpointError, DataError, PlanError, RequestError
@@ -79,10 +80,15 @@ def test_a_checkpoint_that_changed_on_disk_is_refused(demo_checkpoint, demo_data
         job.run_validation(digits(demo_checkpoint, demo_data, sha256="0" * 64), ignore)
 
 
-def test_the_users_folder_stays_as_it_is_even_with_a_jpeg_that_ultralytics_would_repair_in_place(random_model, parameters, scenes):
+def test_the_users_folder_stays_as_it_is_even_with_a_jpeg_that_ultralytics_would_repair_in_place(
+    random_model, parameters, scenes, tmp_path
+):
     folder = scenes.parent
-    torn = folder / "images/val/007.jpg"
-    torn.write_bytes(torn.read_bytes()[:-2])
+    repairable = folder / "images/val/007.jpg"
+    repairable.write_bytes(repairable.read_bytes() + b"trailing")
+    example = shutil.copyfile(repairable, tmp_path / "example.jpg")
+    assert "restored and saved" in check_image(example)[0]
+    assert example.read_bytes() != repairable.read_bytes()
     folders = [path for path in (folder, *folder.rglob("*")) if path.is_dir()]
     for path in folders:
         path.chmod(0o555)

@@ -64,11 +64,11 @@ def kill_group(process: asyncio.subprocess.Process) -> None:
 async def end_group(process: asyncio.subprocess.Process) -> None:
     """End a child and all that it started, also when it has just ended itself, and wait for it. Once only: its number may be given away."""
     _kill(process.pid)
-    if process.stdin is not None:
-        process.stdin.close()
     # Bounded: a process stuck in a driver call does not even die of SIGKILL, and must not take the interface with it.
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(process.wait(), LONGEST_END)
+    # Whatever left the group may still hold the other end of a pipe, and asyncio closes ours only after that.
+    process._transport.close()  # type: ignore[attr-defined]
 
 
 def describe_end(process: asyncio.subprocess.Process) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_pruner.engine.protocol import JobProgress, ValidationParameters, ValidationResult
-from tui_pruner.errors import CheckpointError, RequestError
+from tui_pruner.errors import CheckpointError, DataError, RequestError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.fit import check_fits
@@ -81,12 +81,22 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
         settings = _settings(folder, kind.task, imgsz, choose_device(parameters.device))
         validator = getattr(importlib.import_module(kind.module), kind.name)(save_dir=folder / "run", args=settings)
         _report_to(on_progress, validator, len(data.images))
-        # Ultralytics folds batch normalisation into the convolutions of what it validates.
-        validator(model=copy.deepcopy(model))
+        _run(validator, model, data)
     if validator.seen < len(data.images):
         notes.append(f"{len(data.images) - validator.seen} of {len(data.images)} images were skipped as damaged or wrongly labelled")
     metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
     return ValidationResult(metrics=metrics, images=validator.seen, seconds=time.perf_counter() - started, notes=notes)
+
+
+def _run(validator: Any, model: nn.Module, data: DataSet) -> None:
+    try:
+        # Ultralytics folds batch normalisation into the convolutions of what it validates.
+        validator(model=copy.deepcopy(model))
+    except RuntimeError as error:
+        if "No valid images found" not in str(error):
+            raise
+        count = len(data.images)
+        raise DataError(f"{data.yaml_file}: none of the {count} images can be used: all are damaged or wrongly labelled") from error
 
 
 def choose_device(asked: str, cuda: bool | None = None) -> str:
