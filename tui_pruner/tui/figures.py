@@ -73,6 +73,11 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
+def clock(seconds: float) -> str:
+    """A running time in whole seconds: 9 s, 1:05."""
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration(seconds)
+
+
 def tiny(number: float) -> str:
     """A very small number: 3e-7, and a plain 0 for none."""
     if number == 0:

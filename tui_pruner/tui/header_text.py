@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from tui_pruner.tui import colours
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
 
 GAP = "   "
 ONE_LINE = 100
+SHORTEST_NAME = 12
 
 
 def header_lines(board: Board, scores: Scores, width: int) -> list[Text]:
-    """One line where everything fits, two where it does not or could soon not, so that the panes do not jump."""
-    figures = _figures(board, scores)
+    """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
+    figures, model = _figures(board, scores), board.opened.model
     room = width - figures.cell_len - len(GAP) - 2
-    full = _identity(board.opened.model, 200)
-    if width >= ONE_LINE and full.cell_len <= room:
-        space = " " * (width - 2 - full.cell_len - figures.cell_len)
-        return [Text.assemble(" ", full, space, figures, " ")]
-    return [Text.assemble(" ", _identity(board.opened.model, width - 2)), Text.assemble(" ", figures)]
+    if width < ONE_LINE or room < SHORTEST_NAME:
+        return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
+    identity = _identity(model, room)
+    space = " " * (width - 2 - identity.cell_len - figures.cell_len)
+    return [Text.assemble(" ", identity, space, figures, " ")]
 
 
 def waiting_line(name: str, what: str, width: int) -> Text:
@@ -39,9 +41,11 @@ def waiting_line(name: str, what: str, width: int) -> Text:
 
 def _identity(model: ModelInfo, width: int) -> Text:
     dot = f" {GLYPHS.dot} "
-    what = f"{model.family} {model.task}{dot}{model.classes} classes{dot}{model.imgsz}"
-    name = fit_middle(Path(model.path).name, max(width - len(what) - 2, 8))
-    return Text.assemble((name, colours.STRONG), "  ", (what, colours.MUTED))
+    facts = [f"{model.family} {model.task}", f"{model.classes} classes", str(model.imgsz)]
+    name = Path(model.path).name
+    while facts and cell_len(name + "  " + dot.join(facts)) > width:
+        facts.pop()
+    return Text.assemble((fit_middle(name, width), colours.STRONG), "  " if facts else "", (dot.join(facts), colours.MUTED))
 
 
 def _figures(board: Board, scores: Scores) -> Text:
@@ -64,7 +68,7 @@ def _pair(name: str, before: str, after: str, moved: str) -> Text:
     return Text.assemble(
         (f"{name} ", colours.MUTED),
         before,
-        (f" {GLYPHS.arrow} ", colours.MUTED),
+        (GLYPHS.arrow, colours.MUTED),
         (after, f"bold {colours.GOOD}"),
         (f" {moved}", colours.GOOD),
     )
@@ -74,4 +78,4 @@ def _metric(name: str, baseline: float, now: float | None) -> Text:
     if now is None:
         return Text.assemble((f"{name} ", colours.MUTED), (score(baseline), colours.STRONG))
     style = f"bold {colours.GOOD if now >= baseline - 0.005 else colours.WARNING}"
-    return Text.assemble((f"{name} ", colours.MUTED), score(baseline), (f" {GLYPHS.arrow} ", colours.MUTED), (score(now), style))
+    return Text.assemble((f"{name} ", colours.MUTED), score(baseline), (GLYPHS.arrow, colours.MUTED), (score(now), style))

@@ -10,11 +10,14 @@ from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit, slider
-from tui_pruner.tui.figures import duration
+from tui_pruner.tui.figures import clock
 from tui_pruner.tui.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import JobProgress
+
+
+CANCEL = "  k cancels"
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,12 @@ def running_line(work: Work, width: int) -> Text:
     progress = work.progress
     title = f"validate {work.title}"
     if progress is None or not progress.total:
-        tail = f"starting  {duration(work.elapsed)}"
+        tail = f"starting  {clock(work.elapsed)}"
         return Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), title, (f"  {tail}", colours.MUTED))
-    tail = f"{progress.done}/{progress.total}  {_remaining(progress, work.elapsed)}  k cancels"
-    room = max(width - len(title) - len(tail) - 6, 6)
+    tail = f"{progress.done}/{progress.total}  {_remaining(progress, work.elapsed)}"
+    if width >= len(title) + len(tail) + len(CANCEL) + 14:
+        tail += CANCEL
+    room = max(width - len(title) - len(tail) - 6, 4)
     return Text.assemble(
         (f"{spinner(work.beat)} ", colours.WARNING),
         title,
@@ -71,5 +76,5 @@ def spinner(beat: int) -> str:
 
 def _remaining(progress: JobProgress, elapsed: float) -> str:
     if not 0 < progress.done < progress.total:
-        return duration(elapsed)
-    return f"{duration(elapsed / progress.done * (progress.total - progress.done))} left"
+        return clock(elapsed)
+    return f"{clock(elapsed / progress.done * (progress.total - progress.done))} left"

@@ -17,7 +17,7 @@ from tui_pruner.tui.actions import bindings
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.detail_text import detail_lines, title
 from tui_pruner.tui.drawing import fit
-from tui_pruner.tui.figures import duration, plural
+from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.footer_text import footer_text
 from tui_pruner.tui.header_text import header_lines, waiting_line
 from tui_pruner.tui.jobs_text import Work, job_lines, running_line, spinner
@@ -111,7 +111,7 @@ class Bench(Screen[None], inherit_bindings=False):
         """The model and its totals."""
         board = self.board
         if board is None:
-            what = f"{spinner(self._beats)} loading  {duration(time.monotonic() - self.began)}" if self.doing else "not loaded"
+            what = f"{spinner(self._beats)} loading  {clock(time.monotonic() - self.began)}" if self.doing else "not loaded"
             self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
             return
         self.query_one("#header", Lines).draw(lambda width, _: header_lines(board, self.scores, width))

@@ -33,7 +33,7 @@ class Question(ModalScreen[str]):
         super().__init__()
         self._title = title
         self._text = text
-        self._answers = (*answers, Answer("escape", "stay", ""))
+        self._answers = (*answers, Answer("escape", "back", ""))
 
     def compose(self) -> ComposeResult:
         """The question in a box."""
