@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.flow.labels import Axis
@@ -153,10 +156,27 @@ class DryRunReport:
 def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
     """Run the pruned model's forward at the real input size without computing it; no weight is copied."""
     started = time.perf_counter()
+    pruned = cut(analysis.skeleton, analysis.coupling, removal)
+    running: list[str] = []
     try:
-        pruned = cut(analysis.skeleton, analysis.coupling, removal)
-        with torch.no_grad():
+        with torch.no_grad(), noting_layers(pruned, running):
             pruned(torch.empty(analysis.image_shape, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
-        return DryRunReport(False, time.perf_counter() - started, str(error).splitlines()[0])
+        message = f"{running[-1] if running else 'the model'}: {str(error).splitlines()[0]}"
+        return DryRunReport(False, time.perf_counter() - started, message)
     return DryRunReport(True, time.perf_counter() - started)
+
+
+@contextmanager
+def noting_layers(model: nn.Module, running: list[str]) -> Iterator[None]:
+    """Append the path of every innermost module as it starts, so that a failure has a place."""
+
+    def note(path: str) -> Callable[..., None]:
+        return lambda module, args: running.append(path)
+
+    handles = [m.register_forward_pre_hook(note(path)) for path, m in model.named_modules() if not any(True for _ in m.children())]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

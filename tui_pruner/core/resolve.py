@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from tui_pruner.core.plan import Cut, Step, removes_of
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.requests import Amount, Request, match_layers, parse_amount
 from tui_pruner.errors import ConflictError, RequestError
+
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def widths(
     free = [group for group in groups if group.prunable]
     now = [base.left(group) for group in free]
     if amount.keep is None:
-        counts = [round(width * (amount.remove or 0.0)) for width in now]
+        counts = [math.floor(width * (amount.remove or 0.0) + 0.5 + ROUNDING) for width in now]
     else:
         fixed = sum(base.left(group) for group in groups) - sum(now)
         counts = shares(layer, free, now, amount.keep - fixed, sum(now) + fixed, amount.keep)

@@ -272,6 +272,7 @@ def proof_view(proof: Proof) -> ProofView:
         equal=proof.equal,
         max_abs_difference=proof.max_abs_difference,
         relative_difference=proof.relative_difference,
+        effect=proof.effect,
         approximate=list(proof.approximate),
         seconds=proof.seconds,
     )

@@ -169,11 +169,12 @@ class DryRun(Message):
 
 
 class ProofView(Message):
-    """The masked twin's verdict. `approximate` names what cannot be exact."""
+    """The masked twin's verdict. `effect`: how far the cut moves the predictions. `approximate` names what cannot be exact."""
 
     equal: bool
     max_abs_difference: float
     relative_difference: float
+    effect: float
     approximate: list[str]
     seconds: float
 

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
 from tui_pruner.errors import CheckpointError
 
 SEED = 0
+SIDE_IN_STRIDES = 2
 MODEL_OF_TASK = {
     "detect": "DetectionModel",
     "segment": "SegmentationModel",
@@ -36,8 +38,8 @@ MODEL_OF_HEAD = {
 def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
     """A model of Ultralytics' own yaml of that name ("yolov8n.yaml"), or of a yaml file, with the same random weights every time.
 
-    The statistics and affine parameters of batch normalisation are random as well (mean normal 0.1, variance 0.5 to 1.5, weight 0.5
-    to 1.5, bias normal 0.3): freshly initialised they are the identity, behind which a wrong cut can hide. Needs no network.
+    Batch normalisation gets random affine parameters, and statistics that keep the signal alive: freshly initialised it is the identity,
+    behind which a wrong cut can hide. Needs no network.
     Raises CheckpointError when there is no such yaml or it describes no model.
     """
     if classes is not None and classes < 1:
@@ -47,7 +49,7 @@ def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model = _model_class(architecture)(architecture, nc=classes, verbose=False)
-            randomise_normalisation(model)
+            settle_normalisation(model)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CheckpointError(f"{name} describes no model that Ultralytics can build ({reason}): correct the yaml") from error
@@ -64,15 +66,24 @@ def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
     )
 
 
-def randomise_normalisation(model: nn.Module) -> None:
-    """Give every batch normalisation statistics and affine parameters that are not the identity, drawn from torch's generator."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
-            nn.init.normal_(module.running_mean, 0.0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            if module.affine:
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, 0.0, 0.3)
+def settle_normalisation(model: nn.Module) -> None:
+    """Give every batch normalisation random affine parameters, and as statistics those of random images that went through the model.
+
+    Drawn from torch's generator. With arbitrary statistics the signal dies on its way through sixty layers, and no output tells any more
+    which channel was cut.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, 0.0, 0.3)
+        norm.momentum = 1.0
+    side = SIDE_IN_STRIDES * stride_of(model)
+    with torch.no_grad():
+        model.train()(torch.rand(4, image_channels(model), side, side))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
 
 
 def _architecture(name: str) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""Channels follow the model's own operations: what joins them, what cuts them, what holds them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.proof import prove
+from tui_pruner.core.removal import Removal
+from tui_pruner.core.surgery import cut
+
+
+class Net(nn.Module):
+    """Two convolutions, something between them, and a last one whose output is the prediction."""
+
+    def __init__(self, middle: nn.Module, wide: int = 8, last: int = 8) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, wide, 3, padding=1)
+        self.middle = middle
+        self.last = nn.Conv2d(last, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        a = self.first(image)
+        return self.last(self.middle(a, self.second(torch.relu(a))))
+
+
+class Apply(nn.Module):
+    """A function of two feature maps as a module."""
+
+    def __init__(self, function, **children: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, child in children.items():
+            self.add_module(name, child)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.function(self, a, b)
+
+
+def couple(middle, *, wide: int = 8, last: int = 8, **children: nn.Module) -> tuple[Net, CouplingMap]:
+    torch.manual_seed(0)
+    net = Net(Apply(middle, **children), wide, last).eval()
+    return net, trace_model(net)[1]
+
+
+def layers_of(coupling: CouplingMap, layer: str) -> list[set[str]]:
+    """For each group of a layer's outputs: the modules that it touches."""
+    return [{member.axis.module for member in group.members} for group in coupling.output_groups(layer)]
+
+
+def cut_every_group(net: nn.Module, coupling: CouplingMap, channels: int = 2) -> int:
+    """Cut the first channels of every free group alone, with what is linked to it, and demand that the twin agrees."""
+    done = 0
+    for group in coupling.groups:
+        if group.prunable:
+            numbers = [group.number, *(other.number for other in coupling.linked_groups(group))]
+            places = {n: torch.arange(min(channels, coupling.groups[n].channels - 1)).numpy() for n in numbers}
+            removal = Removal(places)
+            assert prove(net, cut(net, coupling, removal), coupling, removal).equal
+            done += 1
+    return done
+
+
+def test_an_addition_ties_its_two_sources():
+    net, coupling = couple(lambda _, a, b: a + b)
+    assert layers_of(coupling, "first") == [{"first", "second", "last"}]
+    assert layers_of(coupling, "first") == layers_of(coupling, "second")
+    assert cut_every_group(net, coupling) == 1
+
+
+def test_a_concat_shifts_the_reader_s_channels():
+    net, coupling = couple(lambda _, a, b: torch.cat((a, b), 1), last=16)
+    (group,) = coupling.output_groups("second")
+    reads = next(member for member in group.members if member.axis.module == "last")
+    assert reads.indices.reshape(-1).tolist() == list(range(8, 16))
+    assert cut_every_group(net, coupling) == 2
+
+
+def test_a_chunk_links_its_halves_and_the_halves_may_lose_different_channels():
+    net, coupling = couple(lambda _, a, b: b.chunk(2, 1)[0] * 2 + b.chunk(2, 1)[1].relu(), wide=16)
+    groups = coupling.output_groups("second")
+    assert [group.channels for group in groups] == [8]  # the addition ties the halves channel by channel
+    net, coupling = couple(lambda _, a, b: torch.cat((b.chunk(2, 1)[1], b.chunk(2, 1)[0].relu()), 1), wide=16, last=16)
+    first, second = coupling.output_groups("second")
+    assert [other.number for other in coupling.linked_groups(first)] == [second.number]
+    removal = Removal({first.number: torch.tensor([0, 3]).numpy(), second.number: torch.tensor([5, 6]).numpy()})
+    assert prove(net, cut(net, coupling, removal), coupling, removal).equal
+
+
+def test_a_depthwise_convolution_goes_along_one_to_one():
+    net, coupling = couple(lambda m, a, b: m.deep(b), deep=nn.Conv2d(8, 8, 3, padding=1, groups=8))
+    assert layers_of(coupling, "second") == [{"second", "middle.deep", "last"}]
+    assert cut_every_group(net, coupling) == 2
+    group = coupling.output_groups("second")[0]
+    pruned = cut(net, coupling, Removal({group.number: torch.tensor([1]).numpy()}))
+    deep = pruned.get_submodule("middle.deep")
+    assert (deep.in_channels, deep.out_channels, deep.groups) == (7, 7, 7)
+
+
+def test_a_transposed_convolution_has_its_dimensions_swapped():
+    net, coupling = couple(lambda m, a, b: m.up(b), up=nn.ConvTranspose2d(8, 8, 2, 2))
+    (group,) = coupling.output_groups("second")
+    assert {(m.axis.parameter, m.axis.dim) for m in group.members} == {("second.weight", 0), ("second.bias", 0), ("middle.up.weight", 0)}
+    assert cut_every_group(net, coupling) == 3
+
+
+def test_squeeze_and_excite_scales_by_channel():
+    def squeeze(m: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+        return b * m.back(torch.relu(m.narrow(b.mean((2, 3), keepdim=True)))).sigmoid()
+
+    net, coupling = couple(squeeze, narrow=nn.Conv2d(8, 2, 1), back=nn.Conv2d(2, 8, 1))
+    assert layers_of(coupling, "second") == [{"second", "middle.narrow", "middle.back", "last"}]
+    assert cut_every_group(net, coupling, channels=1) == 3
+
+
+def test_flatten_before_a_linear_layer_repeats_each_channel():
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+            self.pool = nn.AdaptiveAvgPool2d(2)
+            self.last = nn.Linear(24, 5)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.last(self.pool(self.first(image)).flatten(1))
+
+    net = Classifier().eval()
+    _, coupling = trace_model(net)
+    (group,) = coupling.output_groups("first")
+    reads = next(member for member in group.members if member.axis.module == "last")
+    assert reads.indices.tolist() == [[4 * c, 4 * c + 1, 4 * c + 2, 4 * c + 3] for c in range(6)]
+    assert cut_every_group(net, coupling) == 1
+
+
+def test_a_weight_that_is_used_twice_is_cut_once():
+    net, coupling = couple(lambda m, a, b: m.twice(m.twice(b)), twice=nn.Conv2d(8, 8, 1))
+    assert layers_of(coupling, "second") == [{"second", "middle.twice", "last"}]
+    assert cut_every_group(net, coupling) == 2
+
+
+def test_a_constant_of_fixed_extent_locks_what_it_meets():
+    constant = torch.linspace(1, 2, 8).reshape(1, 8, 1, 1)
+    _, coupling = couple(lambda _, a, b: b + constant.to(b.device))
+    (group,) = coupling.output_groups("second")
+    assert not group.prunable
+    assert "constant of fixed extent" in group.reason
+
+
+def test_softmax_over_channels_locks_them():
+    _, coupling = couple(lambda _, a, b: b.softmax(1))
+    assert "softmax mixes channels" in coupling.output_groups("second")[0].reason
+
+
+def test_an_operation_without_a_rule_locks_what_enters_it_and_is_named():
+    _, coupling = couple(lambda _, a, b: torch.special.i0(b))
+    (group,) = coupling.output_groups("second")
+    assert not group.prunable
+    assert group.reason == "no rule for the operation i0 (i0 in middle)"
+    assert coupling.unknown_operations == {"i0": 1}
+
+
+def test_the_image_and_the_prediction_are_locked_with_their_reasons():
+    _, coupling = couple(lambda _, a, b: b)
+    assert coupling.output_groups("last")[0].reason.startswith("feeds the model's predictions")
+    image = next(group for group in coupling.groups if group.members[0].axis == coupling.input_axes["first"])
+    assert image.reason == "reads the image"

@@ -1,0 +1,71 @@
+"""The preview's arithmetic is what the real pruned model then has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.conftest import ask
+from tui_pruner.core.blocks import sequence
+from tui_pruner.core.measure import measure, parameter_count
+from tui_pruner.core.preview import Arithmetic, dry_run
+from tui_pruner.core.removal import NOTHING
+from tui_pruner.core.requests import parse_request
+from tui_pruner.core.session import Session
+from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.surgery import cut
+from tui_pruner.core.views import detail_view
+
+
+@pytest.mark.parametrize("cuts", [[], ["5=50%"], ["model.4.cv2=30%", "6=20%"], ["*=40%"], ["model.22.*=60%", "model.0=keep:3"]])
+def test_parameters_operations_and_shapes_are_those_of_the_pruned_model(nano, cuts):
+    removal = ask(nano, *cuts).removal
+    widths = Arithmetic(nano).widths(removal)
+    pruned = cut(nano.checkpoint.model, nano.coupling, removal)
+    skeleton = without_weights(pruned)
+    measured = measure(skeleton, nano.image_shape, sequence(skeleton))
+    assert widths.size.parameters == parameter_count(pruned)
+    assert widths.size.flops == measured.flops
+    assert {block.path: widths.block_shape(block.path) for block in nano.blocks} == measured.output_shapes
+
+
+def test_the_operations_at_640_are_ultralytics_own_figure():
+    from tui_pruner.core.analysis import analyse
+    from tui_pruner.core.checkpoint import build_from_yaml
+
+    full = analyse(build_from_yaml("yolov8n.yaml", classes=80), imgsz=640)
+    assert full.measurement.flops / 1e9 == pytest.approx(8.7, abs=0.1)  # Ultralytics' table: 8.7 B for the fused model
+
+
+def test_the_dry_run_agrees_and_copies_no_weight(nano):
+    report = dry_run(nano, ask(nano, "*=30%").removal)
+    assert report.ok
+    assert all(parameter.is_meta for parameter in nano.skeleton.parameters())
+
+
+def test_the_dry_run_tells_what_pytorch_says_of_a_broken_cut(nano):
+    from dataclasses import replace
+
+    removal = ask(nano, "5=30%").removal
+    (number,) = removal.places
+    group = nano.coupling.groups[number]
+    crippled = replace(group, members=tuple(member for member in group.members if member.role != "in"))
+    groups = tuple(crippled if g.number == number else g for g in nano.coupling.groups)
+    report = dry_run(replace(nano, coupling=replace(nano.coupling, groups=groups)), removal)
+    assert not report.ok
+    assert report.error.startswith("model.6.cv1.conv: ")
+
+
+def test_the_detail_names_everyone_who_goes_along_and_why(nano):
+    detail = detail_view(Session(nano), "model.6.m.0.cv2", [parse_request("model.6.m.0.cv2=30%")], "l2")
+    along = {(member.layer, member.role): (member.before, member.after, member.because) for member in detail.members}
+    assert along["model.6.m.1.cv2", "out"] == (64, 45, "added in model.6.m.1")
+    assert along["model.6.cv1", "out"] == (128, 90, "added in model.6.m.0")
+    assert along["model.6.cv1", "linked"] == (128, 90, "keeps as many as the other part (split in model.6)")
+    assert along["model.6.cv2", "in"][:2] == (256, 180)
+    assert (detail.before, detail.after, detail.status) == (64, 45, "coupled")
+    assert detail.curve == sorted(detail.curve) and detail.curve[-1] == 1.0
+    assert detail.cut_at == pytest.approx(19 / 64)
+
+
+def test_nothing_removed_is_the_checkpoint(nano):
+    assert Arithmetic(nano).widths(NOTHING).size.parameters == 3_012_213

@@ -1,0 +1,89 @@
+"""The masked twin agrees with a right cut and catches every wrong one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.core.conftest import ask
+from tui_pruner.core.analysis import analyse
+from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.proof import TOLERANCE, masked_twin, prove
+from tui_pruner.core.removal import Removal
+from tui_pruner.core.surgery import cut
+
+
+def removal_of(nano, layer: str, places: list[int], which: int = 0) -> Removal:
+    groups = nano.coupling.output_groups(nano.layers[layer].path)
+    return Removal({groups[which].number: np.array(places)})
+
+
+def test_a_right_cut_agrees_far_below_the_tolerance(nano):
+    removal = ask(nano, "*=30%").removal
+    model = nano.checkpoint.model
+    proof = prove(model, cut(model, nano.coupling, removal), nano.coupling, removal)
+    assert proof.equal
+    assert 0 < proof.relative_difference < TOLERANCE / 10
+
+
+@pytest.mark.parametrize(
+    "layer", ["model.0", "model.5", "model.6.m.0.cv1", "model.12.cv2", "model.19", "model.22.cv2.0.0", "model.22.cv3.2.1"]
+)
+def test_one_wrong_channel_is_caught(nano, layer):
+    model = nano.checkpoint.model
+    right, wrong = removal_of(nano, layer, [3, 5]), removal_of(nano, layer, [3, 6])
+    pruned = cut(model, nano.coupling, wrong)
+    assert prove(model, pruned, nano.coupling, wrong).equal
+    proof = prove(model, pruned, nano.coupling, right)
+    assert not proof.equal
+    assert proof.relative_difference > TOLERANCE
+
+
+def test_mirrored_halves_are_caught_though_every_shape_fits(nano):
+    model = nano.checkpoint.model
+    first, second = nano.coupling.output_groups(nano.layers["model.6.cv1"].path)
+    right = Removal({first.number: np.array([1, 2]), second.number: np.array([7, 9])})
+    mirrored = Removal({first.number: np.array([7, 9]), second.number: np.array([1, 2])})
+    assert not prove(model, cut(model, nano.coupling, mirrored), nano.coupling, right).equal
+
+
+def test_an_uncut_model_is_caught_by_its_values(nano):
+    removal = removal_of(nano, "model.5", [0, 1, 2])
+    assert not prove(nano.checkpoint.model, nano.checkpoint.model, nano.coupling, removal).equal
+
+
+def test_a_model_of_other_shapes_is_infinitely_far(nano):
+    removal = removal_of(nano, "model.5", [0])
+    other = build_from_yaml("yolov8n.yaml", classes=3).model
+    proof = prove(nano.checkpoint.model, other, nano.coupling, removal)
+    assert not proof.equal
+    assert proof.max_abs_difference == np.inf
+
+
+def test_where_float32_cannot_tell_the_cut_from_rounding_float64_decides():
+    faint = analyse(build_from_yaml("yolov8n.yaml", classes=7), imgsz=64)
+    model = faint.checkpoint.model
+    for reader in ("model.6.cv1.conv",):
+        model.get_submodule(reader).weight.data.mul_(1e-7)
+    right, wrong = removal_of(faint, "model.5", [3, 5]), removal_of(faint, "model.5", [3, 6])
+    pruned = cut(model, faint.coupling, wrong)
+    agreed, caught = prove(model, pruned, faint.coupling, wrong), prove(model, pruned, faint.coupling, right)
+    assert caught.effect < 1e-4
+    assert caught.relative_difference < TOLERANCE
+    assert (agreed.equal, caught.equal) == (True, False)
+
+
+def test_the_twin_keeps_all_shapes_and_zeroes_only_what_the_plan_removes(nano):
+    removal = removal_of(nano, "model.5", [4])
+    twin = dict(masked_twin(nano.checkpoint.model, nano.coupling, removal).named_parameters())
+    for name, parameter in nano.checkpoint.model.named_parameters():
+        changed = (twin[name] != parameter).nonzero()
+        assert twin[name].shape == parameter.shape
+        if name == "model.5.conv.weight":
+            assert set(changed[:, 0].tolist()) == {4}
+        elif name == "model.6.cv1.conv.weight":
+            assert set(changed[:, 1].tolist()) == {4}
+        elif name in ("model.5.bn.weight", "model.5.bn.bias"):
+            assert changed.tolist() == [[4]]
+        else:
+            assert not len(changed)

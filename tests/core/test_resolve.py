@@ -1,0 +1,115 @@
+"""Requests become exact channels: amounts, names, rounding, links; contradictions are reported and never decided in silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.core.conftest import ask, removed
+from tui_pruner.core.requests import parse_amount, parse_request
+from tui_pruner.errors import ConflictError, RequestError
+
+
+@pytest.mark.parametrize(("text", "remove"), [("30%", 0.3), ("0.3", 0.3), (".5", 0.5), ("12.5 %", 0.125)])
+def test_an_amount_says_what_to_remove(text, remove):
+    assert parse_amount(text).remove == pytest.approx(remove)
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0%", "100%", "1", "1.0", "150%", "-5%", "x", "", "keep:0", "keep:", "keep:-1", "keep:1.5", "nan", "inf"]
+)
+def test_an_amount_that_makes_no_sense_is_refused_with_a_hint(text):
+    with pytest.raises(RequestError, match="the amount"):
+        parse_amount(text)
+
+
+@pytest.mark.parametrize("text", ["model.5", "=30%", "model.5=", "model.5:30%"])
+def test_a_cut_without_its_parts_is_refused(text):
+    with pytest.raises(RequestError, match="LAYER=AMOUNT"):
+        parse_request(text)
+
+
+def test_a_layer_can_be_named_in_several_ways(nano):
+    for name in ("model.6.m.0.cv1", "model.6.m.0.cv1.conv", "6.m.0.cv1"):
+        assert removed(nano, ask(nano, f"{name}=30%"), ["model.6.m.0.cv1"]) == [19]
+
+
+def test_a_block_number_means_every_group_that_the_block_produces(nano):
+    names = [name for name in nano.layers if name.startswith("model.6.")]
+    assert removed(nano, ask(nano, "6=50%"), names) == [64, 64, 32, 32, 32, 32]
+
+
+def test_a_glob_skips_locked_layers_and_says_so(nano):
+    found = ask(nano, "model.22.cv3.*=25%")
+    assert removed(nano, found, ["model.22.cv3.0.0", "model.22.cv3.0.2"]) == [16, 0]
+    assert found.notes == ("model.22.cv3.*: skipped the locked model.22.cv3.0.2, model.22.cv3.1.2, model.22.cv3.2.2",)
+
+
+def test_a_locked_layer_named_exactly_is_refused_with_its_reason(nano):
+    found = ask(nano, "model.22.cv3.0.2=25%")
+    assert found.refusals[0].message == "model.22.cv3.0.2 is locked: feeds the model's predictions"
+    with pytest.raises(RequestError):
+        found.demand_clean()
+
+
+def test_an_unknown_layer_gets_the_nearest_names(nano):
+    assert "the nearest are model.6.cv2" in ask(nano, "model.6.cv9=25%").refusals[0].message
+
+
+def test_keeping_more_than_there_is_is_refused(nano):
+    assert ask(nano, "5=keep:129").refusals[0].message == "model.5 has 128 channels: keep:129 is more than there are"
+
+
+def test_a_ratio_below_one_channel_is_an_error_and_no_silent_success(nano):
+    assert "less than one channel" in ask(nano, "model.0=1%").refusals[0].message
+
+
+def test_linked_halves_need_an_even_width(nano):
+    assert "use keep:90 or keep:92" in ask(nano, "model.6.cv1=keep:91").refusals[0].message
+
+
+def test_rounding_is_to_the_nearest_multiple_and_reported(nano):
+    found = ask(nano, "model.5=30%", round_to=16)  # 90 of 128 would stay; 96 is nearer than 80
+    assert removed(nano, found, ["model.5"]) == [32]
+    assert found.notes == ("model.5: keeps 96 instead of 90 of 128 (multiple of 16)",)
+
+
+def test_rounding_never_empties_a_layer(nano):
+    found = ask(nano, "model.0=90%", round_to=8)
+    assert removed(nano, found, ["model.0"]) == [8]
+
+
+def test_different_widths_for_one_coupled_group_are_a_contradiction_and_nothing_of_it_is_cut(nano):
+    found = ask(nano, "model.6.m.0.cv2=30%", "model.6.m.1.cv2=20%", "model.5=50%")
+    (contradiction,) = found.contradictions
+    assert contradiction.layers == ("model.6.m.0.cv2", "model.6.m.1.cv2")
+    assert removed(nano, found, ["model.6.cv1", "model.6.m.0.cv2", "model.5"]) == [0, 0, 64]
+    with pytest.raises(ConflictError):
+        found.demand_clean()
+
+
+def test_the_same_width_for_one_coupled_group_is_no_contradiction(nano):
+    found = ask(nano, "model.6.m.0.cv2=30%", "model.6.m.1.cv2=30%")
+    assert not found.contradictions
+    assert removed(nano, found, ["model.6.m.1.cv2"]) == [19]
+
+
+def test_a_second_step_takes_its_ratio_of_what_is_left(nano):
+    first = ask(nano, "model.5=50%").removal
+    assert removed(nano, ask(nano, "model.5=50%", base=first), ["model.5"]) == [32]
+
+
+def test_the_least_important_channels_go(nano):
+    (group,) = nano.coupling.output_groups("model.5.conv")
+    scores = nano.ranking.scores(group)
+    gone = ask(nano, "model.5=25%").removal.of(group)
+    assert scores[gone].max() <= np.delete(scores, gone).min()
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "bn-scale", "lamp", "fpgm", "random"])
+def test_every_criterion_chooses(nano, criterion):
+    assert removed(nano, ask(nano, "model.7=20%", criterion=criterion), ["model.7"]) == [51]
+
+
+def test_an_unknown_criterion_is_refused_with_those_there_are(nano):
+    assert "l2" in ask(nano, "model.7=20%", criterion="best").refusals[0].message
