@@ -81,10 +81,20 @@ class Asked:
         return Asked(changed)
 
     def nudge(self, widths: Mapping[str, int], percent: int) -> Asked:
-        """The same with the share that is removed moved by `percent` for each of these layers, given with their width."""
+        """The same with the share that is removed moved by `percent` for each of these layers, given with their width.
+
+        Shares that are less than one channel are stepped over: up to the first that removes one, down to none.
+        """
         asked = self
         for layer, width in widths.items():
             known = self.amounts.get(layer)
-            moved = min(max((known.percent_of(width) if known else 0) + percent, 0), MOST_PERCENT)
+            moved = _moved(known.percent_of(width) if known else 0, percent, width)
             asked = asked.put([layer], Amount(percent=moved) if moved else None)
         return asked
+
+
+def _moved(share: int, by: int, width: int) -> int:
+    moved = min(max(share + by, 0), MOST_PERCENT)
+    while 0 < moved < MOST_PERCENT and width * moved < 50:
+        moved += 1 if by > 0 else -1
+    return moved

@@ -33,17 +33,17 @@ class PrunerApp(App[int]):
         self.theme = THEME.name
         self.set_class(GLYPHS is ASCII, "-ascii")
 
-    def get_default_screen(self) -> Screen[None]:
-        """The workbench at once, or the start screen."""
+    def on_mount(self) -> None:
+        """Show the workbench at once, or the start screen; give the terminal back on signals too."""
+        self.push_screen(self._first_screen())
+        terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
+
+    def _first_screen(self) -> Screen[None]:
         if self._opening is not None:
             return Workbench(self._opening)
         from tui_pruner.tui.screens.start import StartScreen
 
         return StartScreen()
-
-    def on_mount(self) -> None:
-        """Give the terminal back on signals too."""
-        terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
 
     def on_model_chosen(self, event: ModelChosen) -> None:
         """Open what was chosen on the start screen."""

@@ -96,6 +96,11 @@ class Board:
         known = self.layers
         return {layer: self.change(known[layer]).outputs[1] for layer in layers}
 
+    def shared_widths(self, layers: Sequence[str]) -> dict[str, int]:
+        """The widths that a share is taken of: those of one half where a layer's channels are split in two."""
+        known = self.layers
+        return {layer: width // 2 if known[layer].status == "linked" else width for layer, width in self.widths(layers).items()}
+
 
 def _outputs(width: Width | None, layer: LayerView) -> int:
     return width.out_after if width else layer.out_channels

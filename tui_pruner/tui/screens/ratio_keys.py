@@ -39,7 +39,7 @@ class RatioKeys(Bench):
     def action_nudge(self, percent: int) -> None:
         """Remove that much more from the marked layers, or from those under the cursor."""
         if self.board is not None and (names := self._targets()):
-            self._ask(self.board.asked.nudge(self.board.widths(names), percent))
+            self._ask(self.board.asked.nudge(self.board.shared_widths(names), percent))
 
     def action_clear(self) -> None:
         """Cut nothing from the marked layers, or from those under the cursor."""
