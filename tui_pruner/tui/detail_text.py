@@ -55,8 +55,9 @@ def _head(row: Row, board: Board, width: int) -> list[Text]:
         (layer.type, colours.STRONG),
         (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
         (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
-        (f"   {count(layer.parameters)} params", colours.MUTED),
     )
+    if first.cell_len + 16 <= width:
+        first.append(f"   {count(layer.parameters)} params", colours.MUTED)
     lines = [first, *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width)]
 
@@ -83,7 +84,7 @@ def _importance(detail: Detail, width: int) -> list[Text]:
     span = max(strongest - weakest, 1e-9)
     scaled = [(value - weakest) / span for value in detail.curve]
     share = f", from {score(weakest / strongest)}" if strongest > 0 else ""
-    lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion}, weakest channel first{share}", colours.MUTED))]
+    lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion}, weakest first{share}", colours.MUTED))]
     for row in curve(scaled, room, CURVE_HEIGHT):
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))

@@ -73,8 +73,12 @@ def _pending(board: Board, width: int) -> Text:
     what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")
     title = f"{what} {amount}"
     preview = board.preview
-    clash = preview is not None and (preview.conflicts or preview.refused)
-    state = ("conflict: cannot be applied", colours.BAD) if clash else ("a applies it", colours.MUTED)
+    if preview is not None and preview.conflicts:
+        state = ("conflict: cannot be applied", colours.BAD)
+    elif preview is not None and preview.refused:
+        state = (f"{preview.refused[0].layer} refused: cannot be applied", colours.BAD)
+    else:
+        state = ("a applies it", colours.MUTED)
     return Text.assemble(
         (f"{GLYPHS.pending} ", colours.WARNING), (fit(title, max(min(width - 26, 40), 10)).rstrip(), colours.STRONG), "  ", state
     )
