@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tui_pruner import places
-from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Images, Json, MaybeModel, PlanFile
+from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, MaybeModel, PlanFile
 from tui_pruner.errors import CheckpointError, RequestError
 
 DEMO_IMAGES = 64

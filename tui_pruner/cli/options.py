@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
-MaybeModel = Annotated[Optional[str], typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
-ImageSize = Annotated[Optional[int], typer.Option("--imgsz", min=1, help="Side of the input image; by default the one it was trained at.")]
+MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
+ImageSize = Annotated[int | None, typer.Option("--imgsz", min=1, help="Side of the input image; by default the one it was trained at.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, 0, cuda:1, ...; by default a GPU where one is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Classes = Annotated[Optional[int], typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
-Cuts = Annotated[Optional[list[str]], typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3, or keep:205; repeatable.")]
-PlanFile = Annotated[Optional[Path], typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
+Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
+Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3, or keep:205; repeatable.")]
+PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
 Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm or random.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, help="Keep a multiple of this many channels.")]
-Data = Annotated[Optional[Path], typer.Option("--data", help="The data set's yaml.")]
-Images = Annotated[Optional[int], typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]
+Data = Annotated[Path | None, typer.Option("--data", help="The data set's yaml.")]
+Images = Annotated[int | None, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]

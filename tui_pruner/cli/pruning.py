@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ def prune(
     criterion: Criterion = "l2",
     round_to: RoundTo = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    save_plan: Annotated[Optional[Path], typer.Option("--save-plan", metavar="FILE", help="Write the plan as YAML too.")] = None,
+    save_plan: Annotated[Path | None, typer.Option("--save-plan", metavar="FILE", help="Write the plan as YAML too.")] = None,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,

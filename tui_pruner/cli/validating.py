@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Images, Json, Model, PlanFile
+from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile
 from tui_pruner.cli.output import Output, reserved_stdout, say
 from tui_pruner.errors import DataError
 
@@ -18,7 +18,7 @@ def validate(
     model: Model,
     data: Data = None,
     images: Images = None,
-    against: Annotated[Optional[str], typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
+    against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
     plan: PlanFile = None,
     imgsz: ImageSize = None,
     device: Device = "",

@@ -13,10 +13,9 @@ from tui_pruner.cli.output import Output, change, count, reserved_stdout, say
 from tui_pruner.cli.pruning import proof_dictionary, verdict
 from tui_pruner.cli.validating import show_progress
 from tui_pruner.cli.world import open_session, validated
-from tui_pruner.core.checkpoint import WrittenFile, write_checkpoint
+from tui_pruner.core.checkpoint import WrittenFile, read_checkpoint, write_checkpoint
 from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import Proof, prove, prove_file
-from tui_pruner.core.checkpoint import read_checkpoint
 from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.report import coupling_report
 from tui_pruner.core.requests import parse_request

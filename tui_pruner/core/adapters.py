@@ -6,6 +6,7 @@ A class is found by name along its bases, so that C3k2 and other heirs of C2f ne
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -26,9 +27,9 @@ def adapter(*classes: str) -> Callable[[Adapter], Adapter]:
 @adapter("C2f", "C2", "C2PSA", "PSA", "RepNCSPELAN4", "ELAN1")
 def half_width(module: nn.Module) -> None:
     """`c`: the width of each of the two halves that cv1's output is split into (`forward_split` reads it at export)."""
-    first = module.cv1
-    conv = getattr(first, "conv", first)
-    module.c = int(conv.out_channels) // 2
+    first = module.get_submodule("cv1")
+    convolution: Any = getattr(first, "conv", first)
+    module.__dict__["c"] = int(convolution.out_channels) // 2
 
 
 def rewrite_attributes(model: nn.Module) -> None:

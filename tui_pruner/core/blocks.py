@@ -52,7 +52,7 @@ def image_channels(model: nn.Module) -> int:
     """How many channels the image has that the model reads."""
     yaml = getattr(model, "yaml", None)
     if isinstance(yaml, dict) and ("channels" in yaml or "ch" in yaml):
-        return int(yaml.get("channels", yaml.get("ch", 3)))
+        return int(yaml.get("channels") or yaml.get("ch") or 3)
     first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
     return int(first.in_channels) if first is not None else 3
 

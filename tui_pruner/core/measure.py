@@ -38,11 +38,11 @@ class Measurement:
         return sum(work.flops for work in self.work)
 
 
-class WorkMode(ShapeMode):
+class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
     """Adds up the work of convolutions, linear layers and matrix products while shapes flow through."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.work: list[Work] = []
         self._names = {id(tensor): name for name, tensor in named_tensors(model)}
 

@@ -51,7 +51,7 @@ class Widths:
         values = arithmetic.elements(self.of_axis)
         return Size(
             parameters=int(values[arithmetic.trainable].sum()),
-            flops=int(round(float(arithmetic.layer_flops(self.of_axis).sum()))),
+            flops=round(float(arithmetic.layer_flops(self.of_axis).sum())),
             bytes=HALF_PRECISION * int(values[arithmetic.floating].sum()),
         )
 

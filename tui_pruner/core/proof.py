@@ -110,9 +110,7 @@ def compare(model: nn.Module, twin: nn.Module, pruned: nn.Module, precision: tor
     original, expected, actual = run(model), run(twin), run(pruned)
     if [leaf.shape for leaf in actual] != [leaf.shape for leaf in expected]:
         return [Gap(1.0, math.inf, math.inf)]
-    return [
-        Gap(float(b.abs().max()), largest(a - b), largest(b - c)) for a, b, c in zip(actual, expected, original, strict=True)
-    ]
+    return [Gap(float(b.abs().max()), largest(a - b), largest(b - c)) for a, b, c in zip(actual, expected, original, strict=True)]
 
 
 def largest(gap: Tensor) -> float:

@@ -56,8 +56,8 @@ class Removal:
         for member, positions in self.members(coupling):
             gone.setdefault((member.axis.parameter, member.axis.dim), []).append(positions)
         sizes = {(axis.parameter, axis.dim): size for axis, size in coupling.sizes.items()}
-        for (parameter, dim), positions in gone.items():
-            stays = np.setdiff1d(np.arange(sizes[parameter, dim]), np.concatenate(positions))
+        for (parameter, dim), parts in gone.items():
+            stays = np.setdiff1d(np.arange(sizes[parameter, dim]), np.concatenate(parts))
             kept.setdefault(parameter, {})[str(dim)] = stays.tolist()
         return kept
 

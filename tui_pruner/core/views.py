@@ -80,7 +80,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
         index=block.index,
         name=block.path,
         type=block.type,
-        from_=list(block.sources),
+        **{"from": list(block.sources)},
         section=block.section,
         in_channels=sum(outputs.get(source, 0) for source in block.sources),
         out_channels=shape[0] if shape else 0,
@@ -144,7 +144,7 @@ def as_requests(requests: Sequence[CutRequest]) -> list[Request]:
 
 
 def preview_view(session: Session, requests: Sequence[Request], against_checkpoint: bool = False) -> PreviewResult:
-    """What a session plus requests would be. `before` is the size now, or the checkpoint's; layers and blocks are against the checkpoint."""
+    """What a session plus requests would be. `before` is the size now, or the checkpoint's; layers and blocks compare with the latter."""
     started = time.perf_counter()
     found = session.preview(requests)
     original = session.arithmetic.widths(NOTHING)

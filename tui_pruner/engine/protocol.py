@@ -56,7 +56,7 @@ class LayerView(Message):
 
 
 class BlockView(Message):
-    """One block of the model: its place, its inputs (`from`), its layers. `output_shape` is without the batch: [channels, height, width]."""
+    """One block of the model: its place, its inputs (`from`), its layers. `output_shape`, without the batch, is [channels, height, width]."""
 
     index: int
     name: str

@@ -85,7 +85,7 @@ def scrambled(numbers: Indices) -> NDArray[np.uint64]:
     x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
 
 
 def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels]) -> Channels:

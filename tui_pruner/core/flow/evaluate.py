@@ -93,7 +93,7 @@ def _stack(args: Arguments) -> Tensor:
 def _max_pool(args: Arguments) -> tuple[Tensor, Tensor]:
     image, kernel = args[:2]
     stride = args[2] if len(args) > 2 and args[2] else kernel
-    padding, dilation, ceil = (*args[3:6], *((0,), (1,), False)[len(args[3:6]) :])
+    padding, dilation, ceil = list(args[3:6]) + [(0,), (1,), False][len(args[3:6]) :]
     sides = [
         pooled(side, pick(kernel, d), pick(stride, d), pick(padding, d), pick(dilation, d), bool(ceil))
         for d, side in enumerate(image.shape[2:])
@@ -148,7 +148,7 @@ def operation_name(function: Any) -> str:
     return name.rpartition("::")[2]
 
 
-class ShapeMode(TorchDispatchMode):
+class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs a network without computing it: known operations by their shape rule, all others on the meta device.
 
     Subclasses see every operation in `observe`.

@@ -73,11 +73,11 @@ def reshape(flow: Flow, call: Call) -> None:
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
 def split(flow: Flow, call: Call) -> None:
     """Equal parts of a channel axis are linked; unequal ones are of a fixed width."""
-    source, sizes = call.args[:2]
+    source = call.args[0]
     dim = call.argument(2, "dim", 0) % source.ndim
     labels = flow.elements(source)
     widths = [out.shape[dim] for out in call.outputs]
-    parts = labels.split(widths, dim)
+    parts = torch.split(labels, widths, dim)
     for out, part in zip(call.outputs, parts, strict=True):
         flow.put(out, part)
     if not varies(labels, dim) or len(parts) < 2:

@@ -21,11 +21,11 @@ from tui_pruner.errors import TraceError
 CHANNEL_DIMS = 2
 
 
-class Flow(ShapeMode):
+class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     """The state of one trace: which labels each live tensor carries, and the record that grows."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
         self.modules: list[str] = [""]
         self._labels: dict[int, Tensor | AxisLabels] = {}
