@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from tui_pruner import errors, places
-from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.engine.lines import next_line, parse_message
+from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import (
     CutRequest,
     Detail,
@@ -97,17 +101,17 @@ class EngineClient:
             self._process.stdin.write(line.encode() + b"\n")
             await self._process.stdin.drain()
             return answer.model_validate(await waiting)
+        except ValidationError as error:
+            raise errors.EngineError(f"the engine's answer to {method} makes no sense; see {places.log_file()}") from error
         except (BrokenPipeError, ConnectionResetError) as error:
             raise errors.EngineError(f"the engine died; see {places.log_file()}") from error
         finally:
             self._waiting.pop(number, None)
 
     async def close(self) -> None:
-        """End the child."""
+        """End the child and all that it started."""
         self._closing = True
-        if self._process is not None:
-            kill_group(self._process)
-            await self._process.wait()
+        self.kill()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
 
@@ -117,14 +121,14 @@ class EngineClient:
             kill_group(self._process)
 
     async def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            try:
-                self._take(json.loads(line))
-            except ValueError:
-                continue
-        await self._process.wait()
-        why = f"the engine ended with status {self._process.returncode}; see {places.log_file()}"
+        process = self._process
+        assert process is not None and process.stdout is not None
+        try:
+            while line := await next_line(process.stdout):
+                self._take(parse_message(line))
+        finally:
+            await end_group(process)
+        why = f"the engine {describe_end(process)}; see {places.log_file()}"
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(errors.EngineError(why))
@@ -132,22 +136,28 @@ class EngineClient:
             self._on_death(why)
 
     def _take(self, message: dict[str, Any]) -> None:
-        if "event" in message:
-            self._on_event(message["event"], message["data"])
-            return
-        waiting = self._waiting.get(message["id"])
-        if waiting is None or waiting.done():
-            return
-        if "error" in message:
-            waiting.set_exception(as_error(message["error"]))
-        else:
-            waiting.set_result(message["result"])
+        match message:
+            case {"event": str(event), "data": dict(data)}:
+                with contextlib.suppress(ValidationError):
+                    self._on_event(event, data)
+            case {"id": int(number)} if number in self._waiting and not self._waiting[number].done():
+                settle(self._waiting[number], message)
 
 
-def as_error(view: dict[str, str]) -> errors.PrunerError:
-    """The exception that an error message stands for."""
-    kind = getattr(errors, view.get("kind", ""), errors.EngineError)
-    return kind(view.get("message", "unknown error")) if issubclass(kind, errors.PrunerError) else errors.EngineError(view["message"])
+def settle(waiting: asyncio.Future[Any], message: Mapping[str, Any]) -> None:
+    """Give whoever waits what the engine answered."""
+    if "error" in message:
+        waiting.set_exception(as_error(message["error"]))
+    else:
+        waiting.set_result(message.get("result"))
+
+
+def as_error(view: Any, otherwise: type[errors.PrunerError] = errors.EngineError) -> errors.PrunerError:
+    """The exception that an error message stands for; `otherwise` where it names none of ours."""
+    view = view if isinstance(view, dict) else {}
+    message = str(view.get("message", "unknown error"))
+    kind = getattr(errors, str(view.get("kind")), None)
+    return kind(message) if isinstance(kind, type) and issubclass(kind, errors.PrunerError) else otherwise(message)
 
 
 def _plain(requests: Sequence[CutRequest]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 from tui_pruner import errors, places
 from tui_pruner.engine.client import as_error
+from tui_pruner.engine.lines import next_line, parse_message
 from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import JobProgress, Message
 
@@ -97,8 +97,8 @@ class Job:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(self.parameters.model_dump_json().encode() + b"\n")
             await process.stdin.drain()
-        while line := await _next_line(process.stdout):
-            message = _parse(line)
+        while line := await next_line(process.stdout):
+            message = parse_message(line)
             if "progress" in message:
                 self._report(message["progress"])
             elif "result" in message or "error" in message:
@@ -113,25 +113,7 @@ class Job:
         self._on_progress(progress)
 
 
-async def _next_line(stream: asyncio.StreamReader) -> bytes:
-    """A line; empty at the end, and after a line beyond all limits, since such a stream cannot be followed any further."""
-    try:
-        return await stream.readline()
-    except ValueError:
-        return b""
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    """A message, or an empty one for a line that is none."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return message if isinstance(message, dict) else {}
-
-
 def _explained(kind: str, view: Any) -> errors.PrunerError:
     if not isinstance(view, dict) or not isinstance(view.get("message"), str):
         return errors.JobError(f"{kind} failed and did not say why; see {places.log_file()}")
-    known = isinstance(getattr(errors, str(view.get("kind")), None), type)
-    return as_error(view) if known else errors.JobError(view["message"])
+    return as_error(view, otherwise=errors.JobError)

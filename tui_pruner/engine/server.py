@@ -21,7 +21,7 @@ def serve() -> None:
     """Answer requests until stdin ends."""
     wire = reserve_stdout()
     service = load_service(wire)
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         handle(service, wire, line)
     sys.stderr.flush()
     os._exit(0)
@@ -37,12 +37,12 @@ def load_service(wire: Wire) -> Service:
     return Service(say)
 
 
-def handle(service: Service, wire: Wire, line: str) -> None:
+def handle(service: Service, wire: Wire, line: bytes) -> None:
     """Answer one request."""
     try:
         request = json.loads(line)
         number, method, params = request["id"], request["method"], request["params"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         wire.send({"id": -1, "error": {"kind": "EngineError", "message": "the engine got a line that is no request"}})
         return
     try:
