@@ -11,7 +11,11 @@ ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOS
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:  # while the command line itself is being imported
+        print("tui-pruner: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def run(arguments: list[str]) -> int:

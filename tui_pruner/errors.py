@@ -24,6 +24,8 @@ class RequestError(PrunerError):
 class ConflictError(RequestError):
     """Two requests ask one coupled group for different widths."""
 
+    exit_status = 1
+
 
 class PlanError(PrunerError):
     """A plan file is malformed or belongs to another checkpoint."""

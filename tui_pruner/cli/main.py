@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 
@@ -74,9 +75,10 @@ def unforeseen(error: Exception) -> int:
     from tui_pruner import places
 
     log = places.log_file()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
-        traceback.print_exception(error, file=stream)
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as stream:
+            traceback.print_exception(error, file=stream)
     first = str(error).splitlines()[0] if str(error) else ""
     print(f"tui-pruner: internal error: {type(error).__name__}: {first} (the traceback is in {log})", file=sys.stderr)
     return 3

@@ -28,9 +28,9 @@ def open_app(
         raise RequestError("the app needs a terminal; without one use inspect, preview, prune, validate (see tui-pruner --help)")
     content = None
     if plan is not None:
-        from tui_pruner.core.plan import read_plan
+        from tui_pruner.plan_file import read_plan_file
 
-        content = read_plan(plan).plain()
+        content = read_plan_file(plan)
     from tui_pruner.tui.app import run_app
 
     return run_app(model, imgsz=imgsz, classes=classes, data=str(data) if data else None, images=images, device=device, plan=content)

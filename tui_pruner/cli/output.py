@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,16 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-WIDTH_WITHOUT_TERMINAL = 160
+WIDTH_WITHOUT_TERMINAL = 10_000
+"""No line is cut: it is for a program or a file."""
+
+
+class PlainConsole(Console):
+    """A console that leaves a reader who has gone away to the caller; Rich's own exits with the status that means "no" here."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError that is being handled."""
+        raise
 
 
 class Output:
@@ -21,13 +31,14 @@ class Output:
     def __init__(self, stream: TextIO, as_json: bool) -> None:
         self.as_json = as_json
         self._stream = stream
-        width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
-        self._console = Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty())
+        terminal = stream.isatty()
+        width = None if terminal else WIDTH_WITHOUT_TERMINAL
+        self._console = PlainConsole(file=stream, force_terminal=terminal, width=width, highlight=False, soft_wrap=not terminal)
 
     def document(self, content: dict[str, Any]) -> None:
-        """Print the JSON document, where JSON was asked for."""
+        """Print the JSON document, where JSON was asked for; a figure that is no number becomes null."""
         if self.as_json:
-            self._stream.write(json.dumps(content) + "\n")
+            self._stream.write(json.dumps(finite(content), allow_nan=False) + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line for people."""
@@ -57,10 +68,21 @@ def reserved_stdout(as_json: bool) -> Iterator[Output]:
     try:
         yield Output(stream, as_json)
     finally:
-        stream.flush()
-        os.dup2(real, 1)
-        os.close(real)
-        sys.stdout = shown
+        try:
+            stream.flush()
+        finally:
+            os.dup2(real, 1)
+            os.close(real)
+            sys.stdout = shown
+
+
+def finite(content: Any) -> Any:
+    """Plain data with null for infinity and not-a-number, which JSON does not have."""
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    return [finite(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
 def say(text: str) -> None:

@@ -34,9 +34,12 @@ def prune(
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.world import open_session, remark, requests_from
         from tui_pruner.core.checkpoint import check_output
+        from tui_pruner.plan_file import check_plan_output
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
         check_output(output, model, force)
+        if save_plan:
+            check_plan_output(save_plan, force)
         session = open_session(model, imgsz, classes, plan)
         if requests:
             session.apply(requests)

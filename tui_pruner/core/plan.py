@@ -14,9 +14,9 @@ from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.errors import PlanError
+from tui_pruner.plan_file import read_plan_file
 
 FORMAT = 1
-LARGEST_FILE = 16 << 20
 
 
 class Cut(BaseModel):
@@ -80,18 +80,7 @@ def read_plan(path: str | Path) -> Plan:
     Raises:
         PlanError: missing, too large, not YAML, or not a plan.
     """
-    file = Path(path)
-    try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise PlanError(f"{file} is too large for a plan ({file.stat().st_size >> 20} MB)")
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read the plan {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise PlanError(f"{file} is not YAML{line}: {getattr(error, 'problem', None) or 'malformed'}") from None
-    return parse_plan(content, str(file))
+    return parse_plan(read_plan_file(path), str(path))
 
 
 def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
