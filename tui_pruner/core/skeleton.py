@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
+"""What heads remember between two forwards; their classes hold the empty value."""
 OWN_TABLES = tuple(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
 
 
@@ -19,7 +21,8 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def without_weights(model: nn.Module) -> nn.Module:
     """A copy of the model whose parameters and buffers live on the meta device; no weight is copied.
 
-    Attributes that are tensors but no buffers (a detection head's strides) stay real, since `forward` reads their values.
+    Attributes that are tensors but no buffers (a detection head's strides) stay real, since `forward` reads their values; what heads
+    remember of an earlier forward does not come along, as it is real too and would meet what is not.
     """
     known: dict[int, Tensor] = {}
 
@@ -29,7 +32,17 @@ def without_weights(model: nn.Module) -> nn.Module:
             known[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
         return known[id(tensor)]
 
-    return _copied(model, on_meta, {}).eval()
+    skeleton = _copied(model, on_meta, {}).eval()
+    forget_caches(skeleton)
+    return skeleton
+
+
+def forget_caches(model: nn.Module) -> None:
+    """Make all heads as they were before their first forward."""
+    for module in model.modules():
+        for name in CACHES:
+            if name in vars(module) and hasattr(type(module), name):
+                delattr(module, name)
 
 
 def sharing_weights(model: nn.Module) -> nn.Module:

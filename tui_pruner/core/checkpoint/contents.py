@@ -13,13 +13,11 @@ from torch import nn
 import tui_pruner
 from tui_pruner.core.checkpoint.guard import guard
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint
-from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.core.skeleton import forget_caches, named_tensors
 
 FORMAT = 1
 LICENSE = "AGPL-3.0 License (https://ultralytics.com/license)"
 DOCS = "https://docs.ultralytics.com"
-CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
-"""What heads remember between two forwards; their classes hold the empty value."""
 FROZEN = ".dfl"
 """What Ultralytics never trains: the fixed weights that turn box distributions into distances."""
 RUNTIME = ("pt_path", "criterion")
@@ -71,8 +69,7 @@ def for_saving(pruned: nn.Module, source: Checkpoint) -> nn.Module:
         vars(model).pop(name, None)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(FROZEN not in name)  # a stripped checkpoint freezes all, and fine-tuning would warn about each
-    for module in model.modules():
-        _forget_caches(module)
+    forget_caches(model)
     for block in model.model:
         block.np = sum(parameter.numel() for parameter in block.parameters())
     model.yaml = guard(source.original_yaml, source.task)
@@ -105,9 +102,3 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
         values = values.clone()
     values = values.contiguous()
     return nn.Parameter(values, requires_grad=False) if isinstance(tensor, nn.Parameter) else values
-
-
-def _forget_caches(module: nn.Module) -> None:
-    for name in CACHES:
-        if name in vars(module) and hasattr(type(module), name):
-            delattr(module, name)
