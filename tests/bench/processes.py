@@ -1,0 +1,88 @@
+"""Other processes: how long they take, when they say a word, and how much memory they hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.sandbox import ROOT
+
+KIB = 1024
+SETTLED = 0.5
+LONGEST = 60.0
+
+
+def seconds_of(command: Sequence[str]) -> float:
+    """From the start of a process to its end."""
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def result_of(module: str) -> Any:
+    """What a measuring module of ours, run in a process of its own, prints as JSON in its last line."""
+    run = subprocess.run([sys.executable, "-m", module], check=True, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def python_until_done(statements: str) -> tuple[float, int]:
+    """Seconds from the start of a Python process until its statements are done, and the bytes resident at that moment."""
+    code = f"{statements}\nprint('done', flush=True)\ninput()"
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        while (line := process.stdout.readline()) and line != b"done\n":
+            continue
+        seconds, resident = time.perf_counter() - started, resident_bytes(process.pid)
+        process.stdin.write(b"\n")
+    if line != b"done\n":
+        raise RuntimeError(f"the process ended before it was done: {statements}")
+    return seconds, resident
+
+
+def resident_bytes(process: int | str = "self", field: str = "VmRSS") -> int:
+    """The resident memory of a process, or with the field "VmHWM" its peak. Linux only."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * KIB
+    raise ProcessLookupError(f"process {process} has no {field}")
+
+
+def forget_peak() -> None:
+    """Make the peak of this process its present size."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that a process started and that still run."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(after_name(folder)[1]) == process:
+                found.append(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def after_name(folder: Path) -> list[str]:
+    """The fields of a process's stat file after its name, which may hold blanks: state, parent, ..."""
+    return (folder / "stat").read_text().rpartition(") ")[2].split()
+
+
+def wait_until_idle(process: int) -> None:
+    """Wait until a process has used no processor time for half a second."""
+    folder, used, since = Path(f"/proc/{process}"), "", time.monotonic()
+    deadline = since + LONGEST
+    while time.monotonic() - since < SETTLED and time.monotonic() < deadline:
+        now = " ".join(after_name(folder)[11:13])
+        if now != used:
+            used, since = now, time.monotonic()
+        time.sleep(SETTLED / 10)

@@ -1,0 +1,50 @@
+"""All coupled groups of a model: our trace against torch-pruning's, on the same model and input, in turn in one process."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+
+import torch
+import torch_pruning
+from torch import nn
+
+from tests.bench.figures import Figure, compared
+from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.blocks import stride_of
+from tui_pruner.core.checkpoint import open_model
+
+ROUNDS = {"yolov8n": 15, "yolov8x": 9}
+TARGETS = {"yolov8n": 0.35, "yolov8x": 0.5}
+WARM_UP = 2
+
+
+def our_seconds(model: nn.Module) -> float:
+    """From the real model to the coupling map."""
+    started = time.perf_counter()
+    trace_model(model)
+    return time.perf_counter() - started
+
+
+def their_seconds(model: nn.Module) -> float:
+    """From the real model to torch-pruning's list of groups."""
+    side = 2 * stride_of(model)
+    started = time.perf_counter()
+    graph = torch_pruning.DependencyGraph().build_dependency(model, (torch.zeros(1, 3, side, side),))
+    list(graph.get_all_groups())
+    return time.perf_counter() - started
+
+
+def figure_of(name: str) -> Figure:
+    """One model, ours and theirs in turn."""
+    print(f"tracing {name}", file=sys.stderr)
+    model = open_model(f"{name}.yaml").model.requires_grad_(True)  # torch-pruning walks the autograd graph
+    pairs = [(our_seconds(model), their_seconds(model)) for _ in range(WARM_UP + ROUNDS[name])][WARM_UP:]
+    ours, theirs = zip(*pairs, strict=True)
+    return compared(f"trace and groups of {name}, against torch-pruning", "s", ours, theirs, TARGETS[name])
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(figure_of(name)) for name in ROUNDS]))
