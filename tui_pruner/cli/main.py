@@ -56,9 +56,6 @@ def call(arguments: list[str]) -> int:
     except PrunerError as error:
         print(f"tui-pruner: {error}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
     except Exception as error:
         return misused(error) if hasattr(error, "format_message") else unforeseen(error)
 

@@ -7,9 +7,10 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -67,13 +68,15 @@ def reserved_stdout(as_json: bool) -> Iterator[Output]:
     stream = os.fdopen(real, "w", encoding="utf-8", closefd=False)
     try:
         yield Output(stream, as_json)
+        stream.flush()
+    except BrokenPipeError:  # `| head` has seen enough; the option parser would make it status 1, which means "no" here
+        raise typer.Exit from None
     finally:
-        try:
+        with suppress(OSError):
             stream.flush()
-        finally:
-            os.dup2(real, 1)
-            os.close(real)
-            sys.stdout = shown
+        os.dup2(real, 1)
+        os.close(real)
+        sys.stdout = shown
 
 
 def finite(content: Any) -> Any:
