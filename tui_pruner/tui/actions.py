@@ -82,7 +82,9 @@ ACTIONS = (
         "filter",
     ),
     Action("next_problem", "n", "n", "Next asked layer", "Jump to the next layer that is asked for, goes along, or is in conflict.", VIEW),
-    Action("next_pane", "tab", "tab", "Next pane", "Move between the model, the detail and the steps.", VIEW, "pane"),
+    Action("next_pane", "tab", "tab", "Next pane", "Move between the model and the detail.", VIEW, "pane"),
+    Action("show_steps", "s", "s", "Steps and jobs", "Go to the steps and jobs.", VIEW),
+    Action("back", "escape", "escape", "Back", "Drop the filter, or go back to the model.", VIEW),
     Action("help", "question_mark,f1", "?", "Help", "Show all keys.", VIEW, "help"),
     Action("quit", "q", "q", "Quit", "Leave; asks when something is not written.", VIEW, "quit"),
 )

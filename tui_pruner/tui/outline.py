@@ -71,7 +71,7 @@ def outline(blocks: Sequence[BlockView]) -> list[Row]:
 def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "") -> list[Row]:
     """The rows to show: inside open parents; or, with a filter, those that match and what they stand in."""
     if words.strip():
-        return _matching(rows, words.lower().split())
+        return _matching(rows, words)
     opened = {row.key for row in rows if row.key in expanded}
     shown: set[str] = set()
     for row in rows:
@@ -80,11 +80,16 @@ def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "") -> 
     return [row for row in rows if row.key in shown]
 
 
-def _matching(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+def matches(row: Row, words: str) -> bool:
+    """Whether a block or layer has all of these words in what the filter looks in."""
+    return row.kind != "section" and all(word in row.words for word in words.lower().split())
+
+
+def _matching(rows: Sequence[Row], words: str) -> list[Row]:
     by_key = {row.key: row for row in rows}
     shown: set[str] = set()
     for row in rows:
-        if row.kind == "section" or not all(word in row.words for word in words):
+        if not matches(row, words):
             continue
         key = row.key
         while key:

@@ -79,7 +79,7 @@ class RatioKeys(Bench):
     def close_amount(self) -> None:
         """Hide the amount line."""
         self.query_one("#amount", AmountLine).close()
-        self.model_tree.focus()
+        self.set_focus(self.model_tree)
 
     @on(RowHighlighted)
     def look_at_row(self) -> None:

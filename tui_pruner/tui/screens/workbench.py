@@ -73,7 +73,14 @@ class Workbench(SessionKeys):
         line = self.query_one("#filter", FilterLine)
         if not line.text.strip():
             line.close()
-        self.model_tree.focus()
+        self.set_focus(self.model_tree)
+
+    def action_back(self) -> None:
+        """Drop the filter, or go back to the model."""
+        line = self.query_one("#filter", FilterLine)
+        if self._pane == "tree" and line.display:
+            line.action_leave()
+        self.show_pane("tree")
 
     def action_next_problem(self) -> None:
         """Jump to the next layer that is asked for or changes."""
@@ -84,15 +91,19 @@ class Workbench(SessionKeys):
         self.model_tree.go_to_next(changed | set(board.asked.amounts))
 
     def action_next_pane(self) -> None:
-        """Move to the next pane; in a small window show it."""
-        self.show_pane(PANES[(PANES.index(self._pane) + 1) % len(PANES)])
+        """Move between the model and the detail; in a small window show it."""
+        self.show_pane("detail" if self._pane == "tree" else "tree")
+
+    def action_show_steps(self) -> None:
+        """Go to the steps and jobs."""
+        self.show_pane("steps")
 
     def show_pane(self, pane: str) -> None:
         """Focus a pane; in a small window it is the one that is shown."""
         self._pane = pane
         for other in PANES:
             self.set_class(other == pane, f"show-{other}")
-        self.query_one(f"#{pane}").focus()
+        self.set_focus(self.query_one(f"#{pane}"))
         self.call_after_refresh(self.draw_all)
 
     def action_help(self) -> None:

@@ -38,7 +38,8 @@ class EntryLine(Horizontal):
         self._label.update(label)
         self._input.value = text
         self.display = True
-        self._input.focus()
+        # Not focus(), which waits for its turn: keys that follow at once must land in the input.
+        self.screen.set_focus(self._input)
         self._input.cursor_position = len(text)
 
     def close(self) -> None:

@@ -31,8 +31,8 @@ class Lines(Static):
         self._redraw()
 
     def on_resize(self) -> None:
-        """Compose for the new width."""
-        self._redraw()
+        """Compose for the new width, once the layout that brought it is done: during it a new height would be lost."""
+        self.call_after_refresh(self._redraw)
 
     async def on_click(self, event: events.Click) -> None:
         """Run the action that the clicked text names."""

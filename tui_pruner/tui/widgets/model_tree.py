@@ -17,7 +17,7 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.columns import Column, layout
 from tui_pruner.tui.messages import RowHighlighted
-from tui_pruner.tui.outline import Row, outline, visible
+from tui_pruner.tui.outline import Row, matches, outline, visible
 from tui_pruner.tui.tree_text import Look, heading, row_text
 
 
@@ -66,9 +66,14 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._reveal()
 
     def filter(self, words: str) -> None:
-        """Show only the rows that match all of these words, with what they stand in."""
+        """Show only the rows that match all of these words, with what they stand in, and go to the first match."""
+        here = self.row.key if self.row else ""
         self._words = words
-        self._reveal(keep=self.row.key if self.row else "")
+        if not words.strip():
+            self.go_to(here)
+            return
+        matching = [row.key for row in visible(self._rows, self._expanded, words) if matches(row, words)]
+        self._reveal(keep=here if here in matching else matching[0] if matching else "")
 
     def go_to(self, key: str) -> bool:
         """Put the cursor on a row, opening what it stands in; False when there is no such row."""
@@ -127,7 +132,8 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             self._put_cursor(number)
 
     def on_resize(self) -> None:
-        """Fit the columns again."""
+        """Fit the columns again, and start from the top so that no room stays empty."""
+        self.scroll_to(y=0, animate=False, force=True)
         self._reveal(keep=self.row.key if self.row else "")
 
     def render_line(self, y: int) -> Strip:

@@ -1,0 +1,53 @@
+"""A tiny real checkpoint, and the app on it with the real engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.tui.helpers import Desk, until
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
+
+BUILD = """
+import sys, torch
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+torch.manual_seed(0)
+model = YOLO("yolov8n.yaml")
+model.model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)
+model.save(sys.argv[1])
+"""
+Start = Callable[..., AbstractAsyncContextManager[Desk]]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YOLOv8n with three classes and random weights, saved by Ultralytics itself."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
+    subprocess.run([sys.executable, "-c", BUILD, str(path)], check=True, capture_output=True, timeout=120)
+    return path
+
+
+@pytest.fixture
+def start(tiny_checkpoint: Path) -> Start:
+    """Starts the app on the tiny checkpoint, or on another opening, and waits for the model unless told not to."""
+
+    @asynccontextmanager
+    async def starting(size: tuple[int, int] = (120, 40), opening: Opening | None = None, wait: bool = True) -> AsyncIterator[Desk]:
+        app = PrunerApp(opening or Opening(str(tiny_checkpoint), imgsz=64))
+        async with app.run_test(size=size, notifications=True) as pilot:
+            desk = Desk(app, pilot)
+            if wait:
+                await until(pilot, lambda: desk.ready, "the model")
+            yield desk
+
+    return starting
+
+
+Wait = Callable[[Desk], Awaitable[None]]

@@ -1,0 +1,96 @@
+"""What the interface's tests share: waiting for a state, reading the composed screen, and golden texts."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.screens.workbench import Workbench
+
+GOLDEN = Path(__file__).parent / "golden"
+LIMIT = 90.0
+
+
+async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
+    """Let the app run until a state is reached."""
+    end = time.monotonic() + limit
+    while not reached():
+        assert time.monotonic() < end, f"{what} did not come in {limit:.0f} s"
+        await pilot.pause(0.02)
+    await pilot.pause()
+
+
+def screen_text(app: PrunerApp) -> str:
+    """The composed screen as lines of text."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+def check_golden(name: str, text: str) -> None:
+    """Compare with the stored text, times left out; TUI_PRUNER_GOLDEN=write stores it instead."""
+    steady = re.sub(r"\d+(\.\d+)? m?s\b", "TIME", text)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("TUI_PRUNER_GOLDEN") == "write":
+        path.write_text(steady + "\n", encoding="utf-8")
+    assert steady + "\n" == path.read_text(encoding="utf-8")
+
+
+@dataclass
+class Desk:
+    """The running app with its pilot."""
+
+    app: PrunerApp
+    pilot: Pilot[int]
+
+    @property
+    def bench(self) -> Workbench:
+        screen = self.app.screen_stack[1]
+        assert isinstance(screen, Workbench)
+        return screen
+
+    @property
+    def board(self) -> Board:
+        assert self.bench.board is not None
+        return self.bench.board
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is there and the first row's detail with it."""
+        return self.bench.board is not None and self.bench.board.detail is not None
+
+    @property
+    def text(self) -> str:
+        return screen_text(self.app)
+
+    @property
+    def said(self) -> list[str]:
+        """All notifications that are still up."""
+        return [notification.message for notification in self.app._notifications]
+
+    def line(self, words: str) -> str:
+        """The first line of the screen that contains these words."""
+        return next(line for line in self.text.splitlines() if words in line)
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def until(self, reached: Callable[[], bool], what: str) -> None:
+        await until(self.pilot, reached, what)
+
+    async def go(self, key: str) -> None:
+        """Put the cursor on a row and wait for its detail."""
+        assert self.bench.model_tree.go_to(key)
+        await self.until(lambda: self.board.detail is not None and self.board.detail.layer == key, f"the detail of {key}")
+
+    async def previewed(self) -> None:
+        """Wait for the figures of exactly what is asked for."""
+        asked = self.board.asked
+        await self.until(lambda: self.board.preview is not None and self.board.asked == asked, "the preview")
+        await self.until(lambda: self.board.dry_run is not None, "the dry run")

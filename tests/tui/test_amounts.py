@@ -1,0 +1,49 @@
+"""What is typed becomes an amount or a sentence; ratios move by whole percents and never cut a layer to nothing."""
+
+import pytest
+
+from tui_pruner.errors import RequestError
+from tui_pruner.tui.amounts import Amount, Asked, parse_amount
+
+
+@pytest.mark.parametrize(
+    ("text", "request_text"),
+    [("30", "30%"), ("30%", "30%"), ("30 %", "30%"), ("0.3", "30%"), ("keep:45", "keep:45"), ("keep 45", "keep:45")],
+)
+def test_amounts_are_read_as_on_the_command_line(text, request_text):
+    assert parse_amount(text).request == request_text
+
+
+def test_a_bare_number_is_a_width_where_a_width_is_asked_for():
+    assert parse_amount("45", keeping=True) == Amount(keep=45)
+
+
+def test_zero_clears():
+    assert parse_amount("0") is None
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-5", "100", "250%", "keep:0", "keep:4.5", "30%%", "1e3"])
+def test_what_is_no_amount_is_refused_with_a_sentence(text):
+    with pytest.raises(RequestError):
+        parse_amount(text)
+
+
+def test_a_ratio_stops_at_none_and_before_everything():
+    widths = {"model.5": 128}
+    assert not Asked().nudge(widths, -5)
+    assert Asked({"model.5": Amount(percent=98)}).nudge(widths, 5).amounts["model.5"] == Amount(percent=99)
+
+
+def test_an_exact_width_moves_on_as_a_ratio():
+    assert Asked({"model.5": Amount(keep=96)}).nudge({"model.5": 128}, 1).amounts["model.5"] == Amount(percent=26)
+
+
+def test_shares_of_less_than_one_channel_are_stepped_over():
+    asked = Asked().nudge({"model.0": 16}, 1)
+    assert asked.amounts["model.0"] == Amount(percent=4)
+    assert not asked.nudge({"model.0": 16}, -1)
+
+
+def test_putting_an_amount_leaves_other_layers_alone():
+    asked = Asked({"a": Amount(percent=10)}).put(["b", "c"], Amount(percent=20)).put(["b"], None)
+    assert {layer: amount.percent for layer, amount in asked.amounts.items()} == {"a": 10, "c": 20}

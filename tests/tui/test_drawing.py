@@ -1,0 +1,65 @@
+"""Cells have exactly their width, bars grow with what they show, and curves show where they are cut."""
+
+from itertools import pairwise
+
+import pytest
+from rich.cells import cell_len
+
+from tui_pruner.tui.columns import layout
+from tui_pruner.tui.drawing import bar, curve, cut_column, fit, fit_middle, resample, slider, wrapped
+
+
+@pytest.mark.parametrize("width", range(1, 12))
+def test_text_is_padded_or_cut_to_its_cell(width):
+    assert cell_len(fit("model.6", width)) == width
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end():
+    assert fit_middle("yolov8x-a-very-long-name.pt", 13) == "yolov8…ame.pt"
+
+
+def test_bars_are_whole_at_one_empty_at_nothing_and_seen_at_a_trace():
+    assert bar(1.0, 4) == "████"
+    assert bar(0.0, 4) == "    "
+    assert bar(0.5, 4) == "██  "
+    assert bar(0.0001, 4) == "▏   "
+
+
+def test_a_slider_is_as_long_as_it_was_asked_to_be():
+    for percent in (0, 1, 50, 99, 100):
+        assert slider(percent / 100, 20, "", "").cell_len == 20
+    assert slider(0.3, 20, "", "").plain == "━" * 6 + "─" * 14
+
+
+def test_a_curve_is_resampled_to_its_mean():
+    assert resample([0.0, 1.0, 0.5, 0.5], 2) == [0.5, 0.5]
+    assert resample([0.25], 3) == [0.25, 0.25, 0.25]
+    assert resample([], 5) == []
+
+
+def test_a_curve_has_its_rows_and_reaches_the_top_at_one():
+    top, middle, bottom = curve([0.0, 0.5, 1.0], 3, height=3)
+    assert (top, middle, bottom) == ("  █", " ▄█", "▁██")
+
+
+def test_the_cut_is_drawn_where_it_falls_and_never_hidden():
+    assert cut_column(0.0, 40) == 0
+    assert cut_column(0.001, 40) == 1
+    assert cut_column(0.3, 40) == 12
+    assert cut_column(1.0, 40) == 40
+
+
+def test_wrapping_breaks_between_words():
+    assert [line.plain for line in wrapped("keeps as many as the other part", 14)] == ["keeps as many", "as the other", "part"]
+
+
+@pytest.mark.parametrize("width", [40, 48, 58, 63, 78, 92, 108, 160])
+def test_columns_fill_the_tree_exactly(width):
+    columns = layout(width)
+    assert sum(column.width for column in columns) + len(columns) - 1 == width
+    assert columns[0].key == "name" and columns[-1].key == "status"
+
+
+def test_a_wider_tree_shows_more_columns():
+    shown = [{column.key for column in layout(width)} for width in (40, 63, 78, 100)]
+    assert all(narrow < wide for narrow, wide in pairwise(shown))

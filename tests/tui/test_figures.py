@@ -1,0 +1,58 @@
+"""Numbers are short, keep three digits, and never show a sign or a change that is not there."""
+
+import pytest
+
+from tui_pruner.tui import figures
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (812, "812"),
+        (64_512, "64.5K"),
+        (999_700, "1.00M"),
+        (3_012_213, "3.01M"),
+        (25_902_640, "25.9M"),
+        (68_229_648, "68.2M"),
+        (165_000_000_000, "165G"),
+    ],
+)
+def test_counts_have_three_digits(number, text):
+    assert figures.count(number) == text
+
+
+@pytest.mark.parametrize(("flops", "text"), [(512e6, "0.512"), (999.6e6, "1.0"), (8.1e9, "8.1"), (99.96e9, "100"), (165.2e9, "165")])
+def test_giga_flops_keep_what_can_be_told_apart(flops, text):
+    assert figures.giga(flops) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"), [(100, 73, "▼27%"), (1000, 983, "▼1.7%"), (100, 103, "▲3.0%"), (100, 100, ""), (0, 5, "")]
+)
+def test_a_change_says_its_direction_and_nothing_when_there_is_none(before, after, text):
+    assert figures.change(before, after) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0612, "61 ms"), (2.34, "2.3 s"), (48.2, "48 s"), (59.6, "1:00"), (65, "1:05")])
+def test_durations_read_like_a_clock(seconds, text):
+    assert figures.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0"), (3.4e-7, "3e-7"), (1.2e-10, "1e-10"), (0.5, "5e-1")])
+def test_tiny_differences_are_powers_of_ten(number, text):
+    assert figures.tiny(number) == text
+
+
+def test_scores_drop_the_zero_but_not_the_one():
+    assert [figures.score(value) for value in (0.5123, 0.9999, 1.0, 0.0)] == [".512", "1.000", "1.000", ".000"]
+
+
+def test_a_saving_has_a_minus_and_its_unit():
+    assert figures.difference(3_012_213, 2_800_000, figures.count) == "−212K"
+    assert figures.difference(8.1e9, 7.7e9, figures.operations) == "−400 MFLOPs"
+
+
+def test_file_sizes_have_a_space_before_the_unit():
+    assert figures.file_size(6_177_397) == "6.18 MB"
+    assert figures.file_size(812) == "812 B"

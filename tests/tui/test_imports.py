@@ -1,0 +1,34 @@
+"""The interface never loads the models' world: that is what makes it appear at once."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import tui_pruner.tui
+
+HEAVY = ("torch", "torchvision", "ultralytics", "torch_pruning", "numpy", "scipy", "cv2", "tui_pruner.core")
+SCRIPT = """
+import importlib, json, sys
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def loaded_after(modules: list[str]) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(modules)], check=True, capture_output=True, text=True, timeout=60)
+    return set(json.loads(done.stdout))
+
+
+def test_no_module_of_the_interface_loads_a_model_library():
+    modules = [module.name for module in pkgutil.walk_packages(tui_pruner.tui.__path__, "tui_pruner.tui.")]
+    assert "tui_pruner.tui.screens.workbench" in modules
+    loaded = loaded_after([*modules, "tui_pruner.engine.client", "tui_pruner.engine.runner"])
+    assert not [name for name in loaded if name.startswith(HEAVY)]
+
+
+def test_the_first_screen_does_not_wait_for_the_messages():
+    loaded = loaded_after(["tui_pruner.tui.app"])
+    assert "textual.app" in loaded
+    assert not [name for name in loaded if name.startswith(("pydantic", "textual.widgets._markdown", "textual.widgets._data_table"))]

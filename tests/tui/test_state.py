@@ -1,0 +1,95 @@
+"""The parts that hold state: only the newest request runs, deaths are counted, metrics find their step again."""
+
+import asyncio
+import codecs
+from types import SimpleNamespace
+
+from tui_pruner.tui.actions import ACTIONS, GROUPS
+from tui_pruner.tui.footer_text import footer_text
+from tui_pruner.tui.latest import Latest
+from tui_pruner.tui.metrics import Scores, main_metric
+from tui_pruner.tui.restarts import Restarts
+from tui_pruner.tui.screens.help import help_lines
+from tui_pruner.tui.terminal import ForgivingDecoder
+
+
+async def test_a_held_key_asks_for_the_first_and_the_last_only():
+    asked, release = [], asyncio.Event()
+
+    async def work(item):
+        asked.append(item)
+        await release.wait()
+
+    latest = Latest(work)
+    latest.submit(1)
+    await asyncio.sleep(0)
+    for item in range(2, 60):
+        latest.submit(item)
+    release.set()
+    while len(asked) < 2:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert asked == [1, 59]
+
+
+def test_the_fifth_death_in_three_minutes_is_one_too_many():
+    restarts = Restarts()
+    assert [restarts.allows(now) for now in (0, 10, 20, 30, 40)] == [True, True, True, True, False]
+
+
+def test_old_deaths_are_forgotten():
+    restarts = Restarts()
+    assert all(restarts.allows(now) for now in range(0, 2000, 50))
+
+
+def session(*steps):
+    return SimpleNamespace(steps=list(steps), plan={"steps": list(steps)})
+
+
+def test_a_metric_finds_its_step_again_after_undo_and_redo():
+    scores = Scores()
+    scores.put("", {"metrics/mAP50-95(B)": 0.512})
+    scores.follow(session("a"))
+    scores.put(scores.plans[1], {"metrics/mAP50-95(B)": 0.498})
+    scores.follow(session())
+    assert (scores.baseline, scores.latest) == (0.512, None)
+    scores.follow(session("a"))
+    assert scores.latest == 0.498
+    scores.follow(session("another"))
+    assert scores.latest is None
+
+
+def test_each_task_has_its_main_figure():
+    assert main_metric({"metrics/mAP50(B)": 0.8, "metrics/mAP50-95(B)": 0.5}) == ("mAP", 0.5)
+    assert main_metric({"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.4}) == ("mask mAP", 0.4)
+    assert main_metric({"metrics/accuracy_top1": 0.9}) == ("top-1", 0.9)
+    assert main_metric({"fitness": 0.9}) is None
+
+
+def test_stray_mouse_bytes_are_dropped_and_text_split_between_reads_survives():
+    decoder = ForgivingDecoder()
+    assert decoder.decode(b"a\x1b[M \xf0\xe9b\xff") == "ab\ufffd"
+    assert decoder.decode("é".encode()[:1]) + decoder.decode("é".encode()[1:]) == "é"
+    assert isinstance(decoder, codecs.IncrementalDecoder)
+
+
+def test_every_action_has_a_key_a_group_and_a_sentence_in_the_help():
+    helped = " ".join(" ".join(line.plain for line in help_lines(200)).split())
+    for action in ACTIONS:
+        assert action.keys and action.group in GROUPS and action.help.endswith(".")
+        assert " ".join(action.help.split()) in helped
+
+
+def test_no_key_is_bound_twice_or_swallowed_by_tmux_or_the_shell():
+    keys = [key for action in ACTIONS for key in action.keys.split(",")]
+    assert len(keys) == len(set(keys))
+    assert not {"ctrl+a", "ctrl+b", "ctrl+enter", "ctrl+c", "ctrl+s"} & set(keys)
+    assert not [key for key in keys if "shift" in key]
+
+
+def test_the_footer_fits_and_help_and_quit_stay_longest():
+    for width in (60, 80, 120, 200):
+        text = footer_text(width, "12 layers marked")
+        assert text.cell_len <= width
+        assert "? help" in text.plain and "q quit" in text.plain
+    assert "filter" in footer_text(120).plain and "tab pane" in footer_text(80).plain

@@ -1,0 +1,95 @@
+"""The main job as a person does it, in a real terminal: look, mark, set ratios, apply, see the proof and the mAP, undo, redo, write, quit."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+
+SLOWEST_KEY = 1.0
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, demo_checkpoint: Path) -> Path:
+    """A copy of the bundled checkpoint in a folder of its own."""
+    return Path(shutil.copy(demo_checkpoint, tmp_path / "digits.pt"))
+
+
+def find(terminal: Terminal, words: str, layer: str) -> None:
+    """Filter the tree and stand on its only layer."""
+    terminal.press("/")
+    terminal.press(words, "enter")
+    terminal.wait_for(rf"─ {layer.replace('.', r'[.]')}\b|^ ?.*{layer.rsplit('model.')[-1]}")
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(120, 40), (80, 24)])
+def test_the_whole_job(checkpoint: Path, demo_data: Path, columns: int, rows: int):
+    wide = columns >= 120
+    command = [sys.executable, "-m", "tui_pruner", str(checkpoint), "--data", str(demo_data), "--images", "16"]
+    with Terminal(command, columns, rows, cwd=checkpoint.parent) as terminal:
+        terminal.wait_for("Backbone")
+        terminal.wait_for("3.01M")
+        mark(terminal, "6.m.0.cv1")
+        mark(terminal, "12.cv2")
+        terminal.press("30", "enter")
+        terminal.wait_for(r"128→90")
+        terminal.wait_for(r"2[.]9\dM|▼")
+        read_what_goes_along(terminal, wide)
+        terminal.press("a")
+        proved_and_validated_while_keys_answer(terminal)
+        terminal.press("u")
+        terminal.wait_for(lambda text: "128→90" not in text)
+        terminal.press("ctrl+r")
+        terminal.wait_for("128→90")
+        terminal.press("w")
+        terminal.wait_for("digits-pruned")
+        terminal.press("enter")
+        terminal.wait_for(lambda text: (checkpoint.parent / "digits-pruned.pt").exists())
+        terminal.wait_for(r"(?i)written|saved|wrote")
+        terminal.press("q")
+        assert terminal.wait_for_end() == 0
+    with zipfile.ZipFile(checkpoint.parent / "digits-pruned.pt") as archive:
+        assert archive.testzip() is None
+
+
+def mark(terminal: Terminal, words: str) -> None:
+    """Filter for one layer, stand on it and mark it; the filter is cleared again."""
+    terminal.press("/")
+    terminal.press(words, "enter")
+    terminal.wait_for(lambda text: all(words.rpartition(".")[2] in line or "cv2" not in line for line in text.splitlines()))
+    terminal.press(" ")
+    terminal.wait_for("●")
+    terminal.press("escape")
+
+
+def read_what_goes_along(terminal: Terminal, wide: bool) -> None:
+    """The coupled layers and the new shapes stand in the detail pane; on a narrow screen one tab away."""
+    if not wide:
+        terminal.press("tab")
+    terminal.wait_for("Goes along")
+    terminal.wait_for(r"model[.]1[58]")
+    terminal.wait_for(r"reads it")
+    terminal.wait_for(r"90×")
+    if not wide:
+        terminal.press("tab")
+
+
+def proved_and_validated_while_keys_answer(terminal: Terminal) -> None:
+    """The proof and the validation arrive from the background; every key press in between changes the screen at once."""
+    terminal.wait_for(r"proved|✓ \d[.]?\d*e-\d")
+    slowest = 0.0
+    while "[mAP]" not in terminal.text:
+        before = terminal.text
+        pressed = time.perf_counter()
+        terminal.press("?")
+        terminal.wait_for(lambda text, before=before: text != before)
+        slowest = max(slowest, time.perf_counter() - pressed)
+        terminal.press("escape")
+        break
+    assert slowest < SLOWEST_KEY
