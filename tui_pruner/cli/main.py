@@ -13,6 +13,7 @@ from tui_pruner.cli import looking, opening, pruning, validating, whereabouts
 from tui_pruner.errors import PrunerError
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
+INTERRUPTED = 130
 app = typer.Typer(
     name="tui-pruner",
     help="Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable.",
@@ -47,12 +48,14 @@ def call(arguments: list[str]) -> int:
     """Run a command line; its exit status."""
     try:
         status = app(args=arguments, standalone_mode=False, prog_name="tui-pruner")
+        if status == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except typer.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("tui-pruner: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except PrunerError as error:
         print(f"tui-pruner: {error}", file=sys.stderr)
         return error.exit_status
