@@ -16,6 +16,7 @@ from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.predictions import predictions
+from tui_pruner.core.probe import probe_images
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import sharing_weights
 from tui_pruner.errors import PlanError
@@ -31,16 +32,17 @@ LEAST_EFFECT = {torch.float32: 1e-4, torch.float64: 1e-11}
 class Proof:
     """How far the pruned model's predictions are from the twin's.
 
-    `relative_difference` is the worst over the predicted tensors of max|pruned - twin| / max|twin|, in float32. `effect` is how far the
-    twin's are from the original's, in the same measure: a difference says nothing where the cut itself moves the predictions no further
-    than rounding does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32
-    cannot tell the two apart, float64 decides. `approximate` names what cannot be exact.
+    `relative_difference` is the worst over the predicted tensors of max|pruned - twin| / max|twin|. `effect` is how far the twin's are
+    from the original's, in the same measure: a difference says nothing where the cut itself moves the predictions no further than
+    rounding does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32 does
+    not settle it, float64 does; the figures are those of `precision`. `approximate` names what cannot be exact.
     """
 
     equal: bool
     max_abs_difference: float
     relative_difference: float
     effect: float
+    precision: str
     approximate: tuple[str, ...]
     seconds: float
 
@@ -56,6 +58,10 @@ class Gap:
     def telling(self, precision: torch.dtype) -> bool:
         """Whether the effect stands out of the rounding at this precision."""
         return self.effect >= LEAST_EFFECT[precision] * self.size
+
+    def settled(self, precision: torch.dtype) -> bool:
+        """Whether this precision suffices: agreement beside an effect that stands out, or a tensor that the cut does not reach at all."""
+        return self.agrees(precision) and (self.telling(precision) or self.effect == self.difference == 0.0)
 
     def agrees(self, precision: torch.dtype) -> bool:
         """Whether the difference is within tolerance, and small beside the effect where that stands out."""
@@ -84,15 +90,17 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     """Compare a pruned model with the masked twin of its original, on the CPU, on random images."""
     started = time.perf_counter()
     twin = masked_twin(model, coupling, removal)
-    gaps = compare(model, twin, pruned, torch.float32, seed)
-    equal = all(gap.agrees(torch.float32) for gap in gaps)
-    if equal and not all(gap.telling(torch.float32) for gap in gaps):
-        equal = all(gap.agrees(torch.float64) for gap in compare(model, twin, pruned, torch.float64, seed))
+    precision = torch.float32
+    gaps = compare(model, twin, pruned, precision, seed)
+    if not any(gap.telling(precision) for gap in gaps) or not all(gap.settled(precision) for gap in gaps):
+        precision = torch.float64
+        gaps = compare(model, twin, pruned, precision, seed)
     return Proof(
-        equal=equal,
+        equal=all(gap.agrees(precision) for gap in gaps),
         max_abs_difference=max((gap.difference for gap in gaps), default=0.0),
         relative_difference=max((gap.difference / (gap.size + TINY) for gap in gaps), default=0.0),
         effect=max((gap.effect / (gap.size + TINY) for gap in gaps), default=0.0),
+        precision=str(precision).removeprefix("torch."),
         approximate=(),
         seconds=time.perf_counter() - started,
     )
@@ -101,7 +109,7 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
 def compare(model: nn.Module, twin: nn.Module, pruned: nn.Module, precision: torch.dtype, seed: int) -> list[Gap]:
     """The three models' predictions on the same images, tensor by tensor."""
     side = SIDE_IN_STRIDES * stride_of(model)
-    image = torch.rand(2, image_channels(model), side, side, generator=torch.Generator().manual_seed(seed)).to(precision)
+    image = probe_images(2, image_channels(model), side, torch.Generator().manual_seed(seed)).to(precision)
 
     def run(network: nn.Module) -> list[Tensor]:
         network = sharing_weights(network) if precision == torch.float32 else copy.deepcopy(network).to(precision)

@@ -273,6 +273,7 @@ def proof_view(proof: Proof) -> ProofView:
         max_abs_difference=proof.max_abs_difference,
         relative_difference=proof.relative_difference,
         effect=proof.effect,
+        precision=proof.precision,
         approximate=list(proof.approximate),
         seconds=proof.seconds,
     )

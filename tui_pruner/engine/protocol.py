@@ -56,7 +56,7 @@ class LayerView(Message):
 
 
 class BlockView(Message):
-    """One block of the model: its place, its inputs (`from`), its layers. `output_shape`, without the batch, is [channels, height, width]."""
+    """One block of the model: its place, its inputs (`from`), its layers. `output_shape` is [channels, height, width]."""
 
     index: int
     name: str
@@ -175,6 +175,7 @@ class ProofView(Message):
     max_abs_difference: float
     relative_difference: float
     effect: float
+    precision: str = "float32"
     approximate: list[str]
     seconds: float
 

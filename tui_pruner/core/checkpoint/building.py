@@ -14,6 +14,7 @@ from torch import nn
 from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
+from tui_pruner.core.probe import probe_images
 from tui_pruner.errors import CheckpointError
 
 SEED = 0
@@ -80,7 +81,7 @@ def settle_normalisation(model: nn.Module) -> None:
         norm.momentum = 1.0
     side = SIDE_IN_STRIDES * stride_of(model)
     with torch.no_grad():
-        model.train()(torch.rand(4, image_channels(model), side, side))
+        model.train()(probe_images(8, image_channels(model), side))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.eval()

@@ -10,7 +10,7 @@ from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
 
 
-@rule("convolution", "_convolution")
+@rule("convolution _convolution")
 def convolution(flow: Flow, call: Call) -> None:
     """Output channels are the weight's; each input channel is the weight's input index that reads it."""
     image, weight, bias = call.args[:3]
@@ -63,7 +63,7 @@ def addmm(flow: Flow, call: Call) -> None:
     weight_product(flow, call, left, axes.permuted((1, 0)) if axes else None, right, bias)
 
 
-@rule("mm", "matmul", "bmm")
+@rule("mm matmul bmm")
 def product(flow: Flow, call: Call) -> None:
     """A product with a weight on the right, or of two activations."""
     left, right = call.args[:2]

@@ -1,4 +1,4 @@
-"""Rules of operations that work channel by channel: activations, sums, products, norms, pooling, reductions."""
+"""Rules of operations that work channel by channel: activations, sums, products, norms."""
 
 from __future__ import annotations
 
@@ -11,47 +11,9 @@ from tui_pruner.core.flow.tracer import Flow
 
 
 @rule(
-    *[
-        "silu",
-        "relu",
-        "sigmoid",
-        "tanh",
-        "hardtanh",
-        "leaky_relu",
-        "gelu",
-        "hardswish",
-        "hardsigmoid",
-        "mish",
-        "softplus",
-        "elu",
-        "relu6",
-        "exp",
-        "log",
-        "neg",
-        "abs",
-        "sqrt",
-        "rsqrt",
-        "erf",
-        "sin",
-        "cos",
-    ],
-    *[
-        "reciprocal",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-        "dropout",
-        "native_dropout",
-        "logit",
-        "floor",
-        "round",
-        "sign",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-    ],
-    *["clone", "detach", "_to_copy", "contiguous", "alias", "lift_fresh"],
+    "silu relu sigmoid tanh hardtanh leaky_relu gelu hardswish hardsigmoid mish softplus elu relu6 exp log neg abs "
+    "sqrt rsqrt erf sin cos reciprocal clamp clamp_min clamp_max dropout native_dropout logit floor round sign "
+    "zeros_like ones_like full_like empty_like clone detach _to_copy contiguous alias lift_fresh"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
     """Every element for itself: channels pass through."""
@@ -64,7 +26,7 @@ def one_by_one(flow: Flow, call: Call) -> None:
             flow.put(out, flow.elements(source))
 
 
-@rule("add", "sub", "rsub", "mul", "div", "maximum", "minimum", "pow", "where", "addcmul", "atan2", "lerp")
+@rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp")
 def together(flow: Flow, call: Call) -> None:
     """Channels that meet at one position become one; a constant of fixed extent holds the channels that it meets."""
     out = call.result
@@ -102,7 +64,7 @@ def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tens
         flow.record.lock(call.index, met.numpy(), f"{call.name} with a constant of fixed extent", extended[0], rank=3)
 
 
-@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "batch_norm", "instance_norm")
+@rule("native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm instance_norm")
 def batch_norm(flow: Flow, call: Call) -> None:
     """Weight, bias and statistics belong to their channel."""
     image, parameters = call.args[0], call.args[1:5]
@@ -117,7 +79,7 @@ def batch_norm(flow: Flow, call: Call) -> None:
     flow.put(call.outputs[0], labels)
 
 
-@rule("native_layer_norm", "native_group_norm")
+@rule("native_layer_norm native_group_norm")
 def across_channels(flow: Flow, call: Call) -> None:
     """Normalisation over a dimension that carries channels cannot lose one without changing the others."""
     image = call.args[0]
@@ -128,61 +90,6 @@ def across_channels(flow: Flow, call: Call) -> None:
     flow.put(call.outputs[0], labels)
 
 
-@rule("new_full", "new_zeros", "new_ones", "new_empty", "new_empty_strided", "size", "is_same_size")
+@rule("new_full new_zeros new_ones new_empty new_empty_strided size is_same_size")
 def makes_constant(flow: Flow, call: Call) -> None:
     """A fresh constant that takes only its type from the input carries no channel."""
-
-
-@rule("_softmax", "_safe_softmax", "_log_softmax", "cumsum")
-def along_dimension(flow: Flow, call: Call) -> None:
-    """Passes channels on, unless it works across them."""
-    labels = flow.elements(call.args[0])
-    if varies(labels, call.args[1] % labels.ndim):
-        flow.lock(call, [call.args[0]], f"{call.name.strip('_')} mixes channels")
-    flow.put(call.result, labels)
-
-
-@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "linalg_vector_norm", "prod")
-def reduction(flow: Flow, call: Call) -> None:
-    """Dimensions that carry no channels fold away; a reduction over channels locks them."""
-    source, dims = call.args[0], call.argument(1, "dim")
-    if call.name == "linalg_vector_norm":
-        dims = call.argument(2, "dim")
-    labels = flow.elements(source)
-    listed = [dims] if isinstance(dims, int) else list(dims or range(labels.ndim))
-    folded = sorted(d % labels.ndim for d in listed)
-    if any(varies(labels, d) for d in folded):
-        flow.lock(call, [source], f"{call.name} mixes channels")
-        return
-    for d in folded:
-        labels = labels.narrow(d, 0, 1)
-    for out in call.outputs:
-        if out.ndim < labels.ndim:
-            kept = [d for d in range(labels.ndim) if d not in folded]
-            flow.put(out, labels.reshape([labels.shape[d] for d in kept]).expand(out.shape))
-        else:
-            flow.put(out, labels.expand(out.shape))
-
-
-@rule(
-    *[
-        "max_pool2d_with_indices",
-        "max_pool3d_with_indices",
-        "avg_pool2d",
-        "avg_pool3d",
-        "adaptive_avg_pool2d",
-        "_adaptive_avg_pool2d",
-        "adaptive_max_pool2d",
-    ],
-    *["upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest3d", "reflection_pad2d"],
-)
-def over_space(flow: Flow, call: Call) -> None:
-    """Pooling and upsampling change the sides of the image and leave its channels alone."""
-    labels = flow.elements(call.args[0])
-    if any(varies(labels, d) for d in range(2, labels.ndim)):
-        flow.lock(call, [call.args[0]], f"{call.name} mixes channels")
-        return
-    for d in range(2, labels.ndim):
-        labels = labels.narrow(d, 0, 1)
-    for out in call.outputs:
-        flow.put(out, labels.expand(out.shape))

@@ -13,7 +13,7 @@ from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
 
 
-@rule("t", "transpose", "permute")
+@rule("t transpose permute")
 def reorder(flow: Flow, call: Call) -> None:
     """Dimensions change places, in a weight as well as in an activation."""
     source = call.args[0]
@@ -31,31 +31,16 @@ def reorder(flow: Flow, call: Call) -> None:
 
 
 @rule(
-    *[
-        "slice",
-        "select",
-        "expand",
-        "unsqueeze",
-        "squeeze",
-        "unbind",
-        "stack",
-        "index_select",
-        "repeat",
-        "flip",
-        "roll",
-        "unfold",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "narrow",
-    ]
+    "slice select expand unsqueeze squeeze unbind stack index_select repeat flip roll unfold pixel_shuffle "
+    "pixel_unshuffle narrow "
+    "index gather native_channel_shuffle channel_shuffle movedim squeeze_ constant_pad_nd pad"
 )
-@rule("index", "gather", "native_channel_shuffle", "channel_shuffle", "movedim", "squeeze_", "constant_pad_nd", "pad")
 def move(flow: Flow, call: Call) -> None:
     """Everything whose result is made of its inputs' values."""
     run_on_labels(flow, call)
 
 
-@rule("view", "_unsafe_view", "reshape", "_reshape_alias")
+@rule("view _unsafe_view reshape _reshape_alias")
 def reshape(flow: Flow, call: Call) -> None:
     """A channel axis that is cut into rows must keep its rows of equal length."""
     before = flow.elements(call.args[0])
@@ -70,7 +55,7 @@ def reshape(flow: Flow, call: Call) -> None:
         flow.link(call, [flat(row) for row in rows.unbind(cut[0])])
 
 
-@rule("split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk")
+@rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
 def split(flow: Flow, call: Call) -> None:
     """Equal parts of a channel axis are linked; unequal ones are of a fixed width."""
     source = call.args[0]

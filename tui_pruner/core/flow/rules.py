@@ -48,11 +48,11 @@ Rule = Callable[["Flow", Call], None]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of these aten operations, and of their in-place forms."""
+def rule(names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these aten operations (names between spaces), and of their in-place forms."""
 
     def register(function: Rule) -> Rule:
-        for name in names:
+        for name in names.split():
             RULES[name] = RULES[f"{name}_"] = function
         return function
 

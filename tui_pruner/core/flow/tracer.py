@@ -208,7 +208,7 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
 
 def load_rules() -> None:
     """Import the modules that fill the table of rules."""
-    from tui_pruner.core.flow import contraction, elementwise, movement  # noqa: F401
+    from tui_pruner.core.flow import contraction, elementwise, movement, reduction  # noqa: F401
 
 
 load_rules()
