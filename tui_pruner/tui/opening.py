@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tui_pruner import places
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -26,7 +28,8 @@ class Opening:
 
     @property
     def output(self) -> Path:
-        """Where the pruned model goes unless the user says otherwise: best-pruned.pt beside best.pt."""
+        """Where the pruned model goes unless the user says otherwise: best-pruned.pt beside best.pt; for the demo, the current folder."""
         path = Path(self.model)
-        folder = path.parent if path.suffix == ".pt" else Path()
+        is_ours = path.suffix != ".pt" or path.parent == places.demo_folder()
+        folder = Path() if is_ours else path.parent
         return folder / f"{path.stem}-pruned.pt"
