@@ -1,0 +1,252 @@
+"""The client against a real engine child: a session, its death and its replay, and whatever else may come through the pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import Engine
+from tui_pruner import errors, places
+from tui_pruner.engine import processes
+from tui_pruner.engine.client import EngineClient, as_error
+from tui_pruner.engine.processes import start_python
+from tui_pruner.engine.protocol import CutRequest
+
+pytestmark = pytest.mark.timeout(120)
+
+CUT = [CutRequest(layer="model.6.m.0.cv1", amount="30%")]
+PRELUDE = """
+import fcntl, json, os, subprocess, sys
+def say(**message): print(json.dumps(message), flush=True)
+def hear(): return json.loads(sys.stdin.readline())
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+async def test_a_session_from_open_to_a_written_file(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
+    client = engine.client
+    opened = await client.open(str(demo_checkpoint))
+    assert (opened.model.parameters, opened.model.imgsz, len(opened.blocks)) == (3_012_798, 160, 23)
+    assert opened.session.steps == []
+    seen = await client.preview(CUT)
+    assert {name: (width.out_after, width.asked) for name, width in seen.layers.items()} == {
+        "model.6.m.0.cv1": (45, True),
+        "model.6.m.0.cv2": (64, False),
+    }
+    detail = await client.detail("model.6.m.0.cv1", CUT)
+    assert (detail.before, detail.current, detail.after, detail.status) == (64, 64, 45, "free")
+    assert ("model.6.m.0.cv2", "in", 64, 45) in [(m.layer, m.role, m.before, m.after) for m in detail.members]
+    assert (await client.dry_run(CUT)).ok
+    applied = await client.apply(CUT)
+    assert (applied.current, applied.unsaved, len(applied.steps)) == (seen.after, True, 1)
+    await engine.until(lambda: engine.of("proof"))
+    assert engine.of("proof")[0]["step"] == 1
+    assert engine.of("proof")[0]["proof"]["equal"] is True
+    undone = await client.undo()
+    assert (undone.current, undone.redoable, undone.steps) == (opened.session.original, 1, [])
+    redone = await client.redo()
+    assert redone.steps[0].proof is not None and redone.steps[0].proof.equal
+    written = await client.write(str(tmp_path / "out.pt"))
+    assert all(check.ok for check in written.checks)
+    assert (tmp_path / "out.pt").stat().st_size == written.bytes
+    assert [data["doing"] for data in engine.of("progress")][-1] == "done"
+    assert (await client.ask(type(undone), "undo")).unsaved is True
+    assert (await client.redo()).unsaved is False
+    assert engine.deaths == []
+
+
+async def test_a_killed_engine_says_so_once_and_a_new_one_replays_the_plan(engine: Engine, demo_checkpoint: Path):
+    client = engine.client
+    await client.open(str(demo_checkpoint))
+    before = await client.apply(CUT)
+    waiting = asyncio.ensure_future(client.dry_run(CUT))
+    await asyncio.wait({waiting}, timeout=0)
+    client.kill()
+    with pytest.raises(errors.EngineError, match=r"the engine was killed by SIGKILL .*see .*tui-pruner\.log"):
+        await waiting
+    await engine.until(lambda: engine.deaths)
+    assert not client.running
+    with pytest.raises(errors.EngineError, match="the engine is not running"):
+        await client.undo()
+    await client.start()
+    opened = await client.open(str(demo_checkpoint), plan=before.plan)
+    assert (opened.session.layers, opened.session.current) == (before.layers, before.current)
+    assert opened.session.plan == before.plan
+    await engine.until(lambda: engine.of("proof"))
+    assert engine.of("proof")[-1]["proof"]["equal"] is True
+    assert len(engine.deaths) == 1
+
+
+async def test_refusals_come_as_the_classes_that_they_were(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
+    client = engine.client
+    with pytest.raises(errors.EngineError, match="no checkpoint is open"):
+        await client.undo()
+    with pytest.raises(errors.CheckpointError, match="no such file"):
+        await client.open(str(tmp_path / "none.pt"))
+    opened = await client.open(str(demo_checkpoint))
+    foreign = {**opened.session.plan, "sha256": "0" * 64}
+    with pytest.raises(errors.PlanError, match="was made for"):
+        await client.open(str(demo_checkpoint), plan=foreign)
+    with pytest.raises(errors.RequestError, match=r"model\.22\.dfl is locked"):
+        await client.apply([CutRequest(layer="model.22.dfl", amount="30%")])
+    with pytest.raises(errors.ConflictError):
+        await client.apply([CutRequest(layer="model.5", amount="30%"), CutRequest(layer="model.5", amount="40%")])
+    with pytest.raises(errors.RequestError, match="nothing to undo"):
+        await client.undo()
+    with pytest.raises(errors.OutputError, match="nothing to write"):
+        await client.write(str(tmp_path / "out.pt"))
+    await client.apply(CUT)
+    with pytest.raises(errors.OutputError, match="there is no folder"):
+        await client.write(str(tmp_path / "none" / "out.pt"))
+    assert (await client.preview([])).after.parameters < 3_012_798, "the engine still answers"
+    assert engine.deaths == []
+
+
+async def test_a_checkpoint_that_goes_away_does_not_end_the_session(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
+    copied = Path(shutil.copy(demo_checkpoint, tmp_path / "best.pt"))
+    await engine.client.open(str(copied))
+    copied.unlink()
+    await engine.client.apply(CUT)
+    written = await engine.client.write(str(tmp_path / "out.pt"))
+    assert Path(written.output).stat().st_size == written.bytes
+
+
+async def test_closing_is_no_death(demo_checkpoint: Path):
+    engine = Engine()
+    await engine.client.start()
+    await engine.client.close()
+    assert not engine.client.running
+    assert engine.deaths == []
+    await engine.client.close()
+
+
+async def played(engine: Engine, script: str) -> EngineClient:
+    """The client with a child that plays the engine."""
+    await engine.client.start(await start_python("-c", PRELUDE + script))
+    return engine.client
+
+
+@pytest.fixture
+async def stage(tmp_path: Path):
+    engine = Engine()
+    yield engine
+    await engine.client.close()
+
+
+async def test_lines_that_are_no_messages_are_skipped(stage: Engine):
+    script = """
+number = hear()["id"]
+for line in ("hello", "123", "null", "[1]", "{", '{"id": 99}', '{"id": []}', '{"event": 3}', '{"event": "proof"}', "[" * 100000, ""):
+    print(line, flush=True)
+sys.stdout.buffer.write(bytes(range(128, 256)) + b"\\n")
+say(event="progress", data={"doing": "writing"})
+say(id=number, result={"ok": True, "seconds": 0.5})
+sys.stdin.read()
+"""
+    client = await played(stage, script)
+    assert (await client.dry_run([])).seconds == 0.5
+    assert stage.events == [("progress", {"doing": "writing"})]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("result={'ok': 'perhaps'}", "the engine's answer to dry_run makes no sense"),
+        ("result=3", "the engine's answer to dry_run makes no sense"),
+        ("nothing=1", "the engine's answer to dry_run makes no sense"),
+        ("error='no view'", "unknown error"),
+        ("error={'kind': 'annotations', 'message': 'odd'}", "^odd$"),
+        ("error={'kind': ['list'], 'message': 'odd'}", "^odd$"),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_an_engine_error(answer: str, words: str, stage: Engine):
+    client = await played(stage, f"say(id=hear()['id'], {answer}); sys.stdin.read()")
+    with pytest.raises(errors.EngineError, match=words):
+        await client.dry_run([])
+
+
+def test_only_our_errors_are_raised_by_name():
+    assert type(as_error({"kind": "DataError", "message": "bad"})) is errors.DataError
+    for kind in ("annotations", "NoSuchError", "__doc__", "", None):
+        assert type(as_error({"kind": kind, "message": "bad"})) is errors.EngineError
+    assert type(as_error({"kind": "annotations", "message": "bad"}, otherwise=errors.JobError)) is errors.JobError
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [("hear(); sys.exit(7)", "ended with status 7"), ("hear(); os.kill(os.getpid(), 11)", "was killed by SIGSEGV")]
+)
+async def test_a_death_says_how(script: str, words: str, stage: Engine):
+    client = await played(stage, script)
+    with pytest.raises(errors.EngineError, match=words):
+        await client.dry_run([])
+    await stage.until(lambda: stage.deaths)
+    assert words in stage.deaths[0]
+
+
+async def test_a_line_beyond_all_limits_ends_the_engine_and_says_so(stage: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(processes, "LONGEST_LINE", 1000)
+    client = await played(stage, "hear(); print('x' * 5000, flush=True); sys.stdin.read()")
+    with pytest.raises(errors.EngineError, match="the engine"):
+        await client.dry_run([])
+    await stage.until(lambda: stage.deaths)
+
+
+HOLDER = (
+    "import fcntl, signal, sys; stream = open(sys.argv[1], 'w'); fcntl.flock(stream, fcntl.LOCK_EX);"
+    "sys.stderr.write('held'); sys.stderr.close(); signal.pause()"
+)
+WITH_A_CHILD = f"""
+child = subprocess.Popen([sys.executable, "-c", {HOLDER!r}, hear()["params"]["path"]], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+assert child.stderr.read(4) == b"held"
+say(event="progress", data={{"doing": "started"}})
+"""
+
+
+@pytest.mark.parametrize("end", ["os._exit(5)", "sys.stdin.read()"])
+async def test_nothing_that_the_engine_started_outlives_it(end: str, stage: Engine, tmp_path: Path):
+    client = await played(stage, WITH_A_CHILD + end)
+    lock = tmp_path / "lock"
+    waiting = asyncio.ensure_future(client.write(str(lock)))
+    await stage.until(lambda: stage.of("progress"))
+    await client.close()
+    with pytest.raises(errors.EngineError):
+        await waiting
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # an orphan that holds it would make the test run into its time limit
+
+
+NOISY = """
+import os, subprocess, sys
+from tui_pruner.engine import server
+load = server.load_service
+def noisy(wire):
+    service = load(wire)
+    print("a library prints")
+    os.write(1, b"native code writes\\n")
+    subprocess.run(["echo", "a child writes"])
+    from ultralytics.utils import LOGGER
+    LOGGER.error("a logger speaks")
+    return service
+server.load_service = noisy
+server.serve()
+"""
+
+
+async def test_nothing_that_libraries_print_gets_onto_the_engine_s_pipe():
+    process = await start_python("-c", NOISY)
+    process.stdin.write(json.dumps({"id": 1, "method": "undo", "params": {}}).encode() + b"\n")
+    process.stdin.write_eof()
+    out = await process.stdout.read()
+    assert await process.wait() == 0
+    assert [json.loads(line)["error"]["message"] for line in out.splitlines()] == ["no checkpoint is open"]
+    log = places.log_file().read_text()
+    assert all(words in log for words in ("a library prints", "native code writes", "a child writes", "a logger speaks"))

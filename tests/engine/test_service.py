@@ -1,0 +1,88 @@
+"""The engine process at the level of its pipes: garbage is survived, answers keep their numbers, and it ends with its stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tui_pruner.engine.processes import end_group, start_module
+
+pytestmark = pytest.mark.timeout(120)
+
+GARBAGE = [
+    b"hello",
+    b"",
+    b"[1, 2]",
+    b"3",
+    b"null",
+    b'{"id": 5}',
+    b'{"id": 5, "method": "undo"}',
+    b"[" * 100_000,
+    bytes(range(128, 256)),
+    b'{"id": 1, "method": "undo", "params": {}',
+]
+
+
+@pytest.fixture
+async def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    process = await start_module("tui_pruner.engine")
+    yield process
+    await end_group(process)
+
+
+async def tell(process: asyncio.subprocess.Process, number: Any, method: Any, params: Any) -> None:
+    process.stdin.write(json.dumps({"id": number, "method": method, "params": params}).encode() + b"\n")
+    await process.stdin.drain()
+
+
+async def answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    return json.loads(await process.stdout.readline())
+
+
+async def test_garbage_is_answered_and_survived(process: asyncio.subprocess.Process):
+    for line in GARBAGE:
+        process.stdin.write(line + b"\n")
+    for _ in GARBAGE:
+        assert await answer(process) == {"id": -1, "error": {"kind": "EngineError", "message": "the engine got a line that is no request"}}
+    await tell(process, 7, "undo", {})
+    assert await answer(process) == {"id": 7, "error": {"kind": "EngineError", "message": "no checkpoint is open"}}
+
+
+SENSELESS = [
+    ("explode", {}, "the engine knows no method 'explode'"),
+    (["undo"], {}, "stumbled: TypeError"),
+    ("open", {"nothing": 1}, "stumbled: TypeError"),
+    ("open", [], "stumbled: TypeError"),
+    ("preview", {"requests": [{"layer": 3}]}, "no checkpoint is open"),
+]
+
+
+async def test_requests_that_make_no_sense_are_errors_and_no_end(process: asyncio.subprocess.Process):
+    for number, (method, params, words) in enumerate(SENSELESS):
+        await tell(process, number, method, params)
+        refused = await answer(process)
+        assert (refused["id"], refused["error"]["kind"]) == (number, "EngineError")
+        assert words in refused["error"]["message"]
+
+
+async def test_slow_answers_do_not_hold_up_quick_ones(process: asyncio.subprocess.Process, demo_checkpoint: Path):
+    await tell(process, 1, "open", {"path": str(demo_checkpoint)})
+    assert (await answer(process))["result"]["model"]["classes"] == 10
+    await tell(process, 2, "dry_run", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    await tell(process, 3, "preview", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    first, second = await answer(process), await answer(process)
+    assert (first["id"], first["result"]["layers"]["model.5"]["out_after"]) == (3, 90)
+    assert (second["id"], second["result"]["ok"]) == (2, True)
+
+
+async def test_it_ends_when_its_stdin_ends(process: asyncio.subprocess.Process, demo_checkpoint: Path):
+    await tell(process, 1, "open", {"path": str(demo_checkpoint)})
+    assert (await answer(process))["id"] == 1
+    process.stdin.close()
+    assert await process.wait() == 0
+    assert await process.stdout.read() == b""
