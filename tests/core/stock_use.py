@@ -35,16 +35,16 @@ def shapes(file: str | Path) -> dict[str, list[int]]:
     return {name: list(parameter.shape) for name, parameter in YOLO(file).model.named_parameters()}
 
 
-def train_in_one_line(file: str, data: Path, folder: Path) -> str:
+def train_in_one_line(file: str, data: Path, folder: Path, side: int = SIDE) -> str:
     try:
-        YOLO(file).train(data=str(data), imgsz=SIDE, epochs=1, workers=0, plots=False, project=str(folder), name="one-line")
+        YOLO(file).train(data=str(data), imgsz=side, epochs=1, workers=0, plots=False, project=str(folder), name="one-line")
     except KeyError as error:
         return str(error)
     return "trained"
 
 
-def fine_tune(file: str, data: Path, folder: Path) -> Path:
-    settings: dict[str, Any] = {"imgsz": SIDE, "epochs": 1, "batch": 2, "workers": 0, "plots": False, "device": "cpu"}
+def fine_tune(file: str, data: Path, folder: Path, side: int = SIDE, **more: Any) -> Path:
+    settings: dict[str, Any] = {"imgsz": side, "epochs": 1, "batch": 2, "workers": 0, "plots": False, "device": "cpu", **more}
     trainer = DetectionTrainer(overrides={"model": file, "data": str(data), "project": str(folder), "name": "tuned", **settings})
     trainer.model = YOLO(file).model
     trainer.train()

@@ -1,0 +1,114 @@
+"""Who may load whom, proved in fresh processes; and what no file of the project may hold."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tui_pruner
+
+PROJECT = Path(__file__).parent.parent
+MODELS = {"torch", "torchvision", "ultralytics", "torch_pruning"}
+NUMBERS = {"numpy", "scipy", "cv2"}
+INTERFACES = {"textual", "typer", "click"}
+SCRIPT = """
+import importlib, json, sys
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+print(json.dumps(sorted({module.partition(".")[0] for module in sys.modules})))
+"""
+ENGINE = ["tui_pruner.engine"] + [
+    f"tui_pruner.engine.{n}" for n in ("client", "runner", "protocol", "processes", "wire", "server", "lines")
+]
+
+
+def modules_of(package: str) -> list[str]:
+    """A package and every module under it but its entry points, found without importing any."""
+    root = Path(importlib.util.find_spec(package).origin).parent
+    found = {
+        ".".join([package, *path.relative_to(root).with_suffix("").parts]).removesuffix(".__init__")
+        for path in root.rglob("*.py")
+        if path.stem != "__main__"
+    }
+    return sorted(found)
+
+
+def loaded_by(modules: list[str]) -> set[str]:
+    """The top-level packages that a fresh process has loaded after importing these."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(modules)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("modules", "needed", "forbidden"),
+    [
+        (modules_of("tui_pruner.tui"), {"textual"}, MODELS | NUMBERS),
+        (["tui_pruner.tui.app"], {"textual"}, MODELS | NUMBERS),
+        (ENGINE, {"asyncio"}, MODELS | NUMBERS | INTERFACES),
+        (modules_of("tui_pruner.core"), {"torch"}, INTERFACES),
+        (modules_of("tui_pruner.jobs"), {"tui_pruner"}, INTERFACES | MODELS),
+        (["tui_pruner.__main__", "tui_pruner.cli.main", "tui_pruner.plan_file"], {"typer"}, MODELS | NUMBERS | {"textual"}),
+    ],
+    ids=["tui", "the app", "engine", "core", "jobs", "command line"],
+)
+def test_a_layer_loads_nothing_that_it_may_not(modules: list[str], needed: set[str], forbidden: set[str]):
+    loaded = loaded_by(modules)
+    assert needed <= loaded
+    assert loaded & forbidden == set()
+
+
+def test_opening_the_app_with_a_plan_loads_no_model_library(tmp_path: Path):
+    script = """
+import sys
+from tui_pruner.cli import opening
+from tui_pruner.tui import app
+opened = []
+app.run_app = lambda model, **options: opened.append(options["plan"]) or 0
+sys.stdin.isatty = sys.stdout.isatty = lambda: True
+from tui_pruner.__main__ import run
+assert run(["best.pt", "--plan", sys.argv[1]]) == 0
+assert opened == [{"checkpoint": "best.pt"}]
+sys.exit(str({"torch", "ultralytics", "numpy"} & set(sys.modules)))
+"""
+    (tmp_path / "plan.yaml").write_text("checkpoint: best.pt\n")
+    command = [sys.executable, "-c", script, str(tmp_path / "plan.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.strip() == "set()"
+
+
+def project_files() -> list[Path]:
+    """Every text file that belongs to the project: what git tracks, or in an unpacked archive what is there."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    names = listed.stdout.split("\0") if listed.returncode == 0 else [str(p) for p in (PROJECT / "tui_pruner").rglob("*.py")]
+    files = [PROJECT / name for name in names if name]
+    return [file for file in files if file.suffix not in {".pt", ".jpg", ".png"} and file.is_file()]
+
+
+MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:root|work|home/\w+|Users/\w+)/")
+
+
+def test_no_file_holds_a_path_of_somebody_s_machine():
+    files = project_files()
+    assert len(files) > 100
+    assert [str(file) for file in files if MACHINE_PATH.search(file.read_text(encoding="utf-8"))] == []
+    assert MACHINE_PATH.search('open("/' + 'root/best.pt")')
+
+
+def test_every_module_and_everything_public_in_it_says_what_it_is():
+    missing = []
+    for module in pkgutil.walk_packages(tui_pruner.__path__, "tui_pruner."):
+        file = PROJECT / Path(*module.name.split("."))
+        path = file / "__init__.py" if module.ispkg else file.with_suffix(".py")
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and n.name[0] != "_"]
+        missing += [f"{module.name}.{getattr(node, 'name', '')}" for node in (tree, *public) if not ast.get_docstring(node)]
+    assert missing == []
