@@ -219,7 +219,7 @@ async def test_a_window_that_is_too_small_says_how_large_it_must_be_and_recovers
 async def test_the_composed_screens_are_as_they_were_looked_at(start, demo_checkpoint: Path):
     from tui_pruner.tui.opening import Opening
 
-    for width, height in ((120, 40), (80, 24), (200, 60)):
+    for width, height in ((120, 40), (80, 24), (60, 20), (200, 60)):
         async with start(size=(width, height), opening=Opening(str(demo_checkpoint))) as desk:
             await desk.go(COUPLED)
             await desk.press("3", "0", "enter")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.widgets import Input
 
 from tui_pruner.tui import terminal
 from tui_pruner.tui.actions import ACTIONS
@@ -52,6 +54,12 @@ class PrunerApp(App[int]):
             event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device
         )
         self.switch_screen(Workbench(self._opening))
+
+    def on_key(self, event: events.Key) -> None:
+        """Give letters to the input that has the focus by now: they were typed before the key that opened it was handled."""
+        if isinstance(self.focused, Input) and event.is_printable and event.character is not None:
+            self.focused.insert_text_at_cursor(event.character)
+            event.prevent_default()
 
     async def action_quit(self) -> None:
         """Quit through the workbench's question."""

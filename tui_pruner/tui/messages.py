@@ -19,31 +19,6 @@ class RowHighlighted(Message):
         super().__init__()
 
 
-class FilterChanged(Message):
-    """Other words to filter the tree by."""
-
-    def __init__(self, words: str) -> None:
-        self.words = words
-        super().__init__()
-
-
-class FilterClosed(Message):
-    """The filter line was left."""
-
-
-class AmountEntered(Message):
-    """An amount was typed; `keeping` says that a bare number is a width to keep."""
-
-    def __init__(self, text: str, keeping: bool) -> None:
-        self.text = text
-        self.keeping = keeping
-        super().__init__()
-
-
-class AmountClosed(Message):
-    """The amount line was left."""
-
-
 class Opened(Message):
     """The engine has read and traced the checkpoint; `replayed` after a restart."""
 

@@ -24,7 +24,7 @@ from tui_pruner.tui.jobs_text import Work, job_lines, running_line, spinner
 from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.steps_text import last_step, step_lines
-from tui_pruner.tui.widgets.entry_lines import AmountLine, FilterLine
+from tui_pruner.tui.widgets.entry_lines import EntryLine
 from tui_pruner.tui.widgets.lines import Lines, Pane
 from tui_pruner.tui.widgets.model_tree import ModelTree
 
@@ -55,6 +55,8 @@ class Bench(Screen[None], inherit_bindings=False):
         self.doing = f"loading {opening.name}"
         self.notes: list[tuple[str, bool]] = []
         self.began = time.monotonic()
+        self.filter_line = EntryLine("name, type, section or status", id="filter")
+        self.amount_line = EntryLine("", id="amount")
         self._beats = 0
         self._heart: Timer | None = None
 
@@ -63,9 +65,9 @@ class Bench(Screen[None], inherit_bindings=False):
         yield Lines(id="header")
         with Horizontal(id="panes"):
             with Vertical(id="left"):
-                yield FilterLine("/", "name, type, section or status", id="filter")
+                yield self.filter_line
                 yield ModelTree(id="tree")
-                yield AmountLine("Remove", "30 is 30 %", id="amount")
+                yield self.amount_line
             yield Pane("Detail", id="detail")
         with Horizontal(id="bottom"):
             yield Pane("Steps", id="steps")

@@ -8,9 +8,9 @@ from textual.timer import Timer
 from tui_pruner.errors import RequestError
 from tui_pruner.tui.amounts import Amount, Asked, parse_amount
 from tui_pruner.tui.figures import plural
-from tui_pruner.tui.messages import AmountClosed, AmountEntered, DryRan, Refreshed, RowHighlighted
+from tui_pruner.tui.messages import DryRan, Refreshed, RowHighlighted
+from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.bench import Bench
-from tui_pruner.tui.widgets.entry_lines import AmountLine
 
 QUIET = 0.25
 
@@ -18,7 +18,11 @@ QUIET = 0.25
 class RatioKeys(Bench):
     """What is asked for: every change goes to the engine, and what it answers is drawn."""
 
-    _quiet: Timer | None = None
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening)
+        self._quiet: Timer | None = None
+        self._keeping = False
+        self.amount_line.connect(done=self.take_amount, left=self.close_amount)
 
     def action_mark(self) -> None:
         """Mark or unmark what is under the cursor."""
@@ -39,18 +43,18 @@ class RatioKeys(Bench):
     def action_nudge(self, percent: int) -> None:
         """Remove that much more from the marked layers, or from those under the cursor."""
         if self.board is not None and (names := self._targets()):
-            self._ask(self.board.asked.nudge(self.board.shared_widths(names), percent))
+            self.ask(self.board.asked.nudge(self.board.shared_widths(names), percent))
 
     def action_clear(self) -> None:
         """Cut nothing from the marked layers, or from those under the cursor."""
         if self.board is not None and (names := self._targets()):
-            self._ask(self.board.asked.put(names, None))
+            self.ask(self.board.asked.put(names, None))
 
     def action_clear_all(self) -> None:
         """Forget everything that is asked for."""
         if self.board is not None:
             self.board.marks.clear()
-            self._ask(Asked())
+            self.ask(Asked())
             self.draw_footer()
 
     def action_type_share(self, digit: str) -> None:
@@ -61,24 +65,23 @@ class RatioKeys(Bench):
         """Type a width to keep."""
         self._type("Keep channels", "", keeping=True)
 
-    @on(AmountEntered)
-    def take_amount(self, event: AmountEntered) -> None:
+    def take_amount(self, text: str) -> None:
         """Ask for a typed amount."""
-        if self.board is None:
+        if self.board is None or not text.strip():
+            self.close_amount()
             return
         try:
-            amount = parse_amount(event.text, event.keeping)
+            amount = parse_amount(text, self._keeping)
             self._check_widths(amount)
         except RequestError as error:
             self.say(str(error), "warning")
             return
         self.close_amount()
-        self._ask(self.board.asked.put(self._targets(), amount))
+        self.ask(self.board.asked.put(self._targets(), amount))
 
-    @on(AmountClosed)
     def close_amount(self) -> None:
         """Hide the amount line."""
-        self.query_one("#amount", AmountLine).close()
+        self.amount_line.close()
         self.set_focus(self.model_tree)
 
     @on(RowHighlighted)
@@ -114,7 +117,8 @@ class RatioKeys(Bench):
         if self.board is not None and self.session is not None:
             self.session.refresh(self.board.asked, row.layer.name if row and row.layer else None)
 
-    def _ask(self, asked: Asked) -> None:
+    def ask(self, asked: Asked) -> None:
+        """Make this what is asked for: figures at once, the dry run when the keys are quiet."""
         board = self.board
         assert board is not None
         board.asked = asked
@@ -139,10 +143,9 @@ class RatioKeys(Bench):
         names = self._targets()
         if self.board is None or not names:
             return
-        line = self.query_one("#amount", AmountLine)
-        line.keeping = keeping
+        self._keeping = keeping
         whom = names[0] if len(names) == 1 else plural(len(names), "layer")
-        line.open(f"{label} of {whom}" if not keeping else f"{label} in {whom}", text)
+        self.amount_line.open(f"{label} of {whom}" if not keeping else f"{label} in {whom}", text)
 
     def _check_widths(self, amount: Amount | None) -> None:
         assert self.board is not None

@@ -105,6 +105,7 @@ class SessionKeys(RatioKeys):
             key = self.model_tree.row.key if self.model_tree.row else ""
             self.model_tree.show_model(self.board)
             self.model_tree.go_to(key)
+            self.ask(self.board.asked)
             self.say("the engine is back, with every step")
         else:
             self.model_tree.show_model(self.board)

@@ -8,13 +8,12 @@ from textual import on
 
 from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.tui.figures import plural
-from tui_pruner.tui.messages import FilterChanged, FilterClosed, OpenFailed
+from tui_pruner.tui.messages import OpenFailed
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.bench import PANES
 from tui_pruner.tui.screens.help import HelpScreen
 from tui_pruner.tui.screens.question import Answer, Question
 from tui_pruner.tui.screens.session_keys import SessionKeys
-from tui_pruner.tui.widgets.entry_lines import FilterLine
 
 
 class Workbench(SessionKeys):
@@ -23,6 +22,7 @@ class Workbench(SessionKeys):
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
         self._pane = "tree"
+        self.filter_line.connect(done=self.keep_filter, left=self.drop_filter, typed=lambda words: self.model_tree.filter(words))
         self._painted = asyncio.Event()
         self._engine: asyncio.subprocess.Process | None = None
 
@@ -58,28 +58,24 @@ class Workbench(SessionKeys):
 
     def action_filter(self) -> None:
         """Open the filter line."""
-        line = self.query_one("#filter", FilterLine)
         self.show_pane("tree")
-        line.open("/", line.text)
+        self.filter_line.open("/", self.filter_line.text)
 
-    @on(FilterChanged)
-    def filter_tree(self, event: FilterChanged) -> None:
-        """Show what matches."""
-        self.model_tree.filter(event.words)
-
-    @on(FilterClosed)
-    def leave_filter(self) -> None:
-        """Back to the tree; an empty filter disappears."""
-        line = self.query_one("#filter", FilterLine)
-        if not line.text.strip():
-            line.close()
+    def keep_filter(self, words: str) -> None:
+        """Show what matches and go back to the tree; an empty filter disappears."""
+        self.model_tree.filter(words)
+        if not words.strip():
+            self.filter_line.close()
         self.set_focus(self.model_tree)
+
+    def drop_filter(self) -> None:
+        """Show everything again."""
+        self.keep_filter("")
 
     def action_back(self) -> None:
         """Drop the filter, or go back to the model."""
-        line = self.query_one("#filter", FilterLine)
-        if self._pane == "tree" and line.display:
-            line.action_leave()
+        if self._pane == "tree" and self.filter_line.display:
+            self.drop_filter()
         self.show_pane("tree")
 
     def action_next_problem(self) -> None:

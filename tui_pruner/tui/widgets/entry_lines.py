@@ -1,7 +1,8 @@
-"""One-line inputs inside the workbench: the filter above the tree, and the amount below it."""
+"""A one-line input inside the workbench: the filter above the tree, and the amount below it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -10,23 +11,43 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Input, Static
 
-from tui_pruner.tui.messages import AmountClosed, AmountEntered, FilterChanged, FilterClosed
+
+class EntryInput(Input):
+    """An input whose enter is done at once instead of by message."""
+
+    async def action_submit(self) -> None:
+        """Hand what is typed to the line."""
+        if isinstance(self.parent, EntryLine):
+            self.parent.action_done()
 
 
 class EntryLine(Horizontal):
-    """A label and an input in one line, hidden until it is opened."""
+    """A label and an input in one line, hidden until it is opened.
+
+    It answers through callables and not through messages: keys typed fast, or sent in one piece over a slow line,
+    must find what the keys before them did already done.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,down,tab", "done", "Done", show=False),
         Binding("escape", "leave", "Leave", show=False),
-        Binding("up,down,tab", "keep", "Back", show=False),
     ]
 
-    def __init__(self, label: str, hint: str, id: str) -> None:
+    def __init__(self, hint: str, id: str) -> None:
         super().__init__(id=id)
-        self._label = Static(label, markup=False)
-        self._input = Input(placeholder=hint, select_on_focus=False, compact=True)
+        self._label = Static(markup=False)
+        self._input = EntryInput(placeholder=hint, select_on_focus=False, compact=True)
         self._input.cursor_blink = False
+        self._typed: Callable[[str], None] = lambda _: None
+        self._done: Callable[[str], None] = lambda _: None
+        self._left: Callable[[], None] = lambda: None
         self.display = False
+
+    def connect(self, done: Callable[[str], None], left: Callable[[], None], typed: Callable[[str], None] | None = None) -> None:
+        """Say what happens on enter, on escape, and while one types."""
+        self._done, self._left = done, left
+        if typed is not None:
+            self._typed = typed
 
     def compose(self) -> ComposeResult:
         """The label and the input."""
@@ -43,7 +64,8 @@ class EntryLine(Horizontal):
         self._input.cursor_position = len(text)
 
     def close(self) -> None:
-        """Hide the line."""
+        """Hide the line, empty."""
+        self._input.value = ""
         self.display = False
 
     @property
@@ -51,53 +73,17 @@ class EntryLine(Horizontal):
         """What is typed."""
         return self._input.value
 
-
-class FilterLine(EntryLine):
-    """Filters while one types; enter keeps the filter, escape drops it."""
-
     @on(Input.Changed)
-    def typed(self, event: Input.Changed) -> None:
-        """Filter by what is typed."""
+    def changed(self, event: Input.Changed) -> None:
+        """Tell what is typed, unless more has been typed since."""
         event.stop()
-        self.post_message(FilterChanged(event.value))
+        if self.display and event.value == self._input.value:
+            self._typed(event.value)
 
-    @on(Input.Submitted)
-    def submitted(self, event: Input.Submitted) -> None:
-        """Keep the filter."""
-        event.stop()
-        self.post_message(FilterClosed())
-
-    def action_keep(self) -> None:
-        """Keep the filter and go back to the tree."""
-        self.post_message(FilterClosed())
+    def action_done(self) -> None:
+        """Take what is typed."""
+        self._done(self._input.value)
 
     def action_leave(self) -> None:
-        """Drop the filter."""
-        self._input.value = ""
-        self.post_message(FilterChanged(""))
-        self.post_message(FilterClosed())
-
-
-class AmountLine(EntryLine):
-    """Takes a share to remove, or a width to keep."""
-
-    keeping = False
-
-    @on(Input.Changed)
-    def typed(self, event: Input.Changed) -> None:
-        """Nothing follows from typing before enter."""
-        event.stop()
-
-    @on(Input.Submitted)
-    def submitted(self, event: Input.Submitted) -> None:
-        """Hand the amount over."""
-        event.stop()
-        self.post_message(AmountEntered(event.value, self.keeping))
-
-    def action_keep(self) -> None:
-        """Leave without an amount."""
-        self.post_message(AmountClosed())
-
-    def action_leave(self) -> None:
-        """Leave without an amount."""
-        self.post_message(AmountClosed())
+        """Leave without it."""
+        self._left()

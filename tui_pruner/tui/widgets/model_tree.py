@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.style import Style
@@ -161,6 +162,9 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def _reveal(self, keep: str = "") -> None:
         self._shown = visible(self._rows, self._expanded, self._words)
+        if self._look is not None:
+            opened = {row.parent for row in self._shown} if self._words.strip() else self._expanded
+            self._look = replace(self._look, expanded=opened)
         keys = [row.key for row in self._shown]
         if keep in keys:
             self._cursor = keys.index(keep)
