@@ -6,7 +6,7 @@ import os
 import sys
 
 COMMANDS = frozenset({"demo", "inspect", "groups", "preview", "prune", "prove", "validate", "locate", "open"})
-ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
+ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import Indices
+from tui_pruner.core.meta_kernels import spare_compiler
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.core.surgery import cut
@@ -156,6 +157,7 @@ class DryRunReport:
 def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
     """Run the pruned model's forward at the real input size without computing it; no weight is copied."""
     started = time.perf_counter()
+    spare_compiler()
     pruned = cut(analysis.skeleton, analysis.coupling, removal)
     running: list[str] = []
     try:

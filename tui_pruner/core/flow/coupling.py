@@ -8,8 +8,6 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tui_pruner.core.flow.labels import Axis, Labels
 from tui_pruner.core.flow.record import FlowRecord, LockedLabels, Operation
@@ -73,11 +71,27 @@ def owners(record: FlowRecord, axes: Sequence[Axis]) -> Indices:
 
 def components(record: FlowRecord) -> Indices:
     """The channel of each label: connected components over all unions."""
-    count = record.source.count
     left = np.concatenate([union.left for union in record.unions] or [np.zeros(0, np.int64)])
     right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
-    graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(count, count))
-    return cast(Indices, connected_components(graph.tocsr(), directed=False)[1].astype(np.int64))
+    first = first_connected(record.source.count, left, right)
+    return cast(Indices, np.unique(first, return_inverse=True)[1].reshape(-1).astype(np.int64))
+
+
+def first_connected(count: int, left: Labels, right: Labels) -> Labels:
+    """For each number the smallest one that pairs connect it with: smaller roots adopt larger ones, and chains are shortened.
+
+    SciPy has this too, but its import takes longer than the whole trace.
+    """
+    root = np.arange(count)
+    while True:
+        a, b = root[left], root[right]
+        apart = a != b
+        if not apart.any():
+            return root
+        left, right, a, b = left[apart], right[apart], a[apart], b[apart]
+        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(shorter := root[root], root):
+            root = shorter
 
 
 def scrambled(numbers: Indices) -> NDArray[np.uint64]:

@@ -1,0 +1,39 @@
+"""Opening a model and trying a cut on it loads no compiler and no solver: they would cost seconds and a hundred megabytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_pruner.core.flow.coupling import first_connected
+
+WORK = """
+import json, sys
+from tui_pruner.core.service import Service
+service = Service(lambda event, data: None)
+service.open(sys.argv[1])
+ran = service.dry_run([{"layer": "model.5", "amount": "30%"}]).result()
+print(json.dumps({"ok": ran.ok, "loaded": [name for name in ("torch._dynamo", "torch._inductor", "scipy") if name in sys.modules]}))
+"""
+
+
+def test_a_dry_run_works_without_the_compiler_that_its_kernels_would_import(demo_checkpoint: Path):
+    run = subprocess.run([sys.executable, "-c", WORK, demo_checkpoint], check=True, capture_output=True, text=True)
+    assert json.loads(run.stdout.splitlines()[-1]) == {"ok": True, "loaded": []}
+
+
+@given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=60))
+def test_every_number_ends_at_the_smallest_one_that_pairs_connect_it_with(count: int, pairs: list[tuple[int, int]]):
+    pairs = [(a % count, b % count) for a, b in pairs]
+    expected = list(range(count))
+    for _ in range(count):
+        for a, b in pairs:
+            expected[a] = expected[b] = min(expected[a], expected[b])
+    left, right = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    assert first_connected(count, left, right).tolist() == expected
