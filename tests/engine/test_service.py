@@ -86,3 +86,19 @@ async def test_it_ends_when_its_stdin_ends(process: asyncio.subprocess.Process, 
     process.stdin.close()
     assert await process.wait() == 0
     assert await process.stdout.read() == b""
+
+
+async def test_a_write_that_is_under_way_when_stdin_ends_is_finished_and_leaves_no_half_file(
+    process: asyncio.subprocess.Process, demo_checkpoint: Path, tmp_path: Path
+):
+    (tmp_path / "out").mkdir()
+    await tell(process, 1, "open", {"path": str(demo_checkpoint)})
+    await tell(process, 2, "apply", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    await tell(process, 3, "write", {"path": str(tmp_path / "out" / "pruned.pt")})
+    while (await answer(process)).get("data", {}).get("doing") != "verifying in a clean process":
+        pass
+    process.stdin.close()
+    last = (await process.stdout.read()).splitlines()[-1]
+    assert json.loads(last)["result"]["output"].endswith("pruned.pt")
+    assert await process.wait() == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["pruned.pt"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import traceback
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from tui_pruner.errors import PrunerError
 if TYPE_CHECKING:
     from tui_pruner.core.service import Service
 
+LONGEST_FINISH = 60.0
+
 
 def serve() -> None:
     """Answer requests until stdin ends."""
@@ -23,8 +26,17 @@ def serve() -> None:
     service = load_service(wire)
     for line in sys.stdin.buffer:
         handle(service, wire, line)
+    finish(service)
     sys.stderr.flush()
     os._exit(0)
+
+
+def finish(service: Service) -> None:
+    """Let what is under way come to its end, within limits: a write that is cut off would leave half a file behind."""
+    limit = threading.Timer(LONGEST_FINISH, os._exit, [1])
+    limit.daemon = True
+    limit.start()
+    service.slow.shutdown(cancel_futures=True)
 
 
 def load_service(wire: Wire) -> Service:
@@ -51,13 +63,15 @@ def handle(service: Service, wire: Wire, line: bytes) -> None:
         wire.send({"id": number, "error": explain(error)})
         return
     if isinstance(answer, Future):
-        answer.add_done_callback(lambda future: finish(wire, number, future))
+        answer.add_done_callback(lambda future: answer_late(wire, number, future))
     else:
         wire.send({"id": number, "result": answer.model_dump(mode="json", by_alias=True)})
 
 
-def finish(wire: Wire, number: int, future: Future[Message]) -> None:
+def answer_late(wire: Wire, number: int, future: Future[Message]) -> None:
     """Send the answer of a slow request."""
+    if future.cancelled():
+        return
     error = future.exception()
     if error is not None:
         wire.send({"id": number, "error": explain(error)})
