@@ -58,7 +58,7 @@ class PrunerApp(App[int]):
     def on_key(self, event: events.Key) -> None:
         """Give letters to the input that has the focus by now: they were typed before the key that opened it was handled."""
         if isinstance(self.focused, Input) and event.is_printable and event.character is not None:
-            self.focused.insert_text_at_cursor(event.character)
+            self.focused.replace(event.character, *self.focused.selection)
             event.prevent_default()
 
     async def action_quit(self) -> None:

@@ -59,7 +59,7 @@ class Workbench(SessionKeys):
     def action_filter(self) -> None:
         """Open the filter line."""
         self.show_pane("tree")
-        self.filter_line.open("/", self.filter_line.text)
+        self.filter_line.open("/", self.filter_line.text, replacing=True)
 
     def keep_filter(self, words: str) -> None:
         """Show what matches and go back to the tree; an empty filter disappears."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -13,10 +13,20 @@ from textual.widgets import Input, Static
 
 
 class EntryInput(Input):
-    """An input whose enter is done at once instead of by message."""
+    """An input that is done with enter and escape at once, and lets keys pass that were typed after them."""
+
+    def on_key(self, event: events.Key) -> None:
+        """Come before the input's own handling."""
+        line = self.parent
+        if self.screen.focused is not self:
+            event.prevent_default()
+        elif event.key in ("enter", "escape") and isinstance(line, EntryLine):
+            event.stop()
+            event.prevent_default()
+            line.action_done() if event.key == "enter" else line.action_leave()
 
     async def action_submit(self) -> None:
-        """Hand what is typed to the line."""
+        """Hand what is typed to the line, where enter came as a binding."""
         if isinstance(self.parent, EntryLine):
             self.parent.action_done()
 
@@ -54,14 +64,16 @@ class EntryLine(Horizontal):
         yield self._label
         yield self._input
 
-    def open(self, label: str, text: str = "") -> None:
-        """Show the line with the cursor in it."""
+    def open(self, label: str, text: str = "", replacing: bool = False) -> None:
+        """Show the line with the cursor in it; `replacing` selects its text, so that typing replaces it."""
         self._label.update(label)
         self._input.value = text
         self.display = True
         # Not focus(), which waits for its turn: keys that follow at once must land in the input.
         self.screen.set_focus(self._input)
         self._input.cursor_position = len(text)
+        if replacing:
+            self._input.select_all()
 
     def close(self) -> None:
         """Hide the line, empty."""
