@@ -62,7 +62,7 @@ class Bench(Screen[None], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Header, panes, footer."""
-        yield Lines(id="header")
+        yield Lines(id="header", expected=self.app.size.width)
         with Horizontal(id="panes"):
             with Vertical(id="left"):
                 yield self.filter_line
@@ -73,7 +73,7 @@ class Bench(Screen[None], inherit_bindings=False):
             yield Pane("Steps", id="steps")
             yield Pane("Jobs", id="jobs")
         yield Lines(id="status")
-        yield Lines(id="footer")
+        yield Lines(id="footer", expected=self.app.size.width)
         yield Lines(id="too-small")
 
     @property

@@ -16,6 +16,8 @@ from tui_pruner.tui.drawing import fit, wrapped
 from tui_pruner.tui.widgets.lines import Lines
 
 KEYS = 10
+WIDTH = 100
+BORDERS = 7
 WORDS = (
     ("free", "is cut alone"),
     ("coupled", "is cut together with others: the detail pane lists them and why"),
@@ -36,7 +38,7 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(classes="dialog help") as box:
             box.border_title = "Keys"
             box.border_subtitle = "escape closes"
-            lines = Lines()
+            lines = Lines(expected=min(WIDTH, self.app.size.width * 96 // 100) - BORDERS)
             lines.draw(lambda width, _: help_lines(width))
             yield lines
 

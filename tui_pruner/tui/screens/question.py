@@ -40,7 +40,7 @@ class Question(ModalScreen[str]):
         with Vertical(classes="dialog") as box:
             box.border_title = self._title
             yield Static(self._text, markup=False)
-            answers = Lines()
+            answers = Lines(expected=54)
             answers.add_class("answers")
             answers.draw(lambda *_: [self._keys()])
             yield answers

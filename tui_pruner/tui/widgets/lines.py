@@ -18,10 +18,14 @@ Compose = Callable[[int, int], Sequence[Text]]
 
 
 class Lines(Static):
-    """Lines of text that `compose_lines` gives for a width and a height."""
+    """Lines of text that `compose_lines` gives for a width and a height.
 
-    def __init__(self, id: str | None = None) -> None:
+    `expected` is the width in cells to compose for before the first layout, so that nothing jumps after it.
+    """
+
+    def __init__(self, id: str | None = None, expected: int = 0) -> None:
         super().__init__(id=id, markup=False)
+        self._expected = expected
         self._compose_lines: Compose | None = None
         self._drawn: tuple[Text, int] | None = None
 
@@ -40,7 +44,7 @@ class Lines(Static):
             await self.screen.run_action(name)
 
     def _redraw(self) -> None:
-        width = self.size.width
+        width = self.size.width or self._expected
         if self._compose_lines is None or width <= 0:
             return
         text = Text("\n", no_wrap=True, overflow="crop").join(self._compose_lines(width, self.size.height))
