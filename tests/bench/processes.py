@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,17 @@ def result_of(module: str) -> Any:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def python_until_done(statements: str) -> tuple[float, int]:
-    """Seconds from the start of a Python process until its statements are done, and the bytes resident at that moment."""
+@dataclass(frozen=True)
+class Course:
+    """One run of a Python process: seconds until its statements were done and until it had ended, bytes resident in between."""
+
+    done: float
+    ended: float
+    resident: int
+
+
+def course_of(statements: str) -> Course:
+    """Run statements in a fresh Python process, which is held for a moment before it ends; that moment is not counted."""
     code = f"{statements}\nprint('done', flush=True)\ninput()"
     started = time.perf_counter()
     with subprocess.Popen(
@@ -40,11 +50,14 @@ def python_until_done(statements: str) -> tuple[float, int]:
         assert process.stdout is not None and process.stdin is not None
         while (line := process.stdout.readline()) and line != b"done\n":
             continue
-        seconds, resident = time.perf_counter() - started, resident_bytes(process.pid)
+        if line != b"done\n":
+            raise RuntimeError(f"the process ended before it was done: {statements}")
+        done, resident = time.perf_counter() - started, resident_bytes(process.pid)
+        released = time.perf_counter()
         process.stdin.write(b"\n")
-    if line != b"done\n":
-        raise RuntimeError(f"the process ended before it was done: {statements}")
-    return seconds, resident
+        process.stdin.close()
+        process.wait()
+        return Course(done, done + time.perf_counter() - released, resident)
 
 
 def resident_bytes(process: int | str = "self", field: str = "VmRSS") -> int:
