@@ -35,7 +35,7 @@ def screen_text(app: PrunerApp) -> str:
 
 def check_golden(name: str, text: str) -> None:
     """Compare with the stored text, times left out; TUI_PRUNER_GOLDEN=write stores it instead."""
-    steady = re.sub(r"\d+(\.\d+)? m?s\b", "TIME", text)
+    steady = re.sub(r"\d+(\.\d+)? m?s\b *", "TIME ", text)
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("TUI_PRUNER_GOLDEN") == "write":
         path.write_text(steady + "\n", encoding="utf-8")

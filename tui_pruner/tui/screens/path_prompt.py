@@ -34,6 +34,11 @@ class PathPrompt(ModalScreen[str]):
             field.cursor_blink = False
             yield field
 
+    def on_mount(self) -> None:
+        """Show the end of a long path, the file's name, once there is a layout to scroll in."""
+        self.query_one(Input).cursor_position = 0
+        self.call_after_refresh(self.query_one(Input).action_end)
+
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
         """Take the path."""

@@ -1,0 +1,55 @@
+"""In a real terminal: signals give the screen back and leave no process behind, and stray bytes do not end the keyboard."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+
+RUN = "import sys; from tui_pruner.tui.app import run_app; sys.exit(run_app(sys.argv[1], imgsz=64))"
+LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
+
+
+@pytest.fixture
+def terminal(tiny_checkpoint):
+    with Terminal([sys.executable, "-c", RUN, str(tiny_checkpoint)], 100, 30) as terminal:
+        terminal.wait_for("Backbone")
+        yield terminal
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the engine")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, number):
+    engines = children_of(terminal.process.pid)
+    assert engines
+    sent = bytearray()
+    feed = terminal._stream.feed
+    terminal._stream.feed = lambda data: (sent.extend(data), feed(data))
+    terminal.process.send_signal(number)
+    assert terminal.wait_for_end() == 128 + number
+    end = time.monotonic() + 10
+    while LEAVES_ALTERNATE_SCREEN not in sent and time.monotonic() < end:
+        terminal._read(0.1)
+    assert LEAVES_ALTERNATE_SCREEN in sent
+    assert not [engine for engine in engines if Path(f"/proc/{engine}").exists()]
+
+
+def test_old_mouse_reports_from_a_reattached_tmux_do_not_end_the_keyboard(terminal):
+    os.write(terminal._master, b"\x1b[M \xf0\xe9\x1b[M#\xff\xff")
+    terminal.press("?")
+    terminal.wait_for("escape closes")
+
+
+def test_keys_sent_in_one_piece_land_where_they_were_meant(terminal):
+    terminal.press("/", "6.m.0.cv1", "enter", " ", "3", "0", "enter")
+    terminal.wait_for("−30%")
+    assert "64→45" in next(line for line in terminal.text.splitlines() if "●" in line)
