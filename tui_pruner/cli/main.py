@@ -47,7 +47,7 @@ app.command()(whereabouts.locate)
 def call(arguments: list[str]) -> int:
     """Run a command line; its exit status."""
     try:
-        status = app(args=arguments, standalone_mode=False, prog_name="tui-pruner")
+        status = at_once(arguments) if is_plain(arguments) else app(args=arguments, standalone_mode=False, prog_name="tui-pruner")
         if status == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
@@ -61,6 +61,16 @@ def call(arguments: list[str]) -> int:
         return error.exit_status
     except Exception as error:
         return misused(error) if hasattr(error, "format_message") else unforeseen(error)
+
+
+def is_plain(arguments: list[str]) -> bool:
+    """Whether this only opens the app, with nothing to parse: Typer imports pydantic to parse, and the first screen would wait."""
+    return len(arguments) <= 2 and arguments[:1] == ["open"] and not any(argument.startswith("-") for argument in arguments)
+
+
+def at_once(arguments: list[str]) -> int:
+    """Open the app without parsing."""
+    return opening.open_app(arguments[1] if len(arguments) > 1 else None)
 
 
 def misused(error: Exception) -> int:
