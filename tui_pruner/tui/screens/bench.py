@@ -104,7 +104,7 @@ class Bench(Screen[None], inherit_bindings=False):
         self.draw_steps()
         self.draw_jobs()
         self.draw_footer()
-        self.model_tree.refresh()
+        self.model_tree.redraw()
         width, height = self.size
         message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
         self.query_one("#too-small", Lines).draw(lambda *_: [message])

@@ -30,14 +30,14 @@ class RatioKeys(Bench):
         if board is None or not names:
             return
         board.marks ^= set(names) if set(names) <= board.marks else set(names) - board.marks
-        self.model_tree.refresh()
+        self.model_tree.redraw()
         self.draw_footer()
 
     def action_unmark(self) -> None:
         """Unmark everything."""
         if self.board is not None:
             self.board.marks.clear()
-            self.model_tree.refresh()
+            self.model_tree.redraw()
             self.draw_footer()
 
     def action_nudge(self, percent: int) -> None:
@@ -102,7 +102,7 @@ class RatioKeys(Bench):
         self.draw_header()
         self.draw_detail()
         self.draw_steps()
-        self.model_tree.refresh()
+        self.model_tree.redraw()
 
     @on(DryRan)
     def show_dry_run(self, event: DryRan) -> None:
@@ -126,7 +126,7 @@ class RatioKeys(Bench):
         if not asked:
             board.preview = None
         self.refresh_figures()
-        self.model_tree.refresh()
+        self.model_tree.redraw()
         self.draw_detail()
         if self._quiet is not None:
             self._quiet.stop()

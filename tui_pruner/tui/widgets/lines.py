@@ -10,29 +10,42 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Static
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
 
 from tui_pruner.tui.footer_text import CLICK
 
 Compose = Callable[[int, int], Sequence[Text]]
 
 
-class Lines(Static):
-    """Lines of text that `compose_lines` gives for a width and a height.
+class Lines(Widget):
+    """Lines of text that `compose_lines` gives for a width and a height; only those that changed are painted again.
 
     `expected` is the width in cells to compose for before the first layout, so that nothing jumps after it.
     """
 
     def __init__(self, id: str | None = None, expected: int = 0) -> None:
-        super().__init__(id=id, markup=False)
+        super().__init__(id=id)
         self._expected = expected
         self._compose_lines: Compose | None = None
-        self._drawn: tuple[Text, int] | None = None
+        self._texts: list[Text] = []
 
     def draw(self, compose_lines: Compose) -> None:
         """Show these lines from now on."""
         self._compose_lines = compose_lines
         self._redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """One row for each line."""
+        return len(self._texts)
+
+    def render_line(self, y: int) -> Strip:
+        """One line."""
+        width, style = self.content_size.width, self.rich_style
+        if y >= len(self._texts):
+            return Strip.blank(width, style)
+        return Strip(self._texts[y].render(self.app.console)).apply_style(style).adjust_cell_length(width, style)
 
     def on_resize(self) -> None:
         """Compose for the new width, once the layout that brought it is done: during it a new height would be lost."""
@@ -44,13 +57,16 @@ class Lines(Static):
             await self.screen.run_action(name)
 
     def _redraw(self) -> None:
-        width = self.size.width or self._expected
+        width = self.content_size.width or self._expected
         if self._compose_lines is None or width <= 0:
             return
-        text = Text("\n", no_wrap=True, overflow="crop").join(self._compose_lines(width, self.size.height))
-        if self._drawn != (text, width):
-            self._drawn = (text, width)
-            self.update(text)
+        before, self._texts = self._texts, list(self._compose_lines(width, self.content_size.height))
+        if len(before) != len(self._texts):
+            self.refresh(layout=True)
+            return
+        changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old != new]
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
 
 
 class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):

@@ -41,6 +41,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._look: Look | None = None
         self._words = ""
         self._cursor = 0
+        self._painted: dict[int, Strip] = {}
 
     @property
     def row(self) -> Row | None:
@@ -137,8 +138,19 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self.scroll_to(y=0, animate=False, force=True)
         self._reveal(keep=self.row.key if self.row else "")
 
+    def redraw(self) -> None:
+        """Paint the rows again that look different now."""
+        width = self.scrollable_content_region.width
+        changed = [y for y, painted in list(self._painted.items()) if painted != self._line(y)]
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
     def render_line(self, y: int) -> Strip:
         """The heading, or one row."""
+        self._painted[y] = strip = self._line(y)
+        return strip
+
+    def _line(self, y: int) -> Strip:
         width = self.scrollable_content_region.width
         if y == 0:
             return self._strip(heading(self._columns), width, Style(bgcolor=colours.BACKGROUND))
@@ -176,5 +188,5 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def _put_cursor(self, number: int) -> None:
         self._cursor = number
         self.scroll_to_region(Region(0, number, 1, 2), animate=False, force=True)
-        self.refresh()
+        self.redraw()
         self.post_message(RowHighlighted(self.row))
