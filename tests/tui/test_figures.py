@@ -28,7 +28,8 @@ def test_giga_flops_keep_what_can_be_told_apart(flops, text):
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "text"), [(100, 73, "▼27%"), (1000, 983, "▼1.7%"), (100, 103, "▲3.0%"), (100, 100, ""), (0, 5, "")]
+    ("before", "after", "text"),
+    [(100, 73, "▼27%"), (1000, 983, "▼1.7%"), (100, 103, "▲3.0%"), (100, 100, ""), (0, 5, "")],
 )
 def test_a_change_says_its_direction_and_nothing_when_there_is_none(before, after, text):
     assert figures.change(before, after) == text
@@ -56,3 +57,7 @@ def test_a_saving_has_a_minus_and_its_unit():
 def test_file_sizes_have_a_space_before_the_unit():
     assert figures.file_size(6_177_397) == "6.18 MB"
     assert figures.file_size(812) == "812 B"
+
+
+def test_a_change_too_small_for_a_digit_is_still_shown():
+    assert figures.change(10_000, 9_999) == "▼<0.1%"

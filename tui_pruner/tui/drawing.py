@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len
+from rich.console import Console
+from rich.style import Style
 from rich.text import Text
+from textual.strip import Strip
 
 from tui_pruner.tui.glyphs import GLYPHS
 
@@ -90,3 +93,9 @@ def wrapped(text: str, width: int, style: str = "") -> list[Text]:
         else:
             lines.append(word)
     return [Text(line, style) for line in lines]
+
+
+def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
+    """One line of text as a strip of exactly `width` cells on a base style."""
+    style = base + console.get_style(text.style)
+    return Strip(text.render(console)).apply_style(style).adjust_cell_length(width, base)

@@ -31,6 +31,8 @@ def change(before: float, after: float) -> str:
         return ""
     percent = 100 * abs(after - before) / before
     sign = (GLYPHS.down or GLYPHS.minus) if after < before else GLYPHS.up
+    if percent < 0.05:
+        return f"{sign}<0.1%"
     return f"{sign}{percent:.1f}%" if percent < 9.95 else f"{sign}{percent:.0f}%"
 
 

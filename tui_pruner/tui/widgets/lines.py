@@ -14,6 +14,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.footer_text import CLICK
 
 Compose = Callable[[int, int], Sequence[Text]]
@@ -45,7 +46,7 @@ class Lines(Widget):
         width, style = self.content_size.width, self.rich_style
         if y >= len(self._texts):
             return Strip.blank(width, style)
-        return Strip(self._texts[y].render(self.app.console)).apply_style(style).adjust_cell_length(width, style)
+        return strip_of(self._texts[y], self.app.console, width, style)
 
     def on_resize(self) -> None:
         """Compose for the new width, once the layout that brought it is done: during it a new height would be lost."""

@@ -17,6 +17,7 @@ from textual.strip import Strip
 from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.columns import Column, layout
+from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.messages import RowHighlighted
 from tui_pruner.tui.outline import Row, matches, outline, visible
 from tui_pruner.tui.tree_text import Look, heading, row_text
@@ -169,8 +170,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         return layout(self.scrollable_content_region.width)
 
     def _strip(self, text: Text, width: int, base: Style) -> Strip:
-        strip = Strip(text.render(self.app.console)).apply_style(base)
-        return strip.adjust_cell_length(width, base)
+        return strip_of(text, self.app.console, width, base)
 
     def _reveal(self, keep: str = "") -> None:
         self._shown = visible(self._rows, self._expanded, self._words)
