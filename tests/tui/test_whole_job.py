@@ -1,4 +1,4 @@
-"""The main job as a person does it, in a real terminal: look, mark, set ratios, apply, see the proof and the mAP, undo, redo, write, quit."""
+"""The main job in a real terminal: look, mark, set ratios, apply, see the proof and the mAP, undo, redo, write, quit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes that a module keeps beside its weights and that its forward reads: rewritten after every cut.
+"""What a module's forward assumes beside its weights: attributes to rewrite after a cut, and widths that must stay equal.
 
 A class is found by name along its bases, so that C3k2 and other heirs of C2f need no entry of their own.
 """
@@ -8,10 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 Adapter = Callable[[nn.Module], None]
+ParameterAxis = tuple[str, int]
 ADAPTERS: dict[str, Adapter] = {}
+EQUAL_WIDTHS: dict[str, tuple[tuple[ParameterAxis, ParameterAxis], ...]] = {
+    # view(B, C, H, W) with the C of the input: all heads' values together stay as wide as the input
+    "Attention": ((("qkv.conv.weight", 1), ("proj.conv.weight", 1)),),
+}
 
 
 def adapter(*classes: str) -> Callable[[Adapter], Adapter]:
@@ -24,18 +30,63 @@ def adapter(*classes: str) -> Callable[[Adapter], Adapter]:
     return register
 
 
-@adapter("C2f", "C2", "C2PSA", "PSA", "RepNCSPELAN4", "ELAN1")
-def half_width(module: nn.Module) -> None:
-    """`c`: the width of each of the two halves that cv1's output is split into (`forward_split` reads it at export)."""
-    first = module.get_submodule("cv1")
-    convolution: Any = getattr(first, "conv", first)
-    module.__dict__["c"] = int(convolution.out_channels) // 2
+def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
+    """The first of a module's classes, from its own upwards, that a table knows."""
+    return next((base.__name__ for base in type(module).__mro__ if base.__name__ in table), None)
+
+
+def is_adapted(module: nn.Module) -> bool:
+    """Whether the widths that a module's forward names are attributes that we rewrite."""
+    return nearest_base(module, ADAPTERS) is not None
+
+
+def equal_widths(module: nn.Module) -> tuple[tuple[ParameterAxis, ParameterAxis], ...]:
+    """Pairs of a module's parameter axes that must keep equally many channels though no operation ties them."""
+    name = nearest_base(module, EQUAL_WIDTHS)
+    return EQUAL_WIDTHS[name] if name else ()
 
 
 def rewrite_attributes(model: nn.Module) -> None:
     """Make every attribute of a pruned model true again."""
     for module in model.modules():
-        for base in type(module).__mro__:
-            if base.__name__ in ADAPTERS:
-                ADAPTERS[base.__name__](module)
-                break
+        name = nearest_base(module, ADAPTERS)
+        if name is not None:
+            ADAPTERS[name](module)
+
+
+def convolution_of(module: nn.Module, name: str) -> Any:
+    """The convolution in a child, be it a Conv block or the convolution itself."""
+    child = module.get_submodule(name)
+    return getattr(child, "conv", child)
+
+
+@adapter("C2f", "C2", "C2PSA", "PSA", "RepNCSPELAN4", "ELAN1")
+def half_width(module: nn.Module) -> None:
+    """`c`: the width of each of the two halves that cv1's output is split into (`forward_split` reads it at export)."""
+    module.__dict__["c"] = int(convolution_of(module, "cv1").out_channels) // 2
+
+
+@adapter("Attention")
+def key_and_value_widths(module: nn.Module) -> None:
+    """`head_dim` from the projection's input, `key_dim` from what else qkv writes; `scale` keeps belonging to the trained width."""
+    heads = int(module.num_heads)  # type: ignore[arg-type]
+    value = int(convolution_of(module, "proj").in_channels) // heads
+    key = (int(convolution_of(module, "qkv").out_channels) // heads - value) // 2
+    module.__dict__.update(head_dim=value, key_dim=key)
+
+
+@adapter("AAttn")
+def area_attention_widths(module: nn.Module) -> None:
+    """`head_dim` and `all_head_dim`; the forward scales by the new head_dim, so the queries take the old scale along in their norm."""
+    heads, old = int(module.num_heads), int(module.head_dim)  # type: ignore[arg-type]
+    new = int(convolution_of(module, "qkv").out_channels) // (3 * heads)
+    if new == old:
+        return
+    module.__dict__.update(head_dim=new, all_head_dim=new * heads)
+    norm = module.get_submodule("qkv.bn")
+    queries = torch.arange(3 * heads * new) % (3 * new) < new
+    factor = torch.where(queries, (new / old) ** 0.5, 1.0)
+    for name in ("weight", "bias"):
+        parameter: Any = getattr(norm, name)
+        scaled = parameter.detach() * factor.to(parameter.device, parameter.dtype)
+        setattr(norm, name, nn.Parameter(scaled, requires_grad=parameter.requires_grad))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.groups import ChannelGroup
+from tui_pruner.core.linking import Demand, Wishes, obey_links, unit_of
 from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
-from tui_pruner.core.resolve import Demand, Wishes, choose, obey_links
+from tui_pruner.core.resolve import choose
 from tui_pruner.core.surgery import cut
 from tui_pruner.errors import PrunerError
 
@@ -30,7 +31,8 @@ def removal_of_one(analysis: Analysis, group: ChannelGroup, ratio: float = RATIO
     """A share of a group's channels, the least important, and of every group that is linked to it."""
     wishes = Wishes()
     name = group.producers[0].axis.module
-    wishes.add(group, Demand(max(1, round(group.channels * ratio)), name, Request(name, f"{ratio:.0%}")))
+    unit = unit_of(analysis.coupling, group)
+    wishes.add(group, Demand(max(1, round(group.channels * ratio / unit)) * unit, name, Request(name, f"{ratio:.0%}")))
     obey_links(analysis.coupling, NOTHING, wishes)
     groups = analysis.coupling.groups
     return Removal({number: choose(analysis, groups[number], demands[0], NOTHING) for number, demands in wishes.demands.items()})

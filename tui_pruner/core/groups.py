@@ -131,6 +131,30 @@ class CouplingMap:
         """The links that a group takes part in."""
         return tuple(self.links[number] for number in group.links)
 
+    @cached_property
+    def _bundles(self) -> dict[int, frozenset[int]]:
+        """By group: the groups that must lose exactly as many, through links whose parts are single groups."""
+        bundles = {group.number: frozenset({group.number}) for group in self.groups}
+        for link in self.links:
+            if all(len(part) == 1 for part in link.parts):
+                merged = frozenset().union(*(bundles[part[0]] for part in link.parts))
+                bundles.update(dict.fromkeys(merged, merged))
+        return bundles
+
+    def bundle_of(self, group: ChannelGroup) -> frozenset[int]:
+        """The groups that must lose exactly as many channels as this one, itself included."""
+        return self._bundles[group.number]
+
+    def linked_system(self, group: ChannelGroup) -> set[int]:
+        """Everything that links reach from a group, over any number of them, itself included."""
+        system, waiting = {group.number}, [group]
+        while waiting:
+            for other in self.linked_groups(waiting.pop()):
+                if other.number not in system:
+                    system.add(other.number)
+                    waiting.append(other)
+        return system
+
     def linked_groups(self, group: ChannelGroup) -> Sequence[ChannelGroup]:
         """Other groups that must lose as many channels as this one."""
         numbers = {n for link in self.links_of(group) for part in link.parts for n in part}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from tui_pruner.core.adapters import is_adapted
 from tui_pruner.core.flow.labels import flat, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
@@ -67,10 +68,19 @@ def split(flow: Flow, call: Call) -> None:
         flow.put(out, part)
     if not varies(labels, dim) or len(parts) < 2:
         return
+    for part in parts:
+        link_rows(flow, call, part, dim)
     if len(set(widths)) == 1:
         flow.link(call, [flat(part) for part in parts])
-    else:
+    elif not is_adapted(flow.running):
         flow.lock(call, [source], f"is split into fixed widths {widths}")
+
+
+def link_rows(flow: Flow, call: Call, part: Tensor, dim: int) -> None:
+    """Where channels also vary along an earlier dimension (attention heads), each of its rows keeps equally many in this part."""
+    rows = [d for d in range(dim) if varies(part, d)]
+    if rows:
+        flow.link(call, [flat(row) for row in part.unbind(rows[0])])
 
 
 @rule("cat")

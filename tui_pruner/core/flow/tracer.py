@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.adapters import equal_widths
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, compact, flat, nothing
 from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Operation, Role
@@ -28,6 +29,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
         self.modules: list[str] = [""]
+        self.running: nn.Module = model
         self._labels: dict[int, Tensor | AxisLabels] = {}
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
@@ -142,6 +144,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     def leave(path: str, is_block: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             flow.modules.pop()
+            flow.running = model.get_submodule(flow.modules[-1])
             if is_block and isinstance(output, Tensor) and output.ndim > 1:
                 labels = flow.elements(output)
                 vector = labels.narrow(0, 0, 1).movedim(1, 0).reshape(labels.shape[1], -1)[:, 0]
@@ -150,7 +153,11 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         return hook
 
     def enter(path: str) -> Callable[..., None]:
-        return lambda module, args: flow.modules.append(path)
+        def hook(module: nn.Module, args: Any) -> None:
+            flow.modules.append(path)
+            flow.running = module
+
+        return hook
 
     for path, module in model.named_modules():
         if path:
@@ -198,12 +205,27 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
             raise TraceError(
                 f"the forward stopped in {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             ) from error
+    link_equal_widths(flow, skeleton)
     end = Operation(len(flow.record.operations), "output", flow.modules[-1])
     flow.record.operations.append(end)
     for leaf in tensors(output):
         if id(leaf) not in features:
             flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
     return flow.record
+
+
+def link_equal_widths(flow: Flow, model: nn.Module) -> None:
+    """Links that no operation shows: widths that a module's forward takes from its input's shape and demands of something else."""
+    own = dict(named_tensors(model))
+    for path, module in model.named_modules():
+        for pair in equal_widths(module):
+            vectors = []
+            for name, dim in pair:
+                axes = flow.weight(own[f"{path}.{name}"])
+                vectors.append(axes.vectors[dim] if axes else None)
+            operation = Operation(len(flow.record.operations), "same width", path)
+            flow.record.operations.append(operation)
+            flow.record.links.append(LinkedLabels(operation.index, tuple(vector for vector in vectors if vector is not None)))
 
 
 def load_rules() -> None:

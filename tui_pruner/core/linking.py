@@ -1,0 +1,124 @@
+"""Links obeyed: what one part of an axis loses, the others must lose too; where two demands meet and differ, nothing is decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Link
+from tui_pruner.core.removal import Removal
+from tui_pruner.core.requests import Request
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One request's word on one group: remove this many more channels."""
+
+    count: int
+    layer: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Requests that ask one group, or groups that are linked, for different widths."""
+
+    group: int
+    layers: tuple[str, ...]
+    amounts: tuple[str, ...]
+    message: str
+
+
+@dataclass
+class Wishes:
+    """The demands as they are collected, by group."""
+
+    demands: dict[int, list[Demand]] = field(default_factory=dict)
+    contradictions: dict[int, Contradiction] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def add(self, group: ChannelGroup, demand: Demand) -> None:
+        """Note a demand."""
+        self.demands.setdefault(group.number, []).append(demand)
+
+    def count(self, group: ChannelGroup) -> int:
+        """What a group is asked to lose so far."""
+        return self.demands[group.number][0].count if group.number in self.demands else 0
+
+
+def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes) -> None:
+    """Carry demands over to linked parts until every link is satisfied; the links between single groups speak first."""
+    links = sorted(coupling.links, key=lambda link: max(len(part) for part in link.parts))
+    while any(balance(coupling, link, base, wishes) for link in links):
+        pass
+
+
+def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) -> bool:
+    """Demand from each part of a link what the most demanded part loses; whether anything was demanded that was not before."""
+    parts = [[coupling.groups[n] for n in part] for part in link.parts]
+    totals = [sum(wishes.count(group) for group in part) for part in parts]
+    asked = [group for part in parts for group in part if group.number in wishes.demands]
+    if not asked or len(set(totals)) == 1 or asked[0].number in wishes.contradictions:
+        return False
+    source = max(range(len(parts)), key=totals.__getitem__)
+    origin = next(wishes.demands[group.number][0] for group in parts[source] if group.number in wishes.demands)
+    reached = False
+    for part, total in zip(parts, totals, strict=True):
+        waiting = [group for group in part if group.prunable and group.number not in wishes.demands]
+        counts = spread(coupling, totals[source] - total, waiting, [base.left(group) for group in waiting])
+        if counts is None:
+            others = [wishes.demands[group.number][0] for group in part if group.number in wishes.demands]
+            contradict(coupling, wishes, parts[source][0].number, [origin, *others])
+            return False
+        if totals[source] > total:
+            for group, count in zip(waiting, counts, strict=True):
+                wishes.add(group, Demand(count, origin.layer, origin.request))
+                reached = True
+    return reached
+
+
+def spread(coupling: CouplingMap, total: int, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> list[int] | None:
+    """Share a number out among groups in proportion to their widths, groups of one bundle equally; None where that is impossible."""
+    bundles: dict[frozenset[int], list[int]] = {}
+    for place, group in enumerate(groups):
+        bundles.setdefault(coupling.bundle_of(group), []).append(place)
+    counts = [0] * len(groups)
+    exact = {bundle: total * sum(widths[p] for p in places) / max(1, sum(widths)) / len(places) for bundle, places in bundles.items()}
+    left = total
+    for bundle, places in bundles.items():
+        for place in places:
+            counts[place] = int(exact[bundle])
+        left -= len(places) * int(exact[bundle])
+    for bundle in sorted(bundles, key=lambda bundle: int(exact[bundle]) - exact[bundle]):
+        if len(bundles[bundle]) <= left:
+            for place in bundles[bundle]:
+                counts[place] += 1
+            left -= len(bundles[bundle])
+    fits = all(count < width for count, width in zip(counts, widths, strict=True))
+    return counts if left == 0 and fits else None
+
+
+def unit_of(coupling: CouplingMap, group: ChannelGroup) -> int:
+    """What a group's count must be a multiple of, so that a linked part of several equal groups (attention heads) can share it."""
+    mine, unit = coupling.bundle_of(group), 1
+    for link in {link.number: link for n in mine for link in coupling.links_of(coupling.groups[n])}.values():
+        own = max(len(mine.intersection(part)) for part in link.parts)
+        for part in link.parts:
+            if not mine.intersection(part) and len({coupling.bundle_of(coupling.groups[n]) for n in part}) == 1:
+                unit = math.lcm(unit, len(part) // math.gcd(len(part), own))
+    return unit
+
+
+def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequence[Demand]) -> None:
+    """Note that demands differ, for the group and everything linked to it."""
+    named = {demand.layer: demand for demand in demands}
+    words = " and ".join(f"{layer} ({demand.request.amount})" for layer, demand in named.items())
+    if len(named) > 1:
+        message = f"{words} share coupled channels but ask for different widths: give them the same amount, or cut only one"
+    else:
+        message = f"{words} cannot be shared out evenly among the layers that are linked to it: ask for another amount"
+    found = Contradiction(number, tuple(named), tuple(d.request.amount for d in named.values()), message)
+    for member in coupling.linked_system(coupling.groups[number]):
+        wishes.contradictions.setdefault(member, found)
