@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -56,7 +57,14 @@ def call(capfd: pytest.CaptureFixture[str]) -> Call:
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """The command line as a process of its own, with pipes."""
     command = [sys.executable, "-m", "tui_pruner", *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts, **options
+    )
+
+
+def heed_interrupts() -> None:
+    """Ctrl-C means something in the child even where the tests run in the background of a shell, which has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def spawn(*arguments: object, **options: Any) -> Answer:

@@ -5,13 +5,15 @@ A class is found by name along its bases, so that C3k2 and other heirs of C2f ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-Adapter = Callable[[nn.Module], None]
+Kept = Callable[[str], Sequence[int] | None]
+Adapter = Callable[[nn.Module, Kept], None]
 ParameterAxis = tuple[str, int]
 ADAPTERS: dict[str, Adapter] = {}
 EQUAL_WIDTHS: dict[str, tuple[tuple[ParameterAxis, ParameterAxis], ...]] = {
@@ -46,12 +48,16 @@ def equal_widths(module: nn.Module) -> tuple[tuple[ParameterAxis, ParameterAxis]
     return EQUAL_WIDTHS[name] if name else ()
 
 
-def rewrite_attributes(model: nn.Module) -> None:
-    """Make every attribute of a pruned model true again."""
-    for module in model.modules():
+def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
+    """Make every attribute of a pruned model true again.
+
+    `kept` gives the original output indices that a layer kept, by its path, or None where it kept all; an adapter asks by the path
+    within its module.
+    """
+    for path, module in model.named_modules():
         name = nearest_base(module, ADAPTERS)
         if name is not None:
-            ADAPTERS[name](module)
+            ADAPTERS[name](module, lambda layer, path=path: kept(f"{path}.{layer}"))  # type: ignore[misc]
 
 
 def convolution_of(module: nn.Module, name: str) -> Any:
@@ -61,13 +67,13 @@ def convolution_of(module: nn.Module, name: str) -> Any:
 
 
 @adapter("C2f", "C2", "C2PSA", "PSA", "RepNCSPELAN4", "ELAN1")
-def half_width(module: nn.Module) -> None:
+def half_width(module: nn.Module, kept: Kept) -> None:
     """`c`: the width of each of the two halves that cv1's output is split into (`forward_split` reads it at export)."""
     module.__dict__["c"] = int(convolution_of(module, "cv1").out_channels) // 2
 
 
 @adapter("Attention")
-def key_and_value_widths(module: nn.Module) -> None:
+def key_and_value_widths(module: nn.Module, kept: Kept) -> None:
     """`head_dim` from the projection's input, `key_dim` from what else qkv writes; `scale` keeps belonging to the trained width."""
     heads = int(module.num_heads)  # type: ignore[arg-type]
     value = int(convolution_of(module, "proj").in_channels) // heads
@@ -76,7 +82,7 @@ def key_and_value_widths(module: nn.Module) -> None:
 
 
 @adapter("AAttn")
-def area_attention_widths(module: nn.Module) -> None:
+def area_attention_widths(module: nn.Module, kept: Kept) -> None:
     """`head_dim` and `all_head_dim`; the forward scales by the new head_dim, so the queries take the old scale along in their norm."""
     heads, old = int(module.num_heads), int(module.head_dim)  # type: ignore[arg-type]
     new = int(convolution_of(module, "qkv").out_channels) // (3 * heads)
@@ -90,3 +96,12 @@ def area_attention_widths(module: nn.Module) -> None:
         parameter: Any = getattr(norm, name)
         scaled = parameter.detach() * factor.to(parameter.device, parameter.dtype)
         setattr(norm, name, nn.Parameter(scaled, requires_grad=parameter.requires_grad))
+
+
+@adapter("CBLinear")
+def part_widths(module: nn.Module, kept: Kept) -> None:
+    """`c2s`: the widths that the output is split into, each for another level of the second backbone."""
+    left = kept("conv")
+    if left is not None:
+        borders = np.cumsum([0, *module.c2s])  # type: ignore[misc]
+        module.__dict__["c2s"] = np.histogram(left, borders)[0].tolist()

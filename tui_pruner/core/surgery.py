@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,13 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
             cuts.setdefault((member.axis.module, role), []).append(member.indices[places].reshape(-1))
     gone = {key: [int(i) for i in np.unique(np.concatenate(indices))] for key, indices in cuts.items()}
     surgery_group(gone, modules).prune(record_history=False)
-    rewrite_attributes(pruned)
+    rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, gone.get((layer, "out"))))
     return pruned
+
+
+def outputs_left(coupling: CouplingMap, layer: str, gone: Sequence[int] | None) -> list[int] | None:
+    """The original output indices that a layer keeps; None: all of them."""
+    return None if gone is None else sorted(set(range(coupling.sizes[coupling.output_axes[layer]])).difference(gone))
 
 
 def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None) -> nn.Module:

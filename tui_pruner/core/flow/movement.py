@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.adapters import is_adapted
-from tui_pruner.core.flow.labels import flat, varies
+from tui_pruner.core.flow.labels import compact, flat, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
 
@@ -20,7 +20,7 @@ def reorder(flow: Flow, call: Call) -> None:
     source = call.args[0]
     axes = flow.weight(source)
     if axes is None:
-        run_on_labels(flow, call)
+        run_on_labels(flow, call, call.args)
         return
     order = list(range(source.ndim))
     if call.name == "permute":
@@ -31,14 +31,62 @@ def reorder(flow: Flow, call: Call) -> None:
     flow.put(call.result, axes.permuted(order))
 
 
-@rule(
-    "slice select expand unsqueeze squeeze unbind stack index_select repeat flip roll unfold pixel_shuffle "
-    "pixel_unshuffle narrow "
-    "index gather native_channel_shuffle channel_shuffle movedim squeeze_ constant_pad_nd pad"
-)
+@rule("slice select expand unsqueeze squeeze unbind stack repeat flip roll unfold pixel_shuffle pixel_unshuffle narrow movedim")
+@rule("native_channel_shuffle channel_shuffle")
 def move(flow: Flow, call: Call) -> None:
     """Everything whose result is made of its inputs' values."""
-    run_on_labels(flow, call)
+    run_on_labels(flow, call, call.args)
+
+
+@rule("index gather index_select take_along_dim")
+def pick(flow: Flow, call: Call) -> None:
+    """Values picked by an index: one that the trace knows picks labels too, one that it cannot know must leave channels alone."""
+    source = call.args[0]
+    indices = [leaf for leaf in tree_leaves(call.args[1:]) if isinstance(leaf, Tensor)]
+    if any(index.is_meta for index in indices):
+        dims = picked_dims(call)
+        if any(varies(flow.elements(source), d % source.ndim) for d in dims):
+            flow.lock(call, [source], f"{call.name} picks channels by a computed index")
+            return
+    run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
+
+
+def anywhere(leaf: Any) -> Any:
+    """In place of an index that the trace does not know, one that points at the first position."""
+    return torch.zeros(leaf.shape, dtype=torch.int64) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
+
+
+def picked_dims(call: Call) -> list[int]:
+    """The dimensions that an index runs over."""
+    if call.name == "index":
+        return [d for d, index in enumerate(call.args[1]) if index is not None]
+    return [next(argument for argument in call.args[1:] if isinstance(argument, int))]
+
+
+@rule("constant_pad_nd reflection_pad2d replication_pad2d pad")
+def pad(flow: Flow, call: Call) -> None:
+    """A border around an image belongs to its channel; padding along the channels adds places that are none."""
+    labels, widths = flow.elements(call.args[0]), call.args[1]
+    grown = [labels.ndim - 1 - n // 2 for n in range(0, len(widths), 2) if widths[n] or widths[n + 1]]
+    across = [0] * len(widths)
+    for d in grown:
+        if varies(labels, d):
+            place = 2 * (labels.ndim - 1 - d)
+            across[place : place + 2] = widths[place : place + 2]
+        else:
+            labels = labels.narrow(d, 0, 1)
+    flow.put(call.result, torch.constant_pad_nd(labels, across, 0).expand(call.result.shape))
+
+
+@rule("copy")
+def write_into(flow: Flow, call: Call) -> None:
+    """Values written over others: the same channels may take their place, anything else holds both."""
+    target, source = call.args[:2]
+    over, written = flow.elements(target), flow.elements(source).expand(target.shape)
+    flow.unify_tensors(call, over, written)
+    a, b = compact(over, written)
+    for labels, other in ((a, b), (b, a)):
+        flow.record.lock(call.index, labels[(labels != 0) & (other == 0)].numpy(), "is written over a constant, or by one", 1, rank=4)
 
 
 @rule("view _unsafe_view reshape _reshape_alias")
@@ -95,19 +143,17 @@ def concatenate(flow: Flow, call: Call) -> None:
     flow.put(call.result, torch.cat(labels, dim).expand(call.result.shape))
 
 
-def run_on_labels(flow: Flow, call: Call) -> None:
+def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
     """Do to the labels what was done to the values; where that needs values that are not there, lock."""
     if not any(flow.has_labels(t) for t in call.tensors):
         return
-    args = tree_map(lambda leaf: label_argument(flow, leaf), call.args)
-    try:
-        moved = torch.ops.aten.constant_pad_nd(args[0], args[1], 0) if call.name == "constant_pad_nd" else call.function(*args)
-        outputs = [leaf for leaf in tree_leaves(moved) if isinstance(leaf, Tensor)]
-    except (RuntimeError, NotImplementedError, TypeError):
-        flow.lock(call, call.tensors, f"{call.name} picks channels by a computed index")
+    labels = tree_map(lambda leaf: label_argument(flow, leaf), args)
+    if any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(labels)):
+        flow.lock(call, call.tensors, f"{call.name} moves channels by values that the trace does not compute")
         return
-    for out, labels in zip(call.outputs, outputs, strict=True):
-        flow.put(out, labels)
+    outputs = [leaf for leaf in tree_leaves(call.function(*labels)) if isinstance(leaf, Tensor)]
+    for out, moved in zip(call.outputs, outputs, strict=True):
+        flow.put(out, moved)
 
 
 def label_argument(flow: Flow, leaf: Any) -> Any:

@@ -16,6 +16,17 @@ def along_dimension(flow: Flow, call: Call) -> None:
     flow.put(call.result, labels)
 
 
+@rule("topk sort")
+def order(flow: Flow, call: Call) -> None:
+    """Ordering along a dimension leaves the channels of the others alone."""
+    labels = flow.elements(call.args[0])
+    dim = call.argument(2 if call.name == "topk" else 1, "dim", -1) % labels.ndim
+    if varies(labels, dim):
+        flow.lock(call, [call.args[0]], f"{call.name} orders channels")
+    else:
+        flow.put(call.outputs[0], labels.narrow(dim, 0, 1).expand(call.outputs[0].shape))
+
+
 @rule("mean sum amax amin max min var std linalg_vector_norm prod")
 def reduction(flow: Flow, call: Call) -> None:
     """Dimensions that carry no channels fold away; a reduction over channels locks them."""
@@ -25,9 +36,13 @@ def reduction(flow: Flow, call: Call) -> None:
     labels = flow.elements(source)
     listed = [dims] if isinstance(dims, int) else list(dims or range(labels.ndim))
     folded = sorted(d % labels.ndim for d in listed)
-    if any(varies(labels, d) for d in folded):
+    across = [d for d in folded if varies(labels, d)]
+    if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
         flow.lock(call, [source], f"{call.name} mixes channels")
         return
+    for d in across:  # a sum over a stack of feature maps ties them, as an addition does
+        first = labels.narrow(d, 0, 1)
+        flow.unify_tensors(call, first.expand(labels.shape), labels)
     for d in folded:
         labels = labels.narrow(d, 0, 1)
     for out in call.outputs:
@@ -41,7 +56,7 @@ def reduction(flow: Flow, call: Call) -> None:
 @rule(
     "max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d "
     "adaptive_max_pool2d upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
-    "upsample_nearest3d reflection_pad2d"
+    "upsample_nearest3d grid_sampler_2d"
 )
 def over_space(flow: Flow, call: Call) -> None:
     """Pooling and upsampling change the sides of the image and leave its channels alone."""

@@ -1,0 +1,102 @@
+"""Families beside YOLOv8, on the same mechanism: every group at once by a quarter, proved; attention cut for real."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.core.conftest import ask, proof_of
+from tui_pruner.core.analysis import Analysis, analyse
+from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.coverage import attempt, cover
+from tui_pruner.core.preview import Arithmetic
+from tui_pruner.core.surgery import cut
+
+FAMILIES = [
+    "yolov3-tiny", "yolov5n", "yolov6n", "yolov8n-ghost", "yolov8n-seg", "yolov8n-pose", "yolov8n-obb", "yolov8n-cls", "yolov9t",
+    "yolov10n", "yolo11n", "yolo12n", "yolo26n", "yolo26n-sem", "yolov8n-rtdetr",
+]  # fmt: skip
+
+
+def opened(name: str) -> Analysis:
+    return analyse(build_from_yaml(f"{name}.yaml", classes=None if "rtdetr" in name else 3), imgsz=64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_quarter_of_everything_is_proved_and_counted_right(family):
+    analysis = opened(family)
+    found = ask(analysis, "*=25%")
+    found.demand_clean()
+    assert not analysis.coupling.unknown_operations
+    proof = proof_of(analysis, found.removal)
+    assert proof.equal, proof
+    pruned = cut(analysis.checkpoint.model, analysis.coupling, found.removal)
+    size = Arithmetic(analysis).widths(found.removal).size
+    assert size.parameters == sum(parameter.numel() for parameter in pruned.parameters())
+    assert size.parameters < 0.8 * sum(parameter.numel() for parameter in analysis.checkpoint.model.parameters())
+
+
+@pytest.mark.parametrize(("family", "block"), [("yolov10n", "model.10"), ("yolo11n", "model.10"), ("yolo12n", "model.8")])
+def test_every_group_of_an_attention_block_is_proved_alone(family, block):
+    analysis = opened(family)
+    groups = [group for group in analysis.coupling.groups if group.producers and group.producers[0].axis.module.startswith(block)]
+    assert len(groups) >= 5
+    for group in groups:
+        trial = attempt(analysis, group)
+        assert trial.outcome == "equal", (group.producers[0].axis, trial.detail)
+
+
+def test_keys_shrink_alone_and_the_trained_scale_stays():
+    analysis = opened("yolo11n")
+    name = "model.10.m.0.attn"
+    keys = analysis.coupling.output_groups(f"{name}.qkv.conv")[0]
+    (member,) = keys.producers
+    assert member.indices.shape == (32, 2)  # the same index of the query and of the key
+    before = analysis.checkpoint.model.get_submodule(name)
+    pruned = cut(analysis.checkpoint.model, analysis.coupling, removal_like(analysis, keys)).get_submodule(name)
+    assert (before.key_dim, pruned.key_dim, pruned.head_dim) == (32, 24, before.head_dim)
+    assert pruned.scale == before.scale
+
+
+def test_values_shrink_with_the_block_s_width_and_every_head_alike():
+    analysis = opened("yolo11n")
+    found = ask(analysis, "model.10.cv1=25%")
+    attention = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.10.m.0.attn")
+    assert attention.head_dim == 48
+    assert attention.qkv.conv.in_channels == attention.proj.conv.in_channels == attention.num_heads * 48 == 96
+
+
+def test_a_width_that_heads_cannot_share_is_rounded_and_said():
+    analysis = opened("yolo11n")
+    found = ask(analysis, "model.10.cv1=1%")  # 1.28 of each half's 128 channels; two heads share 2
+    assert found.notes == ("model.10.cv1: removes 2 instead of 1 channels, which 2 equal parts of another layer share",)
+    assert proof_of(analysis, found.removal).equal
+
+
+def test_area_attention_takes_its_query_scale_along():
+    analysis = opened("yolo12n")
+    found = ask(analysis, "model.8.m.0.0.attn.qkv=25%")
+    pruned = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.8.m.0.0.attn")
+    assert (pruned.head_dim, pruned.all_head_dim) == (24, 24 * pruned.num_heads)
+    assert proof_of(analysis, found.removal).equal
+
+
+def test_the_second_backbone_s_split_widths_follow_the_cut():
+    analysis = opened("yolov9e")
+    found = ask(analysis, "model.12=25%")
+    pruned = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.12")
+    assert pruned.c2s == [48, 96, 192]
+    assert sum(pruned.c2s) == pruned.conv.out_channels
+
+
+def test_coverage_names_what_is_locked_and_why(nano):
+    trials = [trial for trial in cover(nano) if trial.outcome == "locked"]
+    assert {trial.detail for trial in trials} == {"feeds the model's predictions"}
+    assert len(trials) == 5  # the box branches of the three levels share their 64 bins with DFL
+
+
+def removal_like(analysis: Analysis, group):
+    from tui_pruner.core.removal import Removal
+
+    numbers = [group.number, *(n for n in analysis.coupling.bundle_of(group) if n != group.number)]
+    return Removal({number: np.arange(8) for number in numbers})
