@@ -6,6 +6,7 @@ import os
 import sys
 
 COMMANDS = frozenset({"demo", "inspect", "groups", "preview", "prune", "prove", "validate", "locate", "open"})
+HELPS = frozenset({"--help", "-h", "--version"})
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -27,12 +28,23 @@ def run(arguments: list[str]) -> int:
         return 0
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    helps = {"--help", "-h", "--version", "--install-completion", "--show-completion"}
-    if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in helps):
+    if not arguments:
+        return opened(None)
+    if len(arguments) == 1 and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        return opened(arguments[0])
+    if arguments[0] not in COMMANDS | HELPS:
         arguments = ["open", *arguments]
     from tui_pruner.cli.main import call
 
     return call(["--help" if argument == "-h" else argument for argument in arguments])
+
+
+def opened(model: str | None) -> int:
+    """Open the app where there is nothing to parse."""
+    from tui_pruner.cli.ending import ended
+    from tui_pruner.cli.launch import launch
+
+    return ended(lambda: launch(model))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""Start the app, without the option parser: its import would take a sixth of the time until the first screen."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tui_pruner import places
+from tui_pruner.errors import CheckpointError, RequestError
+
+DEMO_IMAGES = 64
+
+
+def in_terminal() -> bool:
+    """Whether a person is there to see the app and to press its keys."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def launch(model: str | None, **options: Any) -> int:
+    """The app on a model, or on the start screen; `options` are those of `run_app`.
+
+    Raises:
+        RequestError: there is no terminal.
+    """
+    if not in_terminal():
+        raise RequestError("the app needs a terminal; without one use inspect, preview, prune, validate (see tui-pruner --help)")
+    from tui_pruner.tui.app import run_app
+
+    return run_app(model, **options)
+
+
+def demo_files() -> tuple[Path, Path]:
+    """The bundled checkpoint and its data yaml.
+
+    Raises:
+        CheckpointError: the package is incomplete.
+    """
+    folder = places.demo_folder()
+    checkpoint, data = folder / "digits.pt", folder / "digits.yaml"
+    if not checkpoint.is_file():
+        raise CheckpointError(f"the bundled checkpoint is missing at {checkpoint}: reinstall the package, or run assets/build_demo.py")
+    return checkpoint, data
+
+
+def launch_demo(**options: Any) -> int:
+    """The app on the bundled checkpoint."""
+    checkpoint, data = demo_files()
+    return launch(str(checkpoint), data=str(data), images=DEMO_IMAGES, **options)
