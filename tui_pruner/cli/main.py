@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import looking, opening, pruning, validating, whereabouts
+from tui_pruner.cli import covering, looking, opening, pruning, validating, whereabouts
 from tui_pruner.cli.ending import INTERRUPTED, ended
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
@@ -37,6 +37,7 @@ app.command()(looking.groups)
 app.command()(looking.preview)
 app.command()(pruning.prune)
 app.command()(pruning.prove)
+app.command()(covering.coverage)
 app.command()(validating.validate)
 app.command()(whereabouts.locate)
 
