@@ -87,3 +87,12 @@ def test_the_twin_keeps_all_shapes_and_zeroes_only_what_the_plan_removes(nano):
             assert changed.tolist() == [[4]]
         else:
             assert not len(changed)
+
+
+def test_a_model_that_no_longer_runs_is_not_equal_and_pytorch_says_why(nano):
+    removal = removal_of(nano, "model.5", [0])
+    broken = cut(nano.checkpoint.model, nano.coupling, removal)
+    broken.get_submodule("model.6.cv1.conv").weight = nano.checkpoint.model.get_submodule("model.6.cv1.conv").weight
+    proof = prove(nano.checkpoint.model, broken, nano.coupling, removal)
+    assert not proof.equal
+    assert "127 channels" in proof.failure

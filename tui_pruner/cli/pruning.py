@@ -119,5 +119,7 @@ def proof_dictionary(proof: Proof) -> dict[str, object]:
 
 def verdict(proof: Proof) -> str:
     """A proof in one line."""
+    if proof.failure:
+        return f"NOT EQUAL  the pruned model does not run: {proof.failure}"
     figure = f"relative difference {proof.relative_difference:.1e} where the cut moves the predictions by {proof.effect:.1e}"
     return f"proved     equal to the masked twin: {figure}" if proof.equal else f"NOT EQUAL  the masked twin disagrees: {figure}"

@@ -59,5 +59,5 @@ def attempt(analysis: Analysis, group: ChannelGroup) -> Trial:
     proof = prove(model, cut(model, analysis.coupling, removal), analysis.coupling, removal)
     figure = f"relative difference {proof.relative_difference:.1e}, effect {proof.effect:.1e}"
     if not proof.equal:
-        return Trial(group, "failed", figure)
+        return Trial(group, "failed", proof.failure or figure)
     return Trial(group, "approximate" if proof.approximate else "equal", figure)

@@ -35,7 +35,8 @@ class Proof:
     `relative_difference` is the worst over the predicted tensors of max|pruned - twin| / max|twin|. `effect` is how far the twin's are
     from the original's, in the same measure: a difference says nothing where the cut itself moves the predictions no further than
     rounding does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32 does
-    not settle it, float64 does; the figures are those of `precision`. `approximate` names what cannot be exact.
+    not settle it, float64 does; the figures are those of `precision`. `approximate` names what cannot be exact, `failure` is what PyTorch
+    says where the pruned model does not run at all.
     """
 
     equal: bool
@@ -45,6 +46,7 @@ class Proof:
     precision: str
     approximate: tuple[str, ...]
     seconds: float
+    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     """Compare a pruned model with the masked twin of its original, on the CPU, on random images."""
     started = time.perf_counter()
     twin = masked_twin(model, coupling, removal)
-    precision = torch.float32
+    precision, failure = torch.float32, broken(pruned, seed)
+    if failure:
+        return Proof(False, math.inf, math.inf, math.inf, "float32", (), time.perf_counter() - started, failure)
     gaps = compare(model, twin, pruned, precision, seed)
     if not any(gap.telling(precision) for gap in gaps) or not all(gap.settled(precision) for gap in gaps):
         precision = torch.float64
@@ -106,10 +110,24 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     )
 
 
+def broken(pruned: nn.Module, seed: int) -> str:
+    """What PyTorch says where the pruned model's forward fails: a width that no operation of the trace showed."""
+    try:
+        predictions(sharing_weights(pruned), None, images_for(pruned, torch.float32, seed))
+    except (RuntimeError, ValueError, IndexError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ""
+
+
+def images_for(model: nn.Module, precision: torch.dtype, seed: int) -> Tensor:
+    """The images that a proof is made on."""
+    side = SIDE_IN_STRIDES * stride_of(model)
+    return probe_images(2, image_channels(model), side, torch.Generator().manual_seed(seed)).to(precision)
+
+
 def compare(model: nn.Module, twin: nn.Module, pruned: nn.Module, precision: torch.dtype, seed: int) -> list[Gap]:
     """The three models' predictions on the same images, tensor by tensor."""
-    side = SIDE_IN_STRIDES * stride_of(model)
-    image = probe_images(2, image_channels(model), side, torch.Generator().manual_seed(seed)).to(precision)
+    image = images_for(model, precision, seed)
 
     def run(network: nn.Module) -> list[Tensor]:
         network = sharing_weights(network) if precision == torch.float32 else copy.deepcopy(network).to(precision)
