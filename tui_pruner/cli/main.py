@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import covering, looking, opening, pruning, validating, whereabouts
+from tui_pruner.cli import covering, explaining, looking, opening, pruning, validating, whereabouts
 from tui_pruner.cli.ending import INTERRUPTED, ended
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
@@ -34,6 +34,7 @@ app.command("open", hidden=True)(opening.open_app)
 app.command()(opening.demo)
 app.command()(looking.inspect)
 app.command()(looking.groups)
+app.command()(explaining.explain)
 app.command()(looking.preview)
 app.command()(pruning.prune)
 app.command()(pruning.prove)
