@@ -64,6 +64,10 @@ def test_a_ratio_below_one_channel_is_an_error_and_no_silent_success(nano):
     assert "less than one channel" in ask(nano, "model.0=1%").refusals[0].message
 
 
+def test_keeping_everything_is_an_error_and_no_silent_success(nano):
+    assert ask(nano, "5=keep:128").refusals[0].message == "5=keep:128 removes nothing: that many channels are there; ask for fewer"
+
+
 def test_linked_halves_need_an_even_width(nano):
     assert "use keep:90 or keep:92" in ask(nano, "model.6.cv1=keep:91").refusals[0].message
 

@@ -127,7 +127,8 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
     if not demands:
         raise RequestError(f"{request.layer!r} names only locked layers: {', '.join(skipped)}")
     if all(demand.count == 0 for _, demand in demands.values()):
-        raise RequestError(f"{request.layer}={request.amount} removes nothing: it is less than one channel")
+        why = "it is less than one channel" if amount.keep is None else "that many channels are there; ask for fewer"
+        raise RequestError(f"{request.layer}={request.amount} removes nothing: {why}")
     for group, demand in demands.values():
         wishes.add(group, demand)
 
