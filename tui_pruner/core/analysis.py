@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import nn
 
-from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, sequence, stride_of
+from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.flow.coupling import couple
 from tui_pruner.core.flow.tracer import trace
@@ -47,11 +47,6 @@ class Analysis:
     def image_shape(self) -> tuple[int, int, int, int]:
         """The shape of one input image with its batch dimension."""
         return 1, image_channels(self.skeleton), self.imgsz, self.imgsz
-
-
-def legal_side(side: int, stride: int) -> int:
-    """The next multiple of the stride: other sides make the branches of a Concat differ by a pixel."""
-    return max(stride, (side + stride - 1) // stride * stride)
 
 
 def trace_model(model: nn.Module) -> tuple[nn.Module, CouplingMap]:

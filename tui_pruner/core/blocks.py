@@ -48,6 +48,11 @@ def stride_of(model: nn.Module) -> int:
     return max(32, int(stride.max())) if isinstance(stride, torch.Tensor) else 32
 
 
+def legal_side(side: int, stride: int) -> int:
+    """The next multiple of the stride: other sides make the branches of a Concat differ by a pixel."""
+    return max(stride, (side + stride - 1) // stride * stride)
+
+
 def image_channels(model: nn.Module) -> int:
     """How many channels the image has that the model reads."""
     yaml = getattr(model, "yaml", None)

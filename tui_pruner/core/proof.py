@@ -49,6 +49,10 @@ class Proof:
     failure: str = ""
 
 
+class DoesNotRun(Exception):
+    """The pruned model's forward fails, in PyTorch's words: a width that no operation of the trace showed."""
+
+
 @dataclass(frozen=True)
 class Gap:
     """One predicted tensor: its size (largest value), how far pruned and twin are apart, how far twin and original are."""
@@ -92,10 +96,11 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     """Compare a pruned model with the masked twin of its original, on the CPU, on random images."""
     started = time.perf_counter()
     twin = masked_twin(model, coupling, removal)
-    precision, failure = torch.float32, broken(pruned, seed)
-    if failure:
-        return Proof(False, math.inf, math.inf, math.inf, "float32", (), time.perf_counter() - started, failure)
-    gaps = compare(model, twin, pruned, precision, seed)
+    precision = torch.float32
+    try:
+        gaps = compare(model, twin, pruned, precision, seed)
+    except DoesNotRun as failure:
+        return Proof(False, math.inf, math.inf, math.inf, "float32", (), time.perf_counter() - started, str(failure))
     if not any(gap.telling(precision) for gap in gaps) or not all(gap.settled(precision) for gap in gaps):
         precision = torch.float64
         gaps = compare(model, twin, pruned, precision, seed)
@@ -110,15 +115,6 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     )
 
 
-def broken(pruned: nn.Module, seed: int) -> str:
-    """What PyTorch says where the pruned model's forward fails: a width that no operation of the trace showed."""
-    try:
-        predictions(sharing_weights(pruned), None, images_for(pruned, torch.float32, seed))
-    except (RuntimeError, ValueError, IndexError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ""
-
-
 def images_for(model: nn.Module, precision: torch.dtype, seed: int) -> Tensor:
     """The images that a proof is made on."""
     side = SIDE_IN_STRIDES * stride_of(model)
@@ -126,14 +122,22 @@ def images_for(model: nn.Module, precision: torch.dtype, seed: int) -> Tensor:
 
 
 def compare(model: nn.Module, twin: nn.Module, pruned: nn.Module, precision: torch.dtype, seed: int) -> list[Gap]:
-    """The three models' predictions on the same images, tensor by tensor."""
+    """The three models' predictions on the same images, tensor by tensor.
+
+    Raises:
+        DoesNotRun: the pruned model's forward fails.
+    """
     image = images_for(model, precision, seed)
 
     def run(network: nn.Module) -> list[Tensor]:
         network = sharing_weights(network) if precision == torch.float32 else copy.deepcopy(network).to(precision)
         return [leaf for leaf in predictions(network, head_of(network), image) if leaf.is_floating_point() and leaf.numel()]
 
-    original, expected, actual = run(model), run(twin), run(pruned)
+    original, expected = run(model), run(twin)
+    try:
+        actual = run(pruned)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise DoesNotRun(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if [leaf.shape for leaf in actual] != [leaf.shape for leaf in expected]:
         return [Gap(1.0, math.inf, math.inf)]
     return [Gap(float(b.abs().max()), largest(a - b), largest(b - c)) for a, b, c in zip(actual, expected, original, strict=True)]

@@ -138,8 +138,10 @@ def _validator_of(model: nn.Module) -> Validator:
 
 def _legal_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
     """The image side rounded up to the model's stride, which its Concat layers need, and a note when it had to be."""
-    stride = max(int(model.stride.max()), 32)  # type: ignore[operator]
-    side = max(-(-imgsz // stride), 1) * stride
+    from tui_pruner.core.blocks import legal_side, stride_of
+
+    stride = stride_of(model)
+    side = legal_side(imgsz, stride)
     return side, [] if side == imgsz else [f"image side {imgsz} rounded up to {side}, a multiple of the stride {stride}"]
 
 
