@@ -1,35 +1,19 @@
-"""Why cutting A touches B: the way of A's output channels, operation by operation, until B reads, joins or must match them."""
+"""Why cutting A touches B: everything that loses channels with A, and the way of A's channels to B."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Literal
 
 from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.blocks import Block, Layer
-from tui_pruner.core.groups import ChannelGroup, Link
-from tui_pruner.core.requests import match_layers
+from tui_pruner.core.groups import ChannelGroup
 from tui_pruner.core.standing import JOINS, in_words, why_read
+from tui_pruner.core.way import PathStep, Place, groups_of, place_of, way
 
-
-@dataclass(frozen=True)
-class Place:
-    """What a name means: layers, or a block without layers (a Concat, an Upsample) by its output."""
-
-    name: str
-    layers: tuple[Layer, ...]
-    block: Block | None
-
-
-@dataclass(frozen=True)
-class PathStep:
-    """One station of the channels: a module path, the operation there, and which channels they are."""
-
-    at: str
-    operation: str
-    detail: str
+Side = Literal["out", "in", "linked"]
+SIDES: dict[Side, str] = {"in": "input", "out": "output", "linked": "as wide"}
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +21,7 @@ class Touch:
     """A layer that loses channels when A does: as output, as input, or because it must stay equally wide."""
 
     layer: str
-    role: str
+    role: Side
     channels: str
     because: str
 
@@ -49,6 +33,7 @@ class Explanation:
     coupled: bool
     path: tuple[PathStep, ...]
     touches: tuple[Touch, ...]
+    summary: str = ""
 
 
 def explain(analysis: Analysis, a: str, b: str | None = None) -> Explanation:
@@ -60,27 +45,12 @@ def explain(analysis: Analysis, a: str, b: str | None = None) -> Explanation:
     source = place_of(analysis, a)
     touches = tuple(touched(analysis, source))
     if b is None:
-        return Explanation(bool(touches), (), touches)
+        return Explanation(bool(touches), (), touches, summed_up(analysis, source, touches))
     target = place_of(analysis, b)
-    path = way(analysis, source, target) or way(analysis, target, source)
-    return Explanation(bool(path), tuple(path), touches)
-
-
-def place_of(analysis: Analysis, name: str) -> Place:
-    """The layers or the block that a name means."""
-    block = next((block for block in analysis.blocks if name in (str(block.index), block.path)), None)
-    if block is not None and not block.layers:
-        return Place(name, (), block)
-    return Place(name, match_layers(name, analysis.layers).layers, None)
-
-
-def groups_of(analysis: Analysis, place: Place) -> list[ChannelGroup]:
-    """The groups that a place hands out."""
-    groups = analysis.coupling.groups
-    if place.block is not None:
-        numbers = analysis.coupling.block_outputs.get(place.block.path, np.zeros(0, np.int64))
-        return [groups[n] for n in dict.fromkeys(numbers.tolist()) if n >= 0]
-    return [groups[n] for n in dict.fromkeys(g.number for layer in place.layers for g in analysis.coupling.output_groups(layer.path))]
+    first, last = (target, source) if source.block is not None else (source, target)
+    path = way(analysis, first, last) or way(analysis, last, first)
+    summary = tie(source, target, path) if path else f"{summed_up(analysis, source, touches)}; no channel path to {short(b)}"
+    return Explanation(bool(path), tuple(path), touches, summary)
 
 
 def touched(analysis: Analysis, source: Place) -> Iterator[Touch]:
@@ -94,7 +64,7 @@ def touched(analysis: Analysis, source: Place) -> Iterator[Touch]:
     for group in (*groups, *linked):
         for member in group.members:
             path = member.axis.module
-            role = "in" if member.role == "in" else "linked" if group.number not in numbers else "out"
+            role: Side = "in" if member.role == "in" else "linked" if group.number not in numbers else "out"
             if path in own or path not in names or not (member.produces or member.role == "in") or (path, role) in seen:
                 continue
             if not member.axis.parameter.endswith(".weight"):
@@ -110,71 +80,28 @@ def joined_words(group: ChannelGroup) -> str:
     return ", ".join(f"{JOINS.get(o.name, o.name)} in {o.module}" for o in group.joined_by) or "the same channels"
 
 
-def way(analysis: Analysis, source: Place, target: Place) -> list[PathStep]:
-    """The stations from a place's outputs to another place; empty where its channels never get there."""
-    for group in groups_of(analysis, source):
-        end = arrival(analysis, group, target)
-        if end:
-            return [departure(analysis, source, group), *passed(analysis, group, source, target), *end]
-    for group in groups_of(analysis, source):
-        for link in analysis.coupling.links_of(group):
-            for other in analysis.coupling.linked_groups(group):
-                end = arrival(analysis, other, target)
-                if end:
-                    return [departure(analysis, source, group), linking(link), *end]
-    return []
+def summed_up(analysis: Analysis, source: Place, touches: Sequence[Touch]) -> str:
+    """What a place touches in one sentence: "5 touches 6.cv1 (input), nothing else"."""
+    name, groups = short(source.name), groups_of(analysis, source)
+    if groups and not any(group.prunable for group in groups):
+        return f"{name} cannot be cut: {groups[0].reason}"
+    if not touches:
+        return f"{name} touches nothing else"
+    named = [f"{short(touch.layer)} ({SIDES[touch.role]})" for touch in touches[:MOST_NAMED]]
+    rest = len(touches) - len(named)
+    return f"{name} touches {', '.join(named)}" + (f" and {rest} more" if rest else ", nothing else")
 
 
-def departure(analysis: Analysis, source: Place, group: ChannelGroup) -> PathStep:
-    """Where the channels are written."""
-    own = {layer.path: layer.name for layer in source.layers}
-    for member in group.producers:
-        if member.axis.module in own:
-            size = analysis.coupling.sizes[member.axis]
-            return PathStep(own[member.axis.module], "writes", f"output channels {in_words(member.indices, size)}")
-    return PathStep(source.name, source.block.type if source.block else "hands out", f"{group.channels} channels")
+def tie(source: Place, target: Place, path: Sequence[PathStep]) -> str:
+    """What ties two places together in one sentence: "4 and 14: Concat at channel 128..191"."""
+    both = f"{short(source.name)} and {short(target.name)}"
+    between = [step for step in path if step.operation not in ("writes", "reads")]
+    if not between:
+        return f"{both}: {short(path[-1].at)} {path[-1].operation} the channels of {short(path[0].at)}"
+    said = [f"{step.operation} {step.detail if step.detail.startswith('at ') else f'in {short(step.at)}'}" for step in between]
+    return f"{both}: {', '.join(dict.fromkeys(said))}"
 
 
-def passed(analysis: Analysis, group: ChannelGroup, source: Place, target: Place) -> Iterator[PathStep]:
-    """The blocks without layers (Concat, Upsample) between two places that hand the channels on, with their places there."""
-    low, high = sorted((block_index(analysis, source), block_index(analysis, target)))
-    for block in analysis.blocks[low + 1 : high]:
-        if not block.layers:
-            yield from through(analysis, group, block)
-
-
-def through(analysis: Analysis, group: ChannelGroup, block: Block) -> Iterator[PathStep]:
-    """A block's output as a station, where it contains the group's channels."""
-    numbers = analysis.coupling.block_outputs.get(block.path)
-    if numbers is not None and (numbers == group.number).any():
-        yield PathStep(block.path, block.type, f"at channel {in_words(np.flatnonzero(numbers == group.number), len(numbers))}")
-
-
-def block_index(analysis: Analysis, place: Place) -> int:
-    """The block that a place is in; of several the first."""
-    if place.block is not None:
-        return place.block.index
-    first = place.layers[0]
-    return next(block.index for block in analysis.blocks if first in block.layers)
-
-
-def arrival(analysis: Analysis, group: ChannelGroup, target: Place) -> Sequence[PathStep]:
-    """How a place meets a group's channels: it reads them, writes them too, or hands them on."""
-    if target.block is not None:
-        return list(through(analysis, group, target.block))
-    wanted = {layer.path: layer.name for layer in target.layers}
-    for member in group.members:
-        if member.axis.module not in wanted or not member.axis.parameter.endswith(".weight"):
-            continue
-        name, where = wanted[member.axis.module], in_words(member.indices, analysis.coupling.sizes[member.axis])
-        if member.role == "in":
-            return [PathStep(name, "reads", f"input channels {where}")]
-        if member.produces:
-            joins = [PathStep(o.module, o.name, "makes the channels of both one") for o in group.joined_by]
-            return [*joins, PathStep(name, "writes", f"output channels {where}")]
-    return []
-
-
-def linking(link: Link) -> PathStep:
-    """A link as a station."""
-    return PathStep(link.module, link.operation, f"cuts into {len(link.parts)} parts that must stay equally wide")
+def short(name: str) -> str:
+    """A module path without the prefix that all have."""
+    return name.removeprefix("model.")

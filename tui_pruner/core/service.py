@@ -8,19 +8,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from tui_pruner.core.analysis import analyse
+from tui_pruner.core.calibrated import calibration_for
 from tui_pruner.core.checkpoint import open_model, write_checkpoint
-from tui_pruner.core.importance import NAMES
+from tui_pruner.core.importance import NEED_DATA
 from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import Proof, prove
 from tui_pruner.core.requests import Request
 from tui_pruner.core.session import AppliedStep, Session
 from tui_pruner.core.surgery import cut
-from tui_pruner.core.views import as_requests, block_views, detail_view, model_info, preview_view, proof_view, session_view
+from tui_pruner.core.views import as_requests, block_views, detail_view, explain_view, model_info, preview_view, proof_view, session_view
 from tui_pruner.engine.protocol import (
+    Calibrated,
     Check,
     CutRequest,
     Detail,
     DryRun,
+    ExplainResult,
     Message,
     OpenResult,
     PreviewResult,
@@ -76,7 +79,7 @@ class Service:
             model=model_info(analysis, session.arithmetic),
             blocks=block_views(analysis, session.arithmetic),
             session=session_view(session, self._proofs),
-            criteria=list(NAMES),
+            criteria=list(analysis.ranking.names),
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
             seconds=time.perf_counter() - started,
         )
@@ -92,6 +95,10 @@ class Service:
     def detail(self, layer: str, requests: list[dict[str, Any]], criterion: str = "l2") -> Detail:
         """One layer under requests."""
         return detail_view(self.session, layer, wanted(requests), criterion)
+
+    def explain(self, first: str, second: str = "") -> ExplainResult:
+        """Why cutting one layer or block touches another."""
+        return explain_view(self.session.analysis, first, second)
 
     def dry_run(self, requests: list[dict[str, Any]]) -> Future[Message]:
         """PyTorch's word on the shapes."""
@@ -120,6 +127,13 @@ class Service:
         """Bring a step again."""
         self.session.redo()
         return self._view()
+
+    def calibrate(self, scores: str) -> Calibrated:
+        """Rank by the scores in a calibration job's file where a criterion needs data."""
+        analysis = self.session.analysis
+        found = calibration_for(scores, analysis.checkpoint.sha256, analysis.coupling, NEED_DATA)
+        analysis.ranking.calibrate(found)
+        return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
 
     def write(self, path: str, force: bool = False) -> Future[Message]:
         """Save and verify the pruned model."""
@@ -174,9 +188,11 @@ METHODS: dict[str, Callable[..., Message | Future[Message]]] = {
     "open": Service.open,
     "preview": Service.preview,
     "detail": Service.detail,
+    "explain": Service.explain,
     "dry_run": Service.dry_run,
     "apply": Service.apply,
     "undo": Service.undo,
     "redo": Service.redo,
+    "calibrate": Service.calibrate,
     "write": Service.write,
 }

@@ -9,6 +9,7 @@ import numpy as np
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Block, Layer
+from tui_pruner.core.explain import explain
 from tui_pruner.core.groups import ChannelGroup
 from tui_pruner.core.preview import Arithmetic, Size, Widths
 from tui_pruner.core.proof import Proof
@@ -23,6 +24,7 @@ from tui_pruner.engine.protocol import (
     Conflict,
     CutRequest,
     Detail,
+    ExplainResult,
     LayerView,
     MemberView,
     ModelInfo,
@@ -30,8 +32,10 @@ from tui_pruner.engine.protocol import (
     ProofView,
     RefusedRequest,
     SessionView,
+    Station,
     StepView,
     Totals,
+    Touched,
     Width,
 )
 
@@ -239,6 +243,19 @@ def because(session: Session, layer: Layer, group: ChannelGroup, produces: bool,
         links = session.analysis.coupling.links_of(group)
         return f"keeps as many as the other part ({links[0].operation} in {links[0].module})" if links else "is this layer"
     return joined(group, module)
+
+
+def explain_view(analysis: Analysis, first: str, second: str) -> ExplainResult:
+    """Why cutting one layer or block touches another; all that it touches where `second` is empty."""
+    found = explain(analysis, first, second or None)
+    return ExplainResult(
+        first=first,
+        second=second,
+        coupled=found.coupled,
+        summary=found.summary,
+        path=[Station(at=step.at, operation=step.operation, detail=step.detail) for step in found.path],
+        touches=[Touched(layer=t.layer, role=t.role, channels=t.channels, because=t.because) for t in found.touches],
+    )
 
 
 def session_view(session: Session, proofs: dict[int, Proof]) -> SessionView:

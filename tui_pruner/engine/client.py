@@ -14,9 +14,11 @@ from tui_pruner import errors, places
 from tui_pruner.engine.lines import next_line, parse_message
 from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import (
+    Calibrated,
     CutRequest,
     Detail,
     DryRun,
+    ExplainResult,
     Message,
     OpenResult,
     PreviewResult,
@@ -64,6 +66,10 @@ class EngineClient:
         """Everything about one layer under these requests; milliseconds."""
         return await self.ask(Detail, "detail", layer=layer, requests=_plain(requests), criterion=criterion)
 
+    async def explain(self, first: str, second: str = "") -> ExplainResult:
+        """Why cutting one layer or block touches another; milliseconds."""
+        return await self.ask(ExplainResult, "explain", first=first, second=second)
+
     async def dry_run(self, requests: Sequence[CutRequest]) -> DryRun:
         """PyTorch's own word on the shapes; about a tenth of a second."""
         return await self.ask(DryRun, "dry_run", requests=_plain(requests))
@@ -79,6 +85,10 @@ class EngineClient:
     async def redo(self) -> SessionView:
         """Bring the last undone step again."""
         return await self.ask(SessionView, "redo")
+
+    async def calibrate(self, scores: str) -> Calibrated:
+        """Hand over the file that a calibration job wrote, for the criteria that need data; again after every `open`."""
+        return await self.ask(Calibrated, "calibrate", scores=scores)
 
     async def write(self, path: str, force: bool = False) -> WriteResult:
         """Save the pruned model and verify it in a clean process; seconds, with events "progress"."""

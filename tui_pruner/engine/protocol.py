@@ -160,6 +160,34 @@ class Detail(Message):
     shapes: list[BlockShape]
 
 
+class Station(Message):
+    """A place on the way of channels: a module path, the operation there, and which channels they are."""
+
+    at: str
+    operation: str
+    detail: str
+
+
+class Touched(Message):
+    """A layer that loses channels when another is cut: as output, as input, or because it must stay equally wide."""
+
+    layer: str
+    role: Literal["out", "in", "linked"]
+    channels: str
+    because: str
+
+
+class ExplainResult(Message):
+    """What cutting `first` touches, and the way of its channels to `second` where one was asked for; no path: it is left alone."""
+
+    first: str
+    second: str = ""
+    coupled: bool
+    summary: str
+    path: list[Station]
+    touches: list[Touched]
+
+
 class DryRun(Message):
     """The model's own forward on the meta device under a plan: `ok`, or PyTorch's `error`."""
 
@@ -213,6 +241,13 @@ class OpenResult(Message):
     criteria: list[str]
     warnings: list[str]
     seconds: float
+
+
+class Calibrated(Message):
+    """The answer to `calibrate`: the criteria that can be asked for from now on, and the number of images behind them."""
+
+    criteria: list[str]
+    images: int
 
 
 class Check(Message):
@@ -272,6 +307,29 @@ class JobProgress(Message):
     done: int
     total: int
     doing: str = ""
+
+
+class CalibrationParameters(Message):
+    """What a calibration job is: a checkpoint, as it was trained, and the labelled images that its channels are scored on."""
+
+    checkpoint: str
+    sha256: str
+    data: str
+    images: int | None = 64
+    imgsz: int
+    device: str = ""
+    classes: int | None = None
+    seed: int = 0
+
+
+class CalibrationResult(Message):
+    """The file with the scores, for the engine's `calibrate`; on how many images; and whether the cache had it."""
+
+    scores: str
+    images: int
+    seconds: float
+    cached: bool = False
+    notes: list[str] = []
 
 
 class ValidationResult(Message):
