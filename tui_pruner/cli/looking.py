@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.cli.options import Classes, Criterion, Cuts, Device, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Cuts, Data, Device, ImageSize, Json, Model, PlanFile, RoundTo
 from tui_pruner.cli.output import Output, change, count, reserved_stdout, shape
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def preview(
     plan: PlanFile = None,
     criterion: Criterion = "l2",
     round_to: RoundTo = 1,
+    data: Data = None,
+    calibration_images: CalibrationImages = 64,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,
@@ -96,12 +98,16 @@ def preview(
 ) -> int:
     """What a plan would do: sizes and shapes before and after, and PyTorch's dry run of them."""
     with reserved_stdout(as_json) as output:
+        from tui_pruner.cli.calibrating import CalibrationData, calibrate
         from tui_pruner.cli.world import open_session, remark, requests_from
         from tui_pruner.core.preview import dry_run
         from tui_pruner.core.views import preview_view
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
+        calibration = CalibrationData(data, calibration_images, device)
+        calibration.check(requests)
         session = open_session(model, imgsz, classes, plan)
+        calibrate(session, requests, calibration, classes)
         found = session.preview(requests)
         found.demand_possible()
         view = preview_view(session, requests, against_checkpoint=True)

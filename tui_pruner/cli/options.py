@@ -15,7 +15,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
 Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3, or keep:205; repeatable.")]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
-Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm or random.")]
+Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: taylor, hessian.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, help="Keep a multiple of this many channels.")]
 Data = Annotated[Path | None, typer.Option("--data", help="The data set's yaml.")]
+CalibrationImages = Annotated[
+    int, typer.Option("--calibration-images", min=1, help="Rank by the gradients on this many validation images (taylor, hessian).")
+]
 Images = Annotated[int | None, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import Classes, Criterion, Cuts, Device, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Cuts, Data, Device, ImageSize, Json, Model, PlanFile, RoundTo
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def prune(
     round_to: RoundTo = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     save_plan: Annotated[Path | None, typer.Option("--save-plan", metavar="FILE", help="Write the plan as YAML too.")] = None,
+    data: Data = None,
+    calibration_images: CalibrationImages = 64,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,
@@ -32,15 +34,19 @@ def prune(
 ) -> int:
     """Prune, prove against the masked twin, save, and verify the file in a clean process."""
     with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.calibrating import CalibrationData, calibrate
         from tui_pruner.cli.world import open_session, remark, requests_from
         from tui_pruner.core.checkpoint import check_output
         from tui_pruner.plan_file import check_plan_output
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
+        calibration = CalibrationData(data, calibration_images, device)
+        calibration.check(requests)
         check_output(output, model, force)
         if save_plan:
             check_plan_output(save_plan, force)
         session = open_session(model, imgsz, classes, plan)
+        calibrate(session, requests, calibration, classes)
         if requests:
             session.apply(requests)
         remark(session, *(note for applied in session.steps for note in applied.notes))

@@ -7,38 +7,38 @@ from threading import Lock as Mutex
 from typing import Any, cast
 
 import numpy as np
+import torch
 import torch_pruning
-from numpy.typing import NDArray
 from torch import nn
 
+from tui_pruner.core.calibrated import Calibration, Scores
 from tui_pruner.core.groups import ChannelGroup
 from tui_pruner.core.library import library_group, modules_of
 from tui_pruner.errors import RequestError
 
-Scores = NDArray[np.float64]
-CRITERIA: dict[str, Callable[[], Any]] = {
+Criterion = Callable[[], Any]
+CRITERIA: dict[str, Criterion] = {
     "l2": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
     "l1": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=1),
     "bn-scale": lambda: torch_pruning.importance.BNScaleImportance(),
     "lamp": lambda: torch_pruning.importance.LAMPImportance(),
     "fpgm": lambda: torch_pruning.importance.FPGMImportance(),
 }
-NEED_DATA = ("taylor", "hessian")
+NEED_DATA: dict[str, Criterion] = {
+    "taylor": lambda: torch_pruning.importance.GroupTaylorImportance(),
+    "hessian": lambda: torch_pruning.importance.GroupHessianImportance(),
+}
 NAMES = (*CRITERIA, "random")
 
 
-def check_criterion(name: str) -> None:
-    """Refuse a criterion that does not exist or cannot be computed from weights alone.
-
-    Raises:
-        RequestError: with the criteria that there are.
-    """
-    if name in NEED_DATA:
-        raise RequestError(
-            f"the criterion {name} needs gradients from calibration images, which a cut cannot take yet; use {', '.join(NAMES)}"
-        )
-    if name not in NAMES:
-        raise RequestError(f"unknown criterion {name!r}; there are {', '.join(NAMES)}")
+def library_scores(criterion: Criterion, group: ChannelGroup, modules: dict[str, nn.Module]) -> Scores:
+    """One score per channel by torch-pruning; by l2 where the criterion has nothing to say of any channel in the group."""
+    for ranking in (criterion, CRITERIA["l2"]):
+        scores = ranking()(library_group(group.members, modules))
+        if scores is not None and torch.isfinite(scores).any():
+            break
+    # torch-pruning makes as many scores as the first layer has rows, which are several for a channel of attention; the rest are empty.
+    return cast(Scores, np.nan_to_num(scores[: group.channels].double().numpy()))
 
 
 class Ranking:
@@ -47,14 +47,45 @@ class Ranking:
     def __init__(self, model: nn.Module, seed: int = 0) -> None:
         self._modules = modules_of(model)
         self._seed = seed
+        self._calibration: Calibration | None = None
         self._scores: dict[tuple[int, str], Scores] = {}
         self._mutex = Mutex()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The criteria that can be asked for now."""
+        return (*NAMES, *NEED_DATA) if self._calibration else NAMES
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """From now on rank by these scores where a criterion needs data."""
+        with self._mutex:
+            self._calibration = calibration
+            self._scores = {key: scores for key, scores in self._scores.items() if key[1] not in NEED_DATA}
+
+    def check(self, criterion: str) -> None:
+        """Refuse a criterion that does not exist, or one that needs data as long as there are no scores from data.
+
+        Raises:
+            RequestError: with the criteria that there are, or with what is missing.
+        """
+        if criterion in self.names:
+            return
+        if criterion in NEED_DATA:
+            raise RequestError(
+                f"the criterion {criterion} ranks by gradients from calibration images, which this model has not been through: "
+                f"calibrate it first (--data DATA.yaml), or use {', '.join(NAMES)}"
+            )
+        raise RequestError(f"unknown criterion {criterion!r}; there are {', '.join((*NAMES, *NEED_DATA))}")
+
     def scores(self, group: ChannelGroup, criterion: str = "l2") -> Scores:
-        """One score per channel of the group, larger is more important."""
+        """One score per channel of the group, larger is more important.
+
+        Raises:
+            RequestError: no such criterion, or it needs data.
+        """
         key = (group.number, criterion)
         if key not in self._scores:
-            check_criterion(criterion)
+            self.check(criterion)
             with self._mutex:
                 self._scores[key] = self._compute(group, criterion)
         return self._scores[key]
@@ -62,7 +93,7 @@ class Ranking:
     def _compute(self, group: ChannelGroup, criterion: str) -> Scores:
         if criterion == "random":
             return np.random.default_rng((self._seed, group.number)).random(group.channels)
-        scores = CRITERIA[criterion]()(library_group(group.members, self._modules))
-        if scores is None or len(scores) != group.channels:
-            scores = CRITERIA["l2"]()(library_group(group.members, self._modules))
-        return cast(Scores, np.nan_to_num(scores.double().numpy()))
+        if criterion in NEED_DATA:
+            assert self._calibration is not None
+            return self._calibration.scores(group, criterion)
+        return library_scores(CRITERIA[criterion], group, self._modules)

@@ -54,20 +54,11 @@ def library_group(members: Iterable[Member], modules: dict[str, nn.Module], plac
         root, trigger = root or node, trigger or handler
         chosen = np.arange(len(member.indices)) if places is None else places
         indices = member.indices[chosen]
-        own, roots = indices.reshape(-1).tolist(), np.repeat(np.arange(len(indices)), indices.shape[1]).tolist()
-        item = GroupItem(dep=Dependency(trigger, handler, root, node), idxs=own)
-        item.root_idxs = roots  # where torch-pruning's graph keeps them too: the constructor takes none
+        own, roots = indices.reshape(-1), np.repeat(np.arange(len(indices)), indices.shape[1])
+        order = np.argsort(own)  # torch-pruning's gradient criteria sort `idxs`, and leave `root_idxs` behind
+        item = GroupItem(dep=Dependency(trigger, handler, root, node), idxs=own[order].tolist())
+        item.root_idxs = roots[order].tolist()  # where torch-pruning's graph keeps them too: the constructor takes none
         group.items.append(item)
-    return group
-
-
-def surgery_group(cuts: dict[tuple[str, Role | None], list[int]], modules: dict[str, nn.Module]) -> Group:
-    """A torch-pruning `Group` that takes plain indices out of several modules at once."""
-    group = Group()
-    for (path, role), indices in cuts.items():
-        node = Node(modules[path], None, path)
-        handler = handler_of(modules[path], role)
-        group.add_dep(Dependency(handler, handler, node, node), indices)
     return group
 
 

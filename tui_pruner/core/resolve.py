@@ -11,7 +11,6 @@ import numpy as np
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Layer
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices
-from tui_pruner.core.importance import check_criterion
 from tui_pruner.core.linking import Contradiction, Demand, Wishes, contradict, obey_links, spread, unit_of
 from tui_pruner.core.plan import Cut, Step, removes_of
 from tui_pruner.core.removal import Removal
@@ -105,7 +104,7 @@ def cuts_of(coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int
 def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes) -> None:
     """Turn one request into demands on groups."""
     amount = parse_amount(request.amount)
-    check_criterion(request.criterion)
+    analysis.ranking.check(request.criterion)
     if request.round_to < 1:
         raise RequestError(f"--round-to {request.round_to} makes no sense: give 1 or more")
     match = match_layers(request.layer, analysis.layers)

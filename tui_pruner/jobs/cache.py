@@ -1,4 +1,4 @@
-"""Validation results kept on disk by everything that they depend on; the folder can be deleted at any time."""
+"""Results of jobs kept on disk by everything that they depend on; the folder can be deleted at any time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tui_pruner import places
-from tui_pruner.engine.protocol import ValidationParameters, ValidationResult
+from tui_pruner import __version__, places
+from tui_pruner.engine.protocol import CalibrationParameters, ValidationParameters, ValidationResult
 
 LAYOUT = 1
+SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
 
 def key_of(parameters: ValidationParameters, data_digest: str) -> str:
@@ -26,9 +27,16 @@ def key_of(parameters: ValidationParameters, data_digest: str) -> str:
         "ultralytics": importlib.metadata.version("ultralytics"),
         "data": data_digest,
         "plan": _what_it_removes(parameters.plan),
-        **parameters.model_dump(include={"sha256", "classes", "images", "imgsz", "seed"}),
+        **parameters.model_dump(include=SUBJECT),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _digest(parts)
+
+
+def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Path:
+    """Where calibrated scores are kept: named by all that they depend on. One file has those of all criteria, which share the gradients."""
+    libraries = {name: importlib.metadata.version(name) for name in ("ultralytics", "torch-pruning")}
+    parts = {"layout": LAYOUT, "program": __version__, **libraries, "data": data_digest, **parameters.model_dump(include=SUBJECT)}
+    return places.cache_folder() / "calibration" / f"{_digest(parts)}.npz"
 
 
 def load(key: str) -> ValidationResult | None:
@@ -43,7 +51,28 @@ def load(key: str) -> ValidationResult | None:
 def store(key: str, result: ValidationResult) -> None:
     """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
     with contextlib.suppress(OSError):
-        _replace(_file(key), result.model_dump_json(exclude={"cached"}))
+        replace_file(_file(key), result.model_dump_json(exclude={"cached"}).encode())
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a file in a folder that need not exist yet, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("wb", dir=file.parent, suffix=".tmp", delete=False) as stream:
+        try:
+            stream.write(content)
+            stream.close()
+            Path(stream.name).replace(file)
+        except OSError:
+            Path(stream.name).unlink(missing_ok=True)
+            raise
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:
@@ -62,15 +91,3 @@ def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:
 
 def _file(key: str) -> Path:
     return places.cache_folder() / "validation" / f"{key}.json"
-
-
-def _replace(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, suffix=".tmp", delete=False) as stream:
-        try:
-            stream.write(text)
-            stream.close()
-            Path(stream.name).replace(file)
-        except OSError:
-            Path(stream.name).unlink(missing_ok=True)
-            raise

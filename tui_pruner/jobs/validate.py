@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tui_pruner.engine.protocol import JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.engine.protocol import CalibrationParameters, JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import CheckpointError, DataError, RequestError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
@@ -19,6 +19,8 @@ from tui_pruner.jobs.view import private_view
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from tui_pruner.core.checkpoint import Checkpoint
 
 OnProgress = Callable[[JobProgress], None]
 BATCH = 16
@@ -73,25 +75,42 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
         RequestError: no such device, or a model class that has no validator here.
     """
     started = time.perf_counter()
-    kind = _validator_of(model)
-    check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
-    imgsz, notes = _legal_side(parameters.imgsz, model)
     on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
-    with private_view(data) as folder, _no_fonts():
-        settings = _settings(folder, kind.task, imgsz, choose_device(parameters.device))
-        validator = getattr(importlib.import_module(kind.module), kind.name)(save_dir=folder / "run", args=settings)
+    with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         _report_to(on_progress, validator, len(data.images))
-        _run(validator, model, data)
+        # Ultralytics folds batch normalisation into the convolutions of what it validates.
+        validator(model=copy.deepcopy(model))
     if validator.seen < len(data.images):
-        notes.append(f"{len(data.images) - validator.seen} of {len(data.images)} images were skipped as damaged or wrongly labelled")
+        notes.append(skipped(len(data.images) - validator.seen, data))
     metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
     return ValidationResult(metrics=metrics, images=validator.seen, seconds=time.perf_counter() - started, notes=notes)
 
 
-def _run(validator: Any, model: nn.Module, data: DataSet) -> None:
+@contextlib.contextmanager
+def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterator[tuple[Any, list[str]]]:
+    """Ultralytics' validator for the model's class, about to read a private view of the data, and notes on what was adjusted.
+
+    Raises:
+        DataError: the data is not for this model, or none of its images can be used.
+        RequestError: no such device, or a model class that has no validator here.
+    """
+    kind = _validator_of(model)
+    check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
+    side, notes = _legal_side(imgsz, model)
+    with private_view(data) as folder, _no_fonts(), _usable_images(data):
+        settings = _settings(folder, kind.task, side, choose_device(device))
+        yield getattr(importlib.import_module(kind.module), kind.name)(save_dir=folder / "run", args=settings), notes
+
+
+def skipped(count: int, data: DataSet) -> str:
+    """The note on images that Ultralytics left out."""
+    return f"{count} of {len(data.images)} images were skipped as damaged or wrongly labelled"
+
+
+@contextlib.contextmanager
+def _usable_images(data: DataSet) -> Iterator[None]:
     try:
-        # Ultralytics folds batch normalisation into the convolutions of what it validates.
-        validator(model=copy.deepcopy(model))
+        yield
     except RuntimeError as error:
         if "No valid images found" not in str(error):
             raise
@@ -116,12 +135,22 @@ def choose_device(asked: str, cuda: bool | None = None) -> str:
         raise RequestError(f"there is no device {asked!r} here: use cpu, or cuda:N of a GPU that torch sees") from None
 
 
-def _planned_model(parameters: ValidationParameters) -> nn.Module:
+def opened(parameters: ValidationParameters | CalibrationParameters) -> Checkpoint:
+    """The checkpoint that a job is about.
+
+    Raises:
+        CheckpointError: it cannot be used, or is no longer the one that the job was made for.
+    """
     from tui_pruner.core.checkpoint import open_model
 
     checkpoint = open_model(parameters.checkpoint, parameters.classes)
     if checkpoint.sha256 != parameters.sha256:
         raise CheckpointError(f"{parameters.checkpoint} changed on disk since it was opened: open it again")
+    return checkpoint
+
+
+def _planned_model(parameters: ValidationParameters) -> nn.Module:
+    checkpoint = opened(parameters)
     if not parameters.plan:
         return checkpoint.model
     from tui_pruner.core.surgery import apply_plan

@@ -1,0 +1,91 @@
+"""Scores from data for the commands that choose channels: from the cache, or by a calibration job in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tui_pruner.cli.output import say
+from tui_pruner.engine.protocol import CalibrationParameters, JobProgress
+from tui_pruner.errors import DataError
+
+if TYPE_CHECKING:
+    from tui_pruner.core.requests import Request
+    from tui_pruner.core.session import Session
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """What `--data`, `--calibration-images` and `--device` say."""
+
+    yaml_file: Path | None
+    images: int
+    device: str
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Refuse requests that need data where there is none, before anything heavy starts.
+
+        Raises:
+            DataError: no data set was given.
+        """
+        needed = criteria_from_data(requests)
+        if needed and self.yaml_file is None:
+            raise DataError(
+                f"--criterion {needed[0]} ranks channels by gradients from calibration images: "
+                "give --data DATA.yaml, the yaml that the model was trained with"
+            )
+
+
+def criteria_from_data(requests: Sequence[Request]) -> list[str]:
+    """The criteria of requests that need data."""
+    from tui_pruner.core.importance import NEED_DATA
+
+    return sorted({request.criterion for request in requests} & NEED_DATA.keys())
+
+
+def calibrate(session: Session, requests: Sequence[Request], data: CalibrationData, classes: int | None) -> None:
+    """Give a session the scores that its requests need, if they need any.
+
+    Raises:
+        DataError: the data cannot be used for this model.
+        JobError: the job ended without a result.
+    """
+    from tui_pruner.core.calibrated import calibration_for
+    from tui_pruner.core.importance import NEED_DATA
+    from tui_pruner.jobs.calibrate import cached_scores, place_of
+
+    data.check(requests)
+    if not criteria_from_data(requests):
+        return
+    analysis = session.analysis
+    checkpoint, coupling = analysis.checkpoint, analysis.coupling
+    parameters = CalibrationParameters(
+        checkpoint=checkpoint.path,
+        sha256=checkpoint.sha256,
+        data=str(data.yaml_file),
+        images=data.images,
+        imgsz=analysis.imgsz,
+        device=data.device,
+        classes=classes,
+    )
+    found = cached_scores(place_of(parameters), checkpoint.sha256, coupling)
+    if found is None:
+        found = calibration_for(run(parameters), checkpoint.sha256, coupling, NEED_DATA)
+    analysis.ranking.calibrate(found)
+    for note in found.notes:
+        say(note)
+
+
+def run(parameters: CalibrationParameters) -> str:
+    """The file with the scores that a job found."""
+    from tui_pruner.engine.runner import Job
+
+    return str(asyncio.run(Job("calibrate", parameters, show_progress).run())["scores"])
+
+
+def show_progress(progress: JobProgress) -> None:
+    """How far the calibration is, on stderr."""
+    say(f"calibrate {progress.done}/{progress.total} {progress.doing}".rstrip())
