@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.groups import ChannelGroup
 from tui_pruner.core.linking import Demand, Wishes, obey_links, unit_of
-from tui_pruner.core.proof import prove
+from tui_pruner.core.proof import Original, prove
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
 from tui_pruner.core.resolve import choose
@@ -40,6 +40,7 @@ def removal_of_one(analysis: Analysis, group: ChannelGroup, ratio: float = RATIO
 
 def cover(analysis: Analysis) -> Iterator[Trial]:
     """Try every group that some layer produces."""
+    original = Original(analysis.checkpoint.model)
     for group in analysis.coupling.groups:
         if not group.producers:
             continue
@@ -47,16 +48,16 @@ def cover(analysis: Analysis) -> Iterator[Trial]:
             yield Trial(group, "locked", group.reason)
             continue
         try:
-            yield attempt(analysis, group)
+            yield attempt(analysis, group, original)
         except (PrunerError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             yield Trial(group, "failed", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
 
-def attempt(analysis: Analysis, group: ChannelGroup) -> Trial:
+def attempt(analysis: Analysis, group: ChannelGroup, original: Original | None = None) -> Trial:
     """Cut one group and compare with the masked twin."""
     removal = removal_of_one(analysis, group)
     model = analysis.checkpoint.model
-    proof = prove(model, cut(model, analysis.coupling, removal), analysis.coupling, removal)
+    proof = prove(model, cut(model, analysis.coupling, removal), analysis.coupling, removal, original=original)
     figure = f"relative difference {proof.relative_difference:.1e}, effect {proof.effect:.1e}"
     if not proof.equal:
         return Trial(group, "failed", proof.failure or figure)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.blocks import image_channels, sequence, stride_of
+from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.plan import parse_plan, replay
-from tui_pruner.core.predictions import predictions
 from tui_pruner.core.probe import probe_images
+from tui_pruner.core.recording import Recording, predicted, recall, record, unchanged_blocks
 from tui_pruner.core.removal import Removal
-from tui_pruner.core.skeleton import sharing_weights
+from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights
 from tui_pruner.errors import PlanError
 
 TOLERANCE = 1e-4
@@ -77,33 +77,72 @@ class Gap:
 
 def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
     """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay."""
-    twin = sharing_weights(model)
-    own: dict[str, nn.Parameter] = {}
+    twin, owners = sharing_weights(model), owners_of_tensors(model)
     stored = dict(twin.named_parameters())
+    own: dict[str, nn.Parameter] = {}
     for member, positions in removal.members(coupling):
         name = member.axis.parameter
-        if name not in stored:
-            continue
-        if name not in own:
+        if name in stored and name not in own:
             own[name] = nn.Parameter(stored[name].detach().clone(), requires_grad=False)
-            path, _, attribute = name.rpartition(".")
-            setattr(twin.get_submodule(path), attribute, own[name])
-        own[name].data.index_fill_(member.axis.dim, torch.from_numpy(positions), 0.0)
+            for owner in owners[name]:
+                put_tensor(twin, owner, own[name])
+        if name in own:
+            own[name].data.index_fill_(member.axis.dim, torch.from_numpy(positions), 0.0)
     return twin
 
 
-def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: Removal, seed: int = 0) -> Proof:
-    """Compare a pruned model with the masked twin of its original, on the CPU, on random images."""
+class Original:
+    """The network that proofs are measured against, with what it computes on their images: once for each precision."""
+
+    def __init__(self, model: nn.Module, seed: int = 0) -> None:
+        self.model = model
+        self._copy = sharing_weights(model)
+        self._seed = seed
+        self._recordings: dict[torch.dtype, Recording] = {}
+
+    def images(self, precision: torch.dtype) -> Tensor:
+        """The images that a proof is made on."""
+        side = SIDE_IN_STRIDES * stride_of(self.model)
+        return probe_images(2, image_channels(self.model), side, torch.Generator().manual_seed(self._seed)).to(precision)
+
+    def recording(self, precision: torch.dtype) -> Recording:
+        """Its predictions, and what its blocks hand out on the way."""
+        if precision not in self._recordings:
+            self._recordings[precision] = record(at_precision(self.model, precision), self.images(precision))
+        return self._recordings[precision]
+
+    def predictions_of(self, network: nn.Module, precision: torch.dtype) -> list[Tensor]:
+        """What another network predicts on the same images; blocks that are the original's own are not computed again."""
+        recording = self.recording(precision)
+        running = at_precision(network, precision)
+        recall(running, unchanged_blocks(network, self._copy), recording)
+        return predicted(running, self.images(precision))
+
+
+def at_precision(network: nn.Module, precision: torch.dtype) -> nn.Module:
+    """A copy that can be run without a trace of it in the network."""
+    copied = sharing_weights(network)
+    return copied if precision == torch.float32 else copy.deepcopy(copied).to(precision)
+
+
+def prove(
+    model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: Removal, seed: int = 0, original: Original | None = None
+) -> Proof:
+    """Compare a pruned model with the masked twin of its original, on the CPU, on random images.
+
+    Who proves many cuts of one model hands in one `original` for all of them, which then is run only once.
+    """
     started = time.perf_counter()
+    original = original or Original(model, seed)
     twin = masked_twin(model, coupling, removal)
     precision = torch.float32
     try:
-        gaps = compare(model, twin, pruned, precision, seed)
+        gaps = compare(original, twin, pruned, precision)
     except DoesNotRun as failure:
         return Proof(False, math.inf, math.inf, math.inf, "float32", (), time.perf_counter() - started, str(failure))
     if not any(gap.telling(precision) for gap in gaps) or not all(gap.settled(precision) for gap in gaps):
         precision = torch.float64
-        gaps = compare(model, twin, pruned, precision, seed)
+        gaps = compare(original, twin, pruned, precision)
     return Proof(
         equal=all(gap.agrees(precision) for gap in gaps),
         max_abs_difference=max((gap.difference for gap in gaps), default=0.0),
@@ -115,32 +154,21 @@ def prove(model: nn.Module, pruned: nn.Module, coupling: CouplingMap, removal: R
     )
 
 
-def images_for(model: nn.Module, precision: torch.dtype, seed: int) -> Tensor:
-    """The images that a proof is made on."""
-    side = SIDE_IN_STRIDES * stride_of(model)
-    return probe_images(2, image_channels(model), side, torch.Generator().manual_seed(seed)).to(precision)
-
-
-def compare(model: nn.Module, twin: nn.Module, pruned: nn.Module, precision: torch.dtype, seed: int) -> list[Gap]:
+def compare(original: Original, twin: nn.Module, pruned: nn.Module, precision: torch.dtype) -> list[Gap]:
     """The three models' predictions on the same images, tensor by tensor.
 
     Raises:
         DoesNotRun: the pruned model's forward fails.
     """
-    image = images_for(model, precision, seed)
-
-    def run(network: nn.Module) -> list[Tensor]:
-        network = sharing_weights(network) if precision == torch.float32 else copy.deepcopy(network).to(precision)
-        return [leaf for leaf in predictions(network, head_of(network), image) if leaf.is_floating_point() and leaf.numel()]
-
-    original, expected = run(model), run(twin)
+    expected = original.predictions_of(twin, precision)
     try:
-        actual = run(pruned)
+        actual = original.predictions_of(pruned, precision)
     except (RuntimeError, ValueError, IndexError) as error:
         raise DoesNotRun(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if [leaf.shape for leaf in actual] != [leaf.shape for leaf in expected]:
         return [Gap(1.0, math.inf, math.inf)]
-    return [Gap(float(b.abs().max()), largest(a - b), largest(b - c)) for a, b, c in zip(actual, expected, original, strict=True)]
+    before = original.recording(precision).predictions
+    return [Gap(float(b.abs().max()), largest(a - b), largest(b - c)) for a, b, c in zip(actual, expected, before, strict=True)]
 
 
 def largest(gap: Tensor) -> float:
@@ -163,8 +191,3 @@ def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:
     model = copy.deepcopy(original.model).half().float()
     _, coupling = trace_model(model)
     return prove(model, pruned.model, coupling, replay(parse_plan(pruned.provenance["plan"]), coupling, original.sha256))
-
-
-def head_of(model: nn.Module) -> nn.Module | None:
-    """The last block of an Ultralytics model."""
-    return sequence(model)[-1][1] if isinstance(getattr(model, "model", None), nn.Sequential) else None
