@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.tui.helpers import Desk, until
 from tui_pruner.tui.app import PrunerApp
@@ -51,3 +52,20 @@ def start(tiny_checkpoint: Path) -> Start:
 
 
 Wait = Callable[[Desk], Awaitable[None]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_app(demo_checkpoint: Path) -> AsyncIterator[Desk]:
+    """The app on the bundled checkpoint with one engine for all tests of a module that only look."""
+    app = PrunerApp(Opening(str(demo_checkpoint)))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        desk = Desk(app, pilot)
+        await until(pilot, lambda: desk.ready, "the model")
+        yield desk
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def desk(shared_app: Desk) -> Desk:
+    """The shared app as it was at first: nothing explained, filtered, asked for or open."""
+    await shared_app.calm()
+    return shared_app

@@ -89,6 +89,16 @@ class Desk:
         assert self.bench.model_tree.go_to(key)
         await self.until(lambda: self.board.detail is not None and self.board.detail.layer == key, f"the detail of {key}")
 
+    async def calm(self, size: tuple[int, int] = (120, 40)) -> None:
+        """Go back to how the app starts: nothing explained, filtered, marked, asked for or opened, on the first block."""
+        await self.pilot.resize_terminal(*size)
+        while self.bench.inquiry is not None or self.bench.filter_line.display:
+            await self.press("escape")
+        await self.press("escape", "c")
+        self.app.clear_notifications()
+        self.bench.model_tree.show_model(self.board)
+        await self.until(lambda: not self.board.asked and self.board.detail is not None, "the app at rest")
+
     async def previewed(self) -> None:
         """Wait for the figures of exactly what is asked for."""
         asked = self.board.asked

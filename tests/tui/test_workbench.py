@@ -122,9 +122,9 @@ async def test_blocks_open_and_close_and_next_jumps_to_what_changes(start):
         tree.go_to("model.2")
         await desk.press("enter")
         assert len(tree.shown) == closed + 4
-        await desk.press("e")
+        await desk.press("z")
         assert len([row for row in tree.shown if row.kind == "layer"]) > 40
-        await desk.press("e")
+        await desk.press("z")
         assert len(tree.shown) == closed
         await desk.go(CONV)
         await desk.press("pageup")

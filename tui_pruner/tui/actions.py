@@ -71,7 +71,7 @@ ACTIONS = (
     Action("automatic", "y", "y", "Validate every step", "Switch the validation after every step on or off.", JOBS),
     Action("cancel_job", "k", "k", "Cancel the job", "Stop the running validation.", JOBS),
     Action("expand", "enter", "enter", "Open or close", "Open or close the block under the cursor.", VIEW),
-    Action("toggle_all", "e", "e", "Open or close all", "Open every block, or close them all.", VIEW),
+    Action("toggle_all", "z", "z", "Open or close all", "Open every block, or close them all.", VIEW),
     Action(
         "filter",
         "slash",
@@ -81,14 +81,33 @@ ACTIONS = (
         VIEW,
         "filter",
     ),
+    Action(
+        "explain",
+        "e",
+        "e",
+        "Explain",
+        "Explain what a cut of the layer or block under the cursor touches; on a second one, the path between them.",
+        VIEW,
+        "explain",
+    ),
+    Action("path_to", "p", "p", "Explain the path to", "Type the other end of the explanation, to see how the channels get there.", VIEW),
+    Action(
+        "station(1)",
+        "right_square_bracket,l",
+        "] l",
+        "Next station",
+        "Go to the next station of the explained path, or touched layer.",
+        VIEW,
+    ),
+    Action("station(-1)", "left_square_bracket,h", "[ h", "Previous station", "Go back along the explained path.", VIEW),
     Action("next_problem", "n", "n", "Next asked layer", "Jump to the next layer that is asked for, goes along, or is in conflict.", VIEW),
     Action("next_pane", "tab", "tab", "Next pane", "Move between the model and the detail.", VIEW, "pane"),
     Action("show_steps", "s", "s", "Steps and jobs", "Go to the steps and jobs.", VIEW),
-    Action("back", "escape", "escape", "Back", "Drop the filter, or go back to the model.", VIEW),
+    Action("back", "escape", "escape", "Back", "Leave the explanation for where one was; drop the filter; or go back to the model.", VIEW),
     Action("help", "question_mark,f1", "?", "Help", "Show all keys.", VIEW, "help"),
     Action("quit", "q", "q", "Quit", "Leave; asks when something is not written.", VIEW, "quit"),
 )
-FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter")
+FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter", "explain")
 DIGITS = tuple(Binding(str(digit), f"type_share('{digit}')", "Type a ratio", show=False) for digit in range(1, 10))
 
 

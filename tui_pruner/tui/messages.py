@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import Detail, DryRun, OpenResult, PreviewResult, ProofEvent, SessionView, WriteResult
+    from tui_pruner.engine.protocol import Detail, DryRun, ExplainResult, OpenResult, PreviewResult, ProofEvent, SessionView, WriteResult
     from tui_pruner.tui.outline import Row
 
 
@@ -42,6 +42,14 @@ class Refreshed(Message):
     def __init__(self, preview: PreviewResult | None, detail: Detail | None) -> None:
         self.preview = preview
         self.detail = detail
+        super().__init__()
+
+
+class Explained(Message):
+    """Why cutting one layer or block touches another."""
+
+    def __init__(self, result: ExplainResult) -> None:
+        self.result = result
         super().__init__()
 
 

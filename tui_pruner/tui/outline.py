@@ -53,6 +53,15 @@ class Row:
         return f"{self.name} {full} {self.type} {self.section} {states}".lower()
 
 
+@dataclass(frozen=True)
+class Standpoint:
+    """How somebody looks at the tree: the row under the cursor, the open rows, and the filter's words."""
+
+    key: str
+    expanded: frozenset[str]
+    words: str = ""
+
+
 def outline(blocks: Sequence[BlockView]) -> list[Row]:
     """All rows of the model in the order of the tree."""
     rows: list[Row] = []
@@ -83,6 +92,22 @@ def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "") -> 
 def matches(row: Row, words: str) -> bool:
     """Whether a block or layer has all of these words in what the filter looks in."""
     return row.kind != "section" and all(word in row.words for word in words.lower().split())
+
+
+def row_of(rows: Sequence[Row], module: str) -> Row | None:
+    """The row that shows a module: its own; the last layer inside it, where its operation's channels are written; or what it is in."""
+    own = [row for row in rows if row.kind != "section" and (row.key == module or (row.layer is not None and row.layer.name == module))]
+    inside = [row for row in rows if row.layer is not None and row.layer.name.startswith(f"{module}.")]
+    around = [row for row in rows if row.kind == "block" and module.startswith(f"{row.key}.")]
+    return next((found[-1] for found in (own, inside, around) if found), None)
+
+
+def nearest(rows: Sequence[Row], words: str, here: str) -> str:
+    """Where the cursor goes among rows that match: to the one that is named exactly, else stay `here`, else the first."""
+    matching = [row for row in rows if matches(row, words)]
+    exact = [row.key for row in matching if words.strip().lower() in (row.key, row.key.removeprefix("model."), row.name.lower())]
+    keys = [row.key for row in matching]
+    return exact[0] if exact else here if here in keys else keys[0] if keys else ""
 
 
 def _matching(rows: Sequence[Row], words: str) -> list[Row]:

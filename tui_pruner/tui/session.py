@@ -34,6 +34,7 @@ class EngineSession:
         self._restarts = Restarts()
         self._figures: Latest[tuple[Asked, str | None]] = Latest(self._refresh)
         self._dry_runs: Latest[Asked] = Latest(self._dry_run)
+        self._explanations: Latest[tuple[str, str]] = Latest(self._explain)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
@@ -57,6 +58,10 @@ class EngineSession:
     def dry_run(self, asked: Asked) -> None:
         """Ask for PyTorch's word on the shapes; posts DryRan."""
         self._dry_runs.submit(asked)
+
+    def explain(self, first: str, second: str) -> None:
+        """Ask why cutting one layer or block touches another, or with no `second` what it touches; posts Explained or Refused."""
+        self._explanations.submit((first, second))
 
     def apply(self, asked: Asked) -> None:
         """Make the amounts a step; posts SessionChanged or Refused."""
@@ -105,6 +110,12 @@ class EngineSession:
     async def _dry_run(self, asked: Asked) -> None:
         with contextlib.suppress(PrunerError):
             self._post(messages.DryRan(await self._client.dry_run(requests_of(asked))))
+
+    async def _explain(self, ends: tuple[str, str]) -> None:
+        try:
+            self._post(messages.Explained(await self._client.explain(*ends)))
+        except PrunerError as error:
+            self._post(messages.Refused(str(error)))
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:

@@ -17,15 +17,17 @@ from tui_pruner.tui.actions import bindings
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.detail_text import detail_lines, title
 from tui_pruner.tui.drawing import fit
+from tui_pruner.tui.explain_text import explain_lines, explain_title, stop_line
 from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.footer_text import footer_text
 from tui_pruner.tui.header_text import header_lines, waiting_line
+from tui_pruner.tui.inquiry import Inquiry
 from tui_pruner.tui.jobs_text import Work, job_lines, running_line, spinner
 from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.steps_text import last_step, step_lines
 from tui_pruner.tui.widgets.entry_lines import EntryLine
-from tui_pruner.tui.widgets.lines import Lines, Pane
+from tui_pruner.tui.widgets.lines import DetailPane, Lines, Pane
 from tui_pruner.tui.widgets.model_tree import ModelTree
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Bench(Screen[None], inherit_bindings=False):
         super().__init__()
         self.opening = opening
         self.board: Board | None = None
+        self.inquiry: Inquiry | None = None
         self.scores = Scores()
         self.session: EngineSession | None = None
         self.validations: Validations | None = None
@@ -68,7 +71,7 @@ class Bench(Screen[None], inherit_bindings=False):
                 yield self.filter_line
                 yield ModelTree(id="tree")
                 yield self.amount_line
-            yield Pane("Detail", id="detail")
+            yield DetailPane("Detail", id="detail")
         with Horizontal(id="bottom"):
             yield Pane("Steps", id="steps")
             yield Pane("Jobs", id="jobs")
@@ -80,6 +83,11 @@ class Bench(Screen[None], inherit_bindings=False):
     def model_tree(self) -> ModelTree:
         """The model tree."""
         return self.query_one("#tree", ModelTree)
+
+    @property
+    def detail_pane(self) -> DetailPane:
+        """The detail of the row under the cursor, or an explanation."""
+        return self.query_one("#detail", DetailPane)
 
     @property
     def busy(self) -> bool:
@@ -119,11 +127,16 @@ class Bench(Screen[None], inherit_bindings=False):
         self.query_one("#header", Lines).draw(lambda width, _: header_lines(board, self.scores, width))
 
     def draw_detail(self) -> None:
-        """The row under the cursor."""
-        board, row = self.board, self.model_tree.row
+        """The explanation that is open, or the row under the cursor."""
+        board, row, inquiry = self.board, self.model_tree.row, self.inquiry
         if board is None:
             return
-        self.query_one("#detail", Pane).draw(lambda width, _: detail_lines(row, board, width), title(row))
+        if inquiry is None:
+            self.detail_pane.draw(lambda width, _: detail_lines(row, board, width), title(row))
+            return
+        room = self.detail_pane.scrollable_content_region.width
+        line = explain_lines(inquiry, room)[1] if room else 0
+        self.detail_pane.draw(lambda width, _: explain_lines(inquiry, width)[0], explain_title(inquiry), see=line)
 
     def draw_steps(self) -> None:
         """The steps, and in a small window the last one."""
@@ -171,10 +184,10 @@ class Bench(Screen[None], inherit_bindings=False):
         self.app.notify(text, severity=severity, timeout=8 if severity != "information" else 4, markup=False)  # type: ignore[arg-type]
 
     def _draw_status(self, board: Board) -> None:
-        work = self.work()
+        work, inquiry = self.work(), None if self.has_class("show-detail") else self.inquiry
         self.query_one("#status", Lines).draw(
             lambda width, _: [
-                last_step(board, self.scores, width - 2),
+                last_step(board, self.scores, width - 2) if inquiry is None else stop_line(inquiry, width - 2),
                 *([running_line(work, width - 2)] if work.title else [Text(fit(work.doing, width - 2))] if work.doing else []),
             ]
         )

@@ -1,4 +1,4 @@
-"""The workbench: the screen with every action bound, and the keys that find one's way on it."""
+"""The workbench: the screen with every action bound, its engine, and its end."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import OpenFailed
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.bench import PANES
-from tui_pruner.tui.screens.help import HelpScreen
+from tui_pruner.tui.screens.explain_keys import ExplainKeys
 from tui_pruner.tui.screens.question import Answer, Question
-from tui_pruner.tui.screens.session_keys import SessionKeys
 
 
-class Workbench(SessionKeys):
+class Workbench(ExplainKeys):
     """One checkpoint being pruned."""
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
-        self._pane = "tree"
-        self.filter_line.connect(done=self.keep_filter, left=self.drop_filter, typed=lambda words: self.model_tree.filter(words))
         self._painted = asyncio.Event()
         self._engine: asyncio.subprocess.Process | None = None
 
@@ -47,64 +43,6 @@ class Workbench(SessionKeys):
 
         self.close_children()
         self.app.switch_screen(StartScreen(self.opening.model, event.reason))
-
-    def action_expand(self) -> None:
-        """Open or close the block under the cursor."""
-        self.model_tree.toggle()
-
-    def action_toggle_all(self) -> None:
-        """Open or close every block."""
-        self.model_tree.toggle_all()
-
-    def action_filter(self) -> None:
-        """Open the filter line."""
-        self.show_pane("tree")
-        self.filter_line.open("/", self.filter_line.text, replacing=True)
-
-    def keep_filter(self, words: str) -> None:
-        """Show what matches and go back to the tree; an empty filter disappears."""
-        self.model_tree.filter(words)
-        if not words.strip():
-            self.filter_line.close()
-        self.set_focus(self.model_tree)
-
-    def drop_filter(self) -> None:
-        """Show everything again."""
-        self.keep_filter("")
-
-    def action_back(self) -> None:
-        """Drop the filter, or go back to the model."""
-        if self._pane == "tree" and self.filter_line.display:
-            self.drop_filter()
-        self.show_pane("tree")
-
-    def action_next_problem(self) -> None:
-        """Jump to the next layer that is asked for or changes."""
-        board = self.board
-        if board is None:
-            return
-        changed = {layer.name for layer in board.layers.values() if board.change(layer).pending or board.change(layer).reads_less}
-        self.model_tree.go_to_next(changed | set(board.asked.amounts))
-
-    def action_next_pane(self) -> None:
-        """Move between the model and the detail; in a small window show it."""
-        self.show_pane("detail" if self._pane == "tree" else "tree")
-
-    def action_show_steps(self) -> None:
-        """Go to the steps and jobs."""
-        self.show_pane("steps")
-
-    def show_pane(self, pane: str) -> None:
-        """Focus a pane; in a small window it is the one that is shown."""
-        self._pane = pane
-        for other in PANES:
-            self.set_class(other == pane, f"show-{other}")
-        self.set_focus(self.query_one(f"#{pane}"))
-        self.call_after_refresh(self.draw_all)
-
-    def action_help(self) -> None:
-        """Show all keys."""
-        self.app.push_screen(HelpScreen())
 
     def action_quit(self) -> None:
         """Leave, after a question where something would be lost."""

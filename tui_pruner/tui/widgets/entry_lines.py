@@ -39,7 +39,9 @@ class EntryLine(Horizontal):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,down,tab", "done", "Done", show=False),
+        Binding("tab", "done", "Done", show=False),
+        Binding("up", "step(-1)", "Up", show=False),
+        Binding("down", "step(1)", "Down", show=False),
         Binding("escape", "leave", "Leave", show=False),
     ]
 
@@ -51,11 +53,18 @@ class EntryLine(Horizontal):
         self._typed: Callable[[str], None] = lambda _: None
         self._done: Callable[[str], None] = lambda _: None
         self._left: Callable[[], None] = lambda: None
+        self._stepped: Callable[[int], None] | None = None
         self.display = False
 
-    def connect(self, done: Callable[[str], None], left: Callable[[], None], typed: Callable[[str], None] | None = None) -> None:
-        """Say what happens on enter, on escape, and while one types."""
-        self._done, self._left = done, left
+    def connect(
+        self,
+        done: Callable[[str], None],
+        left: Callable[[], None],
+        typed: Callable[[str], None] | None = None,
+        stepped: Callable[[int], None] | None = None,
+    ) -> None:
+        """Say what happens on enter, on escape, while one types, and on up and down (-1 and 1), which otherwise are like enter."""
+        self._done, self._left, self._stepped = done, left, stepped
         if typed is not None:
             self._typed = typed
 
@@ -74,6 +83,12 @@ class EntryLine(Horizontal):
         self._input.cursor_position = len(text)
         if replacing:
             self._input.select_all()
+
+    def show(self, label: str, text: str) -> None:
+        """Show the line without the cursor in it; nothing to show hides it."""
+        self._label.update(label)
+        self._input.value = text
+        self.display = bool(text.strip())
 
     def close(self) -> None:
         """Hide the line, empty."""
@@ -95,6 +110,13 @@ class EntryLine(Horizontal):
     def action_done(self) -> None:
         """Take what is typed."""
         self._done(self._input.value)
+
+    def action_step(self, lines: int) -> None:
+        """Move in what the line is about, or take what is typed."""
+        if self._stepped is None:
+            self.action_done()
+        else:
+            self._stepped(lines)
 
     def action_leave(self) -> None:
         """Leave without it."""

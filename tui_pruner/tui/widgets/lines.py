@@ -89,11 +89,24 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         """The lines."""
         yield self._lines
 
-    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False) -> None:
-        """Show these lines; `to_end` scrolls to the newest."""
+    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None) -> None:
+        """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number."""
         if title:
             self.border_title = title
         height = self.scrollable_content_region.height
         self._lines.draw(lambda width, _: compose_lines(width, height))
         if to_end:
             self.scroll_end(animate=False)
+        if see is not None:
+            self.call_after_refresh(self.scroll_to_region, Region(0, see, 1, 2), animate=False, force=True)
+
+
+class DetailPane(Pane, inherit_bindings=False):
+    """A pane whose up and down are the screen's business: they scroll, or go from stop to stop of an explanation."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.look(-1)", "Up", show=False),
+        Binding("down", "screen.look(1)", "Down", show=False),
+        Binding("home", "scroll_home", "Top", show=False),
+        Binding("end", "scroll_end", "Bottom", show=False),
+    ]

@@ -19,7 +19,7 @@ from tui_pruner.tui.board import Board
 from tui_pruner.tui.columns import Column, layout
 from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.messages import RowHighlighted
-from tui_pruner.tui.outline import Row, matches, outline, visible
+from tui_pruner.tui.outline import Row, Standpoint, nearest, outline, row_of, visible
 from tui_pruner.tui.tree_text import Look, heading, row_text
 
 
@@ -54,6 +54,16 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         """The rows that are visible now, in order."""
         return self._shown
 
+    @property
+    def words(self) -> str:
+        """The filter."""
+        return self._words
+
+    @property
+    def standpoint(self) -> Standpoint:
+        """How the tree is looked at now."""
+        return Standpoint(self.row.key if self.row else "", frozenset(self._expanded), self._words)
+
     def show_model(self, board: Board) -> None:
         """Show another model from the top, sections open."""
         self._rows = outline(board.opened.blocks)
@@ -70,13 +80,14 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def filter(self, words: str) -> None:
         """Show only the rows that match all of these words, with what they stand in, and go to the first match."""
+        if words == self._words:
+            return
         here = self.row.key if self.row else ""
         self._words = words
         if not words.strip():
             self.go_to(here)
             return
-        matching = [row.key for row in visible(self._rows, self._expanded, words) if matches(row, words)]
-        self._reveal(keep=here if here in matching else matching[0] if matching else "")
+        self._reveal(keep=nearest(self._rows, words, here))
 
     def go_to(self, key: str) -> bool:
         """Put the cursor on a row, opening what it stands in; False when there is no such row."""
@@ -89,6 +100,25 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             parent = by_key[parent].parent
         self._reveal(keep=key)
         return True
+
+    def key_of(self, module: str) -> str:
+        """The row that shows a module; empty where none does."""
+        row = row_of(self._rows, module)
+        return row.key if row else ""
+
+    def can_show(self, key: str) -> bool:
+        """Whether the filter lets a row be seen."""
+        return not self._words.strip() or key in {row.key for row in self._shown}
+
+    def show_all(self) -> None:
+        """Forget the filter, the cursor staying where it is."""
+        self.filter("")
+
+    def look_from(self, standpoint: Standpoint) -> None:
+        """Look at the tree as somebody did before."""
+        self._expanded = set(standpoint.expanded)
+        self._words = standpoint.words
+        self._reveal(keep=standpoint.key)
 
     def toggle(self) -> None:
         """Open or close the row under the cursor; on a layer, close its block."""

@@ -1,0 +1,92 @@
+"""`e` explains: what a cut touches, the path between two layers, and going along it while the explanation stays."""
+
+import pytest
+
+from tests.tui.helpers import Desk, check_golden
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def explained(desk: Desk, first: str, second: str = "") -> None:
+    """Wait for the explanation between these ends."""
+
+    def there() -> bool:
+        found = desk.bench.inquiry.found if desk.bench.inquiry else None
+        return found is not None and (found.first, found.second) == (first, second)
+
+    await desk.until(there, f"the explanation of {first} {second}")
+
+
+async def test_two_ends_are_chosen_and_the_path_is_walked_while_the_explanation_stays(desk):
+    tree = desk.bench.model_tree
+    await desk.go("model.4.cv2")
+    await desk.press("e")
+    await explained(desk, "model.4.cv2")
+    assert "4.cv2 touches 5 (input), 15.cv1 (input), nothing" in desk.text
+    tree.go_to("model.14")
+    await desk.press("e")
+    await explained(desk, "model.4.cv2", "model.14")
+    assert "4.cv2 and 14: Concat at channel 128..191" in desk.text
+    walked = []
+    for _ in range(5):
+        await desk.press("right_square_bracket")
+        walked.append(tree.row.key)
+        assert "Concat at channel 128..191" in desk.text
+    assert walked == ["model.4.cv2", "model.14", "model.5", "model.15.cv1", "model.15.cv1"]
+    await desk.press("left_square_bracket")
+    assert tree.row.key == "model.5"
+    await desk.press("escape")
+    assert desk.bench.inquiry is None and tree.row.key == "model.4.cv2"
+    assert not any(row.key == "model.15.cv1" for row in tree.shown)
+    await desk.until(lambda: "Goes along" in desk.text, "the detail again")
+
+
+async def test_the_other_end_can_be_typed_and_no_path_is_said(desk):
+    await desk.press("end", "home", "e")
+    assert any("choose a layer or a block" in said for said in desk.said)
+    await desk.go("model.5")
+    await desk.press("p", "2")
+    await desk.until(lambda: desk.bench.model_tree.row.key == "model.2", "the block that is named exactly")
+    await desk.press("enter")
+    await explained(desk, "model.5", "model.2")
+    assert desk.bench.model_tree.row.key == "model.5" and not desk.bench.filter_line.display
+    assert "nothing else; no channel" in desk.line("5 touches 6.cv1 (input)") and desk.line("path to 2")
+    await desk.press("p", "6", "full_stop", "c", "v", "down", "up", "enter")
+    await explained(desk, "model.5", "model.6.cv1")
+    assert desk.bench.inquiry.found.path[-1].operation == "reads"
+    await desk.press("p", "9", "escape")
+    assert desk.bench.inquiry.found.second == "model.6.cv1" and desk.bench.model_tree.words == ""
+
+
+async def test_a_stop_that_the_filter_hides_is_shown_and_escape_brings_the_filter_back(desk):
+    await desk.press("slash", *"backbone coupled", "enter")
+    await desk.go("model.4.m.0.cv2")
+    shown = len(desk.bench.model_tree.shown)
+    await desk.press("e")
+    await explained(desk, "model.4.m.0.cv2")
+    touched = desk.bench.inquiry.stops
+    await desk.press(*["l"] * len(touched))
+    assert "model.4.cv2" in touched and desk.bench.model_tree.words == ""
+    await desk.press("escape")
+    assert desk.bench.model_tree.words == "backbone coupled" and len(desk.bench.model_tree.shown) == shown
+    assert desk.bench.filter_line.display and desk.bench.model_tree.row.key == "model.4.m.0.cv2"
+
+
+async def test_the_explanation_fits_every_size_and_a_small_one_shows_it_alone(desk):
+    await desk.go("model.6.m.0.cv2")
+    await desk.press("e")
+    await explained(desk, "model.6.m.0.cv2")
+    desk.bench.model_tree.go_to("model.6.m.1.cv2")
+    await desk.press("enter")
+    await explained(desk, "model.6.m.0.cv2", "model.6.m.1.cv2")
+    await desk.press("l", "l")
+    await desk.until(lambda: desk.board.detail is None or desk.board.detail.layer == "model.6.m.0.cv2", "the row's detail")
+    check_golden("explain-120x40", desk.text)
+    for width, height in ((80, 24), (60, 20)):
+        await desk.pilot.resize_terminal(width, height)
+        await desk.press("tab")
+        await desk.until(lambda: "Path  4 stations" in desk.text and "Backbone" not in desk.text, "the explanation alone")
+        check_golden(f"explain-{width}x{height}", desk.text)
+        await desk.press("enter")
+        await desk.until(lambda: "Backbone" in desk.text, "the tree")
+        assert "2/10 6.m.0 add makes the channels of both one" in desk.text
