@@ -38,6 +38,7 @@ def differentiable(model: nn.Module, device: str | torch.device = "cpu") -> nn.M
     twin = copy.deepcopy(model).to(device).float().eval().requires_grad_(True)
     settings = getattr(model, "args", None) or {}
     twin.args = SimpleNamespace(**{**default_arguments(), **(settings if isinstance(settings, dict) else vars(settings))})  # type: ignore[assignment]
+    twin.nc = len(model.names)  # type: ignore[assignment, arg-type]  # a trainer sets it, and RT-DETR's loss reads it
     twin.criterion = None  # type: ignore[assignment]  # one that was built before has the settings and the device of then
     forget_caches(twin)  # anchors that were made in inference mode cannot be differentiated through
     return twin
@@ -47,7 +48,7 @@ def gradients(twin: nn.Module, batches: Iterable[tuple[str, Batch]], on_image: C
     """Gradients of `twin.loss` for each named batch of one image, summed up as they come; no `.grad` is left behind.
 
     Raises:
-        DataError: a loss or a gradient that is no number, or no image at all.
+        DataError: a loss or a gradient that is no number.
     """
     parameters = dict(twin.named_parameters())
     mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
@@ -69,7 +70,7 @@ def _gradient(twin: nn.Module, image: str, batch: Batch, parameters: list[nn.Par
     loss = twin.loss(batch)[0].sum()  # type: ignore[operator]
     if not torch.isfinite(loss):
         raise DataError(
-            f"the loss on {image} is not a number ({float(loss)}): its labels or the checkpoint's weights are broken; {INSTEAD}"
+            f"the loss on {image} is not a number ({loss.item()}): its labels or the checkpoint's weights are broken; {INSTEAD}"
         )
     return torch.autograd.grad(loss, parameters, allow_unused=True)
 

@@ -84,11 +84,12 @@ class Ranking:
             RequestError: no such criterion, or it needs data.
         """
         key = (group.number, criterion)
-        if key not in self._scores:
+        known = self._scores.get(key)
+        if known is None:
             self.check(criterion)
             with self._mutex:
-                self._scores[key] = self._compute(group, criterion)
-        return self._scores[key]
+                known = self._scores[key] = self._compute(group, criterion)
+        return known
 
     def _compute(self, group: ChannelGroup, criterion: str) -> Scores:
         if criterion == "random":

@@ -1,0 +1,51 @@
+"""`--criterion taylor|hessian`: calibrated by a job once, then from the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+from tui_pruner import places
+from tui_pruner.engine.runner import Job
+from tui_pruner.errors import JobError
+
+CUT = ("--cut", "6.cv1=25%")
+SMALL = ("--calibration-images", 4, "--imgsz", 96)
+
+
+def test_a_cut_by_gradients_is_calibrated_by_a_job_then_from_the_cache_and_proved(
+    call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    by_gradients = ("--criterion", "taylor", "--data", demo_data, *SMALL)
+    first = call("prune", demo_checkpoint, *CUT, *by_gradients, "-o", tmp_path / "out.pt", "--json")
+    assert first.status == 0, first.err
+    assert first.document["proof"]["equal"] is True
+    assert len(first.document["kept"]["model.6.cv1.conv.weight"]["0"]) == 96
+    assert "calibrate 4/4 calibrating" in first.remarks
+    (kept,) = (places.cache_folder() / "calibration").iterdir()
+
+    def no_job(job: Job):
+        raise JobError(f"{job.kind} ran again")
+
+    monkeypatch.setattr(Job, "run", no_job)
+    second = call("preview", demo_checkpoint, *CUT, *by_gradients, "--json")
+    assert (second.status, second.document["layers"]["model.6.cv1"]["out_after"]) == (0, 96)
+    hessian = ("preview", demo_checkpoint, *CUT, "--criterion", "hessian", "--data", demo_data, *SMALL)
+    assert call(*hessian).status == 0
+    kept.write_bytes(kept.read_bytes()[:500])
+    again = call(*hessian)
+    assert (again.status, again.remarks[-1]) == (3, "tui-pruner: calibrate ran again")
+
+
+@pytest.mark.parametrize("command", ["preview", "prune"])
+def test_without_data_it_says_what_to_give(call: Call, demo_checkpoint: Path, tmp_path: Path, command: str):
+    output = ("-o", tmp_path / "out.pt") if command == "prune" else ()
+    answer = call(command, demo_checkpoint, *CUT, "--criterion", "hessian", *output)
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.remarks == [
+        "tui-pruner: --criterion hessian ranks channels by gradients from calibration images: "
+        "give --data DATA.yaml, the yaml that the model was trained with"
+    ]
