@@ -41,7 +41,7 @@ ACTIONS = (
         RATIO,
         "mark",
     ),
-    Action("unmark", "m", "m", "Clear marks", "Unmark every layer.", RATIO),
+    Action("unmark", "minus", "-", "Clear marks", "Unmark every layer.", RATIO),
     Action(
         "nudge(1)",
         "right",
@@ -81,6 +81,8 @@ ACTIONS = (
         VIEW,
         "filter",
     ),
+    Action("free_only", "f", "f", "Free only", "Show only layers that can be cut without anybody else's outputs; again shows all.", VIEW),
+    Action("sort", "o", "o", "Order", "Order the layers by their share of the FLOPs, of the parameters, or as in the model.", VIEW),
     Action(
         "explain",
         "e",
@@ -103,7 +105,14 @@ ACTIONS = (
     Action("next_problem", "n", "n", "Next asked layer", "Jump to the next layer that is asked for, goes along, or is in conflict.", VIEW),
     Action("next_pane", "tab", "tab", "Next pane", "Move between the model and the detail.", VIEW, "pane"),
     Action("show_steps", "s", "s", "Steps and jobs", "Go to the steps and jobs.", VIEW),
-    Action("back", "escape", "escape", "Back", "Leave the explanation for where one was; drop the filter; or go back to the model.", VIEW),
+    Action(
+        "back",
+        "escape",
+        "escape",
+        "Back",
+        "Leave the explanation for where one was; drop the filter, then the order; or go back to the model.",
+        VIEW,
+    ),
     Action("help", "question_mark,f1", "?", "Help", "Show all keys.", VIEW, "help"),
     Action("quit", "q", "q", "Quit", "Leave; asks when something is not written.", VIEW, "quit"),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 GAP = 1
 NARROWEST_NAME = 16
+RANKED_BAR = 9
 WIDEST_NAME = 26
 WIDEST_BAR = 12
 
@@ -34,15 +35,24 @@ COLUMNS = (
 )
 
 
-def layout(width: int) -> list[Column]:
-    """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen."""
-    shown = [column for column in COLUMNS if column.needs <= width]
+def layout(width: int, ranked: bool = False) -> list[Column]:
+    """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
+
+    `ranked`: layers ordered by a share, whose bars need room for a figure, and which have no output shape.
+    """
+    shown = [
+        _ranked(column) if ranked else column for column in COLUMNS if column.needs <= width and not (ranked and column.key == "output")
+    ]
     spare = width - sum(column.width for column in shown if column is not NAME) - GAP * (len(shown) - 1)
     bars = [column for column in shown if column.key in ("parameters", "flops")]
     extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
     widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
     spare -= min(extra, WIDEST_BAR) * len(bars)
     return [_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened]
+
+
+def _ranked(column: Column) -> Column:
+    return _wider(column, RANKED_BAR - column.width) if column.key in ("parameters", "flops") else column
 
 
 def _wider(column: Column, by: int) -> Column:

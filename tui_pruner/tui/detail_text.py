@@ -10,7 +10,7 @@ from rich.text import Text
 from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.drawing import curve, cut_column, fit, slider, wrapped
-from tui_pruner.tui.figures import arrow, count, difference, duration, giga, operations, plural, score, shape
+from tui_pruner.tui.figures import arrow, count, difference, duration, operations, percent, plural, score, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
 
@@ -34,7 +34,7 @@ def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
     if row is None:
         return [Text("nothing matches the filter", colours.MUTED)]
     if row.layer is None:
-        return [*_summary(row, width), *_verdicts(board, width)]
+        return [*_summary(row, board, width), *_verdicts(board, width)]
     detail = board.detail if board.detail and board.detail.layer == row.layer.name else None
     if detail is None:
         return [*_head(row, board, width), *_verdicts(board, width)]
@@ -56,10 +56,18 @@ def _head(row: Row, board: Board, width: int) -> list[Text]:
         (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
         (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
     )
-    if first.cell_len + 16 <= width:
-        first.append(f"   {count(layer.parameters)} params", colours.MUTED)
-    lines = [first, *wrapped(layer.reason, width, colours.MUTED)]
+    lines = [first, _weight(layer.parameters, layer.flops, board), *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width)]
+
+
+def _weight(parameters: int, flops: int, board: Board) -> Text:
+    whole = board.session.original
+    return Text.assemble(
+        (f"{count(parameters)} params ", colours.MUTED),
+        (percent(parameters / max(whole.parameters, 1)), colours.BLUE),
+        (f"   {operations(flops)} ", colours.MUTED),
+        (percent(flops / max(whole.flops, 1)), colours.PURPLE),
+    )
 
 
 def _ratio(row: Row, board: Board, width: int) -> Text:
@@ -67,11 +75,11 @@ def _ratio(row: Row, board: Board, width: int) -> Text:
     assert layer is not None
     _, now, after = board.change(layer).outputs
     amount = board.asked.amounts.get(layer.name)
-    percent = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
+    removed = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
     style = colours.GOOD if amount else colours.WARNING if after != now else colours.MUTED
     keeps = f"keeps {after} of {now}"
-    track = slider(percent / 100, max(min(width - LABEL - 5 - len(keeps) - 2, 40), 8), style, colours.FAINT)
-    return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{percent:>2}%  ", f"bold {style}"), track, f"  {keeps}")
+    track = slider(removed / 100, max(min(width - LABEL - 5 - len(keeps) - 2, 40), 8), style, colours.FAINT)
+    return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{removed:>2}%  ", f"bold {style}"), track, f"  {keeps}")
 
 
 def _importance(detail: Detail, width: int) -> list[Text]:
@@ -88,7 +96,16 @@ def _importance(detail: Detail, width: int) -> list[Text]:
     for row in curve(scaled, room, CURVE_HEIGHT):
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
+    if border:
+        cut = f"the cut: {percent(detail.cut_at)} of the channels, {percent(lost_importance(detail))} of their importance"
+        lines.append(Text(fit(cut, width).rstrip(), colours.BAD))
     return lines
+
+
+def lost_importance(detail: Detail) -> float:
+    """The share of the channels' summed importance that the cut takes, from the curve's samples."""
+    taken = round(detail.cut_at * len(detail.curve))
+    return sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)
 
 
 def _members(detail: Detail, width: int) -> list[Text]:
@@ -169,7 +186,7 @@ def _dry_run(board: Board) -> Text:
     )
 
 
-def _summary(row: Row, width: int) -> list[Text]:
+def _summary(row: Row, board: Board, width: int) -> list[Text]:
     states = [layer.status for layer in row.layers]
     counted = [(state, states.count(state)) for state in ("free", "coupled", "linked", "locked") if state in states]
     lines = [
@@ -177,7 +194,7 @@ def _summary(row: Row, width: int) -> list[Text]:
             (f"{row.inputs} in, {row.outputs} out", colours.STRONG),
             (f"   {shape(row.output_shape)}" if row.output_shape else "", colours.MUTED),
         ),
-        Text(f"{count(row.parameters)} params   {giga(row.flops)} GFLOPs" if row.parameters else "no weights of its own", colours.MUTED),
+        _weight(row.parameters, row.flops, board) if row.parameters else Text("no weights of its own", colours.MUTED),
         *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),
     ]

@@ -36,6 +36,14 @@ def change(before: float, after: float) -> str:
     return f"{sign}{percent:.1f}%" if percent < 9.95 else f"{sign}{percent:.0f}%"
 
 
+def percent(share: float) -> str:
+    """A share of a whole in at most four signs: 12%, 1.9%, <.1%; 100%."""
+    number = 100 * share
+    if 0 < number < 0.1:
+        return "<.1%"
+    return f"{number:.0f}%" if number >= 9.95 or number == 0 else f"{number:.1f}%"
+
+
 def signed(text: str, negative: bool) -> str:
     """A figure with the sign in front of it: −0.21M."""
     return f"{GLYPHS.minus if negative else '+'}{text}"

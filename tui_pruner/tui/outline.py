@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from tui_pruner.tui.figures import plural
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("backbone", "neck", "head")
 PRUNABLE = ("free", "coupled", "linked")
+IN_MODEL = ""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Standpoint:
-    """How somebody looks at the tree: the row under the cursor, the open rows, and the filter's words."""
+    """How somebody looks at the tree: the row under the cursor, the open rows, the filter's words, and the order."""
 
     key: str
     expanded: frozenset[str]
     words: str = ""
+    order: str = ""
 
 
 def outline(blocks: Sequence[BlockView]) -> list[Row]:
@@ -77,8 +79,13 @@ def outline(blocks: Sequence[BlockView]) -> list[Row]:
     return rows
 
 
-def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "") -> list[Row]:
-    """The rows to show: inside open parents; or, with a filter, those that match and what they stand in."""
+ORDERS: Mapping[str, Callable[[Row], int]] = {"by FLOPs": lambda row: row.flops, "by parameters": lambda row: row.parameters}
+
+
+def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "", order: str = IN_MODEL) -> list[Row]:
+    """The rows to show: inside open parents; with a filter, those that match and what they stand in; in another order, layers only."""
+    if order:
+        return [_standing_alone(row) for row in sorted(matching_layers(rows, words), key=ORDERS[order], reverse=True)]
     if words.strip():
         return _matching(rows, words)
     opened = {row.key for row in rows if row.key in expanded}
@@ -87,6 +94,24 @@ def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "") -> 
         if not row.parent or (row.parent in opened and row.parent in shown):
             shown.add(row.key)
     return [row for row in rows if row.key in shown]
+
+
+def matching_layers(rows: Sequence[Row], words: str = "") -> list[Row]:
+    """The rows of all layers that the filter lets through."""
+    return [row for row in rows if row.layer is not None and matches(row, words)]
+
+
+def with_word(words: str, word: str) -> str:
+    """The filter with this word added, or taken away where it has it."""
+    given = words.split()
+    return " ".join([other for other in given if other != word] if word in given else [*given, word])
+
+
+def _standing_alone(row: Row) -> Row:
+    layer = row.layer
+    assert layer is not None
+    name = row.name if row.kind == "block" else layer.name.removeprefix("model.")
+    return replace(row, depth=1, name=name, expandable=False)
 
 
 def matches(row: Row, words: str) -> bool:

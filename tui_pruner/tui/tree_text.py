@@ -11,11 +11,13 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board, Change
 from tui_pruner.tui.columns import GAP, Column
 from tui_pruner.tui.drawing import bar, fit
-from tui_pruner.tui.figures import arrow, shape
+from tui_pruner.tui.figures import arrow, percent, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
 
 Cell = tuple[str, str]
+PERCENT = 5
+SHARE_NEEDS = 9
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Look:
 
     board: Board
     expanded: Collection[str]
-    most_parameters: int
-    most_flops: int
+    most_parameters: int = 1
+    most_flops: int = 1
 
 
 def heading(columns: Sequence[Column]) -> Text:
@@ -41,6 +43,13 @@ def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
         content, style = _CELLS[column.key](row, look, column.width)
         text.append((" " * GAP if number else "") + fit(content, column.width, column.right), style)
     return text
+
+
+def share(part: int, most: int, whole: int, width: int) -> str:
+    """A bar on the scale of the largest part, with the share of the whole in percent where there is room for both."""
+    if width < SHARE_NEEDS or not part:
+        return bar(part / max(most, 1), width)
+    return bar(part / max(most, 1), width - PERCENT) + fit(percent(part / max(whole, 1)), PERCENT, right=True)
 
 
 def _name(row: Row, look: Look, width: int) -> Cell:
@@ -83,13 +92,13 @@ def _output(row: Row, look: Look, width: int) -> Cell:
 def _parameters(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return bar(row.parameters / max(look.most_parameters, 1), width), colours.BLUE
+    return share(row.parameters, look.most_parameters, look.board.session.original.parameters, width), colours.BLUE
 
 
 def _flops(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return bar(row.flops / max(look.most_flops, 1), width), colours.PURPLE
+    return share(row.flops, look.most_flops, look.board.session.original.flops, width), colours.PURPLE
 
 
 def _status(row: Row, look: Look, width: int) -> Cell:

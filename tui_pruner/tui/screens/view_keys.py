@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.screens.bench import PANES
 from tui_pruner.tui.screens.help import HelpScreen
 from tui_pruner.tui.screens.session_keys import SessionKeys
@@ -39,10 +40,22 @@ class ViewKeys(SessionKeys):
         """Show everything again."""
         self.keep_filter("")
 
+    def action_free_only(self) -> None:
+        """Show only layers that can be cut alone, or all again."""
+        self.show_pane("tree")
+        self.keep_filter(with_word(self.model_tree.words, "free"))
+
+    def action_sort(self) -> None:
+        """Order the layers by their share of the FLOPs, of the parameters, or as in the model."""
+        self.show_pane("tree")
+        self.model_tree.sort()
+
     def action_back(self) -> None:
-        """Drop the filter, or go back to the model."""
+        """Drop the filter, then the order, or go back to the model."""
         if self.pane == "tree" and self.filter_line.display:
             self.drop_filter()
+        elif self.pane == "tree":
+            self.model_tree.show_all()
         self.show_pane("tree")
 
     def action_next_problem(self) -> None:

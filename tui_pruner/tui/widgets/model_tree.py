@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.markup import escape
 from rich.style import Style
 from rich.text import Text
 from textual import events
@@ -18,8 +19,9 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.columns import Column, layout
 from tui_pruner.tui.drawing import strip_of
+from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import RowHighlighted
-from tui_pruner.tui.outline import Row, Standpoint, nearest, outline, row_of, visible
+from tui_pruner.tui.outline import IN_MODEL, ORDERS, Row, Standpoint, matching_layers, nearest, outline, row_of, visible
 from tui_pruner.tui.tree_text import Look, heading, row_text
 
 
@@ -41,6 +43,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._expanded: set[str] = set()
         self._look: Look | None = None
         self._words = ""
+        self._order = IN_MODEL
         self._cursor = 0
         self._painted: dict[int, Strip] = {}
 
@@ -62,19 +65,18 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     @property
     def standpoint(self) -> Standpoint:
         """How the tree is looked at now."""
-        return Standpoint(self.row.key if self.row else "", frozenset(self._expanded), self._words)
+        return Standpoint(self.row.key if self.row else "", frozenset(self._expanded), self._words, self._order)
+
+    @property
+    def order(self) -> str:
+        """How the rows are ordered: as in the model, or layers by a share."""
+        return self._order
 
     def show_model(self, board: Board) -> None:
         """Show another model from the top, sections open."""
         self._rows = outline(board.opened.blocks)
         self._expanded = {row.key for row in self._rows if row.kind == "section"}
-        inner = [row for row in self._rows if row.kind != "section"]
-        self._look = Look(
-            board,
-            self._expanded,
-            most_parameters=max((row.parameters for row in inner), default=1),
-            most_flops=max((row.flops for row in inner), default=1),
-        )
+        self._look = Look(board, self._expanded)
         self._cursor = 1 if len(self._rows) > 1 else 0
         self._reveal()
 
@@ -107,23 +109,38 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         return row.key if row else ""
 
     def can_show(self, key: str) -> bool:
-        """Whether the filter lets a row be seen."""
-        return not self._words.strip() or key in {row.key for row in self._shown}
+        """Whether the filter and the order let a row be seen."""
+        return not (self._words.strip() or self._order) or key in {row.key for row in self._shown}
 
     def show_all(self) -> None:
-        """Forget the filter, the cursor staying where it is."""
-        self.filter("")
+        """Forget the filter and the order, the cursor staying where it is."""
+        self._order, self._words = IN_MODEL, ""
+        self.go_to(self.row.key if self.row else "")
+
+    def sort(self) -> None:
+        """Order the layers by the next share, from the heaviest down; after the last one as in the model again."""
+        orders = [IN_MODEL, *ORDERS]
+        self._order = orders[(orders.index(self._order) + 1) % len(orders)]
+        if self._order:
+            self._reveal()
+            self._put_cursor(0)
+        else:
+            self.go_to(self.row.key if self.row else "")
 
     def look_from(self, standpoint: Standpoint) -> None:
         """Look at the tree as somebody did before."""
         self._expanded = set(standpoint.expanded)
-        self._words = standpoint.words
+        self._words, self._order = standpoint.words, standpoint.order
         self._reveal(keep=standpoint.key)
 
     def toggle(self) -> None:
-        """Open or close the row under the cursor; on a layer, close its block."""
+        """Open or close the row under the cursor; on a layer, close its block; in another order, show it in the model."""
         row = self.row
         if row is None:
+            return
+        if self._order:
+            self._order = IN_MODEL
+            self.go_to(row.key)
             return
         key = row.parent if row.kind == "layer" else row.key
         if row.expandable or row.kind == "layer":
@@ -197,16 +214,31 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     @property
     def _columns(self) -> list[Column]:
-        return layout(self.scrollable_content_region.width)
+        return layout(self.scrollable_content_region.width, ranked=bool(self._order))
 
     def _strip(self, text: Text, width: int, base: Style) -> Strip:
         return strip_of(text, self.app.console, width, base)
 
+    def _title(self) -> str:
+        words = " ".join(self._words.split())
+        if not words and not self._order:
+            return "Model"
+        found, all_layers = len(matching_layers(self._rows, words)), len(matching_layers(self._rows))
+        counted = f"{found} of {plural(all_layers, 'layer')}" if words else plural(all_layers, "layer")
+        return "  ".join(part for part in ("Model", escape(words), counted, self._order) if part)
+
     def _reveal(self, keep: str = "") -> None:
-        self._shown = visible(self._rows, self._expanded, self._words)
+        self._shown = visible(self._rows, self._expanded, self._words, self._order)
         if self._look is not None:
             opened = {row.parent for row in self._shown} if self._words.strip() else self._expanded
-            self._look = replace(self._look, expanded=opened)
+            scale = self._shown if self._order else [row for row in self._rows if row.kind == "block"]
+            self._look = replace(
+                self._look,
+                expanded=opened,
+                most_parameters=max((row.parameters for row in scale), default=1),
+                most_flops=max((row.flops for row in scale), default=1),
+            )
+        self.border_title = self._title()
         keys = [row.key for row in self._shown]
         if keep in keys:
             self._cursor = keys.index(keep)
