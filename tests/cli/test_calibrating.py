@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.conftest import Call
 from tui_pruner import places
@@ -33,10 +35,13 @@ def test_a_cut_by_gradients_is_calibrated_by_a_job_then_from_the_cache_and_prove
     monkeypatch.setattr(Job, "run", no_job)
     second = call("preview", demo_checkpoint, *CUT, *by_gradients, "--json")
     assert (second.status, second.document["layers"]["model.6.cv1"]["out_after"]) == (0, 96)
-    hessian = ("preview", demo_checkpoint, *CUT, "--criterion", "hessian", "--data", demo_data, *SMALL)
-    assert call(*hessian).status == 0
+    sha256 = hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()
+    plan = {"checkpoint": "digits.pt", "sha256": sha256, "steps": [{"cuts": [{"layer": "5", "amount": "10%", "criterion": "hessian"}]}]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    planned = ("preview", demo_checkpoint, "--plan", tmp_path / "plan.yaml", "--data", demo_data, *SMALL, "--json")
+    assert call(*planned).document["layers"]["model.5"]["out_after"] == 115
     kept.write_bytes(kept.read_bytes()[:500])
-    again = call(*hessian)
+    again = call(*planned)
     assert (again.status, again.remarks[-1]) == (3, "tui-pruner: calibrate ran again")
 
 
@@ -46,6 +51,6 @@ def test_without_data_it_says_what_to_give(call: Call, demo_checkpoint: Path, tm
     answer = call(command, demo_checkpoint, *CUT, "--criterion", "hessian", *output)
     assert (answer.status, answer.out) == (2, "")
     assert answer.remarks == [
-        "tui-pruner: --criterion hessian ranks channels by gradients from calibration images: "
+        "tui-pruner: the criterion hessian ranks channels by gradients from calibration images: "
         "give --data DATA.yaml, the yaml that the model was trained with"
     ]

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from tui_pruner.core.session import Session
 
 
+IMAGES = 64
+
+
 @dataclass(frozen=True)
 class CalibrationData:
     """What `--data`, `--calibration-images` and `--device` say."""
 
-    yaml_file: Path | None
-    images: int
-    device: str
+    yaml_file: Path | None = None
+    images: int = IMAGES
+    device: str = ""
 
     def check(self, requests: Sequence[Request]) -> None:
         """Refuse requests that need data where there is none, before anything heavy starts.
@@ -34,9 +37,12 @@ class CalibrationData:
         needed = criteria_from_data(requests)
         if needed and self.yaml_file is None:
             raise DataError(
-                f"--criterion {needed[0]} ranks channels by gradients from calibration images: "
+                f"the criterion {needed[0]} ranks channels by gradients from calibration images: "
                 "give --data DATA.yaml, the yaml that the model was trained with"
             )
+
+
+NO_DATA = CalibrationData()
 
 
 def criteria_from_data(requests: Sequence[Request]) -> list[str]:
@@ -47,7 +53,7 @@ def criteria_from_data(requests: Sequence[Request]) -> list[str]:
 
 
 def calibrate(session: Session, requests: Sequence[Request], data: CalibrationData, classes: int | None) -> None:
-    """Give a session the scores that its requests need, if they need any.
+    """Give a session the scores that requests need, if they need any; `data.check` has passed them.
 
     Raises:
         DataError: the data cannot be used for this model.
@@ -57,7 +63,6 @@ def calibrate(session: Session, requests: Sequence[Request], data: CalibrationDa
     from tui_pruner.core.importance import NEED_DATA
     from tui_pruner.jobs.calibrate import cached_scores, place_of
 
-    data.check(requests)
     if not criteria_from_data(requests):
         return
     analysis = session.analysis

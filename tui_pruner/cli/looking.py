@@ -98,16 +98,13 @@ def preview(
 ) -> int:
     """What a plan would do: sizes and shapes before and after, and PyTorch's dry run of them."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.cli.calibrating import CalibrationData, calibrate
+        from tui_pruner.cli.calibrating import CalibrationData
         from tui_pruner.cli.world import open_session, remark, requests_from
         from tui_pruner.core.preview import dry_run
         from tui_pruner.core.views import preview_view
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
-        calibration = CalibrationData(data, calibration_images, device)
-        calibration.check(requests)
-        session = open_session(model, imgsz, classes, plan)
-        calibrate(session, requests, calibration, classes)
+        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device))
         found = session.preview(requests)
         found.demand_possible()
         view = preview_view(session, requests, against_checkpoint=True)

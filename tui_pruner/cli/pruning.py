@@ -34,19 +34,16 @@ def prune(
 ) -> int:
     """Prune, prove against the masked twin, save, and verify the file in a clean process."""
     with reserved_stdout(as_json) as results:
-        from tui_pruner.cli.calibrating import CalibrationData, calibrate
+        from tui_pruner.cli.calibrating import CalibrationData
         from tui_pruner.cli.world import open_session, remark, requests_from
         from tui_pruner.core.checkpoint import check_output
         from tui_pruner.plan_file import check_plan_output
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
-        calibration = CalibrationData(data, calibration_images, device)
-        calibration.check(requests)
         check_output(output, model, force)
         if save_plan:
             check_plan_output(save_plan, force)
-        session = open_session(model, imgsz, classes, plan)
-        calibrate(session, requests, calibration, classes)
+        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device))
         if requests:
             session.apply(requests)
         remark(session, *(note for applied in session.steps for note in applied.notes))

@@ -27,12 +27,12 @@ def validate(
 ) -> None:
     """Quick validation with Ultralytics' validator; results are cached by checkpoint, plan, data, images and size."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.cli.world import validated
-        from tui_pruner.core.plan import read_plan
+        from tui_pruner.cli.calibrating import CalibrationData
+        from tui_pruner.cli.world import settled_plan, validated
 
         if data is None:
             raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
-        content = read_plan(plan).plain() if plan else None
+        content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device)) if plan else None
         result = validated(model, str(data), images, imgsz, device, classes, content, show_progress)
         original = against or (model if content else None)
         baseline = validated(original, str(data), images, imgsz, device, classes, None, show_progress) if original else None

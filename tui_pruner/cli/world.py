@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tui_pruner.cli.calibrating import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model
@@ -17,14 +18,36 @@ from tui_pruner.errors import RequestError
 from tui_pruner.jobs.validate import run_validation
 
 
-def open_session(model: str, imgsz: int | None, classes: int | None = None, plan: Path | None = None) -> Session:
-    """A session on a model, with the steps of a plan file."""
-    content = read_plan(plan).plain() if plan else None
-    analysis = analyse(open_model(model, classes), imgsz)
-    session = Session(analysis)
-    if content:
-        session.load(content)
+def open_session(
+    model: str,
+    imgsz: int | None,
+    classes: int | None = None,
+    plan: Path | None = None,
+    requests: Sequence[Request] = (),
+    data: CalibrationData = NO_DATA,
+) -> Session:
+    """A session on a model, with the steps of a plan file, and calibrated where that plan or the requests to come need it.
+
+    Raises:
+        DataError: a criterion needs data, and there is none or it cannot be used.
+        PrunerError: the model or the plan cannot be used.
+    """
+    steps = read_plan(plan) if plan else None
+    wanted = [*requests, *(request for step in steps.steps if step.unsettled for request in step.requests())] if steps else requests
+    data.check(wanted)
+    session = Session(analyse(open_model(model, classes), imgsz))
+    calibrate(session, wanted, data, classes)
+    if steps:
+        session.load(steps.plain())
     return session
+
+
+def settled_plan(model: str, imgsz: int | None, classes: int | None, plan: Path, data: CalibrationData) -> dict[str, Any]:
+    """A plan file's content, which says of every step which channels it removes."""
+    found = read_plan(plan)
+    return (
+        open_session(model, imgsz, classes, plan, data=data).plan.plain() if any(step.unsettled for step in found.steps) else found.plain()
+    )
 
 
 def remark(session: Session, *more: str) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.removal import NOTHING, Removal
+from tui_pruner.core.requests import Request
 from tui_pruner.errors import PlanError
 from tui_pruner.plan_file import read_plan_file
 
@@ -39,6 +40,15 @@ class Step(BaseModel):
     name: str = ""
     cuts: list[Cut]
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether it says what is wanted, but not which channels that removes: somebody wrote it by hand."""
+        return bool(self.cuts) and not any(cut.removes for cut in self.cuts)
+
+    def requests(self) -> list[Request]:
+        """What its cuts ask for."""
+        return [Request(cut.layer, cut.amount, cut.criterion, cut.round_to) for cut in self.cuts]
+
 
 class Plan(BaseModel):
     """All steps from the checkpoint to the pruned model. The checkpoint is known by its SHA-256."""
@@ -53,6 +63,15 @@ class Plan(BaseModel):
     def plain(self) -> dict[str, Any]:
         """As dictionaries, lists, strings and numbers."""
         return self.model_dump(mode="json")
+
+    def check_checkpoint(self, sha256: str) -> None:
+        """Refuse a plan that was made for another checkpoint than the one with this SHA-256.
+
+        Raises:
+            PlanError: it was.
+        """
+        if self.sha256 != sha256:
+            raise PlanError(f"the plan was made for {self.checkpoint} ({self.sha256[:12]}), not for this checkpoint ({sha256[:12]})")
 
 
 def parse_plan(content: object, where: str = "the plan") -> Plan:
@@ -137,12 +156,13 @@ def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
     """Everything that a plan removes, checked against the model.
 
     Raises:
-        PlanError: made for another checkpoint, or impossible on this one.
+        PlanError: made for another checkpoint, impossible on this one, or without a word about which channels.
     """
-    if plan.sha256 != sha256:
-        raise PlanError(f"the plan was made for {plan.checkpoint} ({plan.sha256[:12]}), not for this checkpoint ({sha256[:12]})")
+    plan.check_checkpoint(sha256)
     removal = NOTHING
-    for step in plan.steps:
+    for number, step in enumerate(plan.steps, start=1):
+        if step.unsettled:
+            raise PlanError(f"step {number} of the plan does not say which channels it removes: open the plan and save it first")
         removal = removal.together(removal_of_step(step, coupling))
     removal.check(coupling)
     return removal

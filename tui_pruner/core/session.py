@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.plan import Plan, Step, parse_plan, removal_of_step, replay
+from tui_pruner.core.plan import Plan, Step, parse_plan, removal_of_step
 from tui_pruner.core.preview import Arithmetic, Widths
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
@@ -59,18 +59,22 @@ class Session:
         return tuple(applied.step for applied in self.steps) != self.written
 
     def load(self, content: dict[str, Any]) -> None:
-        """Replace the steps by those of a plan.
+        """Replace the steps by those of a plan; where one was written by hand, without channels, they are chosen now.
 
         Raises:
             PlanError: malformed, impossible here, or made for another checkpoint.
+            RequestError: a step written by hand cannot be done.
+            ConflictError: the cuts of a step written by hand contradict each other.
         """
         plan = parse_plan(content)
-        replay(plan, self.analysis.coupling, self.analysis.checkpoint.sha256)
+        plan.check_checkpoint(self.analysis.checkpoint.sha256)
         steps: list[AppliedStep] = []
         removal = NOTHING
-        for step in plan.steps:
+        for planned in plan.steps:
+            step, notes = self._settled(planned, removal)
             removal = removal.together(removal_of_step(step, self.analysis.coupling))
-            steps.append(AppliedStep(step, removal))
+            steps.append(AppliedStep(step, removal, notes))
+        removal.check(self.analysis.coupling)
         self.steps, self.undone = steps, []
 
     def preview(self, requests: Sequence[Request]) -> Resolution:
@@ -114,6 +118,14 @@ class Session:
         if not self.undone:
             raise RequestError("nothing to redo")
         self.steps.append(self.undone.pop())
+
+    def _settled(self, step: Step, gone: Removal) -> tuple[Step, tuple[str, ...]]:
+        """A step that says which channels it removes, and what was adjusted to get there."""
+        if not step.unsettled:
+            return step, ()
+        found = resolve(self.analysis, step.requests(), gone, step.name)
+        found.demand_clean()
+        return found.step, found.notes
 
     def mark_written(self) -> None:
         """Remember that a file with exactly these steps exists."""
