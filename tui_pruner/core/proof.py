@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.probe import probe_images
-from tui_pruner.core.recording import Recording, predicted, recall, record, unchanged_blocks
+from tui_pruner.core.recording import Recording, continued, record
 from tui_pruner.core.removal import Removal
+from tui_pruner.core.sharing import in_float64, with_own
 from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights
 from tui_pruner.errors import PlanError
 
@@ -77,17 +79,18 @@ class Gap:
 
 def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
     """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay."""
-    twin, owners = sharing_weights(model), owners_of_tensors(model)
-    stored = dict(twin.named_parameters())
+    stored, owners = dict(model.named_parameters()), owners_of_tensors(model)
     own: dict[str, nn.Parameter] = {}
     for member, positions in removal.members(coupling):
         name = member.axis.parameter
         if name in stored and name not in own:
             own[name] = nn.Parameter(stored[name].detach().clone(), requires_grad=False)
-            for owner in owners[name]:
-                put_tensor(twin, owner, own[name])
         if name in own:
             own[name].data.index_fill_(member.axis.dim, torch.from_numpy(positions), 0.0)
+    twin = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
+    for name, parameter in own.items():
+        for owner in owners[name]:
+            put_tensor(twin, owner, parameter)
     return twin
 
 
@@ -95,34 +98,35 @@ class Original:
     """The network that proofs are measured against, with what it computes on their images: once for each precision."""
 
     def __init__(self, model: nn.Module, seed: int = 0) -> None:
-        self.model = model
-        self._copy = sharing_weights(model)
+        self.model = sharing_weights(model)
         self._seed = seed
+        self._converted: dict[int, Tensor] = {}
         self._recordings: dict[torch.dtype, Recording] = {}
 
-    def images(self, precision: torch.dtype) -> Tensor:
+    @cached_property
+    def images(self) -> Tensor:
         """The images that a proof is made on."""
         side = SIDE_IN_STRIDES * stride_of(self.model)
-        return probe_images(2, image_channels(self.model), side, torch.Generator().manual_seed(self._seed)).to(precision)
+        return probe_images(2, image_channels(self.model), side, torch.Generator().manual_seed(self._seed))
+
+    @cached_property
+    def exact(self) -> nn.Module:
+        """The same network in float64."""
+        return in_float64(self.model, self._converted)
 
     def recording(self, precision: torch.dtype) -> Recording:
         """Its predictions, and what its blocks hand out on the way."""
         if precision not in self._recordings:
-            self._recordings[precision] = record(at_precision(self.model, precision), self.images(precision))
+            network = self.model if precision == torch.float32 else self.exact
+            self._recordings[precision] = record(network, self.images.to(precision))
         return self._recordings[precision]
 
     def predictions_of(self, network: nn.Module, precision: torch.dtype) -> list[Tensor]:
-        """What another network predicts on the same images; blocks that are the original's own are not computed again."""
+        """What another network predicts on the same images; what it has in common with this one is not computed again."""
         recording = self.recording(precision)
-        running = at_precision(network, precision)
-        recall(running, unchanged_blocks(network, self._copy), recording)
-        return predicted(running, self.images(precision))
-
-
-def at_precision(network: nn.Module, precision: torch.dtype) -> nn.Module:
-    """A copy that can be run without a trace of it in the network."""
-    copied = sharing_weights(network)
-    return copied if precision == torch.float32 else copy.deepcopy(copied).to(precision)
+        if precision == torch.float32:
+            return continued(network, self.model, recording, self.images)
+        return continued(in_float64(network, dict(self._converted)), self.exact, recording, self.images.to(precision))
 
 
 def prove(
@@ -134,7 +138,7 @@ def prove(
     """
     started = time.perf_counter()
     original = original or Original(model, seed)
-    twin = masked_twin(model, coupling, removal)
+    twin = masked_twin(original.model, coupling, removal)
     precision = torch.float32
     try:
         gaps = compare(original, twin, pruned, precision)

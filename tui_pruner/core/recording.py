@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_map
 
 from tui_pruner.core.blocks import sequence
 from tui_pruner.core.predictions import predictions
-from tui_pruner.core.skeleton import OWN_TABLES
+from tui_pruner.core.sharing import below, with_own
+from tui_pruner.core.skeleton import OWN_TABLES, sharing_weights
 
 SCALARS = (bool, int, float, str, type(None))
 
@@ -45,10 +46,27 @@ def record(model: nn.Module, image: Tensor) -> Recording:
 
         return hook
 
+    running = private(model)
     with ExitStack() as hooks:
-        for path, block in chain(model):
+        for path, block in chain(running):
             hooks.callback(block.register_forward_hook(remembering(path)).remove)
-        return Recording(predicted(model, image), outputs)
+        return Recording(predicted(running, image), outputs)
+
+
+def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Tensor) -> list[Tensor]:
+    """What a changed copy of a recorded network predicts on the recorded image, computed from its first changed block on."""
+    blocks = unchanged_blocks(model, original)
+    running = private(model, blocks)
+    for path in blocks:
+        running.get_submodule(path).__dict__["forward"] = answering(recording.outputs[path])
+    return predicted(running, image)
+
+
+def private(model: nn.Module, blocks: Sequence[str] = ()) -> nn.Module:
+    """A copy that can be run, and whose `blocks` can be altered, without a trace of it in the model: only heads remember a forward."""
+    if head_of(model) is None or any(module.training for module in model.modules()):
+        return sharing_weights(model)
+    return with_own(model, [*blocks, *below(model, sequence(model)[-1][0])])
 
 
 def predicted(model: nn.Module, image: Tensor) -> list[Tensor]:
@@ -90,12 +108,6 @@ def alike_in(name: str, mine: Any, other: Any) -> bool:
     if name in OWN_TABLES:
         return mine.keys() == other.keys() and all(mine[key] is other[key] for key in mine)
     return isinstance(mine, SCALARS) and isinstance(other, SCALARS) and mine == other
-
-
-def recall(model: nn.Module, blocks: list[str], recording: Recording) -> None:
-    """Make blocks hand out what was recorded instead of computing it; the network must be a copy of its own."""
-    for path in blocks:
-        model.get_submodule(path).__dict__["forward"] = answering(recording.outputs[path])
 
 
 def answering(output: Any) -> Callable[..., Any]:
