@@ -51,10 +51,11 @@ def show(output: Output, report: dict[str, Any]) -> None:
 
 def covered(model: str, analysis: Analysis, plans: int = 3) -> dict[str, Any]:
     """The outcome of every group of one model, and of random plans that cut all of them."""
-    from tui_pruner.core.coverage import Coverage
+    from tui_pruner.core.coverage import Coverage, undisturbed
 
     coverage = Coverage(analysis)
-    trials = list(coverage.trials())
+    with undisturbed():
+        trials, all_at_once = list(coverage.trials()), list(coverage.plans(plans))
     outcomes = Counter(trial.outcome for trial in trials)
     failures = [{"layer": trial.group.producers[0].axis.module, "detail": trial.detail} for trial in trials if trial.outcome == "failed"]
     return {
@@ -71,7 +72,7 @@ def covered(model: str, analysis: Analysis, plans: int = 3) -> dict[str, Any]:
                 "equal": plan.outcome in ("equal", "approximate"),
                 "detail": plan.detail,
             }
-            for plan in coverage.plans(plans)
+            for plan in all_at_once
         ],
         "unknown_operations": dict(analysis.coupling.unknown_operations),
         "trace_seconds": analysis.coupling.seconds,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -142,3 +144,14 @@ def cover(analysis: Analysis) -> Iterator[Trial]:
 def attempt(analysis: Analysis, group: ChannelGroup) -> Outcome:
     """Cut one group alone."""
     return Coverage(analysis).alone(group)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Spare the garbage collector what is there already: with a model's thousand modules in memory it takes a third of the time."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
