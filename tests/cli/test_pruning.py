@@ -36,7 +36,7 @@ def test_prune_says_what_it_wrote(pruned: Pruned):
     assert document["proof"]["relative_difference"] < 1e-4 < document["proof"]["effect"]
     assert document["proof"]["approximate"] == []
     assert document["reload"]["ok"] is True
-    assert len(document["reload"]["checks"]) == 6
+    assert len(document["reload"]["checks"]) == 7
     assert pruned.answer.remarks == ["serialising", "writing 6.0 MB", "verifying in a clean process", "done"]
 
 

@@ -41,7 +41,10 @@ REMOVED = list(range(0, 128, 3))
 PLAN = {"format": 1, "steps": [{"name": "one", "cuts": [{"layer": "model.8.m.0.cv1", "amount": "keep:85"}]}]}
 KEPT = {"model.8.m.0.cv1.conv.weight": {"0": [index for index in range(128) if index not in REMOVED]}}
 PROOF = {"equal": True, "relative_difference": 3e-7}
-CHECKS = ["archive intact", "stock classes only", "loads in Ultralytics", "same outputs", "same outputs when fused", "forward_split"]
+CHECKS = [
+    "archive intact", "stock classes only", "loads in Ultralytics", "same outputs", "same outputs when fused", "forward_split",
+    "forward of training",
+]  # fmt: skip
 
 
 def cut_by_hand(model: nn.Module) -> nn.Module:
@@ -342,6 +345,7 @@ REFUSED_PLACES: list[tuple[Callable[[Path], Path], bool, str]] = [
     (lambda folder: folder / "missing" / "out.pt", False, "there is no folder"),
     (lambda folder: folder, True, "is a folder"),
     (lambda folder: folder / "out.onnx", False, "does not end in .pt"),
+    (lambda folder: folder / "my-yolov5n.pt", False, "looked up as my-yolov5nu.pt by Ultralytics"),
     (lambda folder: folder / f"{'x' * 300}.pt", False, "name is too long"),
     (lambda folder: folder / "best.pt" / "out.pt", False, "there is no folder"),
 ]

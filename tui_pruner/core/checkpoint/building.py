@@ -54,7 +54,7 @@ def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CheckpointError(f"{name} describes no model that Ultralytics can build ({reason}): correct the yaml") from error
-    model.task = stock_tasks().guess_model_task(model)
+    model.task = stock_tasks().guess_model_task(model) or "detect"  # of an RT-DETR it guesses none
     model.args = {**default_arguments(), "task": model.task, "model": Path(name).name}
     return Checkpoint(
         path=name,

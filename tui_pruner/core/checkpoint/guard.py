@@ -11,10 +11,14 @@ MARK = "PRUNED MODEL"
 TRAINERS = {
     "detect": "DetectionTrainer",
     "segment": "SegmentationTrainer",
+    "semantic": "SemanticSegmentationTrainer",
+    "depth": "DepthTrainer",
     "pose": "PoseTrainer",
     "obb": "OBBTrainer",
     "classify": "ClassificationTrainer",
 }
+TRAINERS_OF_HEADS = {"RTDETRDecoder": ("ultralytics.models.rtdetr.train", "RTDETRTrainer")}
+"""Heads that a trainer of their own fine-tunes, whatever the task."""
 
 
 def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
     survives a stock fine-tuning too.
     """
     original = unguard(architecture)
-    return {**original, "backbone": [[-1, 1, way_out(task), []]], GUARDED_BACKBONE: original.get("backbone", [])}
+    return {**original, "backbone": [[-1, 1, way_out(original, task), []]], GUARDED_BACKBONE: original.get("backbone", [])}
 
 
 def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,11 +40,18 @@ def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
     return original
 
 
-def way_out(task: str) -> str:
+def way_out(architecture: Mapping[str, Any], task: str) -> str:
     """The sentence that someone reads who calls `train()` on a pruned file."""
-    trainer = TRAINERS.get(task, "DetectionTrainer")
+    module, trainer = trainer_of(architecture, task)
     return (
         f"{MARK}: train() would rebuild the network at full size from its yaml and lose the pruning. Fine-tune it as it is: "
         f"t = {trainer}(overrides={{'model': 'pruned.pt', 'data': 'data.yaml'}}); t.model = YOLO('pruned.pt').model; t.train()  "
-        f"(from ultralytics.models.yolo.{task} import {trainer})"
+        f"(from {module} import {trainer})"
     )
+
+
+def trainer_of(architecture: Mapping[str, Any], task: str) -> tuple[str, str]:
+    """The stock trainer for a model, and the module to import it from."""
+    *_, (_, _, head, *_) = architecture.get("head") or [(-1, 1, "")]
+    known = task if task in TRAINERS else "detect"
+    return TRAINERS_OF_HEADS.get(str(head)) or (f"ultralytics.models.yolo.{known}", TRAINERS[known])

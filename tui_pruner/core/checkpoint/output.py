@@ -7,9 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
+from tui_pruner.core.checkpoint.stock import stock_tasks
 from tui_pruner.errors import OutputError
 
 SUFFIX = ".pt"
+RENAMED_FAMILIES = ("yolov3", "yolov5")
 SPARE_BYTES = 1 << 20
 ELSEWHERE = "choose another folder"
 ADVICE = {
@@ -46,10 +48,23 @@ def _check(output: str | Path, source: Path, force: bool) -> Path:
         raise OutputError(f"{output} is a folder: add a file name that ends in {SUFFIX}")
     if target.suffix != SUFFIX:
         raise OutputError(f"{output} does not end in {SUFFIX}: Ultralytics would not load it, so choose a name that does")
+    _check_name(output, target.name)
     if target.exists():
         _check_existing(output, target, source, force)
     _check_folder(output, target.parent, needed=source.stat().st_size if source.is_file() else 0)
     return target
+
+
+def _check_name(output: str | Path, name: str) -> None:
+    """Ultralytics looks some names of old models up under another name, so a file of such a name would never be found."""
+    if not any(family in name for family in RENAMED_FAMILIES):
+        return
+    stock_tasks()
+    from ultralytics.utils.checks import check_yolov5u_filename
+
+    looked_up = check_yolov5u_filename(name, verbose=False)
+    if looked_up != name:
+        raise OutputError(f"{output} would be looked up as {looked_up} by Ultralytics: choose another name, such as pruned-{looked_up}")
 
 
 def _check_existing(output: str | Path, target: Path, source: Path, force: bool) -> None:

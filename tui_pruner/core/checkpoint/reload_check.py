@@ -86,6 +86,15 @@ class Examination:
                     raise CheckFailed(f"{name}: {first_line(error)}") from error
         return f"{len(seen)} modules"
 
+    def training_forward_runs(self) -> str:
+        """The forward of training runs too: some heads have branches that nothing but training needs."""
+        import torch
+
+        model = copy.deepcopy(self.model).train()
+        with torch.no_grad():
+            model(images := torch.cat([self.image, self.image]))
+        return f"{len(images)} images"
+
     def _inputs_of_splitting_modules(self) -> dict[str, tuple[Any, tuple[Any, ...]]]:
         seen: dict[str, tuple[Any, tuple[Any, ...]]] = {}
         hooks = [
@@ -107,6 +116,7 @@ class Examination:
             ("same outputs", self.same_outputs),
             ("same outputs when fused", self.same_outputs_when_fused),
             ("forward_split", self.split_forwards_agree),
+            ("forward of training", self.training_forward_runs),
         )
 
 
