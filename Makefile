@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check bench rebuild-demo clean
+.PHONY: demo test lint check bench coverage rebuild-demo thorough mutants clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -15,8 +15,17 @@ test: $(VENV)/.test  ## Install with the test extra; lint, types, architecture, 
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
+coverage: $(VENV)/.test  ## Cut and prove every group of every architecture; hours, goes on where it was broken off; writes docs/coverage.md.
+	@$(BIN)/python -m tests.coverage.report
+
 bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, not a test.
 	@$(BIN)/python -m tests.bench.report
+
+thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time.
+	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py
+
+mutants: $(VENV)/.test  ## Break each rule and each adapter on purpose, one at a time: does a test notice? Half an hour.
+	@$(BIN)/python -m tests.mutation.report
 
 rebuild-demo: $(VENV)/.test  ## Draw the scenes and train the bundled checkpoint again (half an hour on two cores).
 	$(BIN)/pip install -q scikit-learn

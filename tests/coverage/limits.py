@@ -10,10 +10,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.bench.sandbox import ROOT, SETTINGS
+
 LONGEST = 3600.0
 ENDINGS = {-signal.SIGPROF: "timeout", -signal.SIGKILL: "killed", -signal.SIGSEGV: "crash", -signal.SIGABRT: "crash"}
 NO_MEMORY = ("MemoryError", "can't allocate memory", "bad_alloc", "Cannot allocate memory")
@@ -36,7 +36,7 @@ def limited(module: str, arguments: Sequence[str], bytes_at_most: int | None = N
             resource.setrlimit(resource.RLIMIT_AS, (bytes_at_most, bytes_at_most))
 
     command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **SETTINGS, "OMP_NUM_THREADS": "1"}
     try:
         run = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, preexec_fn=confine, timeout=LONGEST)
     except subprocess.TimeoutExpired as late:
