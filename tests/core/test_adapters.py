@@ -1,0 +1,98 @@
+"""Attributes that a module keeps beside its weights are true after a cut: the widths that it splits into, its heads, its scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from tests.core.conftest import ask, proof_of
+from tui_pruner.core.adapters import ADAPTERS, EQUAL_WIDTHS
+from tui_pruner.core.analysis import Analysis, analyse
+from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.surgery import cut
+
+BLOCKS: dict[str, tuple[list[Any], str, dict[str, Any]]] = {
+    "C2": ([-1, 1, "C2", [32]], "model.2", {"c": 12}),
+    "C2f": ([-1, 2, "C2f", [32]], "model.2", {"c": 12}),
+    "C2PSA": ([-1, 1, "C2PSA", [64]], "model.2", {"c": 24}),
+    "PSA": ([-1, 1, "PSA", [64]], "model.2", {"c": 24}),
+    "RepNCSPELAN4": ([-1, 1, "RepNCSPELAN4", [32, 32, 16, 1]], "model.2", {"c": 12}),
+    "ELAN1": ([-1, 1, "ELAN1", [32, 32, 16]], "model.2", {"c": 12}),
+    "Attention": ([-1, 1, "PSA", [128, 1.0]], "model.2.attn", {"num_heads": 2, "head_dim": 48, "key_dim": 24, "scale": 32**-0.5}),
+    "AAttn": ([-1, 1, "A2C2f", [128, True, 1]], "model.2.m.0.0.attn", {"num_heads": 2, "head_dim": 24, "all_head_dim": 48}),
+    "CBLinear": ([-1, 1, "CBLinear", [[64, 32]]], "model.2", {"c2s": [48, 24]}),
+    "MSDeformAttn": ([[0, 1], 1, "RTDETRDecoder", ["nc", 16, 4, 2, 2, 1, 24]], "model.2.decoder.layers.0.cross_attn", {"d_model": 12}),
+}
+"""A block by its row, the module in it, and what its attributes are after a cut of everything by a quarter."""
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Builds a model of two convolutions, a block of 64 or 128 channels in, and a head."""
+
+    def build(row: list[Any]) -> Analysis:
+        wide = row[3][0] if row[2] in ("PSA", "C2PSA") else 64
+        rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [wide, 3, 2]], row]
+        if row[2] == "CBLinear":
+            rows.append([[2, 1], 1, "CBFuse", [[0]]])
+        if row[2] != "RTDETRDecoder":
+            rows.append([-1, 1, "Classify", ["nc"]])
+        path = tmp_path / "block.yaml"
+        path.write_text(yaml.safe_dump({"nc": 3, "reg_max": 4, "backbone": rows[:-1], "head": rows[-1:]}))
+        return analyse(build_from_yaml(str(path)), imgsz=64)
+
+    return build
+
+
+def pruned_by_a_quarter(analysis: Analysis) -> nn.Module:
+    found = ask(analysis, "*=25%")
+    found.demand_clean()
+    assert proof_of(analysis, found.removal).equal
+    return cut(analysis.checkpoint.model, analysis.coupling, found.removal)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_what_a_module_says_of_its_widths_is_true_after_a_cut(opened, name):
+    row, path, expected = BLOCKS[name]
+    analysis = opened(row)
+    original = analysis.checkpoint.model.get_submodule(path)
+    before = {attribute: getattr(original, attribute) for attribute in expected}
+    module = pruned_by_a_quarter(analysis).get_submodule(path)
+    assert {attribute: getattr(module, attribute) for attribute in expected} == expected
+    assert {attribute: getattr(original, attribute) for attribute in expected} == before
+
+
+@pytest.mark.parametrize("name", ["C2f", "RepNCSPELAN4", "ELAN1"])
+def test_the_forward_that_an_export_takes_is_the_same_after_a_cut(opened, name):
+    module = pruned_by_a_quarter(opened(BLOCKS[name][0])).get_submodule("model.2")
+    image = torch.rand(1, 48, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(module.forward_split(image), module(image))
+
+
+def test_a_queries_scale_moves_into_their_norm_and_nobody_else_s(opened):
+    analysis = opened(BLOCKS["AAttn"][0])
+    (group,) = [
+        g for g in analysis.coupling.output_groups("model.2.m.0.0.attn.qkv.conv") if g.member(g.producers[0].axis).indices[0, 0] == 0
+    ]
+    found = ask(analysis, "model.2.m.0.0.attn.qkv=25%")
+    module = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.2.m.0.0.attn")
+    original = analysis.checkpoint.model.get_submodule("model.2.m.0.0.attn")
+    assert group.channels == 32
+    for name in ("weight", "bias"):
+        kept = getattr(module.qkv.bn, name).reshape(2, 3, 24)
+        rows = getattr(original.qkv.bn, name).reshape(2, 3, 32)
+        for head in range(2):
+            for part, factor in enumerate((0.75**0.5, 1.0, 1.0)):
+                scaled = rows[head, part] * factor
+                assert all(torch.isclose(scaled, value).any() for value in kept[head, part])
+    assert torch.isfinite(module.qkv.bn.running_var).all()
+
+
+def test_every_adapted_class_is_held_by_a_test_here():
+    assert set(ADAPTERS) == set(BLOCKS)
+    assert set(EQUAL_WIDTHS) == {"Attention"}
