@@ -11,7 +11,8 @@ def test_a_view_links_every_image_to_its_label_and_goes_away(scenes, build_scene
     build_scenes(folder / "more", 3)
     (folder / "labels/val/002.txt").unlink()
     data = read_data(write_yaml(folder, {"val": ["images/val", "more/images/val"], "nc": 2, "kpt_shape": [2, 3]}))
-    with private_view(data) as view:
+    with private_view(data) as file:
+        view = file.parent
         images = sorted((view / "images").iterdir())
         assert [image.resolve() for image in images] == [image.resolve() for image in data.images]
         assert len(list((view / "labels").iterdir())) == 22
@@ -20,7 +21,7 @@ def test_a_view_links_every_image_to_its_label_and_goes_away(scenes, build_scene
             if label.exists():
                 assert label.resolve().stem == image.resolve().stem
                 assert label.resolve().parents[2] == image.resolve().parents[2]
-        content = yaml.safe_load((view / "data.yaml").read_text())
+        content = yaml.safe_load(file.read_text())
         assert content["names"] == {0: "class_0", 1: "class_1"} and content["kpt_shape"] == [2, 3]
     assert not view.exists()
     assert all(image.is_file() for image in data.images)

@@ -12,6 +12,7 @@ from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.validate import choose_device, opened, prepared, skipped
+from tui_pruner.jobs.view import number_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,16 +97,18 @@ def calibrate(
 
 def batches(validator: Any, model: nn.Module, data: DataSet) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every image with its labels as a batch of one, on the model's device, as Ultralytics' validator reads it; and its path."""
-    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
-    validator.data = check_det_dataset(validator.args.data)
+    classify = validator.args.task == "classify"
+    validator.data = check_cls_dataset(validator.args.data, split="val") if classify else check_det_dataset(validator.args.data)
     validator.device = next(model.parameters()).device
     validator.stride = int(max(model.stride))  # type: ignore[arg-type]
     validator.names = model.names
     validator.training = False
-    for batch in validator.get_dataloader(validator.data["val"], 1):
-        number = int(Path(batch["im_file"][0]).stem)
-        yield str(data.images[number]), validator.preprocess(batch)
+    loader = validator.get_dataloader(validator.data["val"], 1)  # its order is random for classification
+    files = [sample[0] for sample in loader.dataset.samples] if classify else loader.dataset.im_files
+    for place, file in enumerate(files):
+        yield str(data.images[number_of(file)]), validator.preprocess(loader.collate_fn([loader.dataset[place]]))
 
 
 def _subset(parameters: CalibrationParameters) -> DataSet:

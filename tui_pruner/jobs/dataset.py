@@ -17,17 +17,22 @@ from tui_pruner.errors import DataError
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
 PASSED_ON = ("kpt_shape", "flip_idx", "channels")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """The validation images that a data yaml names, sorted; `settings` are its other keys that a validator reads."""
+    """The validation images that a data yaml names, sorted; `settings` are its other keys that a validator reads.
+
+    `in_class_folders`: `yaml_file` is a folder, and so is every class in its splits; the images have no label files.
+    """
 
     yaml_file: Path
     names: tuple[str, ...]
     images: tuple[Path, ...]
     settings: Mapping[str, Any]
+    in_class_folders: bool = False
 
     def subset(self, count: int | None, seed: int) -> DataSet:
         """`count` of the images, drawn without bias from the seed: the same ones for every plan. None: all of them."""
@@ -47,12 +52,15 @@ class DataSet:
 
 
 def read_data(file: str | Path) -> DataSet:
-    """Resolve a data yaml and find its validation images.
+    """Resolve a data yaml, or the folder of a classification data set, and find its validation images.
 
     Raises:
         DataError: it is missing, no data yaml, or has no validation split, classes or images.
     """
     path = Path(file).expanduser()
+    split = next((path / name for name in VALIDATION_FOLDERS if (path / name).is_dir()), None)
+    if split is not None:
+        return _class_folders(path, split)
     content = _load(path)
     images = tuple(sorted(_images(path, _sources(path, content))))
     if not images:
@@ -65,6 +73,17 @@ def label_of(image: Path) -> Path:
     """Where Ultralytics looks for an image's labels: the last `images` folder becomes `labels`."""
     text = f"{os.sep}labels{os.sep}".join(str(image).rsplit(f"{os.sep}images{os.sep}", 1))
     return Path(text.rsplit(".", 1)[0] + ".txt")
+
+
+def _class_folders(path: Path, split: Path) -> DataSet:
+    """A classification data set as Ultralytics reads it: the classes are the folders of the train split, where there is one."""
+    classes = path / "train" if (path / "train").is_dir() else split
+    names = tuple(sorted(folder.name for folder in classes.iterdir() if folder.is_dir()))
+    folders = [split / name for name in names if (split / name).is_dir()]
+    images = tuple(sorted(image.absolute() for image in _images(path, folders)))
+    if not images:
+        raise DataError(f"{path}: no image in a folder of its class; expected for example {split / (names or ('class',))[0]}/1.jpg")
+    return DataSet(path, names, images, {}, in_class_folders=True)
 
 
 def _load(path: Path) -> dict[str, Any]:

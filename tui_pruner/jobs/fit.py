@@ -10,6 +10,7 @@ from tui_pruner.errors import DataError
 from tui_pruner.jobs.dataset import DataSet, label_of
 
 ROWS_LOOKED_AT = 16
+CLASS_FOLDERS = "the folder that holds train and val, each with a folder for every class"
 
 
 def check_fits(data: DataSet, classes: int, task: str) -> None:
@@ -20,6 +21,11 @@ def check_fits(data: DataSet, classes: int, task: str) -> None:
     """
     if len(data.names) != classes:
         raise DataError(f"{data.yaml_file} names {len(data.names)} classes, but the model has {classes}: use the data it was trained on")
+    if data.in_class_folders != (task == "classify"):
+        is_a, give = ("folder of classes", f"a data yaml for {task}") if data.in_class_folders else ("data yaml", CLASS_FOLDERS)
+        raise DataError(f"{data.yaml_file} is a {is_a}, but the model's task is {task}: give {give}")
+    if data.in_class_folders:
+        return
     if ("kpt_shape" in data.settings) != (task == "pose"):
         has = "has a kpt_shape (pose data)" if task != "pose" else "has no kpt_shape"
         raise DataError(f"{data.yaml_file} {has}, but the model's task is {task}: use data for {task}")

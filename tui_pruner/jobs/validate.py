@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[JobProgress], None]
 BATCH = 16
+NO_IMAGE_LEFT = ("No valid images found", "No images from the model's classes found")
 
 
 class Validator(NamedTuple):
@@ -38,6 +40,7 @@ VALIDATORS = {
     "DetectionModel": Validator("detect", "ultralytics.models.yolo.detect", "DetectionValidator"),
     "SegmentationModel": Validator("segment", "ultralytics.models.yolo.segment", "SegmentationValidator"),
     "PoseModel": Validator("pose", "ultralytics.models.yolo.pose", "PoseValidator"),
+    "ClassificationModel": Validator("classify", "ultralytics.models.yolo.classify", "ClassificationValidator"),
     "OBBModel": Validator("obb", "ultralytics.models.yolo.obb", "OBBValidator"),
     "RTDETRDetectionModel": Validator("detect", "ultralytics.models.rtdetr.val", "RTDETRValidator"),
 }
@@ -80,10 +83,11 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
         _report_to(on_progress, validator, len(data.images))
         # Ultralytics folds batch normalisation into the convolutions of what it validates.
         validator(model=copy.deepcopy(model))
-    if validator.seen < len(data.images):
-        notes.append(skipped(len(data.images) - validator.seen, data))
+    seen = len(validator.dataloader.dataset)
+    if seen < len(data.images):
+        notes.append(skipped(len(data.images) - seen, data))
     metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
-    return ValidationResult(metrics=metrics, images=validator.seen, seconds=time.perf_counter() - started, notes=notes)
+    return ValidationResult(metrics=metrics, images=seen, seconds=time.perf_counter() - started, notes=notes)
 
 
 @contextlib.contextmanager
@@ -97,9 +101,9 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
     kind = _validator_of(model)
     check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
     side, notes = _legal_side(imgsz, model)
-    with private_view(data) as folder, _no_fonts(), _usable_images(data):
-        settings = _settings(folder, kind.task, side, choose_device(device))
-        yield getattr(importlib.import_module(kind.module), kind.name)(save_dir=folder / "run", args=settings), notes
+    with private_view(data) as view, tempfile.TemporaryDirectory() as run, _no_fonts(), _usable_images(data):
+        settings = _settings(view, kind.task, side, choose_device(device))
+        yield getattr(importlib.import_module(kind.module), kind.name)(save_dir=Path(run), args=settings), notes
 
 
 def skipped(count: int, data: DataSet) -> str:
@@ -111,8 +115,8 @@ def skipped(count: int, data: DataSet) -> str:
 def _usable_images(data: DataSet) -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
-        if "No valid images found" not in str(error):
+    except (RuntimeError, FileNotFoundError) as error:
+        if not any(words in str(error) for words in NO_IMAGE_LEFT):
             raise
         count = len(data.images)
         raise DataError(f"{data.yaml_file}: none of the {count} images can be used: all are damaged or wrongly labelled") from error
@@ -174,12 +178,12 @@ def _legal_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
     return side, [] if side == imgsz else [f"image side {imgsz} rounded up to {side}, a multiple of the stride {stride}"]
 
 
-def _settings(folder: Path, task: str, imgsz: int, device: str) -> dict[str, Any]:
+def _settings(view: Path, task: str, imgsz: int, device: str) -> dict[str, Any]:
     """Ultralytics' own defaults of `val`, without plots, files and worker processes."""
     return {
         "mode": "val",
         "task": task,
-        "data": str(folder / "data.yaml"),
+        "data": str(view),
         "imgsz": imgsz,
         "batch": BATCH,
         "device": device,
