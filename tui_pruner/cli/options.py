@@ -17,7 +17,7 @@ Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT",
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
 Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: taylor, hessian.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, help="Keep a multiple of this many channels.")]
-Data = Annotated[Path | None, typer.Option("--data", help="The data set's yaml.")]
+Data = Annotated[Path | None, typer.Option("--data", help="The data set's yaml, or a classifier's folder.")]
 CalibrationImages = Annotated[
     int, typer.Option("--calibration-images", min=1, help="Rank by the gradients on this many validation images (taylor, hessian).")
 ]
