@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check bench coverage rebuild-demo thorough mutants clean
+.PHONY: demo test lint check bench coverage saved rebuild-demo thorough mutants clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -14,6 +14,9 @@ test: $(VENV)/.test  ## Install with the test extra; lint, types, architecture, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+saved: $(VENV)/.test  ## Use every family's pruned file with stock Ultralytics alone; twenty minutes; writes docs/saved-files.md.
+	@$(BIN)/python -m tests.saved.report docs/saved-files.md
 
 coverage: $(VENV)/.test  ## Cut and prove every group of every architecture; hours, goes on where it was broken off; writes docs/coverage.md.
 	@$(BIN)/python -m tests.coverage.report

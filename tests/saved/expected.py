@@ -1,0 +1,72 @@
+"""What the pruned model in memory gives for an image, as it is and in the form of every export: what a stranger has to find in the file."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export as it is asked of Ultralytics, `wider` by so many strides than the image that the export was made for."""
+
+    options: dict[str, Any]
+    end_to_end: bool = False
+    wider: int = 0
+
+
+ONNX = {"format": "onnx", "simplify": False}  # what simplifies is a package more
+EXPORTS = {
+    "TorchScript": Export({"format": "torchscript"}),
+    "ONNX": Export(ONNX),
+    "ONNX dynamic": Export({**ONNX, "dynamic": True}, wider=1),
+    "ONNX end-to-end": Export({**ONNX, "nms": False}, end_to_end=True),
+}
+
+
+def expected(pruned: nn.Module, side: int, exports: dict[str, Export] = EXPORTS) -> dict[str, Any]:
+    """Images and the tensors that the model gives for them with its weights in half precision, as files have them.
+
+    `outputs`: all of them; `exports`: those that an export has, computed without any.
+    """
+    model = copy.deepcopy(pruned).half().float().eval()
+    image = random_image(side, side)
+    return {"image": image, "outputs": outputs(model, image), "exports": exported(model, side, exports)}
+
+
+def exported(model: Any, side: int, exports: dict[str, Export]) -> dict[str, dict[str, Any]]:
+    """What each of these exports must give, and how to ask for it. End-to-end ones only of models with such a branch."""
+    ends = getattr(model.model[-1], "one2one_cv2", None) is not None
+    answers = {}
+    for name, export in exports.items():
+        if ends or not export.end_to_end:
+            image = random_image(side, side + export.wider * int(model.stride.max()))
+            form = as_exported(copy.deepcopy(model), export)
+            answers[name] = {"options": export.options, "image": image, "outputs": outputs(form, image)}
+    return answers
+
+
+def as_exported(model: Any, export: Export) -> Any:
+    """Without what is for the loss; from end-to-end heads raw predictions by default, which is how Ultralytics exports them."""
+    if hasattr(model, "end2end"):
+        model.end2end = export.end_to_end
+    for module in model.modules():
+        if hasattr(module, "export"):
+            module.export, module.format = True, export.options["format"]
+    return model
+
+
+def random_image(height: int, width: int) -> Tensor:
+    """The same for the same size."""
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """All tensors that a model gives, in their order."""
+    with torch.no_grad():
+        return [leaf for leaf in tree_leaves(model(image)) if isinstance(leaf, Tensor)]
