@@ -84,6 +84,15 @@ ACTIONS = (
     Action("free_only", "f", "f", "Free only", "Show only layers that can be cut without anybody else's outputs; again shows all.", VIEW),
     Action("sort", "o", "o", "Order", "Order the layers by their share of the FLOPs, of the parameters, or as in the model.", VIEW),
     Action(
+        "map",
+        "m",
+        "m",
+        "Map",
+        "Show the network as a map with the explained path: arrows go from block to block, enter shows one in the tree.",
+        VIEW,
+        "map",
+    ),
+    Action(
         "explain",
         "e",
         "e",
@@ -110,13 +119,13 @@ ACTIONS = (
         "escape",
         "escape",
         "Back",
-        "Leave the explanation for where one was; drop the filter, then the order; or go back to the model.",
+        "Leave the explanation for where one was; leave the map; drop the filter, then the order; or go back to the model.",
         VIEW,
     ),
     Action("help", "question_mark,f1", "?", "Help", "Show all keys.", VIEW, "help"),
     Action("quit", "q", "q", "Quit", "Leave; asks when something is not written.", VIEW, "quit"),
 )
-FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter", "explain")
+FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter", "explain", "map")
 DIGITS = tuple(Binding(str(digit), f"type_share('{digit}')", "Type a ratio", show=False) for digit in range(1, 10))
 
 

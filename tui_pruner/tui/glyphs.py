@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One set of signs; every one is a single cell wide, except that `blocks` and `levels` are ladders of such signs."""
+    """One set of signs; every one is a single cell wide, except that `blocks` and `levels` are ladders of such signs, and
+    `wires` has one for each set of sides: 1 up, 2 down, 4 left, 8 right."""
 
     arrow: str
     down: str
@@ -17,6 +18,7 @@ class Glyphs:
     times: str
     minus: str
     mark: str
+    lit: str
     opened: str
     closed: str
     pending: str
@@ -31,6 +33,7 @@ class Glyphs:
     levels: str
     spinner: str
     horizontal: str
+    wires: str
 
 
 UNICODE = Glyphs(
@@ -40,6 +43,7 @@ UNICODE = Glyphs(
     times="×",
     minus="−",
     mark="●",
+    lit="◆",
     opened="▾",
     closed="▸",
     pending="▸",
@@ -54,6 +58,7 @@ UNICODE = Glyphs(
     levels=" ▁▂▃▄▅▆▇█",
     spinner="⠋⠙⠸⠴⠦⠇",
     horizontal="←→",
+    wires=" │││─╯╮┤─╰╭├─┴┬┼",
 )
 ASCII = Glyphs(
     arrow=">",
@@ -62,6 +67,7 @@ ASCII = Glyphs(
     times="x",
     minus="-",
     mark="*",
+    lit="#",
     opened="v",
     closed=">",
     pending=">",
@@ -76,6 +82,7 @@ ASCII = Glyphs(
     levels=" .:-=+*#%@",
     spinner="|/-\\",
     horizontal="left/right",
+    wires=" |||-+++-+++-+++",
 )
 
 

@@ -56,12 +56,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Standpoint:
-    """How somebody looks at the tree: the row under the cursor, the open rows, the filter's words, and the order."""
+    """How somebody looks at the model: the row under the cursor, the open rows, the filter's words, the order, and whether on the map."""
 
     key: str
     expanded: frozenset[str]
     words: str = ""
     order: str = ""
+    on_map: bool = False
 
 
 def outline(blocks: Sequence[BlockView]) -> list[Row]:

@@ -75,7 +75,7 @@ def _inputs(row: Row, look: Look, width: int) -> Cell:
 def _channels(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    before, after = _outputs(row, look.board)
+    before, after = outputs(row, look.board)
     if before == after:
         return str(before), colours.MUTED if _all_locked(row) else colours.TEXT
     return arrow(before, after), _change_style(row, look) or colours.GOOD
@@ -104,9 +104,12 @@ def _flops(row: Row, look: Look, width: int) -> Cell:
 def _status(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    if row.layer is not None:
-        return _layer_status(row, look.board)
-    return _block_status(row, look.board)
+    return state(row, look.board)
+
+
+def state(row: Row, board: Board) -> Cell:
+    """What is going on with a layer or a block in a few words, with its colour."""
+    return _layer_status(row, board) if row.layer is not None else _block_status(row, board)
 
 
 def _layer_status(row: Row, board: Board) -> Cell:
@@ -150,7 +153,8 @@ def _lost(change: Change) -> int:
     return round(100 * (1 - change.outputs[1] / change.outputs[0]))
 
 
-def _outputs(row: Row, board: Board) -> tuple[int, int]:
+def outputs(row: Row, board: Board) -> tuple[int, int]:
+    """A row's output channels in the checkpoint, and with the steps and what is asked for."""
     if row.layer is not None:
         change = board.change(row.layer)
         return change.outputs[0], change.outputs[2]

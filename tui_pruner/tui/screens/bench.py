@@ -27,7 +27,7 @@ from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.steps_text import last_step, step_lines
 from tui_pruner.tui.widgets.entry_lines import EntryLine
-from tui_pruner.tui.widgets.lines import DetailPane, Lines, Pane
+from tui_pruner.tui.widgets.lines import DetailPane, Lines, MapPane, Pane
 from tui_pruner.tui.widgets.model_tree import ModelTree
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Bench(Screen[None], inherit_bindings=False):
         self.opening = opening
         self.board: Board | None = None
         self.inquiry: Inquiry | None = None
+        self.on_map = False
         self.scores = Scores()
         self.session: EngineSession | None = None
         self.validations: Validations | None = None
@@ -70,6 +71,7 @@ class Bench(Screen[None], inherit_bindings=False):
             with Vertical(id="left"):
                 yield self.filter_line
                 yield ModelTree(id="tree")
+                yield MapPane("Map", id="map")
                 yield self.amount_line
             yield DetailPane("Detail", id="detail")
         with Horizontal(id="bottom"):
@@ -83,6 +85,11 @@ class Bench(Screen[None], inherit_bindings=False):
     def model_tree(self) -> ModelTree:
         """The model tree."""
         return self.query_one("#tree", ModelTree)
+
+    @property
+    def left_pane(self) -> ModelTree | MapPane:
+        """The tree, or the map in its place."""
+        return self.query_one("#map", MapPane) if self.on_map else self.model_tree
 
     @property
     def detail_pane(self) -> DetailPane:
@@ -112,10 +119,18 @@ class Bench(Screen[None], inherit_bindings=False):
         self.draw_steps()
         self.draw_jobs()
         self.draw_footer()
-        self.model_tree.redraw()
+        self.redraw_left()
         width, height = self.size
         message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
         self.query_one("#too-small", Lines).draw(lambda *_: [message])
+
+    def redraw_left(self) -> None:
+        """Show what changed in the tree and on the map."""
+        self.model_tree.redraw()
+        self.draw_map()
+
+    def draw_map(self) -> None:
+        """The map, where the screen has one."""
 
     def draw_header(self) -> None:
         """The model and its totals."""

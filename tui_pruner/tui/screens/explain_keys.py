@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual import on
 
 from tui_pruner.tui.inquiry import Inquiry
@@ -32,8 +34,8 @@ class ExplainKeys(ViewKeys):
         first = self.inquiry.found.first if self.inquiry else self._end()
         if not first:
             return
-        here = self.model_tree.standpoint
-        self.show_pane("tree")
+        here = self._standpoint
+        self.show_map(False)
         self.filter_line.connect(
             done=lambda words: self._take_end(first, words, here),
             left=lambda: self._look_from(here),
@@ -73,7 +75,7 @@ class ExplainKeys(ViewKeys):
         if self.inquiry is None or number is None:
             return
         self._stand_at(self.inquiry.at(number))
-        self.show_pane("tree")
+        self.show_map(False)
 
     def action_back(self) -> None:
         """Leave the explanation for where one was; otherwise drop the filter, or go back to the model."""
@@ -84,22 +86,26 @@ class ExplainKeys(ViewKeys):
             return
         self.inquiry = None
         self._look_from(inquiry.home)
-        self.show_pane("tree")
 
     @on(Explained)
     def show_explanation(self, event: Explained) -> None:
         """Show what the engine found; a small window shows nothing else."""
-        home = self.inquiry.home if self.inquiry is not None else self._home or self.model_tree.standpoint
+        home = self.inquiry.home if self.inquiry is not None else self._home or self._standpoint
         self.inquiry = Inquiry(event.result, home)
         if self.has_class("-narrow"):
             self.show_pane("detail")
         self.draw_detail()
+        self.draw_map()
 
     def _explain(self, first: str, second: str) -> None:
         if self.session is None:
             return
-        self._home = self.model_tree.standpoint
+        self._home = self._standpoint
         self.session.explain(first, second)
+
+    @property
+    def _standpoint(self) -> Standpoint:
+        return replace(self.model_tree.standpoint, on_map=self.on_map)
 
     def _end(self) -> str:
         """The layer or block under the cursor; empty, with a word to the user, where there is none."""
@@ -118,18 +124,16 @@ class ExplainKeys(ViewKeys):
 
     def _stand_at(self, inquiry: Inquiry) -> None:
         self.inquiry = inquiry
-        key = self.model_tree.key_of(inquiry.stop)
-        if key and not self.model_tree.can_show(key):
-            self.model_tree.show_all()
-            self.filter_line.close()
-        self.model_tree.go_to(key)
+        if key := self.model_tree.key_of(inquiry.stop):
+            self.model_tree.show(key)
+            self.show_filter()
         self.draw_detail()
+        self.draw_map()
         self.draw_jobs()
 
     def _look_from(self, standpoint: Standpoint) -> None:
         self.model_tree.look_from(standpoint)
-        self.filter_line.show("/", standpoint.words)
-        self.set_focus(self.model_tree)
+        self.show_map(standpoint.on_map)
 
 
 def _name_of(row: Row | None) -> str:

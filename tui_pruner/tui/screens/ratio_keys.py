@@ -30,14 +30,14 @@ class RatioKeys(Bench):
         if board is None or not names:
             return
         board.marks ^= set(names) if set(names) <= board.marks else set(names) - board.marks
-        self.model_tree.redraw()
+        self.redraw_left()
         self.draw_footer()
 
     def action_unmark(self) -> None:
         """Unmark everything."""
         if self.board is not None:
             self.board.marks.clear()
-            self.model_tree.redraw()
+            self.redraw_left()
             self.draw_footer()
 
     def action_nudge(self, percent: int) -> None:
@@ -82,12 +82,13 @@ class RatioKeys(Bench):
     def close_amount(self) -> None:
         """Hide the amount line."""
         self.amount_line.close()
-        self.set_focus(self.model_tree)
+        self.set_focus(self.left_pane)
 
     @on(RowHighlighted)
     def look_at_row(self) -> None:
         """Show the detail of the row under the cursor."""
         self.draw_detail()
+        self.draw_map()
         self.refresh_figures()
 
     @on(Refreshed)
@@ -102,7 +103,7 @@ class RatioKeys(Bench):
         self.draw_header()
         self.draw_detail()
         self.draw_steps()
-        self.model_tree.redraw()
+        self.redraw_left()
 
     @on(DryRan)
     def show_dry_run(self, event: DryRan) -> None:
@@ -126,7 +127,7 @@ class RatioKeys(Bench):
         if not asked:
             board.preview = None
         self.refresh_figures()
-        self.model_tree.redraw()
+        self.redraw_left()
         self.draw_detail()
         if self._quiet is not None:
             self._quiet.stop()

@@ -26,15 +26,15 @@ class ViewKeys(SessionKeys):
 
     def action_filter(self) -> None:
         """Open the filter line."""
-        self.show_pane("tree")
+        self.show_map(False)
         self.filter_line.connect(done=self.keep_filter, left=self.drop_filter, typed=self.model_tree.filter)
         self.filter_line.open("/", self.model_tree.words, replacing=True)
 
     def keep_filter(self, words: str) -> None:
         """Show what matches and go back to the tree; an empty filter disappears."""
         self.model_tree.filter(words)
-        self.filter_line.show("/", words)
-        self.set_focus(self.model_tree)
+        self.show_filter()
+        self.set_focus(self.left_pane)
 
     def drop_filter(self) -> None:
         """Show everything again."""
@@ -42,17 +42,19 @@ class ViewKeys(SessionKeys):
 
     def action_free_only(self) -> None:
         """Show only layers that can be cut alone, or all again."""
-        self.show_pane("tree")
+        self.show_map(False)
         self.keep_filter(with_word(self.model_tree.words, "free"))
 
     def action_sort(self) -> None:
         """Order the layers by their share of the FLOPs, of the parameters, or as in the model."""
-        self.show_pane("tree")
+        self.show_map(False)
         self.model_tree.sort()
 
     def action_back(self) -> None:
-        """Drop the filter, then the order, or go back to the model."""
-        if self.pane == "tree" and self.filter_line.display:
+        """Leave the map, drop the filter, then the order, or go back to the model."""
+        if self.pane == "tree" and self.on_map:
+            self.show_map(False)
+        elif self.pane == "tree" and self.filter_line.display:
             self.drop_filter()
         elif self.pane == "tree":
             self.model_tree.show_all()
@@ -79,8 +81,19 @@ class ViewKeys(SessionKeys):
         self.pane = pane
         for other in PANES:
             self.set_class(other == pane, f"show-{other}")
-        self.set_focus(self.query_one(f"#{pane}"))
+        self.set_focus(self.left_pane if pane == "tree" else self.query_one(f"#{pane}"))
         self.call_after_refresh(self.draw_all)
+
+    def show_map(self, shown: bool) -> None:
+        """Put the map or the tree on the left, and go there."""
+        self.on_map = shown
+        self.set_class(shown, "show-map")
+        self.show_filter()
+        self.show_pane("tree")
+
+    def show_filter(self) -> None:
+        """Show the filter's words above the tree, where there are any."""
+        self.filter_line.show("/", "" if self.on_map else self.model_tree.words)
 
     def action_help(self) -> None:
         """Show all keys."""

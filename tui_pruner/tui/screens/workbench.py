@@ -10,11 +10,11 @@ from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import OpenFailed
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.explain_keys import ExplainKeys
+from tui_pruner.tui.screens.map_keys import MapKeys
 from tui_pruner.tui.screens.question import Answer, Question
 
 
-class Workbench(ExplainKeys):
+class Workbench(MapKeys):
     """One checkpoint being pruned."""
 
     def __init__(self, opening: Opening) -> None:

@@ -110,3 +110,17 @@ class DetailPane(Pane, inherit_bindings=False):
         Binding("home", "scroll_home", "Top", show=False),
         Binding("end", "scroll_end", "Bottom", show=False),
     ]
+
+
+class MapPane(Pane, inherit_bindings=False):
+    """The pane of the map: all four arrows go from block to block."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.map_move(0, -1)", "Up", show=False),
+        Binding("down", "screen.map_move(0, 1)", "Down", show=False),
+        Binding("left", "screen.map_move(-1, 0)", "Left", show=False),
+        Binding("right", "screen.map_move(1, 0)", "Right", show=False),
+        Binding("home", "screen.map_move(-1000, 0)", "First block", show=False),
+        Binding("end", "screen.map_move(1000, 0)", "Last block", show=False),
+        Binding("enter", "screen.map_enter", "Show in the tree", show=False),
+    ]

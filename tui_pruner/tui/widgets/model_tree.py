@@ -53,6 +53,11 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         return self._shown[self._cursor] if self._cursor < len(self._shown) else None
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """All rows of the model."""
+        return self._rows
+
+    @property
     def shown(self) -> Sequence[Row]:
         """The rows that are visible now, in order."""
         return self._shown
@@ -132,6 +137,16 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._expanded = set(standpoint.expanded)
         self._words, self._order = standpoint.words, standpoint.order
         self._reveal(keep=standpoint.key)
+
+    def show(self, key: str) -> None:
+        """Put the cursor on a row, whatever the filter and the order hide."""
+        if not self.can_show(key):
+            self.show_all()
+        self.go_to(key)
+
+    def is_open(self, key: str) -> bool:
+        """Whether what a row has below it is shown."""
+        return key in self._expanded
 
     def toggle(self) -> None:
         """Open or close the row under the cursor; on a layer, close its block; in another order, show it in the model."""
