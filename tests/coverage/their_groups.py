@@ -68,6 +68,7 @@ def pruned_by(graph: DependencyGraph, group: Group, model: nn.Module) -> nn.Modu
     copy = sharing_weights(model)
     for item in group.items:
         target = item.dep.target.module
+        item.dep.handler.__self__.pruning_dim = item.dep.target.pruning_dim  # as its own Dependency does before each call
         if isinstance(target, nn.Parameter):
             replace(copy, graph._param_to_name[target], item.dep.handler(target, item.idxs))
         elif target in graph._module2name:
