@@ -1,0 +1,59 @@
+"""What a cut cannot reach is not computed again, and nothing that it can reach is taken from the recording."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.core.conftest import ask
+from tui_pruner.core.proof import Original, masked_twin
+from tui_pruner.core.recording import predicted, unchanged_blocks
+from tui_pruner.core.sharing import in_float64, with_own
+from tui_pruner.core.skeleton import sharing_weights
+from tui_pruner.core.surgery import cut
+
+
+@pytest.fixture(scope="module")
+def original(nano) -> Original:
+    return Original(nano.checkpoint.model)
+
+
+@pytest.mark.parametrize(("layer", "first"), [("model.0", 0), ("model.6.m.0.cv1", 6), ("model.5", 5), ("model.22.cv3.1.0", 22)])
+def test_only_the_blocks_in_front_of_the_first_changed_one_are_remembered(nano, original, layer, first):
+    removal = ask(nano, f"{layer}=25%").removal
+    for network in (cut(nano.checkpoint.model, nano.coupling, removal), masked_twin(original.model, nano.coupling, removal)):
+        assert unchanged_blocks(network, original.model) == [f"model.{number}" for number in range(first)]
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_going_on_from_the_recording_gives_bit_by_bit_what_the_whole_forward_gives(nano, original, precision):
+    pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
+    whole = sharing_weights(pruned) if precision == torch.float32 else in_float64(pruned, {})
+    expected = predicted(whole, original.images.to(precision))
+    actual = original.predictions_of(pruned, precision)
+    assert len(actual) == len(expected) > 1
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected))
+    assert all(leaf.dtype == precision for leaf in actual)
+
+
+def test_an_attribute_that_a_cut_made_wrong_is_not_overlooked(nano, original):
+    pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
+    pruned.get_submodule("model.4").c += 1
+    assert unchanged_blocks(pruned, original.model) == ["model.0", "model.1", "model.2", "model.3"]
+
+
+def test_a_network_is_run_without_a_trace_in_it(nano, original):
+    pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
+    before = {path: dict(vars(module)) for path, module in pruned.named_modules()}
+    original.predictions_of(pruned, torch.float32)
+    assert {path: dict(vars(module)) for path, module in pruned.named_modules()} == before
+
+
+def test_a_copy_has_the_named_modules_to_itself_and_shares_the_rest(nano):
+    model = nano.checkpoint.model
+    copy = with_own(model, ["model.6.cv1.conv", "model.6.cv2"])
+    shared = dict(model.named_modules())
+    own = {path for path, module in copy.named_modules() if module is not shared[path]}
+    assert own == {"", "model", "model.6", "model.6.cv1", "model.6.cv1.conv", "model.6.cv2"}
+    copy.get_submodule("model.6.cv1.conv").weight = None
+    assert model.get_submodule("model.6.cv1.conv").weight is not None
