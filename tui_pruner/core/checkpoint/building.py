@@ -33,6 +33,7 @@ MODEL_OF_HEAD = {
     "WorldDetect": "WorldModel",
     "YOLOEDetect": "YOLOEModel",
     "YOLOESegment": "YOLOESegModel",
+    "YOLOESegment26": "YOLOESegModel",
 }
 
 
