@@ -88,7 +88,7 @@ def failures(rows: Iterable[Row]) -> list[str]:
             lines.append(f"{architecture.smallest}: {NOT_MEASURED}")
             continue
         if not is_covered(ours):
-            lines.append(f"{architecture.smallest}: {ours['how']}, {ours['words']}")
+            lines.append(ours["words"].partition("Error: ")[2] or f"{architecture.smallest}: {ours['how']}")
             continue
         lines += [f"{architecture.smallest}, {failure['layer']}: {failure['detail']}" for failure in ours["failures"]]
         lines += [f"{architecture.smallest}, random plan {plan['seed']}: {plan['detail']}" for plan in ours["plans"] if not plan["equal"]]
