@@ -60,9 +60,9 @@ the masked twin; then three random plans cut all groups at once, each by 5 to 60
 the largest size of the process that made all the proofs (half of it is the libraries).
 
 Theirs is torch-pruning's own tracer and `get_all_groups` on the same model in a process with {SECONDS} s of processor time and 6 GB of
-address space. Of its groups, those that reach the predictions are left out; from the others every {EVERY}th channel of the root is taken, by
-its own functions, and the result compared with the twin in the same way: right, wrong (runs, but computes something else), broken (cannot
-be cut, or does not run).
+address space. Of its groups, those that reach the predictions are left out; from the others every {EVERY}th channel of the root is taken
+by its own functions, and the result compared with the twin in the same way: right, wrong (runs, but computes something else), broken
+(cannot be cut, or does not run).
 
 ## What is locked, and why
 
