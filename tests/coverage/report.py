@@ -43,7 +43,7 @@ def document(rows: Sequence[Row], scales: dict[str, Found], where: str) -> str:
     locked = sum(sum(own["locked"].values()) for own in ours)
     plans = [plan["equal"] for own in ours for plan in own["plans"]]
     unknown = sum(len(found["unknown_operations"]) for found in (*ours, *scales.values()))
-    problems = failures(rows)
+    problems, waiting = failures(rows), not_measured(rows)
     return f"""# What is covered
 
 Every architecture file of Ultralytics at its smallest scale. Every group of channels is cut alone by a quarter and the cut compared with
@@ -71,7 +71,7 @@ by its own functions, and the result compared with the twin in the same way: rig
 ## What does not work
 
 {chr(10).join(f"- {line}" for line in problems) if problems else "Nothing that was tried."}
-
+{f"{chr(10)}Not measured in this run: {', '.join(waiting)}.{chr(10)}" if waiting else ""}
 ## Larger scales
 
 They have the layers of the small ones, wider and more of them, so here nothing is cut: each is traced, and must have no operation without a

@@ -85,7 +85,6 @@ def failures(rows: Iterable[Row]) -> list[str]:
     lines = []
     for architecture, ours, _ in rows:
         if ours is None:
-            lines.append(f"{architecture.smallest}: {NOT_MEASURED}")
             continue
         if not is_covered(ours):
             lines.append(ours["words"].partition("Error: ")[2] or f"{architecture.smallest}: {ours['how']}")
@@ -94,6 +93,11 @@ def failures(rows: Iterable[Row]) -> list[str]:
         lines += [f"{architecture.smallest}, random plan {plan['seed']}: {plan['detail']}" for plan in ours["plans"] if not plan["equal"]]
         lines += [f"{architecture.smallest}: no rule for {name} ({number} times)" for name, number in ours["unknown_operations"].items()]
     return lines
+
+
+def not_measured(rows: Iterable[Row]) -> list[str]:
+    """The models that a run has not come to."""
+    return [architecture.smallest for architecture, ours, _ in rows if ours is None]
 
 
 def scales_table(scales: dict[str, Found]) -> str:
