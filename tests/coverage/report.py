@@ -13,7 +13,7 @@ from tests.bench.report import machine
 from tests.bench.sandbox import ROOT
 from tests.coverage.catalogue import Architecture, architectures
 from tests.coverage.measuring import Found, measured, remembered
-from tests.coverage.tables import Row, failures, is_covered, locks_table, main_table, scales_table
+from tests.coverage.tables import Row, failures, is_covered, locks_table, main_table, not_measured, scales_table
 from tests.coverage.theirs import EVERY, SECONDS
 
 DOCUMENT = ROOT / "docs" / "coverage.md"
