@@ -10,6 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+SAME = 1e-5
+SAME_EXPORTED = 1e-3
+"""How far outputs may be from these, relative to the largest value of each: a file's own, and an export's."""
+
 
 @dataclass(frozen=True)
 class Export:
@@ -41,13 +45,17 @@ def expected(pruned: nn.Module, side: int, exports: dict[str, Export] = EXPORTS)
 
 def exported(model: Any, side: int, exports: dict[str, Export]) -> dict[str, dict[str, Any]]:
     """What each of these exports must give, and how to ask for it. End-to-end ones only of models with such a branch."""
-    ends = getattr(model.model[-1], "one2one_cv2", None) is not None
+    head = model.model[-1]
+    possible = {name: one for name, one in exports.items() if not one.end_to_end or getattr(head, "one2one_cv2", None) is not None}
     answers = {}
-    for name, export in exports.items():
-        if ends or not export.end_to_end:
-            image = random_image(side, side + export.wider * int(model.stride.max()))
-            form = as_exported(copy.deepcopy(model), export)
-            answers[name] = {"options": export.options, "image": image, "outputs": outputs(form, image)}
+    for name, export in possible.items():
+        image = random_image(side, side + export.wider * int(model.stride.max()))
+        answers[name] = {
+            "options": export.options,
+            "image": image,
+            "outputs": outputs(as_exported(copy.deepcopy(model), export), image),
+            "ranked": export.end_to_end or hasattr(head, "num_queries"),
+        }
     return answers
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from scipy.optimize import linear_sum_assignment
 from ultralytics import YOLO
 
 sys.modules["tui_pruner"] = None  # type: ignore[assignment]
@@ -35,7 +36,8 @@ def difference(wanted: list[torch.Tensor], given: list[torch.Tensor]) -> float:
     """The largest difference of two lists of tensors of the same shapes, relative to the largest value of its tensor."""
     shapes = [tuple(one.shape) for one in wanted], [tuple(one.shape) for one in given]
     assert shapes[0] == shapes[1] and wanted, shapes
-    return max(float((one.float() - other.float()).abs().max() / one.float().abs().max()) for one, other in zip(wanted, given))
+    each = [(one.float() - other.float()).abs().max() / one.float().abs().max() for one, other in zip(wanted, given)]
+    return float(torch.stack(each).max())  # one that is no number makes all none
 
 
 def structure(file: str | Path) -> dict[str, list[int]]:
@@ -57,7 +59,16 @@ def own_outputs(file: str | Path, image: torch.Tensor) -> list[torch.Tensor]:
 def export_difference(file: Path, side: int, wanted: dict[str, Any]) -> float:
     """How far what an export computes is from what the model in memory gave."""
     exported = YOLO(file).export(imgsz=side, **wanted["options"])
-    return difference(wanted["outputs"], RUN[Path(exported).suffix](exported, wanted["image"]))
+    given = RUN[Path(exported).suffix](exported, wanted["image"])
+    if wanted["ranked"]:
+        given = [in_order(*pair) if pair[0].ndim == 3 else pair[1] for pair in zip(wanted["outputs"], given, strict=True)]
+    return difference(wanted["outputs"], given)
+
+
+def in_order(wanted: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Ranked detections [1, n, figures] in the order of others: nearly equal scores may have changed places."""
+    distances = torch.cdist(wanted[0], given[0], compute_mode="donot_use_mm_for_euclid_dist")
+    return given[:, linear_sum_assignment(distances.numpy())[1]]
 
 
 def run_torchscript(exported: str, image: torch.Tensor) -> list[torch.Tensor]:

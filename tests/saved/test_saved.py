@@ -11,15 +11,13 @@ import os
 import pytest
 import torch
 
-from tests.saved.expected import EXPORTS
+from tests.saved.expected import EXPORTS, SAME, SAME_EXPORTED
 from tests.saved.families import CHOICE, chosen
 from tests.saved.walk import Walk, walk
 
 QUICK = {name: EXPORTS[name] for name in ("TorchScript", "ONNX")}
 IMAGES, RECTANGLES = 8, 3
 WITH_OBJECTS = ("detect", "segment", "pose", "obb")
-SAME = 1e-6
-SAME_EXPORTED = 1e-3
 
 
 @pytest.fixture(scope="module", params=chosen(os.environ.get(CHOICE)))
@@ -39,7 +37,7 @@ def test_it_loads_smaller_and_predicts_what_the_model_in_memory_does(walked: Wal
 def test_exports_compute_what_the_model_in_memory_does(walked: Walk):
     differences = walked.report["export_differences"]
     assert differences.keys() == QUICK.keys()
-    assert max(differences.values()) <= SAME_EXPORTED
+    assert all(difference <= SAME_EXPORTED for difference in differences.values()), differences
 
 
 def test_train_refuses_and_names_the_stock_trainer_of_the_task(walked: Walk):
