@@ -22,7 +22,7 @@ SMALL_DECODER = [64, 20, 4, 4, 2]
 FAMILIES = {  # by how much each is narrowed: attention needs 64 channels for a head
     "yolov3-tiny": 8, "yolov5n": 8, "yolov6n": 8, "yolov8n": 8, "yolov8n-ghost": 8, "yolov8n-seg": 8, "yolov8n-pose": 8, "yolov8n-obb": 8,
     "yolov8n-cls": 8, "yolov9t": 2, "yolov10n": 4, "yolo11n": 4, "yolo12n": 4, "yolo26n": 4, "yolo26n-sem": 4, "yolo26n-depth": 4,
-    "rtdetr-l": 8, "yolov8n-rtdetr": 8,
+    "rtdetr-l": 8, "yolov8n-rtdetr": 8, "yolov8n-world": 8, "yoloe-11n": 4,
 }  # fmt: skip
 
 
@@ -31,10 +31,13 @@ def opened(name: str) -> Analysis:
 
 
 def narrowed(name: str, folder: Path) -> Analysis:
-    """The same architecture with every width divided and as few repeats as possible: what is to be shown does not depend on them."""
+    """The same architecture, every width but its head's divided, as few repeats as possible: what is shown does not depend on them."""
     architecture = yaml_model_load(f"{name}.yaml")
-    for row in architecture["backbone"] + architecture["head"]:
-        row[3] = divided(row[3], FAMILIES[name]) + (SMALL_DECODER if row[2] == "RTDETRDecoder" else [])
+    *blocks, head = architecture["backbone"] + architecture["head"]
+    for block in blocks:
+        block[3] = divided(block[3], FAMILIES[name])
+    if head[2] == "RTDETRDecoder":
+        head[3] += SMALL_DECODER
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump({**architecture, "scales": {"n": [0.25, 1.0, 1024]}}))
     return analyse(build_from_yaml(str(file), classes=3), imgsz=64)
