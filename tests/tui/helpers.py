@@ -81,6 +81,11 @@ class Desk:
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
 
+    async def click(self, words: str) -> None:
+        """Click on the first place of the screen that says this."""
+        y, line = next((y, line) for y, line in enumerate(self.text.splitlines()) if words in line)
+        await self.pilot.click(offset=(line.index(words) + 1, y))
+
     async def until(self, reached: Callable[[], bool], what: str) -> None:
         await until(self.pilot, reached, what)
 

@@ -53,9 +53,10 @@ def test_wrapping_breaks_between_words():
     assert [line.plain for line in wrapped("keeps as many as the other part", 14)] == ["keeps as many", "as the other", "part"]
 
 
-@pytest.mark.parametrize("width", [40, 48, 58, 63, 78, 92, 108, 160])
-def test_columns_fill_the_tree_exactly(width):
-    columns = layout(width)
+@pytest.mark.parametrize("ranked", [False, True])
+@pytest.mark.parametrize("width", [48, 54, 63, 75, 92, 108, 160])
+def test_columns_fill_the_tree_exactly(width, ranked):
+    columns = layout(width, ranked)
     assert sum(column.width for column in columns) + len(columns) - 1 == width
     assert columns[0].key == "name" and columns[-1].key == "status"
 

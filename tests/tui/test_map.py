@@ -150,6 +150,20 @@ async def test_the_map_s_cursor_is_the_tree_s_and_enter_shows_the_block_there(de
     assert tree.display and tree.has_focus and tree.row.key == "model.0"
 
 
+async def test_the_mouse_goes_to_a_block_and_then_into_it_and_to_a_stop_of_an_explanation(desk):
+    tree = desk.bench.model_tree
+    await desk.press("m")
+    await desk.until(lambda: "12 C2f" in desk.text, "the map")
+    await desk.click("12 C2f")
+    assert tree.row.key == "model.12" and not tree.display
+    await desk.click("12 C2f")
+    await desk.until(lambda: tree.display and tree.is_open("model.12"), "the block in the tree")
+    await desk.press("e")
+    await desk.until(lambda: "reads it in a concat, from channel 64" in desk.text, "the explanation")
+    await desk.click("reads it in a concat, from channel 64")
+    assert tree.row.key == "model.18.cv1"
+
+
 async def test_cut_blocks_are_tinted_and_the_explained_path_is_lit(desk):
     board, tree = desk.board, desk.bench.model_tree
     await desk.go("model.16")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 GAP = 1
 NARROWEST_NAME = 16
-RANKED_BAR = 9
 WIDEST_NAME = 26
 WIDEST_BAR = 12
+SHARE = 9
+SHARE_NEEDS = 60
+BARS = ("parameters", "flops")
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,10 @@ class Column:
 NAME = Column("name", "Layer", NARROWEST_NAME)
 COLUMNS = (
     NAME,
-    Column("type", "Type", 11, needs=76),
-    Column("inputs", "In", 5, needs=92, right=True),
+    Column("type", "Type", 11, needs=72),
+    Column("inputs", "In", 5, needs=96, right=True),
     Column("channels", "Channels", 9),
-    Column("output", "Output", 11, needs=58),
+    Column("output", "Output", 11, needs=88),
     Column("parameters", "Params", 6, needs=44),
     Column("flops", "FLOPs", 5, needs=50),
     Column("status", "Status", 11),
@@ -38,21 +40,17 @@ COLUMNS = (
 def layout(width: int, ranked: bool = False) -> list[Column]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
 
-    `ranked`: layers ordered by a share, whose bars need room for a figure, and which have no output shape.
+    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape.
     """
-    shown = [
-        _ranked(column) if ranked else column for column in COLUMNS if column.needs <= width and not (ranked and column.key == "output")
-    ]
+    shown = [column for column in COLUMNS if column.needs <= width and not (ranked and column.key == "output")]
+    if ranked or width >= SHARE_NEEDS:
+        shown = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
     spare = width - sum(column.width for column in shown if column is not NAME) - GAP * (len(shown) - 1)
-    bars = [column for column in shown if column.key in ("parameters", "flops")]
+    bars = [column for column in shown if column.key in BARS]
     extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
     widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
     spare -= min(extra, WIDEST_BAR) * len(bars)
     return [_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened]
-
-
-def _ranked(column: Column) -> Column:
-    return _wider(column, RANKED_BAR - column.width) if column.key in ("parameters", "flops") else column
 
 
 def _wider(column: Column, by: int) -> Column:

@@ -56,7 +56,9 @@ def _head(row: Row, board: Board, width: int) -> list[Text]:
         (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
         (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
     )
-    lines = [first, _weight(layer.parameters, layer.flops, board), *wrapped(layer.reason, width, colours.MUTED)]
+    weight = _weight(layer.parameters, layer.flops, board)
+    named = [Text.assemble(first, "   ", weight)] if first.cell_len + 3 + weight.cell_len <= width else [first, weight]
+    lines = [*named, *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width)]
 
 
@@ -97,8 +99,9 @@ def _importance(detail: Detail, width: int) -> list[Text]:
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
     if border:
-        cut = f"the cut: {percent(detail.cut_at)} of the channels, {percent(lost_importance(detail))} of their importance"
-        lines.append(Text(fit(cut, width).rstrip(), colours.BAD))
+        held = Text(f"the weakest {percent(detail.cut_at)} hold {percent(lost_importance(detail))} of it", colours.BAD)
+        inline = lines[0].cell_len + 2 + held.cell_len <= width
+        lines = [Text.assemble(lines[0], "  ", held), *lines[1:]] if inline else [*lines, held]
     return lines
 
 

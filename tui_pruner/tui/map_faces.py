@@ -23,12 +23,12 @@ def face(row: Row, board: Board, lit: bool, here: bool) -> Face:
     """One block: what changes at its output, else what changes inside it, else its channels."""
     before, after = outputs(row, board)
     words, style = state(row, board)
-    tint = colours.SELECTION if here else tint_of(row, board)
-    changed = tint_of(row, board) != colours.BAND
+    tint = tint_of(row, board)
+    changed = tint != colours.BAND
     line = arrow(before, after) if before != after else words if changed else str(before)
     text = style if changed else colours.MUTED if not row.layers else colours.TEXT
     sign = f"{GLYPHS.lit} " if lit else f"{GLYPHS.pending} " if here else ""
-    return Face(f"{sign}{line}", f"{colours.WARNING if lit else text} on {tint}".removeprefix("bold "))
+    return Face(f"{sign}{line}", f"{colours.WARNING if lit else text} on {colours.SELECTION if here else tint}".removeprefix("bold "))
 
 
 def tint_of(row: Row, board: Board) -> str:

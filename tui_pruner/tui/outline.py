@@ -112,7 +112,7 @@ def _standing_alone(row: Row) -> Row:
     layer = row.layer
     assert layer is not None
     name = row.name if row.kind == "block" else layer.name.removeprefix("model.")
-    return replace(row, depth=1, name=name, expandable=False)
+    return replace(row, depth=0, name=name, expandable=False)
 
 
 def matches(row: Row, words: str) -> bool:

@@ -9,15 +9,14 @@ from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board, Change
-from tui_pruner.tui.columns import GAP, Column
-from tui_pruner.tui.drawing import bar, fit
+from tui_pruner.tui.columns import GAP, SHARE, Column
+from tui_pruner.tui.drawing import bar, fit, fit_middle
 from tui_pruner.tui.figures import arrow, percent, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
 
 Cell = tuple[str, str]
 PERCENT = 5
-SHARE_NEEDS = 9
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
 
 def share(part: int, most: int, whole: int, width: int) -> str:
     """A bar on the scale of the largest part, with the share of the whole in percent where there is room for both."""
-    if width < SHARE_NEEDS or not part:
+    if width < SHARE or not part:
         return bar(part / max(most, 1), width)
     return bar(part / max(most, 1), width - PERCENT) + fit(percent(part / max(whole, 1)), PERCENT, right=True)
 
@@ -59,6 +58,8 @@ def _name(row: Row, look: Look, width: int) -> Cell:
         return f"{sign} {row.name}", colours.HEADING
     marked = GLYPHS.mark if _is_marked(row, board) else " "
     style = _change_style(row, look) or (colours.MUTED if _all_locked(row) else colours.TEXT)
+    if row.depth == 0:
+        return f"{marked} {fit_middle(row.name, width - 2)}", style
     return f"{'  ' * (row.depth - 1)}{marked} {sign} {row.name}", style
 
 

@@ -49,7 +49,7 @@ class ExplainKeys(ViewKeys):
         row = self.model_tree.row
         if self.pane == "detail" and self.inquiry is not None:
             self.action_visit(self.inquiry.chosen)
-        elif self.inquiry is not None and not self.inquiry.found.second and row is not None and row.kind == "layer":
+        elif self.inquiry is not None and not self.inquiry.found.second and row is not None and not row.expandable:
             self.action_explain()
         else:
             super().action_expand()
