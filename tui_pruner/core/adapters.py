@@ -16,6 +16,8 @@ Kept = Callable[[str], Sequence[int] | None]
 Adapter = Callable[[nn.Module, Kept], None]
 ParameterAxis = tuple[str, int]
 ADAPTERS: dict[str, Adapter] = {}
+NAMES_MORE = frozenset({"MSDeformAttn"})
+"""Classes whose forward names other widths beside those that their adapter rewrites."""
 EQUAL_WIDTHS: dict[str, tuple[tuple[ParameterAxis, ParameterAxis], ...]] = {
     # view(B, C, H, W) with the C of the input: all heads' values together stay as wide as the input
     "Attention": ((("qkv.conv.weight", 1), ("proj.conv.weight", 1)),),
@@ -38,8 +40,8 @@ def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
 
 
 def is_adapted(module: nn.Module) -> bool:
-    """Whether the widths that a module's forward names are attributes that we rewrite."""
-    return nearest_base(module, ADAPTERS) is not None
+    """Whether all widths that a module's forward names are attributes that we rewrite."""
+    return nearest_base(module, ADAPTERS) not in (None, *NAMES_MORE)
 
 
 def equal_widths(module: nn.Module) -> tuple[tuple[ParameterAxis, ParameterAxis], ...]:
@@ -105,3 +107,9 @@ def part_widths(module: nn.Module, kept: Kept) -> None:
     if left is not None:
         borders = np.cumsum([0, *module.c2s])  # type: ignore[misc]
         module.__dict__["c2s"] = np.histogram(left, borders)[0].tolist()
+
+
+@adapter("MSDeformAttn")
+def sampled_width(module: nn.Module, kept: Kept) -> None:
+    """`d_model`: the width of the values that are sampled, all heads together."""
+    module.__dict__["d_model"] = int(module.get_submodule("value_proj").out_features)  # type: ignore[arg-type]

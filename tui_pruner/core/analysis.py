@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,12 +11,12 @@ from torch import nn
 
 from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
-from tui_pruner.core.flow.coupling import couple
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import Ranking
 from tui_pruner.core.measure import Measurement, measure
 from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.trial import couple_and_try
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,17 @@ class Analysis:
         return 1, image_channels(self.skeleton), self.imgsz, self.imgsz
 
 
-def trace_model(model: nn.Module) -> tuple[nn.Module, CouplingMap]:
-    """The skeleton and the coupling map of a model."""
+def trace_model(model: nn.Module, shape: Sequence[int] | None = None) -> tuple[nn.Module, CouplingMap]:
+    """The skeleton and the coupling map of a model; `shape` is that of a legal input, by default the smallest image.
+
+    Raises:
+        TraceError: the model's forward failed, or did not end.
+    """
     started = time.perf_counter()
     skeleton = without_weights(model)
     side = 2 * stride_of(model)
-    record = trace(skeleton, (1, image_channels(model), side, side), sequence(skeleton))
-    coupling = couple(record)
+    shape = shape or (1, image_channels(model), side, side)
+    coupling = couple_and_try(trace(skeleton, shape, sequence(skeleton)), skeleton, shape)
     return skeleton, coupling.timed(time.perf_counter() - started)
 
 

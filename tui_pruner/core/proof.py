@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,7 @@ from tui_pruner.core.probe import probe_images
 from tui_pruner.core.recording import Recording, continued, record
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.sharing import in_float64, with_own
-from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights
+from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights, tensor_at
 from tui_pruner.errors import PlanError
 
 TOLERANCE = 1e-4
@@ -77,14 +78,17 @@ class Gap:
         return within and (not self.telling(precision) or self.difference <= TELLING * self.effect)
 
 
-def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
-    """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay."""
-    stored, owners = dict(model.named_parameters()), owners_of_tensors(model)
+def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Mapping[str, Sequence[str]] | None = None) -> nn.Module:
+    """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
+
+    `owners` has the names under which each tensor is stored, where they are known already.
+    """
+    owners = owners or owners_of_tensors(model)
     own: dict[str, nn.Parameter] = {}
     for member, positions in removal.members(coupling):
         name = member.axis.parameter
-        if name in stored and name not in own:
-            own[name] = nn.Parameter(stored[name].detach().clone(), requires_grad=False)
+        if name not in own and isinstance(stored := tensor_at(model, name), nn.Parameter):
+            own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
         if name in own:
             own[name].data.index_fill_(member.axis.dim, torch.from_numpy(positions), 0.0)
     twin = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
@@ -108,6 +112,11 @@ class Original:
         """The images that a proof is made on."""
         side = SIDE_IN_STRIDES * stride_of(self.model)
         return probe_images(2, image_channels(self.model), side, torch.Generator().manual_seed(self._seed))
+
+    @cached_property
+    def owners(self) -> dict[str, tuple[str, ...]]:
+        """The names under which each tensor is stored."""
+        return owners_of_tensors(self.model)
 
     @cached_property
     def exact(self) -> nn.Module:
@@ -138,7 +147,7 @@ def prove(
     """
     started = time.perf_counter()
     original = original or Original(model, seed)
-    twin = masked_twin(original.model, coupling, removal)
+    twin = masked_twin(original.model, coupling, removal, original.owners)
     precision = torch.float32
     try:
         gaps = compare(original, twin, pruned, precision)

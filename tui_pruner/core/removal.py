@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Member
 from tui_pruner.errors import PlanError
 
@@ -49,16 +50,18 @@ class Removal:
             for member in coupling.groups[number].members:
                 yield member, np.sort(member.indices[places].reshape(-1))
 
-    def kept(self, coupling: CouplingMap) -> dict[str, dict[str, list[int]]]:
-        """For every cut parameter and buffer: dimension -> the original indices that it keeps."""
-        kept: dict[str, dict[str, list[int]]] = {}
-        gone: dict[tuple[str, int], list[Indices]] = {}
+    def stays(self, coupling: CouplingMap) -> dict[Axis, Indices]:
+        """For every axis that loses something: the original indices that it keeps."""
+        gone: dict[Axis, list[Indices]] = {}
         for member, positions in self.members(coupling):
-            gone.setdefault((member.axis.parameter, member.axis.dim), []).append(positions)
-        sizes = {(axis.parameter, axis.dim): size for axis, size in coupling.sizes.items()}
-        for (parameter, dim), parts in gone.items():
-            stays = np.setdiff1d(np.arange(sizes[parameter, dim]), np.concatenate(parts))
-            kept.setdefault(parameter, {})[str(dim)] = stays.tolist()
+            gone.setdefault(member.axis, []).append(positions)
+        return {axis: np.setdiff1d(np.arange(coupling.sizes[axis]), np.concatenate(parts)) for axis, parts in gone.items()}
+
+    def kept(self, coupling: CouplingMap) -> dict[str, dict[str, list[int]]]:
+        """The same as plain data: parameter or buffer -> dimension -> the original indices that it keeps."""
+        kept: dict[str, dict[str, list[int]]] = {}
+        for axis, indices in self.stays(coupling).items():
+            kept.setdefault(axis.parameter, {})[str(axis.dim)] = indices.tolist()
         return kept
 
     def check(self, coupling: CouplingMap) -> None:

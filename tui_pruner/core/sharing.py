@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,9 +17,8 @@ def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
     for path in paths:
         module = top
         for part in path.split(".") if path else ():
-            children = module._modules
-            module = own(module.get_submodule(part), known)
-            children[part] = module
+            children: dict[str, Any] = module._modules
+            module = children[part] = own(children[part], known)
     return top
 
 

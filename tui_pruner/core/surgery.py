@@ -1,22 +1,22 @@
-"""Apply a plan: take the channels out of the layers, through torch-pruning, on a copy that shares every untouched tensor."""
+"""Apply a plan: take the removed positions out of every tensor that has them, on a copy that shares all other tensors.
+
+A removal already says for each axis of each parameter and buffer which positions go, so that one rule serves convolutions of every kind,
+norms, raw parameters and weights with several owners. torch-pruning's functions by layer class know neither of the last two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tui_pruner.core.adapters import rewrite_attributes
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.checkpoint import Checkpoint
-from tui_pruner.core.flow.record import Role
+from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
-from tui_pruner.core.library import modules_of, one_per_module, surgery_group
-from tui_pruner.core.plan import parse_plan, replay
+from tui_pruner.core.layers import true_widths
 from tui_pruner.core.removal import Removal
-from tui_pruner.core.skeleton import sharing_weights
+from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights, tensor_at
 
 
 def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
@@ -26,31 +26,34 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
         PlanError: the removal breaks a lock or a link.
     """
     removal.check(coupling)
-    pruned = sharing_weights(model)
-    modules = modules_of(pruned)
-    cuts: dict[tuple[str, Role | None], list[Indices]] = {}
-    for number, places in removal.places.items():
-        for member in one_per_module(coupling.groups[number].members):
-            role: Role | None = "in" if member.role == "in" else "depthwise" if member.role == "depthwise" else "out"
-            cuts.setdefault((member.axis.module, role), []).append(member.indices[places].reshape(-1))
-    gone = {key: [int(i) for i in np.unique(np.concatenate(indices))] for key, indices in cuts.items()}
-    surgery_group(gone, modules).prune(record_history=False)
-    rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, gone.get((layer, "out"))))
+    pruned, owners, stays = sharing_weights(model), owners_of_tensors(model), removal.stays(coupling)
+    changed: dict[str, nn.Module] = {}
+    for name, by_dim in by_tensor(stays).items():
+        tensor = narrowed(tensor_at(pruned, name), by_dim)
+        for owner in owners[name]:
+            changed |= put_tensor(pruned, owner, tensor)
+    true_widths(changed.values())
+    rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     return pruned
 
 
-def outputs_left(coupling: CouplingMap, layer: str, gone: Sequence[int] | None) -> list[int] | None:
+def by_tensor(stays: Mapping[Axis, Indices]) -> dict[str, dict[int, Indices]]:
+    """The kept indices of each parameter and buffer by dimension."""
+    grouped: dict[str, dict[int, Indices]] = {}
+    for axis, indices in stays.items():
+        grouped.setdefault(axis.parameter, {})[axis.dim] = indices
+    return grouped
+
+
+def narrowed(tensor: Tensor, kept: Mapping[int, Indices]) -> Tensor:
+    """A tensor with the given indices of each dimension, of the same kind (parameter or buffer)."""
+    small = tensor.detach()
+    for dim, indices in kept.items():
+        small = small.index_select(dim, torch.from_numpy(indices).to(tensor.device))
+    return nn.Parameter(small, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else small
+
+
+def outputs_left(coupling: CouplingMap, layer: str, stays: Mapping[Axis, Indices]) -> list[int] | None:
     """The original output indices that a layer keeps; None: all of them."""
-    return None if gone is None else sorted(set(range(coupling.sizes[coupling.output_axes[layer]])).difference(gone))
-
-
-def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None) -> nn.Module:
-    """The pruned model of a checkpoint and a plan: always the same for the same two.
-
-    Raises:
-        PlanError: the plan is malformed or was made for another checkpoint.
-    """
-    if not plan or not plan.get("steps"):
-        return checkpoint.model
-    _, coupling = trace_model(checkpoint.model)
-    return cut(checkpoint.model, coupling, replay(parse_plan(plan), coupling, checkpoint.sha256))
+    axis = coupling.output_axes.get(layer)
+    return stays[axis].tolist() if axis is not None and axis in stays else None

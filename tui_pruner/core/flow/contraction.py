@@ -19,21 +19,44 @@ def convolution(flow: Flow, call: Call) -> None:
     if axes is None:
         flow.lock(call, call.tensors, "is convolved with a weight that is computed, not stored")
         return
-    out, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
-    assert out is not None and read is not None
-    if groups == 1:
-        flow.mark(weight, {1 if transposed else 0: "out", 0 if transposed else 1: "in"})
-        unify_channels(flow, call, image, 1, read)
-    elif not transposed and weight.shape[1] == 1 and weight.shape[0] == groups:
-        flow.mark(weight, {0: "depthwise"})
-        unify_channels(flow, call, image, 1, out)
+    written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
+    assert written is not None and read is not None
+    if groups > 1 and (image.shape[1] == groups if not transposed else len(read) == groups and len(written) == 1):
+        out = depthwise(flow, call, weight, axes)
     else:
-        flow.lock(call, [image], f"is read by a convolution in {groups} groups")
-        flow.record.lock(call.index, out, f"is written by a convolution in {groups} groups", 0, rank=2)
-        flow.record.lock(call.index, read, f"belongs to a convolution in {groups} groups", 1, rank=2)
+        out = in_groups(flow, call, weight, axes)
     if bias is not None:
         flow.unify_vector(call, bias, out, "scale")
     flow.put(call.result, along(out, 1, call.result.shape))
+
+
+def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels:
+    """Every input channel is a group of its own and goes with the outputs that are computed from it."""
+    own = axes.vectors[0]
+    assert own is not None
+    flow.mark(weight, {0: "depthwise"})
+    vector = channel_vector(flow.elements(call.args[0]), 1)
+    if vector is None:
+        flow.lock(call, [call.args[0], weight], "is convolved with other channels at the same place")
+    else:
+        flow.unify(call, np.repeat(vector, len(own) // len(vector)), own)
+    return own
+
+
+def in_groups(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels:
+    """One weight index for the inputs at one place of every group; the groups' outputs stay equally many. One group: the plain case."""
+    image, transposed, groups = call.args[0], call.args[6], call.args[8]
+    written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
+    assert written is not None and read is not None
+    flow.mark(weight, {1 if transposed else 0: "out", 0 if transposed else 1: "in"})
+    if transposed:
+        written = np.tile(written, groups)
+    else:
+        read = np.tile(read, groups)
+    if groups > 1:
+        flow.link(call, np.split(read if transposed else written, groups))
+    unify_channels(flow, call, image, 1, read)
+    return written
 
 
 def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:

@@ -109,13 +109,14 @@ def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels
     owned = owner >= 0
     entries, kinds = [channel[owned]], [owner[owned]]
     kind = int(owner.max()) + 1
-    for part in (part for link in record.links for part in link.parts):
-        entries.append(np.unique(channel[part]))
-        kinds.append(np.full(len(entries[-1]), kind))
-        kind += 1
     lock = np.full(count, len(locks), dtype=np.int64)
     for number in reversed(range(len(locks))):
         lock[channel[locks[number].labels]] = number
+    for part in (part for link in record.links for part in link.parts):
+        linked = np.unique(channel[part])
+        entries.append(linked[lock[linked] == len(locks)])  # what stays as it is need not be told apart
+        kinds.append(np.full(len(entries[-1]), kind))
+        kind += 1
     signature = np.zeros(count, dtype=np.uint64)
     np.add.at(signature, np.concatenate(entries), scrambled(np.concatenate(kinds)))
     signature += scrambled(lock + kind)

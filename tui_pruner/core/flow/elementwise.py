@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from tui_pruner.core.flow.labels import channel_vector, compact, varies
+from tui_pruner.core.flow.labels import along, channel_vector, compact, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
 
@@ -26,11 +28,12 @@ def one_by_one(flow: Flow, call: Call) -> None:
             flow.put(out, flow.elements(source))
 
 
-@rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp")
+@rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp _prelu_kernel")
 def together(flow: Flow, call: Call) -> None:
     """Channels that meet at one position become one; a constant of fixed extent holds the channels that it meets."""
     out = call.result
     present = [t for t in call.tensors if flow.has_labels(t)]
+    present = [t for t in present if not hold_shared(flow, call, t, present)]
     labels = [flow.elements(t).expand(out.shape) for t in present]
     if not labels:
         return
@@ -41,6 +44,15 @@ def together(flow: Flow, call: Call) -> None:
     for tensor in call.tensors:
         hold_against_constant(flow, call, tensor, merged)
     flow.put(out, merged)
+
+
+def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
+    """Lock a single channel that meets all channels of another tensor; whether it is one."""
+    stretched = [d for d in range(1, tensor.ndim + 1) if tensor.shape[-d] == 1 < call.result.shape[-d]]
+    met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
+    if met:
+        flow.lock(call, [tensor], f"{call.name} applies it to all channels of another feature map", rank=3)
+    return met
 
 
 def where_present(first: Tensor, second: Tensor) -> Tensor:
@@ -88,6 +100,15 @@ def across_channels(flow: Flow, call: Call) -> None:
     if any(varies(labels, d) for d in dims):
         flow.lock(call, call.tensors, f"{call.name.removeprefix('native_')} normalises across channels")
     flow.put(call.outputs[0], labels)
+
+
+@rule("embedding")
+def looked_up(flow: Flow, call: Call) -> None:
+    """Vectors picked from a table carry the table's columns."""
+    axes = flow.weight(call.args[0])
+    vector = axes.vectors[1] if axes else None
+    if vector is not None:
+        flow.put(call.result, along(vector, call.result.ndim - 1, call.result.shape))
 
 
 @rule("new_full new_zeros new_ones new_empty new_empty_strided size is_same_size")

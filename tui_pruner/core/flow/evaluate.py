@@ -120,8 +120,39 @@ def _upsample(args: Arguments) -> Tensor:
     return empty([*image.shape[:2], *sides], image)
 
 
+def _product(args: Arguments) -> Tensor:
+    left, right = args[:2]
+    if left.shape[-1] != right.shape[-2]:
+        raise RuntimeError(f"cannot multiply {list(left.shape)} with {list(right.shape)}")
+    return empty([*left.shape[:-1], right.shape[-1]], left)
+
+
+def _product_and_sum(args: Arguments) -> Tensor:
+    return _product(args[1:])
+
+
+def _layer_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    image, normalised = args[:2]
+    if list(image.shape[-len(normalised) :]) != list(normalised):
+        raise RuntimeError(f"a layer norm over {list(normalised)} cannot read {list(image.shape)}")
+    statistics = [*image.shape[: image.ndim - len(normalised)], *(1 for _ in normalised)]
+    return empty(image.shape, image), empty(statistics, image), empty(statistics, image)
+
+
+def _grid_sample(args: Arguments) -> Tensor:
+    image, grid = args[:2]
+    return empty([*image.shape[:2], *grid.shape[1:3]], image)
+
+
+def _comparison(args: Arguments) -> Tensor:
+    return _broadcast(args).to(torch.bool)
+
+
+STEERING = {"out", "dtype", "device"}
+"""Keywords that make an operation's result another one than its shape rule says."""
 UNARY = ["silu", "relu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "gelu", "leaky_relu", "mish", "softplus", "exp", "neg"]
-BINARY = ["add", "sub", "mul", "div"]
+BINARY = ["add", "sub", "rsub", "mul", "div"]
+COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 
 EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "convolution": _convolution,
@@ -133,11 +164,22 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "stack": _stack,
     "max_pool2d_with_indices": _max_pool,
     "new_full": _full,
+    "mm": _product,
+    "bmm": _product,
+    "addmm": _product_and_sum,
+    "native_layer_norm": _layer_norm,
+    "grid_sampler_2d": _grid_sample,
+    "bitwise_and": _broadcast,
+    "masked_fill": _same,
+    "clamp": _same,
+    "clamp_min": _same,
+    "clamp_max": _same,
     "upsample_nearest2d": _upsample,
     "upsample_bilinear2d": _upsample,
     **dict.fromkeys(UNARY, _same),
     **dict.fromkeys((f"{name}_" for name in UNARY), _itself),
     **dict.fromkeys(BINARY, _broadcast),
+    **dict.fromkeys(COMPARISONS, _comparison),
     **dict.fromkeys((f"{name}_" for name in BINARY), _itself),
 }
 
@@ -165,7 +207,7 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = operation_name(function)
         known = EVALUATIONS.get(name)
         on_meta = bool(args) and all(a.is_meta for a in tree_leaves(args[:2]) if isinstance(a, Tensor) and a.ndim)
-        result = known(args) if known and on_meta and "out" not in kwargs else function(*args, **kwargs)
+        result = known(args) if known and on_meta and not kwargs.keys() & STEERING else function(*args, **kwargs)
         self.observe(name, function, args, kwargs, result)
         return result
 

@@ -82,6 +82,21 @@ def varies(labels: Tensor, dim: int) -> bool:
     return bool((small != small.narrow(dim, 0, 1)).any())
 
 
+def spread(labels: Tensor) -> Tensor:
+    """The labels with only those dimensions left along which they change, in their order; one dimension at least."""
+    (small,) = compact(labels)
+    for dim in range(small.ndim):
+        if small.shape[dim] > 1 and not varies(small, dim):
+            small = small.narrow(dim, 0, 1)
+    return small.reshape([side for side in small.shape if side > 1] or [1])
+
+
+def rows_of(labels: Tensor) -> list[Labels]:
+    """The vectors along the last dimension that changes, one for each place in the others."""
+    core = spread(labels)
+    return [row.numpy() for row in core.reshape(-1, core.shape[-1])]
+
+
 def flat(labels: Tensor) -> Labels:
     """All labels of a tensor as a vector, each run of repeated ones along constant dimensions only once."""
     (small,) = compact(labels)

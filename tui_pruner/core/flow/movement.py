@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.adapters import is_adapted
+from tui_pruner.core.flow.folding import changing, hold_places, is_row_dimension, link_rows
 from tui_pruner.core.flow.labels import compact, flat, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
@@ -31,23 +32,36 @@ def reorder(flow: Flow, call: Call) -> None:
     flow.put(call.result, axes.permuted(order))
 
 
-@rule("slice select expand unsqueeze squeeze unbind stack repeat flip roll unfold pixel_shuffle pixel_unshuffle narrow movedim")
-@rule("native_channel_shuffle channel_shuffle")
+@rule("expand unsqueeze squeeze repeat flip pixel_shuffle pixel_unshuffle movedim")
 def move(flow: Flow, call: Call) -> None:
     """Everything whose result is made of its inputs' values."""
     run_on_labels(flow, call, call.args)
 
 
+@rule("slice select narrow unbind unfold roll")
+def move_by_place(flow: Flow, call: Call) -> None:
+    """Values found by where they are: along a dimension of channels, a cut would put others there."""
+    source = call.args[0]
+    dims = call.argument(2, "dims", ()) if call.name == "roll" else call.argument(1, "dim", 0)
+    if not (call.name == "slice" and call.result.shape == source.shape):
+        hold_places(flow, call, source, [d % source.ndim for d in ([dims] if isinstance(dims, int) else dims)])
+    run_on_labels(flow, call, call.args)
+
+
+@rule("stack")
+def stack(flow: Flow, call: Call) -> None:
+    """Feature maps side by side in a new dimension are rows of equal length."""
+    run_on_labels(flow, call, call.args)
+    parts = [flow.elements(tensor) for tensor in call.args[0]]
+    if all(len(changing(part)) == 1 for part in parts):
+        flow.link(call, [flat(part) for part in parts])
+
+
 @rule("index gather index_select take_along_dim")
 def pick(flow: Flow, call: Call) -> None:
-    """Values picked by an index: one that the trace knows picks labels too, one that it cannot know must leave channels alone."""
+    """Values picked by an index leave the channels of the other dimensions alone."""
     source = call.args[0]
-    indices = [leaf for leaf in tree_leaves(call.args[1:]) if isinstance(leaf, Tensor)]
-    if any(index.is_meta for index in indices):
-        dims = picked_dims(call)
-        if any(varies(flow.elements(source), d % source.ndim) for d in dims):
-            flow.lock(call, [source], f"{call.name} picks channels by a computed index")
-            return
+    hold_places(flow, call, source, [d % source.ndim for d in picked_dims(call)])
     run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
 
 
@@ -89,24 +103,9 @@ def write_into(flow: Flow, call: Call) -> None:
         flow.record.lock(call.index, labels[(labels != 0) & (other == 0)].numpy(), "is written over a constant, or by one", 1, rank=4)
 
 
-@rule("view _unsafe_view reshape _reshape_alias")
-def reshape(flow: Flow, call: Call) -> None:
-    """A channel axis that is cut into rows must keep its rows of equal length."""
-    before = flow.elements(call.args[0])
-    after = before.reshape(call.result.shape)
-    flow.put(call.result, after)
-    cut = [d for d in range(after.ndim) if varies(after, d)]
-    if len(cut) >= 2 and sum(varies(before, d) for d in range(before.ndim)) < len(cut):
-        rows = after
-        for d in range(after.ndim):
-            if d not in cut:
-                rows = rows.narrow(d, 0, 1)
-        flow.link(call, [flat(row) for row in rows.unbind(cut[0])])
-
-
 @rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
 def split(flow: Flow, call: Call) -> None:
-    """Equal parts of a channel axis are linked; unequal ones are of a fixed width."""
+    """Equal parts of a channel axis are linked; those of widths that the forward names are held, unless an adapter rewrites them."""
     source = call.args[0]
     dim = call.argument(2, "dim", 0) % source.ndim
     labels = flow.elements(source)
@@ -114,21 +113,15 @@ def split(flow: Flow, call: Call) -> None:
     parts = torch.split(labels, widths, dim)
     for out, part in zip(call.outputs, parts, strict=True):
         flow.put(out, part)
-    if not varies(labels, dim) or len(parts) < 2:
+    if not varies(labels, dim) or len(parts) < 2 or is_row_dimension(flow, labels, dim):
         return
     for part in parts:
-        link_rows(flow, call, part, dim)
-    if len(set(widths)) == 1:
-        flow.link(call, [flat(part) for part in parts])
-    elif not is_adapted(flow.running):
+        link_rows(flow, call, part)
+    named = len(set(widths)) > 1 or call.name == "split_with_sizes"
+    if named and not is_adapted(flow.running):
         flow.lock(call, [source], f"is split into fixed widths {widths}")
-
-
-def link_rows(flow: Flow, call: Call, part: Tensor, dim: int) -> None:
-    """Where channels also vary along an earlier dimension (attention heads), each of its rows keeps equally many in this part."""
-    rows = [d for d in range(dim) if varies(part, d)]
-    if rows:
-        flow.link(call, [flat(row) for row in part.unbind(rows[0])])
+    elif len(set(widths)) == 1:
+        flow.link(call, [flat(part) for part in parts])
 
 
 @rule("cat")
@@ -137,6 +130,9 @@ def concatenate(flow: Flow, call: Call) -> None:
     tensors = [t for t in call.args[0] if t.ndim == call.result.ndim]
     dim = call.argument(1, "dim", 0) % call.result.ndim
     labels = [flow.elements(t) for t in tensors]
+    across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
+    for label in across[1:]:  # channels along another dimension go on side by side
+        flow.unify_tensors(call, across[0].narrow(dim, 0, 1), label.narrow(dim, 0, 1))
     for d in range(call.result.ndim):
         if d != dim and all(label.stride(d) == 0 for label in labels):
             labels = [label.narrow(d, 0, 1) for label in labels]

@@ -51,14 +51,28 @@ class LockedLabels:
     rank: int
 
 
+@dataclass(frozen=True)
+class SizedLabels:
+    """Labels that went through an operation with sizes in its arguments, which the forward may have computed or may name.
+
+    `place` says where: the module's class and how many operations it had run.
+    """
+
+    operation: int
+    labels: Labels
+    place: tuple[str, int]
+
+
 @dataclass
 class FlowRecord:
-    """Everything that one run of the model told about its channels."""
+    """Everything that one run of the model told about its channels.
+    """
 
     source: LabelSource = field(default_factory=LabelSource)
     operations: list[Operation] = field(default_factory=list)
     unions: list[Union] = field(default_factory=list)
     links: list[LinkedLabels] = field(default_factory=list)
+    sized: list[SizedLabels] = field(default_factory=list)
     locks: list[LockedLabels] = field(default_factory=list)
     roles: dict[Axis, Role] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)

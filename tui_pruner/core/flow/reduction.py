@@ -27,6 +27,15 @@ def order(flow: Flow, call: Call) -> None:
         flow.put(call.outputs[0], labels.narrow(dim, 0, 1).expand(call.outputs[0].shape))
 
 
+@rule("argmax argmin any all")
+def verdict(flow: Flow, call: Call) -> None:
+    """A verdict over channels holds them; it carries none itself."""
+    labels, dim = flow.elements(call.args[0]), call.argument(1, "dim")
+    dims = range(labels.ndim) if dim is None else [dim % labels.ndim]
+    if any(varies(labels, d) for d in dims):
+        flow.lock(call, [call.args[0]], f"{call.name} compares channels")
+
+
 @rule("mean sum amax amin max min var std linalg_vector_norm prod")
 def reduction(flow: Flow, call: Call) -> None:
     """Dimensions that carry no channels fold away; a reduction over channels locks them."""

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.adapters import equal_widths
+from tui_pruner.core.adapters import equal_widths, is_adapted
 from tui_pruner.core.flow.evaluate import ShapeMode
-from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, compact, flat, nothing
-from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Operation, Role
+from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, channel_vector, compact, flat, nothing
+from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Operation, Role, SizedLabels
 from tui_pruner.core.flow.rules import RULES, Call
+from tui_pruner.core.layers import keeps_own_widths, rule_of
 from tui_pruner.core.predictions import seeing_inputs, tensors
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.errors import TraceError
@@ -29,10 +30,15 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
         self.modules: list[str] = [""]
+        self.entered: list[int] = [0]
+        self.outputs: dict[str, Tensor] = {}
         self.running: nn.Module = model
         self._labels: dict[int, Tensor | AxisLabels] = {}
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
+        self._rows: set[bytes] = set()
+        self._read: set[int] = set()
+        self._detached: dict[int, int] = {}
         for name, tensor in named_tensors(model):
             self._label_parameter(name, tensor)
 
@@ -51,6 +57,9 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         """Label what came out of an operation by its rule."""
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
         self.record.operations.append(Operation(call.index, name, call.module))
+        self._read.update(map(id, call.tensors))
+        if name == "detach":
+            self._detached[id(result)] = id(args[0])
         known = RULES.get(name)
         if known is not None:
             known(self, call)
@@ -63,13 +72,24 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._labels[id(tensor)] = labels
         self._alive.append(tensor)
 
+    def was_read(self, tensor: Tensor) -> bool:
+        """Whether an operation has read a parameter."""
+        return id(tensor) in self._read
+
+    def source_of(self, tensor: Tensor) -> int:
+        """The identity of the tensor that this one is, but for its gradient."""
+        return self._detached.get(id(tensor), id(tensor))
+
     def has_labels(self, tensor: Tensor) -> bool:
         """Whether a tensor carries any channel."""
         labels = self._labels.get(id(tensor))
-        if isinstance(labels, Tensor):
-            (small,) = compact(labels)
-            return bool((small != 0).any())
-        return labels is not None
+        return self.has_labels_in(labels) if isinstance(labels, Tensor) else labels is not None
+
+    @staticmethod
+    def has_labels_in(labels: Tensor) -> bool:
+        """Whether any of these labels is a channel."""
+        (small,) = compact(labels)
+        return bool((small != 0).any())
 
     def elements(self, tensor: Tensor) -> Tensor:
         """A tensor's labels element by element, zeros where it carries none."""
@@ -109,8 +129,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
         """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
         axes = self.weight(parameter)
-        own = axes.vectors[0] if axes and parameter.ndim == 1 else None
-        if own is not None:
+        own = axes.vectors[0] if axes else channel_vector(self.elements(parameter), 0)
+        if own is not None and own.any() and parameter.ndim == 1:
             self.mark_vectors(own, role)
             self.record.unify(call.index, vector, own)
 
@@ -120,9 +140,24 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
 
     def link(self, call: Call, parts: Sequence[Labels]) -> None:
-        """Demand that parts of an axis lose equally many channels."""
-        if len({tuple(part) for part in parts}) > 1 and all((part != 0).all() for part in parts):
+        """Demand that parts of an axis lose equally many channels; each is a row from now on."""
+        self.note_rows(parts)
+        if len({part.tobytes() for part in parts}) > 1 and all((part != 0).all() for part in parts):
             self.record.links.append(LinkedLabels(call.index, tuple(parts)))
+
+    def note_rows(self, parts: Sequence[Labels]) -> None:
+        """Remember vectors whose channels stay together, in their order, whichever of them go."""
+        self._rows.update(part.tobytes() for part in parts)
+
+    def note_sizes(self, call: Call, labels: Tensor) -> None:
+        """Remember channels that meet sizes which the forward may name; those of PyTorch's layers and of adapted modules are true."""
+        if not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels):
+            place = (type(self.running).__name__, call.index - self.entered[-1])
+            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place))
+
+    def are_rows(self, parts: Sequence[Labels]) -> bool:
+        """Whether each of these vectors was seen as a row, or carries no channel."""
+        return all(part.tobytes() in self._rows or not part.any() for part in parts)
 
     def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """Forbid cutting any channel of these tensors."""
@@ -136,6 +171,14 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
                         self.record.lock(call.index, vector, reason, dim, rank)
 
 
+def first_place(labels: Tensor) -> Labels:
+    """The labels of all channels of a feature map at one place."""
+    rest = labels.narrow(0, 0, 1).movedim(1, 0)
+    for _ in range(rest.ndim - 1):
+        rest = rest.select(1, 0)
+    return np.ascontiguousarray(rest.numpy())
+
+
 @contextmanager
 def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]) -> Iterator[None]:
     """Tell the flow which module is running, and keep the labels that each block hands out."""
@@ -144,17 +187,17 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     def leave(path: str, is_block: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             flow.modules.pop()
+            flow.entered.pop()
             flow.running = model.get_submodule(flow.modules[-1])
             if is_block and isinstance(output, Tensor) and output.ndim > 1:
-                labels = flow.elements(output)
-                vector = labels.narrow(0, 0, 1).movedim(1, 0).reshape(labels.shape[1], -1)[:, 0]
-                flow.record.block_outputs[path] = np.ascontiguousarray(vector.numpy())
+                flow.outputs[path] = flow.elements(output)
 
         return hook
 
     def enter(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
             flow.modules.append(path)
+            flow.entered.append(len(flow.record.operations))
             flow.running = module
 
         return hook
@@ -197,7 +240,10 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     ):
         try:
             with flow:
-                output = skeleton(image)
+                outputs = [skeleton(image)]
+                with training_paths(skeleton, flow) as found:
+                    if found:
+                        outputs.append(skeleton(image))
         except TraceError:
             raise
         except Exception as error:
@@ -205,13 +251,40 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
             raise TraceError(
                 f"the forward stopped in {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             ) from error
+    flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, skeleton)
+    hold_own_widths(flow, skeleton)
     end = Operation(len(flow.record.operations), "output", flow.modules[-1])
     flow.record.operations.append(end)
-    for leaf in tensors(output):
-        if id(leaf) not in features:
+    for leaf in tensors(outputs):
+        if flow.source_of(leaf) not in features:
             flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
     return flow.record
+
+
+@contextmanager
+def training_paths(model: nn.Module, flow: Flow) -> Iterator[bool]:
+    """Have the modules above parameters that evaluation never read take the paths of training; whether there are any.
+
+    An auxiliary head runs in training alone, yet it reads channels that a cut takes away. Layers stay in evaluation mode, so that
+    normalisation and dropout do what they did.
+    """
+    idle = [name for name, tensor in named_tensors(model) if tensor.ndim and not flow.was_read(tensor)]
+    above = {model.get_submodule(path) for name in idle for path in ancestors(name)}
+    switched = [module for module in above if next(module.children(), None) is not None]
+    for module in switched:
+        module.training = True
+    try:
+        yield bool(switched)
+    finally:
+        for module in switched:
+            module.training = False
+
+
+def ancestors(name: str) -> list[str]:
+    """The paths of all modules above a parameter, the model's own among them."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[:depth]) for depth in range(len(parts) + 1)]
 
 
 def link_equal_widths(flow: Flow, model: nn.Module) -> None:
@@ -228,9 +301,21 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
             flow.record.links.append(LinkedLabels(operation.index, tuple(vector for vector in vectors if vector is not None)))
 
 
+def hold_own_widths(flow: Flow, model: nn.Module) -> None:
+    """Lock the parameters of PyTorch's modules that keep widths in attributes which nothing rewrites."""
+    for path, module in model.named_modules():
+        name = keeps_own_widths(module)
+        for tensor in module.parameters(recurse=False) if name else ():
+            operation = Operation(len(flow.record.operations), name, path)
+            flow.record.operations.append(operation)
+            for vector in axes.vectors if (axes := flow.weight(tensor)) else ():
+                if vector is not None:
+                    flow.record.lock(operation.index, vector, f"PyTorch's {name} keeps its widths in attributes", 0, rank=2)
+
+
 def load_rules() -> None:
     """Import the modules that fill the table of rules."""
-    from tui_pruner.core.flow import contraction, elementwise, movement, reduction  # noqa: F401
+    from tui_pruner.core.flow import contraction, elementwise, folding, movement, reduction  # noqa: F401
 
 
 load_rules()
