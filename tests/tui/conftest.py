@@ -54,9 +54,9 @@ def start(tiny_checkpoint: Path) -> Start:
 Wait = Callable[[Desk], Awaitable[None]]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_app(demo_checkpoint: Path) -> AsyncIterator[Desk]:
-    """The app on the bundled checkpoint with one engine for all tests of a module that only look."""
+    """The app on the bundled checkpoint with one engine for all tests that leave it as they found it."""
     app = PrunerApp(Opening(str(demo_checkpoint)))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         desk = Desk(app, pilot)
@@ -64,7 +64,7 @@ async def shared_app(demo_checkpoint: Path) -> AsyncIterator[Desk]:
         yield desk
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def desk(shared_app: Desk) -> Desk:
     """The shared app as it was at first: nothing explained, filtered, asked for or open."""
     await shared_app.calm()

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tui.helpers import Desk, check_golden
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def explained(desk: Desk, first: str, second: str = "") -> None:

@@ -7,7 +7,7 @@ from tui_pruner.tui.figures import percent
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.tree_text import share
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from tests.tui.helpers import Desk
 from tui_pruner.tui.detail_text import lost_importance
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 LAYER = "model.6.m.0.cv2"
 
 

@@ -17,7 +17,7 @@ from tui_pruner.tui.map_layout import CARD, HEIGHT, beside, chart
 from tui_pruner.tui.map_text import Face, lit_blocks, map_lines, steps
 from tui_pruner.tui.map_wires import Wire, goals
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 WIDTHS = (50, 63, 76, 108)
 
 
