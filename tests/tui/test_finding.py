@@ -15,7 +15,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     [("free", 43), ("linked", 8), ("coupled", 6), ("locked", 7), ("neck free", 14), ("backbone 3x3 coupled", 6), ("nothing like this", 0)],
 )
 async def test_the_title_says_what_is_filtered_and_how_many_layers_are_left(desk, words, layers):
-    await desk.press("slash", *words, "enter")
+    desk.bench.keep_filter(words)
+    await desk.until(lambda: f"/ {words}" in desk.text, "the filter")
     assert f"Model  {words}  {layers} of 64 layers" in desk.text
     assert len({row.layer.name for row in desk.bench.model_tree.shown if row.layer}) == layers
     await desk.press("escape")
