@@ -122,7 +122,8 @@ KINDS = (
     Kind("AIFI", drawn(BRANCH, st.sampled_from([2, 4])), None, no_width, attends=True),
 )
 STEMS = (Kind("Conv", fixed(3, 2), stride=2), Kind("HGStem", first=hidden_and_width, stride=4), Kind("Focus", fixed(3), stride=2))
-NARROWING = tuple(kind for kind in KINDS if kind.stride == 2)
+HALVING = tuple(kind for kind in KINDS if kind.stride == 2)
+NARROW = (Kind("Conv", fixed(1), st.sampled_from([8, 16])),)
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,14 @@ class Draft:
             self.block(KINDS, self.draw(st.sampled_from(self.features)) if way == "branch" else self.features[-1])
 
     def head(self, head: Head) -> None:
-        """The head on the last feature and some others of other sizes."""
+        """The head on the last feature and some others of other sizes; heads are as wide as what they read, so that stays narrow."""
+        if self.features[-1].channels > 8 * self.features[-1].stride:
+            self.block(NARROW, self.features[-1])
         levels = [self.features[-1]]
         for feature in reversed(self.features[:-1]):
             known = [level.stride for level in levels]
             fits = feature.stride * 2 == min(known) if head.pyramid else feature.stride not in known
-            if len(levels) < head.levels and fits and self.draw(BOOLEANS):
+            if len(levels) < head.levels and fits and feature.channels <= 8 * feature.stride and self.draw(BOOLEANS):
                 levels.append(feature)
         rows = [level.row for level in sorted(levels, key=lambda level: level.stride)]
         self.rows.append([rows if head.module != "Classify" else rows[0], 1, head.module, self.draw(head.arguments)])
@@ -243,7 +246,7 @@ def architectures(draw: DrawFn, blocks: int = 6) -> dict[str, Any]:
     image = Feature(-1, 3, 1)
     draft.block(STEMS, image)
     if draft.features[-1].stride == 2:
-        draft.block(NARROWING, draft.features[-1])
+        draft.block(HALVING, draft.features[-1])
     for _ in range(draw(st.integers(1, blocks))):
         draft.step()
     head = draw(st.sampled_from(HEADS))

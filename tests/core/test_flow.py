@@ -93,6 +93,7 @@ def test_a_chunk_links_its_halves_and_the_halves_may_lose_different_channels():
 def test_a_depthwise_convolution_goes_along_one_to_one():
     net, coupling = couple(lambda m, a, b: m.deep(b), deep=nn.Conv2d(8, 8, 3, padding=1, groups=8))
     assert layers_of(coupling, "second") == [{"second", "middle.deep", "last"}]
+    assert coupling.output_groups("middle.deep") == coupling.output_groups("second")
     assert cut_every_group(net, coupling) == 2
     group = coupling.output_groups("second")[0]
     pruned = cut(net, coupling, Removal({group.number: torch.tensor([1]).numpy()}))

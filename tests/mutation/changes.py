@@ -15,6 +15,12 @@ CORE = "tui_pruner.core"
 PASSES = "__passes_through__"
 SCRAMBLES = ("__rolled__", "__mirrored__")
 LABEL_ARGUMENT = {"put": 1, "unify": 2, "unify_tensors": 2, "unify_vector": 2}
+TABLES = {
+    "rule": (f"{FLOW}.rules RULES", "operation"),
+    "adapter": (f"{CORE}.adapters ADAPTERS", "adapter"),
+    "widths_of": (f"{CORE}.layers WIDTHS", ""),
+}
+"""By decorator: the module and the name of the table that it fills, and what a test must touch to need an entry."""
 OPPOSITES: dict[type[ast.operator], ast.operator] = {
     ast.Add: ast.Sub(),
     ast.Sub: ast.Add(),
@@ -26,12 +32,16 @@ OPPOSITES: dict[type[ast.operator], ast.operator] = {
 
 @dataclass(frozen=True)
 class Change:
-    """One change: where, in words, how, and what a test must touch to notice it (a line, an operation, an adapted class)."""
+    """One change: where, in words, how, and what a test must touch to notice it (a line, an operation, an adapted class).
+
+    How is either `apply`, which alters the tree, or `drops`, a key that a table of the program loses.
+    """
 
     line: int
     what: str
-    apply: Callable[[], None]
+    apply: Callable[[], None] | None = None
     reach: str = ""
+    drops: tuple[str, str] | None = None
 
 
 Kind = Callable[[ast.Module], Iterator[Change]]
@@ -45,18 +55,18 @@ def registered(tree: ast.Module, decorator: str) -> Iterator[tuple[ast.FunctionD
                 yield function, call
 
 
-def rule_removed(tree: ast.Module) -> Iterator[Change]:
-    """The table loses one operation."""
-    for function, call in registered(tree, "rule"):
-        (names,) = call.args
-        assert isinstance(names, ast.Constant)
-        for name in names.value.split():
-            left = " ".join(other for other in names.value.split() if other != name)
+def entry_removed(tree: ast.Module) -> Iterator[Change]:
+    """A table of functions by operation or by class loses one entry."""
+    for decorator, (table, reach) in TABLES.items():
+        for function, call in registered(tree, decorator):
+            for key in (key for argument in call.args for key in keys_of(argument)):
+                touched = f"{reach} {key}" if reach else f"line {first_line(function)}"
+                yield Change(function.lineno, f"{decorator} for {key} removed", None, touched, (table, key))
 
-            def apply(names: ast.Constant = names, left: str = left) -> None:
-                names.value = left
 
-            yield Change(function.lineno, f"rule for {name} removed", apply, f"operation {name}")
+def keys_of(argument: ast.expr) -> list[str]:
+    """The names in a decorator's argument: words of a string, or what an expression ends with."""
+    return argument.value.split() if isinstance(argument, ast.Constant) else [ast.unparse(argument).rpartition(".")[2]]
 
 
 def rule_replaced(tree: ast.Module) -> Iterator[Change]:
@@ -74,30 +84,12 @@ def rule_replaced(tree: ast.Module) -> Iterator[Change]:
             yield Change(function.lineno, f"rule {function.name} {what}", apply, f"line {first_line(function)}")
 
 
-def adapter_removed(tree: ast.Module) -> Iterator[Change]:
-    """The table loses one class."""
-    for function, call in registered(tree, "adapter"):
-        for name in list(call.args):
-            assert isinstance(name, ast.Constant)
-
-            def apply(call: ast.Call = call, name: ast.expr = name) -> None:
-                call.args.remove(name)
-
-            yield Change(function.lineno, f"adapter for {name.value} removed", apply, f"adapter {name.value}")
-
-
-def entry_removed(tree: ast.Module) -> Iterator[Change]:
-    """A table that is written down as such loses one entry."""
+def pair_removed(tree: ast.Module) -> Iterator[Change]:
+    """The table of widths that belong together loses one class."""
     for node in tree.body:
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict) and isinstance(node.target, ast.Name)):
-            continue
-        for place, key in enumerate(node.value.keys):
-
-            def apply(table: ast.Dict = node.value, place: int = place) -> None:
-                del table.keys[place], table.values[place]
-
-            named = f"adapter {key.value}" if isinstance(key, ast.Constant) else ""
-            yield Change(node.lineno, f"{node.target.id} without {ast.unparse(key) if key else '**'}", apply, named)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict) and ast.unparse(node.target) == "EQUAL_WIDTHS":
+            for key in (ast.literal_eval(key) for key in node.value.keys if key):
+                yield Change(node.lineno, f"equal widths of {key} removed", None, f"adapter {key}", (f"{CORE}.adapters EQUAL_WIDTHS", key))
 
 
 def statements(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], int, ast.stmt]]:
@@ -112,7 +104,7 @@ def statements(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], int, ast.stmt
 def step_skipped(tree: ast.Module) -> Iterator[Change]:
     """A call whose result is not used, a lock, a union, a link, is left out; so is a `raise`, a `continue` or a bare `return`."""
     for block, place, statement in statements(tree):
-        is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+        is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call) and "super()" not in ast.unparse(statement)
         if is_call or isinstance(statement, (ast.Raise, ast.Continue)) or (isinstance(statement, ast.Return) and not statement.value):
 
             def apply(block: list[ast.stmt] = block, place: int = place, old: ast.stmt = statement) -> None:
@@ -188,14 +180,16 @@ def first_line(function: ast.FunctionDef) -> int:
     return body[0].lineno
 
 
-RULE = (rule_removed, rule_replaced, step_skipped, labels_scrambled, condition_forced)
+RULE = (entry_removed, rule_replaced, step_skipped, labels_scrambled, condition_forced)
 WORK = (step_skipped, condition_forced, arithmetic_turned)
 CHANGES: dict[str, tuple[Kind, ...]] = {
     f"{FLOW}.contraction": RULE,
     f"{FLOW}.elementwise": RULE,
     f"{FLOW}.movement": RULE,
     f"{FLOW}.reduction": RULE,
-    f"{CORE}.adapters": (adapter_removed, entry_removed, *WORK),
+    f"{FLOW}.folding": RULE,
+    f"{CORE}.adapters": (entry_removed, pair_removed, *WORK),
+    f"{CORE}.layers": (entry_removed, *WORK),
     f"{FLOW}.tracer": (step_skipped, labels_scrambled, condition_forced),
     f"{FLOW}.coupling": WORK,
     f"{CORE}.linking": WORK,

@@ -43,7 +43,8 @@ def one_per_module(members: Iterable[Member]) -> list[Member]:
 
 def library_group(members: Iterable[Member], modules: dict[str, nn.Module], places: np.ndarray[Any, Any] | None = None) -> Group:
     """A torch-pruning `Group` of these members: all channels, or those at `places`. Its root is the first producer."""
-    ordered = sorted(one_per_module(members), key=lambda member: not member.produces)
+    known = (member for member in one_per_module(members) if not reads_in_groups(modules[member.axis.module], member.role))
+    ordered = sorted(known, key=lambda member: not member.produces)
     group = Group()
     root: Node | None = None
     trigger: Handler | None = None
@@ -60,6 +61,11 @@ def library_group(members: Iterable[Member], modules: dict[str, nn.Module], plac
         item.root_idxs = roots[order].tolist()  # where torch-pruning's graph keeps them too: the constructor takes none
         group.items.append(item)
     return group
+
+
+def reads_in_groups(module: nn.Module, role: Role | None) -> bool:
+    """The inputs of a convolution in groups: torch-pruning scores them by place in the whole input, or stops (`FPGMImportance`)."""
+    return role == "in" and isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:

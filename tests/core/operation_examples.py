@@ -1,0 +1,349 @@
+"""One small example for every operation that the table of rules knows: what stands between two convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+aten = torch.ops.aten
+Between = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What stands between the second and the last convolution of a small network, from both feature maps of 8 channels.
+
+    `wide` is what the second writes, `last` what the last reads; `held`: words of the reason why the second's channels must stay.
+    """
+
+    run: Between
+    wide: int = 8
+    last: int = 8
+    held: str = ""
+    whole: bool = False
+    modules: dict[str, Callable[[], nn.Module]] = field(default_factory=dict)
+
+
+def one(function: Callable[[Tensor], Tensor], **more) -> Example:
+    """An example that needs the second feature map only."""
+    return Example(lambda m, a, b: function(b), **more)
+
+
+def two(function: Callable[[Tensor, Tensor], Tensor], **more) -> Example:
+    """An example in which both feature maps meet."""
+    return Example(lambda m, a, b: function(a, b), **more)
+
+
+def whole(function: Callable[[Tensor], Tensor], **more) -> Example:
+    """An example that PyTorch leaves whole in inference mode."""
+    return Example(lambda m, a, b: function(b), whole=True, **more)
+
+
+def using(run: Between, **modules: Callable[[], nn.Module]) -> Example:
+    """An example with modules of its own."""
+    return Example(run, modules=modules)
+
+
+def positive(b: Tensor) -> Tensor:
+    return b.abs() + 0.5
+
+
+def space(b: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(b, 4).view(b.shape[0], b.shape[1], -1)
+
+
+def gate(b: Tensor, pixels: Tensor) -> Tensor:
+    """The feature map scaled by one number per image that was computed from all of its pixels."""
+    return b * pixels.tanh().mean((1, 2)).view(-1, 1, 1, 1)
+
+
+def picked(b: Tensor) -> Tensor:
+    return torch.zeros((*b.shape[:3], 1), dtype=torch.int64, device=b.device)
+
+
+def norm() -> nn.Module:
+    layer = nn.BatchNorm2d(8)
+    nn.init.uniform_(layer.weight, 0.5, 1.5)
+    nn.init.normal_(layer.bias)
+    layer.running_mean.normal_()
+    return layer
+
+
+BY_ITSELF: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hardtanh": F.hardtanh,
+    "leaky_relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "elu": F.elu,
+    "exp": torch.exp,
+    "log": lambda b: positive(b).log(),
+    "neg": torch.neg,
+    "abs": torch.abs,
+    "sqrt": lambda b: positive(b).sqrt(),
+    "rsqrt": lambda b: positive(b).rsqrt(),
+    "erf": torch.erf,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "reciprocal": lambda b: positive(b).reciprocal(),
+    "clamp": lambda b: b.clamp(-0.2, 0.2),
+    "clamp_min": lambda b: b.clamp_min(0.1),
+    "clamp_max": lambda b: b.clamp_max(0.1),
+    "logit": lambda b: b.sigmoid().logit(),
+    "floor": lambda b: (8 * b).floor(),
+    "round": lambda b: (8 * b).round(),
+    "sign": torch.sign,
+    "zeros_like": lambda b: b + torch.zeros_like(b),
+    "ones_like": lambda b: b * torch.ones_like(b),
+    "full_like": lambda b: b + torch.full_like(b, 2.0),
+    "empty_like": lambda b: torch.empty_like(b).copy_(b),
+    "clone": torch.clone,
+    "detach": torch.detach,
+    "_to_copy": lambda b: b.double().float(),
+    "alias": aten.alias,
+    "lift_fresh": lambda b: b * torch.tensor(2.0),
+    "native_dropout": lambda b: aten.native_dropout(b, 0.5, False)[0],
+}
+WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu6": F.relu6,
+    "dropout": lambda b: F.dropout(b, 0.5, False),
+    "contiguous": aten.contiguous,
+    "movedim": lambda b: b.movedim(2, 3),
+    "narrow": lambda b: aten.narrow(b, 3, 1, 4),
+    "reshape": lambda b: b.reshape(b.shape[0], b.shape[1], -1, 1),
+    "pad": lambda b: F.pad(b, (1, 1)),
+    "adaptive_avg_pool2d": lambda b: F.adaptive_avg_pool2d(b, 2),
+    "instance_norm": F.instance_norm,
+    "take_along_dim": lambda b: torch.take_along_dim(b, picked(b), 3),
+    "matmul": lambda b: gate(b, torch.matmul(space(b).transpose(1, 2), space(b))),
+    "chunk": lambda b: b.chunk(2, 1)[1] + b.chunk(2, 1)[0].relu(),
+    "tensor_split": lambda b: torch.tensor_split(b, 2, 1)[1],
+    "unsafe_chunk": lambda b: aten.unsafe_chunk(b, 2, 1)[1],
+}
+TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "sub": torch.sub,
+    "rsub": torch.rsub,
+    "mul": torch.mul,
+    "div": lambda a, b: a / positive(b),
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "pow": lambda a, b: positive(a).pow(b),
+    "atan2": torch.atan2,
+    "where": lambda a, b: torch.where(torch.ones((), dtype=torch.bool, device=a.device), a, b),
+    "lerp": lambda a, b: a.lerp(b, 0.25),
+    "addcmul": lambda a, b: torch.addcmul(a, b, b),
+    "copy": lambda a, b: a.clone().copy_(b) + a,
+    "stack": lambda a, b: torch.stack((a, b)).sum(0),
+    "is_same_size": lambda a, b: a + b if torch.is_same_size(a, b) else a,
+}
+SPACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "_softmax": lambda b: b.softmax(3),
+    "_safe_softmax": lambda b: aten._safe_softmax(b, 3),
+    "_log_softmax": lambda b: b.log_softmax(3),
+    "cumsum": lambda b: b.cumsum(3),
+    "topk": lambda b: b.topk(2, 3)[0],
+    "sort": lambda b: b.sort(3)[0],
+    "mean": lambda b: b.mean((2, 3), keepdim=True),
+    "sum": lambda b: b.sum((2, 3), keepdim=True),
+    "amax": lambda b: b.amax(3, keepdim=True),
+    "amin": lambda b: b.amin(3)[..., None],
+    "max": lambda b: b.max(3)[0][..., None],
+    "min": lambda b: b.min(3, keepdim=True)[0],
+    "var": lambda b: b.var((2, 3), keepdim=True),
+    "std": lambda b: b.std((2, 3), keepdim=True),
+    "prod": lambda b: b.prod(3, keepdim=True),
+    "linalg_vector_norm": lambda b: torch.linalg.vector_norm(b, dim=(2, 3), keepdim=True),
+    "max_pool2d_with_indices": lambda b: F.max_pool2d(b, 3, 1, 1),
+    "avg_pool2d": lambda b: F.avg_pool2d(b, 2),
+    "max_pool3d_with_indices": lambda b: F.max_pool3d(b.unsqueeze(2), (1, 2, 2)).squeeze(2),
+    "avg_pool3d": lambda b: F.avg_pool3d(b.unsqueeze(2), (1, 2, 2)).squeeze(2),
+    "_adaptive_avg_pool2d": lambda b: F.adaptive_avg_pool2d(b, 2),
+    "adaptive_max_pool2d": lambda b: F.adaptive_max_pool2d(b, 2),
+    "upsample_nearest1d": lambda b: F.interpolate(space(b), scale_factor=2)[..., None],
+    "upsample_nearest2d": lambda b: F.interpolate(b, scale_factor=2),
+    "upsample_bilinear2d": lambda b: F.interpolate(b, scale_factor=2, mode="bilinear"),
+    "upsample_bicubic2d": lambda b: F.interpolate(b, scale_factor=2, mode="bicubic"),
+    "upsample_nearest3d": lambda b: F.interpolate(b.unsqueeze(2), scale_factor=(1, 2, 2)).squeeze(2),
+    "grid_sampler_2d": lambda b: F.grid_sample(b, b.new_zeros((b.shape[0], 4, 4, 2)), align_corners=False),
+    "constant_pad_nd": lambda b: F.pad(b, (1, 2)),
+    "reflection_pad2d": lambda b: F.pad(b, (1, 1, 1, 1), "reflect"),
+    "replication_pad2d": lambda b: F.pad(b, (1, 1, 1, 1), "replicate"),
+}
+MOVED: dict[str, Callable[[Tensor], Tensor]] = {
+    "transpose": lambda b: b.transpose(2, 3),
+    "permute": lambda b: b.permute(0, 1, 3, 2),
+    "expand": lambda b: b[:, :, :1].expand_as(b),
+    "unsqueeze": lambda b: b.unsqueeze(1).mean(1),
+    "squeeze": lambda b: b[..., :1].squeeze(3).unsqueeze(3),
+    "flip": lambda b: b.flip(1),
+    "slice": lambda b: b[..., 1:3],
+    "select": lambda b: b.select(3, 1)[..., None],
+    "unbind": lambda b: b.unbind(3)[1][..., None],
+    "unfold": lambda b: b.unfold(3, 2, 2).amax(4),
+    "roll": lambda b: b.roll(1, 3),
+    "index": lambda b: b[:, :, [0, 2]],
+    "gather": lambda b: b.gather(3, picked(b)),
+    "index_select": lambda b: b.index_select(3, torch.tensor([2, 0], device=b.device)),
+    "view": lambda b: b.view(b.shape[0], b.shape[1], -1, 1),
+    "_unsafe_view": lambda b: aten._unsafe_view(b, [b.shape[0], b.shape[1], -1, 1]),
+    "_reshape_alias": lambda b: aten._reshape_alias(b, b.shape, b.stride()),
+    "cat": lambda b: torch.cat((b, b), 3),
+    "new_full": lambda b: b + b.new_full((1,), 2.0),
+    "new_zeros": lambda b: b + b.new_zeros(()),
+    "new_ones": lambda b: b * b.new_ones(1),
+    "new_empty": lambda b: b * (1 + b.new_empty(0).numel()),
+    "new_empty_strided": lambda b: b * (1 + b.new_empty_strided((0,), (1,)).numel()),
+}
+
+EXAMPLES: dict[str, Example] = {
+    **{name: one(function) for table in (BY_ITSELF, SPACE, MOVED) for name, function in table.items()},
+    **{name: whole(function) for name, function in WHOLE.items()},
+    **{name: two(function) for name, function in TOGETHER.items()},
+    "tensor_split": whole(WHOLE["tensor_split"], last=4),
+    "unsafe_chunk": whole(WHOLE["unsafe_chunk"], last=4),
+    "chunk": whole(WHOLE["chunk"], last=4),
+    "split": one(lambda b: b.split(b.shape[1] // 2, 1)[1], last=4),
+    "unsafe_split": one(lambda b: aten.unsafe_split(b, b.shape[1] // 2, 1)[1], last=4),
+    "split_with_sizes": one(lambda b: b.split([3, 5], 1)[1], last=5, held="is split into fixed widths [3, 5]"),
+    "repeat": one(lambda b: b.repeat(1, 2, 1, 1), last=16),
+    "glu": one(lambda b: F.glu(b, 1), wide=16),
+    "pixel_shuffle": one(lambda b: F.pixel_shuffle(b, 2), last=2),
+    "pixel_unshuffle": one(lambda b: F.pixel_unshuffle(b, 2), last=32),
+    "channel_shuffle": one(lambda b: F.channel_shuffle(b, 2)),
+    "native_channel_shuffle": whole(lambda b: aten.native_channel_shuffle(b, 2)),
+    "bmm": one(lambda b: gate(b, torch.bmm(space(b).transpose(1, 2), space(b)))),
+    "baddbmm": one(lambda b: gate(b, torch.baddbmm(b.new_zeros(()), space(b).transpose(1, 2), space(b)))),
+    "convolution": using(lambda m, a, b: m.layer(b), layer=lambda: nn.Conv2d(8, 8, 3)),
+    "addmm": using(lambda m, a, b: m.layer(b.mean((2, 3)))[..., None, None], layer=lambda: nn.Linear(8, 8)),
+    "mm": using(lambda m, a, b: m.layer(b.mean((2, 3)))[..., None, None], layer=lambda: nn.Linear(8, 8, bias=False)),
+    "t": using(lambda m, a, b: m.layer(b.movedim(1, 3)).movedim(3, 1), layer=lambda: nn.Linear(8, 8, bias=False)),
+    "_prelu_kernel": using(lambda m, a, b: m.layer(b), layer=lambda: nn.PReLU(8)),
+    "embedding": using(lambda m, a, b: b + m.layer(torch.tensor([2], device=b.device))[..., None, None], layer=lambda: nn.Embedding(4, 8)),
+    "native_batch_norm": using(lambda m, a, b: m.layer(b), layer=norm),
+    "linear": Example(lambda m, a, b: m.layer(b.movedim(1, 3)).movedim(3, 1), whole=True, modules={"layer": lambda: nn.Linear(8, 8)}),
+    "batch_norm": Example(lambda m, a, b: m.layer(b), whole=True, modules={"layer": norm}),
+    "_convolution": Example(
+        lambda m, a, b: aten._convolution(
+            b, m.layer.weight, m.layer.bias, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, False, False, True, True
+        ),
+        whole=True,
+        modules={"layer": lambda: nn.Conv2d(8, 8, 3)},
+    ),
+    "_native_batch_norm_legit_no_training": using(
+        lambda m, a, b: aten._native_batch_norm_legit_no_training(
+            b, m.layer.weight, m.layer.bias, m.layer.running_mean, m.layer.running_var, 0.1, 1e-3
+        )[0],
+        layer=norm,
+    ),
+    "native_layer_norm": one(lambda b: F.layer_norm(b, b.shape[3:])),
+    "argmax": one(lambda b: b * b.argmax(3, keepdim=True), held="constant of fixed extent"),
+    "argmin": one(lambda b: b * b.argmin(3, keepdim=True), held="constant of fixed extent"),
+    "any": one(lambda b: b * torch.any(b, 3, keepdim=True), held="constant of fixed extent"),
+    "all": one(lambda b: b * torch.all(b, 3, keepdim=True), held="constant of fixed extent"),
+    "native_group_norm": one(lambda b: F.group_norm(b, 2), held="group_norm normalises across channels"),
+}
+HELD: dict[str, Example] = {
+    "_softmax": one(lambda b: b.softmax(1), held="softmax mixes channels"),
+    "cumsum": one(lambda b: b.cumsum(1), held="cumsum mixes channels"),
+    "topk": one(lambda b: b.topk(8, 1)[0], held="topk orders channels"),
+    "sort": one(lambda b: b.sort(1)[0], held="sort orders channels"),
+    "sum": one(lambda b: b + b.sum(1, keepdim=True), held="sum mixes channels"),
+    "max": one(lambda b: b + b.max(), held="max mixes channels"),
+    "linalg_vector_norm": one(lambda b: b + torch.linalg.vector_norm(b, dim=(1,), keepdim=True), held="vector_norm mixes channels"),
+    "argmax": one(lambda b: b + b.argmax(1, keepdim=True), held="argmax compares channels"),
+    "native_layer_norm": one(lambda b: F.layer_norm(b.movedim(1, 3), (8,)).movedim(3, 1), held="layer_norm normalises across channels"),
+    "view": one(lambda b: b.view(b.shape[0], 8, -1, 1), held="the forward names"),
+    "add": one(lambda b: b + torch.arange(8.0, device=b.device).view(8, 1, 1), held="add with a constant of fixed extent"),
+    "roll": one(lambda b: b.roll(1, 1), held="roll"),
+    "index_select": one(lambda b: b.index_select(1, torch.arange(8, device=b.device)), held="index_select"),
+    "bmm": one(lambda b: gate(b, torch.bmm(space(b), space(b).transpose(1, 2))), held="outer product"),
+    "convolution": one(
+        lambda b: F.conv2d(b, b.mean((0, 2, 3), keepdim=True).expand(8, 8, 1, 1)), held="convolved with a weight that is computed"
+    ),
+}
+"""Ways in which an operation holds channels, and how it says so."""
+
+
+def scores(b: Tensor) -> Tensor:
+    """How much each of 16 places looks at each other one."""
+    return torch.bmm(space(b).transpose(1, 2), space(b)).softmax(2)
+
+
+def convolved(last: int = 8, **layer) -> Example:
+    """An example with a convolution of its own."""
+    return Example(lambda m, a, b: m.layer(b), last=last, modules={"layer": lambda: nn.Conv2d(8, last, 3, **layer)})
+
+
+def enlarged(last: int = 8, **layer) -> Example:
+    """An example with a transposed convolution of its own."""
+    return Example(lambda m, a, b: m.layer(b), last=last, modules={"layer": lambda: nn.ConvTranspose2d(8, last, 2, 2, **layer)})
+
+
+MORE: dict[str, Example] = {
+    "convolution depthwise": convolved(groups=8),
+    "convolution depthwise with two outputs for each channel": convolved(last=16, groups=8),
+    "convolution in two groups": convolved(groups=2),
+    "convolution in four groups of more outputs than inputs": convolved(last=16, groups=4, bias=False),
+    "convolution transposed": enlarged(last=4),
+    "convolution transposed, depthwise": enlarged(groups=8),
+    "convolution transposed in two groups": enlarged(last=4, groups=2),
+    "bmm of channels and places": one(lambda b: torch.bmm(space(b), scores(b))[..., None]),
+    "bmm of places and channels": one(lambda b: torch.bmm(scores(b), space(b).transpose(1, 2)).transpose(1, 2)[..., None]),
+    "baddbmm of channels and places": one(lambda b: torch.baddbmm(b.new_zeros(()), space(b), scores(b))[..., None]),
+    "linear with weights of two dimensions": Example(
+        lambda m, a, b: m.layer(b.mean((2, 3)))[..., None, None], whole=True, modules={"layer": lambda: nn.Linear(8, 8)}
+    ),
+    "mul with a scale of one": one(lambda b: b * torch.full((1, 1, 1), 0.5, device=b.device)),
+    "mul with a map of one channel": one(lambda b: b * torch.ones(b.shape[2:], device=b.device)),
+    "cat over channels": two(lambda a, b: torch.cat((b, a), 1), last=16),
+    "cat over places": two(lambda a, b: torch.cat((b, a), 2)),
+    "constant_pad_nd across channels": one(lambda b: F.pad(b, (0, 0, 0, 0, 2, 1)), last=11),
+    "mean over everything but channels": one(lambda b: b.mean((0, 2, 3))[None, :, None, None]),
+    "sum over a stack": two(lambda a, b: torch.stack((a, b), 2).sum(2)),
+    "view into halves and back": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).flip(1).flatten(1, 2)),
+    "transpose of halves": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).transpose(1, 2).flatten(1, 2)),
+    "chunk into four": Example(lambda m, a, b: torch.cat(b.chunk(4, 1)[1:], 1), last=6, whole=True),
+    "split into halves of places": one(lambda b: b.split(b.shape[2] // 2, 2)[1]),
+    "glu over halves that another map reads too": two(lambda a, b: F.glu(b, 1) + a, wide=16),
+    "repeat in a new place": one(lambda b: b.repeat(1, 1, 2, 1)),
+    "expand over a batch": one(lambda b: b.mean(0, keepdim=True).expand_as(b)),
+}
+"""More ways in which the operations above carry channels; the first word is the operation."""
+HELD_TOO: dict[str, Example] = {
+    "bmm with a constant": one(
+        lambda b: gate(b, torch.bmm(space(b).transpose(1, 2), torch.ones(b.shape[0], 8, 3, device=b.device))),
+        held="summed against values that are no channels",
+    ),
+    "mm with a weight that is computed": one(
+        lambda b: F.linear(b.movedim(1, 3), torch.ones(8, 8, device=b.device)).movedim(3, 1),
+        held="summed against values that are no channels",
+    ),
+    "sub from a constant of eight": one(lambda b: torch.ones(8, 1, 1, device=b.device) - b, held="sub with a constant of fixed extent"),
+    "min over everything": one(lambda b: b - b.min(), held="min mixes channels"),
+    "avg_pool2d of a transposed map": one(
+        lambda b: F.avg_pool2d(b.transpose(1, 2), 3, 1, 1).transpose(1, 2), held="avg_pool2d mixes channels"
+    ),
+    "native_batch_norm across places": Example(
+        lambda m, a, b: m.layer(b[:, :, :8, :8].transpose(1, 2)).transpose(1, 2), held="normalised", modules={"layer": norm}
+    ),
+    "native_group_norm in one group": one(lambda b: F.group_norm(b, 1), held="group_norm normalises across channels"),
+    "copy over a constant": one(lambda b: torch.zeros(b.shape, device=b.device).copy_(b), held="is written over a constant"),
+    "select of one channel": one(lambda b: b + b.select(1, 3)[:, None], held="by their place"),
+    "slice of the first channels": one(lambda b: b[:, :4], last=4, held="by their place"),
+    "unfold over channels": one(lambda b: b.unfold(1, 2, 1).amax(4), last=7, held="by their place"),
+    "gather over channels": one(lambda b: b.gather(1, torch.zeros_like(b, dtype=torch.int64)), held="by their place"),
+    "constant_pad_nd with a reflection of channels": one(
+        lambda b: F.pad(b.transpose(1, 3), (1, 1)).transpose(1, 3)[:, 1:9], held="by their place"
+    ),
+}

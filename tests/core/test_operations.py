@@ -1,0 +1,68 @@
+"""Every operation that the table knows: traced under its own name in a small network, and every group cut and proved, or held and said.
+
+Operations that PyTorch takes apart before a trace can see them keep their name in inference mode only.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.core.operation_examples import EXAMPLES, HELD, HELD_TOO, MORE, Example
+from tests.core.test_flow import Apply, Net, cut_every_group
+from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.flow.rules import RULES
+from tui_pruner.core.flow.tracer import trace
+from tui_pruner.core.skeleton import without_weights
+
+UNSEEN = {"size", "cudnn_batch_norm"}
+"""A size is a number by the time that Python sees it, and cuDNN's normalisation needs its device."""
+
+
+def network(example: Example) -> Net:
+    """Two convolutions, the example, and one more."""
+
+    def between(m: nn.Module, a: Tensor, b: Tensor) -> Tensor:
+        if not example.whole:
+            return example.run(m, a, b)
+        with torch.inference_mode():
+            return example.run(m, a.clone(), b.clone())
+
+    torch.manual_seed(0)
+    return Net(Apply(between, **{name: make() for name, make in example.modules.items()}), example.wide, example.last).eval()
+
+
+def base_name(name: str) -> str:
+    return name.removesuffix("_") if name.removesuffix("_") in RULES else name
+
+
+@pytest.mark.parametrize("name", [*EXAMPLES, *MORE])
+def test_an_operation_carries_channels_so_that_every_cut_is_proved(name):
+    example = (EXAMPLES | MORE)[name]
+    net = network(example)
+    seen = {operation.name for operation in trace(without_weights(net), (1, 3, 64, 64)).operations}
+    assert name.split()[0] in {base_name(other) for other in seen}
+    _, coupling = trace_model(net)
+    assert not coupling.unknown_operations
+    groups = coupling.output_groups("second")
+    if example.held:
+        assert all(example.held in group.reason for group in groups), [group.reason for group in groups]
+    else:
+        assert all(group.prunable for group in (*groups, *coupling.output_groups("first"))), [group.reason for group in groups]
+    assert cut_every_group(net, coupling) >= 1
+
+
+@pytest.mark.parametrize("name", [*HELD, *HELD_TOO])
+def test_an_operation_across_channels_holds_them_and_says_so(name):
+    example = (HELD | HELD_TOO)[name]
+    _, coupling = trace_model(network(example))
+    groups = coupling.output_groups("second")
+    assert not any(group.prunable for group in groups)
+    assert any(example.held in group.reason for group in groups), [group.reason for group in groups]
+
+
+def test_every_operation_of_the_table_has_its_example():
+    known = {base_name(name) for name in RULES}
+    assert known - EXAMPLES.keys() == UNSEEN
+    assert EXAMPLES.keys() <= known
