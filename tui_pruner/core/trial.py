@@ -23,7 +23,6 @@ from tui_pruner.core.requests import Request
 from tui_pruner.core.skeleton import forget_caches
 from tui_pruner.core.surgery import cut
 
-
 UNSTEADY = {"detach"}
 """What PyTorch inserts in one run of a network and leaves out in the next."""
 

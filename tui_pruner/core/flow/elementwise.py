@@ -48,7 +48,7 @@ def together(flow: Flow, call: Call) -> None:
 
 def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
     """Lock a single channel that meets all channels of another tensor; whether it is one."""
-    stretched = [d for d in range(1, tensor.ndim + 1) if tensor.shape[-d] == 1 < call.result.shape[-d]]
+    stretched = [d for d in range(1, call.result.ndim + 1) if d > tensor.ndim or tensor.shape[-d] == 1 < call.result.shape[-d]]
     met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
     if met:
         flow.lock(call, [tensor], f"{call.name} applies it to all channels of another feature map", rank=3)

@@ -65,8 +65,7 @@ class SizedLabels:
 
 @dataclass
 class FlowRecord:
-    """Everything that one run of the model told about its channels.
-    """
+    """Everything that one run of the model told about its channels."""
 
     source: LabelSource = field(default_factory=LabelSource)
     operations: list[Operation] = field(default_factory=list)

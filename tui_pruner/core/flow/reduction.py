@@ -47,7 +47,7 @@ def reduction(flow: Flow, call: Call) -> None:
     folded = sorted(d % labels.ndim for d in listed)
     across = [d for d in folded if varies(labels, d)]
     if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
-        flow.lock(call, [source], f"{call.name} mixes channels")
+        flow.lock(call, [source], f"{call.name} mixes channels", rank=3)
         return
     for d in across:  # a sum over a stack of feature maps ties them, as an addition does
         first = labels.narrow(d, 0, 1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.adapters import equal_widths, is_adapted
+from tui_pruner.core.deadline import TooLate, deadline
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, channel_vector, compact, flat, nothing
 from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Operation, Role, SizedLabels
@@ -21,6 +22,9 @@ from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.errors import TraceError
 
 CHANNEL_DIMS = 2
+PRODUCING: tuple[Role, ...] = ("out", "depthwise")
+LONGEST_RUN = 120.0
+"""Seconds that a forward may take without computing anything."""
 
 
 class Flow(ShapeMode):  # type: ignore[no-untyped-call]
@@ -85,6 +89,11 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         labels = self._labels.get(id(tensor))
         return self.has_labels_in(labels) if isinstance(labels, Tensor) else labels is not None
 
+    @property
+    def place(self) -> str:
+        """The module that is running, by its path, or the model's class."""
+        return self.modules[-1] or type(self.running).__name__
+
     @staticmethod
     def has_labels_in(labels: Tensor) -> bool:
         """Whether any of these labels is a channel."""
@@ -114,7 +123,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     def mark_vectors(self, vector: Labels, role: Role) -> None:
         """Say what the axis that owns these labels is for."""
         axis = self._axis_of_label.get(int(vector[0]))
-        if axis is not None:
+        if axis is not None and self.record.roles.get(axis) not in PRODUCING:  # of tied uses, the one that writes the channels
             self.record.roles[axis] = role
 
     def unify(self, call: Call, left: Labels, right: Labels, dim: int = 1) -> None:
@@ -169,6 +178,14 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
                 for vector in axes.vectors:
                     if vector is not None:
                         self.record.lock(call.index, vector, reason, dim, rank)
+
+
+def in_words(error: Exception, place: str) -> str:
+    """What a failed forward is about."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "item() cannot be called on meta" in said or "with Meta tensors" in said:
+        return f"{place} decides by a computed value, which a trace of the shapes does not have: such a forward cannot be followed ({said})"
+    return f"the forward stopped in {place}: {said}"
 
 
 def first_place(labels: Tensor) -> Labels:
@@ -239,18 +256,18 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
         seeing_inputs(head) as features,
     ):
         try:
-            with flow:
+            with deadline(LONGEST_RUN), flow:
                 outputs = [skeleton(image)]
                 with training_paths(skeleton, flow) as found:
                     if found:
                         outputs.append(skeleton(image))
         except TraceError:
             raise
+        except TooLate:
+            late = f"the forward of {type(skeleton).__name__} had not ended after {LONGEST_RUN:g} seconds, in {flow.place}"
+            raise TraceError(f"{late}: trace a model that ends") from None
         except Exception as error:
-            place = flow.modules[-1] or type(skeleton).__name__
-            raise TraceError(
-                f"the forward stopped in {place}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            ) from error
+            raise TraceError(in_words(error, flow.place)) from error
     flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, skeleton)
     hold_own_widths(flow, skeleton)
