@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-COMMANDS = frozenset({"demo", "inspect", "groups", "explain", "preview", "prune", "prove", "coverage", "validate", "locate", "open"})
+COMMANDS = frozenset(
+    {"demo", "inspect", "groups", "explain", "preview", "prune", "prove", "coverage", "validate", "report", "locate", "open"}
+)
 HELPS = frozenset({"--help", "-h", "--version"})
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 

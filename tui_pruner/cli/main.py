@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import covering, explaining, looking, opening, pruning, validating, whereabouts
+from tui_pruner.cli import covering, explaining, looking, opening, pruning, reporting, validating, whereabouts
 from tui_pruner.cli.ending import INTERRUPTED, ended
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
@@ -40,6 +40,7 @@ app.command()(pruning.prune)
 app.command()(pruning.prove)
 app.command()(covering.coverage)
 app.command()(validating.validate)
+app.command()(reporting.report)
 app.command()(whereabouts.locate)
 
 

@@ -340,3 +340,28 @@ class ValidationResult(Message):
     seconds: float
     cached: bool = False
     notes: list[str] = []
+
+
+class PictureParameters(ValidationParameters):
+    """What a picture job is: the first `pictures` of a seeded order of the images of a validation, drawn into `folder`."""
+
+    pictures: int = 6
+    folder: str
+
+
+class Picture(Message):
+    """One image with what the model finds on it without the plan and with it: files in the job's folder, detections by class name."""
+
+    image: str
+    before_file: str
+    after_file: str
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+class PictureResult(Message):
+    """The drawn images; those that could not be read are in `notes`."""
+
+    pictures: list[Picture]
+    confidence: float
+    notes: list[str] = []

@@ -1,0 +1,136 @@
+"""What a report measures on images, where a data set is given, and how its reader does the same again."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import importlib.metadata
+import platform
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tui_pruner import __version__
+from tui_pruner.cli.output import say
+from tui_pruner.cli.validating import show_progress
+from tui_pruner.cli.world import validated
+from tui_pruner.core.plan import dump_yaml
+from tui_pruner.core.reporting.facts import Facts, Material, Metrics, PictureFacts
+from tui_pruner.core.session import Session
+from tui_pruner.engine.protocol import JobProgress, PictureParameters, PictureResult, ValidationResult
+from tui_pruner.engine.runner import Job
+
+DRAWN_TASKS = ("detect", "segment", "pose", "obb")
+LIBRARIES = ("ultralytics", "torch", "torch-pruning")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The options of `report` as they were given."""
+
+    plan: Path
+    output: Path
+    data: Path | None
+    validation_images: int
+    pictures: int
+    imgsz: int | None
+    device: str
+    classes: int | None
+    model: str | None
+
+
+def completed(facts: Facts, session: Session, wanted: Evidence) -> Material:
+    """Facts with what is measured on images, the commands and the versions.
+
+    Raises:
+        DataError: the data cannot be used for this model.
+        JobError: the pictures' job ended without a result.
+    """
+    with tempfile.TemporaryDirectory(prefix="tui-pruner-pictures-") as folder:
+        metrics = accuracy(session, wanted)
+        drawn = pictures(session, wanted, folder)
+        images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
+    found = {
+        "metrics": metrics,
+        "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
+        "confidence": drawn.confidence,
+        "notes": [*facts.notes, *drawn.notes],
+        "commands": commands(facts, wanted),
+        "versions": versions(),
+        "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+    return Material(facts.model_copy(update=found), dump_yaml(session.plan), images)
+
+
+def accuracy(session: Session, wanted: Evidence) -> Metrics | None:
+    """The quick validation without the plan and with it; from the cache where it has them."""
+    if wanted.data is None:
+        return None
+
+    def validation(plan: dict[str, object] | None) -> ValidationResult:
+        return validated(session.analysis.checkpoint.path, str(wanted.data), wanted.validation_images, wanted.imgsz, wanted.device,
+                         wanted.classes, plan, show_progress)  # fmt: skip
+
+    return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(None), after=validation(session.plan.plain()))
+
+
+def pictures(session: Session, wanted: Evidence, folder: str) -> PictureResult:
+    """Images with what both models find on them, drawn into a folder by a process of its own."""
+    checkpoint = session.analysis.checkpoint
+    if wanted.data is None or wanted.pictures == 0 or checkpoint.task not in DRAWN_TASKS:
+        return PictureResult(pictures=[], confidence=0.0)
+    parameters = PictureParameters(
+        checkpoint=checkpoint.path,
+        sha256=checkpoint.sha256,
+        plan=session.plan.plain(),
+        data=str(wanted.data),
+        images=wanted.validation_images,
+        imgsz=session.analysis.imgsz,
+        device=wanted.device,
+        classes=wanted.classes,
+        pictures=wanted.pictures,
+        folder=folder,
+    )
+    return PictureResult.model_validate(asyncio.run(Job("picture", parameters, show_drawing).run()))
+
+
+def show_drawing(progress: JobProgress) -> None:
+    """How far the pictures are, on stderr."""
+    say(f"pictures {progress.done}/{progress.total} {progress.doing}".rstrip())
+
+
+def commands(facts: Facts, wanted: Evidence) -> list[str]:
+    """What to type to get the pruned file, its proof, the metrics and this report."""
+    model, plan = facts.model.path, str(wanted.plan)
+    pruned = f"{Path(model).stem}-pruned.pt"
+    shared = [*option("--imgsz", wanted.imgsz), *option("--classes", wanted.classes)]
+    data = option("--data", wanted.data)
+    lines = [
+        ["prune", model, "--plan", plan, "-o", pruned, *shared],
+        ["prove", model, pruned, *option("--classes", wanted.classes)],
+        ["validate", model, "--plan", plan, *data, "--images", wanted.validation_images, *shared] if data else [],
+        ["report", plan, *option("--model", wanted.model), *data, *counts(wanted), *shared, "-o", wanted.output],
+    ]
+    return [shlex.join(["tui-pruner", *map(str, line)]) for line in lines if line]
+
+
+def counts(wanted: Evidence) -> list[str]:
+    """The options that say how many images."""
+    if wanted.data is None:
+        return []
+    return ["--images", str(wanted.pictures), "--validation-images", str(wanted.validation_images)]
+
+
+def option(name: str, value: object) -> list[str]:
+    """An option as it is typed; nothing where it was not given."""
+    return [] if value is None else [name, str(value)]
+
+
+def versions() -> dict[str, str]:
+    """The programs behind the figures."""
+    return {
+        "tui-pruner": __version__,
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        "Python": platform.python_version(),
+    }

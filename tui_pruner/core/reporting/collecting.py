@@ -1,0 +1,134 @@
+"""From a session to the facts of its report: arithmetic for sizes and shapes, and the masked twin for every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tui_pruner.core.explain import joined_words
+from tui_pruner.core.groups import ChannelGroup, CouplingMap
+from tui_pruner.core.plan import removal_of_cut
+from tui_pruner.core.preview import Widths
+from tui_pruner.core.proof import Original, Proof, prove
+from tui_pruner.core.removal import NOTHING
+from tui_pruner.core.reporting.facts import BlockFacts, Cost, Facts, GroupFacts, Reader
+from tui_pruner.core.requests import match_layers
+from tui_pruner.core.session import Session
+from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.core.standing import why_read
+from tui_pruner.core.surgery import cut
+from tui_pruner.core.views import changed_layers, model_info, session_view, short_names
+
+Say = Callable[[str], None]
+
+
+def facts_of(session: Session, plan: str, say: Say) -> Facts:
+    """What is known of a session's plan without any data; every step is proved now."""
+    analysis, before, after = session.analysis, session.arithmetic.widths(NOTHING), session.widths
+    view = session_view(session, proofs(session, say))
+    blocks = list(block_facts(session, before, after))
+    return Facts(
+        plan=plan,
+        model=model_info(analysis, session.arithmetic),
+        before=view.original,
+        after=view.current,
+        blocks=blocks,
+        elsewhere_before=rest(before, (block.before for block in blocks)),
+        elsewhere_after=rest(after, (block.after for block in blocks)),
+        layers=changed_layers(analysis, before, after, asked(session)),
+        groups=list(group_facts(session)),
+        steps=view.steps,
+        notes=[*analysis.checkpoint.warnings, *analysis.notes],
+    )
+
+
+def proofs(session: Session, say: Say) -> dict[int, Proof]:
+    """The masked twin's verdict on the state after each step, by the identity of the step."""
+    model, coupling = session.analysis.checkpoint.model, session.analysis.coupling
+    original, found = Original(model), dict[int, Proof]()
+    for number, applied in enumerate(session.steps, start=1):
+        say(f"prove {number}/{len(session.steps)}")
+        found[id(applied)] = prove(model, cut(model, coupling, applied.removal), coupling, applied.removal, original=original)
+    return found
+
+
+def asked(session: Session) -> list[str]:
+    """The layers that the plan's cuts name."""
+    cuts = [planned for applied in session.steps for planned in applied.step.cuts]
+    return [layer.name for planned in cuts for layer in match_layers(planned.layer, session.analysis.layers).layers]
+
+
+def block_facts(session: Session, before: Widths, after: Widths) -> Iterable[BlockFacts]:
+    """Every block before and after."""
+    for block in session.analysis.blocks:
+        yield BlockFacts(
+            index=block.index,
+            name=block.path,
+            type=block.type,
+            section=block.section,
+            shape_before=list(before.block_shape(block.path)),
+            shape_after=list(after.block_shape(block.path)),
+            before=cost(before, block.path),
+            after=cost(after, block.path),
+        )
+
+
+def cost(widths: Widths, path: str) -> Cost:
+    """What the tensors and layers below a module path cost."""
+    arithmetic, inside = widths.arithmetic, f"{path}."
+    own = [name.startswith(inside) for name, _ in named_tensors(arithmetic.analysis.skeleton)]
+    work = [item.module.startswith(inside) or item.module == path for item in arithmetic.analysis.measurement.work]
+    return Cost(
+        parameters=int((arithmetic.elements(widths.of_axis) * (arithmetic.trainable & own)).sum()),
+        flops=round(float((arithmetic.layer_flops(widths.of_axis) * work).sum())),
+    )
+
+
+def rest(widths: Widths, parts: Iterable[Cost]) -> Cost:
+    """What the whole network costs beyond some parts of it: products of matrices that are no layer's, for example."""
+    costs, size = list(parts), widths.size
+    return Cost(parameters=size.parameters - sum(c.parameters for c in costs), flops=size.flops - sum(c.flops for c in costs))
+
+
+def group_facts(session: Session) -> Iterable[GroupFacts]:
+    """Every coupled group that lost channels, with the cuts that are answerable for it."""
+    coupling, names, removal = session.analysis.coupling, short_names(session.analysis), session.removal
+    causes = answerable(session)
+    for number in sorted(removal.places):
+        group = coupling.groups[number]
+        steps, criteria = zip(*causes[number], strict=True)
+        yield GroupFacts(
+            id=number,
+            before=group.channels,
+            after=removal.left(group),
+            writers=list(dict.fromkeys(names.get(member.axis.module, member.axis.module) for member in group.producers)),
+            readers=readers(coupling, group, names),
+            because=reasons(coupling, group),
+            criteria=list(dict.fromkeys(criteria)),
+            steps=sorted(set(steps)),
+        )
+
+
+def answerable(session: Session) -> dict[int, list[tuple[int, str]]]:
+    """By group: the step and the criterion of each cut that takes channels of it."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    for step, applied in enumerate(session.steps, start=1):
+        for planned in applied.step.cuts:
+            for number in removal_of_cut(planned, session.analysis.coupling).places:
+                found.setdefault(number, []).append((step, planned.criterion))
+    return found
+
+
+def readers(coupling: CouplingMap, group: ChannelGroup, names: dict[str, str]) -> list[Reader]:
+    """The layers whose inputs these channels are."""
+    members = [member for member in group.members if member.role == "in" and member.axis.parameter.endswith(".weight")]
+    return [
+        Reader(layer=names.get(member.axis.module, member.axis.module), because=why_read(member, coupling.sizes[member.axis]))
+        for member in members
+    ]
+
+
+def reasons(coupling: CouplingMap, group: ChannelGroup) -> list[str]:
+    """What makes several layers' channels one, and what must stay equally wide; nothing for a layer by itself."""
+    joined = [joined_words(group)] if group.joined_by else []
+    links = [f"as wide as the other part of the {link.operation} in {link.module}" for link in coupling.links_of(group)]
+    return [*joined, *dict.fromkeys(links)]
