@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -247,10 +247,10 @@ EXAMPLES: dict[str, Example] = {
         layer=norm,
     ),
     "native_layer_norm": one(lambda b: F.layer_norm(b, b.shape[3:])),
-    "argmax": one(lambda b: b * b.argmax(3, keepdim=True), held="constant of fixed extent"),
-    "argmin": one(lambda b: b * b.argmin(3, keepdim=True), held="constant of fixed extent"),
-    "any": one(lambda b: b * torch.any(b, 3, keepdim=True), held="constant of fixed extent"),
-    "all": one(lambda b: b * torch.all(b, 3, keepdim=True), held="constant of fixed extent"),
+    "argmax": one(lambda b: b * b.argmax(3, keepdim=True)),
+    "argmin": one(lambda b: b * b.argmin(3, keepdim=True)),
+    "any": one(lambda b: b * torch.any(b, 3, keepdim=True)),
+    "all": one(lambda b: b * torch.all(b, 3, keepdim=True)),
     "native_group_norm": one(lambda b: F.group_norm(b, 2), held="group_norm normalises across channels"),
 }
 HELD: dict[str, Example] = {
@@ -261,7 +261,10 @@ HELD: dict[str, Example] = {
     "sum": one(lambda b: b + b.sum(1, keepdim=True), held="sum mixes channels"),
     "max": one(lambda b: b + b.max(), held="max mixes channels"),
     "linalg_vector_norm": one(lambda b: b + torch.linalg.vector_norm(b, dim=(1,), keepdim=True), held="vector_norm mixes channels"),
-    "argmax": one(lambda b: b + b.argmax(1, keepdim=True), held="argmax compares channels"),
+    "argmax": one(lambda b: b + b.argmax(1, keepdim=True), held="argmax mixes channels"),
+    "any": one(lambda b: b * torch.any(b, 3).all(), held="mixes channels"),
+    "split": one(lambda b: b.split(4, 1)[1], last=4, held="the forward names"),
+    "max_pool3d_with_indices": one(lambda b: F.max_pool3d(b, 3, 1, 1), held="mixes channels"),
     "native_layer_norm": one(lambda b: F.layer_norm(b.movedim(1, 3), (8,)).movedim(3, 1), held="layer_norm normalises across channels"),
     "view": one(lambda b: b.view(b.shape[0], 8, -1, 1), held="the forward names"),
     "add": one(lambda b: b + torch.arange(8.0, device=b.device).view(8, 1, 1), held="add with a constant of fixed extent"),
@@ -280,6 +283,16 @@ def scores(b: Tensor) -> Tensor:
     return torch.bmm(space(b).transpose(1, 2), space(b)).softmax(2)
 
 
+def halves(b: Tensor) -> Tensor:
+    """Each half of the channels as an image of its own."""
+    return b.reshape(2 * b.shape[0], b.shape[1] // 2, *b.shape[2:])
+
+
+def unfolded(images: Tensor, b: Tensor) -> Tensor:
+    """The halves side by side again."""
+    return images.reshape(b.shape[0], 2 * images.shape[1], *images.shape[2:])
+
+
 def convolved(last: int = 8, **layer) -> Example:
     """An example with a convolution of its own."""
     return Example(lambda m, a, b: m.layer(b), last=last, modules={"layer": lambda: nn.Conv2d(8, last, 3, **layer)})
@@ -291,6 +304,14 @@ def enlarged(last: int = 8, **layer) -> Example:
 
 
 MORE: dict[str, Example] = {
+    "detach of a weight": Example(
+        lambda m, a, b: F.conv2d(b, m.layer.weight.detach(), m.layer.bias), modules={"layer": lambda: nn.Conv2d(8, 8, 3)}
+    ),
+    "convolution of halves as images": Example(
+        lambda m, a, b: unfolded(m.layer(halves(b)), b), modules={"layer": lambda: nn.Conv2d(4, 4, 3, padding=1)}
+    ),
+    "bmm of two maps": two(lambda a, b: gate(b, torch.bmm(space(a).transpose(1, 2), space(b)))),
+    "baddbmm of two maps": two(lambda a, b: gate(b, torch.baddbmm(b.new_zeros(()), space(a).transpose(1, 2), space(b)))),
     "convolution depthwise": convolved(groups=8),
     "convolution depthwise with two outputs for each channel": convolved(last=16, groups=8),
     "convolution in two groups": convolved(groups=2),
@@ -321,6 +342,16 @@ MORE: dict[str, Example] = {
 }
 """More ways in which the operations above carry channels; the first word is the operation."""
 HELD_TOO: dict[str, Example] = {
+    "convolution transposed, two outputs for each channel": replace(enlarged(last=16, groups=8), held="has a single channel"),
+    "addmm with a weight that is computed": one(
+        lambda b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), b.new_ones((8, 8)))[..., None, None],
+        held="summed against values that are no channels",
+    ),
+    "convolution depthwise of halves as images": Example(
+        lambda m, a, b: unfolded(m.layer(halves(b)), b),
+        held="convolved with other channels at the same place",
+        modules={"layer": lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4)},
+    ),
     "bmm with a constant": one(
         lambda b: gate(b, torch.bmm(space(b).transpose(1, 2), torch.ones(b.shape[0], 8, 3, device=b.device))),
         held="summed against values that are no channels",

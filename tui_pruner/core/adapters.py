@@ -18,6 +18,8 @@ ParameterAxis = tuple[str, int]
 ADAPTERS: dict[str, Adapter] = {}
 NAMES_MORE = frozenset({"MSDeformAttn"})
 """Classes whose forward names other widths beside those that their adapter rewrites."""
+COMPUTES = frozenset({"ADown"})
+"""Classes without such attributes: their forward asks its input for every width."""
 EQUAL_WIDTHS: dict[str, tuple[tuple[ParameterAxis, ParameterAxis], ...]] = {
     # view(B, C, H, W) with the C of the input: all heads' values together stay as wide as the input
     "Attention": ((("qkv.conv.weight", 1), ("proj.conv.weight", 1)),),
@@ -40,8 +42,8 @@ def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
 
 
 def is_adapted(module: nn.Module) -> bool:
-    """Whether all widths that a module's forward names are attributes that we rewrite."""
-    return nearest_base(module, ADAPTERS) not in (None, *NAMES_MORE)
+    """Whether all widths that a module's forward names are computed, or attributes that we rewrite."""
+    return nearest_base(module, ADAPTERS) not in (None, *NAMES_MORE) or type(module).__name__ in COMPUTES
 
 
 def equal_widths(module: nn.Module) -> tuple[tuple[ParameterAxis, ParameterAxis], ...]:

@@ -99,8 +99,20 @@ def product(flow: Flow, call: Call) -> None:
 
 @rule("baddbmm")
 def product_and_sum(flow: Flow, call: Call) -> None:
-    """A batched product of two activations onto a constant."""
+    """A batched product of two activations onto a third."""
     activations(flow, call, *call.args[1:3])
+    add_onto(flow, call, call.args[0])
+
+
+def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
+    """What a product is added onto: the same channels, place by place."""
+    if not flow.has_labels(base):
+        return
+    under = flow.elements(base).expand(call.result.shape)
+    if flow.has_labels(call.result):
+        flow.unify_tensors(call, under, flow.elements(call.result))
+    else:
+        flow.put(call.result, under)
 
 
 def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None, weight: Tensor, bias: Tensor | None) -> None:
@@ -113,9 +125,11 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
     flow.mark_vectors(out, "out")
     flow.mark_vectors(read, "in")
     unify_channels(flow, call, rows, rows.ndim - 1, read)
-    if bias is not None:
-        flow.unify_vector(call, bias, out, "scale")
     flow.put(call.result, along(out, call.result.ndim - 1, call.result.shape))
+    if bias is not None and flow.weight(bias) is None:
+        add_onto(flow, call, bias)
+    elif bias is not None:
+        flow.unify_vector(call, bias, out, "scale")
 
 
 def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:

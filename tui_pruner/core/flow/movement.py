@@ -122,6 +122,7 @@ def split(flow: Flow, call: Call) -> None:
         flow.lock(call, [source], f"is split into fixed widths {widths}")
     elif len(set(widths)) == 1:
         flow.link(call, [flat(part) for part in parts])
+        flow.note_sizes(call, labels)
 
 
 @rule("cat")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tui_pruner.core.flow.labels import varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.tracer import Flow
@@ -27,16 +29,7 @@ def order(flow: Flow, call: Call) -> None:
         flow.put(call.outputs[0], labels.narrow(dim, 0, 1).expand(call.outputs[0].shape))
 
 
-@rule("argmax argmin any all")
-def verdict(flow: Flow, call: Call) -> None:
-    """A verdict over channels holds them; it carries none itself."""
-    labels, dim = flow.elements(call.args[0]), call.argument(1, "dim")
-    dims = range(labels.ndim) if dim is None else [dim % labels.ndim]
-    if any(varies(labels, d) for d in dims):
-        flow.lock(call, [call.args[0]], f"{call.name} compares channels")
-
-
-@rule("mean sum amax amin max min var std linalg_vector_norm prod")
+@rule("mean sum amax amin max min var std linalg_vector_norm prod argmax argmin any all")
 def reduction(flow: Flow, call: Call) -> None:
     """Dimensions that carry no channels fold away; a reduction over channels locks them."""
     source, dims = call.args[0], call.argument(1, "dim")
@@ -70,10 +63,11 @@ def reduction(flow: Flow, call: Call) -> None:
 def over_space(flow: Flow, call: Call) -> None:
     """Pooling and upsampling change the sides of the image and leave its channels alone."""
     labels = flow.elements(call.args[0])
-    if any(varies(labels, d) for d in range(2, labels.ndim)):
-        flow.lock(call, [call.args[0]], f"{call.name} mixes channels")
-        return
-    for d in range(2, labels.ndim):
+    sides = int(re.findall(r"(\d)d", call.name)[0])
+    for d in range(labels.ndim - sides, labels.ndim):
+        if varies(labels, d):
+            flow.lock(call, [call.args[0]], f"{call.name} mixes channels")
+            return
         labels = labels.narrow(d, 0, 1)
     for out in call.outputs:
         flow.put(out, labels.expand(out.shape))
