@@ -9,6 +9,7 @@ from functools import cached_property
 
 from torch import nn
 
+from tui_pruner.core import trace_cache
 from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.flow.tracer import trace
@@ -56,12 +57,38 @@ def trace_model(model: nn.Module, shape: Sequence[int] | None = None) -> tuple[n
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
-    started = time.perf_counter()
     skeleton = without_weights(model)
+    return skeleton, traced(skeleton, shape or smallest_input(model))
+
+
+def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
+    """The skeleton and the coupling map of a checkpoint's model; the map of a file is traced once and kept in the cache folder.
+
+    Raises:
+        TraceError: the model's forward failed, or did not end.
+    """
+    if not checkpoint.is_trained:  # what an architecture is built from, its digest does not say
+        return trace_model(checkpoint.model)
+    skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
+    key = trace_cache.key_of(checkpoint.sha256, shape)
+    coupling = trace_cache.load(key, skeleton)
+    if coupling is None:
+        coupling = traced(skeleton, shape)
+        trace_cache.store(key, coupling)
+    return skeleton, coupling
+
+
+def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
+    """The shape of the smallest image that every family takes: two of the largest strides to a side."""
     side = 2 * stride_of(model)
-    shape = shape or (1, image_channels(model), side, side)
+    return 1, image_channels(model), side, side
+
+
+def traced(skeleton: nn.Module, shape: Sequence[int]) -> CouplingMap:
+    """The coupling map of a model on the meta device, with the time that the trace took."""
+    started = time.perf_counter()
     coupling = couple_and_try(trace(skeleton, shape, sequence(skeleton)), skeleton, shape)
-    return skeleton, coupling.timed(time.perf_counter() - started)
+    return coupling.timed(time.perf_counter() - started)
 
 
 def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
@@ -70,7 +97,7 @@ def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
     Raises:
         TraceError: the model's forward failed.
     """
-    skeleton, coupling = trace_model(checkpoint.model)
+    skeleton, coupling = trace_checkpoint(checkpoint)
     wanted = imgsz or checkpoint.default_imgsz
     side = legal_side(wanted, checkpoint.stride)
     notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []

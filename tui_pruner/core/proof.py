@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.groups import CouplingMap
@@ -202,5 +202,5 @@ def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:
     if not pruned.provenance or "plan" not in pruned.provenance:
         raise PlanError(f"{pruned.path} was not written by this program: it has no plan to prove")
     model = copy.deepcopy(original.model).half().float()
-    _, coupling = trace_model(model)
+    _, coupling = trace_checkpoint(original)
     return prove(model, pruned.model, coupling, replay(parse_plan(pruned.provenance["plan"]), coupling, original.sha256))

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.surgery import cut
@@ -21,5 +21,5 @@ def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None) -> nn.Mod
     """
     if not plan or not plan.get("steps"):
         return checkpoint.model
-    _, coupling = trace_model(checkpoint.model)
+    _, coupling = trace_checkpoint(checkpoint)
     return cut(checkpoint.model, coupling, replay(parse_plan(plan), coupling, checkpoint.sha256))

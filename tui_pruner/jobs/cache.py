@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from tui_pruner import __version__, places
 from tui_pruner.engine.protocol import CalibrationParameters, ValidationParameters, ValidationResult
+from tui_pruner.whole_file import replace_file
 
 LAYOUT = 1
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
@@ -52,23 +52,6 @@ def store(key: str, result: ValidationResult) -> None:
     """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
     with contextlib.suppress(OSError):
         replace_file(_file(key), result.model_dump_json(exclude={"cached"}).encode())
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write a file in a folder that need not exist yet, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("wb", dir=file.parent, suffix=".tmp", delete=False) as stream:
-        try:
-            stream.write(content)
-            stream.close()
-            Path(stream.name).replace(file)
-        except OSError:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
 
 
 def _digest(parts: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.validate import choose_device, opened, prepared, skipped
 from tui_pruner.jobs.view import number_of
+from tui_pruner.whole_file import replace_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,7 +118,7 @@ def _subset(parameters: CalibrationParameters) -> DataSet:
 
 def _keep(file: Path, found: Calibration) -> None:
     try:
-        cache.replace_file(file, found.to_bytes())
+        replace_file(file, found.to_bytes())
     except OSError as error:
         raise JobError(
             f"the calibrated scores cannot be kept in {file.parent} ({error.strerror}): make room or set XDG_CACHE_HOME"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
@@ -12,6 +13,8 @@ from tui_pruner.core.blocks import stride_of
 
 DEFAULT_IMGSZ = 640
 PROVENANCE_KEY = "tui_pruner"
+ARCHITECTURES = (".yaml", ".yml")
+"""Suffixes of files that describe a model but hold none."""
 FAMILY = re.compile(r"yolo(v?)(\d+)(p6-)?([tnsmlbxce]?)(.*)", re.IGNORECASE)
 
 
@@ -31,6 +34,11 @@ class Checkpoint:
     provenance: dict[str, Any] | None
     original_yaml: dict[str, Any]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it was read from a checkpoint, in place of built from an architecture."""
+        return not is_architecture(self.path)
 
     @property
     def task(self) -> str:
@@ -64,6 +72,11 @@ class Checkpoint:
         """The input side in pixels that the model was trained with, 640 where that is not recorded."""
         imgsz = self.content.get("train_args", {}).get("imgsz", DEFAULT_IMGSZ)
         return int(max(imgsz)) if isinstance(imgsz, (list, tuple)) else int(imgsz or DEFAULT_IMGSZ)
+
+
+def is_architecture(path: str) -> bool:
+    """Whether a file describes a model but holds none, by its name."""
+    return Path(path).suffix.lower() in ARCHITECTURES
 
 
 def head_of(model: nn.Module) -> nn.Module:
