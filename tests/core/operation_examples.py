@@ -148,6 +148,10 @@ TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "is_same_size": lambda a, b: a + b if torch.is_same_size(a, b) else a,
 }
 SPACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "argmax": lambda b: b * b.argmax(3, keepdim=True),
+    "argmin": lambda b: b * b.argmin(3, keepdim=True),
+    "any": lambda b: b * torch.any(b, 3, keepdim=True),
+    "all": lambda b: b * torch.all(b, 3, keepdim=True),
     "_softmax": lambda b: b.softmax(3),
     "_safe_softmax": lambda b: aten._safe_softmax(b, 3),
     "_log_softmax": lambda b: b.log_softmax(3),
@@ -254,6 +258,7 @@ EXAMPLES: dict[str, Example] = {
     "native_group_norm": one(lambda b: F.group_norm(b, 2), held="group_norm normalises across channels"),
 }
 HELD: dict[str, Example] = {
+    "all": one(lambda b: b * torch.any(b, 3).all(), held="mixes channels"),
     "_softmax": one(lambda b: b.softmax(1), held="softmax mixes channels"),
     "cumsum": one(lambda b: b.cumsum(1), held="cumsum mixes channels"),
     "topk": one(lambda b: b.topk(8, 1)[0], held="topk orders channels"),

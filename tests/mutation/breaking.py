@@ -6,9 +6,8 @@ For a forked child, which is thrown away afterwards.
 from __future__ import annotations
 
 import ast
-import gc
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -70,10 +69,21 @@ def replace_code(module: str, tree: ast.Module, helpers: dict[str, Any]) -> None
     path = str(path_of(module))
     vars(importlib.import_module(module)).update(helpers)
     changed = dict(codes(compile(ast.fix_missing_locations(tree), path, "exec")))
-    for function in (thing for thing in gc.get_objects() if type(thing) is FunctionType and thing.__code__.co_filename == path):
+    for function in functions_of(vars(importlib.import_module(module))):
         code = changed.get((function.__code__.co_name, function.__code__.co_firstlineno))
-        if code is not None:
+        if code is not None and function.__code__.co_filename == path:
             function.__code__ = code
+
+
+def functions_of(names: Mapping[str, Any]) -> Iterator[FunctionType]:
+    """The functions of a module or a class, its classes' methods and properties among them, without what decorators put around them."""
+    for thing in names.values():
+        if isinstance(thing, type):
+            yield from functions_of(vars(thing))
+            continue
+        for inner in (thing, *(getattr(thing, name, None) for name in ("__wrapped__", "__func__", "fget", "func"))):
+            if isinstance(inner, FunctionType):
+                yield inner
 
 
 def codes(code: CodeType) -> Iterator[tuple[Place, CodeType]]:

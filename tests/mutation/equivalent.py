@@ -1,5 +1,30 @@
-"""Changes that alter nothing that anyone could see, each with the reason; by module and change."""
+"""Changes that alter nothing that anyone could see, each with the reason; by module and function, and change."""
 
 from __future__ import annotations
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
+NOT_DISPATCHED = "PyTorch computes it before a trace could see it"
+NO_PARAMETER = "what is no parameter is passed over further in as well"
+HELD_ALREADY = "what is held stays held, whatever labels go on"
+KEPT_SHAPE = "each of these operations keeps its input's shape"
+REASON_ONLY = "a single channel is never cut: the lock only says why"
+
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("contraction.convolution", "True for transposed"): "read for transposed convolutions only",
+    ("contraction.convolution", "True for bias is not None"): NO_PARAMETER,
+    ("contraction.weight_product", "True for bias is not None"): NO_PARAMETER,
+    ("contraction.in_groups", "True for groups > 1"): "a link of one part demands nothing",
+    ("contraction.activations", "without return"): HELD_ALREADY,
+    ("elementwise.one_by_one", "rule for lift_fresh removed"): "what it makes carries no channel, with or without a rule",
+    ("elementwise.one_by_one", "True for out.shape == source.shape"): KEPT_SHAPE,
+    ("elementwise.hold_shared", "False for met"): REASON_ONLY,
+    (
+        "elementwise.hold_shared",
+        "without flow.lock(call, [tensor], f'{call.name} applies it to all channels of another feature...",
+    ): REASON_ONLY,
+    ("elementwise.batch_norm", "rule for cudnn_batch_norm removed"): "needs a device with cuDNN; the same rule as native_batch_norm",
+    ("elementwise.makes_constant", "rule for size removed"): NOT_DISPATCHED,
+    (
+        "elementwise.makes_constant",
+        "rule makes_constant only passes labels through",
+    ): "no constant has its input's shape and no axis of its own",
+}

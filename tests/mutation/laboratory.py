@@ -5,6 +5,7 @@ The tests are collected once; every run is a forked child of this process.
 
 from __future__ import annotations
 
+import ast
 import sys
 import tempfile
 import time
@@ -31,14 +32,15 @@ class Mutant:
 
     module: str
     number: int
+    function: str
     line: int
     what: str
     reach: str
 
     @property
     def place(self) -> str:
-        """Module and line, short."""
-        return f"{self.module.rpartition('.')[2]}:{self.line}"
+        """Module and function, short."""
+        return f"{self.module.rpartition('.')[2]}.{self.function}"
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,18 @@ def mutants(modules: Sequence[str]) -> list[Mutant]:
     """Every change of these modules."""
     found = []
     for module in modules:
-        for number, change in enumerate(changes(module, tree_of(module))):
+        tree = tree_of(module)
+        for number, change in enumerate(changes(module, tree)):
             reach = change.reach or f"line {change.line}"
-            found.append(Mutant(module, number, change.line, change.what, f"{module} {reach}" if reach.startswith("line") else reach))
+            touched = f"{module} {reach}" if reach.startswith("line") else reach
+            found.append(Mutant(module, number, function_at(tree, change.line), change.line, change.what, touched))
     return found
+
+
+def function_at(tree: ast.Module, line: int) -> str:
+    """The name of the innermost function around a line."""
+    around = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.lineno <= line <= (f.end_lineno or 0)]
+    return max(around, key=lambda function: function.lineno).name if around else "module"
 
 
 class FirstFailure:

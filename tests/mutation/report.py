@@ -28,7 +28,7 @@ VERDICTS = ("killed", "survived", "unreached", "equivalent")
 
 def reason_of(mutant: Mutant) -> str:
     """Why a change alters nothing, or an empty string."""
-    return EQUIVALENT.get((mutant.module.rpartition(".")[2], mutant.what), "")
+    return EQUIVALENT.get((mutant.place, mutant.what), "")
 
 
 def verdict_of(outcome: Outcome) -> str:
@@ -41,7 +41,7 @@ def verdict_of(outcome: Outcome) -> str:
 def line_of(outcome: Outcome) -> str:
     """An outcome on one line."""
     detail = outcome.noticed.rpartition("::")[2] or reason_of(outcome.mutant)
-    return f"{verdict_of(outcome):10} {outcome.mutant.place:18} {outcome.mutant.what}  {detail}".rstrip()
+    return f"{verdict_of(outcome):10} {outcome.mutant.place:32} {outcome.mutant.line:4}  {outcome.mutant.what}  {detail}".rstrip()
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, started = options_of(arguments), time.monotonic()
     found = mutants([name for name in CHANGES if not options.modules or name.rpartition(".")[2] in options.modules])
     if options.list:
-        print("\n".join(f"{mutant.place:18} {mutant.what}" for mutant in found))
+        print("\n".join(f"{mutant.place:32} {mutant.line:4}  {mutant.what}" for mutant in found))
         return 0
     os.chdir(ROOT)
     os.environ |= {"TUI_PRUNER_PROPERTY": "brief", "OMP_NUM_THREADS": "1"}
