@@ -47,7 +47,7 @@ def main() -> int:
     where, started = machine(), time.monotonic()
     with temporary_home():
         figures = startup_figures(say)
-        for module in ("tests.bench.tracing", "tests.bench.previewing"):
+        for module in ("tests.bench.tracing", "tests.bench.largest", "tests.bench.previewing"):
             figures += [Figure(**fields) for fields in result_of(module)]
     print(f"{table(figures)}\n\n{where}\nmedians of runs in turn, in {time.monotonic() - started:.0f} s")
     return 0
