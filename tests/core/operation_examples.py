@@ -17,7 +17,8 @@ Between = Callable[[nn.Module, Tensor, Tensor], Tensor]
 class Example:
     """What stands between the second and the last convolution of a small network, from both feature maps of 8 channels.
 
-    `wide` is what the second writes, `last` what the last reads; `held`: words of the reason why the second's channels must stay.
+    `wide` is what the second writes, `last` what the last reads; `held`: words of the reason why the second's channels must stay; `tied`:
+    how many of them live or die together.
     """
 
     run: Between
@@ -25,6 +26,7 @@ class Example:
     last: int = 8
     held: str = ""
     whole: bool = False
+    tied: int = 1
     modules: dict[str, Callable[[], nn.Module]] = field(default_factory=dict)
 
 
@@ -216,16 +218,16 @@ EXAMPLES: dict[str, Example] = {
     **{name: two(function) for name, function in TOGETHER.items()},
     "tensor_split": whole(WHOLE["tensor_split"], last=4),
     "unsafe_chunk": whole(WHOLE["unsafe_chunk"], last=4),
-    "chunk": whole(WHOLE["chunk"], last=4),
+    "chunk": whole(WHOLE["chunk"], last=4, tied=2),
     "split": one(lambda b: b.split(b.shape[1] // 2, 1)[1], last=4),
     "unsafe_split": one(lambda b: aten.unsafe_split(b, b.shape[1] // 2, 1)[1], last=4),
     "split_with_sizes": one(lambda b: b.split([3, 5], 1)[1], last=5, held="is split into fixed widths [3, 5]"),
     "repeat": one(lambda b: b.repeat(1, 2, 1, 1), last=16),
-    "glu": one(lambda b: F.glu(b, 1), wide=16),
-    "pixel_shuffle": one(lambda b: F.pixel_shuffle(b, 2), last=2),
+    "glu": one(lambda b: F.glu(b, 1), wide=16, tied=2),
+    "pixel_shuffle": one(lambda b: F.pixel_shuffle(b, 2), last=2, tied=4),
     "pixel_unshuffle": one(lambda b: F.pixel_unshuffle(b, 2), last=32),
-    "channel_shuffle": one(lambda b: F.channel_shuffle(b, 2)),
-    "native_channel_shuffle": whole(lambda b: aten.native_channel_shuffle(b, 2)),
+    "channel_shuffle": one(lambda b: F.channel_shuffle(b, 2), tied=2),
+    "native_channel_shuffle": whole(lambda b: aten.native_channel_shuffle(b, 2), tied=2),
     "bmm": one(lambda b: gate(b, torch.bmm(space(b).transpose(1, 2), space(b)))),
     "baddbmm": one(lambda b: gate(b, torch.baddbmm(b.new_zeros(()), space(b).transpose(1, 2), space(b)))),
     "convolution": using(lambda m, a, b: m.layer(b), layer=lambda: nn.Conv2d(8, 8, 3)),
@@ -309,18 +311,25 @@ def enlarged(last: int = 8, **layer) -> Example:
 
 
 MORE: dict[str, Example] = {
+    "permute of a weight": Example(
+        lambda m, a, b: F.conv2d(b, m.layer.weight.permute(1, 0, 2, 3)), modules={"layer": lambda: nn.Conv2d(8, 8, 1, bias=False)}
+    ),
+    "transpose of a weight": Example(
+        lambda m, a, b: F.linear(b.mean((2, 3)), m.layer.weight.transpose(0, 1))[..., None, None],
+        modules={"layer": lambda: nn.Linear(8, 8, bias=False)},
+    ),
     "detach of a weight": Example(
         lambda m, a, b: F.conv2d(b, m.layer.weight.detach(), m.layer.bias), modules={"layer": lambda: nn.Conv2d(8, 8, 3)}
     ),
     "convolution of halves as images": Example(
-        lambda m, a, b: unfolded(m.layer(halves(b)), b), modules={"layer": lambda: nn.Conv2d(4, 4, 3, padding=1)}
+        lambda m, a, b: unfolded(m.layer(halves(b)), b), tied=2, modules={"layer": lambda: nn.Conv2d(4, 4, 3, padding=1)}
     ),
     "bmm of two maps": two(lambda a, b: gate(b, torch.bmm(space(a).transpose(1, 2), space(b)))),
     "baddbmm of two maps": two(lambda a, b: gate(b, torch.baddbmm(b.new_zeros(()), space(a).transpose(1, 2), space(b)))),
     "convolution depthwise": convolved(groups=8),
     "convolution depthwise with two outputs for each channel": convolved(last=16, groups=8),
-    "convolution in two groups": convolved(groups=2),
-    "convolution in four groups of more outputs than inputs": convolved(last=16, groups=4, bias=False),
+    "convolution in two groups": replace(convolved(groups=2), tied=2),
+    "convolution in four groups of more outputs than inputs": replace(convolved(last=16, groups=4, bias=False), tied=4),
     "convolution transposed": enlarged(last=4),
     "convolution transposed, depthwise": enlarged(groups=8),
     "convolution transposed in two groups": enlarged(last=4, groups=2),
@@ -338,15 +347,22 @@ MORE: dict[str, Example] = {
     "mean over everything but channels": one(lambda b: b.mean((0, 2, 3))[None, :, None, None]),
     "sum over a stack": two(lambda a, b: torch.stack((a, b), 2).sum(2)),
     "view into halves and back": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).flip(1).flatten(1, 2)),
-    "transpose of halves": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).transpose(1, 2).flatten(1, 2)),
+    "transpose of halves": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).transpose(1, 2).flatten(1, 2), tied=2),
     "chunk into four": Example(lambda m, a, b: torch.cat(b.chunk(4, 1)[1:], 1), last=6, whole=True),
     "split into halves of places": one(lambda b: b.split(b.shape[2] // 2, 2)[1]),
-    "glu over halves that another map reads too": two(lambda a, b: F.glu(b, 1) + a, wide=16),
+    "glu over halves that another map reads too": two(lambda a, b: F.glu(b, 1) + a, wide=16, tied=2),
     "repeat in a new place": one(lambda b: b.repeat(1, 1, 2, 1)),
     "expand over a batch": one(lambda b: b.mean(0, keepdim=True).expand_as(b)),
 }
 """More ways in which the operations above carry channels; the first word is the operation."""
 HELD_TOO: dict[str, Example] = {
+    "view of halves as quarters": one(
+        lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).view(b.shape[0], 4, b.shape[1] // 4, *b.shape[2:]).flatten(1, 2),
+        held="is folded",
+    ),
+    "permute of quarters, inside out": one(
+        lambda b: b.view(b.shape[0], 2, 2, b.shape[1] // 4, *b.shape[2:]).permute(0, 3, 2, 1, 4, 5).flatten(1, 3), held="is folded across"
+    ),
     "convolution transposed, two outputs for each channel": replace(enlarged(last=16, groups=8), held="has a single channel"),
     "addmm with a weight that is computed": one(
         lambda b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), b.new_ones((8, 8)))[..., None, None],

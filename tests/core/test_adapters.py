@@ -93,6 +93,15 @@ def test_a_queries_scale_moves_into_their_norm_and_nobody_else_s(opened):
     assert torch.isfinite(module.qkv.bn.running_var).all()
 
 
+def test_heads_follow_the_width_of_the_block_though_no_operation_ties_them(opened):
+    analysis = opened(BLOCKS["Attention"][0])
+    found = ask(analysis, "model.2.cv1=25%")
+    assert proof_of(analysis, found.removal).equal
+    attention = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.2.attn")
+    assert attention.qkv.conv.in_channels == attention.proj.conv.in_channels == 2 * attention.head_dim == 96
+    assert attention.key_dim == 32
+
+
 def test_every_adapted_class_is_held_by_a_test_here():
     assert set(ADAPTERS) == set(BLOCKS)
     assert set(EQUAL_WIDTHS) == {"Attention"}

@@ -50,6 +50,7 @@ def test_an_operation_carries_channels_so_that_every_cut_is_proved(name):
         assert all(example.held in group.reason for group in groups), [group.reason for group in groups]
     else:
         assert all(group.prunable for group in (*groups, *coupling.output_groups("first"))), [group.reason for group in groups]
+        assert sum(group.channels for group in groups) * example.tied == example.wide
     assert cut_every_group(net, coupling) >= 1
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 NOT_DISPATCHED = "PyTorch computes it before a trace could see it"
 NO_PARAMETER = "what is no parameter is passed over further in as well"
 HELD_ALREADY = "what is held stays held, whatever labels go on"
+TIED_ALREADY = "channels that are one need no link to stay equally many"
+AT_IMPORT = "runs before anything is broken; each of its entries is removed on its own"
 KEPT_SHAPE = "each of these operations keeps its input's shape"
 REASON_ONLY = "a single channel is never cut: the lock only says why"
 
@@ -14,6 +16,15 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("contraction.weight_product", "True for bias is not None"): NO_PARAMETER,
     ("contraction.in_groups", "True for groups > 1"): "a link of one part demands nothing",
     ("contraction.activations", "without return"): HELD_ALREADY,
+    ("reduction.reduction", "without return"): HELD_ALREADY,
+    ("reduction.over_space", "without return"): HELD_ALREADY,
+    ("folding.shuffle", "without flow.link(call, rows)"): TIED_ALREADY,
+    ("folding.gated", "without flow.link(call, [flat(first), flat(second)])"): TIED_ALREADY,
+    ("adapters.register", "without ADAPTERS.update(dict.fromkeys(classes, function))"): AT_IMPORT,
+    ("layers.register", "without WIDTHS.update(dict.fromkeys(classes, function))"): AT_IMPORT,
+    ("adapters.half_width", "adapter for ELAN1 removed"): "an heir of RepNCSPELAN4, whose adapter it then has",
+    ("adapters.area_attention_widths", "False for new == old"): "a scale of one is multiplied in",
+    ("adapters.area_attention_widths", "without return"): "a scale of one is multiplied in",
     ("elementwise.one_by_one", "rule for lift_fresh removed"): "what it makes carries no channel, with or without a rule",
     ("elementwise.one_by_one", "True for out.shape == source.shape"): KEPT_SHAPE,
     ("elementwise.hold_shared", "False for met"): REASON_ONLY,
