@@ -106,13 +106,13 @@ def commands(facts: Facts, wanted: Evidence) -> list[str]:
     pruned = f"{Path(model).stem}-pruned.pt"
     shared = [*option("--imgsz", wanted.imgsz), *option("--classes", wanted.classes)]
     data = option("--data", wanted.data)
-    lines = [
+    lines: list[list[object]] = [
         ["prune", model, "--plan", plan, "-o", pruned, *shared],
         ["prove", model, pruned, *option("--classes", wanted.classes)],
         ["validate", model, "--plan", plan, *data, "--images", wanted.validation_images, *shared] if data else [],
         ["report", plan, *option("--model", wanted.model), *data, *counts(wanted), *shared, "-o", wanted.output],
     ]
-    return [shlex.join(["tui-pruner", *map(str, line)]) for line in lines if line]
+    return [shlex.join(["tui-pruner", *(str(word) for word in line)]) for line in lines if line]
 
 
 def counts(wanted: Evidence) -> list[str]:

@@ -23,5 +23,5 @@ def reproduce(material: Material) -> Section:
         "plan": f"{facts.plan}, {several(len(facts.steps), 'step')}",
         **facts.versions,
     }
-    table = Table(("", "version"), tuple((Cell(name), Cell(value, code=True)) for name, value in known.items()))
+    table = Table(("what", "which"), tuple((Cell(name), Cell(value, code=True)) for name, value in known.items()))
     return Section("How to reproduce", (Code(tuple(facts.commands)), Attachment(Path(facts.plan).name, material.plan), table))

@@ -52,9 +52,11 @@ def proofs(session: Session, say: Say) -> dict[int, Proof]:
 
 
 def asked(session: Session) -> list[str]:
-    """The layers that the plan's cuts name."""
-    cuts = [planned for applied in session.steps for planned in applied.step.cuts]
-    return [layer.name for planned in cuts for layer in match_layers(planned.layer, session.analysis.layers).layers]
+    """The layers that the plan's cuts name, without the locked ones that a glob skips."""
+    analysis = session.analysis
+    named = [match_layers(planned.layer, analysis.layers).layers for applied in session.steps for planned in applied.step.cuts]
+    free = {layer.path for layers in named for layer in layers if any(g.prunable for g in analysis.coupling.output_groups(layer.path))}
+    return [layer.name for layer in analysis.layers.values() if layer.path in free]
 
 
 def block_facts(session: Session, before: Widths, after: Widths) -> Iterable[BlockFacts]:

@@ -18,22 +18,27 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: words, the mood they are in, whether they are a name in code, and a bar under them."""
+    """One cell: words, the mood they are in, whether they are names in code, the relative change to them, and a bar beside them."""
 
     text: str
     mood: Mood = "plain"
     code: bool = False
+    change: str | None = None
     bar: Bar | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, of which those in `right` hold figures, and rows; the last of which sums up where `total` says so."""
+    """Columns, of which those in `right` hold figures, and rows, the last of which sums up where `total` says so.
+
+    `legend` says how to read the bars, in forms that draw them.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     right: tuple[str, ...] = ()
     total: bool = False
+    legend: str = ""
 
 
 @dataclass(frozen=True)

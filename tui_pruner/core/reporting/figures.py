@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 MINUS = "\N{MINUS SIGN}"
+NARROW = "\N{NARROW NO-BREAK SPACE}"
 ARROW = "\N{RIGHTWARDS ARROW}"
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def short(number: float) -> str:
-    """A large number in three digits: 3.01M, 8.1G."""
-    for size, unit in UNITS:
+def short(number: float, unit: str = "") -> str:
+    """A large number in three digits: 3.01M, 8.1G; with its unit, 6.05 MB."""
+    for size, letter in UNITS:
         if abs(number) >= size * 0.9995:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
+            return f"{number / size:.3g}{unit and NARROW}{letter}{unit}"
+    return f"{number:.3g}{unit and NARROW}{unit}"
 
 
 def change(before: float, after: float) -> str:

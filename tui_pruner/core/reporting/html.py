@@ -61,10 +61,10 @@ def tiles(part: Tiles) -> str:
 
 def tile(found: Tile) -> str:
     """One card."""
-    change = f' <span class="change">{escape(found.change)}</span>' if found.change else ""
+    change = f'<span class="change">{escape(found.change)}</span>' if found.change else ""
     return (
-        f'<div class="tile {found.mood}"><div class="label">{escape(found.label)}</div>'
-        f'<div class="value">{escape(found.value)}{change}</div>{bar(found.bar)}<div class="detail">{escape(found.detail)}</div></div>\n'
+        f'<div class="tile {found.mood}"><div class="label">{escape(found.label)}{change}</div>'
+        f'<div class="value">{escape(found.value)}</div>{bar(found.bar)}<div class="detail">{escape(found.detail)}</div></div>\n'
     )
 
 
@@ -74,7 +74,8 @@ def table(part: Table) -> str:
     head = "".join(f"<th{CLASS_RIGHT[r]}>{escape(column)}</th>" for column, r in zip(part.columns, right, strict=True))
     rows = "\n".join("<tr>" + "".join(map(cell, row, right)) + "</tr>" for row in part.rows)
     total = ' class="total"' if part.total else ""
-    return f'<div class="wide"><table{total}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    legend = f"<p>{escape(part.legend)}</p>\n" if part.legend else ""
+    return f'{legend}<div class="wide"><table{total}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
 CLASS_RIGHT = {True: ' class="right"', False: ""}
@@ -83,7 +84,15 @@ CLASS_RIGHT = {True: ' class="right"', False: ""}
 def cell(found: Cell, right: bool) -> str:
     """One cell."""
     names = " ".join(name for name, wanted in (("right", right), (found.mood, found.mood != "plain"), ("code", found.code)) if wanted)
-    return f"<td{f' class={chr(34)}{names}{chr(34)}' if names else ''}>{escape(found.text)}{bar(found.bar)}</td>"
+    return f'<td class="{names}">{gauge(found)}</td>' if names else f"<td>{gauge(found)}</td>"
+
+
+def gauge(found: Cell) -> str:
+    """A cell's words, with the change and the bar that belong to them on one line."""
+    if found.change is None and found.bar is None:
+        return escape(found.text)
+    change = "" if found.change is None else f'<span class="change">{escape(found.change)}</span>'
+    return f'<div class="gauge">{bar(found.bar)}<span class="figure">{escape(found.text)}</span>{change}</div>'
 
 
 def bar(found: Bar | None) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tui_pruner.core.reporting.document import Bar, Cell, Paragraph, Section, Table
-from tui_pruner.core.reporting.facts import Cost, Material
+from tui_pruner.core.reporting.facts import Cost, Material, Reader
 from tui_pruner.core.reporting.figures import change, moved, scientific, several, shape, short
 from tui_pruner.engine.protocol import ProofView, StepView, Totals
+
+BARS = "Bars are on the scale of the largest block: in full colour what is left."
 
 
 def steps(material: Material) -> Section:
@@ -19,7 +21,8 @@ def steps(material: Material) -> Section:
     columns = ("step", "cuts", "parameters", "FLOPs", "proof", "relative difference", "effect")
     totals = [facts.before, *(step.totals for step in facts.steps)]
     rows = tuple(step_row(step, was) for step, was in zip(facts.steps, totals))
-    return Section("Steps and their proofs", (Paragraph(said), Table(columns, rows, right=columns[2:4] + columns[5:])))
+    remarks = [Paragraph(f"Step {step.number}: {note}.") for step in facts.steps for note in step.notes]
+    return Section("Steps and their proofs", (Paragraph(said), Table(columns, rows, right=columns[2:4] + columns[5:]), *remarks))
 
 
 def step_row(step: StepView, was: Totals) -> tuple[Cell, ...]:
@@ -27,9 +30,9 @@ def step_row(step: StepView, was: Totals) -> tuple[Cell, ...]:
     cuts = "\n".join(f"{r.layer}={r.amount}  {r.criterion}{f', multiple of {r.round_to}' if r.round_to > 1 else ''}" for r in step.requests)
     return (
         Cell(str(step.number)),
-        Cell("\n".join([cuts, *step.notes]), code=True),
-        Cell(f"{short(step.totals.parameters)}\n{change(was.parameters, step.totals.parameters)}"),
-        Cell(f"{short(step.totals.flops)}\n{change(was.flops, step.totals.flops)}"),
+        Cell(cuts, code=True),
+        Cell(moved(short(was.parameters), short(step.totals.parameters)), change=change(was.parameters, step.totals.parameters)),
+        Cell(moved(short(was.flops), short(step.totals.flops)), change=change(was.flops, step.totals.flops)),
         *proof_cells(step.proof),
     )
 
@@ -39,7 +42,7 @@ def proof_cells(proof: ProofView | None) -> tuple[Cell, ...]:
     if proof is None:
         return Cell("not proved", "bad"), Cell(""), Cell("")
     approximate = f"\napproximate: {', '.join(proof.approximate)}" if proof.approximate else ""
-    verdict = Cell(f"equal, in {proof.precision}{approximate}", "good") if proof.equal else Cell("NOT EQUAL", "bad")
+    verdict = Cell(f"equal ({proof.precision}){approximate}", "good") if proof.equal else Cell("NOT EQUAL", "bad")
     return verdict, Cell(scientific(proof.relative_difference)), Cell(scientific(proof.effect))
 
 
@@ -65,8 +68,9 @@ def blocks(material: Material) -> Section:
     total = Cost(parameters=facts.before.parameters, flops=facts.before.flops)
     left = Cost(parameters=facts.after.parameters, flops=facts.after.flops)
     rows.append((Cell("all"), *[Cell("")] * 3, *cost_cells(total, left, None)))
-    said = f"Output shapes are channels × height × width at {facts.model.imgsz} px. Bars: what was, and in full colour what is left."
-    return Section("Block by block", (Paragraph(said), Table(columns, tuple(rows), right=columns[2:], total=True)))
+    said = f"Output shapes for one image of {facts.model.imgsz}×{facts.model.imgsz}."
+    table = Table(columns, tuple(rows), right=columns[2:], total=True, legend=BARS)
+    return Section("Block by block", (Paragraph(said), table))
 
 
 def cost_cells(before: Cost, after: Cost, most: Cost | None) -> tuple[Cell, Cell]:
@@ -79,8 +83,8 @@ def cost_cells(before: Cost, after: Cost, most: Cost | None) -> tuple[Cell, Cell
 
 def cost_cell(before: int, after: int, most: int) -> Cell:
     """One figure before and after with its bar."""
-    text = " ".join(part for part in (moved(short(before), short(after)), change(before, after)) if part)
-    return Cell(text if before else "0", "plain" if before != after else "quiet", bar=Bar(before / most, after / most) if most else None)
+    scale = Bar(before / most, after / most) if most else None
+    return Cell(moved(short(before), short(after)), "plain" if before != after else "quiet", change=change(before, after), bar=scale)
 
 
 def groups(material: Material) -> Section | None:
@@ -93,8 +97,8 @@ def groups(material: Material) -> Section | None:
         (
             Cell(str(group.id)),
             Cell("\n".join(group.writers), code=True),
-            Cell(f"{moved(group.before, group.after)} {change(group.before, group.after)}", bar=Bar(1.0, group.after / group.before)),
-            Cell("\n".join(f"{r.layer}" + (f": {r.because}" if r.because != "reads it" else "") for r in group.readers), code=True),
+            Cell(moved(group.before, group.after), change=change(group.before, group.after), bar=Bar(1.0, group.after / group.before)),
+            Cell("\n".join(map(reading, group.readers))),
             Cell("\n".join(group.because) or "one layer by itself", "plain" if group.because else "quiet"),
             Cell(", ".join(group.criteria)),
             Cell(", ".join(map(str, group.steps))),
@@ -104,6 +108,12 @@ def groups(material: Material) -> Section | None:
     said = "Channels of one group live and die together: whoever writes them loses outputs, whoever reads them loses inputs."
     return Section(f"The {several(len(rows), 'coupled group')} that {'was' if len(rows) == 1 else 'were'} cut",
                    (Paragraph(said), Table(columns, rows, right=("channels",))))  # fmt: skip
+
+
+def reading(reader: Reader) -> str:
+    """A layer that reads a group, and how where that is not as a whole: "model.8.cv2 (3 times in a concat)"."""
+    how = reader.because.removeprefix("reads it").strip()
+    return f"{reader.layer} ({how})" if how else reader.layer
 
 
 def layers(material: Material) -> Section | None:

@@ -45,7 +45,8 @@ def grid(columns: Any, rows: list[list[str]], right: Any) -> str:
 
 def cell(found: Cell) -> str:
     """One cell; several lines stay in one row."""
-    return "<br>".join(f"**{escaped(line)}**" if found.mood == "bad" else escaped(line) for line in found.text.splitlines())
+    lines = [f"**{escaped(line)}**" if found.mood == "bad" else escaped(line) for line in found.text.splitlines()]
+    return "<br>".join(lines) + (f" ({found.change})" if found.change else "")
 
 
 def gallery(part: Gallery) -> str:

@@ -31,7 +31,7 @@ def summary(material: Material) -> Section:
 def size_tile(name: str, before: int, after: int, detail: str, unit: str = "") -> Tile:
     """A size before and after."""
     return Tile(
-        name, moved(short(before) + unit, short(after) + unit), detail, change(before, after), Bar(1.0, after / before if before else 0)
+        name, moved(short(before, unit), short(after, unit)), detail, change(before, after), Bar(1.0, after / before if before else 0)
     )
 
 
@@ -46,7 +46,9 @@ def main_metric(facts: Facts) -> tuple[str, float, float, int] | None:
         return None
     before, after = facts.metrics.before.metrics, facts.metrics.after.metrics
     names = [name for name in before if name.startswith("metrics/")]
-    name = next((name for name in reversed(names) if "mAP50-95" in name), names[0])
+    name = next((name for name in reversed(names) if "mAP50-95" in name), names[0] if names else None)
+    if name is None:
+        return None
     return name, before[name], after[name], facts.metrics.after.images
 
 

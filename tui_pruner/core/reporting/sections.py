@@ -15,6 +15,7 @@ from tui_pruner.core.reporting.overview import metrics, pictures, summary
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     summary, metrics, pictures, steps, blocks, groups, layers, notes, reproduce,
 )  # fmt: skip
+MEASURED = "Every figure was measured or counted for this report."
 
 
 def document(material: Material) -> Document:
@@ -28,7 +29,7 @@ def document(material: Material) -> Document:
         verdict=verdict(facts),
         mood="good" if facts.proved else "bad",
         sections=tuple(section for section in (make(material) for make in SECTIONS) if section is not None),
-        footer=f"Written by tui-pruner {facts.versions['tui-pruner']} on {facts.created}. Every figure was measured for this report.",
+        footer=f"Written by tui-pruner {facts.versions['tui-pruner']} on {facts.created}. {MEASURED}",
     )
 
 
