@@ -26,6 +26,10 @@ EQUAL_WIDTHS: dict[str, tuple[tuple[ParameterAxis, ParameterAxis], ...]] = {
 }
 
 
+HEADED = frozenset({"Attention", "AAttn"})
+"""Classes whose adapter also counts the heads that are left."""
+
+
 def adapter(*classes: str) -> Callable[[Adapter], Adapter]:
     """Register a function for modules of these class names and their heirs."""
 
@@ -44,6 +48,18 @@ def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
 def is_adapted(module: nn.Module) -> bool:
     """Whether all widths that a module's forward names are computed, or attributes that we rewrite."""
     return nearest_base(module, ADAPTERS) not in (None, *NAMES_MORE) or type(module).__name__ in COMPUTES
+
+
+def has_heads(module: nn.Module) -> bool:
+    """Whether a module can lose whole heads."""
+    return nearest_base(module, ADAPTERS) in HEADED
+
+
+def heads_left(module: nn.Module, kept: Kept, width: int) -> int:
+    """How many heads still have channels; `width` is what qkv wrote for each. `num_heads` is still the original's."""
+    indices = kept("qkv.conv")
+    heads = int(module.num_heads)  # type: ignore[arg-type]
+    return heads if indices is None else len({index // width for index in indices})
 
 
 def equal_widths(module: nn.Module) -> tuple[tuple[ParameterAxis, ParameterAxis], ...]:
@@ -78,21 +94,22 @@ def half_width(module: nn.Module, kept: Kept) -> None:
 
 @adapter("Attention")
 def key_and_value_widths(module: nn.Module, kept: Kept) -> None:
-    """`head_dim` from the projection's input, `key_dim` from what else qkv writes; `scale` keeps belonging to the trained width."""
-    heads = int(module.num_heads)  # type: ignore[arg-type]
+    """Heads that are left, `head_dim` from the projection's input, `key_dim` from what else qkv writes; `scale` stays the trained one's."""
+    heads = heads_left(module, kept, 2 * int(module.key_dim) + int(module.head_dim))  # type: ignore[arg-type]
     value = int(convolution_of(module, "proj").in_channels) // heads
     key = (int(convolution_of(module, "qkv").out_channels) // heads - value) // 2
-    module.__dict__.update(head_dim=value, key_dim=key)
+    module.__dict__.update(num_heads=heads, head_dim=value, key_dim=key)
 
 
 @adapter("AAttn")
 def area_attention_widths(module: nn.Module, kept: Kept) -> None:
-    """`head_dim` and `all_head_dim`; the forward scales by the new head_dim, so the queries take the old scale along in their norm."""
-    heads, old = int(module.num_heads), int(module.head_dim)  # type: ignore[arg-type]
+    """Heads, `head_dim`, `all_head_dim`; the forward scales by the new head_dim, so the queries take the old scale along in their norm."""
+    old = int(module.head_dim)  # type: ignore[arg-type]
+    heads = heads_left(module, kept, 3 * old)
     new = int(convolution_of(module, "qkv").out_channels) // (3 * heads)
+    module.__dict__.update(num_heads=heads, head_dim=new, all_head_dim=new * heads)
     if new == old:
         return
-    module.__dict__.update(head_dim=new, all_head_dim=new * heads)
     norm = module.get_submodule("qkv.bn")
     queries = torch.arange(3 * heads * new) % (3 * new) < new
     factor = torch.where(queries, (new / old) ** 0.5, 1.0)

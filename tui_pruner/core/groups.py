@@ -42,12 +42,16 @@ class Lock:
 
 @dataclass(frozen=True)
 class Link:
-    """Parts of one axis that must lose equally many channels; each part is a tuple of group numbers."""
+    """Parts of one axis that must lose equally many channels; each part is a tuple of group numbers.
+
+    Where the parts are attention `heads`, one may also lose all its channels: the module then has a head less.
+    """
 
     number: int
     operation: str
     module: str
     parts: tuple[tuple[int, ...], ...]
+    heads: bool = False
 
 
 @dataclass(frozen=True)

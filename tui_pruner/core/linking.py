@@ -58,6 +58,7 @@ def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes) -> None:
 def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) -> bool:
     """Demand from each part of a link what the most demanded part loses; whether anything was demanded that was not before."""
     parts = [[coupling.groups[n] for n in part] for part in link.parts]
+    parts = [part for part in parts if not (link.heads and all(wishes.count(group) >= base.left(group) for group in part))]
     totals = [sum(wishes.count(group) for group in part) for part in parts]
     asked = [group for part in parts for group in part if group.number in wishes.demands]
     if not asked or len(set(totals)) == 1 or asked[0].number in wishes.contradictions:
@@ -66,7 +67,7 @@ def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) ->
     origin = next(wishes.demands[group.number][0] for group in parts[source] if group.number in wishes.demands)
     reached = False
     for part, total in zip(parts, totals, strict=True):
-        waiting = [group for group in part if group.prunable and group.number not in wishes.demands]
+        waiting = [group for group in part if group.prunable and group.number not in wishes.demands and base.left(group)]
         counts = spread(coupling, totals[source] - total, waiting, [base.left(group) for group in waiting])
         if counts is None:
             others = [wishes.demands[group.number][0] for group in part if group.number in wishes.demands]

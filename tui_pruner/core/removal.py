@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Member
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Member
 from tui_pruner.errors import PlanError
 
 
@@ -36,6 +36,14 @@ class Removal:
         for number, places in other.places.items():
             merged[number] = np.union1d(merged.get(number, places), places)
         return Removal(merged)
+
+    def takes_all(self, coupling: CouplingMap, part: Iterable[int]) -> bool:
+        """Whether groups lose all their channels."""
+        return all(self.left(coupling.groups[number]) == 0 for number in part)
+
+    def parts_left(self, coupling: CouplingMap, link: Link) -> list[tuple[int, ...]]:
+        """The parts of a link that must stay equally wide: all, but for heads that go as a whole."""
+        return [part for part in link.parts if not (link.heads and self.takes_all(coupling, part))]
 
     def counts(self, coupling: CouplingMap) -> Indices:
         """The number of removed channels by group number."""
@@ -75,10 +83,15 @@ class Removal:
             where = group.producers[0].axis.module if group.producers else group.members[0].axis.parameter
             if not group.prunable:
                 raise PlanError(f"the plan cuts {where}, which is locked: {group.reason}")
-            if len(places) >= group.channels:
+            heads = [link for link in coupling.links_of(group) if link.heads]
+            part_goes = heads and all(self.takes_all(coupling, part) for link in heads for part in link.parts if number in part)
+            if len(places) >= group.channels and not part_goes:
                 raise PlanError(f"the plan removes all {group.channels} channels of {where}; leave at least one")
         for link in coupling.links:
-            totals = [sum(len(self.of(coupling.groups[n])) for n in part) for part in link.parts]
+            parts = self.parts_left(coupling, link)
+            if not parts:
+                raise PlanError(f"the plan removes all heads of {link.module}; leave at least one")
+            totals = [sum(len(self.of(coupling.groups[n])) for n in part) for part in parts]
             if len(set(totals)) > 1:
                 raise PlanError(f"the plan removes {totals} channels from parts of {link.module} that must stay equally wide")
 

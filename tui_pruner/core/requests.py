@@ -13,15 +13,17 @@ from tui_pruner.errors import RequestError
 
 PERCENT = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*%$")
 FRACTION = re.compile(r"^(\d*\.\d+|\d+(?:\.\d*)?)$")
+HEADS = re.compile(r"^heads\s*:\s*(.+)$", re.IGNORECASE)
 KEEP = re.compile(r"^keep\s*:\s*(.+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much: a fraction of the channels to remove, or an exact number to keep."""
+    """How much: a fraction of the channels to remove, an exact number to keep, or a number of attention heads to remove as a whole."""
 
     remove: float | None = None
     keep: int | None = None
+    heads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def parse_request(text: str, criterion: str = "l2", round_to: int = 1) -> Reques
 
 
 def parse_amount(text: str) -> Amount:
-    """What to remove ("30%", "0.3") or to keep ("keep:205").
+    """What to remove ("30%", "0.3", "heads:1") or to keep ("keep:205").
 
     Raises:
         RequestError: not a number, 0, or 100 % and more.
@@ -65,6 +67,9 @@ def parse_amount(text: str) -> Amount:
     kept = KEEP.match(text.strip())
     if kept:
         return Amount(keep=parse_width(kept.group(1).strip(), text))
+    heads = HEADS.match(text.strip())
+    if heads:
+        return Amount(heads=parse_width(heads.group(1).strip(), text))
     percent, fraction = PERCENT.match(text.strip()), FRACTION.match(text.strip())
     if percent is None and fraction is None:
         raise RequestError(f"the amount {text!r} is no number: write what to remove (30% or 0.3) or what to keep (keep:205)")
@@ -78,11 +83,12 @@ def parse_amount(text: str) -> Amount:
 
 
 def parse_width(number: str, text: str) -> int:
-    """A positive number of channels to keep."""
+    """A positive number of channels to keep, or of heads to remove."""
     if not number.isdecimal():
-        raise RequestError(f"the amount {text!r} is no number of channels: write keep:205")
+        raise RequestError(f"the amount {text!r} is no number of channels: write keep:205, or heads:1 for whole attention heads")
     if int(number) == 0:
-        raise RequestError(f"the amount {text!r} would keep no channel: keep at least 1")
+        what = "remove no head: remove" if HEADS.match(text.strip()) else "keep no channel: keep"
+        raise RequestError(f"the amount {text!r} would {what} at least 1")
     return int(number)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Layer
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices
+from tui_pruner.core.heads import collect_heads
 from tui_pruner.core.linking import Contradiction, Demand, Wishes, contradict, obey_links, spread, unit_of
 from tui_pruner.core.plan import Cut, Step, removes_of
 from tui_pruner.core.removal import Removal
@@ -108,6 +109,9 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
     if request.round_to < 1:
         raise RequestError(f"--round-to {request.round_to} makes no sense: give 1 or more")
     match = match_layers(request.layer, analysis.layers)
+    if amount.heads is not None:
+        collect_heads(analysis, request, amount.heads, match.layers, base, wishes)
+        return
     demands: dict[int, tuple[ChannelGroup, Demand]] = {}
     skipped = []
     for layer in match.layers:
@@ -136,7 +140,7 @@ def widths(
     coupling: CouplingMap, layer: Layer, groups: Sequence[ChannelGroup], amount: Amount, request: Request, base: Removal, wishes: Wishes
 ) -> list[tuple[ChannelGroup, int]]:
     """How many channels each of a layer's groups shall lose."""
-    free = [group for group in groups if group.prunable]
+    free = [group for group in groups if group.prunable and base.left(group)]
     now = [base.left(group) for group in free]
     if amount.keep is None:
         counts = [math.floor(width * (amount.remove or 0.0) + 0.5 + ROUNDING) for width in now]

@@ -166,7 +166,7 @@ def collect_links(record: FlowRecord, channels: Channels) -> tuple[Link, ...]:
         parts = tuple(groups_in(part, channels) for part in linked.parts)
         operation = record.operations[linked.operation]
         if len(set(parts)) > 1 and parts not in links:
-            links[parts] = Link(len(links), operation.name, operation.module, parts)
+            links[parts] = Link(len(links), operation.name, operation.module, parts, linked.heads)
     return tuple(links.values())
 
 

@@ -28,7 +28,7 @@ def reshape(flow: Flow, call: Call) -> None:
     if old.shape == new.shape:
         return
     if new.ndim > old.ndim:
-        flow.link(call, rows_of(after))
+        flow.link(call, rows_of(after), rows=True)
     elif new.ndim < old.ndim:
         join(flow, call, before, old)
         flow.note_rows(rows_of(after))
@@ -73,7 +73,7 @@ def hold_places(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> 
 def link_rows(flow: Flow, call: Call, part: Tensor) -> None:
     """Where channels also vary along an earlier dimension (attention heads), each of its rows keeps equally many in this part."""
     if len(changing(part)) > 1:
-        flow.link(call, rows_of(part))
+        flow.link(call, rows_of(part), rows=True)
 
 
 @rule("channel_shuffle native_channel_shuffle")

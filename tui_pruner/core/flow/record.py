@@ -34,10 +34,11 @@ class Union:
 
 @dataclass(frozen=True)
 class LinkedLabels:
-    """An axis cut into equal parts: each part must lose equally many channels."""
+    """An axis cut into equal parts: each part must lose equally many channels. Of `heads`, one may also go as a whole."""
 
     operation: int
     parts: tuple[Labels, ...]
+    heads: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.adapters import equal_widths, is_adapted
+from tui_pruner.core.adapters import equal_widths, has_heads, is_adapted
 from tui_pruner.core.deadline import TooLate, deadline
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, channel_vector, compact, flat, nothing
@@ -148,11 +148,11 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         a, b = compact(left, right)
         self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
 
-    def link(self, call: Call, parts: Sequence[Labels]) -> None:
-        """Demand that parts of an axis lose equally many channels; each is a row from now on."""
+    def link(self, call: Call, parts: Sequence[Labels], *, rows: bool = False) -> None:
+        """Demand that parts of an axis lose equally many channels; each is a row from now on. `rows` came out of a fold of the axis."""
         self.note_rows(parts)
         if len({part.tobytes() for part in parts}) > 1 and all((part != 0).all() for part in parts):
-            self.record.links.append(LinkedLabels(call.index, tuple(parts)))
+            self.record.links.append(LinkedLabels(call.index, tuple(parts), rows and has_heads(self.running)))
 
     def note_rows(self, parts: Sequence[Labels]) -> None:
         """Remember vectors whose channels stay together, in their order, whichever of them go."""
