@@ -99,7 +99,7 @@ def predictor(kind: Predictor, model: nn.Module, parameters: PictureParameters) 
 
 def picture(before: Any, after: Any, image: Path, folder: Path, number: int) -> list[Picture]:
     """One image drawn twice; nothing where Ultralytics cannot read it."""
-    results = [found[0] for found in (before([str(image)]), after([str(image)])) if found]
+    results = [found[0] for found in (before(str(image)), after(str(image))) if found]
     if len(results) < 2:
         return []
     files = [f"{number:03}-{side}.jpg" for side in ("before", "after")]

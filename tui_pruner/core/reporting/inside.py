@@ -53,7 +53,7 @@ def blocks(material: Material) -> Section:
     most = Cost(
         parameters=max((b.before.parameters for b in facts.blocks), default=0), flops=max((b.before.flops for b in facts.blocks), default=0)
     )
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         (
             Cell(f"{b.index} {b.type}"),
             Cell(b.section, "quiet"),
