@@ -117,7 +117,7 @@ def test_groups_say_who_goes_together_and_why(answer: Answer):
     assert len(groups) == 5
     chain = groups["model.6.cv1", "model.6.m.0.cv2", "model.6.m.1.cv2"]
     assert (chain["before"], chain["after"], chain["criteria"], chain["steps"]) == (64, 48, ["l2"], [1])
-    assert chain["because"] == ["added in model.6.m.0, added in model.6.m.1", "as wide as the other part of the split in model.6"]
+    assert chain["because"] == ["added in model.6.m.0", "added in model.6.m.1", "as wide as the other parts in model.6 (split)"]
     neck = groups[("model.12.cv2",)]
     assert [reader["layer"] for reader in neck["readers"]] == ["model.15.cv1", "model.18.cv1"]
     assert neck["because"] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tui_pruner.core.explain import joined_words
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.plan import removal_of_cut
 from tui_pruner.core.preview import Widths
@@ -14,7 +13,7 @@ from tui_pruner.core.reporting.facts import BlockFacts, Cost, Facts, GroupFacts,
 from tui_pruner.core.requests import match_layers
 from tui_pruner.core.session import Session
 from tui_pruner.core.skeleton import named_tensors
-from tui_pruner.core.standing import why_read
+from tui_pruner.core.standing import JOINS, why_read
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.views import changed_layers, model_info, session_view, short_names
 
@@ -131,6 +130,9 @@ def readers(coupling: CouplingMap, group: ChannelGroup, names: dict[str, str]) -
 
 def reasons(coupling: CouplingMap, group: ChannelGroup) -> list[str]:
     """What makes several layers' channels one, and what must stay equally wide; nothing for a layer by itself."""
-    joined = [joined_words(group)] if group.joined_by else []
-    links = [f"as wide as the other part of the {link.operation} in {link.module}" for link in coupling.links_of(group)]
-    return [*joined, *dict.fromkeys(links)]
+    joined = [f"{JOINS.get(operation.name, operation.name)} in {operation.module}" for operation in group.joined_by]
+    links: dict[str, list[str]] = {}
+    for link in coupling.links_of(group):
+        links.setdefault(link.module, []).append(link.operation)
+    parts = [f"as wide as the other parts in {module} ({', '.join(dict.fromkeys(names))})" for module, names in links.items()]
+    return [*dict.fromkeys(joined), *parts]

@@ -7,6 +7,7 @@ from tui_pruner.core.reporting.facts import Cost, Material, Reader
 from tui_pruner.core.reporting.figures import change, moved, scientific, several, shape, short
 from tui_pruner.engine.protocol import ProofView, StepView, Totals
 
+PRODUCTS = "Products of activations, as in attention, are no layer's and are counted at their original width."
 BARS = "Bars are on the scale of the largest block: in full colour what is left."
 
 
@@ -18,7 +19,7 @@ def steps(material: Material) -> Section:
         "them. After each step the pruned model must compute what the twin computes: relative difference at most 1e-4, and at most a "
         "hundredth of the effect, which is how far the cut itself moves the predictions."
     )
-    columns = ("step", "cuts", "parameters", "FLOPs", "proof", "relative difference", "effect")
+    columns = ("step", "cuts", "parameters", "FLOPs", "proof", "difference", "effect")
     totals = [facts.before, *(step.totals for step in facts.steps)]
     rows = tuple(step_row(step, was) for step, was in zip(facts.steps, totals))
     remarks = [Paragraph(f"Step {step.number}: {note}.") for step in facts.steps for note in step.notes]
@@ -63,12 +64,13 @@ def blocks(material: Material) -> Section:
         )
         for b in facts.blocks
     ]
-    if facts.elsewhere_before != Cost(parameters=0, flops=0):
+    elsewhere = facts.elsewhere_before != Cost(parameters=0, flops=0)
+    if elsewhere:
         rows.append((Cell("in no layer"), *[Cell("")] * 3, *cost_cells(facts.elsewhere_before, facts.elsewhere_after, most)))
     total = Cost(parameters=facts.before.parameters, flops=facts.before.flops)
     left = Cost(parameters=facts.after.parameters, flops=facts.after.flops)
     rows.append((Cell("all"), *[Cell("")] * 3, *cost_cells(total, left, None)))
-    said = f"Output shapes for one image of {facts.model.imgsz}×{facts.model.imgsz}."
+    said = f"Output shapes for one image of {facts.model.imgsz}×{facts.model.imgsz}.{f' {PRODUCTS}' if elsewhere else ''}"
     table = Table(columns, tuple(rows), right=columns[2:], total=True, legend=BARS)
     return Section("Block by block", (Paragraph(said), table))
 
