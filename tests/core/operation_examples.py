@@ -311,6 +311,14 @@ def enlarged(last: int = 8, **layer) -> Example:
 
 
 MORE: dict[str, Example] = {
+    "addmm onto a map": Example(
+        lambda m, a, b: torch.addmm(b.mean((2, 3)), a.mean((2, 3)), m.layer.weight.t())[..., None, None],
+        modules={"layer": lambda: nn.Linear(8, 8, bias=False)},
+    ),
+    "baddbmm onto a map": two(lambda a, b: torch.baddbmm(space(b), space(a), scores(a))[..., None]),
+    "baddbmm of constants onto a map": one(
+        lambda b: torch.baddbmm(space(b), b.new_ones((b.shape[0], b.shape[1], 3)), b.new_ones((b.shape[0], 3, 16)))[..., None]
+    ),
     "permute of a weight": Example(
         lambda m, a, b: F.conv2d(b, m.layer.weight.permute(1, 0, 2, 3)), modules={"layer": lambda: nn.Conv2d(8, 8, 1, bias=False)}
     ),
