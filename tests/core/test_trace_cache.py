@@ -17,7 +17,7 @@ from tui_pruner.core.analysis import Analysis, analyse, smallest_input, trace_ch
 from tui_pruner.core.blocks import sequence
 from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, read_checkpoint
 from tui_pruner.core.coupling_file import from_bytes, to_bytes
-from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.measure import measure
 from tui_pruner.core.skeleton import without_weights
 
@@ -67,6 +67,7 @@ def kept(digits: Checkpoint) -> tuple[Path, CouplingMap]:
 def equal(left: CouplingMap, right: CouplingMap) -> bool:
     """Whether two maps say the same, down to every index."""
     assert {field.name for field in fields(CouplingMap)} == {*REST, "groups", "block_outputs"}
+    assert {field.name for field in fields(ChannelGroup)} == {*WHOLE_GROUP, "members"}
     same = all(getattr(left, name) == getattr(right, name) for name in REST) and list(left.roles) == list(right.roles)
     same = same and len(left.groups) == len(right.groups) and left.block_outputs.keys() == right.block_outputs.keys()
     same = same and all(np.array_equal(left.block_outputs[path], right.block_outputs[path]) for path in left.block_outputs)

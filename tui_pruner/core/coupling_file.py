@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -78,7 +78,7 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
         "roles": [[axes[axis], role] for axis, role in coupling.roles.items()],
         "operations": [astuple(operation) for operation in operations.items],
         "locks": [astuple(lock) for lock in locks.items],
-        "links": [astuple(link) for link in coupling.links],
+        "links": [asdict(link) for link in coupling.links],
         "groups": groups,
         "block_outputs": {path: array_number(numbers) for path, numbers in coupling.block_outputs.items()},
         "unknown_operations": dict(coupling.unknown_operations),
@@ -97,7 +97,7 @@ def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
     arrays = list(cut_apart(indices, document["shapes"]))
     coupling = CouplingMap(
         groups=tuple(groups_in(document, axes, roles, arrays)),
-        links=tuple(Link(number, operation, module, nested(parts)) for number, operation, module, parts in document["links"]),
+        links=tuple(Link(**{**link, "parts": nested(link["parts"])}) for link in document["links"]),
         sizes={axis: size for axis, (_, _, size) in zip(axes, document["axes"], strict=True)},
         roles=roles,
         block_outputs={path: arrays[number] for path, number in document["block_outputs"].items()},
