@@ -5,6 +5,7 @@ from __future__ import annotations
 NOT_DISPATCHED = "PyTorch computes it before a trace could see it"
 NO_PARAMETER = "what is no parameter is passed over further in as well"
 HELD_ALREADY = "what is held stays held, whatever labels go on"
+NO_LABELS = "where there are no labels, nothing is unified and nothing held"
 TIED_ALREADY = "channels that are one need no link to stay equally many"
 AT_IMPORT = "runs before anything is broken; each of its entries is removed on its own"
 KEPT_SHAPE = "each of these operations keeps its input's shape"
@@ -25,6 +26,14 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("adapters.half_width", "adapter for ELAN1 removed"): "an heir of RepNCSPELAN4, whose adapter it then has",
     ("adapters.area_attention_widths", "False for new == old"): "a scale of one is multiplied in",
     ("adapters.area_attention_widths", "without return"): "a scale of one is multiplied in",
+    ("elementwise.together", "all, without if flow.has_labels(t)"): NO_LABELS,
+    ("elementwise.where_present", "False for bool((a != 0).all())"): "picks the first labels everywhere, only more slowly",
+    ("elementwise.hold_against_constant", "True for len(met)"): NO_LABELS,
+    ("contraction.add_onto", "False for not flow.has_labels(base)"): NO_LABELS,
+    (
+        "contraction.weight_product",
+        "True for bias is not None and flow.weight(bias) is None",
+    ): "a stored bias has one vector: the same union twice",
     ("elementwise.one_by_one", "rule for lift_fresh removed"): "what it makes carries no channel, with or without a rule",
     ("elementwise.one_by_one", "True for out.shape == source.shape"): KEPT_SHAPE,
     ("elementwise.hold_shared", "False for met"): REASON_ONLY,
