@@ -64,14 +64,14 @@ class Examination:
         import torch
 
         expected = torch.load(self.expected_file, weights_only=True)
-        self.image = expected["image"]
-        self.outputs = named_outputs(self.model, self.image)
+        self.exact_image, self.image = expected["image"], expected["image"].float()
+        self.outputs = named_outputs(copy.deepcopy(self.model).double(), self.exact_image)
         return compare(expected["outputs"], self.outputs, SAME)
 
     def same_outputs_when_fused(self) -> str:
         """With batch normalisation folded away, as predict and export do it, the outputs stay."""
-        fused = copy.deepcopy(self.model).fuse(verbose=False)
-        return compare(self.outputs, named_outputs(fused, self.image), FUSED)
+        fused = copy.deepcopy(self.model).double().fuse(verbose=False)
+        return compare(self.outputs, named_outputs(fused.double(), self.exact_image), FUSED)
 
     def split_forwards_agree(self) -> str:
         """Every `forward_split`, which only export uses and which reads other attributes, equals the module's forward."""
@@ -156,7 +156,7 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) 
         if one.shape != other.shape:
             raise CheckFailed(f"output {name} has shape {tuple(other.shape)} instead of {tuple(one.shape)}")
         if one.numel():
-            worst = max(worst, float((one.float() - other.float()).abs().max() / one.float().abs().max().clamp(min=1e-12)))
+            worst = max(worst, float((one.double() - other.double()).abs().max() / one.double().abs().max().clamp(min=1e-12)))
     if not worst <= tolerance:
         raise CheckFailed(f"relative difference {worst:.1e}, allowed {tolerance:.0e}")
     return f"relative difference {worst:.1e}"
