@@ -13,7 +13,9 @@ ImageSize = Annotated[int | None, typer.Option("--imgsz", min=1, help="Side of t
 Device = Annotated[str, typer.Option("--device", help="cpu, 0, cuda:1, ...; by default a GPU where one is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
-Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3, keep:205, or heads:1; repeatable.")]
+Cuts = Annotated[
+    list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3 or heads:1, or keep:205; repeatable.")
+]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
 Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: taylor, hessian.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, help="Keep a multiple of this many channels.")]

@@ -37,13 +37,15 @@ def couple(record: FlowRecord) -> CouplingMap:
     members = collect_members(record, axes, owner, channels)
     links = collect_links(record, channels)
     joins = joining_operations(record, channels)
+    found_locks = locks_of(record, locks, channels, len(members))
+    linked = links_by_group(links)
     groups = [
         ChannelGroup(
             number=number,
             channels=len(shares[0].indices),
             members=shares,
-            lock=lock_of(record, locks, channels, number),
-            links=tuple(link.number for link in links if any(number in part for part in link.parts)),
+            lock=found_locks[number],
+            links=linked.get(number, ()),
             joined_by=joins.get(number, ()),
         )
         for number, shares in enumerate(members)
@@ -186,13 +188,27 @@ def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tupl
     return {number: tuple(found.values()) for number, found in joins.items()}
 
 
-def lock_of(record: FlowRecord, locks: Sequence[LockedLabels], channels: Channels, number: int) -> Lock | None:
-    """The best explanation of why a group is locked."""
-    which = int(channels.lock[np.argmax(channels.group == number)])
-    if which == len(locks):
-        return None
-    operation = record.operations[locks[which].operation]
-    return Lock(locks[which].reason, operation.name, operation.module, locks[which].dim)
+def links_by_group(links: Sequence[Link]) -> dict[int, tuple[int, ...]]:
+    """The numbers of the links that each group takes part in."""
+    found: dict[int, tuple[int, ...]] = {}
+    for link in links:
+        for number in {number for part in link.parts for number in part}:
+            found[number] = (*found.get(number, ()), link.number)
+    return found
+
+
+def locks_of(record: FlowRecord, locks: Sequence[LockedLabels], channels: Channels, groups: int) -> list[Lock | None]:
+    """The best explanation of why each group is locked, None where it is not; all channels of a group have the same."""
+    which = np.full(groups, len(locks), dtype=np.int64)
+    grouped = channels.group >= 0
+    which[channels.group[grouped]] = channels.lock[grouped]
+    return [lock_of(record, locks[number]) if number < len(locks) else None for number in which.tolist()]
+
+
+def lock_of(record: FlowRecord, locked: LockedLabels) -> Lock:
+    """A lock in words."""
+    operation = record.operations[locked.operation]
+    return Lock(locked.reason, operation.name, operation.module, locked.dim)
 
 
 def held_by_links(groups: list[ChannelGroup], links: Sequence[Link]) -> list[ChannelGroup]:
