@@ -13,7 +13,7 @@ test: $(VENV)/.test  ## Install with the test extra; lint, types, architecture, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 saved: $(VENV)/.test  ## Use every family's pruned file with stock Ultralytics alone; twenty minutes; writes docs/saved-files.md.
 	@$(BIN)/python -m tests.saved.report docs/saved-files.md

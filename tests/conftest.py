@@ -20,7 +20,13 @@ for name, folder in {
     path = Path(HOME.name, folder)
     path.mkdir(parents=True, exist_ok=True)
     os.environ[name] = str(path)
-os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false", "CUDA_VISIBLE_DEVICES": ""}
+os.environ |= {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+}
 for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 

@@ -26,7 +26,7 @@ async def test_a_file_that_is_no_checkpoint_leads_back_with_the_reason(tmp_path)
     wrong = tmp_path / "notes.pt"
     wrong.write_text("not a checkpoint")
     app = PrunerApp(Opening(str(wrong)))
-    async with app.run_test(size=(100, 30)) as pilot:
+    async with app.run_test(size=(200, 30)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and "notes.pt" in screen_text(app), "the start screen")
         assert "Which checkpoint" in screen_text(app)
 
