@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+AGAIN = 0.5
+"""Seconds between two attempts."""
+
 
 class TooLate(BaseException):
     """The time is up; no `except Exception` on the way swallows it."""
@@ -14,24 +17,27 @@ class TooLate(BaseException):
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise `TooLate` in the thread that entered, at its next line of Python after so many seconds."""
-    thread, leaving, over = threading.get_ident(), threading.Lock(), False
+    """Raise `TooLate` in the thread that entered, at its next line of Python after so many seconds.
+
+    Again and again until it leaves: an exception that meets a callback of the garbage collector is swallowed there.
+    """
+    thread, leaving, over = threading.get_ident(), threading.Lock(), threading.Event()
 
     def interrupt() -> None:
-        with leaving:
-            if not over:
-                throw(thread, TooLate)
+        wait = seconds
+        while not over.wait(wait):
+            wait = AGAIN
+            with leaving:
+                if not over.is_set():
+                    throw(thread, TooLate)
 
-    timer = threading.Timer(seconds, interrupt)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=interrupt, daemon=True).start()
     try:
         yield
     finally:
         with leaving:
-            over = True
+            over.set()
             throw(thread, None)  # what was thrown in the last moment and has not arrived
-        timer.cancel()
 
 
 def throw(thread: int, error: type[BaseException] | None) -> None:
