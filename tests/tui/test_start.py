@@ -1,5 +1,7 @@
 """Without a model the start screen asks for one; a file that is none is explained there."""
 
+from pathlib import Path
+
 from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
