@@ -35,7 +35,8 @@ def opened(tmp_path):
     """Builds a model of two convolutions, a block of 64 or 128 channels in, and a head."""
 
     def build(row: list[Any]) -> Analysis:
-        wide = row[3][0] if row[2] in ("PSA", "C2PSA") else 64
+        residual = row[2] == "A2C2f" and True in row[3][3:4]
+        wide = row[3][0] if row[2] in ("PSA", "C2PSA") or residual else 64
         rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [wide, 3, 2]], row]
         if row[2] == "CBLinear":
             rows.append([[2, 1], 1, "CBFuse", [[0]]])
@@ -105,3 +106,9 @@ def test_heads_follow_the_width_of_the_block_though_no_operation_ties_them(opene
 def test_every_adapted_class_is_held_by_a_test_here():
     assert set(ADAPTERS) == set(BLOCKS)
     assert set(EQUAL_WIDTHS) == {"Attention"}
+
+
+def test_the_residual_scale_of_the_largest_area_attention_blocks_goes_along(opened):
+    analysis = opened([-1, 1, "A2C2f", [128, True, 1, True, 1.2]])
+    assert analysis.checkpoint.model.get_submodule("model.2").gamma.shape == (128,)
+    assert pruned_by_a_quarter(analysis).get_submodule("model.2").gamma.shape == (96,)

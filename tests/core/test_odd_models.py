@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import nn
 
 from tests.core.odd_models import HELD, PROVED, Odd, convolution, proved_groups, reasons, traced
 from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.importance import CRITERIA, Ranking
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.trial import smallest_removal
@@ -28,6 +30,16 @@ def test_what_can_be_cut_is_cut_and_proved(name):
     net, coupling = traced(make().eval())
     assert not coupling.unknown_operations
     assert proved_groups(net, coupling) == groups
+
+
+@pytest.mark.parametrize("name", PROVED)
+def test_what_can_be_cut_can_be_ranked_by_every_criterion(name):
+    net, coupling = traced(PROVED[name][0]().eval())
+    ranking = Ranking(net)
+    for group in (group for group in coupling.groups if group.prunable):
+        for criterion in (*CRITERIA, "random"):
+            assert ranking.scores(group, criterion).shape == (group.channels,)
+            assert np.isfinite(ranking.scores(group, criterion)).all()
 
 
 @pytest.mark.parametrize("name", HELD)
