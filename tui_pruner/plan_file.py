@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tui_pruner.errors import OutputError, PlanError
+from tui_pruner.errors import PlanError
 
 LARGEST_FILE = 16 << 20
 
@@ -32,19 +31,3 @@ def read_plan_file(path: str | Path) -> Any:
         raise PlanError(f"{file} is not YAML{line}: {getattr(error, 'problem', None) or 'malformed'}") from None
     except RecursionError:
         raise PlanError(f"{file} is nested too deeply for a plan") from None
-
-
-def check_plan_output(path: Path, force: bool) -> None:
-    """Refuse a place where a plan cannot be written, before any work is done.
-
-    Raises:
-        OutputError: a folder, an existing file without `force`, no such folder, or no permission.
-    """
-    if path.is_dir():
-        raise OutputError(f"the plan {path} is a folder: add a file name such as plan.yaml")
-    if path.exists() and not force:
-        raise OutputError(f"the plan {path} exists already: choose another name or give --force")
-    if not path.parent.is_dir():
-        raise OutputError(f"the plan {path} cannot be written: there is no folder {path.parent}, create it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise OutputError(f"the plan {path} cannot be written: no permission, choose another folder")

@@ -281,7 +281,7 @@ async def test_jobs_run_and_are_cancelled_inside_a_running_textual_app(tmp_path)
 
 
 async def test_a_real_job_refuses_bad_data_in_one_line(tmp_path):
-    from tui_pruner.engine.protocol import ValidationParameters
+    from tui_pruner.engine.job_messages import ValidationParameters
 
     parameters = ValidationParameters(checkpoint="none.pt", sha256="0", data=str(tmp_path / "none.yaml"), imgsz=64)
     with pytest.raises(errors.DataError, match=r"there is no data yaml .*none\.yaml"):

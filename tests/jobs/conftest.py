@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tui_pruner.engine.protocol import ValidationParameters
+from tui_pruner.engine.job_messages import ValidationParameters
 
 CLASSES = ("square", "tall")
 

@@ -17,7 +17,7 @@ from tui_pruner.core.calibrated import Calibration, read_calibration
 from tui_pruner.core.checkpoint import open_model
 from tui_pruner.core.importance import CRITERIA, NEED_DATA, library_scores
 from tui_pruner.core.library import library_group, modules_of
-from tui_pruner.engine.protocol import CalibrationParameters
+from tui_pruner.engine.job_messages import CalibrationParameters
 from tui_pruner.errors import CheckpointError, DataError, JobError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs import calibrate as job

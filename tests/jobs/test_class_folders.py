@@ -10,7 +10,7 @@ from tests.jobs.conftest import draw_scene
 from tui_pruner.core.analysis import trace_model
 from tui_pruner.core.checkpoint import build_from_yaml
 from tui_pruner.core.importance import NEED_DATA
-from tui_pruner.engine.protocol import CalibrationParameters, ValidationParameters
+from tui_pruner.engine.job_messages import CalibrationParameters, ValidationParameters
 from tui_pruner.errors import DataError
 from tui_pruner.jobs import calibrate, validate
 from tui_pruner.jobs.dataset import read_data

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tui_pruner.engine.job_messages import ValidationParameters
 from tui_pruner.engine.processes import child_environment
-from tui_pruner.engine.protocol import ValidationParameters
 from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs.__main__ import explain
 
@@ -20,11 +20,12 @@ PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="0", data="d.yaml", 
 MAIN = """
 import sys
 from tui_pruner.jobs.__main__ import Kind, main
-from tui_pruner.engine.protocol import ValidationParameters
+from tui_pruner.engine.job_messages import ValidationParameters
 sys.exit(main(["try", *sys.argv[1:]], {"try": Kind(ValidationParameters, "tried", "work")}))
 """
 IMPORTS = (
-    "import ctypes, fcntl, os, signal, subprocess, sys, tempfile\nfrom tui_pruner.engine.protocol import JobProgress, ValidationResult\n"
+    "import ctypes, fcntl, os, signal, subprocess, sys, tempfile\n"
+    "from tui_pruner.engine.job_messages import JobProgress, ValidationResult\n"
 )
 
 

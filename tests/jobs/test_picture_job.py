@@ -12,7 +12,7 @@ import yaml
 from ultralytics import YOLO
 
 from tui_pruner.core.checkpoint import open_model
-from tui_pruner.engine.protocol import PictureParameters
+from tui_pruner.engine.job_messages import PictureParameters
 from tui_pruner.errors import CheckpointError, RequestError
 from tui_pruner.jobs.picture import predictor_of, run_pictures
 

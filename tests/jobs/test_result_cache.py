@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tui_pruner import places
-from tui_pruner.engine.protocol import ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
 from tui_pruner.jobs import cache
 
 RESULT = ValidationResult(metrics={"metrics/mAP50-95(B)": 0.512}, images=64, seconds=3.5, notes=["a note"])

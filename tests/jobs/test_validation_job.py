@@ -9,7 +9,7 @@ import pytest
 import torch
 from ultralytics.data.utils import check_image
 
-from tui_pruner.engine.protocol import ValidationParameters
+from tui_pruner.engine.job_messages import ValidationParameters
 from tui_pruner.errors import CheckpointError, DataError, PlanError, RequestError
 from tui_pruner.jobs import validate as job
 from tui_pruner.jobs.dataset import read_data

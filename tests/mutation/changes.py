@@ -191,6 +191,8 @@ CHANGES: dict[str, tuple[Kind, ...]] = {
     f"{CORE}.adapters": (entry_removed, pair_removed, *WORK),
     f"{CORE}.layers": (entry_removed, *WORK),
     f"{FLOW}.tracer": (step_skipped, labels_scrambled, condition_forced),
+    f"{FLOW}.state": (step_skipped, labels_scrambled, condition_forced),
+    f"{FLOW}.assumed": (step_skipped, labels_scrambled, condition_forced),
     f"{FLOW}.coupling": WORK,
     f"{CORE}.linking": WORK,
     f"{CORE}.surgery": WORK,

@@ -29,7 +29,7 @@ class Recorder:
             watch_module(module, lambda first, last, module=module: self.now.update(f"{module} line {n}" for n in range(first, last + 1)))
         from tui_pruner.core import adapters
         from tui_pruner.core.flow.rules import RULES
-        from tui_pruner.core.flow.tracer import Flow
+        from tui_pruner.core.flow.state import Flow
 
         observe, nearest = Flow.observe, adapters.nearest_base
 

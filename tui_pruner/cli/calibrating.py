@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_pruner.cli.output import say
-from tui_pruner.engine.protocol import CalibrationParameters, JobProgress
+from tui_pruner.cli.output import progress_of, say
+from tui_pruner.engine.job_messages import CalibrationParameters
 from tui_pruner.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,9 +88,4 @@ def run(parameters: CalibrationParameters) -> str:
     """The file with the scores that a job found."""
     from tui_pruner.engine.runner import Job
 
-    return str(asyncio.run(Job("calibrate", parameters, show_progress).run())["scores"])
-
-
-def show_progress(progress: JobProgress) -> None:
-    """How far the calibration is, on stderr."""
-    say(f"calibrate {progress.done}/{progress.total} {progress.doing}".rstrip())
+    return str(asyncio.run(Job("calibrate", parameters, progress_of("calibrate")).run())["scores"])

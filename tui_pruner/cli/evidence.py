@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tui_pruner import __version__
-from tui_pruner.cli.output import say
-from tui_pruner.cli.validating import show_progress
+from tui_pruner.cli.output import progress_of
 from tui_pruner.cli.world import validated
 from tui_pruner.core.plan import dump_yaml
 from tui_pruner.core.reporting.facts import Facts, Material, Metrics, PictureFacts
 from tui_pruner.core.session import Session
-from tui_pruner.engine.protocol import JobProgress, PictureParameters, PictureResult, ValidationResult
+from tui_pruner.engine.job_messages import PictureParameters, PictureResult, ValidationResult
 from tui_pruner.engine.runner import Job
 
 DRAWN_TASKS = ("detect", "segment", "pose", "obb")
@@ -70,7 +69,7 @@ def accuracy(session: Session, wanted: Evidence) -> Metrics | None:
 
     def validation(plan: dict[str, object] | None) -> ValidationResult:
         return validated(session.analysis.checkpoint.path, str(wanted.data), wanted.validation_images, wanted.imgsz, wanted.device,
-                         wanted.classes, plan, show_progress)  # fmt: skip
+                         wanted.classes, plan, progress_of("validate"))  # fmt: skip
 
     return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(None), after=validation(session.plan.plain()))
 
@@ -92,12 +91,7 @@ def pictures(session: Session, wanted: Evidence, folder: str) -> PictureResult:
         pictures=wanted.pictures,
         folder=folder,
     )
-    return PictureResult.model_validate(asyncio.run(Job("picture", parameters, show_drawing).run()))
-
-
-def show_drawing(progress: JobProgress) -> None:
-    """How far the pictures are, on stderr."""
-    say(f"pictures {progress.done}/{progress.total} {progress.doing}".rstrip())
+    return PictureResult.model_validate(asyncio.run(Job("picture", parameters, progress_of("pictures")).run()))
 
 
 def commands(facts: Facts, wanted: Evidence) -> list[str]:

@@ -6,13 +6,16 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import JobProgress
 
 WIDTH_WITHOUT_TERMINAL = 10_000
 """No line is cut: it is for a program or a file."""
@@ -91,6 +94,11 @@ def finite(content: Any) -> Any:
 def say(text: str) -> None:
     """A remark on stderr."""
     print(text, file=sys.stderr)
+
+
+def progress_of(job: str) -> Callable[[JobProgress], None]:
+    """Says on stderr how far a job is."""
+    return lambda progress: say(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip())
 
 
 def count(number: float) -> str:

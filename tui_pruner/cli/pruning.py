@@ -37,12 +37,12 @@ def prune(
         from tui_pruner.cli.calibrating import CalibrationData
         from tui_pruner.cli.world import open_session, remark, requests_from
         from tui_pruner.core.checkpoint import check_output
-        from tui_pruner.plan_file import check_plan_output
+        from tui_pruner.whole_file import check_place
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
         check_output(output, model, force)
         if save_plan:
-            check_plan_output(save_plan, force)
+            check_place(save_plan, f"the plan {save_plan}", "plan.yaml", force)
         session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device))
         if requests:
             session.apply(requests)
@@ -57,6 +57,7 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
     from tui_pruner.core.proof import prove as compare
     from tui_pruner.core.removal import NOTHING
     from tui_pruner.core.surgery import cut as take_out
+    from tui_pruner.whole_file import replace_file
 
     analysis, removal = session.analysis, session.removal
     original, coupling = analysis.checkpoint.model, analysis.coupling
@@ -71,7 +72,7 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
         proof=proof_dictionary(proof), force=force, on_progress=say,
     )  # fmt: skip
     if save_plan:
-        save_plan.write_text(dump_yaml(session.plan), encoding="utf-8")
+        replace_file(save_plan, dump_yaml(session.plan).encode())
     before, after = session.arithmetic.widths(NOTHING).size, session.widths.size
     checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in written.checks]
     results.document(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile
-from tui_pruner.cli.output import Output, reserved_stdout, say
+from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say
 from tui_pruner.errors import DataError
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import JobProgress, ValidationResult
+    from tui_pruner.engine.job_messages import ValidationResult
 
 
 def validate(
@@ -33,9 +33,9 @@ def validate(
         if data is None:
             raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
         content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device)) if plan else None
-        result = validated(model, str(data), images, imgsz, device, classes, content, show_progress)
+        result = validated(model, str(data), images, imgsz, device, classes, content, progress_of("validate"))
         original = against or (model if content else None)
-        baseline = validated(original, str(data), images, imgsz, device, classes, None, show_progress) if original else None
+        baseline = validated(original, str(data), images, imgsz, device, classes, None, progress_of("validate")) if original else None
         for note in result.notes:
             say(note)
         show(output, result, baseline)
@@ -58,8 +58,3 @@ def show(output: Output, result: ValidationResult, baseline: ValidationResult | 
         rows.append([name, f"{value:.4f}", *([f"{before:.4f}", f"{value - before:+.4f}"] if before is not None else [])])
     output.table(["metric", "value", *(["baseline", "change"] if baseline else [])], rows, right=["value", "baseline", "change"])
     output.line(f"{result.images} images  {result.seconds:.1f} s{'  (cached)' if result.cached else ''}")
-
-
-def show_progress(progress: JobProgress) -> None:
-    """How far the validation is, on stderr."""
-    say(f"validate {progress.done}/{progress.total} {progress.doing}".rstrip())

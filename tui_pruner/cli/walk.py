@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner.cli.looking import show_preview
-from tui_pruner.cli.output import Output, change, count, reserved_stdout, say
+from tui_pruner.cli.output import Output, change, count, progress_of, reserved_stdout, say
 from tui_pruner.cli.pruning import proof_dictionary, verdict
-from tui_pruner.cli.validating import show_progress
 from tui_pruner.cli.world import open_session, validated
 from tui_pruner.core.checkpoint import WrittenFile, read_checkpoint, write_checkpoint
 from tui_pruner.core.preview import dry_run
@@ -22,7 +21,7 @@ from tui_pruner.core.requests import parse_request
 from tui_pruner.core.session import Session
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.views import model_info, preview_view
-from tui_pruner.engine.protocol import ValidationResult
+from tui_pruner.engine.job_messages import ValidationResult
 
 CUTS = ("model.6.m.*.cv1=30%", "model.8.cv2=25%", "model.12.cv2=20%")
 IMAGES = 64
@@ -84,7 +83,7 @@ def measure(output: Output, session: Session, data: Path, imgsz: int | None, dev
     """Validate before and after on the same images."""
 
     def validation(plan: dict[str, Any] | None) -> ValidationResult:
-        return validated(session.analysis.checkpoint.path, str(data), IMAGES, imgsz, device, None, plan, show_progress)
+        return validated(session.analysis.checkpoint.path, str(data), IMAGES, imgsz, device, None, plan, progress_of("validate"))
 
     before, after = validation(None), validation(session.plan.plain())
     output.line(f"\n4 Validate on {after.images} images: {METRIC} {before.metrics[METRIC]:.4f} > {after.metrics[METRIC]:.4f} "

@@ -13,7 +13,7 @@ from tui_pruner.core.checkpoint import open_model
 from tui_pruner.core.plan import read_plan
 from tui_pruner.core.requests import Request, parse_request
 from tui_pruner.core.session import Session
-from tui_pruner.engine.protocol import JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.validate import run_validation
 

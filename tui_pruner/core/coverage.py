@@ -12,10 +12,9 @@ import numpy as np
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
-from tui_pruner.core.linking import Demand, Wishes, obey_links, unit_of
+from tui_pruner.core.linking import Wishes, ask_alone
 from tui_pruner.core.proof import Original, prove
 from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import Request
 from tui_pruner.core.resolve import choose
 from tui_pruner.core.surgery import cut
 from tui_pruner.errors import PrunerError
@@ -52,18 +51,9 @@ class PlanTrial(Outcome):
 def removal_of_one(analysis: Analysis, group: ChannelGroup, ratio: float = RATIO) -> Removal:
     """A share of a group's channels, the least important, and of every group that is linked to it."""
     wishes = Wishes()
-    demand(analysis.coupling, group, ratio, wishes)
+    ask_alone(analysis.coupling, group, ratio, wishes)
     groups = analysis.coupling.groups
     return Removal({number: choose(analysis, groups[number], demands[0], NOTHING) for number, demands in wishes.demands.items()})
-
-
-def demand(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: Wishes) -> None:
-    """Ask for a share of a group's channels, as whole units of what is linked to it, and obey the links."""
-    name, unit = group.producers[0].axis.module, unit_of(coupling, group)
-    count = min(max(1, round(group.channels * ratio / unit)), (group.channels - 1) // unit) * unit
-    if count:
-        wishes.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
-        obey_links(coupling, NOTHING, wishes)
 
 
 def random_removal(coupling: CouplingMap, seed: int) -> Removal:
@@ -77,7 +67,7 @@ def random_removal(coupling: CouplingMap, seed: int) -> Removal:
     for place in generator.permutation(len(free)):
         if free[place].number not in wishes.demands:
             wider = Wishes(demands=copy(wishes.demands))
-            demand(coupling, free[place], generator.uniform(LEAST, MOST), wider)
+            ask_alone(coupling, free[place], generator.uniform(LEAST, MOST), wider)
             wishes = wishes if wider.contradictions else wider
     counts = {number: demands[0].count for number, demands in wishes.demands.items()}
     return Removal(

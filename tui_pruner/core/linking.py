@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Link
-from tui_pruner.core.removal import Removal
+from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
 
 
@@ -110,6 +110,15 @@ def unit_of(coupling: CouplingMap, group: ChannelGroup) -> int:
             if not mine.intersection(part) and len({coupling.bundle_of(coupling.groups[n]) for n in part}) == 1:
                 unit = math.lcm(unit, len(part) // math.gcd(len(part), own))
     return unit
+
+
+def ask_alone(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: Wishes) -> None:
+    """Ask for a share of a group's channels, as whole units of what is linked to it and at least one, and obey the links."""
+    name, unit = group.producers[0].axis.module, unit_of(coupling, group)
+    count = min(max(1, round(group.channels * ratio / unit)), (group.channels - 1) // unit) * unit
+    if count:
+        wishes.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
+        obey_links(coupling, NOTHING, wishes)
 
 
 def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequence[Demand]) -> None:

@@ -17,9 +17,8 @@ from tui_pruner.core.flow.coupling import couple
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.record import FlowRecord
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
-from tui_pruner.core.linking import Demand, Wishes, obey_links, unit_of
-from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import Request
+from tui_pruner.core.linking import Wishes, ask_alone
+from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import forget_caches
 from tui_pruner.core.surgery import cut
 
@@ -88,9 +87,7 @@ def smallest_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> R
     """As few channels of each of these groups as their links allow, with what is linked to them."""
     wishes = Wishes()
     for group in groups:
-        name = group.producers[0].axis.module
         if group.number not in wishes.demands:
-            wishes.add(group, Demand(unit_of(coupling, group), name, Request(name, "1")))
-            obey_links(coupling, NOTHING, wishes)
+            ask_alone(coupling, group, 0.0, wishes)
     free = {n: demands[0].count for n, demands in wishes.demands.items() if n not in wishes.contradictions}
     return Removal({n: np.arange(count) for n, count in free.items() if 0 < count < coupling.groups[n].channels})

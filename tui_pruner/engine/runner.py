@@ -11,9 +11,10 @@ from typing import Any
 
 from tui_pruner import errors, places
 from tui_pruner.engine.client import as_error
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.lines import next_line, parse_message
 from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
-from tui_pruner.engine.protocol import JobProgress, Message
+from tui_pruner.engine.protocol import Message
 
 LOOK_EVERY = 0.25
 LAST_WORDS = 2.0

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tui_pruner import places
-from tui_pruner.engine.protocol import CalibrationParameters, JobProgress, Message, PictureParameters, ValidationParameters
+from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, PictureParameters, ValidationParameters
+from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tui_pruner import __version__, places
-from tui_pruner.engine.protocol import CalibrationParameters, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import CalibrationParameters, ValidationParameters, ValidationResult
 from tui_pruner.whole_file import replace_file
 
 LAYOUT = 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.protocol import CalibrationParameters, CalibrationResult, JobProgress
+from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobProgress
 from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
+from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import choose_device, opened, prepared, skipped
 from tui_pruner.jobs.view import number_of
 from tui_pruner.whole_file import replace_file
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tui_pruner.core.calibrated import Calibration
     from tui_pruner.core.groups import CouplingMap
 
-OnProgress = Callable[[JobProgress], None]
 REPORT_EVERY = 4
 
 
@@ -34,16 +34,16 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
         RequestError: no such device, or a model class whose data cannot be read here.
         JobError: the scores cannot be written.
     """
-    from tui_pruner.core.analysis import trace_model
+    from tui_pruner.core.analysis import trace_checkpoint
 
     started = time.perf_counter()
     data, file = _subset(parameters), place_of(parameters)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
-    model = opened(parameters).model
-    coupling = trace_model(model)[1]
+    checkpoint = opened(parameters)
+    coupling = trace_checkpoint(checkpoint)[1]
     found = known = cached_scores(file, parameters.sha256, coupling)
     if found is None:
-        found = calibrate(model, coupling, data, parameters, on_progress)
+        found = calibrate(checkpoint.model, coupling, data, parameters, on_progress)
         _keep(file, found)
     seconds = time.perf_counter() - started
     return CalibrationResult(scores=str(file), images=found.images, seconds=seconds, cached=known is not None, notes=list(found.notes))

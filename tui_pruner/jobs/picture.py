@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.protocol import JobProgress, Picture, PictureParameters, PictureResult
+from tui_pruner.engine.job_messages import JobProgress, Picture, PictureParameters, PictureResult
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.stock import OnProgress, StockTool
 from tui_pruner.jobs.validate import choose_device, opened, skipped
 
 if TYPE_CHECKING:
     from torch import nn
 
-OnProgress = Callable[[JobProgress], None]
 LONG_SIDE = 512
 JPEG_QUALITY = 82
 CONFIDENCE = 0.25
@@ -27,20 +26,12 @@ LENGTHS = {"boxes": 4, "obb": 4, "keypoints": 2}
 """How many leading numbers of each row of a result are lengths in pixels."""
 
 
-class Predictor(NamedTuple):
-    """Which of Ultralytics' predictors runs a model class, and the task that its data must have."""
-
-    task: str
-    module: str
-    name: str
-
-
 PREDICTORS = {
-    "DetectionModel": Predictor("detect", "ultralytics.models.yolo.detect", "DetectionPredictor"),
-    "SegmentationModel": Predictor("segment", "ultralytics.models.yolo.segment", "SegmentationPredictor"),
-    "PoseModel": Predictor("pose", "ultralytics.models.yolo.pose", "PosePredictor"),
-    "OBBModel": Predictor("obb", "ultralytics.models.yolo.obb", "OBBPredictor"),
-    "RTDETRDetectionModel": Predictor("detect", "ultralytics.models.rtdetr.predict", "RTDETRPredictor"),
+    "DetectionModel": StockTool("detect", "ultralytics.models.yolo.detect", "DetectionPredictor"),
+    "SegmentationModel": StockTool("segment", "ultralytics.models.yolo.segment", "SegmentationPredictor"),
+    "PoseModel": StockTool("pose", "ultralytics.models.yolo.pose", "PosePredictor"),
+    "OBBModel": StockTool("obb", "ultralytics.models.yolo.obb", "OBBPredictor"),
+    "RTDETRDetectionModel": StockTool("detect", "ultralytics.models.rtdetr.predict", "RTDETRPredictor"),
 }
 
 
@@ -69,7 +60,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     return PictureResult(pictures=pictures, confidence=CONFIDENCE, notes=[skipped(missing, data)] if missing else [])
 
 
-def predictor_of(model: nn.Module) -> Predictor:
+def predictor_of(model: nn.Module) -> StockTool:
     """The predictor for a model's class.
 
     Raises:
@@ -81,7 +72,7 @@ def predictor_of(model: nn.Module) -> Predictor:
     return PREDICTORS[name]
 
 
-def predictor(kind: Predictor, model: nn.Module, parameters: PictureParameters) -> Any:
+def predictor(kind: StockTool, model: nn.Module, parameters: PictureParameters) -> Any:
     """Ultralytics' predictor for a model at hand, which stays as it is; with the settings of a plain `predict`."""
     settings = {
         "mode": "predict",
@@ -92,7 +83,7 @@ def predictor(kind: Predictor, model: nn.Module, parameters: PictureParameters) 
         "save": False,
         "verbose": False,
     }
-    made = getattr(importlib.import_module(kind.module), kind.name)(overrides=settings)
+    made = kind.load()(overrides=settings)
     made.setup_model(copy.deepcopy(model), verbose=False)
     return made
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.protocol import CalibrationParameters, JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import CheckpointError, DataError, RequestError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.stock import OnProgress, StockTool
 from tui_pruner.jobs.view import private_view
 
 if TYPE_CHECKING:
@@ -23,26 +23,17 @@ if TYPE_CHECKING:
 
     from tui_pruner.core.checkpoint import Checkpoint
 
-OnProgress = Callable[[JobProgress], None]
 BATCH = 16
 NO_IMAGE_LEFT = ("No valid images found", "No images from the model's classes found")
 
 
-class Validator(NamedTuple):
-    """Which of Ultralytics' validators measures a model class, and the task that its data must have."""
-
-    task: str
-    module: str
-    name: str
-
-
 VALIDATORS = {
-    "DetectionModel": Validator("detect", "ultralytics.models.yolo.detect", "DetectionValidator"),
-    "SegmentationModel": Validator("segment", "ultralytics.models.yolo.segment", "SegmentationValidator"),
-    "PoseModel": Validator("pose", "ultralytics.models.yolo.pose", "PoseValidator"),
-    "ClassificationModel": Validator("classify", "ultralytics.models.yolo.classify", "ClassificationValidator"),
-    "OBBModel": Validator("obb", "ultralytics.models.yolo.obb", "OBBValidator"),
-    "RTDETRDetectionModel": Validator("detect", "ultralytics.models.rtdetr.val", "RTDETRValidator"),
+    "DetectionModel": StockTool("detect", "ultralytics.models.yolo.detect", "DetectionValidator"),
+    "SegmentationModel": StockTool("segment", "ultralytics.models.yolo.segment", "SegmentationValidator"),
+    "PoseModel": StockTool("pose", "ultralytics.models.yolo.pose", "PoseValidator"),
+    "ClassificationModel": StockTool("classify", "ultralytics.models.yolo.classify", "ClassificationValidator"),
+    "OBBModel": StockTool("obb", "ultralytics.models.yolo.obb", "OBBValidator"),
+    "RTDETRDetectionModel": StockTool("detect", "ultralytics.models.rtdetr.val", "RTDETRValidator"),
 }
 
 
@@ -103,7 +94,7 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
     side, notes = _legal_side(imgsz, model)
     with private_view(data) as view, tempfile.TemporaryDirectory() as run, _no_fonts(), _usable_images(data):
         settings = _settings(view, kind.task, side, choose_device(device))
-        yield getattr(importlib.import_module(kind.module), kind.name)(save_dir=Path(run), args=settings), notes
+        yield kind.load()(save_dir=Path(run), args=settings), notes
 
 
 def skipped(count: int, data: DataSet) -> str:
@@ -139,7 +130,7 @@ def choose_device(asked: str, cuda: bool | None = None) -> str:
         raise RequestError(f"there is no device {asked!r} here: use cpu, or cuda:N of a GPU that torch sees") from None
 
 
-def opened(parameters: ValidationParameters | CalibrationParameters) -> Checkpoint:
+def opened(parameters: JobParameters) -> Checkpoint:
     """The checkpoint that a job is about.
 
     Raises:
@@ -162,7 +153,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
     return apply_plan(checkpoint, parameters.plan)
 
 
-def _validator_of(model: nn.Module) -> Validator:
+def _validator_of(model: nn.Module) -> StockTool:
     name = type(model).__name__
     if name not in VALIDATORS:
         raise RequestError(f"a {name} cannot be validated here: the known ones are {', '.join(VALIDATORS)}")

@@ -14,7 +14,7 @@ from tui_pruner.tui.figures import clock
 from tui_pruner.tui.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import JobProgress
+    from tui_pruner.engine.job_messages import JobProgress
 
 
 CANCEL = "  k cancels"

@@ -15,7 +15,8 @@ from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.metrics import BASELINE, Scores, plan_key
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import JobProgress, ModelInfo, SessionView, ValidationParameters
+    from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
+    from tui_pruner.engine.protocol import ModelInfo, SessionView
     from tui_pruner.engine.runner import Job
     from tui_pruner.tui.opening import Opening
 
@@ -87,7 +88,7 @@ class Validations:
             self._target.post_message(JobsChanged(note, failed))
 
     async def _validate(self, wanted: Validation) -> tuple[str, bool]:
-        from tui_pruner.engine.protocol import ValidationResult
+        from tui_pruner.engine.job_messages import ValidationResult
         from tui_pruner.engine.runner import Job
 
         self._job = Job("validate", self._parameters(wanted), self._on_progress)
@@ -106,7 +107,7 @@ class Validations:
         return f"{wanted.title} {figure}, {plural(result.images, 'image')}, {cached}", False
 
     def _parameters(self, wanted: Validation) -> ValidationParameters:
-        from tui_pruner.engine.protocol import ValidationParameters
+        from tui_pruner.engine.job_messages import ValidationParameters
 
         return ValidationParameters(
             checkpoint=self._model.path,

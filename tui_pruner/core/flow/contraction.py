@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, varies
 from tui_pruner.core.flow.rules import Call, rule
-from tui_pruner.core.flow.tracer import Flow
+from tui_pruner.core.flow.state import Flow
 
 
 @rule("convolution _convolution")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tui_pruner.core.flow.labels import Labels, flat, rows_of, spread, varies
 from tui_pruner.core.flow.rules import Call, rule
-from tui_pruner.core.flow.tracer import Flow
+from tui_pruner.core.flow.state import Flow
 
 
 @rule("view _unsafe_view reshape _reshape_alias")

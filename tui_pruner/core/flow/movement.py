@@ -12,7 +12,7 @@ from tui_pruner.core.adapters import is_adapted
 from tui_pruner.core.flow.folding import changing, hold_places, is_row_dimension, link_rows
 from tui_pruner.core.flow.labels import compact, flat, varies
 from tui_pruner.core.flow.rules import Call, rule
-from tui_pruner.core.flow.tracer import Flow
+from tui_pruner.core.flow.state import Flow
 
 
 @rule("t transpose permute")

@@ -78,6 +78,12 @@ class FlowRecord:
     unknown: Counter[str] = field(default_factory=Counter)
     block_outputs: dict[str, Labels] = field(default_factory=dict)
 
+    def note(self, name: str, module: str) -> Operation:
+        """Add an operation, and give it its number."""
+        operation = Operation(len(self.operations), name, module)
+        self.operations.append(operation)
+        return operation
+
     def unify(self, operation: int, left: Labels, right: Labels) -> None:
         """Make two vectors of labels the same channels; positions that are no channels on either side are left out."""
         both = (left != 0) & (right != 0) & (left != right)

@@ -6,7 +6,7 @@ import re
 
 from tui_pruner.core.flow.labels import varies
 from tui_pruner.core.flow.rules import Call, rule
-from tui_pruner.core.flow.tracer import Flow
+from tui_pruner.core.flow.state import Flow
 
 
 @rule("_softmax _safe_softmax _log_softmax cumsum")

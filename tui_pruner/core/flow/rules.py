@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
-    from tui_pruner.core.flow.tracer import Flow
+    from tui_pruner.core.flow.state import Flow
 
 
 @dataclass(frozen=True)

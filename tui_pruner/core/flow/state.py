@@ -1,0 +1,178 @@
+"""The state of a trace while a model's forward runs: the labels of every live tensor, and what the rules say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tui_pruner.core.adapters import has_heads, is_adapted
+from tui_pruner.core.flow.evaluate import ShapeMode
+from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, channel_vector, compact, flat, nothing
+from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Role, SizedLabels
+from tui_pruner.core.flow.rules import RULES, Call
+from tui_pruner.core.layers import rule_of
+from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.errors import TraceError
+
+CHANNEL_DIMS = 2
+PRODUCING: tuple[Role, ...] = ("out", "depthwise")
+
+
+class Flow(ShapeMode):  # type: ignore[no-untyped-call]
+    """The state of one trace: which labels each live tensor carries, and the record that grows."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.record = FlowRecord()
+        self.modules: list[str] = [""]
+        self.entered: list[int] = [0]
+        self.outputs: dict[str, Tensor] = {}
+        self.running: nn.Module = model
+        self._labels: dict[int, Tensor | AxisLabels] = {}
+        self._alive: list[Tensor] = []
+        self._axis_of_label: dict[int, Axis] = {}
+        self._rows: set[bytes] = set()
+        self._read: set[int] = set()
+        self._detached: dict[int, int] = {}
+        for name, tensor in named_tensors(model):
+            self._label_parameter(name, tensor)
+
+    def _label_parameter(self, name: str, tensor: Tensor) -> None:
+        if tensor.ndim == 0:
+            return
+        vectors: list[Labels | None] = []
+        for dim, size in enumerate(tensor.shape):
+            channels = dim < CHANNEL_DIMS or (size > 1 and tensor.numel() == size)
+            vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
+            if vectors[-1] is not None:
+                self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)
+        self.put(tensor, AxisLabels(tuple(tensor.shape), tuple(vectors)))
+
+    def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Label what came out of an operation by its rule."""
+        call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
+        self.record.note(name, call.module)
+        self._read.update(map(id, call.tensors))
+        if name == "detach":
+            self._detached[id(result)] = id(args[0])
+        known = RULES.get(name)
+        if known is not None:
+            known(self, call)
+        elif any(self.has_labels(t) for t in call.tensors):
+            self.record.unknown[name] += 1
+            self.lock(call, call.tensors, f"no rule for the operation {name}")
+
+    def put(self, tensor: Tensor, labels: Tensor | AxisLabels) -> None:
+        """Attach labels to a tensor for as long as the trace lasts."""
+        self._labels[id(tensor)] = labels
+        self._alive.append(tensor)
+
+    def was_read(self, tensor: Tensor) -> bool:
+        """Whether an operation has read a parameter."""
+        return id(tensor) in self._read
+
+    def source_of(self, tensor: Tensor) -> int:
+        """The identity of the tensor that this one is, but for its gradient."""
+        return self._detached.get(id(tensor), id(tensor))
+
+    def has_labels(self, tensor: Tensor) -> bool:
+        """Whether a tensor carries any channel."""
+        labels = self._labels.get(id(tensor))
+        return self.has_labels_in(labels) if isinstance(labels, Tensor) else labels is not None
+
+    @property
+    def place(self) -> str:
+        """The module that is running, by its path, or the model's class."""
+        return self.modules[-1] or type(self.running).__name__
+
+    @staticmethod
+    def has_labels_in(labels: Tensor) -> bool:
+        """Whether any of these labels is a channel."""
+        (small,) = compact(labels)
+        return bool((small != 0).any())
+
+    def elements(self, tensor: Tensor) -> Tensor:
+        """A tensor's labels element by element, zeros where it carries none."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, AxisLabels):
+            labels = labels.as_elements()
+        return nothing(tensor.shape) if labels is None else labels
+
+    def weight(self, tensor: Tensor) -> AxisLabels | None:
+        """The labels of a parameter's axes, or None for an activation."""
+        labels = self._labels.get(id(tensor))
+        return labels if isinstance(labels, AxisLabels) else None
+
+    def mark(self, weight: Tensor, roles: dict[int, Role]) -> None:
+        """Say what a weight's dimensions are for."""
+        axes = self.weight(weight)
+        for dim, role in roles.items():
+            vector = axes.vectors[dim] if axes else None
+            if vector is not None:
+                self.mark_vectors(vector, role)
+
+    def mark_vectors(self, vector: Labels, role: Role) -> None:
+        """Say what the axis that owns these labels is for."""
+        axis = self._axis_of_label.get(int(vector[0]))
+        if axis is not None and self.record.roles.get(axis) not in PRODUCING:  # of tied uses, the one that writes the channels
+            self.record.roles[axis] = role
+
+    def unify(self, call: Call, left: Labels, right: Labels, dim: int = 1) -> None:
+        """Make two vectors the same channels; a channel that meets a constant in a weight's axis stays as it is."""
+        if left.shape != right.shape:
+            raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
+        self.record.unify(call.index, left, right)
+        fixed = right[left == 0]
+        if len(fixed):
+            self.record.lock(call.index, fixed, f"{call.name} reads a value that is no channel", dim, rank=4)
+
+    def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
+        """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
+        axes = self.weight(parameter)
+        own = axes.vectors[0] if axes else channel_vector(self.elements(parameter), 0)
+        if own is not None and own.any() and parameter.ndim == 1:
+            self.mark_vectors(own, role)
+            self.record.unify(call.index, vector, own)
+
+    def unify_tensors(self, call: Call, left: Tensor, right: Tensor) -> None:
+        """Unify position by position."""
+        a, b = compact(left, right)
+        self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
+
+    def link(self, call: Call, parts: Sequence[Labels], *, rows: bool = False) -> None:
+        """Demand that parts of an axis lose equally many channels; each is a row from now on. `rows` came out of a fold of the axis."""
+        self.note_rows(parts)
+        if len({part.tobytes() for part in parts}) > 1 and all((part != 0).all() for part in parts):
+            self.record.links.append(LinkedLabels(call.index, tuple(parts), rows and has_heads(self.running)))
+
+    def note_rows(self, parts: Sequence[Labels]) -> None:
+        """Remember vectors whose channels stay together, in their order, whichever of them go."""
+        self._rows.update(part.tobytes() for part in parts)
+
+    def note_sizes(self, call: Call, labels: Tensor) -> None:
+        """Remember channels that meet sizes which the forward may name; those of PyTorch's layers and of adapted modules are true."""
+        if not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels):
+            place = (type(self.running).__name__, call.index - self.entered[-1])
+            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place))
+
+    def are_rows(self, parts: Sequence[Labels]) -> bool:
+        """Whether each of these vectors was seen as a row, or carries no channel."""
+        return all(part.tobytes() in self._rows or not part.any() for part in parts)
+
+    def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
+        """Forbid cutting any channel of these tensors."""
+        self.lock_at(call.index, tensors, reason, dim, rank)
+
+    def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
+        """The same for an operation by its number."""
+        for tensor in tensors:
+            axes = self.weight(tensor)
+            if axes is None:
+                self.record.lock(operation, flat(self.elements(tensor)), reason, dim, rank)
+            else:
+                for vector in axes.vectors:
+                    if vector is not None:
+                        self.record.lock(operation, vector, reason, dim, rank)

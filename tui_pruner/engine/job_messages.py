@@ -1,0 +1,86 @@
+"""What travels between the program and its jobs: what to do, how far it is, and what came of it.
+
+A job prints one JSON object a line, as the engine does; `jobs/__main__.py` has the kinds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tui_pruner.engine.protocol import Message
+
+
+class JobParameters(Message):
+    """What every job on a checkpoint and a data set starts from: the first `images` of a seeded order of its validation images."""
+
+    checkpoint: str
+    sha256: str
+    data: str
+    images: int | None = 64
+    imgsz: int
+    device: str = ""
+    classes: int | None = None
+    seed: int = 0
+
+
+class ValidationParameters(JobParameters):
+    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these."""
+
+    plan: dict[str, Any] | None = None
+
+
+class CalibrationParameters(JobParameters):
+    """What a calibration job is: a checkpoint, as it was trained, and the labelled images that its channels are scored on."""
+
+
+class JobProgress(Message):
+    """How far a job is: `done` of `total`, and the metric so far where there is one."""
+
+    done: int
+    total: int
+    doing: str = ""
+
+
+class CalibrationResult(Message):
+    """The file with the scores, for the engine's `calibrate`; on how many images; and whether the cache had it."""
+
+    scores: str
+    images: int
+    seconds: float
+    cached: bool = False
+    notes: list[str] = []
+
+
+class ValidationResult(Message):
+    """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it."""
+
+    metrics: dict[str, float]
+    images: int
+    seconds: float
+    cached: bool = False
+    notes: list[str] = []
+
+
+class PictureParameters(ValidationParameters):
+    """What a picture job is: the first `pictures` of a seeded order of the images of a validation, drawn into `folder`."""
+
+    pictures: int = 6
+    folder: str
+
+
+class Picture(Message):
+    """One image with what the model finds on it without the plan and with it: files in the job's folder, detections by class name."""
+
+    image: str
+    before_file: str
+    after_file: str
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+class PictureResult(Message):
+    """The drawn images; those that could not be read are in `notes`."""
+
+    pictures: list[Picture]
+    confidence: float
+    notes: list[str] = []
