@@ -74,8 +74,7 @@ class PrunerApp(App[int]):
         if not isinstance(screen, Workbench):
             return
         for action in ACTIONS:
-            if action.palette:
-                yield SystemCommand(action.title, action.help, lambda name=action.name: self.call_later(screen.run_action, name))
+            yield SystemCommand(action.title, action.help, lambda name=action.name: self.call_later(screen.run_action, name))
 
     def kill_children(self) -> None:
         """End every child process at once."""

@@ -1,0 +1,19 @@
+"""Every action of the workbench, once: its keys, its name in the footer, and its sentence for the help, the tooltip and the palette."""
+
+from __future__ import annotations
+
+from textual.binding import Binding
+
+from tui_pruner.tui.actions import jobs, ratio, steps, view
+from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
+
+__all__ = ["ACTIONS", "FOOTER_ORDER", "GROUPS", "INTERACTIVE", "Action", "bindings"]
+
+ACTIONS = (*ratio.ACTIONS, *steps.ACTIONS, *jobs.ACTIONS, *view.ACTIONS)
+FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter", "explain", "map")
+DIGITS = tuple(Binding(str(digit), f"type_share('{digit}')", "Type a ratio", show=False) for digit in range(1, 10))
+
+
+def bindings() -> list[Binding]:
+    """All key bindings of the workbench."""
+    return [*(action.binding for action in ACTIONS if action.keys), *DIGITS]
