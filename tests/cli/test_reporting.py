@@ -15,8 +15,8 @@ import yaml
 from ultralytics.engine.results import Results
 
 from tests.cli.conftest import FIELD_MODEL, Answer, Call, Pruned, spawn
+from tui_pruner.core import session
 from tui_pruner.core.proof import Proof
-from tui_pruner.core.reporting import collecting
 from tui_pruner.core.reporting.document import Cell, Document, Section, Table
 from tui_pruner.core.reporting.html import html
 from tui_pruner.core.reporting.markdown import markdown
@@ -195,7 +195,7 @@ def test_a_plan_that_does_not_hold_is_reported_as_such(
     call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     bad = Proof(False, 0.5, 0.25, 0.9, "float64", (), 0.1)
-    monkeypatch.setattr(collecting, "prove", lambda *arguments, **options: bad)
+    monkeypatch.setattr(session, "prove", lambda *arguments, **options: bad)
     found = call("report", pruned.plan, "-o", tmp_path / "report.html", "--model", demo_checkpoint, "--json")
     assert (found.status, found.document["proved"]) == (1, False)
     assert "NOT EQUAL to the masked twin after step 1" in Page((tmp_path / "report.html").read_text()).text

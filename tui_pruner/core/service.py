@@ -5,21 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.calibrated import calibration_for
 from tui_pruner.core.checkpoint import open_model, write_checkpoint
 from tui_pruner.core.importance import NEED_DATA
+from tui_pruner.core.plan import dump_yaml, parse_plan
 from tui_pruner.core.preview import dry_run
-from tui_pruner.core.proof import Proof, prove
+from tui_pruner.core.proof import Proof
 from tui_pruner.core.requests import Request
 from tui_pruner.core.session import AppliedStep, Session
+from tui_pruner.core.step_views import comparison_view, proof_view, session_view
 from tui_pruner.core.surgery import cut
-from tui_pruner.core.views import as_requests, block_views, detail_view, explain_view, model_info, preview_view, proof_view, session_view
+from tui_pruner.core.views import as_requests, block_views, detail_view, explain_view, model_info, preview_view
 from tui_pruner.engine.protocol import (
     Calibrated,
     Check,
+    Comparison,
     CutRequest,
     Detail,
     DryRun,
@@ -29,10 +33,12 @@ from tui_pruner.engine.protocol import (
     PreviewResult,
     ProgressEvent,
     ProofEvent,
+    SavedPlan,
     SessionView,
     WriteResult,
 )
 from tui_pruner.errors import EngineError, OutputError
+from tui_pruner.whole_file import check_place, replace_file
 
 Say = Callable[[str, Message], None]
 
@@ -43,7 +49,6 @@ class Service:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._session: Session | None = None
-        self._proofs: dict[int, Proof] = {}
         self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
 
     @property
@@ -67,25 +72,32 @@ class Service:
             raise EngineError(f"the engine knows no method {method!r}")
         return METHODS[method](self, **params)
 
-    def open(self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None) -> OpenResult:
-        """Read, trace, and replay a plan."""
+    def open(
+        self,
+        path: str,
+        imgsz: int | None = None,
+        classes: int | None = None,
+        plan: dict[str, Any] | None = None,
+        steps: int | None = None,
+    ) -> OpenResult:
+        """Read, trace, and replay a plan; of its steps the first `steps` count, the others can be redone."""
         started = time.perf_counter()
         analysis = analyse(open_model(path, classes), imgsz)
         session = Session(analysis)
         if plan:
             session.load(plan)
-        self._session, self._proofs = session, {}
+            session.go_to(len(session.steps) if steps is None else steps)
+        self._session = session
         result = OpenResult(
             model=model_info(analysis, session.arithmetic),
             blocks=block_views(analysis, session.arithmetic),
-            session=session_view(session, self._proofs),
+            session=session_view(session),
             criteria=list(analysis.ranking.names),
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
             seconds=time.perf_counter() - started,
         )
         self.slow.submit(self._warm_up, session)
-        for applied in session.steps:
-            self.slow.submit(self._prove, session, applied)
+        self._prove_all(session)
         return result
 
     def preview(self, requests: list[dict[str, Any]]) -> PreviewResult:
@@ -126,7 +138,39 @@ class Service:
     def redo(self) -> SessionView:
         """Bring a step again."""
         self.session.redo()
+        self._prove_all(self.session)
         return self._view()
+
+    def go_to(self, step: int) -> SessionView:
+        """Undo or redo until so many steps count."""
+        self.session.go_to(step)
+        self._prove_all(self.session)
+        return self._view()
+
+    def name_step(self, step: int, name: str) -> SessionView:
+        """Give a step a name."""
+        self.session.rename(step, name)
+        return self._view()
+
+    def compare(self, first: int, second: int) -> Comparison:
+        """Two states side by side."""
+        return comparison_view(self.session, first, second)
+
+    def load_plan(self, plan: Any) -> SessionView:
+        """Replace the steps by those of a plan; their proofs follow."""
+        self.session.load(parse_plan(plan).plain())
+        self._prove_all(self.session)
+        return self._view()
+
+    def save_plan(self, path: str, force: bool = False) -> SavedPlan:
+        """Write the plan as YAML."""
+        plan, file = self.session.plan, Path(path)
+        check_place(file, f"the plan {file}", "plan.yaml", force)
+        try:
+            replace_file(file, dump_yaml(plan).encode())
+        except OSError as error:
+            raise OutputError(f"the plan {file} cannot be written: {error.strerror or error}") from None
+        return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
 
     def calibrate(self, scores: str) -> Calibrated:
         """Rank by the scores in a calibration job's file where a criterion needs data."""
@@ -143,8 +187,13 @@ class Service:
         steps = list(session.steps)
         return self.slow.submit(self._write, session, steps, path, force)
 
+    def _prove_all(self, session: Session) -> None:
+        for applied in session.steps:
+            if applied.proof is None:
+                self.slow.submit(self._prove, session, applied)
+
     def _view(self) -> SessionView:
-        return session_view(self.session, self._proofs)
+        return session_view(self.session)
 
     def _warm_up(self, session: Session) -> None:
         for group in session.analysis.coupling.groups:
@@ -153,10 +202,7 @@ class Service:
         dry_run(session.analysis, session.removal)
 
     def _prove(self, session: Session, applied: AppliedStep) -> Proof:
-        if id(applied) not in self._proofs:
-            coupling, model = session.analysis.coupling, session.analysis.checkpoint.model
-            self._proofs[id(applied)] = prove(model, cut(model, coupling, applied.removal), coupling, applied.removal)
-        proof = self._proofs[id(applied)]
+        proof = session.prove(applied)
         if self._session is session and applied in session.steps:
             self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(proof)))
         return proof
@@ -193,6 +239,11 @@ METHODS: dict[str, Callable[..., Message | Future[Message]]] = {
     "apply": Service.apply,
     "undo": Service.undo,
     "redo": Service.redo,
+    "go_to": Service.go_to,
+    "name_step": Service.name_step,
+    "compare": Service.compare,
+    "load_plan": Service.load_plan,
+    "save_plan": Service.save_plan,
     "calibrate": Service.calibrate,
     "write": Service.write,
 }

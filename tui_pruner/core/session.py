@@ -10,19 +10,22 @@ from typing import Any
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.plan import Plan, Step, parse_plan, removal_of_step
 from tui_pruner.core.preview import Arithmetic, Widths
+from tui_pruner.core.proof import Original, Proof, prove
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
 from tui_pruner.core.resolve import Resolution, resolve
+from tui_pruner.core.surgery import cut
 from tui_pruner.errors import RequestError
 
 
-@dataclass
+@dataclass(eq=False)
 class AppliedStep:
-    """A step and everything that is gone after it. `notes` says what was adjusted or skipped."""
+    """A step and everything that is gone after it. `notes` says what was adjusted or skipped; `proof` is None until it was made."""
 
     step: Step
     removal: Removal
     notes: tuple[str, ...] = ()
+    proof: Proof | None = None
 
 
 @dataclass
@@ -118,6 +121,53 @@ class Session:
         if not self.undone:
             raise RequestError("nothing to redo")
         self.steps.append(self.undone.pop())
+
+    def prove(self, applied: AppliedStep, original: Original | None = None) -> Proof:
+        """The masked twin's verdict on the state after a step; made once."""
+        if applied.proof is None:
+            model, coupling = self.analysis.checkpoint.model, self.analysis.coupling
+            applied.proof = prove(model, cut(model, coupling, applied.removal), coupling, applied.removal, original=original)
+        return applied.proof
+
+    @property
+    def timeline(self) -> list[AppliedStep]:
+        """All steps in their order: those that count now, then those that were undone and can come again."""
+        return [*self.steps, *reversed(self.undone)]
+
+    def removal_at(self, number: int) -> Removal:
+        """Everything that is gone after so many steps of the timeline, 0 being the checkpoint.
+
+        Raises:
+            RequestError: there are not so many.
+        """
+        timeline = self.timeline
+        if not 0 <= number <= len(timeline):
+            raise RequestError(f"there is no step {number}: the last one is {len(timeline)}")
+        return timeline[number - 1].removal if number else NOTHING
+
+    def go_to(self, number: int) -> None:
+        """Undo or redo until so many steps of the timeline count.
+
+        Raises:
+            RequestError: there are not so many.
+        """
+        self.removal_at(number)
+        while len(self.steps) > number:
+            self.undo()
+        while len(self.steps) < number:
+            self.redo()
+
+    def rename(self, number: int, name: str) -> None:
+        """Give a step of the timeline a name; an empty one takes it away.
+
+        Raises:
+            RequestError: there is no such step.
+        """
+        if number < 1:
+            raise RequestError("the checkpoint has the name of its file: only steps can be named")
+        self.removal_at(number)
+        applied = self.timeline[number - 1]
+        applied.step = applied.step.model_copy(update={"name": name.strip()})
 
     def _settled(self, step: Step, gone: Removal) -> tuple[Step, tuple[str, ...]]:
         """A step that says which channels it removes, and what was adjusted to get there."""

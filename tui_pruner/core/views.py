@@ -12,7 +12,6 @@ from tui_pruner.core.blocks import Block, Layer
 from tui_pruner.core.explain import explain
 from tui_pruner.core.groups import ChannelGroup
 from tui_pruner.core.preview import Arithmetic, Size, Widths
-from tui_pruner.core.proof import Proof
 from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.requests import Request
 from tui_pruner.core.resolve import Resolution
@@ -29,11 +28,8 @@ from tui_pruner.engine.protocol import (
     MemberView,
     ModelInfo,
     PreviewResult,
-    ProofView,
     RefusedRequest,
-    SessionView,
     Station,
-    StepView,
     Totals,
     Touched,
     Width,
@@ -256,50 +252,3 @@ def explain_view(analysis: Analysis, first: str, second: str) -> ExplainResult:
         path=[Station(at=step.at, operation=step.operation, detail=step.detail) for step in found.path],
         touches=[Touched(layer=t.layer, role=t.role, channels=t.channels, because=t.because) for t in found.touches],
     )
-
-
-def session_view(session: Session, proofs: dict[int, Proof]) -> SessionView:
-    """Where a session stands; `proofs` by the identity of the applied step."""
-    original, now = session.arithmetic.widths(NOTHING), session.widths
-    return SessionView(
-        steps=[
-            StepView(
-                number=number,
-                title=title([CutRequest(**cut.model_dump(exclude={"removes"})) for cut in applied.step.cuts]),
-                requests=[CutRequest(**cut.model_dump(exclude={"removes"})) for cut in applied.step.cuts],
-                totals=totals(session.arithmetic.widths(applied.removal).size),
-                notes=list(applied.notes),
-                proof=proof_view(proofs[id(applied)]) if id(applied) in proofs else None,
-            )
-            for number, applied in enumerate(session.steps, start=1)
-        ],
-        redoable=len(session.undone),
-        original=totals(original.size),
-        current=totals(now.size),
-        layers=changed_layers(session.analysis, original, now, ()),
-        blocks=block_shapes(session.analysis, original, now),
-        unsaved=session.unsaved,
-        plan=session.plan.plain(),
-    )
-
-
-def proof_view(proof: Proof) -> ProofView:
-    """A verdict of the masked twin."""
-    return ProofView(
-        equal=proof.equal,
-        max_abs_difference=proof.max_abs_difference,
-        relative_difference=proof.relative_difference,
-        effect=proof.effect,
-        precision=proof.precision,
-        approximate=list(proof.approximate),
-        seconds=proof.seconds,
-    )
-
-
-def title(requests: Sequence[CutRequest]) -> str:
-    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"."""
-    amounts = list(dict.fromkeys(request.amount for request in requests))
-    what = requests[0].layer if len(requests) == 1 else f"{len(requests)} layers"
-    if len(amounts) > 1:
-        return what
-    return f"{what} {amounts[0] if amounts[0].startswith('keep') else '-' + amounts[0]}"

@@ -15,6 +15,7 @@ from tui_pruner.engine.lines import next_line, parse_message
 from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import (
     Calibrated,
+    Comparison,
     CutRequest,
     Detail,
     DryRun,
@@ -22,6 +23,7 @@ from tui_pruner.engine.protocol import (
     Message,
     OpenResult,
     PreviewResult,
+    SavedPlan,
     SessionView,
     WriteResult,
 )
@@ -54,9 +56,16 @@ class EngineClient:
         self._process = process or await start_module(MODULE)
         self._reader = asyncio.create_task(self._read())
 
-    async def open(self, path: str, imgsz: int | None = None, classes: int | None = None, plan: dict[str, Any] | None = None) -> OpenResult:
-        """Read and trace a checkpoint, and replay a plan on it."""
-        return await self.ask(OpenResult, "open", path=path, imgsz=imgsz, classes=classes, plan=plan)
+    async def open(
+        self,
+        path: str,
+        imgsz: int | None = None,
+        classes: int | None = None,
+        plan: dict[str, Any] | None = None,
+        steps: int | None = None,
+    ) -> OpenResult:
+        """Read and trace a checkpoint, and replay a plan on it; of its steps the first `steps` count, the others can be redone."""
+        return await self.ask(OpenResult, "open", path=path, imgsz=imgsz, classes=classes, plan=plan, steps=steps)
 
     async def preview(self, requests: Sequence[CutRequest]) -> PreviewResult:
         """What the session plus these requests would be; milliseconds."""
@@ -85,6 +94,26 @@ class EngineClient:
     async def redo(self) -> SessionView:
         """Bring the last undone step again."""
         return await self.ask(SessionView, "redo")
+
+    async def go_to(self, step: int) -> SessionView:
+        """Undo or redo until so many steps count."""
+        return await self.ask(SessionView, "go_to", step=step)
+
+    async def name_step(self, step: int, name: str) -> SessionView:
+        """Give a step a name; an empty one takes it away."""
+        return await self.ask(SessionView, "name_step", step=step, name=name)
+
+    async def compare(self, first: int, second: int) -> Comparison:
+        """Two states of the session side by side, each after so many steps; milliseconds."""
+        return await self.ask(Comparison, "compare", first=first, second=second)
+
+    async def load_plan(self, plan: Any) -> SessionView:
+        """Replace the steps by those of a plan (plain data); nothing changes where it does not fit this checkpoint."""
+        return await self.ask(SessionView, "load_plan", plan=plan)
+
+    async def save_plan(self, path: str, force: bool = False) -> SavedPlan:
+        """Write the plan as YAML."""
+        return await self.ask(SavedPlan, "save_plan", path=path, force=force)
 
     async def calibrate(self, scores: str) -> Calibrated:
         """Hand over the file that a calibration job wrote, for the criteria that need data; again after every `open`."""

@@ -209,10 +209,11 @@ class ProofView(Message):
 
 
 class StepView(Message):
-    """One applied step. `proof` is None while it is being computed."""
+    """One step. `title` is its name, or its cuts in a few words; `proof` is None while it is being computed."""
 
     number: int
     title: str
+    name: str = ""
     requests: list[CutRequest]
     totals: Totals
     notes: list[str]
@@ -220,16 +221,36 @@ class StepView(Message):
 
 
 class SessionView(Message):
-    """Where the session stands. `plan` is the whole plan as plain data, to replay after a restart or to hand to a job."""
+    """Where the session stands. `ahead`: the undone steps, the next one to come again first. `plan`: the plan of the steps that count, as
+    plain data, to replay after a restart or to hand to a job; `later`: the undone steps as a plan has them."""
 
     steps: list[StepView]
-    redoable: int
+    ahead: list[StepView]
     original: Totals
     current: Totals
     layers: dict[str, Width]
     blocks: list[BlockShape]
     unsaved: bool
     plan: dict[str, Any]
+    later: list[dict[str, Any]]
+
+
+class Comparison(Message):
+    """Two states of a session, each after so many steps (0: the checkpoint). `layers` and `blocks` hold what differs between them."""
+
+    first: int
+    second: int
+    before: Totals
+    after: Totals
+    layers: dict[str, Width]
+    blocks: list[BlockShape]
+
+
+class SavedPlan(Message):
+    """A plan that was written as YAML, and the number of its steps."""
+
+    output: str
+    steps: int
 
 
 class OpenResult(Message):

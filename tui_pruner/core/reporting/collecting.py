@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.plan import removal_of_cut
 from tui_pruner.core.preview import Widths
-from tui_pruner.core.proof import Original, Proof, prove
+from tui_pruner.core.proof import Original
 from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.reporting.facts import BlockFacts, Cost, Facts, GroupFacts, Reader
 from tui_pruner.core.requests import match_layers
 from tui_pruner.core.session import Session
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.core.standing import JOINS, why_read
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.views import changed_layers, model_info, session_view, short_names
+from tui_pruner.core.step_views import session_view
+from tui_pruner.core.views import changed_layers, model_info, short_names
 
 Say = Callable[[str], None]
 
@@ -23,7 +23,8 @@ Say = Callable[[str], None]
 def facts_of(session: Session, plan: str, say: Say) -> Facts:
     """What is known of a session's plan without any data; every step is proved now."""
     analysis, before, after = session.analysis, session.arithmetic.widths(NOTHING), session.widths
-    view = session_view(session, proofs(session, say))
+    prove_steps(session, say)
+    view = session_view(session)
     blocks = list(block_facts(session, before, after))
     return Facts(
         plan=plan,
@@ -40,14 +41,12 @@ def facts_of(session: Session, plan: str, say: Say) -> Facts:
     )
 
 
-def proofs(session: Session, say: Say) -> dict[int, Proof]:
-    """The masked twin's verdict on the state after each step, by the identity of the step."""
-    model, coupling = session.analysis.checkpoint.model, session.analysis.coupling
-    original, found = Original(model), dict[int, Proof]()
+def prove_steps(session: Session, say: Say) -> None:
+    """Have the masked twin's verdict on the state after each step."""
+    original = Original(session.analysis.checkpoint.model)
     for number, applied in enumerate(session.steps, start=1):
         say(f"prove {number}/{len(session.steps)}")
-        found[id(applied)] = prove(model, cut(model, coupling, applied.removal), coupling, applied.removal, original=original)
-    return found
+        session.prove(applied, original)
 
 
 def asked(session: Session) -> list[str]:

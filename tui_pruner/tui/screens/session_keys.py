@@ -48,7 +48,7 @@ class SessionKeys(RatioKeys):
         """Bring the last undone step again."""
         if self.board is None or self.session is None:
             return
-        if not self.board.session.redoable:
+        if not self.board.session.ahead:
             self.say("no step to redo", "warning")
             return
         self.session.redo()
