@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Link
 from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import Request
+from tui_pruner.core.requests import Request, parse_amount
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,11 @@ def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) ->
     for part, total in zip(parts, totals, strict=True):
         waiting = [group for group in part if group.prunable and group.number not in wishes.demands and base.left(group)]
         counts = spread(coupling, totals[source] - total, waiting, [base.left(group) for group in waiting])
+        others = [wishes.demands[group.number][0] for group in part if group.number in wishes.demands]
+        if counts is None and same_share([origin, *others]) and raise_part(coupling, part, totals[source], origin, base, wishes):
+            reached = True
+            continue
         if counts is None:
-            others = [wishes.demands[group.number][0] for group in part if group.number in wishes.demands]
             contradict(coupling, wishes, parts[source][0].number, [origin, *others])
             return False
         if totals[source] > total:
@@ -78,6 +81,29 @@ def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) ->
                 wishes.add(group, Demand(count, origin.layer, origin.request))
                 reached = True
     return reached
+
+
+def same_share(demands: Sequence[Demand]) -> bool:
+    """Whether demands of several layers ask for the same share, so that only rounding to whole channels makes them differ."""
+    shares = {parse_amount(demand.request.amount).remove for demand in demands}
+    return len({demand.layer for demand in demands}) > 1 and len(shares) == 1 and None not in shares
+
+
+def raise_part(coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, origin: Demand, base: Removal, wishes: Wishes) -> bool:
+    """Let a part lose as many channels in all as another one does; False where its groups cannot share them."""
+    groups = [group for group in part if group.prunable and base.left(group)]
+    counts = spread(coupling, total, groups, [base.left(group) for group in groups])
+    if counts is None:
+        return False
+    for group, count in zip(groups, counts, strict=True):
+        demands = wishes.demands.get(group.number, [origin])
+        wishes.notes += [
+            f"{demand.layer}: removes {count} instead of {demand.count} channels in each of its parts, to keep as many as {origin.layer}"
+            for demand in demands
+            if demand.layer != origin.layer and demand.count != count
+        ]
+        wishes.demands[group.number] = [replace(demand, count=count) for demand in demands]
+    return True
 
 
 def spread(coupling: CouplingMap, total: int, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> list[int] | None:

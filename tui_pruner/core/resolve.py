@@ -130,10 +130,16 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
     if not demands:
         raise RequestError(f"{request.layer!r} names only locked layers: {', '.join(skipped)}")
     if all(demand.count == 0 for _, demand in demands.values()):
-        why = "it is less than one channel" if amount.keep is None else "that many channels are there; ask for fewer"
-        raise RequestError(f"{request.layer}={request.amount} removes nothing: {why}")
+        raise RequestError(f"{request.layer}={request.amount} removes nothing: {why_nothing(amount, request.round_to)}")
     for group, demand in demands.values():
         wishes.add(group, demand)
+
+
+def why_nothing(amount: Amount, round_to: int) -> str:
+    """Why a request comes to no channel at all."""
+    if round_to > 1:
+        return f"the nearest multiple of {round_to} is what is there; ask for more, or for another multiple"
+    return "it is less than one channel" if amount.keep is None else "that many channels are there; ask for fewer"
 
 
 def widths(

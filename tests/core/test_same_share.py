@@ -1,0 +1,38 @@
+"""One share asked of many layers is one wish: where only rounding to whole channels makes them differ, they agree and say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.conftest import ask, proof_of
+from tests.core.test_families import narrowed
+from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.standing import standing
+
+
+@pytest.fixture(scope="module")
+def attentive(tmp_path_factory) -> Analysis:
+    """A narrow YOLO11 whose attention has two heads of 32 channels beside a half of 64."""
+    return narrowed("yolo11n", tmp_path_factory.mktemp("yaml"))
+
+
+def free_layers(analysis: Analysis) -> list[str]:
+    return [layer.name for layer in analysis.layers.values() if standing(analysis.coupling, layer, {}).status != "locked"]
+
+
+@pytest.mark.parametrize("percent", [10, 30])
+def test_the_same_share_of_every_layer_is_no_contradiction_and_proved(attentive, percent):
+    found = ask(attentive, *(f"{name}={percent}%" for name in free_layers(attentive)))
+    assert found.contradictions == () and not [refusal for refusal in found.refusals if "less than one" not in refusal.message]
+    assert proof_of(attentive, found.removal).equal
+
+
+def test_what_was_raised_to_agree_is_noted(attentive):
+    first, second = "model.10.cv1", "model.10.m.0.attn.qkv"
+    noted = {p: [note for note in ask(attentive, f"{first}={p}%", f"{second}={p}%").notes if "instead of" in note] for p in range(5, 60)}
+    assert any("to keep as many as" in note for notes in noted.values() for note in notes)
+
+
+def test_different_shares_still_contradict_each_other(attentive):
+    found = ask(attentive, "model.10.cv1=10%", "model.10.m.0.attn.qkv=40%")
+    assert set(found.contradictions[0].amounts) == {"10%", "40%"}
