@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from platformdirs import PlatformDirs
+
+OWN_LOG = "TUI_PRUNER_LOG"
 
 
 def _dirs() -> PlatformDirs:
@@ -22,8 +25,14 @@ def state_folder() -> Path:
 
 
 def log_file() -> Path:
-    """What the engine, the jobs and their libraries printed."""
-    return state_folder() / "log" / "tui-pruner.log"
+    """What the engine, the jobs and their libraries printed; for a job that was given a log of its own (`OWN_LOG`), that one."""
+    own = os.environ.get(OWN_LOG)
+    return Path(own) if own else state_folder() / "log" / "tui-pruner.log"
+
+
+def job_logs() -> Path:
+    """The folder with a log for each of the newest jobs."""
+    return state_folder() / "log" / "jobs"
 
 
 def cache_folder() -> Path:

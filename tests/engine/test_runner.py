@@ -49,8 +49,8 @@ def own_state(tmp_path, monkeypatch):
 
 
 def child(script: str):
-    async def start(kind: str, scratch: str) -> asyncio.subprocess.Process:
-        return await start_python("-c", PRELUDE + script, scratch)
+    async def start(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
+        return await start_python("-c", PRELUDE + script, scratch, log=log)
 
     return start
 
@@ -234,8 +234,8 @@ async def test_a_job_cancelled_before_or_while_it_starts_does_not_run(tmp_path):
     with pytest.raises(errors.Cancelled):
         await early.run()
 
-    async def start(kind, scratch):
-        process = await child(HANGING)(kind, scratch)
+    async def start(kind, scratch, log):
+        process = await child(HANGING)(kind, scratch, log)
         starting.cancel()
         return process
 
@@ -251,7 +251,7 @@ async def test_a_result_that_crosses_a_cancel_is_dropped():
 
 
 async def test_a_child_that_cannot_be_started_is_a_job_error():
-    async def start(kind, scratch):
+    async def start(kind, scratch, log):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     with pytest.raises(errors.JobError, match=r"could not be started: .*temporarily unavailable"):

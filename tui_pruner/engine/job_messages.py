@@ -34,11 +34,12 @@ class CalibrationParameters(JobParameters):
 
 
 class JobProgress(Message):
-    """How far a job is: `done` of `total`, and the metric so far where there is one."""
+    """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them."""
 
     done: int
     total: int
     doing: str = ""
+    metrics: dict[str, float] = {}
 
 
 class CalibrationResult(Message):

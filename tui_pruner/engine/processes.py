@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from tui_pruner import places
 
@@ -15,7 +16,7 @@ LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
 
 
-def child_environment() -> dict[str, str]:
+def child_environment(log: Path | None = None) -> dict[str, str]:
     """The environment of our children: no auto-install, no telemetry, no downloads by name, no busy waiting unless the user wants it.
 
     Where several processes share the cores, OpenMP threads that spin for each other make small operations up to a hundred times slower.
@@ -27,33 +28,34 @@ def child_environment() -> dict[str, str]:
         "YOLO_OFFLINE": "true",
         "YOLO_VERBOSE": "false",
         "PYTHONUNBUFFERED": "1",
+        **({} if log is None else {places.OWN_LOG: str(log)}),
     }
 
 
-async def start_module(module: str, *arguments: str) -> asyncio.subprocess.Process:
-    """Start `python -m module` with pipes for its messages and its noise in the log file."""
-    return await start_python("-m", module, *arguments)
+async def start_module(module: str, *arguments: str, log: Path | None = None) -> asyncio.subprocess.Process:
+    """Start `python -m module` with pipes for its messages and its noise in a log of its own, or in the one that all share."""
+    return await start_python("-m", module, *arguments, log=log)
 
 
-async def start_python(*arguments: str) -> asyncio.subprocess.Process:
-    """Start this Python with pipes for the child's messages and its noise in the log file, as the leader of a group of its own."""
-    with open_log() as log:
+async def start_python(*arguments: str, log: Path | None = None) -> asyncio.subprocess.Process:
+    """Start this Python with pipes for the child's messages and its noise in a log, as the leader of a group of its own."""
+    with open_log(log) as noise:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env=child_environment(),
+            stderr=noise,
+            env=child_environment(log),
             start_new_session=True,
             limit=LONGEST_LINE,
         )
 
 
 @contextlib.contextmanager
-def open_log() -> Iterator[int]:
-    """A file descriptor that appends to the log, or to nowhere if the log's folder cannot be written."""
-    path = places.log_file()
+def open_log(log: Path | None = None) -> Iterator[int]:
+    """A file descriptor that appends to a log, by default the one that all share, or to nowhere if its folder cannot be written."""
+    path = log or places.log_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from tui_pruner import errors, places
@@ -18,22 +19,30 @@ from tui_pruner.engine.protocol import Message
 
 LOOK_EVERY = 0.25
 LAST_WORDS = 2.0
-Start = Callable[[str, str], Awaitable[asyncio.subprocess.Process]]
+Start = Callable[[str, str, Path | None], Awaitable[asyncio.subprocess.Process]]
 
 
-async def start_job(kind: str, scratch: str) -> asyncio.subprocess.Process:
-    """Start the child of a job of this kind, with a folder for its temporary files."""
-    return await start_module("tui_pruner.jobs", kind, scratch)
+async def start_job(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
+    """Start the child of a job of this kind, with a folder for its temporary files and, where it has one, a log of its own."""
+    return await start_module("tui_pruner.jobs", kind, scratch, log=log)
 
 
 class Job:
     """One background computation: `await job.run()` gives its result as plain data; `cancel` ends it at any moment."""
 
-    def __init__(self, kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], start: Start = start_job) -> None:
+    def __init__(
+        self,
+        kind: str,
+        parameters: Message,
+        on_progress: Callable[[JobProgress], None],
+        start: Start = start_job,
+        log: Path | None = None,
+    ) -> None:
         self.kind = kind
         self.parameters = parameters
         self._on_progress = on_progress
         self._start = start
+        self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._cancelled = False
 
@@ -60,7 +69,7 @@ class Job:
     async def _run_in(self, scratch: str) -> dict[str, Any]:
         self._refuse_if_cancelled()
         try:
-            process = self._process = await self._start(self.kind, scratch)
+            process = self._process = await self._start(self.kind, scratch, self._log)
         except OSError as error:
             raise errors.JobError(f"{self.kind} could not be started: {error}") from error
         try:
@@ -70,9 +79,9 @@ class Job:
             await end_group(process)
         self._refuse_if_cancelled()
         if answer is None:
-            raise errors.JobError(f"{self.kind} {describe_end(process)} without a result; see {places.log_file()}")
+            raise errors.JobError(f"{self.kind} {describe_end(process)} without a result; see {self._log or places.log_file()}")
         if "error" in answer:
-            raise _explained(self.kind, answer["error"])
+            raise self._explained(answer["error"])
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -113,8 +122,7 @@ class Job:
             return
         self._on_progress(progress)
 
-
-def _explained(kind: str, view: Any) -> errors.PrunerError:
-    if not isinstance(view, dict) or not isinstance(view.get("message"), str):
-        return errors.JobError(f"{kind} failed and did not say why; see {places.log_file()}")
-    return as_error(view, otherwise=errors.JobError)
+    def _explained(self, view: Any) -> errors.PrunerError:
+        if not isinstance(view, dict) or not isinstance(view.get("message"), str):
+            return errors.JobError(f"{self.kind} failed and did not say why; see {self._log or places.log_file()}")
+        return as_error(view, otherwise=errors.JobError)

@@ -1,36 +1,38 @@
-"""The jobs as text: what runs, how far it is, what waits, and what came out last."""
+"""The jobs pane as text: what runs, how far it is, what waits, and what came out last."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit, slider
-from tui_pruner.tui.figures import clock
+from tui_pruner.tui.figures import clock, plural, score
 from tui_pruner.tui.glyphs import GLYPHS
-
-if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import JobProgress
-
+from tui_pruner.tui.metrics import main_metric
+from tui_pruner.tui.queued_job import QueuedJob
 
 CANCEL = "  k cancels"
+WIDEST_BAR, NARROWEST_BAR = 30, 4
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the jobs pane shows: the running job, the queue's titles, the engine's long call, and the last results, newest last."""
+    """What the jobs pane shows: the running job, the queue, the engine's long call, and the last results, newest last."""
 
-    title: str = ""
-    progress: JobProgress | None = None
-    elapsed: float = 0.0
-    waiting: Sequence[str] = ()
+    running: QueuedJob | None = None
+    waiting: Sequence[QueuedJob] = ()
     doing: str = ""
     notes: Sequence[tuple[str, bool]] = ()
     beat: int = 0
+    now: float = 0.0
+
+
+def jobs_title(automatic: bool) -> str:
+    """The pane's title, with the switch."""
+    return f"Jobs {GLYPHS.dot} validate every step: {'on' if automatic else 'off'}"
 
 
 def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
@@ -38,10 +40,10 @@ def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
     lines = []
     if work.doing:
         lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit(work.doing, width - 2).rstrip()))
-    if work.title:
+    if work.running is not None:
         lines.append(running_line(work, width))
     if work.waiting:
-        lines.append(Text(fit(f"  then {', '.join(work.waiting)}", width).rstrip(), colours.MUTED))
+        lines.append(Text(fit(f"  then {', '.join(job.wanted.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
     room = max(height - len(lines), 0)
     for note, failed in list(work.notes)[-room:] if room else []:
         sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
@@ -51,30 +53,50 @@ def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
 
 def running_line(work: Work, width: int) -> Text:
     """The running job with its progress."""
-    progress = work.progress
-    title = f"validate {work.title}"
+    assert work.running is not None
+    lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.wanted.name)
+    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, CANCEL))
+
+
+def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Text:
+    """A running job's bar, count, metric so far, and time left, as much as fits into `width` cells, and `hint` if there is room."""
+    progress = job.progress
     if progress is None or not progress.total:
-        tail = f"starting  {clock(work.elapsed)}"
-        return Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), title, (f"  {tail}", colours.MUTED))
-    tail = f"{progress.done}/{progress.total}  {_remaining(progress, work.elapsed)}"
-    if width >= len(title) + len(tail) + len(CANCEL) + 14:
-        tail += CANCEL
-    room = max(width - len(title) - len(tail) - 6, 4)
-    return Text.assemble(
-        (f"{spinner(work.beat)} ", colours.WARNING),
-        title,
-        "  ",
-        slider(progress.done / progress.total, min(room, 30), colours.GOOD, colours.FAINT),
-        (f"  {tail}", colours.MUTED),
-    )
+        return Text(f"  starting  {clock(job.elapsed(now))}", colours.MUTED)
+    tails = [f"{progress.done}/{progress.total}", *so_far(job), time_left(job, now)]
+    tail = "  ".join(tails)
+    if len(tail) + NARROWEST_BAR + 4 > width:
+        tail = "  ".join((tails[0], tails[-1]))
+    if width >= len(tail) + len(hint) + 14:
+        tail += hint
+    room = min(max(width - len(tail) - 4, NARROWEST_BAR), WIDEST_BAR)
+    return Text.assemble("  ", slider(progress.done / progress.total, room, colours.GOOD, colours.FAINT), (f"  {tail}", colours.MUTED))
+
+
+def so_far(job: QueuedJob) -> list[str]:
+    """The job's main metric over what it has done so far, where it tells one."""
+    found = main_metric(job.progress.metrics) if job.progress else None
+    return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
+
+
+def time_left(job: QueuedJob, now: float) -> str:
+    """The time that remains, or where that cannot be said the time so far."""
+    remaining = job.remaining(now)
+    return clock(job.elapsed(now)) if remaining is None else f"{clock(remaining)} left"
+
+
+def unfinished_jobs(work: Work) -> str:
+    """What would be lost by leaving now, as a sentence."""
+    parts = []
+    if work.running is not None:
+        progress = work.running.progress
+        parts.append(f"{work.running.wanted.name} is running" + (f" ({progress.done} of {progress.total})" if progress else ""))
+    if work.waiting:
+        parts.append(f"{plural(len(work.waiting), 'job')} wait{'s' if len(work.waiting) == 1 else ''}")
+    sentence = " and ".join(parts)
+    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def spinner(beat: int) -> str:
     """The sign that something is under way."""
     return GLYPHS.spinner[beat % len(GLYPHS.spinner)]
-
-
-def _remaining(progress: JobProgress, elapsed: float) -> str:
-    if not 0 < progress.done < progress.total:
-        return clock(elapsed)
-    return f"{clock(elapsed / progress.done * (progress.total - progress.done))} left"

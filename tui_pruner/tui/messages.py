@@ -9,6 +9,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import Detail, DryRun, ExplainResult, OpenResult, PreviewResult, ProofEvent, SessionView, WriteResult
     from tui_pruner.tui.outline import Row
+    from tui_pruner.tui.queued_job import QueuedJob
 
 
 class RowHighlighted(Message):
@@ -113,11 +114,10 @@ class EngineDied(Message):
 
 
 class JobsChanged(Message):
-    """A job was queued, moved on, or ended; `note` is worth telling the user, `failed` as an error."""
+    """A job was queued, its turn came, or it is over, which is then `ended`."""
 
-    def __init__(self, note: str = "", failed: bool = False) -> None:
-        self.note = note
-        self.failed = failed
+    def __init__(self, ended: QueuedJob | None = None) -> None:
+        self.ended = ended
         super().__init__()
 
 

@@ -1,124 +1,81 @@
-"""Validations one after another, each in a process of its own; the checkpoint's own metric always comes first."""
+"""Validations as jobs: the checkpoint's own comes first, then each step's; a result goes to its step's score."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from textual.message_pump import MessagePump
-
-from tui_pruner.errors import Cancelled, DataError, PrunerError
 from tui_pruner.tui.figures import duration, plural, score
-from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.tui.metrics import BASELINE, Scores, plan_key
+from tui_pruner.tui.metrics import BASELINE, Scores, main_metric, plan_key
+from tui_pruner.tui.queued_job import Outcome, Wanted
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
-    from tui_pruner.engine.protocol import ModelInfo, SessionView
-    from tui_pruner.engine.runner import Job
-    from tui_pruner.tui.opening import Opening
+    from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
+    from tui_pruner.engine.protocol import SessionView
+    from tui_pruner.tui.job_queue import JobQueue
+    from tui_pruner.tui.subject import Subject
 
-
-@dataclass(frozen=True)
-class Validation:
-    """One validation that is wanted: of a plan, known by its key."""
-
-    title: str
-    key: str
-    plan: dict[str, Any] | None
+KIND = "validate"
 
 
 class Validations:
-    """The queue, what runs now, and the scores that came out."""
+    """Asks for validations in the queue, and keeps the scores that come out."""
 
-    def __init__(self, target: MessagePump, opening: Opening, model: ModelInfo, scores: Scores) -> None:
-        self._target = target
-        self._opening = opening
-        self._model = model
+    def __init__(self, queue: JobQueue, subject: Subject, scores: Scores) -> None:
+        self._queue = queue
+        self._subject = subject
         self._scores = scores
-        self._task: asyncio.Task[None] | None = None
-        self._job: Job | None = None
-        self.data = opening.data
-        self.waiting: list[Validation] = []
-        self.running: Validation | None = None
-        self.progress: JobProgress | None = None
-        self.started = 0.0
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything runs or waits."""
-        return self.running is not None or bool(self.waiting)
 
     def ask(self, session: SessionView) -> bool:
-        """Queue the validation of the session as it stands, and of the checkpoint before it; False when both are known or queued."""
+        """Queue the validation of the session as it stands, and of the checkpoint before it; False when both are known or queued.
+
+        Raises:
+            RequestError: too many jobs wait.
+        """
         steps = len(session.steps)
-        wanted = [Validation("checkpoint", BASELINE, None)]
+        wanted = [self._wanted("checkpoint", BASELINE, None)]
         if steps:
-            wanted.append(Validation(f"step {steps}", plan_key(session.plan, steps), session.plan))
-        queued = {entry.key for entry in self.waiting} | ({self.running.key} if self.running else set())
-        fresh = [entry for entry in wanted if entry.key not in queued and entry.key not in self._scores.by_plan]
-        self.waiting += fresh
-        if fresh and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._work())
-        self._target.post_message(JobsChanged())
-        return bool(fresh)
+            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan, steps), session.plan))
+        added = [self._queue.add(entry) for entry in wanted if entry.key not in self._scores.by_plan]
+        return any(added)
 
-    def cancel(self) -> bool:
-        """Stop what runs; the queue goes on. False when nothing runs."""
-        if self._job is None:
-            return False
-        self._job.cancel()
-        return True
+    def use(self, data: str) -> None:
+        """Measure on this data from now on; what was measured on other data compares with nothing and is forgotten."""
+        if data == self._subject.data:
+            return
+        self._subject.data = data
+        self._scores.by_plan.clear()
+        for job in self._queue.jobs:
+            if job.wanted.kind == KIND and not job.over:
+                self._queue.cancel(job)
 
-    def close(self) -> None:
-        """Stop what runs and forget the rest."""
-        self.waiting.clear()
-        self.cancel()
+    def _wanted(self, title: str, key: str, plan: dict[str, Any] | None) -> Wanted:
+        fields = self._subject.fields
 
-    async def _work(self) -> None:
-        while self.waiting:
-            self.running = self.waiting.pop(0)
-            self.progress = None
-            self.started = time.monotonic()
-            self._target.post_message(JobsChanged())
-            note, failed = await self._validate(self.running)
-            self.running = self._job = None
-            self._target.post_message(JobsChanged(note, failed))
+        def parameters() -> ValidationParameters:
+            from tui_pruner.engine.job_messages import ValidationParameters
 
-    async def _validate(self, wanted: Validation) -> tuple[str, bool]:
-        from tui_pruner.engine.job_messages import ValidationResult
-        from tui_pruner.engine.runner import Job
+            return ValidationParameters(plan=plan, **fields)
 
-        self._job = Job("validate", self._parameters(wanted), self._on_progress)
-        try:
-            result = ValidationResult.model_validate(await self._job.run())
-        except Cancelled:
-            return f"validation of {wanted.title} cancelled", False
-        except PrunerError as error:
-            if isinstance(error, DataError):
-                self.data = None
-                self.waiting.clear()
-            return str(error), True
-        value = self._scores.put(wanted.key, result.metrics)
-        figure = "no metric" if value is None else f"{self._scores.name} {score(value)}"
-        cached = "cached" if result.cached else duration(result.seconds)
-        return f"{wanted.title} {figure}, {plural(result.images, 'image')}, {cached}", False
+        async def take(content: dict[str, Any]) -> Outcome:
+            from tui_pruner.engine.job_messages import ValidationResult
 
-    def _parameters(self, wanted: Validation) -> ValidationParameters:
-        from tui_pruner.engine.job_messages import ValidationParameters
+            result = ValidationResult.model_validate(content)
+            if fields["data"] == self._subject.data:
+                self._scores.put(key, result.metrics)
+            return _outcome(result)
 
-        return ValidationParameters(
-            checkpoint=self._model.path,
-            sha256=self._model.sha256,
-            plan=wanted.plan,
-            data=self.data or "",
-            images=self._opening.images,
-            imgsz=self._model.imgsz,
-            device=self._opening.device,
-            classes=self._opening.classes,
-        )
+        return Wanted(KIND, title, key, parameters, take, fields["data"])
 
-    def _on_progress(self, progress: JobProgress) -> None:
-        self.progress = progress
+
+def _outcome(result: ValidationResult) -> Outcome:
+    found = main_metric(result.metrics)
+    figure = "no metric" if found is None else f"{found[0]} {score(found[1])}"
+    measured = "cached" if result.cached else duration(result.seconds)
+    details = [("images", str(result.images)), *shown_metrics(result.metrics)]
+    return Outcome(f"{figure}, {plural(result.images, 'image')}, {measured}", details, result.notes)
+
+
+def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """All metrics by name, as they are shown."""
+    return [(name.removeprefix("metrics/"), score(value)) for name, value in metrics.items()]

@@ -19,5 +19,5 @@ ACTIONS = (
     ),
     Action("choose_data", "d", "d", "Choose the data", "Say which data yaml validations use.", JOBS, VALIDATE),
     Action("automatic", "y", "y", "Validate every step", "Switch the validation after every step on or off.", JOBS, VALIDATE),
-    Action("cancel_job", "k", "k", "Cancel the job", "Stop the running validation.", JOBS, INTERACTIVE),
+    Action("cancel_job", "k", "k", "Cancel the job", "Stop the running job; the others go on.", JOBS, INTERACTIVE),
 )

@@ -22,7 +22,8 @@ from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.footer_text import footer_text
 from tui_pruner.tui.header_text import header_lines, waiting_line
 from tui_pruner.tui.inquiry import Inquiry
-from tui_pruner.tui.jobs_text import Work, job_lines, running_line, spinner
+from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.jobs_text import Work, job_lines, jobs_title, running_line, spinner
 from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.steps_text import last_step, step_lines
@@ -32,6 +33,7 @@ from tui_pruner.tui.widgets.model_tree import ModelTree
 
 if TYPE_CHECKING:
     from tui_pruner.tui.session import EngineSession
+    from tui_pruner.tui.subject import Subject
     from tui_pruner.tui.validations import Validations
 
 SMALLEST = (60, 15)
@@ -55,7 +57,10 @@ class Bench(Screen[None], inherit_bindings=False):
         self.on_map = False
         self.scores = Scores()
         self.session: EngineSession | None = None
+        self.jobs = JobQueue(self)
+        self.subject: Subject | None = None
         self.validations: Validations | None = None
+        self.automatic = True
         self.doing = f"loading {opening.name}"
         self.notes: list[tuple[str, bool]] = []
         self.began = time.monotonic()
@@ -99,7 +104,7 @@ class Bench(Screen[None], inherit_bindings=False):
     @property
     def busy(self) -> bool:
         """Whether something is under way that the screen shows moving."""
-        return bool(self.doing) or bool(self.validations and self.validations.busy)
+        return bool(self.doing) or self.jobs.busy
 
     def on_mount(self) -> None:
         """Draw the empty frame and set the pulse that runs only while something is under way."""
@@ -164,7 +169,7 @@ class Bench(Screen[None], inherit_bindings=False):
     def draw_jobs(self) -> None:
         """What runs."""
         work = self.work()
-        self.query_one("#jobs", Pane).draw(lambda width, height: job_lines(work, width, height))
+        self.query_one("#jobs", Pane).draw(lambda width, height: job_lines(work, width, height), jobs_title(self.automatic))
         if self.board is not None:
             self._draw_status(self.board)
 
@@ -176,17 +181,7 @@ class Bench(Screen[None], inherit_bindings=False):
 
     def work(self) -> Work:
         """What the jobs pane shows now."""
-        jobs = self.validations
-        running = jobs.running if jobs else None
-        return Work(
-            title=running.title if running else "",
-            progress=jobs.progress if jobs else None,
-            elapsed=time.monotonic() - jobs.started if jobs and running else 0.0,
-            waiting=[wanted.title for wanted in jobs.waiting] if jobs else (),
-            doing=self.doing,
-            notes=self.notes,
-            beat=self._beats,
-        )
+        return Work(self.jobs.running, self.jobs.waiting, self.doing, self.notes, self._beats, time.monotonic())
 
     def wake(self) -> None:
         """Let the pulse run while something is under way, and stop it otherwise."""
@@ -203,7 +198,7 @@ class Bench(Screen[None], inherit_bindings=False):
         self.query_one("#status", Lines).draw(
             lambda width, _: [
                 last_step(board, self.scores, width - 2) if inquiry is None else stop_line(inquiry, width - 2),
-                *([running_line(work, width - 2)] if work.title else [Text(fit(work.doing, width - 2))] if work.doing else []),
+                *([running_line(work, width - 2)] if work.running else [Text(fit(work.doing, width - 2))] if work.doing else []),
             ]
         )
 

@@ -10,12 +10,12 @@ from tui_pruner.tui.amounts import Amount, Asked, parse_amount
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import DryRan, Refreshed, RowHighlighted
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.bench import Bench
+from tui_pruner.tui.screens.job_keys import JobKeys
 
 QUIET = 0.25
 
 
-class RatioKeys(Bench):
+class RatioKeys(JobKeys):
     """What is asked for: every change goes to the engine, and what it answers is drawn."""
 
     def __init__(self, opening: Opening) -> None:

@@ -1,4 +1,4 @@
-"""The keys that change the session: apply, undo, redo, validate, write; and what the engine and the jobs say."""
+"""The keys that change the session: apply, undo, redo, write; and what the engine says."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from textual import on
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.figures import file_size, plural, tiny
-from tui_pruner.tui.messages import Doing, EngineDied, JobsChanged, Opened, ProofArrived, Refused, SessionChanged, Written
+from tui_pruner.tui.messages import Doing, EngineDied, Opened, ProofArrived, Refused, SessionChanged, Written
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Answer, Question
 from tui_pruner.tui.screens.ratio_keys import RatioKeys
 
-NOTES = 20
-
 
 class SessionKeys(RatioKeys):
-    """Steps, jobs and files."""
-
-    automatic = True
+    """Steps and files."""
 
     def action_apply(self) -> None:
         """Make what is asked for a step."""
@@ -53,33 +49,6 @@ class SessionKeys(RatioKeys):
             return
         self.session.redo()
 
-    def action_validate(self) -> None:
-        """Measure the model as it stands; asks for the data when it is not known."""
-        if self.board is None or self.validations is None:
-            return
-        if self.validations.data is None:
-            self.action_choose_data()
-        elif not self.validations.ask(self.board.session):
-            self.say("this state is measured already, or is being measured")
-
-    def action_choose_data(self) -> None:
-        """Ask for the data yaml, then validate."""
-        jobs = self.validations
-        if self.board is None or jobs is None:
-            return
-        text = "The data yaml that this model was trained with: its validation images are used."
-        self.app.push_screen(PathPrompt("Validate on", text, jobs.data or "", "path/to/data.yaml"), self._take_data)
-
-    def action_automatic(self) -> None:
-        """Switch the validation after every step."""
-        self.automatic = not self.automatic
-        self.say(f"validation after every step is {'on' if self.automatic else 'off'}")
-
-    def action_cancel_job(self) -> None:
-        """Stop the running validation."""
-        if self.validations is None or not self.validations.cancel():
-            self.say("no job runs", "warning")
-
     def action_write(self) -> None:
         """Ask where to, then save."""
         if self.board is None or self.session is None:
@@ -94,8 +63,6 @@ class SessionKeys(RatioKeys):
     @on(Opened)
     def show_model(self, event: Opened) -> None:
         """Show the model, and after a restart what was asked for again."""
-        from tui_pruner.tui.validations import Validations
-
         before = self.board
         self.doing = ""
         self.board = Board(event.result, event.result.session)
@@ -111,10 +78,8 @@ class SessionKeys(RatioKeys):
             self.model_tree.show_model(self.board)
         for warning in event.result.warnings:
             self.note(warning)
-        if self.validations is None:
-            self.validations = Validations(self, self.opening, event.result.model, self.scores)
-            if self.opening.data:
-                self.validations.ask(event.result.session)
+        if self.subject is None:
+            self.start_jobs(event.result)
         self.draw_all()
         self.wake()
 
@@ -129,7 +94,7 @@ class SessionKeys(RatioKeys):
         if event.did == "applied":
             board.asked, board.preview, board.dry_run = Asked(), None, None
             board.marks.clear()
-            self._validate_step()
+            self.validate_step()
         for note in event.session.steps[-1].notes if event.did == "applied" and event.session.steps else []:
             self.note(note)
         self.refresh_figures()
@@ -183,31 +148,6 @@ class SessionKeys(RatioKeys):
         self.note(event.reason, failed=True)
         self.say(f"{event.reason}; {end}", "error")
         self.wake()
-
-    @on(JobsChanged)
-    def show_jobs(self, event: JobsChanged) -> None:
-        """Draw the jobs, and their results where they belong."""
-        if event.note:
-            self.note(event.note, event.failed)
-        if event.failed:
-            self.say(event.note, "error")
-        self.draw_header()
-        self.draw_steps()
-        self.wake()
-
-    def note(self, text: str, failed: bool = False) -> None:
-        """Keep a line in the jobs pane."""
-        self.notes = [*self.notes, (text, failed)][-NOTES:]
-        self.draw_jobs()
-
-    def _validate_step(self) -> None:
-        if self.automatic and self.board is not None and self.validations is not None and self.validations.data:
-            self.validations.ask(self.board.session)
-
-    def _take_data(self, path: str | None) -> None:
-        if path and self.validations is not None and self.board is not None:
-            self.validations.data = str(Path(path).expanduser())
-            self.validations.ask(self.board.session)
 
     def _take_output(self, path: str | None) -> None:
         if not path or self.session is None:

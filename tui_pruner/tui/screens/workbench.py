@@ -8,6 +8,7 @@ from textual import on
 
 from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.tui.figures import plural
+from tui_pruner.tui.jobs_text import unfinished_jobs
 from tui_pruner.tui.messages import OpenFailed
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.map_keys import MapKeys
@@ -57,8 +58,7 @@ class Workbench(MapKeys):
 
     def close_children(self) -> None:
         """End the engine and the running job at once."""
-        if self.validations is not None:
-            self.validations.close()
+        self.jobs.close()
         if self.session is not None:
             self.session.kill()
         elif self._engine is not None:
@@ -82,8 +82,8 @@ class Workbench(MapKeys):
             reasons.append(f"{plural(len(self.board.session.steps), 'step')} not written to a file.")
         if self.board is not None and self.board.asked:
             reasons.append(f"{plural(len(self.board.asked.amounts), 'ratio')} asked for and not applied.")
-        if self.validations is not None and self.validations.busy:
-            reasons.append("A validation is running.")
+        if self.jobs.busy:
+            reasons.append(unfinished_jobs(self.work()))
         if self.doing.startswith("writ"):
             reasons.append("The file is being written.")
         return reasons

@@ -1,0 +1,141 @@
+"""Jobs one after another, each in a process of its own; those that are over stay with what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from textual.message_pump import MessagePump
+
+from tui_pruner.errors import Cancelled, DataError, JobError, PrunerError, RequestError
+from tui_pruner.tui.figures import plural
+from tui_pruner.tui.messages import JobsChanged
+from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob, Wanted
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.runner import Job, Start
+
+MOST_WAITING = 20
+MOST_KEPT = 50
+
+
+class JobQueue:
+    """The jobs in the order in which they were asked for; posts JobsChanged to its target and to whoever watches."""
+
+    def __init__(self, target: MessagePump, start: Start | None = None) -> None:
+        self._target = target
+        self._watchers: list[MessagePump] = []
+        self._start = start
+        self._task: asyncio.Task[None] | None = None
+        self._job: Job | None = None
+        self._number = 0
+        self.jobs: list[QueuedJob] = []
+
+    @property
+    def running(self) -> QueuedJob | None:
+        """What runs now."""
+        return next((job for job in self.jobs if job.state == RUNNING), None)
+
+    @property
+    def waiting(self) -> list[QueuedJob]:
+        """What waits for its turn, the next one first."""
+        return [job for job in self.jobs if job.state == WAITING]
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return not all(job.over for job in self.jobs)
+
+    def add(self, wanted: Wanted) -> bool:
+        """Queue a job; False when the same one runs or waits already.
+
+        Raises:
+            RequestError: too many wait.
+        """
+        if any(job.wanted.identity == wanted.identity for job in self.jobs if not job.over):
+            return False
+        if len(self.waiting) >= MOST_WAITING:
+            raise RequestError(f"{wanted.name} is not queued: {plural(MOST_WAITING, 'job')} wait already, b lists them and k cancels one")
+        self._number += 1
+        self.jobs.append(QueuedJob(wanted, self._number))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        self._tell()
+        return True
+
+    def cancel(self, job: QueuedJob | None = None) -> bool:
+        """Stop a job, by default the running one, or drop it where it waits; the others go on. False when it is over, or nothing runs."""
+        job = job or self.running
+        if job is None or job.over:
+            return False
+        if job.state == RUNNING and self._job is not None:
+            self._job.cancel()
+        elif job.state == WAITING:
+            job.end(CANCELLED, time.monotonic())
+            self._tell(job)
+        return True
+
+    def close(self) -> None:
+        """Stop what runs and drop the rest."""
+        for job in [*self.waiting, *filter(None, [self.running])]:
+            self.cancel(job)
+
+    def watch(self, watcher: MessagePump) -> Callable[[], None]:
+        """Post JobsChanged to it too; gives what ends that."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    async def _work(self) -> None:
+        while waiting := self.waiting:
+            job = waiting[0]
+            await self._do(job)
+            self._forget_old()
+            self._tell(job)
+
+    async def _do(self, job: QueuedJob) -> None:
+        from tui_pruner.engine.job_logs import new_log
+
+        job.start(time.monotonic(), new_log(job.wanted.kind))
+        self._tell()
+        try:
+            await self._run(job)
+        except Cancelled:
+            job.end(CANCELLED, time.monotonic())
+        except PrunerError as error:
+            job.end(FAILED, time.monotonic(), error)
+            if isinstance(error, DataError):
+                self._drop_readers(job.wanted.data, error)
+        finally:
+            self._job = None
+
+    async def _run(self, job: QueuedJob) -> None:
+        from tui_pruner.engine.runner import Job, start_job
+
+        assert job.log is not None
+        job.parameters = job.wanted.parameters()
+        on_progress: Callable[..., None] = lambda progress: job.follow(progress, time.monotonic())  # noqa: E731
+        self._job = Job(job.wanted.kind, job.parameters, on_progress, self._start or start_job, job.log)
+        result = await self._job.run()
+        try:
+            job.outcome = await job.wanted.take(result)
+        except PrunerError:
+            raise
+        except Exception as error:  # whatever a result is like, the queue goes on
+            raise JobError(f"the result of {job.wanted.name} cannot be used: {type(error).__name__}: {error}; see {job.log}") from error
+        job.end(DONE, time.monotonic())
+
+    def _drop_readers(self, data: str, error: PrunerError) -> None:
+        for job in self.waiting:
+            if job.wanted.data == data:
+                job.end(CANCELLED, time.monotonic(), error)
+
+    def _forget_old(self) -> None:
+        over = [job for job in self.jobs if job.over]
+        for job in over[: max(len(over) - MOST_KEPT, 0)]:
+            self.jobs.remove(job)
+
+    def _tell(self, ended: QueuedJob | None = None) -> None:
+        for pump in (self._target, *self._watchers):
+            pump.post_message(JobsChanged(ended))
