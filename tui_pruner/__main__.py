@@ -6,7 +6,7 @@ import os
 import sys
 
 COMMANDS = frozenset(
-    {"demo", "inspect", "groups", "explain", "preview", "prune", "prove", "coverage", "validate", "report", "locate", "open"}
+    {"demo", "inspect", "groups", "explain", "preview", "prune", "prove", "coverage", "validate", "report", "locate", "keys", "open"}
 )
 HELPS = frozenset({"--help", "-h", "--version"})
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner import places
+from tui_pruner.config import read_config, use_as_environment
 from tui_pruner.errors import CheckpointError, RequestError
 
 DEMO_IMAGES = 64
@@ -17,17 +18,19 @@ def in_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def launch(model: str | None, **options: Any) -> int:
-    """The app on a model, or on the start screen; `options` are those of `run_app`.
+def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, calm: bool = False, **options: Any) -> int:
+    """The app on a model, or on the start screen, with the user's settings; the other `options` are those of `run_app`.
 
     Raises:
         RequestError: there is no terminal.
     """
     if not in_terminal():
         raise RequestError("the app needs a terminal; without one use inspect, preview, prune, validate (see tui-pruner --help)")
+    config = read_config()
+    use_as_environment(config.settings, theme=theme, ascii=ascii, calm=calm)
     from tui_pruner.tui.app import run_app
 
-    return run_app(model, **options)
+    return run_app(model, config=config, **options)
 
 
 def demo_files() -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import covering, explaining, looking, opening, pruning, reporting, validating, whereabouts
+from tui_pruner.cli import covering, explaining, key_list, looking, opening, pruning, reporting, validating, whereabouts
 from tui_pruner.cli.ending import INTERRUPTED, ended
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
@@ -42,6 +42,7 @@ app.command()(covering.coverage)
 app.command()(validating.validate)
 app.command()(reporting.report)
 app.command()(whereabouts.locate)
+app.command()(key_list.keys)
 
 
 def call(arguments: list[str]) -> int:

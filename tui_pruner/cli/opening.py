@@ -7,17 +7,20 @@ from typing import Annotated
 import typer
 
 from tui_pruner.cli.launch import demo_files, in_terminal, launch, launch_demo
-from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, MaybeModel, PlanFile
+from tui_pruner.cli.options import Ascii, Calm, Classes, Colours, Data, Device, Images, ImageSize, Json, MaybeModel, PlanFile
 
 
 def open_app(
     model: MaybeModel = None,
     data: Data = None,
-    images: Images = 64,
+    images: Images = None,
     plan: PlanFile = None,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,
+    theme: Colours = None,
+    ascii: Ascii = False,
+    calm: Calm = False,
 ) -> int:
     """Open the app on a model, or the start screen."""
     content = None
@@ -25,7 +28,10 @@ def open_app(
         from tui_pruner.plan_file import read_plan_file
 
         content = read_plan_file(plan)
-    return launch(model, imgsz=imgsz, classes=classes, data=str(data) if data else None, images=images, device=device, plan=content)
+    return launch(
+        model, imgsz=imgsz, classes=classes, data=str(data) if data else None, images=images, device=device, plan=content,
+        theme=theme, ascii=ascii, calm=calm,
+    )  # fmt: skip
 
 
 def demo(
@@ -33,10 +39,13 @@ def demo(
     imgsz: ImageSize = None,
     device: Device = "",
     as_json: Json = False,
+    theme: Colours = None,
+    ascii: Ascii = False,
+    calm: Calm = False,
 ) -> int:
     """The app on the bundled checkpoint, or without a terminal the same walk as a report."""
     if report or as_json or not in_terminal():
         from tui_pruner.cli.walk import walk
 
         return walk(*demo_files(), imgsz, device, as_json)
-    return launch_demo(imgsz=imgsz, device=device)
+    return launch_demo(imgsz=imgsz, device=device, theme=theme, ascii=ascii, calm=calm)

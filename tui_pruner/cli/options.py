@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tui_pruner.config import Theme
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
 ImageSize = Annotated[int | None, typer.Option("--imgsz", min=1, help="Side of the input image; by default the one it was trained at.")]
@@ -24,3 +26,6 @@ CalibrationImages = Annotated[
     int, typer.Option("--calibration-images", min=1, help="Rank by the gradients on this many validation images (taylor, hessian).")
 ]
 Images = Annotated[int | None, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
+Calm = Annotated[bool, typer.Option("--calm", help="Nothing spins, blinks or slides: for slow lines and screen readers.")]
+Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what the terminal can show.")]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.widgets import Input
 
-from tui_pruner.tui import terminal
+from tui_pruner.config import Config
+from tui_pruner.tui import colours, terminal
 from tui_pruner.tui.actions import ACTIONS
-from tui_pruner.tui.colours import THEME
-from tui_pruner.tui.glyphs import ASCII, GLYPHS
+from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.filters import InReverse, OnlyAscii
+from tui_pruner.tui.glyphs import ASCII, CALM, SIGNS
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.palettes import PALETTES, wanted_palette
 from tui_pruner.tui.screens.workbench import Workbench
+from tui_pruner.tui.widgets.lines import Lines
 
 
 class PrunerApp(App[int]):
@@ -28,24 +33,65 @@ class PrunerApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = []
     NOTIFICATION_TIMEOUT = 4
 
-    def __init__(self, opening: Opening | None) -> None:
+    def __init__(self, opening: Opening | None, config: Config = Config()) -> None:  # noqa: B008 (it is frozen)
         super().__init__()
         self._opening = opening
-        self.register_theme(THEME)
-        self.theme = THEME.name
-        self.set_class(GLYPHS is ASCII, "-ascii")
+        self._config = config
+        self._reverse = InReverse()
+        self._only_ascii = OnlyAscii(enabled=SIGNS is ASCII)
+        self.set_class(SIGNS is ASCII, "-ascii")
+        self.keymap = keymap_of(ACTIONS, config.settings.keymap)
+        name, self._problem = wanted_palette(self.console.color_system, self.no_color)
+        for palette in PALETTES.values():
+            self.register_theme(palette.theme)
+        self.use_palette(name)
+        if CALM:
+            self.animation_level = "none"
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """What was wrong with the settings, one line for each mistake."""
+        return [problem for problem in (*self._config.problems, *self.keymap.problems, self._problem) if problem]
 
     def on_mount(self) -> None:
         """Show the workbench at once, or the start screen; give the terminal back on signals too."""
+        self.set_keymap(dict(self.keymap.overrides))
         self.push_screen(self._first_screen())
+        self.call_after_refresh(self._tell_problems)
         terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
+
+    def use_palette(self, name: str) -> None:
+        """Draw everything in other colours from now on; without colour there is only one palette."""
+        palette = PALETTES["ansi" if self.no_color else name]
+        colours.use(palette)
+        self._reverse.enabled = palette.ansi
+        self.theme = palette.theme.name
+        for screen in self.screen_stack if self.is_running else []:
+            for lines in screen.query(Lines):
+                lines.redraw()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What every line goes through: ours come first, since they look at the colours that Textual's take away."""
+        ours = [line_filter for line_filter in (self._reverse, self._only_ascii) if line_filter.enabled]
+        return [*ours, *super().get_line_filters()]
 
     def _first_screen(self) -> Screen[None]:
         if self._opening is not None:
-            return Workbench(self._opening)
+            return self._workbench(self._opening)
         from tui_pruner.tui.screens.start import StartScreen
 
         return StartScreen()
+
+    def _workbench(self, opening: Opening) -> Workbench:
+        bench = Workbench(opening)
+        bench.automatic = self._config.settings.validate_every_step
+        return bench
+
+    def _tell_problems(self) -> None:
+        for problem in self.problems:
+            self.notify(problem, severity="warning", timeout=12, markup=False)
+            if isinstance(self.screen, Workbench):
+                self.screen.note(problem, failed=True)
 
     def on_model_chosen(self, event: ModelChosen) -> None:
         """Open what was chosen on the start screen."""
@@ -53,7 +99,7 @@ class PrunerApp(App[int]):
         self._opening = Opening(
             event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device
         )
-        self.switch_screen(Workbench(self._opening))
+        self.switch_screen(self._workbench(self._opening))
 
     def on_key(self, event: events.Key) -> None:
         """Give letters to the input that has the focus by now: they were typed before the key that opened it was handled."""
@@ -73,7 +119,7 @@ class PrunerApp(App[int]):
         """The palette: every action of the workbench by name, from any pane."""
         if not isinstance(screen, Workbench):
             return
-        for action in ACTIONS:
+        for action in self.keymap.actions:
             yield SystemCommand(action.title, action.help, lambda name=action.name: self.call_later(screen.run_action, name))
 
     def kill_children(self) -> None:
@@ -89,13 +135,15 @@ def run_app(
     imgsz: int | None = None,
     classes: int | None = None,
     data: str | None = None,
-    images: int | None = 64,
+    images: int | None = None,
     device: str = "",
     plan: dict[str, Any] | None = None,
+    config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
-    """Run the app until the user quits; gives the exit status."""
+    """Run the app until the user quits; gives the exit status. What is not given is as the settings say."""
     terminal.tolerate_stray_bytes()
-    opening = Opening(model, imgsz, classes, data, images, device, plan) if model is not None else None
-    app = PrunerApp(opening)
+    settings = config.settings
+    opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan) if model is not None else None
+    app = PrunerApp(opening, config)
     status = app.run()
     return status if isinstance(status, int) else app.return_code or 0

@@ -1,42 +1,48 @@
-"""The colours: one dark theme, each colour with one meaning. Nothing is said by colour alone."""
+"""The colours of the palette that is in use, as constants: `colours.WARNING`. Nothing is said by colour alone."""
 
 from __future__ import annotations
 
-from textual.theme import Theme
+from typing import TYPE_CHECKING, Any
 
-BACKGROUND = "#1a1b26"
-SURFACE = "#1f2133"
-BAND = "#24283b"
-SELECTION = "#2f3d68"
-CUT_TINT = "#26382f"
-PENDING_TINT = "#40382a"
-CONFLICT_TINT = "#482a38"
-BORDER = "#3b4261"
-TEXT = "#c0caf5"
-STRONG = "bold #dfe6ff"
-MUTED = "#787fa8"
-FAINT = "#4d5478"
-BLUE = "#7aa2f7"
-HEADING = "bold #7dcfff"
-GOOD = "#9ece6a"
-WARNING = "#e0af68"
-BAD = "#f7768e"
-PURPLE = "#bb9af7"
+from tui_pruner.tui.palettes import DARK, Palette
 
-STATUS_COLOURS = {"free": TEXT, "coupled": BLUE, "linked": PURPLE, "locked": MUTED}
+if TYPE_CHECKING:
+    BACKGROUND: str
+    SURFACE: str
+    BAND: str
+    SELECTION: str
+    CUT_TINT: str
+    PENDING_TINT: str
+    CONFLICT_TINT: str
+    BORDER: str
+    TEXT: str
+    STRONG: str
+    MUTED: str
+    FAINT: str
+    BLUE: str
+    HEADING: str
+    GOOD: str
+    WARNING: str
+    BAD: str
+    PURPLE: str
+    STATUS_COLOURS: dict[str, str]
+else:
 
-THEME = Theme(
-    name="tui-pruner",
-    dark=True,
-    primary=BLUE,
-    secondary=PURPLE,
-    accent=WARNING,
-    warning=WARNING,
-    error=BAD,
-    success=GOOD,
-    foreground=TEXT,
-    background=BACKGROUND,
-    surface=SURFACE,
-    panel=BAND,
-    variables={"border-blurred": BORDER, "footer-key-foreground": WARNING, "selection": SELECTION},
-)
+    def __getattr__(name: str) -> Any:
+        if not name.isupper():
+            raise AttributeError(f"no colour {name}")
+        return getattr(_in_use, name.lower())
+
+
+_in_use: Palette = DARK
+
+
+def use(palette: Palette) -> None:
+    """Draw with this palette from now on; what is drawn already must be drawn again."""
+    global _in_use
+    _in_use = palette
+
+
+def in_use() -> Palette:
+    """The palette that is drawn with."""
+    return _in_use

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import locale
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from tui_pruner.config import is_on
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,14 @@ ASCII = Glyphs(
 
 def wants_ascii() -> bool:
     """Whether the user asked for ASCII (TUI_PRUNER_ASCII) or the locale cannot carry Unicode."""
-    return bool(os.environ.get("TUI_PRUNER_ASCII")) or "utf" not in locale.getpreferredencoding(False).lower()
+    return is_on("TUI_PRUNER_ASCII") or "utf" not in locale.getpreferredencoding(False).lower()
 
 
-GLYPHS = ASCII if wants_ascii() else UNICODE
+def wants_calm() -> bool:
+    """Whether the user asked for a screen on which nothing spins or blinks (TUI_PRUNER_CALM)."""
+    return is_on("TUI_PRUNER_CALM")
+
+
+CALM = wants_calm()
+SIGNS = ASCII if wants_ascii() else UNICODE
+GLYPHS = replace(SIGNS, spinner=SIGNS.pending) if CALM else SIGNS

@@ -1,0 +1,116 @@
+"""The config file: each mistake is said with its place and costs only itself; keys can be given to other actions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.tui.helpers import until
+from tui_pruner import places
+from tui_pruner.cli.main import call
+from tui_pruner.config import Config, Settings, parse_config, read_config, use_as_environment
+from tui_pruner.tui.actions import ACTIONS
+from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
+
+
+def test_a_whole_file_of_settings_is_read():
+    text = "theme: light\nascii: yes\ncalm: true\nimgsz: 320\nimages: 10\nvalidate_every_step: off\nkeymap:\n  apply: enter\n"
+    config = parse_config(text, "config.yaml")
+    assert config == Config(Settings("light", True, True, 320, 10, False, {"apply": "enter"}))
+
+
+def test_no_file_and_an_empty_one_are_the_defaults(tmp_path):
+    assert read_config(tmp_path / "none.yaml") == Config()
+    assert parse_config("# theme: light\n", "config.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("theme: light\nimgsz: [3\nimages: 4", "config.yaml line 3: expected ',' or ']'"),
+        ("- theme", "config.yaml line 1: expected `key: value` lines"),
+        ("calm: true\ntheme: drak", "config.yaml line 2: theme: it should be 'dark', 'light', 'high-contrast' or 'ansi'"),
+        ("calm: true\n\nimgsz: -3", "config.yaml line 3: imgsz: -3 is less than 1"),
+        ("calm: true\nthmee: dark", "config.yaml line 2: there is no setting 'thmee', did you mean theme?"),
+    ],
+)
+def test_a_mistake_is_said_with_its_line_and_the_rest_is_used(text, problem):
+    config = parse_config(text, "config.yaml")
+    assert len(config.problems) == 1 and config.problems[0].startswith(problem)
+    assert config.settings == (Settings(calm=True) if text.startswith("calm") else Settings())
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
+    (tmp_path / "config.yaml").write_bytes(b"theme: \xff\xfe")
+    assert "cannot be read" in read_config(tmp_path / "config.yaml").problems[0]
+
+
+def test_a_flag_goes_before_the_variable_and_the_variable_before_the_file(monkeypatch):
+    for name in ("TUI_PRUNER_THEME", "TUI_PRUNER_ASCII", "TUI_PRUNER_CALM"):
+        monkeypatch.delenv(name, raising=False)
+    environment = {"TUI_PRUNER_THEME": "ansi"}
+    monkeypatch.setattr("os.environ", environment)
+    use_as_environment(Settings(theme="light", calm=True), theme=None, ascii=True, calm=False)
+    assert environment == {"TUI_PRUNER_THEME": "ansi", "TUI_PRUNER_ASCII": "1", "TUI_PRUNER_CALM": "1"}
+    use_as_environment(Settings(theme="light"), theme="dark")
+    assert environment["TUI_PRUNER_THEME"] == "dark"
+
+
+def test_two_actions_can_swap_their_keys_and_signs_are_taken_for_names():
+    keymap = keymap_of(ACTIONS, {"apply": "u", "undo": "a, ctrl+z", "filter": ["/", "F"]})
+    assert keymap.problems == ()
+    assert keymap.overrides == {"apply": "u", "undo": "a,ctrl+z", "filter": "slash,F"}
+    assert {action.id: action.shown for action in keymap.actions if action.id in keymap.overrides} == {
+        "apply": "u", "undo": "a ctrl+z", "filter": "/ F",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ({"aply": "enter"}, "keymap: there is no action 'aply', did you mean apply? (see tui-pruner keys)"),
+        ({"apply": "froop"}, "keymap: apply: there is no key 'froop': its default is used"),
+        ({"apply": ""}, "keymap: apply: there is no key '': its default is used"),
+        ({"apply": "w"}, "keymap: w of apply is also for write: the default is used"),
+        ({"apply": "5"}, "keymap: 5 of apply is also for typing a ratio: the default is used"),
+        ({"apply": "up"}, "keymap: up of apply is also for moving about: the default is used"),
+        ({"apply": "W", "undo": "W"}, "keymap: W of apply is also for undo: the defaults are used"),
+    ],
+)
+def test_a_key_that_cannot_be_is_said_and_the_default_stays(wanted, problem):
+    keymap = keymap_of(ACTIONS, wanted)
+    assert keymap.problems == (problem,)
+    assert keymap.actions == ACTIONS and keymap.overrides == {}
+
+
+async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkpoint):
+    config = parse_config("keymap:\n  map: M\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
+    app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), config)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: bool(app.screen.query("#map")) and len(app._notifications) == 2, "the warnings")
+        said = [notification.message for notification in app._notifications]
+        assert any("did you mean imgsz" in line for line in said) and any("also for write" in line for line in said)
+        assert not app.screen.automatic
+        await pilot.press("m")
+        assert not app.screen.on_map
+        await pilot.press("M")
+        assert app.screen.on_map
+
+
+def test_keys_lists_every_action_with_the_command_line_that_does_the_same(capfd):
+    places.config_file().parent.mkdir(parents=True, exist_ok=True)
+    places.config_file().write_text("keymap:\n  apply: A\n")
+    try:
+        assert call(["keys", "--json"]) == 0
+        listed = {entry["id"]: entry for entry in json.loads(capfd.readouterr().out)["actions"]}
+        assert call(["keys"]) == 0
+        text = capfd.readouterr().out
+    finally:
+        places.config_file().unlink()
+    assert set(listed) == {action.id for action in ACTIONS}
+    assert listed["apply"]["keys"] == ["A"] and listed["apply"]["headless"].startswith("tui-pruner prune MODEL")
+    assert listed["quit"]["headless"] is None and all(entry["help"] and entry["title"] for entry in listed.values())
+    assert all(action.id in text and action.help in text for action in ACTIONS)
