@@ -21,6 +21,7 @@ from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, P
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError
+from tui_pruner.jobs.diary import Diary
 
 FAILED = 3
 
@@ -72,12 +73,16 @@ def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Wi
         raise JobError(f"there is no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
     kind = kinds[arguments[0]]
     parameters = kind.parameters.model_validate_json(line)
+    diary = Diary()
+    diary.begin(arguments[0], parameters)
     function = getattr(importlib.import_module(kind.module), kind.function)
 
     def on_progress(progress: JobProgress) -> None:
+        diary.follow(progress)
         wire.send({"progress": progress.model_dump()})
 
     result: Message = function(parameters, on_progress)
+    diary.end()
     return result
 
 

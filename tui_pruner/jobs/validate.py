@@ -15,6 +15,7 @@ from tui_pruner.errors import CheckpointError, DataError, RequestError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.so_far import SoFar
 from tui_pruner.jobs.stock import OnProgress, StockTool
 from tui_pruner.jobs.view import private_view
 
@@ -186,11 +187,13 @@ def _settings(view: Path, task: str, imgsz: int, device: str) -> dict[str, Any]:
 
 
 def _report_to(on_progress: OnProgress, validator: Any, images: int) -> None:
-    def report(done: int) -> None:
-        on_progress(JobProgress(done=min(done, images), total=images, doing="validating"))
+    so_far = SoFar(validator)
 
-    validator.add_callback("on_val_start", lambda running: report(0))
-    validator.add_callback("on_val_batch_end", lambda running: report((running.batch_i + 1) * BATCH))
+    def report(done: int, metrics: dict[str, float]) -> None:
+        on_progress(JobProgress(done=min(done, images), total=images, doing="validating", metrics=metrics))
+
+    validator.add_callback("on_val_start", lambda running: report(0, {}))
+    validator.add_callback("on_val_batch_end", lambda running: report((running.batch_i + 1) * BATCH, so_far.metrics()))
 
 
 @contextlib.contextmanager
