@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from tui_pruner.tui.actions import ACTIONS, GROUPS
 from tui_pruner.tui.footer_text import footer_text
 from tui_pruner.tui.latest import Latest
-from tui_pruner.tui.metrics import Scores, main_metric
+from tui_pruner.tui.metrics import Scores, main_metric, plan_key, step_keys
 from tui_pruner.tui.restarts import Restarts
 from tui_pruner.tui.screens.help import help_lines
 from tui_pruner.tui.terminal import ForgivingDecoder
@@ -42,21 +42,30 @@ def test_old_deaths_are_forgotten():
     assert all(restarts.allows(now) for now in range(0, 2000, 50))
 
 
-def session(*steps):
-    return SimpleNamespace(steps=list(steps), plan={"steps": list(steps)})
+def session(*names, later=()):
+    steps, ahead = ([{"name": "", "cuts": [name]} for name in some] for some in (names, later))
+    return SimpleNamespace(steps=steps, plan={"steps": steps}, later=ahead)
 
 
 def test_a_metric_finds_its_step_again_after_undo_and_redo():
     scores = Scores()
     scores.put("", {"metrics/mAP50-95(B)": 0.512})
     scores.follow(session("a"))
-    scores.put(scores.plans[1], {"metrics/mAP50-95(B)": 0.498})
-    scores.follow(session())
-    assert (scores.baseline, scores.latest) == (0.512, None)
+    scores.put(scores.keys[1], {"metrics/mAP50-95(B)": 0.498})
+    scores.follow(session(later=["a"]))
+    assert (scores.baseline, scores.latest, scores.of_step(1)) == (0.512, None, 0.498)
     scores.follow(session("a"))
     assert scores.latest == 0.498
     scores.follow(session("another"))
     assert scores.latest is None
+
+
+def test_a_renamed_step_keeps_its_metric():
+    steps = [{"name": "", "cuts": ["a"]}, {"name": "", "cuts": ["b"]}]
+    named = [{**steps[0], "name": "first"}, steps[1]]
+    assert step_keys(named) == step_keys(steps)
+    assert plan_key({"steps": steps}) == step_keys(steps)[2] != step_keys(steps[1:])[1]
+    assert plan_key(None) == plan_key({"steps": []}) == step_keys([])[0]
 
 
 def test_each_task_has_its_main_figure():
@@ -81,8 +90,10 @@ def test_every_action_has_a_key_a_group_and_a_sentence_in_the_help():
 
 
 def test_no_key_is_bound_twice_or_swallowed_by_tmux_or_the_shell():
-    keys = [key for action in ACTIONS for key in action.keys.split(",")]
+    keys = [key for action in ACTIONS if not action.pane for key in action.keys.split(",")]
     assert len(keys) == len(set(keys))
+    in_panes = [(action.pane, key) for action in ACTIONS if action.pane for key in action.keys.split(",")]
+    assert len(in_panes) == len(set(in_panes))
     assert not {"ctrl+a", "ctrl+b", "ctrl+enter", "ctrl+c", "ctrl+s"} & set(keys)
     assert not [key for key in keys if "shift" in key]
 

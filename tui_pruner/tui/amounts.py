@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tui_pruner.errors import RequestError
 from tui_pruner.tui.glyphs import GLYPHS
@@ -65,36 +65,55 @@ def _width(number: str) -> Amount:
 
 @dataclass(frozen=True)
 class Asked:
-    """All amounts that are asked for and not applied yet, by layer."""
+    """All amounts that are asked for and not applied yet, by layer.
+
+    For all of them: `criterion` says which channels go first, `round_to` is what the channels that stay are a multiple of.
+    """
 
     amounts: Mapping[str, Amount] = field(default_factory=dict)
+    criterion: str = "l2"
+    round_to: int = 1
 
     def __bool__(self) -> bool:
         return bool(self.amounts)
 
+    @property
+    def cleared(self) -> Asked:
+        """No amounts any more; how channels are chosen stays."""
+        return replace(self, amounts={})
+
     def put(self, layers: Iterable[str], amount: Amount | None) -> Asked:
         """The same with this amount for these layers; None clears them."""
-        named = list(layers)
+        named = dict.fromkeys(layers, amount)
         changed = {layer: kept for layer, kept in self.amounts.items() if layer not in named}
         if amount is not None:
             changed.update(dict.fromkeys(named, amount))
-        return Asked(changed)
+        return replace(self, amounts=changed)
+
+    def share(self, widths: Mapping[str, int], percent: int) -> Asked:
+        """The same with this share for these layers, given with their width; those that it removes no channel of are cleared."""
+        return self.put(widths, None).put([layer for layer, width in widths.items() if self.loses(width, percent)], Amount(percent=percent))
 
     def nudge(self, widths: Mapping[str, int], percent: int) -> Asked:
         """The same with the share that is removed moved by `percent` for each of these layers, given with their width.
 
-        Shares that are less than one channel are stepped over: up to the first that removes one, down to none.
+        Shares that remove nothing are stepped over: up to the first that does, down to none.
         """
-        asked = self
+        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in widths}
         for layer, width in widths.items():
             known = self.amounts.get(layer)
-            moved = _moved(known.percent_of(width) if known else 0, percent, width)
-            asked = asked.put([layer], Amount(percent=moved) if moved else None)
-        return asked
+            share = self._moved(known.percent_of(width) if known else 0, percent, width)
+            if share:
+                changed[layer] = Amount(percent=share)
+        return replace(self, amounts=changed)
 
+    def loses(self, width: int, percent: int) -> bool:
+        """Whether removing this share of `width` channels, rounded as asked, removes any."""
+        keep = width - (width * percent + 50) // 100
+        return max(self.round_to, (2 * keep + self.round_to) // (2 * self.round_to) * self.round_to) < width
 
-def _moved(share: int, by: int, width: int) -> int:
-    moved = min(max(share + by, 0), MOST_PERCENT)
-    while 0 < moved < MOST_PERCENT and width * moved < 50:
-        moved += 1 if by > 0 else -1
-    return moved
+    def _moved(self, share: int, by: int, width: int) -> int:
+        moved = min(max(share + by, 0), MOST_PERCENT)
+        while 0 < moved < MOST_PERCENT and not self.loses(width, moved):
+            moved += 1 if by > 0 else -1
+        return moved if self.loses(width, moved) else 0

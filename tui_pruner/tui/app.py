@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -71,9 +71,9 @@ class PrunerApp(App[int]):
                 lines.redraw()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """What every line goes through: ours come first, since they look at the colours that Textual's take away."""
-        ours = [line_filter for line_filter in (self._reverse, self._only_ascii) if line_filter.enabled]
-        return [*ours, *super().get_line_filters()]
+        """What every line goes through. Textual's own way without colour is grey on black, which a light terminal cannot show."""
+        theirs = [NoColor()] if self.no_color else super().get_line_filters()
+        return [line_filter for line_filter in (self._reverse, *theirs, self._only_ascii) if line_filter.enabled]
 
     def _first_screen(self) -> Screen[None]:
         if self._opening is not None:

@@ -9,17 +9,19 @@ from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board
+from tui_pruner.tui.criteria import criterion_of
 from tui_pruner.tui.drawing import curve, cut_column, fit, slider, wrapped
 from tui_pruner.tui.figures import arrow, count, difference, duration, operations, percent, plural, score, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
+from tui_pruner.tui.settling import Trouble, nearest_trouble, troubles
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import Detail, MemberView
 
 LABEL = 9
 CURVE_HEIGHT = 3
-CRITERIA = {"l1": "L1", "l2": "L2", "bn-scale": "BN scale", "lamp": "LAMP", "fpgm": "FPGM"}
+MOST_NOTES = 3
 
 
 def title(row: Row | None) -> str:
@@ -34,12 +36,12 @@ def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
     if row is None:
         return [Text("nothing matches the filter", colours.MUTED)]
     if row.layer is None:
-        return [*_summary(row, board, width), *_verdicts(board, width)]
+        return [*_summary(row, board, width), *_verdicts(row, board, width)]
     detail = board.detail if board.detail and board.detail.layer == row.layer.name else None
     if detail is None:
-        return [*_head(row, board, width), *_verdicts(board, width)]
+        return [*_head(row, board, width), *_verdicts(row, board, width)]
     parts = [
-        [*_head(row, board, width), *_verdicts(board, width)],
+        [*_head(row, board, width), *_verdicts(row, board, width)],
         _importance(detail, width),
         _members(detail, width),
         _shapes(detail, width),
@@ -89,7 +91,7 @@ def _importance(detail: Detail, width: int) -> list[Text]:
         return []
     room = max(min(width - 2, 72), 10)
     border = cut_column(detail.cut_at, room)
-    criterion = CRITERIA.get(detail.criterion, detail.criterion)
+    criterion = criterion_of(detail.criterion).label
     weakest, strongest = detail.curve[0], detail.curve[-1]
     span = max(strongest - weakest, 1e-9)
     scaled = [(value - weakest) / span for value in detail.curve]
@@ -154,7 +156,7 @@ def _shapes(detail: Detail, width: int) -> list[Text]:
     return lines
 
 
-def _verdicts(board: Board, width: int) -> list[Text]:
+def _verdicts(row: Row, board: Board, width: int) -> list[Text]:
     preview = board.preview
     if not board.asked or preview is None:
         return []
@@ -167,12 +169,37 @@ def _verdicts(board: Board, width: int) -> list[Text]:
         ),
         _dry_run(board),
     ]
-    for conflict in preview.conflicts:
-        lines += wrapped(f"{GLYPHS.bad} conflict: {conflict.message}", width, colours.BAD)
-    for refused in preview.refused:
-        lines += wrapped(f"{GLYPHS.bad} {refused.layer}: {refused.message}", width, colours.BAD)
-    for note in preview.notes:
+    lines += _trouble(row, board, width)
+    return [*lines, *_notes(row, preview.notes, board.asked.round_to, width)]
+
+
+def _notes(row: Row, notes: Sequence[str], step: int, width: int) -> list[Text]:
+    """What was adjusted in this row's layers, and how much elsewhere."""
+    names = {layer.name for layer in row.layers}
+    own = [note for note in notes if note.partition(":")[0] in names]
+    lines = [Text.assemble((fit("Rounds", LABEL), colours.MUTED), (f"widths to multiples of {step}", colours.TEXT))] if step > 1 else []
+    for note in own[:MOST_NOTES]:
         lines += wrapped(note, width, colours.MUTED)
+    rest = len(notes) - len(own[:MOST_NOTES])
+    return [*lines, *([Text(f"{'and ' if own else ''}{plural(rest, 'adjusted width')} elsewhere", colours.MUTED)] if rest else [])]
+
+
+def _trouble(row: Row, board: Board, width: int) -> list[Text]:
+    """What stands in the way of applying, this row's own first, with the ways out that the key offers."""
+    found = troubles(board.preview, board.asked)
+    trouble = nearest_trouble(found, row.layer.name if row.layer else "")
+    if trouble is None:
+        return []
+    more = [Text(f"{plural(len(found) - 1, 'more conflict')} after this one", colours.MUTED)] if len(found) > 1 else []
+    return [*wrapped(f"{GLYPHS.bad} {trouble.title}: {trouble.message}", width, colours.BAD), *_ways(trouble, width), *more]
+
+
+def _ways(trouble: Trouble, width: int) -> list[Text]:
+    lines = []
+    for number, way in enumerate(trouble.ways, start=1):
+        first, *rest = wrapped(way.words, width - LABEL, colours.TEXT)
+        key = (fit(f"  t {number}", LABEL), f"bold {colours.WARNING}")
+        lines += [Text.assemble(key, first), *(Text.assemble(" " * LABEL, line) for line in rest)]
     return lines
 
 

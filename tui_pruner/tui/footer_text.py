@@ -13,14 +13,21 @@ from tui_pruner.tui.actions import ACTIONS, FOOTER_ORDER, Action
 CLICK = "action"
 
 
-def footer_text(width: int, leading: str = "") -> Text:
-    """The keys in one line of at most `width` cells, the most needed ones staying longest. Each can be clicked."""
-    shown = [action for action in ACTIONS if action.footer]
+def footer_text(width: int, leading: str = "", pane: str = "") -> Text:
+    """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked."""
+    own = [action for action in ACTIONS if action.footer and action.pane and action.pane == pane]
+    taken = {key for action in own for key in action.keys.split(",")}
+    shown = own + [action for action in ACTIONS if action.footer and not action.pane and not taken & set(action.keys.split(","))]
     text = _line(shown, leading)
     while text.cell_len > width and len(shown) > 1:
-        shown.remove(max(shown, key=lambda action: FOOTER_ORDER.index(action.name)))
+        shown.remove(max(shown, key=_need))
         text = _line(shown, leading)
     return text
+
+
+def _need(action: Action) -> int:
+    """How early an action may leave the footer: the later ones first."""
+    return 2 if action.pane else FOOTER_ORDER.index(action.name)
 
 
 def _line(actions: Sequence[Action], leading: str) -> Text:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import Detail, DryRun, ExplainResult, OpenResult, PreviewResult, ProofEvent, SessionView, WriteResult
+    from tui_pruner.engine.protocol import (
+        Comparison,
+        Detail,
+        DryRun,
+        ExplainResult,
+        OpenResult,
+        PreviewResult,
+        ProofEvent,
+        SavedPlan,
+        SessionView,
+        WriteResult,
+    )
     from tui_pruner.tui.outline import Row
     from tui_pruner.tui.queued_job import QueuedJob
 
@@ -118,6 +129,22 @@ class JobsChanged(Message):
 
     def __init__(self, ended: QueuedJob | None = None) -> None:
         self.ended = ended
+        super().__init__()
+
+
+class StatesCompared(Message):
+    """The engine put two states side by side."""
+
+    def __init__(self, result: Comparison) -> None:
+        self.result = result
+        super().__init__()
+
+
+class PlanSaved(Message):
+    """The plan was written."""
+
+    def __init__(self, result: SavedPlan) -> None:
+        self.result = result
         super().__init__()
 
 

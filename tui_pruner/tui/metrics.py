@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,18 @@ def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
     return next(((key.removeprefix("metrics/"), value) for key, value in metrics.items() if key.startswith("metrics/")), None)
 
 
-def plan_key(plan: Mapping[str, Any] | None, steps: int) -> str:
+def step_keys(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the metric after each of these steps is kept under, the checkpoint's first: each key has those before it in it, and no names."""
+    keys = [BASELINE]
+    for step in steps:
+        content = json.dumps({key: value for key, value in step.items() if key != "name"}, sort_keys=True)
+        keys.append(hashlib.sha256(f"{keys[-1]} {content}".encode()).hexdigest())
+    return keys
+
+
+def plan_key(plan: Mapping[str, Any] | None) -> str:
     """What a plan's metric is kept under; the same for no plan and for one without steps."""
-    return json.dumps(plan, sort_keys=True) if plan and steps else BASELINE
+    return step_keys(plan["steps"])[-1] if plan else BASELINE
 
 
 @dataclass
@@ -39,13 +49,13 @@ class Scores:
 
     name: str = "mAP"
     by_plan: dict[str, float] = field(default_factory=dict)
-    plans: dict[int, str] = field(default_factory=lambda: {0: BASELINE})
+    keys: list[str] = field(default_factory=lambda: [BASELINE])
     steps: int = 0
 
     def follow(self, session: SessionView) -> None:
-        """Remember which plan the session's last step stands for."""
+        """Remember which plan each of the session's steps stands for, the undone ones too."""
         self.steps = len(session.steps)
-        self.plans[self.steps] = plan_key(session.plan, self.steps)
+        self.keys = step_keys([*session.plan["steps"], *session.later])
 
     def put(self, plan: str, metrics: Mapping[str, float]) -> float | None:
         """Keep a validation's result; gives its main figure."""
@@ -57,8 +67,7 @@ class Scores:
 
     def of_step(self, number: int) -> float | None:
         """The metric after this many steps, where it was measured."""
-        plan = self.plans.get(number)
-        return None if plan is None else self.by_plan.get(plan)
+        return self.by_plan.get(self.keys[number]) if number < len(self.keys) else None
 
     @property
     def baseline(self) -> float | None:

@@ -20,6 +20,7 @@ class Opening:
     images: int | None = 64
     device: str = ""
     plan: dict[str, Any] | None = None
+    steps: int | None = None
 
     @property
     def name(self) -> str:
@@ -33,3 +34,8 @@ class Opening:
         is_ours = path.suffix != ".pt" or path.parent == places.demo_folder()
         folder = Path() if is_ours else path.parent
         return folder / f"{path.stem}-pruned.pt"
+
+    @property
+    def plan_file(self) -> Path:
+        """Where the plan goes unless the user says otherwise: beside the pruned model."""
+        return self.output.with_name(f"{Path(self.model).stem}-plan.yaml")

@@ -30,11 +30,14 @@ class EngineSession:
         self._target = target
         self._opening = opening
         self._plan = opening.plan
+        self._scores = ""
+        self._steps = opening.steps
         self._client = EngineClient(self._on_event, self._on_death)
         self._restarts = Restarts()
         self._figures: Latest[tuple[Asked, str | None]] = Latest(self._refresh)
         self._dry_runs: Latest[Asked] = Latest(self._dry_run)
         self._explanations: Latest[tuple[str, str]] = Latest(self._explain)
+        self._comparisons: Latest[tuple[int, int]] = Latest(self._compare)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
@@ -42,13 +45,18 @@ class EngineSession:
         opening = self._opening
         try:
             await self._client.start(process)
-            result = await self._client.open(opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan)
+            result = await self._client.open(
+                opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps
+            )
         except EngineError:
             return
         except (PrunerError, OSError) as error:
             self._post(messages.OpenFailed(str(error)))
             return
-        self._plan = result.session.plan
+        if self._scores:
+            with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said where one is asked for
+                result.criteria = await self.calibrate(self._scores)
+        self._keep(result.session)
         self._post(messages.Opened(result, replayed))
 
     def refresh(self, asked: Asked, layer: str | None) -> None:
@@ -75,9 +83,39 @@ class EngineSession:
         """Bring the last undone step again; posts SessionChanged or Refused."""
         self._spawn(self._change(self._client.redo, "redone"))
 
+    def go_to(self, step: int) -> None:
+        """Undo or redo until so many steps count; posts SessionChanged or Refused."""
+        self._spawn(self._change(lambda: self._client.go_to(step), "moved"))
+
+    def name_step(self, step: int, name: str) -> None:
+        """Give a step a name; posts SessionChanged or Refused."""
+        self._spawn(self._change(lambda: self._client.name_step(step, name), "named"))
+
+    def load_plan(self, plan: Any) -> None:
+        """Replace the steps by those of a plan; posts SessionChanged or Refused."""
+        self._spawn(self._change(lambda: self._client.load_plan(plan), "opened"))
+
+    def compare(self, first: int, second: int) -> None:
+        """Ask for two states side by side; posts StatesCompared."""
+        self._comparisons.submit((first, second))
+
+    def save_plan(self, path: str, force: bool) -> None:
+        """Write the plan as YAML; posts PlanSaved or Refused."""
+        self._spawn(self._save_plan(path, force))
+
     def write(self, path: str, force: bool) -> None:
         """Save the pruned model; posts Doing while it runs, then Written or Refused."""
         self._spawn(self._write(path, force))
+
+    async def calibrate(self, scores: str) -> list[str]:
+        """Hand over the scores of a calibration, to this engine and to those that follow it; gives the criteria that there are then.
+
+        Raises:
+            PrunerError: the scores are no good for this checkpoint, or the engine is gone.
+        """
+        criteria = (await self._client.calibrate(scores)).criteria
+        self._scores = scores
+        return criteria
 
     def kill(self) -> None:
         """End the engine at once, for good."""
@@ -97,7 +135,7 @@ class EngineSession:
             if asked:
                 preview = await asyncio.wait_for(self._client.preview(requests), LONGEST_PREVIEW)
             if layer is not None:
-                detail = await asyncio.wait_for(self._client.detail(layer, requests), LONGEST_PREVIEW)
+                detail = await asyncio.wait_for(self._client.detail(layer, requests, asked.criterion), LONGEST_PREVIEW)
         except asyncio.TimeoutError:
             self._client.kill()
             return
@@ -117,14 +155,29 @@ class EngineSession:
         except PrunerError as error:
             self._post(messages.Refused(str(error)))
 
+    async def _compare(self, ends: tuple[int, int]) -> None:
+        with contextlib.suppress(PrunerError):  # a step that is gone by now is compared no more
+            self._post(messages.StatesCompared(await self._client.compare(*ends)))
+
+    async def _save_plan(self, path: str, force: bool) -> None:
+        try:
+            self._post(messages.PlanSaved(await self._client.save_plan(path, force)))
+        except PrunerError as error:
+            self._post(messages.Refused(str(error), during="saved"))
+
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
             session = await ask()
         except PrunerError as error:
             self._post(messages.Refused(str(error), during=did))
             return
-        self._plan = session.plan
+        self._keep(session)
         self._post(messages.SessionChanged(session, did))
+
+    def _keep(self, session: SessionView) -> None:
+        """Remember all steps, the undone ones too, for an engine that has to start anew."""
+        self._plan = {**session.plan, "steps": [*session.plan["steps"], *session.later]}
+        self._steps = len(session.steps)
 
     async def _write(self, path: str, force: bool) -> None:
         self._post(messages.Doing("writing"))
@@ -160,4 +213,7 @@ class EngineSession:
 
 def requests_of(asked: Asked) -> list[CutRequest]:
     """The amounts as the engine takes them."""
-    return [CutRequest(layer=layer, amount=amount.request) for layer, amount in asked.amounts.items()]
+    return [
+        CutRequest(layer=layer, amount=amount.request, criterion=asked.criterion, round_to=asked.round_to)
+        for layer, amount in asked.amounts.items()
+    ]

@@ -12,6 +12,7 @@ from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import count, giga, plural, score, tiny
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.metrics import Scores
+from tui_pruner.tui.timeline import Timeline
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import ProofView, StepView
@@ -21,19 +22,41 @@ PROOF = 17
 METRIC = 9
 
 
-def step_lines(board: Board, scores: Scores, width: int) -> list[Text]:
-    """One line per step, the checkpoint first, what is asked for last."""
-    before = board.session.original
+def step_lines(board: Board, scores: Scores, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
+    """One line per step, the checkpoint first, the undone ones after, what is asked for last; and the line of the cursor.
+
+    `timeline` where the pane has the focus: its cursor and the step that is held are shown.
+    """
+    session, before = board.session, board.session.original
     lines = [
         heading(scores.name, width),
         _line("", "checkpoint", _sizes(before.parameters, before.flops), ("", ""), scores.of_step(0), width),
     ]
-    for step in board.session.steps:
+    for step in [*session.steps, *session.ahead]:
+        undone = step.number > len(session.steps)
         sizes = _sizes(step.totals.parameters, step.totals.flops)
-        lines.append(_line(str(step.number), step.title, sizes, proof_cell(step.proof), scores.of_step(step.number), width))
+        proof = ("undone", colours.MUTED) if undone else proof_cell(step.proof)
+        line = _line(str(step.number), step.title, sizes, proof, scores.of_step(step.number), width)
+        if undone:
+            line.stylize(colours.FAINT)
+        lines.append(line)
+    at = len(session.steps) + 1
+    if timeline is not None:
+        at = timeline.at + 1
+        _light(lines, timeline, width)
     if board.asked:
         lines.append(_pending(board, width))
-    return lines
+    return lines, at
+
+
+def _light(lines: list[Text], timeline: Timeline, width: int) -> None:
+    """The cursor as a band, and a sign on the step that is held."""
+    if timeline.held is not None:
+        number, rest = lines[timeline.held + 1].divide([2])
+        lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", 2), colours.WARNING), rest)
+    line = lines[timeline.at + 1]
+    line.append(" " * max(width - line.cell_len, 0))
+    line.stylize(f"bold on {colours.SELECTION}")
 
 
 def heading(metric: str, width: int) -> Text:

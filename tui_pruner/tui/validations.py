@@ -35,7 +35,7 @@ class Validations:
         steps = len(session.steps)
         wanted = [self._wanted("checkpoint", BASELINE, None)]
         if steps:
-            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan, steps), session.plan))
+            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan), session.plan))
         added = [self._queue.add(entry) for entry in wanted if entry.key not in self._scores.by_plan]
         return any(added)
 

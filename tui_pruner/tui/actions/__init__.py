@@ -7,7 +7,7 @@ from textual.binding import Binding
 from tui_pruner.tui.actions import jobs, ratio, steps, view
 from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
 
-__all__ = ["ACTIONS", "FOOTER_ORDER", "GROUPS", "INTERACTIVE", "Action", "bindings"]
+__all__ = ["ACTIONS", "FOOTER_ORDER", "GROUPS", "INTERACTIVE", "Action", "bindings", "pane_bindings"]
 
 ACTIONS = (*ratio.ACTIONS, *steps.ACTIONS, *jobs.ACTIONS, *view.ACTIONS)
 FOOTER_ORDER = ("help", "quit", "next_pane", "mark", "nudge(1)", "apply", "write", "validate", "undo", "filter", "explain", "map")
@@ -15,5 +15,10 @@ DIGITS = tuple(Binding(str(digit), f"type_share('{digit}')", "Type a ratio", sho
 
 
 def bindings() -> list[Binding]:
-    """All key bindings of the workbench."""
-    return [*(action.binding for action in ACTIONS if action.keys), *DIGITS]
+    """The key bindings of the whole workbench."""
+    return [*(action.binding for action in ACTIONS if action.keys and not action.pane), *DIGITS]
+
+
+def pane_bindings(pane: str) -> list[Binding]:
+    """The key bindings that hold in one pane, by its id."""
+    return [action.binding for action in ACTIONS if action.keys and action.pane == pane]

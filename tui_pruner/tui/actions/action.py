@@ -17,7 +17,8 @@ class Action:
 
     `name` is the screen's `action_` method with its arguments; `keys` are as Textual names them, none where only the palette has it;
     `shown` is how people read the keys; `headless` is the command line that does the same without the app, `INTERACTIVE` where there
-    is nothing to do without a screen; `footer` is its word there, where it belongs there.
+    is nothing to do without a screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has
+    the focus, where one is named, and come before the screen's.
     """
 
     name: str
@@ -28,11 +29,20 @@ class Action:
     group: str
     headless: str
     footer: str = ""
+    pane: str = ""
 
     @property
     def binding(self) -> Binding:
         """The action as a key binding with its tooltip."""
-        return Binding(self.keys, self.name, self.title, show=False, key_display=self.shown, tooltip=self.help, id=self.id)
+        return Binding(
+            self.keys,
+            f"screen.{self.name}" if self.pane else self.name,
+            self.title,
+            show=False,
+            key_display=self.shown,
+            tooltip=self.help,
+            id=self.id,
+        )
 
     @property
     def id(self) -> str:

@@ -15,6 +15,7 @@ from textual.timer import Timer
 
 from tui_pruner.tui.actions import bindings
 from tui_pruner.tui.board import Board
+from tui_pruner.tui.compare_text import Compared, compare_lines, compare_title
 from tui_pruner.tui.detail_text import detail_lines, title
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.explain_text import explain_lines, explain_title, stop_line
@@ -27,8 +28,9 @@ from tui_pruner.tui.jobs_text import Work, job_lines, jobs_title, running_line, 
 from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.steps_text import last_step, step_lines
+from tui_pruner.tui.timeline import Timeline
 from tui_pruner.tui.widgets.entry_lines import EntryLine
-from tui_pruner.tui.widgets.lines import DetailPane, Lines, MapPane, Pane
+from tui_pruner.tui.widgets.lines import DetailPane, Lines, MapPane, Pane, StepsPane
 from tui_pruner.tui.widgets.model_tree import ModelTree
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Bench(Screen[None], inherit_bindings=False):
         self.board: Board | None = None
         self.inquiry: Inquiry | None = None
         self.on_map = False
+        self.pane = "tree"
+        self.timeline = Timeline()
+        self.compared: Compared | None = None
         self.scores = Scores()
         self.session: EngineSession | None = None
         self.jobs = JobQueue(self)
@@ -77,12 +82,12 @@ class Bench(Screen[None], inherit_bindings=False):
                 yield self.filter_line
                 yield ModelTree(id="tree")
                 yield MapPane("Map", id="map")
-                yield self.amount_line
             yield DetailPane("Detail", id="detail")
         with Horizontal(id="bottom"):
-            yield Pane("Steps", id="steps")
+            yield StepsPane("Steps", id="steps")
             yield Pane("Jobs", id="jobs")
         yield Lines(id="status")
+        yield self.amount_line
         yield Lines(id="footer", expected=self.app.size.width)
         yield Lines(id="too-small")
 
@@ -137,6 +142,9 @@ class Bench(Screen[None], inherit_bindings=False):
     def draw_map(self) -> None:
         """The map, where the screen has one."""
 
+    def compare_steps(self) -> None:
+        """Compare the step under the cursor, where the screen can."""
+
     def draw_header(self) -> None:
         """The model and its totals."""
         board = self.board
@@ -151,9 +159,14 @@ class Bench(Screen[None], inherit_bindings=False):
         board, row, inquiry = self.board, self.model_tree.row, self.inquiry
         if board is None:
             return
-        if inquiry is None:
+        if compared := self.compared:
+            self.detail_pane.draw(lambda width, _: compare_lines(compared, width), compare_title(compared))
+        elif inquiry is None:
             self.detail_pane.draw(lambda width, _: detail_lines(row, board, width), title(row))
-            return
+        else:
+            self._draw_inquiry(inquiry)
+
+    def _draw_inquiry(self, inquiry: Inquiry) -> None:
         room = self.detail_pane.scrollable_content_region.width
         line = explain_lines(inquiry, room)[1] if room else 0
         self.detail_pane.draw(lambda width, _: explain_lines(inquiry, width)[0], explain_title(inquiry), see=line)
@@ -163,7 +176,9 @@ class Bench(Screen[None], inherit_bindings=False):
         board = self.board
         if board is None:
             return
-        self.query_one("#steps", Pane).draw(lambda width, _: step_lines(board, self.scores, width), to_end=True)
+        timeline = self.timeline if self.pane == "steps" else None
+        line = step_lines(board, self.scores, 80, timeline)[1]
+        self.query_one("#steps", StepsPane).draw(lambda width, _: step_lines(board, self.scores, width, timeline)[0], see=line)
         self._draw_status(board)
 
     def draw_jobs(self) -> None:
@@ -176,8 +191,9 @@ class Bench(Screen[None], inherit_bindings=False):
     def draw_footer(self) -> None:
         """The main keys, with what they act on."""
         marks = len(self.board.marks) if self.board else 0
+        pane = self.pane
         leading = f"{plural(marks, 'layer')} marked" if marks else ""
-        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(width, leading)])
+        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(width, leading, pane)])
 
     def work(self) -> Work:
         """What the jobs pane shows now."""

@@ -12,17 +12,18 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 
-class PathPrompt(ModalScreen[str]):
-    """One path; enter takes it, escape gives the empty text."""
+class PathPrompt(ModalScreen[str | None]):
+    """One path, or another short text; enter takes it, an empty one only where that means something, and escape gives None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", show=False)]
 
-    def __init__(self, title: str, text: str, path: str, hint: str = "") -> None:
+    def __init__(self, title: str, text: str, path: str, hint: str = "", may_be_empty: bool = False) -> None:
         super().__init__()
         self._title = title
         self._text = text
         self._path = path
         self._hint = hint
+        self._may_be_empty = may_be_empty
 
     def compose(self) -> ComposeResult:
         """The prompt in a box."""
@@ -43,9 +44,9 @@ class PathPrompt(ModalScreen[str]):
     def submitted(self, event: Input.Submitted) -> None:
         """Take the path."""
         event.stop()
-        if event.value.strip():
+        if event.value.strip() or self._may_be_empty:
             self.dismiss(event.value.strip())
 
     def action_leave(self) -> None:
         """Give no path."""
-        self.dismiss("")
+        self.dismiss(None)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
 from textual import on
 from textual.timer import Timer
+from textual.widget import Widget
 
 from tui_pruner.errors import RequestError
 from tui_pruner.tui.amounts import Amount, Asked, parse_amount
@@ -13,6 +17,7 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.job_keys import JobKeys
 
 QUIET = 0.25
+ROUNDINGS = (1, 2, 4, 8, 16, 32)
 
 
 class RatioKeys(JobKeys):
@@ -21,8 +26,7 @@ class RatioKeys(JobKeys):
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
         self._quiet: Timer | None = None
-        self._keeping = False
-        self.amount_line.connect(done=self.take_amount, left=self.close_amount)
+        self._typed_in: Widget | None = None
 
     def action_mark(self) -> None:
         """Mark or unmark what is under the cursor."""
@@ -54,35 +58,55 @@ class RatioKeys(JobKeys):
         """Forget everything that is asked for."""
         if self.board is not None:
             self.board.marks.clear()
-            self.ask(Asked())
+            self.ask(self.board.asked.cleared)
             self.draw_footer()
+
+    def action_rounding(self) -> None:
+        """Keep multiples of the next number of channels, after the last of any number again."""
+        if self.board is None:
+            return
+        asked = self.board.asked
+        step = ROUNDINGS[(ROUNDINGS.index(asked.round_to) + 1) % len(ROUNDINGS)] if asked.round_to in ROUNDINGS else 1
+        self.ask(replace(asked, round_to=step))
+        self.say(f"widths become multiples of {step}" if step > 1 else "widths are not rounded")
 
     def action_type_share(self, digit: str) -> None:
         """Type a share to remove."""
-        self._type("Remove %", digit, keeping=False)
+        if names := self._targets():
+            self.type_amount(f"Remove % of {_whom(names)}", lambda text: self._take_amount(text, keeping=False), digit)
 
     def action_type_width(self) -> None:
         """Type a width to keep."""
-        self._type("Keep channels", "", keeping=True)
+        if names := self._targets():
+            self.type_amount(f"Keep channels in {_whom(names)}", lambda text: self._take_amount(text, keeping=True))
 
-    def take_amount(self, text: str) -> None:
-        """Ask for a typed amount."""
-        if self.board is None or not text.strip():
-            self.close_amount()
-            return
-        try:
-            amount = parse_amount(text, self._keeping)
-            self._check_widths(amount)
-        except RequestError as error:
-            self.say(str(error), "warning")
-            return
-        self.close_amount()
-        self.ask(self.board.asked.put(self._targets(), amount))
+    def type_amount(self, label: str, take: Callable[[str], Asked | None], text: str = "") -> None:
+        """Open the line for an amount; `take` makes of the text what is asked for then, or None where that is nothing new."""
+        self._typed_in = self.focused
+        self.amount_line.connect(done=lambda typed: self._end_typing(typed, take), left=self.close_amount)
+        self.amount_line.open(label, text)
 
     def close_amount(self) -> None:
-        """Hide the amount line."""
+        """Hide the amount line and go back to where it was opened."""
         self.amount_line.close()
-        self.set_focus(self.left_pane)
+        self.set_focus(self._typed_in or self.left_pane)
+
+    def share_out(self, asked: Asked, names: Sequence[str], percent: int) -> Asked:
+        """This share for all of these layers but those that it is less than a channel of, which is said.
+
+        Raises:
+            RequestError: that is each of them.
+        """
+        assert self.board is not None
+        shared = asked.share(self.board.shared_widths(names), percent)
+        left_out = [name for name in names if name not in shared.amounts]
+        if len(left_out) == len(names):
+            rounded = f", rounded to multiples of {asked.round_to}" if asked.round_to > 1 else ""
+            raise RequestError(f"{percent} % of {_whom(names)}{rounded} is less than one channel: ask for more")
+        kept = f"; {plural(len(left_out), 'layer')} would lose less than one channel" if left_out else ""
+        if len(names) > 1:
+            self.say(f"{percent} % of {plural(len(names) - len(left_out), 'layer')}{kept}")
+        return shared
 
     @on(RowHighlighted)
     def look_at_row(self) -> None:
@@ -140,13 +164,24 @@ class RatioKeys(JobKeys):
         if self.board is not None and self.session is not None and self.board.asked:
             self.session.dry_run(self.board.asked)
 
-    def _type(self, label: str, text: str, keeping: bool) -> None:
-        names = self._targets()
-        if self.board is None or not names:
+    def _end_typing(self, text: str, take: Callable[[str], Asked | None]) -> None:
+        try:
+            asked = take(text) if text.strip() else None
+        except RequestError as error:
+            self.say(str(error), "warning")
             return
-        self._keeping = keeping
-        whom = names[0] if len(names) == 1 else plural(len(names), "layer")
-        self.amount_line.open(f"{label} of {whom}" if not keeping else f"{label} in {whom}", text)
+        self.close_amount()
+        if asked is not None:
+            self.ask(asked)
+
+    def _take_amount(self, text: str, keeping: bool) -> Asked | None:
+        if self.board is None:
+            return None
+        names, amount = self._targets(), parse_amount(text, keeping)
+        self._check_widths(amount)
+        if amount is None or amount.percent is None:
+            return self.board.asked.put(names, amount)
+        return self.share_out(self.board.asked, names, amount.percent)
 
     def _check_widths(self, amount: Amount | None) -> None:
         assert self.board is not None
@@ -171,3 +206,7 @@ class RatioKeys(JobKeys):
         elif not row.prunable:
             self.say(f"{row.name} has no layers that can be cut", "warning")
         return row.prunable
+
+
+def _whom(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else plural(len(names), "layer")

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from textual import on
 
-from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.figures import file_size, plural, tiny
 from tui_pruner.tui.messages import Doing, EngineDied, Opened, ProofArrived, Refused, SessionChanged, Written
+from tui_pruner.tui.screens.criterion_keys import CriterionKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Answer, Question
-from tui_pruner.tui.screens.ratio_keys import RatioKeys
 
 
-class SessionKeys(RatioKeys):
+class SessionKeys(CriterionKeys):
     """Steps and files."""
 
     def action_apply(self) -> None:
@@ -92,13 +91,18 @@ class SessionKeys(RatioKeys):
         board.session = event.session
         self.scores.follow(event.session)
         if event.did == "applied":
-            board.asked, board.preview, board.dry_run = Asked(), None, None
+            board.asked, board.preview, board.dry_run = board.asked.cleared, None, None
             board.marks.clear()
             self.validate_step()
+        elif event.did == "opened":
+            self.note(f"opened a plan of {plural(len(event.session.steps), 'step')}")
+        if event.did != "named":
+            self.timeline = self.timeline.kept(event.session)
         for note in event.session.steps[-1].notes if event.did == "applied" and event.session.steps else []:
             self.note(note)
         self.refresh_figures()
         self.draw_all()
+        self.compare_steps()
 
     @on(ProofArrived)
     def show_proof(self, event: ProofArrived) -> None:

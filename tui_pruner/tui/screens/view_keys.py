@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.screens.bench import PANES
 from tui_pruner.tui.screens.help import HelpScreen
-from tui_pruner.tui.screens.session_keys import SessionKeys
+from tui_pruner.tui.screens.step_keys import StepKeys
 
 
-class ViewKeys(SessionKeys):
+class ViewKeys(StepKeys):
     """What is looked at: nothing here changes the model or what is asked for."""
-
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening)
-        self.pane = "tree"
 
     def action_expand(self) -> None:
         """Open or close the block under the cursor."""
@@ -70,7 +65,7 @@ class ViewKeys(SessionKeys):
 
     def action_next_pane(self) -> None:
         """Move between the model and the detail; in a small window show it."""
-        self.show_pane("detail" if self.pane == "tree" else "tree")
+        self.show_pane("detail" if self.pane == "tree" or (self.pane == "steps" and self.compared) else "tree")
 
     def action_show_steps(self) -> None:
         """Go to the steps and jobs."""
@@ -79,6 +74,9 @@ class ViewKeys(SessionKeys):
     def show_pane(self, pane: str) -> None:
         """Focus a pane; in a small window it is the one that is shown."""
         self.pane = pane
+        if pane == "tree":
+            self.compared = None
+        self.compare_steps()
         for other in PANES:
             self.set_class(other == pane, f"show-{other}")
         self.set_focus(self.left_pane if pane == "tree" else self.query_one(f"#{pane}"))

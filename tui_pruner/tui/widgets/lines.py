@@ -14,6 +14,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_pruner.tui.actions import pane_bindings
 from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.footer_text import CLICK
 
@@ -35,7 +36,7 @@ class Lines(Widget):
     def draw(self, compose_lines: Compose) -> None:
         """Show these lines from now on."""
         self._compose_lines = compose_lines
-        self._redraw()
+        self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """One row for each line."""
@@ -50,14 +51,15 @@ class Lines(Widget):
 
     def on_resize(self) -> None:
         """Compose for the new width, once the layout that brought it is done: during it a new height would be lost."""
-        self.call_after_refresh(self._redraw)
+        self.call_after_refresh(self.redraw)
 
     async def on_click(self, event: events.Click) -> None:
         """Run the action that the clicked text names."""
         if name := event.style.meta.get(CLICK):
             await self.screen.run_action(name)
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
+        """Compose again what is shown."""
         width = self.content_size.width or self._expected
         if self._compose_lines is None or width <= 0:
             return
@@ -110,6 +112,12 @@ class DetailPane(Pane, inherit_bindings=False):
         Binding("home", "scroll_home", "Top", show=False),
         Binding("end", "scroll_end", "Bottom", show=False),
     ]
+
+
+class StepsPane(Pane, inherit_bindings=False):
+    """The pane of the steps: up and down go from step to step."""
+
+    BINDINGS: ClassVar[list[BindingType]] = list(pane_bindings("steps"))
 
 
 class MapPane(Pane, inherit_bindings=False):

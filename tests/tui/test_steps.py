@@ -1,0 +1,182 @@
+"""The timeline on the screen: going to a step, comparing two, naming one; plans out and in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.text import Text
+
+from tests.tui.helpers import Desk
+from tui_pruner.engine.protocol import Comparison, Totals, Width
+from tui_pruner.tui.compare_text import Compared, compare_lines
+from tui_pruner.tui.metrics import Scores
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens.question import Question
+from tui_pruner.tui.steps_text import step_lines
+from tui_pruner.tui.timeline import Timeline
+
+FIRST, SECOND = "model.5", "model.6.m.0.cv1"
+
+
+async def cut(desk: Desk, layer: str, digits: str) -> None:
+    """Make a step of one layer."""
+    steps = len(desk.board.session.steps)
+    await desk.go(layer)
+    await desk.press(*digits, "enter")
+    await desk.until(lambda: bool(desk.board.asked), "the ratio")
+    await desk.press("a")
+    await desk.until(lambda: len(desk.board.session.steps) == steps + 1, "the step")
+
+
+async def with_two_steps(desk: Desk) -> None:
+    await cut(desk, FIRST, "25")
+    await cut(desk, SECOND, "50")
+    await desk.press("s")
+    await desk.until(lambda: desk.bench.compared is not None, "the comparison")
+
+
+async def compared(desk: Desk, first: int, second: int) -> None:
+    await desk.until(
+        lambda: (found := desk.bench.compared) is not None and (found.found.first, found.found.second) == (first, second),
+        f"the comparison of {first} with {second}",
+    )
+
+
+async def type_into(desk: Desk, text: str) -> None:
+    """Replace what an open prompt holds, and take it."""
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
+    await desk.press("end", "ctrl+u", *text, "enter")
+
+
+async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
+    async with start() as desk:
+        await with_two_steps(desk)
+        await compared(desk, 1, 2)
+        assert "Compare 1 model.5 -25% → 2 model.6.m.0.cv1 -50%" in desk.text
+        assert "out 64→32" in desk.line("6.m.0.cv1  out")
+        assert "go there" in desk.text and "compare with" in desk.text
+        await desk.press("up")
+        await compared(desk, 0, 1)
+        assert desk.line("out 128→96")
+        await desk.press("up", "space", "down", "down")
+        await compared(desk, 0, 2)
+        assert "4 changed" in desk.line("Layers")
+        await desk.press("n")
+        await type_into(desk, "bottleneck")
+        await desk.until(lambda: desk.board.session.steps[1].title == "bottleneck", "the name")
+        assert "2 bottleneck" in desk.text
+        await desk.press("up", "enter")
+        await desk.until(lambda: len(desk.board.session.steps) == 1, "the first step")
+        assert [step.title for step in desk.board.session.ahead] == ["bottleneck"]
+        assert "undone" in desk.line("2 bottleneck")
+        desk.bench.session._client.kill()
+        await desk.until(lambda: any("back, with every step" in said for said in desk.said), "the engine again")
+        assert [step.title for step in desk.board.session.ahead] == ["bottleneck"]
+        await desk.press("ctrl+r")
+        await desk.until(lambda: len(desk.board.session.steps) == 2, "the second step again")
+        await desk.press("escape")
+        assert desk.bench.compared is None and desk.bench.model_tree.has_focus
+
+
+async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(start, tmp_path: Path):
+    async with start() as desk:
+        await with_two_steps(desk)
+        plan, other = tmp_path / "plan.yaml", tmp_path / "other.yaml"
+        await desk.press("p")
+        await type_into(desk, str(plan))
+        await desk.until(plan.exists, "the plan")
+        content = yaml.safe_load(plan.read_text())
+        assert [cut["layer"] for step in content["steps"] for cut in step["cuts"]] == [FIRST, SECOND]
+        content["steps"] = [{"cuts": [{"layer": "model.7", "amount": "50%"}]}]
+        plan.write_text(yaml.safe_dump(content))
+        other.write_text(yaml.safe_dump({**content, "sha256": "0" * 64}))
+        await desk.press("o")
+        await type_into(desk, str(other))
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        assert "2 steps will be replaced" in desk.text
+        await desk.press("r")
+        await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
+        assert len(desk.board.session.steps) == 2
+        await desk.press("o")
+        await type_into(desk, str(plan))
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        await desk.press("r")
+        await desk.until(lambda: [step.title for step in desk.board.session.steps] == ["model.7 -50%"], "the plan's steps")
+        await desk.until(lambda: desk.board.session.steps[0].proof is not None, "its proof")
+        assert desk.board.session.layers["model.7"].out_after == 128
+        await desk.press("o")
+        await type_into(desk, str(tmp_path / "nowhere.yaml"))
+        await desk.until(lambda: any("nowhere.yaml" in said for said in desk.said), "the refusal")
+
+
+SIZE = {"parameters": 3_000_000, "flops": 8_000_000_000, "bytes": 6_000_000}
+HALF = {key: value // 2 for key, value in SIZE.items()}
+
+
+@pytest.fixture
+def halved(undone_session) -> Compared:
+    found = Comparison(
+        first=0,
+        second=1,
+        before=Totals(**SIZE),
+        after=Totals(**HALF),
+        layers={"model.5": Width(out_before=128, out_after=64, in_before=64, in_after=64)},
+        blocks=[],
+    )
+    scores = Scores()
+    scores.follow(undone_session)
+    scores.by_plan = {scores.keys[0]: 0.512, scores.keys[1]: 0.490}
+    return Compared(found, undone_session, scores)
+
+
+@pytest.fixture
+def undone_session():
+    """A session whose only step was undone."""
+    from tui_pruner.engine.protocol import SessionView, StepView
+
+    step = StepView(number=1, title="model.5 -50%", requests=[], totals=Totals(**HALF), notes=[])
+    whole = Totals(**SIZE)
+    return SessionView(
+        steps=[],
+        ahead=[step],
+        original=whole,
+        current=whole,
+        layers={},
+        blocks=[],
+        unsaved=False,
+        plan={"steps": []},
+        later=[{"cuts": [1]}],
+    )
+
+
+def plain(lines: list[Text]) -> str:
+    return "\n".join(line.plain.rstrip() for line in lines)
+
+
+def test_a_comparison_says_size_metric_proof_and_layers(halved: Compared):
+    text = plain(compare_lines(halved, 60))
+    assert "parameters  3.00M      → 1.50M      ▼50%" in text
+    assert "mAP         .512       → .490       −.022" in text
+    assert "step 1      not proved yet" in text
+    assert "5  out 128→64      in 64" in text
+    assert all(line.cell_len <= 44 for line in compare_lines(halved, 44)[:6])
+
+
+def test_the_cursor_stays_on_steps_that_exist_and_compares_with_what_is_held(undone_session):
+    timeline = Timeline().moved(5, undone_session)
+    assert (timeline.at, timeline.ends(undone_session)) == (1, (0, 1))
+    assert Timeline(0).ends(undone_session) == (0, 0)
+    assert timeline.holding().moved(-5, undone_session).ends(undone_session) == (1, 0)
+    assert timeline.holding().holding().held is None
+    assert Timeline(1, held=4).kept(undone_session) == Timeline(0, None)
+
+
+def test_undone_steps_are_shown_as_such_with_the_cursor_on_them(undone_session):
+    from types import SimpleNamespace
+
+    board = SimpleNamespace(session=undone_session, asked=None)
+    lines, at = step_lines(board, Scores(), 60, Timeline(1, held=0))
+    assert at == 2 and "undone" in lines[2].plain and lines[1].plain.startswith("●")
+    assert step_lines(board, Scores(), 60)[1] == 1

@@ -1,0 +1,84 @@
+"""A list to choose one thing from: by its number, with arrows and enter, or with the mouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import fit
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing to choose: the value that the list ends with, its name, and a few words on it."""
+
+    value: str
+    name: str
+    meaning: str = ""
+
+
+class Chooser(ModalScreen[str]):
+    """Asks once; escape is the empty answer. `chosen` is the value that the cursor starts on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
+    DEFAULT_CSS = """
+    Chooser Static { height: auto; }
+    Chooser OptionList { height: auto; max-height: 50vh; margin-top: 1; padding: 0; border: none; background: $surface; }
+    Chooser OptionList:focus { border: none; }
+    """
+
+    def __init__(self, title: str, text: str, choices: Sequence[Choice], chosen: str = "") -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._choices = choices
+        self._chosen = chosen
+
+    def compose(self) -> ComposeResult:
+        """The list in a box."""
+        with Vertical(classes="dialog wide") as box:
+            box.border_title = self._title
+            box.border_subtitle = "a number or enter chooses    escape leaves"
+            yield Static(self._text, markup=False)
+            yield OptionList(*self._options(), markup=False)
+
+    def on_mount(self) -> None:
+        """Put the cursor on what is chosen now."""
+        values = [choice.value for choice in self._choices]
+        self.query_one(OptionList).highlighted = values.index(self._chosen) if self._chosen in values else 0
+
+    def on_key(self, event: events.Key) -> None:
+        """Choose by number."""
+        if event.key.isdecimal() and 0 < int(event.key) <= len(self._choices):
+            event.stop()
+            self.dismiss(self._choices[int(event.key) - 1].value)
+
+    @on(OptionList.OptionSelected)
+    def take(self, event: OptionList.OptionSelected) -> None:
+        """Choose what the cursor is on."""
+        event.stop()
+        self.dismiss(self._choices[event.option_index].value)
+
+    def action_leave(self) -> None:
+        """Choose nothing."""
+        self.dismiss("")
+
+    def _options(self) -> list[Option]:
+        names = max(len(choice.name) for choice in self._choices)
+        return [Option(_prompt(number, choice, names)) for number, choice in enumerate(self._choices, start=1)]
+
+
+def _prompt(number: int, choice: Choice, names: int) -> Text:
+    text = Text.assemble((f"{number}", f"bold {colours.WARNING}"), "  ", (fit(choice.name, names), colours.STRONG))
+    return text.append(f"  {choice.meaning}", colours.MUTED) if choice.meaning else text

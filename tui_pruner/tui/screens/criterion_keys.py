@@ -1,0 +1,64 @@
+"""The key that chooses by which criterion channels go, and the calibration that some of them need first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tui_pruner.errors import RequestError
+from tui_pruner.tui.calibrations import calibration
+from tui_pruner.tui.criteria import CRITERIA, Criterion, criterion_of
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.settle_keys import SettleKeys
+
+
+class CriterionKeys(SettleKeys):
+    """Which channels go first."""
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening)
+        self._wished = ""
+
+    def action_criterion(self) -> None:
+        """Choose the criterion for what is asked for and the curve in the detail."""
+        from tui_pruner.tui.screens.chooser import Choice, Chooser
+
+        if self.board is None:
+            return
+        choices = [Choice(criterion.name, criterion.label, self._meaning(criterion)) for criterion in CRITERIA]
+        text = "Which channels go first: those that matter least by this."
+        self.app.push_screen(Chooser("Importance", text, choices, self.board.asked.criterion), self._take_criterion)
+
+    def _meaning(self, criterion: Criterion) -> str:
+        return f"{criterion.meaning} (calibrates first)" if not self._is_ready(criterion.name) else criterion.meaning
+
+    def _is_ready(self, name: str) -> bool:
+        return self.board is not None and name in self.board.opened.criteria
+
+    def _take_criterion(self, name: str | None) -> None:
+        if self.board is None or not name:
+            return
+        self._wished = ""
+        if self._is_ready(name):
+            self.ask(replace(self.board.asked, criterion=name))
+            return
+        self._wished = name
+        self.with_data(self._calibrate)
+
+    def _calibrate(self) -> None:
+        if self.subject is None:
+            return
+        label = criterion_of(self._wished).label
+        try:
+            queued = self.jobs.add(calibration(self.subject, self._hand_over))
+        except RequestError as error:
+            self.say(str(error), "warning")
+            return
+        self.say(f"{label} follows when the images are scored" if queued else f"the images are being scored; {label} follows")
+
+    async def _hand_over(self, scores: str) -> None:
+        if self.session is None or self.board is None:
+            return
+        self.board.opened.criteria = await self.session.calibrate(scores)
+        if self._wished:
+            self.ask(replace(self.board.asked, criterion=self._wished))
+            self._wished = ""
