@@ -39,6 +39,12 @@ def test_a_block_number_means_every_group_that_the_block_produces(nano):
     assert removed(nano, ask(nano, "6=50%"), names) == [64, 64, 32, 32, 32, 32]
 
 
+def test_a_section_means_every_layer_of_it_that_can_be_cut(nano):
+    found = ask(nano, "neck=25%")
+    assert removed(nano, found, ["model.16", "model.21.cv2"]) == [16, 64]
+    assert {name.split(".")[1] for name in found.asked} == {"12", "15", "16", "18", "19", "21"}
+
+
 def test_a_glob_skips_locked_layers_and_says_so(nano):
     found = ask(nano, "model.22.cv3.*=25%")
     assert removed(nano, found, ["model.22.cv3.0.0", "model.22.cv3.0.2"]) == [16, 0]

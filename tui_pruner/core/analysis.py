@@ -41,6 +41,12 @@ class Analysis:
         return {layer.name: layer for block in self.blocks for layer in block.layers}
 
     @cached_property
+    def sections(self) -> dict[str, tuple[Layer, ...]]:
+        """The layers of the backbone, the neck and the head."""
+        names = dict.fromkeys(block.section for block in self.blocks)
+        return {name: tuple(layer for block in self.blocks if block.section == name for layer in block.layers) for name in names}
+
+    @cached_property
     def ranking(self) -> Ranking:
         """The importance of the groups' channels."""
         return Ranking(self.checkpoint.model)

@@ -92,8 +92,8 @@ def parse_width(number: str, text: str) -> int:
     return int(number)
 
 
-def match_layers(name: str, layers: Mapping[str, Layer]) -> Match:
-    """The layers that a name means: a layer, the convolution in it, a block number, a module path above layers, or a glob.
+def match_layers(name: str, layers: Mapping[str, Layer], sections: Mapping[str, tuple[Layer, ...]]) -> Match:
+    """The layers that a name means: a layer, the convolution in it, a block number, a module path above layers, a glob, or a section.
 
     Raises:
         RequestError: nothing matches; the message has the nearest names.
@@ -107,7 +107,7 @@ def match_layers(name: str, layers: Mapping[str, Layer]) -> Match:
         matching = tuple(layer for layer in layers.values() if fnmatchcase(layer.name, name) or fnmatchcase(layer.path, name))
     else:
         prefixes = (f"{name}.", f"model.{name}.")
-        matching = tuple(layer for layer in layers.values() if layer.path.startswith(prefixes))
+        matching = tuple(layer for layer in layers.values() if layer.path.startswith(prefixes)) or sections.get(name, ())
     if not matching:
         near = get_close_matches(name, [*layers, *by_path], n=3, cutoff=0.5) or list(layers)[:3]
         raise RequestError(f"no layer {name!r} in this model; the nearest are {', '.join(near)}")

@@ -108,7 +108,7 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
     analysis.ranking.check(request.criterion)
     if request.round_to < 1:
         raise RequestError(f"--round-to {request.round_to} makes no sense: give 1 or more")
-    match = match_layers(request.layer, analysis.layers)
+    match = match_layers(request.layer, analysis.layers, analysis.sections)
     if amount.heads is not None:
         collect_heads(analysis, request, amount.heads, match.layers, base, wishes)
         return

@@ -37,7 +37,7 @@ def place_of(analysis: Analysis, name: str) -> Place:
     block = next((block for block in analysis.blocks if name in (str(block.index), block.path)), None)
     if block is not None and not block.layers:
         return Place(name, (), block)
-    return Place(name, match_layers(name, analysis.layers).layers, None)
+    return Place(name, match_layers(name, analysis.layers, analysis.sections).layers, None)
 
 
 def groups_of(analysis: Analysis, place: Place) -> list[ChannelGroup]:

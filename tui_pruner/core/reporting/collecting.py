@@ -52,7 +52,9 @@ def prove_steps(session: Session, say: Say) -> None:
 def asked(session: Session) -> list[str]:
     """The layers that the plan's cuts name, without the locked ones that a glob skips."""
     analysis = session.analysis
-    named = [match_layers(planned.layer, analysis.layers).layers for applied in session.steps for planned in applied.step.cuts]
+    named = [
+        match_layers(planned.layer, analysis.layers, analysis.sections).layers for applied in session.steps for planned in applied.step.cuts
+    ]
     free = {layer.path for layers in named for layer in layers if any(g.prunable for g in analysis.coupling.output_groups(layer.path))}
     return [layer.name for layer in analysis.layers.values() if layer.path in free]
 
