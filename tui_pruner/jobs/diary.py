@@ -8,7 +8,7 @@ import time
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.protocol import Message
 
-PLAN = "plan"
+PLAN, METRICS = "plan", "metrics/"
 
 
 class Diary:
@@ -26,7 +26,8 @@ class Diary:
     def follow(self, progress: JobProgress) -> None:
         """How far it is, with the metrics so far."""
         counted = f" {progress.done}/{progress.total}" if progress.total else ""
-        metrics = ", ".join(f"{name.removeprefix('metrics/')} {value:.3f}" for name, value in progress.metrics.items())
+        named = {name.removeprefix(METRICS): value for name, value in progress.metrics.items() if name.startswith(METRICS)}
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in named.items())
         self._write(f"{progress.doing}{counted}" + (f": {metrics}" if metrics else ""))
 
     def end(self) -> None:

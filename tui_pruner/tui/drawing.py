@@ -95,6 +95,14 @@ def wrapped(text: str, width: int, style: str = "") -> list[Text]:
     return [Text(line, style) for line in lines]
 
 
+def broken(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` cells, broken between words, and within a word that is longer than a line."""
+    lines = [""]
+    for line in wrapped(text, width):
+        lines += [line.plain[at : at + width] for at in range(0, len(line.plain), width)]
+    return lines[1:] or lines
+
+
 def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
     """One line of text as a strip of exactly `width` cells on a base style."""
     style = base + console.get_style(text.style)

@@ -17,7 +17,13 @@ def footer_text(width: int, leading: str = "", pane: str = "") -> Text:
     """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked."""
     own = [action for action in ACTIONS if action.footer and action.pane and action.pane == pane]
     taken = {key for action in own for key in action.keys.split(",")}
-    shown = own + [action for action in ACTIONS if action.footer and not action.pane and not taken & set(action.keys.split(","))]
+    rest = [action for action in ACTIONS if action.footer and not action.pane and not taken & set(action.keys.split(","))]
+    return fitting(own + rest, width, leading)
+
+
+def fitting(actions: Sequence[Action], width: int, leading: str = "") -> Text:
+    """These actions in one line of at most `width` cells, without the least needed ones where it is too narrow."""
+    shown = list(actions)
     text = _line(shown, leading)
     while text.cell_len > width and len(shown) > 1:
         shown.remove(max(shown, key=_need))

@@ -77,6 +77,18 @@ class JobQueue:
             self._tell(job)
         return True
 
+    def again(self, job: QueuedJob) -> bool:
+        """Queue a job that is over once more; False when it is not over, or the same one runs or waits.
+
+        Raises:
+            RequestError: too many wait.
+        """
+        return job.over and self.add(job.wanted)
+
+    def before(self, job: QueuedJob) -> int:
+        """How many come before a job that waits."""
+        return sum(not other.over for other in self.jobs[: self.jobs.index(job)])
+
     def close(self) -> None:
         """Stop what runs and drop the rest."""
         for job in [*self.waiting, *filter(None, [self.running])]:

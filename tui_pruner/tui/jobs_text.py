@@ -32,7 +32,12 @@ class Work:
 
 def jobs_title(automatic: bool) -> str:
     """The pane's title, with the switch."""
-    return f"Jobs {GLYPHS.dot} validate every step: {'on' if automatic else 'off'}"
+    return f"Jobs {GLYPHS.dot} {switch_text(automatic)}"
+
+
+def switch_text(automatic: bool) -> str:
+    """Whether every step is validated."""
+    return f"validate every step: {'on' if automatic else 'off'}"
 
 
 def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.subject import Subject
 
 KIND = "validate"
+NAMED = "metrics/"
 
 
 class Validations:
@@ -61,6 +62,7 @@ class Validations:
             from tui_pruner.engine.job_messages import ValidationResult
 
             result = ValidationResult.model_validate(content)
+            self._subject.data = self._subject.data or fields["data"]
             if fields["data"] == self._subject.data:
                 self._scores.put(key, result.metrics)
             return _outcome(result)
@@ -78,4 +80,4 @@ def _outcome(result: ValidationResult) -> Outcome:
 
 def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     """All metrics by name, as they are shown."""
-    return [(name.removeprefix("metrics/"), score(value)) for name, value in metrics.items()]
+    return [(name.removeprefix(NAMED), score(value)) for name, value in metrics.items() if name.startswith(NAMED)]

@@ -42,6 +42,12 @@ class JobKeys(Bench):
         if not self.jobs.cancel():
             self.say("no job runs", "warning")
 
+    def action_all_jobs(self) -> None:
+        """List all jobs."""
+        from tui_pruner.tui.screens.all_jobs import AllJobs
+
+        self.app.push_screen(AllJobs(self))
+
     def with_data(self, then: Callable[[], None]) -> None:
         """Do something that needs the data yaml, after asking for it where it is not known."""
         if self.subject is None:
