@@ -27,6 +27,7 @@ class RatioKeys(JobKeys):
         super().__init__(opening)
         self._quiet: Timer | None = None
         self._typed_in: Widget | None = None
+        self._stale = False
 
     def action_mark(self) -> None:
         """Mark or unmark what is under the cursor."""
@@ -151,14 +152,24 @@ class RatioKeys(JobKeys):
         if not asked:
             board.preview = None
         self.refresh_figures()
-        self.redraw_left()
-        self.draw_detail()
+        self._draw_soon()
         if self._quiet is not None:
             self._quiet.stop()
         self._quiet = self.set_timer(QUIET, self._after_quiet) if asked else None
         if not asked:
             self.draw_header()
             self.draw_steps()
+
+    def _draw_soon(self) -> None:
+        """Draw once for all keys that are waiting: a held key must not queue behind its own pictures."""
+        if not self._stale:
+            self._stale = True
+            self.call_later(self._draw_stale)
+
+    def _draw_stale(self) -> None:
+        self._stale = False
+        self.redraw_left()
+        self.draw_detail()
 
     def _after_quiet(self) -> None:
         if self.board is not None and self.session is not None and self.board.asked:
