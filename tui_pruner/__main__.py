@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-COMMANDS = frozenset(
-    {"demo", "inspect", "groups", "explain", "preview", "prune", "prove", "coverage", "validate", "report", "locate", "keys", "open"}
-)
+COMMANDS = frozenset("""demo inspect groups explain preview prune prove coverage validate report steps sessions locate keys open""".split())
 HELPS = frozenset({"--help", "-h", "--version"})
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 

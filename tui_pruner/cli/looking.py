@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Cuts, Data, Device, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.options import (
+    CalibrationImages,
+    Classes,
+    Criterion,
+    Cuts,
+    Data,
+    Device,
+    ImageSize,
+    Json,
+    Model,
+    PlanFile,
+    RoundTo,
+    Steps,
+)
 from tui_pruner.cli.output import Output, change, count, reserved_stdout, shape
 
 if TYPE_CHECKING:
@@ -87,6 +100,7 @@ def preview(
     model: Model,
     cut: Cuts = None,
     plan: PlanFile = None,
+    steps: Steps = None,
     criterion: Criterion = "l2",
     round_to: RoundTo = 1,
     data: Data = None,
@@ -104,7 +118,7 @@ def preview(
         from tui_pruner.core.views import preview_view
 
         requests = requests_from(cut, criterion, round_to, plan is not None)
-        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device))
+        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
         found = session.preview(requests)
         found.demand_possible()
         view = preview_view(session, requests, against_checkpoint=True)

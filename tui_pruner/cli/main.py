@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import covering, explaining, key_list, looking, opening, pruning, reporting, validating, whereabouts
+from tui_pruner.cli import covering, explaining, kept, key_list, looking, opening, pruning, reporting, stepping, validating, whereabouts
 from tui_pruner.cli.ending import INTERRUPTED, ended
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
@@ -41,6 +41,8 @@ app.command()(pruning.prove)
 app.command()(covering.coverage)
 app.command()(validating.validate)
 app.command()(reporting.report)
+app.command()(stepping.steps)
+app.command()(kept.sessions)
 app.command()(whereabouts.locate)
 app.command()(key_list.keys)
 

@@ -21,8 +21,14 @@ def open_app(
     theme: Colours = None,
     ascii: Ascii = False,
     calm: Calm = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last session.")] = False,
+    session: Annotated[str, typer.Option("--session", metavar="ID", help="Go on with this one; tui-pruner sessions lists them.")] = "",
 ) -> int:
     """Open the app on a model, or the start screen."""
+    if resume or session:
+        from tui_pruner.sessions import session_to_resume
+
+        return launch(None, saved=session_to_resume(session), theme=theme, ascii=ascii, calm=calm)
     content = None
     if plan is not None:
         from tui_pruner.plan_file import read_plan_file

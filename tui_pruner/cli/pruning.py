@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Cuts, Data, Device, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.options import (
+    CalibrationImages,
+    Classes,
+    Criterion,
+    Cuts,
+    Data,
+    Device,
+    ImageSize,
+    Json,
+    Model,
+    PlanFile,
+    RoundTo,
+    Steps,
+)
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
 
 if TYPE_CHECKING:
@@ -21,6 +34,7 @@ def prune(
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
     cut: Cuts = None,
     plan: PlanFile = None,
+    steps: Steps = None,
     criterion: Criterion = "l2",
     round_to: RoundTo = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -43,7 +57,7 @@ def prune(
         check_output(output, model, force)
         if save_plan:
             check_place(save_plan, f"the plan {save_plan}", "plan.yaml", force)
-        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device))
+        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
         if requests:
             session.apply(requests)
         remark(session, *(note for applied in session.steps for note in applied.notes))
@@ -53,11 +67,10 @@ def prune(
 def write_proved(results: Output, session: Session, output: Path, force: bool, save_plan: Path | None) -> int:
     """Prove a session's state and save it; status 1 where the twin disagrees."""
     from tui_pruner.core.checkpoint import write_checkpoint
-    from tui_pruner.core.plan import dump_yaml
+    from tui_pruner.core.plan import save_plan as write_plan
     from tui_pruner.core.proof import prove as compare
     from tui_pruner.core.removal import NOTHING
     from tui_pruner.core.surgery import cut as take_out
-    from tui_pruner.whole_file import replace_file
 
     analysis, removal = session.analysis, session.removal
     original, coupling = analysis.checkpoint.model, analysis.coupling
@@ -72,7 +85,7 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
         proof=proof_dictionary(proof), force=force, on_progress=say,
     )  # fmt: skip
     if save_plan:
-        replace_file(save_plan, dump_yaml(session.plan).encode())
+        write_plan(save_plan, session.plan)
     before, after = session.arithmetic.widths(NOTHING).size, session.widths.size
     checks = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in written.checks]
     results.document(

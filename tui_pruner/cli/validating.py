@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile
+from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, Steps
 from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say
 from tui_pruner.errors import DataError
 
@@ -20,6 +20,7 @@ def validate(
     images: Images = None,
     against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
     plan: PlanFile = None,
+    steps: Steps = None,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,
@@ -32,7 +33,7 @@ def validate(
 
         if data is None:
             raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
-        content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device)) if plan else None
+        content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device), steps) if plan else None
         result = validated(model, str(data), images, imgsz, device, classes, content, progress_of("validate"))
         original = against or (model if content else None)
         baseline = validated(original, str(data), images, imgsz, device, classes, None, progress_of("validate")) if original else None

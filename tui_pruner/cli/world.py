@@ -10,11 +10,11 @@ from tui_pruner.cli.calibrating import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.plan import read_plan
+from tui_pruner.core.plan import Plan, read_plan
 from tui_pruner.core.requests import Request, parse_request
 from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
-from tui_pruner.errors import RequestError
+from tui_pruner.errors import PlanError, RequestError
 from tui_pruner.jobs.validate import run_validation
 
 
@@ -25,14 +25,15 @@ def open_session(
     plan: Path | None = None,
     requests: Sequence[Request] = (),
     data: CalibrationData = NO_DATA,
+    up_to: int | None = None,
 ) -> Session:
-    """A session on a model, with the steps of a plan file, and calibrated where that plan or the requests to come need it.
+    """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
 
     Raises:
         DataError: a criterion needs data, and there is none or it cannot be used.
         PrunerError: the model or the plan cannot be used.
     """
-    steps = read_plan(plan) if plan else None
+    steps = first_steps(plan, up_to) if plan else None
     wanted = [*requests, *(request for step in steps.steps if step.unsettled for request in step.requests())] if steps else requests
     data.check(wanted)
     session = Session(analyse(open_model(model, classes), imgsz))
@@ -42,12 +43,25 @@ def open_session(
     return session
 
 
-def settled_plan(model: str, imgsz: int | None, classes: int | None, plan: Path, data: CalibrationData) -> dict[str, Any]:
-    """A plan file's content, which says of every step which channels it removes."""
+def first_steps(plan: Path, up_to: int | None) -> Plan:
+    """A plan file's first steps, all of them where `up_to` is None.
+
+    Raises:
+        PlanError: no plan, or it has not so many steps.
+    """
     found = read_plan(plan)
-    return (
-        open_session(model, imgsz, classes, plan, data=data).plan.plain() if any(step.unsettled for step in found.steps) else found.plain()
-    )
+    if up_to is not None and up_to > len(found.steps):
+        raise PlanError(f"{plan} has no step {up_to}: the last one is {len(found.steps)}")
+    return found.model_copy(update={"steps": found.steps[:up_to]})
+
+
+def settled_plan(
+    model: str, imgsz: int | None, classes: int | None, plan: Path, data: CalibrationData, up_to: int | None
+) -> dict[str, Any]:
+    """A plan file's content, which says of every step which channels it removes."""
+    found = first_steps(plan, up_to)
+    unsettled = any(step.unsettled for step in found.steps)
+    return open_session(model, imgsz, classes, plan, data=data, up_to=up_to).plan.plain() if unsettled else found.plain()
 
 
 def remark(session: Session, *more: str) -> None:

@@ -14,8 +14,9 @@ from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
-from tui_pruner.errors import PlanError
+from tui_pruner.errors import OutputError, PlanError
 from tui_pruner.plan_file import read_plan_file
+from tui_pruner.whole_file import replace_file
 
 FORMAT = 1
 
@@ -171,6 +172,18 @@ def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
 def dump_yaml(plan: Plan) -> str:
     """A plan as YAML that a person can read: every list of channels on one line."""
     return yaml.dump(_inline(plan.plain()), Dumper=_Dumper, sort_keys=False, width=1_000_000)
+
+
+def save_plan(file: Path, plan: Plan) -> None:
+    """Write a plan as YAML, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        replace_file(file, dump_yaml(plan).encode())
+    except OSError as error:
+        raise OutputError(f"the plan {file} cannot be written: {error.strerror or error}") from None
 
 
 class _Inline(list[Any]):

@@ -12,7 +12,7 @@ from tui_pruner.core.analysis import analyse
 from tui_pruner.core.calibrated import calibration_for
 from tui_pruner.core.checkpoint import open_model, write_checkpoint
 from tui_pruner.core.importance import NEED_DATA
-from tui_pruner.core.plan import dump_yaml, parse_plan
+from tui_pruner.core.plan import parse_plan, save_plan
 from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import Proof
 from tui_pruner.core.requests import Request
@@ -38,7 +38,7 @@ from tui_pruner.engine.protocol import (
     WriteResult,
 )
 from tui_pruner.errors import EngineError, OutputError
-from tui_pruner.whole_file import check_place, replace_file
+from tui_pruner.whole_file import check_place
 
 Say = Callable[[str, Message], None]
 
@@ -166,10 +166,7 @@ class Service:
         """Write the plan as YAML."""
         plan, file = self.session.plan, Path(path)
         check_place(file, f"the plan {file}", "plan.yaml", force)
-        try:
-            replace_file(file, dump_yaml(plan).encode())
-        except OSError as error:
-            raise OutputError(f"the plan {file} cannot be written: {error.strerror or error}") from None
+        save_plan(file, plan)
         return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
 
     def calibrate(self, scores: str) -> Calibrated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from tui_pruner.tui.glyphs import GLYPHS
@@ -86,6 +87,15 @@ def duration(seconds: float) -> str:
 def clock(seconds: float) -> str:
     """A running time in whole seconds: 9 s, 1:05."""
     return f"{seconds:.0f} s" if seconds < 59.5 else duration(seconds)
+
+
+def ago(moment: float) -> str:
+    """How long ago a moment was: just now, 5 minutes ago, 3 hours ago, 2 days ago."""
+    seconds = max(time.time() - moment, 0.0)
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return f"{plural(int(seconds // length), unit)} ago"
+    return "just now"
 
 
 def tiny(number: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui_pruner import places
+
+if TYPE_CHECKING:
+    from tui_pruner.sessions import SavedSession
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,16 @@ class Opening:
     images: int | None = 64
     device: str = ""
     plan: dict[str, Any] | None = None
-    steps: int | None = None
+    saved: SavedSession | None = None
+
+    def resuming(self, saved: SavedSession) -> Opening:
+        """The same, to go on with a session that was kept."""
+        return replace(self, saved=saved)
+
+    @classmethod
+    def of(cls, saved: SavedSession) -> Opening:
+        """How a kept session was opened."""
+        return cls(saved.model, saved.imgsz, saved.classes, saved.data, saved.images, saved.device, saved=saved)
 
     @property
     def name(self) -> str:

@@ -31,7 +31,7 @@ class EngineSession:
         self._opening = opening
         self._plan = opening.plan
         self._scores = ""
-        self._steps = opening.steps
+        self._steps: int | None = None
         self._client = EngineClient(self._on_event, self._on_death)
         self._restarts = Restarts()
         self._figures: Latest[tuple[Asked, str | None]] = Latest(self._refresh)
@@ -94,6 +94,15 @@ class EngineSession:
     def load_plan(self, plan: Any) -> None:
         """Replace the steps by those of a plan; posts SessionChanged or Refused."""
         self._spawn(self._change(lambda: self._client.load_plan(plan), "opened"))
+
+    def resume(self, plan: dict[str, Any], steps: int) -> None:
+        """Replace the steps by those of a plan, of which so many count; posts SessionChanged or Refused."""
+
+        async def go_on() -> SessionView:
+            await self._client.load_plan(plan)
+            return await self._client.go_to(steps)
+
+        self._spawn(self._change(go_on, "resumed"))
 
     def compare(self, first: int, second: int) -> None:
         """Ask for two states side by side; posts StatesCompared."""

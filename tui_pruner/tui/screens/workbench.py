@@ -11,11 +11,11 @@ from tui_pruner.tui.figures import plural
 from tui_pruner.tui.jobs_text import unfinished_jobs
 from tui_pruner.tui.messages import OpenFailed
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.map_keys import MapKeys
+from tui_pruner.tui.screens.keeping import Keeping
 from tui_pruner.tui.screens.question import Answer, Question
 
 
-class Workbench(MapKeys):
+class Workbench(Keeping):
     """One checkpoint being pruned."""
 
     def __init__(self, opening: Opening) -> None:
@@ -49,7 +49,7 @@ class Workbench(MapKeys):
         """Leave, after a question where something would be lost."""
         reasons = self._unfinished()
         if not reasons:
-            self.app.exit(0)
+            self._leave()
             return
         answers = [Answer("q", "quit anyway", "quit")]
         if self.board is not None and self.board.session.unsaved:
@@ -70,9 +70,13 @@ class Workbench(MapKeys):
         if self.session is not None:
             await self.session.close()
 
+    def _leave(self) -> None:
+        self.leave_session()
+        self.app.exit(0)
+
     def _take_answer(self, answer: str | None) -> None:
         if answer == "quit":
-            self.app.exit(0)
+            self._leave()
         elif answer == "write":
             self.action_write()
 

@@ -1,0 +1,105 @@
+"""A session that ended without its user's leave comes back with its steps, marks, ratios and results."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tui.helpers import Desk
+from tui_pruner import sessions
+from tui_pruner.tui.amounts import Amount
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.question import Question
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def drop() -> str:
+    """Make the only kept session one of a process that has ended; gives its id."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    (file,) = sessions.folder().glob("*.json")
+    content = json.loads(file.read_bytes())
+    file.write_text(json.dumps({**content, "process": child.pid, "metrics": {"": 0.5}, "metric": "mAP"}))
+    return content["id"]
+
+
+async def work(desk: Desk) -> None:
+    """Two steps, one of them undone; a ratio, and a mark."""
+    for layer, percent in (("model.5", "25"), ("model.7", "50")):
+        steps = len(desk.board.session.steps)
+        await desk.go(layer)
+        await desk.press(*percent, "enter", "a")
+        await desk.until(lambda n=steps: len(desk.board.session.steps) == n + 1, "the step")
+    await desk.press("u")
+    await desk.until(lambda: len(desk.board.session.steps) == 1, "the undone step")
+    await desk.go("model.16")
+    await desk.press("space", "4", "0", "enter")
+    await desk.until(lambda: bool((kept := sessions.sessions()) and kept[0].asked), "the kept session")
+
+
+def as_it_was(desk: Desk) -> bool:
+    board = desk.board
+    return (
+        [step.title for step in board.session.steps],
+        [step.title for step in board.session.ahead],
+        dict(board.asked.amounts),
+        board.marks,
+        desk.bench.scores.baseline,
+    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount(percent=40)}, {"model.16"}, 0.5)
+
+
+async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_demand(start, tiny_checkpoint: Path):
+    async with start() as desk:
+        await work(desk)
+    dropped = drop()
+    async with start() as desk:
+        await desk.until(lambda: "Go on with the last session?" in desk.text, "the offer")
+        assert "2 steps, 1 ratio not applied" in desk.text
+        await desk.press("g")
+        await desk.until(lambda: as_it_was(desk), "the session")
+        assert desk.bench.model_tree.row is not None and desk.bench.model_tree.row.key == "model.16"
+        await desk.until(lambda: desk.board.session.steps[0].proof is not None, "its proof")
+        assert desk.board.session.layers["model.5"].out_after == 96
+        await desk.press("q")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        await desk.press("q")
+        await desk.until(lambda: sessions.sessions()[0].left, "the kept session")
+    assert drop() == dropped
+    saved = sessions.session_to_resume()
+    assert saved.left
+    async with start(opening=Opening.of(saved)) as desk:
+        await desk.until(lambda: as_it_was(desk), "the session")
+
+
+async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(start, tiny_checkpoint: Path):
+    async with start() as desk:
+        await work(desk)
+    drop()
+    saved = sessions.session_to_resume()
+    other = saved.model_copy(update={"plan": {**saved.plan, "sha256": "0" * 64}})
+    async with start(opening=Opening.of(other)) as desk:
+        await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
+        assert not desk.board.session.steps
+    assert sessions.session_to_resume(saved.id).steps == 1
+
+
+async def test_a_full_disk_is_said_once_and_work_goes_on(start, monkeypatch: pytest.MonkeyPatch):
+    def full(session: sessions.SavedSession) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with start() as desk:
+        monkeypatch.setattr(sessions, "keep", full)
+        await desk.go("model.5")
+        await desk.press("space", "3", "0", "enter")
+        await desk.until(lambda: any("No space left on device" in said for said in desk.said), "the complaint")
+        await desk.press("space", "space", "a")
+        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        assert sum("No space left" in said for said in desk.said) == 1

@@ -1,0 +1,160 @@
+"""The session is kept on disk while one works, and brought back after a dropped line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from textual import on
+
+from tui_pruner.errors import PrunerError
+from tui_pruner.tui.amounts import Asked, parse_amount
+from tui_pruner.tui.board import Board
+from tui_pruner.tui.figures import ago, plural
+from tui_pruner.tui.latest import Latest
+from tui_pruner.tui.messages import Opened, SessionChanged
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.map_keys import MapKeys
+from tui_pruner.tui.screens.question import Answer, Question
+
+if TYPE_CHECKING:
+    from tui_pruner.sessions import SavedSession
+
+EVERY = 0.5
+
+
+class Keeping(MapKeys):
+    """Steps are kept as they are made; what is asked for and marked, twice a second."""
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(opening)
+        self._id = opening.saved.id if opening.saved else ""
+        self._kept: tuple[object, ...] = ()
+        self._writing: Latest[SavedSession] = Latest(self._write)
+        self._told = False
+
+    def on_mount(self) -> None:
+        """Look regularly whether there is something new to keep."""
+        self.set_interval(EVERY, self.keep_session)
+
+    def keep_session(self) -> None:
+        """Write the session where it differs from what was kept last."""
+        board = self.board
+        if board is None:
+            return
+        state = self._state(board)
+        if state != self._kept:
+            self._kept = state
+            self._writing.submit(self._snapshot(board))
+
+    def leave_session(self) -> None:
+        """The user quits: keep the session as one that was left on purpose."""
+        from tui_pruner.sessions import keep
+
+        if self.board is not None:
+            try:
+                keep(self._snapshot(self.board).model_copy(update={"left": True}))
+            except OSError:
+                self._told = True  # there is no screen to say it on any more
+
+    @on(Opened)
+    def bring_back(self, event: Opened) -> None:
+        """After the first opening: go on with the session that was asked for, or offer the one that a dropped line left."""
+        if not event.replayed:
+            self.call_later(self._bring_back, event)
+
+    def _bring_back(self, event: Opened) -> None:
+        if self.opening.saved is not None:
+            self._resume(self.opening.saved)
+        elif self.opening.plan is None:
+            self._offer(event.result.model.path, event.result.model.sha256)
+
+    @on(SessionChanged)
+    def keep_steps(self, event: SessionChanged) -> None:
+        """Keep steps at once."""
+        if event.did == "resumed" and self.opening.saved is not None:
+            self.call_later(self._restore, self.opening.saved)
+        self.call_later(self.keep_session)
+
+    def _offer(self, path: str, sha256: str) -> None:
+        from tui_pruner.sessions import dropped_session
+
+        saved = dropped_session(path)
+        if saved is None or saved.plan["sha256"] != sha256:
+            return
+        what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
+        question = Question(
+            "Go on with the last session?", f"It ended {ago(saved.saved_at)} without being left.\n{what}", [Answer("g", "go on", "go on")]
+        )
+        self.app.push_screen(question, lambda answer: self._resume(saved) if answer else None)
+
+    def _resume(self, saved: SavedSession) -> None:
+        if self.session is None:
+            return
+        self._id = saved.id
+        self.opening = self.opening.resuming(saved)
+        self.session.resume(saved.plan, saved.steps)
+
+    def _restore(self, saved: SavedSession) -> None:
+        """Bring back what the engine does not know."""
+        board = self.board
+        assert board is not None
+        amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in board.layers}
+        board.marks = set(saved.marks) & set(board.layers)
+        self.scores.name = saved.metric
+        self.scores.by_plan = {**saved.metrics, **self.scores.by_plan}
+        self.model_tree.show(saved.cursor)
+        self.ask(Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to))
+        self.draw_all()
+        self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}")
+
+    def _state(self, board: Board) -> tuple[object, ...]:
+        """What a session is made of, quick to compare."""
+        row = self.model_tree.row
+        return (
+            id(board.session),
+            board.session.unsaved,
+            board.asked,
+            frozenset(board.marks),
+            row.key if row else "",
+            len(self.scores.by_plan),
+        )
+
+    def _snapshot(self, board: Board) -> SavedSession:
+        from tui_pruner.sessions import SavedSession, new_id
+
+        self._id = self._id or new_id(board.opened.model.path)
+        row, session, opening = self.model_tree.row, board.session, self.opening
+        return SavedSession(
+            id=self._id,
+            process=os.getpid(),
+            model=board.opened.model.path,
+            imgsz=opening.imgsz,
+            classes=opening.classes,
+            data=self.subject.data if self.subject else opening.data,
+            images=opening.images,
+            device=opening.device,
+            plan={**session.plan, "steps": [*session.plan["steps"], *session.later]},
+            steps=len(session.steps),
+            unsaved=session.unsaved,
+            asked={layer: amount.request for layer, amount in board.asked.amounts.items()},
+            criterion=board.asked.criterion,
+            round_to=board.asked.round_to,
+            marks=sorted(board.marks),
+            cursor=row.key if row else "",
+            metric=self.scores.name,
+            metrics=self.scores.by_plan,
+        )
+
+    async def _write(self, session: SavedSession) -> None:
+        from tui_pruner.sessions import folder, keep
+
+        try:
+            await asyncio.to_thread(keep, session)
+        except (OSError, PrunerError) as error:
+            if not self._told:
+                self.say(f"the session cannot be kept in {folder()} ({error}): save the plan elsewhere with p in the steps pane", "error")
+            self._told = True
+        else:
+            self._told = False
