@@ -18,8 +18,8 @@ ParameterAxis = tuple[str, int]
 ADAPTERS: dict[str, Adapter] = {}
 NAMES_MORE = frozenset({"MSDeformAttn"})
 """Classes whose forward names other widths beside those that their adapter rewrites."""
-COMPUTES = frozenset({"ADown"})
-"""Classes without such attributes: their forward asks its input for every width."""
+COMPUTES = frozenset({"ADown", "A2C2f"})
+"""Classes without such attributes: their forward asks its tensors for every width."""
 EQUAL_WIDTHS: dict[str, tuple[tuple[ParameterAxis, ParameterAxis], ...]] = {
     # view(B, C, H, W) with the C of the input: all heads' values together stay as wide as the input
     "Attention": ((("qkv.conv.weight", 1), ("proj.conv.weight", 1)),),

@@ -21,7 +21,8 @@ def deadline(seconds: float) -> Iterator[None]:
 
     Again and again until it leaves: an exception that meets a callback of the garbage collector is swallowed there.
     """
-    thread, leaving, over = threading.get_ident(), threading.Lock(), threading.Event()
+    thread, leaving = threading.get_ident(), threading.Lock()
+    thrown, over = threading.Event(), threading.Event()
 
     def interrupt() -> None:
         wait = seconds
@@ -29,6 +30,7 @@ def deadline(seconds: float) -> Iterator[None]:
             wait = AGAIN
             with leaving:
                 if not over.is_set():
+                    thrown.set()
                     throw(thread, TooLate)
 
     threading.Thread(target=interrupt, daemon=True).start()
@@ -37,7 +39,8 @@ def deadline(seconds: float) -> Iterator[None]:
     finally:
         with leaving:
             over.set()
-            throw(thread, None)  # what was thrown in the last moment and has not arrived
+            if thrown.is_set():  # else CPython 3.11 would look for what is not there for ever, and hang under a profiler
+                throw(thread, None)  # what was thrown in the last moment and has not arrived
 
 
 def throw(thread: int, error: type[BaseException] | None) -> None:

@@ -54,10 +54,10 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, shape: Sequence[int]
 def sized_groups(record: FlowRecord, coupling: CouplingMap) -> Iterator[ChannelGroup]:
     """The prunable groups that went through an operation with sizes in its arguments."""
     sized = np.unique(np.concatenate([entry.labels for entry in record.sized] or [np.zeros(0, np.int64)]))
-    present = np.zeros(record.source.count, dtype=bool)
-    present[sized] = True
+    axes, starts = list(record.source.starts), list(record.source.starts.values())
+    met = {axes[number] for number in np.unique(np.searchsorted(starts, sized, side="right") - 1).tolist() if number >= 0}
     for group in coupling.groups:
-        if group.prunable and any(present[record.source.starts[m.axis] + m.indices].any() for m in group.members):
+        if group.prunable and any(m.axis in met and np.isin(record.source.starts[m.axis] + m.indices, sized).any() for m in group.members):
             yield group
 
 

@@ -76,7 +76,8 @@ def components(record: FlowRecord) -> Indices:
     left = np.concatenate([union.left for union in record.unions] or [np.zeros(0, np.int64)])
     right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
     first = first_connected(record.source.count, left, right)
-    return cast(Indices, np.unique(first, return_inverse=True)[1].reshape(-1).astype(np.int64))
+    number = np.cumsum(first == np.arange(len(first))) - 1
+    return cast(Indices, number[first])
 
 
 def first_connected(count: int, left: Labels, right: Labels) -> Labels:
@@ -91,7 +92,7 @@ def first_connected(count: int, left: Labels, right: Labels) -> Labels:
         if not apart.any():
             return root
         left, right, a, b = left[apart], right[apart], a[apart], b[apart]
-        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
+        root[np.maximum(a, b)] = np.minimum(a, b)  # of several smaller roots any will do: the other pairs stay apart until the next round
         while not np.array_equal(shorter := root[root], root):
             root = shorter
 
@@ -145,11 +146,11 @@ def numbered(channel: Indices, lock: Indices, signature: NDArray[np.uint64], own
 
 
 def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, channels: Channels) -> list[tuple[Member, ...]]:
-    """Each group's shares in the axes, from labels sorted by group, axis, channel and position."""
+    """Each group's shares in the axes, from labels sorted by group, axis, channel and position (their own order)."""
     labels = np.flatnonzero(owner >= 0)
     channel = channels.channel[labels]
     group, place, axis = channels.group[channel], channels.place[channel], owner[labels]
-    order = np.lexsort((labels, place, axis, group))
+    order = np.argsort((group * len(axes) + axis) * (int(place.max(initial=0)) + 1) + place, kind="stable")
     labels, group, axis, place = labels[order], group[order], axis[order], place[order]
     edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1
     members: list[list[Member]] = [[] for _ in range(int(channels.group.max()) + 1)]
@@ -179,13 +180,17 @@ def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:
 
 def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tuple[Operation, ...]]:
     """The operations, apart from layers and norms, that tied each group together: the element-wise ones."""
-    joins: dict[int, dict[int, Operation]] = {}
-    for union in record.unions:
-        operation = record.operations[union.operation]
-        if operation.name not in SILENT_JOINS:
-            for number in groups_in(union.left, channels):
-                joins.setdefault(number, {})[operation.index] = operation
-    return {number: tuple(found.values()) for number, found in joins.items()}
+    loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
+    if not loud:
+        return {}
+    group = channels.group[channels.channel[np.concatenate([union.left for union in loud])]]
+    operation = np.repeat([union.operation for union in loud], [len(union.left) for union in loud])
+    joins: dict[int, tuple[Operation, ...]] = {}
+    count = len(record.operations)
+    for pair in np.unique((group + 1) * count + operation).tolist():
+        number = pair // count - 1
+        joins[number] = (*joins.get(number, ()), record.operations[pair % count])
+    return joins
 
 
 def links_by_group(links: Sequence[Link]) -> dict[int, tuple[int, ...]]:
