@@ -1,27 +1,39 @@
 """Without a model the start screen asks for one; a file that is none is explained there."""
 
+import os
 from pathlib import Path
 
 from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
+from tui_pruner import places
+from tui_pruner.tui import first_run, recent
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.recent import checkpoints_near
+from tui_pruner.tui.recent import checkpoints_near, recent_checkpoints, remember
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
 
-async def test_a_typed_path_is_opened_and_a_missing_one_explained(tiny_checkpoint):
+async def asked(app: PrunerApp, pilot) -> None:
+    await until(pilot, lambda: isinstance(app.screen, StartScreen) and bool(app.screen.query(Input)), "the start screen")
+
+
+async def opened(app: PrunerApp, pilot) -> None:
+    await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+
+
+async def test_a_typed_path_is_opened_and_a_missing_one_explained_and_the_opened_one_is_offered_again(tiny_checkpoint):
     app = PrunerApp(None)
     async with app.run_test(size=(100, 30)) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, StartScreen) and bool(app.screen.query(Input)), "the start screen")
+        await asked(app, pilot)
         assert "Which checkpoint" in screen_text(app) and "demo" in screen_text(app)
         await pilot.press(*"nowhere.pt", "enter")
         await until(pilot, lambda: "nowhere.pt does not exist" in screen_text(app), "the explanation")
         app.screen.query_one(Input).value = str(tiny_checkpoint)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+        await opened(app, pilot)
+    assert recent_checkpoints()[0].path == tiny_checkpoint.resolve()
 
 
 async def test_a_file_that_is_no_checkpoint_leads_back_with_the_reason(tmp_path, monkeypatch):
@@ -31,11 +43,34 @@ async def test_a_file_that_is_no_checkpoint_leads_back_with_the_reason(tmp_path,
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and "notes.pt" in screen_text(app), "the start screen")
         assert "Which checkpoint" in screen_text(app)
+        assert [entry.path.name for entry in recent_checkpoints()] != ["notes.pt"]
+
+
+async def test_the_list_is_walked_past_its_headings_and_what_is_gone_cannot_be_opened(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "gone.pt").write_bytes(b"x")
+    for path in (tmp_path / "gone.pt", tiny_checkpoint):
+        remember(str(path))
+    (tmp_path / "gone.pt").unlink()
+    (tmp_path / "near.pt").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    app = PrunerApp(None)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await asked(app, pilot)
+        lines = [line.strip("│ ") for line in screen_text(app).splitlines()]
+        assert [line for line in lines if line in ("Opened lately", "Near", "Elsewhere")] == ["Opened lately", "Near", "Elsewhere"]
+        assert next(line for line in lines if line.startswith("gone.pt")).endswith("is gone")
+        entries = app.screen.query_one("#choices")
+        keys = []
+        for _ in range(4):
+            keys.append(entries.key.removeprefix("file:"))
+            await pilot.press("down")
+        assert keys == [str(tiny_checkpoint.resolve()), "near.pt", "browse", "demo"]
+        await pilot.press("up", "up", "up", "up", "enter")
+        await opened(app, pilot)
 
 
 def test_checkpoints_near_are_the_newest_first(tmp_path):
-    import os
-
     best = tmp_path / "runs" / "detect" / "train" / "weights" / "best.pt"
     best.parent.mkdir(parents=True)
     for age, path in enumerate((best, tmp_path / "a.pt")):
@@ -43,3 +78,34 @@ def test_checkpoints_near_are_the_newest_first(tmp_path):
         os.utime(path, (1000 - age, 1000 - age))
     (tmp_path / "a.txt").touch()
     assert [str(path) for path in checkpoints_near(tmp_path)] == ["runs/detect/train/weights/best.pt", "a.pt"]
+
+
+def test_twenty_checkpoints_are_remembered_and_a_broken_memory_is_an_empty_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    clock = iter(range(100))
+    monkeypatch.setattr(recent.time, "time", lambda: next(clock))
+    for number in range(23):
+        (tmp_path / f"{number}.pt").touch()
+        remember(str(tmp_path / f"{number}.pt"))
+    remember(str(tmp_path / "3.pt"))
+    remember("yolov8n.yaml")
+    remember(str(places.demo_folder() / "digits.pt"))
+    names = [entry.path.name for entry in recent_checkpoints(100)]
+    assert names[:3] == ["3.pt", "22.pt", "21.pt"] and len(names) == 20 and "yolov8n.yaml" not in names
+    (tmp_path / "state" / "tui-pruner" / "recent.json").write_text('["3.pt"')
+    assert recent_checkpoints() == []
+
+
+async def test_the_hint_of_the_first_run_goes_with_the_first_key_which_still_counts(tmp_path, monkeypatch, tiny_checkpoint):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert first_run.is_now()
+    app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), hinting=first_run.is_now())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot)
+        await until(pilot, lambda: "any key closes this" in screen_text(app), "the hint")
+        assert "look around" in screen_text(app)
+        before = app.screen.model_tree.row.key
+        await pilot.press("down")
+        await until(pilot, lambda: "any key closes this" not in screen_text(app), "the hint gone")
+        assert app.screen.model_tree.row.key != before
+    assert not first_run.is_now()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
@@ -13,16 +13,21 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from tui_pruner.config import Config
-from tui_pruner.tui import colours, terminal
+from tui_pruner.tui import colours, first_run, terminal
 from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions.keymap import keymap_of
 from tui_pruner.tui.filters import InReverse, OnlyAscii
 from tui_pruner.tui.glyphs import ASCII, CALM, SIGNS
-from tui_pruner.tui.messages import ModelChosen
+from tui_pruner.tui.messages import ModelChosen, Opened
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.palettes import PALETTES, wanted_palette
+from tui_pruner.tui.recent import remember
 from tui_pruner.tui.screens.workbench import Workbench
+from tui_pruner.tui.unfinished import SessionChosen
 from tui_pruner.tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from tui_pruner.sessions import SavedSession
 
 
 class PrunerApp(App[int]):
@@ -33,8 +38,9 @@ class PrunerApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = []
     NOTIFICATION_TIMEOUT = 4
 
-    def __init__(self, opening: Opening | None, config: Config = Config()) -> None:  # noqa: B008 (it is frozen)
+    def __init__(self, opening: Opening | None, config: Config = Config(), hinting: bool = False) -> None:  # noqa: B008 (it is frozen)
         super().__init__()
+        self._hinting = hinting
         self._opening = opening
         self._config = config
         self._reverse = InReverse()
@@ -101,6 +107,26 @@ class PrunerApp(App[int]):
         )
         self.switch_screen(self._workbench(self._opening))
 
+    def on_session_chosen(self, event: SessionChosen) -> None:
+        """Go on with a session that was chosen on the start screen."""
+        self._opening = event.opening
+        self.switch_screen(self._workbench(event.opening))
+
+    @on(Opened)
+    def remember_model(self, event: Opened) -> None:
+        """It can be opened: the start screen may offer it from now on."""
+        remember(event.result.model.path)
+        if self._hinting and not event.replayed:
+            self.screen.mount(first_run.hint())
+
+    async def on_event(self, event: events.Event) -> None:
+        """Any key makes the hint of the first run go away, and does what it does besides."""
+        if isinstance(event, events.Key) and self._hinting and self.screen.query("#hint"):
+            self._hinting = False
+            first_run.is_over()
+            await self.screen.query("#hint").remove()
+        await super().on_event(event)
+
     def on_key(self, event: events.Key) -> None:
         """Give letters to the input that has the focus by now: they were typed before the key that opened it was handled."""
         if isinstance(self.focused, Input) and event.is_printable and event.character is not None:
@@ -138,12 +164,17 @@ def run_app(
     images: int | None = None,
     device: str = "",
     plan: dict[str, Any] | None = None,
+    saved: SavedSession | None = None,
     config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
-    """Run the app until the user quits; gives the exit status. What is not given is as the settings say."""
+    """Run the app until the user quits; gives the exit status. What is not given is as the settings say; `saved` goes before all of it."""
     terminal.tolerate_stray_bytes()
     settings = config.settings
-    opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan) if model is not None else None
-    app = PrunerApp(opening, config)
+    opening = None
+    if saved is not None:
+        opening = Opening.of(saved)
+    elif model is not None:
+        opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan)
+    app = PrunerApp(opening, config, hinting=first_run.is_now())
     status = app.run()
     return status if isinstance(status, int) else app.return_code or 0

@@ -1,4 +1,4 @@
-"""The start screen: type a path, take a checkpoint that is near, or the demo."""
+"""The start screen: type a path, or choose a session, a checkpoint, a folder to look in, or the demo."""
 
 from __future__ import annotations
 
@@ -10,64 +10,100 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import Input, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Input, Static
 
 from tui_pruner import places
 from tui_pruner.tui.messages import ModelChosen
-from tui_pruner.tui.recent import checkpoints_near
-
-DEMO = "demo"
+from tui_pruner.tui.screens.file_picker import FilePicker
+from tui_pruner.tui.start_text import BROWSE, DEMO, FILE, SESSION, start_entries
+from tui_pruner.tui.unfinished import SessionChosen, unfinished_sessions
+from tui_pruner.tui.widgets.chooser_input import ChooserInput
+from tui_pruner.tui.widgets.entries import Entries
 
 
 class StartScreen(Screen[None]):
-    """Asks which checkpoint to prune."""
+    """Asks which checkpoint to prune; enter takes what was typed or moved to last."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,ctrl+q", "app.quit", "Quit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,ctrl+q", "app.quit", "Quit", show=False),
+        Binding("ctrl+o", "browse", "Browse", show=False, priority=True),
+    ]
 
     def __init__(self, path: str = "", problem: str = "") -> None:
         super().__init__()
         self._path = path
         self._problem = problem
+        self._by_list = not path
 
     def compose(self) -> ComposeResult:
-        """The path, and a list of what is near."""
+        """The path, and a list of what there is to open."""
         with Vertical(id="start", classes="dialog wide") as box:
             box.border_title = "tui-pruner"
-            box.border_subtitle = "enter opens    tab moves    escape quits"
+            box.border_subtitle = "up down enter   ctrl+o browse   escape quit"
             yield Static("Which checkpoint is to be pruned?", classes="question")
-            field = Input(self._path, placeholder="path/to/best.pt, or yolov8n.yaml", id="path", select_on_focus=False)
-            field.cursor_blink = False
-            yield field
+            yield ChooserInput(self._path, "path/to/best.pt, or yolov8n.yaml")
             yield Static(self._problem, id="problem", markup=False)
-            yield OptionList(*self._options(), id="near", markup=False)
+            yield Entries("choices")
+
+    def on_mount(self) -> None:
+        """Look for what there is to open."""
+        self.query_one(Entries).show(start_entries(Path()))
+
+    @on(Input.Changed)
+    def typing(self, event: Input.Changed) -> None:
+        """What is typed counts, as long as there is any."""
+        event.stop()
+        self._by_list = not event.value.strip()
 
     @on(Input.Submitted)
     def typed(self, event: Input.Submitted) -> None:
-        """Open the typed path, or say why not."""
+        """Open the typed path, or what the cursor is on."""
         event.stop()
-        path = Path(event.value.strip()).expanduser()
-        if not event.value.strip():
+        text = event.value.strip()
+        if self._by_list or not text:
+            self._open(self.query_one(Entries).key)
             return
-        if path.suffix != ".yaml" and not path.is_file():
-            what = "is a folder, not a checkpoint" if path.is_dir() else "does not exist"
-            self.query_one("#problem", Static).update(f"{path} {what}")
-            return
-        self.post_message(ModelChosen(str(path)))
+        path = Path(text).expanduser()
+        if path.is_dir():
+            self._browse(path.resolve())
+        elif path.suffix != ".yaml" and not path.is_file():
+            self._say(f"{path} does not exist")
+        else:
+            self.post_message(ModelChosen(str(path)))
 
-    @on(OptionList.OptionSelected)
-    def chosen(self, event: OptionList.OptionSelected) -> None:
-        """Open what was chosen."""
+    @on(Entries.Taken)
+    def chosen(self, event: Entries.Taken) -> None:
+        """Open what was clicked."""
         event.stop()
-        name = event.option.id or ""
-        if name == DEMO:
+        self._open(event.key)
+
+    def action_move(self, lines: int) -> None:
+        """Move the cursor in the list."""
+        self._by_list = True
+        self.query_one(Entries).move(lines)
+
+    def action_page(self, direction: int) -> None:
+        """Move the cursor by a page."""
+        self._by_list = True
+        self.query_one(Entries).page(direction)
+
+    def action_browse(self) -> None:
+        """Look for a checkpoint in the folders."""
+        self._browse(Path.cwd())
+
+    def _browse(self, folder: Path) -> None:
+        self.app.push_screen(FilePicker(folder), lambda path: self._open(f"{FILE}{path}" if path else ""))
+
+    def _open(self, key: str) -> None:
+        if key == BROWSE:
+            self.action_browse()
+        elif key == DEMO:
             folder = places.demo_folder()
             self.post_message(ModelChosen(str(folder / "digits.pt"), str(folder / "digits.yaml")))
-        else:
-            self.post_message(ModelChosen(name))
+        elif key.startswith(SESSION):
+            self.post_message(SessionChosen(unfinished_sessions()[int(key.removeprefix(SESSION))].opening))
+        elif key.startswith(FILE):
+            self.post_message(ModelChosen(key.removeprefix(FILE)))
 
-    def _options(self) -> list[Option]:
-        near = [Option(str(path), id=str(path)) for path in checkpoints_near(Path())]
-        if (places.demo_folder() / "digits.pt").is_file():
-            near.append(Option("demo: handwritten digits, YOLOv8n, ten classes", id=DEMO))
-        return near
+    def _say(self, problem: str) -> None:
+        self.query_one("#problem", Static).update(problem)

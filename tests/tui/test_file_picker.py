@@ -1,0 +1,136 @@
+"""The file picker shows folders and models only, filters while one types, and says what a file is before it is opened."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from textual.app import App
+
+from tests.bad_files import NOT_EVEN_A_CHECKPOINT
+from tests.tui.helpers import screen_text, until
+from tui_pruner.tui.file_kinds import kind_of
+from tui_pruner.tui.folders import PARENT, matching, places_in
+from tui_pruner.tui.screens.file_picker import FilePicker
+from tui_pruner.tui.widgets.entries import Entries
+
+
+class Picking(App[str]):
+    """Nothing but the picker."""
+
+    CSS_PATH = str(Path(__file__).parents[2] / "tui_pruner" / "tui" / "app.tcss")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return {"border-blurred": "gray", "selection": "blue"}
+
+    def on_mount(self) -> None:
+        self.push_screen(FilePicker(self._folder), self.exit)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, demo_checkpoint: Path) -> Path:
+    """Models, other files, hidden ones, and folders."""
+    (tmp_path / "runs" / "train").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "runs" / "train" / "best.pt").write_bytes(demo_checkpoint.read_bytes())
+    for name in ("Last.pt", "net.yaml", "notes.txt", ".secret.pt", "data.yml"):
+        (tmp_path / name).write_text("backbone: []" if name == "net.yaml" else "train: images")
+    (tmp_path / "broken.pt").symlink_to(tmp_path / "nowhere.pt")
+    return tmp_path
+
+
+def test_a_folder_lists_folders_then_models_by_name_and_nothing_hidden_or_broken(folder):
+    assert [place.name for place in places_in(folder)] == [PARENT, "runs", "data.yml", "Last.pt", "net.yaml"]
+    assert [place.name for place in matching(places_in(folder), "Y a")] == [PARENT, "data.yml", "net.yaml"]
+    assert PARENT not in [place.name for place in places_in(Path(folder.anchor))]
+
+
+async def test_a_model_is_found_by_walking_and_filtering(folder):
+    app = Picking(folder)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: bool(app.screen.query(Entries)), "the picker")
+        await until(pilot, lambda: "Last.pt" in screen_text(app), "the files")
+        assert "notes.txt" not in screen_text(app) and "secret" not in screen_text(app)
+        await pilot.press(*"runs", "enter")
+        await until(pilot, lambda: "train/" in screen_text(app), "the folder")
+        await pilot.press("enter")
+        await until(pilot, lambda: "best.pt" in screen_text(app), "the model")
+        await until(pilot, lambda: "checkpoint, detect" in screen_text(app), "what it is")
+        assert "6.21 MB" in screen_text(app)
+        await pilot.press("backspace", "backspace")
+        await until(pilot, lambda: "Last.pt" in screen_text(app), "the folder above")
+        assert app.screen.query_one(Entries).key == "runs"
+        await pilot.press(*"zzz")
+        await until(pilot, lambda: "nothing here has that in its name" in screen_text(app), "the empty answer")
+        await pilot.press("ctrl+u", *"runs/train/")
+        await until(pilot, lambda: "best.pt" in screen_text(app), "the typed folder")
+        await pilot.press("enter")
+    assert app.return_value == str(folder / "runs" / "train" / "best.pt")
+
+
+async def test_the_mouse_opens_and_escape_takes_nothing(folder):
+    app = Picking(folder)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await until(pilot, lambda: "runs/" in screen_text(app), "the files")
+        y = next(y for y, line in enumerate(screen_text(app).splitlines()) if "runs/" in line)
+        await pilot.click(offset=(8, y))
+        await until(pilot, lambda: "train/" in screen_text(app), "the folder")
+        await pilot.press("escape")
+    assert app.return_value == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+async def test_a_folder_that_may_not_be_read_is_said(folder):
+    (folder / "runs").chmod(0)
+    app = Picking(folder)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "runs/" in screen_text(app), "the files")
+        await pilot.press("enter")
+        await until(pilot, lambda: "cannot be opened: permission denied" in screen_text(app), "the reason")
+    (folder / "runs").chmod(0o700)
+
+
+async def test_a_folder_that_went_away_is_said_and_one_stays_where_one_is(folder):
+    app = Picking(folder)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "runs/" in screen_text(app), "the files")
+        (folder / "runs").rename(folder / "walks")
+        await pilot.press("enter")
+        await until(pilot, lambda: "cannot be opened: no such file or directory" in screen_text(app), "the reason")
+        assert "Last.pt" in screen_text(app)
+
+
+async def test_ten_thousand_files_are_listed_and_filtered_while_one_types(tmp_path):
+    for number in range(10_000):
+        (tmp_path / f"epoch{number:05}.pt").touch()
+    app = Picking(tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "epoch00000.pt" in screen_text(app), "the files")
+        assert "10000 models here" in screen_text(app) or "empty" in screen_text(app)
+        started = time.perf_counter()
+        await pilot.press("end", *"09999")
+        await until(pilot, lambda: app.screen.query_one(Entries).key == "epoch09999.pt", "the last one")
+        assert time.perf_counter() - started < 3.0
+        await pilot.press("enter")
+    assert app.return_value == str(tmp_path / "epoch09999.pt")
+
+
+@pytest.mark.parametrize("name", [name for name in NOT_EVEN_A_CHECKPOINT if name not in ("folder.pt", "model.onnx")])
+def test_what_is_no_checkpoint_is_not_called_one(name, tmp_path):
+    make, _ = NOT_EVEN_A_CHECKPOINT[name]
+    make(tmp_path / name)
+    kind = kind_of(tmp_path / name)
+    assert kind and not kind.startswith("checkpoint, detect")
+
+
+def test_what_a_file_is_in_a_few_words(folder, demo_checkpoint):
+    assert kind_of(demo_checkpoint) == "checkpoint, detect"
+    assert kind_of(folder / "net.yaml") == "an architecture, with random weights"
+    assert kind_of(folder / "data.yml") == "a data set, not a model"
+    assert kind_of(folder / "none.pt") == "no such file or directory"
