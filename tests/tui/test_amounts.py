@@ -3,7 +3,7 @@
 import pytest
 
 from tui_pruner.errors import RequestError
-from tui_pruner.tui.amounts import Amount, Asked, parse_amount
+from tui_pruner.tui.amounts import Amount, Asked, Room, parse_amount
 
 
 @pytest.mark.parametrize(
@@ -29,19 +29,19 @@ def test_what_is_no_amount_is_refused_with_a_sentence(text):
 
 
 def test_a_ratio_stops_at_none_and_before_everything():
-    widths = {"model.5": 128}
-    assert not Asked().nudge(widths, -5)
-    assert Asked({"model.5": Amount(percent=98)}).nudge(widths, 5).amounts["model.5"] == Amount(percent=99)
+    rooms = {"model.5": Room(128, 128)}
+    assert not Asked().nudge(rooms, -5)
+    assert Asked({"model.5": Amount(percent=98)}).nudge(rooms, 5).amounts["model.5"] == Amount(percent=99)
 
 
 def test_an_exact_width_moves_on_as_a_ratio():
-    assert Asked({"model.5": Amount(keep=96)}).nudge({"model.5": 128}, 1).amounts["model.5"] == Amount(percent=26)
+    assert Asked({"model.5": Amount(keep=96)}).nudge({"model.5": Room(128, 128)}, 1).amounts["model.5"] == Amount(percent=26)
 
 
 def test_shares_of_less_than_one_channel_are_stepped_over():
-    asked = Asked().nudge({"model.0": 16}, 1)
+    asked = Asked().nudge({"model.0": Room(16, 16)}, 1)
     assert asked.amounts["model.0"] == Amount(percent=4)
-    assert not asked.nudge({"model.0": 16}, -1)
+    assert not asked.nudge({"model.0": Room(16, 16)}, -1)
 
 
 def test_putting_an_amount_leaves_other_layers_alone():

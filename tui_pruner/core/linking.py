@@ -84,9 +84,9 @@ def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) ->
 
 
 def same_share(demands: Sequence[Demand]) -> bool:
-    """Whether demands of several layers ask for the same share, so that only rounding to whole channels makes them differ."""
+    """Whether demands ask for one share, so that only rounding to whole channels makes them differ."""
     shares = {parse_amount(demand.request.amount).remove for demand in demands}
-    return len({demand.layer for demand in demands}) > 1 and len(shares) == 1 and None not in shares
+    return len(shares) == 1 and None not in shares
 
 
 def raise_part(coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, origin: Demand, base: Removal, wishes: Wishes) -> bool:
@@ -98,9 +98,9 @@ def raise_part(coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, 
     for group, count in zip(groups, counts, strict=True):
         demands = wishes.demands.get(group.number, [origin])
         wishes.notes += [
-            f"{demand.layer}: removes {count} instead of {demand.count} channels in each of its parts, to keep as many as {origin.layer}"
+            f"{demand.layer}: removes {count} instead of {demand.count} channels, as many as what is linked to it"
             for demand in demands
-            if demand.layer != origin.layer and demand.count != count
+            if demand.count != count
         ]
         wishes.demands[group.number] = [replace(demand, count=count) for demand in demands]
     return True

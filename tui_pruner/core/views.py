@@ -105,6 +105,7 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: Layer) -> Laye
         reason=found.reason,
         parameters=arithmetic.parameters_of_layer.get(layer.name, 0),
         flops=arithmetic.flops_of_path.get(layer.path, 0),
+        widest_group=max((group.channels for group in analysis.coupling.output_groups(layer.path) if group.prunable), default=0),
     )
 
 

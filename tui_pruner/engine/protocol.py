@@ -43,7 +43,10 @@ class ModelInfo(Message):
 
 
 class LayerView(Message):
-    """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free."""
+    """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free.
+
+    `widest_group`: how many channels the widest group has that can be cut; a share is taken of each group by itself.
+    """
 
     name: str
     type: str
@@ -53,6 +56,7 @@ class LayerView(Message):
     reason: str
     parameters: int
     flops: int
+    widest_group: int
 
 
 class BlockView(Message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from tui_pruner.errors import RequestError
 from tui_pruner.tui.glyphs import GLYPHS
@@ -35,6 +36,13 @@ class Amount:
         if self.percent is not None:
             return self.percent
         return round(100 * (1 - (self.keep or 0) / width)) if width else 0
+
+
+class Room(NamedTuple):
+    """A layer's channels, and the widest part of them that a share is taken of at once: one half where they are split in two."""
+
+    width: int
+    part: int
 
 
 def parse_amount(text: str, keeping: bool = False) -> Amount | None:
@@ -90,19 +98,20 @@ class Asked:
             changed.update(dict.fromkeys(named, amount))
         return replace(self, amounts=changed)
 
-    def share(self, widths: Mapping[str, int], percent: int) -> Asked:
-        """The same with this share for these layers, given with their width; those that it removes no channel of are cleared."""
-        return self.put(widths, None).put([layer for layer, width in widths.items() if self.loses(width, percent)], Amount(percent=percent))
+    def share(self, rooms: Mapping[str, Room], percent: int) -> Asked:
+        """The same with this share for these layers; those that it removes no channel of are cleared."""
+        wide = [layer for layer, room in rooms.items() if self.loses(room.part, percent)]
+        return self.put(rooms, None).put(wide, Amount(percent=percent))
 
-    def nudge(self, widths: Mapping[str, int], percent: int) -> Asked:
-        """The same with the share that is removed moved by `percent` for each of these layers, given with their width.
+    def nudge(self, rooms: Mapping[str, Room], percent: int) -> Asked:
+        """The same with the share that is removed moved by `percent` for each of these layers.
 
         Shares that remove nothing are stepped over: up to the first that does, down to none.
         """
-        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in widths}
-        for layer, width in widths.items():
+        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in rooms}
+        for layer, room in rooms.items():
             known = self.amounts.get(layer)
-            share = self._moved(known.percent_of(width) if known else 0, percent, width)
+            share = self._moved(known.percent_of(room.width) if known else 0, percent, room.part)
             if share:
                 changed[layer] = Amount(percent=share)
         return replace(self, amounts=changed)

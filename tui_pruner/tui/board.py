@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tui_pruner.tui.amounts import Asked
+from tui_pruner.tui.amounts import Asked, Room
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
@@ -96,10 +96,14 @@ class Board:
         known = self.layers
         return {layer: self.change(known[layer]).outputs[1] for layer in layers}
 
-    def shared_widths(self, layers: Sequence[str]) -> dict[str, int]:
-        """The widths that a share is taken of: those of one half where a layer's channels are split in two."""
+    def rooms(self, layers: Sequence[str]) -> dict[str, Room]:
+        """What there is to take of these layers now."""
         known = self.layers
-        return {layer: width // 2 if known[layer].status == "linked" else width for layer, width in self.widths(layers).items()}
+        return {layer: _room(known[layer], width) for layer, width in self.widths(layers).items()}
+
+
+def _room(layer: LayerView, width: int) -> Room:
+    return Room(width, layer.widest_group * width // max(layer.out_channels, 1))
 
 
 def _outputs(width: Width | None, layer: LayerView) -> int:

@@ -61,7 +61,7 @@ def _head(row: Row, board: Board, width: int) -> list[Text]:
     weight = _weight(layer.parameters, layer.flops, board)
     named = [Text.assemble(first, "   ", weight)] if first.cell_len + 3 + weight.cell_len <= width else [first, weight]
     lines = [*named, *wrapped(layer.reason, width, colours.MUTED)]
-    return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width)]
+    return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, board, width), *_rounding(board)]
 
 
 def _weight(parameters: int, flops: int, board: Board) -> Text:
@@ -84,6 +84,11 @@ def _ratio(row: Row, board: Board, width: int) -> Text:
     keeps = f"keeps {after} of {now}"
     track = slider(removed / 100, max(min(width - LABEL - 5 - len(keeps) - 2, 40), 8), style, colours.FAINT)
     return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{removed:>2}%  ", f"bold {style}"), track, f"  {keeps}")
+
+
+def _rounding(board: Board) -> list[Text]:
+    step = board.asked.round_to
+    return [Text.assemble((fit("Rounds", LABEL), colours.MUTED), (f"to multiples of {step}", colours.TEXT))] if step > 1 else []
 
 
 def _importance(detail: Detail, width: int) -> list[Text]:
@@ -170,16 +175,14 @@ def _verdicts(row: Row, board: Board, width: int) -> list[Text]:
         _dry_run(board),
     ]
     lines += _trouble(row, board, width)
-    return [*lines, *_notes(row, preview.notes, board.asked.round_to, width)]
+    return [*lines, *_notes(row, preview.notes, width)]
 
 
-def _notes(row: Row, notes: Sequence[str], step: int, width: int) -> list[Text]:
+def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
     """What was adjusted in this row's layers, and how much elsewhere."""
     names = {layer.name for layer in row.layers}
     own = [note for note in notes if note.partition(":")[0] in names]
-    lines = [Text.assemble((fit("Rounds", LABEL), colours.MUTED), (f"widths to multiples of {step}", colours.TEXT))] if step > 1 else []
-    for note in own[:MOST_NOTES]:
-        lines += wrapped(note, width, colours.MUTED)
+    lines = [line for note in own[:MOST_NOTES] for line in wrapped(note, width, colours.MUTED)]
     rest = len(notes) - len(own[:MOST_NOTES])
     return [*lines, *([Text(f"{'and ' if own else ''}{plural(rest, 'adjusted width')} elsewhere", colours.MUTED)] if rest else [])]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tui_pruner.errors import RequestError
 from tui_pruner.tui.calibrations import calibration
-from tui_pruner.tui.criteria import CRITERIA, Criterion, criterion_of
+from tui_pruner.tui.criteria import CRITERIA, criterion_of
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.settle_keys import SettleKeys
 
@@ -24,12 +24,10 @@ class CriterionKeys(SettleKeys):
 
         if self.board is None:
             return
-        choices = [Choice(criterion.name, criterion.label, self._meaning(criterion)) for criterion in CRITERIA]
-        text = "Which channels go first: those that matter least by this."
+        choices = [Choice(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
+        first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
+        text = " ".join(["Channels go that matter least by this.", *([f"{' and '.join(first)} score images first."] if first else [])])
         self.app.push_screen(Chooser("Importance", text, choices, self.board.asked.criterion), self._take_criterion)
-
-    def _meaning(self, criterion: Criterion) -> str:
-        return f"{criterion.meaning} (calibrates first)" if not self._is_ready(criterion.name) else criterion.meaning
 
     def _is_ready(self, name: str) -> bool:
         return self.board is not None and name in self.board.opened.criteria

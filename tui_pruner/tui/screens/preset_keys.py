@@ -36,7 +36,7 @@ class PresetKeys(RatioKeys):
         if amount is None or not alike:
             self.say(f"{layer.name} has no ratio to copy" if amount is None else f"no other layer is like {layer.name}", "warning")
             return
-        percent = amount.percent_of(board.shared_widths([layer.name])[layer.name])
+        percent = amount.percent_of(board.widths([layer.name])[layer.name])
         board.marks = {layer.name, *alike}
         self._ask_share(board.asked, alike, percent)
         self.draw_footer()

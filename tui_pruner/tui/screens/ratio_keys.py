@@ -48,7 +48,7 @@ class RatioKeys(JobKeys):
     def action_nudge(self, percent: int) -> None:
         """Remove that much more from the marked layers, or from those under the cursor."""
         if self.board is not None and (names := self._targets()):
-            self.ask(self.board.asked.nudge(self.board.shared_widths(names), percent))
+            self.ask(self.board.asked.nudge(self.board.rooms(names), percent))
 
     def action_clear(self) -> None:
         """Cut nothing from the marked layers, or from those under the cursor."""
@@ -69,7 +69,7 @@ class RatioKeys(JobKeys):
         asked = self.board.asked
         step = ROUNDINGS[(ROUNDINGS.index(asked.round_to) + 1) % len(ROUNDINGS)] if asked.round_to in ROUNDINGS else 1
         self.ask(replace(asked, round_to=step))
-        self.say(f"widths become multiples of {step}" if step > 1 else "widths are not rounded")
+        self.draw_footer()
 
     def action_type_share(self, digit: str) -> None:
         """Type a share to remove."""
@@ -92,21 +92,21 @@ class RatioKeys(JobKeys):
         self.amount_line.close()
         self.set_focus(self._typed_in or self.left_pane)
 
-    def share_out(self, asked: Asked, names: Sequence[str], percent: int) -> Asked:
-        """This share for all of these layers but those that it is less than a channel of, which is said.
+    def share_out(self, asked: Asked, names: Sequence[str], percent: int, tell: bool = True) -> Asked:
+        """This share for all of these layers but those that it is less than a channel of, which is said; `tell` says the rest too.
 
         Raises:
             RequestError: that is each of them.
         """
         assert self.board is not None
-        shared = asked.share(self.board.shared_widths(names), percent)
-        left_out = [name for name in names if name not in shared.amounts]
-        if len(left_out) == len(names):
+        shared = asked.share(self.board.rooms(names), percent)
+        taken = [name for name in names if name in shared.amounts]
+        narrow = len(names) - len(taken)
+        if not taken:
             rounded = f", rounded to multiples of {asked.round_to}" if asked.round_to > 1 else ""
             raise RequestError(f"{percent} % of {_whom(names)}{rounded} is less than one channel: ask for more")
-        kept = f"; {plural(len(left_out), 'layer')} would lose less than one channel" if left_out else ""
-        if len(names) > 1:
-            self.say(f"{percent} % of {plural(len(names) - len(left_out), 'layer')}{kept}")
+        if narrow or tell:
+            self.say(f"{percent} % of {_whom(taken)}" + (f", {narrow} are too narrow for it" if narrow else ""))
         return shared
 
     @on(RowHighlighted)
@@ -192,7 +192,7 @@ class RatioKeys(JobKeys):
         self._check_widths(amount)
         if amount is None or amount.percent is None:
             return self.board.asked.put(names, amount)
-        return self.share_out(self.board.asked, names, amount.percent)
+        return self.share_out(self.board.asked, names, amount.percent, tell=False)
 
     def _check_widths(self, amount: Amount | None) -> None:
         assert self.board is not None
