@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-COMMANDS = frozenset("""demo inspect groups explain preview prune prove coverage validate report steps sessions locate keys open""".split())
+LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage")
+MAKING = ("prune", "prove", "validate", "report")
+OWN = ("open", "demo", "sessions", "locate", "keys")
+COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 

@@ -151,7 +151,7 @@ def test_pictures_are_jpegs_of_the_validated_images_with_their_detections(page: 
     for picture in answer.document["pictures"]:
         assert 1 <= sum(picture["before"].values()) <= 10
         assert picture["before"].keys() <= {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
-    assert answer.remarks[-1] == f"pictures {IMAGES}/{IMAGES} drawing"
+    assert answer.remarks[-1] == f"pictures drawing {IMAGES}/{IMAGES}"
 
 
 def test_the_plan_is_inside_the_page(page: Page, pruned: Pruned):

@@ -109,6 +109,13 @@ async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(
         await desk.press("o")
         await type_into(desk, str(tmp_path / "nowhere.yaml"))
         await desk.until(lambda: any("nowhere.yaml" in said for said in desk.said), "the refusal")
+        await desk.press("r")
+        await type_into(desk, str(tmp_path / "report.txt"))
+        await desk.until(lambda: any("must end in .html or .md" in said for said in desk.said), "the refusal")
+        await desk.press("r")
+        await type_into(desk, str(tmp_path / "report.md"))
+        await desk.until(lambda: "1 step all proved" in desk.text, "the report")
+        assert "model.7" in (tmp_path / "report.md").read_text()
 
 
 SIZE = {"parameters": 3_000_000, "flops": 8_000_000_000, "bytes": 6_000_000}

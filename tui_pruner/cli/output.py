@@ -101,6 +101,11 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
     return lambda progress: say(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip())
 
 
+def tell_progress(progress: JobProgress) -> None:
+    """Says on stderr how far the part of a job is that it names itself."""
+    say(f"{progress.doing} {progress.done}/{progress.total}")
+
+
 def count(number: float) -> str:
     """A large number in three digits: 3.01M, 8.1G."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

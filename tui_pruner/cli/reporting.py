@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json
-from tui_pruner.cli.output import Output, change, reserved_stdout, say
+from tui_pruner.cli.output import Output, change, reserved_stdout, tell_progress
 from tui_pruner.errors import PlanError
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def report(
     """A self-contained report on a plan: sizes, proofs, groups; with --data also accuracy and detections before and after."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.calibrating import CalibrationData
-        from tui_pruner.cli.evidence import Evidence, completed
         from tui_pruner.cli.world import open_session, remark
         from tui_pruner.core.plan import read_plan
-        from tui_pruner.core.reporting.collecting import facts_of
-        from tui_pruner.core.reporting.output import check_report_output, write_report
-        from tui_pruner.core.reporting.writing import FORMATS, written_as
+        from tui_pruner.core.reporting.output import check_report_output
+        from tui_pruner.core.reporting.writing import FORMATS
+        from tui_pruner.jobs.evidence import Evidence
+        from tui_pruner.jobs.report import make_report
 
         check_report_output(output, tuple(FORMATS), force)
         found = read_plan(plan)
@@ -49,10 +49,9 @@ def report(
         )
         remark(session)
         evidence = Evidence(plan, output, data, validation_images, images, imgsz, device, classes, model)
-        material = completed(facts_of(session, str(plan), say), session, evidence)
-        write_report(output, written_as(output.suffix, material))
-        conclude(results, material.facts, output)
-        return 0 if material.facts.proved else 1
+        facts = make_report(session, evidence, tell_progress)
+        conclude(results, facts, output)
+        return 0 if facts.proved else 1
 
 
 def checkpoint_of(plan: Path, name: str) -> str:

@@ -62,6 +62,26 @@ class ValidationResult(Message):
     notes: list[str] = []
 
 
+class ReportParameters(JobParameters):
+    """What a report job is: a settled plan, how its file is called, the file to write, and how many pictures; no `data`, no images."""
+
+    data: str = ""
+    plan: dict[str, Any]
+    plan_file: str
+    output: str
+    pictures: int = 6
+
+
+class ReportResult(Message):
+    """The written report: whether all its steps are proved, and how many they are."""
+
+    output: str
+    bytes: int
+    proved: bool
+    steps: int
+    notes: list[str] = []
+
+
 class PictureParameters(ValidationParameters):
     """What a picture job is: the first `pictures` of a seeded order of the images of a validation, drawn into `folder`."""
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tui_pruner import places
-from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, PictureParameters, ValidationParameters
+from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, PictureParameters, ReportParameters, ValidationParameters
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError
@@ -38,6 +38,7 @@ KINDS = {
     "validate": Kind(ValidationParameters, "tui_pruner.jobs.validate", "run_validation"),
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
     "picture": Kind(PictureParameters, "tui_pruner.jobs.picture", "run_pictures"),
+    "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
 }
 
 

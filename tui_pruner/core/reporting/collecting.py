@@ -16,14 +16,15 @@ from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.core.standing import JOINS, why_read
 from tui_pruner.core.step_views import session_view
 from tui_pruner.core.views import changed_layers, model_info, short_names
+from tui_pruner.engine.job_messages import JobProgress
 
-Say = Callable[[str], None]
+OnProgress = Callable[[JobProgress], None]
 
 
-def facts_of(session: Session, plan: str, say: Say) -> Facts:
+def facts_of(session: Session, plan: str, on_progress: OnProgress) -> Facts:
     """What is known of a session's plan without any data; every step is proved now."""
     analysis, before, after = session.analysis, session.arithmetic.widths(NOTHING), session.widths
-    prove_steps(session, say)
+    prove_steps(session, on_progress)
     view = session_view(session)
     blocks = list(block_facts(session, before, after))
     return Facts(
@@ -41,11 +42,11 @@ def facts_of(session: Session, plan: str, say: Say) -> Facts:
     )
 
 
-def prove_steps(session: Session, say: Say) -> None:
+def prove_steps(session: Session, on_progress: OnProgress) -> None:
     """Have the masked twin's verdict on the state after each step."""
     original = Original(session.analysis.checkpoint.model)
     for number, applied in enumerate(session.steps, start=1):
-        say(f"prove {number}/{len(session.steps)}")
+        on_progress(JobProgress(done=number, total=len(session.steps), doing="prove"))
         session.prove(applied, original)
 
 

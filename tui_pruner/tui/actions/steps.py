@@ -82,6 +82,17 @@ ACTIONS = (
         pane=PANE,
     ),
     Action(
+        "report",
+        "r",
+        "r",
+        "Write a report",
+        "Put the steps, their proofs, the metrics and pictures in one file, to attach to a pull request.",
+        STEPS,
+        "report PLAN --data DATA -o OUT.html",
+        footer="report",
+        pane=PANE,
+    ),
+    Action(
         "open_plan",
         "o",
         "o",

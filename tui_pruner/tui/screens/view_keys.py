@@ -5,10 +5,10 @@ from __future__ import annotations
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.screens.bench import PANES
 from tui_pruner.tui.screens.help import HelpScreen
-from tui_pruner.tui.screens.step_keys import StepKeys
+from tui_pruner.tui.screens.plan_keys import PlanKeys
 
 
-class ViewKeys(StepKeys):
+class ViewKeys(PlanKeys):
     """What is looked at: nothing here changes the model or what is asked for."""
 
     def action_expand(self) -> None:

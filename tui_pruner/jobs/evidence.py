@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import importlib.metadata
 import platform
@@ -10,15 +9,17 @@ import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tui_pruner import __version__
-from tui_pruner.cli.output import progress_of
-from tui_pruner.cli.world import validated
-from tui_pruner.core.plan import dump_yaml
-from tui_pruner.core.reporting.facts import Facts, Material, Metrics, PictureFacts
-from tui_pruner.core.session import Session
-from tui_pruner.engine.job_messages import PictureParameters, PictureResult, ValidationResult
-from tui_pruner.engine.runner import Job
+from tui_pruner.engine.job_messages import PictureParameters, PictureResult, ValidationParameters, ValidationResult
+from tui_pruner.jobs.picture import run_pictures
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.validate import run_validation
+
+if TYPE_CHECKING:
+    from tui_pruner.core.reporting.facts import Facts, Material, Metrics
+    from tui_pruner.core.session import Session
 
 DRAWN_TASKS = ("detect", "segment", "pose", "obb")
 LIBRARIES = ("ultralytics", "torch", "torch-pruning")
@@ -26,12 +27,12 @@ LIBRARIES = ("ultralytics", "torch", "torch-pruning")
 
 @dataclass(frozen=True)
 class Evidence:
-    """The options of `report` as they were given."""
+    """The options of `report` as they were given; `plan` is how the commands in it name the plan's file."""
 
     plan: Path
     output: Path
     data: Path | None
-    validation_images: int
+    validation_images: int | None
     pictures: int
     imgsz: int | None
     device: str
@@ -39,16 +40,18 @@ class Evidence:
     model: str | None
 
 
-def completed(facts: Facts, session: Session, wanted: Evidence) -> Material:
+def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnProgress) -> Material:
     """Facts with what is measured on images, the commands and the versions.
 
     Raises:
         DataError: the data cannot be used for this model.
-        JobError: the pictures' job ended without a result.
     """
+    from tui_pruner.core.plan import dump_yaml
+    from tui_pruner.core.reporting.facts import Material, PictureFacts
+
     with tempfile.TemporaryDirectory(prefix="tui-pruner-pictures-") as folder:
-        metrics = accuracy(session, wanted)
-        drawn = pictures(session, wanted, folder)
+        metrics = accuracy(session, wanted, on_progress)
+        drawn = pictures(session, wanted, folder, on_progress)
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
     found = {
         "metrics": metrics,
@@ -62,36 +65,45 @@ def completed(facts: Facts, session: Session, wanted: Evidence) -> Material:
     return Material(facts.model_copy(update=found), dump_yaml(session.plan), images)
 
 
-def accuracy(session: Session, wanted: Evidence) -> Metrics | None:
+def accuracy(session: Session, wanted: Evidence, on_progress: OnProgress) -> Metrics | None:
     """The quick validation without the plan and with it; from the cache where it has them."""
+    from tui_pruner.core.reporting.facts import Metrics
+
     if wanted.data is None:
         return None
 
     def validation(plan: dict[str, object] | None) -> ValidationResult:
-        return validated(session.analysis.checkpoint.path, str(wanted.data), wanted.validation_images, wanted.imgsz, wanted.device,
-                         wanted.classes, plan, progress_of("validate"))  # fmt: skip
+        of = "the pruned model" if plan else "the checkpoint"
+        return run_validation(ValidationParameters(plan=plan, **subject(session, wanted)), doing(f"validate {of}", on_progress))
 
     return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(None), after=validation(session.plan.plain()))
 
 
-def pictures(session: Session, wanted: Evidence, folder: str) -> PictureResult:
-    """Images with what both models find on them, drawn into a folder by a process of its own."""
-    checkpoint = session.analysis.checkpoint
-    if wanted.data is None or wanted.pictures == 0 or checkpoint.task not in DRAWN_TASKS:
+def pictures(session: Session, wanted: Evidence, folder: str, on_progress: OnProgress) -> PictureResult:
+    """Images with what both models find on them, drawn into a folder."""
+    if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
-    parameters = PictureParameters(
-        checkpoint=checkpoint.path,
-        sha256=checkpoint.sha256,
-        plan=session.plan.plain(),
-        data=str(wanted.data),
-        images=wanted.validation_images,
-        imgsz=session.analysis.imgsz,
-        device=wanted.device,
-        classes=wanted.classes,
-        pictures=wanted.pictures,
-        folder=folder,
-    )
-    return PictureResult.model_validate(asyncio.run(Job("picture", parameters, progress_of("pictures")).run()))
+    parameters = PictureParameters(plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, **subject(session, wanted))
+    return run_pictures(parameters, doing("pictures", on_progress))
+
+
+def subject(session: Session, wanted: Evidence) -> dict[str, Any]:
+    """The fields that all jobs on this checkpoint and data share."""
+    checkpoint = session.analysis.checkpoint
+    return {
+        "checkpoint": checkpoint.path,
+        "sha256": checkpoint.sha256,
+        "data": str(wanted.data),
+        "images": wanted.validation_images,
+        "imgsz": session.analysis.imgsz,
+        "device": wanted.device,
+        "classes": wanted.classes,
+    }
+
+
+def doing(what: str, on_progress: OnProgress) -> OnProgress:
+    """Tells progress as that of a part."""
+    return lambda progress: on_progress(progress.model_copy(update={"doing": f"{what} {progress.doing}".rstrip()}))
 
 
 def commands(facts: Facts, wanted: Evidence) -> list[str]:
@@ -103,7 +115,7 @@ def commands(facts: Facts, wanted: Evidence) -> list[str]:
     lines: list[list[object]] = [
         ["prune", model, "--plan", plan, "-o", pruned, *shared],
         ["prove", model, pruned, *option("--classes", wanted.classes)],
-        ["validate", model, "--plan", plan, *data, "--images", wanted.validation_images, *shared] if data else [],
+        ["validate", model, "--plan", plan, *data, *option("--images", wanted.validation_images), *shared] if data else [],
         ["report", plan, *option("--model", wanted.model), *data, *counts(wanted), *shared, "-o", wanted.output],
     ]
     return [shlex.join(["tui-pruner", *(str(word) for word in line)]) for line in lines if line]
@@ -113,7 +125,7 @@ def counts(wanted: Evidence) -> list[str]:
     """The options that say how many images."""
     if wanted.data is None:
         return []
-    return ["--images", str(wanted.pictures), "--validation-images", str(wanted.validation_images)]
+    return ["--images", str(wanted.pictures), *option("--validation-images", wanted.validation_images)]
 
 
 def option(name: str, value: object) -> list[str]:
