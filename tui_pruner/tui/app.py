@@ -15,7 +15,7 @@ from textual.widgets import Input
 from tui_pruner.config import Config
 from tui_pruner.tui import colours, first_run, terminal
 from tui_pruner.tui.actions import ACTIONS
-from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.actions import keymap as keys
 from tui_pruner.tui.filters import InReverse, OnlyAscii
 from tui_pruner.tui.glyphs import ASCII, CALM, SIGNS
 from tui_pruner.tui.messages import ModelChosen, Opened
@@ -46,7 +46,8 @@ class PrunerApp(App[int]):
         self._reverse = InReverse()
         self._only_ascii = OnlyAscii(enabled=SIGNS is ASCII)
         self.set_class(SIGNS is ASCII, "-ascii")
-        self.keymap = keymap_of(ACTIONS, config.settings.keymap)
+        self.keymap = keys.keymap_of(ACTIONS, config.settings.keymap)
+        keys.use(self.keymap)
         name, self._problem = wanted_palette(self.console.color_system, self.no_color)
         for palette in PALETTES.values():
             self.register_theme(palette.theme)

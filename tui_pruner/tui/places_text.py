@@ -1,4 +1,4 @@
-"""Files and folders as lines: name, size, date; and how long ago something was opened."""
+"""Files and folders as lines: name, size, date, or how long ago a file was opened."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit, fit_middle
-from tui_pruner.tui.figures import file_size
+from tui_pruner.tui.figures import ago, file_size
 from tui_pruner.tui.folders import PARENT, Place, day
 
 SIZE, DAY = 9, 16
 ROOM_FOR_DAY, ROOM_FOR_SIZE = 50, 30
-STEPS = ((86400.0 * 60, 86400.0 * 30, "month"), (86400.0 * 2, 86400.0, "day"), (7200.0, 3600.0, "hour"), (120.0, 60.0, "minute"))
 
 
 def place_line(place: Place, width: int) -> Text:
@@ -36,23 +35,15 @@ def file_line(name: str, path: Path, width: int) -> Text:
     return _with_columns(name, [text for text, room in columns if width >= room], width)
 
 
-def recent_line(path: Path, opened: float, problem: str, now: float, width: int) -> Text:
+def recent_line(path: Path, opened: float, problem: str, width: int) -> Text:
     """A checkpoint that was opened: its name first, where it is, and when that was; greyed with the reason where it cannot be opened."""
-    tail = problem or ago(now - opened)
+    tail = problem or ago(opened)
     room = max(width - len(tail) - 4, 8)
     name = fit_middle(path.name, room)
     folder = fit_middle(_short(path.parent), room - len(name) - 2) if room - len(name) > 6 else ""
     gap = " " * max(room - len(name) - len(folder) - 2, 0)
     style = colours.FAINT if problem else colours.TEXT
     return Text.assemble(" ", (name, style), "  ", (folder, colours.FAINT if problem else colours.MUTED), gap, " ", (tail, colours.MUTED))
-
-
-def ago(seconds: float) -> str:
-    """A time span that has passed, in one unit: "3 hours ago"."""
-    for least, unit, name in STEPS:
-        if seconds >= least:
-            return f"{seconds / unit:.0f} {name}s ago"
-    return "just now"
 
 
 def heading(title: str) -> Text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,8 @@ from rich.text import Text
 from tui_pruner import places
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit, fit_middle
-from tui_pruner.tui.places_text import ago, file_line, heading, recent_line
+from tui_pruner.tui.figures import ago
+from tui_pruner.tui.places_text import file_line, heading, recent_line
 from tui_pruner.tui.recent import Recent, checkpoints_near, recent_checkpoints
 from tui_pruner.tui.unfinished import Unfinished, unfinished_sessions
 from tui_pruner.tui.widgets.entries import Entry
@@ -22,13 +22,12 @@ BROWSE, DEMO, SESSION, FILE = "browse", "demo", "session:", "file:"
 
 def start_entries(folder: Path) -> list[Entry]:
     """Everything to choose from, each part under its heading, the empty ones left out."""
-    now = time.time()
     recent = recent_checkpoints()
     known = {entry.path for entry in recent}
     near = [path for path in checkpoints_near(folder) if (folder / path).resolve() not in known]
     return [
-        *_part("Go on with", [_unfinished(entry, number, now) for number, entry in enumerate(unfinished_sessions())]),
-        *_part("Opened lately", [_recent(entry, now) for entry in recent]),
+        *_part("Go on with", [_unfinished(entry, number) for number, entry in enumerate(unfinished_sessions())]),
+        *_part("Opened lately", [_recent(entry) for entry in recent]),
         *_part("Near", [_near(path, folder / path) for path in near]),
         *_part("Elsewhere", [Entry(_words("browse the folders", "ctrl+o"), BROWSE), *_demo()]),
     ]
@@ -38,13 +37,13 @@ def _part(title: str, entries: Sequence[Entry]) -> list[Entry]:
     return [Entry(lambda width: heading(title)), *entries] if entries else []
 
 
-def _unfinished(entry: Unfinished, number: int, now: float) -> Entry:
-    return Entry(_words(entry.title, ago(now - entry.left)), f"{SESSION}{number}")
+def _unfinished(entry: Unfinished, number: int) -> Entry:
+    return Entry(_words(entry.title, ago(entry.left)), f"{SESSION}{number}")
 
 
-def _recent(entry: Recent, now: float) -> Entry:
+def _recent(entry: Recent) -> Entry:
     key = "" if entry.problem else f"{FILE}{entry.path}"
-    return Entry(partial(recent_line, entry.path, entry.opened, entry.problem, now), key)
+    return Entry(partial(recent_line, entry.path, entry.opened, entry.problem), key)
 
 
 def _near(name: Path, path: Path) -> Entry:

@@ -13,8 +13,9 @@ from textual.keys import Keys, format_key
 
 from tui_pruner.tui.actions.action import Action
 
+PALETTE_KEY = "ctrl+p"
 TAKEN = dict.fromkeys(("up", "down", "home", "end"), "moving about") | {
-    "ctrl+p": "the palette",
+    PALETTE_KEY: "the palette",
     "ctrl+q": "quitting",
     **{str(digit): "typing a ratio" for digit in range(1, 10)},
 }
@@ -40,6 +41,20 @@ def keymap_of(actions: Sequence[Action], wanted: Mapping[str, Any]) -> Keymap:
         for id in clash.losers:
             del overrides[id]
     return Keymap(tuple(_with_keys(action, overrides.get(action.id)) for action in actions), overrides, tuple(problems))
+
+
+_shown: dict[str, str] = {}
+
+
+def use(keymap: Keymap) -> None:
+    """Show these keys from now on, wherever keys are shown."""
+    _shown.clear()
+    _shown.update({action.id: action.shown for action in keymap.actions if action.id in keymap.overrides})
+
+
+def shown(action: Action) -> str:
+    """The keys that an action has now, as people read them; where it has none, the palette's."""
+    return _shown.get(action.id, action.shown) or PALETTE_KEY
 
 
 @dataclass(frozen=True)

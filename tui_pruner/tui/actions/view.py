@@ -6,6 +6,13 @@ from tui_pruner.tui.actions.action import INTERACTIVE, VIEW, Action
 
 INSPECT, EXPLAIN = "inspect MODEL", "explain MODEL A B"
 
+THEMES = (
+    ("dark", "dark", "light colours on a dark ground"),
+    ("light", "light", "dark colours on a light ground"),
+    ("high-contrast", "high contrast", "colours that stand out most"),
+    ("ansi", "the terminal's own", "the terminal's own 16 colours"),
+)
+
 ACTIONS = (
     Action("expand", "enter", "enter", "Open or close", "Open or close the block under the cursor.", VIEW, INTERACTIVE),
     Action("toggle_all", "z", "z", "Open or close all", "Open every block, or close them all.", VIEW, INTERACTIVE),
@@ -91,5 +98,9 @@ ACTIONS = (
         INTERACTIVE,
     ),
     Action("help", "question_mark,f1", "?", "Help", "Show all keys.", VIEW, "--help", footer="help"),
+    *(
+        Action(f"use_theme('{name}')", "", "", f"Theme: {words}", f"Draw everything in {colours}.", VIEW, f"--theme {name}")
+        for name, words, colours in THEMES
+    ),
     Action("quit", "q", "q", "Quit", "Leave; asks when something is not written.", VIEW, INTERACTIVE, footer="quit"),
 )

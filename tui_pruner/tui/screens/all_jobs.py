@@ -148,7 +148,7 @@ class AllJobs(Screen[None], inherit_bindings=False):
 
     def action_help(self) -> None:
         """Show all keys."""
-        self.app.push_screen(HelpScreen())
+        self.app.push_screen(HelpScreen(SCREEN))
 
     def action_leave(self) -> None:
         """Go back to the workbench."""

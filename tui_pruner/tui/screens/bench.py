@@ -107,6 +107,11 @@ class Bench(Screen[None], inherit_bindings=False):
         return self.query_one("#detail", DetailPane)
 
     @property
+    def place(self) -> str:
+        """What the footer tells about: the pane that one is in."""
+        return self.pane
+
+    @property
     def busy(self) -> bool:
         """Whether something is under way that the screen shows moving."""
         return bool(self.doing) or self.jobs.busy
@@ -191,9 +196,11 @@ class Bench(Screen[None], inherit_bindings=False):
     def draw_footer(self) -> None:
         """The main keys, with what they act on."""
         marks = len(self.board.marks) if self.board else 0
-        pane = self.pane
-        leading = f"{plural(marks, 'layer')} marked" if marks else ""
-        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(width, leading, pane)])
+        place = self.place
+        rounding = self.board.asked.round_to if self.board else 1
+        states = (f"{plural(marks, 'layer')} marked" if marks else "", f"multiples of {rounding}" if rounding > 1 else "")
+        leading = ", ".join(filter(None, states))
+        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(width, leading, place)])
 
     def work(self) -> Work:
         """What the jobs pane shows now."""

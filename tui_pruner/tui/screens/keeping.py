@@ -15,7 +15,7 @@ from tui_pruner.tui.figures import ago, plural
 from tui_pruner.tui.latest import Latest
 from tui_pruner.tui.messages import Opened, SessionChanged
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.map_keys import MapKeys
+from tui_pruner.tui.screens.look_keys import LookKeys
 from tui_pruner.tui.screens.question import Answer, Question
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EVERY = 0.5
 
 
-class Keeping(MapKeys):
+class Keeping(LookKeys):
     """Steps are kept as they are made; what is asked for and marked, twice a second."""
 
     def __init__(self, opening: Opening) -> None:

@@ -46,8 +46,8 @@ class StartScreen(Screen[None]):
             yield Entries("choices")
 
     def on_mount(self) -> None:
-        """Look for what there is to open."""
-        self.query_one(Entries).show(start_entries(Path()))
+        """Look for what there is to open, once the frame is painted."""
+        self.call_after_refresh(lambda: self.query_one(Entries).show(start_entries(Path())))
 
     @on(Input.Changed)
     def typing(self, event: Input.Changed) -> None:
