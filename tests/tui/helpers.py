@@ -11,6 +11,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.screens.workbench import Workbench
@@ -100,6 +101,7 @@ class Desk:
         while self.bench.inquiry is not None or self.bench.filter_line.display:
             await self.press("escape")
         await self.press("escape", "c")
+        self.bench.ask(Asked())
         self.app.clear_notifications()
         self.bench.model_tree.show_model(self.board)
         await self.until(lambda: not self.board.asked and self.board.detail is not None, "the app at rest")

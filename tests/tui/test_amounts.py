@@ -47,3 +47,25 @@ def test_shares_of_less_than_one_channel_are_stepped_over():
 def test_putting_an_amount_leaves_other_layers_alone():
     asked = Asked({"a": Amount(percent=10)}).put(["b", "c"], Amount(percent=20)).put(["b"], None)
     assert {layer: amount.percent for layer, amount in asked.amounts.items()} == {"a": 10, "c": 20}
+
+
+def test_rounded_shares_step_over_those_that_round_to_everything():
+    asked = Asked(round_to=8).nudge({"model.3": Room(64, 64)}, 1)
+    assert asked.amounts["model.3"] == Amount(percent=8)  # 59 of 64 is the first width that is nearer to 56 than to 64
+    assert not asked.nudge({"model.3": Room(64, 64)}, -1)
+
+
+def test_a_share_is_asked_only_of_layers_that_lose_a_channel_by_it():
+    rooms = {"narrow": Room(8, 8), "halves": Room(16, 8), "wide": Room(16, 16)}
+    assert Asked({"narrow": Amount(percent=50)}).share(rooms, 5).amounts == {"wide": Amount(percent=5)}
+    assert not Asked(round_to=16).share(rooms, 40)
+
+
+def test_an_exact_width_of_a_layer_in_two_halves_moves_on_from_its_share_of_the_whole():
+    assert Asked({"a": Amount(keep=96)}).nudge({"a": Room(128, 64)}, 1).amounts["a"] == Amount(percent=26)
+
+
+def test_clearing_the_amounts_keeps_how_channels_are_chosen():
+    asked = Asked({"a": Amount(percent=10)}, criterion="l1", round_to=8)
+    assert asked.cleared == Asked(criterion="l1", round_to=8)
+    assert asked.put(["a"], None) == asked.cleared

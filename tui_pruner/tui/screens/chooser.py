@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -31,7 +31,11 @@ class Choice:
 class Chooser(ModalScreen[str]):
     """Asks once; escape is the empty answer. `chosen` is the value that the cursor starts on."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
+    # Bindings and no on_key: a number that was typed before the list was there comes to the screen's bindings only.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Back", show=False),
+        *(Binding(str(number), f"choose({number})", "Choose", show=False) for number in range(1, 10)),
+    ]
     DEFAULT_CSS = """
     Chooser Static { height: auto; }
     Chooser OptionList { height: auto; max-height: 50vh; margin-top: 1; padding: 0; border: none; background: $surface; }
@@ -58,11 +62,10 @@ class Chooser(ModalScreen[str]):
         values = [choice.value for choice in self._choices]
         self.query_one(OptionList).highlighted = values.index(self._chosen) if self._chosen in values else 0
 
-    def on_key(self, event: events.Key) -> None:
+    def action_choose(self, number: int) -> None:
         """Choose by number."""
-        if event.key.isdecimal() and 0 < int(event.key) <= len(self._choices):
-            event.stop()
-            self.dismiss(self._choices[int(event.key) - 1].value)
+        if number <= len(self._choices):
+            self.dismiss(self._choices[number - 1].value)
 
     @on(OptionList.OptionSelected)
     def take(self, event: OptionList.OptionSelected) -> None:

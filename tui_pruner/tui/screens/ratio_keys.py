@@ -106,7 +106,7 @@ class RatioKeys(JobKeys):
             rounded = f", rounded to multiples of {asked.round_to}" if asked.round_to > 1 else ""
             raise RequestError(f"{percent} % of {_whom(names)}{rounded} is less than one channel: ask for more")
         if narrow or tell:
-            self.say(f"{percent} % of {_whom(taken)}" + (f", {narrow} are too narrow for it" if narrow else ""))
+            self.say(f"{percent} % of {_whom(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else ""))
         return shared
 
     @on(RowHighlighted)

@@ -1,0 +1,77 @@
+"""How channels are chosen: rounded widths, the criterion, and the calibration that some criteria need."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tui.test_many_layers import choose
+from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.tui.criteria import CRITERIA, criterion_of
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.session import requests_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+LAYER = "model.5"
+NUMBERS = {criterion.name: number for number, criterion in enumerate(CRITERIA, start=1)}
+
+
+async def test_rounding_goes_through_its_steps_and_the_widths_follow(desk):
+    await desk.go(LAYER)
+    await desk.press("3", "0", "enter")
+    widths = {}
+    for step in (2, 4, 8, 16, 32, 1):
+        await desk.press("r")
+        assert desk.board.asked.round_to == step
+        await desk.until(lambda: f"to multiples of {desk.board.asked.round_to}" in desk.text or desk.board.asked.round_to == 1, "the step")
+        await desk.previewed()
+        widths[step] = desk.board.preview.layers[LAYER].out_after
+    assert widths == {1: 90, 2: 90, 4: 92, 8: 88, 16: 96, 32: 96}
+    assert "multiples of" not in desk.text
+
+
+async def test_every_request_says_how_channels_are_chosen():
+    asked = Asked({"a": Amount(percent=30), "b": Amount(keep=40)}, criterion="lamp", round_to=8)
+    assert [(r.layer, r.amount, r.criterion, r.round_to) for r in requests_of(asked)] == [
+        ("a", "30%", "lamp", 8),
+        ("b", "keep:40", "lamp", 8),
+    ]
+
+
+async def test_the_chooser_has_every_criterion_of_the_engine(desk):
+    assert [criterion.name for criterion in CRITERIA if not criterion.needs_data] == sorted(
+        desk.board.opened.criteria, key=lambda name: NUMBERS[name]
+    )
+    assert criterion_of("unheard-of").label == "unheard-of"
+
+
+async def test_the_curve_and_the_cut_follow_the_chosen_criterion_which_is_named(desk):
+    await desk.go("model.6.m.0.cv1")
+    await desk.press("2", "5", "enter")
+    curves = {"l2": list(desk.board.detail.curve)}
+    for name in ("lamp", "random"):
+        await choose(desk, "i", NUMBERS[name])
+        await desk.until(lambda name=name: desk.board.detail.criterion == name, "the curve")
+        assert f"Importance  {criterion_of(name).label}, weakest first" in desk.text
+        curves[name] = list(desk.board.detail.curve)
+    assert len({tuple(curve) for curve in curves.values()}) == 3
+    assert desk.board.asked.criterion == "random"
+
+
+async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a_dead_engine(start, demo_checkpoint: Path, demo_data: Path):
+    async with start(opening=Opening(str(demo_checkpoint), images=2)) as desk:
+        await desk.go(LAYER)
+        await desk.press("3", "0", "enter", "i")
+        await desk.press(str(NUMBERS["taylor"]))
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question for the data")
+        await desk.press(*str(demo_data), "enter")
+        await desk.until(lambda: desk.bench.jobs.running is not None, "the job")
+        assert desk.bench.jobs.running.wanted.kind == "calibrate" and desk.board.asked.criterion == "l2"
+        await desk.until(lambda: desk.board.detail is not None and desk.board.detail.criterion == "taylor", "the curve")
+        assert desk.board.opened.criteria == [*(c.name for c in CRITERIA if not c.needs_data), "taylor", "hessian"]
+        assert any("calibrated on 2 images" in note for note, _ in desk.bench.notes)
+        board, curve = desk.board, list(desk.board.detail.curve)
+        desk.bench.session._client.kill()
+        await desk.until(lambda: desk.board is not board and desk.board.detail is not None, "the engine again")
+        assert desk.board.asked == Asked({LAYER: Amount(percent=30)}, criterion="taylor")
+        assert desk.board.detail.curve == curve and not desk.board.clash

@@ -1,0 +1,81 @@
+"""Contradictory amounts: the ways out are named beside the conflict, and one key settles it."""
+
+import pytest
+
+from tests.tui.test_many_layers import choose
+from tui_pruner.engine.protocol import Conflict, PreviewResult, RefusedRequest, Totals
+from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.tui.settling import nearest_trouble, troubles
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+FIRST, SECOND = "model.6.m.0.cv2", "model.6.m.1.cv2"
+NOTHING = Totals(parameters=0, flops=0, bytes=0)
+
+
+def preview(conflicts=(), refused=()):
+    return PreviewResult(
+        before=NOTHING, after=NOTHING, layers={}, blocks=[], groups=[], notes=[], seconds=0,
+        conflicts=[Conflict(group=n, layers=layers, amounts=[], message="clash") for n, layers in enumerate(conflicts)],
+        refused=[RefusedRequest(layer=layer, message=f"{layer} refused") for layer in refused],
+    )  # fmt: skip
+
+
+async def test_layers_that_ask_the_same_are_one_side():
+    asked = Asked({"a": Amount(percent=20), "b": Amount(percent=40), "c": Amount(percent=20)})
+    (trouble,) = troubles(preview(conflicts=[["a", "b", "c"]]), asked)
+    assert [(way.stays, way.dropped) for way in trouble.ways] == [(("a", "c"), ("b",)), (("b",), ("a", "c")), ((), ("a", "b", "c"))]
+
+
+async def test_equal_words_for_different_widths_are_settled_layer_by_layer():
+    asked = Asked({"a": Amount(keep=20), "b": Amount(keep=20)})
+    (trouble,) = troubles(preview(conflicts=[["a", "b"]]), asked)
+    assert [way.stays for way in trouble.ways] == [("a",), ("b",), ()]
+
+
+async def test_what_cannot_be_done_has_one_way_out_and_comes_last():
+    asked = Asked(dict.fromkeys("abcd", Amount(percent=1)))
+    conflict, refused = troubles(preview(conflicts=[["a", "b"]], refused=["c", "d"]), asked)
+    assert conflict.title == "conflict" and refused.title == "cannot be done"
+    assert [way.dropped for way in refused.ways] == [("c", "d")] and "1 more like it" in refused.message
+    assert nearest_trouble([conflict, refused], "d") is refused and nearest_trouble([conflict, refused], "z") is conflict
+    assert troubles(preview(conflicts=[["a", "b"]]), Asked()) == []
+
+
+async def conflict(desk):
+    """Two coupled layers with different shares; the cursor stays on the second."""
+    for layer, digit in ((FIRST, "2"), (SECOND, "4")):
+        await desk.go(layer)
+        await desk.press(digit, "0", "enter")
+    await desk.until(lambda: bool(desk.board.clash), "the conflict")
+
+
+async def test_the_detail_says_both_layers_and_the_ways_out(desk):
+    await conflict(desk)
+    text = " ".join(line.split("││")[1].strip(" │") for line in desk.text.splitlines() if "││" in line)
+    assert f"conflict: {FIRST} (20%) and {SECOND} (40%)" in text
+    assert f"t 1 −20% of {FIRST}; {SECOND} goes along" in " ".join(text.split())
+    assert f"t 2 −40% of {SECOND}; {FIRST} goes along" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("number", "stays", "width"), [(1, FIRST, 51), (2, SECOND, 38)])
+async def test_one_side_stays_and_the_other_goes_along(desk, number, stays, width):
+    await conflict(desk)
+    await choose(desk, "t", number)
+    assert set(desk.board.asked.amounts) == {stays}
+    await desk.until(lambda: desk.board.preview and SECOND in desk.board.preview.layers, "the settled figures")
+    assert not desk.board.clash
+    assert {desk.board.preview.layers[layer].out_after for layer in (FIRST, SECOND)} == {width}
+
+
+async def test_the_layer_under_the_cursor_is_proposed_first_and_escape_leaves_all_as_it_was(desk):
+    await conflict(desk)
+    before = desk.board.asked
+    await desk.press("t", "escape")
+    assert desk.board.asked == before
+    await desk.press("t", "enter")
+    assert set(desk.board.asked.amounts) == {SECOND}
+
+
+async def test_with_nothing_to_settle_it_is_said(desk):
+    await desk.press("t")
+    assert any("nothing to settle" in said for said in desk.said)
