@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check bench coverage saved rebuild-demo thorough mutants clean
+.PHONY: demo test pictures bench coverage saved rebuild-demo thorough mutants clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -29,6 +29,9 @@ thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every
 
 mutants: $(VENV)/.test  ## Break each rule and each adapter on purpose, one at a time: does a test notice? Half an hour.
 	@$(BIN)/python -m tests.mutation.report
+
+pictures: $(VENV)/.test  ## Take the README's pictures again from the real app, in a minute.
+	@$(BIN)/python assets/screenshots.py
 
 rebuild-demo: $(VENV)/.test  ## Draw the scenes and train the bundled checkpoint again (half an hour on two cores).
 	$(BIN)/pip install -q scikit-learn

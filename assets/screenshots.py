@@ -1,11 +1,14 @@
-"""Take the README's pictures of the real app: the demo checkpoint opened, two steps applied, proved and validated, a third one asked for.
+"""Take the README's pictures of the real app on the demo checkpoint: `make pictures`, or `python assets/screenshots.py` in the project's folder.
 
-Run from the project's folder: ``python assets/screenshots.py``
+workbench.svg: two steps applied, proved and validated, and a ratio asked for, with what goes along. map.svg: the network with an explained
+path. steps.svg: two steps side by side while a validation runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,48 +20,81 @@ from tui_pruner.tui.opening import Opening
 
 SIZE = (132, 40)
 PATIENCE = 120.0
+LOOK = 0.1
+ASSETS = Path(__file__).parent
+NAMES = {".": "full_stop", " ": "space"}
 
 
-async def until(pilot: Pilot[int], condition: Callable[[str], bool]) -> None:
-    """Wait for something to stand on the screen."""
-    for _ in range(int(PATIENCE / 0.1)):
-        await pilot.pause(0.1)
-        if condition(pilot.app.export_screenshot(simplify=True).replace("&#160;", " ")):
-            return
-    raise SystemExit("the screen never came to that state")
+def main() -> None:
+    """Take all pictures, with nothing of this user's own settings, sessions and cached results on them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+            os.environ[name] = str(Path(folder, name.lower()))
+        os.environ.pop("NO_COLOR", None)
+        os.environ["TUI_PRUNER_THEME"] = "dark"
+        asyncio.run(take())
 
 
-async def step(pilot: Pilot[int], words: str, *keys: str) -> None:
-    """Filter for a layer, mark it, and press keys."""
-    await type_filter(pilot, words)
-    await pilot.press("space", "escape")
-    await pilot.pause(0.3)
-    await pilot.press(*keys)
-
-
-async def type_filter(pilot: Pilot[int], words: str) -> None:
-    """Open the filter and type."""
-    names = {".": "full_stop", " ": "space"}
-    await pilot.press("slash", *(names.get(letter, letter) for letter in words), "enter")
-    await pilot.pause(0.4)
-
-
-async def take(target: Path) -> None:
+async def take() -> None:
     """Walk through the demo and save what stands on the screen."""
     folder = places.demo_folder()
     app = PrunerApp(Opening(str(folder / "digits.pt"), data=str(folder / "digits.yaml"), images=64))
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda screen: "Backbone" in screen and "mAP" in screen)
-        await step(pilot, "8.cv2", "3", "0", "enter")
-        await pilot.press("a")
-        await until(pilot, lambda screen: "step 1 mAP" in screen and "proved" in screen)
-        await step(pilot, "12.cv2", "2", "0", "enter")
-        await pilot.press("a")
-        await until(pilot, lambda screen: "step 2 mAP" in screen and screen.count("proved") >= 2)
-        await step(pilot, "6.m.0.cv2", "3", "0", "enter")
-        await until(pilot, lambda screen: "the shapes fit" in screen)
-        target.write_text(app.export_screenshot(title="tui-pruner"), encoding="utf-8")
+        await until(pilot, "the checkpoint's metric", lambda screen: "Backbone" in screen and "checkpoint mAP" in screen)
+        await apply(pilot, "8.cv2", "30")
+        await until(pilot, "the first step", lambda screen: "step 1 mAP" in screen and "proved" in screen)
+        await apply(pilot, "12.cv2", "20")
+        await pilot.press("s")
+        await until(pilot, "a running validation", lambda screen: "/64" in screen and screen.count("proved") >= 2 and "Compare" in screen)
+        save(app, "steps")
+        await pilot.press("escape")
+        await until(pilot, "the second step", lambda screen: "step 2 mAP" in screen)
+        await ask(pilot, "6.m.0.cv2", "30")
+        await until(pilot, "the dry run", lambda screen: "the shapes fit" in screen)
+        save(app, "workbench")
+        await go_to(pilot, "12.cv1")
+        await pilot.press("e")
+        await until(pilot, "the explanation", lambda screen: "Explain" in screen and "touches" in screen)
+        await pilot.press("m")
+        await until(pilot, "the map", lambda screen: "Map" in screen and "SPPF" in screen)
+        save(app, "map")
+
+
+async def apply(pilot: Pilot[int], words: str, percent: str) -> None:
+    """Make a step of one layer."""
+    await ask(pilot, words, percent)
+    await until(pilot, "the preview", lambda screen: "a applies it" in screen)
+    await pilot.press("a")
+
+
+async def ask(pilot: Pilot[int], words: str, percent: str) -> None:
+    """Ask for a share of one layer."""
+    await go_to(pilot, words)
+    await pilot.press(*percent, "enter")
+
+
+async def go_to(pilot: Pilot[int], words: str) -> None:
+    """Find a layer with the filter and stay on it without the filter."""
+    await pilot.press("slash", *(NAMES.get(letter, letter) for letter in words), "enter")
+    await until(pilot, "the filter", lambda screen: f"/ {words}" in screen or words in screen)
+    await pilot.press("escape")
+    await pilot.pause(LOOK)
+
+
+async def until(pilot: Pilot[int], what: str, condition: Callable[[str], bool]) -> None:
+    """Wait for something to stand on the screen."""
+    for _ in range(int(PATIENCE / LOOK)):
+        await pilot.pause(LOOK)
+        if condition(pilot.app.export_screenshot(simplify=True).replace("&#160;", " ")):
+            return
+    raise SystemExit(f"{what} never came on the screen")
+
+
+def save(app: PrunerApp, name: str) -> None:
+    """Keep the screen as a picture."""
+    (ASSETS / f"{name}.svg").write_text(app.export_screenshot(title="tui-pruner"), encoding="utf-8")
+    print(ASSETS / f"{name}.svg")
 
 
 if __name__ == "__main__":
-    asyncio.run(take(Path(__file__).parent / "workbench.svg"))
+    main()
