@@ -83,7 +83,7 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dic
     twin = known[id(module)] = type(module).__new__(type(module))
     state = {**module.__dict__, "training": False}
     for table in OWN_TABLES:
-        state[table] = type(state[table])(state[table])
+        state[table] = state[table].copy()
     for table in ("_parameters", "_buffers"):
         state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
     twin.__dict__.update(state)

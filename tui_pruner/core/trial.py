@@ -24,6 +24,8 @@ from tui_pruner.core.surgery import cut
 
 UNSTEADY = {"detach"}
 """What PyTorch inserts in one run of a network and leaves out in the next."""
+SMALL_SHARE = 0.01
+"""Of each group that is tried, and one channel at least; where links make several groups round it apart, they are raised to agree."""
 
 
 class Counting(ShapeMode):  # type: ignore[no-untyped-call]
@@ -84,10 +86,10 @@ def run_without(skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[Cha
 
 
 def smallest_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> Removal:
-    """As few channels of each of these groups as their links allow, with what is linked to them."""
+    """A few channels of each of these groups, as their links allow, with what is linked to them."""
     wishes = Wishes()
     for group in groups:
         if group.number not in wishes.demands:
-            ask_alone(coupling, group, 0.0, wishes)
+            ask_alone(coupling, group, SMALL_SHARE, wishes)
     free = {n: demands[0].count for n, demands in wishes.demands.items() if n not in wishes.contradictions}
     return Removal({n: np.arange(count) for n, count in free.items() if 0 < count < coupling.groups[n].channels})

@@ -86,15 +86,20 @@ def first_connected(count: int, left: Labels, right: Labels) -> Labels:
     SciPy has this too, but its import takes longer than the whole trace.
     """
     root = np.arange(count)
-    while True:
-        a, b = root[left], root[right]
-        apart = a != b
-        if not apart.any():
-            return root
-        left, right, a, b = left[apart], right[apart], a[apart], b[apart]
-        root[np.maximum(a, b)] = np.minimum(a, b)  # of several smaller roots any will do: the other pairs stay apart until the next round
+    while len(left):
+        root[np.maximum(left, right)] = np.minimum(left, right)  # of several smaller ones any will do: the others stay apart
         while not np.array_equal(shorter := root[root], root):
             root = shorter
+        left, right = root[left], root[right]
+        apart = left != right
+        left, right = left[apart], right[apart]
+    return root
+
+
+def distinct(numbers: Indices) -> Indices:
+    """The different numbers, none of them negative, in order; `np.unique` hashes and takes ten times as long."""
+    ordered = np.sort(numbers)
+    return cast(Indices, ordered[np.diff(ordered, prepend=-1) != 0])
 
 
 def scrambled(numbers: Indices) -> NDArray[np.uint64]:
@@ -115,11 +120,14 @@ def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels
     lock = np.full(count, len(locks), dtype=np.int64)
     for number in reversed(range(len(locks))):
         lock[channel[locks[number].labels]] = number
-    for part in (part for link in record.links for part in link.parts):
-        linked = np.unique(channel[part])
-        entries.append(linked[lock[linked] == len(locks)])  # what stays as it is need not be told apart
-        kinds.append(np.full(len(entries[-1]), kind))
-        kind += 1
+    parts = [part for link in record.links for part in link.parts]
+    if parts:
+        numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        linked, part_of = np.divmod(distinct(channel[np.concatenate(parts)] * len(parts) + numbers), len(parts))
+        free = lock[linked] == len(locks)  # what stays as it is need not be told apart
+        entries.append(linked[free])
+        kinds.append(kind + part_of[free])
+        kind += len(parts)
     signature = np.zeros(count, dtype=np.uint64)
     np.add.at(signature, np.concatenate(entries), scrambled(np.concatenate(kinds)))
     signature += scrambled(lock + kind)
@@ -152,13 +160,13 @@ def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, ch
     group, place, axis = channels.group[channel], channels.place[channel], owner[labels]
     order = np.argsort((group * len(axes) + axis) * (int(place.max(initial=0)) + 1) + place, kind="stable")
     labels, group, axis, place = labels[order], group[order], axis[order], place[order]
-    edges = np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1
+    positions = labels - np.array([record.source.starts[name] for name in axes])[axis]
+    highs = np.append(np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1, len(labels))
     members: list[list[Member]] = [[] for _ in range(int(channels.group.max()) + 1)]
-    for low, high in zip([0, *edges], [*edges, len(labels)], strict=True):
-        name = axes[axis[low]]
-        positions = labels[low:high] - record.source.starts[name]
-        count = int(place[high - 1]) + 1
-        members[group[low]].append(Member(name, record.roles.get(name), positions.reshape(count, -1)))
+    low = 0
+    for high, number, which, last in zip(*(x.tolist() for x in (highs, group[highs - 1], axis[highs - 1], place[highs - 1])), strict=True):
+        members[number].append(Member(axes[which], record.roles.get(axes[which]), positions[low:high].reshape(last + 1, -1)))
+        low = high
     return [tuple(shares) for shares in members]
 
 
@@ -175,7 +183,7 @@ def collect_links(record: FlowRecord, channels: Channels) -> tuple[Link, ...]:
 
 def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:
     """The groups that a vector of labels touches."""
-    return tuple(int(number) for number in np.unique(channels.group[channels.channel[labels]]))
+    return tuple(sorted(set(channels.group[channels.channel[labels]].tolist())))
 
 
 def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tuple[Operation, ...]]:
@@ -187,7 +195,7 @@ def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tupl
     operation = np.repeat([union.operation for union in loud], [len(union.left) for union in loud])
     joins: dict[int, tuple[Operation, ...]] = {}
     count = len(record.operations)
-    for pair in np.unique((group + 1) * count + operation).tolist():
+    for pair in distinct((group + 1) * count + operation).tolist():
         number = pair // count - 1
         joins[number] = (*joins.get(number, ()), record.operations[pair % count])
     return joins

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 Arguments = tuple[Any, ...]
 
@@ -96,10 +95,16 @@ def _max_pool(args: Arguments) -> tuple[Tensor, Tensor]:
     padding, dilation, ceil = list(args[3:6]) + [(0,), (1,), False][len(args[3:6]) :]
     sides = [
         pooled(side, pick(kernel, d), pick(stride, d), pick(padding, d), pick(dilation, d), bool(ceil))
-        for d, side in enumerate(image.shape[2:])
+        for d, side in enumerate(image.shape[-2:])
     ]
-    shape = [*image.shape[:2], *sides]
+    shape = [*image.shape[:-2], *sides]
     return empty(shape, image), torch.empty(shape, dtype=torch.int64, device="meta")
+
+
+def _average_pool(args: Arguments) -> Tensor:
+    given = args[:5]
+    image, kernel, stride, padding, ceil = given + ((), (0,), False)[len(given) - 2 :]
+    return _max_pool((image, kernel, stride, padding, (1,), ceil))[0]
 
 
 def pooled(side: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
@@ -163,6 +168,7 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "cat": _cat,
     "stack": _stack,
     "max_pool2d_with_indices": _max_pool,
+    "avg_pool2d": _average_pool,
     "new_full": _full,
     "mm": _product,
     "bmm": _product,
@@ -182,6 +188,13 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     **dict.fromkeys(COMPARISONS, _comparison),
     **dict.fromkeys((f"{name}_" for name in BINARY), _itself),
 }
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors among what an operation takes or gives: alone, or in lists, which is all that aten knows (PyTorch's pytree is slower)."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, (tuple, list)) else []
 
 
 def operation_name(function: Any) -> str:
@@ -206,7 +219,7 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         name = operation_name(function)
         known = EVALUATIONS.get(name)
-        on_meta = bool(args) and all(a.is_meta for a in tree_leaves(args[:2]) if isinstance(a, Tensor) and a.ndim)
+        on_meta = bool(args) and all(tensor.is_meta for tensor in tensors_in(args[:2]) if tensor.ndim)
         result = known(args) if known and on_meta and not kwargs.keys() & STEERING else function(*args, **kwargs)
         self.observe(name, function, args, kwargs, result)
         return result

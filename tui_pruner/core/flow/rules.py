@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from tui_pruner.core.flow.evaluate import tensors_in
 
 if TYPE_CHECKING:
     from tui_pruner.core.flow.state import Flow
@@ -29,15 +31,15 @@ class Call:
     kwargs: dict[str, Any]
     result: Any
 
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """The tensors that entered."""
-        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
+        return [*tensors_in(self.args), *tensors_in(tuple(self.kwargs.values()))]
 
-    @property
+    @cached_property
     def outputs(self) -> list[Tensor]:
         """The tensors that came out."""
-        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Tensor)]
+        return tensors_in(self.result)
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or by name."""

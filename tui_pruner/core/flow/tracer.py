@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tui_pruner.core.deadline import TooLate, deadline
 from tui_pruner.core.flow import contraction, elementwise, folding, movement, reduction  # noqa: F401  # they fill the table of rules
@@ -42,31 +43,29 @@ def first_place(labels: Tensor) -> Labels:
 
 @contextmanager
 def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]) -> Iterator[None]:
-    """Tell the flow which module is running, and keep the labels that each block hands out."""
-    handles: list[Any] = []
+    """Tell the flow which module is running, and keep the labels that each block hands out.
 
-    def leave(path: str, is_block: bool) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            flow.modules.pop()
-            flow.entered.pop()
-            flow.running = model.get_submodule(flow.modules[-1])
-            if is_block and isinstance(output, Tensor) and output.ndim > 1:
-                flow.outputs[path] = flow.elements(output)
+    Hooks of the process, as two for each of a thousand modules take longer to register than many a trace.
+    """
+    paths = {module: path for path, module in model.named_modules() if path}
+    around: list[nn.Module] = []
 
-        return hook
-
-    def enter(path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
-            flow.modules.append(path)
+    def enter(module: nn.Module, args: Any) -> None:
+        if module in paths:
+            flow.modules.append(paths[module])
             flow.entered.append(len(flow.record.operations))
+            around.append(flow.running)
             flow.running = module
 
-        return hook
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if module not in paths:
+            return
+        path, flow.running = flow.modules.pop(), around.pop()
+        flow.entered.pop()
+        if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
+            flow.outputs[path] = flow.elements(output)
 
-    for path, module in model.named_modules():
-        if path:
-            handles.append(module.register_forward_pre_hook(enter(path)))
-            handles.append(module.register_forward_hook(leave(path, module in blocks)))
+    handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
     try:
         yield
     finally:
