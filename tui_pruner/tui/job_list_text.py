@@ -10,7 +10,7 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.glyphs import GLYPHS
-from tui_pruner.tui.jobs_text import progress_text, spinner
+from tui_pruner.tui.jobs_text import progress_text, spinner, switch_text
 from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 
 SHORTEST_NAME, LONGEST_NAME = 12, 24
@@ -30,10 +30,16 @@ def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, 
     return lines or [Text(fit(NONE, width).rstrip(), colours.MUTED)]
 
 
+def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int) -> Text:
+    """How many jobs there are, and whether every step is validated."""
+    switch = f"   {switch_text(automatic)}"
+    return Text.assemble((f" {fit(counted(jobs), width - len(switch) - 1).rstrip()}", colours.STRONG), switch)
+
+
 def counted(jobs: Sequence[QueuedJob]) -> str:
     """How many there are of each state: "1 running, 2 waiting, 3 done"."""
     numbers = {state: sum(job.state == state for job in jobs) for state in STATES}
-    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number) or "none"
+    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number) or "no jobs"
 
 
 def sign(job: QueuedJob, beat: int) -> tuple[str, str]:

@@ -33,7 +33,7 @@ def plain_lines(content: bytes, whole: bool = True) -> list[str]:
         lines = lines[1:]
     while lines and not lines[-1].strip():
         lines.pop()
-    return [CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2].expandtabs()).rstrip() for line in lines]
+    return [CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs().rstrip() for line in lines]
 
 
 def _size(log: Path | None) -> int:

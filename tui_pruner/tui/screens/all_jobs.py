@@ -20,8 +20,7 @@ from tui_pruner.tui.actions.jobs import SCREEN
 from tui_pruner.tui.drawing import broken
 from tui_pruner.tui.footer_text import fitting
 from tui_pruner.tui.job_detail_text import job_detail_lines
-from tui_pruner.tui.job_list_text import counted, list_lines
-from tui_pruner.tui.jobs_text import switch_text
+from tui_pruner.tui.job_list_text import header_line, list_lines
 from tui_pruner.tui.log_tail import LogTail
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.screens.bench import BEAT
@@ -166,8 +165,8 @@ class AllJobs(Screen[None], inherit_bindings=False):
             (self._heart.resume if self._queue.busy else self._heart.pause)()
 
     def _draw_header(self) -> None:
-        words = Text.assemble(" ", ("Jobs", colours.STRONG), f"  {counted(self._queue.jobs)}   ", switch_text(self._bench.automatic))
-        self.query_one("#jobs-header", Lines).draw(lambda *_: [words])
+        jobs, automatic = list(self._queue.jobs), self._bench.automatic
+        self.query_one("#jobs-header", Lines).draw(lambda width, _: [header_line(jobs, automatic, width)])
 
     def _draw_list(self) -> None:
         jobs, chosen, now = list(self._queue.jobs), self._chosen, time.monotonic()

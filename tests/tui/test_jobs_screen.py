@@ -1,0 +1,146 @@
+"""The screen of all jobs in the running app, with real child processes that are killed, cancelled and run again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+import pytest_asyncio
+
+from tests.tui.helpers import check_golden
+from tests.tui.scripted_jobs import start_script, wanted
+from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.screens.all_jobs import AllJobs
+from tui_pruner.tui.screens.question import Question
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def jobs(desk, tmp_path, monkeypatch):
+    """The shared app, whose jobs do what scripts say; none is left."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    queue = desk.bench.jobs
+    monkeypatch.setattr(queue, "_start", start_script)
+    queue.jobs.clear()
+    desk.bench.notes = []
+    yield desk
+    queue.close()
+    await desk.until(lambda: not queue.busy, "an empty queue")
+    while len(desk.app.screen_stack) > 2:
+        await desk.press("escape")
+    queue.jobs.clear()
+    desk.bench.notes = []
+
+
+async def at_three(desk):
+    """Wait until the running job has reported its last word, and the screen shows it."""
+    queue = desk.bench.jobs
+    await desk.until(lambda: queue.running and queue.running.progress and queue.running.progress.done == 3, "the progress")
+    await desk.until(lambda: "3/8" in desk.text, "the progress on the screen")
+
+
+async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(jobs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    queue = jobs.bench.jobs
+    queue.add(wanted("quick", "one"))
+    await jobs.until(lambda: not queue.busy, "the first result")
+    assert any(note == "one the answer is 42" for note, failed in jobs.bench.notes if not failed)
+    queue.add(wanted("validate", "step 1"))
+    queue.add(wanted("validate", "step 2", data="digits.yaml"))
+    await jobs.until(lambda: queue.running is not None, "the running job")
+    queue.running.log = type(queue.running.log)("job.log")
+    (tmp_path / "job.log").write_text("it begins\n")
+    await jobs.press("b")
+    await at_three(jobs)
+    await jobs.until(lambda: "it begins" in jobs.text, "the log")
+    for size in ((120, 40), (80, 24), (60, 20)):
+        await jobs.pilot.resize_terminal(*size)
+        await jobs.until(
+            lambda size=size: jobs.text.splitlines()[-1].startswith(" k cancel") and len(jobs.text.splitlines()) == size[1], "the size"
+        )
+        await jobs.until(lambda: "3/8" in jobs.text and "it begins" in jobs.text, "everything at this size")
+        check_golden(f"jobs-{size[0]}x{size[1]}", re.sub(f"[{GLYPHS.spinner}]", GLYPHS.spinner[0], jobs.text))
+    await jobs.press("down")
+    await jobs.until(lambda: "waiting: 1 job before it" in jobs.text and "digits.yaml" in jobs.text, "the waiting job")
+    await jobs.press("up", "up")
+    await jobs.until(lambda: "done: the answer is 42" in jobs.text, "the job that is over")
+    await jobs.pilot.resize_terminal(120, 40)
+
+
+async def test_jobs_are_cancelled_dropped_and_run_again_from_the_screen(jobs):
+    queue = jobs.bench.jobs
+    queue.add(wanted("hang", "first"))
+    queue.add(wanted("quick", "second"))
+    await jobs.press("b")
+    await at_three(jobs)
+    await jobs.press("down", "k")
+    await jobs.until(lambda: queue.jobs[1].state == "cancelled", "the dropped job")
+    await jobs.press("up", "k")
+    await jobs.until(lambda: queue.jobs[0].state == "cancelled", "the killed job")
+    await jobs.press("k")
+    assert any("this job is over" in said for said in jobs.said)
+    await jobs.press("down", "r")
+    await jobs.until(lambda: [job.state for job in queue.jobs] == ["cancelled", "cancelled", "done"], "the second try")
+    assert "the answer is 42" in jobs.text and "1 done, 2 cancelled" in jobs.text
+    await jobs.press("escape")
+    assert jobs.app.screen is jobs.bench and "second the answer is 42" in jobs.text
+
+
+async def test_a_log_is_shown_as_it_grows_without_any_news_from_the_job(jobs, tmp_path):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    jobs.bench.jobs.add(wanted("grow", "one", lock=str(gate)))
+    await jobs.press("b")
+    await jobs.until(lambda: "first line" in jobs.text, "the first line")
+    assert "second line" not in jobs.text
+    os.close(os.open(gate, os.O_WRONLY))
+    await jobs.until(lambda: "second line" in jobs.text, "the second line")
+
+
+async def test_a_killed_job_says_so_with_its_log_and_the_session_goes_on(jobs):
+    queue, session = jobs.bench.jobs, jobs.board.session
+    queue.add(wanted("hang", "step 1"))
+    await jobs.until(lambda: queue.running is not None and queue.running.progress is not None, "the job")
+    os.kill(queue._job._process.pid, signal.SIGKILL)
+    await jobs.until(lambda: any("killed by SIGKILL" in said for said in jobs.said), "the reason")
+    said = next(said for said in jobs.said if "SIGKILL" in said)
+    assert (
+        said.startswith("hang step 1: hang was killed by SIGKILL (out of memory?) without a result; see ")
+        and str(queue.jobs[0].log) in said
+    )
+    assert any(failed and "SIGKILL" in note for note, failed in jobs.bench.notes)
+    assert jobs.board.session is session
+    await jobs.press("b")
+    await jobs.until(lambda: "failed after" in jobs.text and "it hangs" in jobs.text, "the failed job with its log")
+    await jobs.press("escape")
+    await jobs.go("model.5")
+    await jobs.press("right")
+    await jobs.previewed()
+    assert jobs.board.dry_run.ok
+
+
+async def test_quitting_names_what_runs_and_staying_loses_nothing(jobs):
+    queue = jobs.bench.jobs
+    queue.add(wanted("hang", "step 1"))
+    queue.add(wanted("quick", "step 2"))
+    await at_three(jobs)
+    await jobs.press("q")
+    await jobs.until(lambda: isinstance(jobs.app.screen, Question), "the question")
+    assert "Hang step 1 is running (3 of 8) and 1 job waits." in jobs.text
+    await jobs.press("escape")
+    await jobs.until(lambda: jobs.app.screen is jobs.bench, "the workbench")
+    assert queue.running is not None and len(queue.waiting) == 1
+
+
+async def test_the_switch_is_in_the_title_and_works_on_both_screens(jobs):
+    before = jobs.bench.automatic
+    words = {True: "validate every step: on", False: "validate every step: off"}
+    assert words[before] in jobs.text
+    await jobs.press("y")
+    await jobs.until(lambda: words[not before] in jobs.text, "the other state")
+    await jobs.press("b", "y")
+    await jobs.until(lambda: isinstance(jobs.app.screen, AllJobs) and words[before] in jobs.text, "the first state again")
+    assert jobs.bench.automatic is before

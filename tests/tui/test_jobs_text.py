@@ -1,0 +1,131 @@
+"""Jobs as text: progress that fits, the time left, the metric marked as so far, and the end of a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tui.scripted_jobs import wanted
+from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
+from tui_pruner.errors import JobError
+from tui_pruner.tui import log_tail
+from tui_pruner.tui.job_detail_text import job_detail_lines
+from tui_pruner.tui.job_list_text import counted, list_lines
+from tui_pruner.tui.jobs_text import Work, job_lines, unfinished_jobs
+from tui_pruner.tui.log_tail import LogTail, plain_lines
+from tui_pruner.tui.pace import Pace
+from tui_pruner.tui.queued_job import DONE, FAILED, Outcome, QueuedJob
+
+MAP = {"metrics/mAP50-95(B)": 0.4981, "fitness": 0.4981}
+
+
+def job(kind: str, title: str, number: int = 1, done: int | None = None) -> QueuedJob:
+    """A job that waits, or runs since second 10 with so many of 64 done at second 20."""
+    made = QueuedJob(wanted(kind, title), number)
+    if done is not None:
+        made.start(10.0, Path("job.log"))
+        made.follow(JobProgress(done=0, total=64, doing="validating"), 16.0)
+        made.follow(JobProgress(done=done, total=64, doing="validating", metrics=MAP), 20.0)
+    return made
+
+
+def test_the_time_left_is_counted_from_the_part_that_goes_on():
+    pace = Pace()
+    assert pace.remaining(64, 0.0) is None
+    pace.follow("reading", 0, 0.0)
+    pace.follow("validating", 0, 30.0)
+    assert pace.remaining(64, 31.0) is None
+    pace.follow("validating", 16, 34.0)
+    assert pace.remaining(64, 34.0) == pytest.approx(12.0)
+    assert pace.remaining(64, 36.0) == pytest.approx(10.0)
+    assert pace.remaining(64, 60.0) == 0.0
+    pace.follow("validating", 64, 50.0)
+    assert pace.remaining(64, 50.0) is None
+
+
+def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
+    work = Work(job("validate", "step 2", done=16), [job("calibrate", "checkpoint")], now=20.0)
+    running, waiting = job_lines(work, 70)
+    assert "validate step 2" in running.plain and "16/64  mAP .498 so far  12 s left" in running.plain
+    assert waiting.plain == "  then checkpoint"
+    assert "k cancels" in job_lines(work, 90)[0].plain
+    for width in (30, 44, 50, 60, 90):
+        assert all(line.cell_len <= max(width, 46) for line in job_lines(work, width))
+    assert "so far" not in job_lines(work, 46)[0].plain and "16/64  12 s left" in job_lines(work, 46)[0].plain
+
+
+def test_what_leaving_would_break_off_is_one_sentence():
+    running, waiting = job("validate", "step 2", done=16), job("validate", "step 3")
+    assert unfinished_jobs(Work(running)) == "Validate step 2 is running (16 of 64)."
+    assert unfinished_jobs(Work(running, [waiting])) == "Validate step 2 is running (16 of 64) and 1 job waits."
+    assert unfinished_jobs(Work(None, [waiting, waiting])) == "2 jobs wait."
+
+
+def ended(number: int, state: str, figure: str = "", error: JobError | None = None) -> QueuedJob:
+    made = job("validate", f"step {number}", number, done=64)
+    made.outcome = Outcome(figure, [("mAP50-95(B)", ".498")], ["1 of 64 images was skipped"])
+    made.end(state, 21.0, error)
+    return made
+
+
+def test_the_list_has_a_line_for_each_job_in_order():
+    dead = JobError("validate was killed by SIGKILL without a result; see job.log")
+    jobs = [
+        ended(1, DONE, "mAP .498, 64 images, 3.2 s"),
+        ended(2, FAILED, error=dead),
+        job("validate", "step 3", 3, 16),
+        job("validate", "4"),
+    ]
+    lines = [line.plain for line in list_lines(jobs, jobs[2], 20.0, 80, 0)]
+    assert [line[:2] for line in lines] == ["  ", "  ", "▸ ", "  "]
+    assert "mAP .498, 64 images, 3.2 s" in lines[0] and lines[0].rstrip().endswith("11 s")
+    assert "was killed by SIGKILL" in lines[1] and "12 s left" in lines[2] and "waits for 1 job" in lines[3]
+    assert {len(line) for line in lines} == {80}
+    assert counted(jobs) == "1 running, 1 waiting, 1 done, 1 failed"
+    assert "no job yet" in list_lines([], None, 0.0, 80, 0)[0].plain
+
+
+def text(made: QueuedJob, before: int = 0, now: float = 20.0) -> str:
+    return "\n".join(line.plain.rstrip() for line in job_detail_lines(made, before, now, 60))
+
+
+def test_a_job_in_full_has_its_result_its_parameters_and_its_plan():
+    cuts = [{"layer": "model.5", "amount": "30%", "removes": {"model.5.conv.weight": {"0": list(range(38))}}}]
+    plan = {"steps": [{"name": "first", "cuts": cuts}, {"name": "", "cuts": cuts * 2}]}
+    made = ended(2, DONE, "mAP .498, 64 images, 3.2 s")
+    made.parameters = ValidationParameters(checkpoint="best.pt", sha256="0" * 64, data="data.yaml", imgsz=640, plan=plan)
+    shown = text(made)
+    assert shown.startswith("done: mAP .498, 64 images, 3.2 s\n\nResult\nmAP50-95(B)    .498\n1 of 64 images was skipped")
+    for line in ("checkpoint     best.pt", "sha256         000000000000…", "images         64", "log            job.log"):
+        assert line in shown
+    assert "step 1         first: model.5 30%\nstep 2         model.5 30%, model.5 30%" in shown
+    assert "removes" not in shown
+
+
+def test_a_job_in_full_says_how_it_stands():
+    assert text(job("validate", "step 2"), before=0).startswith("waiting: it is next")
+    assert text(job("validate", "step 2"), before=2).startswith("waiting: 2 jobs before it")
+    running = text(job("validate", "step 2", done=16))
+    assert running.startswith("running for 10 s, 16 of 64, 12 s left") and "mAP50-95(B)    .498" in running and "fitness" not in running
+    failed = ended(2, FAILED, error=JobError("validate was killed by SIGKILL without a result; see job.log"))
+    assert text(failed).startswith("failed after 11 s\nvalidate was killed by SIGKILL without a result; see job.log")
+
+
+def test_a_progress_bar_and_control_characters_leave_their_last_plain_state():
+    content = b"  0%|   |\r 50%|=  |\r100%|===|\n\x1b[31mred\x1b[0m\tWARNING \x1b]0;title\x07bell\x07\r\n\xff\n\n"
+    assert plain_lines(content) == ["100%|===|", "red     WARNING bell", "\ufffd"]
+    assert plain_lines(b"half a line\nwhole", whole=False) == ["whole"]
+
+
+def test_a_log_is_read_again_only_when_it_has_grown(tmp_path, monkeypatch):
+    monkeypatch.setattr(log_tail, "MOST_BYTES", 20)
+    log, tail = tmp_path / "job.log", LogTail()
+    assert not tail.follow(None)
+    assert tail.follow(log) and tail.lines == []
+    log.write_text("one\n")
+    assert tail.follow(log) and tail.lines == ["one"]
+    assert not tail.follow(log)
+    log.write_text("one\n" + "x" * 30 + "\ntwo\nthree\n")
+    assert tail.follow(log) and tail.lines == ["two", "three"]
+    assert tail.follow(tmp_path / "other.log") and tail.lines == []
