@@ -25,7 +25,10 @@ KEYS = {
     "down": "\x1b[B",
     "right": "\x1b[C",
     "left": "\x1b[D",
+    "home": "\x1b[H",
+    "ctrl+o": "\x0f",
     "ctrl+r": "\x12",
+    "ctrl+u": "\x15",
 }
 PATIENCE = 60.0
 
@@ -73,6 +76,12 @@ class Terminal:
         while not condition(self.text):
             if not self._read(deadline - time.perf_counter()):
                 raise AssertionError(f"never saw {what!r} (exit status {self.process.poll()}); the screen was:\n{self.text}")
+        return self.text
+
+    def wait_for_quiet(self, seconds: float) -> str:
+        """The screen once nothing has come for so long."""
+        while self._read(seconds):
+            pass
         return self.text
 
     def wait_for_end(self, patience: float = PATIENCE) -> int:

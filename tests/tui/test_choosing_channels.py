@@ -58,7 +58,10 @@ async def test_the_curve_and_the_cut_follow_the_chosen_criterion_which_is_named(
     assert desk.board.asked.criterion == "random"
 
 
-async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a_dead_engine(start, demo_checkpoint: Path, demo_data: Path):
+async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a_dead_engine(
+    start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     async with start(opening=Opening(str(demo_checkpoint), images=2)) as desk:
         await desk.go(LAYER)
         await desk.press("3", "0", "enter", "i")
@@ -75,3 +78,7 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         await desk.until(lambda: desk.board is not board and desk.board.detail is not None, "the engine again")
         assert desk.board.asked == Asked({LAYER: Amount(percent=30)}, criterion="taylor")
         assert desk.board.detail.curve == curve and not desk.board.clash
+        desk.board.opened.criteria = [criterion.name for criterion in CRITERIA if not criterion.needs_data]
+        desk.bench.ask(desk.board.asked)
+        assert desk.board.asked == Asked({LAYER: Amount(percent=30)}) and desk.bench.jobs.busy
+        await desk.until(lambda: desk.board.asked.criterion == "taylor", "the criterion again, as in a session that is brought back")

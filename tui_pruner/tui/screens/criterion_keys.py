@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tui_pruner.errors import RequestError
+from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.calibrations import calibration
 from tui_pruner.tui.criteria import CRITERIA, criterion_of
 from tui_pruner.tui.opening import Opening
@@ -17,6 +18,14 @@ class CriterionKeys(SettleKeys):
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
         self._wished = ""
+
+    def ask(self, asked: Asked) -> None:
+        """Ask by a criterion that the engine has; one that it has no scores for, in a session that is brought back, follows when it has."""
+        if self._is_ready(asked.criterion):
+            super().ask(asked)
+            return
+        super().ask(replace(asked, criterion=Asked().criterion))
+        self._take_criterion(asked.criterion)
 
     def action_criterion(self) -> None:
         """Choose the criterion for what is asked for and the curve in the detail."""

@@ -1,0 +1,72 @@
+"""Ratios by hand in the smallest window, where the line for the amount must be seen from every pane; and a key that is held down."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+from tests.tui.helpers import check_golden
+from tests.tui.test_many_layers import choose
+from tui_pruner.tui.amounts import Amount
+from tui_pruner.tui.screens.chooser import Chooser
+
+LAYER = "model.5"
+HELD = 60
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("panes", [(), ("tab",), ("s",)], ids=["tree", "detail", "steps"])
+async def test_an_amount_is_typed_where_one_is_and_one_stays_there(desk, panes):
+    await desk.calm((60, 20))
+    await desk.go(LAYER)
+    await desk.press(*panes)
+    focused = desk.app.focused
+    await desk.press("3")
+    assert desk.line(f"Remove % of {LAYER}").split()[-1] == "3"
+    await desk.press("0", "enter")
+    assert desk.board.asked.amounts == {LAYER: Amount(percent=30)} and desk.app.focused is focused
+    await desk.press("equals_sign", "9", "6", "enter")
+    assert desk.board.asked.amounts == {LAYER: Amount(keep=96)}
+    await desk.press("pageup", "pagedown", "comma")
+    assert desk.board.asked.amounts == {LAYER: Amount(percent=20)}
+    await desk.previewed()
+    assert "3.01M→2.9" in desk.text.splitlines()[1]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_choosers_fit_the_smallest_window(desk):
+    await desk.calm((60, 20))
+    for key in ("g", "i"):
+        await desk.press(key)
+        await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the chooser")
+        lines = desk.text.splitlines()
+        assert all(len(line) <= 60 for line in lines) and "escape leaves" in desk.text
+        check_golden(f"chooser-{key}-60x20", "\n".join(line for line in lines if re.search("[│╭╰]{2}", line)))
+        await desk.press("escape")
+    await choose(desk, "i", 2)
+    assert desk.board.asked.criterion == "l1"
+
+
+def test_a_held_key_on_many_layers_loses_no_press_and_the_totals_follow_while_it_is_down(demo_checkpoint: Path, tmp_path: Path):
+    """Sent in one piece, as a slow line delivers them, the presses leave no pause to draw in: the totals move all the same."""
+    command = [sys.executable, "-m", "tui_pruner", str(demo_checkpoint)]
+    with Terminal(command, 120, 40, cwd=tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as terminal:
+        terminal.wait_for("any key closes this")
+        terminal.press("home", " ")
+        terminal.wait_for("27 layers marked")
+        totals: list[str] = []
+
+        def until_done(text: str) -> bool:
+            found = re.search(r"params (\S+)", text)
+            if found and found[1] not in totals:
+                totals.append(found[1])
+            return re.search(rf"[−-]{HELD}%", text) is not None
+
+        for _ in range(HELD // 10):
+            terminal.press(*["right"] * 10)
+            seen = len(totals)
+            terminal.wait_for(lambda text, seen=seen: until_done(text) or len(totals) > seen)
+        terminal.wait_for(until_done)
+        assert len(totals) > HELD // 20
