@@ -144,3 +144,13 @@ async def test_the_switch_is_in_the_title_and_works_on_both_screens(jobs):
     await jobs.press("b", "y")
     await jobs.until(lambda: isinstance(jobs.app.screen, AllJobs) and words[before] in jobs.text, "the first state again")
     assert jobs.bench.automatic is before
+
+
+async def test_the_palette_offers_what_the_screen_that_is_open_can_do(jobs):
+    def offered() -> set[str]:
+        return {command.title for command in jobs.app.get_system_commands(jobs.app.screen)}
+
+    on_bench = offered()
+    assert {"Background jobs", "Validate", "Cancel the job"} <= on_bench and "Run again" not in on_bench
+    await jobs.press("b")
+    assert {"Run again", "Cancel this job", "Back to the workbench", "Help"} <= offered() and "Apply" not in offered()

@@ -143,10 +143,12 @@ class PrunerApp(App[int]):
             workbench.action_quit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: every action of the workbench by name, from any pane."""
-        if not isinstance(screen, Workbench):
+        """The palette: every action of the workbench, or of the jobs' screen, by name, from any pane."""
+        if not getattr(screen, "has_palette", False):
             return
         for action in self.keymap.actions:
+            if not hasattr(screen, f"action_{action.method}"):
+                continue
             yield SystemCommand(action.title, action.help, lambda name=action.name: self.call_later(screen.run_action, name))
 
     def kill_children(self) -> None:

@@ -45,6 +45,11 @@ class Action:
         )
 
     @property
+    def method(self) -> str:
+        """The screen's method without its `action_`: of `nudge(-5)` it is `nudge`."""
+        return self.name.partition("(")[0]
+
+    @property
     def id(self) -> str:
         """How the user's own keymap calls it: `nudge(-5)` is `nudge-minus-5`."""
         name, _, argument = self.name.replace("'", "").rstrip(")").partition("(")

@@ -48,6 +48,7 @@ class AllJobs(Screen[None], inherit_bindings=False):
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     AUTO_FOCUS = "#job-list"
+    has_palette = True
     DEFAULT_CSS = """
     AllJobs #jobs-header, AllJobs #jobs-footer { height: 1; background: $panel; }
     AllJobs #views { height: 1fr; }
