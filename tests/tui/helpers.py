@@ -34,13 +34,18 @@ def screen_text(app: PrunerApp) -> str:
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
+def steady(text: str) -> str:
+    """A screen without its times."""
+    return re.sub(r"\d+(\.\d+)? m?s\b *", "TIME ", text)
+
+
 def check_golden(name: str, text: str) -> None:
     """Compare with the stored text, times left out; TUI_PRUNER_GOLDEN=write stores it instead."""
-    steady = re.sub(r"\d+(\.\d+)? m?s\b *", "TIME ", text)
+    text = steady(text)
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("TUI_PRUNER_GOLDEN") == "write":
-        path.write_text(steady + "\n", encoding="utf-8")
-    assert steady + "\n" == path.read_text(encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == path.read_text(encoding="utf-8")
 
 
 @dataclass

@@ -68,7 +68,7 @@ def _metric(compared: Compared) -> list[Text]:
     scores, found = compared.scores, compared.found
     before, after = scores.of_step(found.first), scores.of_step(found.second)
     if before is None and after is None:
-        return [Text.assemble((fit(scores.name, LABEL), colours.MUTED), ("not measured: v validates the step that counts", colours.MUTED))]
+        return [Text.assemble((fit(scores.name, LABEL), colours.MUTED), ("not measured: v validates what counts", colours.MUTED))]
     moved = "" if before is None or after is None else signed(score(abs(after - before)), after < before)
     style = colours.WARNING if moved.startswith(GLYPHS.minus) else colours.GOOD
     cells = ["not measured" if metric is None else score(metric) for metric in (before, after)]

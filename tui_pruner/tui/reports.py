@@ -31,7 +31,7 @@ def report(subject: Subject, session: SessionView, plan_file: str, output: str) 
 
         result = ReportResult.model_validate(content)
         verdict = "all proved" if result.proved else "NOT all proved"
-        figure = f"{Path(result.output).name}, {file_size(result.bytes)}, {plural(result.steps, 'step')} {verdict}"
+        figure = f"{plural(result.steps, 'step')} {verdict}, {file_size(result.bytes)}"
         return Outcome(figure, [("file", result.output)], result.notes)
 
-    return Wanted(KIND, f"of {plural(len(session.steps), 'step')}", output, parameters, take, fields["data"])
+    return Wanted(KIND, Path(output).name, output, parameters, take, fields["data"])

@@ -97,7 +97,7 @@ def _pending(board: Board, width: int) -> Text:
     title = f"{what} {amount}"
     preview = board.preview
     if preview is not None and preview.conflicts:
-        state = ("conflict: cannot be applied", colours.BAD)
+        state = ("conflict: t settles it", colours.BAD)
     elif preview is not None and preview.refused:
         state = (f"{preview.refused[0].layer} refused: cannot be applied", colours.BAD)
     else:
