@@ -92,7 +92,7 @@ ACTIONS = (
         "Gentle cuts",
         "Remove 5 % or 10 % of everything that can be cut, or a share of backbone, neck or head; of the marked layers where some are.",
         RATIO,
-        "preview MODEL --cut 'model.*=5%' or --cut neck=10%",
+        "preview MODEL --cut 'model.*=5%' --cut neck=10%",
     ),
     Action(
         "copy_ratio",
