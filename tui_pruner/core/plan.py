@@ -26,11 +26,14 @@ class Cut(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    layer: str
-    amount: str
-    criterion: str = "l2"
-    round_to: int = Field(default=1, ge=1)
-    removes: dict[str, dict[int, list[int]]] = {}
+    layer: str = Field(description="A module path such as model.6.m.0.cv1, a block number, a section, or a glob.")
+    amount: str = Field(description="What to remove (30%, 0.3, heads:1) or what to keep (keep:205).")
+    criterion: str = Field(default="l2", description="Which channels go first; taylor and hessian need data when no channels are given.")
+    round_to: int = Field(default=1, ge=1, description="Keep a multiple of this many channels.")
+    removes: dict[str, dict[int, list[int]]] = Field(
+        default={},
+        description="Parameter, dimension, indices: the channels that go. Leave it out to have them chosen when the plan is opened.",
+    )
 
 
 class Step(BaseModel):
@@ -38,7 +41,7 @@ class Step(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = ""
+    name: str = Field(default="", description="What people call it.")
     cuts: list[Cut]
 
     @property
@@ -56,9 +59,9 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: int = FORMAT
-    checkpoint: str
-    sha256: str
+    format: int = Field(default=FORMAT, description=f"The version of this format: {FORMAT}.")
+    checkpoint: str = Field(description="The checkpoint's file name.")
+    sha256: str = Field(description="The checkpoint's SHA-256: a plan is good for that file alone.")
     steps: list[Step] = []
 
     def plain(self) -> dict[str, Any]:
