@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from textual.binding import Binding
@@ -53,4 +54,4 @@ class Action:
     def id(self) -> str:
         """How the user's own keymap calls it: `nudge(-5)` is `nudge-minus-5`."""
         name, _, argument = self.name.replace("'", "").rstrip(")").partition("(")
-        return "-".join(part for part in (name.replace("_", "-"), argument.replace("-", "minus-")) if part)
+        return "-".join(part for part in (name.replace("_", "-"), re.sub("^-", "minus-", argument)) if part)
