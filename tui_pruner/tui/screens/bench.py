@@ -21,6 +21,7 @@ from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.explain_text import explain_lines, explain_title, stop_line
 from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.footer_text import footer_text
+from tui_pruner.tui.glyphs import CALM
 from tui_pruner.tui.header_text import header_lines, waiting_line
 from tui_pruner.tui.inquiry import Inquiry
 from tui_pruner.tui.job_queue import JobQueue
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SMALLEST = (60, 15)
 PANES = ("tree", "detail", "steps")
-BEAT = 0.25
+BEAT = 2.0 if CALM else 0.25
 
 
 class Bench(Screen[None], inherit_bindings=False):
@@ -185,6 +186,8 @@ class Bench(Screen[None], inherit_bindings=False):
         timeline = self.timeline if self.pane == "steps" else None
         line = step_lines(board, self.scores, 80, timeline)[1]
         self.query_one("#steps", StepsPane).draw(lambda width, _: step_lines(board, self.scores, width, timeline)[0], see=line)
+        if self.compared:
+            self.draw_detail()
         self._draw_status(board)
 
     def draw_jobs(self) -> None:
