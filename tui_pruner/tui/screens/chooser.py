@@ -15,7 +15,6 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit
 
 
@@ -83,5 +82,6 @@ class Chooser(ModalScreen[str]):
 
 
 def _prompt(number: int, choice: Choice, names: int) -> Text:
-    text = Text.assemble((f"{number}", f"bold {colours.WARNING}"), "  ", (fit(choice.name, names), colours.STRONG))
-    return text.append(f"  {choice.meaning}", colours.MUTED) if choice.meaning else text
+    # No colours: the list has its own for the row under the cursor, which others would not be readable on in every theme.
+    text = Text.assemble((f"{number}", "bold"), "  ", (fit(choice.name, names), "bold" if choice.meaning else ""))
+    return text.append(f"  {choice.meaning}") if choice.meaning else text

@@ -49,7 +49,7 @@ class CriterionKeys(SettleKeys):
             self.ask(replace(self.board.asked, criterion=name))
             return
         self._wished = name
-        self.with_data(self._calibrate)
+        self.with_data(self._calibrate, "Calibrate on")
 
     def _calibrate(self) -> None:
         if self.subject is None:

@@ -48,12 +48,12 @@ class JobKeys(Bench):
 
         self.app.push_screen(AllJobs(self))
 
-    def with_data(self, then: Callable[[], None]) -> None:
+    def with_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
         """Do something that needs the data yaml, after asking for it where it is not known."""
         if self.subject is None:
             return
         if self.subject.data is None:
-            self._ask_for_data(then)
+            self._ask_for_data(then, title)
         else:
             then()
 
@@ -111,12 +111,12 @@ class JobKeys(Bench):
         if isinstance(job.error, DataError) and self.subject is not None and self.subject.data == job.wanted.data:
             self.subject.data = None  # the next job that needs data asks for it
 
-    def _ask_for_data(self, then: Callable[[], None]) -> None:
+    def _ask_for_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
         if self.subject is None:
             return
         text = "The data yaml that this model was trained with: its validation images are used."
         self.app.push_screen(
-            PathPrompt("Validate on", text, self.subject.data or "", "path/to/data.yaml"), lambda path: self._take_data(path, then)
+            PathPrompt(title, text, self.subject.data or "", "path/to/data.yaml"), lambda path: self._take_data(path, then)
         )
 
     def _take_data(self, path: str | None, then: Callable[[], None]) -> None:
