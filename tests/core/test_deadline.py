@@ -1,0 +1,24 @@
+"""A deadline that was kept leaves nothing behind in the interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROFILED = """
+import sys
+from tui_pruner.core.deadline import deadline
+
+calls = []
+with deadline(60):
+    pass
+sys.setprofile(lambda frame, event, argument: calls.append(event))
+(lambda: None)()
+sys.setprofile(None)
+print(calls.count("call"))
+"""
+
+
+def test_a_profiler_sees_what_runs_after_a_deadline():
+    ran = subprocess.run([sys.executable, "-c", PROFILED], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split() == ["1"]
