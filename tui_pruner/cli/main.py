@@ -7,7 +7,20 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import covering, explaining, kept, key_list, looking, opening, pruning, reporting, stepping, validating, whereabouts
+from tui_pruner.cli import (
+    covering,
+    explaining,
+    kept,
+    key_list,
+    looking,
+    opening,
+    pruning,
+    recovering,
+    reporting,
+    stepping,
+    validating,
+    whereabouts,
+)
 from tui_pruner.cli.ending import INTERRUPTED, ended
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
@@ -40,6 +53,7 @@ app.command()(pruning.prune)
 app.command()(pruning.prove)
 app.command()(covering.coverage)
 app.command()(validating.validate)
+app.command()(recovering.recalibrate)
 app.command()(reporting.report)
 app.command()(stepping.steps)
 app.command()(kept.sessions)

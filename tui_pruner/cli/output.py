@@ -103,7 +103,7 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
 
 def tell_progress(progress: JobProgress) -> None:
     """Says on stderr how far the part of a job is that it names itself."""
-    say(f"{progress.doing} {progress.done}/{progress.total}")
+    say(f"{progress.doing} {progress.done}/{progress.total}" if progress.total else progress.doing)
 
 
 def count(number: float) -> str:

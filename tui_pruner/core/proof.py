@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
+from tui_pruner.core.checkpoint.stages import stages_of
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.probe import probe_images
@@ -197,10 +198,15 @@ def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:
     that changes nothing.
 
     Raises:
-        PlanError: the file has no plan, or its plan is for another original.
+        PlanError: the file has no plan, its plan is for another original, or it was trained after the cut.
     """
     if not pruned.provenance or "plan" not in pruned.provenance:
         raise PlanError(f"{pruned.path} was not written by this program: it has no plan to prove")
+    *_, stage = stages_of(pruned.provenance)
+    if stage["kind"] != "prune":
+        raise PlanError(
+            f"{pruned.path} has changed since it was cut ({stage['kind']}): prove {stage['source']['name']}, which it was made of"
+        )
     model = copy.deepcopy(original.model).half().float()
     _, coupling = trace_checkpoint(original)
     return prove(model, pruned.model, coupling, replay(parse_plan(pruned.provenance["plan"]), coupling, original.sha256))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.protocol import Message, WriteResult
 
 
 class JobParameters(Message):
@@ -104,4 +104,21 @@ class PictureResult(Message):
 
     pictures: list[Picture]
     confidence: float
+    notes: list[str] = []
+
+
+class RecalibrationParameters(JobParameters):
+    """What a recalibration job is: a pruned file, the unlabelled images to measure its normalisation on, and the file to write."""
+
+    images: int | None = 256
+    output: str
+    force: bool = False
+
+
+class RecalibrationResult(WriteResult):
+    """The written file: new statistics in so many layers, from so many images."""
+
+    images: int
+    layers: int
+    seconds: float
     notes: list[str] = []

@@ -17,7 +17,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tui_pruner import places
-from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, PictureParameters, ReportParameters, ValidationParameters
+from tui_pruner.engine.job_messages import (
+    CalibrationParameters,
+    JobProgress,
+    PictureParameters,
+    RecalibrationParameters,
+    ReportParameters,
+    ValidationParameters,
+)
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError
@@ -39,6 +46,7 @@ KINDS = {
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
     "picture": Kind(PictureParameters, "tui_pruner.jobs.picture", "run_pictures"),
     "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
+    "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 
 

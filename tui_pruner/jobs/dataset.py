@@ -9,7 +9,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -17,13 +17,24 @@ from tui_pruner.errors import DataError
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
-VALIDATION_FOLDERS = ("val", "validation", "valid", "test")
 PASSED_ON = ("kpt_shape", "flip_idx", "channels")
+
+
+class Split(NamedTuple):
+    """A part of a data set: its names in a data yaml, its folders where classes are folders, and what its images are called."""
+
+    keys: tuple[str, ...]
+    folders: tuple[str, ...]
+    images: str
+
+
+VALIDATION = Split(("val", "validation"), ("val", "validation", "valid", "test"), "validation images")
+TRAINING = Split(("train",), ("train",), "training images")
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """The validation images that a data yaml names, sorted; `settings` are its other keys that a validator reads.
+    """The images of one split that a data yaml names, sorted; `settings` are its other keys that a validator reads.
 
     `in_class_folders`: `yaml_file` is a folder, and so is every class in its splits; the images have no label files.
     """
@@ -51,20 +62,21 @@ class DataSet:
         return content.hexdigest()
 
 
-def read_data(file: str | Path) -> DataSet:
-    """Resolve a data yaml, or the folder of a classification data set, and find its validation images.
+def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
+    """Resolve a data yaml, or the folder of a classification data set, and find the images of a split.
 
     Raises:
-        DataError: it is missing, no data yaml, or has no validation split, classes or images.
+        DataError: it is missing, no data yaml, or has no such split, classes or images.
     """
     path = Path(file).expanduser()
-    split = next((path / name for name in VALIDATION_FOLDERS if (path / name).is_dir()), None)
-    if split is not None:
-        return _class_folders(path, split)
+    folder = next((path / name for name in split.folders if (path / name).is_dir()), None)
+    if folder is not None:
+        return _class_folders(path, folder)
     content = _load(path)
-    images = tuple(sorted(_images(path, _sources(path, content))))
+    sources = _sources(path, content, split)
+    images = tuple(sorted(_images(path, sources)))
     if not images:
-        raise DataError(f"{path}: the val split holds no images; expected files such as .jpg or .png under {_sources(path, content)[0]}")
+        raise DataError(f"{path}: the {split.keys[0]} split holds no images; expected files such as .jpg or .png under {sources[0]}")
     _check_present(path, images)
     return DataSet(path, _names(path, content), images, {key: content[key] for key in PASSED_ON if content.get(key) is not None})
 
@@ -126,19 +138,20 @@ def _whole(path: Path, count: Any) -> int:
         raise DataError(f"{path}: nc must be a whole number, not {count!r}") from None
 
 
-def _sources(path: Path, content: Mapping[str, Any]) -> list[Path]:
-    """The folders and list files of the val split, absolute."""
-    split = content.get("val") or content.get("validation")
-    if not split:
-        raise DataError(f"{path} has no val split: add `val:` with the folder of the validation images")
-    entries = split if isinstance(split, list) else [split]
+def _sources(path: Path, content: Mapping[str, Any], split: Split) -> list[Path]:
+    """The folders and list files of a split, absolute."""
+    key = split.keys[0]
+    given = next((content[name] for name in split.keys if content.get(name)), None)
+    if not given:
+        raise DataError(f"{path} has no {key} split: add `{key}:` with the folder of the {split.images}")
+    entries = given if isinstance(given, list) else [given]
     if not all(isinstance(entry, str) for entry in entries):
-        raise DataError(f"{path}: val must be a path or a list of paths")
+        raise DataError(f"{path}: {key} must be a path or a list of paths")
     root = _root(path, content.get("path"))
     sources = [_entry(root, entry) for entry in entries]
     for source in sources:
         if not source.exists():
-            raise DataError(f"{path}: the validation images {source} do not exist")
+            raise DataError(f"{path}: the {split.images} {source} do not exist")
     return sources
 
 

@@ -13,6 +13,7 @@ from torch import nn
 import tui_pruner
 from tui_pruner.core.checkpoint.guard import guard
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint
+from tui_pruner.core.checkpoint.stages import file_name, stages_with
 from tui_pruner.core.skeleton import forget_caches, named_tensors
 
 FORMAT = 1
@@ -50,7 +51,7 @@ def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str
         "format": FORMAT,
         "version": tui_pruner.__version__,
         "source": {
-            "name": source.path.replace("\\", "/").rsplit("/", 1)[-1],
+            "name": file_name(source),
             "sha256": source.sha256,
             "parameters": sum(parameter.numel() for parameter in source.model.parameters()),
         },
@@ -58,6 +59,7 @@ def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str
         "kept": kept,
         "proof": proof,
         "original_yaml": source.original_yaml,
+        "stages": stages_with(source, "prune"),
     }
 
 

@@ -9,7 +9,7 @@ import io
 import os
 import pickle
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,23 @@ def write_checkpoint(
     Raises OutputError when the place is not usable and VerificationError when the file fails a check; then nothing is left behind
     and a file that was there before is as it was.
     """
+    return write_model(pruned, source, output, provenance_of(source, plan, kept, proof), force, on_progress)
+
+
+def write_model(
+    pruned: nn.Module,
+    source: Checkpoint,
+    output: str | Path,
+    provenance: Mapping[str, Any],
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> WrittenFile:
+    """Save a model that was made of the source, with what its file is to say about where it comes from; else as `write_checkpoint`."""
     target = check_output(output, source.path, force)
     _require_unfused(pruned)
     on_progress("serialising")
     saved = for_saving(pruned, source)
-    data = _serialised(checkpoint_dictionary(saved, source, provenance_of(source, plan, kept, proof)))
+    data = _serialised(checkpoint_dictionary(saved, source, provenance))
     try:
         with _temporary_beside(target) as temporary:
             on_progress(f"writing {len(data) / 1e6:.1f} MB")
