@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,24 @@ def resident_bytes(process: int | str = "self", field: str = "VmRSS") -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * KIB
     raise ProcessLookupError(f"process {process} has no {field}")
+
+
+def proportional_bytes(process: int) -> int:
+    """The resident memory of a process where what it shares with others counts only in part (PSS). Linux only."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * KIB
+
+
+def cores_used(processes: Sequence[int], while_: Callable[[], None]) -> float:
+    """How many cores some processes keep busy on average while something else happens."""
+    started, before = time.perf_counter(), sum(map(seconds_used, processes))
+    while_()
+    return (sum(map(seconds_used, processes)) - before) / (time.perf_counter() - started)
+
+
+def seconds_used(process: int) -> float:
+    """The processor time of a process so far."""
+    return sum(map(int, after_name(Path(f"/proc/{process}"))[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def forget_peak() -> None:

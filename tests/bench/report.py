@@ -3,7 +3,8 @@
 First paint is the whole first frame (header, panes, footer) on a terminal of 120x40, from the start of the process. Ready is the tree
 and the first layer's group on that screen. Theirs are whole processes, `python -c "..."` from start to end; how long one takes until
 `YOLO(path)` has returned is a line of its own. Memory is what the kernel says is resident (VmRSS), the engine's after it has nothing left
-to do.
+to do. At work: a long validation of the bundled scenes runs; a key is one that changes a ratio, and it is answered when the new ratio
+has been written to the terminal.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.bench.figures import Figure, table
 from tests.bench.processes import result_of
 from tests.bench.sandbox import temporary_home
 from tests.bench.startup import startup_figures
+from tests.bench.working import working_figures
 
 LIBRARIES = ("torch", "ultralytics", "torch-pruning", "textual")
 
@@ -46,7 +48,7 @@ def main() -> int:
         return 0
     where, started = machine(), time.monotonic()
     with temporary_home():
-        figures = startup_figures(say)
+        figures = startup_figures(say) + working_figures(say)
         for module in ("tests.bench.tracing", "tests.bench.largest", "tests.bench.previewing"):
             figures += [Figure(**fields) for fields in result_of(module)]
     print(f"{table(figures)}\n\n{where}\nmedians of runs in turn, in {time.monotonic() - started:.0f} s")

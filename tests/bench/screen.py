@@ -40,9 +40,9 @@ class Recording:
         """How many bytes there are."""
         return sum(len(data) for _, data in self.chunks)
 
-    def plain(self) -> bytes:
-        """All bytes without control sequences."""
-        return ESCAPES.sub(b"", b"".join(data for _, data in self.chunks))
+    def plain(self, first: int = 0) -> bytes:
+        """All bytes from one chunk on, without control sequences."""
+        return ESCAPES.sub(b"", b"".join(data for _, data in self.chunks[first:]))
 
     def when(self, shown: Callable[[Text], bool]) -> float:
         """The second at which the screen's lines first satisfied a condition.
@@ -67,7 +67,8 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self.recording = Recording()
         self._started = time.perf_counter()
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        # With this environment and not the C library's, where readline leaves COLUMNS and LINES of its own.
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=dict(os.environ))
         os.close(slave)
 
     def __enter__(self) -> Terminal:
@@ -81,17 +82,46 @@ class Terminal:
                 self.process.kill()
         os.close(self._master)
 
-    def read_until(self, words: Sequence[str]) -> None:
-        """Record until the program has written all these words and then nothing for a moment.
+    def read_until(self, words: Sequence[str], settled: bool = True) -> None:
+        """Record until the program has written all these words and then, if it is to have `settled`, nothing for a moment.
 
         Raises:
             TimeoutError: they did not come in a minute, or the program ended.
         """
-        deadline = self._started + LONGEST
+        deadline = time.perf_counter() + LONGEST
         while not all(word.encode() in self.recording.plain() for word in words):
             if time.perf_counter() > deadline or (not self._read(1.0) and self.process.poll() is not None):
                 raise TimeoutError(f"the program did not show {' and '.join(words)}: {self.recording.plain()[-500:]!r}")
-        while self._read(SETTLED) and time.perf_counter() < deadline:
+        if settled:
+            self.record_until_silent(SETTLED)
+
+    def press(self, keys: str) -> None:
+        """Send keys as a terminal does."""
+        os.write(self._master, keys.encode())
+
+    def answer(self, keys: str, words: str) -> float:
+        """Press keys; gives the seconds until the program has written these words.
+
+        Raises:
+            TimeoutError: it did not in a minute.
+        """
+        first, pressed = len(self.recording.chunks), time.perf_counter()
+        self.press(keys)
+        while words.encode() not in self.recording.plain(first):
+            if not self._read(LONGEST):
+                raise TimeoutError(f"the program did not show {words}: {self.recording.plain(first)[-500:]!r}")
+        return self._started + self.recording.chunks[-1][0] - pressed
+
+    def record(self, seconds: float) -> None:
+        """Record what comes in this time."""
+        deadline = time.perf_counter() + seconds
+        while (left := deadline - time.perf_counter()) > 0:
+            self._read(left)
+
+    def record_until_silent(self, seconds: float) -> None:
+        """Record until nothing has come for this time, or a minute is over."""
+        deadline = time.perf_counter() + LONGEST
+        while self._read(seconds) and time.perf_counter() < deadline:
             continue
 
     def _read(self, patience: float) -> bool:

@@ -47,6 +47,8 @@ def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
         lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit(work.doing, width - 2).rstrip()))
     if work.running is not None:
         lines.append(running_line(work, width))
+        if (told := so_far(work.running)) and told[0] not in lines[-1].plain:
+            lines.append(Text(f"  {told[0]}", colours.MUTED))
     if work.waiting:
         lines.append(Text(fit(f"  then {', '.join(job.wanted.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
     room = max(height - len(lines), 0)

@@ -84,7 +84,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
     def __init__(self, title: str, id: str) -> None:
         super().__init__(id=id)
-        self.border_title = title
+        self._title = self.border_title = title
         self._lines = Lines()
 
     def compose(self) -> ComposeResult:
@@ -93,8 +93,8 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
     def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None) -> None:
         """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number."""
-        if title:
-            self.border_title = title
+        if title and title != self._title:
+            self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
         height = self.scrollable_content_region.height
         self._lines.draw(lambda width, _: compose_lines(width, height))
         if to_end:

@@ -1,0 +1,139 @@
+"""The app at work in a pseudo-terminal: how soon keys answer while a validation uses all cores, what it sends, what memory it holds."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from tests.bench.figures import Figure
+from tests.bench.processes import children_of, cores_used, proportional_bytes, resident_bytes, wait_until_idle
+from tests.bench.sandbox import CHECKPOINT, PROGRAM
+from tests.bench.screen import Terminal
+
+MIB, KB = 1 << 20, 1000
+LAYER, FOUND = "16", "1 of 64 layers"
+MOST_PERCENT = 60
+SILENCE = 1.0
+TARGETS = {"key": 0.1, "job": 20.0, "idle": 0.0, "memory": 80.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much to validate (copies of the bundled scenes, more than there is time for), keys to press, seconds to watch it and nothing."""
+
+    copies: int = 12
+    imgsz: int = 320
+    keys: int = 300
+    watched: float = 5.0
+    idle: float = 5.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What was seen: seconds from each key to its effect, cores that the job used, bytes a second while it ran, bytes while nothing did."""
+
+    keys: list[float]
+    cores: float
+    bytes_per_second: float
+    idle_bytes: int
+    proportional: int
+    resident: int
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile of the keys' answers, in seconds."""
+        return quantiles(self.keys, n=100, method="inclusive")[98]
+
+
+def working_figures(say: Callable[[str], None]) -> list[Figure]:
+    """All figures of one session with a long validation."""
+    say("working while a validation runs")
+    load = Load()
+    with TemporaryDirectory(prefix="tui-pruner-work-") as folder:
+        work = watch(load, Path(folder))
+    return [
+        Figure(
+            f"a key answers while a validation uses {work.cores:.1f} cores: p99 of {len(work.keys)}", work.p99, "s", target=TARGETS["key"]
+        ),
+        Figure("  the same, median", median(work.keys), "s"),
+        Figure("bytes a second while a validation runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
+        Figure(f"bytes while nothing runs, in {load.idle:.0f} s", work.idle_bytes, "B", target=TARGETS["idle"]),
+        Figure("memory of the interface after that, resident", work.resident / MIB, "MB", target=TARGETS["memory"]),
+        Figure("  the same, its share of what it shares (PSS)", work.proportional / MIB, "MB", target=TARGETS["memory"]),
+    ]
+
+
+def watch(load: Load, folder: Path) -> Work:
+    """One session: a validation starts with the app; first nobody presses a key, then many; then it is cancelled and nothing runs."""
+    command = [
+        str(PROGRAM),
+        str(CHECKPOINT),
+        "--data",
+        str(copied_scenes(folder, load.copies)),
+        "--images",
+        "100000",
+        "--imgsz",
+        str(load.imgsz),
+    ]
+    with Terminal(command) as terminal:
+        terminal.read_until(["Backbone"], settled=False)
+        terminal.read_until(["so far"], settled=False)
+        interface = terminal.process.pid
+        jobs = [child for child in children_of(interface) if is_job(child)]
+        before = terminal.recording.size
+        cores = cores_used(jobs, lambda: terminal.record(load.watched))
+        sent = (terminal.recording.size - before) / load.watched
+        keys = press_keys(terminal, load.keys)
+        assert jobs == [child for child in children_of(interface) if is_job(child)], "the validation was over before the last key"
+        terminal.press("k")
+        terminal.read_until(["cancelled"])
+        for child in children_of(interface):
+            wait_until_idle(child)
+        terminal.record_until_silent(SILENCE)
+        before = terminal.recording.size
+        terminal.record(load.idle)
+        return Work(keys, cores, sent, terminal.recording.size - before, proportional_bytes(interface), resident_bytes(interface))
+
+
+def press_keys(terminal: Terminal, count: int) -> list[float]:
+    """Go to a layer and change its ratio by one percent after the other; seconds until each is on the screen."""
+    terminal.press(f"/{LAYER}\r")
+    terminal.read_until([FOUND], settled=False)
+    answers = []
+    for number in itertools.islice(itertools.cycle(range(1, MOST_PERCENT + 1)), count):
+        if number == 1:
+            terminal.press("x")
+            terminal.record(0.3)
+        answers.append(terminal.answer("\x1b[C", f"−{number}%"))
+        terminal.record(0.01 + 0.037 * number % 0.03)  # keys at all phases of the screen's own pulse
+    return answers
+
+
+def is_job(process: int) -> bool:
+    """Whether a process is one of the app's jobs."""
+    return "tui_pruner.jobs" in Path(f"/proc/{process}/cmdline").read_text()
+
+
+def copied_scenes(folder: Path, copies: int) -> Path:
+    """The bundled scenes so many times over, as a data set of its own; gives its data yaml."""
+    from tui_pruner.places import demo_folder
+
+    content = yaml.safe_load((demo_folder() / "digits.yaml").read_text())
+    source = demo_folder() / content["val"]
+    for image in sorted(source.glob("*.*")):
+        label = Path(str(image).replace("images", "labels")).with_suffix(".txt")
+        for number in range(copies):
+            for file, kind in ((image, "images"), (label, "labels")):
+                target = folder / kind / "val" / f"{number:02}-{file.name}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+    yaml_file = folder / "scenes.yaml"
+    yaml_file.write_text(yaml.safe_dump({"val": "images/val", "names": content["names"]}))
+    return yaml_file
