@@ -6,7 +6,7 @@ import os
 import sys
 
 LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage")
-MAKING = ("prune", "prove", "validate", "recalibrate", "report")
+MAKING = ("prune", "prove", "validate", "recalibrate", "finetune", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tui_pruner.cli.ending import INTERRUPTED
 from tui_pruner.cli.options import Data, Device, ImageSize, Json
 from tui_pruner.cli.output import Output, reserved_stdout, say, tell_progress
+from tui_pruner.cli.working import run_job, run_within_memory
 from tui_pruner.errors import DataError
 
 if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import JobProgress
     from tui_pruner.engine.protocol import WriteResult
 
 Pruned = Annotated[str, typer.Argument(metavar="PRUNED", help="A file that this program wrote.")]
@@ -52,6 +55,69 @@ def recalibrate(
         results.document(result.model_dump())
         results.line(f"recalibrated {result.layers} layers on {result.images} images in {result.seconds:.1f} s")
         conclude(results, result)
+
+
+def finetune(
+    pruned: Pruned,
+    output: File,
+    data: Data = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often all training images are seen.")] = 10,
+    teacher: Annotated[str | None, typer.Option("--teacher", metavar="ORIGINAL", help="Learn from this checkpoint's features too.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
+    lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the same training, where it was interrupted.")] = False,
+    project: Annotated[Path | None, typer.Option("--project", metavar="FOLDER", help="Keep the run's files here.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of augmentation and order.")] = 0,
+    force: Force = False,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    as_json: Json = False,
+) -> int:
+    """Train a pruned model with Ultralytics' trainer, its structure kept; Ctrl-C keeps the best epoch so far."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.core.checkpoint import check_output, open_model
+        from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult
+
+        check_output(output, pruned, force)
+        checkpoint = open_model(pruned)
+        parameters = FinetuneParameters(
+            checkpoint=pruned,
+            sha256=checkpoint.sha256,
+            data=str(Path(needed(data)).absolute()),
+            images=None,
+            epochs=epochs,
+            batch=batch,
+            lr0=lr0,
+            teacher=teacher,
+            project=str(project) if project else None,
+            resume=resume,
+            seed=seed,
+            imgsz=imgsz or checkpoint.default_imgsz,
+            device=device,
+            output=str(output),
+            force=force,
+        )
+
+        def train(images: int) -> dict[str, Any]:
+            smaller = images < batch
+            changes = {"batch": images, "resume": resume or smaller}
+            return run_job("finetune", parameters.model_copy(update=changes), tell_training)
+
+        result = FinetuneResult.model_validate(run_within_memory(train, batch))
+        for note in result.notes:
+            say(note)
+        results.document(result.model_dump())
+        for name, value in result.metrics.items():
+            results.line(f"{name}  {value:.4f}")
+        results.line(f"best epoch {result.best_epoch} of {result.epochs} in {result.seconds:.0f} s")
+        conclude(results, result)
+        return INTERRUPTED if result.stopped else 0
+
+
+def tell_training(progress: JobProgress) -> None:
+    """Says on stderr how far a training is, with its losses and metrics."""
+    figures = ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in progress.metrics.items())
+    tell_progress(progress.model_copy(update={"doing": f"{progress.doing}  {figures} ".rstrip() if figures else progress.doing}))
 
 
 def needed(data: Path | None) -> str:

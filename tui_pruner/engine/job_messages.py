@@ -122,3 +122,35 @@ class RecalibrationResult(WriteResult):
     layers: int
     seconds: float
     notes: list[str] = []
+
+
+class FinetuneParameters(JobParameters):
+    """What a fine-tuning job is: a pruned file, how to train it, and the file to write.
+
+    `teacher`: a checkpoint to learn from; `lr0`: Ultralytics' own choice where None; `project`: a folder where the run is kept, by default
+    in the cache until the file is written; `resume`: go on with what an interrupted run of the same parameters left.
+    """
+
+    epochs: int
+    batch: int = 16
+    lr0: float | None = None
+    teacher: str | None = None
+    project: str | None = None
+    resume: bool = False
+    output: str
+    force: bool = False
+
+
+class FinetuneResult(WriteResult):
+    """The written file: the best of so many epochs, its metrics by Ultralytics' names, and what every epoch came to.
+
+    `stopped`: it was asked to end early.
+    """
+
+    metrics: dict[str, float]
+    best_epoch: int
+    epochs: int
+    curve: list[dict[str, float]]
+    stopped: bool = False
+    seconds: float
+    notes: list[str] = []

@@ -66,6 +66,11 @@ class Job:
         if self._process is not None:
             kill_group(self._process)
 
+    def stop(self) -> None:
+        """Ask the job to end early with what it has; one that knows no such thing ends without a result."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
     async def _run_in(self, scratch: str) -> dict[str, Any]:
         self._refuse_if_cancelled()
         try:

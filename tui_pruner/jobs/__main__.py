@@ -19,6 +19,7 @@ from typing import NamedTuple
 from tui_pruner import places
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
+    FinetuneParameters,
     JobProgress,
     PictureParameters,
     RecalibrationParameters,
@@ -46,6 +47,7 @@ KINDS = {
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
     "picture": Kind(PictureParameters, "tui_pruner.jobs.picture", "run_pictures"),
     "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
+    "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.finetune", "run_finetuning"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 

@@ -93,7 +93,7 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
     kind = _validator_of(model)
     check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
     side, notes = _legal_side(imgsz, model)
-    with private_view(data) as view, tempfile.TemporaryDirectory() as run, _no_fonts(), _usable_images(data):
+    with private_view(data) as view, tempfile.TemporaryDirectory() as run, without_fonts(), _usable_images(data):
         settings = _settings(view, kind.task, side, choose_device(device))
         yield kind.load()(save_dir=Path(run), args=settings), notes
 
@@ -197,7 +197,7 @@ def _report_to(on_progress: OnProgress, validator: Any, images: int) -> None:
 
 
 @contextlib.contextmanager
-def _no_fonts() -> Iterator[None]:
+def without_fonts() -> Iterator[None]:
     """Ultralytics looks up, and would download, a font for plots whenever it reads a data yaml; we plot nothing."""
     from ultralytics.data import utils
 

@@ -1,0 +1,58 @@
+"""Jobs in processes of their own, as commands run them: Ctrl-C asks for what there is, and a lack of memory for smaller batches."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from tui_pruner.cli.output import say
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.runner import Job
+from tui_pruner.errors import JobError
+
+NO_MEMORY = ("not enough memory", "out of memory")
+
+
+def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None]) -> dict[str, Any]:
+    """A job's result; the first Ctrl-C has it end early, the second at once.
+
+    Raises:
+        Cancelled: ended at once.
+        PrunerError: the job's own explanation.
+    """
+    return asyncio.run(interruptible(Job(kind, parameters, on_progress)))
+
+
+async def interruptible(job: Job) -> dict[str, Any]:
+    """Run a job and heed Ctrl-C."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        say("stopping: what there is so far is kept; once more to end at once")
+        loop.add_signal_handler(signal.SIGINT, job.cancel)
+        job.stop()
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        return await job.run()
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def run_within_memory(work: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
+    """The result of work with batches of this size, or of half of it and so on where memory does not suffice.
+
+    Raises:
+        JobError: not even for one image, or something else.
+    """
+    while True:
+        try:
+            return work(batch)
+        except JobError as error:
+            if batch == 1 or not any(words in str(error) for words in NO_MEMORY):
+                raise
+            say(f"not enough memory for batches of {batch}: trying {batch // 2}")
+            batch //= 2

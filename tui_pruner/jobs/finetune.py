@@ -1,0 +1,209 @@
+"""Fine-tuning: a pruned file trained by Ultralytics' own trainer with its structure kept, its best epoch verified and written."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import dataclasses
+import errno
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner import places
+from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobProgress
+from tui_pruner.errors import JobError, RequestError
+from tui_pruner.jobs.interrupts import stopping_on_signals
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.teacher import open_teacher
+from tui_pruner.jobs.trained import Trained, read_trained
+from tui_pruner.jobs.trainers import keeping_structure, trainer_of
+from tui_pruner.jobs.training_data import read_both, training_view
+from tui_pruner.jobs.training_progress import Reporter, passed_on
+from tui_pruner.jobs.training_run import TrainingRun, run_of
+from tui_pruner.jobs.validate import choose_device, opened
+from tui_pruner.jobs.writing import write_stage
+
+if TYPE_CHECKING:
+    from tui_pruner.core.checkpoint import Checkpoint
+
+OPTIMIZER = "AdamW"
+"""What Ultralytics itself takes for short trainings; with a learning rate of one's own the optimizer must be named."""
+
+
+def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> FinetuneResult:
+    """The whole job, until all epochs are trained, or SIGINT or SIGTERM asks for what there is.
+
+    Raises:
+        DataError: the data cannot be used.
+        CheckpointError: the file or the teacher cannot be used, was not pruned, or is no longer the one that the job was made for.
+        RequestError: no such device, or a teacher that is for something else.
+        JobError: the loss is no number, the disk is full, or the same training runs already.
+        OutputError: the file cannot be written.
+        VerificationError: the new file failed its checks.
+    """
+    from tui_pruner.core.checkpoint import check_output
+    from tui_pruner.core.checkpoint.stages import next_stage
+
+    started = time.perf_counter()
+    check_output(parameters.output, parameters.checkpoint, parameters.force)
+    data = read_both(parameters.data)
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    checkpoint = opened(parameters)
+    next_stage(checkpoint, "finetune")
+    data.check(checkpoint.classes, trainer_of(checkpoint.model).task)
+    teacher = open_teacher(parameters.teacher, checkpoint) if parameters.teacher else None
+    run = run_of(parameters)
+    with run.alone():
+        with training_view(data) as view:
+            notes = train(checkpoint, teacher, view, parameters, run, on_progress)
+        trained = read_trained(run.best, checkpoint)
+        details = stage_details(parameters, teacher, trained, run)
+        source = as_trained(checkpoint, details)
+        written = write_stage(trained.model, source, parameters, next_stage(checkpoint, "finetune", **details), on_progress)
+        curve, stopped = curve_of(run), run.stop.exists()
+        if not parameters.project:
+            shutil.rmtree(run.folder, ignore_errors=True)
+    return FinetuneResult(
+        **written.model_dump(),
+        metrics=trained.metrics,
+        best_epoch=details["best_epoch"],
+        epochs=len(curve),
+        curve=curve,
+        stopped=stopped,
+        seconds=time.perf_counter() - started,
+        notes=notes,
+    )
+
+
+def train(
+    checkpoint: Checkpoint, teacher: Checkpoint | None, view: str, parameters: FinetuneParameters, run: TrainingRun, on_progress: OnProgress
+) -> list[str]:
+    """Train into the run's folder, or go on where an interrupted training ended; gives notes on what was adjusted."""
+    from tui_pruner.core.blocks import legal_side
+
+    side = legal_side(parameters.imgsz, checkpoint.stride)
+    notes = [] if side == parameters.imgsz else [f"image side {parameters.imgsz} rounded up to {side}, a multiple of the stride"]
+    goes_on = run.prepare(parameters.resume)
+    if parameters.resume and not goes_on:
+        notes.append("there was nothing to resume: trained from the first epoch")
+    if run.done.exists():
+        return notes
+    device = devices(parameters.device)
+    with explained(run, parameters), stopping_on_signals(run.stop), passed_on(run.progress, on_progress):
+        settings = {**settings_of(parameters, view, run), "imgsz": side, "device": device, **teaching(teacher, run)}
+        prepared_trainer(checkpoint, settings, run, goes_on).train()
+    run.done.touch()
+    return notes
+
+
+def prepared_trainer(checkpoint: Checkpoint, settings: dict[str, Any], run: TrainingRun, goes_on: bool = False) -> Any:
+    """A trainer that has the pruned network itself, or will read it from the run's last checkpoint."""
+    from tui_pruner.core.checkpoint.stock import stock_tasks
+
+    stock_tasks()
+    kind = trainer_of(checkpoint.model)
+    trainer = keeping_structure(kind.load())(overrides={"task": kind.task, **settings, **({"resume": str(run.last)} if goes_on else {})})
+    if not goes_on:
+        trainer.model = copy.deepcopy(checkpoint.model)
+    Reporter(run.progress, run.stop).attach(trainer)
+    return trainer
+
+
+def settings_of(parameters: FinetuneParameters, view: str, run: TrainingRun) -> dict[str, Any]:
+    """Ultralytics' own defaults of `train`, with everything that it writes below the run's folder."""
+    learning = {} if parameters.lr0 is None else {"optimizer": OPTIMIZER, "lr0": parameters.lr0, "warmup_bias_lr": 0.0}
+    return {
+        "mode": "train",
+        "model": parameters.checkpoint,
+        "data": view,
+        "epochs": parameters.epochs,
+        "batch": parameters.batch,
+        "seed": parameters.seed,
+        "save_dir": str(run.ultralytics),
+        "plots": False,
+        "verbose": False,
+        **learning,
+    }
+
+
+def teaching(teacher: Checkpoint | None, run: TrainingRun) -> dict[str, Any]:
+    """The setting that has Ultralytics distil: a neutral name for the teacher, since it changes some paths before it opens them."""
+    if teacher is None:
+        return {}
+    link = run.folder / "teacher.pt"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(teacher.path).expanduser().absolute())
+    return {"distill_model": str(link)}
+
+
+def devices(asked: str) -> str:
+    """The device to train on, or several GPUs as Ultralytics names them: "0,1".
+
+    Raises:
+        RequestError: one is not there, or several need a package that is not installed.
+    """
+    import importlib.util
+
+    import torch
+
+    numbers = [part.strip().removeprefix("cuda:") for part in asked.split(",")]
+    if len(numbers) == 1:
+        return choose_device(asked)
+    if not all(number.isdigit() and int(number) < torch.cuda.device_count() for number in numbers):
+        raise RequestError(f"there are no devices {asked!r} here: torch sees {torch.cuda.device_count()} GPUs")
+    if importlib.util.find_spec("cloudpickle") is None:
+        raise RequestError("training on several GPUs needs the package cloudpickle: pip install cloudpickle")
+    return ",".join(numbers)
+
+
+@contextlib.contextmanager
+def explained(run: TrainingRun, parameters: FinetuneParameters) -> Any:
+    """Failures of a training in one sentence; one that was asked to stop and has a whole epoch has not failed."""
+    kept = f"what was trained is in {run.folder}, go on with --resume"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise JobError(f"no space left for the training in {run.folder}: free some, then go on with --resume") from error
+    except subprocess.CalledProcessError as error:
+        if not (run.stop.exists() and run.best.exists()):
+            raise JobError(f"a process of the training ended with status {error.returncode}; {kept}; see {places.log_file()}") from error
+    except RuntimeError as error:
+        if "NaN" not in str(error):
+            raise
+        rate = "" if parameters.lr0 is None else f" (--lr0, now {parameters.lr0:g})"
+        raise JobError(f"the loss became no number, again after going back: lower the learning rate{rate}; {kept}") from error
+
+
+def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, trained: Trained, run: TrainingRun) -> dict[str, Any]:
+    """What the file's history says of a training."""
+    from tui_pruner.core.checkpoint.stages import file_name
+
+    return {
+        "data": Path(parameters.data).name,
+        "epochs": parameters.epochs,
+        "best_epoch": run.best_epoch,
+        "imgsz": trained.settings["imgsz"],
+        "batch": trained.settings["batch"],
+        "optimizer": trained.settings["optimizer"],
+        "lr0": trained.settings["lr0"],
+        "teacher": {"name": file_name(teacher), "sha256": teacher.sha256} if teacher else None,
+        "metrics": trained.metrics,
+    }
+
+
+def as_trained(checkpoint: Checkpoint, details: dict[str, Any]) -> Checkpoint:
+    """The source with the arguments of its training as they are now: the size of its images, above all."""
+    arguments = {**checkpoint.content.get("train_args", {}), **{name: details[name] for name in ("imgsz", "epochs", "batch")}}
+    return dataclasses.replace(checkpoint, content={**checkpoint.content, "train_args": arguments})
+
+
+def curve_of(run: TrainingRun) -> list[dict[str, float]]:
+    """Losses, metrics and learning rates of every epoch, as Ultralytics kept them."""
+    with (run.ultralytics / "results.csv").open(encoding="utf-8", newline="") as stream:
+        return [{name.strip(): float(value) for name, value in row.items()} for row in csv.DictReader(stream)]

@@ -1,0 +1,75 @@
+"""Ultralytics' trainers by model class, made to keep the network that they are given: theirs would build the dense one from its yaml."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.errors import RequestError
+from tui_pruner.jobs.stock import StockTool
+from tui_pruner.jobs.validate import without_fonts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EPOCH = ".epoch"
+"""Beside each checkpoint, the number of its epoch: once a training has ended, Ultralytics' own files do not tell."""
+
+TRAINERS = {
+    "DetectionModel": StockTool("detect", "ultralytics.models.yolo.detect", "DetectionTrainer"),
+    "SegmentationModel": StockTool("segment", "ultralytics.models.yolo.segment", "SegmentationTrainer"),
+    "PoseModel": StockTool("pose", "ultralytics.models.yolo.pose", "PoseTrainer"),
+    "ClassificationModel": StockTool("classify", "ultralytics.models.yolo.classify", "ClassificationTrainer"),
+    "OBBModel": StockTool("obb", "ultralytics.models.yolo.obb", "OBBTrainer"),
+    "RTDETRDetectionModel": StockTool("detect", "ultralytics.models.rtdetr.train", "RTDETRTrainer"),
+}
+
+
+def trainer_of(model: nn.Module) -> StockTool:
+    """The trainer for a model's class.
+
+    Raises:
+        RequestError: there is none.
+    """
+    name = type(model).__name__
+    if name not in TRAINERS:
+        raise RequestError(f"a {name} cannot be fine-tuned here: the known ones are {', '.join(TRAINERS)}")
+    return TRAINERS[name]
+
+
+class KeepsStructure:
+    """What a trainer does otherwise than stock: the network stays as it is, also on resuming, and checkpoints are whole or not there."""
+
+    last: Any
+    best: Any
+    epoch: int
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """The network of the checkpoint itself, in place of one built from its yaml."""
+        return weights
+
+    def get_dataset(self) -> Any:
+        """As stock, without looking for a font to draw with."""
+        with without_fonts():
+            return super().get_dataset()  # type: ignore[misc]
+
+    def save_model(self) -> Any:
+        """As stock, under other names first: a full disk or a kill in between must not cost the last good checkpoint."""
+        final = self.last, self.best
+        self.last, self.best = (file.with_name(f".writing-{file.name}") for file in final)
+        written = (self.last, self.best)
+        try:
+            saved = super().save_model()  # type: ignore[misc]
+            for temporary, file in zip(written, final, strict=True):
+                if temporary.exists():
+                    temporary.replace(file)
+                    file.with_suffix(EPOCH).write_text(f"{self.epoch + 1}\n")
+        finally:
+            self.last, self.best = final
+            for temporary in written:
+                temporary.unlink(missing_ok=True)
+        return saved
+
+
+def keeping_structure(stock: type) -> type:
+    """A trainer class that keeps the network's structure; several processes on several GPUs get it as it is."""
+    return type(stock.__name__, (KeepsStructure, stock), {})

@@ -1,0 +1,61 @@
+"""Both splits of a data set for a trainer, as private links: Ultralytics writes caches beside labels, but the folder is the user's."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from tui_pruner.jobs.dataset import TRAINING, VALIDATION, DataSet, read_data
+from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.view import private_view
+
+
+class TrainingData(NamedTuple):
+    """The images to train on, and those that tell which epoch is the best."""
+
+    training: DataSet
+    validation: DataSet
+
+    def check(self, classes: int, task: str) -> None:
+        """Refuse data that a model cannot be trained on.
+
+        Raises:
+            DataError: other classes, another task, or no labels.
+        """
+        for split in self:
+            check_fits(split, classes, task)
+
+
+def read_both(file: str | Path) -> TrainingData:
+    """The splits that a data yaml, or a folder with classes, names.
+
+    Raises:
+        DataError: one is missing or cannot be used.
+    """
+    return TrainingData(read_data(file, TRAINING), read_data(file, VALIDATION))
+
+
+@contextlib.contextmanager
+def training_view(data: TrainingData) -> Iterator[str]:
+    """What a trainer's `data` is to be while the block runs."""
+    with (
+        private_view(data.training) as training,
+        private_view(data.validation) as validation,
+        tempfile.TemporaryDirectory(prefix="tui-pruner-data-") as name,
+    ):
+        folder = Path(name).resolve()
+        if data.training.in_class_folders:
+            (folder / "train").symlink_to(training / "val")
+            (folder / "val").symlink_to(validation / "val")
+            yield str(folder)
+            return
+        names = dict(enumerate(data.training.names))
+        splits = {"train": str(training.parent / "images"), "val": str(validation.parent / "images")}
+        content = {**data.training.settings, "path": str(folder), **splits, "names": names}
+        (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        yield str(folder / "data.yaml")
