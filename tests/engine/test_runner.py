@@ -162,6 +162,15 @@ async def test_what_the_child_prints_on_stderr_is_in_the_log():
     assert "a library speaks" in places.log_file().read_text()
 
 
+async def test_a_job_with_a_log_of_its_own_writes_there_and_names_it(tmp_path):
+    log = tmp_path / "own" / "job.log"
+    dying = "sys.stderr.write(os.environ['TUI_PRUNER_LOG']); sys.stderr.flush(); sys.exit(7)"
+    with pytest.raises(errors.JobError, match="status 7 without a result") as caught:
+        await Job("validate", Parameters(), lambda progress: None, start=child(dying), log=log).run()
+    assert str(caught.value).endswith(f"; see {log}") and log.read_text() == str(log)
+    assert not places.log_file().exists()
+
+
 async def test_cancel_ends_a_job_that_never_answers_with_all_that_it_started(tmp_path):
     hanging = Hanging(tmp_path)
     task = await hanging.start()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,19 @@ signal.pause()
     assert not scratch.exists()
     child.process.stdout.close()
     child.process.stderr.close()
+
+
+def test_the_log_says_what_the_job_is_how_far_it_came_and_how_long_it_took(tmp_path):
+    body = """
+for done in (0, 16, 16):
+    on_progress(JobProgress(done=done, total=64, doing="validating", metrics={"metrics/mAP50(B)": 0.5, "fitness": 0.1} if done else {}))
+return ValidationResult(metrics={}, images=64, seconds=0.5)
+"""
+    _, noise, _ = Child(tmp_path, body).end()
+    lines = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in noise.splitlines()]
+    assert lines[0] == "try: checkpoint a.pt, sha256 0, data d.yaml, images 64, imgsz 64, seed 0"
+    assert lines[1:3] == ["validating 0/64", "validating 16/64: mAP50(B) 0.500"]
+    assert re.fullmatch(r"done in \d+[.]\d s", lines[3]) and len(lines) == 4
 
 
 def test_jobs_give_way_to_the_interface(tmp_path):
