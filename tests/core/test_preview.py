@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.conftest import ask
+from tests.core.test_families import narrowed
 from tui_pruner.core.blocks import sequence
 from tui_pruner.core.measure import measure, parameter_count
 from tui_pruner.core.preview import Arithmetic, dry_run
@@ -69,3 +70,16 @@ def test_the_detail_names_everyone_who_goes_along_and_why(nano):
 
 def test_nothing_removed_is_the_checkpoint(nano):
     assert Arithmetic(nano).widths(NOTHING).size.parameters == 3_012_213
+
+
+@pytest.mark.parametrize("name", ["yolo12n", "rtdetr-l"])
+def test_products_of_activations_shrink_with_the_channels_that_they_multiply(name, tmp_path):
+    analysis = narrowed(name, tmp_path)
+    assert any(product.groups.size for product in analysis.coupling.products)
+    for cuts in (["*=40%"], ["*=15%"]):
+        removal = ask(analysis, *cuts).removal
+        widths = Arithmetic(analysis).widths(removal)
+        pruned = cut(analysis.skeleton, analysis.coupling, removal)
+        measured = measure(pruned, analysis.image_shape, sequence(pruned))
+        assert widths.size.flops == measured.flops
+        assert sum(widths.work_inside(block.path) for block in analysis.blocks) == pytest.approx(measured.flops, abs=len(analysis.blocks))

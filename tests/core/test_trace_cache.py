@@ -66,11 +66,13 @@ def kept(digits: Checkpoint) -> tuple[Path, CouplingMap]:
 
 def equal(left: CouplingMap, right: CouplingMap) -> bool:
     """Whether two maps say the same, down to every index."""
-    assert {field.name for field in fields(CouplingMap)} == {*REST, "groups", "block_outputs"}
+    assert {field.name for field in fields(CouplingMap)} == {*REST, "groups", "block_outputs", "products"}
     assert {field.name for field in fields(ChannelGroup)} == {*WHOLE_GROUP, "members"}
     same = all(getattr(left, name) == getattr(right, name) for name in REST) and list(left.roles) == list(right.roles)
     same = same and len(left.groups) == len(right.groups) and left.block_outputs.keys() == right.block_outputs.keys()
     same = same and all(np.array_equal(left.block_outputs[path], right.block_outputs[path]) for path in left.block_outputs)
+    same = same and [product.module for product in left.products] == [product.module for product in right.products]
+    same = same and all(np.array_equal(a.groups, b.groups) for a, b in zip(left.products, right.products))
     for a, b in zip(left.groups, right.groups):
         same = same and all(getattr(a, name) == getattr(b, name) for name in WHOLE_GROUP)
         same = same and [(m.axis, m.role) for m in a.members] == [(m.axis, m.role) for m in b.members]

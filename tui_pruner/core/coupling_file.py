@@ -17,7 +17,7 @@ import numpy as np
 
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.flow.record import Operation, Role
-from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member, Product
 
 DOCUMENT, INDICES = "map.json", "indices.npy"
 FASTEST = 1
@@ -81,6 +81,7 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
         "links": [asdict(link) for link in coupling.links],
         "groups": groups,
         "block_outputs": {path: array_number(numbers) for path, numbers in coupling.block_outputs.items()},
+        "products": [[product.module, array_number(product.groups)] for product in coupling.products],
         "unknown_operations": dict(coupling.unknown_operations),
         "operation_count": coupling.operations,
         "seconds": coupling.seconds,
@@ -101,6 +102,7 @@ def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
         sizes={axis: size for axis, (_, _, size) in zip(axes, document["axes"], strict=True)},
         roles=roles,
         block_outputs={path: arrays[number] for path, number in document["block_outputs"].items()},
+        products=tuple(Product(module, arrays[number]) for module, number in document["products"]),
         unknown_operations=document["unknown_operations"],
         operations=document["operation_count"],
         seconds=document["seconds"],

@@ -91,14 +91,24 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class Product:
+    """A matrix product of two activations, such as attention's: the module that makes it, and the group of each channel that its work is
+    proportional to (-1 where there is none)."""
+
+    module: str
+    groups: Indices
+
+
+@dataclass(frozen=True)
 class CouplingMap:
-    """All groups and links of a model, and where each block's output channels come from."""
+    """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run."""
 
     groups: tuple[ChannelGroup, ...]
     links: tuple[Link, ...]
     sizes: Mapping[Axis, int]
     roles: Mapping[Axis, Role]
     block_outputs: Mapping[str, Indices]
+    products: tuple[Product, ...]
     unknown_operations: Mapping[str, int]
     operations: int
     seconds: float

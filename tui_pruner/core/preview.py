@@ -17,7 +17,7 @@ from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import Indices
 from tui_pruner.core.meta_kernels import spare_compiler
-from tui_pruner.core.removal import Removal
+from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.core.surgery import cut
 
@@ -52,9 +52,18 @@ class Widths:
         values = arithmetic.elements(self.of_axis)
         return Size(
             parameters=int(values[arithmetic.trainable].sum()),
-            flops=round(float(arithmetic.layer_flops(self.of_axis).sum())),
+            flops=round(float(self.work.sum())),
             bytes=HALF_PRECISION * int(values[arithmetic.floating].sum()),
         )
+
+    @cached_property
+    def work(self) -> NDArray[np.float64]:
+        """The operations of every piece of work."""
+        return self.arithmetic.operations(self.of_axis, self.counts)
+
+    def work_inside(self, path: str) -> int:
+        """The operations of a module and all below it."""
+        return round(float((self.work * self.arithmetic.work_below(path)).sum()))
 
     def block_shape(self, path: str) -> tuple[int, ...]:
         """The output shape of a block, without the batch."""
@@ -105,6 +114,14 @@ class Arithmetic:
         self.work_first = np.array([self.number[w.axes[0]] if w.axes else -1 for w in work], dtype=np.int64)
         self.work_second = np.array([self.number[w.axes[1]] if len(w.axes) > 1 else -1 for w in work], dtype=np.int64)
         self.work_full = np.array([w.flops for w in work], dtype=np.float64)
+        self.work_module = [w.module for w in work]
+        self.work_rows = np.zeros((len(work), len(self.analysis.coupling.groups)), dtype=np.int64)
+        self.work_channels = np.ones(len(work), dtype=np.int64)
+        made = [n for n, w in enumerate(work) if not w.axes]
+        for n, product in zip(made, self.analysis.coupling.products, strict=False):  # a trace may go on with the paths of training
+            self.work_module[n] = product.module
+            self.work_rows[n] = self._row(product.groups)
+            self.work_channels[n] = max(1, len(product.groups))
 
     def elements(self, widths: Indices) -> Indices:
         """The number of elements of every parameter and buffer."""
@@ -112,16 +129,27 @@ class Arithmetic:
         product: Indices = padded[self.first] * padded[self.second] * self.rest
         return product
 
-    def layer_flops(self, widths: Indices) -> NDArray[np.float64]:
-        """The operations of every piece of work."""
+    def operations(self, widths: Indices, counts: Indices) -> NDArray[np.float64]:
+        """The operations of every piece of work: of a layer by the widths of its axes, of a product of activations by their channels."""
         share = np.append(widths / np.maximum(1, self.sizes), 1.0)
-        product: NDArray[np.float64] = self.work_full * share[self.work_first] * share[self.work_second]
+        left = 1.0 - (self.work_rows @ counts) / self.work_channels
+        product: NDArray[np.float64] = self.work_full * share[self.work_first] * share[self.work_second] * left
         return product
+
+    def work_below(self, path: str) -> NDArray[np.bool_]:
+        """Which pieces of work a module and all below it do."""
+        inside = f"{path}."
+        return np.array([module == path or module.startswith(inside) for module in self.work_module], dtype=bool)
 
     def widths(self, removal: Removal) -> Widths:
         """Every width under a removal."""
         counts = removal.counts(self.analysis.coupling)
         return Widths(self, counts, self.sizes - self.shares @ counts)
+
+    @cached_property
+    def whole(self) -> Widths:
+        """The widths of the uncut model."""
+        return self.widths(NOTHING)
 
     @cached_property
     def parameters_of_layer(self) -> dict[str, int]:

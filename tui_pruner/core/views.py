@@ -85,7 +85,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
         in_channels=sum(outputs.get(source, 0) for source in block.sources),
         out_channels=shape[0] if shape else 0,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        flops=sum(layer.flops for layer in layers),
+        flops=arithmetic.whole.work_inside(block.path),
         output_shape=list(shape),
         layers=layers,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, varies
+from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, flat, varies
+from tui_pruner.core.flow.record import ProductLabels
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.state import Flow
 
@@ -132,10 +133,20 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
         flow.unify_vector(call, bias, out, "scale")
 
 
+def work_labels(a: Tensor, b: Tensor) -> Labels:
+    """The labels that the work of [.., N, K] x [.., K, M] is proportional to: of the contracted dimension, or of the one that is kept."""
+    if varies(a, a.ndim - 1):
+        return flat(a.narrow(-2, 0, 1))
+    if varies(a, a.ndim - 2):
+        return flat(a.narrow(-1, 0, 1))
+    return flat(b.narrow(-2, 0, 1)) if varies(b, b.ndim - 1) else np.zeros(0, np.int64)
+
+
 def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     """[.., N, K] x [.., K, M]: the contracted dimension is unified pairwise, one of the others may carry channels on."""
     a, b = flow.elements(left), flow.elements(right)
     contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
+    flow.record.products.append(ProductLabels(call.index, work_labels(a, b)))
     if all(contracted) and not varies(a, a.ndim - 2) and not varies(b, b.ndim - 1):
         flow.unify_tensors(call, a.narrow(-2, 0, 1).transpose(-1, -2), b.narrow(-1, 0, 1))
     elif any(contracted):

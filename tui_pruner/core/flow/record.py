@@ -64,6 +64,14 @@ class SizedLabels:
     place: tuple[str, int]
 
 
+@dataclass(frozen=True)
+class ProductLabels:
+    """A matrix product of two activations: the labels that its work is proportional to, none where that is a constant."""
+
+    operation: int
+    labels: Labels
+
+
 @dataclass
 class FlowRecord:
     """Everything that one run of the model told about its channels."""
@@ -73,6 +81,7 @@ class FlowRecord:
     unions: list[Union] = field(default_factory=list)
     links: list[LinkedLabels] = field(default_factory=list)
     sized: list[SizedLabels] = field(default_factory=list)
+    products: list[ProductLabels] = field(default_factory=list)
     locks: list[LockedLabels] = field(default_factory=list)
     roles: dict[Axis, Role] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)

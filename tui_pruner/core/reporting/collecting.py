@@ -79,15 +79,14 @@ def cost(widths: Widths, path: str) -> Cost:
     """What the tensors and layers below a module path cost."""
     arithmetic, inside = widths.arithmetic, f"{path}."
     own = [name.startswith(inside) for name, _ in named_tensors(arithmetic.analysis.skeleton)]
-    work = [item.module.startswith(inside) or item.module == path for item in arithmetic.analysis.measurement.work]
     return Cost(
         parameters=int((arithmetic.elements(widths.of_axis) * (arithmetic.trainable & own)).sum()),
-        flops=round(float((arithmetic.layer_flops(widths.of_axis) * work).sum())),
+        flops=widths.work_inside(path),
     )
 
 
 def rest(widths: Widths, parts: Iterable[Cost]) -> Cost:
-    """What the whole network costs beyond some parts of it: products of matrices that are no layer's, for example."""
+    """What the whole network costs beyond some parts of it."""
     costs, size = list(parts), widths.size
     return Cost(parameters=size.parameters - sum(c.parameters for c in costs), flops=size.flops - sum(c.flops for c in costs))
 
