@@ -121,8 +121,8 @@ class PrunerApp(App[int]):
             self.screen.mount(first_run.hint())
 
     async def on_event(self, event: events.Event) -> None:
-        """Any key makes the hint of the first run go away, and does what it does besides."""
-        if isinstance(event, events.Key) and self._hinting and self.screen.query("#hint"):
+        """Any key or click makes the hint of the first run go away, and does what it does besides."""
+        if isinstance(event, (events.Key, events.MouseDown)) and self._hinting and self.screen.query("#hint"):
             self._hinting = False
             first_run.is_over()
             await self.screen.query("#hint").remove()

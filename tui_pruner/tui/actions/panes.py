@@ -20,7 +20,7 @@ MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     PATH: (("up down", "Go from stop to stop of the explanation."),),
 }
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
-    MAP: {"map": "tree", "station(1)": "next stop"},
+    MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "path_to": "path to"},
     PATH: {"station(1)": "next stop", "path_to": "path to", "map": "map", "back": "back"},
     STEPS: {"all_jobs": "jobs"},

@@ -1,0 +1,129 @@
+"""In real terminals: resized, used with the mouse, at every size, and in a tmux that is left and entered again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+from tests.tui.conftest import Start
+from tui_pruner.tui.screens.bench import SMALLEST
+
+COMMAND = [sys.executable, "-m", "tui_pruner", "demo"]
+TMUX = shutil.which("tmux")
+
+
+def resize(terminal: Terminal, columns: int, rows: int) -> None:
+    """What a terminal does when its window is dragged."""
+    fcntl.ioctl(terminal._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    terminal.screen.resize(rows, columns)
+    terminal.process.send_signal(signal.SIGWINCH)
+
+
+def click(terminal: Terminal, words: str) -> None:
+    """Press and release the left button on the first place that says this."""
+    y, line = next((y, line) for y, line in enumerate(terminal.screen.display, start=1) if words in line)
+    x = line.index(words) + 2
+    terminal.press(f"\x1b[<0;{x};{y}M", f"\x1b[<0;{x};{y}m")
+
+
+def settled(lines: list[str]) -> bool:
+    """Whether a screen of 50 rows is painted from its header to its footer."""
+    return "GFLOPs" in lines[0] and "7 Conv" in lines[11] and "22 Detect" in lines[28] and "? help" in lines[49]
+
+
+def test_a_terminal_is_too_small_then_large_and_the_mouse_does_it_all(tmp_path: Path, demo_checkpoint: Path):
+    model = [sys.executable, "-m", "tui_pruner", str(demo_checkpoint)]
+    with Terminal(model, 50, 12, cwd=tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as terminal:
+        terminal.wait_for("The terminal is 50x12; tui-pruner needs 60x15")
+        resize(terminal, 60, 20)
+        terminal.wait_for("Backbone")
+        assert "needs 60x15" not in terminal.text
+        resize(terminal, 40, 30)
+        terminal.wait_for("40x30")
+        resize(terminal, 160, 50)
+        terminal.wait_for(lambda text: settled(text.splitlines()))
+        click(terminal, "7 Conv")
+        terminal.wait_for("[─] model[.]7 ")
+        click(terminal, "mark")
+        terminal.wait_for("1 layer marked")
+        click(terminal, "6 C2f")
+        terminal.wait_for("model[.]6 ")
+        click(terminal, "6 C2f")
+        terminal.wait_for("m[.]0[.]cv1")
+        click(terminal, "map")
+        terminal.wait_for("─▸15 C2f")
+        click(terminal, "15 C2f")
+        terminal.wait_for("─ model[.]15 ")
+        click(terminal, "help")
+        terminal.wait_for("escape closes")
+
+
+@pytest.mark.skipif(TMUX is None, reason="needs tmux")
+def test_a_tmux_is_left_and_entered_again_at_another_size(tmp_path: Path):
+    socket = f"tui-pruner-{os.getpid()}"
+    environment = {"XDG_STATE_HOME": str(tmp_path), "TERM": "screen"}
+
+    def tmux(*arguments: str) -> str:
+        done = subprocess.run(
+            [TMUX, "-L", socket, *arguments], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+        )
+        return done.stdout
+
+    def shows(words: str) -> None:
+        deadline = time.monotonic() + 60
+        while words not in (text := tmux("capture-pane", "-p")):
+            assert time.monotonic() < deadline, text
+            select_nothing(0.1)
+
+    tmux("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", *COMMAND)
+    try:
+        shows("Backbone")
+        for columns, rows, expected in ((80, 24, "tab pane"), (120, 40, "Jobs")):
+            with Terminal([TMUX, "-L", socket, "attach"], columns, rows, cwd=tmp_path, env=environment) as client:
+                client.wait_for(expected)
+                os.write(client._master, b"\x1b[M \xf0\xe9")
+                client.press("down")
+                client.wait_for("Backbone")
+                tmux("detach-client")
+                client.wait_for_end()
+        tmux("send-keys", "?")
+        shows("escape closes")
+        tmux("send-keys", "Escape")
+        shows("Jobs")
+        deadline = time.monotonic() + 30
+        while subprocess.run([TMUX, "-L", socket, "has-session"], capture_output=True, check=False).returncode == 0:
+            assert time.monotonic() < deadline
+            subprocess.run([TMUX, "-L", socket, "send-keys", "q"], capture_output=True, check=False)  # again where it asks first
+            select_nothing(0.5)
+    finally:
+        subprocess.run([TMUX, "-L", socket, "kill-server"], capture_output=True, check=False)
+
+
+def select_nothing(seconds: float) -> None:
+    """Let another program go on before it is asked again."""
+    signal.sigtimedwait([], seconds)
+
+
+async def test_every_size_that_is_large_enough_shows_a_whole_screen(start: Start, demo_checkpoint: Path):
+    from tui_pruner.tui.opening import Opening
+
+    async with start(opening=Opening(str(demo_checkpoint))) as desk:
+        for columns, rows in (SMALLEST, (80, 24), (99, 31), (100, 32), (200, 60)):
+            await desk.pilot.resize_terminal(columns, rows)
+            for key, words in (("escape", "Backbone"), ("tab", "Removes"), ("s", "checkpoint"), ("escape", "Backbone")):
+                await desk.press(key)
+                await desk.until(lambda words=words: words in desk.text, f"{words} at {columns}x{rows}")
+                lines = desk.text.splitlines()
+                assert len(lines) == rows and max(map(len, lines)) <= columns
+                assert lines[0].startswith(" digits.pt") and "? help" in lines[-1]
