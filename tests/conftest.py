@@ -33,6 +33,12 @@ for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL", "COLUMNS", "LINES"):
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that a test leaves behind are offered to no other test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture(scope="session")
 def demo_checkpoint() -> Path:
     """The bundled checkpoint, trained on real digits."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,6 @@ from tui_pruner.errors import PlanError
 from tui_pruner.sessions import MOST, SavedSession, dropped_session, keep, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
-
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,6 @@ FIRST = [CutRequest(layer="model.6.m.0.cv1", amount="50%")]
 SECOND = [CutRequest(layer="model.5", amount="25%")]
 
 
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
 @pytest.fixture
 async def stepped(engine: Engine, demo_checkpoint: Path) -> Engine:
     """An engine with two steps."""

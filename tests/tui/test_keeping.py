@@ -16,11 +16,6 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.question import Question
 
 
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
 def drop() -> str:
     """Make the only kept session one of a process that has ended; gives its id."""
     child = subprocess.Popen([sys.executable, "-c", ""])

@@ -29,7 +29,7 @@ class Keeping(LookKeys):
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
-        self._id = opening.saved.id if opening.saved else ""
+        self._id = ""
         self._kept: tuple[object, ...] = ()
         self._writing: Latest[SavedSession] = Latest(self._write)
         self._told = False
@@ -74,6 +74,7 @@ class Keeping(LookKeys):
     def keep_steps(self, event: SessionChanged) -> None:
         """Keep steps at once."""
         if event.did == "resumed" and self.opening.saved is not None:
+            self._id = self.opening.saved.id  # only now: a refused session stays as it is
             self.call_later(self._restore, self.opening.saved)
         self.call_later(self.keep_session)
 
@@ -92,7 +93,6 @@ class Keeping(LookKeys):
     def _resume(self, saved: SavedSession) -> None:
         if self.session is None:
             return
-        self._id = saved.id
         self.opening = self.opening.resuming(saved)
         self.session.resume(saved.plan, saved.steps)
 
