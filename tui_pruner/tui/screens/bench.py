@@ -129,6 +129,10 @@ class Bench(Screen[None], inherit_bindings=False):
         """Compose everything for the new size."""
         self.call_after_refresh(self.draw_all)
 
+    def on_screen_resume(self) -> None:
+        """Catch up with what went on behind the screen that was in front."""
+        self.call_after_refresh(self.draw_all)
+
     def draw_all(self) -> None:
         """Show the present state in every pane."""
         self.draw_header()
@@ -231,8 +235,10 @@ class Bench(Screen[None], inherit_bindings=False):
 
     def _beat(self) -> None:
         self._beats += 1
-        if self.board is None:
-            self.draw_header()
-        self.draw_jobs()
+        # Behind another screen not: Textual would paint that one whole each time, a hundred kilobytes a second.
+        if self.is_active:
+            if self.board is None:
+                self.draw_header()
+            self.draw_jobs()
         if not self.busy and self._heart is not None:
             self._heart.pause()
