@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from tui_pruner.config import read_config, use_as_environment
 from tui_pruner.errors import CheckpointError, RequestError
 
 DEMO_IMAGES = 64
+SERVED = "TEXTUAL_DRIVER"
+"""Set where the person sits before a browser: `textual serve` gives the app a driver of its own."""
 
 
 def in_terminal() -> bool:
     """Whether a person is there to see the app and to press its keys."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return SERVED in os.environ or (sys.stdin.isatty() and sys.stdout.isatty())
 
 
 def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, calm: bool = False, **options: Any) -> int:
