@@ -7,7 +7,7 @@ import sys
 
 LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage")
 MAKING = ("prune", "prove", "validate", "recalibrate", "finetune", "report")
-OWN = ("open", "demo", "sessions", "locate", "keys")
+OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}

@@ -17,6 +17,7 @@ from tui_pruner.cli import (
     pruning,
     recovering,
     reporting,
+    serving,
     stepping,
     validating,
     whereabouts,
@@ -60,6 +61,7 @@ app.command()(stepping.steps)
 app.command()(kept.sessions)
 app.command()(whereabouts.locate)
 app.command()(key_list.keys)
+app.command()(serving.serve)
 
 
 def call(arguments: list[str]) -> int:
