@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tui_pruner.tui.amounts import Asked, Room
@@ -47,7 +48,7 @@ class Board:
     detail: Detail | None = None
     dry_run: DryRun | None = None
 
-    @property
+    @cached_property
     def layers(self) -> dict[str, LayerView]:
         """Every layer of the checkpoint by name."""
         return {layer.name: layer for block in self.opened.blocks for layer in block.layers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 GAP = 1
 NARROWEST_NAME = 16
@@ -37,7 +38,8 @@ COLUMNS = (
 )
 
 
-def layout(width: int, ranked: bool = False) -> list[Column]:
+@lru_cache(maxsize=8)
+def layout(width: int, ranked: bool = False) -> tuple[Column, ...]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
 
     `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape.
@@ -50,7 +52,7 @@ def layout(width: int, ranked: bool = False) -> list[Column]:
     extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
     widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
     spare -= min(extra, WIDEST_BAR) * len(bars)
-    return [_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened]
+    return tuple(_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened)
 
 
 def _wider(column: Column, by: int) -> Column:

@@ -228,7 +228,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         return self._strip(text, width, Style(bgcolor=back))
 
     @property
-    def _columns(self) -> list[Column]:
+    def _columns(self) -> tuple[Column, ...]:
         return layout(self.scrollable_content_region.width, ranked=bool(self._order))
 
     def _strip(self, text: Text, width: int, base: Style) -> Strip:
