@@ -6,7 +6,7 @@ import os
 import sys
 
 LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage")
-MAKING = ("prune", "prove", "validate", "recalibrate", "finetune", "report")
+MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "finetune", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})

@@ -8,8 +8,10 @@ import typer
 
 from tui_pruner import __version__
 from tui_pruner.cli import (
+    benching,
     covering,
     explaining,
+    exporting,
     kept,
     key_list,
     looking,
@@ -54,6 +56,8 @@ app.command()(pruning.prune)
 app.command()(pruning.prove)
 app.command()(covering.coverage)
 app.command()(validating.validate)
+app.command()(benching.bench)
+app.command()(exporting.export)
 app.command()(recovering.recalibrate)
 app.command()(recovering.finetune)
 app.command()(reporting.report)

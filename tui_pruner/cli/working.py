@@ -16,14 +16,15 @@ from tui_pruner.errors import JobError
 NO_MEMORY = ("not enough memory", "out of memory")
 
 
-def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None]) -> dict[str, Any]:
-    """A job's result; the first Ctrl-C has it end early, the second at once.
+def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
+    """A job's result; the first Ctrl-C has it end early, where the job can do that, the second at once.
 
     Raises:
         Cancelled: ended at once.
         PrunerError: the job's own explanation.
     """
-    return asyncio.run(interruptible(Job(kind, parameters, on_progress)))
+    job = Job(kind, parameters, on_progress)
+    return asyncio.run(interruptible(job) if ends_early else job.run())
 
 
 async def interruptible(job: Job) -> dict[str, Any]:

@@ -154,3 +154,86 @@ class FinetuneResult(WriteResult):
     stopped: bool = False
     seconds: float
     notes: list[str] = []
+
+
+class BenchSubject(Message):
+    """A model to time: a checkpoint or an architecture, under a plan or as it is."""
+
+    checkpoint: str
+    classes: int | None = None
+    plan: dict[str, Any] | None = None
+
+
+class BenchParameters(Message):
+    """What a latency job is: models to time in turns, the first one the reference, and how often; no size: the first one's own."""
+
+    subjects: list[BenchSubject]
+    imgsz: int | None = None
+    batch: int = 1
+    runs: int = 50
+    blocks: bool = False
+    device: str = ""
+
+
+class BlockLatency(Message):
+    """The milliseconds that a block takes within a forward."""
+
+    name: str
+    type: str
+    median_ms: float
+
+
+class BenchedModel(Message):
+    """A model's latency in milliseconds for a batch, and as a share of the reference's with its 95 % interval.
+
+    `verdict`: reference, faster, slower or no difference.
+    """
+
+    model: str
+    parameters: int
+    median_ms: float
+    p90_ms: float
+    runs: int
+    device: str
+    threads: int
+    imgsz: int
+    batch: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    verdict: str
+    blocks: list[BlockLatency] = []
+
+
+class BenchResult(Message):
+    """The timed models in the order of the parameters."""
+
+    models: list[BenchedModel]
+    notes: list[str] = []
+
+
+class ExportParameters(JobParameters):
+    """What an export job is: a checkpoint, a format of Ultralytics, and the images to compare on; no `data`: drawn ones.
+
+    `output`: beside the checkpoint under its name where None.
+    """
+
+    data: str = ""
+    images: int | None = 8
+    format: str = "onnx"
+    output: str | None = None
+    force: bool = False
+
+
+class ExportResult(Message):
+    """The exported file or folder, and how far what it computes is from the model; None: not written, or not compared."""
+
+    output: str | None
+    bytes: int
+    source_bytes: int
+    equal: bool | None
+    max_abs_difference: float | None
+    relative_difference: float | None
+    images: int
+    drawn: bool
+    notes: list[str] = []

@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 from tui_pruner import places
 from tui_pruner.engine.job_messages import (
+    BenchParameters,
     CalibrationParameters,
+    ExportParameters,
     FinetuneParameters,
     JobProgress,
     PictureParameters,
@@ -47,6 +49,8 @@ KINDS = {
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
     "picture": Kind(PictureParameters, "tui_pruner.jobs.picture", "run_pictures"),
     "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
+    "bench": Kind(BenchParameters, "tui_pruner.jobs.bench", "run_bench"),
+    "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.finetune", "run_finetuning"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }

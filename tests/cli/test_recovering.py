@@ -1,0 +1,142 @@
+"""`recalibrate` and `finetune`: files of their own, verified, that know what they were made of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cli.conftest import Call, Pruned
+from tui_pruner.cli import recovering
+from tui_pruner.cli.working import run_within_memory
+from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.errors import DataError, JobError
+
+MAP = "metrics/mAP50-95(B)"
+
+
+@pytest.fixture(scope="module")
+def few(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data yaml of 8 training and 4 validation scenes of digits."""
+    folder = tmp_path_factory.mktemp("few")
+    for split, count in {"train": 8, "val": 4}.items():
+        for image in sorted((demo_data.parent / "images" / split).iterdir())[:count]:
+            for kind, name in (("images", image.name), ("labels", f"{image.stem}.txt")):
+                (folder / kind / split).mkdir(parents=True, exist_ok=True)
+                shutil.copy(demo_data.parent / kind / split / name, folder / kind / split)
+    return Path(shutil.copy(demo_data, folder / "data.yaml"))
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def changed(file: Path, other: Path) -> set[str]:
+    """The tensors that differ; both files have the same shapes."""
+    one, two = (read_checkpoint(path).model.state_dict() for path in (file, other))
+    assert {name: tensor.shape for name, tensor in one.items()} == {name: tensor.shape for name, tensor in two.items()}
+    return {name for name in one if not torch.equal(one[name], two[name])}
+
+
+def test_recalibrate_writes_new_statistics_and_where_they_come_from(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, few: Path, tmp_path: Path
+):
+    file = tmp_path / "recalibrated.pt"
+    answer = call("recalibrate", pruned.file, "--data", few, "--images", 6, "--imgsz", 96, "-o", file, "--json")
+    assert answer.status == 0, answer.err
+    document = answer.document
+    assert (document["output"], document["images"], document["layers"]) == (str(file), 6, 57)
+    assert document["sha256"] == sha256(file)
+    assert [check["ok"] for check in document["checks"]] == [True] * 7
+    different = changed(file, pruned.file)
+    assert len(different) == 2 * 57 and all(".running_" in name for name in different)
+    provenance = read_checkpoint(file).provenance
+    assert provenance is not None
+    assert [(stage["kind"], stage["source"]["sha256"]) for stage in provenance["stages"]] == [
+        ("prune", sha256(demo_checkpoint)),
+        ("recalibrate", sha256(pruned.file)),
+    ]
+    assert provenance["plan"] == read_checkpoint(pruned.file).provenance["plan"]
+    proof = call("prove", demo_checkpoint, file)
+    assert proof.status == 2
+    assert f"has changed since it was cut (recalibrate): prove {pruned.file.name}" in proof.remarks[-1]
+
+
+def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file, cache, seen = tmp_path / "tuned.pt", tmp_path / "cache", []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.chdir(tmp_path)
+
+    def interrupt_once(progress: JobProgress) -> None:
+        if progress.doing.startswith("epoch ") and not seen:
+            seen.append(progress)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(recovering, "tell_training", interrupt_once)
+    taught = ("--teacher", demo_checkpoint, "--lr0", 0.001)
+    options = ("--data", few, "--epochs", 300, "--batch", 4, "--imgsz", 64, "--device", "cpu", *taught, "-o", file, "--json")
+    answer = call("finetune", pruned.file, *options)
+    assert (answer.status, len(seen)) == (130, 1), answer.err
+    assert "stopping: what there is so far is kept; once more to end at once" in answer.remarks
+    document: dict[str, Any] = answer.document
+    assert document["stopped"] and 1 <= document["best_epoch"] <= document["epochs"] < 300
+    assert 0 < document["metrics"][MAP] < 1
+    assert "train/dis_loss" in document["curve"][0]
+    assert changed(file, pruned.file)
+    tuned = read_checkpoint(file)
+    assert tuned.provenance is not None and tuned.default_imgsz == 64
+    stage = tuned.provenance["stages"][-1]
+    assert (stage["kind"], stage["source"]["sha256"], stage["lr0"]) == ("finetune", sha256(pruned.file), 0.001)
+    assert stage["teacher"] == {"name": "digits.pt", "sha256": sha256(demo_checkpoint)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "tuned.pt"]
+    assert list((cache / "tui-pruner" / "finetune").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["recalibrate", "finetune"])
+def test_what_is_missing_or_was_not_pruned_is_a_sentence(call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, command: str):
+    output = ("-o", tmp_path / "out.pt", "--imgsz", 64)
+    answer = call(command, demo_checkpoint, *output)
+    assert (answer.status, answer.remarks) == (
+        2,
+        ["tui-pruner: which data set? give --data DATA.yaml, the yaml that the model was trained with"],
+    )
+    answer = call(command, demo_checkpoint, *output, "--data", demo_data)
+    assert answer.status == 2
+    assert answer.remarks[-1].endswith("was not pruned by this program: prune it first, or use Ultralytics' own train()")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_memory_halves_the_batch_until_one_image_is_too_much():
+    tried = []
+
+    def work(batch: int) -> dict[str, Any]:
+        tried.append(batch)
+        if batch > 4:
+            raise JobError(
+                "finetune was killed by SIGKILL (out of memory?) without a result" if batch > 8 else "not enough memory for this"
+            )
+        return {"batch": batch}
+
+    assert run_within_memory(work, 16) == {"batch": 4}
+    assert tried == [16, 8, 4]
+
+    def hopeless(batch: int) -> dict[str, Any]:
+        raise JobError(f"not enough memory for {batch}")
+
+    with pytest.raises(JobError, match=r"not enough memory for 1$"):
+        run_within_memory(hopeless, 8)
+
+    def other(batch: int) -> dict[str, Any]:
+        raise DataError("no labels")
+
+    with pytest.raises(DataError):
+        run_within_memory(other, 8)

@@ -1,0 +1,107 @@
+"""Latency: fused copies, timed in turns; what the samples do not tell is not claimed."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tui_pruner.cli.benching import compared
+from tui_pruner.core import latency
+from tui_pruner.core.latency import Timing, batch_for, deployed, ratio, time_blocks, time_in_turns
+from tui_pruner.engine.job_messages import BenchParameters, BenchSubject
+from tui_pruner.errors import RequestError
+from tui_pruner.jobs.bench import run_bench, verdict
+
+
+def ignore(progress):
+    pass
+
+
+def test_median_and_p90_are_those_of_the_samples():
+    timing = Timing(tuple(float(number) for number in range(1, 12)))
+    assert timing.median == 6.0
+    assert timing.p90 == 10.0
+
+
+def test_a_ratio_pairs_samples_of_the_same_turn_so_that_drift_cancels():
+    drift = [1 + number / 5 for number in range(50)]
+    one, other = Timing(tuple(8 * share for share in drift)), Timing(tuple(10 * share for share in drift))
+    found = ratio(one, other)
+    assert [found.low, found.median, found.high] == pytest.approx([0.8, 0.8, 0.8])
+    assert verdict(found) == "faster"
+    assert verdict(ratio(other, one)) == "slower"
+
+
+def test_noise_around_no_difference_is_called_that():
+    generator = torch.Generator().manual_seed(0)
+    one, other = (Timing(tuple((10 + torch.randn(50, generator=generator)).tolist())) for _ in range(2))
+    found = ratio(one, other)
+    assert found.low < 1 < found.high
+    assert verdict(found) == "no difference"
+
+
+def test_networks_take_turns_and_the_order_is_reversed_every_other_time(monkeypatch):
+    taken = []
+
+    class Clock:
+        def __init__(self, model, batch):
+            self.model = model
+
+        def timeit(self, number):
+            taken.append((self.model, number))
+            return type("Measurement", (), {"median": 0.004})
+
+    monkeypatch.setattr(latency, "timer", Clock)
+    monkeypatch.setattr(latency, "forwards_per_sample", lambda clock: 3)
+    runs = []
+    found = time_in_turns(["a", "b"], [None, None], 3, runs.append)
+    assert taken == [("a", 3), ("b", 3), ("b", 3), ("a", 3), ("a", 3), ("b", 3)]
+    assert [timing.samples for timing in found] == [(4.0, 4.0, 4.0)] * 2
+    assert runs == [1, 2, 3]
+
+
+def test_a_wide_network_takes_longer_than_a_narrow_one():
+    torch.manual_seed(0)
+    narrow, wide = (nn.Sequential(nn.Conv2d(3, width, 3), nn.Conv2d(width, width, 3)).eval() for width in (4, 96))
+    image = torch.rand(1, 3, 48, 48)
+    timings = time_in_turns([wide, narrow], [image, image], 15)
+    assert all(len(timing.samples) == 15 and min(timing.samples) > 0 for timing in timings)
+    assert verdict(ratio(timings[1], timings[0])) == "faster"
+
+
+def test_models_are_timed_as_they_are_deployed_and_stay_as_they_are(random_model):
+    before = copy.deepcopy(random_model.state_dict())
+    fused = deployed(random_model, "cpu")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    assert list(random_model.state_dict()) == list(before)
+    image = batch_for(random_model, 2, 64, "cpu")
+    assert image.shape == (2, 3, 64, 64)
+    (blocks,) = time_blocks([fused], [image], 2)
+    assert list(blocks) == [f"model.{number}" for number in range(23)]
+    assert all(len(timing.samples) == 2 and min(timing.samples) > 0 for timing in blocks.values())
+
+
+def test_the_job_compares_every_model_with_the_first_at_one_legal_size():
+    subjects = [BenchSubject(checkpoint="yolov8n.yaml", classes=2), BenchSubject(checkpoint="yolov8n.yaml", classes=3)]
+    said = []
+    result = run_bench(BenchParameters(subjects=subjects, imgsz=40, runs=5, device="cpu"), said.append)
+    first, second = result.models
+    assert (first.verdict, first.ratio) == ("reference", 1.0)
+    assert second.parameters > first.parameters > 3_000_000
+    assert [one.imgsz for one in result.models] == [64, 64] and [one.runs for one in result.models] == [5, 5]
+    assert 0 < first.median_ms <= first.p90_ms
+    assert second.ratio_low <= second.ratio <= second.ratio_high
+    assert result.notes == ["image side 40 rounded up to 64, a multiple of the stride"]
+    assert [progress.done for progress in said if progress.doing == "timing"] == [1, 2, 3, 4, 5]
+    slower = second.model_copy(update={"verdict": "slower", "parameters": 1, "ratio": 1.25, "ratio_low": 1.1, "ratio_high": 1.4})
+    assert compared(slower, first) == (
+        "yolov8n.yaml is 25.0% slower than yolov8n.yaml although it is smaller (ratio 1.100 to 1.400, 95 % sure)"
+    )
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(RequestError, match="there is no device 'cuda:3' here"):
+        run_bench(BenchParameters(subjects=[BenchSubject(checkpoint="yolov8n.yaml")], device="cuda:3"), ignore)

@@ -1,0 +1,247 @@
+"""Fine-tuning: Ultralytics trains, the pruned structure stays, and whatever ends it leaves the last good checkpoint."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs.conftest import draw_scene, save_yaml
+from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes
+from tests.saved.data_sets import write_data_set
+from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
+from tui_pruner.engine.job_messages import FinetuneParameters
+from tui_pruner.errors import DataError, JobError, RequestError
+from tui_pruner.jobs import finetune as job
+from tui_pruner.jobs.teacher import open_teacher
+from tui_pruner.jobs.trained import read_trained
+from tui_pruner.jobs.trainers import TRAINERS
+from tui_pruner.jobs.training_data import read_both, training_view
+from tui_pruner.jobs.training_run import TrainingRun, run_of
+
+IMAGES = 8
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """A folder with `original.pt` and `pruned.pt` of a narrow YOLOv8 with two classes."""
+    folder = tmp_path_factory.mktemp("narrow")
+    checkpoint = narrow(folder)
+    save_whole(checkpoint, folder / "original.pt")
+    save(checkpoint, folder / "pruned.pt")
+    return folder
+
+
+@pytest.fixture
+def pruned(files: Path) -> Checkpoint:
+    return read_checkpoint(files / "pruned.pt")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data yaml of 8 training and 4 validation scenes."""
+    folder = tmp_path / "scenes"
+    for split, numbers in {"train": range(IMAGES), "val": range(IMAGES, IMAGES + 4)}.items():
+        for number in numbers:
+            draw_scene(folder / f"images/{split}/{number}.jpg", folder / f"labels/{split}/{number}.txt", number)
+    return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": ["square", "tall"]})
+
+
+@pytest.fixture
+def parameters(pruned: Checkpoint, data: Path, tmp_path: Path) -> FinetuneParameters:
+    return FinetuneParameters(
+        checkpoint=pruned.path, sha256=pruned.sha256, data=str(data), imgsz=SIDE, device="cpu", epochs=1, batch=4,
+        project=str(tmp_path / "runs"), output=str(tmp_path / "out.pt"),
+    )  # fmt: skip
+
+
+def trained(checkpoint: Checkpoint, wanted: FinetuneParameters, on_progress=lambda progress: None) -> tuple[TrainingRun, list[str]]:
+    """Train as the job does, up to where it writes the file."""
+    run = run_of(wanted)
+    teacher = open_teacher(wanted.teacher, checkpoint) if wanted.teacher else None
+    with training_view(read_both(wanted.data)) as view:
+        notes = job.train(checkpoint, teacher, view, wanted, run, on_progress)
+    return run, notes
+
+
+def stored(file: Path) -> torch.nn.Module:
+    """The network in a trainer's checkpoint."""
+    content = torch.load(file, weights_only=False)
+    found = content["ema"] or content["model"]
+    return getattr(found, "student_model", found)
+
+
+def test_best_and_last_stay_pruned_the_weights_move_and_the_user_s_folder_stays(pruned, parameters, data):
+    folders = [path for path in (data.parent, *data.parent.rglob("*")) if path.is_dir()]
+    before = sorted(data.parent.rglob("*"))
+    for path in folders:
+        path.chmod(0o555)
+    seen = []
+    try:
+        run, notes = trained(pruned, parameters, seen.append)
+    finally:
+        for path in folders:
+            path.chmod(0o755)
+    assert sorted(data.parent.rglob("*")) == before
+    assert notes == [] and run.folder.parent == Path(parameters.project)
+    assert shapes(stored(run.best)) == shapes(stored(run.last)) == shapes(pruned.model)
+    result = read_trained(run.best, pruned)
+    moved = [name for name, tensor in result.model.state_dict().items() if not torch.equal(tensor, pruned.model.state_dict()[name])]
+    assert "model.0.conv.weight" in moved
+    assert set(result.metrics) == {f"metrics/{name}(B)" for name in ("precision", "recall", "mAP50", "mAP50-95")}
+    assert (seen[-1].done, seen[-1].total, seen[-1].doing) == (2, 2, "epoch 1/1")
+    assert {"train/box_loss", "val/box_loss", *result.metrics} <= set(seen[-1].metrics)
+    (row,) = job.curve_of(run)
+    assert row["epoch"] == run.best_epoch == 1 and row["train/cls_loss"] > 0
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["alone", "taught"])
+def test_an_interrupted_training_goes_on_pruned_where_it_was(pruned, parameters, files, monkeypatch, taught):
+    wanted = parameters.model_copy(update={"epochs": 2, "teacher": str(files / "original.pt") if taught else None})
+    seen = []
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, trainer):
+        if trainer.epoch == 1:
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(job.Reporter, "on_train_epoch_start", kill)
+        trained(pruned, wanted)
+    run, notes = trained(pruned, wanted.model_copy(update={"resume": True, "batch": 2}), seen.append)
+    assert notes == []
+    assert {progress.doing for progress in seen} == {"epoch 2/2"}
+    assert [row["epoch"] for row in job.curve_of(run)] == [1, 2]
+    assert shapes(stored(run.last)) == shapes(pruned.model)
+    assert taught == ("train/dis_loss" in job.curve_of(run)[0])
+    again, _ = trained(pruned, wanted.model_copy(update={"resume": True}), lambda progress: pytest.fail("trained again"))
+    assert again.done.exists()
+
+
+def test_nothing_to_resume_is_said(pruned, parameters):
+    _, notes = trained(pruned, parameters.model_copy(update={"resume": True, "imgsz": 50}))
+    assert notes == [
+        "image side 50 rounded up to 64, a multiple of the stride",
+        "there was nothing to resume: trained from the first epoch",
+    ]
+
+
+def test_asked_to_stop_it_keeps_the_best_epoch_so_far(pruned, parameters):
+    asked = []
+
+    def ask(progress):
+        if not asked:
+            asked.append(os.kill(os.getpid(), 2))  # Ctrl-C
+
+    run, _ = trained(pruned, parameters.model_copy(update={"epochs": 40}), ask)
+    assert 1 <= len(job.curve_of(run)) < 40
+    assert run.stop.exists() and shapes(stored(run.best)) == shapes(pruned.model)
+
+
+def test_the_process_for_several_gpus_rebuilds_the_pruned_network(pruned, parameters):
+    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+    run = run_of(parameters)
+    run.prepare(resume=False)
+    with training_view(read_both(parameters.data)) as view:
+        settings = {**job.settings_of(parameters, view, run), "imgsz": SIDE, "device": "cpu"}
+        trainer = job.prepared_trainer(pruned, settings, run)
+        script = generate_ddp_file(trainer)
+        try:
+            subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=120)
+        finally:
+            ddp_cleanup(trainer, script)
+    assert shapes(stored(run.best)) == shapes(pruned.model)
+    assert '"epoch 1/1"' in run.progress.read_text()
+
+
+def test_a_full_disk_leaves_the_last_whole_checkpoint(pruned, parameters, monkeypatch):
+    write, written = Path.write_bytes, []
+
+    def full(self, content):
+        if self.name == ".writing-last.pt":
+            written.append(self)
+            if len(written) == 2:
+                write(self, content[:100])
+                raise OSError(errno.ENOSPC, "no space left on device")
+        return write(self, content)
+
+    with monkeypatch.context() as patched, pytest.raises(JobError, match=r"no space left for the training in .*go on with --resume"):
+        patched.setattr(Path, "write_bytes", full)
+        trained(pruned, parameters.model_copy(update={"epochs": 2}))
+    run = run_of(parameters.model_copy(update={"epochs": 2}))
+    assert sorted(file.name for file in run.last.parent.iterdir()) == ["best.epoch", "best.pt", "last.epoch", "last.pt"]
+    assert shapes(stored(run.last)) == shapes(pruned.model)
+
+
+def test_a_loss_that_is_no_number_is_a_sentence(pruned, parameters):
+    with torch.no_grad():
+        pruned.model.model[0].conv.weight[0] = float("nan")
+    with pytest.raises(JobError, match=r"the loss is not a number in epoch 1: lower the learning rate \(--lr0, now 0\.002\)"):
+        trained(pruned, parameters.model_copy(update={"lr0": 0.002}))
+
+
+def test_a_loss_that_becomes_no_number_says_where_what_was_trained_is(parameters):
+    run = run_of(parameters)
+    with (
+        pytest.raises(JobError, match=r"the loss became no number.*what was trained is in .*, go on with --resume"),
+        job.explained(run, parameters),
+    ):
+        raise RuntimeError("Training failed: NaN persisted for 4 epochs")
+
+
+def test_the_same_training_does_not_run_twice_at_once(parameters):
+    with run_of(parameters).alone(), pytest.raises(JobError, match="the same training is already running"), run_of(parameters).alone():
+        pass
+    with run_of(parameters).alone():
+        assert run_of(parameters.model_copy(update={"batch": 1, "device": "0"})) == run_of(parameters)
+
+
+def test_data_of_another_task_or_without_training_images_is_refused(pruned, parameters, data):
+    save_yaml(data.parent, {"val": "images/val", "names": ["square", "tall"]})
+    with pytest.raises(DataError, match="has no train split: add `train:` with the folder of the training images"):
+        job.run_finetuning(parameters, lambda progress: None)
+    save_yaml(data.parent, {"train": "images/train", "val": "images/val", "names": ["square", "tall"], "kpt_shape": [1, 2]})
+    with pytest.raises(DataError, match=r"has a kpt_shape \(pose data\), but the model's task is detect"):
+        job.run_finetuning(parameters, lambda progress: None)
+
+
+def test_a_teacher_of_other_classes_or_another_task_is_refused(pruned, tmp_path):
+    other = save_whole(narrow(tmp_path, classes=3), tmp_path / "three.pt")
+    with pytest.raises(RequestError, match=r"the teacher .*three\.pt knows 3 classes, but .*pruned\.pt 2: give the original"):
+        open_teacher(str(other), pruned)
+    masks = save_whole(narrow(tmp_path, "yolov8-seg"), tmp_path / "seg.pt")
+    with pytest.raises(RequestError, match="is for segment, but"):
+        open_teacher(str(masks), pruned)
+
+
+def test_devices_that_are_not_there_are_refused():
+    with pytest.raises(RequestError, match="there are no devices '0,1' here: torch sees 0 GPUs"):
+        job.devices("0,1")
+
+
+@pytest.mark.parametrize("name", ["yolov8-pose", "yolov8-cls"])
+def test_trainers_of_other_tasks_keep_the_structure(name, parameters, tmp_path):
+    pruned = save(narrow(tmp_path, name, classes=3), tmp_path / "pruned.pt")
+    data = write_data_set(pruned.task, tmp_path / "data")
+    wanted = parameters.model_copy(update={"checkpoint": pruned.path, "sha256": pruned.sha256, "data": str(data)})
+    run, _ = trained(pruned, wanted)
+    assert read_trained(run.best, pruned).metrics
+    assert shapes(stored(run.best)) == shapes(pruned.model)
+
+
+@pytest.mark.parametrize("model_class", TRAINERS)
+def test_every_trainer_of_the_table_exists(model_class):
+    import ultralytics.nn.tasks
+
+    entry = TRAINERS[model_class]
+    assert hasattr(ultralytics.nn.tasks, model_class)
+    assert issubclass(entry.load(), importlib.import_module("ultralytics.engine.trainer").BaseTrainer)

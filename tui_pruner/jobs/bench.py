@@ -1,0 +1,109 @@
+"""Latency side by side: models fused as they are deployed, timed in turns on the same images and device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.engine.job_messages import BenchedModel, BenchParameters, BenchResult, BenchSubject, BlockLatency, JobProgress
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.validate import choose_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from tui_pruner.core.checkpoint import Checkpoint
+    from tui_pruner.core.latency import Interval, Timing
+
+
+def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResult:
+    """The whole job; every model is compared with the first one.
+
+    Raises:
+        CheckpointError: a file cannot be used.
+        PlanError: a plan is for another checkpoint.
+        RequestError: no such device.
+    """
+    import torch
+
+    from tui_pruner.core.blocks import legal_side
+    from tui_pruner.core.latency import batch_for, deployed, time_blocks, time_in_turns
+
+    device = choose_device(parameters.device)
+    checkpoints = [opened(subject, on_progress) for subject in parameters.subjects]
+    asked = parameters.imgsz or checkpoints[0].default_imgsz
+    side = max(legal_side(asked, one.stride) for one in checkpoints)
+    models = [deployed(planned(one, subject), device) for one, subject in zip(checkpoints, parameters.subjects, strict=True)]
+    images = [batch_for(one.model, parameters.batch, side, device) for one in checkpoints]
+
+    def told(doing: str) -> Callable[[int], None]:
+        return lambda run: on_progress(JobProgress(done=run, total=parameters.runs, doing=doing))
+
+    timings = time_in_turns(models, images, parameters.runs, told("timing"))
+    blocks = time_blocks(models, images, parameters.runs, told("timing blocks")) if parameters.blocks else [{} for _ in models]
+    shared: dict[str, Any] = {
+        "imgsz": side,
+        "batch": parameters.batch,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "runs": parameters.runs,
+    }
+    return BenchResult(
+        models=[
+            benched(subject, model, timings, place, blocks[place], shared)
+            for place, (subject, model) in enumerate(zip(parameters.subjects, models, strict=True))
+        ],
+        notes=[] if side == asked else [f"image side {asked} rounded up to {side}, a multiple of the stride"],
+    )
+
+
+def opened(subject: BenchSubject, on_progress: OnProgress) -> Checkpoint:
+    """The checkpoint of a subject."""
+    from tui_pruner.core.checkpoint import open_model
+
+    on_progress(JobProgress(done=0, total=0, doing=f"reading {subject.checkpoint}"))
+    return open_model(subject.checkpoint, subject.classes)
+
+
+def planned(checkpoint: Checkpoint, subject: BenchSubject) -> nn.Module:
+    """The model under the subject's plan."""
+    from tui_pruner.core.replaying import apply_plan
+
+    return apply_plan(checkpoint, subject.plan) if subject.plan else checkpoint.model
+
+
+def benched(
+    subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...], place: int, blocks: dict[str, Timing], shared: dict[str, Any]
+) -> BenchedModel:
+    """One model's figures."""
+    from tui_pruner.core.blocks import sequence
+    from tui_pruner.core.latency import ratio
+    from tui_pruner.core.measure import parameter_count
+
+    own, relative = timings[place], ratio(timings[place], timings[0])
+    types = {path: type(block).__name__ for path, block in sequence(model)}
+    return BenchedModel(
+        model=subject.checkpoint,
+        parameters=parameter_count(model),
+        median_ms=own.median,
+        p90_ms=own.p90,
+        ratio=relative.median,
+        ratio_low=relative.low,
+        ratio_high=relative.high,
+        verdict="reference" if place == 0 else verdict(relative),
+        blocks=[BlockLatency(name=path, type=types[path], median_ms=timing.median) for path, timing in blocks.items()],
+        **shared,
+    )
+
+
+def verdict(relative: Interval) -> str:
+    """Whether a ratio differs from 1, as far as the samples tell: faster, slower or no difference."""
+    return "faster" if relative.high < 1 else "slower" if relative.low > 1 else "no difference"
+
+
+def device_name(device: str) -> str:
+    """The device with the model of its processor, for a GPU."""
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
