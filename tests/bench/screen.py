@@ -66,6 +66,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
         self.recording = Recording()
+        self._pressed = 0
         self._started = time.perf_counter()
         # With this environment and not the C library's, where readline leaves COLUMNS and LINES of its own.
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=dict(os.environ))
@@ -83,13 +84,13 @@ class Terminal:
         os.close(self._master)
 
     def read_until(self, words: Sequence[str], settled: bool = True) -> None:
-        """Record until the program has written all these words and then, if it is to have `settled`, nothing for a moment.
+        """Record until all these words have come since the last key, and then, if it is to have `settled`, nothing for a moment.
 
         Raises:
             TimeoutError: they did not come in a minute, or the program ended.
         """
         deadline = time.perf_counter() + LONGEST
-        while not all(word.encode() in self.recording.plain() for word in words):
+        while not all(word.encode() in self.recording.plain(self._pressed) for word in words):
             if time.perf_counter() > deadline or (not self._read(1.0) and self.process.poll() is not None):
                 raise TimeoutError(f"the program did not show {' and '.join(words)}: {self.recording.plain()[-500:]!r}")
         if settled:
@@ -97,6 +98,7 @@ class Terminal:
 
     def press(self, keys: str) -> None:
         """Send keys as a terminal does."""
+        self._pressed = len(self.recording.chunks)
         os.write(self._master, keys.encode())
 
     def answer(self, keys: str, words: str) -> float:
@@ -105,11 +107,11 @@ class Terminal:
         Raises:
             TimeoutError: it did not in a minute.
         """
-        first, pressed = len(self.recording.chunks), time.perf_counter()
+        pressed = time.perf_counter()
         self.press(keys)
-        while words.encode() not in self.recording.plain(first):
+        while words.encode() not in self.recording.plain(self._pressed):
             if not self._read(LONGEST):
-                raise TimeoutError(f"the program did not show {words}: {self.recording.plain(first)[-500:]!r}")
+                raise TimeoutError(f"the program did not show {words}: {self.recording.plain(self._pressed)[-500:]!r}")
         return self._started + self.recording.chunks[-1][0] - pressed
 
     def record(self, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -37,11 +37,13 @@ class Load:
 
 @dataclass(frozen=True)
 class Work:
-    """What was seen: seconds from each key to its effect, cores that the job used, bytes a second while it ran, bytes while nothing did."""
+    """What was seen: seconds from each key to its effect, cores that the job used, bytes a second while it ran (on the workbench, and with
+    the list of jobs in front of it), bytes while nothing did, and bytes of memory."""
 
     keys: list[float]
     cores: float
     bytes_per_second: float
+    jobs_bytes_per_second: float
     idle_bytes: int
     proportional: int
     resident: int
@@ -64,6 +66,7 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
         ),
         Figure("  the same, median", median(work.keys), "s"),
         Figure("bytes a second while a validation runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
+        Figure("  the same with the list of jobs open", work.jobs_bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure(f"bytes while nothing runs, in {load.idle:.0f} s", work.idle_bytes, "B", target=TARGETS["idle"]),
         Figure("memory of the interface after that, resident", work.resident / MIB, "MB", target=TARGETS["memory"]),
         Figure("  the same, its share of what it shares (PSS)", work.proportional / MIB, "MB", target=TARGETS["memory"]),
@@ -87,9 +90,12 @@ def watch(load: Load, folder: Path) -> Work:
         terminal.read_until(["so far"], settled=False)
         interface = terminal.process.pid
         jobs = [child for child in children_of(interface) if is_job(child)]
-        before = terminal.recording.size
-        cores = cores_used(jobs, lambda: terminal.record(load.watched))
-        sent = (terminal.recording.size - before) / load.watched
+        sent, cores = bytes_and_cores(terminal, jobs, load.watched)
+        terminal.press("b")
+        terminal.read_until(["run again"], settled=False)
+        sent_by_list, _ = bytes_and_cores(terminal, jobs, load.watched)
+        terminal.press("\x1b")
+        terminal.read_until(["Backbone"], settled=False)
         keys = press_keys(terminal, load.keys)
         assert jobs == [child for child in children_of(interface) if is_job(child)], "the validation was over before the last key"
         terminal.press("k")
@@ -99,7 +105,16 @@ def watch(load: Load, folder: Path) -> Work:
         terminal.record_until_silent(SILENCE)
         before = terminal.recording.size
         terminal.record(load.idle)
-        return Work(keys, cores, sent, terminal.recording.size - before, proportional_bytes(interface), resident_bytes(interface))
+        return Work(
+            keys, cores, sent, sent_by_list, terminal.recording.size - before, proportional_bytes(interface), resident_bytes(interface)
+        )
+
+
+def bytes_and_cores(terminal: Terminal, processes: Sequence[int], seconds: float) -> tuple[float, float]:
+    """Bytes a second that come, and cores that the processes keep busy, while nobody presses a key."""
+    before = terminal.recording.size
+    cores = cores_used(processes, lambda: terminal.record(seconds))
+    return (terminal.recording.size - before) / seconds, cores
 
 
 def press_keys(terminal: Terminal, count: int) -> list[float]:

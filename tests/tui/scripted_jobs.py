@@ -27,7 +27,7 @@ SCRIPTS = {
     "bad data": 'say(error={"kind": "DataError", "message": "data.yaml names no images"}); sys.exit(3)',
     "fail": "log('Traceback: the reason'); sys.exit(7)",
     "grow": "log('first line'); say(progress={'done': 0, 'total': 2}); os.read(os.open(parameters['lock'], os.O_RDONLY), 1); "
-    "log('second line'); say(progress={'done': 1, 'total': 2}); signal.pause()",
+    "log('filler\\n' * 60 + 'second line'); say(progress={'done': 1, 'total': 2}); signal.pause()",
 }
 
 

@@ -28,5 +28,6 @@ def test_keys_answer_bytes_stay_few_and_memory_small_while_a_validation_runs(tmp
     assert work.cores > 0.1
     assert len(work.keys) == LIGHT.keys and 0 < median(work.keys) < MEDIAN and work.p99 < P99
     assert 100 < work.bytes_per_second < BYTES_PER_SECOND
+    assert 100 < work.jobs_bytes_per_second < BYTES_PER_SECOND
     assert work.idle_bytes == 0
     assert 20 * MIB < work.resident <= MEMORY and work.proportional <= work.resident

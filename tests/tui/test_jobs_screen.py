@@ -97,7 +97,11 @@ async def test_a_log_is_shown_as_it_grows_without_any_news_from_the_job(jobs, tm
     await jobs.until(lambda: "first line" in jobs.text, "the first line")
     assert "second line" not in jobs.text
     os.close(os.open(gate, os.O_WRONLY))
-    await jobs.until(lambda: "second line" in jobs.text, "the second line")
+    await jobs.until(lambda: "second line" in jobs.text and "first line" not in jobs.text, "the end of the log")
+    await jobs.press("tab", "tab", "home")
+    await jobs.until(lambda: "first line" in jobs.text and "second line" not in jobs.text, "its beginning")
+    await jobs.press("pagedown", "end")
+    await jobs.until(lambda: "second line" in jobs.text, "its end again")
 
 
 async def test_a_killed_job_says_so_with_its_log_and_the_session_goes_on(jobs):

@@ -13,7 +13,7 @@ from tui_pruner.tui import log_tail
 from tui_pruner.tui.job_detail_text import job_detail_lines
 from tui_pruner.tui.job_list_text import counted, list_lines
 from tui_pruner.tui.jobs_text import Work, job_lines, unfinished_jobs
-from tui_pruner.tui.log_tail import LogTail, plain_lines
+from tui_pruner.tui.log_tail import LogTail, plain_lines, window
 from tui_pruner.tui.pace import Pace
 from tui_pruner.tui.queued_job import DONE, FAILED, Outcome, QueuedJob
 
@@ -129,3 +129,11 @@ def test_a_log_is_read_again_only_when_it_has_grown(tmp_path, monkeypatch):
     log.write_text("one\n" + "x" * 30 + "\ntwo\nthree\n")
     assert tail.follow(log) and tail.lines == ["two", "three"]
     assert tail.follow(tmp_path / "other.log") and tail.lines == []
+
+
+def test_the_window_of_a_log_is_always_full_and_goes_back_to_the_first_line():
+    lines = ["one", "two three", "four"]
+    assert window(lines, 5, 3, 0) == ["two", "three", "four"]
+    assert window(lines, 5, 3, 1) == ["one", "two", "three"] == window(lines, 5, 3, 99)
+    assert window(lines, 9, 5, 0) == ["one", "two three", "four", "", ""] == window(lines, 9, 5, 99)
+    assert window([], 9, 2, 0) == ["", ""]

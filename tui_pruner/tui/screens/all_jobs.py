@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.screen import Screen
 from textual.timer import Timer
@@ -17,11 +17,10 @@ from tui_pruner.errors import RequestError
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import ACTIONS, pane_bindings
 from tui_pruner.tui.actions.jobs import SCREEN
-from tui_pruner.tui.drawing import broken
 from tui_pruner.tui.footer_text import fitting
 from tui_pruner.tui.job_detail_text import job_detail_lines
 from tui_pruner.tui.job_list_text import header_line, list_lines
-from tui_pruner.tui.log_tail import LogTail
+from tui_pruner.tui.log_tail import LogTail, window
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.screens.bench import BEAT
 from tui_pruner.tui.screens.help import HelpScreen
@@ -30,9 +29,23 @@ from tui_pruner.tui.widgets.lines import Lines, Pane
 if TYPE_CHECKING:
     from tui_pruner.tui.screens.job_keys import JobKeys
 
+LOG_BEATS = 4  # its whole pane moves with each line
 SHARED = ("automatic", "help")
 VIEWS = ("job-list", "job", "log")
 FOOTER = [action for action in ACTIONS if action.footer and (action.pane == SCREEN or action.name in SHARED)]
+
+
+class LogPane(Pane, inherit_bindings=False):
+    """The pane of the log, which shows a part of it: going back and forth is the screen's business."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.log_back(1)", "Up", show=False),
+        Binding("down", "screen.log_back(-1)", "Down", show=False),
+        Binding("pageup", "screen.log_back(10)", "Page up", show=False),
+        Binding("pagedown", "screen.log_back(-10)", "Page down", show=False),
+        Binding("home", "screen.log_back(100000)", "Beginning", show=False),
+        Binding("end", "screen.log_back(-100000)", "End", show=False),
+    ]
 
 
 class JobList(Pane, inherit_bindings=False):
@@ -74,6 +87,7 @@ class AllJobs(Screen[None], inherit_bindings=False):
         self._queue = bench.jobs
         self._chosen = self._queue.running or (self._queue.jobs[-1] if self._queue.jobs else None)
         self._tail = LogTail()
+        self._back = 0
         self._beats = 0
         self._heart: Timer | None = None
 
@@ -84,7 +98,7 @@ class AllJobs(Screen[None], inherit_bindings=False):
             yield JobList("Jobs", id="job-list")
             with Vertical(id="one"):
                 yield Pane("Job", id="job")
-                yield Pane("Log", id="log")
+                yield LogPane("Log", id="log")
         yield Lines(id="jobs-footer", expected=self.app.size.width)
 
     def on_mount(self) -> None:
@@ -101,6 +115,7 @@ class AllJobs(Screen[None], inherit_bindings=False):
     def on_resize(self) -> None:
         """Compose everything for the new size."""
         self.call_after_refresh(self.draw_all)
+        self.call_after_refresh(self._show_log)
 
     @on(JobsChanged)
     def show_change(self) -> None:
@@ -135,6 +150,11 @@ class AllJobs(Screen[None], inherit_bindings=False):
         else:
             self._bench.say("this job waits or runs already", "warning")
 
+    def action_log_back(self, lines: int) -> None:
+        """Look further back in the log, or towards its end, where it is followed."""
+        self._back = min(max(self._back + lines, 0), max(len(self._tail.lines) - 1, 0))
+        self._show_log()
+
     def action_automatic(self) -> None:
         """Switch the validation after every step."""
         self._bench.action_automatic()
@@ -154,14 +174,15 @@ class AllJobs(Screen[None], inherit_bindings=False):
         """Go back to the workbench."""
         self.dismiss(None)
 
-    def draw_all(self) -> None:
+    def draw_all(self, with_log: bool = True) -> None:
         """Show the present state in every pane, and let the pulse run while a job does."""
         if self._chosen not in self._queue.jobs:
             self._chosen = self._queue.jobs[-1] if self._queue.jobs else None
         self._draw_header()
         self._draw_list()
         self._draw_job()
-        self._draw_log()
+        if with_log:
+            self._draw_log()
         if self._heart is not None:
             (self._heart.resume if self._queue.busy else self._heart.pause)()
 
@@ -182,12 +203,16 @@ class AllJobs(Screen[None], inherit_bindings=False):
         self.query_one("#job", Pane).draw(lambda width, _: job_detail_lines(job, before, now, width), job.wanted.name)
 
     def _draw_log(self) -> None:
-        if not self._tail.follow(self._chosen.log if self._chosen else None):
-            return
-        pane, lines = self.query_one("#log", Pane), self._tail.lines or ["nothing is in its log"]
-        at_end = pane.scroll_y >= pane.max_scroll_y
-        pane.draw(lambda width, _: [Text(part, colours.MUTED) for line in lines for part in broken(line, width)], to_end=at_end)
+        log = self._chosen.log if self._chosen else None
+        if log != self._tail.log:
+            self._back = 0
+        if self._tail.follow(log):
+            self._show_log()
+
+    def _show_log(self) -> None:
+        lines, back = self._tail.lines or ["nothing is in its log"], self._back
+        self.query_one("#log", Pane).draw(lambda width, height: [Text(line, colours.MUTED) for line in window(lines, width, height, back)])
 
     def _beat(self) -> None:
         self._beats += 1
-        self.draw_all()
+        self.draw_all(with_log=self._beats % LOG_BEATS == 0)
