@@ -16,6 +16,7 @@ from tui_pruner.cli import (
     key_list,
     looking,
     opening,
+    planning,
     pruning,
     recovering,
     reporting,
@@ -52,6 +53,7 @@ app.command()(looking.inspect)
 app.command()(looking.groups)
 app.command()(explaining.explain)
 app.command()(looking.preview)
+app.command()(planning.plan)
 app.command()(pruning.prune)
 app.command()(pruning.prove)
 app.command()(covering.coverage)

@@ -1,0 +1,67 @@
+"""`plan`: targets from the command line, and the criteria side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Call
+
+SMALL = ("yolov8n.yaml", "--imgsz", "64", "--classes", "2")
+
+
+def test_a_target_becomes_a_plan_that_prunes_to_it(call: Call, tmp_path: Path):
+    file = tmp_path / "plan.yaml"
+    answer = call("plan", *SMALL, "--target", "flops=70%", "--round-to", 4, "-o", file, "--json")
+    assert answer.status == 0, answer.err
+    found = answer.document
+    assert 0.693 <= found["reached"]["flops"] <= 0.7
+    assert found["range"]["flops"]["least"] < 0.2 and found["range"]["flops"]["most"] == 1.0
+    assert found["output"] == str(file) and found["plan"] == yaml.safe_load(file.read_text())
+    after = call("preview", *SMALL, "--plan", file, "--json").document
+    assert after["dry_run"]["ok"]
+    assert after["after"]["flops"] / after["before"]["flops"] == pytest.approx(found["reached"]["flops"])
+
+
+def test_without_a_target_the_range_is_told(call: Call):
+    answer = call("plan", *SMALL, "--floor", 0.5)
+    assert answer.status == 0
+    assert answer.out.splitlines()[0].startswith("satisfiable: flops 2") and answer.out.splitlines()[0].endswith("to 100.0 %")
+
+
+def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tmp_path: Path):
+    file = tmp_path / "plan.yaml"
+    answer = call("plan", *SMALL, "--target", "flops=5%", "--floor", 0.5, "-o", file, "--json")
+    assert answer.status == 1 and not file.exists()
+    assert answer.document["plan"] is None and not answer.document["satisfied"]
+    assert answer.document["reached"]["flops"] == pytest.approx(answer.document["range"]["flops"]["least"])
+    assert "flops=5% is out of reach: satisfiable is" in answer.remarks[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "latency=5"], "by flops, params, bytes"),
+        (["--target", "flops=70%", "--protect", "model.77"], "no layer 'model.77'"),
+        (["--target", "flops=70%", "--criterion", "best"], "unknown criterion 'best'"),
+        (["--target", "flops=70%", "--criterion", "taylor"], "give --data"),
+        (["--target", "flops=70%", "--compare-criteria"], "--compare-criteria"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_a_line(call: Call, options: list[str], words: str):
+    refused = call("plan", *SMALL, *options)
+    assert refused.status == 2 and words in refused.remarks[-1] and refused.out == ""
+
+
+def test_criteria_are_compared_at_equal_flops_on_data(call: Call, demo_checkpoint: Path, demo_data: Path):
+    answer = call(
+        "plan", demo_checkpoint, "--target", "flops=85%", "--compare-criteria", "--data", demo_data, "--images", 4,
+        "--calibration-images", 2, "--imgsz", 64, "--round-to", 8, "--json",
+    )  # fmt: skip
+    assert answer.status == 0, answer.err
+    rows = {row["criterion"]: row for row in answer.document["criteria"]}
+    assert set(rows) == {"l2", "l1", "bn-scale", "lamp", "fpgm", "random", "taylor", "hessian"}
+    assert all(0.84 <= row["reached"]["flops"] <= 0.85 and row["metric"] == "metrics/mAP50-95(B)" for row in rows.values())
+    assert len({round(row["value"], 6) for row in rows.values()}) > 3

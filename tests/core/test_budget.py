@@ -1,0 +1,150 @@
+"""Which cuts reach a target: the range is told first, goals are met within one percent, and every rule is obeyed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tui_pruner.core.analysis import Analysis, analyse
+from tui_pruner.core.budget.descent import Pricing
+from tui_pruner.core.budget.ladders import Rules
+from tui_pruner.core.budget.planning import Budget, Planner
+from tui_pruner.core.budget.targets import Target, parse_target
+from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.requests import Request
+from tui_pruner.core.session import Session
+from tui_pruner.errors import RequestError
+
+
+def planned(analysis: Analysis, *targets: str, rules: Rules | None = None, criterion: str = "l2") -> Budget:
+    return Planner(analysis, rules=rules).plan([parse_target(text) for text in targets], criterion)
+
+
+def session_with(analysis: Analysis, found: Budget) -> Session:
+    """The session that opens a found step as a plan."""
+    session = Session(analysis)
+    assert found.step is not None
+    session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())
+    return session
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("flops=70%", Target("flops", share=0.7)),
+        ("params = 0.5", Target("params", share=0.5)),
+        ("bytes=4M", Target("bytes", amount=4e6)),
+        ("params=1500000", Target("params", amount=1.5e6)),
+    ],
+)
+def test_a_target_is_a_share_or_an_amount_that_is_left(text: str, target: Target):
+    assert parse_target(text) == target
+
+
+@pytest.mark.parametrize("text", ["flops", "speed=70%", "flops=many", "flops=0%", "flops=100%", "flops=170%", "flops=-5%", "params=1"])
+def test_a_target_that_means_nothing_is_refused_with_what_was_written(text: str):
+    with pytest.raises(RequestError, match=text):
+        parse_target(text)
+
+
+@pytest.mark.parametrize("text", ["flops=70%", "params=40%", "bytes=60%", "params=2M"])
+def test_a_target_is_met_within_one_percent_and_the_plan_opens_with_the_size_that_was_told(nano: Analysis, text: str):
+    found = planned(nano, text)
+    target = parse_target(text)
+    session = session_with(nano, found)
+    share = target.share_of(session.arithmetic.whole.size)
+    assert 0.99 * share <= found.shares[target.measure] <= share
+    assert session.widths.size == found.size
+
+
+def test_a_planned_step_is_proved_like_any_other(nano: Analysis):
+    session = session_with(nano, planned(nano, "flops=50%"))
+    assert session.steps[0].step.name == "flops 50 %"
+    assert session.prove(session.steps[0]).equal
+
+
+def test_the_same_question_has_the_same_answer(nano: Analysis):
+    assert planned(nano, "flops=70%", criterion="random") == planned(nano, "flops=70%", criterion="random")
+
+
+def test_two_targets_are_both_met_and_the_harder_one_within_one_percent(nano: Analysis):
+    found = planned(nano, "flops=90%", "params=50%")
+    assert found.shares["flops"] <= 0.9
+    assert 0.495 <= found.shares["params"] <= 0.5
+
+
+def test_linked_halves_and_attention_heads_lose_equally_many():
+    attention = analyse(build_from_yaml("yolo11n.yaml", classes=2), imgsz=64)
+    session = session_with(attention, planned(attention, "params=45%"))  # opening it checks every link
+    heads = next(link for link in attention.coupling.links if link.heads)
+    lost = [sum(len(session.removal.of(attention.coupling.groups[n])) for n in part) for part in heads.parts]
+    assert len(set(lost)) == 1 and lost[0] > 0
+
+
+def test_every_changed_width_is_a_multiple_and_at_or_above_its_floor(nano: Analysis):
+    session = session_with(nano, planned(nano, "flops=60%", rules=Rules(floor=0.5, round_to=8)))
+    cut = [group for group in nano.coupling.groups if len(session.removal.of(group))]
+    assert len(cut) > 5
+    assert all(session.removal.left(group) % 8 == 0 for group in cut)
+    assert all(session.removal.left(group) >= 0.5 * group.channels for group in cut)
+
+
+def test_protected_layers_keep_all_channels_and_unknown_ones_are_refused(nano: Analysis):
+    session = session_with(nano, planned(nano, "flops=80%", rules=Rules(protected=("8", "model.9.*", "model.7"))))
+    for name, layer in nano.layers.items():
+        if name.split(".")[1] in ("7", "8", "9"):
+            assert all(len(session.removal.of(group)) == 0 for group in nano.coupling.output_groups(layer.path)), name
+    with pytest.raises(RequestError, match="no layer 'model99'"):
+        planned(nano, "flops=80%", rules=Rules(protected=("model99",)))
+
+
+def test_a_target_out_of_reach_says_the_range_and_goes_as_far_as_it_says(nano: Analysis):
+    planner = Planner(nano, rules=Rules(floor=0.75))
+    found = planner.plan([parse_target("flops=30%")])
+    least = planner.range.least["flops"]
+    assert found.step is None and 0.5 < least < 0.7
+    assert found.shares["flops"] == pytest.approx(least, abs=1e-12)
+    assert f"satisfiable is {100 * least:.1f} % to 100.0 %" in found.stopped and "floor of 75%" in found.stopped
+    reached = planner.plan([Target("flops", share=least)])
+    assert reached.step is not None and reached.shares["flops"] == pytest.approx(least, abs=1e-12)
+
+
+def test_a_target_between_two_rounded_widths_names_the_nearest(nano: Analysis):
+    others = tuple(name for name in nano.layers if name != "model.7")
+    found = planned(nano, "params=97%", rules=Rules(round_to=128, protected=others))
+    assert found.step is None
+    assert "falls between two widths: the nearest above is 100.0 %" in found.stopped and "--round-to than 128" in found.stopped
+
+
+def test_a_target_that_the_checkpoint_meets_already_is_refused(nano: Analysis):
+    with pytest.raises(RequestError, match="no less than the checkpoint's"):
+        planned(nano, "params=300M")
+
+
+def test_what_is_gone_already_stays_gone_and_counts(nano: Analysis):
+    session = Session(nano)
+    session.apply([Request("8", "50%")])
+    planner = Planner(nano, session.removal)
+    assert planner.range.most["params"] == pytest.approx(session.widths.size.parameters / session.arithmetic.whole.size.parameters)
+    found = planner.plan([parse_target("params=70%")])
+    assert found.step is not None
+    session.load(session.plan.model_copy(update={"steps": [*session.plan.steps, found.step]}).plain())
+    assert session.widths.size == found.size
+    assert 0.693 <= found.shares["params"] <= 0.7
+
+
+@pytest.mark.parametrize("thrift", [0.0, 1.0])
+def test_what_costs_nothing_goes_first_down_to_its_floor(nano: Analysis, thrift: float):
+    free = nano.coupling.output_groups("model.7.conv")[0]
+    planner = Planner(nano)
+
+    def costs(ladder):
+        return np.arange(len(ladder.rungs)) * (0.0 if free.number in ladder.groups else 1.0)
+
+    found = planner.plan([parse_target("params=85%")], pricing=Pricing(costs, thrift))
+    assert found.step is not None
+    assert [cut.amount for cut in found.step.cuts if cut.layer == "model.7"] == ["keep:64"]
+    removed = sum(len(indices) for cut in found.step.cuts for dims in cut.removes.values() for indices in dims.values())
+    assert removed >= 192
+    few = planner.plan([parse_target("params=97%")], pricing=Pricing(costs, thrift))
+    assert few.step is not None and [cut.layer for cut in few.step.cuts] == ["model.7"]

@@ -1,0 +1,203 @@
+"""`plan`: which cuts reach a target, and what the criteria come to at the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Data, Device, Images, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.output import Output, change, progress_of, reserved_stdout, say
+from tui_pruner.errors import RequestError
+
+if TYPE_CHECKING:
+    from tui_pruner.core.budget.planning import Budget, Planner
+    from tui_pruner.core.budget.targets import Target
+    from tui_pruner.core.plan import Cut, Step
+    from tui_pruner.core.requests import Request
+    from tui_pruner.core.session import Session
+
+QUICK = 64
+"""Images of the validations that compare criteria, unless --images says else."""
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--target", metavar="MEASURE=LEFT", help="flops=70%, params=2.1M, bytes=0.5 of what there is; repeatable."),
+]
+Protected = Annotated[
+    list[str] | None, typer.Option("--protect", metavar="LAYER", help="Leave this layer, block or glob alone; repeatable.")
+]
+Floor = Annotated[float, typer.Option("--floor", min=0.0, max=0.99, help="The share of its channels that every layer keeps.")]
+Compare = Annotated[bool, typer.Option("--compare-criteria", help="What every criterion comes to at the same target (needs --data).")]
+
+
+def plan(
+    model: Model,
+    target: Targets = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the plan as YAML.")] = None,
+    plan: PlanFile = None,
+    criterion: Criterion = "l2",
+    round_to: RoundTo = 1,
+    floor: Floor = 0.25,
+    protect: Protected = None,
+    compare_criteria: Compare = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    data: Data = None,
+    images: Images = None,
+    calibration_images: CalibrationImages = 64,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    classes: Classes = None,
+    as_json: Json = False,
+) -> int:
+    """The cuts that reach a target, as a plan; without a target the range that can be reached. Status 1 where it is out of reach."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.calibrating import CalibrationData
+        from tui_pruner.cli.world import open_session, remark
+        from tui_pruner.core.budget.ladders import Rules
+        from tui_pruner.core.budget.planning import Planner
+        from tui_pruner.core.budget.targets import parse_target
+        from tui_pruner.core.plan import save_plan
+        from tui_pruner.whole_file import check_place
+
+        targets = [parse_target(text) for text in target or ()]
+        rules = Rules(floor, round_to, tuple(protect or ()))
+        if output:
+            check_place(output, f"the plan {output}", "plan.yaml", force)
+        if compare_criteria and (not targets or data is None):
+            raise RequestError("--compare-criteria measures plans for one target: give --target flops=70% and --data DATA.yaml")
+        wanted = ranked_by(criterion, compare_criteria)
+        session = open_session(model, imgsz, classes, plan, wanted, CalibrationData(data, calibration_images, device))
+        planner = Planner(session.analysis, session.removal, rules)
+        remark(session)
+        if not targets:
+            show_range(results, planner)
+            return 0
+        found = planner.plan(targets, criterion)
+        if found.step is None:
+            results.document({**document(planner, found), "plan": None, "output": None, "criteria": None})
+            say(f"tui-pruner: {found.stopped}")
+            return 1
+        session.load(session.plan.model_copy(update={"steps": [*session.plan.steps, found.step]}).plain())
+        if output:
+            save_plan(output, session.plan)
+        compared = None
+        if compare_criteria:
+            assert data is not None
+            measuring = Measuring(data, images or QUICK, device, classes)
+            compared = [measured(name, planner, targets, session, measuring) for name in session.analysis.ranking.names]
+        plain = session.plan.plain()
+        results.document({**document(planner, found), "plan": plain, "output": str(output) if output else None, "criteria": compared})
+        show(results, planner, found)
+        show_comparison(results, compared or [])
+        if output:
+            results.line(f"saved {output}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How the plans of a comparison are validated: on the first images of a seeded order."""
+
+    data: Path
+    images: int
+    device: str
+    classes: int | None
+
+    def metrics(self, session: Session, step: Step, name: str) -> dict[str, float]:
+        """The quick validation of the checkpoint under a session's plan with another last step; from the cache where it has it."""
+        from tui_pruner.core.plan import replay
+        from tui_pruner.core.surgery import cut
+        from tui_pruner.engine.job_messages import ValidationParameters
+        from tui_pruner.jobs import cache
+        from tui_pruner.jobs.dataset import read_data
+        from tui_pruner.jobs.validate import measure
+
+        analysis = session.analysis
+        checkpoint, coupling = analysis.checkpoint, analysis.coupling
+        plan = session.plan.model_copy(update={"steps": [*session.plan.steps[:-1], step]})
+        parameters = ValidationParameters(
+            checkpoint=checkpoint.path, sha256=checkpoint.sha256, plan=plan.plain(), data=str(self.data), images=self.images,
+            imgsz=analysis.imgsz, device=self.device, classes=self.classes,
+        )  # fmt: skip
+        data = read_data(self.data).subset(self.images, parameters.seed)
+        key = cache.key_of(parameters, data.digest())
+        known = cache.load(key)
+        if known is None:
+            pruned = cut(checkpoint.model, coupling, replay(plan, coupling, checkpoint.sha256))
+            known = measure(pruned, data, parameters, progress_of(f"validate {name}"))
+            cache.store(key, known)
+        return known.metrics
+
+
+def ranked_by(criterion: str, all_of_them: bool) -> list[Request]:
+    """Requests that stand for the criteria that channels will be ranked by, so that those which need data get it."""
+    from tui_pruner.core.importance import NEED_DATA
+    from tui_pruner.core.requests import Request
+
+    return [Request("", "", name) for name in (criterion, *(NEED_DATA if all_of_them else ()))]
+
+
+def measured(name: str, planner: Planner, targets: list[Target], session: Session, measuring: Measuring) -> dict[str, Any]:
+    """What one criterion comes to at the targets; the session already has a step for them, which is replaced."""
+    from tui_pruner.engine.metrics import main_metric
+
+    found = planner.plan(targets, name)
+    if found.step is None:
+        return {"criterion": name, "reached": found.shares, "metric": None, "value": None, "stopped": found.stopped}
+    metric, value = main_metric(measuring.metrics(session, found.step, name)) or (None, None)
+    return {"criterion": name, "reached": found.shares, "metric": metric, "value": value, "stopped": ""}
+
+
+def document(planner: Planner, found: Budget) -> dict[str, Any]:
+    """The range and how far a search got, for scripts."""
+    reach = planner.range
+    return {
+        "range": {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least},
+        "reached": found.shares,
+        "satisfied": found.step is not None,
+        "stopped": found.stopped,
+    }
+
+
+def show_range(results: Output, planner: Planner) -> None:
+    """What can be reached at all."""
+    reach = planner.range
+    results.document({"range": {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least}})
+    for measure in reach.least:
+        results.line(f"satisfiable: {measure} {reach.text(measure)}")
+
+
+def show(results: Output, planner: Planner, found: Budget) -> None:
+    """The range, the sizes and the cuts for people."""
+    for measure in found.shares:
+        results.line(f"{measure:<6} {100 * found.shares[measure]:.2f} % left; satisfiable: {planner.range.text(measure)}")
+    results.line(f"parameters {change(planner.original.parameters, found.size.parameters)}")
+    results.line(f"FLOPs      {change(planner.original.flops, found.size.flops)}")
+    cuts = found.step.cuts if found.step else []
+    results.table(["cut", "", "channels"], [[cut.layer, cut.amount, removed(cut)] for cut in cuts], right=["channels"])
+
+
+def removed(cut: Cut) -> str:
+    """How many output channels of its layers a cut removes."""
+    return f"-{sum(len(indices) for dims in cut.removes.values() for indices in dims.values())}"
+
+
+def show_comparison(results: Output, rows: list[dict[str, Any]]) -> None:
+    """The criteria side by side, the best first."""
+    if not rows:
+        return
+    measures = list(rows[0]["reached"])
+    ordered = sorted(rows, key=lambda row: -(row["value"] if row["value"] is not None else -1.0))
+    cells = [
+        [
+            row["criterion"],
+            *(f"{100 * row['reached'][measure]:.1f} %" for measure in measures),
+            f"{row['value']:.4f}" if row["value"] is not None else row["stopped"],
+        ]
+        for row in ordered
+    ]
+    metric = next((row["metric"] for row in rows if row["metric"]), "metric")
+    results.line()
+    results.table(["criterion", *measures, metric], cells, right=measures)
