@@ -1,0 +1,120 @@
+"""Export: Ultralytics' file is compared with the network before it takes its place; what differs is not written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.jobs.narrow import SIDE, narrow, save, save_whole
+from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
+from tui_pruner.engine.job_messages import ExportParameters, ExportResult
+from tui_pruner.errors import JobError, OutputError, RequestError
+from tui_pruner.jobs import exported
+from tui_pruner.jobs.export import put, run_export
+from tui_pruner.jobs.exported import difference, distance, in_order
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A narrow YOLOv8 with two classes, a quarter of its channels cut."""
+    folder = tmp_path_factory.mktemp("narrow")
+    return save(narrow(folder), folder / "pruned.pt")
+
+
+def asked(checkpoint: Checkpoint, **changes: object) -> ExportParameters:
+    base = ExportParameters(checkpoint=checkpoint.path, sha256=checkpoint.sha256, imgsz=SIDE)
+    return base.model_copy(update=changes)
+
+
+def exporting(checkpoint: Checkpoint, **changes: object) -> ExportResult:
+    return run_export(asked(checkpoint, **changes), lambda progress: None)
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("onnx", ".onnx"), ("torchscript", ".torchscript")])
+def test_an_export_computes_what_the_model_does_on_the_user_s_images(pruned, scenes, tmp_path, name, suffix):
+    before = sorted(scenes.parent.rglob("*"))
+    result = exporting(pruned, format=name, output=str(tmp_path / f"out{suffix}"), data=str(scenes), images=3)
+    assert result.equal and result.output == str(tmp_path / f"out{suffix}")
+    assert 0 <= result.relative_difference < 1e-4
+    assert (result.images, result.drawn, result.notes) == (3, False, [])
+    assert result.bytes == Path(result.output).stat().st_size > 100_000
+    assert result.source_bytes == Path(pruned.path).stat().st_size
+    assert sorted(scenes.parent.rglob("*")) == before
+    assert sorted(path.name for path in Path(pruned.path).parent.iterdir()) == ["pruned.pt", "yolov8.yaml"]
+
+
+def test_what_computes_something_else_is_not_written(pruned, monkeypatch):
+    def off_by_a_hundredth(file):
+        for note, run in exported.run_torchscript(file):
+            yield note, lambda image, run=run: [one * 1.01 for one in run(image)]
+
+    monkeypatch.setitem(exported.RUNTIMES, "torchscript", off_by_a_hundredth)
+    result = exporting(pruned, format="torchscript", imgsz=40)
+    assert result.equal is False and result.output is None
+    assert result.relative_difference == pytest.approx(0.01, rel=1e-2)
+    assert (result.images, result.drawn) == (4, True)
+    assert result.notes == ["image side 40 rounded up to 64, a multiple of the stride"]
+    assert not Path(pruned.path).with_suffix(".torchscript").exists()
+
+
+def test_an_optimisation_of_the_runtime_that_is_wrong_is_named(tmp_path):
+    tiny = read_checkpoint(save_whole(narrow(tmp_path, "yolov3-tiny"), tmp_path / "tiny.pt"))
+    result = exporting(tiny, format="onnx")
+    assert result.equal and result.output == str(tmp_path / "tiny.onnx")
+    assert result.notes == ["right only without onnxruntime's Pad_Fusion: create sessions with disabled_optimizers=['Pad_Fusion']"]
+
+
+def test_a_runtime_that_is_not_here_leaves_the_file_uncompared_and_says_so(pruned, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = exporting(pruned, format="onnx", output=str(tmp_path / "out.onnx"))
+    assert result.equal is None and result.max_abs_difference is None
+    assert Path(result.output).is_file()
+    assert result.notes == ["not compared: the runtime of onnx is not installed"]
+
+
+def test_a_package_that_the_exporter_needs_is_named(pruned, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(JobError, match="export to onnx needs the package onnx: pip install onnx"):
+        exporting(pruned, format="onnx", output=str(tmp_path / "out.onnx"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_here_is_a_sentence(pruned, tmp_path):
+    with pytest.raises(RequestError, match=r"^there is no format 'onxx': Ultralytics exports to torchscript, onnx, openvino"):
+        exporting(pruned, format="onxx")
+    with pytest.raises(RequestError, match="cannot be exported to engine here: ") as caught:
+        exporting(pruned, format="engine")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "there.onnx").touch()
+    with pytest.raises(OutputError, match=r"there\.onnx exists already: choose another name with -o or give --force"):
+        exporting(pruned, output=str(tmp_path / "there.onnx"))
+    with pytest.raises(OutputError, match=r"there is no folder .*none, create it first"):
+        exporting(pruned, output=str(tmp_path / "none" / "out.onnx"))
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for name, content in (("old", "before"), ("new", "after")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(content)
+    put(tmp_path / "new", tmp_path / "old", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["new"]
+
+
+def test_a_difference_is_that_of_the_worst_output_and_no_number_is_infinitely_far():
+    assert distance(torch.tensor([4.0, -8.0]), torch.tensor([4.0, -7.0])) == exported.Difference(1.0, 0.125)
+    assert distance(torch.tensor([1.0]), torch.tensor([float("nan")])).relative == float("inf")
+
+
+def test_ranked_detections_may_change_places():
+    wanted = torch.tensor([[[1.0, 0.9], [5.0, 0.8999], [9.0, 0.1]]])
+    given = wanted[:, [1, 0, 2]]
+    assert torch.equal(in_order(wanted, given), wanted)
+
+
+def test_outputs_of_another_shape_are_refused(pruned):
+    with pytest.raises(JobError, match="gives outputs of shapes"):
+        difference(pruned.model, "onnx", lambda image: [image], [torch.rand(1, 3, SIDE, SIDE)])
