@@ -72,6 +72,12 @@ class AllJobs(Screen[None], inherit_bindings=False):
         border-title-style: bold;
         padding: 0 1;
         scrollbar-size-vertical: 1;
+        scrollbar-color: $border-blurred;
+        scrollbar-color-hover: $primary;
+        scrollbar-color-active: $primary;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        scrollbar-background-active: $background;
     }
     AllJobs #job-list:focus, AllJobs #job:focus, AllJobs #log:focus { border: round $primary; }
     AllJobs.-wide #views { layout: horizontal; }
