@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -17,6 +18,8 @@ from tui_pruner.cli import recovering
 from tui_pruner.cli.working import run_within_memory
 from tui_pruner.core.checkpoint import read_checkpoint
 from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.processes import start_python
+from tui_pruner.engine.runner import Job
 from tui_pruner.errors import DataError, JobError
 
 MAP = "metrics/mAP50-95(B)"
@@ -140,3 +143,17 @@ def test_too_little_memory_halves_the_batch_until_one_image_is_too_much():
 
     with pytest.raises(DataError):
         run_within_memory(other, 8)
+
+
+def test_ctrl_c_before_there_is_anything_to_keep_is_an_interruption(
+    call: Call, pruned: Pruned, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def start_something_slow(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
+        process = await start_python("-c", "import signal; signal.pause()", log=log)
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(Job.__init__, "__defaults__", (start_something_slow, None))
+    answer = call("finetune", pruned.file, "--data", few, "-o", tmp_path / "out.pt")
+    assert (answer.status, answer.remarks[-1]) == (130, "tui-pruner: interrupted")
+    assert list(tmp_path.iterdir()) == []

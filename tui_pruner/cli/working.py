@@ -14,6 +14,7 @@ from tui_pruner.engine.runner import Job
 from tui_pruner.errors import JobError
 
 NO_MEMORY = ("not enough memory", "out of memory")
+ENDED_BY_WISH = "was killed by SIGTERM"
 
 
 def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
@@ -39,6 +40,10 @@ async def interruptible(job: Job) -> dict[str, Any]:
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
         return await job.run()
+    except JobError as error:
+        if ENDED_BY_WISH in str(error):  # it had nothing to keep yet
+            raise KeyboardInterrupt from None
+        raise
     finally:
         loop.remove_signal_handler(signal.SIGINT)
 

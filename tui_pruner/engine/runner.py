@@ -68,7 +68,9 @@ class Job:
 
     def stop(self) -> None:
         """Ask the job to end early with what it has; one that knows no such thing ends without a result."""
-        if self._process is not None and self._process.returncode is None:
+        if self._process is None:
+            self.cancel()
+        elif self._process.returncode is None:
             self._process.terminate()
 
     async def _run_in(self, scratch: str) -> dict[str, Any]:
