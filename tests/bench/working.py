@@ -20,7 +20,7 @@ from tests.bench.screen import Terminal
 MIB, KB = 1 << 20, 1000
 LAYER, FOUND = "16", "1 of 64 layers"
 MOST_PERCENT = 60
-SILENCE = 1.0
+SILENCE, OPENING = 1.0, 1.0
 TARGETS = {"key": 0.1, "job": 20.0, "idle": 0.0, "memory": 80.0}
 
 
@@ -93,9 +93,11 @@ def watch(load: Load, folder: Path) -> Work:
         sent, cores = bytes_and_cores(terminal, jobs, load.watched)
         terminal.press("b")
         terminal.read_until(["run again"], settled=False)
+        terminal.record(OPENING)
         sent_by_list, _ = bytes_and_cores(terminal, jobs, load.watched)
         terminal.press("\x1b")
         terminal.read_until(["Backbone"], settled=False)
+        terminal.record(OPENING)
         keys = press_keys(terminal, load.keys)
         assert jobs == [child for child in children_of(interface) if is_job(child)], "the validation was over before the last key"
         terminal.press("k")
