@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench.working import KB, MIB, Load, watch
 
-LIGHT = Load(keys=110, watched=2.0, idle=3.0)
+LIGHT = Load(copies=4, imgsz=640, keys=100, watched=1.5, idle=3.0)
 P99, MEDIAN = 0.5, 0.15
 BYTES_PER_SECOND = 20 * KB
 MEMORY = 80 * MIB
