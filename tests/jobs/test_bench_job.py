@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from tui_pruner.cli.benching import compared
-from tui_pruner.core import latency
+from tui_pruner.core import faster_widths, latency
+from tui_pruner.core.faster_widths import candidates
 from tui_pruner.core.latency import Timing, batch_for, deployed, ratio, time_blocks, time_in_turns
 from tui_pruner.engine.job_messages import BenchParameters, BenchSubject
 from tui_pruner.errors import RequestError
@@ -55,7 +56,7 @@ def test_networks_take_turns_and_the_order_is_reversed_every_other_time(monkeypa
             return type("Measurement", (), {"median": 0.004})
 
     monkeypatch.setattr(latency, "timer", Clock)
-    monkeypatch.setattr(latency, "forwards_per_sample", lambda clock: 3)
+    monkeypatch.setattr(latency, "forwards_per_sample", lambda clock, warm_up: 3)
     runs = []
     found = time_in_turns(["a", "b"], [None, None], 3, runs.append)
     assert taken == [("a", 3), ("b", 3), ("b", 3), ("a", 3), ("a", 3), ("b", 3)]
@@ -100,6 +101,44 @@ def test_the_job_compares_every_model_with_the_first_at_one_legal_size():
     assert compared(slower, first) == (
         "yolov8n.yaml is 25.0% slower than yolov8n.yaml although it is smaller (ratio 1.100 to 1.400, 95 % sure)"
     )
+
+
+def test_candidates_are_the_multiples_around_a_width_the_nearest_first():
+    assert candidates(45, 64) == [48, 40, 32, 64]
+    assert candidates(48, 64) == [56, 40, 64, 32]
+    assert candidates(5, 6) == []
+
+
+def test_a_layer_is_offered_the_nearest_width_at_which_it_was_measured_faster(monkeypatch):
+    class Pair(nn.Sequential):
+        def __init__(self, width):
+            super().__init__(nn.Conv2d(3, width, 3), nn.Conv2d(width, 8, 1))
+
+    asked = []
+
+    def clock(layers, images, runs, warm_up):
+        asked.append([(layer.out_channels, tuple(image.shape)) for layer, image in zip(layers, images)])
+        times = {45: 2.0, 48: 1.0, 40: 1.9}
+        return tuple(Timing((times.get(layer.out_channels, 3.0),) * runs) for layer in layers)
+
+    monkeypatch.setattr(faster_widths, "time_in_turns", clock)
+    (found,) = faster_widths.faster_widths(Pair(64), Pair(45), torch.rand(1, 3, 16, 16), 5)
+    assert asked == [[(45, (1, 3, 16, 16)), (48, (1, 3, 16, 16)), (40, (1, 3, 16, 16)), (32, (1, 3, 16, 16)), (64, (1, 3, 16, 16))]]
+    assert (found.layer, found.width, found.faster) == ("0", 45, 48)
+    assert (found.milliseconds, found.faster_milliseconds, found.ratio.high) == (2.0, 1.0, 0.5)
+    assert faster_widths.faster_widths(Pair(45), Pair(45), torch.rand(1, 3, 16, 16), 5) == []
+
+
+def test_a_narrower_layer_is_offered_only_where_it_saves_more_time_than_channels(monkeypatch):
+    layer = nn.Conv2d(3, 50, 3)
+    for milliseconds, offered in ((0.95, []), (0.5, [40])):
+        times = {50: 1.0, 40: milliseconds}
+        monkeypatch.setattr(
+            faster_widths,
+            "time_in_turns",
+            lambda layers, *_, times=times, **__: tuple(Timing((times[one.out_channels],) * 9) for one in layers),
+        )
+        assert [found.faster for found in faster_widths.nearest_faster("0", layer, [40], torch.Size((1, 3, 8, 8)), 9)] == offered
 
 
 def test_a_device_that_is_not_there_is_refused():

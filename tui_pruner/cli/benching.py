@@ -22,6 +22,7 @@ def bench(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch.")] = 1,
     runs: Annotated[int, typer.Option("--runs", min=5, help="Samples of every model, taken in turns.")] = 50,
     blocks: Annotated[bool, typer.Option("--blocks", help="Time every block within the forward as well.")] = False,
+    suggest: Annotated[bool, typer.Option("--suggest", help="Try widths around those of the layers that were cut.")] = False,
     device: Device = "",
     classes: Classes = None,
     as_json: Json = False,
@@ -36,7 +37,7 @@ def bench(
                 tell_progress(progress)
 
         subjects = [BenchSubject(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
-        parameters = BenchParameters(subjects=subjects, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, device=device)
+        parameters = BenchParameters(subjects=subjects, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
         result = run_bench(parameters, tell)
         for note in result.notes:
             say(note)
@@ -65,6 +66,8 @@ def show(output: Output, result: BenchResult) -> None:
         output.line(compared(one, first))
     if first.blocks:
         show_blocks(output, result)
+    for one in result.models:
+        show_suggestions(output, one)
 
 
 def compared(one: BenchedModel, first: BenchedModel) -> str:
@@ -85,3 +88,15 @@ def show_blocks(output: Output, result: BenchResult) -> None:
         rows.append([block.name, block.type, f"{block.median_ms:.3f}", *beside])
     names = [one.model for one in result.models]
     output.table(["block", "type", *names], rows, right=names)
+
+
+def show_suggestions(output: Output, one: BenchedModel) -> None:
+    """Widths that are faster for layers of one model, timed alone."""
+    if not one.suggestions:
+        return
+    rows = [
+        [found.layer, found.width, f"{found.median_ms:.3f}", f"keep:{found.faster}", f"{found.faster_median_ms:.3f}", f"{found.ratio:.2f}"]
+        for found in one.suggestions
+    ]
+    output.line(f"{one.model}: layers that are surely faster at another width, timed alone; what goes along with them changes too")
+    output.table(["layer", "width", "ms", "try", "ms then", "ratio"], rows, right=["width", "ms", "ms then", "ratio"])

@@ -61,12 +61,16 @@ def batch_for(model: nn.Module, size: int, imgsz: int, device: str) -> Tensor:
 
 
 def time_in_turns(
-    models: Sequence[nn.Module], images: Sequence[Tensor], runs: int, on_run: Callable[[int], None] = lambda run: None
+    models: Sequence[nn.Module],
+    images: Sequence[Tensor],
+    runs: int,
+    on_run: Callable[[int], None] = lambda run: None,
+    warm_up: float = WARM_UP_SECONDS,
 ) -> tuple[Timing, ...]:
     """Take `runs` samples of every network, one of each in turn, the order reversed every other time, after a warm-up."""
     with torch.inference_mode():
         timers = [timer(model, batch) for model, batch in zip(models, images, strict=True)]
-        numbers = [forwards_per_sample(one) for one in timers]
+        numbers = [forwards_per_sample(one, warm_up) for one in timers]
         samples: list[list[float]] = [[] for _ in timers]
         for run in range(runs):
             places = range(len(timers)) if run % 2 == 0 else reversed(range(len(timers)))
@@ -81,9 +85,9 @@ def timer(model: nn.Module, batch: Tensor) -> Timer:
     return Timer(stmt="model(batch)", globals={"model": model, "batch": batch}, num_threads=torch.get_num_threads())
 
 
-def forwards_per_sample(one: Timer) -> int:
-    """Warm a network up; how many forwards a sample takes to be long enough for the clock."""
-    ends = time.perf_counter() + WARM_UP_SECONDS
+def forwards_per_sample(one: Timer, warm_up: float) -> int:
+    """Warm a network up for some seconds; how many forwards a sample takes to be long enough for the clock."""
+    ends = time.perf_counter() + warm_up
     while True:
         seconds = one.timeit(1).median
         if time.perf_counter() >= ends:

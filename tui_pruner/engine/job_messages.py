@@ -127,14 +127,16 @@ class RecalibrationResult(WriteResult):
 class FinetuneParameters(JobParameters):
     """What a fine-tuning job is: a pruned file, how to train it, and the file to write.
 
-    `teacher`: a checkpoint to learn from; `lr0`: Ultralytics' own choice where None; `project`: a folder where the run is kept, by default
-    in the cache until the file is written; `resume`: go on with what an interrupted run of the same parameters left.
+    `teacher`: a checkpoint to learn from, its part in the loss weighed by `teacher_weight`; `lr0`: Ultralytics' own choice where None;
+    `project`: a folder where the run is kept, by default in the cache until the file is written; `resume`: go on with what an interrupted
+    run of the same parameters left.
     """
 
     epochs: int
     batch: int = 16
     lr0: float | None = None
     teacher: str | None = None
+    teacher_weight: float = 0.5
     project: str | None = None
     resume: bool = False
     output: str
@@ -172,6 +174,7 @@ class BenchParameters(Message):
     batch: int = 1
     runs: int = 50
     blocks: bool = False
+    suggest: bool = False
     device: str = ""
 
 
@@ -181,6 +184,18 @@ class BlockLatency(Message):
     name: str
     type: str
     median_ms: float
+
+
+class WidthSuggestion(Message):
+    """A cut layer that, timed alone, is faster at another width, and the ratio of the two with its upper 95 % bound."""
+
+    layer: str
+    width: int
+    median_ms: float
+    faster: int
+    faster_median_ms: float
+    ratio: float
+    ratio_high: float
 
 
 class BenchedModel(Message):
@@ -203,6 +218,7 @@ class BenchedModel(Message):
     ratio_high: float
     verdict: str
     blocks: list[BlockLatency] = []
+    suggestions: list[WidthSuggestion] = []
 
 
 class BenchResult(Message):
@@ -237,3 +253,53 @@ class ExportResult(Message):
     images: int
     drawn: bool
     notes: list[str] = []
+
+
+class ScanParameters(JobParameters):
+    """What a scan is: every prunable group alone at each of these shares of its channels, the weakest by the criterion."""
+
+    ratios: list[float] = [0.1, 0.3, 0.5]
+    criterion: str = "l2"
+    calibration_images: int = 64
+
+
+class ScanTrial(Message):
+    """One group at one ratio: the metric with it gone, the drop against the baseline, and what is left of the model.
+
+    `along`: the other groups that its links take along.
+    """
+
+    id: int
+    layer: str
+    ratio: float
+    channels: int
+    along: list[int]
+    metric: float
+    drop: float
+    parameters: int
+    flops: int
+
+
+class ScanFailure(Message):
+    """A trial that was skipped, and why."""
+
+    id: int
+    layer: str
+    ratio: float
+    error: str
+
+
+class ScanResult(Message):
+    """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were there already."""
+
+    name: str
+    baseline: float
+    metrics: dict[str, float]
+    images: int
+    parameters: int
+    flops: int
+    groups: list[ScanTrial]
+    failed: list[ScanFailure] = []
+    notes: list[str] = []
+    cached: int = 0
+    seconds: float = 0.0

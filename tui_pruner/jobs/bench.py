@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.job_messages import BenchedModel, BenchParameters, BenchResult, BenchSubject, BlockLatency, JobProgress
+from tui_pruner.engine.job_messages import (
+    BenchedModel,
+    BenchParameters,
+    BenchResult,
+    BenchSubject,
+    BlockLatency,
+    JobProgress,
+    WidthSuggestion,
+)
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from tui_pruner.core.checkpoint import Checkpoint
     from tui_pruner.core.latency import Interval, Timing
@@ -42,6 +50,7 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
 
     timings = time_in_turns(models, images, parameters.runs, told("timing"))
     blocks = time_blocks(models, images, parameters.runs, told("timing blocks")) if parameters.blocks else [{} for _ in models]
+    suggestions = [suggested(models[0], model, batch, parameters, on_progress) for model, batch in zip(models, images, strict=True)]
     shared: dict[str, Any] = {
         "imgsz": side,
         "batch": parameters.batch,
@@ -51,7 +60,9 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
     }
     return BenchResult(
         models=[
-            benched(subject, model, timings, place, blocks[place], shared)
+            benched(
+                subject, model, timings, place, {**shared, "blocks": latencies(model, blocks[place]), "suggestions": suggestions[place]}
+            )
             for place, (subject, model) in enumerate(zip(parameters.subjects, models, strict=True))
         ],
         notes=[] if side == asked else [f"image side {asked} rounded up to {side}, a multiple of the stride"],
@@ -73,16 +84,49 @@ def planned(checkpoint: Checkpoint, subject: BenchSubject) -> nn.Module:
     return apply_plan(checkpoint, subject.plan) if subject.plan else checkpoint.model
 
 
-def benched(
-    subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...], place: int, blocks: dict[str, Timing], shared: dict[str, Any]
-) -> BenchedModel:
-    """One model's figures."""
+def suggested(
+    original: nn.Module, model: nn.Module, batch: Tensor, parameters: BenchParameters, on_progress: OnProgress
+) -> list[WidthSuggestion]:
+    """Widths at which layers that are narrower than the reference's are faster."""
+    from tui_pruner.core.faster_widths import faster_widths
+
+    if not parameters.suggest:
+        return []
+    found = faster_widths(
+        original,
+        model,
+        batch,
+        parameters.runs,
+        lambda done, total: on_progress(JobProgress(done=done, total=total, doing="trying widths")),
+    )
+    return [
+        WidthSuggestion(
+            layer=one.layer,
+            width=one.width,
+            median_ms=one.milliseconds,
+            faster=one.faster,
+            faster_median_ms=one.faster_milliseconds,
+            ratio=one.ratio.median,
+            ratio_high=one.ratio.high,
+        )
+        for one in found
+    ]
+
+
+def latencies(model: nn.Module, blocks: dict[str, Timing]) -> list[BlockLatency]:
+    """The blocks' figures, with their types."""
     from tui_pruner.core.blocks import sequence
+
+    types = {path: type(block).__name__ for path, block in sequence(model)}
+    return [BlockLatency(name=path, type=types[path], median_ms=timing.median) for path, timing in blocks.items()]
+
+
+def benched(subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...], place: int, more: dict[str, Any]) -> BenchedModel:
+    """One model's figures."""
     from tui_pruner.core.latency import ratio
     from tui_pruner.core.measure import parameter_count
 
     own, relative = timings[place], ratio(timings[place], timings[0])
-    types = {path: type(block).__name__ for path, block in sequence(model)}
     return BenchedModel(
         model=subject.checkpoint,
         parameters=parameter_count(model),
@@ -92,8 +136,7 @@ def benched(
         ratio_low=relative.low,
         ratio_high=relative.high,
         verdict="reference" if place == 0 else verdict(relative),
-        blocks=[BlockLatency(name=path, type=types[path], median_ms=timing.median) for path, timing in blocks.items()],
-        **shared,
+        **more,
     )
 
 

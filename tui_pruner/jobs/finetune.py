@@ -94,7 +94,12 @@ def train(
         return notes
     device = devices(parameters.device)
     with explained(run, parameters), stopping_on_signals(run.stop), passed_on(run.progress, on_progress):
-        settings = {**settings_of(parameters, view, run), "imgsz": side, "device": device, **teaching(teacher, run)}
+        settings = {
+            **settings_of(parameters, view, run),
+            "imgsz": side,
+            "device": device,
+            **teaching(teacher, parameters.teacher_weight, run),
+        }
         prepared_trainer(checkpoint, settings, run, goes_on).train()
     run.done.touch()
     return notes
@@ -130,14 +135,14 @@ def settings_of(parameters: FinetuneParameters, view: str, run: TrainingRun) -> 
     }
 
 
-def teaching(teacher: Checkpoint | None, run: TrainingRun) -> dict[str, Any]:
-    """The setting that has Ultralytics distil: a neutral name for the teacher, since it changes some paths before it opens them."""
+def teaching(teacher: Checkpoint | None, weight: float, run: TrainingRun) -> dict[str, Any]:
+    """The settings that have Ultralytics distil: a neutral name for the teacher, since it changes some paths before it opens them."""
     if teacher is None:
         return {}
     link = run.folder / "teacher.pt"
     link.unlink(missing_ok=True)
     link.symlink_to(Path(teacher.path).expanduser().absolute())
-    return {"distill_model": str(link)}
+    return {"distill_model": str(link), "dis": weight}
 
 
 def devices(asked: str) -> str:
@@ -192,7 +197,7 @@ def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, tr
         "batch": trained.settings["batch"],
         "optimizer": trained.settings["optimizer"],
         "lr0": trained.settings["lr0"],
-        "teacher": {"name": file_name(teacher), "sha256": teacher.sha256} if teacher else None,
+        "teacher": {"name": file_name(teacher), "sha256": teacher.sha256, "weight": parameters.teacher_weight} if teacher else None,
         "metrics": trained.metrics,
     }
 
