@@ -19,6 +19,7 @@ from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
 from tui_pruner.engine.job_messages import FinetuneParameters
 from tui_pruner.errors import DataError, JobError, RequestError
 from tui_pruner.jobs import finetune as job
+from tui_pruner.jobs.recipe import recipe_of
 from tui_pruner.jobs.teacher import open_teacher
 from tui_pruner.jobs.trained import read_trained
 from tui_pruner.jobs.trainers import TRAINERS
@@ -126,8 +127,17 @@ def test_an_interrupted_training_goes_on_pruned_where_it_was(pruned, parameters,
     assert again.done.exists()
 
 
-def test_nothing_to_resume_is_said(pruned, parameters):
-    _, notes = trained(pruned, parameters.model_copy(update={"resume": True, "imgsz": 50}))
+def test_it_goes_on_with_the_recipe_of_the_training_before():
+    before = {"fliplr": 0.0, "mosaic": 0.25, "auto_augment": None, "lr0": 5.0, "data": "secret.yaml", "of_another_version": 1}
+    assert recipe_of(before) == {"fliplr": 0.0, "mosaic": 0.25}
+    assert recipe_of({}) == {}
+
+
+def test_nothing_to_resume_is_said_and_the_recipe_is_the_earlier_training_s(pruned, parameters):
+    pruned.content["train_args"] |= {"fliplr": 0.125, "epochs": 77}
+    run, notes = trained(pruned, parameters.model_copy(update={"resume": True, "imgsz": 50, "lr0": 0.003}))
+    settings = read_trained(run.best, pruned).settings
+    assert [settings[name] for name in ("fliplr", "epochs", "imgsz", "optimizer", "lr0")] == [0.125, 1, 64, "AdamW", 0.003]
     assert notes == [
         "image side 50 rounded up to 64, a multiple of the stride",
         "there was nothing to resume: trained from the first epoch",

@@ -17,6 +17,7 @@ from tui_pruner import places
 from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobProgress
 from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.interrupts import stopping_on_signals
+from tui_pruner.jobs.recipe import recipe_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.teacher import open_teacher
 from tui_pruner.jobs.trained import Trained, read_trained
@@ -95,6 +96,7 @@ def train(
     device = devices(parameters.device)
     with explained(run, parameters), stopping_on_signals(run.stop), passed_on(run.progress, on_progress):
         settings = {
+            **recipe_of(checkpoint.content.get("train_args", {})),
             **settings_of(parameters, view, run),
             "imgsz": side,
             "device": device,
