@@ -82,15 +82,15 @@ def test_stray_mouse_bytes_are_dropped_and_text_split_between_reads_survives():
     assert isinstance(decoder, codecs.IncrementalDecoder)
 
 
-def test_every_action_has_a_key_a_group_and_a_sentence_in_the_help():
+def test_every_action_is_in_the_help_with_its_sentence():
     helped = " ".join(" ".join(line.plain for line in help_lines(200)).split())
     for action in ACTIONS:
-        assert action.keys and action.group in GROUPS and action.help.endswith(".")
+        assert action.group in GROUPS
         assert " ".join(action.help.split()) in helped
 
 
 def test_no_key_is_bound_twice_or_swallowed_by_tmux_or_the_shell():
-    keys = [key for action in ACTIONS if not action.pane for key in action.keys.split(",")]
+    keys = [key for action in ACTIONS if action.keys and not action.pane for key in action.keys.split(",")]
     assert len(keys) == len(set(keys))
     in_panes = [(action.pane, key) for action in ACTIONS if action.pane for key in action.keys.split(",")]
     assert len(in_panes) == len(set(in_panes))

@@ -1,0 +1,190 @@
+"""Many changed copies of one network validated side by side: what a change cannot reach is computed once for all."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.core.blocks import sequence
+from tui_pruner.core.recording import chain, copied
+from tui_pruner.core.sharing import own, with_own
+from tui_pruner.jobs.scan_memory import Known, Memory
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Batch = dict[str, Any]
+Metrics = dict[str, float]
+KEPT_BYTES = 1 << 30
+"""Images and what the original makes of them; where they are more, they are read and computed again for every wave."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A copy of the network in which only the tensors with these names differ."""
+
+    network: nn.Module
+    changed: frozenset[str]
+
+    def differs(self, path: str) -> bool:
+        """Whether a module, or anything in it, has such a tensor."""
+        return any(name.startswith(f"{path}.") for name in self.changed)
+
+
+class Candidate:
+    """One network, ready to predict, with a validator of its own, which sees the same batches as all others."""
+
+    def __init__(self, validator: Any, metrics: Any, backend: Any) -> None:
+        self.backend = backend
+        self._validator = copy.copy(validator)
+        self._validator.metrics = copy.deepcopy(metrics)
+        self._validator.jdict = []
+        self._validator.init_metrics(backend)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network inside."""
+        inner: nn.Module = self.backend.backend.model
+        return inner
+
+    def take(self, batch: Batch) -> None:
+        """Predict on a batch and count it."""
+        validator = self._validator
+        validator.update_metrics(validator.postprocess(self.backend(batch["img"])), dict(batch))
+
+    def result(self) -> Metrics:
+        """The metrics over all batches so far, by Ultralytics' names."""
+        return {name: float(value) for name, value in self._validator.get_stats().items()}
+
+
+class SharedRun:
+    """A validator that has validated the unchanged network once, and now does so with its changed copies."""
+
+    def __init__(self, validator: Any, network: nn.Module) -> None:
+        import torch
+
+        self._metrics = copy.deepcopy(validator.metrics)
+        validator(model=copy.deepcopy(network))
+        self.baseline: Metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
+        self.images = len(validator.dataloader.dataset)
+        self._validator = validator
+        self._kept: list[tuple[Batch, Known]] | None = None
+        self._memory = Memory()
+        self.shares = False
+        self._blocks = [path for path, _ in sequence(network)] if chain(network) else []
+        with torch.inference_mode():
+            self._original = Candidate(validator, self._metrics, backend_of(validator, network))
+            self.shares = bool(self._blocks) and self._is_exact()
+
+    def wave(self, variants: Sequence[Variant]) -> Iterator[Metrics]:
+        """The metrics of networks, in their order."""
+        import torch
+
+        with torch.inference_mode():
+            candidates = [Candidate(self._validator, self._metrics, self._backend(variant)) for variant in variants]
+            for batch, known in self._batches():
+                with self._memory.answering(known):
+                    for candidate in candidates:
+                        candidate.take(batch)
+            for candidate in candidates:
+                yield candidate.result()
+
+    def _backend(self, variant: Variant) -> Any:
+        """A variant ready to predict: its blocks that differ are prepared, all others are the original's."""
+        changed = [path for path in self._blocks if variant.differs(path)]
+        inside = tuple(f"{path}." for path in changed)
+        if not self.shares or not all(name.startswith(inside) for name in variant.changed):
+            return backend_of(self._validator, variant.network)
+        network = with_own(self._original.network, {path.rpartition(".")[0] for path in changed})
+        for path, block in zip(changed, prepared_blocks(self._validator, variant.network, changed), strict=True):
+            parent, _, name = path.rpartition(".")
+            network.get_submodule(parent)._modules[name] = block
+            self._memory.attach((below, module) for below, module in block.named_modules(prefix=path) if not variant.differs(below))
+        return around(self._original.backend, network)
+
+    def _batches(self) -> Iterator[tuple[Batch, Known]]:
+        """The images as the validator prepares them, with what the original makes of them; kept where they are few."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[tuple[Batch, Known]] | None = []
+        room = KEPT_BYTES
+        for batch in self._validator.dataloader:
+            ready = self._validator.preprocess(batch)
+            with self._memory.recording() as known:
+                if self.shares:
+                    self._original.backend(ready["img"])
+            room -= known.nbytes + ready["img"].nbytes
+            if kept is not None:
+                kept.append((ready, known))
+            kept = kept if room >= 0 else None
+            yield ready, known
+        self._kept = kept
+
+    def _is_exact(self) -> bool:
+        """Whether a network whose modules only answer, depth by depth, predicts the very same twice: none works in place."""
+        batch = self._validator.preprocess(next(iter(self._validator.dataloader)))
+        whole = copied(self._original.backend(batch["img"]))
+        blocks = [(path, self._original.network.get_submodule(path)) for path in self._blocks]
+        modules = [(below, module) for path, block in blocks for below, module in block.named_modules(prefix=path)]
+        self._memory.attach(modules)
+        with self._memory.recording() as known:
+            self._original.backend(batch["img"])
+        for depth in sorted({path.count(".") for path in known.calls}):
+            for _ in range(2):
+                with self._memory.answering(known, depth):
+                    if not same(self._original.backend(batch["img"]), whole):
+                        return False
+        return True
+
+
+def backend_of(validator: Any, network: nn.Module) -> Any:
+    """The network as the validator itself would run it: a copy, in which normalisation is folded into the convolutions."""
+    from ultralytics.nn.autobackend import AutoBackend
+
+    settings = validator.args
+    return AutoBackend(
+        model=copy.deepcopy(network),
+        device=validator.device,
+        dnn=settings.dnn,
+        data=settings.data,
+        fp16=settings.quantize == 16,
+        channels_last=settings.channels_last,
+        end2end=settings.nms is False,
+        verbose=False,
+    ).eval()
+
+
+def prepared_blocks(validator: Any, network: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+    """Copies of some blocks as the validator would run them, made by the network's own `fuse`."""
+    from torch import nn
+
+    blocks = [copy.deepcopy(network.get_submodule(path)) for path in paths]
+    shell: Any = own(network, {})
+    shell._modules["model"] = nn.Sequential(*blocks)
+    if hasattr(shell, "end2end"):
+        shell.end2end = validator.args.nms is False
+    shell.fuse(verbose=False)
+    shell.to(validator.device).float().eval()
+    return blocks
+
+
+def around(backend: Any, network: nn.Module) -> Any:
+    """A backend like another one around another network."""
+    twin: Any = own(backend, {})
+    twin.backend = copy.copy(backend.backend)
+    twin.backend.model = network
+    return twin
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two nested structures of tensors are equal bit by bit."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    mine, other = tree_leaves(left), tree_leaves(right)
+    return len(mine) == len(other) and all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(mine, other, strict=True)
+    )
