@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage", "plan")
+LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
 MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "finetune", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))

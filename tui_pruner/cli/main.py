@@ -20,6 +20,7 @@ from tui_pruner.cli import (
     pruning,
     recovering,
     reporting,
+    scanning,
     serving,
     stepping,
     validating,
@@ -53,6 +54,7 @@ app.command()(looking.inspect)
 app.command()(looking.groups)
 app.command()(explaining.explain)
 app.command()(looking.preview)
+app.command()(scanning.scan)
 app.command()(planning.plan)
 app.command()(pruning.prune)
 app.command()(pruning.prove)

@@ -26,6 +26,7 @@ from tui_pruner.engine.job_messages import (
     PictureParameters,
     RecalibrationParameters,
     ReportParameters,
+    ScanParameters,
     ValidationParameters,
 )
 from tui_pruner.engine.protocol import Message
@@ -52,6 +53,7 @@ KINDS = {
     "bench": Kind(BenchParameters, "tui_pruner.jobs.bench", "run_bench"),
     "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.finetune", "run_finetuning"),
+    "scan": Kind(ScanParameters, "tui_pruner.jobs.scan", "run_scan"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 

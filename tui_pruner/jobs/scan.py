@@ -56,7 +56,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     calibrate(analysis, parameters, on_progress)
     scan = Scan(analysis, parameters, data, ScanStore(parameters, data.digest()))
     trials, impossible = trials_of(analysis, parameters.ratios, parameters.criterion)
-    known = {digest: found for digest in (BASELINE, *(t.digest for t in trials)) if (found := scan.store.load(digest))}
+    known = {digest: kept for digest in (BASELINE, *(t.digest for t in trials)) if (kept := scan.store.load(digest))}
     cached = len(known) - (BASELINE in known)
     missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
     found, broken, notes = measure(scan, missing, len({trial.digest for trial in trials}), on_progress) if missing else ({}, {}, [])

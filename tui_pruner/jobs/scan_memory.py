@@ -21,12 +21,20 @@ class Known:
 
     calls: dict[str, tuple[list[Any], Any]] = field(default_factory=dict)
     called_twice: set[str] = field(default_factory=set)
+    versions: list[tuple[Tensor, int]] = field(default_factory=list)
 
     def put(self, path: str, arguments: list[Any], output: Any) -> None:
         """Remember a call; a module that is called twice is not remembered at all."""
         if path in self.calls:
             self.called_twice.add(path)
         self.calls[path] = (arguments, output)
+        tensors = (leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and not leaf.is_inference())
+        self.versions += [(tensor, tensor._version) for tensor in tensors]
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether anything that was handed out was changed in place afterwards; outside inference mode, where PyTorch counts that."""
+        return any(tensor._version != version for tensor, version in self.versions)
 
     def answer(self, path: str, arguments: list[Any]) -> tuple[bool, Any]:
         """Whether the same was read before, and what was handed out then."""
@@ -35,6 +43,11 @@ class Known:
         before, output = self.calls[path]
         alike = len(before) == len(arguments) and all(same_place(a, b) for a, b in zip(before, arguments, strict=True))
         return alike, output
+
+    @property
+    def depths(self) -> list[int]:
+        """How deep in the network the modules are that were called."""
+        return sorted({path.count(".") for path in self.calls})
 
     @property
     def nbytes(self) -> int:

@@ -124,20 +124,21 @@ class SharedRun:
         self._kept = kept
 
     def _is_exact(self) -> bool:
-        """Whether a network whose modules only answer, depth by depth, predicts the very same twice: none works in place."""
-        batch = self._validator.preprocess(next(iter(self._validator.dataloader)))
-        whole = copied(self._original.backend(batch["img"]))
-        blocks = [(path, self._original.network.get_submodule(path)) for path in self._blocks]
-        modules = [(below, module) for path, block in blocks for below, module in block.named_modules(prefix=path)]
-        self._memory.attach(modules)
-        with self._memory.recording() as known:
-            self._original.backend(batch["img"])
-        for depth in sorted({path.count(".") for path in known.calls}):
-            for _ in range(2):
-                with self._memory.answering(known, depth):
-                    if not same(self._original.backend(batch["img"]), whole):
-                        return False
-        return True
+        """Whether nothing works in place, and a network whose modules only answer, depth by depth, predicts the very same."""
+        import torch
+
+        with torch.inference_mode(False), torch.no_grad():
+            image = self._validator.preprocess(next(iter(self._validator.dataloader)))["img"]
+            whole = copied(self._original.backend(image))
+            blocks = [(path, self._original.network.get_submodule(path)) for path in self._blocks]
+            self._memory.attach((below, module) for path, block in blocks for below, module in block.named_modules(prefix=path))
+            with self._memory.recording() as known:
+                self._original.backend(image)
+            return not known.disturbed and all(self._answers(known, depth, image, whole) for depth in known.depths)
+
+    def _answers(self, known: Known, depth: int, image: Any, whole: Any) -> bool:
+        with self._memory.answering(known, depth):
+            return same(self._original.backend(image), whole)
 
 
 def backend_of(validator: Any, network: nn.Module) -> Any:

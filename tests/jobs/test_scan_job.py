@@ -1,0 +1,160 @@
+"""The sensitivity scan: numbers of a validation, work that is shared only where that changes nothing, and results that survive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tui_pruner.core.analysis import Analysis, analyse
+from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.plan import Plan
+from tui_pruner.core.sensitivity import survivors, trials_of
+from tui_pruner.core.session import Session
+from tui_pruner.engine.job_messages import JobProgress, ScanParameters, ScanResult, ValidationParameters
+from tui_pruner.errors import RequestError
+from tui_pruner.jobs import scan as job
+from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.scan_network import SharedRun
+from tui_pruner.jobs.validate import prepared, run_validation
+
+MAP = "metrics/mAP50-95(B)"
+
+
+def ignore(progress: JobProgress) -> None:
+    pass
+
+
+@pytest.fixture
+def parameters(demo_checkpoint: Path, demo_data: Path) -> ScanParameters:
+    sha256 = hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()
+    return ScanParameters(
+        checkpoint=str(demo_checkpoint), sha256=sha256, data=str(demo_data), images=8, imgsz=64, device="cpu", ratios=[0.5]
+    )
+
+
+@pytest.fixture(scope="module")
+def digits() -> Analysis:
+    demo = Path(__file__).parent.parent.parent / "assets" / "demo" / "digits.pt"
+    return analyse(open_model(str(demo)), 64)
+
+
+def lasting(result: ScanResult) -> dict[str, Any]:
+    """A result without what differs between two runs."""
+    return result.model_dump(exclude={"cached", "seconds"})
+
+
+def validated(parameters: ScanParameters, plan: Plan | None) -> float:
+    subject = parameters.model_dump(exclude={"ratios", "criterion", "calibration_images"})
+    return run_validation(ValidationParameters(**subject, plan=plan.plain() if plan else None), ignore).metrics[MAP]
+
+
+def test_a_trials_metric_is_that_of_the_pruned_model_and_the_drop_is_against_the_checkpoints(parameters: ScanParameters, digits: Analysis):
+    result = job.run_scan(parameters, ignore)
+    assert {row.id for row in result.groups} == {group.number for group in digits.coupling.groups if group.prunable}
+    assert result.images == 8 and result.failed == [] and result.notes == []
+    assert result.baseline == pytest.approx(validated(parameters, None), abs=1e-9)
+    trials, _ = trials_of(digits, [0.5], "l2")
+    for trial, row in list(zip(trials, result.groups, strict=True))[1::14]:
+        step = survivors(digits, [trial], {trial.digest: 0.0}, 0.0, "l2")
+        session = Session(digits)
+        session.load(session.plan.model_copy(update={"steps": [step]}).plain())
+        assert row.metric == pytest.approx(validated(parameters, session.plan), abs=1e-4), row.layer
+        assert row.drop == result.baseline - row.metric
+        assert (row.parameters, row.flops) == (session.widths.size.parameters, session.widths.size.flops)
+    assert max(row.drop for row in result.groups) > 0.1
+
+
+def test_a_scan_that_is_killed_again_and_again_ends_with_the_same_file(
+    parameters: ScanParameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = lasting(job.run_scan(parameters, ignore))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    seen: list[int] = []
+
+    def die(progress: JobProgress) -> None:
+        if progress.done and progress.done >= (seen[-1] if seen else 0) + 13:
+            seen.append(progress.done)
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            job.run_scan(parameters, die)
+    assert len(list((tmp_path / "other").rglob("scan/*/*.json"))) == 1 + seen[-1]
+    resumed = job.run_scan(parameters, ignore)
+    assert lasting(resumed) == whole
+    assert resumed.cached == seen[-1]
+
+
+def test_results_are_found_again_and_a_damaged_one_is_measured_again(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    first = job.run_scan(parameters, ignore)
+    files = sorted(file for file in (tmp_path / "own").rglob("scan/*/*.json") if file.stem != "baseline")
+    files[0].write_bytes(b'{"metrics/mAP')
+    again = job.run_scan(parameters, ignore)
+    assert (first.cached, again.cached) == (0, len(files) - 1)
+    assert lasting(again) == lasting(first)
+
+
+def test_a_trial_that_fails_is_named_and_skipped(parameters: ScanParameters, digits: Analysis, monkeypatch: pytest.MonkeyPatch):
+    from tui_pruner.core import proof
+
+    trials, _ = trials_of(digits, [0.5], "l2")
+    bad = next(trial for trial in trials if trial.layer == "model.5")
+    real = proof.masked_twin
+
+    def failing(model, coupling, removal, owners=None):
+        if bad.group in removal.places:
+            raise RuntimeError("expected 64 channels\nand more")
+        return real(model, coupling, removal, owners)
+
+    monkeypatch.setattr(proof, "masked_twin", failing)
+    result = job.run_scan(parameters, ignore)
+    assert [(failure.layer, failure.ratio, failure.error) for failure in result.failed] == [("model.5", 0.5, "expected 64 channels")]
+    assert len(result.groups) == len(trials) - 1 and "model.5" not in {row.layer for row in result.groups}
+
+
+def test_where_nothing_can_be_shared_the_numbers_are_the_same_and_it_is_said(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+    shared = job.run_scan(parameters, ignore)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    monkeypatch.setattr(SharedRun, "_is_exact", lambda self: False)
+    alone = job.run_scan(parameters, ignore)
+    assert "every trial ran the whole DetectionModel" in alone.notes[0]
+    assert [row.metric for row in alone.groups] == pytest.approx([row.metric for row in shared.groups], abs=1e-6)
+
+
+def test_a_network_that_works_in_place_is_not_shared(parameters: ScanParameters, digits: Analysis):
+    from tui_pruner.core.skeleton import sharing_weights
+
+    network = sharing_weights(digits.checkpoint.model)
+    block = network.model[4]
+    forward = type(block).forward
+    block.__dict__["forward"] = lambda x: forward(block, x.add_(0.25))
+    data = read_data(parameters.data).subset(4, 0)
+    for model, shares in ((digits.checkpoint.model, True), (network, False)):
+        with prepared(model, data, 64, "cpu") as (validator, _):
+            assert SharedRun(validator, model).shares is shares
+
+
+def test_survivors_are_the_largest_shares_below_the_limit_in_one_plan_that_opens(digits: Analysis):
+    trials, skipped = trials_of(digits, [0.1, 0.3, 0.5], "l2")
+    assert skipped == []
+    drops = {trial.digest: trial.ratio / 10 for trial in trials}
+    step = survivors(digits, trials, drops, 0.03, "l2")
+    assert {cut.amount for cut in step.cuts} == {"30.0000%"}
+    session = Session(digits)
+    session.load(session.plan.model_copy(update={"steps": [step]}).plain())
+    assert session.widths.size.flops < 0.6 * session.arithmetic.whole.size.flops
+    with pytest.raises(RequestError, match="no trial drops by 0"):
+        survivors(digits, trials, drops, 0.0, "l2")
+
+
+def test_progress_counts_trials_with_their_metric(parameters: ScanParameters):
+    seen: list[JobProgress] = []
+    result = job.run_scan(parameters, seen.append)
+    distinct = len({(row.id, *row.along) if not row.along else tuple(sorted((row.id, *row.along))) for row in result.groups})
+    counted = [progress for progress in seen if progress.metrics]
+    assert [progress.done for progress in counted] == list(range(1, distinct + 1))
+    assert {progress.total for progress in counted} == {distinct} and MAP in counted[0].metrics
