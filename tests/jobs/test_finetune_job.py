@@ -19,7 +19,7 @@ from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
 from tui_pruner.engine.job_messages import FinetuneParameters
 from tui_pruner.errors import DataError, JobError, RequestError
 from tui_pruner.jobs import finetune as job
-from tui_pruner.jobs.recipe import recipe_of
+from tui_pruner.jobs.recipe import nominal_batch, recipe_of
 from tui_pruner.jobs.teacher import open_teacher
 from tui_pruner.jobs.trained import read_trained
 from tui_pruner.jobs.trainers import TRAINERS
@@ -131,6 +131,13 @@ def test_it_goes_on_with_the_recipe_of_the_training_before():
     before = {"fliplr": 0.0, "mosaic": 0.25, "auto_augment": None, "lr0": 5.0, "data": "secret.yaml", "of_another_version": 1}
     assert recipe_of(before) == {"fliplr": 0.0, "mosaic": 0.25}
     assert recipe_of({}) == {}
+
+
+def test_a_short_training_updates_after_every_batch_and_a_long_one_as_ultralytics_does():
+    assert nominal_batch(256, 10, 16) == 16
+    assert nominal_batch(5000, 10, 16) == 50
+    assert nominal_batch(118_287, 10, 16) == 64
+    assert nominal_batch(256, 10, 128) == 64
 
 
 def test_nothing_to_resume_is_said_and_the_recipe_is_the_earlier_training_s(pruned, parameters):

@@ -17,12 +17,12 @@ from tui_pruner import places
 from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobProgress
 from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.interrupts import stopping_on_signals
-from tui_pruner.jobs.recipe import recipe_of
+from tui_pruner.jobs.recipe import nominal_batch, recipe_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.teacher import open_teacher
 from tui_pruner.jobs.trained import Trained, read_trained
 from tui_pruner.jobs.trainers import keeping_structure, trainer_of
-from tui_pruner.jobs.training_data import read_both, training_view
+from tui_pruner.jobs.training_data import View, read_both, training_view
 from tui_pruner.jobs.training_progress import Reporter, passed_on
 from tui_pruner.jobs.training_run import TrainingRun, run_of
 from tui_pruner.jobs.validate import choose_device, opened
@@ -81,7 +81,12 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
 
 
 def train(
-    checkpoint: Checkpoint, teacher: Checkpoint | None, view: str, parameters: FinetuneParameters, run: TrainingRun, on_progress: OnProgress
+    checkpoint: Checkpoint,
+    teacher: Checkpoint | None,
+    view: View,
+    parameters: FinetuneParameters,
+    run: TrainingRun,
+    on_progress: OnProgress,
 ) -> list[str]:
     """Train into the run's folder, or go on where an interrupted training ended; gives notes on what was adjusted."""
     from tui_pruner.core.blocks import legal_side
@@ -120,15 +125,16 @@ def prepared_trainer(checkpoint: Checkpoint, settings: dict[str, Any], run: Trai
     return trainer
 
 
-def settings_of(parameters: FinetuneParameters, view: str, run: TrainingRun) -> dict[str, Any]:
+def settings_of(parameters: FinetuneParameters, view: View, run: TrainingRun) -> dict[str, Any]:
     """Ultralytics' own defaults of `train`, with everything that it writes below the run's folder."""
     learning = {} if parameters.lr0 is None else {"optimizer": OPTIMIZER, "lr0": parameters.lr0, "warmup_bias_lr": 0.0}
     return {
         "mode": "train",
         "model": parameters.checkpoint,
-        "data": view,
+        "data": view.data,
         "epochs": parameters.epochs,
         "batch": parameters.batch,
+        "nbs": nominal_batch(view.images, parameters.epochs, parameters.batch),
         "seed": parameters.seed,
         "save_dir": str(run.ultralytics),
         "plots": False,
@@ -197,6 +203,7 @@ def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, tr
         "best_epoch": run.best_epoch,
         "imgsz": trained.settings["imgsz"],
         "batch": trained.settings["batch"],
+        "nbs": trained.settings["nbs"],
         "optimizer": trained.settings["optimizer"],
         "lr0": trained.settings["lr0"],
         "teacher": {"name": file_name(teacher), "sha256": teacher.sha256, "weight": parameters.teacher_weight} if teacher else None,

@@ -31,6 +31,13 @@ class TrainingData(NamedTuple):
             check_fits(split, classes, task)
 
 
+class View(NamedTuple):
+    """What a trainer's `data` is to be, and how many images it has to train on."""
+
+    data: str
+    images: int
+
+
 def read_both(file: str | Path) -> TrainingData:
     """The splits that a data yaml, or a folder with classes, names.
 
@@ -41,8 +48,8 @@ def read_both(file: str | Path) -> TrainingData:
 
 
 @contextlib.contextmanager
-def training_view(data: TrainingData) -> Iterator[str]:
-    """What a trainer's `data` is to be while the block runs."""
+def training_view(data: TrainingData) -> Iterator[View]:
+    """Links to the images of both splits and their labels, there while the block runs."""
     with (
         private_view(data.training) as training,
         private_view(data.validation) as validation,
@@ -52,10 +59,10 @@ def training_view(data: TrainingData) -> Iterator[str]:
         if data.training.in_class_folders:
             (folder / "train").symlink_to(training / "val")
             (folder / "val").symlink_to(validation / "val")
-            yield str(folder)
+            yield View(str(folder), len(data.training.images))
             return
         names = dict(enumerate(data.training.names))
         splits = {"train": str(training.parent / "images"), "val": str(validation.parent / "images")}
         content = {**data.training.settings, "path": str(folder), **splits, "names": names}
         (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-        yield str(folder / "data.yaml")
+        yield View(str(folder / "data.yaml"), len(data.training.images))
