@@ -99,7 +99,7 @@ def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
     assert tuned.provenance is not None and tuned.default_imgsz == 64
     stage = tuned.provenance["stages"][-1]
     assert (stage["kind"], stage["source"]["sha256"], stage["lr0"]) == ("finetune", sha256(pruned.file), 0.001)
-    assert stage["teacher"] == {"name": "digits.pt", "sha256": sha256(demo_checkpoint), "weight": 0.5}
+    assert stage["teacher"] == {"name": "digits.pt", "sha256": sha256(demo_checkpoint), "weight": 0.05}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "tuned.pt"]
     assert list((cache / "tui-pruner" / "finetune").iterdir()) == []
 

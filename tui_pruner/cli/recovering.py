@@ -63,7 +63,7 @@ def finetune(
     data: Data = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often all training images are seen.")] = 10,
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="ORIGINAL", help="Learn from this checkpoint's features too.")] = None,
-    teacher_weight: Annotated[float, typer.Option("--teacher-weight", min=0, help="Weight of the teacher's part in the loss.")] = 0.5,
+    teacher_weight: Annotated[float, typer.Option("--teacher-weight", min=0, help="Weight of the teacher's part in the loss.")] = 0.05,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the same training, where it was interrupted.")] = False,

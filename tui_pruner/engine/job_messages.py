@@ -136,7 +136,7 @@ class FinetuneParameters(JobParameters):
     batch: int = 16
     lr0: float | None = None
     teacher: str | None = None
-    teacher_weight: float = 0.5
+    teacher_weight: float = 0.05
     project: str | None = None
     resume: bool = False
     output: str
