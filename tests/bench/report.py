@@ -49,7 +49,7 @@ def main() -> int:
     where, started = machine(), time.monotonic()
     with temporary_home():
         figures = startup_figures(say) + working_figures(say)
-        for module in ("tests.bench.tracing", "tests.bench.largest", "tests.bench.previewing"):
+        for module in ("tests.bench.tracing", "tests.bench.largest", "tests.bench.previewing", "tests.bench.scanning"):
             figures += [Figure(**fields) for fields in result_of(module)]
     print(f"{table(figures)}\n\n{where}\nmedians of runs in turn, in {time.monotonic() - started:.0f} s")
     return 0

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from tui_pruner.core.analysis import Analysis, analyse
+from tui_pruner.core.budget.costs import Sensitivity, by_sensitivity, drop_curve
 from tui_pruner.core.budget.descent import Pricing
 from tui_pruner.core.budget.ladders import Rules
 from tui_pruner.core.budget.planning import Budget, Planner
 from tui_pruner.core.budget.targets import Target, parse_target
 from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.requests import Request
 from tui_pruner.core.session import Session
 from tui_pruner.errors import RequestError
@@ -148,3 +150,22 @@ def test_what_costs_nothing_goes_first_down_to_its_floor(nano: Analysis, thrift:
     assert removed >= 192
     few = planner.plan([parse_target("params=97%")], pricing=Pricing(costs, thrift))
     assert few.step is not None and [cut.layer for cut in few.step.cuts] == ["model.7"]
+
+
+def test_a_measured_drop_is_a_curve_that_never_falls_and_ends_with_the_whole_metric():
+    curve = drop_curve({0.5: 0.1, 0.25: -0.02, 0.75: 0.05}, 0.9, np.array([0.0, 0.25, 0.375, 0.5, 0.75, 0.875, 1.0]))
+    assert curve == pytest.approx([0.0, 0.0, 0.05, 0.1, 0.1, 0.5, 0.9])
+
+
+def test_what_a_scan_found_sensitive_is_spared_where_importance_would_cut_it(nano: Analysis):
+    planner = Planner(nano)
+    layer = nano.coupling.output_groups("model.7.conv")[0].number
+    drops = {group.number: {0.5: 0.8 if group.number == layer else 0.01} for group in nano.coupling.groups if group.prunable}
+    scan = Sensitivity(0.9, drops)
+    assert scan.covers(planner.ladders.ladders)
+    assert not Sensitivity(0.9, {layer: {0.5: 0.1}}).covers(planner.ladders.ladders)
+    by_scan = planner.plan([parse_target("params=70%")], pricing=by_sensitivity(nano, NOTHING, "l2", scan))
+    by_importance = planner.plan([parse_target("params=70%")])
+    assert by_scan.step is not None and by_importance.step is not None
+    assert "model.7" in {cut.layer for cut in by_importance.step.cuts}
+    assert "model.7" not in {cut.layer for cut in by_scan.step.cuts}

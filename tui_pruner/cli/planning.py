@@ -13,6 +13,7 @@ from tui_pruner.cli.output import Output, change, progress_of, reserved_stdout, 
 from tui_pruner.errors import RequestError
 
 if TYPE_CHECKING:
+    from tui_pruner.core.budget.descent import Pricing
     from tui_pruner.core.budget.planning import Budget, Planner
     from tui_pruner.core.budget.targets import Target
     from tui_pruner.core.plan import Cut, Step
@@ -74,7 +75,7 @@ def plan(
         if not targets:
             show_range(results, planner)
             return 0
-        found = planner.plan(targets, criterion)
+        found = planner.plan(targets, criterion, pricing_of(planner, criterion, data, images or QUICK, device, classes))
         if found.step is None:
             results.document({**document(planner, found), "plan": None, "output": None, "criteria": None})
             say(f"tui-pruner: {found.stopped}")
@@ -94,6 +95,27 @@ def plan(
         if output:
             results.line(f"saved {output}")
         return 0
+
+
+def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int, device: str, classes: int | None) -> Pricing | None:
+    """Prices by what a scan of this checkpoint on this data measured, where there is one of all that can be cut."""
+    from tui_pruner.core.budget.costs import by_sensitivity
+    from tui_pruner.engine.job_messages import ScanParameters
+    from tui_pruner.jobs.scan_lookup import known_sensitivity
+
+    if data is None:
+        return None
+    analysis = planner.analysis
+    subject = ScanParameters(
+        checkpoint=analysis.checkpoint.path, sha256=analysis.checkpoint.sha256, data=str(data), images=images, imgsz=analysis.imgsz,
+        device=device, classes=classes, criterion=criterion,
+    )  # fmt: skip
+    scan = known_sensitivity(analysis, subject)
+    if scan is None or not scan.covers(planner.ladders.ladders):
+        say("ranked by importance: there is no scan of this checkpoint on this data (tui-pruner scan makes one)")
+        return None
+    say(f"ranked by the scan on {images} images")
+    return by_sensitivity(analysis, planner.base, criterion, scan)
 
 
 @dataclass(frozen=True)
