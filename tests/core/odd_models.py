@@ -124,6 +124,17 @@ PROVED: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "a concat that is normalised": (lambda: Odd(lambda net, x: net.norm(torch.cat((x, net.a(x)), 1)), last=12,
                                                 a=convolution(8, 4), norm=nn.BatchNorm2d(12)), 2),
     "padding along the channels": (lambda: Odd(lambda net, x: F.pad(x, (0, 0, 0, 0, 2, 2)), last=12), 1),
+    "halves that change places, with padding in each": (
+        lambda: Odd(lambda net, x: torch.cat(F.pad(x, (0, 0, 0, 0, 2, 2)).chunk(2, 1)[::-1], 1), last=12), 2,
+    ),
+    "halves of which one ends in constants": (
+        lambda: Odd(lambda net, x: torch.cat(torch.cat((x, x.new_ones(x.shape[0], 4, *x.shape[2:])), 1).chunk(2, 1)[::-1], 1), last=12), 2,
+    ),
+    "rows that are summed, with padding in each": (
+        lambda: Odd(lambda net, x: F.pad(x, (0, 0, 0, 0, 2, 2)).unflatten(1, (2, -1)).sum(1), last=6), 1,
+    ),
+    "a shuffle with padding in each part": (lambda: Odd(lambda net, x: F.channel_shuffle(F.pad(x, (0, 0, 0, 0, 2, 2)), 2), last=12), 1),
+    "a gate with padding in each half": (lambda: Odd(lambda net, x: F.glu(F.pad(x, (0, 0, 0, 0, 2, 2)), 1), last=6), 1),
     "a tiled feature map": (lambda: Odd(lambda net, x: x.repeat(1, 2, 1, 1), last=16), 1),
     "two feature maps dealt out in turn": (
         lambda: Odd(lambda net, x: torch.stack((x, net.a(x)), 2).flatten(1, 2), last=16, a=convolution(8, 8)), 1,

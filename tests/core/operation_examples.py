@@ -50,6 +50,11 @@ def using(run: Between, **modules: Callable[[], nn.Module]) -> Example:
     return Example(run, modules=modules)
 
 
+def using_held(run: Between, held: str, **modules: Callable[[], nn.Module]) -> Example:
+    """An example with modules of its own that hold the channels."""
+    return Example(run, held=held, modules=modules)
+
+
 def positive(b: Tensor) -> Tensor:
     return b.abs() + 0.5
 
@@ -316,9 +321,6 @@ MORE: dict[str, Example] = {
         modules={"layer": lambda: nn.Linear(8, 8, bias=False)},
     ),
     "baddbmm onto a map": two(lambda a, b: torch.baddbmm(space(b), space(a), scores(a))[..., None]),
-    "baddbmm of constants onto a map": one(
-        lambda b: torch.baddbmm(space(b), b.new_ones((b.shape[0], b.shape[1], 3)), b.new_ones((b.shape[0], 3, 16)))[..., None]
-    ),
     "permute of a weight": Example(
         lambda m, a, b: F.conv2d(b, m.layer.weight.permute(1, 0, 2, 3)), modules={"layer": lambda: nn.Conv2d(8, 8, 1, bias=False)}
     ),
@@ -360,6 +362,30 @@ MORE: dict[str, Example] = {
     "split into halves of places": one(lambda b: b.split(b.shape[2] // 2, 2)[1]),
     "glu over halves that another map reads too": two(lambda a, b: F.glu(b, 1) + a, wide=16, tied=2),
     "repeat in a new place": one(lambda b: b.repeat(1, 1, 2, 1)),
+    "embedding in a table that is computed": one(
+        lambda b: F.embedding(torch.tensor([0], device=b.device), b.mean((2, 3)))[..., None, None]
+    ),
+    "cat with an empty vector": one(lambda b: torch.cat((b.new_zeros(0), b), 1)),
+    "gather by the order of another map": two(lambda a, b: a.gather(3, b.topk(2, 3)[1])),
+    "take_along_dim by the order of another map": Example(
+        lambda m, a, b: torch.take_along_dim(a, b.sort(3, descending=True)[1][..., :2], 3), whole=True
+    ),
+    "bmm of each channel by itself": two(
+        lambda a, b: torch.bmm(a.flatten(2).flatten(0, 1)[:, None], b.flatten(2).flatten(0, 1)[:, :, None]).view(*b.shape[:2], 1, 1)
+    ),
+    "t of a vector": using(lambda m, a, b: b * m.layer.bias.t()[:, None, None], layer=lambda: nn.Linear(8, 8)),
+    "transpose of a kernel's sides": using(
+        lambda m, a, b: F.conv2d(b, m.layer.weight.transpose(2, 3)), layer=lambda: nn.Conv2d(8, 8, (3, 1), bias=False)
+    ),
+    "mul with a scale over the last dimension": using(
+        lambda m, a, b: (b.movedim(1, 3) * m.layer.bias).movedim(3, 1), layer=lambda: nn.Linear(8, 8)
+    ),
+    "slice of everything": one(lambda b: b.narrow(1, 0, b.shape[1])),
+    "native_batch_norm without a scale": using(lambda m, a, b: m.layer(b), layer=lambda: nn.BatchNorm2d(8, affine=False)),
+    "native_batch_norm without statistics": using(lambda m, a, b: m.layer(b), layer=lambda: nn.BatchNorm2d(8, track_running_stats=False)),
+    "convolution with a bias that is computed": using(
+        lambda m, a, b: F.conv2d(b, m.layer.weight, a.mean((0, 2, 3))), layer=lambda: nn.Conv2d(8, 8, 1, bias=False)
+    ),
     "expand over a batch": one(lambda b: b.mean(0, keepdim=True).expand_as(b)),
 }
 """More ways in which the operations above carry channels; the first word is the operation."""
@@ -399,6 +425,41 @@ HELD_TOO: dict[str, Example] = {
     ),
     "native_group_norm in one group": one(lambda b: F.group_norm(b, 1), held="group_norm normalises across channels"),
     "copy over a constant": one(lambda b: torch.zeros(b.shape, device=b.device).copy_(b), held="is written over a constant"),
+    "baddbmm onto a constant of eight": one(
+        lambda b: torch.baddbmm(torch.ones(1, 8, 16, device=b.device, dtype=b.dtype), space(b), scores(b))[..., None],
+        held="baddbmm with a constant of fixed extent",
+    ),
+    "bmm of each channel with a constant": one(
+        lambda b: torch.bmm(space(b)[0][:, None], torch.ones(8, 16, 1, device=b.device, dtype=b.dtype)).view(1, -1, 1, 1),
+        held="is multiplied with values that are no channels",
+    ),
+    "native_batch_norm with constant statistics": one(
+        lambda b: F.batch_norm(b, torch.zeros(8, device=b.device), torch.ones(8, device=b.device)), held="reads a value that is no channel"
+    ),
+    "native_layer_norm as a layer": using_held(
+        lambda m, a, b: m.layer(b.movedim(1, 3)).movedim(3, 1), "layer_norm normalises across channels", layer=lambda: nn.LayerNorm(8)
+    ),
+    "addmm over places": using_held(
+        lambda m, a, b: m.layer(F.adaptive_avg_pool2d(b, 8)), "along another dimension", layer=lambda: nn.Linear(8, 8)
+    ),
+    "convolution over places": using_held(
+        lambda m, a, b: m.layer(F.adaptive_avg_pool2d(b, 4).transpose(1, 2)).transpose(1, 2),
+        "along another dimension",
+        layer=lambda: nn.Conv2d(4, 4, 1),
+    ),
+    "embedding by the order of channels": using_held(
+        lambda m, a, b: F.embedding(b.argmax(3), m.layer.weight), "is looked up in a table", layer=lambda: nn.Embedding(64, 4)
+    ),
+    "embedding in a table of one row for each channel": one(
+        lambda b: b + F.embedding(torch.tensor([2], device=b.device), b.mean((2, 3)).t()).view(-1, 1, 1, 1), held="by its place"
+    ),
+    "stack beside a constant": one(
+        lambda b: torch.stack((b, b.new_zeros(1, 8, 1, 1).expand(b.shape)), 2).amax(2),
+        held="amax joins it with values that are no channels",
+    ),
+    "index_select by values of another map": two(
+        lambda a, b: a.index_select(3, b.argmax(3).amax(2).flatten()), held="picks by values of channels"
+    ),
     "select of one channel": one(lambda b: b + b.select(1, 3)[:, None], held="by their place"),
     "slice of the first channels": one(lambda b: b[:, :4], last=4, held="by their place"),
     "unfold over channels": one(lambda b: b.unfold(1, 2, 1).amax(4), last=7, held="by their place"),

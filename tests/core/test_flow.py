@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import Removal
@@ -148,6 +150,25 @@ def test_a_constant_of_fixed_extent_locks_what_it_meets():
     (group,) = coupling.output_groups("second")
     assert not group.prunable
     assert "constant of fixed extent" in group.reason
+
+
+def test_a_constant_that_is_added_to_a_layer_s_outputs_holds_them():
+    adding = {
+        "convolution": lambda m, a, b: F.conv2d(b, m.layer.weight, torch.ones(8, device=b.device))[..., :1, :1],
+        "addmm": lambda m, a, b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), m.full.weight.t())[..., None, None],
+    }
+    for name, middle in adding.items():
+        _, coupling = couple(middle, layer=nn.Conv2d(8, 8, 1, bias=False), full=nn.Linear(8, 8, bias=False))
+        (held,) = (group for group in coupling.groups if any(member.axis == Axis("last.weight", 1) for member in group.members))
+        assert held.lock is not None
+        assert held.lock.operation == name
+
+
+def test_a_channel_that_meets_padding_stays_and_its_neighbours_go():
+    net, coupling = couple(lambda m, a, b: F.pad(b, (0, 0, 0, 0, 2, 1)) + m.layer(a), last=11, layer=nn.Conv2d(8, 11, 1))
+    held = [group for group in coupling.output_groups("middle.layer") if group.lock]
+    assert [(group.channels, group.members[0].indices.reshape(-1).tolist()) for group in held] == [(3, [0, 1, 10])]
+    assert cut_every_group(net, coupling) == 2
 
 
 def test_softmax_over_channels_locks_them():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from tui_pruner.core.flow.elementwise import hold_against_constant, where_present
 from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, flat, varies
 from tui_pruner.core.flow.record import ProductLabels
 from tui_pruner.core.flow.rules import Call, rule
@@ -25,7 +26,7 @@ def convolution(flow: Flow, call: Call) -> None:
     if groups > 1 and (image.shape[1] == groups if not transposed else len(read) == groups and len(written) == 1):
         out = depthwise(flow, call, weight, axes)
     else:
-        out = in_groups(flow, call, weight, axes)
+        out = in_groups(flow, call, axes)
     if bias is not None:
         flow.unify_vector(call, bias, out, "scale")
     flow.put(call.result, along(out, 1, call.result.shape))
@@ -35,7 +36,7 @@ def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Label
     """Every input channel is a group of its own and goes with the outputs that are computed from it."""
     own = axes.vectors[0]
     assert own is not None
-    flow.mark(weight, {0: "depthwise"})
+    flow.mark_vectors(own, "depthwise")
     vector = channel_vector(flow.elements(call.args[0]), 1)
     if vector is None:
         flow.lock(call, [call.args[0], weight], "is convolved with other channels at the same place")
@@ -44,12 +45,13 @@ def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Label
     return own
 
 
-def in_groups(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels:
+def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels:
     """One weight index for the inputs at one place of every group; the groups' outputs stay equally many. One group: the plain case."""
     image, transposed, groups = call.args[0], call.args[6], call.args[8]
     written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
     assert written is not None and read is not None
-    flow.mark(weight, {1 if transposed else 0: "out", 0 if transposed else 1: "in"})
+    flow.mark_vectors(written, "out")
+    flow.mark_vectors(read, "in")
     if transposed:
         written = np.tile(written, groups)
     else:
@@ -66,6 +68,10 @@ def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels
     vector = channel_vector(labels, dim)
     if vector is not None:
         flow.unify(call, vector, read, dim)
+        return
+    if not varies(labels, dim):
+        mixed = np.concatenate((flat(labels), read))
+        flow.record.lock(call.index, mixed, "carries channels along another dimension than the layer reads", dim, rank=3)
         return
     (small,) = compact(labels)
     columns = small.movedim(dim, -1).reshape(-1, small.shape[dim]).numpy()
@@ -106,14 +112,13 @@ def product_and_sum(flow: Flow, call: Call) -> None:
 
 
 def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
-    """What a product is added onto: the same channels, place by place."""
-    if not flow.has_labels(base):
-        return
-    under = flow.elements(base).expand(call.result.shape)
-    if flow.has_labels(call.result):
-        flow.unify_tensors(call, under, flow.elements(call.result))
-    else:
-        flow.put(call.result, under)
+    """What a product is added onto: the same channels, place by place, as in a sum."""
+    product, under = flow.elements(call.result), flow.elements(base).expand(call.result.shape)
+    flow.unify_tensors(call, product, under)
+    merged = where_present(product, under)
+    for tensor in (base, call.result):
+        hold_against_constant(flow, call, tensor, merged)
+    flow.put(call.result, merged)
 
 
 def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None, weight: Tensor, bias: Tensor | None) -> None:
@@ -159,3 +164,12 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
         flow.put(call.result, b.narrow(-2, 0, 1).expand(call.result.shape))
     elif rows:
         flow.put(call.result, a.narrow(-1, 0, 1).expand(call.result.shape))
+    elif not any(contracted):
+        side_by_side(flow, call, a, b)
+
+
+def side_by_side(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
+    """Channels that count the products of a batch, one for one."""
+    a, b = (labels.narrow(-1, 0, 1).narrow(-2, 0, 1).expand(call.result.shape) for labels in (left, right))
+    flow.unify_or_hold(call, a, b, "is multiplied with values that are no channels")
+    flow.put(call.result, where_present(a, b))

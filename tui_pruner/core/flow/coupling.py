@@ -80,8 +80,7 @@ def components(record: FlowRecord) -> Indices:
     left = np.concatenate([union.left for union in record.unions] or [np.zeros(0, np.int64)])
     right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
     first = first_connected(record.source.count, left, right)
-    number = np.cumsum(first == np.arange(len(first))) - 1
-    return cast(Indices, number[first])
+    return cast(Indices, np.cumsum(first == np.arange(len(first)))[first])
 
 
 def first_connected(count: int, left: Labels, right: Labels) -> Labels:
@@ -120,7 +119,7 @@ def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels
     count = int(channel.max()) + 1
     owned = owner >= 0
     entries, kinds = [channel[owned]], [owner[owned]]
-    kind = int(owner.max()) + 1
+    kind = len(record.source.sizes)
     lock = np.full(count, len(locks), dtype=np.int64)
     for number in reversed(range(len(locks))):
         lock[channel[locks[number].labels]] = number

@@ -105,9 +105,13 @@ def across_channels(flow: Flow, call: Call) -> None:
 @rule("embedding")
 def looked_up(flow: Flow, call: Call) -> None:
     """Vectors picked from a table carry the table's columns."""
-    axes = flow.weight(call.args[0])
-    vector = axes.vectors[1] if axes else None
-    if vector is not None:
+    table, index = call.args[:2]
+    axes = flow.weight(table)
+    vector = axes.vectors[1] if axes else channel_vector(flow.elements(table), 1)
+    flow.lock(call, [index], "is looked up in a table")
+    if vector is None:
+        flow.lock(call, [table], "is looked up by its place")
+    else:
         flow.put(call.result, along(vector, call.result.ndim - 1, call.result.shape))
 
 

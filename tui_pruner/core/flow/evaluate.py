@@ -72,7 +72,7 @@ def _broadcast(args: Arguments) -> Tensor:
 
 
 def _cat(args: Arguments) -> Tensor:
-    tensors: Sequence[Tensor] = args[0]
+    tensors: Sequence[Tensor] = [tensor for tensor in args[0] if tensor.shape != (0,)] or args[0]  # an empty vector fits anything
     first = tensors[0]
     dim = args[1] % first.ndim if len(args) > 1 else 0
     for other in tensors[1:]:

@@ -55,7 +55,7 @@ def changing(labels: Tensor) -> list[int]:
 def tie(flow: Flow, call: Call, rows: Sequence[Labels]) -> None:
     """Make the k-th channels of all rows one."""
     for other in rows[1:]:
-        flow.record.unify(call.index, rows[0], other)
+        flow.unify_or_hold(call, torch.from_numpy(rows[0]), torch.from_numpy(other), "is dealt out with values that are no channels")
 
 
 def is_row_dimension(flow: Flow, labels: Tensor, dim: int) -> bool:
@@ -93,5 +93,5 @@ def gated(flow: Flow, call: Call) -> None:
     labels = flow.elements(call.args[0])
     first, second = labels.chunk(2, call.argument(1, "dim", -1))
     flow.link(call, [flat(first), flat(second)])
-    flow.unify_tensors(call, first, second)
+    flow.unify_or_hold(call, first, second, "gates a value that is no channel, or is gated by one")
     flow.put(call.result, first)

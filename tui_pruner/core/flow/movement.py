@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from tui_pruner.core.adapters import is_adapted
+from tui_pruner.core.flow.evaluate import tensors_in
 from tui_pruner.core.flow.folding import changing, hold_places, is_row_dimension, link_rows
-from tui_pruner.core.flow.labels import compact, flat, varies
+from tui_pruner.core.flow.labels import flat, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.state import Flow
 
@@ -52,17 +53,21 @@ def move_by_place(flow: Flow, call: Call) -> None:
 def stack(flow: Flow, call: Call) -> None:
     """Feature maps side by side in a new dimension are rows of equal length."""
     run_on_labels(flow, call, call.args)
-    parts = [flow.elements(tensor) for tensor in call.args[0]]
-    if all(len(changing(part)) == 1 for part in parts):
-        flow.link(call, [flat(part) for part in parts])
+    flow.link(call, [flat(flow.elements(tensor)) for tensor in call.args[0]])
 
 
 @rule("index gather index_select take_along_dim")
 def pick(flow: Flow, call: Call) -> None:
-    """Values picked by an index leave the channels of the other dimensions alone."""
+    """Values picked by an index leave the channels of the other dimensions alone; those that an index was computed from meet them."""
     source = call.args[0]
     hold_places(flow, call, source, [d % source.ndim for d in picked_dims(call)])
     run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
+    for index in (tensor for tensor in call.tensors[1:] if flow.has_labels(tensor)):
+        if call.name in ("gather", "take_along_dim"):
+            result = flow.elements(call.result)
+            flow.unify_or_hold(call, result, flow.elements(index).expand(result.shape), f"{call.name} picks by or from a constant")
+        else:
+            flow.lock(call, [index], f"{call.name} picks by values of channels")
 
 
 def anywhere(leaf: Any) -> Any:
@@ -97,10 +102,7 @@ def write_into(flow: Flow, call: Call) -> None:
     """Values written over others: the same channels may take their place, anything else holds both."""
     target, source = call.args[:2]
     over, written = flow.elements(target), flow.elements(source).expand(target.shape)
-    flow.unify_tensors(call, over, written)
-    a, b = compact(over, written)
-    for labels, other in ((a, b), (b, a)):
-        flow.record.lock(call.index, labels[(labels != 0) & (other == 0)].numpy(), "is written over a constant, or by one", 1, rank=4)
+    flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
 
 
 @rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
@@ -141,20 +143,13 @@ def concatenate(flow: Flow, call: Call) -> None:
 
 
 def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
-    """Do to the labels what was done to the values; where that needs values that are not there, lock."""
-    if not any(flow.has_labels(t) for t in call.tensors):
-        return
-    labels = tree_map(lambda leaf: label_argument(flow, leaf), args)
-    if any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(labels)):
-        flow.lock(call, call.tensors, f"{call.name} moves channels by values that the trace does not compute")
-        return
-    outputs = [leaf for leaf in tree_leaves(call.function(*labels)) if isinstance(leaf, Tensor)]
-    for out, moved in zip(call.outputs, outputs, strict=True):
-        flow.put(out, moved)
+    """Do to the labels what was done to the values."""
+    if any(flow.has_labels(tensor) for tensor in call.tensors):
+        moved = call.function(*tree_map(lambda leaf: label_argument(flow, leaf), args))
+        for out, labels in zip(call.outputs, tensors_in(moved), strict=True):
+            flow.put(out, labels)
 
 
 def label_argument(flow: Flow, leaf: Any) -> Any:
-    """The labels in place of an activation; indices and everything else as they are."""
-    if isinstance(leaf, Tensor) and (leaf.is_floating_point() or flow.has_labels(leaf)):
-        return flow.elements(leaf)
-    return leaf
+    """The labels in place of a tensor that the trace follows; an index that is known, and everything else, as it is."""
+    return flow.elements(leaf) if isinstance(leaf, Tensor) and leaf.is_meta else leaf

@@ -26,7 +26,8 @@ def order(flow: Flow, call: Call) -> None:
     if varies(labels, dim):
         flow.lock(call, [call.args[0]], f"{call.name} orders channels")
     else:
-        flow.put(call.outputs[0], labels.narrow(dim, 0, 1).expand(call.outputs[0].shape))
+        for out in call.outputs:
+            flow.put(out, labels.narrow(dim, 0, 1).expand(out.shape))
 
 
 @rule("mean sum amax amin max min var std linalg_vector_norm prod argmax argmin any all")
@@ -44,7 +45,7 @@ def reduction(flow: Flow, call: Call) -> None:
         return
     for d in across:  # a sum over a stack of feature maps ties them, as an addition does
         first = labels.narrow(d, 0, 1)
-        flow.unify_tensors(call, first.expand(labels.shape), labels)
+        flow.unify_or_hold(call, first.expand(labels.shape), labels, f"{call.name} joins it with values that are no channels")
     for d in folded:
         labels = labels.narrow(d, 0, 1)
     for out in call.outputs:

@@ -106,14 +106,6 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         labels = self._labels.get(id(tensor))
         return labels if isinstance(labels, AxisLabels) else None
 
-    def mark(self, weight: Tensor, roles: dict[int, Role]) -> None:
-        """Say what a weight's dimensions are for."""
-        axes = self.weight(weight)
-        for dim, role in roles.items():
-            vector = axes.vectors[dim] if axes else None
-            if vector is not None:
-                self.mark_vectors(vector, role)
-
     def mark_vectors(self, vector: Labels, role: Role) -> None:
         """Say what the axis that owns these labels is for."""
         axis = self._axis_of_label.get(int(vector[0]))
@@ -131,22 +123,29 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
 
     def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
         """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
-        axes = self.weight(parameter)
-        own = axes.vectors[0] if axes else channel_vector(self.elements(parameter), 0)
-        if own is not None and own.any() and parameter.ndim == 1:
+        own = channel_vector(self.elements(parameter), 0)
+        if own is not None and parameter.ndim == 1:
             self.mark_vectors(own, role)
-            self.record.unify(call.index, vector, own)
+            self.unify(call, own, vector)
 
     def unify_tensors(self, call: Call, left: Tensor, right: Tensor) -> None:
         """Unify position by position."""
         a, b = compact(left, right)
         self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
 
+    def unify_or_hold(self, call: Call, left: Tensor, right: Tensor, reason: str) -> None:
+        """Unify position by position; a channel that meets none stays."""
+        self.unify_tensors(call, left, right)
+        a, b = compact(left, right)
+        for labels, other in ((a, b), (b, a)):
+            self.record.lock(call.index, labels[(labels != 0) & (other == 0)].numpy(), reason, 1, rank=4)
+
     def link(self, call: Call, parts: Sequence[Labels], *, rows: bool = False) -> None:
         """Demand that parts of an axis lose equally many channels; each is a row from now on. `rows` came out of a fold of the axis."""
         self.note_rows(parts)
-        if len({part.tobytes() for part in parts}) > 1 and all((part != 0).all() for part in parts):
-            self.record.links.append(LinkedLabels(call.index, tuple(parts), rows and has_heads(self.running)))
+        if len({part.tobytes() for part in parts}) > 1:  # what is no channel in a part stays in its place
+            channels = tuple(part[part != 0] for part in parts)
+            self.record.links.append(LinkedLabels(call.index, channels, rows and has_heads(self.running)))
 
     def note_rows(self, parts: Sequence[Labels]) -> None:
         """Remember vectors whose channels stay together, in their order, whichever of them go."""

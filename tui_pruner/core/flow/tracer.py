@@ -47,7 +47,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
 
     Hooks of the process, as two for each of a thousand modules take longer to register than many a trace.
     """
-    paths = {module: path for path, module in model.named_modules() if path}
+    paths = {module: path for path, module in model.named_modules()}
     around: list[nn.Module] = []
 
     def enter(module: nn.Module, args: Any) -> None:

@@ -1,0 +1,182 @@
+"""A trace follows the forward as it runs: which module, which outputs, which paths; and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+
+from tests.core.odd_models import Odd, convolution, proved_groups, traced
+from tui_pruner.core.analysis import smallest_input, trace_model
+from tui_pruner.core.blocks import sequence
+from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.flow.tracer import trace
+from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.skeleton import without_weights
+from tui_pruner.errors import TraceError
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def free(coupling: CouplingMap, layer: str) -> bool:
+    return all(group.prunable for group in coupling.output_groups(layer))
+
+
+def test_an_image_s_channels_hold_what_is_added_to_them():
+    class Sharpened(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.change, self.out = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.out(image + self.change(image))
+
+    _, coupling = traced(Sharpened().eval())
+    assert coupling.output_groups("change")[0].reason == "reads the image"
+
+
+def test_a_failure_without_words_is_named_by_its_class():
+    def refuse(net: nn.Module, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    with pytest.raises(TraceError, match="the forward stopped in Odd: NotImplementedError"):
+        trace_model(Odd(refuse).eval())
+
+
+def test_a_norm_of_another_width_is_refused_with_both_widths():
+    def normalised(net: nn.Module, x: Tensor) -> Tensor:
+        values = net.norm.weight, net.norm.bias, net.norm.running_mean, net.norm.running_var
+        return torch.ops.aten._native_batch_norm_legit_no_training(x, *values, 0.1, 1e-3)[0]
+
+    with pytest.raises(TraceError, match="_native_batch_norm_legit_no_training joins 7 with 8 channels at dimension 1"):
+        trace_model(Odd(normalised, norm=nn.BatchNorm2d(7)).eval())
+
+
+def test_a_trace_keeps_nothing_of_the_model():
+    skeleton = without_weights(Odd(lambda net, x: x).eval())
+    trace(skeleton, (1, 3, 64, 64))
+    alive = weakref.ref(skeleton)
+    del skeleton
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("head", ["Detect", "v10Detect"])
+def test_features_that_a_head_hands_through_are_no_predictions(head, tmp_path):
+    rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [[1], 1, head, ["nc"]]]
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump({"nc": 3, "backbone": rows[:-1], "head": rows[-1:]}))
+    model = build_from_yaml(str(path)).model
+    _, coupling = trace_model(model)
+    assert free(coupling, "model.0.conv") and free(coupling, "model.1.conv")
+    widths = {path: len(groups) for path, groups in coupling.block_outputs.items()}
+    assert widths == {"model.0": 16, "model.1": 32}
+    (last,) = coupling.output_groups("model.1.conv")
+    assert set(coupling.block_outputs["model.1"].tolist()) == {last.number}
+
+
+class Trained(nn.Module):
+    """Reads its input in training by a head of its own, or in another way."""
+
+    def __init__(self, aside: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv = convolution(8, 8)
+        if aside is not None:
+            self.aside = aside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if not self.training:
+            return y
+        return y + self.aside(y) if hasattr(self, "aside") else y.softmax(1)
+
+
+def test_channels_go_along_into_a_head_that_runs_in_training_alone():
+    net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(nn.Conv2d(8, 8, 1))).eval())
+    (group,) = coupling.output_groups("body_of.conv")
+    assert "body_of.aside" in {member.axis.module for member in group.members}
+    assert proved_groups(net, coupling) >= 2
+
+
+def test_training_s_ways_are_not_followed_where_evaluation_has_read_everything():
+    net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained()).eval())
+    assert free(coupling, "body_of.conv")
+    assert proved_groups(net, coupling) == 2
+
+
+def test_a_norm_stays_in_evaluation_where_the_module_around_it_takes_the_ways_of_training():
+    aside = nn.Sequential(nn.MaxPool2d(64), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+    _, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(aside)).eval())
+    (group,) = coupling.output_groups("body_of.aside.1")
+    assert "body_of.aside.2" in {member.axis.module for member in group.members}
+
+
+def test_a_kernel_s_sides_are_no_channels():
+    _, coupling = traced(Odd(lambda net, x: x).eval())
+    assert {axis.dim for axis in coupling.sizes if axis.parameter == "stem.weight"} == {0, 1}
+
+
+@pytest.mark.parametrize("constant", [lambda net, x: net.scale, lambda net, x: x.new_ones(1).exp()], ids=["a number", "a constant"])
+def test_an_operation_without_a_rule_is_of_no_interest_where_no_channel_enters(constant):
+    net, coupling = traced(Odd(lambda net, x: x * torch.tan(constant(net, x)), scale=nn.Parameter(torch.tensor(0.5))).eval())
+    assert not coupling.unknown_operations
+    assert proved_groups(net, coupling) == 1
+
+
+def test_what_no_rule_knows_holds_the_channels_that_enter_it_and_no_others():
+    def convolved(net: nn.Module, x: Tensor) -> Tensor:
+        return F.conv2d(net.before(x), torch.tan(net.odd.weight), padding=1)
+
+    _, coupling = traced(Odd(convolved, before=convolution(8, 8), odd=convolution(8, 8)).eval())
+    assert free(coupling, "stem")
+    assert coupling.output_groups("before")[0].reason.startswith("is convolved with a weight that is computed")
+
+
+def test_parameters_are_known_by_what_they_do():
+    _, coupling = traced(Odd(lambda net, x: net.norm(net.deep(x)), norm=nn.BatchNorm2d(8), deep=convolution(8, 8, groups=8)).eval())
+    found = {(axis.parameter, axis.dim): role for axis, role in coupling.roles.items()}
+    assert found == {
+        ("stem.weight", 0): "out", ("stem.weight", 1): "in", ("stem.bias", 0): "scale", ("deep.weight", 0): "depthwise",
+        ("deep.bias", 0): "scale", ("norm.weight", 0): "norm", ("norm.bias", 0): "norm", ("norm.running_mean", 0): "norm",
+        ("norm.running_var", 0): "norm", ("out.weight", 0): "out", ("out.weight", 1): "in", ("out.bias", 0): "scale",
+    }  # fmt: skip
+
+
+def test_whole_numbers_stand_beside_a_map_in_a_stack():
+    net, coupling = traced(Odd(lambda net, x: torch.stack((x, x.argmax(3, keepdim=True).expand_as(x))).sum(0)).eval())
+    assert proved_groups(net, coupling) == 1
+
+
+class Viewing(nn.Module):
+    """One view names its width, the next asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = convolution(8, 8), convolution(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first(x).view(x.shape[0], 8, -1)).unflatten(2, x.shape[2:])
+        z = self.second(y)
+        return z.view(z.shape[0], z.shape[1], -1).unflatten(2, x.shape[2:])
+
+
+def test_a_view_that_names_its_width_does_not_hold_one_that_asks():
+    net, coupling = traced(Odd(lambda net, x: net.views(x), views=Viewing()).eval())
+    assert coupling.output_groups("views.first")[0].reason.startswith("the forward names this width")
+    assert free(coupling, "views.second")
+    assert proved_groups(net, coupling) == 2
+
+
+def test_blocks_may_be_left_out():
+    model = build_from_yaml("yolov8n.yaml").model
+    skeleton = without_weights(model)
+    assert not trace(skeleton, smallest_input(model)).block_outputs
+    assert len(trace(skeleton, smallest_input(model), sequence(skeleton)).block_outputs) == 22
