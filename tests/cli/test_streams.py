@@ -108,12 +108,12 @@ def test_an_interrupted_prune_ends_with_130_and_leaves_nothing(demo_checkpoint: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["config", "state", "log", "cache"])
-def test_locate_says_where_files_live(place: str, call: Call):
+@pytest.mark.parametrize(("place", "base"), [("config", "CONFIG"), ("state", "STATE"), ("log", "STATE"), ("cache", "CACHE")])
+def test_locate_says_where_files_live(place: str, base: str, call: Call):
     answer = call("locate", place)
     assert (answer.status, answer.err) == (0, "")
     assert Path(answer.out.strip()).is_absolute()
-    assert str(Path(answer.out.strip())).startswith(os.environ["HOME"])
+    assert Path(answer.out.strip()).is_relative_to(os.environ[f"XDG_{base}_HOME"])
     assert call("locate", place, "--json").document == {place: answer.out.strip()}
 
 
