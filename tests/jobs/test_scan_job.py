@@ -12,12 +12,12 @@ from tui_pruner.core.analysis import Analysis, analyse
 from tui_pruner.core.checkpoint import open_model
 from tui_pruner.core.plan import Plan
 from tui_pruner.core.sensitivity import survivors, trials_of
+from tui_pruner.core.sensitivity_run import SharedRun
 from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ScanParameters, ScanResult, ValidationParameters
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs import scan as job
 from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.scan_network import SharedRun
 from tui_pruner.jobs.validate import prepared, run_validation
 
 MAP = "metrics/mAP50-95(B)"

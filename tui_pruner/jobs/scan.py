@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.sensitivity import Skipped, Trial
-    from tui_pruner.jobs.scan_network import SharedRun
+    from tui_pruner.core.sensitivity_run import SharedRun
 
 T = TypeVar("T")
 SIDE_BY_SIDE = 8
@@ -81,7 +81,7 @@ def measure(
     scan: Scan, missing: Sequence[Trial], total: int, on_progress: OnProgress
 ) -> tuple[dict[str, Metrics], dict[str, str], list[str]]:
     """The metrics of trials by their digests, those that failed with the reason, and notes."""
-    from tui_pruner.jobs.scan_network import SharedRun
+    from tui_pruner.core.sensitivity_run import SharedRun
 
     model, parameters = scan.analysis.checkpoint.model, scan.parameters
     found: dict[str, Metrics] = {}
@@ -111,8 +111,8 @@ def measure(
 def outcomes(scan: Scan, shared: SharedRun, missing: Sequence[Trial]) -> Iterator[tuple[Trial, Metrics | str]]:
     """Each trial with its metrics, or with the reason why it failed, wave after wave."""
     from tui_pruner.core.proof import masked_twin
+    from tui_pruner.core.sensitivity_run import Variant
     from tui_pruner.core.skeleton import owners_of_tensors
-    from tui_pruner.jobs.scan_network import Variant
 
     model, coupling = scan.analysis.checkpoint.model, scan.analysis.coupling
     owners = owners_of_tensors(model)

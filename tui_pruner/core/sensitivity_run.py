@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.core.blocks import sequence
 from tui_pruner.core.recording import chain, copied
+from tui_pruner.core.sensitivity_memory import Known, Memory
 from tui_pruner.core.sharing import own, with_own
-from tui_pruner.jobs.scan_memory import Known, Memory
 
 if TYPE_CHECKING:
     from torch import nn
