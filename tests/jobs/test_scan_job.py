@@ -41,6 +41,17 @@ def digits() -> Analysis:
     return analyse(open_model(str(demo)), 64)
 
 
+@pytest.fixture
+def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sixth trial only."""
+
+    def some(*arguments: Any) -> Any:
+        trials, skipped = trials_of(*arguments)
+        return trials[::6], skipped
+
+    monkeypatch.setattr("tui_pruner.core.sensitivity.trials_of", some)
+
+
 def lasting(result: ScanResult) -> dict[str, Any]:
     """A result without what differs between two runs."""
     return result.model_dump(exclude={"cached", "seconds"})
@@ -88,6 +99,7 @@ def test_a_scan_that_is_killed_again_and_again_ends_with_the_same_file(
     assert resumed.cached == seen[-1]
 
 
+@pytest.mark.usefixtures("few_trials")
 def test_results_are_found_again_and_a_damaged_one_is_measured_again(parameters: ScanParameters, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     first = job.run_scan(parameters, ignore)
@@ -116,6 +128,7 @@ def test_a_trial_that_fails_is_named_and_skipped(parameters: ScanParameters, dig
     assert len(result.groups) == len(trials) - 1 and "model.5" not in {row.layer for row in result.groups}
 
 
+@pytest.mark.usefixtures("few_trials")
 def test_where_nothing_can_be_shared_the_numbers_are_the_same_and_it_is_said(parameters: ScanParameters, tmp_path: Path, monkeypatch):
     shared = job.run_scan(parameters, ignore)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
