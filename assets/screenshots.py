@@ -1,4 +1,4 @@
-"""Take the README's pictures of the real app on the demo checkpoint: `make pictures`, or `python assets/screenshots.py` in the project's folder.
+"""Take the README's pictures of the real app on the demo checkpoint: `make pictures`, which runs this file in the project's folder.
 
 workbench.svg: two steps applied, proved and validated, and a ratio asked for, with what goes along. map.svg: the network with an explained
 path. steps.svg: two steps side by side while a validation runs.
