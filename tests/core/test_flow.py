@@ -12,6 +12,7 @@ from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.surgery import cut
+from tui_pruner.core.trial import smallest_removal
 
 
 class Net(nn.Module):
@@ -108,6 +109,14 @@ def test_a_transposed_convolution_has_its_dimensions_swapped():
     (group,) = coupling.output_groups("second")
     assert {(m.axis.parameter, m.axis.dim) for m in group.members} == {("second.weight", 0), ("second.bias", 0), ("middle.up.weight", 0)}
     assert cut_every_group(net, coupling) == 3
+
+
+def test_a_transposed_convolution_in_groups_says_its_widths_after_a_cut():
+    net, coupling = couple(lambda m, a, b: m.up(b), last=16, up=nn.ConvTranspose2d(8, 16, 2, 2, groups=2))
+    reads = coupling.output_groups("second")[0]
+    pruned = cut(net, coupling, smallest_removal(coupling, [reads, coupling.output_groups("middle.up")[0]]))
+    up = pruned.get_submodule("middle.up")
+    assert (up.in_channels, up.out_channels, up.groups, tuple(up.weight.shape[:2])) == (6, 14, 2, (6, 7))
 
 
 def test_squeeze_and_excite_scales_by_channel():

@@ -10,6 +10,10 @@ TIED_ALREADY = "channels that are one need no link to stay equally many"
 AT_IMPORT = "runs before anything is broken; each of its entries is removed on its own"
 KEPT_SHAPE = "each of these operations keeps its input's shape"
 REASON_ONLY = "a single channel is never cut: the lock only says why"
+SLOWER = "the general way comes to the same, only more slowly"
+ANY_NUMBER = "a number that only tells things apart may be another one"
+ALWAYS_LABELLED = "a layer's weight always has labels"
+IMAGE_HELD = "all channels of the image are held, in whatever order"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("contraction.convolution", "True for transposed"): "read for transposed convolutions only",
@@ -29,7 +33,21 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("elementwise.together", "all, without if flow.has_labels(t)"): NO_LABELS,
     ("elementwise.where_present", "False for bool((a != 0).all())"): "picks the first labels everywhere, only more slowly",
     ("elementwise.hold_against_constant", "True for len(met)"): NO_LABELS,
-    ("contraction.add_onto", "False for not flow.has_labels(base)"): NO_LABELS,
+    ("contraction.add_onto", "without flow.put(call.result, merged)"): HELD_ALREADY,
+    ("contraction.unify_channels", "False for vector is not None"): SLOWER,
+    ("movement.concatenate", "False for d != dim and all((label.stride(d) == 0 for label in labels))"): SLOWER,
+    ("movement.pad", "all, without if widths[n] or widths[n + 1]"): "a border of no width adds nothing",
+    ("reduction.reduction", "all, without if varies(labels, d)"): REASON_ONLY,
+    ("tracer.trace", "True for found"): "the same run once more",
+    ("tracer.trace", "rolled labels in flow.put(image, along(pixels, 1, image.shape))"): IMAGE_HELD,
+    ("tracer.trace", "mirrored labels in flow.put(image, along(pixels, 1, image.shape))"): IMAGE_HELD,
+    ("state.unify", "True for len(fixed)"): NO_LABELS,
+    ("assumed.link_equal_widths", "True for axes"): ALWAYS_LABELLED,
+    ("assumed.link_equal_widths", "all, without if vector is not None"): ALWAYS_LABELLED,
+    ("coupling.scrambled", "opposite of numbers.astype(np.uint64) + np.uint64(11400714819323198485)"): ANY_NUMBER,
+    ("coupling.into_groups", "2 for 1 in int(channel.max()) + 1"): ANY_NUMBER,
+    ("coupling.into_groups", "opposite of lock + kind"): ANY_NUMBER,
+    ("coupling.collect_members", "2 for 1 in int(place.max(initial=0)) + 1"): ANY_NUMBER,
     (
         "contraction.weight_product",
         "True for bias is not None and flow.weight(bias) is None",
