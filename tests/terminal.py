@@ -26,6 +26,7 @@ KEYS = {
     "right": "\x1b[C",
     "left": "\x1b[D",
     "home": "\x1b[H",
+    "end": "\x1b[F",
     "ctrl+o": "\x0f",
     "ctrl+r": "\x12",
     "ctrl+u": "\x15",

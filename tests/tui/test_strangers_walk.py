@@ -51,7 +51,7 @@ class Walk:
         """Replace what an open prompt proposes."""
         self.terminal.wait_for(re.escape(prompt))
         self.terminal.wait_for(re.escape(proposed))
-        self.terminal.press("ctrl+u")
+        self.terminal.press("end", "ctrl+u")
         self.terminal.wait_for(lambda text: proposed not in text)
         self.terminal.press(text, "enter")
 
@@ -63,7 +63,7 @@ class Walk:
 
 def lasting(text: str) -> str:
     """A screen without places, moments, and the last digits of a computation."""
-    text = re.sub(r"\S*/walk\d*\S*", "PATH", text)
+    text = re.sub(r"\S*/walk\d*\S* ?─*", "PATH", text)
     text = re.sub(r"proved (0|\d+e-\d+)", "proved FIGURE", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d|just now|\d+ minutes? ago", "WHEN", text)
     return re.sub(r"[\d.]+ KB", "SIZE", text)

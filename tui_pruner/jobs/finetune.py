@@ -169,7 +169,7 @@ def devices(asked: str) -> str:
     if not all(number.isdigit() and int(number) < torch.cuda.device_count() for number in numbers):
         raise RequestError(f"there are no devices {asked!r} here: torch sees {torch.cuda.device_count()} GPUs")
     if importlib.util.find_spec("cloudpickle") is None:
-        raise RequestError("training on several GPUs needs the package cloudpickle: pip install cloudpickle")
+        raise RequestError("training on several GPUs needs the package cloudpickle: pip install 'tui-pruner[gpus]'")
     return ",".join(numbers)
 
 
