@@ -71,7 +71,8 @@ def excited(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def attended(net: nn.Module, x: Tensor) -> Tensor:
-    """Attention written with einsum."""
+    """Attention written with einsum, over few places: its memory grows with their square."""
+    x = F.max_pool2d(x, 8)
     q, k, v = x.flatten(2), net.key(x).flatten(2), net.value(x).flatten(2)
     weights = torch.einsum("bcn,bcm->bnm", q, k).softmax(-1)
     return torch.einsum("bnm,bcm->bcn", weights, v).unflatten(2, x.shape[2:])
@@ -168,7 +169,7 @@ HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "is convolved with a weight that is computed, not stored",
     ),
     "multi-head attention of PyTorch": (
-        lambda: Odd(lambda net, x: net.mix(*[x.flatten(2).movedim(1, 2)] * 3)[0].movedim(1, 2)[..., None],
+        lambda: Odd(lambda net, x: net.mix(*[F.max_pool2d(x, 8).flatten(2).movedim(1, 2)] * 3)[0].movedim(1, 2)[..., None],
                     mix=nn.MultiheadAttention(8, 2, batch_first=True)),
         "PyTorch's MultiheadAttention keeps its widths in attributes",
     ),
