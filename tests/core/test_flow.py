@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.trial import smallest_removal
+from tui_pruner.errors import PlanError
 
 
 class Net(nn.Module):
@@ -117,6 +119,22 @@ def test_a_transposed_convolution_in_groups_says_its_widths_after_a_cut():
     pruned = cut(net, coupling, smallest_removal(coupling, [reads, coupling.output_groups("middle.up")[0]]))
     up = pruned.get_submodule("middle.up")
     assert (up.in_channels, up.out_channels, up.groups, tuple(up.weight.shape[:2])) == (6, 14, 2, (6, 7))
+
+
+def test_a_cut_leaves_parameters_and_buffers_what_they_are():
+    net, coupling = couple(lambda m, a, b: m.norm(b), norm=nn.BatchNorm2d(8))
+    (group,) = coupling.output_groups("second")
+    pruned = cut(net, coupling, smallest_removal(coupling, [group]))
+    assert dict(pruned.named_parameters()).keys() == dict(net.named_parameters()).keys()
+    assert dict(pruned.named_buffers()).keys() == dict(net.named_buffers()).keys()
+    assert pruned.get_buffer("middle.norm.running_mean").shape == (7,)
+
+
+def test_a_cut_of_what_is_locked_is_refused():
+    net, coupling = couple(lambda _, a, b: b)
+    (locked,) = coupling.output_groups("last")
+    with pytest.raises(PlanError, match="the plan cuts last, which is locked: feeds the model's predictions"):
+        cut(net, coupling, Removal({locked.number: torch.tensor([0]).numpy()}))
 
 
 def test_squeeze_and_excite_scales_by_channel():

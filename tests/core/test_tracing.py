@@ -15,6 +15,7 @@ from tests.core.odd_models import Odd, convolution, proved_groups, traced
 from tui_pruner.core.analysis import smallest_input, trace_model
 from tui_pruner.core.blocks import sequence
 from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.flow.coupling import couple
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.skeleton import without_weights
@@ -81,6 +82,25 @@ def test_features_that_a_head_hands_through_are_no_predictions(head, tmp_path):
     assert widths == {"model.0": 16, "model.1": 32}
     (last,) = coupling.output_groups("model.1.conv")
     assert set(coupling.block_outputs["model.1"].tolist()) == {last.number}
+
+
+class Detaching(nn.Module):
+    """A head that hands its input through, apart from its gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.conv(x), x.detach()
+
+
+def test_features_that_a_head_detaches_are_no_predictions():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Detaching()).eval()
+    skeleton = without_weights(net)
+    coupling = couple(trace(skeleton, (1, 3, 64, 64), [("1", skeleton[1])]))
+    assert free(coupling, "0")
+    assert not free(coupling, "1.conv")
 
 
 class Trained(nn.Module):
@@ -163,7 +183,7 @@ class Viewing(nn.Module):
         self.first, self.second = convolution(8, 8), convolution(8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.first(x).view(x.shape[0], 8, -1)).unflatten(2, x.shape[2:])
+        y = self.first(x).view(x.shape[0], 8, -1).unflatten(2, x.shape[2:])
         z = self.second(y)
         return z.view(z.shape[0], z.shape[1], -1).unflatten(2, x.shape[2:])
 
@@ -180,3 +200,9 @@ def test_blocks_may_be_left_out():
     skeleton = without_weights(model)
     assert not trace(skeleton, smallest_input(model)).block_outputs
     assert len(trace(skeleton, smallest_input(model), sequence(skeleton)).block_outputs) == 22
+
+
+def test_only_forwards_that_may_name_a_width_are_tried():
+    model = build_from_yaml("yolov8n.yaml").model
+    record = trace(without_weights(model), smallest_input(model))
+    assert {entry.place[0] for entry in record.sized} == {"Detect", "DFL"}  # C2f splits by an attribute that its adapter rewrites
