@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -94,6 +95,15 @@ class Desk:
 
     async def until(self, reached: Callable[[], bool], what: str) -> None:
         await until(self.pilot, reached, what)
+
+    async def shows(self, name: str) -> None:
+        """The screen becomes the stored one."""
+        path = GOLDEN / f"{name}.txt"
+        if os.environ.get("TUI_PRUNER_GOLDEN") != "write" and path.exists():
+            with contextlib.suppress(AssertionError):  # the comparison says it better
+                stored = path.read_text(encoding="utf-8")
+                await until(self.pilot, lambda: steady(self.text) + "\n" == stored, name, limit=15.0)
+        check_golden(name, self.text)
 
     async def go(self, key: str) -> None:
         """Put the cursor on a row and wait for its detail."""

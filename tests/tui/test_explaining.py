@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tui.helpers import Desk, check_golden
+from tests.tui.helpers import Desk
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -81,12 +81,12 @@ async def test_the_explanation_fits_every_size_and_a_small_one_shows_it_alone(de
     await explained(desk, "model.6.m.0.cv2", "model.6.m.1.cv2")
     await desk.press("l", "l")
     await desk.until(lambda: desk.board.detail is None or desk.board.detail.layer == "model.6.m.0.cv2", "the row's detail")
-    check_golden("explain-120x40", desk.text)
+    await desk.shows("explain-120x40")
     for width, height in ((80, 24), (60, 20)):
         await desk.pilot.resize_terminal(width, height)
         await desk.press("tab")
         await desk.until(lambda: "Path  4 stations" in desk.text and "Backbone" not in desk.text, "the explanation alone")
-        check_golden(f"explain-{width}x{height}", desk.text)
+        await desk.shows(f"explain-{width}x{height}")
         await desk.press("enter")
         await desk.until(lambda: "Backbone" in desk.text, "the tree")
         assert "2/10 6.m.0 add makes the channels of both one" in desk.text

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.tui.helpers import check_golden
 from tui_pruner.tui.figures import percent
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.tree_text import share
@@ -47,7 +46,7 @@ async def test_layers_are_ordered_by_their_share_and_enter_shows_one_in_the_mode
     assert "Model  free  43 of 64 layers  by parameters" in desk.text
     assert sizes == sorted(sizes, reverse=True) and tree.shown[0].key == "model.7"
     assert "9.8%" in desk.line("7 Conv")
-    check_golden("ranked-120x40", desk.text)
+    await desk.shows("ranked-120x40")
     await desk.press("down", "enter")
     assert tree.order == "" and tree.row.key == "model.8.m.0.cv1"
     await desk.press("escape", "o", "escape")

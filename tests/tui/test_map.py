@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import pytest
 
-from tests.tui.helpers import check_golden
 from tui_pruner.engine.protocol import BlockView
 from tui_pruner.tui import colours
 from tui_pruner.tui.map_faces import tint_of
@@ -183,11 +182,11 @@ async def test_cut_blocks_are_tinted_and_the_explained_path_is_lit(desk):
     await desk.press("l", "l")
     await desk.until(lambda: "◆ 64" in desk.text and "◆ 192" in desk.text, "the lit path")
     assert tree.row.key == "model.14"
-    check_golden("map-120x40", desk.text)
+    await desk.shows("map-120x40")
     for width, height in ((80, 24), (60, 20)):
         await desk.pilot.resize_terminal(width, height)
         await desk.until(lambda: "◆ 192" in desk.text and "Concat at channel" in desk.text.splitlines()[-2], "the map at the new size")
-        check_golden(f"map-{width}x{height}", desk.text)
+        await desk.shows(f"map-{width}x{height}")
     await desk.pilot.resize_terminal(120, 40)
     await desk.press("escape", "escape", "u")
     await desk.until(lambda: not board.session.steps, "the undone step")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from tests.tui.helpers import check_golden
 from tui_pruner.tui.amounts import Amount
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Question
@@ -224,7 +223,7 @@ async def test_the_composed_screens_are_as_they_were_looked_at(start, demo_check
             await desk.go(COUPLED)
             await desk.press("3", "0", "enter")
             await desk.previewed()
-            check_golden(f"{width}x{height}", desk.text)
+            await desk.shows(f"{width}x{height}")
 
 
 async def test_a_validation_brings_the_metric_of_the_checkpoint_and_of_the_step(start, demo_checkpoint: Path, demo_data: Path):
