@@ -102,7 +102,7 @@ class Desk:
         if os.environ.get("TUI_PRUNER_GOLDEN") != "write" and path.exists():
             with contextlib.suppress(AssertionError):  # the comparison says it better
                 stored = path.read_text(encoding="utf-8")
-                await until(self.pilot, lambda: steady(self.text) + "\n" == stored, name, limit=15.0)
+                await until(self.pilot, lambda: steady(self.text) + "\n" == stored, name, limit=60.0)
         check_golden(name, self.text)
 
     async def go(self, key: str) -> None:
