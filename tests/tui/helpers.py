@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import time
@@ -46,7 +47,9 @@ def check_golden(name: str, text: str) -> None:
     path = GOLDEN / f"{name}.txt"
     if os.environ.get("TUI_PRUNER_GOLDEN") == "write":
         path.write_text(text + "\n", encoding="utf-8")
-    assert text + "\n" == path.read_text(encoding="utf-8")
+    stored = path.read_text(encoding="utf-8")
+    found = difflib.unified_diff(stored.splitlines(), text.splitlines(), "stored", "on the screen", lineterm="", n=0)
+    assert text + "\n" == stored, "\n".join([name, *found])
 
 
 @dataclass
@@ -111,12 +114,18 @@ class Desk:
         await self.until(lambda: self.board.detail is not None and self.board.detail.layer == key, f"the detail of {key}")
 
     async def calm(self, size: tuple[int, int] = (120, 40)) -> None:
-        """Go back to how the app starts: nothing explained, filtered, marked, asked for or opened, on the first block."""
+        """Go back to how the app starts: no steps, nothing explained, filtered, marked, asked for or opened, on the first block."""
         await self.pilot.resize_terminal(*size)
+        taken = self.board.session
+        if taken.steps or taken.later:
+            self.bench.session.load_plan({**taken.plan, "steps": []})
+            await self.until(lambda: not self.board.session.steps and not self.board.session.later, "the checkpoint without a step")
         while self.bench.inquiry is not None or self.bench.filter_line.display:
             await self.press("escape")
         await self.press("escape", "c")
         self.bench.ask(Asked())
+        self.bench.notes = []
+        self.bench.draw_jobs()
         self.app.clear_notifications()
         self.bench.model_tree.show_model(self.board)
         await self.until(lambda: not self.board.asked and self.board.detail is not None, "the app at rest")
