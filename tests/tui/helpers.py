@@ -90,6 +90,8 @@ class Desk:
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
+        while self.app.keys_waiting and self.app.is_running:
+            await self.pilot.pause(0.001)
 
     async def click(self, words: str) -> None:
         """Click on the first place of the screen that says this."""

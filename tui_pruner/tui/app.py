@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
-from textual.widgets import Input
 
 from tui_pruner.config import Config
 from tui_pruner.tui import colours, first_run, terminal
@@ -18,6 +17,7 @@ from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions import keymap as keys
 from tui_pruner.tui.filters import InReverse, OnlyAscii
 from tui_pruner.tui.glyphs import ASCII, CALM, SIGNS
+from tui_pruner.tui.keys_in_order import KeysInOrder
 from tui_pruner.tui.messages import ModelChosen, Opened
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.palettes import PALETTES, wanted_palette
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui_pruner.sessions import SavedSession
 
 
-class PrunerApp(App[int]):
+class PrunerApp(KeysInOrder):
     """tui-pruner on one checkpoint, or on the start screen without one."""
 
     CSS_PATH = "app.tcss"
@@ -127,12 +127,6 @@ class PrunerApp(App[int]):
             first_run.is_over()
             await self.screen.query("#hint").remove()
         await super().on_event(event)
-
-    def on_key(self, event: events.Key) -> None:
-        """Give letters to the input that has the focus by now: they were typed before the key that opened it was handled."""
-        if isinstance(self.focused, Input) and event.is_printable and event.character is not None:
-            self.focused.replace(event.character, *self.focused.selection)
-            event.prevent_default()
 
     async def action_quit(self) -> None:
         """Quit through the workbench's question."""

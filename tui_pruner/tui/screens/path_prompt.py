@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.geometry import Region
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -37,8 +39,12 @@ class PathPrompt(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         """Show the end of a long path, the file's name, once there is a layout to scroll in."""
-        self.query_one(Input).cursor_position = 0
-        self.call_after_refresh(self.query_one(Input).action_end)
+        self.call_after_refresh(self._scroll_to_cursor)
+
+    def _scroll_to_cursor(self) -> None:
+        field = self.query_one(Input)
+        before = cell_len(field.value[: field.cursor_position])
+        field.scroll_to_region(Region(before, 0, 1, 1), force=True, animate=False)
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:

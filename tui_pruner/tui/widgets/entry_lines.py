@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -13,20 +13,10 @@ from textual.widgets import Input, Static
 
 
 class EntryInput(Input):
-    """An input that is done with enter and escape at once, and lets keys pass that were typed after them."""
-
-    def on_key(self, event: events.Key) -> None:
-        """Come before the input's own handling."""
-        line = self.parent
-        if self.screen.focused is not self:
-            event.prevent_default()
-        elif event.key in ("enter", "escape") and isinstance(line, EntryLine):
-            event.stop()
-            event.prevent_default()
-            line.action_done() if event.key == "enter" else line.action_leave()
+    """An input that hands over what is typed at once, not through a message."""
 
     async def action_submit(self) -> None:
-        """Hand what is typed to the line, where enter came as a binding."""
+        """Hand what is typed to the line."""
         if isinstance(self.parent, EntryLine):
             self.parent.action_done()
 
