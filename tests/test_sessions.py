@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tui_pruner import sessions
+from tui_pruner import places, sessions
 from tui_pruner.errors import PlanError
 from tui_pruner.sessions import MOST, SavedSession, dropped_session, keep, new_id, session_to_resume
 
@@ -63,8 +63,8 @@ def test_nothing_worth_keeping_leaves_no_file(dead: int):
 def test_damaged_files_are_passed_over_and_old_ones_go(dead: int):
     for _ in range(MOST + 3):
         keep(session(dead))
-    assert len(list(sessions.folder().glob("*.json"))) == MOST
+    assert len(list(places.sessions_folder().glob("*.json"))) == MOST
     keep(session(dead))
-    for file, content in zip(sessions.folder().glob("*.json"), [b"", b"{", b'{"format": 9}', b"\xff"], strict=False):
+    for file, content in zip(places.sessions_folder().glob("*.json"), [b"", b"{", b'{"format": 9}', b"\xff"], strict=False):
         file.write_bytes(content)
     assert len(sessions.sessions()) == MOST - 4

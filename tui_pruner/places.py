@@ -24,6 +24,11 @@ def state_folder() -> Path:
     return Path(_dirs().user_state_dir)
 
 
+def sessions_folder() -> Path:
+    """The sessions that are kept while one works."""
+    return state_folder() / "sessions"
+
+
 def log_file() -> Path:
     """What the engine, the jobs and their libraries printed; for a job that was given a log of its own (`OWN_LOG`), that one."""
     own = os.environ.get(OWN_LOG)

@@ -23,7 +23,7 @@ MOST = 40
 class SavedSession(BaseModel):
     """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
 
-    `metrics` is by the plans' keys (`tui/metrics.py`). `process` is whose it is while that one lives; `left`: the user quit by a key.
+    `metrics` is by the plans' keys (`tui/scores.py`). `process` is whose it is while that one lives; `left`: the user quit by a key.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -72,18 +72,13 @@ def new_id(model: str) -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(model).stem}-{secrets.token_hex(2)}"
 
 
-def folder() -> Path:
-    """Where sessions are kept."""
-    return places.state_folder() / "sessions"
-
-
 def keep(session: SavedSession) -> None:
     """Write a session, whole or not at all; one that is worth nothing leaves no file.
 
     Raises:
         OSError: it cannot be written.
     """
-    file = folder() / f"{session.id}.json"
+    file = places.sessions_folder() / f"{session.id}.json"
     if not session.worth_keeping:
         file.unlink(missing_ok=True)
         return
@@ -107,7 +102,7 @@ def session_to_resume(wanted: str = "") -> SavedSession:
     free = [session for session in sessions() if not session.running and session.id.startswith(wanted)]
     if not free:
         which = f"no session begins with {wanted!r}" if wanted else "there is no session to resume"
-        raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {folder()}")
+        raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {places.sessions_folder()}")
     return free[0]
 
 
@@ -118,7 +113,7 @@ def dropped_session(model: str) -> SavedSession | None:
 
 
 def _readable() -> Iterator[SavedSession]:
-    for file in folder().glob("*.json"):
+    for file in places.sessions_folder().glob("*.json"):
         with contextlib.suppress(OSError, ValidationError):
             session = SavedSession.model_validate_json(file.read_bytes())
             if session.format == FORMAT:
@@ -126,7 +121,7 @@ def _readable() -> Iterator[SavedSession]:
 
 
 def _drop_oldest() -> None:
-    files = sorted(folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(places.sessions_folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files[MOST:]:
         with contextlib.suppress(OSError):
             file.unlink()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner import sessions
+from tui_pruner import places, sessions
 from tui_pruner.tui.amounts import Amount
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.question import Question
@@ -20,7 +21,7 @@ def drop() -> str:
     """Make the only kept session one of a process that has ended; gives its id."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    (file,) = sessions.folder().glob("*.json")
+    (file,) = places.sessions_folder().glob("*.json")
     content = json.loads(file.read_bytes())
     file.write_text(json.dumps({**content, "process": child.pid, "metrics": {"": 0.5}, "metric": "mAP"}))
     return content["id"]
@@ -86,7 +87,7 @@ async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(st
     assert sessions.session_to_resume(saved.id).steps == 1
 
 
-async def test_a_full_disk_is_said_once_and_work_goes_on(start, monkeypatch: pytest.MonkeyPatch):
+async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(session: sessions.SavedSession) -> None:
         raise OSError(28, "No space left on device")
 
@@ -98,3 +99,20 @@ async def test_a_full_disk_is_said_once_and_work_goes_on(start, monkeypatch: pyt
         await desk.press("space", "space", "a")
         await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
         assert sum("No space left" in said for said in desk.said) == 1
+        monkeypatch.undo()
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
+
+
+@pytest.mark.parametrize(("data", "kept"), [(None, True), ("theirs.yaml", True), ("other.yaml", False)])
+async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(start, tiny_checkpoint: Path, data: str | None, kept: bool):
+    async with start() as desk:
+        await work(desk)
+    drop()
+    saved = sessions.session_to_resume().model_copy(update={"data": "theirs.yaml"})
+    async with start(opening=replace(Opening.of(saved), saved=None, data=None)) as desk:
+        desk.bench.subject.data = data
+        desk.bench._resume(saved)
+        await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+        assert (desk.bench.scores.baseline == 0.5) is kept
+        assert desk.bench.subject.data == (data or "theirs.yaml")

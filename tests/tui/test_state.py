@@ -4,11 +4,12 @@ import asyncio
 import codecs
 from types import SimpleNamespace
 
+from tui_pruner.metrics import short_metric
 from tui_pruner.tui.actions import ACTIONS, GROUPS
 from tui_pruner.tui.footer_text import footer_text
 from tui_pruner.tui.latest import Latest
-from tui_pruner.tui.metrics import Scores, main_metric, plan_key, step_keys
 from tui_pruner.tui.restarts import Restarts
+from tui_pruner.tui.scores import Scores, plan_key, step_keys
 from tui_pruner.tui.screens.help import help_lines
 from tui_pruner.tui.terminal import ForgivingDecoder
 
@@ -69,10 +70,10 @@ def test_a_renamed_step_keeps_its_metric():
 
 
 def test_each_task_has_its_main_figure():
-    assert main_metric({"metrics/mAP50(B)": 0.8, "metrics/mAP50-95(B)": 0.5}) == ("mAP", 0.5)
-    assert main_metric({"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.4}) == ("mask mAP", 0.4)
-    assert main_metric({"metrics/accuracy_top1": 0.9}) == ("top-1", 0.9)
-    assert main_metric({"fitness": 0.9}) is None
+    assert short_metric({"metrics/mAP50(B)": 0.8, "metrics/mAP50-95(B)": 0.5}) == ("mAP", 0.5)
+    assert short_metric({"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.4}) == ("mask mAP", 0.4)
+    assert short_metric({"metrics/accuracy_top1": 0.9}) == ("top-1", 0.9)
+    assert short_metric({"fitness": 0.9}) is None
 
 
 def test_stray_mouse_bytes_are_dropped_and_text_split_between_reads_survives():

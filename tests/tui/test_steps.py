@@ -11,7 +11,7 @@ from rich.text import Text
 from tests.tui.helpers import Desk
 from tui_pruner.engine.protocol import Comparison, Totals, Width
 from tui_pruner.tui.compare_text import Compared, compare_lines
-from tui_pruner.tui.metrics import Scores
+from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Question
 from tui_pruner.tui.steps_text import step_lines

@@ -9,9 +9,9 @@ import pytest
 
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.queued_job import QueuedJob
+from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.subject import Subject
 from tui_pruner.tui.validations import Validations
 

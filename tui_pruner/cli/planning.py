@@ -163,7 +163,7 @@ def ranked_by(criterion: str, all_of_them: bool) -> list[Request]:
 
 def measured(name: str, planner: Planner, targets: list[Target], session: Session, measuring: Measuring) -> dict[str, Any]:
     """What one criterion comes to at the targets; the session already has a step for them, which is replaced."""
-    from tui_pruner.engine.metrics import main_metric
+    from tui_pruner.metrics import main_metric
 
     found = planner.plan(targets, name)
     if found.step is None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, ScanFailure, ScanParameters, ScanResult, ScanTrial
-from tui_pruner.engine.metrics import main_metric
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.scan_store import BASELINE, IMAGES, Metrics, ScanStore
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import opened, prepared, skipped
+from tui_pruner.metrics import main_metric
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import arrow, change, count, file_size, giga, score, shape, signed
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.inquiry import short
-from tui_pruner.tui.metrics import Scores
+from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.steps_text import proof_cell
 from tui_pruner.tui.timeline import name_of, step_at
 
@@ -68,7 +69,11 @@ def _metric(compared: Compared) -> list[Text]:
     scores, found = compared.scores, compared.found
     before, after = scores.of_step(found.first), scores.of_step(found.second)
     if before is None and after is None:
-        return [Text.assemble((fit(scores.name, LABEL), colours.MUTED), ("not measured: v validates what counts", colours.MUTED))]
+        return [
+            Text.assemble(
+                (fit(scores.name, LABEL), colours.MUTED), (f"not measured: {key_of('validate')} validates what counts", colours.MUTED)
+            )
+        ]
     moved = "" if before is None or after is None else signed(score(abs(after - before)), after < before)
     style = colours.WARNING if moved.startswith(GLYPHS.minus) else colours.GOOD
     cells = ["not measured" if metric is None else score(metric) for metric in (before, after)]

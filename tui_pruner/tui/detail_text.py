@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.criteria import criterion_of
 from tui_pruner.tui.drawing import curve, cut_column, fit, slider, wrapped
@@ -201,7 +202,7 @@ def _ways(trouble: Trouble, width: int) -> list[Text]:
     lines = []
     for number, way in enumerate(trouble.ways, start=1):
         first, *rest = wrapped(way.words, width - LABEL, colours.TEXT)
-        key = (fit(f"  t {number}", LABEL), f"bold {colours.WARNING}")
+        key = (fit(f"  {key_of('settle')} {number}", LABEL), f"bold {colours.WARNING}")
         lines += [Text.assemble(key, first), *(Text.assemble(" " * LABEL, line) for line in rest)]
     return lines
 

@@ -8,6 +8,7 @@ from rich.style import Style
 from rich.text import Text
 
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.drawing import fit, wrapped
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.footer_text import CLICK
@@ -17,13 +18,7 @@ from tui_pruner.tui.inquiry import Inquiry, short
 Cells = tuple[str, str, str]
 GAP = "  "
 INDENT = 4
-HINTS = (
-    ("] [", "from stop to stop: the tree follows"),
-    ("enter", "to the chosen one"),
-    ("escape", "back to where you were"),
-    ("p", "type another end"),
-)
-OTHER_END = ("e", "on another layer or block: the path to it")
+ON_ANOTHER = "on another layer or block: the path to it"
 
 
 def explain_title(inquiry: Inquiry) -> str:
@@ -48,8 +43,18 @@ def explain_lines(inquiry: Inquiry, width: int) -> tuple[list[Text], int]:
         lines += [*_table(touches, inquiry.chosen, len(path), width), Text()]
     number = inquiry.chosen
     line = 0 if number is None else chosen if number < len(path) else below + _line_of(touches, number - len(path), width)
-    hints = HINTS if found.second else (OTHER_END, *HINTS)
-    return [*lines, *(_hint(key, does, width) for key, does in hints)], line
+    return [*lines, *(_hint(key, does, width) for key, does in _hints(with_path=bool(found.second)))], line
+
+
+def _hints(with_path: bool) -> list[tuple[str, str]]:
+    other_end = [] if with_path else [(key_of("explain"), ON_ANOTHER)]
+    return [
+        *other_end,
+        (f"{key_of('station-1')} {key_of('station-minus-1')}", "from stop to stop: the tree follows"),
+        ("enter", "to the chosen one"),
+        (key_of("back"), "back to where you were"),
+        (key_of("path-to"), "type another end"),
+    ]
 
 
 def stop_line(inquiry: Inquiry, width: int) -> Text:

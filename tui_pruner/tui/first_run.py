@@ -9,15 +9,11 @@ from rich.text import Text
 
 from tui_pruner import places
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.widgets.lines import Lines
 from tui_pruner.whole_file import replace_file
 
-WORDS = (
-    ("up down enter", "look around; e explains a layer"),
-    (f"{GLYPHS.horizontal} then a", "how much goes, then cut and prove it"),
-    ("u, w, ?", "undo, write the file, all other keys"),
-)
 WIDTH = 51
 
 
@@ -43,8 +39,13 @@ def hint() -> Lines:
 
 def hint_lines() -> list[Text]:
     """Three lines: the keys, and what they are for."""
-    room = max(len(keys) for keys, _ in WORDS)
-    return [Text.assemble((keys.ljust(room), f"bold {colours.WARNING}"), f"  {meaning}") for keys, meaning in WORDS]
+    words = (
+        ("up down enter", f"look around; {key_of('explain')} explains a layer"),
+        (f"{GLYPHS.horizontal} then {key_of('apply')}", "how much goes, then cut and prove it"),
+        (f"{key_of('undo')}, {key_of('write')}, {key_of('help')}", "undo, write the file, all other keys"),
+    )
+    room = max(len(keys) for keys, _ in words)
+    return [Text.assemble((keys.ljust(room), f"bold {colours.WARNING}"), f"  {meaning}") for keys, meaning in words]
 
 
 def _file() -> Path:

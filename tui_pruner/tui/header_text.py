@@ -16,7 +16,7 @@ from tui_pruner.tui.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import ModelInfo
-    from tui_pruner.tui.metrics import Scores
+    from tui_pruner.tui.scores import Scores
 
 GAP = "   "
 ONE_LINE = 100

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from textual.message_pump import MessagePump
 
 from tui_pruner.errors import Cancelled, DataError, JobError, PrunerError, RequestError
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob, Wanted
@@ -57,7 +58,8 @@ class JobQueue:
         if any(job.wanted.identity == wanted.identity for job in self.jobs if not job.over):
             return False
         if len(self.waiting) >= MOST_WAITING:
-            raise RequestError(f"{wanted.name} is not queued: {plural(MOST_WAITING, 'job')} wait already, b lists them and k cancels one")
+            ways_out = f"{key_of('all-jobs')} lists them and {key_of('cancel-chosen')} cancels one"
+            raise RequestError(f"{wanted.name} is not queued: {plural(MOST_WAITING, 'job')} wait already, {ways_out}")
         self._number += 1
         self.jobs.append(QueuedJob(wanted, self._number))
         if self._task is None or self._task.done():

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from tui_pruner.metrics import short_metric
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.drawing import fit, slider
 from tui_pruner.tui.figures import clock, plural, score
 from tui_pruner.tui.glyphs import GLYPHS
-from tui_pruner.tui.metrics import main_metric
 from tui_pruner.tui.queued_job import QueuedJob
 
-CANCEL = "  k cancels"
 WIDEST_BAR, NARROWEST_BAR = 30, 4
 
 
@@ -55,14 +55,14 @@ def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
     for note, failed in list(work.notes)[-room:] if room else []:
         sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
         lines.append(Text.assemble((f"{sign} ", style), (fit(note, width - len(sign) - 1).rstrip(), style if failed else colours.MUTED)))
-    return lines or [Text("nothing runs: v validates, w writes", colours.MUTED)]
+    return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
 
 
 def running_line(work: Work, width: int) -> Text:
     """The running job with its progress."""
     assert work.running is not None
     lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.wanted.name)
-    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, CANCEL))
+    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, f"  {key_of('cancel-job')} cancels"))
 
 
 def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Text:
@@ -82,7 +82,7 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
 
 def so_far(job: QueuedJob) -> list[str]:
     """The job's main metric over what it has done so far, where it tells one."""
-    found = main_metric(job.progress.metrics) if job.progress else None
+    found = short_metric(job.progress.metrics) if job.progress else None
     return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
 
 

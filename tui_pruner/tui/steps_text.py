@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import count, giga, plural, score, tiny
 from tui_pruner.tui.glyphs import GLYPHS
-from tui_pruner.tui.metrics import Scores
+from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -97,11 +98,11 @@ def _pending(board: Board, width: int) -> Text:
     title = f"{what} {amount}"
     preview = board.preview
     if preview is not None and preview.conflicts:
-        state = ("conflict: t settles it", colours.BAD)
+        state = (f"conflict: {key_of('settle')} settles it", colours.BAD)
     elif preview is not None and preview.refused:
         state = (f"{preview.refused[0].layer} refused: cannot be applied", colours.BAD)
     else:
-        state = ("a applies it", colours.MUTED)
+        state = (f"{key_of('apply')} applies it", colours.MUTED)
     return Text.assemble(
         (f"{GLYPHS.pending} ", colours.WARNING), (fit(title, max(min(width - 26, 40), 10)).rstrip(), colours.STRONG), "  ", state
     )

@@ -27,7 +27,7 @@ class Unfinished:
 
 def unfinished_sessions(most: int = 3) -> list[Unfinished]:
     """The sessions to go on with that no other window has, the newest first."""
-    if not any((places.state_folder() / "sessions").glob("*.json")):
+    if not any(places.sessions_folder().glob("*.json")):
         return []
     from tui_pruner.sessions import sessions
 

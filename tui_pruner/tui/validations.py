@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.metrics import short_metric
 from tui_pruner.tui.figures import duration, plural, score
-from tui_pruner.tui.metrics import BASELINE, Scores, main_metric, plan_key
 from tui_pruner.tui.queued_job import Outcome, Wanted
+from tui_pruner.tui.scores import BASELINE, Scores, plan_key
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
@@ -71,7 +72,7 @@ class Validations:
 
 
 def _outcome(result: ValidationResult) -> Outcome:
-    found = main_metric(result.metrics)
+    found = short_metric(result.metrics)
     figure = "no metric" if found is None else f"{found[0]} {score(found[1])}"
     measured = "cached" if result.cached else duration(result.seconds)
     details = [("images", str(result.images)), *shown_metrics(result.metrics)]

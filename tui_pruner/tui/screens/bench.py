@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -26,8 +28,10 @@ from tui_pruner.tui.header_text import header_lines, waiting_line
 from tui_pruner.tui.inquiry import Inquiry
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.jobs_text import Work, job_lines, jobs_title, running_line, spinner
-from tui_pruner.tui.metrics import Scores
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.scores import Scores
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens.question import Answer, Question
 from tui_pruner.tui.steps_text import last_step, step_lines
 from tui_pruner.tui.timeline import Timeline
 from tui_pruner.tui.widgets.entry_lines import EntryLine
@@ -223,6 +227,23 @@ class Bench(Screen[None], inherit_bindings=False):
     def say(self, text: str, severity: str = "information") -> None:
         """One line to the user."""
         self.app.notify(text, severity=severity, timeout=8 if severity != "information" else 4, markup=False)  # type: ignore[arg-type]
+
+    def ask_place(self, prompt: PathPrompt, put: Callable[[str, bool], None], fault: Callable[[Path], str] = lambda _: "") -> None:
+        """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced."""
+
+        def take(path: str | None) -> None:
+            place = Path(path or "").expanduser()
+            if not path:
+                return
+            if said := fault(place):
+                self.say(said, "error")
+            elif place.exists():
+                question = Question("Replace the file?", f"{place} exists.", [Answer("r", "replace it", "replace")])
+                self.app.push_screen(question, lambda answer: put(str(place), True) if answer else None)
+            else:
+                put(str(place), False)
+
+        self.app.push_screen(prompt, take)
 
     def _draw_status(self, board: Board) -> None:
         work, inquiry = self.work(), None if self.has_class("show-detail") else self.inquiry

@@ -102,23 +102,35 @@ class Keeping(LookKeys):
         assert board is not None
         amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in board.layers}
         board.marks = set(saved.marks) & set(board.layers)
-        self.scores.name = saved.metric
-        self.scores.by_plan = {**saved.metrics, **self.scores.by_plan}
+        self._restore_metrics(saved)
         self.model_tree.show(saved.cursor)
         self.ask(Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to))
         self.draw_all()
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}")
 
+    def _restore_metrics(self, saved: SavedSession) -> None:
+        """Metrics belong to the data that they were measured on, which a session without data takes over."""
+        if self.subject is not None and self.subject.data is None:
+            self.subject.data = saved.data
+        if self._data == saved.data:
+            self.scores.name = saved.metric
+            self.scores.by_plan = {**saved.metrics, **self.scores.by_plan}
+
+    @property
+    def _data(self) -> str | None:
+        return self.subject.data if self.subject else self.opening.data
+
     def _state(self, board: Board) -> tuple[object, ...]:
         """What a session is made of, quick to compare."""
         row = self.model_tree.row
         return (
-            id(board.session),
+            board.session,
             board.session.unsaved,
             board.asked,
             frozenset(board.marks),
             row.key if row else "",
-            len(self.scores.by_plan),
+            tuple(self.scores.by_plan.items()),
+            self._data,
         )
 
     def _snapshot(self, board: Board) -> SavedSession:
@@ -132,7 +144,7 @@ class Keeping(LookKeys):
             model=board.opened.model.path,
             imgsz=opening.imgsz,
             classes=opening.classes,
-            data=self.subject.data if self.subject else opening.data,
+            data=self._data,
             images=opening.images,
             device=opening.device,
             plan={**session.plan, "steps": [*session.plan["steps"], *session.later]},
@@ -148,13 +160,18 @@ class Keeping(LookKeys):
         )
 
     async def _write(self, session: SavedSession) -> None:
-        from tui_pruner.sessions import folder, keep
+        from tui_pruner import places
+        from tui_pruner.sessions import keep
 
         try:
             await asyncio.to_thread(keep, session)
         except (OSError, PrunerError) as error:
+            self._kept = ()  # try again
             if not self._told:
-                self.say(f"the session cannot be kept in {folder()} ({error}): save the plan elsewhere with p in the steps pane", "error")
+                self.say(
+                    f"the session cannot be kept in {places.sessions_folder()} ({error}): save the plan elsewhere with p in the steps pane",
+                    "error",
+                )
             self._told = True
         else:
             self._told = False

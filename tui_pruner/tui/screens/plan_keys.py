@@ -7,6 +7,7 @@ from pathlib import Path
 from textual import on
 
 from tui_pruner.errors import PlanError, RequestError
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import PlanSaved
 from tui_pruner.tui.reports import SUFFIXES, report
@@ -22,13 +23,13 @@ class PlanKeys(StepKeys):
     def action_save_plan(self) -> None:
         """Ask where to, then write the plan."""
         board = self.board
-        if board is None:
+        if board is None or self.session is None:
             return
         if not board.session.steps:
             self.say("nothing to save: no step was applied", "warning")
             return
         text = f"{plural(len(board.session.steps), 'step')} as YAML, to read, edit, open again here, or use with --plan."
-        self.app.push_screen(PathPrompt("Save the plan as", text, str(self.opening.plan_file), "plan.yaml"), self._take_plan_place)
+        self.ask_place(PathPrompt("Save the plan as", text, str(self.opening.plan_file), "plan.yaml"), self.session.save_plan)
 
     def action_report(self) -> None:
         """Ask where to, then have the report written in the background."""
@@ -38,9 +39,12 @@ class PlanKeys(StepKeys):
         if not board.session.steps:
             self.say("nothing to report: no step was applied", "warning")
             return
-        measured = "with metrics and pictures" if self.subject.data else "without metrics, since no data is chosen (d)"
+        measured = (
+            "with metrics and pictures" if self.subject.data else f"without metrics, since no data is chosen ({key_of('choose-data')})"
+        )
         text = f"{plural(len(board.session.steps), 'step')} in one .html or .md file, {measured}."
-        self.app.push_screen(PathPrompt("Write the report to", text, str(self.opening.report_file), "report.html"), self._take_report_place)
+        prompt = PathPrompt("Write the report to", text, str(self.opening.report_file), "report.html")
+        self.ask_place(prompt, lambda target, _: self._report(target), no_report)
 
     def action_open_plan(self) -> None:
         """Ask for a plan file, then replace the steps by its."""
@@ -56,41 +60,13 @@ class PlanKeys(StepKeys):
         self.note(text)
         self.say(f"{text}: {event.result.output}")
 
-    def _take_report_place(self, path: str | None) -> None:
-        if not path:
-            return
-        target = Path(path).expanduser()
-        if target.suffix.lower() not in SUFFIXES:
-            self.say(f"{target.name} is no report: its name must end in {' or '.join(SUFFIXES)}", "error")
-        elif not target.parent.is_dir():
-            self.say(f"there is no folder {target.parent}: create it first", "error")
-        elif target.exists():
-            question = Question("Replace the file?", f"{target} exists.", [Answer("r", "replace it", str(target))])
-            self.app.push_screen(question, self._report)
-        else:
-            self._report(str(target))
-
-    def _report(self, target: str | None) -> None:
-        if not target or self.board is None or self.subject is None:
+    def _report(self, target: str) -> None:
+        if self.board is None or self.subject is None:
             return
         try:
             self.jobs.add(report(self.subject, self.board.session, str(self.opening.plan_file), target))
         except RequestError as error:
             self.say(str(error), "warning")
-
-    def _take_plan_place(self, path: str | None) -> None:
-        if not path or self.session is None:
-            return
-        target = str(Path(path).expanduser())
-        if not Path(target).exists():
-            self.session.save_plan(target, force=False)
-            return
-        question = Question("Replace the file?", f"{target} exists.", [Answer("r", "replace it", target)])
-        self.app.push_screen(question, self._replace_plan)
-
-    def _replace_plan(self, target: str | None) -> None:
-        if target and self.session is not None:
-            self.session.save_plan(target, force=True)
 
     def _take_plan(self, path: str | None) -> None:
         from tui_pruner.plan_file import read_plan_file
@@ -115,3 +91,10 @@ class PlanKeys(StepKeys):
             self.action_save_plan()
         elif answer == "replace" and self.session is not None:
             self.session.load_plan(plan)
+
+
+def no_report(place: Path) -> str:
+    """Why no report can be put there; empty where one can."""
+    if place.suffix.lower() not in SUFFIXES:
+        return f"{place.name} is no report: its name must end in {' or '.join(SUFFIXES)}"
+    return "" if place.parent.is_dir() else f"there is no folder {place.parent}: create it first"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from textual import on
 
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.figures import file_size, plural, tiny
 from tui_pruner.tui.messages import Doing, EngineDied, Opened, ProofArrived, Refused, SessionChanged, Written
 from tui_pruner.tui.screens.criterion_keys import CriterionKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.screens.question import Answer, Question
 
 
 class SessionKeys(CriterionKeys):
@@ -57,7 +57,7 @@ class SessionKeys(CriterionKeys):
             return
         asked = f"  {plural(len(self.board.asked.amounts), 'ratio')} not applied will not be in it." if self.board.asked else ""
         text = f"A .pt file that stock Ultralytics loads, checked in a clean process before it is put there.{asked}"
-        self.app.push_screen(PathPrompt("Write the pruned model to", text, str(self.opening.output)), self._take_output)
+        self.ask_place(PathPrompt("Write the pruned model to", text, str(self.opening.output)), self.session.write)
 
     @on(Opened)
     def show_model(self, event: Opened) -> None:
@@ -115,7 +115,7 @@ class SessionKeys(CriterionKeys):
                 step.proof = event.event.proof
         if not event.event.proof.equal:
             difference = tiny(event.event.proof.relative_difference)
-            self.say(f"step {event.event.step} is NOT EQUAL to its masked twin ({difference}): undo it with u", "error")
+            self.say(f"step {event.event.step} is NOT EQUAL to its masked twin ({difference}): undo it with {key_of('undo')}", "error")
         self.draw_steps()
 
     @on(Doing)
@@ -152,17 +152,3 @@ class SessionKeys(CriterionKeys):
         self.note(event.reason, failed=True)
         self.say(f"{event.reason}; {end}", "error")
         self.wake()
-
-    def _take_output(self, path: str | None) -> None:
-        if not path or self.session is None:
-            return
-        target = str(Path(path).expanduser())
-        if not Path(target).exists():
-            self.session.write(target, force=False)
-            return
-        question = Question("Replace the file?", f"{target} exists.", [Answer("r", "replace it", target)])
-        self.app.push_screen(question, self._replace)
-
-    def _replace(self, target: str | None) -> None:
-        if target and self.session is not None:
-            self.session.write(target, force=True)

@@ -8,25 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.metrics import short_metric
+
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import SessionView
 
 BASELINE = ""
-METRICS = (
-    ("metrics/mAP50-95(M)", "mask mAP"),
-    ("metrics/mAP50-95(P)", "pose mAP"),
-    ("metrics/mAP50-95(B)", "mAP"),
-    ("metrics/accuracy_top1", "top-1"),
-    ("metrics/mIoU", "mIoU"),
-)
-
-
-def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
-    """The name and the value of the figure that people compare by for this task."""
-    for key, name in METRICS:
-        if key in metrics:
-            return name, metrics[key]
-    return next(((key.removeprefix("metrics/"), value) for key, value in metrics.items() if key.startswith("metrics/")), None)
 
 
 def step_keys(steps: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -59,7 +46,7 @@ class Scores:
 
     def put(self, plan: str, metrics: Mapping[str, float]) -> float | None:
         """Keep a validation's result; gives its main figure."""
-        found = main_metric(metrics)
+        found = short_metric(metrics)
         if found is None:
             return None
         self.name, self.by_plan[plan] = found

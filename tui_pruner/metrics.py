@@ -18,3 +18,9 @@ def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
     known = next((key for key, _ in MAIN_METRICS if key in metrics), None)
     key = known or next((key for key in metrics if key.startswith("metrics/")), None)
     return (key, metrics[key]) if key else None
+
+
+def short_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """The same figure under the name that people use for it, such as mAP."""
+    found = main_metric(metrics)
+    return (dict(MAIN_METRICS).get(found[0], found[0].removeprefix("metrics/")), found[1]) if found else None
