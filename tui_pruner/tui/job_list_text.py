@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.glyphs import GLYPHS
@@ -16,7 +17,6 @@ from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, RUNNING, WAITING,
 SHORTEST_NAME, LONGEST_NAME = 12, 24
 TIME = 6
 STATES = (RUNNING, WAITING, DONE, FAILED, CANCELLED)
-NONE = "no job yet: v in the workbench validates the model as it stands"
 
 
 def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, width: int, beat: int) -> list[Text]:
@@ -27,7 +27,12 @@ def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, 
         text = _head(job, job is chosen, names, beat)
         text.append_text(_course(job, sum(not other.over for other in jobs[:place]), now, width - text.cell_len))
         lines.append(_filled(text, job is chosen, width))
-    return lines or [Text(fit(NONE, width).rstrip(), colours.MUTED)]
+    return lines or [Text(fit(none_yet(), width).rstrip(), colours.MUTED)]
+
+
+def none_yet() -> str:
+    """What stands in an empty list."""
+    return f"no job yet: {key_of('validate')} in the workbench validates the model as it stands"
 
 
 def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int) -> Text:

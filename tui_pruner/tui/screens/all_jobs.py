@@ -62,30 +62,6 @@ class AllJobs(Screen[None], inherit_bindings=False):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     AUTO_FOCUS = "#job-list"
     has_palette = True
-    DEFAULT_CSS = """
-    AllJobs #jobs-header, AllJobs #jobs-footer { height: 1; background: $panel; }
-    AllJobs #views { height: 1fr; }
-    AllJobs #job-list, AllJobs #job, AllJobs #log {
-        height: 1fr;
-        border: round $border-blurred;
-        border-title-color: $primary;
-        border-title-style: bold;
-        padding: 0 1;
-        scrollbar-size-vertical: 1;
-        scrollbar-color: $border-blurred;
-        scrollbar-color-hover: $primary;
-        scrollbar-color-active: $primary;
-        scrollbar-background: $background;
-        scrollbar-background-hover: $background;
-        scrollbar-background-active: $background;
-    }
-    AllJobs #job-list:focus, AllJobs #job:focus, AllJobs #log:focus { border: round $primary; }
-    AllJobs.-wide #views { layout: horizontal; }
-    AllJobs.-wide #job-list { width: 56%; }
-    AllJobs #one { width: 1fr; height: 2fr; }
-    AllJobs.-wide #one { height: 1fr; }
-    .-ascii AllJobs #job-list, .-ascii AllJobs #job, .-ascii AllJobs #log { border: ascii $border-blurred; }
-    """
 
     def __init__(self, bench: JobKeys) -> None:
         super().__init__()
