@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tui_pruner.config import Theme
+from tui_pruner.errors import DataError
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
@@ -30,3 +31,14 @@ Images = Annotated[int | None, typer.Option("--images", min=1, help="Validate on
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
 Calm = Annotated[bool, typer.Option("--calm", help="Nothing spins, blinks or slides: for slow lines and screen readers.")]
 Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what the terminal can show.")]
+
+
+def needed(data: Path | None) -> str:
+    """The data set that was given.
+
+    Raises:
+        DataError: none.
+    """
+    if data is None:
+        raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
+    return str(data)

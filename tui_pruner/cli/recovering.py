@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tui_pruner.cli.ending import INTERRUPTED
-from tui_pruner.cli.options import Data, Device, ImageSize, Json
+from tui_pruner.cli.options import Data, Device, ImageSize, Json, needed
 from tui_pruner.cli.output import Output, reserved_stdout, say, tell_progress
 from tui_pruner.cli.working import run_job, run_within_memory
-from tui_pruner.errors import DataError
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
@@ -120,17 +119,6 @@ def tell_training(progress: JobProgress) -> None:
     """Says on stderr how far a training is, with its losses and metrics."""
     figures = ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in progress.metrics.items())
     tell_progress(progress.model_copy(update={"doing": f"{progress.doing}  {figures} ".rstrip() if figures else progress.doing}))
-
-
-def needed(data: Path | None) -> str:
-    """The data set that was given.
-
-    Raises:
-        DataError: none.
-    """
-    if data is None:
-        raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
-    return str(data)
 
 
 def conclude(results: Output, written: WriteResult) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Data, Device, ImageSize, Json, Model
+from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Data, Device, ImageSize, Json, Model, needed
 from tui_pruner.cli.output import Output, count, progress_of, reserved_stdout, say
-from tui_pruner.errors import DataError, OutputError, RequestError
+from tui_pruner.errors import OutputError, RequestError
 
 if TYPE_CHECKING:
     from tui_pruner.core.analysis import Analysis
@@ -55,15 +55,14 @@ def scan(
         from tui_pruner.jobs.scan import run_scan
         from tui_pruner.whole_file import check_place
 
-        if data is None:
-            raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
+        data_set = needed(data)
         shares = parse_ratios(ratios)
         for file, what, example in ((output, "the scan", "scan.json"), (save_plan, "the plan", "plan.yaml")):
             if file:
                 check_place(file, f"{what} {file}", example, force)
         analysis = analyse(open_model(model, classes), imgsz)
         parameters = ScanParameters(
-            checkpoint=model, sha256=analysis.checkpoint.sha256, data=str(data), images=images, imgsz=analysis.imgsz, device=device,
+            checkpoint=model, sha256=analysis.checkpoint.sha256, data=data_set, images=images, imgsz=analysis.imgsz, device=device,
             classes=classes, ratios=shares, criterion=criterion, calibration_images=calibration_images,
         )  # fmt: skip
         found = run_scan(parameters, progress_of("scan"))

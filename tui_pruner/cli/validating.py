@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, Steps
+from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, Steps, needed
 from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say
-from tui_pruner.errors import DataError
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ValidationResult
@@ -31,12 +30,11 @@ def validate(
         from tui_pruner.cli.calibrating import CalibrationData
         from tui_pruner.cli.world import settled_plan, validated
 
-        if data is None:
-            raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
+        data_set = needed(data)
         content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device), steps) if plan else None
-        result = validated(model, str(data), images, imgsz, device, classes, content, progress_of("validate"))
+        result = validated(model, data_set, images, imgsz, device, classes, content, progress_of("validate"))
         original = against or (model if content else None)
-        baseline = validated(original, str(data), images, imgsz, device, classes, None, progress_of("validate")) if original else None
+        baseline = validated(original, data_set, images, imgsz, device, classes, None, progress_of("validate")) if original else None
         for note in result.notes:
             say(note)
         show(output, result, baseline)

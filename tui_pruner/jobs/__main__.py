@@ -33,6 +33,7 @@ from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError
 from tui_pruner.jobs.diary import Diary
+from tui_pruner.jobs.stock import out_of_memory
 
 FAILED = 3
 
@@ -79,7 +80,7 @@ def explain(error: BaseException) -> PrunerError:
     """The error as a person gets to read it."""
     if isinstance(error, PrunerError):
         return error
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return JobError(f"not enough memory for this job; free some, choose another --device or a smaller --imgsz; see {places.log_file()}")
     first_line = next(iter(str(error).splitlines()), "")
     return JobError(f"{type(error).__name__}: {first_line}; see {places.log_file()}")
@@ -108,11 +109,6 @@ def _use_scratch(scratch: str | None) -> None:
         os.nice(5)  # the interface and the engine answer keys on the same cores
     if scratch is not None:
         tempfile.tempdir = os.environ["TMPDIR"] = scratch
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Python's, CUDA's, and the CPU allocator's RuntimeError, without importing torch to name them."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

@@ -13,30 +13,29 @@ from typing import Any
 from pydantic import ValidationError
 
 from tui_pruner import __version__, places
-from tui_pruner.engine.job_messages import CalibrationParameters, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.whole_file import replace_file
 
 LAYOUT = 1
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
 
+def digest_of(parameters: JobParameters, data_digest: str, **others: Any) -> str:
+    """SHA-256 of the checkpoint, the data, how it is measured, and what else a result depends on. No metric depends on the device."""
+    versions = {"layout": LAYOUT, "ultralytics": importlib.metadata.version("ultralytics")}
+    parts = {**versions, "data": data_digest, **parameters.model_dump(include=SUBJECT), **others}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def key_of(parameters: ValidationParameters, data_digest: str) -> str:
-    """SHA-256 of the checkpoint, the plan, the data and how it is measured. The device is left out: it must not change a metric."""
-    parts = {
-        "layout": LAYOUT,
-        "ultralytics": importlib.metadata.version("ultralytics"),
-        "data": data_digest,
-        "plan": _what_it_removes(parameters.plan),
-        **parameters.model_dump(include=SUBJECT),
-    }
-    return _digest(parts)
+    """What a validation's result is kept under: the same for plans that remove the same channels."""
+    return digest_of(parameters, data_digest, plan=_what_it_removes(parameters.plan))
 
 
 def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Path:
     """Where calibrated scores are kept: named by all that they depend on. One file has those of all criteria, which share the gradients."""
-    libraries = {name: importlib.metadata.version(name) for name in ("ultralytics", "torch-pruning")}
-    parts = {"layout": LAYOUT, "program": __version__, **libraries, "data": data_digest, **parameters.model_dump(include=SUBJECT)}
-    return places.cache_folder() / "calibration" / f"{_digest(parts)}.npz"
+    criteria = {"program": __version__, "torch-pruning": importlib.metadata.version("torch-pruning")}
+    return places.cache_folder() / "calibration" / f"{digest_of(parameters, data_digest, **criteria)}.npz"
 
 
 def load(key: str) -> ValidationResult | None:
@@ -52,10 +51,6 @@ def store(key: str, result: ValidationResult) -> None:
     """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
     with contextlib.suppress(OSError):
         replace_file(_file(key), result.model_dump_json(exclude={"cached"}).encode())
-
-
-def _digest(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:

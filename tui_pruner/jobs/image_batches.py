@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.errors import RequestError
 from tui_pruner.jobs.picture import PREDICTORS
-from tui_pruner.jobs.stock import StockTool
+from tui_pruner.jobs.stock import StockTool, tool_for
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,10 +25,7 @@ def reader_of(model: nn.Module) -> StockTool:
     Raises:
         RequestError: there is none.
     """
-    name = type(model).__name__
-    if name not in READERS:
-        raise RequestError(f"images cannot be read here for a {name}: the known ones are {', '.join(READERS)}")
-    return READERS[name]
+    return tool_for(model, READERS, "cannot be given images here")
 
 
 def image_batches(

@@ -13,7 +13,7 @@ from tui_pruner.engine.job_messages import JobProgress, Picture, PictureParamete
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.fit import check_fits
-from tui_pruner.jobs.stock import OnProgress, StockTool
+from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
 from tui_pruner.jobs.validate import choose_device, opened, skipped
 
 if TYPE_CHECKING:
@@ -66,10 +66,7 @@ def predictor_of(model: nn.Module) -> StockTool:
     Raises:
         RequestError: its predictions are no detections that could be drawn.
     """
-    name = type(model).__name__
-    if name not in PREDICTORS:
-        raise RequestError(f"a {name} has no detections to draw: those that have are {', '.join(PREDICTORS)}")
-    return PREDICTORS[name]
+    return tool_for(model, PREDICTORS, "has no detections to draw")
 
 
 def predictor(kind: StockTool, model: nn.Module, parameters: PictureParameters) -> Any:

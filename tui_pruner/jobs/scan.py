@@ -11,7 +11,7 @@ from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, S
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.scan_store import BASELINE, IMAGES, Metrics, ScanStore
-from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.stock import OnProgress, out_of_memory
 from tui_pruner.jobs.validate import opened, prepared, skipped
 from tui_pruner.metrics import main_metric
 
@@ -142,7 +142,7 @@ def reason_of(error: Exception) -> str:
     Raises:
         JobError: there is not enough memory for a single network.
     """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+    if out_of_memory(error):
         raise JobError("not enough memory to scan: free some, choose another --device or a smaller --imgsz") from error
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 

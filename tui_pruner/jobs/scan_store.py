@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from tui_pruner import places
 from tui_pruner.engine.job_messages import JobParameters
+from tui_pruner.jobs.cache import digest_of
 from tui_pruner.whole_file import replace_file
 
-LAYOUT = 1
 BASELINE = "baseline"
 IMAGES = "images"
-SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 Metrics = dict[str, float]
 
 
@@ -24,14 +21,7 @@ class ScanStore:
     """The metrics of a checkpoint's trials on one subset of one data set, by the digest of what a trial removes."""
 
     def __init__(self, parameters: JobParameters, data_digest: str) -> None:
-        parts = {
-            "layout": LAYOUT,
-            "ultralytics": importlib.metadata.version("ultralytics"),
-            "data": data_digest,
-            **parameters.model_dump(include=SUBJECT),
-        }
-        key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        self.folder: Path = places.cache_folder() / "scan" / key
+        self.folder: Path = places.cache_folder() / "scan" / digest_of(parameters, data_digest)
 
     def load(self, digest: str) -> Metrics | None:
         """What is known of a trial; None where there is nothing, or its file is damaged."""

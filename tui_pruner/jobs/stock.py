@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OnProgress = Callable[[JobProgress], None]
 
@@ -21,3 +25,20 @@ class StockTool(NamedTuple):
     def load(self) -> Any:
         """The class itself; Ultralytics is imported only now."""
         return getattr(importlib.import_module(self.module), self.name)
+
+
+def tool_for(model: nn.Module, tools: Mapping[str, StockTool], fault: str) -> StockTool:
+    """The tool for a model's class.
+
+    Raises:
+        RequestError: there is none; `fault` says what cannot be done with such a model, and comes before those that there are.
+    """
+    name = type(model).__name__
+    if name not in tools:
+        raise RequestError(f"a {name} {fault}: it can be done for {', '.join(tools)}")
+    return tools[name]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: Python's, CUDA's, or the CPU allocator's RuntimeError, without importing torch to name them."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.errors import RequestError
-from tui_pruner.jobs.stock import StockTool
+from tui_pruner.jobs.stock import StockTool, tool_for
 from tui_pruner.jobs.validate import without_fonts
 
 if TYPE_CHECKING:
@@ -30,10 +29,7 @@ def trainer_of(model: nn.Module) -> StockTool:
     Raises:
         RequestError: there is none.
     """
-    name = type(model).__name__
-    if name not in TRAINERS:
-        raise RequestError(f"a {name} cannot be fine-tuned here: the known ones are {', '.join(TRAINERS)}")
-    return TRAINERS[name]
+    return tool_for(model, TRAINERS, "cannot be fine-tuned here")
 
 
 class KeepsStructure:
