@@ -53,14 +53,14 @@ async def test_the_detail_says_both_layers_and_the_ways_out(desk):
     await conflict(desk)
     text = " ".join(line.split("││")[1].strip(" │") for line in desk.text.splitlines() if "││" in line)
     assert f"conflict: {FIRST} (20%) and {SECOND} (40%)" in text
-    assert f"t 1 −20% of {FIRST}; {SECOND} goes along" in " ".join(text.split())
-    assert f"t 2 −40% of {SECOND}; {FIRST} goes along" in " ".join(text.split())
+    assert f"T 1 −20% of {FIRST}; {SECOND} goes along" in " ".join(text.split())
+    assert f"T 2 −40% of {SECOND}; {FIRST} goes along" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(("number", "stays", "width"), [(1, FIRST, 51), (2, SECOND, 38)])
 async def test_one_side_stays_and_the_other_goes_along(desk, number, stays, width):
     await conflict(desk)
-    await choose(desk, "t", number)
+    await choose(desk, "T", number)
     assert set(desk.board.asked.amounts) == {stays}
     await desk.until(lambda: desk.board.preview and SECOND in desk.board.preview.layers, "the settled figures")
     assert not desk.board.clash
@@ -70,12 +70,12 @@ async def test_one_side_stays_and_the_other_goes_along(desk, number, stays, widt
 async def test_the_layer_under_the_cursor_is_proposed_first_and_escape_leaves_all_as_it_was(desk):
     await conflict(desk)
     before = desk.board.asked
-    await desk.press("t", "escape")
+    await desk.press("T", "escape")
     assert desk.board.asked == before
-    await desk.press("t", "enter")
+    await desk.press("T", "enter")
     assert set(desk.board.asked.amounts) == {SECOND}
 
 
 async def test_with_nothing_to_settle_it_is_said(desk):
-    await desk.press("t")
+    await desk.press("T")
     assert any("nothing to settle" in said for said in desk.said)

@@ -148,7 +148,7 @@ def settle_a_conflict(walk: Walk) -> None:
         terminal.wait_for(rf"−{ratio}%")
     terminal.wait_for("conflict")
     walk.sees("conflict")
-    terminal.press("t")
+    terminal.press("T")
     terminal.wait_for("Settle")
     walk.sees("settle")
     terminal.press("enter")

@@ -79,8 +79,13 @@ def alone(analysis: Analysis, group: ChannelGroup, ratio: float, criterion: str)
 
 def layer_of(analysis: Analysis, group: ChannelGroup) -> str:
     """The name of the first layer that produces a group's channels."""
-    path = group.producers[0].axis.module
-    return next((layer.name for layer in analysis.layers.values() if layer.path == path), path)
+    return layers_of(analysis, group)[0]
+
+
+def layers_of(analysis: Analysis, group: ChannelGroup) -> list[str]:
+    """The names of the layers that produce a group's channels."""
+    names = {layer.path: layer.name for layer in analysis.layers.values()}
+    return list(dict.fromkeys(names.get(member.axis.module, member.axis.module) for member in group.producers))
 
 
 def survivors(analysis: Analysis, trials: Iterable[Trial], drops: Mapping[str, float], most: float, criterion: str) -> Step:

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner.core.analysis import analyse
+from tui_pruner.core.budget.ladders import Rules
+from tui_pruner.core.budget.planning import Planner
+from tui_pruner.core.budget.targets import parse_target
+from tui_pruner.core.budget.views import reach_view, target_view
 from tui_pruner.core.calibrated import calibration_for
 from tui_pruner.core.checkpoint import open_model, write_checkpoint
 from tui_pruner.core.importance import NEED_DATA
@@ -34,6 +38,7 @@ from tui_pruner.engine.protocol import (
     ProgressEvent,
     ProofEvent,
     SavedPlan,
+    ScanDrops,
     SessionView,
     WriteResult,
 )
@@ -176,6 +181,24 @@ class Service:
         analysis.ranking.calibrate(found)
         return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
 
+    def reach(self, round_to: int = 1) -> Future[Message]:
+        """What targets can be met."""
+        session = self.session
+        return self.slow.submit(lambda: reach_view(Planner(session.analysis, session.removal, Rules(round_to=round_to))))
+
+    def plan_target(
+        self, targets: list[str], criterion: str = "l2", round_to: int = 1, scan: dict[str, Any] | None = None
+    ) -> Future[Message]:
+        """The amounts that meet targets."""
+        session, aims = self.session, [parse_target(text) for text in targets]
+        drops = ScanDrops.model_validate(scan) if scan else None
+
+        def run() -> Message:
+            planner = Planner(session.analysis, session.removal, Rules(round_to=round_to))
+            return target_view(planner, aims, criterion, drops)
+
+        return self.slow.submit(run)
+
     def write(self, path: str, force: bool = False) -> Future[Message]:
         """Save and verify the pruned model."""
         session = self.session
@@ -242,5 +265,7 @@ METHODS: dict[str, Callable[..., Message | Future[Message]]] = {
     "load_plan": Service.load_plan,
     "save_plan": Service.save_plan,
     "calibrate": Service.calibrate,
+    "reach": Service.reach,
+    "plan_target": Service.plan_target,
     "write": Service.write,
 }

@@ -24,7 +24,10 @@ from tui_pruner.engine.protocol import (
     OpenResult,
     PreviewResult,
     SavedPlan,
+    ScanDrops,
     SessionView,
+    TargetPlan,
+    TargetReach,
     WriteResult,
 )
 
@@ -118,6 +121,15 @@ class EngineClient:
     async def calibrate(self, scores: str) -> Calibrated:
         """Hand over the file that a calibration job wrote, for the criteria that need data; again after every `open`."""
         return await self.ask(Calibrated, "calibrate", scores=scores)
+
+    async def reach(self, round_to: int) -> TargetReach:
+        """What targets can be met on top of the session."""
+        return await self.ask(TargetReach, "reach", round_to=round_to)
+
+    async def plan_target(self, targets: Sequence[str], criterion: str, round_to: int, scan: ScanDrops | None) -> TargetPlan:
+        """The amounts that meet targets such as flops=70% on top of the session, by a scan where there is one of all that can be cut."""
+        drops = scan.model_dump() if scan else None
+        return await self.ask(TargetPlan, "plan_target", targets=list(targets), criterion=criterion, round_to=round_to, scan=drops)
 
     async def write(self, path: str, force: bool = False) -> WriteResult:
         """Save the pruned model and verify it in a clean process; seconds, with events "progress"."""

@@ -266,11 +266,12 @@ class ScanParameters(JobParameters):
 class ScanTrial(Message):
     """One group at one ratio: the metric with it gone, the drop against the baseline, and what is left of the model.
 
-    `along`: the other groups that its links take along.
+    `layers`: all that produce its channels, the first one being `layer`; `along`: the other groups that its links take along.
     """
 
     id: int
     layer: str
+    layers: list[str]
     ratio: float
     channels: int
     along: list[int]

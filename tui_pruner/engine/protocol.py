@@ -275,6 +275,40 @@ class Calibrated(Message):
     images: int
 
 
+class TrialDrop(Message):
+    """What a scan measured of one group: how many of its channels were gone, and how far the metric fell."""
+
+    group: int
+    channels: int
+    drop: float
+
+
+class ScanDrops(Message):
+    """A scan as planning needs it: the metric with nothing gone, and every trial."""
+
+    baseline: float
+    trials: list[TrialDrop]
+
+
+class TargetReach(Message):
+    """The least and the most that can be left of the checkpoint on top of the session's steps, as shares by measure."""
+
+    least: dict[str, float]
+    most: dict[str, float]
+
+
+class TargetPlan(Message):
+    """The amounts that meet targets, by layer, to be asked for; none where they are out of reach, which `stopped` explains.
+
+    `shares`: what is left by measure; `scanned`: whether a scan priced the cuts, or else the channels' importance.
+    """
+
+    amounts: dict[str, str]
+    shares: dict[str, float]
+    scanned: bool
+    stopped: str = ""
+
+
 class Check(Message):
     """One verification of a written file."""
 

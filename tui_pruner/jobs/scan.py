@@ -171,6 +171,7 @@ def failure_of(trial: Trial | Skipped, reason: str) -> ScanFailure:
 def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics], failed: Sequence[ScanFailure]) -> ScanResult:
     """Everything that was measured as rows in the order of the groups."""
     from tui_pruner.core.preview import Arithmetic
+    from tui_pruner.core.sensitivity import layers_of
 
     arithmetic = Arithmetic(scan.analysis)
     baseline = {name: value for name, value in metrics[BASELINE].items() if name != IMAGES}
@@ -181,6 +182,7 @@ def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics
         return ScanTrial(
             id=trial.group,
             layer=trial.layer,
+            layers=layers_of(scan.analysis, scan.analysis.coupling.groups[trial.group]),
             ratio=trial.ratio,
             channels=len(trial.removal.places[trial.group]),
             along=sorted(set(trial.removal.places) - {trial.group}),

@@ -11,6 +11,7 @@ from tui_pruner.tui.amounts import Asked, Room
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
+    from tui_pruner.tui.scans import Scanned
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Board:
     preview: PreviewResult | None = None
     detail: Detail | None = None
     dry_run: DryRun | None = None
+    scan: Scanned | None = None
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:

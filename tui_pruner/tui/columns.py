@@ -34,17 +34,20 @@ COLUMNS = (
     Column("output", "Output", 11, needs=88),
     Column("parameters", "Params", 6, needs=44),
     Column("flops", "FLOPs", 5, needs=50),
+    Column("drop", "Drop", 5, needs=56, right=True),
     Column("status", "Status", 11),
 )
 
 
 @lru_cache(maxsize=8)
-def layout(width: int, ranked: bool = False) -> tuple[Column, ...]:
+def layout(width: int, ranked: bool = False, scanned: bool = False) -> tuple[Column, ...]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
 
-    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape.
+    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `scanned`: there are
+    figures of a scan to show.
     """
-    shown = [column for column in COLUMNS if column.needs <= width and not (ranked and column.key == "output")]
+    hidden = {"output": ranked, "drop": not scanned}
+    shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
     if ranked or width >= SHARE_NEEDS:
         shown = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
     spare = width - sum(column.width for column in shown if column is not NAME) - GAP * (len(shown) - 1)

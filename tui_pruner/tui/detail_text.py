@@ -12,10 +12,11 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.criteria import criterion_of
 from tui_pruner.tui.drawing import curve, cut_column, fit, slider, wrapped
-from tui_pruner.tui.figures import arrow, count, difference, duration, operations, percent, plural, score, shape
+from tui_pruner.tui.figures import arrow, count, difference, drop, duration, operations, percent, plural, score, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.settling import Trouble, nearest_trouble, troubles
+from tui_pruner.tui.tree_text import heat_colour
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import Detail, MemberView
@@ -43,7 +44,7 @@ def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
         return [*_head(row, board, width), *_verdicts(row, board, width)]
     parts = [
         [*_head(row, board, width), *_verdicts(row, board, width)],
-        _importance(detail, width),
+        [*_importance(detail, width), *_sensitivity(row, board, width)],
         _members(detail, width),
         _shapes(detail, width),
     ]
@@ -111,6 +112,18 @@ def _importance(detail: Detail, width: int) -> list[Text]:
         inline = lines[0].cell_len + 2 + held.cell_len <= width
         lines = [Text.assemble(lines[0], "  ", held), *lines[1:]] if inline else [*lines, held]
     return lines
+
+
+def _sensitivity(row: Row, board: Board, width: int) -> list[Text]:
+    scan = board.scan
+    drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
+    if scan is None or not drops:
+        return []
+    text = Text.assemble((fit(scan.metric, LABEL), colours.MUTED))
+    for share, fall in sorted(drops.items()):
+        text.append(f"{GLYPHS.minus}{share:.0%} ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
+    ground = f"alone, {plural(scan.images, 'image')}"
+    return [text.append(ground, colours.MUTED)] if text.cell_len + len(ground) <= width else [text]
 
 
 def lost_importance(detail: Detail) -> float:

@@ -67,6 +67,13 @@ def score(metric: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
+def drop(fall: float) -> str:
+    """How far a metric falls, with a sign: −.012; +.003 where it rises, and 0 for less than a thousandth."""
+    if abs(fall) < 0.0005:
+        return "0"
+    return f"{GLYPHS.minus if fall > 0 else '+'}{score(abs(fall))}"
+
+
 def shape(sizes: Sequence[int]) -> str:
     """An output shape: 64×80×80."""
     return GLYPHS.times.join(str(size) for size in sizes)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         ProofEvent,
         SavedPlan,
         SessionView,
+        TargetPlan,
+        TargetReach,
         WriteResult,
     )
     from tui_pruner.tui.outline import Row
@@ -61,6 +63,22 @@ class Explained(Message):
     """Why cutting one layer or block touches another."""
 
     def __init__(self, result: ExplainResult) -> None:
+        self.result = result
+        super().__init__()
+
+
+class ReachKnown(Message):
+    """What targets can be met."""
+
+    def __init__(self, result: TargetReach) -> None:
+        self.result = result
+        super().__init__()
+
+
+class TargetPlanned(Message):
+    """The amounts that meet a target, or why there are none."""
+
+    def __init__(self, result: TargetPlan) -> None:
         self.result = result
         super().__init__()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from tui_pruner.tui.figures import plural
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 SECTIONS = ("backbone", "neck", "head")
 PRUNABLE = ("free", "coupled", "linked")
 IN_MODEL = ""
+NO_DROPS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,18 @@ def outline(blocks: Sequence[BlockView]) -> list[Row]:
     return rows
 
 
+BY_DROP = "by drop"
+"""The layers that can be cut at the least cost first, once a scan has measured them; those that it has not come last."""
 ORDERS: Mapping[str, Callable[[Row], int]] = {"by FLOPs": lambda row: row.flops, "by parameters": lambda row: row.parameters}
 
 
-def visible(rows: Sequence[Row], expanded: Collection[str], words: str = "", order: str = IN_MODEL) -> list[Row]:
+def visible(
+    rows: Sequence[Row], expanded: Collection[str], words: str = "", order: str = IN_MODEL, drops: Mapping[str, float] = NO_DROPS
+) -> list[Row]:
     """The rows to show: inside open parents; with a filter, those that match and what they stand in; in another order, layers only."""
+    if order == BY_DROP:
+        found = matching_layers(rows, words)
+        return [_standing_alone(row) for row in sorted(found, key=lambda row: drops.get(row.layer.name, math.inf) if row.layer else 0.0)]
     if order:
         return [_standing_alone(row) for row in sorted(matching_layers(rows, words), key=ORDERS[order], reverse=True)]
     if words.strip():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
 from tui_pruner.engine.client import EngineClient
-from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, SessionView
+from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView
 from tui_pruner.errors import EngineError, PrunerError
 from tui_pruner.tui import messages
 from tui_pruner.tui.amounts import Asked
@@ -104,6 +104,14 @@ class EngineSession:
 
         self._spawn(self._change(go_on, "resumed"))
 
+    def reach(self, asked: Asked) -> None:
+        """Ask what targets can be met with this rounding; posts ReachKnown."""
+        self._spawn(self._reach(asked))
+
+    def plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
+        """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or Refused."""
+        self._spawn(self._plan_target(targets, asked, scan))
+
     def compare(self, first: int, second: int) -> None:
         """Ask for two states side by side; posts StatesCompared."""
         self._comparisons.submit((first, second))
@@ -167,6 +175,19 @@ class EngineSession:
     async def _compare(self, ends: tuple[int, int]) -> None:
         with contextlib.suppress(PrunerError):  # a step that is gone by now is compared no more
             self._post(messages.StatesCompared(await self._client.compare(*ends)))
+
+    async def _reach(self, asked: Asked) -> None:
+        with contextlib.suppress(PrunerError):  # the question stands without it
+            self._post(messages.ReachKnown(await self._client.reach(asked.round_to)))
+
+    async def _plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
+        self._post(messages.Doing("finding cuts"))
+        try:
+            self._post(messages.TargetPlanned(await self._client.plan_target(targets, asked.criterion, asked.round_to, scan)))
+        except PrunerError as error:
+            self._post(messages.Refused(str(error)))
+        finally:
+            self._post(messages.Doing(""))
 
     async def _save_plan(self, path: str, force: bool) -> None:
         try:

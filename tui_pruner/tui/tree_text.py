@@ -11,12 +11,13 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.board import Board, Change
 from tui_pruner.tui.columns import GAP, SHARE, Column
 from tui_pruner.tui.drawing import bar, fit, fit_middle
-from tui_pruner.tui.figures import arrow, percent, shape
+from tui_pruner.tui.figures import arrow, drop, percent, shape
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.outline import Row
 
 Cell = tuple[str, str]
 PERCENT = 5
+LITTLE, MUCH = 0.01, 0.05
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ def share(part: int, most: int, whole: int, width: int) -> str:
     if width < SHARE or not part:
         return bar(part / max(most, 1), width)
     return bar(part / max(most, 1), width - PERCENT) + fit(percent(part / max(whole, 1)), PERCENT, right=True)
+
+
+def heat_colour(fall: float, baseline: float) -> str:
+    """The colour of a fall of the metric: good below a hundredth of it, bad from a twentieth."""
+    share = fall / max(baseline, 1e-9)
+    return colours.GOOD if share < LITTLE else colours.WARNING if share < MUCH else colours.BAD
 
 
 def _name(row: Row, look: Look, width: int) -> Cell:
@@ -100,6 +107,12 @@ def _flops(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
     return share(row.flops, look.most_flops, look.board.session.original.flops, width), colours.PURPLE
+
+
+def _drop(row: Row, look: Look, width: int) -> Cell:
+    scan = look.board.scan
+    heat = scan.heat(row.layer.name) if scan is not None and row.layer is not None else None
+    return ("", "") if scan is None or heat is None else (drop(heat), heat_colour(heat, scan.baseline))
 
 
 def _status(row: Row, look: Look, width: int) -> Cell:
@@ -191,5 +204,6 @@ _CELLS: dict[str, Callable[[Row, Look, int], Cell]] = {
     "output": _output,
     "parameters": _parameters,
     "flops": _flops,
+    "drop": _drop,
     "status": _status,
 }

@@ -32,7 +32,7 @@ class PathPrompt(ModalScreen[str | None]):
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
             box.border_subtitle = "enter takes it    escape cancels"
-            yield Static(self._text, markup=False)
+            yield Static(self._text, markup=False, id="what")
             field = Input(self._path, placeholder=self._hint, select_on_focus=False)
             field.cursor_blink = False
             yield field
@@ -40,6 +40,10 @@ class PathPrompt(ModalScreen[str | None]):
     def on_mount(self) -> None:
         """Show the end of a long path, the file's name, once there is a layout to scroll in."""
         self.call_after_refresh(self._scroll_to_cursor)
+
+    def tell(self, text: str) -> None:
+        """Say something else above the line."""
+        self.query_one("#what", Static).update(text)
 
     def _scroll_to_cursor(self) -> None:
         field = self.query_one(Input)

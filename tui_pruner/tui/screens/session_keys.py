@@ -10,11 +10,11 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.figures import file_size, plural, tiny
 from tui_pruner.tui.messages import Doing, EngineDied, Opened, ProofArrived, Refused, SessionChanged, Written
-from tui_pruner.tui.screens.criterion_keys import CriterionKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens.target_keys import TargetKeys
 
 
-class SessionKeys(CriterionKeys):
+class SessionKeys(TargetKeys):
     """Steps and files."""
 
     def action_apply(self) -> None:
@@ -67,7 +67,7 @@ class SessionKeys(CriterionKeys):
         self.board = Board(event.result, event.result.session)
         self.scores.follow(event.result.session)
         if before is not None and event.replayed:
-            self.board.asked, self.board.marks = before.asked, before.marks
+            self.board.asked, self.board.marks, self.board.scan = before.asked, before.marks, before.scan
             key = self.model_tree.row.key if self.model_tree.row else ""
             self.model_tree.show_model(self.board)
             self.model_tree.go_to(key)

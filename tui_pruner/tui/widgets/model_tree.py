@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.markup import escape
 from rich.style import Style
@@ -21,8 +21,11 @@ from tui_pruner.tui.columns import Column, layout
 from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import RowHighlighted
-from tui_pruner.tui.outline import IN_MODEL, ORDERS, Row, Standpoint, matching_layers, nearest, outline, row_of, visible
+from tui_pruner.tui.outline import BY_DROP, IN_MODEL, ORDERS, Row, Standpoint, matching_layers, nearest, outline, row_of, visible
 from tui_pruner.tui.tree_text import Look, heading, row_text
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.scans import Scanned
 
 
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
@@ -45,6 +48,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._words = ""
         self._order = IN_MODEL
         self._cursor = 0
+        self._heats: Mapping[str, float] = {}
         self._painted: dict[int, Strip] = {}
 
     @property
@@ -85,6 +89,11 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._cursor = 1 if len(self._rows) > 1 else 0
         self._reveal()
 
+    def show_scan(self, scan: Scanned) -> None:
+        """Show how sensitive the layers are, and let them be ordered by it."""
+        self._heats = scan.heats
+        self._reveal(keep=self.row.key if self.row else "")
+
     def filter(self, words: str) -> None:
         """Show only the rows that match all of these words, with what they stand in, and go to the first match."""
         if words == self._words:
@@ -124,7 +133,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def sort(self) -> None:
         """Order the layers by the next share, from the heaviest down; after the last one as in the model again."""
-        orders = [IN_MODEL, *ORDERS]
+        orders = [IN_MODEL, *ORDERS, *([BY_DROP] if self._heats else [])]
         self._order = orders[(orders.index(self._order) + 1) % len(orders)]
         if self._order:
             self._reveal()
@@ -229,7 +238,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     @property
     def _columns(self) -> tuple[Column, ...]:
-        return layout(self.scrollable_content_region.width, ranked=bool(self._order))
+        return layout(self.scrollable_content_region.width, ranked=bool(self._order), scanned=bool(self._heats))
 
     def _strip(self, text: Text, width: int, base: Style) -> Strip:
         return strip_of(text, self.app.console, width, base)
@@ -243,7 +252,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         return "  ".join(part for part in ("Model", escape(words), counted, self._order) if part)
 
     def _reveal(self, keep: str = "") -> None:
-        self._shown = visible(self._rows, self._expanded, self._words, self._order)
+        self._shown = visible(self._rows, self._expanded, self._words, self._order, self._heats)
         if self._look is not None:
             opened = {row.parent for row in self._shown} if self._words.strip() else self._expanded
             scale = self._shown if self._order else [row for row in self._rows if row.kind == "block"]

@@ -1,0 +1,132 @@
+"""Cuts that reach a target are asked for and can be changed; a scan says what each layer is worth, and targets go by it."""
+
+import asyncio
+
+import pytest
+
+from tests.tui.helpers import Desk
+from tui_pruner.engine.job_messages import ScanResult, ScanTrial
+from tui_pruner.tui import colours
+from tui_pruner.tui.figures import drop
+from tui_pruner.tui.scans import Scanned, scanned
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.subject import Subject
+from tui_pruner.tui.tree_text import heat_colour
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def trial(number: int, layers: list[str], ratio: float, fall: float, channels: int = 8) -> ScanTrial:
+    return ScanTrial(
+        id=number, layer=layers[0], layers=layers, ratio=ratio, channels=channels, along=[], metric=0.9 - fall, drop=fall,
+        parameters=1, flops=1,
+    )  # fmt: skip
+
+
+def result(trials: list[ScanTrial]) -> ScanResult:
+    return ScanResult(name="metrics/mAP50-95(B)", baseline=0.9, metrics={}, images=16, parameters=1, flops=1, groups=trials)
+
+
+async def target(desk: Desk, text: str) -> None:
+    await desk.press("t")
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+    await desk.press("ctrl+u", *text, "enter")
+
+
+async def test_the_question_says_what_is_in_reach_and_the_cuts_are_asked_for(desk: Desk):
+    await desk.press("t")
+    await desk.until(lambda: "In reach: flops" in desk.text, "the range")
+    await desk.press("escape")
+    await target(desk, "flops=70%")
+    await desk.until(lambda: len(desk.board.asked.amounts) > 10, "the cuts")
+    await desk.previewed()
+    after, original = desk.board.preview.after, desk.board.session.original
+    assert after.flops / original.flops == pytest.approx(0.7, abs=0.01)
+    assert not desk.board.clash and not desk.board.session.steps
+    assert any("by importance: flops 70" in said for said in desk.said)
+
+
+async def test_two_measures_at_once_and_rounded_widths(desk: Desk):
+    await desk.press("r", "r", "r")
+    await target(desk, "flops=80% params=2.2M")
+    await desk.until(lambda: bool(desk.board.asked.amounts), "the cuts")
+    await desk.previewed()
+    after, original = desk.board.preview.after, desk.board.session.original
+    assert after.flops <= 0.805 * original.flops and after.parameters <= 2.21e6
+    assert all(amount.keep % 8 == 0 for amount in desk.board.asked.amounts.values())
+    await desk.press("r", "r", "r")
+
+
+@pytest.mark.parametrize(("text", "said"), [("flops=1%", "satisfiable is"), ("speed=2x", "cannot read the target 'speed=2x'")])
+async def test_what_cannot_be_reached_or_read_is_said_and_changes_nothing(desk: Desk, text: str, said: str):
+    await desk.go("model.5")
+    await desk.press("3", "0", "enter")
+    asked = desk.board.asked
+    await target(desk, text)
+    await desk.until(lambda: any(said in words for words in desk.said), "the reason")
+    assert desk.board.asked == asked
+
+
+async def test_a_layer_in_several_groups_is_as_sensitive_as_the_worst():
+    found = scanned(
+        result([trial(0, ["a", "b"], 0.3, 0.01), trial(1, ["b"], 0.3, 0.2), trial(1, ["b"], 0.5, 0.4), trial(2, ["c"], 0.5, -0.01)]),
+        "l2",
+        "data.yaml",
+    )
+    assert found.heats == {"a": 0.01, "b": 0.2, "c": -0.01}
+    assert found.layers["b"] == {0.3: 0.2, 0.5: 0.4} and found.heat("d") is None
+    assert [(one.group, one.channels, one.drop) for one in found.drops.trials][:2] == [(0, 8, 0.01), (1, 8, 0.2)]
+
+
+async def test_a_fall_is_shown_with_its_sign_and_its_colour():
+    assert [drop(fall) for fall in (0.0123, 0.0004, -0.003, 0.9)] == ["−.012", "0", "+.003", "−.900"]
+    assert [heat_colour(fall, 0.5) for fall in (-0.1, 0.004, 0.006, 0.03)] == [
+        colours.GOOD, colours.GOOD, colours.WARNING, colours.BAD,
+    ]  # fmt: skip
+
+
+async def give(desk: Desk, found: Scanned | None) -> None:
+    if found is not None:
+        desk.bench._take_scan(found)
+    else:
+        desk.board.scan = None
+        desk.bench.model_tree._heats = {}
+        desk.bench.draw_all()
+
+
+async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk):
+    prunable = [layer.name for layer in desk.board.layers.values() if layer.status in ("free", "coupled", "linked")]
+    await target(desk, "flops=80%")
+    await desk.until(lambda: bool(desk.board.asked.amounts), "the cuts by importance")
+    by_importance = dict(desk.board.asked.amounts)
+    await desk.press("c")
+    try:
+        trials = [trial(n, [prunable[n % len(prunable)]], 0.3, n % len(prunable) / 100) for n in range(300)]
+        await give(desk, scanned(result(trials), "l2", "data.yaml"))
+        await desk.until(lambda: " Drop " in desk.text, "the column")
+        await desk.go(prunable[1])
+        assert "−.010" in desk.text and "alone, 16 images" in desk.text
+        await desk.press("o", "o", "o")
+        assert "by drop" in desk.text
+        assert [row.layer.name for row in desk.bench.model_tree.shown][: len(prunable)] == prunable
+        await desk.press("escape")
+        await target(desk, "flops=80%")
+        await desk.until(lambda: any("by the scan" in said for said in desk.said), "the cuts by the scan")
+        assert dict(desk.board.asked.amounts) != by_importance
+    finally:
+        await give(desk, None)
+
+
+async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk, demo_data):
+    from tui_pruner.tui.scans import scan
+
+    taken: list[Scanned] = []
+    subject = Subject(desk.bench.opening, desk.board.opened.model, str(demo_data))
+    wanted = scan(subject, "l1", taken.append)
+    parameters = wanted.parameters()
+    assert (wanted.kind, parameters.criterion, parameters.data) == ("scan", "l1", str(demo_data))
+    assert parameters.sha256 == desk.board.opened.model.sha256
+    content = result([trial(0, ["model.0"], 0.1, 0.02), trial(1, ["model.1"], 0.1, 0.5)]).model_dump()
+    outcome = await asyncio.wait_for(wanted.take(content), 5)
+    assert taken[0].criterion == "l1" and taken[0].heats == {"model.0": 0.02, "model.1": 0.5}
+    assert outcome.figure.startswith("scanned by 2 trials on 16 images") and outcome.details[1] == ("model.1 -10%", "falls by .500")

@@ -1,0 +1,92 @@
+"""The keys that say how far to go: a scan of what every layer is worth, and the cuts that reach a target."""
+
+from __future__ import annotations
+
+from textual import on
+
+from tui_pruner.errors import RequestError
+from tui_pruner.tui.actions import key_of
+from tui_pruner.tui.amounts import Asked, parse_amount
+from tui_pruner.tui.criteria import criterion_of
+from tui_pruner.tui.figures import plural
+from tui_pruner.tui.messages import ReachKnown, TargetPlanned
+from tui_pruner.tui.scans import Scanned, scan
+from tui_pruner.tui.screens.criterion_keys import CriterionKeys
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+
+EXAMPLE = "flops=70%"
+WHAT = "What shall be left, by flops, params or bytes: flops=70%, params=2.1M; several with spaces."
+
+
+class TargetKeys(CriterionKeys):
+    """A target's cuts are asked for and not applied: to look at, to change, and to apply like any others."""
+
+    def action_target(self) -> None:
+        """Ask what shall be left, then ask for the cuts that reach it."""
+        if self.board is None or self.session is None:
+            return
+        self.app.push_screen(PathPrompt("Reach a target", f"{WHAT}\n{self._ground()}", EXAMPLE, EXAMPLE), self._take_target)
+        self.session.reach(self.board.asked)
+
+    @on(ReachKnown)
+    def show_reach(self, event: ReachKnown) -> None:
+        """Say in the question what can be reached."""
+        reach = event.result
+        ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
+        if isinstance(self.app.screen, PathPrompt):
+            self.app.screen.tell(f"{WHAT}\nIn reach: {', '.join(ranges)}.\n{self._ground()}")
+
+    @on(TargetPlanned)
+    def ask_for_target(self, event: TargetPlanned) -> None:
+        """Ask for the cuts that were found in place of what was asked for."""
+        found = event.result
+        if self.board is None:
+            return
+        if found.stopped:
+            self.say(found.stopped, "error")
+            return
+        amounts = {layer: amount for layer, text in found.amounts.items() if (amount := parse_amount(text))}
+        self.ask(Asked(amounts, self.board.asked.criterion, self.board.asked.round_to))
+        shares = ", ".join(f"{measure} {100 * share:.1f} %" for measure, share in found.shares.items())
+        ground = "by the scan" if found.scanned else "by importance"
+        self.say(f"{plural(len(amounts), 'layer')} {ground}: {shares} left; change what you like, {key_of('apply')} applies it")
+
+    def action_scan(self) -> None:
+        """Measure what the metric loses with each layer's weakest channels."""
+        self.with_data(self._scan, "Scan on")
+
+    def _scan(self) -> None:
+        if self.subject is None or self.board is None:
+            return
+        try:
+            queued = self.jobs.add(scan(self.subject, self.board.asked.criterion, self._take_scan))
+        except RequestError as error:
+            self.say(str(error), "warning")
+            return
+        self.say("every layer is tried alone; what is found is kept" if queued else "the scan waits or runs already")
+
+    def _take_scan(self, found: Scanned) -> None:
+        if self.board is None:
+            return
+        self.board.scan = found
+        self.model_tree.show_scan(found)
+        self.draw_all()
+
+    def _take_target(self, text: str | None) -> None:
+        if not text or self.board is None or self.session is None:
+            return
+        usable = self._usable_scan()
+        self.session.plan_target(text.replace(",", " ").split(), self.board.asked, usable.drops if usable else None)
+
+    def _usable_scan(self) -> Scanned | None:
+        found = self.board.scan if self.board is not None else None
+        return found if found is not None and self.board is not None and found.criterion == self.board.asked.criterion else None
+
+    def _ground(self) -> str:
+        """By what the cuts will be chosen."""
+        assert self.board is not None
+        usable = self._usable_scan()
+        if usable is not None:
+            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')} come first."
+        label = criterion_of(self.board.asked.criterion).label
+        return f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
