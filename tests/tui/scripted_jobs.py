@@ -26,6 +26,8 @@ SCRIPTS = {
     'say(progress={"done": 1, "total": 2}); signal.pause()',
     "bad data": 'say(error={"kind": "DataError", "message": "data.yaml names no images"}); sys.exit(3)',
     "fail": "log('Traceback: the reason'); sys.exit(7)",
+    "train": "signal.signal(signal.SIGTERM, lambda *_: (say(result={'answer': 7}), sys.exit(0))); "
+    "say(progress={'done': 1, 'total': 2})\nwhile True: signal.pause()",
     "grow": "log('first line'); say(progress={'done': 0, 'total': 2}); os.read(os.open(parameters['lock'], os.O_RDONLY), 1); "
     "log('filler\\n' * 60 + 'second line'); say(progress={'done': 1, 'total': 2}); signal.pause()",
 }
@@ -42,7 +44,7 @@ async def start_script(kind: str, scratch: str, log: Path | None) -> asyncio.sub
     return await start_python("-c", PRELUDE + SCRIPTS[kind], log=log)
 
 
-def wanted(kind: str, title: str = "", data: str = "", lock: str = "", taken: list[Any] | None = None) -> Wanted:
+def wanted(kind: str, title: str = "", data: str = "", lock: str = "", taken: list[Any] | None = None, early: bool = False) -> Wanted:
     """A job that does this script; what comes out is added to `taken`."""
 
     async def take(result: dict[str, Any]) -> Outcome:
@@ -50,7 +52,7 @@ def wanted(kind: str, title: str = "", data: str = "", lock: str = "", taken: li
             taken.append((title, result["answer"]))
         return Outcome(f"the answer is {result['answer']}")
 
-    return Wanted(kind, title, title, lambda: Nothing(lock=lock), take, data)
+    return Wanted(kind, title, title, lambda: Nothing(lock=lock), take, data, early)
 
 
 def held(lock: Path) -> bool:

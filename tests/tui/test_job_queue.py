@@ -19,6 +19,7 @@ from tui_pruner import places
 from tui_pruner.errors import DataError, JobError, RequestError
 from tui_pruner.tui import job_queue
 from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.jobs_text import Work, running_line
 from tui_pruner.tui.messages import JobsChanged
 
 LIMIT = 20.0
@@ -187,3 +188,22 @@ async def test_closing_kills_what_runs_and_drops_the_rest(listener, tmp_path: Pa
     await listener.until(lambda: not listener.queue.busy)
     wait_until_free(lock)
     assert listener.states == ["cancelled", "cancelled"]
+
+
+async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_second_ends_it(listener):
+    taken: list[Any] = []
+    queue = listener.queue
+    queue.add(wanted("train", "one", taken=taken, early=True))
+    await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
+    first = queue.running
+    assert "k ends it early" in running_line(Work(first, now=first.started), 100).plain
+    assert queue.cancel() and "k cancels" in running_line(Work(first, now=first.started), 100).plain
+    await listener.until(lambda: first.over)
+    assert listener.ended == ["one done"] and taken == [("one", 7)]
+    queue.add(wanted("hang", "two", early=True))
+    await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
+    second = queue.running
+    second.stopping = True
+    assert queue.cancel()
+    await listener.until(lambda: second.over)
+    assert listener.ended == ["one done", "two cancelled"]

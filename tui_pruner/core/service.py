@@ -199,13 +199,13 @@ class Service:
 
         return self.slow.submit(run)
 
-    def write(self, path: str, force: bool = False) -> Future[Message]:
-        """Save and verify the pruned model."""
+    def write(self, path: str, force: bool = False, scratch: bool = False) -> Future[Message]:
+        """Save and verify the pruned model; a scratch file is for a job, and leaves the session unsaved."""
         session = self.session
         if not session.steps:
             raise OutputError("nothing to write: no step was applied, the model is as it was")
         steps = list(session.steps)
-        return self.slow.submit(self._write, session, steps, path, force)
+        return self.slow.submit(self._write, session, steps, path, force, scratch)
 
     def _prove_all(self, session: Session) -> None:
         for applied in session.steps:
@@ -227,7 +227,7 @@ class Service:
             self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(proof)))
         return proof
 
-    def _write(self, session: Session, steps: list[AppliedStep], path: str, force: bool) -> Message:
+    def _write(self, session: Session, steps: list[AppliedStep], path: str, force: bool, scratch: bool) -> Message:
         coupling, checkpoint, removal = session.analysis.coupling, session.analysis.checkpoint, steps[-1].removal
         plan = session.plan.model_copy(update={"steps": [applied.step for applied in steps]})
         written = write_checkpoint(
@@ -240,7 +240,8 @@ class Service:
             force=force,
             on_progress=lambda doing: self._say("progress", ProgressEvent(doing=doing)),
         )
-        session.written = tuple(applied.step for applied in steps)
+        if not scratch:
+            session.written = tuple(applied.step for applied in steps)
         checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
         return WriteResult(output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks)
 

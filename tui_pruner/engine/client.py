@@ -131,9 +131,9 @@ class EngineClient:
         drops = scan.model_dump() if scan else None
         return await self.ask(TargetPlan, "plan_target", targets=list(targets), criterion=criterion, round_to=round_to, scan=drops)
 
-    async def write(self, path: str, force: bool = False) -> WriteResult:
-        """Save the pruned model and verify it in a clean process; seconds, with events "progress"."""
-        return await self.ask(WriteResult, "write", path=path, force=force)
+    async def write(self, path: str, force: bool = False, scratch: bool = False) -> WriteResult:
+        """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved."""
+        return await self.ask(WriteResult, "write", path=path, force=force, scratch=scratch)
 
     async def ask(self, answer: type[Answer], method: str, **params: Any) -> Answer:
         """One request.

@@ -68,11 +68,18 @@ class JobQueue:
         return True
 
     def cancel(self, job: QueuedJob | None = None) -> bool:
-        """Stop a job, by default the running one, or drop it where it waits; the others go on. False when it is over, or nothing runs."""
+        """Stop a job, by default the running one, or drop it where it waits; the others go on. False when it is over, or nothing runs.
+
+        One that can end early with what it has is asked to, and stopped when it is cancelled again.
+        """
         job = job or self.running
         if job is None or job.over:
             return False
-        if job.state == RUNNING and self._job is not None:
+        if job.state == RUNNING and self._job is not None and job.wanted.stops_early and not job.stopping:
+            job.stopping = True
+            self._job.stop()
+            self._tell()
+        elif job.state == RUNNING and self._job is not None:
             self._job.cancel()
         elif job.state == WAITING:
             job.end(CANCELLED, time.monotonic())
@@ -94,6 +101,7 @@ class JobQueue:
     def close(self) -> None:
         """Stop what runs and drop the rest."""
         for job in [*self.waiting, *filter(None, [self.running])]:
+            job.stopping = True  # there is nobody to wait for what it has
             self.cancel(job)
 
     def watch(self, watcher: MessagePump) -> Callable[[], None]:

@@ -62,7 +62,8 @@ def running_line(work: Work, width: int) -> Text:
     """The running job with its progress."""
     assert work.running is not None
     lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.wanted.name)
-    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, f"  {key_of('cancel-job')} cancels"))
+    hint = f"  {key_of('cancel-job')} {_ending(work.running)}"
+    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint))
 
 
 def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Text:
@@ -78,6 +79,11 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
         tail += hint
     room = min(max(width - len(tail) - 4, NARROWEST_BAR), WIDEST_BAR)
     return Text.assemble("  ", slider(progress.done / progress.total, room, colours.GOOD, colours.FAINT), (f"  {tail}", colours.MUTED))
+
+
+def _ending(job: QueuedJob) -> str:
+    """What the key that cancels does to a job."""
+    return "cancels" if job.stopping or not job.wanted.stops_early else "ends it early"
 
 
 def so_far(job: QueuedJob) -> list[str]:

@@ -48,6 +48,11 @@ class Opening:
         return folder / f"{path.stem}-pruned.pt"
 
     @property
+    def recovered_file(self) -> Path:
+        """Where a recovered model goes unless the user says otherwise: beside the pruned model."""
+        return self.output.with_name(f"{Path(self.model).stem}-recovered.pt")
+
+    @property
     def report_file(self) -> Path:
         """Where the report goes unless the user says otherwise: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-report.html")

@@ -34,6 +34,7 @@ class Wanted:
 
     `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
     the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
+    `stops_early`: asked to stop, it ends soon with what it has.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Wanted:
     parameters: Callable[[], Message]
     take: Callable[[dict[str, Any]], Awaitable[Outcome]]
     data: str = ""
+    stops_early: bool = False
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -68,6 +70,7 @@ class QueuedJob:
     outcome: Outcome = Outcome()
     error: PrunerError | None = None
     log: Path | None = None
+    stopping: bool = False
     _pace: Pace = field(default_factory=Pace)
 
     @property

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from tui_pruner.engine.client import EngineClient
-from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView
+from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView, WriteResult
 from tui_pruner.errors import EngineError, PrunerError
 from tui_pruner.tui import messages
 from tui_pruner.tui.amounts import Asked
@@ -123,6 +123,18 @@ class EngineSession:
     def write(self, path: str, force: bool) -> None:
         """Save the pruned model; posts Doing while it runs, then Written or Refused."""
         self._spawn(self._write(path, force))
+
+    async def written(self, path: str) -> WriteResult:
+        """Save the pruned model for a job, over what was there; posts Doing while it runs.
+
+        Raises:
+            PrunerError: it cannot be written, or did not pass its checks.
+        """
+        self._post(messages.Doing("writing"))
+        try:
+            return await self._client.write(path, force=True, scratch=True)
+        finally:
+            self._post(messages.Doing(""))
 
     async def calibrate(self, scores: str) -> list[str]:
         """Hand over the scores of a calibration, to this engine and to those that follow it; gives the criteria that there are then.

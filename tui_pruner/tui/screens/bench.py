@@ -154,6 +154,9 @@ class Bench(Screen[None], inherit_bindings=False):
         self.model_tree.redraw()
         self.draw_map()
 
+    def keep_session(self) -> None:
+        """Keep the session on disk, where the screen does."""
+
     def draw_map(self) -> None:
         """The map, where the screen has one."""
 

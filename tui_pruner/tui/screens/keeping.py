@@ -29,7 +29,7 @@ class Keeping(LookKeys):
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
-        self._id = ""
+        self._session_id = ""
         self._kept: tuple[object, ...] = ()
         self._writing: Latest[SavedSession] = Latest(self._write)
         self._told = False
@@ -74,7 +74,7 @@ class Keeping(LookKeys):
     def keep_steps(self, event: SessionChanged) -> None:
         """Keep steps at once."""
         if event.did == "resumed" and self.opening.saved is not None:
-            self._id = self.opening.saved.id  # only now: a refused session stays as it is
+            self._session_id = self.opening.saved.id  # only now: a refused session stays as it is
             self.call_later(self._restore, self.opening.saved)
         self.call_later(self.keep_session)
 
@@ -136,10 +136,10 @@ class Keeping(LookKeys):
     def _snapshot(self, board: Board) -> SavedSession:
         from tui_pruner.sessions import SavedSession, new_id
 
-        self._id = self._id or new_id(board.opened.model.path)
+        self._session_id = self._session_id or new_id(board.opened.model.path)
         row, session, opening = self.model_tree.row, board.session, self.opening
         return SavedSession(
-            id=self._id,
+            id=self._session_id,
             process=os.getpid(),
             model=board.opened.model.path,
             imgsz=opening.imgsz,

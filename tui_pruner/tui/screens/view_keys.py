@@ -5,10 +5,10 @@ from __future__ import annotations
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.screens.bench import PANES
 from tui_pruner.tui.screens.help import HelpScreen
-from tui_pruner.tui.screens.plan_keys import PlanKeys
+from tui_pruner.tui.screens.recover_keys import RecoverKeys
 
 
-class ViewKeys(PlanKeys):
+class ViewKeys(RecoverKeys):
     """What is looked at: nothing here changes the model or what is asked for."""
 
     def action_expand(self) -> None:
