@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from tests.core.conftest import ask, removed
-from tui_pruner.core.requests import parse_amount, parse_request
+from tui_pruner.core.flow.coupling import links_by_group
+from tui_pruner.core.flow.labels import Axis
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Link, Lock, Member
+from tui_pruner.core.linking import Demand, Wishes, ask_alone, obey_links, spread, unit_of
+from tui_pruner.core.removal import NOTHING
+from tui_pruner.core.requests import Request, parse_amount, parse_request
 from tui_pruner.errors import ConflictError, RequestError
 
 
@@ -123,3 +130,120 @@ def test_every_criterion_chooses(nano, criterion):
 
 def test_an_unknown_criterion_is_refused_with_those_there_are(nano):
     assert "l2" in ask(nano, "model.7=20%", criterion="best").refusals[0].message
+
+
+def linked(widths: list[int], *parts: tuple[tuple[int, ...], ...], locked: tuple[int, ...] = (), heads: bool = False) -> CouplingMap:
+    """One group for each layer, of these widths, and links between them."""
+    links = tuple(Link(number, "split", "net", link, heads) for number, link in enumerate(parts))
+    of_group = links_by_group(links)
+    groups = tuple(
+        ChannelGroup(
+            number=number,
+            channels=width,
+            members=(Member(Axis(f"layer{number}.weight", 0), "out", np.arange(width)[:, None]),),
+            lock=Lock("on purpose", "add", "net", 1) if number in locked else None,
+            links=of_group.get(number, ()),
+            joined_by=(),
+        )
+        for number, width in enumerate(widths)
+    )
+    return CouplingMap(groups, links, {}, {}, {}, (), {}, 0, 0.0)
+
+
+def demanded(coupling: CouplingMap, counts: dict[int, int], amount: str = "25%") -> tuple[dict[int, int], Wishes]:
+    """What each group loses once the links are obeyed, where these are asked to lose so many."""
+    wishes = Wishes()
+    for number, count in counts.items():
+        wishes.add(coupling.groups[number], Demand(count, f"layer{number}", Request(f"layer{number}", amount)))
+    obey_links(coupling, NOTHING, wishes)
+    return {number: demands[0].count for number, demands in wishes.demands.items()}, wishes
+
+
+HALVES = ((1,), (2,))
+"""A link that ties two groups to one number."""
+
+
+@pytest.mark.parametrize(
+    ("links", "asked", "carried"),
+    [
+        ([((0,), (1, 2))], {0: 4}, {1: 2, 2: 2}),
+        ([((0,), (1, 2)), ((2,), (3,))], {0: 4}, {1: 2, 2: 2, 3: 2}),
+        ([((0,), (1, 2)), HALVES, ((0,), (3,))], {0: 4}, {1: 2, 2: 2, 3: 4}),
+        ([((0,), (1, 2))], {2: 4}, {0: 4}),
+        ([((0,), (1, 4))], {0: 4}, {1: 4}),  # 4 is locked
+        ([((0,), (1, 2), (3,))], {0: 4, 1: 4}, {3: 4}),  # 1 and 2 lose enough
+    ],
+)
+def test_what_one_part_loses_the_others_lose_in_all(links, asked, carried):
+    assert demanded(linked([12, 6, 6, 12, 6], *links, locked=(4,)), asked)[0] == asked | carried
+
+
+def test_a_head_that_goes_as_a_whole_demands_nothing_and_the_others_agree_among_themselves():
+    heads = linked([6, 6, 6], ((0,), (1,), (2,)), heads=True)
+    assert demanded(heads, {0: 6})[0] == {0: 6}
+    assert demanded(heads, {0: 6, 1: 2})[0] == {0: 6, 1: 2, 2: 2}
+
+
+def test_a_share_that_rounds_apart_is_raised_where_channels_may_go_and_said_where_it_changed():
+    found, wishes = demanded(linked([10, 5, 5, 5], ((0,), (1, 2, 3)), locked=(3,)), {0: 3, 1: 1, 2: 1})
+    assert found == {0: 3, 1: 2, 2: 1}
+    assert not wishes.contradictions
+    assert wishes.notes == ["layer1: removes 2 instead of 1 channels, as many as what is linked to it"]
+
+
+@pytest.mark.parametrize(
+    ("links", "counts", "amount", "message"),
+    [
+        ([((0,), (1,))], {0: 4, 1: 2}, "keep:4", r"^layer0 \(keep:4\) and layer1 \(keep:4\) share coupled channels but ask for different"),
+        ([((0,), (1, 2)), HALVES], {0: 3}, "25%", r"^layer0 \(25%\) cannot be shared out evenly"),
+    ],
+)
+def test_what_the_links_cannot_give_is_a_contradiction_of_everything_linked(links, counts, amount, message):
+    coupling = linked([8, 6, 6], *links)
+    found = demanded(coupling, counts, amount)[1].contradictions
+    assert found.keys() == coupling.linked_system(coupling.groups[0])
+    assert all(re.search(message, contradiction.message) for contradiction in found.values())
+
+
+@pytest.mark.parametrize(
+    ("widths", "total", "links", "counts"),
+    [
+        ([9, 3], 5, [], [4, 1]),  # 3.75 and 1.25
+        ([5, 3, 2], 4, [], [2, 1, 1]),  # 2, 1.2 and 0.8
+        ([12, 6, 6], 8, [HALVES], [4, 2, 2]),
+        ([10, 6, 6], 5, [HALVES], [3, 1, 1]),  # 2.27 and twice 1.36: a single channel cannot go to both
+        ([6, 6, 6], 5, [((0,), (1,), (2,))], None),
+        ([3, 3], 6, [], None),
+    ],
+)
+def test_a_number_is_shared_out_by_width_and_equally_where_it_must_be(widths, total, links, counts):
+    coupling = linked(widths, *links)
+    assert spread(coupling, total, coupling.groups, widths) == counts
+
+
+@pytest.mark.parametrize(
+    ("links", "unit"),
+    [
+        ([], 1),
+        ([((0,), (1, 2))], 1),  # two that may differ share any number
+        ([((0,), (1, 2)), HALVES], 2),
+        ([((0,), (1, 2)), HALVES, ((0,), (3, 4, 5)), ((3,), (4,), (5,))], 6),
+        ([((0, 5), (1, 2, 3, 4)), ((0,), (5,)), ((1,), (2,), (3,), (4,))], 2),
+    ],
+)
+def test_a_width_is_cut_in_whole_shares_of_the_equal_parts_that_it_is_linked_to(links, unit):
+    coupling = linked([12] * 6, *links)
+    assert unit_of(coupling, coupling.groups[0]) == unit
+
+
+@pytest.mark.parametrize(
+    ("width", "ratio", "alone", "with_halves"),
+    [(9, 0.5, 4, 4), (8, 0.25, 2, 2), (8, 0.01, 1, 2), (8, 0.99, 7, 6), (12, 0.25, 3, 4), (2, 0.5, 1, 0)],
+)
+def test_a_group_alone_loses_its_share_in_whole_units_but_never_everything(width, ratio, alone, with_halves):
+    for links, count in ([], alone), ([((0,), (1, 2)), HALVES], with_halves):
+        coupling, wishes = linked([width, 12, 12], *links), Wishes()
+        ask_alone(coupling, coupling.groups[0], ratio, wishes)
+        found = {number: demands[0].count for number, demands in wishes.demands.items()}
+        half = {1: count // 2, 2: count // 2} if links else {}
+        assert found == ({0: count, **half} if count else {})

@@ -60,8 +60,7 @@ def balance(coupling: CouplingMap, link: Link, base: Removal, wishes: Wishes) ->
     parts = [[coupling.groups[n] for n in part] for part in link.parts]
     parts = [part for part in parts if not (link.heads and all(wishes.count(group) >= base.left(group) for group in part))]
     totals = [sum(wishes.count(group) for group in part) for part in parts]
-    asked = [group for part in parts for group in part if group.number in wishes.demands]
-    if not asked or len(set(totals)) == 1 or asked[0].number in wishes.contradictions:
+    if len(set(totals)) < 2 or any(group.number in wishes.contradictions for part in parts for group in part):
         return False
     source = max(range(len(parts)), key=totals.__getitem__)
     origin = next(wishes.demands[group.number][0] for group in parts[source] if group.number in wishes.demands)
