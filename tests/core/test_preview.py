@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from tests.core.conftest import ask
 from tests.core.test_families import narrowed
 from tui_pruner.core.blocks import sequence
+from tui_pruner.core.flow.contraction import work_labels
+from tui_pruner.core.flow.labels import along, nothing
 from tui_pruner.core.measure import measure, parameter_count
 from tui_pruner.core.preview import Arithmetic, dry_run
 from tui_pruner.core.removal import NOTHING
@@ -83,3 +87,21 @@ def test_products_of_activations_shrink_with_the_channels_that_they_multiply(nam
         measured = measure(pruned, analysis.image_shape, sequence(pruned))
         assert widths.size.flops == measured.flops
         assert sum(widths.work_inside(block.path) for block in analysis.blocks) == pytest.approx(measured.flops, abs=len(analysis.blocks))
+
+
+FOUR = np.arange(1, 5)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "work"),
+    [
+        (along(FOUR, 2, (2, 6, 4)), along(FOUR + 4, 1, (2, 4, 5)), [1, 2, 3, 4]),
+        (torch.arange(1, 9).view(2, 1, 4).expand(2, 6, 4), nothing((2, 4, 5)), [1, 2, 3, 4, 5, 6, 7, 8]),
+        (along(FOUR, 1, (2, 4, 6)), nothing((2, 6, 5)), [1, 2, 3, 4]),
+        (nothing((2, 5, 6)), along(FOUR, 2, (2, 6, 4)), [1, 2, 3, 4]),
+        (nothing((2, 5, 6)), nothing((2, 6, 4)), []),
+    ],
+    ids=["what is summed", "what is summed in each head", "rows", "columns", "no channels"],
+)
+def test_a_product_s_work_grows_with_the_channels_that_it_sums_or_else_with_those_that_it_keeps(left, right, work):
+    assert work_labels(left, right).tolist() == work
