@@ -353,10 +353,16 @@ MORE: dict[str, Example] = {
     "mul with a map of one channel": one(lambda b: b * torch.ones(b.shape[2:], device=b.device)),
     "cat over channels": two(lambda a, b: torch.cat((b, a), 1), last=16),
     "cat over places": two(lambda a, b: torch.cat((b, a), 2)),
+    "cat over places that nobody reads": two(lambda a, b: b + torch.cat((a, b), 2).new_zeros(())),
     "constant_pad_nd across channels": one(lambda b: F.pad(b, (0, 0, 0, 0, 2, 1)), last=11),
     "mean over everything but channels": one(lambda b: b.mean((0, 2, 3))[None, :, None, None]),
     "sum over a stack": two(lambda a, b: torch.stack((a, b), 2).sum(2)),
     "view into halves and back": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).flip(1).flatten(1, 2)),
+    "view of rows along places, inside out": one(
+        lambda b: b.unflatten(1, (2, -1)).transpose(1, 2).flatten(3).unflatten(3, b.shape[2:]).transpose(1, 2).flatten(1, 2)
+    ),
+    "view of quarters as halves, dealt out": one(lambda b: b.unflatten(1, (2, 2, -1)).flatten(2, 3).transpose(1, 2).flatten(1, 2), tied=2),
+    "view of one map twice": one(lambda b: b.repeat(1, 2, 1, 1).unflatten(1, (2, -1)).amax(1)),
     "transpose of halves": one(lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).transpose(1, 2).flatten(1, 2), tied=2),
     "chunk into four": Example(lambda m, a, b: torch.cat(b.chunk(4, 1)[1:], 1), last=6, whole=True),
     "split into halves of places": one(lambda b: b.split(b.shape[2] // 2, 2)[1]),
@@ -392,7 +398,7 @@ MORE: dict[str, Example] = {
 HELD_TOO: dict[str, Example] = {
     "view of halves as quarters": one(
         lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).view(b.shape[0], 4, b.shape[1] // 4, *b.shape[2:]).flatten(1, 2),
-        held="is folded",
+        held="is folded from [2, 4] to [4, 2] channels",
     ),
     "permute of quarters, inside out": one(
         lambda b: b.view(b.shape[0], 2, 2, b.shape[1] // 4, *b.shape[2:]).permute(0, 3, 2, 1, 4, 5).flatten(1, 3), held="is folded across"

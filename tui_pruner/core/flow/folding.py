@@ -72,8 +72,7 @@ def hold_places(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> 
 
 def link_rows(flow: Flow, call: Call, part: Tensor) -> None:
     """Where channels also vary along an earlier dimension (attention heads), each of its rows keeps equally many in this part."""
-    if len(changing(part)) > 1:
-        flow.link(call, rows_of(part), rows=True)
+    flow.link(call, rows_of(part), rows=True)
 
 
 @rule("channel_shuffle native_channel_shuffle")
