@@ -12,10 +12,14 @@ import yaml
 from torch import Tensor, nn
 
 from tests.core.odd_models import Odd, convolution, proved_groups, traced
+from tests.core.test_resolve import linked
 from tui_pruner.core.analysis import smallest_input, trace_model
 from tui_pruner.core.blocks import sequence
 from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.flow.coupling import couple
+from tui_pruner.core.deadline import TooLate
+from tui_pruner.core.flow.coupling import couple, held_by_links
+from tui_pruner.core.flow.labels import Axis
+from tui_pruner.core.flow.record import FlowRecord, LinkedLabels
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.skeleton import without_weights
@@ -50,6 +54,14 @@ def test_a_failure_without_words_is_named_by_its_class():
 
     with pytest.raises(TraceError, match="the forward stopped in Odd: NotImplementedError"):
         trace_model(Odd(refuse).eval())
+
+
+def test_a_forward_whose_time_is_up_is_refused_with_its_place():
+    def late(net: nn.Module, x: Tensor) -> Tensor:
+        raise TooLate
+
+    with pytest.raises(TraceError, match="the forward of Odd had not ended after 120 seconds, in Odd"):
+        trace_model(Odd(late).eval())
 
 
 def test_a_norm_of_another_width_is_refused_with_both_widths():
@@ -206,3 +218,20 @@ def test_only_forwards_that_may_name_a_width_are_tried():
     model = build_from_yaml("yolov8n.yaml").model
     record = trace(without_weights(model), smallest_input(model))
     assert {entry.place[0] for entry in record.sized} == {"Detect", "DFL"}  # C2f splits by an attribute that its adapter rewrites
+
+
+def test_channels_of_a_linked_part_are_told_apart_from_those_that_another_layer_reads():
+    record = FlowRecord()
+    written, read = record.source.for_axis(Axis("first.weight", 0), 6), record.source.for_axis(Axis("last.weight", 1), 2)
+    operation = record.note("chunk", "").index
+    record.links.append(LinkedLabels(operation, (written[:2], written[2:4])))
+    record.unify(operation, written[4:], read)
+    groups = couple(record).groups
+    assert [[member.indices.reshape(-1).tolist() for member in group.members] for group in groups] == [[[0, 1]], [[2, 3]], [[4, 5], [0, 1]]]
+
+
+def test_a_lock_goes_along_links_until_every_part_has_something_to_lose():
+    coupling = linked([8] * 5, ((1,), (2,)), ((0,), (1,)), ((0, 3), (4,)), locked=(0,))
+    held = held_by_links(list(coupling.groups), coupling.links)
+    assert [group.prunable for group in held] == [False, False, False, True, True]
+    assert held[2].reason == "must stay as wide as another part, which is locked (split in net)"
