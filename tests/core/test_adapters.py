@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from ultralytics.nn.modules.block import AAttn
 
 from tests.core.conftest import ask, proof_of
 from tui_pruner.core.adapters import ADAPTERS, EQUAL_WIDTHS
@@ -101,6 +102,14 @@ def test_heads_follow_the_width_of_the_block_though_no_operation_ties_them(opene
     attention = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.2.attn")
     assert attention.qkv.conv.in_channels == attention.proj.conv.in_channels == 2 * attention.head_dim == 96
     assert attention.key_dim == 32
+
+
+def test_heads_are_counted_by_whose_channels_are_left():
+    """Of four heads with three times 32 channels each, the two in the middle."""
+    attention = AAttn(64, num_heads=2)
+    attention.num_heads = 4
+    ADAPTERS["AAttn"](attention, lambda layer: range(96, 288))
+    assert (attention.num_heads, attention.head_dim, attention.all_head_dim) == (2, 32, 64)
 
 
 def test_every_adapted_class_is_held_by_a_test_here():
