@@ -91,6 +91,19 @@ def test_the_groups_of_a_convolution_lose_the_same_places_and_depthwise_ones_who
     assert (pruned.g.in_channels, pruned.g.out_channels, pruned.g.groups) == (6, 12, 6)
 
 
+class Scaled(nn.LayerNorm):
+    """Only scales, and normalises nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def test_an_heir_of_layer_norm_that_only_scales_is_as_narrow_as_its_weight_after_a_cut():
+    net, coupling = traced(Odd(lambda net, x: net.scale(x), scale=Scaled(8)).eval())
+    assert proved_groups(net, coupling) == 1
+    assert cut(net, coupling, smallest_removal(coupling, coupling.output_groups("stem"))).scale.normalized_shape == (7,)
+
+
 def test_a_forward_that_decides_by_values_is_refused_with_its_place():
     net = Odd(lambda net, x: net.a(x) if x.mean() > 0 else x, a=convolution(8, 8)).eval()
     with pytest.raises(TraceError, match=r"Odd decides by a computed value, which a trace of the shapes does not have"):
