@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
-from ultralytics.nn.modules.block import AAttn
+from ultralytics.nn.modules.block import AAttn, Attention
 
 from tests.core.conftest import ask, proof_of
 from tui_pruner.core.adapters import ADAPTERS, EQUAL_WIDTHS
@@ -110,6 +110,14 @@ def test_heads_are_counted_by_whose_channels_are_left():
     attention.num_heads = 4
     ADAPTERS["AAttn"](attention, lambda layer: range(96, 288))
     assert (attention.num_heads, attention.head_dim, attention.all_head_dim) == (2, 32, 64)
+
+
+def test_heads_with_keys_of_another_width_are_counted_by_whose_channels_are_left():
+    """Of four heads with 16 channels of queries, 16 of keys and 32 of values each, the two in the middle."""
+    attention = Attention(64, num_heads=2)
+    attention.num_heads = 4
+    ADAPTERS["Attention"](attention, lambda layer: range(64, 192))
+    assert (attention.num_heads, attention.head_dim, attention.key_dim) == (2, 32, 16)
 
 
 def test_every_adapted_class_is_held_by_a_test_here():

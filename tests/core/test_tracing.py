@@ -235,3 +235,35 @@ def test_a_lock_goes_along_links_until_every_part_has_something_to_lose():
     held = held_by_links(list(coupling.groups), coupling.links)
     assert [group.prunable for group in held] == [False, False, False, True, True]
     assert held[2].reason == "must stay as wide as another part, which is locked (split in net)"
+
+
+def test_a_module_that_the_network_does_not_own_is_no_place_of_it():
+    hidden = nn.Sequential(nn.ReLU(), nn.Identity())
+
+    class Borrowing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.second(hidden(self.first(image)))
+
+    model = Borrowing().eval()
+    _, coupling = traced(model)
+    assert free(coupling, "first") and proved_groups(model, coupling) == 1
+
+
+def test_a_single_channel_is_a_group_of_its_own_that_the_next_layer_reads():
+    class Squeezing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.one, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 1, 1), nn.Conv2d(1, 4, 1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.last(self.one(self.first(image)))
+
+    _, coupling = traced(Squeezing().eval())
+    (group,) = coupling.output_groups("one")
+    axes = (Axis("one.weight", 0), Axis("one.bias", 0), Axis("last.weight", 1))
+    assert {member.axis: member.indices.tolist() for member in group.members} == {axis: [[0]] for axis in axes}
+    assert group.lock is None and len(coupling.output_groups("first")) == 1
