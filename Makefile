@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test pictures bench coverage saved rebuild-demo thorough mutants clean
+.PHONY: demo test pictures bench quality coverage saved rebuild-demo thorough mutants clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -23,6 +23,9 @@ coverage: $(VENV)/.test  ## Cut and prove every group of every architecture; hou
 
 bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, not a test.
 	@$(BIN)/python -m tests.bench.report
+
+quality: $(VENV)/.test  ## The same training after torch-pruning's pruner and after ours; an hour on two cores; writes docs/quality.md.
+	@$(BIN)/python -m benchmarks.quality
 
 thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time.
 	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py
