@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,8 @@ def test_the_table_for_people_has_the_change(call: Call, pruned: Pruned, demo_ch
     assert header == ["metric", "value", "baseline", "change"]
     (row,) = (row for row in rows if row[0] == MAP)
     assert float(row[3]) == pytest.approx(float(row[1]) - float(row[2]), abs=2e-4)
+    found = re.search(rf"95 % interval of {re.escape(MAP)}: (0[.]\d+) to (\d[.]\d+) \(bootstrap over 4 images\)", answer.out)
+    assert float(found[1]) <= float(row[1]) <= float(found[2])
 
 
 def test_a_side_that_is_no_multiple_of_the_stride_is_rounded_up_and_said(call: Call, demo_checkpoint: Path, demo_data: Path):

@@ -8,6 +8,7 @@ import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, Steps, needed
 from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say
+from tui_pruner.metrics import main_metric
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ValidationResult
@@ -45,6 +46,7 @@ def show(output: Output, result: ValidationResult, baseline: ValidationResult | 
     output.document(
         {
             "metrics": result.metrics,
+            "interval": result.interval,
             "images": result.images,
             "seconds": result.seconds,
             "cached": result.cached,
@@ -56,4 +58,7 @@ def show(output: Output, result: ValidationResult, baseline: ValidationResult | 
         before = baseline.metrics.get(name) if baseline else None
         rows.append([name, f"{value:.4f}", *([f"{before:.4f}", f"{value - before:+.4f}"] if before is not None else [])])
     output.table(["metric", "value", *(["baseline", "change"] if baseline else [])], rows, right=["value", "baseline", "change"])
+    if result.interval and (found := main_metric(result.metrics)):
+        low, high = result.interval
+        output.line(f"95 % interval of {found[0]}: {low:.4f} to {high:.4f} (bootstrap over {result.images} images)")
     output.line(f"{result.images} images  {result.seconds:.1f} s{'  (cached)' if result.cached else ''}")

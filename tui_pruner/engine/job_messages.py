@@ -53,9 +53,13 @@ class CalibrationResult(Message):
 
 
 class ValidationResult(Message):
-    """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it."""
+    """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it.
+
+    `interval`: where the main metric lies on other images of the same kind in 95 % of cases (bootstrap); None where that is not known.
+    """
 
     metrics: dict[str, float]
+    interval: tuple[float, float] | None = None
     images: int
     seconds: float
     cached: bool = False

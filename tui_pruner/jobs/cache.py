@@ -16,7 +16,7 @@ from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.whole_file import replace_file
 
-LAYOUT = 1
+LAYOUT = 2
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
 

@@ -15,6 +15,7 @@ from tui_pruner.errors import CheckpointError, DataError, RequestError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.interval import interval_of
 from tui_pruner.jobs.so_far import SoFar
 from tui_pruner.jobs.stock import OnProgress, StockTool
 from tui_pruner.jobs.view import private_view
@@ -73,13 +74,15 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
     on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         _report_to(on_progress, validator, len(data.images))
+        intervals = _intervals(validator)
         # Ultralytics folds batch normalisation into the convolutions of what it validates.
         validator(model=copy.deepcopy(model))
     seen = len(validator.dataloader.dataset)
     if seen < len(data.images):
         notes.append(skipped(len(data.images) - seen, data))
     metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
-    return ValidationResult(metrics=metrics, images=seen, seconds=time.perf_counter() - started, notes=notes)
+    interval = intervals[-1] if intervals else None
+    return ValidationResult(metrics=metrics, interval=interval, images=seen, seconds=time.perf_counter() - started, notes=notes)
 
 
 @contextlib.contextmanager
@@ -194,6 +197,18 @@ def _report_to(on_progress: OnProgress, validator: Any, images: int) -> None:
 
     validator.add_callback("on_val_start", lambda running: report(0, {}))
     validator.add_callback("on_val_batch_end", lambda running: report((running.batch_i + 1) * BATCH, so_far.metrics()))
+
+
+def _intervals(validator: Any) -> list[tuple[float, float] | None]:
+    """Where the main metric's interval will be, once all images are seen."""
+    found: list[tuple[float, float] | None] = []
+
+    def look(running: Any) -> None:
+        if running.batch_i + 1 == len(running.dataloader):
+            found.append(interval_of(running))
+
+    validator.add_callback("on_val_batch_end", look)
+    return found
 
 
 @contextlib.contextmanager

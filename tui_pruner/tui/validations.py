@@ -73,10 +73,16 @@ class Validations:
 
 def _outcome(result: ValidationResult) -> Outcome:
     found = short_metric(result.metrics)
-    figure = "no metric" if found is None else f"{found[0]} {score(found[1])}"
+    figure = "no metric" if found is None else f"{found[0]} {score(found[1])}{spread(result.interval)}"
     measured = "cached" if result.cached else duration(result.seconds)
-    details = [("images", str(result.images)), *shown_metrics(result.metrics)]
+    doubt = [("95 % interval", f"{spread(result.interval)[2:-1]}, bootstrap over images")] if result.interval else []
+    details = [("images", str(result.images)), *doubt, *shown_metrics(result.metrics)]
     return Outcome(f"{figure}, {plural(result.images, 'image')}, {measured}", details, result.notes)
+
+
+def spread(interval: tuple[float, float] | None) -> str:
+    """Where a metric may lie instead, in brackets; nothing where that is not known."""
+    return f" ({score(interval[0])} to {score(interval[1])})" if interval else ""
 
 
 def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
