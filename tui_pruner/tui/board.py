@@ -11,6 +11,7 @@ from tui_pruner.tui.amounts import Asked, Room
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
+    from tui_pruner.tui.latencies import Timed
     from tui_pruner.tui.scans import Scanned
 
 
@@ -49,6 +50,7 @@ class Board:
     detail: Detail | None = None
     dry_run: DryRun | None = None
     scan: Scanned | None = None
+    timed: Timed | None = None
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:

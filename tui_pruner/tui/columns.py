@@ -12,6 +12,7 @@ WIDEST_BAR = 12
 SHARE = 9
 SHARE_NEEDS = 60
 BARS = ("parameters", "flops")
+MEASURED = ("time", "drop")
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,23 @@ COLUMNS = (
     Column("output", "Output", 11, needs=88),
     Column("parameters", "Params", 6, needs=44),
     Column("flops", "FLOPs", 5, needs=50),
-    Column("drop", "Drop", 5, needs=56, right=True),
+    Column("time", "ms", 5, needs=64, right=True),
+    Column("drop", "Drop", 5, needs=58, right=True),
     Column("status", "Status", 11),
 )
 
 
 @lru_cache(maxsize=8)
-def layout(width: int, ranked: bool = False, scanned: bool = False) -> tuple[Column, ...]:
+def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozenset()) -> tuple[Column, ...]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
 
-    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `scanned`: there are
-    figures of a scan to show.
+    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `measured`: which of
+    the columns that need a measurement have one, and take room from the bars.
     """
-    hidden = {"output": ranked, "drop": not scanned}
+    hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
     shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
-    if ranked or width >= SHARE_NEEDS:
+    taken = sum(column.width + GAP for column in shown if column.key in MEASURED)
+    if ranked or width >= SHARE_NEEDS + max(taken - 6, 0):
         shown = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
     spare = width - sum(column.width for column in shown if column is not NAME) - GAP * (len(shown) - 1)
     bars = [column for column in shown if column.key in BARS]

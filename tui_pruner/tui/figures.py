@@ -67,6 +67,11 @@ def score(metric: float) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
+def milliseconds(time: float) -> str:
+    """A time in milliseconds with three figures: 0.12 ms, 8.31 ms, 120 ms."""
+    return f"{time:.2f} ms" if time < 10 else f"{time:.1f} ms" if time < 100 else f"{time:.0f} ms"
+
+
 def drop(fall: float) -> str:
     """How far a metric falls, with a sign: −.012; +.003 where it rises, and 0 for less than a thousandth."""
     if abs(fall) < 0.0005:

@@ -18,6 +18,7 @@ from tui_pruner.tui.outline import Row
 Cell = tuple[str, str]
 PERCENT = 5
 LITTLE, MUCH = 0.01, 0.05
+FASTER = 0.95
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,17 @@ def _flops(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
     return share(row.flops, look.most_flops, look.board.session.original.flops, width), colours.PURPLE
+
+
+def _time(row: Row, look: Look, width: int) -> Cell:
+    """A block's milliseconds, after the steps where those are what was timed, else in the checkpoint."""
+    timed = look.board.timed
+    before = timed.before.get(row.key) if timed is not None else None
+    if timed is None or before is None or row.kind != "block":
+        return "", ""
+    time = timed.after.get(row.key, before)
+    faster = time < FASTER * before
+    return f"{time:.2f}"[:width], colours.GOOD if faster else colours.BAD if time > before / FASTER else colours.TEXT
 
 
 def _drop(row: Row, look: Look, width: int) -> Cell:
@@ -204,6 +216,7 @@ _CELLS: dict[str, Callable[[Row, Look, int], Cell]] = {
     "output": _output,
     "parameters": _parameters,
     "flops": _flops,
+    "time": _time,
     "drop": _drop,
     "status": _status,
 }

@@ -28,6 +28,15 @@ ACTIONS = (
         "scan MODEL --data DATA -o FILE",
     ),
     Action(
+        "latency",
+        "L",
+        "L",
+        "Measure the latency",
+        "Time the checkpoint and the model as it stands in turns, and every block of it; the tree then shows the milliseconds.",
+        JOBS,
+        "bench MODEL PRUNED --blocks --suggest",
+    ),
+    Action(
         "recover",
         "R",
         "R",

@@ -67,7 +67,8 @@ class SessionKeys(TargetKeys):
         self.board = Board(event.result, event.result.session)
         self.scores.follow(event.result.session)
         if before is not None and event.replayed:
-            self.board.asked, self.board.marks, self.board.scan = before.asked, before.marks, before.scan
+            self.board.asked, self.board.marks = before.asked, before.marks
+            self.board.scan, self.board.timed = before.scan, before.timed
             key = self.model_tree.row.key if self.model_tree.row else ""
             self.model_tree.show_model(self.board)
             self.model_tree.go_to(key)

@@ -9,6 +9,7 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.amounts import Asked, parse_amount
 from tui_pruner.tui.criteria import criterion_of
 from tui_pruner.tui.figures import plural
+from tui_pruner.tui.latencies import Timed, latency
 from tui_pruner.tui.messages import ReachKnown, TargetPlanned
 from tui_pruner.tui.scans import Scanned, scan
 from tui_pruner.tui.screens.criterion_keys import CriterionKeys
@@ -70,6 +71,25 @@ class TargetKeys(CriterionKeys):
             return
         self.board.scan = found
         self.model_tree.show_scan(found)
+        self.draw_all()
+
+    def action_latency(self) -> None:
+        """Time the checkpoint and the model as it stands, side by side, block by block."""
+        if self.subject is None or self.board is None:
+            return
+        try:
+            queued = self.jobs.add(latency(self.subject, self.board.session, self._take_latency))
+        except RequestError as error:
+            self.say(str(error), "warning")
+            return
+        if not queued:
+            self.say("this state is being timed already")
+
+    def _take_latency(self, found: Timed) -> None:
+        if self.board is None:
+            return
+        self.board.timed = found
+        self.model_tree.show_measured("time")
         self.draw_all()
 
     def _take_target(self, text: str | None) -> None:

@@ -49,6 +49,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._order = IN_MODEL
         self._cursor = 0
         self._heats: Mapping[str, float] = {}
+        self._measured: frozenset[str] = frozenset()
         self._painted: dict[int, Strip] = {}
 
     @property
@@ -92,6 +93,11 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def show_scan(self, scan: Scanned) -> None:
         """Show how sensitive the layers are, and let them be ordered by it."""
         self._heats = scan.heats
+        self.show_measured("drop")
+
+    def show_measured(self, column: str) -> None:
+        """Show a column that has figures now."""
+        self._measured |= {column}
         self._reveal(keep=self.row.key if self.row else "")
 
     def filter(self, words: str) -> None:
@@ -238,7 +244,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     @property
     def _columns(self) -> tuple[Column, ...]:
-        return layout(self.scrollable_content_region.width, ranked=bool(self._order), scanned=bool(self._heats))
+        return layout(self.scrollable_content_region.width, ranked=bool(self._order), measured=self._measured)
 
     def _strip(self, text: Text, width: int, base: Style) -> Strip:
         return strip_of(text, self.app.console, width, base)
