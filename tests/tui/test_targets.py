@@ -90,8 +90,7 @@ async def give(desk: Desk, found: Scanned | None) -> None:
         desk.bench._take_scan(found)
     else:
         desk.board.scan = None
-        desk.bench.model_tree._heats = {}
-        desk.bench.draw_all()
+        desk.bench.model_tree.show_measurements()
 
 
 async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,7 +36,7 @@ COLUMNS = (
     Column("output", "Output", 11, needs=88),
     Column("parameters", "Params", 6, needs=44),
     Column("flops", "FLOPs", 5, needs=50),
-    Column("time", "ms", 5, needs=64, right=True),
+    Column("time", "ms", 5, needs=62, right=True),
     Column("drop", "Drop", 5, needs=58, right=True),
     Column("status", "Status", 11),
 )
@@ -50,15 +51,19 @@ def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozense
     """
     hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
     shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
-    taken = sum(column.width + GAP for column in shown if column.key in MEASURED)
-    if ranked or width >= SHARE_NEEDS + max(taken - 6, 0):
-        shown = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
-    spare = width - sum(column.width for column in shown if column is not NAME) - GAP * (len(shown) - 1)
+    with_shares = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
+    if ranked or (width >= SHARE_NEEDS and _total(with_shares) <= width):
+        shown = with_shares
+    spare = width - _total(shown) + NAME.width
     bars = [column for column in shown if column.key in BARS]
     extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
     widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
     spare -= min(extra, WIDEST_BAR) * len(bars)
     return tuple(_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened)
+
+
+def _total(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + GAP * (len(columns) - 1)
 
 
 def _wider(column: Column, by: int) -> Column:

@@ -70,7 +70,7 @@ class TargetKeys(CriterionKeys):
         if self.board is None:
             return
         self.board.scan = found
-        self.model_tree.show_scan(found)
+        self.model_tree.show_measurements()
         self.draw_all()
 
     def action_latency(self) -> None:
@@ -89,7 +89,7 @@ class TargetKeys(CriterionKeys):
         if self.board is None:
             return
         self.board.timed = found
-        self.model_tree.show_measured("time")
+        self.model_tree.show_measurements()
         self.draw_all()
 
     def _take_target(self, text: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from rich.markup import escape
 from rich.style import Style
@@ -23,9 +23,6 @@ from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import RowHighlighted
 from tui_pruner.tui.outline import BY_DROP, IN_MODEL, ORDERS, Row, Standpoint, matching_layers, nearest, outline, row_of, visible
 from tui_pruner.tui.tree_text import Look, heading, row_text
-
-if TYPE_CHECKING:
-    from tui_pruner.tui.scans import Scanned
 
 
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
@@ -87,17 +84,13 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._rows = outline(board.opened.blocks)
         self._expanded = {row.key for row in self._rows if row.kind == "section"}
         self._look = Look(board, self._expanded)
+        self._take_measurements()
         self._cursor = 1 if len(self._rows) > 1 else 0
         self._reveal()
 
-    def show_scan(self, scan: Scanned) -> None:
-        """Show how sensitive the layers are, and let them be ordered by it."""
-        self._heats = scan.heats
-        self.show_measured("drop")
-
-    def show_measured(self, column: str) -> None:
-        """Show a column that has figures now."""
-        self._measured |= {column}
+    def show_measurements(self) -> None:
+        """Show what was measured: how sensitive the layers are, by which they can be ordered, and how long the blocks take."""
+        self._take_measurements()
         self._reveal(keep=self.row.key if self.row else "")
 
     def filter(self, words: str) -> None:
@@ -245,6 +238,12 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     @property
     def _columns(self) -> tuple[Column, ...]:
         return layout(self.scrollable_content_region.width, ranked=bool(self._order), measured=self._measured)
+
+    def _take_measurements(self) -> None:
+        board = self._look.board if self._look is not None else None
+        self._heats = board.scan.heats if board is not None and board.scan is not None else {}
+        timed = board is not None and board.timed is not None
+        self._measured = frozenset([*(["drop"] if self._heats else []), *(["time"] if timed else [])])
 
     def _strip(self, text: Text, width: int, base: Style) -> Strip:
         return strip_of(text, self.app.console, width, base)
