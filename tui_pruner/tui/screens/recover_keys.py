@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tui_pruner import places
 from tui_pruner.errors import PrunerError
@@ -10,11 +11,13 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.recoveries import RECOVERIES, Recovery, Source, recovery
 from tui_pruner.tui.scores import plan_key
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.plan_keys import PlanKeys
 from tui_pruner.tui.screens.question import Answer, Question
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.recoveries import Recovery
 
 
 class RecoverKeys(PlanKeys):
@@ -29,6 +32,7 @@ class RecoverKeys(PlanKeys):
         self.with_data(self._choose_recovery, "Recover on")
 
     def _choose_recovery(self) -> None:
+        from tui_pruner.tui.recoveries import RECOVERIES
         from tui_pruner.tui.screens.chooser import Choice, Chooser
 
         board = self.board
@@ -41,6 +45,8 @@ class RecoverKeys(PlanKeys):
         self.app.push_screen(Chooser("Recover accuracy", text, choices), self._take_recovery)
 
     def _take_recovery(self, chosen: str | None) -> None:
+        from tui_pruner.tui.recoveries import RECOVERIES
+
         if not chosen:
             return
         way = RECOVERIES[int(chosen)]
@@ -51,6 +57,8 @@ class RecoverKeys(PlanKeys):
         self.run_worker(self._recover(way, target, force), exit_on_error=False)
 
     async def _recover(self, way: Recovery, target: str, force: bool) -> None:
+        from tui_pruner.tui.recoveries import Source, recovery
+
         board, subject, session = self.board, self.subject, self.session
         if board is None or subject is None or session is None:
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual import on
 
 from tui_pruner.errors import RequestError
@@ -9,11 +11,13 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.amounts import Asked, parse_amount
 from tui_pruner.tui.criteria import criterion_of
 from tui_pruner.tui.figures import plural
-from tui_pruner.tui.latencies import Timed, latency
 from tui_pruner.tui.messages import ReachKnown, TargetPlanned
-from tui_pruner.tui.scans import Scanned, scan
 from tui_pruner.tui.screens.criterion_keys import CriterionKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.latencies import Timed
+    from tui_pruner.tui.scans import Scanned
 
 EXAMPLE = "flops=70%"
 WHAT = "What shall be left, by flops, params or bytes: flops=70%, params=2.1M; several with spaces."
@@ -57,6 +61,8 @@ class TargetKeys(CriterionKeys):
         self.with_data(self._scan, "Scan on")
 
     def _scan(self) -> None:
+        from tui_pruner.tui.scans import scan
+
         if self.subject is None or self.board is None:
             return
         try:
@@ -75,6 +81,8 @@ class TargetKeys(CriterionKeys):
 
     def action_latency(self) -> None:
         """Time the checkpoint and the model as it stands, side by side, block by block."""
+        from tui_pruner.tui.latencies import latency
+
         if self.subject is None or self.board is None:
             return
         try:
