@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tui_pruner.errors import RequestError
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.calibrations import calibration
 from tui_pruner.tui.criteria import CRITERIA, criterion_of
@@ -55,12 +54,8 @@ class CriterionKeys(SettleKeys):
         if self.subject is None:
             return
         label = criterion_of(self._wished).label
-        try:
-            queued = self.jobs.add(calibration(self.subject, self._hand_over))
-        except RequestError as error:
-            self.say(str(error), "warning")
-            return
-        self.say(f"{label} follows when the images are scored" if queued else f"the images are being scored; {label} follows")
+        wanted = calibration(self.subject, self._hand_over)
+        self.queue(wanted, f"{label} follows when the images are scored", f"the images are being scored; {label} follows")
 
     async def _hand_over(self, scores: str) -> None:
         if self.session is None or self.board is None:

@@ -10,7 +10,7 @@ from textual import on
 
 from tui_pruner.errors import DataError, RequestError
 from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, QueuedJob
+from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, QueuedJob, Wanted
 from tui_pruner.tui.screens.bench import Bench
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 
@@ -56,6 +56,16 @@ class JobKeys(Bench):
             self._ask_for_data(then, title)
         else:
             then()
+
+    def queue(self, wanted: Wanted, queued: str = "", known: str = "") -> None:
+        """Queue a job and say so, or that the same one waits or runs already, or why it cannot be."""
+        try:
+            words = queued if self.jobs.add(wanted) else known
+        except RequestError as error:
+            self.say(str(error), "warning")
+            return
+        if words:
+            self.say(words)
 
     def start_jobs(self, opened: OpenResult) -> None:
         """The model is there for the first time: measure it where the data is known."""

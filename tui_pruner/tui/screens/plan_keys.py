@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textual import on
 
-from tui_pruner.errors import PlanError, RequestError
+from tui_pruner.errors import PlanError
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import PlanSaved
@@ -63,10 +63,7 @@ class PlanKeys(StepKeys):
     def _report(self, target: str) -> None:
         if self.board is None or self.subject is None:
             return
-        try:
-            self.jobs.add(report(self.subject, self.board.session, str(self.opening.plan_file), target))
-        except RequestError as error:
-            self.say(str(error), "warning")
+        self.queue(report(self.subject, self.board.session, str(self.opening.plan_file), target))
 
     def _take_plan(self, path: str | None) -> None:
         from tui_pruner.plan_file import read_plan_file

@@ -69,9 +69,10 @@ class RecoverKeys(PlanKeys):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 written = await session.written(str(place))
                 source = Source(written.output, written.sha256)
-            self.jobs.add(recovery(way, subject, source, target, force, self._offer_stage))
         except (PrunerError, OSError) as error:
             self.say(str(error), "error")
+        else:
+            self.queue(recovery(way, subject, source, target, force, self._offer_stage))
 
     def _offer_stage(self, output: str) -> None:
         # No question that nobody asked for: it would take the keys of somebody who is typing.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from textual import on
 
-from tui_pruner.errors import RequestError
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.amounts import Asked, parse_amount
 from tui_pruner.tui.criteria import criterion_of
@@ -65,12 +64,8 @@ class TargetKeys(CriterionKeys):
 
         if self.subject is None or self.board is None:
             return
-        try:
-            queued = self.jobs.add(scan(self.subject, self.board.asked.criterion, self._take_scan))
-        except RequestError as error:
-            self.say(str(error), "warning")
-            return
-        self.say("every layer is tried alone; what is found is kept" if queued else "the scan waits or runs already")
+        wanted = scan(self.subject, self.board.asked.criterion, self._take_scan)
+        self.queue(wanted, "every layer is tried alone; what is found is kept", "the scan waits or runs already")
 
     def _take_scan(self, found: Scanned) -> None:
         if self.board is None:
@@ -85,13 +80,7 @@ class TargetKeys(CriterionKeys):
 
         if self.subject is None or self.board is None:
             return
-        try:
-            queued = self.jobs.add(latency(self.subject, self.board.session, self._take_latency))
-        except RequestError as error:
-            self.say(str(error), "warning")
-            return
-        if not queued:
-            self.say("this state is being timed already")
+        self.queue(latency(self.subject, self.board.session, self._take_latency), known="this state is being timed already")
 
     def _take_latency(self, found: Timed) -> None:
         if self.board is None:
