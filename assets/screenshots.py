@@ -1,7 +1,7 @@
 """Take the README's pictures of the real app on the demo checkpoint: `make pictures`, which runs this file in the project's folder.
 
 workbench.svg: two steps applied, proved and validated, and a ratio asked for, with what goes along. map.svg: the network with an explained
-path. steps.svg: two steps side by side while a validation runs.
+path. steps.svg: two steps side by side while a validation runs. target.svg: what a scan and a timing found, and cuts that reach a target.
 """
 
 from __future__ import annotations
@@ -58,6 +58,16 @@ async def take() -> None:
         await pilot.press("m")
         await until(pilot, "the map", lambda screen: "Map" in screen and "SPPF" in screen)
         save(app, "map")
+        await pilot.press("m", "escape", "c", "S", "L")
+        await until(pilot, "the scan and the latency", lambda screen: " Drop " in screen and " ms " in screen)
+        await pilot.press("t")
+        await until(pilot, "the range", lambda screen: "In reach" in screen)
+        await pilot.press("enter")
+        await until(pilot, "the cuts", lambda screen: "by different amounts" in screen)
+        await go_to(pilot, "15.cv1")
+        await until(pilot, "the dry run", lambda screen: "the shapes fit" in screen)
+        await pilot.pause(LOOK)
+        save(app, "target")
 
 
 async def apply(pilot: Pilot[int], words: str, percent: str) -> None:
