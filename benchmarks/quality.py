@@ -22,7 +22,6 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from benchmarks.peer import operations, pruned, recipes, unfolded
 from tests.bench.report import machine
 from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.budget.costs import by_sensitivity
 from tui_pruner.core.budget.planning import Planner
 from tui_pruner.core.budget.targets import Target
 from tui_pruner.core.checkpoint import open_model
@@ -117,7 +116,7 @@ def planned(analysis: Analysis, share: float, scan: Any) -> nn.Module:
     """The cut that a plan for a share of the operations makes."""
     session = Session(analysis)
     planner = Planner(analysis, session.removal)
-    found = planner.plan([Target("flops", share=share)], "l2", by_sensitivity(analysis, planner.base, "l2", scan))
+    found = planner.plan([Target("flops", share=share)], "l2", planner.priced_by(scan, "l2"))
     if found.step is None:
         raise SystemExit(found.stopped)
     session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())

@@ -99,7 +99,6 @@ def plan(
 
 def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int, device: str, classes: int | None) -> Pricing | None:
     """Prices by what a scan of this checkpoint on this data measured, where there is one of all that can be cut."""
-    from tui_pruner.core.budget.costs import by_sensitivity
     from tui_pruner.engine.job_messages import ScanParameters
     from tui_pruner.jobs.scan_lookup import known_sensitivity
 
@@ -110,12 +109,12 @@ def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int,
         checkpoint=analysis.checkpoint.path, sha256=analysis.checkpoint.sha256, data=str(data), images=images, imgsz=analysis.imgsz,
         device=device, classes=classes, criterion=criterion,
     )  # fmt: skip
-    scan = known_sensitivity(analysis, subject)
-    if scan is None or not scan.covers(planner.ladders.ladders):
+    pricing = planner.priced_by(known_sensitivity(analysis, subject), criterion)
+    if pricing is None:
         say("ranked by importance: there is no scan of this checkpoint on this data (tui-pruner scan makes one)")
-        return None
-    say(f"ranked by the scan on {images} images")
-    return by_sensitivity(analysis, planner.base, criterion, scan)
+    else:
+        say(f"ranked by the scan on {images} images")
+    return pricing
 
 
 @dataclass(frozen=True)

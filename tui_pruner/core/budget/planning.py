@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.budget.costs import by_importance
+from tui_pruner.core.budget.costs import Sensitivity, by_importance, by_sensitivity
 from tui_pruner.core.budget.descent import Descent, Landing, Pricing
 from tui_pruner.core.budget.ladders import Ladder, Ladders, Rules, ladders_of
 from tui_pruner.core.budget.targets import Goal, Target, goals_of, shares_left
@@ -17,6 +17,7 @@ from tui_pruner.core.preview import Arithmetic, Size, Widths
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
 from tui_pruner.core.resolve import choose
+from tui_pruner.core.sensitivity import layer_of
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class Planner:
         step = Step(name=name_of(goals), cuts=self._cuts(landing, criterion))
         return Budget(step, landing.widths.size, shares)
 
+    def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
+        """Prices by a scan, where it says something of everything that can be cut."""
+        if scan is None or not scan.covers(self.ladders.ladders):
+            return None
+        return by_sensitivity(self.analysis, self.base, criterion, scan)
+
     def _why(self, goals: Sequence[Goal], landing: Landing) -> str:
         """Why a search ended too early."""
         reach, shares = self.range, shares_left(landing.widths.size, self.original)
@@ -95,7 +102,7 @@ class Planner:
         """One ladder's cut, named by the first layer that produces its channels."""
         coupling = self.analysis.coupling
         first = coupling.groups[ladder.groups[0]]
-        request = Request(self._name(first), self._keeps(first, landing), criterion, self.rules.round_to)
+        request = Request(layer_of(self.analysis, first), self._keeps(first, landing), criterion, self.rules.round_to)
         places = {}
         for number in ladder.groups:
             lost = int(landing.widths.counts[number]) - len(self.base.of(coupling.groups[number]))
@@ -110,10 +117,6 @@ class Planner:
             round_to=request.round_to,
             removes=removes_of(Removal(places), coupling),
         )
-
-    def _name(self, group: ChannelGroup) -> str:
-        path = group.producers[0].axis.module
-        return next((layer.name for layer in self.analysis.layers.values() if layer.path == path), path)
 
     def _keeps(self, group: ChannelGroup, landing: Landing) -> str:
         return f"keep:{landing.widths.axis(group.producers[0].axis)}"

@@ -68,11 +68,9 @@ class TargetKeys(CriterionKeys):
         self.queue(wanted, "every layer is tried alone; what is found is kept", "the scan waits or runs already")
 
     def _take_scan(self, found: Scanned) -> None:
-        if self.board is None:
-            return
-        self.board.scan = found
-        self.model_tree.show_measurements()
-        self.draw_all()
+        if self.board is not None:
+            self.board.scan = found
+            self._show_measurements()
 
     def action_latency(self) -> None:
         """Time the checkpoint and the model as it stands, side by side, block by block."""
@@ -83,9 +81,11 @@ class TargetKeys(CriterionKeys):
         self.queue(latency(self.subject, self.board.session, self._take_latency), known="this state is being timed already")
 
     def _take_latency(self, found: Timed) -> None:
-        if self.board is None:
-            return
-        self.board.timed = found
+        if self.board is not None:
+            self.board.timed = found
+            self._show_measurements()
+
+    def _show_measurements(self) -> None:
         self.model_tree.show_measurements()
         self.draw_all()
 
