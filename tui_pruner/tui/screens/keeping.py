@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual import on
 
 from tui_pruner.errors import PrunerError
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.amounts import Asked, parse_amount
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.figures import ago, plural
@@ -168,10 +169,8 @@ class Keeping(LookKeys):
         except (OSError, PrunerError) as error:
             self._kept = ()  # try again
             if not self._told:
-                self.say(
-                    f"the session cannot be kept in {places.sessions_folder()} ({error}): save the plan elsewhere with p in the steps pane",
-                    "error",
-                )
+                where = f"the session cannot be kept in {places.sessions_folder()} ({error})"
+                self.say(f"{where}: save the plan elsewhere with {key_of('save-plan')} in the steps pane", "error")
             self._told = True
         else:
             self._told = False
