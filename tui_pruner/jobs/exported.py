@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Run = Callable[["Tensor"], "list[Tensor]"]
 WRONG_OPTIMISATION = "Pad_Fusion"
-"""onnxruntime moves zeros around an image into the max pooling behind, which pads with minus infinity; YOLOv3-tiny has that."""
+"""onnxruntime up to 1.31 moves zeros around an image into the max pooling behind, which pads with minus infinity; YOLOv3-tiny has that."""
 
 
 @dataclass(frozen=True)
