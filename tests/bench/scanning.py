@@ -1,4 +1,7 @@
-"""What a trial of the sensitivity scan costs, against a copy of the model that is pruned and validated: every other group of the digits."""
+"""What a trial of the sensitivity scan costs, against a copy of the model that is pruned and validated like any other.
+
+A scan uses all cores, Ultralytics all but one.
+"""
 
 from __future__ import annotations
 

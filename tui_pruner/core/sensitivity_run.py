@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.core.blocks import sequence
+from tui_pruner.core.cores import one_core_each
 from tui_pruner.core.recording import chain, copied
 from tui_pruner.core.sensitivity_memory import Known, Memory
 from tui_pruner.core.sharing import own, with_own
@@ -82,12 +84,11 @@ class SharedRun:
         """The metrics of networks, in their order."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), one_core_each(self._validator.device) as everyone:
             candidates = [Candidate(self._validator, self._metrics, self._backend(variant)) for variant in variants]
             for batch, known in self._batches():
                 with self._memory.answering(known):
-                    for candidate in candidates:
-                        candidate.take(batch)
+                    everyone([partial(candidate.take, batch) for candidate in candidates])
             for candidate in candidates:
                 yield candidate.result()
 
