@@ -43,7 +43,9 @@ def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tm
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--target", "latency=5"], "by flops, params, bytes"),
+        (["--target", "speed=5"], "by flops, params, bytes, latency"),
+        (["--target", "latency=5"], "latency is compared with the checkpoint's"),
+        (["--target", "latency=70%", "--data", "d.yaml", "--compare-criteria"], "by flops, params or bytes"),
         (["--target", "flops=70%", "--protect", "model.77"], "no layer 'model.77'"),
         (["--target", "flops=70%", "--criterion", "best"], "unknown criterion 'best'"),
         (["--target", "flops=70%", "--criterion", "taylor"], "give --data"),
@@ -87,3 +89,16 @@ def test_a_scan_of_the_same_data_is_used_by_a_plan_and_makes_one_of_its_own(
     assert "ranked by the scan on 4 images" in after.err
     assert 0.792 <= after.document["reached"]["flops"] <= 0.8
     assert call("preview", demo_checkpoint, "--plan", survivors, "--imgsz", 64).status == 0
+
+
+def test_a_latency_is_reached_by_measuring_plans(call: Call, tmp_path: Path):
+    file = tmp_path / "plan.yaml"
+    answer = call("plan", *SMALL, "--target", "latency=85%", "--round-to", 8, "-o", file, "--json")
+    found = answer.document
+    assert found["latency"]["least"]["low"] <= found["latency"]["least"]["median"] <= found["latency"]["least"]["high"]
+    assert answer.status == (0 if found["satisfied"] else 1)
+    if found["satisfied"]:  # on a machine where a narrow model is no faster, the answer is rightly no
+        assert file.exists() and found["latency"]["latency"]["median"] <= 0.85 * 1.01
+        assert found["latency"]["least"]["median"] <= 0.85 * 1.01
+    else:
+        assert "out of reach: the smallest plan was measured at" in found["stopped"] and not file.exists()

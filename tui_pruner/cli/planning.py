@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,8 @@ from tui_pruner.errors import RequestError
 
 if TYPE_CHECKING:
     from tui_pruner.core.budget.descent import Pricing
-    from tui_pruner.core.budget.planning import Budget, Planner
+    from tui_pruner.core.budget.planning import Budget, Planner, Range
+    from tui_pruner.core.budget.quickening import Quickened
     from tui_pruner.core.budget.targets import Target
     from tui_pruner.core.plan import Cut, Step
     from tui_pruner.core.requests import Request
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
 QUICK = 64
 """Images of the validations that compare criteria, unless --images says else."""
+LATENCY_RUNS = 50
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--target", metavar="MEASURE=LEFT", help="flops=70%, params=2.1M, bytes=0.5 of what there is; repeatable."),
+    typer.Option("--target", metavar="MEASURE=LEFT", help="flops=70%, params=2.1M, bytes=0.5, latency=70% (measured); repeatable."),
 ]
 Protected = Annotated[
     list[str] | None, typer.Option("--protect", metavar="LAYER", help="Leave this layer, block or glob alone; repeatable.")
@@ -58,7 +60,7 @@ def plan(
         from tui_pruner.cli.world import open_session, remark
         from tui_pruner.core.budget.ladders import Rules
         from tui_pruner.core.budget.planning import Planner
-        from tui_pruner.core.budget.targets import parse_target
+        from tui_pruner.core.budget.targets import latency_apart, parse_target
         from tui_pruner.core.plan import save_plan
         from tui_pruner.whole_file import check_place
 
@@ -68,6 +70,8 @@ def plan(
             check_place(output, f"the plan {output}", "plan.yaml", force)
         if compare_criteria and (not targets or data is None):
             raise RequestError("--compare-criteria measures plans for one target: give --target flops=70% and --data DATA.yaml")
+        if compare_criteria and latency_apart(targets)[1] is not None:
+            raise RequestError("--compare-criteria measures plans of one size: give a target by flops, params or bytes")
         wanted = ranked_by(criterion, compare_criteria)
         session = open_session(model, imgsz, classes, plan, wanted, CalibrationData(data, calibration_images, device))
         planner = Planner(session.analysis, session.removal, rules)
@@ -75,9 +79,10 @@ def plan(
         if not targets:
             show_range(results, planner)
             return 0
-        found = planner.plan(targets, criterion, pricing_of(planner, criterion, data, images or QUICK, device, classes))
+        pricing = pricing_of(planner, criterion, data, images or QUICK, device, classes)
+        found, latency = found_by(planner, targets, criterion, pricing, device)
         if found.step is None:
-            results.document({**document(planner, found), "plan": None, "output": None, "criteria": None})
+            results.document({**document(planner, found, latency), "plan": None, "output": None, "criteria": None})
             say(f"tui-pruner: {found.stopped}")
             return 1
         session.load(session.plan.model_copy(update={"steps": [*session.plan.steps, found.step]}).plain())
@@ -89,12 +94,28 @@ def plan(
             measuring = Measuring(data, images or QUICK, device, classes)
             compared = [measured(name, planner, targets, session, measuring) for name in session.analysis.ranking.names]
         plain = session.plan.plain()
-        results.document({**document(planner, found), "plan": plain, "output": str(output) if output else None, "criteria": compared})
-        show(results, planner, found)
+        whole = {**document(planner, found, latency), "plan": plain, "output": str(output) if output else None, "criteria": compared}
+        results.document(whole)
+        show(results, planner, found, latency)
         show_comparison(results, compared or [])
         if output:
             results.line(f"saved {output}")
         return 0
+
+
+def found_by(
+    planner: Planner, targets: list[Target], criterion: str, pricing: Pricing | None, device: str
+) -> tuple[Budget, Quickened | None]:
+    """The cuts that reach targets, by arithmetic; where one is a latency, by timing plans, with what was measured."""
+    from tui_pruner.core.budget.targets import latency_apart
+    from tui_pruner.jobs.quicken import clock_of, quickened
+    from tui_pruner.jobs.validate import choose_device
+
+    if latency_apart(targets)[1] is None:
+        return planner.plan(targets, criterion, pricing), None
+    clock = clock_of(planner.analysis, choose_device(device), LATENCY_RUNS, progress_of("latency"))
+    found = quickened(planner, targets, criterion, pricing, clock)
+    return found.budget, found
 
 
 def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int, device: str, classes: int | None) -> Pricing | None:
@@ -171,12 +192,12 @@ def measured(name: str, planner: Planner, targets: list[Target], session: Sessio
     return {"criterion": name, "reached": found.shares, "metric": metric, "value": value, "stopped": ""}
 
 
-def document(planner: Planner, found: Budget) -> dict[str, Any]:
-    """The range and how far a search got, for scripts."""
-    reach = planner.range
+def document(planner: Planner, found: Budget, latency: Quickened | None = None) -> dict[str, Any]:
+    """The range and how far a search got, for scripts; the latency as shares of the checkpoint's, where it was measured."""
     return {
-        "range": {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least},
+        "range": bounds(planner.range),
         "reached": found.shares,
+        "latency": {name: asdict(getattr(latency, name)) for name in ("latency", "least")} if latency else None,
         "satisfied": found.step is not None,
         "stopped": found.stopped,
     }
@@ -185,13 +206,20 @@ def document(planner: Planner, found: Budget) -> dict[str, Any]:
 def show_range(results: Output, planner: Planner) -> None:
     """What can be reached at all."""
     reach = planner.range
-    results.document({"range": {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least}})
+    results.document({"range": bounds(reach)})
     for measure in reach.least:
         results.line(f"satisfiable: {measure} {reach.text(measure)}")
 
 
-def show(results: Output, planner: Planner, found: Budget) -> None:
+def bounds(reach: Range) -> dict[str, dict[str, float]]:
+    """What can be reached, by measure."""
+    return {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least}
+
+
+def show(results: Output, planner: Planner, found: Budget, latency: Quickened | None = None) -> None:
     """The range, the sizes and the cuts for people."""
+    if latency:
+        results.line(f"latency {latency.latency.as_share} of the checkpoint's; the smallest plan takes {latency.least.as_share}")
     for measure in found.shares:
         results.line(f"{measure:<6} {100 * found.shares[measure]:.2f} % left; satisfiable: {planner.range.text(measure)}")
     results.line(f"parameters {change(planner.original.parameters, found.size.parameters)}")

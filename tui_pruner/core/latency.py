@@ -31,6 +31,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def as_share(self) -> str:
+        """For people: "45.1 % (44.0 to 46.2)"."""
+        return f"{100 * self.median:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
 
 @dataclass(frozen=True)
 class Timing:

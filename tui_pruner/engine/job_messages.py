@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui_pruner.engine.protocol import Message, WriteResult
+from tui_pruner.engine.protocol import Message, ScanDrops, TargetPlan, WriteResult
 
 
 class JobParameters(Message):
@@ -232,6 +232,42 @@ class BenchResult(Message):
     notes: list[str] = []
 
 
+class QuickenParameters(JobParameters):
+    """What a search for a latency is: the checkpoint, the plan so far, what shall be left, and by what cuts are chosen; no `data`.
+
+    `targets`: as they are written, one of them a latency; `scan`: prices the cuts; `scores`: the file of a calibration, for criteria
+    that need one; `runs`: samples of the checkpoint and of each plan that is tried, in turns.
+    """
+
+    data: str = ""
+    plan: dict[str, Any] | None = None
+    targets: list[str]
+    criterion: str = "l2"
+    round_to: int = 1
+    scan: ScanDrops | None = None
+    scores: str | None = None
+    runs: int = 50
+
+
+class LatencyShare(Message):
+    """How long a model takes as a share of the checkpoint: the median, and the range that holds the true one in 95 % of cases."""
+
+    median: float
+    low: float
+    high: float
+
+
+class QuickenResult(Message):
+    """The amounts that reach a latency, how long that model was measured to take, and how long the smallest one takes."""
+
+    plan: TargetPlan
+    latency: LatencyShare
+    least: LatencyShare
+    tries: int
+    device: str
+    threads: int
+
+
 class ExportParameters(JobParameters):
     """What an export job is: a checkpoint, a format of Ultralytics, and the images to compare on; no `data`: drawn ones.
 
@@ -259,12 +295,27 @@ class ExportResult(Message):
     notes: list[str] = []
 
 
+class ScanExecutor(Message):
+    """Who runs the trials of a scan; no result depends on it.
+
+    `name`: local or ray; `workers`: processes on this machine; `address`: of the Ray cluster; `gpus_per_task`, `cpus_per_task`: what Ray
+    reserves for a task (by default a GPU where the device is one).
+    """
+
+    name: str = "local"
+    workers: int = 1
+    address: str = "auto"
+    gpus_per_task: float | None = None
+    cpus_per_task: float = 1.0
+
+
 class ScanParameters(JobParameters):
     """What a scan is: every prunable group alone at each of these shares of its channels, the weakest by the criterion."""
 
     ratios: list[float] = [0.1, 0.3, 0.5]
     criterion: str = "l2"
     calibration_images: int = 64
+    executor: ScanExecutor = ScanExecutor()
 
 
 class ScanTrial(Message):
@@ -295,7 +346,10 @@ class ScanFailure(Message):
 
 
 class ScanResult(Message):
-    """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were there already."""
+    """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were there already.
+
+    `notes`: what holds for every run of this scan; `remarks`: what happened in this one.
+    """
 
     name: str
     baseline: float
@@ -306,5 +360,6 @@ class ScanResult(Message):
     groups: list[ScanTrial]
     failed: list[ScanFailure] = []
     notes: list[str] = []
+    remarks: list[str] = []
     cached: int = 0
     seconds: float = 0.0

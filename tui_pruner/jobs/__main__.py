@@ -24,6 +24,7 @@ from tui_pruner.engine.job_messages import (
     FinetuneParameters,
     JobProgress,
     PictureParameters,
+    QuickenParameters,
     RecalibrationParameters,
     ReportParameters,
     ScanParameters,
@@ -55,6 +56,7 @@ KINDS = {
     "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.finetune", "run_finetuning"),
     "scan": Kind(ScanParameters, "tui_pruner.jobs.scan", "run_scan"),
+    "quicken": Kind(QuickenParameters, "tui_pruner.jobs.quicken", "run_quickening"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 

@@ -11,6 +11,8 @@ from tui_pruner.errors import RequestError
 
 MEASURES: Mapping[str, str] = {"flops": "flops", "params": "parameters", "bytes": "bytes"}
 """What can be aimed at, and the field of a `Size` that has it."""
+LATENCY = "latency"
+"""What can be aimed at too, but only measured."""
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 NUMBER = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*([%kmg]?)$", re.IGNORECASE)
 
@@ -56,6 +58,15 @@ def goals_of(targets: Iterable[Target], original: Size) -> list[Goal]:
     return [Goal(measure, share) for measure, share in shares.items()]
 
 
+def latency_apart(targets: Iterable[Target]) -> tuple[list[Target], float | None]:
+    """The targets that arithmetic can answer, and the share of the latency that may be left; the smallest of several."""
+    apart: dict[bool, list[Target]] = {True: [], False: []}
+    for target in targets:
+        apart[target.measure == LATENCY].append(target)
+    shares = [target.share for target in apart[True] if target.share is not None]
+    return apart[False], min(shares, default=None)
+
+
 def size_by(size: Size, measure: str) -> float:
     """A size by the name of a measure."""
     return float(getattr(size, MEASURES[measure]))
@@ -73,14 +84,17 @@ def parse_target(text: str) -> Target:
         RequestError: another measure, no number, or a share that is not between 0 and 100 %.
     """
     measure, equals, amount = (part.strip() for part in text.partition("="))
-    if not equals or measure not in MEASURES:
-        raise RequestError(f"cannot read the target {text!r}: write what shall be left, by {', '.join(MEASURES)}, such as flops=70%")
+    if not equals or measure not in (*MEASURES, LATENCY):
+        measures = ", ".join((*MEASURES, LATENCY))
+        raise RequestError(f"cannot read the target {text!r}: write what shall be left, by {measures}, such as flops=70%")
     found = NUMBER.match(amount)
     if not found:
         raise RequestError(f"the target {text!r} has no number: write a share that shall be left (70% or 0.7), or an amount (2.1M)")
     value, unit = float(found.group(1)), found.group(2).lower()
     if unit == "%" or (not unit and value <= 1):
         return Target(measure, share=legal_share(text, value / 100 if unit else value))
+    if measure == LATENCY:
+        raise RequestError(f"the target {text!r} is an amount, and latency is compared with the checkpoint's: write latency=70%")
     return Target(measure, amount=value * UNITS[unit])
 
 

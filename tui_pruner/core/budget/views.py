@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui_pruner.core.budget.costs import Sensitivity
-from tui_pruner.core.budget.planning import Planner
+from tui_pruner.core.budget.planning import Budget, Planner
 from tui_pruner.core.budget.targets import Target
 from tui_pruner.engine.protocol import ScanDrops, TargetPlan, TargetReach
 
@@ -23,9 +23,13 @@ def target_view(planner: Planner, targets: Sequence[Target], criterion: str, sca
         RequestError: the checkpoint has no more than that already, or no such criterion.
     """
     pricing = planner.priced_by(measured(planner, scan) if scan else None, criterion)
-    found = planner.plan(targets, criterion, pricing)
+    return plan_view(planner.plan(targets, criterion, pricing), pricing is not None)
+
+
+def plan_view(found: Budget, scanned: bool) -> TargetPlan:
+    """The amounts of a budget's cuts, by layer."""
     amounts = {cut.layer: cut.amount for cut in found.step.cuts} if found.step else {}
-    return TargetPlan(amounts=amounts, shares=found.shares, scanned=pricing is not None, stopped=found.stopped)
+    return TargetPlan(amounts=amounts, shares=found.shares, scanned=scanned, stopped=found.stopped)
 
 
 def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:

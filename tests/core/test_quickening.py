@@ -1,0 +1,68 @@
+"""A latency as the target: plans are measured until one is fast enough; here a rule stands for the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.budget.planning import Planner
+from tui_pruner.core.budget.quickening import TRIES, Quickened, Quickening
+from tui_pruner.core.budget.targets import latency_apart, parse_target
+from tui_pruner.core.latency import Interval
+from tui_pruner.core.plan import removal_of_step
+from tui_pruner.core.removal import Removal
+from tui_pruner.errors import RequestError
+
+Rule = Callable[[float], float]
+
+
+def clock_of(planner: Planner, rule: Rule) -> Callable[[Removal], Interval]:
+    """A clock that goes by the share of the operations that is left."""
+
+    def measure(removal: Removal) -> Interval:
+        taken = rule(planner.arithmetic.widths(removal).size.flops / planner.original.flops)
+        return Interval(taken, taken * 0.99, taken * 1.01)
+
+    return measure
+
+
+def quickened(nano: Analysis, share: float, rule: Rule, *targets: str) -> Quickened:
+    planner = Planner(nano)
+    return Quickening(planner, share, clock_of(planner, rule), [parse_target(text) for text in targets]).run()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [lambda flops: flops, lambda flops: 0.3 + 0.7 * flops, lambda flops: flops**0.3, lambda flops: round(20 * flops) / 20],
+    ids=["as the operations", "with a fixed part", "slowly", "in steps"],
+)
+def test_the_plan_is_as_fast_as_was_asked_and_hardly_faster(nano: Analysis, rule: Rule):
+    found = quickened(nano, 0.7, rule)
+    assert found.budget.step is not None and found.tries <= TRIES
+    assert 0.7 * 0.99 <= found.latency.median <= 0.7 * 1.01
+    removal = removal_of_step(found.budget.step, nano.coupling)
+    assert found.latency.median == rule(Planner(nano).arithmetic.widths(removal).size.flops / Planner(nano).original.flops)
+
+
+def test_the_search_is_out_of_reach_with_what_was_measured_where_even_the_smallest_plan_is_too_slow(nano: Analysis):
+    found = quickened(nano, 0.3, lambda flops: 0.5 + flops / 2)
+    assert found.budget.step is None and found.tries == 1
+    assert found.budget.stopped.startswith("latency=30% is out of reach: the smallest plan was measured at 5")
+    assert found.least.median == found.latency.median > 0.5
+
+
+def test_other_targets_hold_as_well(nano: Analysis):
+    found = quickened(nano, 0.9, lambda flops: flops, "params=40%")
+    assert found.budget.step is not None
+    assert found.budget.shares["params"] <= 0.4
+    assert found.latency.median <= 0.9 * 1.01
+
+
+def test_latency_is_told_apart_from_what_arithmetic_knows():
+    others, share = latency_apart([parse_target(text) for text in ("latency=80%", "flops=70%", "latency=0.6")])
+    assert [target.measure for target in others] == ["flops"] and share == 0.6
+    assert latency_apart(others) == (others, None)
+    with pytest.raises(RequestError, match="latency=5M' is an amount"):
+        parse_target("latency=5M")
