@@ -1,13 +1,17 @@
 """Cuts that reach a target are asked for and can be changed; a scan says what each layer is worth, and targets go by it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.job_messages import ScanResult, ScanTrial
+from tui_pruner.engine.job_messages import LatencyShare, QuickenResult, ScanResult, ScanTrial
+from tui_pruner.engine.protocol import TargetPlan
 from tui_pruner.tui import colours
 from tui_pruner.tui.figures import drop
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.quickenings import quickening
 from tui_pruner.tui.scans import Scanned, scanned
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.subject import Subject
@@ -129,3 +133,24 @@ async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk,
     outcome = await asyncio.wait_for(wanted.take(content), 5)
     assert taken[0].criterion == "l1" and taken[0].heats == {"model.0": 0.02, "model.1": 0.5}
     assert outcome.figure.startswith("scanned by 2 trials on 16 images") and outcome.details[1] == ("model.1 -10%", "falls by .500")
+
+
+async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_asked_for(desk: Desk):
+    taken: list[TargetPlan] = []
+    asked = replace(desk.board.asked, round_to=8)
+    subject = Subject(Opening("digits.pt", device="cpu"), desk.board.opened.model, None)
+    job = quickening(subject, desk.board.session, ["latency=70%", "params=2M"], asked, None, "", taken.append)
+    parameters = job.parameters()
+    assert (parameters.targets, parameters.round_to, parameters.plan) == (["latency=70%", "params=2M"], 8, None)
+    plan = TargetPlan(amounts={"model.5": "keep:64"}, shares={"flops": 0.6}, scanned=False)
+    share, least = LatencyShare(median=0.698, low=0.69, high=0.71), LatencyShare(median=0.4, low=0.39, high=0.41)
+    result = QuickenResult(plan=plan, latency=share, least=least, tries=5, device="cpu", threads=2)
+    outcome = await asyncio.wait_for(job.take(result.model_dump()), 5)
+    assert taken == [plan]
+    assert outcome.figure == "latency 69.8 % (69.0 to 71.0) of the checkpoint's, 5 plans timed on cpu"
+
+
+async def test_a_latency_out_of_reach_is_said_with_what_was_timed(desk: Desk):
+    await target(desk, "latency=1%")
+    await desk.until(lambda: any("latency=1% is out of reach: the smallest plan was" in words for words in desk.said), "the reason")
+    assert not desk.board.asked.amounts

@@ -40,6 +40,11 @@ class EngineSession:
         self._comparisons: Latest[tuple[int, int]] = Latest(self._compare)
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def scores(self) -> str:
+        """The file of the calibration that the engine ranks by; empty where there is none."""
+        return self._scores
+
     async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
         """Start the engine, or take over the one that runs, and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
         opening = self._opening

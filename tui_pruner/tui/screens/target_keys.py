@@ -15,11 +15,13 @@ from tui_pruner.tui.screens.criterion_keys import CriterionKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 
 if TYPE_CHECKING:
+    from tui_pruner.engine.protocol import ScanDrops, TargetPlan
     from tui_pruner.tui.latencies import Timed
     from tui_pruner.tui.scans import Scanned
 
+LATENCY = "latency"
 EXAMPLE = "flops=70%"
-WHAT = "What shall be left, by flops, params or bytes: flops=70%, params=2.1M; several with spaces."
+WHAT = "What shall be left, by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces."
 
 
 class TargetKeys(CriterionKeys):
@@ -43,7 +45,9 @@ class TargetKeys(CriterionKeys):
     @on(TargetPlanned)
     def ask_for_target(self, event: TargetPlanned) -> None:
         """Ask for the cuts that were found in place of what was asked for."""
-        found = event.result
+        self._ask_for(event.result)
+
+    def _ask_for(self, found: TargetPlan) -> None:
         if self.board is None:
             return
         if found.stopped:
@@ -92,8 +96,21 @@ class TargetKeys(CriterionKeys):
     def _take_target(self, text: str | None) -> None:
         if not text or self.board is None or self.session is None:
             return
-        usable = self._usable_scan()
-        self.session.plan_target(text.replace(",", " ").split(), self.board.asked, usable.drops if usable else None)
+        usable, targets = self._usable_scan(), text.replace(",", " ").split()
+        drops = usable.drops if usable else None
+        if any(target.startswith(LATENCY) for target in targets):
+            self._quicken(targets, drops)
+        else:
+            self.session.plan_target(targets, self.board.asked, drops)
+
+    def _quicken(self, targets: list[str], drops: ScanDrops | None) -> None:
+        from tui_pruner.tui.quickenings import quickening
+
+        if self.board is None or self.session is None or self.subject is None:
+            return
+        scores = self.session.scores
+        wanted = quickening(self.subject, self.board.session, targets, self.board.asked, drops, scores, self._ask_for)
+        self.queue(wanted, "plans are cut and timed beside the checkpoint", "this search waits or runs already")
 
     def _usable_scan(self) -> Scanned | None:
         found = self.board.scan if self.board is not None else None
