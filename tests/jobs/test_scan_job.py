@@ -14,7 +14,7 @@ from tui_pruner.core.plan import Plan
 from tui_pruner.core.sensitivity import survivors, trials_of
 from tui_pruner.core.sensitivity_run import SharedRun
 from tui_pruner.core.session import Session
-from tui_pruner.engine.job_messages import JobProgress, ScanParameters, ScanResult, ValidationParameters
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, ScanParameters, ScanResult, ValidationParameters
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs import scan as job
 from tui_pruner.jobs.dataset import read_data
@@ -54,11 +54,11 @@ def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lasting(result: ScanResult) -> dict[str, Any]:
     """A result without what differs between two runs."""
-    return result.model_dump(exclude={"cached", "seconds"})
+    return result.model_dump(exclude={"cached", "seconds", "remarks"})
 
 
 def validated(parameters: ScanParameters, plan: Plan | None) -> float:
-    subject = parameters.model_dump(exclude={"ratios", "criterion", "calibration_images"})
+    subject = parameters.model_dump(include=set(JobParameters.model_fields))
     return run_validation(ValidationParameters(**subject, plan=plan.plain() if plan else None), ignore).metrics[MAP]
 
 

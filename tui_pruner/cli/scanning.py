@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.plan import Plan
     from tui_pruner.engine.job_messages import ScanParameters, ScanResult
 
-RUN = {"cached", "seconds"}
+RUN = {"remarks", "cached", "seconds"}
 """What two runs of one scan may differ by: it is not in the file."""
 Ratios = Annotated[str, typer.Option("--ratios", metavar="LIST", help="Shares of a group's channels to remove, separated by commas.")]
 ScanImages = Annotated[int, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]
@@ -27,6 +27,14 @@ Written = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", 
 SavePlan = Annotated[
     Path | None, typer.Option("--save-plan", "--plan", metavar="FILE", help="Write the plan of all groups that drop at most --max-drop.")
 ]
+Executor = Annotated[str, typer.Option("--executor", metavar="local|ray", help="Run the trials on this machine or on a Ray cluster.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine; each takes a GPU or a share of the cores.")]
+Address = Annotated[str, typer.Option("--address", help="The Ray cluster: auto, host:port, or ray://host:port.")]
+GpusPerTask = Annotated[
+    float | None,
+    typer.Option("--gpus-per-task", min=0.0, help="GPUs of a Ray task, 0.5 shares one; by default 1 where the cluster has any."),
+]
+CpusPerTask = Annotated[float, typer.Option("--cpus-per-task", min=0.0, help="Cores of a Ray task.")]
 MaxDrop = Annotated[float, typer.Option("--max-drop", min=0.0, help="What one group may cost of the metric, for --save-plan.")]
 
 
@@ -40,6 +48,11 @@ def scan(
     output: Written = None,
     save_plan: SavePlan = None,
     max_drop: MaxDrop = 0.01,
+    executor: Executor = "local",
+    workers: Workers = 1,
+    address: Address = "auto",
+    gpus_per_task: GpusPerTask = None,
+    cpus_per_task: CpusPerTask = 1.0,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     imgsz: ImageSize = None,
     device: Device = "",
@@ -51,7 +64,7 @@ def scan(
         from tui_pruner.core.analysis import analyse
         from tui_pruner.core.checkpoint import open_model
         from tui_pruner.core.plan import save_plan as write_plan
-        from tui_pruner.engine.job_messages import ScanParameters
+        from tui_pruner.engine.job_messages import ScanExecutor, ScanParameters
         from tui_pruner.jobs.scan import run_scan
         from tui_pruner.whole_file import check_place
 
@@ -61,12 +74,15 @@ def scan(
             if file:
                 check_place(file, f"{what} {file}", example, force)
         analysis = analyse(open_model(model, classes), imgsz)
+        where = ScanExecutor(
+            name=executor, workers=workers, address=address, gpus_per_task=gpus_per_task, cpus_per_task=cpus_per_task,
+        )  # fmt: skip
         parameters = ScanParameters(
             checkpoint=model, sha256=analysis.checkpoint.sha256, data=data_set, images=images, imgsz=analysis.imgsz, device=device,
-            classes=classes, ratios=shares, criterion=criterion, calibration_images=calibration_images,
+            classes=classes, ratios=shares, criterion=criterion, calibration_images=calibration_images, executor=where,
         )  # fmt: skip
         found = run_scan(parameters, progress_of("scan"))
-        for note in found.notes:
+        for note in (*found.notes, *found.remarks):
             say(note)
         for failure in found.failed:
             say(f"skipped {failure.layer} -{failure.ratio:.0%}: {failure.error}")

@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress, ScanFailure, ScanParameters, ScanResult, ScanTrial
+from tui_pruner.engine.job_messages import (
+    CalibrationParameters,
+    JobParameters,
+    JobProgress,
+    ScanFailure,
+    ScanParameters,
+    ScanResult,
+    ScanTrial,
+)
 from tui_pruner.errors import JobError
-from tui_pruner.jobs.dataset import DataSet, read_data
-from tui_pruner.jobs.scan_store import BASELINE, IMAGES, Metrics, ScanStore
-from tui_pruner.jobs.stock import OnProgress, out_of_memory
-from tui_pruner.jobs.validate import opened, prepared, skipped
+from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.executors import Landing, Subject, executor_for
+from tui_pruner.jobs.scan_store import BASELINE, IMAGES, SHARED, Metrics, ScanStore
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.validate import fitting_side, opened, skipped
 from tui_pruner.metrics import main_metric
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.sensitivity import Skipped, Trial
-    from tui_pruner.core.sensitivity_run import SharedRun
 
-T = TypeVar("T")
-SIDE_BY_SIDE = 8
-SIDE_BY_SIDE_BYTES = 1 << 30
-"""How many networks see a batch one after the other, and the bytes of their weights: the results of so many are lost in a crash."""
+APART = 1e-4
+"""How far two workers' metrics of the unchanged checkpoint may be apart before it is said."""
 
 
 @dataclass(frozen=True)
-class Scan:
+class Scan(Subject):
     """What is scanned, and where the results are."""
 
-    analysis: Analysis
-    parameters: ScanParameters
-    data: DataSet
     store: ScanStore
+
+
+@dataclass
+class Found:
+    """What a run has come to so far: metrics by digest, the reasons of trials that failed, and what happened on the way."""
+
+    metrics: dict[str, Metrics]
+    broken: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
@@ -59,9 +70,12 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     known = {digest: kept for digest in (BASELINE, *(t.digest for t in trials)) if (kept := scan.store.load(digest))}
     cached = len(known) - (BASELINE in known)
     missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
-    found, broken, notes = measure(scan, missing, len({trial.digest for trial in trials}), on_progress) if missing else ({}, {}, [])
-    result = result_of(scan, trials, {**found, **known}, [*failures(trials, broken), *(failure_of(s, s.reason) for s in impossible)])
-    return result.model_copy(update={"notes": notes, "cached": cached, "seconds": time.perf_counter() - started})
+    found = Found(known)
+    if missing:
+        measure(scan, missing, len({trial.digest for trial in trials}), found, on_progress)
+    result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
+    run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started}
+    return result.model_copy(update={"notes": notes_of(scan, found.metrics[BASELINE]), **run})
 
 
 def calibrate(analysis: Analysis, parameters: ScanParameters, on_progress: OnProgress) -> None:
@@ -71,91 +85,68 @@ def calibrate(analysis: Analysis, parameters: ScanParameters, on_progress: OnPro
     from tui_pruner.jobs.calibrate import run_calibration
 
     if parameters.criterion in NEED_DATA:
-        subject = parameters.model_dump(exclude={"ratios", "criterion", "calibration_images"})
+        subject = parameters.model_dump(include=set(JobParameters.model_fields))
         wanted = CalibrationParameters(**{**subject, "images": parameters.calibration_images})
         scores = run_calibration(wanted, on_progress).scores
         analysis.ranking.calibrate(calibration_for(scores, parameters.sha256, analysis.coupling, NEED_DATA))
 
 
-def measure(
-    scan: Scan, missing: Sequence[Trial], total: int, on_progress: OnProgress
-) -> tuple[dict[str, Metrics], dict[str, str], list[str]]:
-    """The metrics of trials by their digests, those that failed with the reason, and notes."""
-    from tui_pruner.core.sensitivity_run import SharedRun
-
-    model, parameters = scan.analysis.checkpoint.model, scan.parameters
-    found: dict[str, Metrics] = {}
-    broken: dict[str, str] = {}
-    done = total - len(missing)
-    on_progress(JobProgress(done=done, total=total, doing="validating the checkpoint"))
-    with prepared(model, scan.data, parameters.imgsz, parameters.device) as (validator, notes):
-        shared = SharedRun(validator, model)
-        found[BASELINE] = {**shared.baseline, IMAGES: float(shared.images)}
-        scan.store.keep(BASELINE, found[BASELINE])
-        if not shared.shares:
-            notes.append(f"every trial ran the whole {type(model).__name__}: its blocks cannot be shared without changing what it predicts")
-        for trial, outcome in outcomes(scan, shared, missing):
-            done += 1
-            if isinstance(outcome, str):
-                broken[trial.digest] = outcome
-            else:
-                found[trial.digest] = outcome
-                scan.store.keep(trial.digest, outcome)
-            metrics = {} if isinstance(outcome, str) else outcome
-            on_progress(JobProgress(done=done, total=total, doing=f"{trial.layer} -{trial.ratio:.0%}", metrics=metrics))
-        if shared.images < len(scan.data.images):
-            notes.append(skipped(len(scan.data.images) - shared.images, scan.data))
-    return found, broken, notes
-
-
-def outcomes(scan: Scan, shared: SharedRun, missing: Sequence[Trial]) -> Iterator[tuple[Trial, Metrics | str]]:
-    """Each trial with its metrics, or with the reason why it failed, wave after wave."""
-    from tui_pruner.core.proof import masked_twin
-    from tui_pruner.core.sensitivity_run import Variant
-    from tui_pruner.core.skeleton import owners_of_tensors
-
-    model, coupling = scan.analysis.checkpoint.model, scan.analysis.coupling
-    owners = owners_of_tensors(model)
-
-    def variant_of(trial: Trial) -> Variant:
-        changed = {owner for member, _ in trial.removal.members(coupling) for owner in owners.get(member.axis.parameter, ())}
-        return Variant(masked_twin(model, coupling, trial.removal, owners), frozenset(changed))
-
-    def run(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Metrics | str]]:
-        try:
-            yield from zip(trials, list(shared.wave([variant_of(trial) for trial in trials])), strict=True)
-        except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-            if len(trials) == 1:
-                yield trials[0], reason_of(error)
-                return
-            half = len(trials) // 2
-            yield from run(trials[:half])
-            yield from run(trials[half:])
-
-    for part in parts(missing, side_by_side(model)):
-        yield from run(part)
-
-
-def reason_of(error: Exception) -> str:
-    """Why a trial failed, in a line; where memory is short, no other trial would do better.
+def measure(scan: Scan, missing: Sequence[Trial], total: int, found: Found, on_progress: OnProgress) -> None:
+    """Let the executor measure trials, and keep each as it lands.
 
     Raises:
-        JobError: there is not enough memory for a single network.
+        JobError: nobody could measure even the unchanged checkpoint.
     """
-    if out_of_memory(error):
-        raise JobError("not enough memory to scan: free some, choose another --device or a smaller --imgsz") from error
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
+    on_progress(JobProgress(done=total - len(missing), total=total, doing="validating the checkpoint"))
+    done = total - len(missing)
+    with contextlib.closing(executor_for(scan.parameters.executor)(scan, missing)) as landings:
+        for landing in landings:
+            for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
+                found.remarks.append(remark)
+                on_progress(JobProgress(done=done, total=total, doing=remark))
+            for digest, outcome in landing.outcomes.items():
+                done += 1
+                keep(scan, digest, outcome, found)
+                metrics = {} if isinstance(outcome, str) else outcome
+                doing = f"{names[digest]}, {landing.where}" if landing.where else names[digest]
+                on_progress(JobProgress(done=done, total=total, doing=doing, metrics=metrics))
+    if BASELINE not in found.metrics:
+        raise JobError(f"no worker came back with a result: {next(iter(found.broken.values()), 'there was no task')}")
 
 
-def side_by_side(model: nn.Module) -> int:
-    """How many networks of this size may be in memory at once."""
-    size = sum(parameter.nbytes for parameter in model.parameters())
-    return max(1, min(SIDE_BY_SIDE, SIDE_BY_SIDE_BYTES // max(1, size)))
+def settle_baseline(scan: Scan, landing: Landing, found: Found) -> list[str]:
+    """Keep the first baseline that lands; a remark where another one differs, since drops would then be of two models."""
+    if landing.baseline is None:
+        return []
+    known = found.metrics.setdefault(BASELINE, landing.baseline)
+    if known is landing.baseline:
+        scan.store.keep(BASELINE, known)
+    (name, value), (_, first) = main_metric(landing.baseline) or ("", 0.0), main_metric(known) or ("", 0.0)
+    remark = (
+        f"{landing.where or 'this run'} has {name} {value:.4f} for the checkpoint instead of {first:.4f}: its trials are off by as much"
+    )
+    return [remark] if abs(value - first) > APART and remark not in found.remarks else []
 
 
-def parts(trials: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """A sequence in parts of at most so many."""
-    return (trials[start : start + size] for start in range(0, len(trials), size))
+def keep(scan: Scan, digest: str, outcome: Metrics | str, found: Found) -> None:
+    """Remember an outcome; one that failed is tried again by the next run."""
+    if isinstance(outcome, str):
+        found.broken[digest] = outcome
+        return
+    found.metrics[digest] = outcome
+    scan.store.keep(digest, outcome)
+
+
+def notes_of(scan: Scan, baseline: Metrics) -> list[str]:
+    """What holds for every run of this scan, however often it was broken off."""
+    model, images = scan.analysis.checkpoint.model, int(baseline[IMAGES])
+    _, notes = fitting_side(scan.parameters.imgsz, model)
+    if not baseline.get(SHARED, 1.0):
+        notes.append(f"every trial ran the whole {type(model).__name__}: its blocks cannot be shared without changing what it predicts")
+    if images < len(scan.data.images):
+        notes.append(skipped(len(scan.data.images) - images, scan.data))
+    return notes
 
 
 def failures(trials: Sequence[Trial], broken: Mapping[str, str]) -> list[ScanFailure]:
@@ -174,7 +165,7 @@ def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics
     from tui_pruner.core.sensitivity import layers_of
 
     arithmetic = Arithmetic(scan.analysis)
-    baseline = {name: value for name, value in metrics[BASELINE].items() if name != IMAGES}
+    baseline = {name: value for name, value in metrics[BASELINE].items() if name not in (IMAGES, SHARED)}
     name, value = main_metric(baseline) or ("", 0.0)
 
     def row(trial: Trial) -> ScanTrial:

@@ -14,6 +14,8 @@ from tui_pruner.whole_file import replace_file
 
 BASELINE = "baseline"
 IMAGES = "images"
+SHARED = "shared"
+"""Beside the baseline's metrics: how many images could be used, and whether trials share what they do not change (1 or 0)."""
 Metrics = dict[str, float]
 
 

@@ -95,7 +95,7 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
     """
     kind = _validator_of(model)
     check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
-    side, notes = _legal_side(imgsz, model)
+    side, notes = fitting_side(imgsz, model)
     with private_view(data) as view, tempfile.TemporaryDirectory() as run, without_fonts(), _usable_images(data):
         settings = _settings(view, kind.task, side, choose_device(device))
         yield kind.load()(save_dir=Path(run), args=settings), notes
@@ -164,7 +164,7 @@ def _validator_of(model: nn.Module) -> StockTool:
     return VALIDATORS[name]
 
 
-def _legal_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
+def fitting_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
     """The image side rounded up to the model's stride, which its Concat layers need, and a note when it had to be."""
     from tui_pruner.core.blocks import legal_side, stride_of
 

@@ -1,0 +1,63 @@
+"""One of several workers on this machine: `python -m tui_pruner.jobs.executors SCRATCH`.
+
+Reads the order, then tasks, a JSON line each, from stdin; answers a task on stdout with {"result": ...} or {"error": {"kind", "message"}}.
+Ends when stdin does, also in the middle of a task; SCRATCH is its folder for temporary files, removed with it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator
+
+from tui_pruner.engine.wire import Wire, reserve_stdout
+from tui_pruner.jobs.__main__ import FAILED, explain
+from tui_pruner.jobs.executors.tasks import Order, Task
+from tui_pruner.jobs.executors.worker import done, working
+
+
+def main(scratch: str) -> int:
+    """Do what comes until there is no more; gives the exit status."""
+    wire = reserve_stdout()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the job decides what ends
+    tempfile.tempdir = os.environ["TMPDIR"] = scratch
+    try:
+        serve(wire, incoming(scratch))
+    except BaseException as error:
+        traceback.print_exc()
+        explained = explain(error)
+        wire.send({"error": {"kind": type(explained).__name__, "message": str(explained)}})
+    return FAILED
+
+
+def serve(wire: Wire, lines: Iterator[bytes]) -> None:
+    """Answer every task."""
+    with working(Order.model_validate_json(next(lines))) as found:
+        for line in lines:
+            wire.send({"result": done(found, Task.model_validate_json(line), f"worker {os.getpid()}").model_dump()})
+
+
+def incoming(scratch: str) -> Iterator[bytes]:
+    """The lines on stdin; its end is this process's."""
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        with os.fdopen(os.dup(0), "rb") as stream:
+            for line in stream:
+                lines.put(line)
+        shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(0)
+
+    threading.Thread(target=read, name="read stdin", daemon=True).start()
+    while True:
+        yield lines.get()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

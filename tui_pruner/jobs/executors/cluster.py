@@ -1,0 +1,178 @@
+"""A Ray cluster: tasks go to its nodes, a task whose node is lost runs on another one, and the driver keeps what lands."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.engine.client import as_error
+from tui_pruner.engine.job_messages import ScanExecutor
+from tui_pruner.errors import JobError, RequestError
+from tui_pruner.jobs.executors import Landing, Subject, node
+from tui_pruner.jobs.executors.tasks import Task, TaskResult, order_of, tasks_of
+
+if TYPE_CHECKING:
+    from tui_pruner.core.sensitivity import Trial
+
+REACH = 10.0
+"""Seconds until an address that does not answer is given up; Ray itself waits for two minutes, then ends the process."""
+RETRIES = 3
+"""How often a task runs again after its worker or node was lost; an error of ours is none, and would only come again."""
+PATIENCE = 15.0
+"""Seconds without a result until it is looked whether any node can run a task at all."""
+CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")
+
+
+def landings(subject: Subject, trials: Sequence[Trial]) -> Generator[Landing, None, None]:
+    """Task by task, in whatever order nodes are done.
+
+    Raises:
+        RequestError: Ray is not installed.
+        JobError: the cluster cannot be reached, or a node has other versions.
+        DataError: a node has no such data set.
+    """
+    wanted = subject.parameters.executor
+    with connection(wanted.address) as ray:
+        gpus = gpus_of(wanted, subject.parameters.device, ray.cluster_resources())
+        need = {"CPU": wanted.cpus_per_task, "GPU": gpus}
+        order = order_of(subject, "cuda:0" if gpus else "cpu").model_dump_json()
+        # in a list: Ray fetches it only where a node asks, since it has no such file
+        content = [ray.put(checkpoint)] if (checkpoint := bytes_of(subject.parameters.checkpoint)) is not None else []
+        run = ray.remote(num_cpus=need["CPU"], num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False)(node.run)
+        tasks = tasks_of(subject, trials, slots(ray.cluster_resources(), need))
+        waiting = {run.remote(order, task.model_dump_json(), content): task for task in tasks}
+        try:
+            while waiting:
+                ready, _ = ray.wait(list(waiting), timeout=PATIENCE)
+                for reference in ready:
+                    yield landed(ray, reference, waiting.pop(reference))
+                if not ready and not able(ray.nodes(), need):
+                    yield Landing(remarks=(f"waiting: no node of the cluster has {described(need)}",))
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+
+
+def landed(ray: Any, reference: Any, task: Task) -> Landing:
+    """What came of a task; where its workers died again and again, that for each of its trials."""
+    try:
+        answer = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise JobError(f"a Ray task failed: {last_line(error)}") from error
+    except ray.exceptions.RayError as error:
+        reason = f"its Ray task was lost {RETRIES + 1} times: {type(error).__name__}"
+        return Landing(outcomes={trial.digest: reason for trial in task.trials})
+    if "error" in answer:
+        raise as_error(answer["error"], otherwise=JobError)
+    result = TaskResult.model_validate(answer["result"])
+    return Landing(result.baseline, {**result.metrics, **result.reasons}, result.where)
+
+
+@contextlib.contextmanager
+def connection(address: str) -> Iterator[Any]:
+    """Ray, connected to a cluster; ended again, unless the caller was connected before.
+
+    Raises:
+        RequestError: Ray is not installed, or the address is none.
+        JobError: the cluster cannot be reached, or does not take this Python or Ray.
+    """
+    ray = installed()
+    if ray.is_initialized():
+        yield ray
+        return
+    probe(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (Exception, SystemExit) as error:  # where nobody answers as Ray would, it raises SystemExit after two minutes
+        raise JobError(f"the Ray cluster at {address} cannot be used: {last_line(error)}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def installed() -> Any:
+    """The library.
+
+    Raises:
+        RequestError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise RequestError("--executor ray needs Ray: pip install 'tui-pruner[ray]'") from None
+    return ray
+
+
+def probe(address: str) -> None:
+    """Knock at an address.
+
+    Raises:
+        RequestError: it is none.
+        JobError: nobody opens.
+    """
+    text = known_address() if address == "auto" else address
+    if text is None:
+        raise JobError("no Ray cluster runs on this machine: start one with ray start --head, or give --address host:port")
+    host, _, port = text.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise RequestError(f"--address {address!r}: give auto, host:port or ray://host:port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+    except (OSError, OverflowError) as error:
+        raise JobError(f"the Ray cluster at {text} cannot be reached: {getattr(error, 'strerror', None) or error}") from None
+
+
+def known_address() -> str | None:
+    """What "auto" stands for: the environment's cluster, or the one that was started last on this machine."""
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    try:
+        return CURRENT_CLUSTER.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def bytes_of(checkpoint: str) -> Any:
+    """A file as an array, which Ray hands to all processes of a node without a copy; None for an architecture by its name."""
+    import numpy as np
+
+    path = Path(checkpoint).expanduser()
+    return np.frombuffer(path.read_bytes(), dtype=np.uint8) if path.is_file() else None
+
+
+def gpus_of(wanted: ScanExecutor, device: str, resources: dict[str, float]) -> float:
+    """How many GPUs a task takes: as asked for; else none for the CPU, and one where the device is a GPU or the cluster has any."""
+    if device == "cpu":
+        return 0.0
+    if wanted.gpus_per_task is not None:
+        return wanted.gpus_per_task
+    return 1.0 if device or resources.get("GPU") else 0.0
+
+
+def slots(resources: dict[str, float], need: dict[str, float]) -> int:
+    """How many tasks the cluster runs at once."""
+    return max(1, int(min((resources.get(name, 0.0) / amount for name, amount in need.items() if amount), default=1.0)))
+
+
+def able(nodes: Sequence[dict[str, Any]], need: dict[str, float]) -> bool:
+    """Whether some node that lives could run a task."""
+    alive = [found["Resources"] for found in nodes if found["Alive"]]
+    return any(all(found.get(name, 0.0) >= amount for name, amount in need.items()) for found in alive)
+
+
+def described(need: dict[str, float]) -> str:
+    """What a task takes: 1 CPU, 0.5 GPU."""
+    return ", ".join(f"{amount:g} {name}" for name, amount in need.items() if amount)
+
+
+def last_line(error: BaseException) -> str:
+    """The line of an error that says most: where Ray quotes a traceback, the last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
