@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-LOOKING = ("inspect", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
+LOOKING = ("inspect", "contents", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
 MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "finetune", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})
+TRUSTED = "TUI_PRUNER_TRUSTED"
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
@@ -31,6 +32,7 @@ def run(arguments: list[str]) -> int:
         return 0
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.pop(TRUSTED, None)  # nobody trusts a file by what the environment says
     if not arguments:
         return opened(None)
     if len(arguments) == 1 and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from tui_pruner.printable import printable
+
 
 class PrunerError(Exception):
     """Any failure that is explained to the user instead of shown as a traceback."""
 
     exit_status = 2
 
+    def __str__(self) -> str:
+        """The message, with nothing in it that a terminal would obey: it may quote what stands in a file."""
+        return printable(super().__str__())
+
 
 class CheckpointError(PrunerError):
     """The model file cannot be used: missing, damaged, of another format, or refused."""
+
+
+class UntrustedError(CheckpointError):
+    """The model file wants more than stock models need, so it is loaded only for a user who trusts it like a program."""
 
 
 class TraceError(PrunerError):

@@ -29,6 +29,11 @@ def sessions_folder() -> Path:
     return state_folder() / "sessions"
 
 
+def trust_file() -> Path:
+    """The SHA-256 of the files that the user of the app trusts like programs."""
+    return state_folder() / "trusted.txt"
+
+
 def log_file() -> Path:
     """What the engine, the jobs and their libraries printed; for a job that was given a log of its own (`OWN_LOG`), that one."""
     own = os.environ.get(OWN_LOG)

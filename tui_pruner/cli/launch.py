@@ -10,6 +10,7 @@ from typing import Any
 from tui_pruner import places
 from tui_pruner.config import read_config, use_as_environment
 from tui_pruner.errors import CheckpointError, RequestError
+from tui_pruner.trust import trust_remembered
 
 DEMO_IMAGES = 64
 SERVED = "TEXTUAL_DRIVER"
@@ -31,6 +32,7 @@ def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, 
         raise RequestError("the app needs a terminal; without one use inspect, preview, prune, validate (see tui-pruner --help)")
     config = read_config()
     use_as_environment(config.settings, theme=theme, ascii=ascii, calm=calm)
+    trust_remembered()
     from tui_pruner.tui.app import run_app
 
     return run_app(model, config=config, **options)

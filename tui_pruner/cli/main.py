@@ -9,6 +9,7 @@ import typer
 from tui_pruner import __version__
 from tui_pruner.cli import (
     benching,
+    contents,
     covering,
     explaining,
     exporting,
@@ -27,6 +28,7 @@ from tui_pruner.cli import (
     whereabouts,
 )
 from tui_pruner.cli.ending import INTERRUPTED, ended
+from tui_pruner.cli.options import with_trust
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
 app = typer.Typer(
@@ -48,24 +50,15 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-app.command("open", hidden=True)(opening.open_app)
+OPEN_MODELS = (
+    looking.inspect, contents.contents, looking.groups, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
+    pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.finetune,
+    reporting.report, stepping.steps,
+)  # fmt: skip
+app.command("open", hidden=True)(with_trust(opening.open_app))
 app.command()(opening.demo)
-app.command()(looking.inspect)
-app.command()(looking.groups)
-app.command()(explaining.explain)
-app.command()(looking.preview)
-app.command()(scanning.scan)
-app.command()(planning.plan)
-app.command()(pruning.prune)
-app.command()(pruning.prove)
-app.command()(covering.coverage)
-app.command()(validating.validate)
-app.command()(benching.bench)
-app.command()(exporting.export)
-app.command()(recovering.recalibrate)
-app.command()(recovering.finetune)
-app.command()(reporting.report)
-app.command()(stepping.steps)
+for command in OPEN_MODELS:
+    app.command()(with_trust(command))
 app.command()(kept.sessions)
 app.command()(whereabouts.locate)
 app.command()(key_list.keys)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from tui_pruner.config import Theme
 from tui_pruner.errors import DataError
+from tui_pruner.trust import trust
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
@@ -28,6 +32,10 @@ CalibrationImages = Annotated[
     int, typer.Option("--calibration-images", min=1, help="Rank by the gradients on this many validation images (taylor, hessian).")
 ]
 Images = Annotated[int | None, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="SHA256", help="Load the file with this SHA-256 though it runs code of its own, as a program does."),
+]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
 Calm = Annotated[bool, typer.Option("--calm", help="Nothing spins, blinks or slides: for slow lines and screen readers.")]
 Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what the terminal can show.")]
@@ -42,3 +50,22 @@ def needed(data: Path | None) -> str:
     if data is None:
         raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
     return str(data)
+
+
+def with_trust(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that opens models, with the option that names the files that may run code."""
+
+    @functools.wraps(command)
+    def trusting(*, trust_files: list[str] | None = None, **options: Any) -> Any:
+        trust(trust_files or ())
+        return command(**options)
+
+    hints = {**get_type_hints(command, include_extras=True), "trust_files": Trust}
+    option = inspect.Parameter("trust_files", inspect.Parameter.KEYWORD_ONLY, default=None)
+    parameters = [*inspect.signature(command).parameters.values(), option]
+    trusting.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in parameters]
+    )
+    trusting.__annotations__ = hints
+    del trusting.__wrapped__  # Typer would look through to the command itself
+    return trusting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import zipfile
 import zlib
@@ -11,7 +10,6 @@ from pathlib import Path
 from tui_pruner.errors import CheckpointError
 
 RETRAIN = "give the best.pt or last.pt that Ultralytics saved"
-CHUNK = 1 << 20
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError, OSError)
 """What `zipfile` raises on damaged bytes, depending on where the damage is."""
 
@@ -63,15 +61,6 @@ def require_sound_archive(path: Path) -> None:
 def looks_like_onnx(beginning: bytes) -> bool:
     """Whether the bytes begin like a serialised ONNX model: its IR version, then a producer, graph or operator set."""
     return len(beginning) > 3 and beginning[0] == 0x08 and beginning[1] < 32 and beginning[2] in (0x12, 0x1A, 0x3A, 0x42)
-
-
-def fingerprint(path: Path) -> str:
-    """The SHA-256 of a file's bytes in hexadecimal, read once in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _what_it_is(beginning: bytes) -> str:

@@ -11,38 +11,64 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from tui_pruner.core.checkpoint.container import RETRAIN, fingerprint, require_readable_file, require_sound_archive
+from tui_pruner.core.checkpoint.confinement import Confined, confined
+from tui_pruner.core.checkpoint.container import RETRAIN, require_readable_file, require_sound_archive
+from tui_pruner.core.checkpoint.examination import require_modest, require_modest_model, require_own_calls
 from tui_pruner.core.checkpoint.guard import unguard
-from tui_pruner.core.checkpoint.record import DEFAULT_IMGSZ, PROVENANCE_KEY, Checkpoint
+from tui_pruner.core.checkpoint.members import Contents, contents_of, require_allowed
+from tui_pruner.core.checkpoint.record import DEFAULT_IMGSZ, PROVENANCE_KEY, Checkpoint, require_presentable
+from tui_pruner.core.checkpoint.room import limited_memory
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
-from tui_pruner.errors import CheckpointError
+from tui_pruner.errors import CheckpointError, PrunerError, UntrustedError
+from tui_pruner.trust import fingerprint, is_trusted
 
-NOT_CONTENT = ("model", "ema", "optimizer", "scaler", "updates", PROVENANCE_KEY)
+LARGE_PARTS = ("model", "ema", "optimizer", "scaler")
+NOT_CONTENT = (*LARGE_PARTS, "updates", PROVENANCE_KEY)
+SHOWN_DIGITS = 16
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """The checkpoint in a file that Ultralytics, or this program, saved.
 
-    Raises CheckpointError in one line for whatever else the path may lead to.
+    Raises UntrustedError for a file that wants more than the known classes, unless the user trusts it, and CheckpointError in one line
+    for whatever else the path may lead to.
     """
     file = Path(path).expanduser()
     require_readable_file(file)
     before = file.stat()
     with ThreadPoolExecutor() as beside:
         digest = beside.submit(fingerprint, file)
-        soundness = beside.submit(require_sound_archive, file)
+        looked_into = beside.submit(look_into, file)
         stock_tasks()
-        soundness.result()
-        dictionary = _load(file)
-        sha256 = digest.result()
+        contents, sha256 = looked_into.result(), digest.result()
+    trusted = is_trusted(sha256)
+    try:
+        with limited_memory(contents.bytes), confined(trusted):
+            checkpoint = _checkpoint(str(path), file, sha256, _load(file, contents, trusted), contents, trusted)
+    except UntrustedError as refusal:
+        raise UntrustedError(f"{refusal}; whoever trusts it like a program opens it with --trust {sha256[:SHOWN_DIGITS]}") from refusal
+    except MemoryError as error:
+        raise CheckpointError(f"{file} takes more memory than a model of its size: {RETRAIN}") from error
+    except Confined as error:
+        raise CheckpointError(f"{file} {error}: {RETRAIN}") from error
     after = file.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         raise CheckpointError(f"{file} changed while it was read: wait until whatever writes it is done")
-    return _checkpoint(str(path), file, sha256, dictionary)
+    return checkpoint
 
 
-def _load(file: Path) -> dict[str, Any]:
-    """The checkpoint's dictionary.
+def look_into(file: Path) -> Contents:
+    """What a file holds, seen from outside.
+
+    Raises:
+        CheckpointError: no intact archive as PyTorch writes it.
+    """
+    require_sound_archive(file)
+    return contents_of(file)
+
+
+def _load(file: Path, contents: Contents, trusted: bool) -> dict[str, Any]:
+    """The checkpoint's dictionary; by names that run code only where the user trusts the file and nothing else will do.
 
     Loaded through a symbolic link with a neutral name: Ultralytics looks an existing yolov5n.pt up under another name, drops
     apostrophes from paths and insists on the suffix.
@@ -51,24 +77,42 @@ def _load(file: Path) -> dict[str, Any]:
         neutral = Path(folder) / "model.pt"
         neutral.symlink_to(file.absolute())
         try:
-            loaded, _ = stock_tasks().torch_safe_load(str(neutral), safe_only=True)
-        except Exception as error:
-            raise CheckpointError(f"{file} {_refusal(neutral, error)}") from error
+            require_allowed(file, contents)
+            loaded = _loaded(file, neutral, safe_only=True)
+        except UntrustedError:
+            if not trusted:
+                raise
+            loaded = _loaded(file, neutral, safe_only=False)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{file} holds a {type(loaded).__name__}, not a checkpoint dictionary: {RETRAIN}")
     return loaded
 
 
-def _refusal(file: Path, error: Exception) -> str:
-    unknown = _classes_outside_the_allow_list(file)
-    if unknown:
-        named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        return f"names {named}, which no stock Ultralytics model needs, so it was not loaded: {RETRAIN} with stock classes only"
+def _loaded(file: Path, neutral: Path, safe_only: bool) -> Any:
+    try:
+        return stock_tasks().torch_safe_load(str(neutral), safe_only=safe_only)[0]
+    except (MemoryError, Confined):
+        raise
+    except Exception as error:
+        if "allocate memory" in str(error):
+            raise MemoryError from error
+        unknown = _classes_outside_the_allow_list(neutral) if safe_only else []
+        if unknown:
+            named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+            raise UntrustedError(
+                f"{file} names {named}, which no stock Ultralytics model needs, so it was not loaded: {RETRAIN} with stock classes only"
+            ) from error
+        raise CheckpointError(f"{file} {_refusal(error)}") from error
+
+
+def _refusal(error: Exception) -> str:
     if isinstance(error, AttributeError):
         return f"is no checkpoint that Ultralytics saved: {RETRAIN}"
     reason = " ".join(str(error.__cause__ or error).split())
     if "PytorchStreamReader" in reason:
         return "is damaged (PyTorch cannot open the archive): fetch it again"
+    if isinstance(error, ImportError):
+        return f"needs a module that is not installed here ({reason[:160]}): install it first"
     reason = reason.rpartition("WeightsUnpickler error:")[2].strip()[:160]
     return f"was refused by the safe loader ({reason}): {RETRAIN}"
 
@@ -81,8 +125,26 @@ def _classes_outside_the_allow_list(file: Path) -> list[str]:
         return []
 
 
-def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any]) -> Checkpoint:
-    model = _model_in(file, dictionary)
+def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any], contents: Contents, trusted: bool) -> Checkpoint:
+    require_modest(file, {key: value for key, value in dictionary.items() if key not in LARGE_PARTS})
+    try:
+        model = _model_in(file, dictionary)
+        require_modest_model(file, model, contents.bytes)
+        if not trusted:
+            require_own_calls(file, model)
+        checkpoint = _record(given, sha256, model, dictionary)
+        require_presentable(checkpoint)
+    except (PrunerError, MemoryError, Confined):
+        raise
+    except Exception as error:
+        if "allocate memory" in str(error):
+            raise MemoryError from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointError(f"{file} holds no model as Ultralytics saves it ({reason}): {RETRAIN}") from error
+    return checkpoint
+
+
+def _record(given: str, sha256: str, model: nn.Module, dictionary: dict[str, Any]) -> Checkpoint:
     content = {key: value for key, value in dictionary.items() if key not in NOT_CONTENT}
     content["train_args"] = _plain_arguments(content.get("train_args"))
     _prepare(model, content["train_args"])
@@ -102,6 +164,7 @@ def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
         raise CheckpointError(f"{file} holds no model: {RETRAIN}")
     if not isinstance(model, stock_tasks().BaseModel):
         raise CheckpointError(f"{file} holds a {type(model).__name__}, which is no Ultralytics model: {RETRAIN}")
+    vars(model).pop("criterion", None)  # a training's, and made anew where one is needed
     if dictionary.get("modelopt"):
         raise CheckpointError(f"{file} is trained for quantisation, which pruning would undo: give the checkpoint from before that")
     if model.is_fused():

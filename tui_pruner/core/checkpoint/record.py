@@ -10,9 +10,11 @@ from typing import Any, cast
 from torch import nn
 
 from tui_pruner.core.blocks import stride_of
+from tui_pruner.printable import printable
 
 DEFAULT_IMGSZ = 640
 PROVENANCE_KEY = "tui_pruner"
+LARGEST_FIGURE = 1 << 16
 ARCHITECTURES = (".yaml", ".yml")
 """Suffixes of files that describe a model but hold none."""
 FAMILY = re.compile(r"yolo(v?)(\d+)(p6-)?([tnsmlbxce]?)(.*)", re.IGNORECASE)
@@ -43,13 +45,13 @@ class Checkpoint:
     @property
     def task(self) -> str:
         """What the model predicts: detect, segment, pose, obb, classify, ..."""
-        return str(getattr(self.model, "task", "detect"))
+        return printable(str(getattr(self.model, "task", "detect")))
 
     @property
     def names(self) -> dict[int, str]:
-        """The class names by index."""
+        """The class names by index, fit for a terminal."""
         names: Any = getattr(self.model, "names", None) or {}
-        return dict(names) if isinstance(names, dict) else dict(enumerate(names))
+        return {index: printable(str(name)) for index, name in (names.items() if isinstance(names, dict) else enumerate(names))}
 
     @property
     def classes(self) -> int:
@@ -65,13 +67,26 @@ class Checkpoint:
     @property
     def family(self) -> str:
         """The architecture by the name people use, as in "YOLOv8n" or "YOLO11s-seg"; the head's class where no name is recorded."""
-        return family_name(self.original_yaml) or type(head_of(self.model)).__name__
+        return printable(family_name(self.original_yaml)) or type(head_of(self.model)).__name__
 
     @property
     def default_imgsz(self) -> int:
         """The input side in pixels that the model was trained with, 640 where that is not recorded."""
         imgsz = self.content.get("train_args", {}).get("imgsz", DEFAULT_IMGSZ)
         return int(max(imgsz)) if isinstance(imgsz, (list, tuple)) else int(imgsz or DEFAULT_IMGSZ)
+
+
+def require_presentable(checkpoint: Checkpoint) -> None:
+    """Have everything that people get to see computed once, so that a model that cannot be shown is refused where it is read.
+
+    Raises:
+        ValueError: its classes, stride or image side are no sensible numbers; other exceptions for what has not even the right type.
+    """
+    checkpoint.names, checkpoint.family, checkpoint.task  # noqa: B018
+    figures = {"classes": checkpoint.classes, "stride": checkpoint.stride, "image side": checkpoint.default_imgsz}
+    for name, figure in figures.items():
+        if not 0 <= figure <= LARGEST_FIGURE:
+            raise ValueError(f"{name} is {figure}")
 
 
 def is_architecture(path: str) -> bool:

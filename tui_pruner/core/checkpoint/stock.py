@@ -16,8 +16,10 @@ def stock_tasks() -> ModuleType:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from ultralytics.nn import tasks
+    from ultralytics.utils import checks
 
     tasks.SAFE_LOAD = True  # the flag above is read at import, which may have happened before
+    checks.AUTOINSTALL = False  # whatever the user's environment says: a file that names a module gets none installed
     return tasks  # type: ignore[no-any-return]
 
 
