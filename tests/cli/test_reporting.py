@@ -169,6 +169,23 @@ def test_the_commands_to_reproduce_are_exact(answer: Answer, pruned: Pruned, fol
     ]
 
 
+def test_latency_and_the_scan_of_the_same_images_have_their_sections(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    given = ["--data", demo_data, "--images", 4]
+    assert call("scan", demo_checkpoint, *given, "--ratios", "30%").status == 0
+    options = ["--data", demo_data, "--images", 0, "--validation-images", 4, "--latency", "--json"]
+    found = call("report", pruned.plan, "-o", tmp_path / "report.md", "--model", demo_checkpoint, *options)
+    assert found.status == 0, found.err
+    before, after = found.document["latency"]["models"]
+    assert before["ratio"] == 1.0 and after["runs"] == 50 and len(before["blocks"]) == len(found.document["blocks"])
+    assert {share for one in found.document["sensitivity"] for share in one["drops"]} <= {"0.25", "0.3", "0.35"}
+    assert any(one["taken"] == 0.25 for one in found.document["sensitivity"])
+    text = (tmp_path / "report.md").read_text()
+    assert f"takes {after['ratio']:.3f} of the original's time" in text.replace("\\", "") and "## Sensitivity" in text
+    assert found.document["commands"][-1].endswith(f"--validation-images 4 --latency -o {tmp_path / 'report.md'}")
+
+
 def test_without_data_a_markdown_report_has_the_same_tables_and_no_empty_section(
     call: Call, pruned: Pruned, own_checkpoint: Path, answer: Answer
 ):

@@ -24,6 +24,7 @@ def report(
     data: Data = None,
     images: Annotated[int, typer.Option("--images", min=0, help="Show so many validation images with their detections.")] = 6,
     validation_images: Annotated[int, typer.Option("--validation-images", min=1, help="Validate on this many images.")] = 64,
+    latency: Annotated[bool, typer.Option("--latency", help="Time both models in turns on this machine, block by block.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     imgsz: ImageSize = None,
     device: Device = "",
@@ -48,7 +49,7 @@ def report(
             model or checkpoint_of(plan, found.checkpoint), imgsz, classes, plan, data=CalibrationData(data, device=device)
         )
         remark(session)
-        evidence = Evidence(plan, output, data, validation_images, images, imgsz, device, classes, model)
+        evidence = Evidence(plan, output, data, validation_images, images, imgsz, device, classes, model, latency)
         facts = make_report(session, evidence, tell_progress)
         conclude(results, facts, output)
         return 0 if facts.proved else 1

@@ -12,16 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner import __version__
-from tui_pruner.engine.job_messages import PictureParameters, PictureResult, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import (
+    BenchParameters,
+    BenchResult,
+    BenchSubject,
+    PictureParameters,
+    PictureResult,
+    ScanParameters,
+    ValidationParameters,
+    ValidationResult,
+)
+from tui_pruner.errors import RequestError
 from tui_pruner.jobs.picture import run_pictures
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import run_validation
 
 if TYPE_CHECKING:
-    from tui_pruner.core.reporting.facts import Facts, Material, Metrics
+    from tui_pruner.core.reporting.facts import Facts, Material, Metrics, Sensitivity
     from tui_pruner.core.session import Session
 
 DRAWN_TASKS = ("detect", "segment", "pose", "obb")
+GRAIN = 20
+"""Shares of channels are told to a twentieth: those that were asked for are that coarse, and no two groups hit them exactly."""
 LIBRARIES = ("ultralytics", "torch", "torch-pruning")
 
 
@@ -38,6 +50,7 @@ class Evidence:
     device: str
     classes: int | None
     model: str | None
+    latency: bool = False
 
 
 def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnProgress) -> Material:
@@ -55,6 +68,8 @@ def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnP
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
     found = {
         "metrics": metrics,
+        "latency": latency(session, wanted, on_progress),
+        "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
         "confidence": drawn.confidence,
         "notes": [*facts.notes, *drawn.notes],
@@ -77,6 +92,45 @@ def accuracy(session: Session, wanted: Evidence, on_progress: OnProgress) -> Met
         return run_validation(ValidationParameters(plan=plan, **subject(session, wanted)), doing(f"validate {of}", on_progress))
 
     return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(None), after=validation(session.plan.plain()))
+
+
+def latency(session: Session, wanted: Evidence, on_progress: OnProgress) -> BenchResult | None:
+    """Both models timed in turns, block by block, where that is wanted."""
+    from tui_pruner.jobs.bench import run_bench
+
+    if not wanted.latency:
+        return None
+    checkpoint = session.analysis.checkpoint.path
+    subjects = [BenchSubject(checkpoint=checkpoint, classes=wanted.classes, plan=plan) for plan in (None, session.plan.plain())]
+    parameters = BenchParameters(subjects=subjects, imgsz=session.analysis.imgsz, blocks=True, device=wanted.device)
+    return run_bench(parameters, doing("latency", on_progress))
+
+
+def sensitivity(session: Session, wanted: Evidence) -> list[Sensitivity]:
+    """What a scan on the same images knows of each group, by the criterion of the plan's first cut; nothing where there was none."""
+    from tui_pruner.core.reporting.facts import Sensitivity
+    from tui_pruner.core.sensitivity import layer_of
+    from tui_pruner.jobs.scan_lookup import known_sensitivity
+
+    cuts = [cut for applied in session.steps for cut in applied.step.cuts]
+    if wanted.data is None or not cuts:
+        return []
+    analysis = session.analysis
+    try:
+        known = known_sensitivity(analysis, ScanParameters(criterion=cuts[0].criterion, **subject(session, wanted)))
+    except RequestError:  # a criterion that needs scores which this session does not have
+        return []
+    groups = [(number, analysis.coupling.groups[number]) for number in sorted(known.drops)] if known else []
+    found = [
+        Sensitivity(
+            layer=layer_of(analysis, group),
+            drops={round(GRAIN * share) / GRAIN: drop for share, drop in known.drops[number].items()},
+            taken=len(session.removal.of(group)) / group.channels,
+        )
+        for number, group in groups
+        if known
+    ]
+    return [one for place, one in enumerate(found) if one not in found[:place]]  # parts of one layer that only go together
 
 
 def pictures(session: Session, wanted: Evidence, folder: str, on_progress: OnProgress) -> PictureResult:
@@ -116,7 +170,17 @@ def commands(facts: Facts, wanted: Evidence) -> list[str]:
         ["prune", model, "--plan", plan, "-o", pruned, *shared],
         ["prove", model, pruned, *option("--classes", wanted.classes)],
         ["validate", model, "--plan", plan, *data, *option("--images", wanted.validation_images), *shared] if data else [],
-        ["report", plan, *option("--model", wanted.model), *data, *counts(wanted), *shared, "-o", wanted.output],
+        [
+            "report",
+            plan,
+            *option("--model", wanted.model),
+            *data,
+            *counts(wanted),
+            *(["--latency"] if wanted.latency else []),
+            *shared,
+            "-o",
+            wanted.output,
+        ],
     ]
     return [shlex.join(["tui-pruner", *(str(word) for word in line)]) for line in lines if line]
 

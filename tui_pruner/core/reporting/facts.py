@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui_pruner.engine.job_messages import ValidationResult
+from tui_pruner.engine.job_messages import BenchResult, ValidationResult
 from tui_pruner.engine.protocol import Message, ModelInfo, Section, StepView, Totals, Width
 
 
@@ -65,6 +65,14 @@ class PictureFacts(Message):
     after: dict[str, int]
 
 
+class Sensitivity(Message):
+    """What a scan found of a group: how far the metric fell by the share of its channels that was gone; and what share the plan takes."""
+
+    layer: str
+    drops: dict[float, float]
+    taken: float
+
+
 class Facts(Message):
     """A plan and its checkpoint, measured. `elsewhere` is the cost that belongs to no block; `layers` holds those whose widths changed."""
 
@@ -80,6 +88,8 @@ class Facts(Message):
     steps: list[StepView]
     metrics: Metrics | None = None
     pictures: list[PictureFacts] = []
+    latency: BenchResult | None = None
+    sensitivity: list[Sensitivity] = []
     confidence: float = 0.0
     notes: list[str] = []
     commands: list[str] = []
