@@ -43,10 +43,11 @@ class Opened(Message):
 
 
 class OpenFailed(Message):
-    """The checkpoint cannot be used."""
+    """The checkpoint cannot be used; `untrusted`: unless the user trusts it."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, untrusted: bool = False) -> None:
         self.reason = reason
+        self.untrusted = untrusted
         super().__init__()
 
 

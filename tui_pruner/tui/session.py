@@ -13,7 +13,7 @@ from textual.message_pump import MessagePump
 
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView, WriteResult
-from tui_pruner.errors import EngineError, PrunerError
+from tui_pruner.errors import EngineError, PrunerError, UntrustedError
 from tui_pruner.tui import messages
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.latest import Latest
@@ -56,7 +56,7 @@ class EngineSession:
         except EngineError:
             return
         except (PrunerError, OSError) as error:
-            self._post(messages.OpenFailed(str(error)))
+            self._post(messages.OpenFailed(str(error), isinstance(error, UntrustedError)))
             return
         if self._scores:
             with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said where one is asked for

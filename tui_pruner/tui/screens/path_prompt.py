@@ -54,8 +54,12 @@ class PathPrompt(ModalScreen[str | None]):
     def submitted(self, event: Input.Submitted) -> None:
         """Take the path."""
         event.stop()
-        if event.value.strip() or self._may_be_empty:
-            self.dismiss(event.value.strip())
+        self.take(event.value.strip())
+
+    def take(self, text: str) -> None:
+        """Give what was typed."""
+        if text or self._may_be_empty:
+            self.dismiss(text)
 
     def action_leave(self) -> None:
         """Give no path."""

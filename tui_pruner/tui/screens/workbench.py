@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from textual import on
 
 from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.trust import fingerprint, remember
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.jobs_text import unfinished_jobs
 from tui_pruner.tui.messages import OpenFailed
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.keeping import Keeping
 from tui_pruner.tui.screens.question import Answer, Question
+from tui_pruner.tui.unfinished import SessionChosen
 
 
 class Workbench(Keeping):
@@ -39,11 +42,31 @@ class Workbench(Keeping):
 
     @on(OpenFailed)
     def back_to_start(self, event: OpenFailed) -> None:
-        """Say on the start screen why the checkpoint cannot be used."""
+        """Say on the start screen why the checkpoint cannot be used, or first ask whether it is trusted."""
+        self.close_children()
+        if event.untrusted:
+            self.run_worker(self._ask_for_trust(event.reason), exit_on_error=False)
+        else:
+            self._give_up(event.reason)
+
+    async def _ask_for_trust(self, reason: str) -> None:
+        from tui_pruner.tui.screens.trust_prompt import TrustPrompt
+
+        try:
+            sha256 = await asyncio.to_thread(fingerprint, Path(self.opening.model).expanduser())
+        except OSError:
+            self._give_up(reason)
+            return
+        if await self.app.push_screen_wait(TrustPrompt(reason, sha256)) is None:
+            self.call_after_refresh(self._give_up, reason)  # this screen is about to be drawn again first
+            return
+        remember(sha256)
+        self.app.post_message(SessionChosen(self.opening))
+
+    def _give_up(self, reason: str) -> None:
         from tui_pruner.tui.screens.start import StartScreen
 
-        self.close_children()
-        self.app.switch_screen(StartScreen(self.opening.model, event.reason))
+        self.app.switch_screen(StartScreen(self.opening.model, reason))
 
     def action_quit(self) -> None:
         """Leave, after a question where something would be lost."""
