@@ -19,7 +19,7 @@ from tui_pruner.engine.job_messages import (
 )
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.executors import Landing, Subject, executor_for
+from tui_pruner.jobs.executors import Executor, Landing, Subject, executor_for
 from tui_pruner.jobs.scan_store import BASELINE, IMAGES, SHARED, Metrics, ScanStore
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import fitting_side, opened, skipped
@@ -42,8 +42,9 @@ class Scan(Subject):
 
 @dataclass
 class Found:
-    """What a run has come to so far: metrics by digest, the reasons of trials that failed, and what happened on the way."""
+    """What a run has come to so far, of so many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
 
+    total: int
     metrics: dict[str, Metrics]
     broken: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -55,12 +56,13 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     Raises:
         DataError: the data cannot be used for this model.
         CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
-        RequestError: no such criterion or device, a ratio that is none, or a model class that has no validator here.
+        RequestError: no such criterion, device or executor, a ratio that is none, or a model class that has no validator here.
     """
     from tui_pruner.core.analysis import analyse
     from tui_pruner.core.sensitivity import trials_of
 
     started = time.perf_counter()
+    executor = executor_for(parameters.executor)
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     analysis = analyse(opened(parameters), parameters.imgsz)
@@ -70,9 +72,9 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     known = {digest: kept for digest in (BASELINE, *(t.digest for t in trials)) if (kept := scan.store.load(digest))}
     cached = len(known) - (BASELINE in known)
     missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
-    found = Found(known)
+    found = Found(len({trial.digest for trial in trials}), known)
     if missing:
-        measure(scan, missing, len({trial.digest for trial in trials}), found, on_progress)
+        measure(scan, executor, missing, found, on_progress)
     result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
     run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started}
     return result.model_copy(update={"notes": notes_of(scan, found.metrics[BASELINE]), **run})
@@ -91,16 +93,16 @@ def calibrate(analysis: Analysis, parameters: ScanParameters, on_progress: OnPro
         analysis.ranking.calibrate(calibration_for(scores, parameters.sha256, analysis.coupling, NEED_DATA))
 
 
-def measure(scan: Scan, missing: Sequence[Trial], total: int, found: Found, on_progress: OnProgress) -> None:
+def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, on_progress: OnProgress) -> None:
     """Let the executor measure trials, and keep each as it lands.
 
     Raises:
         JobError: nobody could measure even the unchanged checkpoint.
     """
     names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
-    on_progress(JobProgress(done=total - len(missing), total=total, doing="validating the checkpoint"))
-    done = total - len(missing)
-    with contextlib.closing(executor_for(scan.parameters.executor)(scan, missing)) as landings:
+    done, total = found.total - len(missing), found.total
+    on_progress(JobProgress(done=done, total=total, doing="validating the checkpoint"))
+    with contextlib.closing(executor(scan, missing)) as landings:
         for landing in landings:
             for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
                 found.remarks.append(remark)

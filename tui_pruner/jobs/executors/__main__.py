@@ -6,6 +6,7 @@ Ends when stdin does, also in the middle of a task; SCRATCH is its folder for te
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 
 from tui_pruner.engine.wire import Wire, reserve_stdout
 from tui_pruner.jobs.__main__ import FAILED, explain
+from tui_pruner.jobs.executors.residence import claim_cores, common_folder
 from tui_pruner.jobs.executors.tasks import Order, Task
 from tui_pruner.jobs.executors.worker import done, working
 
@@ -26,9 +28,13 @@ def main(scratch: str) -> int:
     """Do what comes until there is no more; gives the exit status."""
     wire = reserve_stdout()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the job decides what ends
+    claims = claim_cores(int(os.environ["OMP_NUM_THREADS"]), common_folder())
     tempfile.tempdir = os.environ["TMPDIR"] = scratch
     try:
-        serve(wire, incoming(scratch))
+        with contextlib.ExitStack() as bound:
+            for claim in claims:
+                bound.enter_context(claim)
+            serve(wire, incoming(scratch))
     except BaseException as error:
         traceback.print_exc()
         explained = explain(error)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import os
 import platform
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tui_pruner import places
 from tui_pruner.engine.job_messages import ScanParameters
+from tui_pruner.jobs.executors.residence import claim_cores, common_folder, own_folder
 from tui_pruner.jobs.executors.tasks import Order, Task
 from tui_pruner.whole_file import replace_file
 
@@ -29,18 +32,26 @@ def run(order: str, task: str, content: list[Any]) -> dict[str, Any]:
     try:
         given = Order.model_validate_json(order)
         local = given.model_copy(update={"parameters": at_hand(given.parameters, content)})
-        result = done(kept(local.model_dump_json()).station, Task.model_validate_json(task), platform.node())
+        result = done(kept(local.model_dump_json()).station, Task.model_validate_json(task), name_of_node())
         return {"result": result.model_dump()}
     except Exception as error:
         explained = explain(error)
         return {"error": {"kind": type(explained).__name__, "message": str(explained)}}
 
 
+def name_of_node() -> str:
+    """The host, and how Ray's own tools call this node."""
+    import ray
+
+    return f"{platform.node()} {ray.get_runtime_context().get_node_id()[:8]}"
+
+
 class Kept(NamedTuple):
-    """A station, and what closes it."""
+    """A station, what closes it, and the cores that it works on."""
 
     station: Station
     opened: contextlib.ExitStack
+    cores: list[TextIO]
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,8 +59,10 @@ def kept(order: str) -> Kept:
     """The station of an order, for as long as this process works on it: its baseline is measured once."""
     from tui_pruner.jobs.executors.worker import working
 
-    opened = contextlib.ExitStack()
-    return Kept(opened.enter_context(working(Order.model_validate_json(order))), opened)
+    given, opened, common = Order.model_validate_json(order), contextlib.ExitStack(), common_folder()
+    tempfile.tempdir = str(own_folder(common))
+    cores = claim_cores(math.ceil(given.parameters.executor.cpus_per_task), common) if given.parameters.device == "cpu" else []
+    return Kept(opened.enter_context(working(given)), opened, cores)
 
 
 def at_hand(parameters: ScanParameters, content: list[Any]) -> ScanParameters:
