@@ -15,12 +15,10 @@ import torch
 
 from tests.cli.conftest import Call, Pruned
 from tui_pruner.cli import recovering
-from tui_pruner.cli.working import run_within_memory
 from tui_pruner.core.checkpoint import read_checkpoint
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.runner import Job
-from tui_pruner.errors import DataError, JobError
 
 MAP = "metrics/mAP50-95(B)"
 
@@ -116,33 +114,6 @@ def test_what_is_missing_or_was_not_pruned_is_a_sentence(call: Call, demo_checkp
     assert answer.status == 2
     assert answer.remarks[-1].endswith("was not pruned by this program: prune it first, or use Ultralytics' own train()")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_too_little_memory_halves_the_batch_until_one_image_is_too_much():
-    tried = []
-
-    def work(batch: int) -> dict[str, Any]:
-        tried.append(batch)
-        if batch > 4:
-            raise JobError(
-                "finetune was killed by SIGKILL (out of memory?) without a result" if batch > 8 else "not enough memory for this"
-            )
-        return {"batch": batch}
-
-    assert run_within_memory(work, 16) == {"batch": 4}
-    assert tried == [16, 8, 4]
-
-    def hopeless(batch: int) -> dict[str, Any]:
-        raise JobError(f"not enough memory for {batch}")
-
-    with pytest.raises(JobError, match=r"not enough memory for 1$"):
-        run_within_memory(hopeless, 8)
-
-    def other(batch: int) -> dict[str, Any]:
-        raise DataError("no labels")
-
-    with pytest.raises(DataError):
-        run_within_memory(other, 8)
 
 
 def test_ctrl_c_before_there_is_anything_to_keep_is_an_interruption(

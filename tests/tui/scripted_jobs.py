@@ -25,6 +25,8 @@ SCRIPTS = {
     "hold": 'stream = open(parameters["lock"], "w"); fcntl.flock(stream, fcntl.LOCK_EX); '
     'say(progress={"done": 1, "total": 2}); signal.pause()',
     "bad data": 'say(error={"kind": "DataError", "message": "data.yaml names no images"}); sys.exit(3)',
+    "hungry": "if parameters['batch'] > 4: say(error={'kind': 'JobError', 'message': 'not enough memory for this job'}); sys.exit(3)\n"
+    "say(result={'answer': parameters['batch']})",
     "fail": "log('Traceback: the reason'); sys.exit(7)",
     "train": "signal.signal(signal.SIGTERM, lambda *_: (say(result={'answer': 7}), sys.exit(0))); "
     "say(progress={'done': 1, 'total': 2})\nwhile True: signal.pause()",
@@ -34,9 +36,10 @@ SCRIPTS = {
 
 
 class Nothing(Message):
-    """Parameters with a lock file at most."""
+    """Parameters with a lock file and a batch at most."""
 
     lock: str = ""
+    batch: int = 1
 
 
 async def start_script(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
@@ -44,7 +47,9 @@ async def start_script(kind: str, scratch: str, log: Path | None) -> asyncio.sub
     return await start_python("-c", PRELUDE + SCRIPTS[kind], log=log)
 
 
-def wanted(kind: str, title: str = "", data: str = "", lock: str = "", taken: list[Any] | None = None, early: bool = False) -> Wanted:
+def wanted(
+    kind: str, title: str = "", data: str = "", lock: str = "", taken: list[Any] | None = None, early: bool = False, batch: int = 1
+) -> Wanted:
     """A job that does this script; what comes out is added to `taken`."""
 
     async def take(result: dict[str, Any]) -> Outcome:
@@ -52,7 +57,7 @@ def wanted(kind: str, title: str = "", data: str = "", lock: str = "", taken: li
             taken.append((title, result["answer"]))
         return Outcome(f"the answer is {result['answer']}")
 
-    return Wanted(kind, title, title, lambda: Nothing(lock=lock), take, data, early)
+    return Wanted(kind, title, title, lambda: Nothing(lock=lock, batch=batch), take, data, early)
 
 
 def held(lock: Path) -> bool:

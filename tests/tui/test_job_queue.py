@@ -207,3 +207,13 @@ async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_
     assert queue.cancel()
     await listener.until(lambda: second.over)
     assert listener.ended == ["one done", "two cancelled"]
+
+
+async def test_where_memory_does_not_suffice_the_batch_is_halved_in_a_fresh_process_and_the_job_says_so():
+    taken: list[Any] = []
+    listener = Listener()
+    listener.queue.add(wanted("hungry", "training", taken=taken, batch=16))
+    await listener.until(lambda: listener.states == ["done"])
+    job = listener.queue.jobs[0]
+    assert taken == [("training", 4)]
+    assert list(job.outcome.notes) == ["not enough memory for batches of 16: trying 8", "not enough memory for batches of 8: trying 4"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tui_pruner.cli.ending import INTERRUPTED
 from tui_pruner.cli.options import Data, Device, ImageSize, Json, needed
 from tui_pruner.cli.output import Output, reserved_stdout, say, tell_progress
-from tui_pruner.cli.working import run_job, run_within_memory
+from tui_pruner.cli.working import run_job
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
@@ -98,13 +98,7 @@ def finetune(
             output=str(output),
             force=force,
         )
-
-        def train(images: int) -> dict[str, Any]:
-            smaller = images < batch
-            changes = {"batch": images, "resume": resume or smaller}
-            return run_job("finetune", parameters.model_copy(update=changes), tell_training)
-
-        result = FinetuneResult.model_validate(run_within_memory(train, batch))
+        result = FinetuneResult.model_validate(run_job("finetune", parameters, tell_training))
         for note in result.notes:
             say(note)
         results.document(result.model_dump())

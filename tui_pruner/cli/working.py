@@ -9,23 +9,33 @@ from typing import Any
 
 from tui_pruner.cli.output import say
 from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.runner import Job
 from tui_pruner.errors import JobError
 
-NO_MEMORY = ("not enough memory", "out of memory")
 ENDED_BY_WISH = "was killed by SIGTERM"
 
 
 def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
     """A job's result; the first Ctrl-C has it end early, where the job can do that, the second at once.
 
+    Where memory does not suffice for its batch, it is tried with half of it, and so on.
+
     Raises:
         Cancelled: ended at once.
         PrunerError: the job's own explanation.
     """
-    job = Job(kind, parameters, on_progress)
-    return asyncio.run(interruptible(job) if ends_early else job.run())
+    while True:
+        job = Job(kind, parameters, on_progress)
+        try:
+            return asyncio.run(interruptible(job) if ends_early else job.run())
+        except JobError as error:
+            smaller = with_half_the_batch(parameters, error)
+            if smaller is None:
+                raise
+            say(smaller_batch(parameters, smaller))
+            parameters = smaller
 
 
 async def interruptible(job: Job) -> dict[str, Any]:
@@ -46,19 +56,3 @@ async def interruptible(job: Job) -> dict[str, Any]:
         raise
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-
-
-def run_within_memory(work: Callable[[int], dict[str, Any]], batch: int) -> dict[str, Any]:
-    """The result of work with batches of this size, or of half of it and so on where memory does not suffice.
-
-    Raises:
-        JobError: not even for one image, or something else.
-    """
-    while True:
-        try:
-            return work(batch)
-        except JobError as error:
-            if batch == 1 or not any(words in str(error) for words in NO_MEMORY):
-                raise
-            say(f"not enough memory for batches of {batch}: trying {batch // 2}")
-            batch //= 2

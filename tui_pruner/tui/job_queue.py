@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from textual.message_pump import MessagePump
 
@@ -133,20 +134,36 @@ class JobQueue:
             self._job = None
 
     async def _run(self, job: QueuedJob) -> None:
-        from tui_pruner.engine.runner import Job, start_job
-
         assert job.log is not None
         job.parameters = job.wanted.parameters()
-        on_progress: Callable[..., None] = lambda progress: job.follow(progress, time.monotonic())  # noqa: E731
-        self._job = Job(job.wanted.kind, job.parameters, on_progress, self._start or start_job, job.log)
-        result = await self._job.run()
+        result = await self._result_within_memory(job)
         try:
-            job.outcome = await job.wanted.take(result)
+            outcome = await job.wanted.take(result)
         except PrunerError:
             raise
         except Exception as error:  # whatever a result is like, the queue goes on
             raise JobError(f"the result of {job.wanted.name} cannot be used: {type(error).__name__}: {error}; see {job.log}") from error
+        job.outcome = replace(outcome, notes=[*outcome.notes, *job.remarks])
         job.end(DONE, time.monotonic())
+
+    async def _result_within_memory(self, job: QueuedJob) -> dict[str, Any]:
+        """What a job gives, tried with ever smaller batches where memory does not suffice."""
+        from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
+        from tui_pruner.engine.runner import Job, start_job
+
+        assert job.parameters is not None
+        on_progress: Callable[..., None] = lambda progress: job.follow(progress, time.monotonic())  # noqa: E731
+        while True:
+            self._job = Job(job.wanted.kind, job.parameters, on_progress, self._start or start_job, job.log)
+            try:
+                return await self._job.run()
+            except JobError as error:
+                smaller = with_half_the_batch(job.parameters, error)
+                if smaller is None or job.stopping:
+                    raise
+                job.remarks.append(smaller_batch(job.parameters, smaller))
+                job.parameters = smaller
+                self._tell()
 
     def _drop_readers(self, data: str, error: PrunerError) -> None:
         for job in self.waiting:

@@ -58,7 +58,7 @@ class Wanted:
 
 @dataclass(eq=False)
 class QueuedJob:
-    """One wanted job in the queue or in its history; times are seconds of the monotonic clock."""
+    """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise."""
 
     wanted: Wanted
     number: int
@@ -69,6 +69,7 @@ class QueuedJob:
     ended: float | None = None
     outcome: Outcome = Outcome()
     error: PrunerError | None = None
+    remarks: list[str] = field(default_factory=list)
     log: Path | None = None
     stopping: bool = False
     _pace: Pace = field(default_factory=Pace)

@@ -1,0 +1,67 @@
+"""Where memory does not suffice, a job is tried with half the batch; here the job is one that says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tui_pruner.cli import working
+from tui_pruner.engine.job_messages import BenchParameters, FinetuneParameters, JobProgress
+from tui_pruner.engine.memory import with_half_the_batch
+from tui_pruner.engine.protocol import Message
+from tui_pruner.errors import DataError, JobError
+
+TRAINING = FinetuneParameters(checkpoint="p.pt", sha256="0", data="d.yaml", imgsz=64, epochs=1, batch=16, output="o.pt")
+KILLED = JobError("finetune was killed by SIGKILL (out of memory?) without a result")
+
+
+class Hungry:
+    """A job that needs memory for each image of a batch."""
+
+    room = 4
+    tried: list[tuple[int, bool]] = []
+
+    def __init__(self, kind: str, parameters: FinetuneParameters, on_progress: object) -> None:
+        self.parameters = parameters
+
+    async def run(self) -> dict[str, int]:
+        self.tried.append((self.parameters.batch, self.parameters.resume))
+        if self.parameters.batch > self.room:
+            raise KILLED if self.parameters.batch > 8 else JobError("not enough memory for this job")
+        return {"batch": self.parameters.batch}
+
+
+def nothing(progress: JobProgress) -> None:
+    pass
+
+
+def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(working, "Job", Hungry)
+    monkeypatch.setattr(Hungry, "tried", [])
+    assert working.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
+    assert Hungry.tried == [(16, False), (8, True), (4, True)]
+    assert "not enough memory for batches of 16: trying 8" in capsys.readouterr().err
+
+
+def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(working, "Job", Hungry)
+    monkeypatch.setattr(Hungry, "room", 0)
+    with pytest.raises(JobError, match="not enough memory"):
+        working.run_job("finetune", TRAINING, nothing, ends_early=False)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error"),
+    [
+        (TRAINING, DataError("no labels")),
+        (TRAINING.model_copy(update={"batch": 1}), KILLED),
+        (Message(), KILLED),
+    ],
+    ids=["another reason", "one image", "no batch"],
+)
+def test_nothing_is_halved_where_it_would_not_help(parameters: Message, error: JobError):
+    assert with_half_the_batch(parameters, error) is None
+
+
+def test_a_job_that_cannot_resume_is_only_made_smaller():
+    halved = with_half_the_batch(BenchParameters(subjects=[], batch=8), KILLED)
+    assert halved is not None and halved.batch == 4 and not hasattr(halved, "resume")
