@@ -16,8 +16,9 @@ from tests.jobs.conftest import draw_scene, save_yaml
 from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes
 from tests.saved.data_sets import write_data_set
 from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
+from tui_pruner.core.sparsity import press, scales_of, small_share
 from tui_pruner.engine.job_messages import FinetuneParameters
-from tui_pruner.errors import DataError, JobError, RequestError
+from tui_pruner.errors import CheckpointError, DataError, JobError, RequestError
 from tui_pruner.jobs import finetune as job
 from tui_pruner.jobs.recipe import nominal_batch, recipe_of
 from tui_pruner.jobs.teacher import open_teacher
@@ -262,3 +263,31 @@ def test_every_trainer_of_the_table_exists(model_class):
     entry = TRAINERS[model_class]
     assert hasattr(ultralytics.nn.tasks, model_class)
     assert issubclass(entry.load(), importlib.import_module("ultralytics.engine.trainer").BaseTrainer)
+
+
+def test_a_penalty_presses_the_scales_of_normalisation_to_zero(pruned, parameters, tmp_path):
+    free, _ = trained(pruned, parameters.model_copy(update={"lr0": 0.01}))
+    pressed, _ = trained(pruned, parameters.model_copy(update={"lr0": 0.01, "sparsity": 100.0}))
+    assert free.folder != pressed.folder
+    sums = [sum(float(scale.abs().sum()) for scale in scales_of(stored(run.last).float())) for run in (free, pressed)]
+    assert sums[1] < 0.99 * sums[0]  # in two steps, of which the average keeps a part
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    model[1].weight.data = torch.tensor([1.0, 0.05, -0.2, 0.0])
+    assert small_share(model) == 0.5
+    model[1].weight.grad = torch.zeros(4)
+    press(model, 0.5, scale=2.0)
+    assert model[1].weight.grad.tolist() == [1.0, 1.0, -1.0, 0.0]
+
+
+def test_sparse_training_may_come_before_the_first_cut_and_leaves_a_file_that_stock_training_may_go_on_with(files, parameters, tmp_path):
+    original = read_checkpoint(files / "original.pt")
+    wanted = parameters.model_copy(update={"checkpoint": original.path, "sha256": original.sha256})
+    with pytest.raises(CheckpointError, match="was not pruned by this program"):
+        job.run_finetuning(wanted, lambda progress: None)
+    result = job.run_finetuning(wanted.model_copy(update={"sparsity": 0.01}), lambda progress: None)
+    assert all(check.ok for check in result.checks)
+    assert any("prune by --criterion bn-scale" in note for note in result.notes)
+    found = read_checkpoint(result.output)
+    assert [stage["kind"] for stage in found.provenance["stages"]] == ["sparse training"]
+    assert found.provenance["stages"][0]["sparsity"] == 0.01
+    assert found.model.yaml["backbone"] == original.model.yaml["backbone"]

@@ -63,6 +63,7 @@ def finetune(
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often all training images are seen.")] = 10,
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="ORIGINAL", help="Learn from this checkpoint's features too.")] = None,
     teacher_weight: Annotated[float, typer.Option("--teacher-weight", min=0, help="Weight of the teacher's part in the loss.")] = 0.05,
+    sparsity: Annotated[float, typer.Option("--sparsity", min=0, help="Press normalisation scales to zero, before pruning: 0.001.")] = 0.0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the same training, where it was interrupted.")] = False,
@@ -73,7 +74,10 @@ def finetune(
     device: Device = "",
     as_json: Json = False,
 ) -> int:
-    """Train a pruned model with Ultralytics' trainer, its structure kept; Ctrl-C keeps the best epoch so far."""
+    """Train a pruned model with Ultralytics' trainer, its structure kept; Ctrl-C keeps the best epoch so far.
+
+    With --sparsity a model that was not cut yet is trained too.
+    """
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.checkpoint import check_output, open_model
         from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult
@@ -90,6 +94,7 @@ def finetune(
             lr0=lr0,
             teacher=teacher,
             teacher_weight=teacher_weight,
+            sparsity=sparsity,
             project=str(project) if project else None,
             resume=resume,
             seed=seed,

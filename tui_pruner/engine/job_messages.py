@@ -133,7 +133,8 @@ class FinetuneParameters(JobParameters):
 
     `teacher`: a checkpoint to learn from, its part in the loss weighed by `teacher_weight`; `lr0`: Ultralytics' own choice where None;
     `project`: a folder where the run is kept, by default in the cache until the file is written; `resume`: go on with what an interrupted
-    run of the same parameters left.
+    run of the same parameters left; `sparsity`: the strength of a penalty on normalisation scales, with which an uncut file may be
+    trained too.
     """
 
     epochs: int
@@ -141,6 +142,7 @@ class FinetuneParameters(JobParameters):
     lr0: float | None = None
     teacher: str | None = None
     teacher_weight: float = 0.05
+    sparsity: float = 0.0
     project: str | None = None
     resume: bool = False
     output: str

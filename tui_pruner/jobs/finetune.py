@@ -47,14 +47,15 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
         VerificationError: the new file failed its checks.
     """
     from tui_pruner.core.checkpoint import check_output
-    from tui_pruner.core.checkpoint.stages import next_stage
+    from tui_pruner.core.checkpoint.stages import SPARSE, next_stage
 
     started = time.perf_counter()
     check_output(parameters.output, parameters.checkpoint, parameters.force)
     data = read_both(parameters.data)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     checkpoint = opened(parameters)
-    next_stage(checkpoint, "finetune")
+    stage = SPARSE if parameters.sparsity else "finetune"
+    next_stage(checkpoint, stage)
     data.check(checkpoint.classes, trainer_of(checkpoint.model).task)
     teacher = open_teacher(parameters.teacher, checkpoint) if parameters.teacher else None
     run = run_of(parameters)
@@ -64,7 +65,8 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
         trained = read_trained(run.best, checkpoint)
         details = stage_details(parameters, teacher, trained, run)
         source = as_trained(checkpoint, details)
-        written = write_stage(trained.model, source, parameters, next_stage(checkpoint, "finetune", **details), on_progress)
+        written = write_stage(trained.model, source, parameters, next_stage(checkpoint, stage, **details), on_progress)
+        notes += sparser(parameters.sparsity, checkpoint, trained)
         curve, stopped = curve_of(run), run.stop.exists()
         if not parameters.project:
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -107,18 +109,22 @@ def train(
             "device": device,
             **teaching(teacher, parameters.teacher_weight, run),
         }
-        prepared_trainer(checkpoint, settings, run, goes_on).train()
+        prepared_trainer(checkpoint, settings, run, goes_on, parameters.sparsity).train()
     run.done.touch()
     return notes
 
 
-def prepared_trainer(checkpoint: Checkpoint, settings: dict[str, Any], run: TrainingRun, goes_on: bool = False) -> Any:
+def prepared_trainer(
+    checkpoint: Checkpoint, settings: dict[str, Any], run: TrainingRun, goes_on: bool = False, sparsity: float = 0.0
+) -> Any:
     """A trainer that has the pruned network itself, or will read it from the run's last checkpoint."""
     from tui_pruner.core.checkpoint.stock import stock_tasks
 
     stock_tasks()
     kind = trainer_of(checkpoint.model)
-    trainer = keeping_structure(kind.load())(overrides={"task": kind.task, **settings, **({"resume": str(run.last)} if goes_on else {})})
+    trainer = keeping_structure(kind.load(), sparsity)(
+        overrides={"task": kind.task, **settings, **({"resume": str(run.last)} if goes_on else {})}
+    )
     if not goes_on:
         trainer.model = copy.deepcopy(checkpoint.model)
     Reporter(run.progress, run.stop).attach(trainer)
@@ -204,11 +210,22 @@ def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, tr
         "imgsz": trained.settings["imgsz"],
         "batch": trained.settings["batch"],
         "nbs": trained.settings["nbs"],
+        **({"sparsity": parameters.sparsity} if parameters.sparsity else {}),
         "optimizer": trained.settings["optimizer"],
         "lr0": trained.settings["lr0"],
         "teacher": {"name": file_name(teacher), "sha256": teacher.sha256, "weight": parameters.teacher_weight} if teacher else None,
         "metrics": trained.metrics,
     }
+
+
+def sparser(sparsity: float, before: Checkpoint, after: Trained) -> list[str]:
+    """What a penalty came to, as a note; none where there was none."""
+    from tui_pruner.core.sparsity import SMALL, small_share
+
+    if not sparsity:
+        return []
+    shares = f"{small_share(before.model):.1%} of the channels before, {small_share(after.model):.1%} now"
+    return [f"scales below {SMALL:.0%} of their layer's largest: {shares}; prune by --criterion bn-scale"]
 
 
 def as_trained(checkpoint: Checkpoint, details: dict[str, Any]) -> Checkpoint:

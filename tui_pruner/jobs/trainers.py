@@ -38,6 +38,9 @@ class KeepsStructure:
     last: Any
     best: Any
     epoch: int
+    model: Any
+    scaler: Any
+    sparsity: float = 0.0
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """The network of the checkpoint itself, in place of one built from its yaml."""
@@ -47,6 +50,15 @@ class KeepsStructure:
         """As stock, without looking for a font to draw with."""
         with without_fonts():
             return super().get_dataset()  # type: ignore[misc]
+
+    def optimizer_step(self) -> None:
+        """As stock, with the penalty on normalisation scales where one is wanted."""
+        if self.sparsity:
+            from tui_pruner.core.sparsity import press
+
+            network = getattr(self.model, "module", self.model)
+            press(getattr(network, "student_model", network), self.sparsity, self.scaler.get_scale())
+        super().optimizer_step()  # type: ignore[misc]
 
     def save_model(self) -> Any:
         """As stock, under other names first: a full disk or a kill in between must not cost the last good checkpoint."""
@@ -66,6 +78,6 @@ class KeepsStructure:
         return saved
 
 
-def keeping_structure(stock: type) -> type:
+def keeping_structure(stock: type, sparsity: float = 0.0) -> type:
     """A trainer class that keeps the network's structure; several processes on several GPUs get it as it is."""
-    return type(stock.__name__, (KeepsStructure, stock), {})
+    return type(stock.__name__, (KeepsStructure, stock), {"sparsity": sparsity})

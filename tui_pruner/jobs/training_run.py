@@ -17,7 +17,7 @@ from tui_pruner.engine.job_messages import FinetuneParameters
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.trainers import EPOCH
 
-DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "seed"}
+DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "sparsity", "seed"}
 KEY_LENGTH = 12
 
 

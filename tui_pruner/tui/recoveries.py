@@ -21,20 +21,26 @@ RECALIBRATE, FINETUNE = "recalibrate", "finetune"
 
 @dataclass(frozen=True)
 class Recovery:
-    """A way to get accuracy back: no epochs are a recalibration; `taught`: the checkpoint that was opened is the teacher."""
+    """A way to get accuracy back: no epochs are a recalibration; `taught`: the checkpoint that was opened is the teacher.
+
+    `sparsity`: the penalty on normalisation scales.
+    """
 
     name: str
     meaning: str
     epochs: int = 0
     taught: bool = False
+    sparsity: float = 0.0
 
 
+SPARSITY = 0.001
 RECOVERIES = (
     Recovery("recalibrate", "normalisation measured again, no labels: seconds"),
     Recovery("3 epochs", "a short fine-tuning", 3),
     Recovery("10 epochs", "fine-tuning by Ultralytics, the structure kept", 10),
     Recovery("30 epochs", "a longer one", 30),
     Recovery("10 epochs, taught", "with the opened checkpoint as teacher", 10, taught=True),
+    Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", 10, sparsity=SPARSITY),
 )
 
 
@@ -57,7 +63,7 @@ def recovery(way: Recovery, subject: Subject, source: Source, output: str, force
     def parameters() -> FinetuneParameters:
         from tui_pruner.engine.job_messages import FinetuneParameters
 
-        return FinetuneParameters(**{**fields, "images": None}, epochs=way.epochs, teacher=teacher)
+        return FinetuneParameters(**{**fields, "images": None}, epochs=way.epochs, teacher=teacher, sparsity=way.sparsity)
 
     async def take(content: dict[str, Any]) -> Outcome:
         from tui_pruner.engine.job_messages import FinetuneResult

@@ -13,10 +13,9 @@ from torch import nn
 import tui_pruner
 from tui_pruner.core.checkpoint.guard import guard
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint
-from tui_pruner.core.checkpoint.stages import file_name, stages_with
+from tui_pruner.core.checkpoint.stages import FORMAT, file_name, stages_with
 from tui_pruner.core.skeleton import forget_caches, named_tensors
 
-FORMAT = 1
 LICENSE = "AGPL-3.0 License (https://ultralytics.com/license)"
 DOCS = "https://docs.ultralytics.com"
 FROZEN = ".dfl"
@@ -63,8 +62,11 @@ def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str
     }
 
 
-def for_saving(pruned: nn.Module, source: Checkpoint) -> nn.Module:
-    """A copy of the model as it is saved: half precision, eval mode, guarded yaml, nothing cached. The model itself stays as it is."""
+def for_saving(pruned: nn.Module, source: Checkpoint, cut: bool = True) -> nn.Module:
+    """A copy of the model as it is saved: half precision, eval mode, nothing cached; its yaml is guarded where the model was cut.
+
+    The model itself stays as it is.
+    """
     memo: dict[int, Any] = {id(tensor): _halved(tensor) for _, tensor in named_tensors(pruned)}
     model: Any = copy.deepcopy(pruned, memo).half().eval()
     for name in RUNTIME:
@@ -74,7 +76,7 @@ def for_saving(pruned: nn.Module, source: Checkpoint) -> nn.Module:
     forget_caches(model)
     for block in model.model:
         block.np = sum(parameter.numel() for parameter in block.parameters())
-    model.yaml = guard(source.original_yaml, source.task)
+    model.yaml = guard(source.original_yaml, source.task) if cut else copy.deepcopy(source.original_yaml)
     return cast("nn.Module", model)
 
 

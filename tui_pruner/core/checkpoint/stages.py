@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tui_pruner import __version__
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.errors import CheckpointError
+
+FORMAT = 1
+SPARSE = "sparse training"
+"""The one stage that may come before the first cut."""
 
 
 def stages_with(source: Checkpoint, kind: str, **details: Any) -> list[dict[str, Any]]:
@@ -25,8 +30,15 @@ def next_stage(source: Checkpoint, kind: str, **details: Any) -> dict[str, Any]:
     """What a file says of itself that has the source's structure and plan, but other weights or statistics.
 
     Raises:
-        CheckpointError: the source was not pruned.
+        CheckpointError: the source was not pruned, and this is nothing that is done before.
     """
+    if not source.provenance and kind == SPARSE:
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "original_yaml": source.original_yaml,
+            "stages": stages_with(source, kind, **details),
+        }
     if not source.provenance:
         raise CheckpointError(f"{source.path} was not pruned by this program: prune it first, or use Ultralytics' own train()")
     return {**source.provenance, "stages": stages_with(source, kind, **details)}

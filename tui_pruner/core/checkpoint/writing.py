@@ -66,7 +66,7 @@ def write_model(
     target = check_output(output, source.path, force)
     _require_unfused(pruned)
     on_progress("serialising")
-    saved = for_saving(pruned, source)
+    saved = for_saving(pruned, source, cut="plan" in provenance)
     data = _serialised(checkpoint_dictionary(saved, source, provenance))
     try:
         with _temporary_beside(target) as temporary:
