@@ -6,11 +6,11 @@ from pathlib import Path
 from tui_pruner.engine.job_messages import FinetuneResult
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.queued_job import Wanted
-from tui_pruner.tui.recoveries import RECOVERIES, Source, recovery
+from tui_pruner.tui.recoveries import RECOVERIES, recovery
 from tui_pruner.tui.screens.chooser import Chooser
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Question
-from tui_pruner.tui.subject import Subject
+from tui_pruner.tui.subject import Source, Subject
 
 NUMBERS = {way.name: number for number, way in enumerate(RECOVERIES, start=1)}
 

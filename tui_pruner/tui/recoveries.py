@@ -14,7 +14,7 @@ from tui_pruner.tui.validations import shown_metrics
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import FinetuneParameters, RecalibrationParameters
-    from tui_pruner.tui.subject import Subject
+    from tui_pruner.tui.subject import Source, Subject
 
 RECALIBRATE, FINETUNE = "recalibrate", "finetune"
 
@@ -42,14 +42,6 @@ RECOVERIES = (
     Recovery("10 epochs, taught", "with the opened checkpoint as teacher", 10, taught=True),
     Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", 10, sparsity=SPARSITY),
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """The pruned file to start from, and the SHA-256 of its content."""
-
-    path: str
-    sha256: str
 
 
 def recovery(way: Recovery, subject: Subject, source: Source, output: str, force: bool, hand_over: Callable[[str], None]) -> Wanted:

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from tui_pruner.tui.opening import Opening
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file that a job starts from, and the SHA-256 of its content."""
+
+    path: str
+    sha256: str
+
+
 @dataclass
 class Subject:
     """The checkpoint, how it was opened, and the data yaml where one is known."""

@@ -5,22 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_pruner import places
-from tui_pruner.errors import PrunerError
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.scores import plan_key
+from tui_pruner.tui.screens.file_keys import FileKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.screens.plan_keys import PlanKeys
 from tui_pruner.tui.screens.question import Answer, Question
 
 if TYPE_CHECKING:
     from tui_pruner.tui.recoveries import Recovery
 
 
-class RecoverKeys(PlanKeys):
+class RecoverKeys(FileKeys):
     """The session stays as it is: what is recovered is a file of its own, which can be opened after it."""
 
     def __init__(self, opening: Opening) -> None:
@@ -54,25 +51,9 @@ class RecoverKeys(PlanKeys):
         self.ask_place(prompt, lambda target, force: self._start_recovery(way, target, force))
 
     def _start_recovery(self, way: Recovery, target: str, force: bool) -> None:
-        self.run_worker(self._recover(way, target, force), exit_on_error=False)
+        from tui_pruner.tui.recoveries import recovery
 
-    async def _recover(self, way: Recovery, target: str, force: bool) -> None:
-        from tui_pruner.tui.recoveries import Source, recovery
-
-        board, subject, session = self.board, self.subject, self.session
-        if board is None or subject is None or session is None:
-            return
-        try:
-            source = Source(subject.model.path, subject.model.sha256)
-            if board.session.steps:
-                place = places.cache_folder() / "recovery" / f"{plan_key(board.session.plan)[:16]}.pt"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                written = await session.written(str(place))
-                source = Source(written.output, written.sha256)
-        except (PrunerError, OSError) as error:
-            self.say(str(error), "error")
-        else:
-            self.queue(recovery(way, subject, source, target, force, self._offer_stage))
+        self.queue_on_source(lambda subject, source: recovery(way, subject, source, target, force, self._offer_stage))
 
     def _offer_stage(self, output: str) -> None:
         # No question that nobody asked for: it would take the keys of somebody who is typing.

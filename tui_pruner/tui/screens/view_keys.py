@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.screens.bench import PANES
+from tui_pruner.tui.screens.export_keys import ExportKeys
 from tui_pruner.tui.screens.help import HelpScreen
-from tui_pruner.tui.screens.recover_keys import RecoverKeys
 
 
-class ViewKeys(RecoverKeys):
+class ViewKeys(ExportKeys):
     """What is looked at: nothing here changes the model or what is asked for."""
 
     def action_expand(self) -> None:

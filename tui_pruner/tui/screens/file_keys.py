@@ -1,0 +1,40 @@
+"""What the keys need that make a file of the session as it stands: the pruned model, written where a job finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tui_pruner import places
+from tui_pruner.errors import PrunerError
+from tui_pruner.tui.queued_job import Wanted
+from tui_pruner.tui.scores import plan_key
+from tui_pruner.tui.screens.plan_keys import PlanKeys
+from tui_pruner.tui.subject import Source, Subject
+
+
+class FileKeys(PlanKeys):
+    """The session stays as it is, and as unsaved as it was."""
+
+    def queue_on_source(self, job: Callable[[Subject, Source], Wanted]) -> None:
+        """Write the model as it stands, then queue a job on that file; without steps on the checkpoint itself."""
+        self.run_worker(self._queue_on_source(job), exit_on_error=False)
+
+    async def _queue_on_source(self, job: Callable[[Subject, Source], Wanted]) -> None:
+        try:
+            source = await self._source()
+        except (PrunerError, OSError) as error:
+            self.say(str(error), "error")
+        else:
+            if self.subject is not None and source is not None:
+                self.queue(job(self.subject, source))
+
+    async def _source(self) -> Source | None:
+        board, subject, session = self.board, self.subject, self.session
+        if board is None or subject is None or session is None:
+            return None
+        if not board.session.steps:
+            return Source(subject.model.path, subject.model.sha256)
+        place = places.cache_folder() / "stages" / f"{plan_key(board.session.plan)[:16]}.pt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        written = await session.written(str(place))
+        return Source(written.output, written.sha256)
