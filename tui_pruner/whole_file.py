@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from pathlib import Path
 
+from tui_pruner.disk import temporary_beside, write_durably
 from tui_pruner.errors import OutputError
 
 
@@ -18,13 +17,9 @@ def replace_file(file: Path, content: bytes) -> None:
     """
     target = file.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".writing-{secrets.token_hex(8)}")
-    try:
-        temporary.write_bytes(content)
+    with temporary_beside(target) as temporary:
+        write_durably(temporary, content)
         temporary.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def check_place(path: Path, name: str, example: str, force: bool) -> None:

@@ -263,7 +263,7 @@ def test_a_byte_that_the_disk_changed_is_found(
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
 
-    monkeypatch.setattr(writing, "_write_durably", bad_disk)
+    monkeypatch.setattr(writing, "write_durably", bad_disk)
     with pytest.raises(VerificationError, match="'archive intact'"):
         write(pruned, source, tmp_path / "out.pt")
     assert names_in(tmp_path) == []

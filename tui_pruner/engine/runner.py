@@ -16,6 +16,7 @@ from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.lines import next_line, parse_message
 from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import Message
+from tui_pruner.leftovers import removed_at_next_start
 
 LOOK_EVERY = 0.25
 LAST_WORDS = 2.0
@@ -55,10 +56,11 @@ class Job:
             JobError: the child could not be started, or ended without a result.
         """
         scratch = tempfile.mkdtemp(prefix="tui-pruner-job-")
-        try:
-            return await self._run_in(scratch)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with removed_at_next_start(Path(scratch)):
+            try:
+                return await self._run_in(scratch)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def cancel(self) -> None:
         """Stop the job and everything that it started."""

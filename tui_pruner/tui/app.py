@@ -12,6 +12,7 @@ from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
 from tui_pruner.config import Config
+from tui_pruner.leftovers import remove_leftovers
 from tui_pruner.tui import colours, first_run, terminal
 from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions import keymap as keys
@@ -65,6 +66,7 @@ class PrunerApp(KeysInOrder):
         self.set_keymap(dict(self.keymap.overrides))
         self.push_screen(self._first_screen())
         self.call_after_refresh(self._tell_problems)
+        self.run_worker(remove_leftovers, thread=True, exit_on_error=False)
         terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
 
     def use_palette(self, name: str) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
 import os
 import pickle
-import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,9 @@ from tui_pruner.core.checkpoint.output import check_output, output_error
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import stock_tasks
 from tui_pruner.core.checkpoint.verification import CheckResult, verify
+from tui_pruner.disk import temporary_beside, write_durably
 from tui_pruner.errors import OutputError, VerificationError
+from tui_pruner.leftovers import remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ def write_model(
 ) -> WrittenFile:
     """Save a model that was made of the source, with what its file is to say about where it comes from; else as `write_checkpoint`."""
     target = check_output(output, source.path, force)
+    remove_leftovers()
     _require_unfused(pruned)
     on_progress("serialising")
     saved = for_saving(pruned, source, cut="plan" in provenance)
     data = _serialised(checkpoint_dictionary(saved, source, provenance))
     try:
-        with _temporary_beside(target) as temporary:
+        with temporary_beside(target) as temporary:
             on_progress(f"writing {len(data) / 1e6:.1f} MB")
-            _write_durably(temporary, data)
+            write_durably(temporary, data)
             on_progress("verifying in a clean process")
             checks = verify(temporary, saved)
             _move_into_place(temporary, target, force)
@@ -98,31 +99,12 @@ def _serialised(dictionary: dict[str, Any]) -> memoryview:
     return buffer.getbuffer()
 
 
-@contextlib.contextmanager
-def _temporary_beside(target: Path) -> Iterator[Path]:
-    """A new file in the target's folder, gone at the end unless it was moved; its rights are those of any file the user makes."""
-    path = target.with_name(f".writing-{secrets.token_hex(8)}.pt")
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _write_durably(path: Path, data: memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _move_into_place(temporary: Path, target: Path, force: bool) -> None:
     """In one step; without `force` a file that has appeared in the meantime is not overwritten."""
     if not force:
         _claim(temporary, target)
     else:
         temporary.replace(target)
-    _sync_folder(target.parent)
 
 
 def _claim(temporary: Path, target: Path) -> None:
@@ -133,12 +115,3 @@ def _claim(temporary: Path, target: Path) -> None:
             raise
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # this file system has no hard links
         temporary.replace(target)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,70 @@
+"""What a killed process was about to leave is removed at the next start, and what a living one works on is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tui_pruner import disk, places
+from tui_pruner.leftovers import remove_leftovers, removed_at_next_start
+from tui_pruner.whole_file import replace_file
+
+DIES = """
+import os, sys
+from pathlib import Path
+from tui_pruner import disk, whole_file
+disk.write_durably = whole_file.write_durably = lambda path, content: (path.write_bytes(content[:3]), os.kill(os.getpid(), 9))
+whole_file.replace_file(Path(sys.argv[1]), b"new content")
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def test_half_a_file_of_a_killed_process_is_gone_after_the_next_start_and_the_old_one_is_whole(tmp_path: Path):
+    target = tmp_path / "plan.yaml"
+    replace_file(target, b"old content")
+    assert subprocess.run([sys.executable, "-c", DIES, str(target)], check=False).returncode == -9
+    (half,) = tmp_path.glob(f"{disk.WRITING}*")
+    assert half.read_bytes() == b"new"
+    assert remove_leftovers() == [half]
+    assert target.read_bytes() == b"old content" and [path.name for path in tmp_path.iterdir() if path.is_file()] == ["plan.yaml"]
+    assert list((places.state_folder() / "pending").iterdir()) == [] and remove_leftovers() == []
+
+
+def test_what_a_living_process_works_on_stays(tmp_path: Path):
+    with removed_at_next_start(tmp_path / "folder"):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "image.jpg").write_bytes(b"1")
+        found = subprocess.run(
+            [sys.executable, "-c", "from tui_pruner.leftovers import remove_leftovers; print(len(remove_leftovers()))"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert found.stdout.strip() == "0" and (tmp_path / "folder" / "image.jpg").exists()
+    assert list((places.state_folder() / "pending").iterdir()) == []
+
+
+def test_a_folder_goes_with_everything_in_it_and_a_link_without_what_it_leads_to(tmp_path: Path):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    pending = places.state_folder() / "pending"
+    pending.mkdir(parents=True)
+    for number, name in enumerate(("folder", "link", "never made")):
+        (pending / str(number)).write_bytes(os.fsencode(tmp_path / name))
+    (pending / "empty").write_bytes(b"")
+    assert remove_leftovers() == [tmp_path / "folder", tmp_path / "link"]
+    assert not (tmp_path / "folder").exists() and not (tmp_path / "link").is_symlink() and (tmp_path / "kept").is_dir()
+    assert [path.name for path in pending.iterdir()] == ["empty"], "its process may be just writing it"
+
+
+def test_where_no_note_can_be_made_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
+    replace_file(tmp_path / "plan.yaml", b"content")
+    assert (tmp_path / "plan.yaml").read_bytes() == b"content" and remove_leftovers() == []
