@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test pictures bench quality coverage saved rebuild-demo thorough mutants clean
+.PHONY: demo test ray-test pictures bench quality coverage saved rebuild-demo thorough mutants clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -13,7 +13,11 @@ test: $(VENV)/.test  ## Install with the test extra; lint, types, architecture, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/ray
+	@$(MAKE) --no-print-directory ray-test
+
+ray-test: $(VENV)/.ray  ## Install the ray extra; a scan on a Ray cluster of two nodes, one of which is lost. A minute.
+	$(BIN)/pytest tests/ray
 
 saved: $(VENV)/.test  ## Use every family's pruned file with stock Ultralytics alone; twenty minutes; writes docs/saved-files.md.
 	@$(BIN)/python -m tests.saved.report docs/saved-files.md
@@ -27,8 +31,8 @@ bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, no
 quality: $(VENV)/.test  ## The same training after torch-pruning's pruner and after ours; an hour on two cores; writes docs/quality.md.
 	@$(BIN)/python -m benchmarks.quality
 
-thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time.
-	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py
+thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time; a scan killed at eight random moments.
+	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py tests/cli/test_scanning.py
 
 mutants: $(VENV)/.test  ## Break each rule and each adapter on purpose, one at a time: does a test notice? Half an hour.
 	@$(BIN)/python -m tests.mutation.report
@@ -47,6 +51,10 @@ $(VENV)/.app: pyproject.toml | $(VENV)
 $(VENV)/.test: pyproject.toml | $(VENV)
 	$(BIN)/pip install -q -e '.[test]'
 	@touch $@ $(VENV)/.app
+
+$(VENV)/.ray: $(VENV)/.test
+	$(BIN)/pip install -q -e '.[test,ray]'
+	@touch $@
 
 $(VENV):
 	$(PYTHON) -m venv $(VENV)

@@ -42,7 +42,7 @@ class Scan(Subject):
 
 @dataclass
 class Found:
-    """What a run has come to so far, of so many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
+    """What a run has come to, of so many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
 
     total: int
     metrics: dict[str, Metrics]
@@ -73,7 +73,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     cached = len(known) - (BASELINE in known)
     missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
     found = Found(len({trial.digest for trial in trials}), known)
-    if missing:
+    if missing or BASELINE not in known:
         measure(scan, executor, missing, found, on_progress)
     result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
     run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started}
@@ -105,8 +105,8 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
     with contextlib.closing(executor(scan, missing)) as landings:
         for landing in landings:
             for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
-                found.remarks.append(remark)
                 on_progress(JobProgress(done=done, total=total, doing=remark))
+                found.remarks += [remark] if remark not in found.remarks else []
             for digest, outcome in landing.outcomes.items():
                 done += 1
                 keep(scan, digest, outcome, found)
