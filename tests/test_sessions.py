@@ -1,34 +1,64 @@
-"""Kept sessions: written whole, found again, not taken from a living process, and damaged ones left alone."""
+"""Kept sessions: found again as they were, not taken from a living process, and damaged ones read as far as they are whole."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tui_pruner import places, sessions
 from tui_pruner.errors import PlanError
-from tui_pruner.sessions import MOST, SavedSession, dropped_session, keep, new_id, session_to_resume
+from tui_pruner.sessions import MOST, SavedSession, SessionFile, dropped_session, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
+HOLDS = """
+import sys
+from tui_pruner.sessions import SavedSession, SessionFile
+session = SavedSession.model_validate_json(sys.argv[1])
+SessionFile(session.id).keep(session)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
-@pytest.fixture(scope="module")
-def dead() -> int:
-    """The number of a process that has ended."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    return child.pid
+def session(model: str = "/models/best.pt", **more) -> SavedSession:
+    return SavedSession(id=new_id(model), model=model, **{"plan": {"sha256": "0", "steps": [STEP]}, "steps": 1, **more})
 
 
-def session(process: int, model: str = "/models/best.pt", **more) -> SavedSession:
-    return SavedSession(id=new_id(model), process=process, model=model, **{"plan": {"steps": [STEP]}, "steps": 1, **more})
+def keep(kept: SavedSession) -> None:
+    """As a process that has ended since."""
+    file = SessionFile(kept.id)
+    file.keep(kept)
+    file.close()
 
 
-def test_the_newest_session_comes_back_as_it_was(dead: int):
-    first, second = session(dead), session(dead, asked={"model.5": "30%"}, marks=["model.6"], metrics={"": 0.5}, round_to=8)
+@dataclass(frozen=True)
+class Held:
+    """A session that another process has."""
+
+    session: SavedSession
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    kept = session()
+    with subprocess.Popen([sys.executable, "-c", HOLDS, kept.model_dump_json()], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stdout.readline() == b"held\n"
+        yield Held(kept, child)
+        child.kill()
+
+
+def test_the_newest_session_comes_back_as_it_was():
+    first, second = session(), session(asked={"model.5": "30%"}, marks=["model.6"], metrics={"": 0.5}, round_to=8)
     keep(first)
     keep(second)
     found = session_to_resume()
@@ -37,34 +67,53 @@ def test_the_newest_session_comes_back_as_it_was(dead: int):
     assert [kept.id for kept in sessions.sessions()] == [second.id, first.id]
 
 
-def test_a_session_that_is_open_elsewhere_is_not_taken(dead: int):
-    keep(session(os.getpid()))
+def test_a_session_that_is_open_elsewhere_is_not_taken(held: Held):
     with pytest.raises(PlanError, match="no session to resume"):
         session_to_resume()
+    with pytest.raises(PlanError, match=rf"is open elsewhere \(process {held.process.pid} on "):
+        SessionFile(held.session.id).keep(held.session)
     with pytest.raises(PlanError, match="no session begins with 'nothing'"):
         session_to_resume("nothing")
 
 
-def test_only_what_was_not_left_on_purpose_is_offered(dead: int):
-    keep(session(dead))
+def test_the_lock_of_a_dead_process_is_taken_over(held: Held):
+    held.kill()
+    file = SessionFile(held.session.id)
+    file.keep(held.session.model_copy(update={"steps": 0, "marks": ["model.1"]}))
+    (found,) = sessions.sessions()
+    assert found.running and found.marks == ["model.1"] and found.steps == 0
+    file.close()
+    assert session_to_resume().id == held.session.id
+
+
+def test_only_what_was_not_left_on_purpose_is_offered():
+    keep(session())
     assert dropped_session("/models/best.pt") is not None
     assert dropped_session("/models/other.pt") is None
-    keep(session(dead, left=True))
+    keep(session(left=True))
     assert dropped_session("/models/best.pt") is None
 
 
-def test_nothing_worth_keeping_leaves_no_file(dead: int):
-    kept = session(dead)
-    keep(kept)
-    keep(kept.model_copy(update={"plan": {"steps": []}, "steps": 0}))
+def test_nothing_worth_keeping_leaves_no_file_and_may_become_worth_it_again():
+    kept = session()
+    file = SessionFile(kept.id)
+    file.keep(kept)
+    file.keep(kept.model_copy(update={"plan": {"steps": []}, "steps": 0}))
     assert sessions.sessions() == []
+    file.keep(kept)
+    assert len(sessions.sessions()) == 1
+    file.close()
 
 
-def test_damaged_files_are_passed_over_and_old_ones_go(dead: int):
+def test_damaged_files_are_read_as_far_as_they_are_whole_and_old_ones_go():
     for _ in range(MOST + 3):
-        keep(session(dead))
-    assert len(list(places.sessions_folder().glob("*.json"))) == MOST
-    keep(session(dead))
-    for file, content in zip(places.sessions_folder().glob("*.json"), [b"", b"{", b'{"format": 9}', b"\xff"], strict=False):
+        keep(session())
+    files = list(places.sessions_folder().glob("*.jsonl"))
+    assert len(files) == MOST
+    for file, content in zip(files, [b"", b"{", b'{"format": 9}', b"\xff"], strict=False):
         file.write_bytes(content)
-    assert len(sessions.sessions()) == MOST - 4
+    torn = Path(files[4])
+    torn.write_bytes(torn.read_bytes() + b'{"crc32":"12345678","at":[0,{"set":{"steps":9')
+    found = sessions.sessions()
+    assert len(found) == MOST - 4
+    assert [(kept.damaged, kept.steps) for kept in found if torn.stem == kept.id] == [(1, 1)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tui_pruner import places
 from tui_pruner.errors import PlanError
-from tui_pruner.whole_file import replace_file
+from tui_pruner.journal import HeldElsewhere, Journal, State, is_held, read
 
-FORMAT = 1
+FORMAT = 2
 MOST = 40
+LONGEST_NAME = 80
+SUFFIX = ".jsonl"
+NOT_KEPT = {"damaged", "running"}
 
 
 class SavedSession(BaseModel):
     """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
 
-    `metrics` is by the plans' keys (`tui/scores.py`). `process` is whose it is while that one lives; `left`: the user quit by a key.
+    `metrics` is by the plans' keys (`tui/scores.py`). `left`: the user quit by a key. Of what was read, not kept: `running`, whether a
+    living process has it, and `damaged`, how many lines at its end were no good.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -31,8 +35,9 @@ class SavedSession(BaseModel):
     format: int = FORMAT
     id: str
     saved_at: float = 0.0
-    process: int
     left: bool = False
+    running: bool = False
+    damaged: int = 0
     model: str
     imgsz: int | None = None
     classes: int | None = None
@@ -56,36 +61,68 @@ class SavedSession(BaseModel):
         return bool(self.plan["steps"] or self.asked or self.marks)
 
     @property
-    def running(self) -> bool:
-        """Whether the process that it belongs to is alive."""
+    def state(self) -> State:
+        """As a journal has it: the plan's steps by themselves, so that only new ones are written down."""
+        content = self.model_dump(mode="json", exclude=NOT_KEPT)
+        plan = content.pop("plan")
+        return {**content, "planned": plan.pop("steps"), "plan": plan}
+
+    @classmethod
+    def of_state(cls, state: State, **read: Any) -> SavedSession:
+        """From what a journal has.
+
+        Raises:
+            ValidationError: it is something else.
+        """
+        content = dict(state)
+        steps, plan = content.pop("planned", []), content.pop("plan", {})
+        return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
+
+
+class SessionFile:
+    """The journal of one session, which no other process writes at the same time."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self._in_turn = threading.Lock()
+        self._closed = False
+        self._journal = Journal(places.sessions_folder() / f"{id}{SUFFIX}")
+
+    def keep(self, session: SavedSession) -> None:
+        """Have a session on the disk; one that is worth nothing leaves no file.
+
+        Raises:
+            OSError: it cannot be written.
+            PlanError: another process has it.
+        """
+        with self._in_turn:
+            if not self._closed:
+                self._keep(session)
+
+    def close(self) -> None:
+        """Let another process have it; what comes after that is not kept."""
+        with self._in_turn:
+            self._closed = True
+            self._journal.close()
+
+    def _keep(self, session: SavedSession) -> None:
+        if not session.worth_keeping:
+            self._journal.close()
+            self._journal.file.unlink(missing_ok=True)
+            self._journal = Journal(self._journal.file)
+            return
+        first = not self._journal.file.exists()
         try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+            self._journal.record(session.model_copy(update={"saved_at": time.time()}).state)
+        except HeldElsewhere as error:
+            raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
+        if first:
+            _drop_oldest()
 
 
 def new_id(model: str) -> str:
     """A name for a session of a model that no other has."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(model).stem}-{secrets.token_hex(2)}"
-
-
-def keep(session: SavedSession) -> None:
-    """Write a session, whole or not at all; one that is worth nothing leaves no file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    file = places.sessions_folder() / f"{session.id}.json"
-    if not session.worth_keeping:
-        file.unlink(missing_ok=True)
-        return
-    first = not file.exists()
-    replace_file(file, session.model_copy(update={"saved_at": time.time()}).model_dump_json().encode())
-    if first:
-        _drop_oldest()
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(model).stem[:LONGEST_NAME]}-{secrets.token_hex(2)}"
 
 
 def sessions() -> list[SavedSession]:
@@ -113,15 +150,17 @@ def dropped_session(model: str) -> SavedSession | None:
 
 
 def _readable() -> Iterator[SavedSession]:
-    for file in places.sessions_folder().glob("*.json"):
-        with contextlib.suppress(OSError, ValidationError):
-            session = SavedSession.model_validate_json(file.read_bytes())
+    for file in places.sessions_folder().glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError, ValidationError, TypeError, ValueError):
+            found = read(file)
+            session = SavedSession.of_state(found.state, damaged=found.damaged, running=is_held(file))
             if session.format == FORMAT:
                 yield session
 
 
 def _drop_oldest() -> None:
-    files = sorted(places.sessions_folder().glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(places.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in files[MOST:]:
         with contextlib.suppress(OSError):
-            file.unlink()
+            if not is_held(file):
+                file.unlink()

@@ -63,8 +63,9 @@ def test_an_existing_plan_is_kept_without_force(call: Call, plan: Path):
 def test_kept_sessions_are_listed(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert call("sessions").out == "none is kept\n"
-    kept = sessions.SavedSession(id="20260101-000000-best-ab12", process=1, model="/m/best.pt", plan={"steps": [{}, {}]}, steps=1)
-    sessions.keep(kept)
+    kept = sessions.SavedSession(id="20260101-000000-best-ab12", model="/m/best.pt", plan={"steps": [{}, {}]}, steps=1)
+    file = sessions.SessionFile(kept.id)
+    file.keep(kept)
     (found,) = call("sessions", "--json").document["sessions"]
     assert (found["id"], found["steps"], found["state"]) == (kept.id, 1, "open")
     assert "1 of 2 steps" in call("sessions").out

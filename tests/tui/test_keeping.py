@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner import places, sessions
+from tui_pruner import sessions
 from tui_pruner.tui.amounts import Amount
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.question import Question
 
 
 def drop() -> str:
-    """Make the only kept session one of a process that has ended; gives its id."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    (file,) = places.sessions_folder().glob("*.json")
-    content = json.loads(file.read_bytes())
-    file.write_text(json.dumps({**content, "process": child.pid, "metrics": {"": 0.5}, "metric": "mAP"}))
-    return content["id"]
+    """Add a metric to the only kept session, whose window is gone; gives its id."""
+    (saved,) = sessions.sessions()
+    assert not saved.running
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"metrics": {"": 0.5}, "metric": "mAP"}))
+    file.close()
+    return saved.id
 
 
 async def work(desk: Desk) -> None:
@@ -87,20 +84,19 @@ async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(st
     assert sessions.session_to_resume(saved.id).steps == 1
 
 
-async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(session: sessions.SavedSession) -> None:
+async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start, monkeypatch: pytest.MonkeyPatch):
+    def full(file: sessions.SessionFile, session: sessions.SavedSession) -> None:
         raise OSError(28, "No space left on device")
 
     async with start() as desk:
-        monkeypatch.setattr(sessions, "keep", full)
-        await desk.go("model.5")
-        await desk.press("space", "3", "0", "enter")
-        await desk.until(lambda: any("No space left on device" in said for said in desk.said), "the complaint")
-        await desk.press("space", "space", "a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
-        assert sum("No space left" in said for said in desk.said) == 1
-        monkeypatch.undo()
-        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        with monkeypatch.context() as disk:
+            disk.setattr(sessions.SessionFile, "keep", full)
+            await desk.go("model.5")
+            await desk.press("space", "3", "0", "enter")
+            await desk.until(lambda: any("No space left on device" in said for said in desk.said), "the complaint")
+            await desk.press("space", "space", "a")
+            await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+            assert sum("No space left" in said for said in desk.said) == 1
         await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
 
 
@@ -116,3 +112,20 @@ async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(s
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
         assert (desk.bench.scores.baseline == 0.5) is kept
         assert desk.bench.subject.data == (data or "theirs.yaml")
+
+
+async def test_a_step_is_on_the_disk_before_the_screen_says_so(start, monkeypatch: pytest.MonkeyPatch):
+    shown: list[int] = []
+    keep = sessions.SessionFile.keep
+
+    def watching(file: sessions.SessionFile, session: sessions.SavedSession) -> None:
+        shown.append(len(desk.board.session.steps))
+        keep(file, session)
+
+    async with start() as desk:
+        await desk.go("model.5")
+        await desk.press("3", "0", "enter")
+        monkeypatch.setattr(sessions.SessionFile, "keep", watching)
+        await desk.press("a")
+        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        assert shown[0] == 0 and sessions.sessions()[0].steps == 1

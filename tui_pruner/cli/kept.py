@@ -28,7 +28,7 @@ def sessions(as_json: Json = False) -> int:
 
 def plain(session: SavedSession) -> dict[str, object]:
     """A session as scripts read it."""
-    return {**session.model_dump(exclude={"format", "left", "process"}), "state": state_of(session)}
+    return {**session.model_dump(exclude={"format", "left", "running"}), "state": state_of(session)}
 
 
 def state_of(session: SavedSession) -> str:

@@ -24,10 +24,14 @@ LONGEST_PREVIEW = 30.0
 
 
 class EngineSession:
-    """One opened checkpoint in one engine, which may be started several times."""
+    """One opened checkpoint in one engine, which may be started several times.
 
-    def __init__(self, target: MessagePump, opening: Opening) -> None:
+    Every change of the steps goes through `keep_accepted` before anybody hears of it.
+    """
+
+    def __init__(self, target: MessagePump, opening: Opening, keep_accepted: Callable[[SessionView], Awaitable[None]]) -> None:
         self._target = target
+        self._keep_accepted = keep_accepted
         self._opening = opening
         self._plan = opening.plan
         self._scores = ""
@@ -100,12 +104,14 @@ class EngineSession:
         """Replace the steps by those of a plan; posts SessionChanged or Refused."""
         self._spawn(self._change(lambda: self._client.load_plan(plan), "opened"))
 
-    def resume(self, plan: dict[str, Any], steps: int) -> None:
-        """Replace the steps by those of a plan, of which so many count; posts SessionChanged or Refused."""
+    def resume(self, plan: dict[str, Any], steps: int, accepted: Callable[[], None]) -> None:
+        """Replace the steps by those of a plan, of which so many count, and call `accepted`; posts SessionChanged or Refused."""
 
         async def go_on() -> SessionView:
             await self._client.load_plan(plan)
-            return await self._client.go_to(steps)
+            session = await self._client.go_to(steps)
+            accepted()
+            return session
 
         self._spawn(self._change(go_on, "resumed"))
 
@@ -219,6 +225,7 @@ class EngineSession:
             self._post(messages.Refused(str(error), during=did))
             return
         self._keep(session)
+        await self._keep_accepted(session)
         self._post(messages.SessionChanged(session, did))
 
     def _keep(self, session: SessionView) -> None:

@@ -27,7 +27,7 @@ class Unfinished:
 
 def unfinished_sessions(most: int = 3) -> list[Unfinished]:
     """The sessions to go on with that no other window has, the newest first."""
-    if not any(places.sessions_folder().glob("*.json")):
+    if not any(places.sessions_folder().glob("*.jsonl")):
         return []
     from tui_pruner.sessions import sessions
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
-from textual import on
+from textual import events, on
 
 from tui_pruner.errors import PrunerError
 from tui_pruner.tui.actions import key_of
@@ -20,24 +19,34 @@ from tui_pruner.tui.screens.look_keys import LookKeys
 from tui_pruner.tui.screens.question import Answer, Question
 
 if TYPE_CHECKING:
-    from tui_pruner.sessions import SavedSession
+    from tui_pruner.engine.protocol import SessionView
+    from tui_pruner.sessions import SavedSession, SessionFile
 
 EVERY = 0.5
 
 
 class Keeping(LookKeys):
-    """Steps are kept as they are made; what is asked for and marked, twice a second."""
+    """Steps are on the disk before they are shown; what is asked for and marked, twice a second."""
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
-        self._session_id = ""
+        self._file: SessionFile | None = None
         self._kept: tuple[object, ...] = ()
-        self._writing: Latest[SavedSession] = Latest(self._write)
+        self._accepted: SessionView | None = None
+        self._restoring = False
+        self._in_turn = asyncio.Lock()
+        self._writing: Latest[None] = Latest(lambda _: self._write())
         self._told = False
 
     def on_mount(self) -> None:
         """Look regularly whether there is something new to keep."""
         self.set_interval(EVERY, self.keep_session)
+
+    @on(events.Unmount)
+    def release_session(self) -> None:
+        """Another window may go on with it."""
+        if self._file is not None:
+            self._file.close()
 
     def keep_session(self) -> None:
         """Write the session where it differs from what was kept last."""
@@ -47,16 +56,23 @@ class Keeping(LookKeys):
         state = self._state(board)
         if state != self._kept:
             self._kept = state
-            self._writing.submit(self._snapshot(board))
+            self._writing.submit(None)
+
+    async def keep_accepted(self, session: SessionView) -> None:
+        """Have the steps on the disk before the screen says that they were made."""
+        if self.board is not None:
+            self._accepted = session
+            await self._write()
 
     def leave_session(self) -> None:
         """The user quits: keep the session as one that was left on purpose."""
-        from tui_pruner.sessions import keep
-
-        if self.board is not None:
+        board = self.board
+        if board is not None:
             try:
-                keep(self._snapshot(self.board).model_copy(update={"left": True}))
-            except OSError:
+                file = self._session_file(board)
+                file.keep(self._snapshot(board, file).model_copy(update={"left": True}))
+                file.close()
+            except (OSError, PrunerError):
                 self._told = True  # there is no screen to say it on any more
 
     @on(Opened)
@@ -73,9 +89,10 @@ class Keeping(LookKeys):
 
     @on(SessionChanged)
     def keep_steps(self, event: SessionChanged) -> None:
-        """Keep steps at once."""
+        """Steps are kept by now; after an earlier session's have come back, bring back the rest of it."""
+        if self._accepted is event.session:
+            self._accepted = None
         if event.did == "resumed" and self.opening.saved is not None:
-            self._session_id = self.opening.saved.id  # only now: a refused session stays as it is
             self.call_later(self._restore, self.opening.saved)
         self.call_later(self.keep_session)
 
@@ -95,11 +112,19 @@ class Keeping(LookKeys):
         if self.session is None:
             return
         self.opening = self.opening.resuming(saved)
-        self.session.resume(saved.plan, saved.steps)
+        self.session.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
+
+    def _take_over(self, saved: SavedSession) -> None:
+        """From now on the earlier session is written on; not before it was accepted, since a refused one stays as it is."""
+        from tui_pruner.sessions import SessionFile
+
+        if self._file is not None:
+            self._file.close()
+        self._file, self._restoring = SessionFile(saved.id), True
 
     def _restore(self, saved: SavedSession) -> None:
         """Bring back what the engine does not know."""
-        board = self.board
+        board, self._restoring = self.board, False
         assert board is not None
         amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in board.layers}
         board.marks = set(saved.marks) & set(board.layers)
@@ -107,7 +132,8 @@ class Keeping(LookKeys):
         self.model_tree.show(saved.cursor)
         self.ask(Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to))
         self.draw_all()
-        self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}")
+        lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
+        self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
     def _restore_metrics(self, saved: SavedSession) -> None:
         """Metrics belong to the data that they were measured on, which a session without data takes over."""
@@ -134,14 +160,18 @@ class Keeping(LookKeys):
             self._data,
         )
 
-    def _snapshot(self, board: Board) -> SavedSession:
-        from tui_pruner.sessions import SavedSession, new_id
+    def _session_file(self, board: Board) -> SessionFile:
+        from tui_pruner.sessions import SessionFile, new_id
 
-        self._session_id = self._session_id or new_id(board.opened.model.path)
-        row, session, opening = self.model_tree.row, board.session, self.opening
+        self._file = self._file or SessionFile(new_id(board.opened.model.path))
+        return self._file
+
+    def _snapshot(self, board: Board, file: SessionFile) -> SavedSession:
+        from tui_pruner.sessions import SavedSession
+
+        row, session, opening = self.model_tree.row, self._accepted or board.session, self.opening
         return SavedSession(
-            id=self._session_id,
-            process=os.getpid(),
+            id=file.id,
             model=board.opened.model.path,
             imgsz=opening.imgsz,
             classes=opening.classes,
@@ -160,12 +190,17 @@ class Keeping(LookKeys):
             metrics=self.scores.by_plan,
         )
 
-    async def _write(self, session: SavedSession) -> None:
+    async def _write(self) -> None:
+        async with self._in_turn:
+            if self.board is not None and not self._restoring:  # until then the file has more than the screen
+                await self._write_now(self.board)
+
+    async def _write_now(self, board: Board) -> None:
         from tui_pruner import places
-        from tui_pruner.sessions import keep
 
         try:
-            await asyncio.to_thread(keep, session)
+            file = self._session_file(board)
+            await asyncio.to_thread(file.keep, self._snapshot(board, file))
         except (OSError, PrunerError) as error:
             self._kept = ()  # try again
             if not self._told:

@@ -37,7 +37,7 @@ class Workbench(Keeping):
         # Only now: the messages' classes take a tenth of a second to import, and the first screen shall not wait for them.
         from tui_pruner.tui.session import EngineSession
 
-        self.session = EngineSession(self, self.opening)
+        self.session = EngineSession(self, self.opening, self.keep_accepted)
         await self.session.start(self._engine)
 
     @on(OpenFailed)

@@ -1,0 +1,100 @@
+"""A journal says exactly what was recorded, whatever becomes of its end, and stays short."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tui_pruner import journal
+from tui_pruner.changes import changed, changes_between
+from tui_pruner.journal import HeldElsewhere, Journal, is_held, read
+
+values = st.one_of(st.none(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8), st.lists(st.integers(), max_size=5))
+states = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(states, states)
+def test_changes_make_the_one_state_of_the_other(before, after):
+    changes = changes_between(before, after)
+    assert changed(before, changes) == after and (not changes) == (before == after)
+
+
+def test_only_new_entries_of_a_list_are_written_down():
+    steps = [{"cut": number} for number in range(1000)]
+    assert changes_between({"steps": steps}, {"steps": [*steps, {"cut": -1}]}) == {"ends": {"steps": [1000, [{"cut": -1}]]}}
+
+
+@settings(max_examples=30, deadline=None)
+@given(recorded=st.lists(states, min_size=1, max_size=6), cut=st.integers(min_value=1, max_value=400), flip=st.booleans())
+def test_a_torn_or_damaged_end_costs_no_whole_line_before_it(tmp_path_factory, recorded, cut, flip):
+    file = tmp_path_factory.mktemp("journal") / "session.jsonl"
+    written = Journal(file)
+    lengths = [(0, {})]
+    for state in recorded:
+        written.record(state)
+        lengths.append((file.stat().st_size, state))
+    written.close()
+    content = bytearray(file.read_bytes())
+    place = max(0, len(content) - cut)
+    if flip and content:
+        content[place] ^= 1
+    else:
+        del content[place:]
+    file.write_bytes(content)
+    whole = [(length, state) for length, state in lengths if length <= place]
+    found = read(file)
+    assert (found.length, found.state) == (whole[-1][0] if whole[-1][0] else 0, whole[-1][1])
+    assert found.damaged > 0 or found.length == len(content)
+    again = Journal(file)
+    again.record({"after": 1})
+    again.close()
+    assert read(file).state == {"after": 1} and read(file).damaged == 0
+
+
+def test_two_do_not_write_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "BETWEEN", 0.0)
+    first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")
+    first.record({"a": 1})
+    assert is_held(first.file)
+    with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "):
+        second.record({"a": 2})
+    first.close()
+    assert not is_held(first.file)
+    second.record({"a": 2})
+    assert read(first.file).state == {"a": 2}
+    second.close()
+
+
+def test_a_long_journal_is_written_anew_says_the_same_and_stays_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal, "SMALLEST_TO_COMPACT", 2000)
+    written = Journal(tmp_path / "s.jsonl")
+    sizes = []
+    for number in range(400):
+        written.record({"steps": list(range(number % 20)), "number": number})
+        sizes.append(written.file.stat().st_size)
+    assert max(sizes) < 4000 and read(written.file).state == {"steps": list(range(399 % 20)), "number": 399}
+    assert is_held(written.file) and [path.name for path in tmp_path.iterdir()] == ["s.jsonl"]
+    written.close()
+
+
+def test_a_record_that_fails_half_way_leaves_what_was_there_and_the_next_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written = Journal(tmp_path / "s.jsonl")
+    written.record({"a": 1})
+
+    def half(descriptor: int, content: bytes) -> None:
+        os.write(descriptor, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "write_all", half)
+        with pytest.raises(OSError, match="No space"):
+            written.record({"a": 2})
+    assert (read(written.file).state, read(written.file).damaged) == ({"a": 1}, 1)
+    written.record({"a": 3})
+    assert (read(written.file).state, read(written.file).damaged) == ({"a": 3}, 0)
+    written.close()

@@ -1,0 +1,212 @@
+"""An append-only file of changes: each is on the disk, with a checksum, before anybody says that it was made."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tui_pruner.changes import changed, changes_between
+from tui_pruner.disk import sync_folder, temporary_beside, write_all, write_durably
+
+State = dict[str, Any]
+OWNER = "owner"
+SMALLEST_TO_COMPACT = 1 << 18
+ATTEMPTS, BETWEEN = 20, 0.01
+GROWTH = 8
+"""A journal that is so many times as long as what it says is written anew."""
+
+
+class HeldElsewhere(Exception):
+    """Another process has the journal; says which."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a journal says: the state after its last whole line, the bytes up to there, and how many lines after that are no good."""
+
+    state: State
+    length: int
+    damaged: int
+    owner: str
+
+
+class Journal:
+    """A journal that this process writes, and no other while it does: the file itself is locked."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.state: State = {}
+        self.damaged = 0
+        self._descriptor: int | None = None
+        self._length = 0
+
+    def open(self) -> None:
+        """Take the file over, or begin it; what follows the last whole line is cut off.
+
+        Raises:
+            HeldElsewhere: another process has it.
+            OSError: it cannot be written.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            found = read(self.file)
+            if not patiently(lambda: locked(descriptor, found.owner)):
+                raise HeldElsewhere(found.owner)
+            os.ftruncate(descriptor, found.length)
+            os.lseek(descriptor, 0, os.SEEK_END)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor, self._length = descriptor, found.length
+        self.state, self.damaged = found.state, found.damaged
+        sync_folder(self.file.parent)
+
+    def record(self, state: State) -> None:
+        """Write down how a state differs from the last one, and wait until the disk has it.
+
+        Raises:
+            HeldElsewhere: another process has it by now.
+            OSError: it cannot be written; what was recorded before stands.
+        """
+        if self._descriptor is None:
+            self.open()
+        changes = changes_between(self.state, state)
+        if not changes:
+            return
+        self._append(line_of({OWNER: me(), **changes} if not self._length else changes))
+        self.state = state
+        if self._length > max(SMALLEST_TO_COMPACT, GROWTH * len(whole := line_of({OWNER: me(), **changes_between({}, state)}))):
+            with contextlib.suppress(OSError):  # it is long, and right
+                self._compact(whole)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _append(self, line: bytes) -> None:
+        assert self._descriptor is not None
+        try:
+            write_all(self._descriptor, line)
+            os.fsync(self._descriptor)
+        except OSError:
+            # What may be there of it is cut off when the file is opened again, now or by the next process.
+            self.close()
+            raise
+        self._length += len(line)
+
+    def _compact(self, whole: bytes) -> None:
+        with temporary_beside(self.file) as temporary:
+            write_durably(temporary, whole)
+            descriptor = os.open(temporary, os.O_RDWR | os.O_APPEND)
+            try:
+                locked(descriptor, "")
+                temporary.replace(self.file)
+            except OSError:
+                os.close(descriptor)
+                raise
+        self.close()
+        self._descriptor, self._length = descriptor, len(whole)
+
+
+def read(file: Path) -> Reading:
+    """A journal's state, from whole lines only.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    state: State = {}
+    length, owner = 0, ""
+    content = file.read_bytes()
+    lines = content.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        changes = changes_of(line)
+        if changes is None:
+            return Reading(state, length, len(lines) - number, owner)
+        owner = changes.pop(OWNER, owner)
+        state = changed(state, changes)
+        length += len(line)
+    return Reading(state, length, 0, owner)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a living process writes a journal."""
+    try:
+        descriptor = os.open(file, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not locked(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def locked(descriptor: int, owner: str) -> bool:
+    """Lock an open file, which the system undoes when this process ends; where it cannot, go by the owner's word."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        return not lives(owner)
+    return True
+
+
+def patiently(attempt: Callable[[], bool]) -> bool:
+    """Try for a moment: whoever lists sessions has each of them for the blink of an eye."""
+    for _ in range(ATTEMPTS):
+        if attempt():
+            return True
+        time.sleep(BETWEEN)
+    return False
+
+
+def me() -> str:
+    """This process, for people: "process 4711 on gpu-box"."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def lives(owner: str) -> bool:
+    """Whether an owner is another process that runs, as far as can be told from here; one of another machine may."""
+    words = owner.split()
+    if owner == me() or len(words) != len(me().split()) or not words[1].isdigit():
+        return False
+    if words[-1] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(words[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def line_of(changes: Mapping[str, Any]) -> bytes:
+    """Changes as a line, with the time and a checksum over both."""
+    body = json.dumps([time.time(), changes], separators=(",", ":"))
+    return f'{{"crc32":"{zlib.crc32(body.encode()):08x}","at":{body}}}\n'.encode()
+
+
+def changes_of(line: bytes) -> State | None:
+    """A line's changes; None where it is not whole or not what was written."""
+    try:
+        content = json.loads(line)
+        body = json.dumps(content["at"], separators=(",", ":"))
+        sound = line.endswith(b"\n") and content["crc32"] == f"{zlib.crc32(body.encode()):08x}"
+        changes = content["at"][1]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    return changes if sound and isinstance(changes, dict) else None
