@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.terminal import Terminal
+from tui_pruner.journal import read
+from tui_pruner.sessions import SavedSession
 
 RUN = "import sys; from tui_pruner.tui.app import run_app; sys.exit(run_app(sys.argv[1], imgsz=64))"
 LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
@@ -52,3 +54,33 @@ def test_old_mouse_reports_from_a_reattached_tmux_do_not_end_the_keyboard(termin
 def test_keys_sent_in_one_piece_land_where_they_were_meant(terminal):
     terminal.press("/", "6.m.0.cv1", "enter", " ", "3", "0", "enter")
     terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
+
+
+STUMBLES = """
+import sys
+from tui_pruner.tui.screens.workbench import Workbench
+def stumble(self): raise KeyError("a mistake of ours")
+Workbench.action_rounding = stumble
+from tui_pruner.tui.app import run_app
+sys.exit(run_app(sys.argv[1], imgsz=64))
+"""
+
+
+def test_a_mistake_of_the_interface_leaves_a_report_a_terminal_and_a_session_to_resume(tiny_checkpoint, tmp_path):
+    state = tmp_path / "state"
+    command = [sys.executable, "-c", STUMBLES, str(tiny_checkpoint)]
+    with Terminal(command, 200, 30, env={"XDG_STATE_HOME": str(state)}) as terminal:
+        terminal.wait_for("Backbone")
+        (engine, *_) = children_of(terminal.process.pid)
+        terminal.press("/", "model.5", "enter", "3", "0", "enter", "a")
+        terminal.wait_for(r"model[.]5 .30%")
+        terminal.press("r")
+        assert terminal.wait_for_end() == 1
+        terminal.wait_for("--resume goes on with it")
+        assert "stumbled over KeyError" in terminal.text and "Traceback" not in terminal.text
+        assert not Path(f"/proc/{engine}").exists()
+    (report,) = (state / "tui-pruner" / "crashes").iterdir()
+    assert "a mistake of ours" in report.read_text() and "torch " in report.read_text().splitlines()[0]
+    (kept,) = (state / "tui-pruner" / "sessions").glob("*.jsonl")
+    found = SavedSession.of_state(read(kept).state)
+    assert found.steps == 1 and not found.left

@@ -14,6 +14,7 @@ from tui_pruner import places
 
 LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
+LONGEST_LOG, OLD_LOGS = 4 << 20, 3
 
 
 def child_environment(log: Path | None = None) -> dict[str, str]:
@@ -56,6 +57,7 @@ async def start_python(*arguments: str, log: Path | None = None) -> asyncio.subp
 def open_log(log: Path | None = None) -> Iterator[int]:
     """A file descriptor that appends to a log, by default the one that all share, or to nowhere if its folder cannot be written."""
     path = log or places.log_file()
+    rotate(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -65,6 +67,16 @@ def open_log(log: Path | None = None) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def rotate(log: Path) -> None:
+    """Put a long log aside under the next number, the oldest away."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LONGEST_LOG:
+            for number in reversed(range(1, OLD_LOGS)):
+                with contextlib.suppress(FileNotFoundError):
+                    log.with_name(f"{log.name}.{number}").replace(log.with_name(f"{log.name}.{number + 1}"))
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def kill_group(process: asyncio.subprocess.Process) -> None:

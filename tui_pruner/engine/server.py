@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, reserve_stdout
 from tui_pruner.errors import PrunerError
+from tui_pruner.versions import versions_line
 
 if TYPE_CHECKING:
     from tui_pruner.core.service import Service
@@ -23,6 +25,7 @@ LONGEST_FINISH = 60.0
 def serve() -> None:
     """Answer requests until stdin ends."""
     wire = reserve_stdout()
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), "engine:", versions_line(), file=sys.stderr, flush=True)
     service = load_service(wire)
     for line in sys.stdin.buffer:
         handle(service, wire, line)

@@ -7,6 +7,7 @@ import time
 
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.protocol import Message
+from tui_pruner.versions import versions_line
 
 PLAN, METRICS = "plan", "metrics/"
 
@@ -21,6 +22,7 @@ class Diary:
     def begin(self, kind: str, parameters: Message) -> None:
         """The job with its parameters, the plan's channels left out."""
         fields = parameters.model_dump(exclude={PLAN}, exclude_none=True)
+        self._write(f"{time.strftime('%Y-%m-%d')} {versions_line()}")
         self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items() if value != ""))
 
     def follow(self, progress: JobProgress) -> None:

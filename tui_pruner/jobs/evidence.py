@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import platform
 import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner import __version__
 from tui_pruner.engine.job_messages import (
     BenchParameters,
     BenchResult,
@@ -26,6 +23,7 @@ from tui_pruner.errors import RequestError
 from tui_pruner.jobs.picture import run_pictures
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import run_validation
+from tui_pruner.versions import versions
 
 if TYPE_CHECKING:
     from tui_pruner.core.reporting.facts import Facts, Material, Metrics, Sensitivity
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 DRAWN_TASKS = ("detect", "segment", "pose", "obb")
 GRAIN = 20
 """Shares of channels are told to a twentieth: those that were asked for are that coarse, and no two groups hit them exactly."""
-LIBRARIES = ("ultralytics", "torch", "torch-pruning")
 
 
 @dataclass(frozen=True)
@@ -195,12 +192,3 @@ def counts(wanted: Evidence) -> list[str]:
 def option(name: str, value: object) -> list[str]:
     """An option as it is typed; nothing where it was not given."""
     return [] if value is None else [name, str(value)]
-
-
-def versions() -> dict[str, str]:
-    """The programs behind the figures."""
-    return {
-        "tui-pruner": __version__,
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
-        "Python": platform.python_version(),
-    }

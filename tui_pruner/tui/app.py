@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +43,7 @@ class PrunerApp(KeysInOrder):
     def __init__(self, opening: Opening | None, config: Config = Config(), hinting: bool = False) -> None:  # noqa: B008 (it is frozen)
         super().__init__()
         self._hinting = hinting
+        self._last_words = ""
         self._opening = opening
         self._config = config
         self._reverse = InReverse()
@@ -146,6 +148,19 @@ class PrunerApp(KeysInOrder):
             if not hasattr(screen, f"action_{action.method}"):
                 continue
             yield SystemCommand(action.title, action.help, lambda name=action.name: self.call_later(screen.run_action, name))
+
+    def _handle_exception(self, error: Exception) -> None:
+        from tui_pruner.tui.crash import last_words, write_report
+
+        if not self._last_words:
+            self._last_words = last_words(error, write_report(error))
+            self.kill_children()
+        super()._handle_exception(error)
+
+    def _print_error_renderables(self) -> None:
+        # Textual would print the traceback with all local variables; the report has it without them.
+        if self._last_words:
+            print(self._last_words, file=sys.stderr)
 
     def kill_children(self) -> None:
         """End every child process at once."""

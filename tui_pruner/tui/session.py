@@ -21,6 +21,7 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.restarts import Restarts
 
 LONGEST_PREVIEW = 30.0
+LONGEST_CHANGE = 60.0
 
 
 class EngineSession:
@@ -220,7 +221,11 @@ class EngineSession:
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
-            session = await ask()
+            session = await asyncio.wait_for(ask(), LONGEST_CHANGE)
+        except asyncio.TimeoutError:
+            self._client.kill()  # it hangs; the next one replays what was accepted
+            self._post(messages.Refused(f"the engine did not answer within {LONGEST_CHANGE:.0f} s and is started again", during=did))
+            return
         except PrunerError as error:
             self._post(messages.Refused(str(error), during=did))
             return
