@@ -32,6 +32,9 @@ class Keeps(DetectionTrainer):  # type: ignore[misc]
         """The network itself."""
         return copy.deepcopy(self.network)
 
+    def final_eval(self) -> None:
+        """Nothing: the best epoch is judged here, and Ultralytics' loader would refuse a network with a block of the peer's example."""
+
 
 class Bench:
     """The checkpoint, its data, and how everything is measured."""
