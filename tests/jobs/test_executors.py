@@ -139,7 +139,7 @@ def test_a_worker_refuses_other_data_and_other_versions(parameters: ScanParamete
 @pytest.mark.parametrize(
     ("address", "kind", "words"),
     [
-        ("auto", JobError, "no Ray cluster runs on this machine"),
+        ("auto", JobError, "cannot be reached: Connection refused"),
         ("ray", RequestError, "give auto, host:port or ray://host:port"),
         ("ray://127.0.0.1:PORT", JobError, "cannot be reached: Connection refused"),
         ("127.0.0.1:PORT", JobError, "cannot be reached: Connection refused"),
@@ -149,7 +149,8 @@ def test_a_cluster_that_is_not_there_is_a_line(address: str, kind: type[PrunerEr
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(cluster, "CURRENT_CLUSTER", tmp_path / "none")
+        monkeypatch.setattr(cluster, "CURRENT_CLUSTER", tmp_path / "left-behind")
+        (tmp_path / "left-behind").write_text(f"127.0.0.1:{closed.getsockname()[1]}\n")
         with pytest.raises(kind, match=words) as caught:
             cluster.probe(address.replace("PORT", str(closed.getsockname()[1])))
     assert "\n" not in str(caught.value)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,13 +90,25 @@ def connection(address: str) -> Iterator[Any]:
     probe(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with own_sigterm():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (Exception, SystemExit) as error:  # where nobody answers as Ray would, it raises SystemExit after two minutes
         raise JobError(f"the Ray cluster at {address} cannot be used: {last_line(error)}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does here: Ray's handler prints a stack and ends with a status that means something else."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def installed() -> Any:
@@ -119,7 +133,7 @@ def probe(address: str) -> None:
     """
     text = known_address() if address == "auto" else address
     if text is None:
-        raise JobError("no Ray cluster runs on this machine: start one with ray start --head, or give --address host:port")
+        return  # Ray looks further, and says so at once where it finds none
     host, _, port = text.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise RequestError(f"--address {address!r}: give auto, host:port or ray://host:port")
