@@ -137,3 +137,21 @@ def test_the_window_of_a_log_is_always_full_and_goes_back_to_the_first_line():
     assert window(lines, 5, 3, 1) == ["one", "two", "three"] == window(lines, 5, 3, 99)
     assert window(lines, 9, 5, 0) == ["one", "two three", "four", "", ""] == window(lines, 9, 5, 99)
     assert window([], 9, 2, 0) == ["", ""]
+
+
+def test_a_training_draws_its_losses_and_its_metric_as_they_came():
+    made = job("finetune", "out.pt", done=1)
+    for epoch, loss in enumerate([2.0, 1.5, 1.25, 1.125]):
+        metrics = {"train/box_loss": loss, "lr/pg0": 0.01, "metrics/mAP50-95(B)": 0.5 + epoch / 10}
+        made.follow(JobProgress(done=epoch, total=4, doing=f"epoch {epoch + 1}/4", metrics=metrics), 30.0 + epoch)
+    text = [line.plain for line in job_detail_lines(made, 0, 40.0, 60)]
+    place = text.index("Curves")
+    assert [line.split() for line in text[place + 1 : place + 3]] == [["mAP50-95(B)", "0.8", "▁▁▃▅█"], ["box_loss", "1.12", "█▃▁▁"]]
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends():
+    made = job("finetune", "out.pt", done=1)
+    for number in range(5000):
+        made.follow(JobProgress(done=number, total=5000, metrics={"train/loss": float(number)}), 30.0 + number)
+    points = made.history["train/loss"]
+    assert points[0] == 0.0 and points[-1] > 4900 and len(points) <= 400 and points == sorted(points)

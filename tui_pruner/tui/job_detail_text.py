@@ -7,15 +7,18 @@ from typing import Any
 
 from rich.text import Text
 
+from tui_pruner.metrics import main_metric
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import broken, fit, wrapped
+from tui_pruner.tui.drawing import broken, curve, fit, wrapped
 from tui_pruner.tui.figures import clock, plural
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.jobs_text import time_left
 from tui_pruner.tui.queued_job import DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.validations import shown_metrics
 
-NAMES = 14
+NAMES, FIGURE = 14, 6
+FEWEST_POINTS = 3
+LOSSES = "train/"
 HIDDEN = ("plan",)
 
 
@@ -27,9 +30,28 @@ def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> lis
     lines += _section("Result", job.outcome.details, width)
     if job.state == RUNNING and job.progress is not None:
         lines += _section("So far", [("doing", job.progress.doing), *shown_metrics(job.progress.metrics)], width)
+    lines += _curves(job, width)
     lines += [line for note in job.outcome.notes for line in wrapped(note, width, colours.WARNING)]
     lines += _section("Asked for", _parameters(job), width)
     return lines + _section("Plan", _plan(job), width)
+
+
+def _curves(job: QueuedJob, width: int) -> list[Text]:
+    """The losses and the main metric from the beginning until now, each from its lowest to its highest value."""
+    main = main_metric({name: points[-1] for name, points in job.history.items()})
+    wanted = [name for name in job.history if name.startswith(LOSSES) or (main and name == main[0])]
+    lines = [_curve(name, job.history[name], width) for name in wanted if len(job.history[name]) >= FEWEST_POINTS]
+    return [Text(), Text("Curves", colours.HEADING), *lines] if lines else []
+
+
+def _curve(name: str, points: Sequence[float], width: int) -> Text:
+    low, high = min(points), max(points)
+    room = max(width - NAMES - FIGURE - 2, 8)
+    drawn = curve([(point - low) / (high - low) if high > low else 0.5 for point in points], min(room, len(points)))[0]
+    label = fit(name.rpartition("/")[2], NAMES)
+    return Text.assemble(
+        (label, colours.MUTED), " ", (fit(f"{points[-1]:.3g}", FIGURE, right=True), colours.TEXT), " ", (drawn, colours.BLUE)
+    )
 
 
 def _state(job: QueuedJob, before: int, now: float) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tui_pruner.errors import PrunerError
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+MOST_POINTS = 400
+"""Of a curve; where more come, every other one goes."""
 OVER = (DONE, FAILED, CANCELLED)
 
 
@@ -58,7 +60,10 @@ class Wanted:
 
 @dataclass(eq=False)
 class QueuedJob:
-    """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise."""
+    """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
+
+    `history`: what its metrics and losses were, one after the other, by name.
+    """
 
     wanted: Wanted
     number: int
@@ -72,6 +77,7 @@ class QueuedJob:
     remarks: list[str] = field(default_factory=list)
     log: Path | None = None
     stopping: bool = False
+    history: dict[str, list[float]] = field(default_factory=dict)
     _pace: Pace = field(default_factory=Pace)
 
     @property
@@ -87,6 +93,12 @@ class QueuedJob:
         """It said how far it is."""
         self.progress = progress
         self._pace.follow(progress.doing, progress.done, now)
+        for name, value in progress.metrics.items():
+            points = self.history.setdefault(name, [])
+            if not points or points[-1] != value:
+                points.append(value)
+            if len(points) > MOST_POINTS:
+                del points[1::2]
 
     def end(self, state: str, now: float, error: PrunerError | None = None) -> None:
         """It is over."""
