@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test ray-test pictures bench quality coverage saved rebuild-demo thorough mutants clean
+.PHONY: demo test ray-test pictures bench quality coverage saved rebuild-demo thorough mutants faults clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -33,6 +33,9 @@ quality: $(VENV)/.test  ## The same training after torch-pruning's pruner and af
 
 thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time; a scan killed at eight random moments.
 	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py tests/cli/test_scanning.py
+
+faults: $(VENV)/.test  ## What must never happen, at length: malformed and hostile files, made-up plans, kills; half an hour.
+	@$(BIN)/python -m tests.faults
 
 mutants: $(VENV)/.test  ## Break each rule and each adapter on purpose, one at a time: does a test notice? Half an hour.
 	@$(BIN)/python -m tests.mutation.report

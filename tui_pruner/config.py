@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Theme = Literal["dark", "light", "high-contrast", "ansi"]
 SWITCHES = {"theme": "TUI_PRUNER_THEME", "ascii": "TUI_PRUNER_ASCII", "calm": "TUI_PRUNER_CALM"}
+LARGEST_FILE = 1 << 20
+LONGEST_KEY = 60
 OFF = frozenset({"", "0", "no", "off", "false"})
 
 
@@ -45,6 +47,8 @@ def read_config(path: Path | None = None) -> Config:
     """The settings in a file, by default the user's; where there is none, the defaults."""
     path = path or places.config_file()
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            return Config(problems=(f"{path} is too large for settings: the defaults are used",))
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Config()
@@ -55,15 +59,14 @@ def read_config(path: Path | None = None) -> Config:
 
 def parse_config(text: str, name: str) -> Config:
     """The settings in a YAML text; `name` is what the problems call it."""
-    import yaml
+    from yaml import YAMLError
+
+    from tui_pruner.plain_yaml import parse_yaml, place_of, problem_of
 
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name} line {mark.line + 1}" if mark else name
-        return Config(problems=(f"{where}: {getattr(error, 'problem', None) or 'no YAML'}: the defaults are used",))
+        root, content = parse_yaml(text)
+    except YAMLError as error:
+        return Config(problems=(f"{name}{place_of(error)}: {problem_of(error)}: the defaults are used",))
     if content is None:
         return Config()
     if not isinstance(content, dict):
@@ -94,8 +97,9 @@ def _checked(content: dict[Any, Any], lines: Mapping[Any, int], name: str) -> Co
     for key, value in content.items():
         where = f"{name} line {lines.get(key, 1)}"
         if key not in types:
-            near = difflib.get_close_matches(str(key), types, n=1)
-            problems.append(f"{where}: there is no setting {key!r}{f', did you mean {near[0]}?' if near else ''}")
+            shown = str(key)[:LONGEST_KEY]
+            near = difflib.get_close_matches(shown, types, n=1)
+            problems.append(f"{where}: there is no setting {shown!r}{f', did you mean {near[0]}?' if near else ''}")
             continue
         try:
             good[key] = TypeAdapter(types[key]).validate_python(value)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tui_pruner.errors import PlanError
+from tui_pruner.plain_yaml import parse_yaml, place_of, problem_of
 
 LARGEST_FILE = 16 << 20
 
@@ -22,12 +23,11 @@ def read_plan_file(path: str | Path) -> Any:
     try:
         if file.stat().st_size > LARGEST_FILE:
             raise PlanError(f"{file} is too large for a plan ({file.stat().st_size >> 20} MB)")
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise PlanError(f"cannot read the plan {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    try:
+        return parse_yaml(text)[1]
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise PlanError(f"{file} is not YAML{line}: {getattr(error, 'problem', None) or 'malformed'}") from None
-    except RecursionError:
-        raise PlanError(f"{file} is nested too deeply for a plan") from None
+        where = place_of(error)
+        raise PlanError(f"{file} is not YAML{' in' if where else ''}{where}: {problem_of(error)}") from None

@@ -116,10 +116,10 @@ def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
     for parameter, dims in cut.removes.items():
         for dim, indices in dims.items():
             group, place = positions_on(coupling, Axis(parameter, dim))
-            wanted = np.asarray(indices, dtype=np.int64)
-            if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(group)):
-                raise PlanError(f"the plan removes channel {int(wanted.max())} of {parameter}, which has {len(group)}")
-            for index in wanted:
+            outside = next((index for index in indices if not 0 <= index < len(group)), None)
+            if outside is not None:
+                raise PlanError(f"the plan removes channel {outside} of {parameter}, which has {len(group)}")
+            for index in indices:
                 places.setdefault(int(group[index]), []).append(int(place[index]))
     return Removal({number: np.unique(found) for number, found in places.items()})
 

@@ -10,6 +10,10 @@ from pathlib import Path
 from tui_pruner.errors import CheckpointError
 
 RETRAIN = "give the best.pt or last.pt that Ultralytics saved"
+LARGEST_DIRECTORY = 4 << 20
+"""Twenty times that of YOLOv9e."""
+LONGEST_END = (1 << 16) + 22
+IN_64_BITS = 0xFFFFFFFF
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError, OSError)
 """What `zipfile` raises on damaged bytes, depending on where the damage is."""
 
@@ -72,7 +76,23 @@ def _what_it_is(beginning: bytes) -> str:
     return f"is not a PyTorch checkpoint: {RETRAIN}"
 
 
+def _require_sane_directory(path: Path) -> None:
+    """Refuse an archive that says it has hundreds of thousands of members, since listing them would take minutes."""
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        start = file.seek(max(end - LONGEST_END, 0))
+        last = file.read()
+        found = last.rfind(b"PK\5\6")
+        size = int.from_bytes(last[found + 12 : found + 16], "little") if found >= 0 else 0
+        if size == IN_64_BITS and last[found - 20 : found - 16] == b"PK\6\7":
+            file.seek(min(int.from_bytes(last[found - 12 : found - 4], "little"), start + found))
+            size = int.from_bytes(file.read(56)[40:48], "little")
+    if size > LARGEST_DIRECTORY:
+        raise CheckpointError(f"{path} is no archive that PyTorch wrote (a directory of {size:,} bytes): {RETRAIN}")
+
+
 def _intact_members(path: Path) -> list[str]:
+    _require_sane_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -43,12 +43,23 @@ def require_modest_model(file: Path, model: nn.Module, stored: int) -> None:
     for path, module in model.named_modules():
         if path and not is_a_name(path.rpartition(".")[2]):
             raise CheckpointError(f"{file} has a layer without a proper name ({path[:LONGEST_NAME]!r}): {RETRAIN}")
-        for table in (module._parameters, module._buffers):
-            tensors |= {id(tensor): tensor for tensor in table.values() if tensor is not None}
+        if broken := broken_part(module):
+            raise CheckpointError(f"{file} is damaged ({broken} in {path or 'the model itself'}): fetch it again, or {RETRAIN}")
+        tensors |= {id(tensor): tensor for tensor in own_tensors(module)}
         require_modest(file, [value for name, value in vars(module).items() if name not in OWN_TABLES])
     numbers = sum(tensor.numel() for tensor in tensors.values())
     if numbers > stored:
         raise CheckpointError(f"{file} is damaged (its tensors claim {numbers:,} numbers, there are {stored:,} bytes): fetch it again")
+
+
+def broken_part(module: nn.Module) -> str:
+    """What is not as in any module: a table that is none, or a tensor that is none or empty; nothing where all is well."""
+    state = vars(module)
+    if odd := [table for table in OWN_TABLES if not isinstance(state.get(table), dict)]:
+        return f"no table {odd[0]}"
+    tensors = {**module._parameters, **module._buffers}
+    odd = [name for name, tensor in tensors.items() if tensor is not None and not (isinstance(tensor, torch.Tensor) and tensor.numel())]
+    return f"no numbers as {odd[0]}" if odd else ""
 
 
 def require_own_calls(file: Path, model: nn.Module) -> None:
@@ -66,7 +77,7 @@ def require_own_calls(file: Path, model: nn.Module) -> None:
 def foreign_calls(module: nn.Module) -> Iterator[str]:
     """What a module would call that is none of its own methods."""
     state = vars(module)
-    if any(state.get(name) for name in HOOKS) or any(tensor is not None and tensor._backward_hooks for tensor in own_tensors(module)):
+    if any(state.get(name) for name in HOOKS) or any(tensor._backward_hooks for tensor in own_tensors(module)):
         yield "has a hook"
     if state.get(REPLACES_CALL) is not None:
         yield "has a call of its own"
@@ -90,10 +101,10 @@ def is_foreign(value: Any) -> bool:
     return not (getattr(value, "__name__", "").startswith("forward") or type(value).__module__.startswith(MADE_TO_BE_CALLED))
 
 
-def own_tensors(module: nn.Module) -> Iterator[Any]:
+def own_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     """A module's parameters and buffers, without those of its children."""
-    yield from module._parameters.values()
-    yield from module._buffers.values()
+    for table in (module._parameters, module._buffers):
+        yield from (tensor for tensor in table.values() if tensor is not None)
 
 
 def values_in(content: Any) -> Iterator[Any]:

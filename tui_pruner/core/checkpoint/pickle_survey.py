@@ -15,9 +15,9 @@ from typing import Any
 
 from tui_pruner.errors import PrunerError
 
-LARGEST_PICKLE = 16 << 20
-MOST_OPERATIONS = 3_000_000
-"""Fifteen times those of YOLOv9e."""
+LARGEST_PICKLE = 8 << 20
+MOST_OPERATIONS = 1_000_000
+"""Five times those of YOLOv9e; a checkpoint in the middle of a training holds its network twice."""
 PLAIN_DTYPE = re.compile(r"[biufc]\d{1,2}")
 SCALARS = (str, bytes, int, float, bool, type(None))
 
