@@ -87,7 +87,7 @@ def scan(subject: Subject, criterion: str, hand_over: Callable[[Scanned], None])
             ("baseline", score(result.baseline)),
             *((f"{trial.layer} -{trial.ratio:.0%}", f"falls by {score(trial.drop)}") for trial in worst),
         ]
-        notes = [*result.notes, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
+        notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
         return Outcome(figure, details, notes)
 
     return Wanted(KIND, "checkpoint", criterion, parameters, take, fields["data"])
