@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from tui_pruner.core.importance import Ranking
 from tui_pruner.core.measure import Measurement, measure
 from tui_pruner.core.skeleton import without_weights
 from tui_pruner.core.trial import couple_and_try
+from tui_pruner.errors import PrunerError, TraceError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,22 @@ def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
     """Look at a checkpoint. `imgsz`, by default the one it was trained at, is rounded up to a multiple of the stride.
 
     Raises:
-        TraceError: the model's forward failed.
+        TraceError: the model's forward failed, or a file's layers are not what their classes say.
     """
+    try:
+        return _analysed(checkpoint, imgsz)
+    except (PrunerError, MemoryError):
+        raise
+    except Exception as error:
+        if not checkpoint.is_trained:
+            raise
+        # A damaged file can have any value anywhere; should it be our fault after all, the log has the place.
+        logger.info("looking at %s", checkpoint.path, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise TraceError(f"{checkpoint.path} has layers that are not as Ultralytics makes them ({reason}): fetch the file again") from error
+
+
+def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     skeleton, coupling = trace_checkpoint(checkpoint)
     wanted = imgsz or checkpoint.default_imgsz
     side = legal_side(wanted, checkpoint.stride)
