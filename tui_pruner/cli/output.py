@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tui_pruner.printable import printable
+
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
 
@@ -47,6 +49,7 @@ class Output:
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line for people."""
         if not self.as_json:
+            text = "\n".join(map(printable, text.split("\n")))
             self._console.print(text, style=style or None, markup=False)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
@@ -57,7 +60,7 @@ class Output:
         for column in columns:
             table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
         for row in rows:
-            table.add_row(*(str(cell) for cell in row))
+            table.add_row(*(printable(str(cell)) for cell in row))
         self._console.print(table)
 
 
@@ -93,7 +96,7 @@ def finite(content: Any) -> Any:
 
 def say(text: str) -> None:
     """A remark on stderr."""
-    print(text, file=sys.stderr)
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def progress_of(job: str) -> Callable[[JobProgress], None]:

@@ -17,7 +17,7 @@ from tui_pruner.leftovers import remove_leftovers
 from tui_pruner.tui import colours, first_run, terminal
 from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions import keymap as keys
-from tui_pruner.tui.filters import InReverse, OnlyAscii
+from tui_pruner.tui.filters import InReverse, OnlyAscii, OnlyPrintable
 from tui_pruner.tui.glyphs import ASCII, CALM, SIGNS
 from tui_pruner.tui.keys_in_order import KeysInOrder
 from tui_pruner.tui.messages import ModelChosen, Opened
@@ -47,6 +47,7 @@ class PrunerApp(KeysInOrder):
         self._opening = opening
         self._config = config
         self._reverse = InReverse()
+        self._printable = OnlyPrintable()
         self._only_ascii = OnlyAscii(enabled=SIGNS is ASCII)
         self.set_class(SIGNS is ASCII, "-ascii")
         self.keymap = keys.keymap_of(ACTIONS, config.settings.keymap)
@@ -84,7 +85,7 @@ class PrunerApp(KeysInOrder):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """What every line goes through. Textual's own way without colour is grey on black, which a light terminal cannot show."""
         theirs = [NoColor()] if self.no_color else super().get_line_filters()
-        return [line_filter for line_filter in (self._reverse, *theirs, self._only_ascii) if line_filter.enabled]
+        return [line_filter for line_filter in (self._printable, self._reverse, *theirs, self._only_ascii) if line_filter.enabled]
 
     def _first_screen(self) -> Screen[None]:
         if self._opening is not None:

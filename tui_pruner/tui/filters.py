@@ -11,6 +11,8 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
+from tui_pruner.printable import printable
+
 DEFAULT = RichColor.default()
 SAME = {
     "|": "│║┃▏▎▍▌▐▊▉▕┆╎┊",
@@ -38,6 +40,14 @@ class InReverse(LineFilter):
         return [Segment(text, style and reversed_style(style), control) for text, style, control in segments]
 
 
+class OnlyPrintable(LineFilter):
+    """Leaves out what a terminal would obey: Textual passes on the escape sequences that a file's name or a class name may hold."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same styles on text that takes as many cells."""
+        return [Segment(without_orders(text), style, control) for text, style, control in segments]
+
+
 class OnlyAscii(LineFilter):
     """Replaces what is not ASCII, wherever it comes from: borders, scrollbars, the names of files."""
 
@@ -53,6 +63,11 @@ def reversed_style(style: Style) -> Style:
         return style
     colour = style.bgcolor if style.bgcolor.name in TINTS else DEFAULT
     return style + Style.from_color(colour, DEFAULT) + Style(reverse=True)
+
+
+def without_orders(text: str) -> str:
+    """The text without control characters, cell by cell."""
+    return text if text.isprintable() else "".join(sign if printable(sign) == sign else "?" * cell_len(sign) for sign in text)
 
 
 def as_ascii(text: str) -> str:
