@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import FIELD_MODEL, Call
+from tests.faults.archives import write_pickle
 from tui_pruner.cli.output import Output
 
 MODEL_KEYS = {"path", "sha256", "family", "task", "classes", "stride", "parameters", "flops", "imgsz"}
@@ -167,3 +169,12 @@ def test_a_side_that_is_no_multiple_of_the_stride_is_rounded_up_and_said(call: C
     assert "imgsz 370 rounded up to 384: a multiple of the stride 32" in answer.remarks
     first = answer.document["blocks"][0]
     assert (first.get("output_shape") or first["before"]) == [16, 192, 192]
+
+
+def test_contents_lists_what_a_file_names_without_loading_it(call: Call, tmp_path: Path, demo_checkpoint: Path):
+    found = call("contents", demo_checkpoint, "--json")
+    assert found.status == 0 and found.document["refusal"] is None and "ultralytics.nn.modules.head.Detect" in found.document["names"]
+    assert found.document["numbers"]["torch.HalfStorage"] == 3_025_469
+    write_pickle(tmp_path / "evil.pt", b"}X\x01\0\0\0acos\nsystem\n)Rs")
+    refused = call("contents", tmp_path / "evil.pt")
+    assert refused.status == 1 and "  os.system" in refused.out and "it calls os.system: it is loaded only with --trust" in refused.out
