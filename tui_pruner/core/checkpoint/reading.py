@@ -102,7 +102,8 @@ def _loaded(file: Path, neutral: Path, safe_only: bool) -> Any:
             raise UntrustedError(
                 f"{file} names {named}, which no stock Ultralytics model needs, so it was not loaded: {RETRAIN} with stock classes only"
             ) from error
-        raise CheckpointError(f"{file} {_refusal(error)}") from error
+        wants_more = safe_only and isinstance(error.__cause__ or error, pickle.UnpicklingError)
+        raise (UntrustedError if wants_more else CheckpointError)(f"{file} {_refusal(error)}") from error
 
 
 def _refusal(error: Exception) -> str:
