@@ -49,8 +49,10 @@ def two_nodes() -> Iterator[TwoNodes]:
     from ray.cluster_utils import Cluster
 
     os.environ |= OURS
-    folder = tempfile.mkdtemp(prefix="tp-", dir="/tmp")
-    head = {**NODE, "include_dashboard": False, "temp_dir": folder, "_system_config": SOON_DEAD}
+    folder = os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="tp-", dir="/tmp")
+    inner = Path(folder, "ray")
+    inner.mkdir()  # Ray notes the cluster's address there, and does not make the folder
+    head = {**NODE, "include_dashboard": False, "temp_dir": str(inner), "_system_config": SOON_DEAD}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         yield TwoNodes(cluster, cluster.add_node(**NODE))
