@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner.core.checkpoint.container import RETRAIN
-from tui_pruner.core.checkpoint.pickle_survey import LARGEST_PICKLE, Malformed, Refused, Survey, survey
+from tui_pruner.core.checkpoint.pickle_survey import CALLS, LARGEST_PICKLE, Malformed, Refused, Survey, survey
 from tui_pruner.core.checkpoint.room import require_room
 from tui_pruner.errors import CheckpointError, UntrustedError
 
 PICKLE = "data.pkl"
+STOCK = ("torch.", "torchvision.", "ultralytics.")
+MOST_NAMED = 6
 ODD = "is no archive that PyTorch wrote"
 BYTES_OF_STORAGE = {
     "torch.ByteStorage": 1, "torch.CharStorage": 1, "torch.BoolStorage": 1, "torch.ShortStorage": 2, "torch.HalfStorage": 2,
@@ -84,7 +86,9 @@ def require_allowed(path: Path, contents: Contents) -> None:
         UntrustedError: it does.
     """
     if contents.refusal:
-        raise UntrustedError(f"{path} {contents.refusal}, so it was not loaded: {RETRAIN} with stock classes only")
+        strange = [name for name in contents.survey.names if not (name in CALLS or name.startswith(STOCK))]
+        named = f" (it names {', '.join(strange[:MOST_NAMED])}{', ...' if len(strange) > MOST_NAMED else ''})" if strange else ""
+        raise UntrustedError(f"{path} {contents.refusal}{named}, so it was not loaded: {RETRAIN} with stock classes only")
 
 
 def _inner(member: zipfile.ZipInfo) -> str:
