@@ -98,3 +98,38 @@ def test_a_record_that_fails_half_way_leaves_what_was_there_and_the_next_one_is_
     written.record({"a": 3})
     assert (read(written.file).state, read(written.file).damaged) == ({"a": 3}, 0)
     written.close()
+
+
+def test_what_the_owner_writes_while_another_waits_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")
+    first.record({"a": 1})
+    monkeypatch.setattr(journal.time, "sleep", lambda seconds: (first.record({"a": 2}), first.close()))
+    second.open()
+    assert second.state == read(second.file).state == {"a": 2}
+    second.close()
+
+
+def test_a_file_that_its_owner_wrote_anew_meanwhile_is_not_written_where_nobody_would_find_it(tmp_path: Path, monkeypatch):
+    first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")
+    first.record({"a": 1})
+    monkeypatch.setattr(journal.time, "sleep", lambda seconds: (first._compact(journal.line_of({"set": {"a": 2}})), first.close()))
+    with pytest.raises(HeldElsewhere):
+        second.record({"a": 3})
+    second.record({"a": 3})
+    assert read(second.file).state == {"a": 3}
+    second.close()
+
+
+def test_a_journal_written_anew_is_written_on_though_the_disk_does_not_confirm_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    written = Journal(tmp_path / "s.jsonl")
+    written.record({"a": 1})
+    monkeypatch.setattr(journal, "SMALLEST_TO_COMPACT", 0)
+    monkeypatch.setattr(journal, "GROWTH", 1)
+    monkeypatch.setattr("tui_pruner.disk.sync_folder", fails)
+    for value in (2, 3):
+        written.record({"a": value})
+        assert read(written.file).state == {"a": value} and is_held(written.file)
+    written.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tui_pruner import disk, places
-from tui_pruner.leftovers import remove_leftovers, removed_at_next_start
+from tui_pruner.leftovers import remove_leftovers, removed_at_next_start, seal
 from tui_pruner.whole_file import replace_file
 
 DIES = """
@@ -47,6 +48,7 @@ def test_what_a_living_process_works_on_stays(tmp_path: Path):
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert found.stdout.strip() == "0" and (tmp_path / "folder" / "image.jpg").exists()
+        shutil.rmtree(tmp_path / "folder")
     assert list((places.state_folder() / "pending").iterdir()) == []
 
 
@@ -57,11 +59,29 @@ def test_a_folder_goes_with_everything_in_it_and_a_link_without_what_it_leads_to
     pending = places.state_folder() / "pending"
     pending.mkdir(parents=True)
     for number, name in enumerate(("folder", "link", "never made")):
-        (pending / str(number)).write_bytes(os.fsencode(tmp_path / name))
+        said = os.fsencode(tmp_path / name)
+        (pending / f"{number}{seal(said)}").write_bytes(said)
     (pending / "empty").write_bytes(b"")
     assert remove_leftovers() == [tmp_path / "folder", tmp_path / "link"]
     assert not (tmp_path / "folder").exists() and not (tmp_path / "link").is_symlink() and (tmp_path / "kept").is_dir()
     assert [path.name for path in pending.iterdir()] == ["empty"], "its process may be just writing it"
+
+
+def test_half_a_note_removes_nothing_though_it_names_a_folder_and_goes_when_it_is_old(tmp_path: Path):
+    (tmp_path / "models").mkdir()
+    pending = places.state_folder() / "pending"
+    pending.mkdir(parents=True)
+    half = pending / f"0{seal(os.fsencode(tmp_path / 'models' / '.writing-1.pt'))}"
+    half.write_bytes(os.fsencode(tmp_path / "models"))
+    assert remove_leftovers() == [] and half.exists()
+    os.utime(half, (0, 0))
+    assert remove_leftovers() == [] and not half.exists() and (tmp_path / "models").is_dir()
+
+
+def test_what_could_not_be_removed_in_time_is_removed_at_the_next_start(tmp_path: Path):
+    with removed_at_next_start(tmp_path / "half"):
+        (tmp_path / "half").write_bytes(b"1")
+    assert remove_leftovers() == [tmp_path / "half"] and list((places.state_folder() / "pending").iterdir()) == []
 
 
 def test_where_no_note_can_be_made_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -20,6 +20,7 @@ from tui_pruner.disk import sync_folder, temporary_beside, write_all, write_dura
 
 State = dict[str, Any]
 OWNER = "owner"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 SMALLEST_TO_COMPACT = 1 << 18
 ATTEMPTS, BETWEEN = 20, 0.01
 GROWTH = 8
@@ -60,9 +61,10 @@ class Journal:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            found = read(self.file)
-            if not patiently(lambda: locked(descriptor, found.owner)):
-                raise HeldElsewhere(found.owner)
+            owner = read(self.file).owner
+            if not patiently(lambda: locked(descriptor, owner)):
+                raise HeldElsewhere(owner)
+            found = self._taken(descriptor)
             os.ftruncate(descriptor, found.length)
             os.lseek(descriptor, 0, os.SEEK_END)
         except BaseException:
@@ -87,7 +89,7 @@ class Journal:
         self._append(line_of({OWNER: me(), **changes} if not self._length else changes))
         self.state = state
         if self._length > max(SMALLEST_TO_COMPACT, GROWTH * len(whole := line_of({OWNER: me(), **changes_between({}, state)}))):
-            with contextlib.suppress(OSError):  # it is long, and right
+            with contextlib.suppress(OSError, HeldElsewhere):  # it is long, and right
                 self._compact(whole)
 
     def close(self) -> None:
@@ -95,6 +97,13 @@ class Journal:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _taken(self, descriptor: int) -> Reading:
+        """What a locked journal says by now: its owner before may have written on, or anew, until the moment it let go."""
+        found = read(self.file)
+        if not os.path.samestat(os.fstat(descriptor), self.file.stat()):
+            raise HeldElsewhere(found.owner)
+        return found
 
     def _append(self, line: bytes) -> None:
         assert self._descriptor is not None
@@ -112,13 +121,15 @@ class Journal:
             write_durably(temporary, whole)
             descriptor = os.open(temporary, os.O_RDWR | os.O_APPEND)
             try:
-                locked(descriptor, "")
+                if not locked(descriptor, ""):
+                    raise HeldElsewhere(str(temporary))
                 temporary.replace(self.file)
-            except OSError:
+            except (OSError, HeldElsewhere):
                 os.close(descriptor)
                 raise
-        self.close()
-        self._descriptor, self._length = descriptor, len(whole)
+            # From here on the old file has no name: what is written to it is lost, whatever else fails.
+            self.close()
+            self._descriptor, self._length = descriptor, len(whole)
 
 
 def read(file: Path) -> Reading:
@@ -149,17 +160,25 @@ def is_held(file: Path) -> bool:
         return False
     try:
         return not locked(descriptor, "")
+    except OSError:
+        return False
     finally:
         os.close(descriptor)
 
 
 def locked(descriptor: int, owner: str) -> bool:
-    """Lock an open file, which the system undoes when this process ends; where it cannot, go by the owner's word."""
+    """Lock an open file, which the system undoes when this process ends; where it knows no locks, go by the owner's word.
+
+    Raises:
+        OSError: the disk failed.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
+        if error.errno not in NO_LOCKS:
+            raise
         return not lives(owner)
     return True
 

@@ -7,27 +7,38 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from tui_pruner import places
 
+LONGEST_NOTING = 60.0
+
 
 @contextlib.contextmanager
 def removed_at_next_start(path: Path) -> Iterator[None]:
-    """Have a file or folder removed at the next start, should this process end before the block does.
+    """Have a file or folder removed at the next start, should it still be there when this block or this process ends.
 
     The note of it is locked by this process while it lives. Where no note can be made, the work goes on without.
     """
-    note = places.state_folder() / "pending" / secrets.token_hex(8)
-    descriptor = _noted(note, path)
+    said = os.fsencode(path.absolute())
+    note = places.state_folder() / "pending" / f"{secrets.token_hex(8)}{seal(said)}"
+    descriptor = _noted(note, said)
     try:
         yield
     finally:
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                note.unlink(missing_ok=True)
+                if not os.path.lexists(path):
+                    note.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def seal(said: bytes) -> str:
+    """The end of a note's name: half a note names another folder, which must not be removed."""
+    return f"-{zlib.crc32(said):08x}"
 
 
 def remove_leftovers() -> list[Path]:
@@ -40,7 +51,7 @@ def remove_leftovers() -> list[Path]:
     return removed
 
 
-def _noted(note: Path, path: Path) -> int | None:
+def _noted(note: Path, said: bytes) -> int | None:
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(note, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
@@ -48,17 +59,19 @@ def _noted(note: Path, path: Path) -> int | None:
         return None
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(descriptor, os.fsencode(path.absolute()))
+        os.write(descriptor, said)
     return descriptor
 
 
 def _removed(note: Path) -> list[Path]:
-    """What one note says, unless its process lives; one without a word is that of a process which is just writing it."""
+    """What one note says, unless its process lives or is just writing it; one that never was finished goes after a while."""
     descriptor = os.open(note, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         said = os.read(descriptor, 1 << 16)
-        if not said:
+        if not note.name.endswith(seal(said)):
+            if time.time() - note.stat().st_mtime > LONGEST_NOTING:
+                note.unlink(missing_ok=True)
             return []
         path = Path(os.fsdecode(said))
         there = path.exists()

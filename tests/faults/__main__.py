@@ -11,6 +11,7 @@ from tests.bench.sandbox import temporary_home
 SCRIPTS = {
     "kill_loop": "240 kills of the interface, the engine or a job",
     "kill_in_terminal": "60 kills and hang-ups in a pseudo-terminal",
+    "nth_call": "each call on the disk fails in turn",
     "malformed": "1,500 malformed checkpoints",
     "hostile": "files that want to run something",
     "fuzzed_plans": "2,000 fuzzed plans and config files",

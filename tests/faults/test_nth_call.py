@@ -1,0 +1,36 @@
+"""A disk that fails at any call costs nothing that was there, nothing that was acknowledged, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import nth_call
+from tests.faults.journalling import Journalling
+from tests.faults.nth_call import REFUSED, every_fault
+
+QUICK = ("plan over an old one", "model without hard links")
+
+
+@pytest.fixture(autouse=True)
+def quickly() -> Iterator[None]:
+    with nth_call.quick_verification():
+        yield
+
+
+def test_a_file_is_the_old_or_the_complete_new_one_whichever_call_fails(tmp_path: Path):
+    found: list[str] = []
+    outcomes = {work.name: every_fault(work, found, [errno.EIO]) for work in nth_call.writings(tmp_path) if work.name in QUICK}
+    assert found == [] and len(outcomes) == 2
+    for operation in ("open", "write", "fsync", "replace"):
+        assert all(outcome[operation, REFUSED] for outcome in outcomes.values()), operation
+
+
+def test_a_journal_says_what_was_acknowledged_whichever_call_fails():
+    found: list[str] = []
+    outcomes = every_fault(Journalling(), found, [errno.ENOSPC], step=7)
+    assert found == []
+    assert all(outcomes[operation, REFUSED] for operation in ("open", "write", "fsync", "unlink"))
