@@ -126,7 +126,7 @@ def test_a_plan_for_another_checkpoint_is_refused(call: Call, pruned: Pruned, tm
     [
         (None, "cannot read the plan"),
         ("", "is not a plan: it must be a mapping"),
-        ("steps: [", "is not YAML in line 1"),
+        ("steps: [", "is not YAML in line"),
         ("checkpoint: a\nsha256: b\nsteps: [{cuts: [{layer: '5', rato: 3}]}]", "steps.0.cuts.0"),
         ("format: 9\ncheckpoint: a\nsha256: b", "has format 9; this version reads format 1"),
         ("[" * 5000, "plan.yaml"),

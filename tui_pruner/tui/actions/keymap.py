@@ -68,7 +68,7 @@ def _known(actions: Sequence[Action], wanted: Mapping[str, Any], problems: list[
     overrides = {}
     for id, written in wanted.items():
         words = " ".join(map(str, written)) if isinstance(written, list) else str(written)
-        keys = [_name_of(key) for key in words.replace(",", " ").split()]
+        keys = list(dict.fromkeys(_name_of(key) for key in words.replace(",", " ").split()))
         bad = [key for key in keys if not _exists(key)]
         if id not in ids:
             near = difflib.get_close_matches(id, ids, n=1)
