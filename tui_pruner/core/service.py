@@ -55,6 +55,7 @@ class Service:
         self._say = say
         self._session: Session | None = None
         self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
+        self.writing: Future[Message] | None = None
 
     @property
     def session(self) -> Session:
@@ -205,7 +206,8 @@ class Service:
         if not session.steps:
             raise OutputError("nothing to write: no step was applied, the model is as it was")
         steps = list(session.steps)
-        return self.slow.submit(self._write, session, steps, path, force, scratch)
+        self.writing = self.slow.submit(self._write, session, steps, path, force, scratch)
+        return self.writing
 
     def _prove_all(self, session: Session) -> None:
         for applied in session.steps:

@@ -35,11 +35,14 @@ def serve() -> None:
 
 
 def finish(service: Service) -> None:
-    """Let what is under way come to its end, within limits: a write that is cut off would leave half a file behind."""
+    """Let a write that is under way come to its end, within limits, since somebody wants the file; nothing else is waited for."""
+    service.slow.shutdown(wait=False, cancel_futures=True)
+    if service.writing is None or not service.writing.running():
+        return
     limit = threading.Timer(LONGEST_FINISH, os._exit, [1])
     limit.daemon = True
     limit.start()
-    service.slow.shutdown(cancel_futures=True)
+    service.slow.shutdown()
 
 
 def load_service(wire: Wire) -> Service:
