@@ -68,12 +68,12 @@ ACTS = {"cut": do_cut, "undo": do_undo, "redo": do_redo, "write": do_write, "val
 
 
 async def watch(desk: Desk) -> None:
-    """Say which steps count, whenever the screen has others."""
+    """Say which steps count and which are undone, whenever the screen has others."""
     seen: object = None
     while True:
         if desk.bench.board is not None and desk.board.session is not seen:
             seen = desk.board.session
-            say(shows=[step.title for step in desk.board.session.steps], ahead=len(desk.board.session.ahead))
+            say(shows=[step.title for step in desk.board.session.steps], ahead=[step.title for step in desk.board.session.ahead])
         await asyncio.sleep(LOOK_EVERY)
 
 

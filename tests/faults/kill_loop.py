@@ -45,7 +45,7 @@ class Life:
     process: subprocess.Popen[str]
     lines: queue.Queue[dict[str, Any]] = field(default_factory=queue.Queue)
     shown: list[str] = field(default_factory=list)
-    ahead: int = 0
+    ahead: list[str] = field(default_factory=list)
     did: str = ""
     resumed: bool = False
     engines_killed: int = 0
@@ -109,7 +109,7 @@ class Loop:
         if self.shown and not life.resumed:
             self.fault(f"no session was offered, but {len(self.shown)} steps had been shown", life)
         life.follow(0.5)
-        if self.shown and not follows(life.shown, self.shown):
+        if self.shown and [*life.shown, *life.ahead][: len(self.shown)] != self.shown and not follows(life.shown, self.shown):
             self.fault(f"the session came back with {life.shown}, the screen had shown {self.shown}", life)
         for stray in strays(self.folder):
             self.fault(f"{stray} was left by an earlier life", life)
@@ -120,7 +120,7 @@ class Loop:
         while sum(self.kills.values()) < runs and len(self.faults) < 10:
             life = self.begin()
             while life.process.poll() is None and sum(self.kills.values()) < runs:
-                life.follow(self.chance.uniform(0.0, 3.0))
+                life.follow(self.chance.uniform(0.0, 2.0))
                 self.kill(life, self.victim(life))
             if sum(self.kills.values()) % 20 < 3:
                 print(f"      {sum(self.kills.values())} killed: {dict(self.kills)}", flush=True)
@@ -148,7 +148,7 @@ class Loop:
                 end(pid)
         if victim == ENGINE:
             life.engines_killed += 1
-            life.follow(4.0)
+            life.follow(2.5)
             if not life.shown and len(before) > 1:
                 self.fault(f"the steps {before} were lost with the engine", life)
 

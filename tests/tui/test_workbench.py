@@ -215,10 +215,13 @@ async def test_a_window_that_is_too_small_says_how_large_it_must_be_and_recovers
         await desk.until(lambda: "Backbone" in desk.text, "the model")
 
 
-async def test_the_composed_screens_are_as_they_were_looked_at(start, demo_checkpoint: Path):
+async def test_the_composed_screens_are_as_they_were_looked_at(
+    start, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from tui_pruner.tui.opening import Opening
 
     for width, height in ((120, 40), (80, 24), (60, 20), (200, 60)):
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / f"{width}"))  # else each would be offered the session before
         async with start(size=(width, height), opening=Opening(str(demo_checkpoint))) as desk:
             await desk.go(COUPLED)
             await desk.press("3", "0", "enter")
