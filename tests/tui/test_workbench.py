@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tui_pruner.tui.amounts import Amount
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Question
