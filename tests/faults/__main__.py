@@ -12,6 +12,8 @@ SCRIPTS = {
     "kill_loop": "240 kills of the interface, the engine or a job",
     "kill_in_terminal": "60 kills and hang-ups in a pseudo-terminal",
     "nth_call": "each call on the disk fails in turn",
+    "stateful": "300 runs of 30 steps against a model of the session",
+    "load": "10,000 cuts and undos",
     "malformed": "1,500 malformed checkpoints",
     "hostile": "files that want to run something",
     "fuzzed_plans": "2,000 fuzzed plans and config files",

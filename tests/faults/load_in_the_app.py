@@ -1,0 +1,47 @@
+"""`python -m tests.faults.load_in_the_app CHECKPOINT TIMES`: cuts and undos in the real app, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+
+from tests.faults.standing import Standing, compared
+from tests.tui.helpers import Desk
+from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
+
+POOL = min(32, (os.cpu_count() or 1) + 4)
+"""As many threads asyncio keeps for what waits, and starts them one by one."""
+LAYERS = ("model.1", "model.3", "model.5", "model.7", "model.16", "model.19")
+
+
+async def work(checkpoint: str, times: int) -> list[str]:
+    """So many, a fifth of them to warm up; gives what grew."""
+    seconds: list[float] = []
+    app = PrunerApp(Opening(checkpoint, imgsz=64))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        desk = Desk(app, pilot)
+        await desk.until(lambda: desk.ready, "the model")
+        before = Standing.now()
+        for number in range(times):
+            if number == times // 5:
+                before = Standing.now()
+            started = time.perf_counter()
+            desk.bench.ask(Asked({LAYERS[number % len(LAYERS)]: Amount(percent=5 + number % 7 * 5)}))
+            await desk.previewed()
+            desk.bench.action_apply()
+            await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+            desk.bench.action_undo()
+            await desk.until(lambda: not desk.board.session.steps, "the step taken back")
+            seconds.append(time.perf_counter() - started)
+        after = Standing.now()
+    return compared("interface, a cut and an undo", before, after, seconds[times // 5 :], pool=POOL)
+
+
+if __name__ == "__main__":
+    found = asyncio.run(work(sys.argv[1], int(sys.argv[2])))
+    print("\n".join(found), end="")
+    sys.exit(1 if found else 0)

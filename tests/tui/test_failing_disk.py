@@ -1,0 +1,29 @@
+"""A disk that fails leaves the app usable: it says so in one line, and keeps the session as soon as it can."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tests.faults.failing_disk import FailingDisk, Fault
+from tui_pruner import places, sessions
+
+
+@pytest.mark.parametrize("fault", [Fault("write", 1, errno.ENOSPC, lasting=True), Fault("fsync", 1, errno.EIO, lasting=True)], ids=str)
+async def test_work_goes_on_while_the_disk_fails_and_is_kept_when_it_no_longer_does(start, fault: Fault, tmp_path: Path):
+    disk = FailingDisk(places.state_folder(), fault)
+    with disk.used():
+        async with start() as desk:
+            for number, layer in enumerate(("model.5", "model.7"), start=1):
+                await desk.go(layer)
+                await desk.press("2", "5", "enter", "a")
+                await desk.until(lambda n=number: len(desk.board.session.steps) == n, "the step")
+            await desk.press("u")
+            await desk.until(lambda: len(desk.board.session.steps) == 1, "the undone step")
+            (said,) = [said for said in desk.said if "the session cannot be kept" in said]
+            assert disk.failed and "\n" not in said and "save the plan elsewhere" in said
+            disk.fault = None
+            await desk.until(lambda: [kept.steps for kept in sessions.sessions()] == [1], "the session")
+    assert [len(kept.plan["steps"]) for kept in sessions.sessions()] == [2]
