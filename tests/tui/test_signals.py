@@ -29,7 +29,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the engine")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, number):
     engines = children_of(terminal.process.pid)
     assert engines
@@ -54,6 +54,34 @@ def test_old_mouse_reports_from_a_reattached_tmux_do_not_end_the_keyboard(termin
 def test_keys_sent_in_one_piece_land_where_they_were_meant(terminal):
     terminal.press("/", "6.m.0.cv1", "enter", " ", "3", "0", "enter")
     terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
+
+
+def test_it_can_be_stopped_and_goes_on(terminal):
+    pid = terminal.process.pid
+    terminal.process.send_signal(signal.SIGTSTP)
+    deadline = time.monotonic() + 20
+    while state_of(pid) != "T":
+        assert time.monotonic() < deadline, "it does not stop"
+        terminal._read(0.1)
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.press("?")
+    terminal.wait_for("escape closes")
+
+
+def test_a_terminal_that_is_closed_ends_it_with_its_engine(terminal):
+    engines = children_of(terminal.process.pid)
+    os.close(terminal._master)
+    terminal._master = os.open(os.devnull, os.O_RDWR)
+    assert terminal.process.wait(20) != 0
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{engine}").exists() for engine in engines):
+        assert time.monotonic() < end, "the engine stays"
+        time.sleep(0.05)
+
+
+def state_of(pid: int) -> str:
+    """How a process is, by the kernel's letter: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
 
 STUMBLES = """
