@@ -117,7 +117,8 @@ class SessionFile:
         except HeldElsewhere as error:
             raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
         if first:
-            _drop_oldest()
+            with contextlib.suppress(OSError):  # this one is kept, whatever becomes of old ones
+                _drop_oldest()
 
 
 def new_id(model: str) -> str:
