@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
-
-import pytest
 
 from tests.faults.failing_disk import FailingDisk, Fault
 from tui_pruner import places, sessions
 
 
-@pytest.mark.parametrize("fault", [Fault("write", 1, errno.ENOSPC, lasting=True), Fault("fsync", 1, errno.EIO, lasting=True)], ids=str)
-async def test_work_goes_on_while_the_disk_fails_and_is_kept_when_it_no_longer_does(start, fault: Fault, tmp_path: Path):
-    disk = FailingDisk(places.state_folder(), fault)
+async def test_work_goes_on_while_the_disk_fails_and_is_kept_when_it_no_longer_does(start):
+    disk = FailingDisk(places.state_folder(), Fault("write", 1, errno.ENOSPC, lasting=True))
     with disk.used():
         async with start() as desk:
             for number, layer in enumerate(("model.5", "model.7"), start=1):
