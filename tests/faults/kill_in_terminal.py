@@ -31,7 +31,7 @@ def once(command: list[str], expected: Shown, chance: random.Random) -> tuple[Sh
         terminal.wait_for("Backbone")
         if expected:
             terminal.wait_for("back in the session")
-            terminal.wait_for(STEP.pattern.replace("^", "(?m)^"))
+            terminal.wait_for(f"(?m){STEP.pattern}")
         back = shown = steps_on(terminal)
         timer = threading.Timer(chance.uniform(0.2, 5.0), end_with, [terminal, chance.choice(SIGNALS)])
         timer.start()

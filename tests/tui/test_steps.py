@@ -187,3 +187,14 @@ def test_undone_steps_are_shown_as_such_with_the_cursor_on_them(undone_session):
     lines, at = step_lines(board, Scores(), 60, Timeline(1, held=0))
     assert at == 2 and "undone" in lines[2].plain and lines[1].plain.startswith("●")
     assert step_lines(board, Scores(), 60)[1] == 1
+
+
+def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
+    from types import SimpleNamespace
+
+    (step,) = undone_session.ahead
+    steps = [step.model_copy(update={"number": number}) for number in range(1, 13)]
+    board = SimpleNamespace(session=undone_session.model_copy(update={"steps": steps, "ahead": []}), asked=None)
+    lines = [line.plain for line in step_lines(board, Scores(), 60, Timeline(12, held=11))[0]]
+    assert [line[:3] for line in (lines[10], lines[12], lines[13])] == ["9  ", "11●", "12 "]
+    assert {line.index(step.title) for line in lines[2:]} == {3} and len({len(line) for line in lines}) == 1

@@ -29,42 +29,44 @@ def step_lines(board: Board, scores: Scores, width: int, timeline: Timeline | No
     `timeline` where the pane has the focus: its cursor and the step that is held are shown.
     """
     session, before = board.session, board.session.original
+    steps = [*session.steps, *session.ahead]
+    room = len(str(len(steps))) + 1
     lines = [
-        heading(scores.name, width),
-        _line("", "checkpoint", _sizes(before.parameters, before.flops), ("", ""), scores.of_step(0), width),
+        heading(scores.name, width, room),
+        _line("", "checkpoint", _sizes(before.parameters, before.flops), ("", ""), scores.of_step(0), width, room),
     ]
-    for step in [*session.steps, *session.ahead]:
+    for step in steps:
         undone = step.number > len(session.steps)
         sizes = _sizes(step.totals.parameters, step.totals.flops)
         proof = ("undone", colours.MUTED) if undone else proof_cell(step.proof)
-        line = _line(str(step.number), step.title, sizes, proof, scores.of_step(step.number), width)
+        line = _line(str(step.number), step.title, sizes, proof, scores.of_step(step.number), width, room)
         if undone:
             line.stylize(colours.FAINT)
         lines.append(line)
     at = len(session.steps) + 1
     if timeline is not None:
         at = timeline.at + 1
-        _light(lines, timeline, width)
+        _light(lines, timeline, width, room)
     if board.asked:
         lines.append(_pending(board, width))
     return lines, at
 
 
-def _light(lines: list[Text], timeline: Timeline, width: int) -> None:
+def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None:
     """The cursor as a band, and a sign on the step that is held."""
     if timeline.held is not None:
-        number, rest = lines[timeline.held + 1].divide([2])
-        lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", 2), colours.WARNING), rest)
+        number, rest = lines[timeline.held + 1].divide([room])
+        lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", room), colours.WARNING), rest)
     line = lines[timeline.at + 1]
     line.append(" " * max(width - line.cell_len, 0))
     line.stylize(f"bold on {colours.SELECTION}")
 
 
-def heading(metric: str, width: int) -> Text:
-    """The titles of the columns."""
+def heading(metric: str, width: int, room: int = 2) -> Text:
+    """The titles of the columns; `room` is for the numbers."""
     sizes = f"{'params':>6} {'GFLOPs':>6}" if width >= SIZES_NEED else ""
-    names = _names(width, sizes)
-    return Text(f"  {fit('cut', names)}{sizes}  {fit('proof', PROOF)}{fit(metric, METRIC, right=True)}", colours.FAINT)
+    names = _names(width, sizes, room)
+    return Text(f"{' ' * room}{fit('cut', names)}{sizes}  {fit('proof', PROOF)}{fit(metric, METRIC, right=True)}", colours.FAINT)
 
 
 def last_step(board: Board, scores: Scores, width: int) -> Text:
@@ -112,14 +114,16 @@ def _sizes(parameters: int, flops: int) -> str:
     return f"{count(parameters):>6} {giga(flops):>6}"
 
 
-def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metric: float | None, width: int) -> Text:
+def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metric: float | None, width: int, room: int) -> Text:
     sized = sizes if width >= SIZES_NEED else ""
-    text = Text.assemble((fit(number, 2), colours.MUTED), (fit(title, _names(width, sized)), colours.TEXT if number else colours.MUTED))
+    text = Text.assemble(
+        (fit(number, room), colours.MUTED), (fit(title, _names(width, sized, room)), colours.TEXT if number else colours.MUTED)
+    )
     text.append(sized + "  ", colours.MUTED)
     text.append(fit(proof[0], PROOF), proof[1])
     text.append(fit("" if metric is None else score(metric), METRIC, right=True), colours.WARNING)
     return text
 
 
-def _names(width: int, sizes: str) -> int:
-    return max(width - 2 - len(sizes) - 2 - PROOF - METRIC, 8)
+def _names(width: int, sizes: str, room: int) -> int:
+    return max(width - room - len(sizes) - 2 - PROOF - METRIC, 8)
