@@ -36,10 +36,15 @@ SCRIPTS = {
 
 
 class Nothing(Message):
-    """Parameters with a lock file and a batch at most."""
+    """Parameters with a lock file at most."""
 
     lock: str = ""
-    batch: int = 1
+
+
+class Batches(Nothing):
+    """Parameters of a job that takes so many images at once."""
+
+    batch: int
 
 
 async def start_script(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
@@ -57,7 +62,7 @@ def wanted(
             taken.append((title, result["answer"]))
         return Outcome(f"the answer is {result['answer']}")
 
-    return Wanted(kind, title, title, lambda: Nothing(lock=lock, batch=batch), take, data, early)
+    return Wanted(kind, title, title, lambda: Batches(lock=lock, batch=batch) if batch > 1 else Nothing(lock=lock), take, data, early)
 
 
 def held(lock: Path) -> bool:
