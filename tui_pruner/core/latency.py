@@ -15,6 +15,7 @@ from torch.utils.benchmark import Timer
 
 from tui_pruner.core.blocks import image_channels, sequence
 from tui_pruner.core.probe import probe_images
+from tui_pruner.intervals import share_words
 
 WARM_UP_SECONDS = 0.5
 SHORTEST_SAMPLE = 0.001
@@ -33,8 +34,8 @@ class Interval:
 
     @property
     def as_share(self) -> str:
-        """For people: "45.1 % (44.0 to 46.2)"."""
-        return f"{100 * self.median:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+        """For people."""
+        return share_words(self.median, self.low, self.high)
 
 
 @dataclass(frozen=True)

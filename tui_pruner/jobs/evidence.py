@@ -117,7 +117,9 @@ def sensitivity(session: Session, wanted: Evidence) -> list[Sensitivity]:
         known = known_sensitivity(analysis, ScanParameters(criterion=cuts[0].criterion, **subject(session, wanted)))
     except RequestError:  # a criterion that needs scores which this session does not have
         return []
-    groups = [(number, analysis.coupling.groups[number]) for number in sorted(known.drops)] if known else []
+    if known is None:
+        return []
+    groups = [(number, analysis.coupling.groups[number]) for number in sorted(known.drops)]
     found = [
         Sensitivity(
             layer=layer_of(analysis, group),
@@ -125,7 +127,6 @@ def sensitivity(session: Session, wanted: Evidence) -> list[Sensitivity]:
             taken=len(session.removal.of(group)) / group.channels,
         )
         for number, group in groups
-        if known
     ]
     return [one for place, one in enumerate(found) if one not in found[:place]]  # parts of one layer that only go together
 

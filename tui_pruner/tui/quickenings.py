@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.intervals import share_words
 from tui_pruner.tui.queued_job import Outcome, Wanted
 
 if TYPE_CHECKING:
@@ -48,5 +49,5 @@ def quickening(
 
 
 def as_share(latency: LatencyShare) -> str:
-    """With the range that holds the true one in 95 % of cases: "45.1 % (44.0 to 46.2)"."""
-    return f"{100 * latency.median:.1f} % ({100 * latency.low:.1f} to {100 * latency.high:.1f})"
+    """For people."""
+    return share_words(latency.median, latency.low, latency.high)

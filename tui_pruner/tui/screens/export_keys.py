@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.recover_keys import RecoverKeys
 
@@ -22,10 +21,8 @@ class ExportKeys(RecoverKeys):
 
         if self.board is None:
             return
-        steps = len(self.board.session.steps)
-        what = f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
         choices = [Choice(str(number), one.argument, one.meaning) for number, one in enumerate(FORMATS)]
-        text = f"{what} is exported by Ultralytics in the background."
+        text = f"{self.as_it_stands} is exported by Ultralytics in the background."
         self.app.push_screen(Chooser("Export", text, choices), self._take_format)
 
     def _take_format(self, chosen: str | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tui_pruner import places
 from tui_pruner.errors import PrunerError
+from tui_pruner.tui.figures import plural
 from tui_pruner.tui.queued_job import Wanted
 from tui_pruner.tui.scores import plan_key
 from tui_pruner.tui.screens.plan_keys import PlanKeys
@@ -14,6 +15,12 @@ from tui_pruner.tui.subject import Source, Subject
 
 class FileKeys(PlanKeys):
     """The session stays as it is, and as unsaved as it was."""
+
+    @property
+    def as_it_stands(self) -> str:
+        """What a job would start from, at the beginning of a sentence."""
+        steps = len(self.board.session.steps) if self.board is not None else 0
+        return f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
 
     def queue_on_source(self, job: Callable[[Subject, Source], Wanted]) -> None:
         """Write the model as it stands, then queue a job on that file; without steps on the checkpoint itself."""

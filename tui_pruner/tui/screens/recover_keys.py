@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_pruner.tui.actions import key_of
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.file_keys import FileKeys
@@ -32,13 +31,10 @@ class RecoverKeys(FileKeys):
         from tui_pruner.tui.recoveries import RECOVERIES
         from tui_pruner.tui.screens.chooser import Choice, Chooser
 
-        board = self.board
-        if board is None:
+        if self.board is None:
             return
-        steps = len(board.session.steps)
-        what = f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
         choices = [Choice(str(number), way.name, way.meaning) for number, way in enumerate(RECOVERIES)]
-        text = f"{what} is trained in the background, and written to a file of its own."
+        text = f"{self.as_it_stands} is trained in the background, and written to a file of its own."
         self.app.push_screen(Chooser("Recover accuracy", text, choices), self._take_recovery)
 
     def _take_recovery(self, chosen: str | None) -> None:
