@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tui_pruner.errors import DataError, JobError, PrunerError, RequestError
 from tui_pruner.jobs import scan as job
 from tui_pruner.jobs.cache import digest_of
 from tui_pruner.jobs.executors import Landing, Subject, cluster, tasks, workers
-from tui_pruner.jobs.executors.residence import own_folder
+from tui_pruner.jobs.executors.residence import own
 from tui_pruner.jobs.executors.worker import done, working
 
 
@@ -196,9 +197,12 @@ def test_two_workers_have_different_cores_and_one_too_many_has_all(tmp_path: Pat
     assert [bound for claims, *bound in found if not claims] == [cores]
 
 
-def test_the_folder_of_a_worker_that_is_gone_is_removed(tmp_path: Path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (tmp_path / f"process-{gone.pid}" / "view").mkdir(parents=True)
-    mine = own_folder(tmp_path)
-    assert list(tmp_path.iterdir()) == [mine] and own_folder(tmp_path) == mine
+def test_the_folder_of_a_worker_that_is_gone_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = "import os; from tui_pruner.jobs.executors.residence import own; (own().folder / 'view').mkdir(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    (left,) = tmp_path.iterdir()
+    assert (left / "view").is_dir()
+    own.cache_clear()
+    mine = own().folder
+    assert list(tmp_path.iterdir()) == [mine] and own().folder == mine

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tui_pruner import places
 from tui_pruner.engine.job_messages import ScanParameters
-from tui_pruner.jobs.executors.residence import claim_cores, common_folder, own_folder
+from tui_pruner.jobs.executors.residence import claim_cores, common_folder, own
 from tui_pruner.jobs.executors.tasks import Order, Task
 from tui_pruner.whole_file import replace_file
 
@@ -60,7 +60,7 @@ def kept(order: str) -> Kept:
     from tui_pruner.jobs.executors.worker import working
 
     given, opened, common = Order.model_validate_json(order), contextlib.ExitStack(), common_folder()
-    tempfile.tempdir = str(own_folder(common))
+    tempfile.tempdir = str(own().folder)
     cores = claim_cores(math.ceil(given.parameters.executor.cpus_per_task), common) if given.parameters.device == "cpu" else []
     return Kept(opened.enter_context(working(given)), opened, cores)
 

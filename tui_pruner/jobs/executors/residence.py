@@ -6,10 +6,12 @@ import contextlib
 import fcntl
 import functools
 import os
-import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+from tui_pruner.leftovers import remove_leftovers, removed_at_next_start
 
 
 @functools.cache
@@ -20,14 +22,22 @@ def common_folder() -> Path:
     return folder
 
 
-def own_folder(common: Path) -> Path:
-    """A folder for this process. Ray ends workers without a word, so those of processes that are gone are removed here."""
-    for folder in common.glob("process-*"):
-        if not alive(int(folder.name.partition("-")[2])):
-            shutil.rmtree(folder, ignore_errors=True)
-    mine = common / f"process-{os.getpid()}"
-    mine.mkdir(mode=0o700, exist_ok=True)
-    return mine
+@dataclass(frozen=True)
+class Own:
+    """A folder of this process, and the note that has it removed after the process is gone, for as long as this object is kept."""
+
+    folder: Path
+    note: contextlib.AbstractContextManager[None]
+
+
+@functools.cache
+def own() -> Own:
+    """What this process has. Ray ends workers without a word, so what those left that are gone is removed here."""
+    remove_leftovers()
+    folder = Path(tempfile.mkdtemp(prefix="tui-pruner-worker-"))
+    note = removed_at_next_start(folder)
+    note.__enter__()
+    return Own(folder, note)
 
 
 def claim_cores(count: int, common: Path) -> list[TextIO]:
@@ -55,14 +65,3 @@ def locked(file: Path) -> TextIO | None:
         return stream
     stream.close()
     return None
-
-
-def alive(process: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from tui_pruner.engine.protocol import Message
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Subject
 from tui_pruner.jobs.station import parts, side_by_side
+from tui_pruner.versions import version_of
 
 if TYPE_CHECKING:
     from tui_pruner.core.sensitivity import Trial
@@ -56,7 +56,7 @@ class TaskResult(Message):
 
 def versions() -> dict[str, str]:
     """What must be equal for groups to have equal numbers; a build's own suffix, such as +cu128, does not matter."""
-    return {"tui-pruner": __version__, **{name: importlib.metadata.version(name).partition("+")[0] for name in LIBRARIES}}
+    return {"tui-pruner": __version__, **{name: version_of(name).partition("+")[0] for name in LIBRARIES}}
 
 
 def order_of(subject: Subject, device: str) -> Order:
