@@ -14,7 +14,7 @@ from tui_pruner.core.budget.planning import Planner
 from tui_pruner.core.budget.targets import Target
 from tui_pruner.core.session import Session
 from tui_pruner.core.surgery import cut
-from tui_pruner.engine.job_messages import ScanParameters
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.jobs.scan import calibrate, run_scan
 from tui_pruner.jobs.scan_lookup import known_sensitivity
 

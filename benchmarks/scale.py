@@ -25,7 +25,7 @@ from tui_pruner.core import sensitivity_run
 from tui_pruner.core.analysis import Analysis, analyse
 from tui_pruner.core.checkpoint import open_model
 from tui_pruner.core.sensitivity import Trial, trials_of
-from tui_pruner.engine.job_messages import ScanParameters
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Subject
 from tui_pruner.jobs.executors.tasks import order_of, tasks_of

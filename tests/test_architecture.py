@@ -27,7 +27,20 @@ for name in json.loads(sys.argv[1]):
 print(json.dumps(sorted({module.partition(".")[0] for module in sys.modules})))
 """
 ENGINE = ["tui_pruner.engine"] + [
-    f"tui_pruner.engine.{n}" for n in ("client", "runner", "protocol", "processes", "wire", "server", "lines", "job_logs", "job_messages")
+    f"tui_pruner.engine.{n}"
+    for n in (
+        "client",
+        "runner",
+        "protocol",
+        "processes",
+        "wire",
+        "server",
+        "lines",
+        "job_logs",
+        "job_messages",
+        "scan_messages",
+        "latency_messages",
+    )
 ]
 
 

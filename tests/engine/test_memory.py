@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tui_pruner.cli import working
-from tui_pruner.engine.job_messages import BenchParameters, FinetuneParameters, JobProgress
+from tui_pruner.engine.job_messages import FinetuneParameters, JobProgress
+from tui_pruner.engine.latency_messages import BenchParameters
 from tui_pruner.engine.memory import with_half_the_batch
 from tui_pruner.engine.protocol import Message
 from tui_pruner.errors import DataError, JobError

@@ -12,7 +12,7 @@ from tui_pruner.cli.benching import compared
 from tui_pruner.core import faster_widths, latency
 from tui_pruner.core.faster_widths import candidates
 from tui_pruner.core.latency import Timing, batch_for, deployed, ratio, time_blocks, time_in_turns
-from tui_pruner.engine.job_messages import BenchParameters, BenchSubject
+from tui_pruner.engine.latency_messages import BenchParameters, BenchSubject
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.bench import run_bench, verdict
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tui_pruner.core.sensitivity import Trial, trials_of
-from tui_pruner.engine.job_messages import JobProgress, ScanExecutor, ScanParameters, ScanResult
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters, ScanResult
 from tui_pruner.errors import DataError, JobError, PrunerError, RequestError
 from tui_pruner.jobs import scan as job
 from tui_pruner.jobs.cache import digest_of

@@ -14,7 +14,8 @@ from tui_pruner.core.plan import Plan
 from tui_pruner.core.sensitivity import survivors, trials_of
 from tui_pruner.core.sensitivity_run import SharedRun
 from tui_pruner.core.session import Session
-from tui_pruner.engine.job_messages import JobParameters, JobProgress, ScanParameters, ScanResult, ValidationParameters
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
+from tui_pruner.engine.scan_messages import ScanParameters, ScanResult
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs import scan as job
 from tui_pruner.jobs.dataset import read_data

@@ -9,7 +9,8 @@ import pytest
 
 from tests.ray.conftest import TwoNodes
 from tui_pruner.cli.scanning import write
-from tui_pruner.engine.job_messages import JobProgress, ScanExecutor, ScanParameters
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
 from tui_pruner.errors import DataError
 from tui_pruner.jobs.executors import cluster
 from tui_pruner.jobs.scan import run_scan

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.job_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
+from tui_pruner.engine.latency_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
 from tui_pruner.tui import colours
 from tui_pruner.tui.columns import layout
 from tui_pruner.tui.figures import milliseconds

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.job_messages import LatencyShare, QuickenResult, ScanResult, ScanTrial
+from tui_pruner.engine.latency_messages import LatencyShare, QuickenResult
 from tui_pruner.engine.protocol import TargetPlan
+from tui_pruner.engine.scan_messages import ScanResult, ScanTrial
 from tui_pruner.tui import colours
 from tui_pruner.tui.figures import drop
 from tui_pruner.tui.opening import Opening

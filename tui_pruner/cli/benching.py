@@ -10,7 +10,7 @@ from tui_pruner.cli.options import Classes, Device, ImageSize, Json
 from tui_pruner.cli.output import Output, count, reserved_stdout, say, tell_progress
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import BenchedModel, BenchResult
+    from tui_pruner.engine.latency_messages import BenchedModel, BenchResult
 
 SAID_EVERY = 10
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoints or Ultralytics yamls; the first is the reference.")]
@@ -29,7 +29,8 @@ def bench(
 ) -> None:
     """Latency of the forward (without NMS) of models fused as they are deployed, each compared with the first."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.engine.job_messages import BenchParameters, BenchSubject, JobProgress
+        from tui_pruner.engine.job_messages import JobProgress
+        from tui_pruner.engine.latency_messages import BenchParameters, BenchSubject
         from tui_pruner.jobs.bench import run_bench
 
         def tell(progress: JobProgress) -> None:

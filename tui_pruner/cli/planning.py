@@ -120,7 +120,7 @@ def found_by(
 
 def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int, device: str, classes: int | None) -> Pricing | None:
     """Prices by what a scan of this checkpoint on this data measured, where there is one of all that can be cut."""
-    from tui_pruner.engine.job_messages import ScanParameters
+    from tui_pruner.engine.scan_messages import ScanParameters
     from tui_pruner.jobs.scan_lookup import known_sensitivity
 
     if data is None:

@@ -17,7 +17,7 @@ from tui_pruner.errors import OutputError, RequestError
 if TYPE_CHECKING:
     from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.plan import Plan
-    from tui_pruner.engine.job_messages import ScanParameters, ScanResult
+    from tui_pruner.engine.scan_messages import ScanParameters, ScanResult
 
 RUN = {"remarks", "cached", "seconds"}
 """What two runs of one scan may differ by: it is not in the file."""
@@ -64,7 +64,7 @@ def scan(
         from tui_pruner.core.analysis import analyse
         from tui_pruner.core.checkpoint import open_model
         from tui_pruner.core.plan import save_plan as write_plan
-        from tui_pruner.engine.job_messages import ScanExecutor, ScanParameters
+        from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
         from tui_pruner.jobs.scan import run_scan
         from tui_pruner.whole_file import check_place
 

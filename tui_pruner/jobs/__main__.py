@@ -18,19 +18,18 @@ from typing import NamedTuple
 
 from tui_pruner import places
 from tui_pruner.engine.job_messages import (
-    BenchParameters,
     CalibrationParameters,
     ExportParameters,
     FinetuneParameters,
     JobProgress,
     PictureParameters,
-    QuickenParameters,
     RecalibrationParameters,
     ReportParameters,
-    ScanParameters,
     ValidationParameters,
 )
+from tui_pruner.engine.latency_messages import BenchParameters, QuickenParameters
 from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError
 from tui_pruner.jobs.diary import Diary

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.job_messages import (
-    BenchedModel,
-    BenchParameters,
-    BenchResult,
-    BenchSubject,
-    BlockLatency,
-    JobProgress,
-    WidthSuggestion,
-)
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.latency_messages import BenchedModel, BenchParameters, BenchResult, BenchSubject, BlockLatency, WidthSuggestion
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import choose_device
 

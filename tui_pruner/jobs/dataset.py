@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tui_pruner.errors import DataError
+from tui_pruner.plain_yaml import parse_yaml
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
@@ -102,7 +103,7 @@ def _load(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise DataError(f"{path} is a folder: give the data yaml in it")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))[1]
     except FileNotFoundError:
         raise DataError(f"there is no data yaml {path}: check the path") from None
     except OSError as error:

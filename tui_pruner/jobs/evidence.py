@@ -9,16 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.job_messages import (
-    BenchParameters,
-    BenchResult,
-    BenchSubject,
-    PictureParameters,
-    PictureResult,
-    ScanParameters,
-    ValidationParameters,
-    ValidationResult,
-)
+from tui_pruner.engine.job_messages import PictureParameters, PictureResult, ValidationParameters, ValidationResult
+from tui_pruner.engine.latency_messages import BenchParameters, BenchResult, BenchSubject
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.picture import run_pictures
 from tui_pruner.jobs.stock import OnProgress

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tui_pruner.engine.job_messages import JobProgress, LatencyShare, QuickenParameters, QuickenResult
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.latency_messages import LatencyShare, QuickenParameters, QuickenResult
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.bench import device_name
 from tui_pruner.jobs.stock import OnProgress

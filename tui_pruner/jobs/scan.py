@@ -8,15 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tui_pruner.engine.job_messages import (
-    CalibrationParameters,
-    JobParameters,
-    JobProgress,
-    ScanFailure,
-    ScanParameters,
-    ScanResult,
-    ScanTrial,
-)
+from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, JobProgress
+from tui_pruner.engine.scan_messages import ScanFailure, ScanParameters, ScanResult, ScanTrial
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Executor, Landing, Subject, executor_for

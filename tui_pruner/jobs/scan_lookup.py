@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_pruner.engine.job_messages import ScanParameters
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.scan_store import BASELINE, ScanStore
 from tui_pruner.metrics import main_metric

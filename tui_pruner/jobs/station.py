@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.sensitivity import Trial
     from tui_pruner.core.sensitivity_run import SharedRun
-    from tui_pruner.engine.job_messages import ScanParameters
+    from tui_pruner.engine.scan_messages import ScanParameters
 
 T = TypeVar("T")
 Outcome = Metrics | str

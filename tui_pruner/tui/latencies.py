@@ -11,7 +11,7 @@ from tui_pruner.tui.queued_job import Outcome, Wanted
 from tui_pruner.tui.scores import plan_key
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import BenchedModel, BenchParameters, BenchResult
+    from tui_pruner.engine.latency_messages import BenchedModel, BenchParameters, BenchResult
     from tui_pruner.engine.protocol import SessionView
     from tui_pruner.tui.subject import Subject
 
@@ -34,14 +34,14 @@ def latency(subject: Subject, session: SessionView, hand_over: Callable[[Timed],
     key = plan_key(plan)
 
     def parameters() -> BenchParameters:
-        from tui_pruner.engine.job_messages import BenchParameters, BenchSubject
+        from tui_pruner.engine.latency_messages import BenchParameters, BenchSubject
 
         plans = [None, plan] if plan else [None]
         subjects = [BenchSubject(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
         return BenchParameters(subjects=subjects, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
 
     async def take(content: dict[str, Any]) -> Outcome:
-        from tui_pruner.engine.job_messages import BenchResult
+        from tui_pruner.engine.latency_messages import BenchResult
 
         result = BenchResult.model_validate(content)
         first, last = result.models[0], result.models[-1]

@@ -9,7 +9,7 @@ from tui_pruner.intervals import share_words
 from tui_pruner.tui.queued_job import Outcome, Wanted
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import LatencyShare, QuickenParameters
+    from tui_pruner.engine.latency_messages import LatencyShare, QuickenParameters
     from tui_pruner.engine.protocol import ScanDrops, SessionView, TargetPlan
     from tui_pruner.tui.amounts import Asked
     from tui_pruner.tui.subject import Subject
@@ -31,14 +31,14 @@ def quickening(
     plan = session.plan if session.steps else None
 
     def parameters() -> QuickenParameters:
-        from tui_pruner.engine.job_messages import QuickenParameters
+        from tui_pruner.engine.latency_messages import QuickenParameters
 
         return QuickenParameters(
             **fields, plan=plan, targets=list(targets), criterion=asked.criterion, round_to=asked.round_to, scan=scan, scores=scores or None
         )
 
     async def take(content: dict[str, Any]) -> Outcome:
-        from tui_pruner.engine.job_messages import QuickenResult
+        from tui_pruner.engine.latency_messages import QuickenResult
 
         result = QuickenResult.model_validate(content)
         hand_over(result.plan)

@@ -11,8 +11,8 @@ from tui_pruner.tui.figures import duration, plural, score
 from tui_pruner.tui.queued_job import Outcome, Wanted
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import ScanParameters, ScanResult
     from tui_pruner.engine.protocol import ScanDrops
+    from tui_pruner.engine.scan_messages import ScanParameters, ScanResult
     from tui_pruner.tui.subject import Subject
 
 KIND = "scan"
@@ -71,12 +71,12 @@ def scan(subject: Subject, criterion: str, hand_over: Callable[[Scanned], None])
     fields = subject.fields
 
     def parameters() -> ScanParameters:
-        from tui_pruner.engine.job_messages import ScanParameters
+        from tui_pruner.engine.scan_messages import ScanParameters
 
         return ScanParameters(criterion=criterion, **fields)
 
     async def take(content: dict[str, Any]) -> Outcome:
-        from tui_pruner.engine.job_messages import ScanResult
+        from tui_pruner.engine.scan_messages import ScanResult
 
         result = ScanResult.model_validate(content)
         hand_over(scanned(result, criterion, fields["data"]))

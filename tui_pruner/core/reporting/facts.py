@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui_pruner.engine.job_messages import BenchResult, ValidationResult
+from tui_pruner.engine.job_messages import ValidationResult
+from tui_pruner.engine.latency_messages import BenchResult
 from tui_pruner.engine.protocol import Message, ModelInfo, Section, StepView, Totals, Width
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tui_pruner.core.reporting.document import Bar, Cell, Paragraph, Section, Table
 from tui_pruner.core.reporting.facts import Material, Sensitivity
 from tui_pruner.core.reporting.figures import several, signed
-from tui_pruner.engine.job_messages import BenchedModel
+from tui_pruner.engine.latency_messages import BenchedModel
 
 MOST = 40
 """Rows: the groups that matter most."""

@@ -13,7 +13,7 @@ from tui_pruner.jobs.scan_store import Metrics
 if TYPE_CHECKING:
     from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.sensitivity import Trial
-    from tui_pruner.engine.job_messages import ScanExecutor, ScanParameters
+    from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
     from tui_pruner.jobs.dataset import DataSet
 
 

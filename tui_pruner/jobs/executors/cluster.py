@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.engine.client import as_error
-from tui_pruner.engine.job_messages import ScanExecutor
+from tui_pruner.engine.scan_messages import ScanExecutor
 from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.executors import Landing, Subject, node
 from tui_pruner.jobs.executors.tasks import Task, TaskResult, order_of, tasks_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from tui_pruner import places
-from tui_pruner.engine.job_messages import ScanParameters
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.jobs.executors.residence import claim_cores, common_folder, own
 from tui_pruner.jobs.executors.tasks import Order, Task
 from tui_pruner.whole_file import replace_file

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_pruner import __version__
-from tui_pruner.engine.job_messages import ScanParameters
 from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Subject
 from tui_pruner.jobs.station import parts, side_by_side
