@@ -52,7 +52,8 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 OPEN_MODELS = (
     looking.inspect, contents.contents, looking.groups, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
-    pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.finetune,
+    pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.reconstruct,
+    recovering.finetune,
     reporting.report, stepping.steps,
 )  # fmt: skip
 app.command("open", hidden=True)(with_trust(opening.open_app))

@@ -1,4 +1,4 @@
-"""Commands that give a pruned model its accuracy back: `recalibrate`, `finetune`."""
+"""Commands that give a pruned model its accuracy back: `recalibrate`, `reconstruct`, `finetune`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,55 @@ def recalibrate(
             say(note)
         results.document(result.model_dump())
         results.line(f"recalibrated {result.layers} layers on {result.images} images in {result.seconds:.1f} s")
+        conclude(results, result)
+
+
+def reconstruct(
+    pruned: Pruned,
+    output: File,
+    data: Data = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="Refit on this many images, chosen by a seed; no labels are read.")] = 64,
+    original: Annotated[str | None, typer.Option("--original", metavar="MODEL", help="The checkpoint that PRUNED was cut from.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Selects the images.")] = 0,
+    force: Force = False,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    as_json: Json = False,
+) -> None:
+    """Refit what the cuts changed, in closed form, from unlabelled images (training, else validation); no training.
+
+    Each layer is fitted to the original's outputs. The cut, recalibrated, refitted or refitted and recalibrated model is kept, by its
+    distance from the original's outputs on images that were held out.
+    """
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.core.checkpoint import check_output, open_model
+        from tui_pruner.engine.job_messages import ReconstructionParameters, ReconstructionResult
+
+        check_output(output, pruned, force)
+        checkpoint = open_model(pruned)
+        parameters = ReconstructionParameters(
+            checkpoint=pruned,
+            sha256=checkpoint.sha256,
+            data=str(Path(needed(data)).absolute()),
+            images=images,
+            original=original,
+            batch=batch,
+            seed=seed,
+            imgsz=imgsz or checkpoint.default_imgsz,
+            device=device,
+            output=str(output),
+            force=force,
+        )
+        result = ReconstructionResult.model_validate(run_job("reconstruct", parameters, tell_progress, ends_early=False))
+        for note in result.notes:
+            say(note)
+        results.document(result.model_dump())
+        rows = [[fit.layer, f"{fit.error_before:.4f}", f"{fit.error_after:.4f}"] for fit in result.layers]
+        results.table(["layer", "error before", "after"], rows, right=["error before", "after"])
+        results.line(f"refitted {len(result.layers)} layers on {result.images} images in {result.seconds:.1f} s")
+        for name, value in sorted(result.distance.items(), key=lambda pair: pair[1]):
+            results.line(f"distance   {value:.4f}  {name}{'  (kept)' if name == result.kept else ''}")
         conclude(results, result)
 
 

@@ -128,6 +128,44 @@ class RecalibrationResult(WriteResult):
     notes: list[str] = []
 
 
+class ReconstructionParameters(JobParameters):
+    """What a refit is: a pruned file, the original that it was cut from, the unlabelled images to refit on, and the file to write.
+
+    `original`: beside the pruned file under its recorded name where None.
+    """
+
+    images: int | None = 64
+    original: str | None = None
+    batch: int = 16
+    output: str
+    force: bool = False
+
+
+class LayerFit(Message):
+    """One layer's relative squared error on held-out images before and after its refit; equal where the fit was not taken."""
+
+    layer: str
+    error_before: float
+    error_after: float
+
+
+class ReconstructionResult(WriteResult):
+    """The written file: on how many images it was refitted, each layer's fit, and which candidate was kept.
+
+    `kept` is cut, recalibrated, refitted or both; `distance` has the distance of each from the original's outputs on held-out images, and
+    `outputs` the same for each output of the task.
+    """
+
+    images: int
+    held_out: int
+    seconds: float
+    layers: list[LayerFit]
+    kept: str
+    distance: dict[str, float]
+    outputs: dict[str, dict[str, float]]
+    notes: list[str] = []
+
+
 class FinetuneParameters(JobParameters):
     """What a fine-tuning job is: a pruned file, how to train it, and the file to write.
 

@@ -24,6 +24,7 @@ from tui_pruner.engine.job_messages import (
     JobProgress,
     PictureParameters,
     RecalibrationParameters,
+    ReconstructionParameters,
     ReportParameters,
     ValidationParameters,
 )
@@ -56,6 +57,7 @@ KINDS = {
     "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.finetune", "run_finetuning"),
     "scan": Kind(ScanParameters, "tui_pruner.jobs.scan", "run_scan"),
     "quicken": Kind(QuickenParameters, "tui_pruner.jobs.quicken", "run_quickening"),
+    "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.reconstruct", "run_reconstruction"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 

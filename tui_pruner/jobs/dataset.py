@@ -54,6 +54,10 @@ class DataSet:
             raise DataError(f"cannot validate on {count} images: ask for at least 1")
         return dataclasses.replace(self, images=tuple(sorted(random.Random(seed).sample(self.images, count))))
 
+    def with_images(self, images: tuple[Path, ...]) -> DataSet:
+        """The same data with these images alone."""
+        return dataclasses.replace(self, images=images)
+
     def digest(self) -> str:
         """SHA-256 of the classes, the settings and every image and label by path, size and time of change."""
         content = hashlib.sha256(json.dumps([self.names, dict(self.settings)], sort_keys=True, default=str).encode())

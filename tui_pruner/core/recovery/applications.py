@@ -1,0 +1,213 @@
+"""Where a network applies its weights: the linear operations whose weight is one of its parameters, whichever module calls them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The arguments of a convolution of any number of dimensions: stride, zero padding, dilation, output padding and groups."""
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    transposed: bool
+    output_padding: tuple[int, ...]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Application:
+    """A weight applied to activations.
+
+    `inputs` is [n, channels, *space] for a convolution and [rows, features] for a product (`geometry` None). `first` is the first row of
+    the weight that the operation reads and `count` how many: fewer than all in a packed projection. `turn` counts the applications of
+    these rows within one forward, from 0. `outputs` is None before the operation ran. `bias` names the parameter that it adds, `shift` the
+    running mean that is subtracted from its outputs and from nothing else, "" where there is none.
+    """
+
+    weight: str
+    first: int
+    count: int
+    inputs: Tensor
+    geometry: Convolution | None
+    bias: str = ""
+    turn: int = 0
+    outputs: Tensor | None = None
+
+    @property
+    def site(self) -> tuple[str, int, int]:
+        """The rows of the weight that are applied, and for the how-manieth time."""
+        return self.weight, self.first, self.turn
+
+
+class Parameters:
+    """The parameters of a network by the memory that they lie in: a view of a parameter is recognised as part of it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._known = {p.untyped_storage().data_ptr(): (name, p) for name, p in reversed(list(network.named_parameters()))}
+
+    def part(self, tensor: Tensor | None) -> tuple[str, int, int] | None:
+        """The name of the parameter that a tensor is, or is some whole rows of: with the first row and how many."""
+        if tensor is None or (found := self._known.get(tensor.untyped_storage().data_ptr())) is None:
+            return None
+        name, parameter = found
+        row = parameter.stride(0) if parameter.dim() else 0
+        start = tensor.storage_offset() - parameter.storage_offset()
+        if tensor.shape[1:] != parameter.shape[1:] or tensor.stride() != parameter.stride() or not row or start % row:
+            return None
+        return name, start // row, tensor.shape[0]
+
+
+def _convolution(
+    inputs: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: Any, extra: Any, groups: Any
+) -> Any:
+    space = weight.dim() - 2
+    each = [tuple(value) * (space if len(value) == 1 else 1) for value in (stride, padding, dilation, extra)]
+    geometry = Convolution(tuple(weight.shape[2:]), each[0], each[1], each[2], transposed, each[3], groups)
+    return inputs if inputs.dim() == space + 2 else inputs[None], weight, bias, geometry
+
+
+def _addmm(bias: Any, inputs: Any, weight: Any, beta: Any = 1, alpha: Any = 1) -> Any:
+    return inputs, weight.t() if beta == alpha == 1 else None, bias, None
+
+
+def _mm(inputs: Any, weight: Any) -> Any:
+    return inputs, weight.t(), None, None
+
+
+def _bmm(inputs: Any, weight: Any) -> Any:
+    return inputs.flatten(0, 1), weight[0].t() if weight.stride(0) == 0 or len(weight) == 1 else None, None, None
+
+
+LINEAR: dict[Any, Callable[..., tuple[Tensor, Tensor | None, Tensor | None, Convolution | None]]] = {
+    aten.convolution.default: _convolution,
+    aten.addmm.default: _addmm,
+    aten.mm.default: _mm,
+    aten.bmm.default: _bmm,
+}
+NORMALISATIONS = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm"})
+RUNNING_MEAN = 3
+
+
+class Applying(TorchDispatchMode):
+    """Call `before` and `after` at each application of a parameter of the network while its forward runs."""
+
+    def __init__(self, parameters: Parameters, before: Callable[[Application], None], after: Callable[[Application], None]) -> None:
+        super().__init__()
+        self._parameters, self._before, self._after = parameters, before, after
+        self._turns: Counter[tuple[str, int]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        application = self._application(func, args, kwargs or {})
+        if application is None:
+            return func(*args, **(kwargs or {}))
+        self._before(application)
+        outputs = func(*args, **(kwargs or {}))
+        self._after(replace(application, outputs=outputs))
+        return outputs
+
+    def _application(self, func: Any, args: Any, kwargs: Any) -> Application | None:
+        reading = LINEAR.get(func)
+        if reading is None:
+            return None
+        inputs, weight, bias, geometry = reading(*args, **kwargs)
+        part = self._parameters.part(weight)
+        if part is None:
+            return None
+        turn = self._turns[part[:2]]
+        self._turns[part[:2]] += 1
+        return Application(*part, inputs=inputs, geometry=geometry, bias=(self._parameters.part(bias) or ("",))[0], turn=turn)
+
+
+@dataclass(frozen=True)
+class Site:
+    """An application as one forward met it: where, how many bytes of activations were alive then, and the running mean behind it."""
+
+    weight: str
+    first: int
+    turn: int
+    alive: int
+    shift: str
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What an `Application` calls its site."""
+        return self.weight, self.first, self.turn
+
+
+class _Observer(Applying):
+    """Note the order of applications, what is alive at each, and which normalisation alone reads their outputs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.found: list[Application] = []
+        self.alive: list[int] = []
+        self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._made: dict[int, tuple[int, StorageWeakRef]] = {}
+        self._readers: dict[int, list[str]] = {}
+        self._means = {buffer.untyped_storage().data_ptr(): name for name, buffer in network.named_buffers()}
+        super().__init__(Parameters(network), self._arrive, self._made_by)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)):
+            made = self._made.get(tensor.untyped_storage().data_ptr())
+            if made is not None and not made[1].expired():
+                self._readers[made[0]].append(self._reader(func, args, tensor))
+        outputs = super().__torch_dispatch__(func, types, args, kwargs)
+        for tensor in (leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)):
+            storage = tensor.untyped_storage()
+            self._storages[storage.data_ptr()] = StorageWeakRef(storage), storage.nbytes()
+        return outputs
+
+    def _reader(self, func: Any, args: Any, tensor: Tensor) -> str:
+        name = func._schema.name.removeprefix("aten::")
+        if name not in NORMALISATIONS or args[0] is not tensor or args[RUNNING_MEAN] is None:
+            return ""
+        return self._means.get(args[RUNNING_MEAN].untyped_storage().data_ptr(), "")
+
+    def _arrive(self, application: Application) -> None:
+        self._storages = {key: (ref, size) for key, (ref, size) in self._storages.items() if not ref.expired()}
+        self.alive.append(sum(size for _, size in self._storages.values()))
+
+    def _made_by(self, application: Application) -> None:
+        assert application.outputs is not None
+        storage = application.outputs.untyped_storage()
+        self._made[storage.data_ptr()] = len(self.found), StorageWeakRef(storage)
+        self._readers[len(self.found)] = []
+        self.found.append(replace(application, outputs=None, inputs=torch.empty(0)))
+
+    def sites(self) -> list[Site]:
+        """What was met, in the order of the forward."""
+        return [
+            Site(a.weight, a.first, a.turn, alive, readers[0] if len(readers) == 1 else "")
+            for a, alive, readers in zip(self.found, self.alive, (self._readers[n] for n in range(len(self.found))), strict=True)
+        ]
+
+
+def observe(network: nn.Module, batch: Tensor) -> list[Site]:
+    """Run one forward and return every application of a parameter in its order."""
+    observer = _Observer(network)
+    with torch.no_grad(), observer:
+        network(batch)
+    return observer.sites()
+
+
+def by_weight(sites: list[Site]) -> Mapping[tuple[str, int], list[Site]]:
+    """The sites of each weight's rows, weights in the order of their first application."""
+    found: dict[tuple[str, int], list[Site]] = {}
+    for site in sites:
+        found.setdefault((site.weight, site.first), []).append(site)
+    return found

@@ -1,0 +1,270 @@
+"""Refit a cut network in closed form: every layer, front to back, from the inputs that it gets now to the outputs that the original gave.
+
+No labels and no gradients. Known as reconstruction or compensation: ThiNet (Luo et al. 2017), channel pruning (He et al. 2017).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.core.groups import Indices
+from tui_pruner.core.recalibration import recalibrate, statistics_of
+from tui_pruner.core.recovery.applications import Application, Site, by_weight, observe
+from tui_pruner.core.recovery.disagreement import Original
+from tui_pruner.core.recovery.forwards import Lockstep
+from tui_pruner.core.recovery.least_squares import Equations, as_matrix, as_weight, best_correction, inputs_at, outputs_at, sample
+from tui_pruner.core.skeleton import tensor_at
+
+RIDGES = (1e-3, 1e-2, 1e-1)
+MOST_POSITIONS, LEAST_POSITIONS = 400, 100
+ROWS_PER_FEATURE = 40
+ROOM = 1 << 30
+UNCHANGED = 1e-10
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One layer's refit: its relative squared error on held-out images before and after, and the ridge; 0.0 where it was left as it was.
+
+    `tensors` names what it changed.
+    """
+
+    layer: str
+    error_before: float
+    error_after: float
+    ridge: float
+    tensors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a refit is made.
+
+    `rows` is how many sampled positions there are for each feature that a layer reads, over all images, as far as `most` an image allow;
+    `ridges` are tried, `seed` is that of the positions, `room` is for activations that wait, in bytes.
+    """
+
+    rows: int = ROWS_PER_FEATURE
+    most: int = MOST_POSITIONS
+    least: int = LEAST_POSITIONS
+    ridges: tuple[float, ...] = RIDGES
+    seed: int = 0
+    room: int = ROOM
+
+    def positions(self, features: int, images: int) -> int:
+        """How many positions of each image are sampled."""
+        return min(self.most, max(self.least, math.ceil(self.rows * features / images)))
+
+
+OnLayer = Callable[[Fit, int, int], None]
+"""Told of each layer's fit, how many layers are done and how many there are; what it raises ends the refit at once."""
+
+
+@dataclass
+class Reconstruction:
+    """A refitted copy of a cut network and what was done to each layer."""
+
+    model: nn.Module
+    fits: list[Fit] = field(default_factory=list)
+
+
+def reconstruct(
+    original: nn.Module,
+    pruned: nn.Module,
+    kept: Mapping[str, Mapping[int, Indices]],
+    batches: Sequence[Tensor],
+    held_out: Sequence[Tensor],
+    *,
+    frozen: Collection[str] = (),
+    settings: Settings | None = None,
+    memory: Memory | None = None,
+    on_layer: OnLayer = lambda fit, done, total: None,
+) -> Reconstruction:
+    """Refit a copy of a cut network to the original's outputs on batches [n, channels, height, width]; both networks stay as they are.
+
+    `kept` has the original indices that each parameter keeps, by dimension. A fit that does not lower a layer's error on `held_out` is
+    not taken. `frozen` names parameters that keep their values.
+    """
+    settings = settings or Settings()
+    model = copy.deepcopy(pruned).eval()
+    sites = by_weight([site for site in observe(model, batches[0]) if site.weight not in frozen])
+    found = Reconstruction(model)
+    everything = [*batches, *held_out]
+    sizes = [len(batch) for batch in everything]
+    theirs, ours = Lockstep(original, everything, settings.room // 2, after=True), Lockstep(model, everything, settings.room // 2)
+    try:
+        for done, ((weight, first), applied) in enumerate(sites.items(), start=1):
+            known = memory.load(weight, first) if memory else None
+            if known is not None:
+                fit: Fit | None = known[0]
+                for name, values in known[1].items():
+                    tensor_at(model, name).data.copy_(values)
+            else:
+                fit = _refit(model, applied, theirs, ours, sizes, len(held_out), kept.get(weight, {}), settings)
+                if memory and fit is not None:
+                    memory.store(weight, first, fit, {name: tensor_at(model, name).detach() for name in fit.tensors})
+            if fit is not None:
+                found.fits.append(fit)
+                on_layer(fit, done, len(sites))
+            if len(applied) > 1:
+                theirs.restart()
+                ours.restart()
+    finally:
+        theirs.close()
+        ours.close()
+    return found
+
+
+def _refit(
+    model: nn.Module, applied: Sequence[Site], theirs: Lockstep, ours: Lockstep, sizes: Sequence[int], held_out: int,
+    kept: Mapping[int, Indices], settings: Settings,
+) -> Fit | None:  # fmt: skip
+    """Refit one weight at all its applications; None where the original never applies it. `sizes` counts the images of each batch."""
+    images = sum(sizes[: len(sizes) - held_out])
+    shifts = {site.shift for site in applied}
+    shift = shifts.pop() if len(shifts) == 1 else ""
+    weight = tensor_at(model, applied[0].weight)
+    fit = judge = None
+    now: Application | None = None
+    for turn, site in enumerate(applied):
+        for number, (wanted, here) in enumerate(zip(theirs.at(site), ours.at(site), strict=True)):
+            if wanted is None or here is None:
+                continue
+            now = here
+            if fit is None or judge is None:
+                fit, judge = Equations(bool(now.bias or shift)), Equations(bool(now.bias or shift))
+            count = settings.positions(features_of(weight, now), images) * (1 if now.geometry else sizes[number])
+            chosen = fit if number < len(sizes) - held_out else judge
+            _gather(chosen, wanted, now, weight, kept, model, count, settings.seed + turn * 100_003 + number)
+            del wanted, here
+    if fit is None or judge is None or now is None or not fit.rows:
+        return None
+    judge = judge if judge.rows else fit
+    before = judge.error()
+    layer = applied[0].weight.rpartition(".")[0]
+    correction, ridge = best_correction(fit, judge, settings.ridges) if before > UNCHANGED else (None, 0.0)
+    if correction is None:
+        return Fit(layer, before, before, 0.0)
+    _apply(model, now, weight, correction, shift)
+    return Fit(layer, before, judge.error(correction), ridge, tuple(name for name in (now.weight, now.bias or shift) if name))
+
+
+def features_of(weight: Tensor, application: Application) -> int:
+    """How many inputs each output of a layer is computed from."""
+    geometry = application.geometry
+    return (
+        weight[0].numel()
+        if geometry is None or not geometry.transposed
+        else application.inputs.shape[1] // geometry.groups * weight[0, 0].numel()
+    )
+
+
+def _gather(
+    equations: Equations, wanted: Application, now: Application, weight: Tensor, kept: Mapping[int, Indices], model: nn.Module,
+    count: int, seed: int,
+) -> None:  # fmt: skip
+    """Add one batch's sampled rows to the equations."""
+    picks = sample(wanted, count, seed)
+    inputs = inputs_at(now, picks)
+    outputs = outputs_at(wanted, picks)
+    channels = output_channels(kept, wanted, now)
+    if channels is not None:
+        outputs = outputs[:, channels.to(outputs.device)]
+    matrix = as_matrix(weight[now.first : now.first + now.count].detach(), now.geometry)
+    given = (inputs @ matrix).transpose(0, 1).reshape(len(outputs), -1)
+    if now.bias:
+        given = given + tensor_at(model, now.bias)[now.first : now.first + now.count].detach()
+    equations.add(inputs, outputs - given, outputs)
+
+
+def _apply(model: nn.Module, now: Application, weight: Tensor, correction: Tensor, shift: str) -> None:
+    """Write a correction into the tensors in place, so that forwards which halt in front of them go on with it."""
+    intercept = bool(now.bias or shift)
+    part = slice(now.first, now.first + now.count)
+    change = as_weight(correction[:, :-1] if intercept else correction, now.geometry)
+    weight.data[part] += change.to(weight)
+    if now.bias:
+        bias = tensor_at(model, now.bias).data
+        bias[part if weight.dim() == 2 or not now.geometry else slice(None)] += correction[:, -1].reshape(-1).to(bias)
+    elif shift:
+        mean = tensor_at(model, shift).data
+        mean -= correction[:, -1].reshape(-1).to(mean)
+
+
+def output_channels(kept: Mapping[int, Indices], wanted: Application, now: Application) -> Tensor | None:
+    """The original's output channels that a cut layer still has; None: all of them."""
+    geometry = wanted.geometry
+    if geometry is None or not geometry.transposed:
+        return torch.from_numpy(kept[0]) if 0 in kept else None
+    if not kept or now.geometry is None:
+        return None
+    inputs, outputs = wanted.inputs.shape[1], wanted.outputs.shape[1]  # type: ignore[union-attr]
+    groups = geometry.groups
+    each = outputs // groups
+    numbers = torch.arange(inputs)[:, None] // (inputs // groups) * each + torch.arange(each)
+    for dim, indices in kept.items():
+        numbers = numbers.index_select(dim, torch.from_numpy(indices))
+    return numbers.reshape(now.geometry.groups, -1, numbers.shape[1])[:, 0].reshape(-1)
+
+
+class Memory(Protocol):
+    """Keeps finished fits, so that an interrupted refit goes on behind the last one."""
+
+    def load(self, weight: str, first: int) -> tuple[Fit, Mapping[str, Tensor]] | None:
+        """A finished fit and the tensors that it changed, by name; None where there is none."""
+
+    def store(self, weight: str, first: int, fit: Fit, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a finished fit."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The candidate that is closest to the original on held-out images.
+
+    `kept` names it: "cut", "recalibrated", "refitted" or "both". `distance` has the distance of each candidate from the original's outputs,
+    the mean over the outputs of the task; `outputs` has them one by one.
+    """
+
+    model: nn.Module
+    kept: str
+    distance: Mapping[str, float]
+    outputs: Mapping[str, Mapping[str, float]]
+    fits: Sequence[Fit]
+
+
+def recover(
+    original: nn.Module,
+    pruned: nn.Module,
+    kept: Mapping[str, Mapping[int, Indices]],
+    batches: Sequence[Tensor],
+    held_out: Sequence[Tensor],
+    *,
+    frozen: Collection[str] = (),
+    settings: Settings | None = None,
+    memory: Memory | None = None,
+    on_layer: OnLayer = lambda fit, done, total: None,
+) -> Recovered:
+    """Refit and recalibrate a cut network without labels, and keep what comes closest to the original, also if that is the cut itself.
+
+    Both networks stay as they are. `held_out` judges; where it is empty the batches that the refit was made on do.
+    """
+    device = next(original.parameters()).device
+    refitted = reconstruct(
+        original, pruned, kept, batches, held_out, frozen=frozen, settings=settings, memory=memory, on_layer=on_layer
+    )  # fmt: skip
+    candidates = {"cut": pruned, "refitted": refitted.model}
+    if statistics_of(pruned):
+        for name, base in (("recalibrated", pruned), ("both", refitted.model)):
+            candidates[name] = recalibrate(base, batches, str(device)).model.to(device)
+    judge = Original(original, held_out or batches)
+    outputs = {name: judge.distance(model) for name, model in candidates.items()}
+    distance = {name: sum(found.values()) / max(len(found), 1) for name, found in outputs.items()}
+    best = min(distance, key=lambda name: distance[name])
+    return Recovered(candidates[best], best, distance, outputs, refitted.fits)

@@ -1,0 +1,247 @@
+"""Reconstruction: a pruned file's layers refitted in closed form to the original's outputs on unlabelled images, written as a file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from tui_pruner import __version__, places
+from tui_pruner.engine.job_messages import JobProgress, LayerFit, ReconstructionParameters, ReconstructionResult
+from tui_pruner.errors import CheckpointError, DataError, PlanError
+from tui_pruner.jobs.dataset import TRAINING, VALIDATION, DataSet, read_data
+from tui_pruner.jobs.image_batches import image_batches
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.validate import choose_device, fitting_side, opened, skipped
+from tui_pruner.jobs.writing import write_stage
+from tui_pruner.whole_file import replace_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tui_pruner.core.checkpoint import Checkpoint
+    from tui_pruner.core.recovery.reconstruction import Fit, Recovered
+
+HELD_OUT = 4
+"""One image is held out for each so many that the layers are refitted on, beyond them where the data has more."""
+UNTRAINED = frozenset({"prune", "recalibrate", "reconstruct"})
+CHECK_ORIGINAL = "give the checkpoint that it was cut from with --original"
+
+
+def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProgress) -> ReconstructionResult:
+    """The whole job: the file's model refitted and recalibrated, the closest to the original verified and written.
+
+    Raises:
+        DataError: the data cannot be used, or has fewer than two images.
+        CheckpointError: a file cannot be used, was trained after the cut, or is no longer the one that the job was made for.
+        PlanError: the original is another one than the file was cut from.
+        RequestError: no such device.
+        OutputError: the file cannot be written.
+        VerificationError: the new file failed its checks.
+    """
+    from tui_pruner.core.checkpoint import check_output
+    from tui_pruner.core.checkpoint.stages import next_stage
+
+    started = time.perf_counter()
+    check_output(parameters.output, parameters.checkpoint, parameters.force)
+    chosen = unlabelled(parameters)
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoints"))
+    checkpoint = opened(parameters)
+    original = original_of(checkpoint, parameters)
+    next_stage(checkpoint, "reconstruct")
+    found, used, held_out, notes = recovered(checkpoint, original, chosen, parameters, on_progress)
+    details = {"images": used, "kept": found.kept, "distance": dict(found.distance), "original": original.sha256}
+    provenance = next_stage(checkpoint, "reconstruct", **details)
+    written = write_stage(found.model, checkpoint, parameters, provenance, on_progress)
+    return ReconstructionResult(
+        **written.model_dump(),
+        images=used,
+        held_out=held_out,
+        seconds=time.perf_counter() - started,
+        layers=[LayerFit(layer=fit.layer, error_before=fit.error_before, error_after=fit.error_after) for fit in found.fits],
+        kept=found.kept,
+        distance=dict(found.distance),
+        outputs={name: dict(values) for name, values in found.outputs.items()},
+        notes=notes,
+    )
+
+
+def unlabelled(parameters: ReconstructionParameters) -> tuple[DataSet, DataSet]:
+    """Images of the training split in a seeded order: those to refit on, and others to judge by.
+
+    Of the validation split where there is no other. Where there are too few, a fifth of them judges.
+
+    Raises:
+        DataError: the data has fewer than two images.
+    """
+    try:
+        data = read_data(parameters.data, TRAINING)
+    except DataError:
+        data = read_data(parameters.data, VALIDATION)
+    wanted = len(data.images) if parameters.images is None else parameters.images
+    everything = data.subset(wanted + -(-wanted // HELD_OUT), parameters.seed)
+    count = min(wanted, len(everything.images) * HELD_OUT // (HELD_OUT + 1))
+    if count < 1:
+        raise DataError(f"{parameters.data}: a refit needs at least 2 images, one of them to judge by; {len(data.images)} found")
+    fitting = everything.subset(count, parameters.seed)
+    rest = tuple(image for image in everything.images if image not in set(fitting.images))
+    return fitting, everything.with_images(rest)
+
+
+def original_of(checkpoint: Checkpoint, parameters: ReconstructionParameters) -> Checkpoint:
+    """The checkpoint that a file was cut from.
+
+    Raises:
+        CheckpointError: the file was not pruned, was trained since, or its original is not found.
+        PlanError: another checkpoint was given.
+    """
+    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.core.checkpoint.stages import stages_of
+
+    provenance = checkpoint.provenance
+    if not provenance or "plan" not in provenance:
+        raise CheckpointError(f"{checkpoint.path} was not pruned by this program: prune it first")
+    later = [stage["kind"] for stage in stages_of(provenance) if stage["kind"] not in UNTRAINED]
+    if later:
+        raise CheckpointError(
+            f"{checkpoint.path} was trained after the cut ({later[0]}): a refit would undo that; refit the pruned file, then train"
+        )
+    source = provenance["source"]
+    beside = Path(checkpoint.path).with_name(source["name"])
+    path = parameters.original or (str(beside) if beside.is_file() else None)
+    if path is None:
+        raise CheckpointError(f"{checkpoint.path} was cut from {source['name']}, which is not beside it: {CHECK_ORIGINAL}")
+    original = open_model(path, parameters.classes)
+    if original.sha256 != source["sha256"]:
+        raise PlanError(f"{path} is not the checkpoint that {checkpoint.path} was cut from (another SHA-256): {CHECK_ORIGINAL}")
+    return original
+
+
+def recovered(
+    checkpoint: Checkpoint,
+    original: Checkpoint,
+    chosen: tuple[DataSet, DataSet],
+    parameters: ReconstructionParameters,
+    on_progress: OnProgress,
+) -> tuple[Recovered, int, int, list[str]]:
+    """The recovered model on the CPU, how many images it was refitted on and judged by, and notes.
+
+    Raises:
+        DataError: none of the images can be read.
+    """
+    from tui_pruner.core.analysis import trace_checkpoint
+    from tui_pruner.core.checkpoint.contents import FROZEN
+    from tui_pruner.core.plan import parse_plan, replay
+    from tui_pruner.core.recovery.reconstruction import recover
+    from tui_pruner.core.surgery import by_tensor
+
+    assert checkpoint.provenance is not None
+    device = choose_device(parameters.device)
+    side, notes = fitting_side(parameters.imgsz, checkpoint.model)
+    _, coupling = trace_checkpoint(original)
+    removal = replay(parse_plan(checkpoint.provenance["plan"]), coupling, original.sha256)
+    total = sum(len(data.images) for data in chosen)
+    on_progress(JobProgress(done=0, total=total, doing="reading the images"))
+    batches, held_out = (StoredImages(original.model, data, side, parameters.batch) for data in chosen)
+    if batches.images + held_out.images < total:
+        notes.append(skipped(total - batches.images - held_out.images, chosen[0]))
+    if not batches.images:
+        raise DataError(f"{parameters.data}: none of the {total} images can be read")
+    memory = KeptFits(parameters, checkpoint, chosen)
+
+    def report(fit: Fit, done: int, layers: int) -> None:
+        figures = {"error before": fit.error_before, "error after": fit.error_after}
+        on_progress(JobProgress(done=done, total=layers, doing="refitting", metrics=figures))
+
+    found = recover(
+        original.model.to(device),
+        checkpoint.model.to(device),
+        by_tensor(removal.stays(coupling)),
+        batches,
+        held_out,
+        frozen={name for name, _ in original.model.named_parameters() if FROZEN in name},
+        memory=memory,
+        on_layer=report,
+    )
+    found.model.cpu()
+    memory.clear()
+    return found, batches.images, held_out.images, notes
+
+
+class StoredImages(Sequence["Tensor"]):
+    """Batches of images as a model reads them, kept as bytes where that loses nothing: a quarter of the memory."""
+
+    def __init__(self, model: torch.nn.Module, data: DataSet, side: int, batch: int) -> None:
+        self._batches = [packed(batch) for batch in image_batches(model, data.images, side, "cpu", batch)] if data.images else []
+        self.images = sum(len(batch) for batch in self._batches)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, number: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, number: int | slice) -> Tensor | Sequence[Tensor]:
+        return [unpacked(batch) for batch in self._batches[number]] if isinstance(number, slice) else unpacked(self._batches[number])
+
+
+def packed(batch: Tensor) -> Tensor:
+    """Pixels as whole numbers of 255ths, where they are."""
+    whole = (batch * 255).round().byte()
+    return whole if bool((unpacked(whole) == batch).all()) else batch
+
+
+def unpacked(batch: Tensor) -> Tensor:
+    """Pixels as the model reads them."""
+    return batch if batch.is_floating_point() else batch.float() / 255
+
+
+class KeptFits:
+    """The finished fits of one refit, a file for each in a folder of the cache that is named by all that they depend on."""
+
+    def __init__(self, parameters: ReconstructionParameters, checkpoint: Checkpoint, chosen: Sequence[DataSet]) -> None:
+        parts = [__version__, checkpoint.sha256, *(data.digest() for data in chosen)]
+        parts += [parameters.imgsz, parameters.batch, choose_device(parameters.device)]
+        self.folder = places.cache_folder() / "reconstruct" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def load(self, weight: str, first: int) -> tuple[Fit, Mapping[str, Tensor]] | None:
+        """A finished fit; None where there is none or its file is damaged."""
+        import numpy as np
+        import torch
+
+        from tui_pruner.core.recovery.reconstruction import Fit
+
+        try:
+            with np.load(io.BytesIO(self._file(weight, first).read_bytes()), allow_pickle=False) as content:
+                fit = Fit(**{**json.loads(str(content["fit"])), "tensors": ()})
+                names = [name for name in content.files if name != "fit"]
+                tensors = {name: torch.from_numpy(content[name]) for name in names}
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            return None
+        return Fit(fit.layer, fit.error_before, fit.error_after, fit.ridge, tuple(names)), tensors
+
+    def store(self, weight: str, first: int, fit: Fit, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a fit; a cache that cannot be written costs only the chance to go on after an interruption."""
+        import numpy as np
+
+        about: dict[str, Any] = {name: getattr(fit, name) for name in ("layer", "error_before", "error_after", "ridge")}
+        stream = io.BytesIO()
+        np.savez(stream, fit=np.array(json.dumps(about)), **{name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+        with contextlib.suppress(OSError):
+            replace_file(self._file(weight, first), stream.getvalue())
+
+    def clear(self) -> None:
+        """Forget them: the refit is made."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, weight: str, first: int) -> Path:
+        return self.folder / f"{weight}-{first}.npz"
