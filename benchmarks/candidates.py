@@ -15,7 +15,8 @@ from tui_pruner.core.budget.targets import Target
 from tui_pruner.core.session import Session
 from tui_pruner.core.surgery import cut
 from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.jobs.scan import calibrate, run_scan
+from tui_pruner.jobs.calibrate import rank_by
+from tui_pruner.jobs.scan import run_scan
 from tui_pruner.jobs.scan_lookup import known_sensitivity
 
 Candidate = tuple[float, str, nn.Module]
@@ -29,7 +30,7 @@ def ours(bench: Bench, shares: Sequence[float]) -> Iterator[Candidate]:
     analysis = analyse(bench.checkpoint, bench.imgsz)
     for criterion in OUR_CRITERIA:
         wanted = ScanParameters(data=str(bench.training), images=CHOOSING, criterion=criterion, **bench.subject)
-        calibrate(analysis, wanted, lambda _: None)
+        rank_by(analysis, criterion, wanted, wanted.calibration_images, lambda _: None)
         run_scan(wanted, lambda _: None)
         for words, scan in ((f"scan of {CHOOSING} images", known_sensitivity(analysis, wanted)), ("importance alone", None)):
             for share in shares:

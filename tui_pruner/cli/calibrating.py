@@ -37,7 +37,7 @@ class CalibrationData:
         needed = criteria_from_data(requests)
         if needed and self.yaml_file is None:
             raise DataError(
-                f"the criterion {needed[0]} ranks channels by gradients from calibration images: "
+                f"the criterion {needed[0]} ranks channels by calibration images: "
                 "give --data DATA.yaml, the yaml that the model was trained with"
             )
 
@@ -49,7 +49,7 @@ def criteria_from_data(requests: Sequence[Request]) -> list[str]:
     """The criteria of requests that need data."""
     from tui_pruner.core.importance import NEED_DATA
 
-    return sorted({request.criterion for request in requests} & NEED_DATA.keys())
+    return sorted({request.criterion for request in requests} & set(NEED_DATA))
 
 
 def calibrate(session: Session, requests: Sequence[Request], data: CalibrationData, classes: int | None) -> None:
@@ -60,28 +60,27 @@ def calibrate(session: Session, requests: Sequence[Request], data: CalibrationDa
         JobError: the job ended without a result.
     """
     from tui_pruner.core.calibrated import calibration_for
-    from tui_pruner.core.importance import NEED_DATA
-    from tui_pruner.jobs.calibrate import cached_scores, place_of
+    from tui_pruner.jobs.calibrate import cached_scores, criteria_with, place_of
 
-    if not criteria_from_data(requests):
-        return
     analysis = session.analysis
     checkpoint, coupling = analysis.checkpoint, analysis.coupling
-    parameters = CalibrationParameters(
-        checkpoint=checkpoint.path,
-        sha256=checkpoint.sha256,
-        data=str(data.yaml_file),
-        images=data.images,
-        imgsz=analysis.imgsz,
-        device=data.device,
-        classes=classes,
-    )
-    found = cached_scores(place_of(parameters), checkpoint.sha256, coupling)
-    if found is None:
-        found = calibration_for(run(parameters), checkpoint.sha256, coupling, NEED_DATA)
-    analysis.ranking.calibrate(found)
-    for note in found.notes:
-        say(note)
+    for criteria in {tuple(criteria_with(criterion)) for criterion in criteria_from_data(requests)}:
+        parameters = CalibrationParameters(
+            checkpoint=checkpoint.path,
+            sha256=checkpoint.sha256,
+            data=str(data.yaml_file),
+            images=data.images,
+            imgsz=analysis.imgsz,
+            device=data.device,
+            classes=classes,
+            criteria=list(criteria),
+        )
+        found = cached_scores(place_of(parameters), checkpoint.sha256, coupling, criteria)
+        if found is None:
+            found = calibration_for(run(parameters), checkpoint.sha256, coupling, criteria)
+        analysis.ranking.calibrate(found)
+        for note in found.notes:
+            say(note)
 
 
 def run(parameters: CalibrationParameters) -> str:

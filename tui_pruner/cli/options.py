@@ -25,7 +25,7 @@ Cuts = Annotated[
 ]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=0, metavar="N", help="Use only the first N steps of the plan.")]
-Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: taylor, hessian.")]
+Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: obs, taylor, hessian.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, help="Keep a multiple of this many channels.")]
 Data = Annotated[Path | None, typer.Option("--data", help="The data set's yaml, or a classifier's folder.")]
 CalibrationImages = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Data, Device, Images, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.options import CalibrationImages, Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, RoundTo
 from tui_pruner.cli.output import Output, change, progress_of, reserved_stdout, say
 from tui_pruner.errors import RequestError
 
@@ -35,12 +35,24 @@ Floor = Annotated[float, typer.Option("--floor", min=0.0, max=0.99, help="The sh
 Compare = Annotated[bool, typer.Option("--compare-criteria", help="What every criterion comes to at the same target (needs --data).")]
 
 
+Front = Annotated[
+    str | None,
+    typer.Option("--front", metavar="MEASURE=A,B,...", help="Several plans at once: flops=90%,70%,50% (needs --data and -o FOLDER)."),
+]
+Ranked = Annotated[
+    str | None, typer.Option("--criterion", help="Which channels go first; by default obs where the plan is measured on --data, else l2.")
+]
+Fast = Annotated[bool, typer.Option("--fast", help="Take the plan by measured damage without trying whole plans.")]
+
+
 def plan(
     model: Model,
     target: Targets = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the plan as YAML.")] = None,
     plan: PlanFile = None,
-    criterion: Criterion = "l2",
+    criterion: Ranked = None,
+    front: Front = None,
+    fast: Fast = False,
     round_to: RoundTo = 1,
     floor: Floor = 0.25,
     protect: Protected = None,
@@ -54,8 +66,25 @@ def plan(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """The cuts that reach a target, as a plan; without a target the range that can be reached. Status 1 where it is out of reach."""
+    """The cuts that reach a target, as a plan; without a target the range that can be reached. Status 1 where it is out of reach.
+
+    With --data the damage of every layer is measured on unlabelled training images, whole plans (a uniform cut among them) are refitted and
+    compared with the original's outputs on images that were held out, and the closest is taken.
+    """
     with reserved_stdout(as_json) as results:
+        measured_on_data = data is not None and bool(target or front) and not compare_criteria and "latency" not in "".join(target or ())
+        if front and not measured_on_data:
+            raise RequestError("--front measures plans: give --data DATA.yaml, and no latency")
+        if measured_on_data:
+            from tui_pruner.cli.fronts import MeasuredPlan, plan_on_data
+
+            assert data is not None
+            asked = MeasuredPlan(
+                model, target or [], front, output, plan, criterion or "obs", round_to, floor, protect or [], fast, force, data,
+                images, imgsz, device, classes,
+            )  # fmt: skip
+            return plan_on_data(results, asked)
+        criterion = criterion or "l2"
         from tui_pruner.cli.calibrating import CalibrationData
         from tui_pruner.cli.world import open_session, remark
         from tui_pruner.core.budget.ladders import Rules

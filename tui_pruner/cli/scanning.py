@@ -144,9 +144,9 @@ def plan_of(analysis: Analysis, parameters: ScanParameters, found: ScanResult, m
     """
     from tui_pruner.core.sensitivity import survivors, trials_of
     from tui_pruner.core.session import Session
-    from tui_pruner.jobs.scan import calibrate
+    from tui_pruner.jobs.calibrate import rank_by
 
-    calibrate(analysis, parameters, progress_of("calibrate"))
+    rank_by(analysis, parameters.criterion, parameters, parameters.calibration_images, progress_of("calibrate"))
     trials, _ = trials_of(analysis, parameters.ratios, parameters.criterion)
     drops = {(row.id, row.ratio): row.drop for row in found.groups}
     by_digest = {trial.digest: drops[trial.group, trial.ratio] for trial in trials if (trial.group, trial.ratio) in drops}

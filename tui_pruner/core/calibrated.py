@@ -31,6 +31,11 @@ class Calibration:
     notes: tuple[str, ...]
     axes: Mapping[str, Scores]
 
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """The criteria that there are scores by."""
+        return tuple(dict.fromkeys(name.partition("/")[0] for name in self.axes))
+
     def scores(self, group: ChannelGroup, criterion: str) -> Scores:
         """One score per channel of a group that `covers` was true of."""
         member = group.producers[0]
@@ -76,8 +81,8 @@ def read_calibration(file: str | Path) -> Calibration:
         raise DataError(f"the calibrated scores {file} are missing or damaged: calibrate again") from None
 
 
-def calibration_for(file: str | Path, sha256: str, coupling: CouplingMap, criteria: Iterable[str]) -> Calibration:
-    """Scores from a file that are good for a checkpoint.
+def calibration_for(file: str | Path, sha256: str, coupling: CouplingMap, criteria: Iterable[str] = ()) -> Calibration:
+    """Scores from a file that are good for a checkpoint: by these criteria, or by those that the file has.
 
     Raises:
         DataError: it is missing or damaged, belongs to another checkpoint, or lacks channels of this one.
@@ -85,6 +90,7 @@ def calibration_for(file: str | Path, sha256: str, coupling: CouplingMap, criter
     found = read_calibration(file)
     if found.sha256 != sha256:
         raise DataError(f"the calibrated scores {file} are of another checkpoint ({found.sha256[:12]}): calibrate this one ({sha256[:12]})")
-    if not found.covers(coupling, criteria):
+    wanted = tuple(criteria) or found.criteria
+    if not wanted or not found.covers(coupling, wanted):
         raise DataError(f"the calibrated scores {file} do not cover every channel of this model: calibrate again")
     return found

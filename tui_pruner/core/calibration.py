@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tui_pruner.core.calibrated import Scores, name_of
 from tui_pruner.core.checkpoint.stock import default_arguments
-from tui_pruner.core.groups import CouplingMap
-from tui_pruner.core.importance import NEED_DATA, library_scores
+from tui_pruner.core.groups import ChannelGroup, CouplingMap
+from tui_pruner.core.importance import FROM_LABELS, library_scores
 from tui_pruner.core.library import modules_of
 from tui_pruner.core.skeleton import forget_caches
 from tui_pruner.errors import DataError
@@ -92,11 +92,16 @@ def calibrated_axes(twin: nn.Module, coupling: CouplingMap, found: Gradients) ->
 
 
 def _by_axis(criterion: str, twin: nn.Module, coupling: CouplingMap) -> dict[str, Scores]:
-    axes: dict[str, Scores] = {}
     modules = modules_of(twin)
-    for group in coupling.groups:
-        if group.prunable:
-            member = group.producers[0]
-            axis = axes.setdefault(name_of(criterion, member), np.full(coupling.sizes[member.axis], np.nan))
-            axis[member.indices[:, 0]] = library_scores(NEED_DATA[criterion], group, modules)
+    scored = ((group, library_scores(FROM_LABELS[criterion], group, modules)) for group in coupling.groups if group.prunable)
+    return by_axis(criterion, coupling, scored)
+
+
+def by_axis(criterion: str, coupling: CouplingMap, scored: Iterable[tuple[ChannelGroup, Scores]]) -> dict[str, Scores]:
+    """Scores of groups as `Calibration` keeps them."""
+    axes: dict[str, Scores] = {}
+    for group, scores in scored:
+        member = group.producers[0]
+        axis = axes.setdefault(name_of(criterion, member), np.full(coupling.sizes[member.axis], np.nan))
+        axis[member.indices[:, 0]] = scores
     return axes

@@ -24,10 +24,13 @@ CRITERIA: dict[str, Criterion] = {
     "lamp": lambda: torch_pruning.importance.LAMPImportance(),
     "fpgm": lambda: torch_pruning.importance.FPGMImportance(),
 }
-NEED_DATA: dict[str, Criterion] = {
+FROM_LABELS: dict[str, Criterion] = {
     "taylor": lambda: torch_pruning.importance.GroupTaylorImportance(),
     "hessian": lambda: torch_pruning.importance.GroupHessianImportance(),
 }
+FROM_IMAGES = ("obs",)
+"""Criteria that read images without labels: `obs` ranks by what a refit of the readers cannot repair."""
+NEED_DATA = (*FROM_LABELS, *FROM_IMAGES)
 NAMES = (*CRITERIA, "random")
 
 
@@ -47,20 +50,21 @@ class Ranking:
     def __init__(self, model: nn.Module, seed: int = 0) -> None:
         self._modules = modules_of(model)
         self._seed = seed
-        self._calibration: Calibration | None = None
+        self._calibrations: dict[str, Calibration] = {}
         self._scores: dict[tuple[int, str], Scores] = {}
         self._mutex = Mutex()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The criteria that can be asked for now."""
-        return (*NAMES, *NEED_DATA) if self._calibration else NAMES
+        return (*NAMES, *(name for name in NEED_DATA if name in self._calibrations))
 
     def calibrate(self, calibration: Calibration) -> None:
-        """From now on rank by these scores where a criterion needs data."""
+        """From now on rank by these scores for the criteria that they are of."""
         with self._mutex:
-            self._calibration = calibration
-            self._scores = {key: scores for key, scores in self._scores.items() if key[1] not in NEED_DATA}
+            known = dict.fromkeys(calibration.criteria, calibration)
+            self._calibrations |= known
+            self._scores = {key: scores for key, scores in self._scores.items() if key[1] not in known}
 
     def check(self, criterion: str) -> None:
         """Refuse a criterion that does not exist, or one that needs data as long as there are no scores from data.
@@ -72,7 +76,7 @@ class Ranking:
             return
         if criterion in NEED_DATA:
             raise RequestError(
-                f"the criterion {criterion} ranks by gradients from calibration images, which this model has not been through: "
+                f"the criterion {criterion} ranks by calibration images, which this model has not been through: "
                 f"calibrate it first (--data DATA.yaml), or use {', '.join(NAMES)}"
             )
         raise RequestError(f"unknown criterion {criterion!r}; there are {', '.join((*NAMES, *NEED_DATA))}")
@@ -95,6 +99,5 @@ class Ranking:
         if criterion == "random":
             return np.random.default_rng((self._seed, group.number)).random(group.channels)
         if criterion in NEED_DATA:
-            assert self._calibration is not None
-            return self._calibration.scores(group, criterion)
+            return self._calibrations[criterion].scores(group, criterion)
         return library_scores(CRITERIA[criterion], group, self._modules)

@@ -15,7 +15,6 @@ from tui_pruner.core.budget.targets import parse_target
 from tui_pruner.core.budget.views import reach_view, target_view
 from tui_pruner.core.calibrated import calibration_for
 from tui_pruner.core.checkpoint import open_model, write_checkpoint
-from tui_pruner.core.importance import NEED_DATA
 from tui_pruner.core.plan import parse_plan, save_plan
 from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import Proof
@@ -178,7 +177,7 @@ class Service:
     def calibrate(self, scores: str) -> Calibrated:
         """Rank by the scores in a calibration job's file where a criterion needs data."""
         analysis = self.session.analysis
-        found = calibration_for(scores, analysis.checkpoint.sha256, analysis.coupling, NEED_DATA)
+        found = calibration_for(scores, analysis.checkpoint.sha256, analysis.coupling)
         analysis.ranking.calibrate(found)
         return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
 

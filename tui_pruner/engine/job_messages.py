@@ -30,7 +30,12 @@ class ValidationParameters(JobParameters):
 
 
 class CalibrationParameters(JobParameters):
-    """What a calibration job is: a checkpoint, as it was trained, and the labelled images that its channels are scored on."""
+    """What a calibration job is: a checkpoint, as it was trained, and the images that its channels are scored on.
+
+    `criteria`: those that read gradients of the loss on labelled validation images, or `obs`, which reads training images without labels.
+    """
+
+    criteria: list[str] = ["taylor", "hessian"]
 
 
 class JobProgress(Message):

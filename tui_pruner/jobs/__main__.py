@@ -29,6 +29,7 @@ from tui_pruner.engine.job_messages import (
     ValidationParameters,
 )
 from tui_pruner.engine.latency_messages import BenchParameters, QuickenParameters
+from tui_pruner.engine.planning_messages import PlanningParameters
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
@@ -58,6 +59,7 @@ KINDS = {
     "scan": Kind(ScanParameters, "tui_pruner.jobs.scan", "run_scan"),
     "quicken": Kind(QuickenParameters, "tui_pruner.jobs.quicken", "run_quickening"),
     "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.reconstruct", "run_reconstruction"),
+    "plan": Kind(PlanningParameters, "tui_pruner.jobs.plan", "run_planning"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 

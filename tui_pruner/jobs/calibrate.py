@@ -1,24 +1,27 @@
-"""Calibration: gradients of a checkpoint's own loss on a seeded subset of the validation images, as scores of its channels, cached."""
+"""Calibration: scores of a checkpoint's channels from images, cached: by gradients of its loss, or by what a refit cannot repair."""
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobProgress
+from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobParameters, JobProgress
 from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs import cache
-from tui_pruner.jobs.dataset import DataSet, read_data
+from tui_pruner.jobs.dataset import DataSet, read_data, without_labels
+from tui_pruner.jobs.image_batches import StoredImages
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device, opened, prepared, skipped
+from tui_pruner.jobs.validate import choose_device, fitting_side, opened, prepared, skipped
 from tui_pruner.jobs.view import number_of
 from tui_pruner.whole_file import replace_file
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.calibrated import Calibration
     from tui_pruner.core.groups import CouplingMap
 
@@ -41,12 +44,32 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
     checkpoint = opened(parameters)
     coupling = trace_checkpoint(checkpoint)[1]
-    found = known = cached_scores(file, parameters.sha256, coupling)
+    found = known = cached_scores(file, parameters.sha256, coupling, parameters.criteria)
     if found is None:
-        found = calibrate(checkpoint.model, coupling, data, parameters, on_progress)
+        score = calibrate_without_labels if reads_no_labels(parameters) else calibrate
+        found = score(checkpoint.model, coupling, data, parameters, on_progress)
         _keep(file, found)
     seconds = time.perf_counter() - started
     return CalibrationResult(scores=str(file), images=found.images, seconds=seconds, cached=known is not None, notes=list(found.notes))
+
+
+def rank_by(analysis: Analysis, criterion: str, subject: JobParameters, images: int | None, on_progress: OnProgress) -> str:
+    """Give an analysis the scores that a criterion needs, from so many images; the file with them, "" where it needs none.
+
+    Raises:
+        DataError: the data cannot be used.
+        JobError: the scores cannot be written.
+    """
+    from tui_pruner.core.calibrated import calibration_for
+    from tui_pruner.core.importance import NEED_DATA
+
+    if criterion not in NEED_DATA:
+        return ""
+    fields = subject.model_dump(include=set(JobParameters.model_fields))
+    wanted = CalibrationParameters(**{**fields, "images": images}, criteria=criteria_with(criterion))
+    scores = run_calibration(wanted, on_progress).scores
+    analysis.ranking.calibrate(calibration_for(scores, subject.sha256, analysis.coupling))
+    return scores
 
 
 def place_of(parameters: CalibrationParameters) -> Path:
@@ -58,13 +81,26 @@ def place_of(parameters: CalibrationParameters) -> Path:
     return cache.calibration_file(parameters, _subset(parameters).digest())
 
 
-def cached_scores(file: Path, sha256: str, coupling: CouplingMap) -> Calibration | None:
+def reads_no_labels(parameters: CalibrationParameters) -> bool:
+    """Whether images suffice for the criteria."""
+    from tui_pruner.core.importance import FROM_IMAGES
+
+    return set(parameters.criteria) <= set(FROM_IMAGES)
+
+
+def criteria_with(criterion: str) -> list[str]:
+    """The criteria that are scored together with one: those that read the same."""
+    from tui_pruner.core.importance import FROM_IMAGES, FROM_LABELS
+
+    return list(FROM_IMAGES if criterion in FROM_IMAGES else FROM_LABELS)
+
+
+def cached_scores(file: Path, sha256: str, coupling: CouplingMap, criteria: Sequence[str]) -> Calibration | None:
     """What an earlier job found; None when there is no such file, or it is damaged or no good for this model."""
     from tui_pruner.core.calibrated import calibration_for
-    from tui_pruner.core.importance import NEED_DATA
 
     try:
-        return calibration_for(file, sha256, coupling, NEED_DATA)
+        return calibration_for(file, sha256, coupling, criteria)
     except DataError:
         return None
 
@@ -96,6 +132,37 @@ def calibrate(
     return Calibration(parameters.sha256, found.images, tuple(notes), calibrated_axes(twin, coupling, found))
 
 
+def calibrate_without_labels(
+    model: nn.Module, coupling: CouplingMap, data: DataSet, parameters: CalibrationParameters, on_progress: OnProgress
+) -> Calibration:
+    """Score the channels of a model that is at hand by what a refit of their readers cannot repair; the model stays as it is.
+
+    Raises:
+        DataError: none of the images can be read.
+        RequestError: no such device, or a model class whose images cannot be read here.
+    """
+    from tui_pruner.core.calibrated import Calibration
+    from tui_pruner.core.calibration import by_axis
+    from tui_pruner.core.importance import Ranking
+    from tui_pruner.core.recovery.moments import Readers, obs_scores
+
+    device = choose_device(parameters.device)
+    side, notes = fitting_side(parameters.imgsz, model)
+    images = StoredImages(model, data, side)
+    if not images.total:
+        raise DataError(f"{parameters.data}: none of the {len(data.images)} images can be read")
+    if images.total < len(data.images):
+        notes.append(skipped(len(data.images) - images.total, data))
+    on_progress(JobProgress(done=0, total=0, doing="reading the layers' inputs"))
+    readers, ranking = Readers(copy.deepcopy(model).to(device), images), Ranking(model)
+    try:
+        otherwise = {group.number: ranking.scores(group) for group in coupling.groups if group.prunable}
+        axes = by_axis("obs", coupling, obs_scores(coupling, readers, otherwise))
+    finally:
+        readers.close()
+    return Calibration(parameters.sha256, images.total, tuple(notes), axes)
+
+
 def batches(validator: Any, model: nn.Module, data: DataSet) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every image with its labels as a batch of one, on the model's device, as Ultralytics' validator reads it; and its path."""
     from ultralytics.data.utils import check_cls_dataset, check_det_dataset
@@ -113,6 +180,8 @@ def batches(validator: Any, model: nn.Module, data: DataSet) -> Iterator[tuple[s
 
 
 def _subset(parameters: CalibrationParameters) -> DataSet:
+    if reads_no_labels(parameters):
+        return without_labels(parameters.data).subset(parameters.images, parameters.seed)
     return read_data(parameters.data).subset(parameters.images, parameters.seed)
 
 

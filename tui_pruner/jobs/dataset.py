@@ -18,6 +18,8 @@ from tui_pruner.plain_yaml import parse_yaml
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
+HELD_OUT = 4
+"""One image is held out to judge by for each so many that are worked on."""
 PASSED_ON = ("kpt_shape", "flip_idx", "channels")
 
 
@@ -84,6 +86,36 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
         raise DataError(f"{path}: the {split.keys[0]} split holds no images; expected files such as .jpg or .png under {sources[0]}")
     _check_present(path, images)
     return DataSet(path, _names(path, content), images, {key: content[key] for key in PASSED_ON if content.get(key) is not None})
+
+
+def without_labels(file: str | Path) -> DataSet:
+    """The images of the training split, for what reads no labels; of the validation split where there is no other.
+
+    Raises:
+        DataError: the data has no images.
+    """
+    try:
+        return read_data(file, TRAINING)
+    except DataError:
+        return read_data(file, VALIDATION)
+
+
+def held_apart(data: DataSet, images: int | None, seed: int) -> tuple[DataSet, DataSet]:
+    """Images in a seeded order: `images` to work on, and a quarter as many others to judge by.
+
+    Where there are too few, a fifth of them judges.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    wanted = len(data.images) if images is None else images
+    everything = data.subset(wanted + -(-wanted // HELD_OUT), seed)
+    count = min(wanted, len(everything.images) * HELD_OUT // (HELD_OUT + 1))
+    if count < 1:
+        raise DataError(f"{data.yaml_file}: at least 2 images are needed, one of them to judge by; there is {len(data.images)}")
+    working = everything.subset(count, seed)
+    others = set(everything.images) - set(working.images)
+    return working, everything.with_images(tuple(image for image in everything.images if image in others))
 
 
 def label_of(image: Path) -> Path:

@@ -41,13 +41,12 @@ def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> Qu
     from tui_pruner.core.budget.targets import parse_target
     from tui_pruner.core.budget.views import measured, plan_view
     from tui_pruner.core.calibrated import calibration_for
-    from tui_pruner.core.importance import NEED_DATA
     from tui_pruner.core.session import Session
 
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     analysis = analyse(opened(parameters), parameters.imgsz)
     if parameters.scores:
-        analysis.ranking.calibrate(calibration_for(parameters.scores, parameters.sha256, analysis.coupling, NEED_DATA))
+        analysis.ranking.calibrate(calibration_for(parameters.scores, parameters.sha256, analysis.coupling))
     session = Session(analysis)
     if parameters.plan:
         session.load(parameters.plan)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tui_pruner.engine.job_messages import JobProgress, RecalibrationParameters, RecalibrationResult
 from tui_pruner.errors import DataError, RequestError
-from tui_pruner.jobs.dataset import TRAINING, VALIDATION, DataSet, read_data
+from tui_pruner.jobs.dataset import DataSet, without_labels
 from tui_pruner.jobs.image_batches import image_batches
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import choose_device, opened, skipped
@@ -57,11 +57,7 @@ def unlabelled(parameters: RecalibrationParameters) -> DataSet:
     Raises:
         DataError: the data has no images.
     """
-    try:
-        data = read_data(parameters.data, TRAINING)
-    except DataError:
-        data = read_data(parameters.data, VALIDATION)
-    return data.subset(parameters.images, parameters.seed)
+    return without_labels(parameters.data).subset(parameters.images, parameters.seed)
 
 
 def recalibrated(model: nn.Module, data: DataSet, parameters: RecalibrationParameters, on_progress: OnProgress) -> Recalibrated:

@@ -1,4 +1,4 @@
-"""Reconstruction: a pruned file's layers refitted in closed form to the original's outputs on unlabelled images, written as a file of its own."""
+"""Reconstruction: a pruned file's layers refitted in closed form to the original's outputs on unlabelled images, as a file of its own."""
 
 from __future__ import annotations
 
@@ -11,27 +11,24 @@ import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import JobProgress, LayerFit, ReconstructionParameters, ReconstructionResult
 from tui_pruner.errors import CheckpointError, DataError, PlanError
-from tui_pruner.jobs.dataset import TRAINING, VALIDATION, DataSet, read_data
-from tui_pruner.jobs.image_batches import image_batches
+from tui_pruner.jobs.dataset import DataSet, held_apart, without_labels
+from tui_pruner.jobs.image_batches import StoredImages
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import choose_device, fitting_side, opened, skipped
 from tui_pruner.jobs.writing import write_stage
 from tui_pruner.whole_file import replace_file
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from tui_pruner.core.checkpoint import Checkpoint
     from tui_pruner.core.recovery.reconstruction import Fit, Recovered
 
-HELD_OUT = 4
-"""One image is held out for each so many that the layers are refitted on, beyond them where the data has more."""
 UNTRAINED = frozenset({"prune", "recalibrate", "reconstruct"})
 CHECK_ORIGINAL = "give the checkpoint that it was cut from with --original"
 
@@ -52,7 +49,7 @@ def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProg
 
     started = time.perf_counter()
     check_output(parameters.output, parameters.checkpoint, parameters.force)
-    chosen = unlabelled(parameters)
+    chosen = held_apart(without_labels(parameters.data), parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoints"))
     checkpoint = opened(parameters)
     original = original_of(checkpoint, parameters)
@@ -72,28 +69,6 @@ def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProg
         outputs={name: dict(values) for name, values in found.outputs.items()},
         notes=notes,
     )
-
-
-def unlabelled(parameters: ReconstructionParameters) -> tuple[DataSet, DataSet]:
-    """Images of the training split in a seeded order: those to refit on, and others to judge by.
-
-    Of the validation split where there is no other. Where there are too few, a fifth of them judges.
-
-    Raises:
-        DataError: the data has fewer than two images.
-    """
-    try:
-        data = read_data(parameters.data, TRAINING)
-    except DataError:
-        data = read_data(parameters.data, VALIDATION)
-    wanted = len(data.images) if parameters.images is None else parameters.images
-    everything = data.subset(wanted + -(-wanted // HELD_OUT), parameters.seed)
-    count = min(wanted, len(everything.images) * HELD_OUT // (HELD_OUT + 1))
-    if count < 1:
-        raise DataError(f"{parameters.data}: a refit needs at least 2 images, one of them to judge by; {len(data.images)} found")
-    fitting = everything.subset(count, parameters.seed)
-    rest = tuple(image for image in everything.images if image not in set(fitting.images))
-    return fitting, everything.with_images(rest)
 
 
 def original_of(checkpoint: Checkpoint, parameters: ReconstructionParameters) -> Checkpoint:
@@ -151,9 +126,9 @@ def recovered(
     total = sum(len(data.images) for data in chosen)
     on_progress(JobProgress(done=0, total=total, doing="reading the images"))
     batches, held_out = (StoredImages(original.model, data, side, parameters.batch) for data in chosen)
-    if batches.images + held_out.images < total:
-        notes.append(skipped(total - batches.images - held_out.images, chosen[0]))
-    if not batches.images:
+    if batches.total + held_out.total < total:
+        notes.append(skipped(total - batches.total - held_out.total, chosen[0]))
+    if not batches.total:
         raise DataError(f"{parameters.data}: none of the {total} images can be read")
     memory = KeptFits(parameters, checkpoint, chosen)
 
@@ -173,43 +148,14 @@ def recovered(
     )
     found.model.cpu()
     memory.clear()
-    return found, batches.images, held_out.images, notes
-
-
-class StoredImages(Sequence["Tensor"]):
-    """Batches of images as a model reads them, kept as bytes where that loses nothing: a quarter of the memory."""
-
-    def __init__(self, model: torch.nn.Module, data: DataSet, side: int, batch: int) -> None:
-        self._batches = [packed(batch) for batch in image_batches(model, data.images, side, "cpu", batch)] if data.images else []
-        self.images = sum(len(batch) for batch in self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    @overload
-    def __getitem__(self, number: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[Tensor]: ...
-    def __getitem__(self, number: int | slice) -> Tensor | Sequence[Tensor]:
-        return [unpacked(batch) for batch in self._batches[number]] if isinstance(number, slice) else unpacked(self._batches[number])
-
-
-def packed(batch: Tensor) -> Tensor:
-    """Pixels as whole numbers of 255ths, where they are."""
-    whole = (batch * 255).round().byte()
-    return whole if bool((unpacked(whole) == batch).all()) else batch
-
-
-def unpacked(batch: Tensor) -> Tensor:
-    """Pixels as the model reads them."""
-    return batch if batch.is_floating_point() else batch.float() / 255
+    return found, batches.total, held_out.total, notes
 
 
 class KeptFits:
     """The finished fits of one refit, a file for each in a folder of the cache that is named by all that they depend on."""
 
     def __init__(self, parameters: ReconstructionParameters, checkpoint: Checkpoint, chosen: Sequence[DataSet]) -> None:
-        parts = [__version__, checkpoint.sha256, *(data.digest() for data in chosen)]
+        parts: list[str | int] = [__version__, checkpoint.sha256, *(data.digest() for data in chosen)]
         parts += [parameters.imgsz, parameters.batch, choose_device(parameters.device)]
         self.folder = places.cache_folder() / "reconstruct" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -235,7 +181,8 @@ class KeptFits:
 
         about: dict[str, Any] = {name: getattr(fit, name) for name in ("layer", "error_before", "error_after", "ridge")}
         stream = io.BytesIO()
-        np.savez(stream, fit=np.array(json.dumps(about)), **{name: tensor.cpu().numpy() for name, tensor in tensors.items()})
+        arrays: dict[str, Any] = {"fit": np.array(json.dumps(about)), **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
+        np.savez(stream, **arrays)
         with contextlib.suppress(OSError):
             replace_file(self._file(weight, first), stream.getvalue())
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, JobProgress
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.scan_messages import ScanFailure, ScanParameters, ScanResult, ScanTrial
 from tui_pruner.errors import JobError
+from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Executor, Landing, Subject, executor_for
 from tui_pruner.jobs.scan_store import BASELINE, IMAGES, SHARED, Metrics, ScanStore
@@ -19,7 +20,6 @@ from tui_pruner.jobs.validate import fitting_side, opened, skipped
 from tui_pruner.metrics import main_metric
 
 if TYPE_CHECKING:
-    from tui_pruner.core.analysis import Analysis
     from tui_pruner.core.sensitivity import Skipped, Trial
 
 APART = 1e-4
@@ -59,7 +59,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     analysis = analyse(opened(parameters), parameters.imgsz)
-    calibrate(analysis, parameters, on_progress)
+    rank_by(analysis, parameters.criterion, parameters, parameters.calibration_images, on_progress)
     scan = Scan(analysis, parameters, data, ScanStore(parameters, data.digest()))
     trials, impossible = trials_of(analysis, parameters.ratios, parameters.criterion)
     known = {digest: kept for digest in (BASELINE, *(t.digest for t in trials)) if (kept := scan.store.load(digest))}
@@ -71,19 +71,6 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
     run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started}
     return result.model_copy(update={"notes": notes_of(scan, found.metrics[BASELINE]), **run})
-
-
-def calibrate(analysis: Analysis, parameters: ScanParameters, on_progress: OnProgress) -> None:
-    """Give an analysis the scores that the criterion needs, if it needs any."""
-    from tui_pruner.core.calibrated import calibration_for
-    from tui_pruner.core.importance import NEED_DATA
-    from tui_pruner.jobs.calibrate import run_calibration
-
-    if parameters.criterion in NEED_DATA:
-        subject = parameters.model_dump(include=set(JobParameters.model_fields))
-        wanted = CalibrationParameters(**{**subject, "images": parameters.calibration_images})
-        scores = run_calibration(wanted, on_progress).scores
-        analysis.ranking.calibrate(calibration_for(scores, parameters.sha256, analysis.coupling, NEED_DATA))
 
 
 def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, on_progress: OnProgress) -> None:

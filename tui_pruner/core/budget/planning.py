@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.budget.costs import Sensitivity, by_importance, by_sensitivity
@@ -42,6 +43,13 @@ class Budget:
     stopped: str = ""
 
 
+class Search(Protocol):
+    """A way to find widths that meet goals, on top of what a planner has gone already."""
+
+    def __call__(self, planner: Planner, goals: Sequence[Goal]) -> Landing:
+        """Where the search ends."""
+
+
 class Planner:
     """Finds steps on top of what is gone already, under given rules. The ladders are made once, for all targets and criteria."""
 
@@ -61,21 +69,28 @@ class Planner:
         highest = self.arithmetic.widths(self.base).size
         return Range(shares_left(lowest, self.original), shares_left(highest, self.original))
 
-    def plan(self, targets: Sequence[Target], criterion: str = "l2", pricing: Pricing | None = None) -> Budget:
+    def plan(
+        self, targets: Sequence[Target], criterion: str = "l2", pricing: Pricing | None = None, search: Search | None = None
+    ) -> Budget:
         """The step that meets targets, by what the lost channels cost: their importance by the criterion, unless `pricing` says else.
+
+        `search` finds the widths in place of a descent by these prices.
 
         Raises:
             RequestError: the checkpoint has no more than that already, or no such criterion.
         """
         self.analysis.ranking.check(criterion)
         goals = goals_of(targets, self.original)
-        pricing = pricing or by_importance(self.analysis, self.base, criterion)
-        landing = Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals).run()
+        landing = search(self, goals) if search else self.descend(goals, pricing or by_importance(self.analysis, self.base, criterion))
         shares = shares_left(landing.widths.size, self.original)
         if not landing.met:
             return Budget(None, landing.widths.size, shares, self._why(goals, landing))
         step = Step(name=name_of(goals), cuts=self._cuts(landing, criterion))
         return Budget(step, landing.widths.size, shares)
+
+    def descend(self, goals: Sequence[Goal], pricing: Pricing) -> Landing:
+        """Go down the ladders by prices until the goals are met."""
+        return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals).run()
 
     def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
         """Prices by a scan, where it says something of everything that can be cut."""

@@ -1,1 +1,1 @@
-"""Recover the accuracy of a cut network without labels: refit its layers, re-estimate its statistics, keep what comes closest to the original."""
+"""Recover the accuracy of a cut network without labels: refit its layers, and keep what comes closest to the original."""

@@ -66,7 +66,7 @@ class Parameters:
             return None
         name, parameter = found
         row = parameter.stride(0) if parameter.dim() else 0
-        start = tensor.storage_offset() - parameter.storage_offset()
+        start = int(tensor.storage_offset() - parameter.storage_offset())
         if tensor.shape[1:] != parameter.shape[1:] or tensor.stride() != parameter.stride() or not row or start % row:
             return None
         return name, start // row, tensor.shape[0]
@@ -103,11 +103,11 @@ NORMALISATIONS = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_tr
 RUNNING_MEAN = 3
 
 
-class Applying(TorchDispatchMode):
+class Applying(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Call `before` and `after` at each application of a parameter of the network while its forward runs."""
 
     def __init__(self, parameters: Parameters, before: Callable[[Application], None], after: Callable[[Application], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._parameters, self._before, self._after = parameters, before, after
         self._turns: Counter[tuple[str, int]] = Counter()
 
@@ -135,11 +135,12 @@ class Applying(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Site:
-    """An application as one forward met it: where, how many bytes of activations were alive then, and the running mean behind it."""
+    """An application as one forward met it: where, its bias, how many bytes of activations were alive, and the running mean behind it."""
 
     weight: str
     first: int
     turn: int
+    bias: str
     alive: int
     shift: str
 
@@ -149,7 +150,7 @@ class Site:
         return self.weight, self.first, self.turn
 
 
-class _Observer(Applying):
+class _Observer(Applying):  # type: ignore[no-untyped-call]
     """Note the order of applications, what is alive at each, and which normalisation alone reads their outputs."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -164,12 +165,12 @@ class _Observer(Applying):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)):
             made = self._made.get(tensor.untyped_storage().data_ptr())
-            if made is not None and not made[1].expired():
+            if made is not None and not made[1].expired():  # type: ignore[no-untyped-call]
                 self._readers[made[0]].append(self._reader(func, args, tensor))
         outputs = super().__torch_dispatch__(func, types, args, kwargs)
         for tensor in (leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)):
             storage = tensor.untyped_storage()
-            self._storages[storage.data_ptr()] = StorageWeakRef(storage), storage.nbytes()
+            self._storages[storage.data_ptr()] = StorageWeakRef(storage), storage.nbytes()  # type: ignore[no-untyped-call]
         return outputs
 
     def _reader(self, func: Any, args: Any, tensor: Tensor) -> str:
@@ -179,20 +180,20 @@ class _Observer(Applying):
         return self._means.get(args[RUNNING_MEAN].untyped_storage().data_ptr(), "")
 
     def _arrive(self, application: Application) -> None:
-        self._storages = {key: (ref, size) for key, (ref, size) in self._storages.items() if not ref.expired()}
+        self._storages = {key: (ref, size) for key, (ref, size) in self._storages.items() if not ref.expired()}  # type: ignore[no-untyped-call]
         self.alive.append(sum(size for _, size in self._storages.values()))
 
     def _made_by(self, application: Application) -> None:
         assert application.outputs is not None
         storage = application.outputs.untyped_storage()
-        self._made[storage.data_ptr()] = len(self.found), StorageWeakRef(storage)
+        self._made[storage.data_ptr()] = len(self.found), StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         self._readers[len(self.found)] = []
         self.found.append(replace(application, outputs=None, inputs=torch.empty(0)))
 
     def sites(self) -> list[Site]:
         """What was met, in the order of the forward."""
         return [
-            Site(a.weight, a.first, a.turn, alive, readers[0] if len(readers) == 1 else "")
+            Site(a.weight, a.first, a.turn, a.bias, alive, readers[0] if len(readers) == 1 else "")
             for a, alive, readers in zip(self.found, self.alive, (self._readers[n] for n in range(len(self.found))), strict=True)
         ]
 

@@ -14,7 +14,7 @@ from tui_pruner.core.recovery.applications import Application, Convolution
 
 
 def sample(application: Application, per_image: int, seed: int) -> Tensor:
-    """Seeded output positions: [n, p] flat positions of each image for a convolution, [p] rows for a product; sorted, without repetition."""
+    """Seeded output positions, sorted, without repetition: [n, p] flat ones of each image for a convolution, [p] rows for a product."""
     generator = torch.Generator().manual_seed(seed)
     if application.geometry is None:
         rows = len(application.inputs)
@@ -71,8 +71,10 @@ def _padded(inputs: Tensor, geometry: Convolution) -> tuple[Tensor, tuple[int, .
     """The inputs with their zero padding, and the stride; those of a transposed convolution with zeros in between, for a stride of 1."""
     if not geometry.transposed:
         return F.pad(inputs, [pad for padding in reversed(geometry.padding) for pad in (padding, padding)]), geometry.stride
-    spread = inputs.new_zeros([*inputs.shape[:2], *((size - 1) * stride + 1 for size, stride in zip(inputs.shape[2:], geometry.stride))])
-    spread[(..., *(slice(None, None, stride) for stride in geometry.stride))] = inputs
+    size = [(size - 1) * stride + 1 for size, stride in zip(inputs.shape[2:], geometry.stride)]
+    spread = inputs.new_zeros([*inputs.shape[:2], *size])
+    places = (slice(None), slice(None), *(slice(None, None, stride) for stride in geometry.stride))
+    spread[places] = inputs
     sides = [
         (dilation * (kernel - 1) - padding, dilation * (kernel - 1) - padding + extra)
         for kernel, padding, dilation, extra in zip(geometry.kernel, geometry.padding, geometry.dilation, geometry.output_padding)
@@ -173,7 +175,7 @@ class Equations:
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
-    """[groups, rows, a] and [groups, rows, b] to [groups, a, b]: a single group as one matrix product, which is faster than a batch of one."""
+    """[groups, rows, a] and [groups, rows, b] to [groups, a, b]; one product for a single group is faster than a batch of one."""
     return (left[0].t() @ right[0])[None] if len(left) == 1 else left.transpose(1, 2) @ right
 
 
@@ -189,7 +191,7 @@ def best_correction(fit: Equations, judge: Equations, ridges: Sequence[float]) -
     for ridge in ridges:
         try:
             correction = fit.correction(ridge)
-        except torch.linalg.LinAlgError:
+        except RuntimeError:  # torch.linalg.LinAlgError is one
             continue
         if bool(correction.isfinite().all()) and (error := judge.error(correction)) < least:
             best, least = (correction, ridge), error

@@ -128,8 +128,7 @@ def _refit(
 ) -> Fit | None:  # fmt: skip
     """Refit one weight at all its applications; None where the original never applies it. `sizes` counts the images of each batch."""
     images = sum(sizes[: len(sizes) - held_out])
-    shifts = {site.shift for site in applied}
-    shift = shifts.pop() if len(shifts) == 1 else ""
+    shift, bias = (common({getattr(site, name) for site in applied}) for name in ("shift", "bias"))
     weight = tensor_at(model, applied[0].weight)
     fit = judge = None
     now: Application | None = None
@@ -139,7 +138,7 @@ def _refit(
                 continue
             now = here
             if fit is None or judge is None:
-                fit, judge = Equations(bool(now.bias or shift)), Equations(bool(now.bias or shift))
+                fit, judge = Equations(bool(bias or shift)), Equations(bool(bias or shift))
             count = settings.positions(features_of(weight, now), images) * (1 if now.geometry else sizes[number])
             chosen = fit if number < len(sizes) - held_out else judge
             _gather(chosen, wanted, now, weight, kept, model, count, settings.seed + turn * 100_003 + number)
@@ -152,8 +151,8 @@ def _refit(
     correction, ridge = best_correction(fit, judge, settings.ridges) if before > UNCHANGED else (None, 0.0)
     if correction is None:
         return Fit(layer, before, before, 0.0)
-    _apply(model, now, weight, correction, shift)
-    return Fit(layer, before, judge.error(correction), ridge, tuple(name for name in (now.weight, now.bias or shift) if name))
+    _apply(model, now, weight, correction, bias, shift)
+    return Fit(layer, before, judge.error(correction), ridge, tuple(name for name in (now.weight, bias or shift) if name))
 
 
 def features_of(weight: Tensor, application: Application) -> int:
@@ -180,22 +179,32 @@ def _gather(
     matrix = as_matrix(weight[now.first : now.first + now.count].detach(), now.geometry)
     given = (inputs @ matrix).transpose(0, 1).reshape(len(outputs), -1)
     if now.bias:
-        given = given + tensor_at(model, now.bias)[now.first : now.first + now.count].detach()
+        given = given + tensor_at(model, now.bias)[added(now)].detach()
     equations.add(inputs, outputs - given, outputs)
 
 
-def _apply(model: nn.Module, now: Application, weight: Tensor, correction: Tensor, shift: str) -> None:
+def common(names: set[str]) -> str:
+    """The one name that all applications of a weight share; "" where they differ, so that no intercept serves all of them."""
+    return next(iter(names)) if len(names) == 1 else ""
+
+
+def _apply(model: nn.Module, now: Application, weight: Tensor, correction: Tensor, added_to: str, shift: str) -> None:
     """Write a correction into the tensors in place, so that forwards which halt in front of them go on with it."""
-    intercept = bool(now.bias or shift)
+    intercept = bool(added_to or shift)
     part = slice(now.first, now.first + now.count)
     change = as_weight(correction[:, :-1] if intercept else correction, now.geometry)
     weight.data[part] += change.to(weight)
-    if now.bias:
-        bias = tensor_at(model, now.bias).data
-        bias[part if weight.dim() == 2 or not now.geometry else slice(None)] += correction[:, -1].reshape(-1).to(bias)
+    if added_to:
+        bias = tensor_at(model, added_to).data
+        bias[added(now)] += correction[:, -1].reshape(-1).to(bias)
     elif shift:
         mean = tensor_at(model, shift).data
         mean -= correction[:, -1].reshape(-1).to(mean)
+
+
+def added(application: Application) -> slice:
+    """The part of the bias that an application adds."""
+    return slice(application.first, application.first + application.count) if application.geometry is None else slice(None)
 
 
 def output_channels(kept: Mapping[int, Indices], wanted: Application, now: Application) -> Tensor | None:

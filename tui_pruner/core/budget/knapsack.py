@@ -1,0 +1,146 @@
+"""The rungs that meet the goals at the least damage, as a multiple-choice knapsack, solved by HiGHS.
+
+One rung is chosen of every ladder. What is made small is the worst output's damage, so that no output of the task pays for the others.
+Sizes are products of two widths: they are taken as sums around the last solution, and corrected until the true size meets the goals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array, csr_array, hstack, vstack
+
+from tui_pruner.core.budget.damages import DamageCurves
+from tui_pruner.core.budget.descent import Landing
+from tui_pruner.core.budget.ladders import Ladder
+from tui_pruner.core.budget.targets import Goal, shares_left
+from tui_pruner.core.preview import Arithmetic, Widths
+from tui_pruner.core.removal import Removal
+
+ROUNDS = 8
+RUNGS = 24
+"""Of each ladder that are considered, at most."""
+SECONDS = 5.0
+GAP = 1e-3
+SUM = 1e-3
+"""What the sum of all damages counts beside the worst output's, so that outputs which do not decide are spared too."""
+
+
+class Knapsack:
+    """The search over all ladders at once, started from a landing that meets the goals."""
+
+    def __init__(
+        self, arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], damage: DamageCurves, goals: Sequence[Goal], start: Landing
+    ) -> None:
+        self._arithmetic, self._ladders, self._goals, self._start = arithmetic, ladders, goals, start
+        self._base = base.counts(arithmetic.analysis.coupling)
+        self._choices = [considered(ladder) for ladder in ladders]
+        self._outputs = sorted(damage.curves[ladders[0].groups])
+        self._costs = np.array(
+            [
+                np.concatenate([damage.curves[ladder.groups][name][rungs] for ladder, rungs in zip(ladders, self._choices, strict=True)])
+                for name in self._outputs
+            ]
+        )
+        self._owner = np.repeat(np.arange(len(ladders)), [len(rungs) for rungs in self._choices])
+
+    def run(self) -> Landing:
+        """The best landing that was met: the start, where nothing is better."""
+        at = self._nearest(self._start.widths)
+        best, least = self._start, self._worst(at) if self._start.met else np.inf
+        slack = np.zeros(len(self._goals))
+        for _ in range(ROUNDS):
+            found = self._solved(at, slack)
+            if found is None:
+                break
+            widths, worst = self._widths(found), self._worst(found)
+            over = np.array([self._share(widths, goal) - goal.share for goal in self._goals])
+            if (over <= 0).all() and worst < least:
+                best, least = Landing(widths, True, False), worst
+            if (found == at).all() and (over <= 0).all():
+                break
+            slack = slack + over  # what the sums around the last solution were wrong by
+            at = found
+        return best
+
+    def _solved(self, at: NDArray[np.int64], slack: NDArray[np.float64]) -> NDArray[np.int64] | None:
+        """The choice for each ladder where sizes are sums around `at`; None where HiGHS finds none."""
+        count = len(self._owner)
+        one_each = csr_array((np.ones(count), (self._owner, np.arange(count))), shape=(len(self._ladders), count))
+        here = self._widths(at)
+        savings = self._savings(at, here)
+        limits = [goal.share - self._share(here, goal) - extra for goal, extra in zip(self._goals, slack, strict=True)]
+        scale = max(float(self._costs.max()), 1e-12)
+        damages = hstack([csr_array(self._costs / scale), coo_array(-np.ones((len(self._outputs), 1)))])
+        rows = vstack(
+            [hstack([one_each, csr_array((len(self._ladders), 1))]), hstack([csr_array(savings), csr_array((len(limits), 1))]), damages]
+        )
+        low = np.concatenate([np.ones(len(self._ladders)), np.full(len(limits) + len(self._outputs), -np.inf)])
+        high = np.concatenate([np.ones(len(self._ladders)), limits, np.zeros(len(self._outputs))])
+        result = milp(
+            np.append(SUM * self._costs.sum(0) / scale, 1.0),
+            constraints=LinearConstraint(rows.tocsr(), low, high),
+            integrality=np.append(np.ones(count), 0),
+            bounds=Bounds(np.zeros(count + 1), np.append(np.ones(count), np.inf)),
+            options={"time_limit": SECONDS, "mip_rel_gap": GAP},
+        )
+        if result.x is None:
+            return None
+        chosen = np.zeros(len(self._ladders), dtype=np.int64)
+        firsts = np.searchsorted(self._owner, np.arange(len(self._ladders)))
+        for number, first in enumerate(firsts):
+            chosen[number] = int(np.argmax(result.x[first : first + len(self._choices[number])]))
+        return chosen
+
+    def _savings(self, at: NDArray[np.int64], here: Widths) -> NDArray[np.float64]:
+        """[goals, choices]: how the shares that are left change where one ladder takes another rung than at `at`."""
+        found = np.zeros((len(self._goals), len(self._owner)))
+        column = 0
+        for number, rungs in enumerate(self._choices):
+            for choice in range(len(rungs)):
+                other = at.copy()
+                other[number] = choice
+                widths = here if choice == at[number] else self._changed(here, number, at[number], choice)
+                found[:, column] = [self._share(widths, goal) - self._share(here, goal) for goal in self._goals]
+                column += 1
+        return found
+
+    def _changed(self, here: Widths, number: int, old: int, new: int) -> Widths:
+        ladder = self._ladders[number]
+        change, groups = ladder.rungs[self._choices[number][new]] - ladder.rungs[self._choices[number][old]], list(ladder.groups)
+        counts = here.counts.copy()
+        counts[groups] += change
+        return Widths(self._arithmetic, counts, here.of_axis - self._arithmetic.shares[:, groups] @ change)
+
+    def _widths(self, chosen: NDArray[np.int64]) -> Widths:
+        counts = self._base.copy()
+        for ladder, rungs, choice in zip(self._ladders, self._choices, chosen, strict=True):
+            counts[list(ladder.groups)] += ladder.rungs[rungs[choice]]
+        return Widths(self._arithmetic, counts, self._arithmetic.sizes - self._arithmetic.shares @ counts)
+
+    def _nearest(self, widths: Widths) -> NDArray[np.int64]:
+        """The considered rung of each ladder that is nearest to these widths."""
+        lost = widths.counts - self._base
+        return np.array(
+            [
+                int(np.argmin(np.abs(ladder.rungs[rungs].sum(1) - lost[list(ladder.groups)].sum())))
+                for ladder, rungs in zip(self._ladders, self._choices, strict=True)
+            ]
+        )
+
+    def _worst(self, chosen: NDArray[np.int64]) -> float:
+        """What is made small: the worst output's damage, and a little of all."""
+        firsts = np.searchsorted(self._owner, np.arange(len(self._ladders)))
+        totals = self._costs[:, firsts + chosen].sum(1)
+        return float(totals.max() + SUM * totals.sum())
+
+    def _share(self, widths: Widths, goal: Goal) -> float:
+        return shares_left(widths.size, self._arithmetic.whole.size)[goal.measure]
+
+
+def considered(ladder: Ladder) -> NDArray[np.int64]:
+    """Rungs that are chosen from: all, or evenly spaced ones with the first and the last."""
+    return np.unique(np.linspace(0, ladder.last, min(RUNGS, ladder.last + 1)).round().astype(np.int64))

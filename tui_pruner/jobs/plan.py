@@ -1,0 +1,252 @@
+"""Planning by measured damage: whole plans for each target, cut and refitted on unlabelled images; the closest to the original is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tui_pruner import __version__, places
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
+from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult
+from tui_pruner.engine.scan_messages import ScanParameters
+from tui_pruner.errors import DataError, RequestError
+from tui_pruner.jobs.cache import digest_of
+from tui_pruner.jobs.calibrate import rank_by
+from tui_pruner.jobs.dataset import DataSet, held_apart, read_data, without_labels
+from tui_pruner.jobs.image_batches import StoredImages
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.validate import choose_device, fitting_side, measure, opened, skipped
+from tui_pruner.whole_file import replace_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tui_pruner.core.budget.costs import Sensitivity
+    from tui_pruner.core.budget.damages import DamageCurves
+    from tui_pruner.core.budget.planning import Budget, Planner
+    from tui_pruner.core.budget.rivals import Ring, Tried
+    from tui_pruner.core.recovery.damage import Damage
+    from tui_pruner.core.session import Session
+
+JUDGED_ON = 32
+"""Images that trials of the damage are judged on, of those that are worked on."""
+JUDGED_ON_IN_A_HURRY = 8
+
+
+def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> PlanningResult:
+    """The whole job.
+
+    Raises:
+        DataError: the data cannot be used.
+        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        PlanError: the plan so far is for another checkpoint.
+        RequestError: a target that cannot be read or is a latency, no such criterion or device.
+    """
+    from tui_pruner.core.analysis import analyse
+    from tui_pruner.core.budget.ladders import Rules
+    from tui_pruner.core.budget.planning import Planner
+    from tui_pruner.core.session import Session
+
+    started = time.perf_counter()
+    targets_of(parameters)
+    data = held_apart(without_labels(parameters.data), parameters.images, parameters.seed)
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    analysis = analyse(opened(parameters), parameters.imgsz)
+    scores = rank_by(analysis, parameters.criterion, parameters, parameters.images, on_progress)
+    session = Session(analysis)
+    if parameters.plan:
+        session.load(parameters.plan)
+    planner = Planner(analysis, session.removal, Rules(parameters.floor, parameters.round_to, tuple(parameters.protect)))
+    images = Images.read(analysis.checkpoint.model, data, parameters)
+    damage, cached = measured_damage(planner, images, parameters, on_progress)
+    original = _validated(analysis.checkpoint.model, parameters, on_progress) if parameters.validated != 0 else None
+    points = [point(planner, session, targets, damage, images, parameters, on_progress) for targets in parameters.points]
+    return PlanningResult(
+        points=points,
+        scores=scores,
+        original=original,
+        images=images.working.total,
+        held_out=images.held_out.total,
+        trials=len(damage.trials),
+        cached=cached,
+        seconds=time.perf_counter() - started,
+        notes=images.notes,
+    )
+
+
+def targets_of(parameters: PlanningParameters) -> None:
+    """Refuse targets that arithmetic cannot answer, before anything heavy starts."""
+    from tui_pruner.core.budget.targets import latency_apart, parse_target
+
+    for texts in parameters.points:
+        if latency_apart([parse_target(text) for text in texts])[1] is not None:
+            raise RequestError("a latency is searched for by timing plans: give it as the only target, without a front")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The unlabelled images: those to work on, others to judge by, and notes on what was adjusted."""
+
+    working: StoredImages
+    held_out: StoredImages
+    digests: tuple[str, ...]
+    notes: list[str]
+
+    @classmethod
+    def read(cls, model: nn.Module, data: tuple[DataSet, DataSet], parameters: PlanningParameters) -> Images:
+        """Read them as the model does.
+
+        Raises:
+            DataError: none can be read.
+        """
+        side, notes = fitting_side(parameters.imgsz, model)
+        working, held_out = (StoredImages(model, part, side, parameters.batch) for part in data)
+        total = sum(len(part.images) for part in data)
+        if not working.total:
+            raise DataError(f"{parameters.data}: none of the {total} images can be read")
+        if working.total + held_out.total < total:
+            notes.append(skipped(total - working.total - held_out.total, data[0]))
+        return cls(working, held_out, tuple(part.digest() for part in data), notes)
+
+
+def measured_damage(planner: Planner, images: Images, parameters: PlanningParameters, on_progress: OnProgress) -> tuple[Damage, bool]:
+    """The damage of every ladder at several widths: from the cache, or measured and kept."""
+    from tui_pruner.core.budget.damages import FEW_SHARES, SHARES, trials_of
+    from tui_pruner.core.recovery.damage import Damage, measure_damage
+    from tui_pruner.core.recovery.disagreement import Original
+    from tui_pruner.core.recovery.moments import Readers
+
+    analysis, base = planner.analysis, planner.base
+    shares, judged = (FEW_SHARES, JUDGED_ON_IN_A_HURRY) if parameters.fast else (SHARES, JUDGED_ON)
+    trials = list(trials_of(analysis, planner.ladders.ladders, base, parameters.criterion, shares))
+    removes = [[trial.groups, [places.tolist() for places in trial.removal.places.values()]] for trial in trials]
+    file = (
+        places.cache_folder()
+        / "damage"
+        / f"{digest_of(parameters, images.digests[0], program=__version__, trials=removes, judged=judged)}.json"
+    )
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_bytes())
+        return Damage(kept["base"], list(zip(trials, kept["trials"], strict=True))), True
+    network = copy.deepcopy(analysis.checkpoint.model).to(choose_device(parameters.device))
+    on_progress(JobProgress(done=0, total=len(trials), doing="reading the layers' inputs"))
+    readers = Readers(network, images.working)
+    try:
+        judge = Original(network, list(first(images.working, judged)), resuming=True)
+        found = measure_damage(
+            network, analysis.coupling, readers, trials, judge,
+            lambda done: on_progress(JobProgress(done=done, total=len(trials), doing="measuring the damage of each layer")),
+        )  # fmt: skip
+    finally:
+        readers.close()
+    with contextlib.suppress(OSError):
+        replace_file(file, json.dumps({"base": found.base, "trials": [outputs for _, outputs in found.trials]}).encode())
+    return found, False
+
+
+def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
+    """The first so many images, in batches."""
+    for batch in batches:
+        yield batch[:count]
+        count -= len(batch)
+        if count <= 0:
+            return
+
+
+def point(
+    planner: Planner, session: Session, targets: Sequence[str], damage: Damage, images: Images, parameters: PlanningParameters,
+    on_progress: OnProgress,
+) -> PlanPoint:  # fmt: skip
+    """What one point's targets come to."""
+    from tui_pruner.core.budget.damages import curves_of
+    from tui_pruner.core.budget.rivals import KNAPSACK, rivals, ways
+    from tui_pruner.core.budget.targets import parse_target
+    from tui_pruner.core.budget.views import measured
+
+    scan = measured(planner, parameters.scan) if parameters.scan else known_scan(planner, parameters)
+    curves: DamageCurves = curves_of(planner.ladders.ladders, damage)
+    searches = ways(planner, parameters.criterion, curves, scan)
+    if parameters.fast:
+        searches = {KNAPSACK: searches[KNAPSACK]} if KNAPSACK in searches else searches
+    found, budget = rivals(planner, [parse_target(text) for text in targets], parameters.criterion, searches)
+    if not found:
+        return sized(PlanPoint(targets=list(targets), plan=None, stopped=budget.stopped), budget)
+    tried: list[Tried] = []
+    if not parameters.fast or parameters.validated != 0:
+        name = " ".join(targets)
+        ring = ring_of(planner, images, parameters)
+        for result in ring.tried(
+            found, lambda rival: on_progress(JobProgress(done=len(tried), total=len(found), doing=f"{name}: {rival.name}"))
+        ):
+            tried.append(result)
+    best = min(tried, key=lambda result: result.distance) if tried else None
+    chosen = best.rival if best else found[0]
+    assert chosen.budget.step is not None
+    planned = PlanPoint(
+        targets=list(targets),
+        plan=session.plan.model_copy(update={"steps": [*session.plan.steps, chosen.budget.step]}).plain(),
+        amounts={cut.layer: cut.amount for cut in chosen.budget.step.cuts},
+        chosen=chosen.name,
+        rivals=[rival_result(result) for result in sorted(tried, key=lambda result: result.distance)],
+        measured=_validated(best.model, parameters, on_progress) if best and parameters.validated != 0 else None,
+    )
+    return sized(planned, chosen.budget)
+
+
+def sized(point: PlanPoint, budget: Budget) -> PlanPoint:
+    """A point with what is left of the checkpoint."""
+    size = budget.size
+    left = {"shares": budget.shares, "parameters": size.parameters, "flops": size.flops, "bytes": size.bytes}
+    return point.model_copy(update=left)
+
+
+def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity | None:
+    """An earlier scan of this checkpoint on this data by the same criterion, where the data has labels and there is one."""
+    from tui_pruner.jobs.scan_lookup import known_sensitivity
+
+    fields = parameters.model_dump(include=set(JobParameters.model_fields))
+    subject = ScanParameters(**{**fields, "images": parameters.scanned}, criterion=parameters.criterion)
+    with contextlib.suppress(DataError):
+        return known_sensitivity(planner.analysis, subject)
+    return None
+
+
+def ring_of(planner: Planner, images: Images, parameters: PlanningParameters) -> Ring:
+    """Where rivals are cut and refitted."""
+    from tui_pruner.core.budget.rivals import Ring
+    from tui_pruner.core.checkpoint.contents import FROZEN
+    from tui_pruner.core.recovery.disagreement import Original
+
+    original = copy.deepcopy(planner.analysis.checkpoint.model).to(choose_device(parameters.device))
+    frozen = frozenset(name for name, _ in original.named_parameters() if FROZEN in name)
+    held_out = images.held_out if images.held_out.total else images.working
+    return Ring(planner, original, images.working, held_out, Original(original, held_out), frozen)
+
+
+def rival_result(tried: Tried) -> RivalResult:
+    """A tried rival as a message."""
+    return RivalResult(
+        name=tried.rival.name,
+        shares=tried.rival.budget.shares,
+        distance_cut=tried.distance_cut,
+        distance=tried.distance,
+        outputs=dict(tried.outputs),
+    )
+
+
+def _validated(model: nn.Module, parameters: PlanningParameters, on_progress: OnProgress) -> dict[str, float] | None:
+    """The metrics on the validation split; None where it has no labels for this model."""
+    subject = ValidationParameters(
+        checkpoint=parameters.checkpoint, sha256=parameters.sha256, data=parameters.data, images=parameters.validated,
+        imgsz=parameters.imgsz, device=parameters.device, classes=parameters.classes, seed=parameters.seed,
+    )  # fmt: skip
+    try:
+        data = read_data(parameters.data).subset(parameters.validated, parameters.seed)
+        return measure(copy.deepcopy(model).cpu(), data, subject, on_progress).metrics
+    except DataError:
+        return None
