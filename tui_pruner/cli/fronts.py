@@ -88,7 +88,8 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
     }
     original = planner.original
     if asked.front:
-        rows = [point_document(point, found.original, file) for point, file in zip(found.points, written_front(asked, found), strict=True)]
+        files = written_front(asked, found)
+        rows = [point_document(point, found.original, file) for point, file in zip(found.points, files, strict=True)]
         results.document({**document, "front": rows, "output": str(asked.output)})
         show_front(results, found)
         return 0 if any(point.plan for point in found.points) else 1

@@ -20,11 +20,11 @@ from tui_pruner.core.budget.targets import Goal, shares_left
 from tui_pruner.core.preview import Arithmetic, Widths
 from tui_pruner.core.removal import Removal
 
-ROUNDS = 8
-RUNGS = 24
+ROUNDS = 4
+RUNGS = 16
 """Of each ladder that are considered, at most."""
-SECONDS = 5.0
-GAP = 1e-3
+SECONDS = 3.0
+GAP = 1e-2
 SUM = 1e-3
 """What the sum of all damages counts beside the worst output's, so that outputs which do not decide are spared too."""
 
@@ -37,7 +37,8 @@ class Knapsack:
     ) -> None:
         self._arithmetic, self._ladders, self._goals, self._start = arithmetic, ladders, goals, start
         self._base = base.counts(arithmetic.analysis.coupling)
-        self._choices = [considered(ladder) for ladder in ladders]
+        lost = start.widths.counts - self._base
+        self._choices = [considered(ladder, int(lost[list(ladder.groups)].sum())) for ladder in ladders]
         self._outputs = sorted(damage.curves[ladders[0].groups])
         self._costs = np.array(
             [
@@ -141,6 +142,7 @@ class Knapsack:
         return shares_left(widths.size, self._arithmetic.whole.size)[goal.measure]
 
 
-def considered(ladder: Ladder) -> NDArray[np.int64]:
-    """Rungs that are chosen from: all, or evenly spaced ones with the first and the last."""
-    return np.unique(np.linspace(0, ladder.last, min(RUNGS, ladder.last + 1)).round().astype(np.int64))
+def considered(ladder: Ladder, lost: int) -> NDArray[np.int64]:
+    """Rungs that are chosen from: all, or evenly spaced ones, with the one where so many channels are lost."""
+    start = int(np.argmin(np.abs(ladder.rungs.sum(1) - lost)))
+    return np.unique([*np.linspace(0, ladder.last, min(RUNGS, ladder.last + 1)).round().astype(np.int64), start])
