@@ -117,6 +117,8 @@ EXACT = Settings(ridges=(1e-9,))
 def test_a_reader_makes_up_exactly_for_channels_that_repeat_others(reader: str) -> None:
     torch.manual_seed(1)
     network = Doubled(READERS[reader]()).eval()
+    if reader == "transposed":  # a constant in its input is another one for each place of the kernel, which no bias makes up for
+        network.norm.running_mean.zero_()  # type: ignore[union-attr]
     small, kept = halved(network)
     batches, held_out = images(3), images(1, seed=5)
     cut = Original(network, held_out).distance(small)["output 0"]

@@ -95,10 +95,9 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
         return 0 if any(point.plan for point in found.points) else 1
     (point,) = found.points
     saved = save(asked, session, point)
-    results.document(
-        {**document, **point_document(point, found.original, saved), "plan": point.plan, "output": saved, "satisfied": point.plan is not None,
-         "latency": None, "criteria": None}
-    )  # fmt: skip
+    row = point_document(point, found.original, saved)
+    done = {"plan": point.plan, "output": saved, "satisfied": point.plan is not None, "latency": None, "criteria": None}
+    results.document({**document, **row, **done})
     if point.plan is None:
         say(f"tui-pruner: {point.stopped}")
         return 1

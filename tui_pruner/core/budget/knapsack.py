@@ -21,9 +21,10 @@ from tui_pruner.core.preview import Arithmetic, Widths
 from tui_pruner.core.removal import Removal
 
 ROUNDS = 4
-RUNGS = 16
+RUNGS = 10
 """Of each ladder that are considered, at most."""
-SECONDS = 3.0
+NODES = 200
+"""Of the search tree, at most: a limit in seconds would make the plan depend on how busy the machine is."""
 GAP = 1e-2
 SUM = 1e-3
 """What the sum of all damages counts beside the worst output's, so that outputs which do not decide are spared too."""
@@ -86,7 +87,7 @@ class Knapsack:
             constraints=LinearConstraint(rows.tocsr(), low, high),
             integrality=np.append(np.ones(count), 0),
             bounds=Bounds(np.zeros(count + 1), np.append(np.ones(count), np.inf)),
-            options={"time_limit": SECONDS, "mip_rel_gap": GAP},
+            options={"node_limit": NODES, "mip_rel_gap": GAP},
         )
         if result.x is None:
             return None

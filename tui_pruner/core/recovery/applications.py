@@ -199,7 +199,7 @@ class _Observer(Applying):  # type: ignore[no-untyped-call]
 
 
 def observe(network: nn.Module, batch: Tensor) -> list[Site]:
-    """Run one forward and return every application of a parameter in its order."""
+    """Run one forward and return every application of a parameter in its order, with the bytes that the batch keeps alive there."""
     observer = _Observer(network)
     with torch.no_grad(), observer:
         network(batch)

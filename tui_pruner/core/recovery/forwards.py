@@ -94,8 +94,8 @@ class Forward:
 class Lockstep:
     """The forwards of all batches through one network, advanced together.
 
-    As many as `room` bytes of activations allow stay halted at a layer; the others start over for the next one. `alive` has what one
-    batch keeps alive at each site, in bytes.
+    As many as `room` bytes of activations allow stay halted at a layer, by what one image keeps alive there; the others start over for the
+    next one.
     """
 
     def __init__(self, network: nn.Module, batches: Sequence[Tensor], room: int, after: bool = False) -> None:
@@ -105,7 +105,7 @@ class Lockstep:
             Forward(network, parameters, lambda number=number: batches[number].to(device), after)  # type: ignore[misc]
             for number in range(len(batches))
         ]
-        self._room = room
+        self._room = room // max((len(batch) for batch in batches), default=1)
 
     def at(self, site: Site) -> Iterator[Application | None]:
         """Every batch's application at a site, in the order of the batches, each to be used before the next is asked for."""

@@ -24,7 +24,7 @@ from tui_pruner.core.skeleton import tensor_at
 
 RIDGE = 1e-2
 """Of the mean diagonal of a layer's covariance."""
-MOST_POSITIONS = 400
+MOST_POSITIONS, LEAST_POSITIONS = 400, 100
 ROWS_PER_FEATURE = 10
 IN_MEMORY = 2 << 30
 """Bytes of matrices that are held in memory; more of them lie in a temporary file."""
@@ -116,7 +116,7 @@ class Readers:
                 if geometry is not None and geometry.groups > 1:
                     return
                 features = application.inputs.shape[1] * (math.prod(geometry.kernel) if geometry else 1)
-                each = min(MOST_POSITIONS, math.ceil(ROWS_PER_FEATURE * features / images))
+                each = min(MOST_POSITIONS, max(LEAST_POSITIONS, math.ceil(ROWS_PER_FEATURE * features / images)))
                 picks = sample(application, each if geometry else each * len(batch), seed + number)
                 known = found.get(application.weight)
                 if known is None:

@@ -94,7 +94,7 @@ def reconstruct(
     """
     settings = settings or Settings()
     model = copy.deepcopy(pruned).eval()
-    sites = by_weight([site for site in observe(model, batches[0]) if site.weight not in frozen])
+    sites = by_weight([site for site in observe(model, batches[0][:1]) if site.weight not in frozen])
     found = Reconstruction(model)
     everything = [*batches, *held_out]
     sizes = [len(batch) for batch in everything]

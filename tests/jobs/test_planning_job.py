@@ -1,0 +1,107 @@
+"""Planning by measured damage as a job: rivals, fronts, the cache, and that no plan does worse than the uniform one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.narrow import SIDE, narrow, save_whole
+from tui_pruner.core.analysis import analyse
+from tui_pruner.core.budget.rivals import UNIFORM
+from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.core.plan import parse_plan, removal_of_step
+from tui_pruner.core.recovery.disagreement import Original
+from tui_pruner.core.recovery.reconstruction import reconstruct
+from tui_pruner.core.surgery import by_tensor, cut
+from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult
+from tui_pruner.errors import RequestError
+from tui_pruner.jobs.dataset import VALIDATION, read_data
+from tui_pruner.jobs.image_batches import image_batches
+from tui_pruner.jobs.plan import run_planning
+
+
+def ignore(progress: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One cache for all tests here, so that the damage of one model is measured once."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def wanted(demo_checkpoint: Path, demo_data: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> PlanningParameters:
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    checkpoint = read_checkpoint(demo_checkpoint)
+    return PlanningParameters(
+        checkpoint=checkpoint.path, sha256=checkpoint.sha256, data=str(demo_data), images=8, imgsz=64, device="cpu", batch=4,
+        points=[["flops=60%"]], round_to=16,
+    )  # fmt: skip
+
+
+def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival(wanted: PlanningParameters) -> None:
+    found = run_planning(wanted.model_copy(update={"points": [["flops=80%"], ["flops=60%", "params=70%"], ["flops=1%"]]}), ignore)
+    easy, both, impossible = found.points
+    assert (found.images, found.held_out) == (8, 2)
+    assert easy.shares["flops"] <= 0.8 and both.shares["flops"] <= 0.6 and both.shares["params"] <= 0.7
+    for point in (easy, both):
+        assert point.chosen == point.rivals[0].name and UNIFORM in {rival.name for rival in point.rivals}
+        distances = [rival.distance for rival in point.rivals]
+        assert distances == sorted(distances) and distances[0] < 0.8 * next(r.distance for r in point.rivals if r.name == UNIFORM)
+        assert point.plan is not None and point.plan["steps"][0]["cuts"] and point.amounts
+    assert impossible.plan is None and "out of reach" in impossible.stopped
+    again = run_planning(wanted.model_copy(update={"points": [["flops=80%"]]}), ignore)
+    assert again.cached and again.points[0].plan == easy.plan
+
+
+def test_in_a_hurry_no_plan_is_tried_whole(wanted: PlanningParameters) -> None:
+    found = run_planning(wanted.model_copy(update={"fast": True}), ignore)
+    (point,) = found.points
+    assert point.rivals == [] and point.chosen == "knapsack" and point.shares["flops"] <= 0.6
+
+
+def test_a_latency_is_for_another_job(wanted: PlanningParameters) -> None:
+    with pytest.raises(RequestError, match="a latency is searched for by timing plans"):
+        run_planning(wanted.model_copy(update={"points": [["latency=70%"]]}), ignore)
+
+
+@pytest.mark.parametrize("name", ["digits", "yolo11-seg", "yolov8"])
+def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw(
+    name: str, wanted: PlanningParameters, tmp_path: Path, demo_data: Path
+) -> None:
+    if name != "digits":
+        file = save_whole(narrow(tmp_path, name, 10), tmp_path / "whole.pt")
+        wanted = wanted.model_copy(update={"checkpoint": str(file), "sha256": read_checkpoint(file).sha256, "round_to": 2})
+    found: PlanningResult = run_planning(wanted, ignore)
+    analysis = analyse(read_checkpoint(wanted.checkpoint), SIDE)
+    model, coupling = analysis.checkpoint.model, analysis.coupling
+    unseen = list(image_batches(model, read_data(demo_data, VALIDATION).subset(12, 0).images, SIDE, "cpu", 4))
+    training = list(image_batches(model, read_data(demo_data).subset(8, 1).images, SIDE, "cpu", 4))
+    judge = Original(model, unseen)
+
+    def distance(plan: dict) -> float:
+        removal = removal_of_step(parse_plan(plan).steps[0], coupling)
+        refitted = reconstruct(model, cut(model, coupling, removal), by_tensor(removal.stays(coupling)), training, training).model
+        outputs = judge.distance(refitted)
+        return sum(outputs.values()) / len(outputs)
+
+    (point,) = found.points
+    assert point.plan is not None
+    uniform = uniform_plan(analysis, wanted)
+    assert distance(point.plan) <= 1.05 * distance(uniform)
+
+
+def uniform_plan(analysis, wanted: PlanningParameters) -> dict:
+    from tui_pruner.core.budget.ladders import Rules
+    from tui_pruner.core.budget.planning import Planner
+    from tui_pruner.core.budget.rivals import evenly
+    from tui_pruner.core.budget.targets import parse_target
+    from tui_pruner.core.session import Session
+    from tui_pruner.jobs.calibrate import rank_by
+
+    rank_by(analysis, "obs", wanted, wanted.images, ignore)
+    step = Planner(analysis, rules=Rules(round_to=wanted.round_to)).plan([parse_target("flops=60%")], "obs", search=evenly).step
+    assert step is not None
+    return Session(analysis).plan.model_copy(update={"steps": [step]}).plain()
