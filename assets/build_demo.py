@@ -25,6 +25,9 @@ import yaml
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+
+from tui_pruner.jobs.nms_limit import UnhurriedEvaluations, without_time_limit
 
 SIDE = 160
 VALIDATION_SCENES = 128
@@ -161,16 +164,23 @@ def write_data_yaml(root: Path) -> Path:
     return path
 
 
+class Trainer(UnhurriedEvaluations, DetectionTrainer):
+    """Ultralytics' trainer; a busy machine does not choose another epoch."""
+
+
 def train(data: Path, epochs: int, seed: int, runs: Path) -> tuple[Path, float]:
     """Train YOLOv8n with Ultralytics; the best checkpoint and its mAP50-95 on the validation scenes."""
     model = YOLO("yolov8n.yaml")
     model.train(
-        data=str(data), imgsz=SIDE, epochs=epochs, batch=32, seed=seed, device="cpu", workers=1, cache="ram", optimizer="AdamW",
-        lr0=0.002, lrf=0.02, cos_lr=True, warmup_epochs=2, fliplr=0.0, mosaic=0.4, close_mosaic=max(3, epochs // 4), scale=0.3, erasing=0.0,
-        plots=False, amp=False, project=str(runs), name="digits", verbose=False,
+        trainer=Trainer, data=str(data), imgsz=SIDE, epochs=epochs, batch=32, seed=seed, device="cpu", workers=1, cache="ram",
+        optimizer="AdamW", lr0=0.002, lrf=0.02, cos_lr=True, warmup_epochs=2, fliplr=0.0, mosaic=0.4,
+        close_mosaic=max(3, epochs // 4), scale=0.3, erasing=0.0, plots=False, amp=False, project=str(runs), name="digits", verbose=False,
     )  # fmt: skip
     best = Path(model.trainer.best)
-    metrics = YOLO(best).val(data=str(data), imgsz=SIDE, device="cpu", workers=0, plots=False, project=str(runs), verbose=False)
+    metrics = YOLO(best).val(
+        validator=without_time_limit(DetectionValidator), data=str(data), imgsz=SIDE, device="cpu", workers=0, plots=False,
+        project=str(runs), verbose=False,
+    )  # fmt: skip
     return best, float(metrics.box.map)
 
 

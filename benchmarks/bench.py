@@ -15,6 +15,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from tui_pruner.core.checkpoint import open_model
 from tui_pruner.engine.job_messages import RecalibrationParameters, ValidationParameters
 from tui_pruner.jobs.dataset import TRAINING, read_data
+from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
 from tui_pruner.jobs.recalibrate import recalibrated
 from tui_pruner.jobs.validate import measure
 
@@ -23,7 +24,7 @@ CHOOSING, UNLABELLED = 128, 256
 """How many training images choose (they scan, and they mark candidates), and how many normalisation is measured on."""
 
 
-class Keeps(DetectionTrainer):  # type: ignore[misc]
+class Keeps(UnhurriedEvaluations, DetectionTrainer):  # type: ignore[misc]
     """Ultralytics' trainer on a network at hand."""
 
     network: nn.Module

@@ -12,6 +12,7 @@ import pytest
 
 from tui_pruner import places, sessions
 from tui_pruner.errors import PlanError
+from tui_pruner.metrics import FIGURES
 from tui_pruner.sessions import MOST, SavedSession, SessionFile, dropped_session, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
@@ -65,6 +66,16 @@ def test_the_newest_session_comes_back_as_it_was():
     assert found.model_copy(update={"saved_at": 0.0}) == second
     assert session_to_resume(first.id).id == first.id
     assert [kept.id for kept in sessions.sessions()] == [second.id, first.id]
+
+
+@pytest.mark.parametrize("figures", [None, FIGURES - 1, "3"])
+def test_metrics_that_would_be_measured_otherwise_today_are_left_behind_and_the_steps_are_not(figures):
+    state = {**session(metrics={"": 0.776}).state, "figures": figures}
+    if figures is None:
+        del state["figures"]
+    found = SavedSession.of_state(state)
+    assert (found.metrics, found.figures, found.steps) == ({}, FIGURES, 1)
+    assert SavedSession.of_state(session(metrics={"": 0.803}).state).metrics == {"": 0.803}
 
 
 def test_a_session_that_is_open_elsewhere_is_not_taken(held: Held):

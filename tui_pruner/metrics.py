@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+FIGURES = 3
+"""How metrics are measured, as a number: another one where a figure that was kept would no longer come out the same. 3: no time limits."""
 MAIN_METRICS = (
     ("metrics/mAP50-95(M)", "mask mAP"),
     ("metrics/mAP50-95(P)", "pose mAP"),

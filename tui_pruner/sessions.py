@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tui_pruner import places
 from tui_pruner.errors import PlanError
 from tui_pruner.journal import HeldElsewhere, Journal, State, is_held, read
+from tui_pruner.metrics import FIGURES
 
 FORMAT = 2
 MOST = 40
@@ -26,8 +27,8 @@ NOT_KEPT = {"damaged", "running"}
 class SavedSession(BaseModel):
     """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
 
-    `metrics` is by the plans' keys (`tui/scores.py`). `left`: the user quit by a key. Of what was read, not kept: `running`, whether a
-    living process has it, and `damaged`, how many lines at its end were no good.
+    `metrics` is by the plans' keys (`tui/scores.py`), measured as `figures` says (`metrics.py`). `left`: the user quit by a key. Of what
+    was read, not kept: `running`, whether a living process has it, and `damaged`, how many lines at its end were no good.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -52,6 +53,7 @@ class SavedSession(BaseModel):
     round_to: int = 1
     marks: list[str] = []
     cursor: str = ""
+    figures: int = FIGURES
     metric: str = "mAP"
     metrics: dict[str, float] = Field(default={})
 
@@ -69,12 +71,14 @@ class SavedSession(BaseModel):
 
     @classmethod
     def of_state(cls, state: State, **read: Any) -> SavedSession:
-        """From what a journal has.
+        """From what a journal has, without metrics that would be measured otherwise today.
 
         Raises:
             ValidationError: it is something else.
         """
         content = dict(state)
+        if content.pop("figures", None) != FIGURES:
+            content.pop("metrics", None)
         steps, plan = content.pop("planned", []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
 

@@ -62,9 +62,9 @@ def test_a_view_keeps_every_image_in_its_class_and_every_class(folders: Path):
 
 def test_data_of_the_other_kind_is_refused(folders: Path, scenes: Path):
     with pytest.raises(DataError, match="is a folder of classes, but the model's task is detect: give a data yaml for detect"):
-        check_fits(read_data(folders), 3, "detect")
+        check_fits(read_data(folders), 3, "detect", {})
     with pytest.raises(DataError, match="is a data yaml, but the model's task is classify: give the folder"):
-        check_fits(read_data(scenes), 2, "classify")
+        check_fits(read_data(scenes), 2, "classify", {})
 
 
 def test_a_classifier_is_validated_on_every_image(classifier, folders: Path):

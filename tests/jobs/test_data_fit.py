@@ -33,7 +33,7 @@ def labelled(scenes, write_yaml):
     ],
 )
 def test_labels_of_the_models_task_are_accepted(labelled, task, row, keys):
-    check_fits(labelled(row, **keys), 2, task)
+    check_fits(labelled(row, **keys), 2, task, {})
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_labels_of_the_models_task_are_accepted(labelled, task, row, keys):
 )
 def test_data_for_another_task_is_refused(labelled, task, row, keys, words):
     with pytest.raises(DataError, match=words):
-        check_fits(labelled(row, **keys), 2, task)
+        check_fits(labelled(row, **keys), 2, task, {})
 
 
 def test_another_number_of_classes_is_refused_with_both_numbers(scenes):
     with pytest.raises(DataError, match="names 2 classes, but the model has 80"):
-        check_fits(read_data(scenes), 80, "detect")
+        check_fits(read_data(scenes), 80, "detect", {})
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
@@ -62,10 +62,10 @@ def test_images_without_any_label_are_refused_with_the_place_where_one_was_expec
     for label in (scenes.parent / "labels/val").iterdir():
         label.unlink() if how == "missing" else label.write_text("\n")
     with pytest.raises(DataError, match=r"none of the 20 images has a label; expected for example .*labels/val/000\.txt"):
-        check_fits(read_data(scenes), 2, "detect")
+        check_fits(read_data(scenes), 2, "detect", {})
 
 
 def test_some_images_without_labels_are_backgrounds(scenes):
     for number in range(19):
         (scenes.parent / f"labels/val/{number:03}.txt").unlink()
-    check_fits(read_data(scenes), 2, "detect")
+    check_fits(read_data(scenes), 2, "detect", {})

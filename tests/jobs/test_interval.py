@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tui_pruner.jobs import interval, validate
+from tui_pruner.jobs import validate
 from tui_pruner.jobs.interval import images_of, interval_of, metrics_on
 
 MAP = "metrics/mAP50-95(B)"
@@ -77,14 +77,6 @@ def test_a_classifier_s_interval_is_that_of_a_share():
 def test_where_images_cannot_be_told_apart_there_is_no_interval():
     assert interval_of(SimpleNamespace(metrics=SimpleNamespace())) is None
     assert interval_of(Fake("DetMetrics", [4])) is None
-
-
-def test_it_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):
-    counted = []
-    monkeypatch.setattr(interval, "SECONDS", 0.0)
-    monkeypatch.setattr(interval, "metrics_on", lambda seen, images: counted.append(len(images)) or {MAP: 0.5})
-    assert interval_of(Fake("DetMetrics", [4, 2])) == (0.5, 0.5)
-    assert counted == [2] * interval.FEWEST
 
 
 def test_a_validation_tells_its_interval_and_its_metrics_are_what_they_are_without(demo_checkpoint, demo_data, monkeypatch):

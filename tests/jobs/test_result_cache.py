@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 
 from tui_pruner import places
-from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
-from tui_pruner.jobs import cache
+from tui_pruner.engine.job_messages import FinetuneParameters, ValidationParameters, ValidationResult
+from tui_pruner.jobs import cache, training_run
+from tui_pruner.jobs.scan_store import ScanStore
+from tui_pruner.jobs.training_run import run_of
+from tui_pruner.metrics import FIGURES
 
 RESULT = ValidationResult(metrics={"metrics/mAP50-95(B)": 0.512}, images=64, seconds=3.5, notes=["a note"])
 PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="a" * 64, data="d.yaml", imgsz=160)
@@ -90,3 +93,12 @@ def test_another_ultralytics_makes_another_key(monkeypatch):
     before = cache.key_of(PARAMETERS, "data")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.0")
     assert cache.key_of(PARAMETERS, "data") != before
+
+
+def test_another_way_to_measure_makes_other_keys_so_that_no_figure_of_before_is_shown(monkeypatch):
+    training = FinetuneParameters(checkpoint="a.pt", sha256="a" * 64, data="d.yaml", imgsz=160, epochs=1, output="b.pt")
+    before = cache.key_of(PARAMETERS, "data"), ScanStore(PARAMETERS, "data").folder, run_of(training).folder
+    for module in (cache, training_run):
+        monkeypatch.setattr(module, "FIGURES", FIGURES - 1)
+    after = cache.key_of(PARAMETERS, "data"), ScanStore(PARAMETERS, "data").folder, run_of(training).folder
+    assert not set(before) & set(after)

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 
 from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
+from tui_pruner.metrics import FIGURES
 from tui_pruner.whole_file import replace_file
 
-LAYOUT = 2
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
 
 def digest_of(parameters: JobParameters, data_digest: str, **others: Any) -> str:
     """SHA-256 of the checkpoint, the data, how it is measured, and what else a result depends on. No metric depends on the device."""
-    versions = {"layout": LAYOUT, "ultralytics": importlib.metadata.version("ultralytics")}
+    versions = {"layout": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
     parts = {**versions, "data": data_digest, **parameters.model_dump(include=SUBJECT), **others}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -17,7 +17,7 @@ from tui_pruner import places
 from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobProgress
 from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.interrupts import stopping_on_signals
-from tui_pruner.jobs.recipe import nominal_batch, recipe_of
+from tui_pruner.jobs.recipe import labels_in_words, labels_of, nominal_batch, recipe_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.teacher import open_teacher
 from tui_pruner.jobs.trained import Trained, read_trained
@@ -56,7 +56,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     checkpoint = opened(parameters)
     stage = SPARSE if parameters.sparsity else "finetune"
     next_stage(checkpoint, stage)
-    data.check(checkpoint.classes, trainer_of(checkpoint.model).task)
+    data.check(checkpoint.classes, trainer_of(checkpoint.model).task, labels_of(checkpoint.model))
     teacher = open_teacher(parameters.teacher, checkpoint) if parameters.teacher else None
     run = run_of(parameters)
     with run.alone():
@@ -95,6 +95,7 @@ def train(
 
     side = legal_side(parameters.imgsz, checkpoint.stride)
     notes = [] if side == parameters.imgsz else [f"image side {parameters.imgsz} rounded up to {side}, a multiple of the stride"]
+    notes += labels_in_words(labels_of(checkpoint.model))
     goes_on = run.prepare(parameters.resume)
     if parameters.resume and not goes_on:
         notes.append("there was nothing to resume: trained from the first epoch")

@@ -13,13 +13,15 @@ ROWS_LOOKED_AT = 16
 CLASS_FOLDERS = "the folder that holds train and val, each with a folder for every class"
 
 
-def check_fits(data: DataSet, classes: int, task: str) -> None:
+def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any]) -> None:
     """Refuse data that a model with this many classes and this task cannot be measured on.
+
+    `labels`: what the model's training made of labels (`recipe.labels_of`); where all classes count as one, any number of them will do.
 
     Raises:
         DataError: other classes, another task, or no labels.
     """
-    if len(data.names) != classes:
+    if len(data.names) != classes and not labels.get("single_cls"):
         raise DataError(f"{data.yaml_file} names {len(data.names)} classes, but the model has {classes}: use the data it was trained on")
     if data.in_class_folders != (task == "classify"):
         is_a, give = ("folder of classes", f"a data yaml for {task}") if data.in_class_folders else ("data yaml", CLASS_FOLDERS)
@@ -29,11 +31,11 @@ def check_fits(data: DataSet, classes: int, task: str) -> None:
     if ("kpt_shape" in data.settings) != (task == "pose"):
         has = "has a kpt_shape (pose data)" if task != "pose" else "has no kpt_shape"
         raise DataError(f"{data.yaml_file} {has}, but the model's task is {task}: use data for {task}")
-    labels = [label_of(image) for image in data.images]
-    rows = _first_rows(labels)
+    files = [label_of(image) for image in data.images]
+    rows = _first_rows(files)
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{data.yaml_file}: none of the {len(labels)} images has a label; expected for example {labels[0]}")
+        raise DataError(f"{data.yaml_file}: none of the {len(files)} images has a label; expected for example {files[0]}")
     for label, columns in (first, *(row for _, row in zip(range(ROWS_LOOKED_AT), rows))):
         if not _row_fits(columns, task, data.settings):
             raise DataError(f"{label} has {columns} numbers a row, which is no {task} label, but the model's task is {task}")

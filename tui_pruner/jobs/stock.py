@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.errors import RequestError
+from tui_pruner.jobs.nms_limit import without_time_limit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,8 +24,8 @@ class StockTool(NamedTuple):
     name: str
 
     def load(self) -> Any:
-        """The class itself; Ultralytics is imported only now."""
-        return getattr(importlib.import_module(self.module), self.name)
+        """Return the class, whose results do not depend on how busy the machine is; Ultralytics is imported only now."""
+        return without_time_limit(getattr(importlib.import_module(self.module), self.name))
 
 
 def tool_for(model: nn.Module, tools: Mapping[str, StockTool], fault: str) -> StockTool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
 from tui_pruner.jobs.stock import StockTool, tool_for
 from tui_pruner.jobs.validate import without_fonts
 
@@ -32,7 +33,7 @@ def trainer_of(model: nn.Module) -> StockTool:
     return tool_for(model, TRAINERS, "cannot be fine-tuned here")
 
 
-class KeepsStructure:
+class KeepsStructure(UnhurriedEvaluations):
     """What a trainer does otherwise than stock: the network stays as it is, also on resuming, and checkpoints are whole or not there."""
 
     last: Any

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -21,14 +21,14 @@ class TrainingData(NamedTuple):
     training: DataSet
     validation: DataSet
 
-    def check(self, classes: int, task: str) -> None:
-        """Refuse data that a model cannot be trained on.
+    def check(self, classes: int, task: str, labels: Mapping[str, Any]) -> None:
+        """Refuse data that a model cannot be trained on; `labels`: what its training before made of labels.
 
         Raises:
             DataError: other classes, another task, or no labels.
         """
         for split in self:
-            check_fits(split, classes, task)
+            check_fits(split, classes, task, labels)
 
 
 class View(NamedTuple):

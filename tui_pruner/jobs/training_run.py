@@ -16,6 +16,7 @@ from tui_pruner import places
 from tui_pruner.engine.job_messages import FinetuneParameters
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.trainers import EPOCH
+from tui_pruner.metrics import FIGURES
 
 DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "sparsity", "seed"}
 KEY_LENGTH = 12
@@ -93,7 +94,7 @@ class TrainingRun:
 
 def run_of(parameters: FinetuneParameters) -> TrainingRun:
     """The run that these parameters are: the same ones give the same folder, whatever the device, the batch and the file to write."""
-    parts = {**parameters.model_dump(include=DECIDES), "ultralytics": importlib.metadata.version("ultralytics")}
+    parts = {**parameters.model_dump(include=DECIDES), "figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
     parent = Path(parameters.project).expanduser().resolve() if parameters.project else places.cache_folder() / "finetune"
     return TrainingRun(parent / f"{Path(parameters.checkpoint).stem}-{key}")

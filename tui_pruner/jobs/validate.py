@@ -16,6 +16,7 @@ from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.fit import check_fits
 from tui_pruner.jobs.interval import interval_of
+from tui_pruner.jobs.recipe import labels_in_words, labels_of
 from tui_pruner.jobs.so_far import SoFar
 from tui_pruner.jobs.stock import OnProgress, StockTool
 from tui_pruner.jobs.view import private_view
@@ -93,11 +94,12 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
         DataError: the data is not for this model, or none of its images can be used.
         RequestError: no such device, or a model class that has no validator here.
     """
-    kind = _validator_of(model)
-    check_fits(data, len(model.names), kind.task)  # type: ignore[arg-type]
+    kind, labels = _validator_of(model), labels_of(model)
+    check_fits(data, len(model.names), kind.task, labels)  # type: ignore[arg-type]
     side, notes = fitting_side(imgsz, model)
+    notes += labels_in_words(labels)
     with private_view(data) as view, tempfile.TemporaryDirectory() as run, without_fonts(), _usable_images(data):
-        settings = _settings(view, kind.task, side, choose_device(device))
+        settings = {**_settings(view, kind.task, side, choose_device(device)), **labels}
         yield kind.load()(save_dir=Path(run), args=settings), notes
 
 

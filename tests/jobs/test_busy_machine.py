@@ -1,0 +1,223 @@
+"""A busy machine changes no figure: Ultralytics' suppression of boxes looks at a clock, and drops images of a batch once it is late."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tui_pruner.core.checkpoint import open_model
+from tui_pruner.engine.job_messages import FinetuneParameters, ValidationParameters
+from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
+from tui_pruner.jobs import finetune, interval, nms_limit, stock, validate
+from tui_pruner.jobs.image_batches import READERS
+from tui_pruner.jobs.scan import run_scan
+from tui_pruner.jobs.training_data import read_both, training_view
+from tui_pruner.jobs.training_run import run_of
+from tui_pruner.jobs.validate import VALIDATORS
+
+MAP = "metrics/mAP50-95(B)"
+LATE = """
+import itertools, types
+from ultralytics.utils import nms
+nms.time = types.SimpleNamespace(time=itertools.count(0, 1000).__next__)
+"""
+"""What makes every look at the clock a thousand seconds later than the one before, as `sitecustomize` of a child process."""
+
+
+def ignore(progress: Any) -> None:
+    pass
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have every look at the clock be a thousand seconds later than the one before, from when it is called."""
+    clock = SimpleNamespace(time=itertools.count(0, 1000).__next__)
+    return lambda: monkeypatch.setattr("ultralytics.utils.nms.time", clock)
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Have stock's classes as they are, from when it is called: what the tests of this file are there to notice."""
+
+    def limit() -> None:
+        for module in (stock, nms_limit):
+            monkeypatch.setattr(module, "without_time_limit", lambda kind: kind)
+
+    return limit
+
+
+@pytest.fixture
+def subject(demo_checkpoint: Path, demo_data: Path) -> dict[str, Any]:
+    sha256 = hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()
+    return {"checkpoint": str(demo_checkpoint), "sha256": sha256, "data": str(demo_data), "imgsz": 64, "device": "cpu"}
+
+
+def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+
+
+def test_a_validation_finds_the_same_however_late_it_is_and_stock_does_not(subject, late, limited):
+    model, parameters = open_model(subject["checkpoint"]).model, ValidationParameters(images=16, **subject)
+    before = validate.validate(model, parameters, ignore)
+    late()
+    after = validate.validate(model, parameters, ignore)
+    assert (after.metrics, after.interval) == (before.metrics, before.interval) and before.metrics[MAP] > 0.3
+    limited()
+    assert validate.validate(model, parameters, ignore).metrics[MAP] < 0.5 * before.metrics[MAP]
+
+
+def test_a_scan_finds_the_same_in_this_process_and_in_others(subject, late, limited, tmp_path, monkeypatch):
+    parameters = ScanParameters(images=8, ratios=[0.5], **subject)
+    monkeypatch.setattr("tui_pruner.core.sensitivity.trials_of", few(30))
+    before = run_scan(parameters, ignore)
+    assert before.baseline > 0.3 and len({row.metric for row in before.groups}) > 1
+    late()
+    afresh(tmp_path, monkeypatch, "late")
+    assert run_scan(parameters, ignore).groups == before.groups
+    afresh(tmp_path, monkeypatch, "workers")
+    slow_children(tmp_path, monkeypatch)
+    elsewhere = run_scan(parameters.model_copy(update={"executor": ScanExecutor(workers=2)}), ignore)
+    assert (elsewhere.groups, elsewhere.baseline, elsewhere.failed) == (before.groups, before.baseline, [])
+    limited()
+    afresh(tmp_path, monkeypatch, "limited")
+    assert run_scan(parameters, ignore).baseline < 0.5 * before.baseline
+
+
+def few(step: int) -> Callable[..., Any]:
+    """Every so many trials of a scan."""
+    from tui_pruner.core.sensitivity import trials_of
+
+    def some(*arguments: Any) -> Any:
+        trials, skipped = trials_of(*arguments)
+        return trials[::step], skipped
+
+    return some
+
+
+def slow_children(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the clock of child processes be late, too."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(LATE)
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=":")
+
+
+@pytest.fixture
+def trained(subject: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, float]]:
+    """`trained(name, in_child)`: the metrics of one epoch, in a process of its own as for several GPUs where that is asked for."""
+    content = yaml.safe_load(Path(subject["data"]).read_text())
+    root = Path(subject["data"]).parent
+    for split, count in {"train": 4, "val": 16}.items():
+        images = sorted((root / content[split]).iterdir())[:count]
+        (tmp_path / f"{split}.txt").write_text("\n".join(map(str, images)))
+    data = tmp_path / "few.yaml"
+    data.write_text(yaml.safe_dump({**content, "train": "train.txt", "val": "val.txt"}))
+
+    def train(name: str, in_child: bool = False) -> dict[str, float]:
+        wanted = FinetuneParameters(
+            **{**subject, "data": str(data)}, epochs=1, batch=4, lr0=1e-6, project=str(tmp_path / name), output=str(tmp_path / "out.pt")
+        )
+        run, checkpoint = run_of(wanted), open_model(wanted.checkpoint)
+        with training_view(read_both(wanted.data)) as view:
+            if in_child:
+                run.prepare(resume=False)
+                settings = {**finetune.settings_of(wanted, view, run), "imgsz": 64, "device": "cpu", "workers": 0}
+                in_process_of_its_own(finetune.prepared_trainer(checkpoint, settings, run))
+            else:
+                finetune.train(checkpoint, None, view, wanted, run, ignore)
+        return torch.load(run.best, weights_only=False)["train_metrics"]
+
+    return train
+
+
+def in_process_of_its_own(trainer: Any) -> None:
+    """Train as each of several GPUs does."""
+    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+    script = generate_ddp_file(trainer)
+    try:
+        subprocess.run([sys.executable, script], check=True, capture_output=True)
+    finally:
+        ddp_cleanup(trainer, script)
+
+
+def test_a_training_judges_its_epochs_the_same_in_this_process_and_in_those_of_several_gpus(trained, late, limited, tmp_path, monkeypatch):
+    before = trained("before")
+    assert before[MAP] > 0.2
+    late()
+    assert trained("late") == before
+    limited()
+    assert trained("limited")[MAP] < 0.5 * before[MAP]
+    monkeypatch.undo()
+    slow_children(tmp_path, monkeypatch)
+    assert trained("child", in_child=True)[MAP] == pytest.approx(before[MAP], abs=0.02)  # without the recipe of the training before
+
+
+def boxes(images: int, others: int = 0) -> torch.Tensor:
+    """Raw predictions [images, 4 + 2 classes + others, 30] of boxes that lie apart."""
+    places = torch.arange(30.0)
+    rows = [places * 20 + 10, places * 20 + 10, torch.full((30,), 8.0), torch.full((30,), 8.0), torch.full((30,), 0.9), torch.zeros(30)]
+    return torch.stack([*rows, *torch.zeros(others, 30)]).repeat(images, 1, 1)
+
+
+@pytest.mark.parametrize(("kind", "others"), [("DetectionModel", 0), ("SegmentationModel", 32), ("PoseModel", 6), ("OBBModel", 1)])
+def test_no_validator_drops_an_image(kind, others, late, tmp_path):
+    tool = VALIDATORS[kind]
+    validator = tool.load()(save_dir=tmp_path, args={"task": tool.task, "mode": "val"})
+    validator.nc, validator.end2end, validator.kpt_shape = 2, False, (2, 3)
+    validator.process = lambda protos, coefficients, *_, **__: coefficients
+    predictions = boxes(5, others)
+    late()
+    found = validator.postprocess([(predictions, torch.zeros(5, 32, 4, 4)), None] if tool.task == "segment" else predictions)
+    assert [len(image["conf"]) for image in found] == [30] * 5
+
+
+@pytest.mark.parametrize("kind", [kind for kind in READERS if kind not in ("ClassificationModel", "RTDETRDetectionModel")])
+def test_no_predictor_drops_an_image(kind, late, monkeypatch):
+    tool = READERS[kind]
+    predictor = tool.load()(overrides={"task": tool.task, "mode": "predict", "conf": 0.25})
+    predictor.model = SimpleNamespace(names={0: "a", 1: "b"}, end2end=False)
+    monkeypatch.setattr(type(predictor), "construct_results", lambda self, found, *_, **__: found)
+    predictions = boxes(5, {"segment": 32, "pose": 6, "obb": 1}.get(tool.task, 0))
+    late()
+    raw = ((predictions, torch.zeros(5, 32, 4, 4)), None) if tool.task == "segment" else predictions
+    assert [len(image) for image in predictor.postprocess(raw, torch.zeros(5, 3, 64, 64), [None] * 5)] == [30] * 5
+
+
+def test_the_limit_is_lifted_for_our_instances_alone_and_once(late, tmp_path):
+    from ultralytics.models.yolo.segment import SegmentationValidator
+
+    patient = nms_limit.without_time_limit(SegmentationValidator)
+    assert issubclass(patient, SegmentationValidator) and nms_limit.without_time_limit(patient) is patient
+    late()
+    validator = SegmentationValidator(save_dir=tmp_path, args={"task": "detect", "mode": "val"})
+    validator.nc, validator.end2end, validator.process = 2, False, lambda protos, coefficients, *_, **__: coefficients
+    found = validator.postprocess([(boxes(5, 32), torch.zeros(5, 32, 4, 4)), None])
+    assert sum(len(image["conf"]) for image in found) < 5 * 30
+
+
+def test_a_classifier_and_whatever_suppresses_nothing_stay_stock():
+    from ultralytics.models.yolo.classify import ClassificationValidator
+
+    assert nms_limit.without_time_limit(ClassificationValidator) is ClassificationValidator
+    assert nms_limit.without_time_limit(dict) is dict
+
+
+def test_how_many_resamples_an_interval_has_depends_on_its_detections_alone():
+    few = [{"conf": [0.5] * 4, "target_cls": [0, 1]}] * 10
+    many = [{"conf": [0.5] * 300, "target_cls": list(range(80))}] * 100
+    assert interval.resamples_for(few) == interval.RESAMPLES
+    assert interval.resamples_for(many) == interval.FEWEST
+    assert interval.resamples_for([{"pred": [], "targets": []}] * 64) == interval.RESAMPLES
+    between = interval.resamples_for(many[:40])
+    assert interval.FEWEST < between < interval.RESAMPLES
