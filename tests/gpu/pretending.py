@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils import _foreach_utils
 
-from tests.gpu import cuda, moving
+from tests.gpu import cuda, moving, tracing
 from tests.gpu.device import MIB, Machine
 from tests.gpu.tensor import MACHINES
 
@@ -69,6 +69,9 @@ def apply(patches: Patches) -> None:
     for module in ("torch.utils._foreach_utils", "torch.optim.optimizer", "torch.nn.utils.clip_grad"):
         patches.set(sys.modules[module], "_group_tensors_by_device_and_dtype", moving.grouped(_foreach_utils._group_tensors_by_device_and_dtype))
     patches.set(*moving.MAKES_INSIDE, moving.making_inside(getattr(*moving.MAKES_INSIDE)))
+    patches.set(torch.jit, "trace", tracing.trace(torch.jit.trace))
+    patches.set(torch.jit, "load", tracing.load(torch.jit.load))
+    patches.set(torch.onnx, "export", tracing.export_onnx(torch.onnx.export))
     for module in (torch, torch.amp, torch.amp.autocast_mode):
         patches.set(module, "autocast", cuda.Autocast)
     for name, function in cuda.CUDA.items():

@@ -193,6 +193,9 @@ def run(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         device = args[0]._block.device
     known = {id(held(tensor)): tensor for tensor in tensors}
     result = function(*(held(one) for one in args), **drawing(function, {name: held(one) for name, one in kwargs.items()}, device))
+    if torch.Tag.inplace_view in function.tags:  # the shape of the tensor itself changes, as `squeeze_` has it
+        with torch._C._DisableTorchDispatch():
+            function(*args, **kwargs)
     if looks and torch.is_inference_mode_enabled() and not args[0].is_inference():
         with torch.inference_mode(False):  # another look at a tensor is of its kind
             return outside(result, known, device)
