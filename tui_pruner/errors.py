@@ -77,3 +77,8 @@ class Cancelled(PrunerError):
     """The user stopped a running job."""
 
     exit_status = 130
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: Python's, CUDA's, or the CPU allocator's RuntimeError, without importing torch to name them."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

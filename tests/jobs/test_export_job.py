@@ -47,7 +47,7 @@ def test_an_export_computes_what_the_model_does_on_the_user_s_images(pruned, sce
 
 
 def test_what_computes_something_else_is_not_written(pruned, monkeypatch):
-    def off_by_a_hundredth(file):
+    def off_by_a_hundredth(file, device):
         for note, run in exported.run_torchscript(file):
             yield note, lambda image, run=run: [one * 1.01 for one in run(image)]
 
@@ -66,7 +66,7 @@ PAD_FUSION = "right only without onnxruntime's Pad_Fusion: create sessions with 
 def test_an_optimisation_of_the_runtime_that_is_wrong_is_named(pruned, tmp_path, monkeypatch):
     """Injected, since newer runtimes have it right."""
 
-    def wrong_as_it_comes(file):
+    def wrong_as_it_comes(file, device):
         (said, run), *others = exported.run_onnx(file)
         yield said, lambda image: [one * 1.01 for one in run(image)]
         yield from others

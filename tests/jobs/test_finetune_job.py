@@ -242,7 +242,7 @@ def test_a_teacher_of_other_classes_or_another_task_is_refused(pruned, tmp_path)
 
 
 def test_devices_that_are_not_there_are_refused():
-    with pytest.raises(RequestError, match="there are no devices '0,1' here: torch sees 0 GPUs"):
+    with pytest.raises(RequestError, match="there is no device '0,1' here: the devices are cpu"):
         job.devices("0,1")
 
 

@@ -181,18 +181,6 @@ def test_every_validator_of_the_table_exists_with_its_task(model_class):
     assert issubclass(validator, importlib.import_module("ultralytics.engine.validator").BaseValidator)
 
 
-def test_the_device_is_the_gpu_when_there_is_one_or_what_is_asked_for():
-    assert job.choose_device("", cuda=True) == "cuda:0"
-    assert job.choose_device("", cuda=False) == "cpu"
-    assert job.choose_device("cpu", cuda=True) == "cpu"
-
-
-@pytest.mark.parametrize("device", ["cuda:7", "banana", "3"])
-def test_a_device_that_is_not_there_is_refused(device):
-    with pytest.raises(RequestError, match=f"there is no device '{device}' here"):
-        job.choose_device(device)
-
-
 def test_the_subset_is_the_same_for_every_plan(scenes):
     data = read_data(scenes)
     assert data.subset(7, 0).digest() == read_data(scenes).subset(7, 0).digest()

@@ -137,8 +137,8 @@ def found_by(
 ) -> tuple[Budget, Quickened | None]:
     """The cuts that reach targets, by arithmetic; where one is a latency, by timing plans, with what was measured."""
     from tui_pruner.core.budget.targets import latency_apart
+    from tui_pruner.jobs.devices import choose_device
     from tui_pruner.jobs.quicken import clock_of, quickened
-    from tui_pruner.jobs.validate import choose_device
 
     if latency_apart(targets)[1] is None:
         return planner.plan(targets, criterion, pricing), None

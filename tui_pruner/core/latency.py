@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,8 +88,12 @@ def time_in_turns(
 
 
 def timer(model: nn.Module, batch: Tensor) -> Timer:
-    """PyTorch's own timer of a forward, on as many threads as any forward here runs on; it waits for a GPU."""
-    return Timer(stmt="model(batch)", globals={"model": model, "batch": batch}, num_threads=torch.get_num_threads())
+    """PyTorch's own timer of a forward, on as many threads as any forward here runs on, by a clock that waits for the batch's device.
+
+    Its own clock waits for the current device, which the batch need not be on.
+    """
+    names = {"model": model, "batch": batch}
+    return Timer(stmt="model(batch)", globals=names, num_threads=torch.get_num_threads(), timer=partial(seconds_on, batch.device))
 
 
 def forwards_per_sample(one: Timer, warm_up: float) -> int:
@@ -137,13 +142,13 @@ def blocks_of_a_forward(model: nn.Module, batch: Tensor) -> dict[str, float]:
 
     def begin(path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
-            spent[path] = -now(batch)
+            spent[path] = -seconds_on(batch.device)
 
         return hook
 
     def end(path: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            spent[path] += now(batch)
+            spent[path] += seconds_on(batch.device)
 
         return hook
 
@@ -155,11 +160,11 @@ def blocks_of_a_forward(model: nn.Module, batch: Tensor) -> dict[str, float]:
     finally:
         for handle in handles:
             handle.remove()
-    return spent
+    return {path: seconds * 1000 for path, seconds in spent.items()}
 
 
-def now(batch: Tensor) -> float:
-    """The time in milliseconds once everything that was asked of the batch's device is done."""
-    if batch.is_cuda:
-        torch.cuda.synchronize(batch.device)
-    return time.perf_counter() * 1000
+def seconds_on(device: torch.device) -> float:
+    """The time once everything that was asked of a device is done: a GPU's kernels run on after the call that started them."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()

@@ -78,7 +78,7 @@ class Memory:
         try:
             yield self._known
         finally:
-            self._recording = False
+            self._known, self._recording = Known(), False
 
     @contextmanager
     def answering(self, known: Known, depth: int | None = None) -> Iterator[None]:

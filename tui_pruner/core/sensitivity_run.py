@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from tui_pruner.core.cores import one_core_each
 from tui_pruner.core.recording import chain, copied
 from tui_pruner.core.sensitivity_memory import Known, Memory
 from tui_pruner.core.sharing import own, with_own
+from tui_pruner.errors import out_of_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,17 +75,24 @@ class SharedRun:
         self.images = len(validator.dataloader.dataset)
         self._validator = validator
         self._kept: list[tuple[Batch, Known]] | None = None
+        self._keeps = True
         self._memory = Memory()
-        self.shares = False
+        self.shares, self.can_share = False, True
         self._blocks = [path for path, _ in sequence(network)] if chain(network) else []
         with torch.inference_mode():
             self._original = Candidate(validator, self._metrics, backend_of(validator, network))
-            self.shares = bool(self._blocks) and self._is_exact()
+            try:
+                self.shares = self.can_share = bool(self._blocks) and self._is_exact()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
 
     def wave(self, variants: Sequence[Variant]) -> Iterator[Metrics]:
         """The metrics of networks, in their order."""
         import torch
 
+        if not self._keeps:
+            gc.collect()  # earlier networks are in cycles with what watches them, and a GPU's memory does not make Python look for such
         with torch.inference_mode(), one_core_each(self._validator.device) as everyone:
             candidates = [Candidate(self._validator, self._metrics, self._backend(variant)) for variant in variants]
             for batch, known in self._batches():
@@ -91,6 +100,16 @@ class SharedRun:
                     everyone([partial(candidate.take, batch) for candidate in candidates])
             for candidate in candidates:
                 yield candidate.result()
+
+    def keep_nothing(self) -> bool:
+        """From now on keep nothing in memory only to save time; whether that was done until now."""
+        kept, self._keeps, self._kept = self._keeps, False, None
+        return kept
+
+    def share_nothing(self) -> bool:
+        """From now on have every network compute all that it needs, in less memory; whether anything was shared until now."""
+        shared, self.shares = self.shares, False
+        return shared
 
     def _backend(self, variant: Variant) -> Any:
         """A variant ready to predict: its blocks that differ are prepared, all others are the original's."""
@@ -110,7 +129,7 @@ class SharedRun:
         if self._kept is not None:
             yield from self._kept
             return
-        kept: list[tuple[Batch, Known]] | None = []
+        kept: list[tuple[Batch, Known]] | None = [] if self._keeps else None
         room = KEPT_BYTES
         for batch in self._validator.dataloader:
             ready = self._validator.preprocess(batch)

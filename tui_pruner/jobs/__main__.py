@@ -33,9 +33,8 @@ from tui_pruner.engine.planning_messages import PlanningParameters
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
-from tui_pruner.errors import JobError, PrunerError
+from tui_pruner.errors import JobError, PrunerError, out_of_memory
 from tui_pruner.jobs.diary import Diary
-from tui_pruner.jobs.stock import out_of_memory
 
 FAILED = 3
 

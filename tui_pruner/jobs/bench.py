@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.latency_messages import BenchedModel, BenchParameters, BenchResult, BenchSubject, BlockLatency, WidthSuggestion
+from tui_pruner.jobs.devices import choose_device, device_name
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,10 +136,3 @@ def benched(subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...]
 def verdict(relative: Interval) -> str:
     """Whether a ratio differs from 1, as far as the samples tell: faster, slower or no difference."""
     return "faster" if relative.high < 1 else "slower" if relative.low > 1 else "no difference"
-
-
-def device_name(device: str) -> str:
-    """The device with the model of its processor, for a GPU."""
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device

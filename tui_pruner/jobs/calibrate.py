@@ -12,9 +12,10 @@ from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationRes
 from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data, without_labels
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.image_batches import StoredImages
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device, fitting_side, opened, prepared, skipped
+from tui_pruner.jobs.validate import fitting_side, opened, prepared, skipped
 from tui_pruner.jobs.view import number_of
 from tui_pruner.whole_file import replace_file
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult, JobProgress
 from tui_pruner.errors import JobError, OutputError, RequestError
 from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.exported import compared
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import opened
@@ -33,7 +34,7 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
 
     Raises:
         CheckpointError: the file cannot be used, or is no longer the one that the job was made for.
-        RequestError: no such format, or one that this model or machine cannot be exported to.
+        RequestError: no such format or device, or one that this model or machine cannot be exported to.
         DataError: the data cannot be used.
         OutputError: the file cannot be written.
         JobError: a package is missing, or the exporter failed.
@@ -42,15 +43,16 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
 
     target = target_of(parameters)
     check_free(target, parameters.force)
+    device = choose_device(parameters.device) if parameters.device else ""
     checkpoint = opened(parameters)
     side = legal_side(parameters.imgsz, checkpoint.stride)
     notes = [] if side == parameters.imgsz else [f"image side {parameters.imgsz} rounded up to {side}, a multiple of the stride"]
     images = images_for(checkpoint, parameters, side)
     with tempfile.TemporaryDirectory(prefix="tui-pruner-export-") as folder:
         on_progress(JobProgress(done=0, total=0, doing=f"exporting to {parameters.format}"))
-        exported = export(checkpoint, parameters, side, Path(folder))
+        exported = export(checkpoint, parameters, side, Path(folder), device)
         on_progress(JobProgress(done=0, total=0, doing=f"comparing on {len(images)} images"))
-        found, more = compared(checkpoint.model, exported, parameters.format, images, TOLERANCE)
+        found, more = compared(checkpoint.model, exported, parameters.format, images, TOLERANCE, device or "cpu")
         equal = None if found is None else found.relative <= TOLERANCE
         size = size_of(exported)
         output = None if equal is False else put(exported, target, parameters.force)
@@ -126,8 +128,10 @@ def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) 
     return list(itertools.chain(image_batches(checkpoint.model, files, side, "cpu", largest=1, rect=False)))
 
 
-def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, folder: Path) -> Path:
+def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, folder: Path, device: str) -> Path:
     """The file or folder that Ultralytics' exporter makes, below a folder of ours, of a link with a neutral name.
+
+    `device`: where Ultralytics chooses none, it exports on the CPU all that it can.
 
     Raises:
         RequestError: this model or machine cannot be exported to that format.
@@ -138,8 +142,8 @@ def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, fold
     link = folder / f"{STEM}.pt"
     link.symlink_to(Path(checkpoint.path).expanduser().absolute())
     settings: dict[str, Any] = {"format": parameters.format, "imgsz": side, "verbose": False}
-    if parameters.device:
-        settings["device"] = parameters.device
+    if device:
+        settings["device"] = device
     if parameters.format == "onnx":
         settings["simplify"] = importlib.util.find_spec("onnxslim") is not None  # a package more, and no need
     try:

@@ -84,18 +84,24 @@ def as_exported(model: nn.Module, file_format: str) -> nn.Module:
     return twin  # type: ignore[no-any-return]
 
 
-def run_torchscript(file: Path) -> Iterable[tuple[str, Run]]:
-    """A TorchScript file in PyTorch."""
+def run_torchscript(file: Path, device: str = "cpu") -> Iterable[tuple[str, Run]]:
+    """A TorchScript file in PyTorch, on the device that it was traced on: its constants are there."""
     import torch
 
     from tui_pruner.core.predictions import tensors
 
-    script = torch.jit.load(str(file))  # type: ignore[no-untyped-call]
-    yield "", lambda image: tensors(script(image))
+    script = torch.jit.load(str(file), map_location=device)  # type: ignore[no-untyped-call]
+    note = "" if device == "cpu" else f"traced on {device}, and runs there only: leave --device out for a file that runs on a CPU"
+
+    def run(image: Tensor) -> list[Tensor]:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # else a GPU rounds a convolution's inputs to 10 bits
+            return [one.cpu() for one in tensors(script(image.to(device)))]
+
+    yield note, run
 
 
-def run_onnx(file: Path) -> Iterable[tuple[str, Run]]:
-    """An ONNX file in onnxruntime as it comes, then without the optimisation that is wrong for some networks."""
+def run_onnx(file: Path, device: str = "cpu") -> Iterable[tuple[str, Run]]:
+    """An ONNX file in onnxruntime as it comes, then without the optimisation that is wrong for some networks; on the CPU."""
     import torch
 
     onnxruntime: Any = importlib.import_module("onnxruntime")
@@ -107,7 +113,7 @@ def run_onnx(file: Path) -> Iterable[tuple[str, Run]]:
         yield said, lambda image: [torch.from_numpy(one) for one in session.run(None, {name: image.numpy()})]  # noqa: B023
 
 
-def run_openvino(folder: Path) -> Iterable[tuple[str, Run]]:
+def run_openvino(folder: Path, device: str = "cpu") -> Iterable[tuple[str, Run]]:
     """An OpenVINO folder on the CPU, in full precision."""
     import torch
 
@@ -117,21 +123,26 @@ def run_openvino(folder: Path) -> Iterable[tuple[str, Run]]:
     yield "", lambda image: [torch.from_numpy(one) for one in compiled(image.numpy()).values()]
 
 
-RUNTIMES: dict[str, Callable[[Path], Iterable[tuple[str, Run]]]] = {
+RUNTIMES: dict[str, Callable[[Path, str], Iterable[tuple[str, Run]]]] = {
     "torchscript": run_torchscript,
     "onnx": run_onnx,
     "openvino": run_openvino,
 }
-"""How a format's files are run here, perhaps in more than one way; each with the note that belongs to it. Others are not compared."""
+"""How files that were exported on a device are run here, perhaps in more than one way; each with its note. Others are not compared."""
 
 
-def compared(model: nn.Module, file: Path, file_format: str, images: list[Tensor], tolerance: float) -> tuple[Difference | None, list[str]]:
-    """How far the file is from the network, in the first way of running it that agrees, else in the last; None where none is known."""
+def compared(
+    model: nn.Module, file: Path, file_format: str, images: list[Tensor], tolerance: float, device: str = "cpu"
+) -> tuple[Difference | None, list[str]]:
+    """How far the file is from the network, in the first way of running it that agrees, else in the last; None where none is known.
+
+    `device`: what it was exported on.
+    """
     if file_format not in RUNTIMES:
         return None, [f"not compared: the formats that can be run here are {', '.join(RUNTIMES)}"]
     found, notes = None, [f"not compared: the runtime of {file_format} is not installed"]
     with contextlib.suppress(ModuleNotFoundError):
-        for note, run in RUNTIMES[file_format](file):
+        for note, run in RUNTIMES[file_format](file, device):
             found, notes = difference(model, file_format, run, images), [note] if note else []
             if found.relative <= tolerance:
                 return found, notes

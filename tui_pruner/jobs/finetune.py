@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner import places
 from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobProgress
 from tui_pruner.errors import JobError, RequestError
+from tui_pruner.jobs.devices import chosen_devices
 from tui_pruner.jobs.interrupts import stopping_on_signals
 from tui_pruner.jobs.recipe import labels_in_words, labels_of, nominal_batch, recipe_of
 from tui_pruner.jobs.stock import OnProgress
@@ -25,7 +26,7 @@ from tui_pruner.jobs.trainers import keeping_structure, trainer_of
 from tui_pruner.jobs.training_data import View, read_both, training_view
 from tui_pruner.jobs.training_progress import Reporter, passed_on
 from tui_pruner.jobs.training_run import TrainingRun, run_of
-from tui_pruner.jobs.validate import choose_device, opened
+from tui_pruner.jobs.validate import opened
 from tui_pruner.jobs.writing import write_stage
 
 if TYPE_CHECKING:
@@ -168,16 +169,12 @@ def devices(asked: str) -> str:
     """
     import importlib.util
 
-    import torch
-
-    numbers = [part.strip().removeprefix("cuda:") for part in asked.split(",")]
-    if len(numbers) == 1:
-        return choose_device(asked)
-    if not all(number.isdigit() and int(number) < torch.cuda.device_count() for number in numbers):
-        raise RequestError(f"there are no devices {asked!r} here: torch sees {torch.cuda.device_count()} GPUs")
+    found = chosen_devices(asked)
+    if len(found) == 1:
+        return found[0]
     if importlib.util.find_spec("cloudpickle") is None:
         raise RequestError("training on several GPUs needs the package cloudpickle: pip install 'tui-pruner[gpus]'")
-    return ",".join(numbers)
+    return ",".join(one.removeprefix("cuda:") for one in found)
 
 
 @contextlib.contextmanager

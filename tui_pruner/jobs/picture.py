@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.engine.job_messages import JobProgress, Picture, PictureParameters, PictureResult
 from tui_pruner.errors import RequestError
 from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.fit import check_fits
 from tui_pruner.jobs.recipe import labels_of
 from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
-from tui_pruner.jobs.validate import choose_device, opened, skipped
+from tui_pruner.jobs.validate import opened, skipped
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,9 +18,10 @@ from tui_pruner.errors import DataError, RequestError
 from tui_pruner.jobs.cache import digest_of
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.dataset import DataSet, held_apart, read_data, without_labels
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.image_batches import StoredImages
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device, fitting_side, measure, opened, skipped
+from tui_pruner.jobs.validate import fitting_side, measure, opened, skipped
 from tui_pruner.whole_file import replace_file
 
 if TYPE_CHECKING:

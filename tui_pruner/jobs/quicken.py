@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.latency_messages import LatencyShare, QuickenParameters, QuickenResult
 from tui_pruner.errors import RequestError
-from tui_pruner.jobs.bench import device_name
+from tui_pruner.jobs.devices import choose_device, device_name
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device, opened
+from tui_pruner.jobs.validate import opened
 
 if TYPE_CHECKING:
     from tui_pruner.core.analysis import Analysis

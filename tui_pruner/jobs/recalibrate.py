@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from tui_pruner.engine.job_messages import JobProgress, RecalibrationParameters, RecalibrationResult
 from tui_pruner.errors import DataError, RequestError
 from tui_pruner.jobs.dataset import DataSet, without_labels
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.image_batches import image_batches
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device, opened, skipped
+from tui_pruner.jobs.validate import opened, skipped
 from tui_pruner.jobs.writing import write_stage
 
 if TYPE_CHECKING:

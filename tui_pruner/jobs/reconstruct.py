@@ -17,9 +17,10 @@ from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import JobProgress, LayerFit, ReconstructionParameters, ReconstructionResult
 from tui_pruner.errors import CheckpointError, DataError, PlanError
 from tui_pruner.jobs.dataset import DataSet, held_apart, without_labels
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.image_batches import StoredImages
 from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import choose_device, fitting_side, opened, skipped
+from tui_pruner.jobs.validate import fitting_side, opened, skipped
 from tui_pruner.jobs.writing import write_stage
 from tui_pruner.whole_file import replace_file
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from tui_pruner.errors import JobError
+from tui_pruner.errors import JobError, out_of_memory
 from tui_pruner.jobs.dataset import DataSet
 from tui_pruner.jobs.scan_store import IMAGES, SHARED, Metrics
-from tui_pruner.jobs.stock import out_of_memory
 from tui_pruner.jobs.validate import prepared
 
 if TYPE_CHECKING:
@@ -30,19 +29,46 @@ SIDE_BY_SIDE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why networks could not be measured together, in a line; whether memory was short."""
+
+    reason: str
+    memory: bool
+
+
+@dataclass
 class Station:
-    """The unchanged network, validated once, and what measures its changed copies."""
+    """The unchanged network, validated once, and what measures its changed copies, `most` of them side by side."""
 
     analysis: Analysis
     shared: SharedRun
+    most: int
 
     @property
     def baseline(self) -> Metrics:
         """The metrics of the unchanged network, on how many images, and whether trials share its work."""
-        return {**self.shared.baseline, IMAGES: float(self.shared.images), SHARED: float(self.shared.shares)}
+        return {**self.shared.baseline, IMAGES: float(self.shared.images), SHARED: float(self.shared.can_share)}
 
     def outcomes(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
-        """Each trial with its metrics, or with the reason why it failed, wave after wave."""
+        """Each trial with its metrics, or with the reason why it failed, wave after wave.
+
+        Where memory is short, first what is only kept to save time is given up, then waves get smaller, then nothing is shared.
+
+        Raises:
+            JobError: there is not enough memory for a single network.
+        """
+        done = 0
+        while done < len(trials):
+            part = trials[done : done + self.most]
+            found = self._measured(part)
+            if isinstance(found, Failure) and found.memory:
+                self._save_memory(len(part))
+                continue
+            yield from self._one_by_one(part) if isinstance(found, Failure) else zip(part, found, strict=True)
+            done += len(part)
+
+    def _measured(self, part: Sequence[Trial]) -> list[Metrics] | Failure:
+        """The metrics of trials side by side. An error is not handed on: it would hold all that was in memory where it was raised."""
         from tui_pruner.core.proof import masked_twin
         from tui_pruner.core.sensitivity_run import Variant
         from tui_pruner.core.skeleton import owners_of_tensors
@@ -54,19 +80,25 @@ class Station:
             changed = {owner for member, _ in trial.removal.members(coupling) for owner in owners.get(member.axis.parameter, ())}
             return Variant(masked_twin(model, coupling, trial.removal, owners), frozenset(changed))
 
-        def run(part: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
-            try:
-                yield from zip(part, list(self.shared.wave([variant_of(trial) for trial in part])), strict=True)
-            except (RuntimeError, ValueError, IndexError, MemoryError) as error:
-                if len(part) == 1:
-                    yield part[0], reason_of(error)
-                    return
-                half = len(part) // 2
-                yield from run(part[:half])
-                yield from run(part[half:])
+        try:
+            return list(self.shared.wave([variant_of(trial) for trial in part]))
+        except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+            return Failure(str(error).splitlines()[0] if str(error) else type(error).__name__, out_of_memory(error))
 
-        for part in parts(trials, side_by_side(model)):
-            yield from run(part)
+    def _one_by_one(self, part: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
+        """The outcomes of trials that could not be measured together."""
+        for trial in part:
+            while isinstance(found := self._measured([trial]), Failure) and found.memory:
+                self._save_memory(1)
+            yield trial, found.reason if isinstance(found, Failure) else found[0]
+
+    def _save_memory(self, tried: int) -> None:
+        if self.shared.keep_nothing():
+            return
+        if tried > 1:
+            self.most = tried // 2
+        elif not self.shared.share_nothing():
+            raise JobError("not enough memory to scan: free some, choose another --device or a smaller --imgsz")
 
 
 @contextlib.contextmanager
@@ -81,18 +113,7 @@ def station(analysis: Analysis, data: DataSet, parameters: ScanParameters) -> It
 
     model = analysis.checkpoint.model
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, _):
-        yield Station(analysis, SharedRun(validator, model))
-
-
-def reason_of(error: Exception) -> str:
-    """Why a trial failed, in a line; where memory is short, no other trial would do better.
-
-    Raises:
-        JobError: there is not enough memory for a single network.
-    """
-    if out_of_memory(error):
-        raise JobError("not enough memory to scan: free some, choose another --device or a smaller --imgsz") from error
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield Station(analysis, SharedRun(validator, model), side_by_side(model))
 
 
 def side_by_side(model: nn.Module) -> int:

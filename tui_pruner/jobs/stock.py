@@ -38,8 +38,3 @@ def tool_for(model: nn.Module, tools: Mapping[str, StockTool], fault: str) -> St
     if name not in tools:
         raise RequestError(f"a {name} {fault}: it can be done for {', '.join(tools)}")
     return tools[name]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short: Python's, CUDA's, or the CPU allocator's RuntimeError, without importing torch to name them."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

@@ -14,6 +14,7 @@ from tui_pruner.engine.job_messages import JobParameters, JobProgress, Validatio
 from tui_pruner.errors import CheckpointError, DataError, RequestError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
+from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.fit import check_fits
 from tui_pruner.jobs.interval import interval_of
 from tui_pruner.jobs.recipe import labels_in_words, labels_of
@@ -117,23 +118,6 @@ def _usable_images(data: DataSet) -> Iterator[None]:
             raise
         count = len(data.images)
         raise DataError(f"{data.yaml_file}: none of the {count} images can be used: all are damaged or wrongly labelled") from error
-
-
-def choose_device(asked: str, cuda: bool | None = None) -> str:
-    """The device to run on: the one asked for, or the GPU when there is one (`cuda`: by default as torch sees it).
-
-    Raises:
-        RequestError: that device is not there.
-    """
-    import torch
-    from ultralytics.utils.torch_utils import select_device
-
-    if not asked:
-        return "cuda:0" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu"
-    try:
-        return str(select_device(asked, verbose=False))
-    except (ValueError, RuntimeError, AssertionError):
-        raise RequestError(f"there is no device {asked!r} here: use cpu, or cuda:N of a GPU that torch sees") from None
 
 
 def opened(parameters: JobParameters) -> Checkpoint:

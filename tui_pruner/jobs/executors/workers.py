@@ -139,19 +139,19 @@ def landed(result: TaskResult, *remarks: str) -> Landing:
 
 
 def devices(asked: str, count: int) -> list[str]:
-    """The device of each worker: the one asked for, or one GPU after the other where there are any.
+    """The device of each worker: those asked for in turns, by default one GPU after the other where there are any.
 
     Raises:
-        RequestError: that device is not there.
+        RequestError: a device is not there.
     """
     import torch
 
-    from tui_pruner.jobs.validate import choose_device
+    from tui_pruner.jobs.devices import chosen_devices
 
-    chosen = choose_device(asked)
-    if asked or chosen == "cpu":
-        return [chosen] * count
-    return [f"cuda:{number % torch.cuda.device_count()}" for number in range(count)]
+    chosen = chosen_devices(asked)
+    if not asked and chosen != ["cpu"]:
+        chosen = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return [chosen[number % len(chosen)] for number in range(count)]
 
 
 def threads_each(count: int) -> int:
