@@ -6,8 +6,9 @@ import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from tui_pruner.core.recording import Recording, continued, record
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.sharing import in_float64, with_own
 from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights, tensor_at
+from tui_pruner.engine.protocol import Verdict
 from tui_pruner.errors import PlanError
 
 TOLERANCE = 1e-4
@@ -51,6 +53,35 @@ class Proof:
     approximate: tuple[str, ...]
     seconds: float
     failure: str = ""
+    not_exercised: tuple[str, ...] = ()
+    elements: int = 0
+
+    @classmethod
+    def failed(cls, failure: str, seconds: float = 0.0) -> Proof:
+        """Return the verdict on a cut that could not be compared, for this reason."""
+        return cls(False, math.inf, math.inf, math.inf, "float32", (), seconds, failure)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what was found in two words: a cut that nothing compared depends on is no more proved than one that differs."""
+        return "equal" if self.equal else "not exercised" if self.not_exercised else "not equal"
+
+    @property
+    def reason(self) -> str:
+        """Return in words why the pruned model is not proved; empty where it is."""
+        if self.equal:
+            return ""
+        if self.failure:
+            return self.failure
+        if self.not_exercised:
+            return f"not exercised, since nothing that could be compared depends on it: {', '.join(self.not_exercised)}"
+        figures = f"relative difference {self.relative_difference:.1e} where the cut moves the predictions by {self.effect:.1e}"
+        return f"the masked twin disagrees: {figures}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return all fields as plain data, and what they come to in words."""
+        named = {"approximate": list(self.approximate), "not_exercised": list(self.not_exercised)}
+        return {**asdict(self), **named, "verdict": self.verdict, "reason": self.reason}
 
 
 class DoesNotRun(Exception):
@@ -153,7 +184,7 @@ def prove(
     try:
         gaps = compare(original, twin, pruned, precision)
     except DoesNotRun as failure:
-        return Proof(False, math.inf, math.inf, math.inf, "float32", (), time.perf_counter() - started, str(failure))
+        return Proof.failed(f"the pruned model does not run: {failure}", time.perf_counter() - started)
     if not any(gap.telling(precision) for gap in gaps) or not all(gap.settled(precision) for gap in gaps):
         precision = torch.float64
         gaps = compare(original, twin, pruned, precision)
