@@ -15,8 +15,9 @@ from torch import nn
 from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.checkpoint import Checkpoint, WrittenFile, write_checkpoint
 from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.original import Original
 from tui_pruner.core.plan import parse_plan, replay
-from tui_pruner.core.proof import Original, Proof, prove
+from tui_pruner.core.proof import Proof, prove
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.session import AppliedStep, Session
 from tui_pruner.core.surgery import cut
@@ -93,7 +94,7 @@ def cut_prove_write(
     if not applied:
         raise OutputError("nothing to write: no step was applied, the model is as it was")
     checkpoint, coupling, removal = session.analysis.checkpoint, session.analysis.coupling, applied[-1].removal
-    original = Original(checkpoint.model)
+    original = session.original()
     for number, step in enumerate(applied, start=1):
         if step is not applied[-1] or step.proof is not None:
             _demand_step(session.prove(step, original), number)

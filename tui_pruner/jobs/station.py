@@ -43,9 +43,9 @@ class Station:
 
     def outcomes(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
         """Each trial with its metrics, or with the reason why it failed, wave after wave."""
-        from tui_pruner.core.proof import masked_twin
         from tui_pruner.core.sensitivity_run import Variant
         from tui_pruner.core.skeleton import owners_of_tensors
+        from tui_pruner.core.twin import masked_twin
 
         model, coupling = self.analysis.checkpoint.model, self.analysis.coupling
         owners = owners_of_tensors(model)
