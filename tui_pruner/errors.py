@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tui_pruner.printable import printable
 
 
@@ -50,9 +53,13 @@ class DataError(PrunerError):
 
 
 class ProofError(PrunerError):
-    """The pruned model and its masked twin disagree: the cut must not be used."""
+    """A cut is not proved equal to its masked twin: it must not be used. `proof` has the figures as plain data, where there are any."""
 
     exit_status = 1
+
+    def __init__(self, message: str, proof: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.proof = proof
 
 
 class VerificationError(PrunerError):

@@ -75,7 +75,7 @@ def removed(analysis: Analysis, layer: str, count: int) -> Removal:
 def test_a_repaired_twin_is_closer_than_the_masked_one_and_the_network_stays_as_it_is(
     trained: Analysis, readers: Readers, scenes: list[Tensor]
 ) -> None:
-    from tui_pruner.core.proof import masked_twin
+    from tui_pruner.core.twin import masked_twin
 
     model, removal = trained.checkpoint.model, removed(trained, "model.4.m.0.cv1.conv", 12)
     before = copy.deepcopy(model.state_dict())

@@ -8,9 +8,11 @@ import pytest
 from tests.core.conftest import ask
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.proof import TOLERANCE, masked_twin, prove
+from tui_pruner.core.gaps import TOLERANCE
+from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.surgery import cut
+from tui_pruner.core.twin import masked_twin
 
 
 def removal_of(nano, layer: str, places: list[int], which: int = 0) -> Removal:

@@ -96,8 +96,16 @@ def test_features_that_a_head_hands_through_are_no_predictions(head, tmp_path):
     assert set(coupling.block_outputs["model.1"].tolist()) == {last.number}
 
 
+@pytest.mark.parametrize("family", ["yolov10n", "yolo26n-seg"])
+def test_features_that_a_head_detaches_in_training_are_no_predictions_either(family):
+    model = build_from_yaml(f"{family}.yaml", classes=3).model
+    coupling = trace_model(model)[1]
+    fed = [f"model.{number}" for number in model.model[-1].f]
+    assert all(any(coupling.groups[group].prunable for group in coupling.block_outputs[path].tolist()) for path in fed)
+
+
 class Detaching(nn.Module):
-    """A head that hands its input through, apart from its gradient."""
+    """A module of no known class that hands its input out, apart from its gradient: whoever reads that reads a prediction."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,11 +115,11 @@ class Detaching(nn.Module):
         return self.conv(x), x.detach()
 
 
-def test_features_that_a_head_detaches_are_no_predictions():
+def test_what_a_last_module_of_no_known_class_hands_out_is_a_prediction():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Detaching()).eval()
     skeleton = without_weights(net)
     coupling = couple(trace(skeleton, (1, 3, 64, 64), [("1", skeleton[1])]))
-    assert free(coupling, "0")
+    assert not free(coupling, "0")
     assert not free(coupling, "1.conv")
 
 

@@ -16,8 +16,9 @@ from tests.coverage.their_groups import pruned_by, root_of, traced, twin_of
 from tui_pruner.core.analysis import trace_model
 from tui_pruner.core.blocks import stride_of
 from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.gaps import Gaps, Mismatch, gaps_between
 from tui_pruner.core.groups import CouplingMap
-from tui_pruner.core.proof import DoesNotRun, Original, compare
+from tui_pruner.core.original import Original
 
 SECONDS = 120
 EVERY = 4
@@ -45,12 +46,21 @@ def outcome(model: nn.Module, graph: DependencyGraph, group: Group, original: Or
     try:
         root = group[0].dep
         part = graph.get_pruning_group(root.target.module, root.handler, list(range(0, len(group[0].idxs), EVERY)))
-        gaps = compare(original, twin_of(graph, part, model), pruned_by(graph, part, model), torch.float32)
-        if not all(gap.settled(torch.float32) for gap in gaps):
-            gaps = compare(original, twin_of(graph, part, model), pruned_by(graph, part, model), torch.float64)
-    except (DoesNotRun, RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError, ZeroDivisionError):
+        twin, pruned = twin_of(graph, part, model), pruned_by(graph, part, model)
+        gaps = compared(original, twin, pruned, torch.float32)
+        if not gaps.settled:
+            gaps = compared(original, twin, pruned, torch.float64)
+    except Mismatch:
+        return "wrong"
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError, ZeroDivisionError):
         return "broken"
-    return "right" if all(gap.agrees(torch.float64) for gap in gaps) else "wrong"
+    return "right" if gaps.agree else "wrong"
+
+
+def compared(original: Original, twin: nn.Module, pruned: nn.Module, precision: torch.dtype) -> Gaps:
+    """How far what both predict is apart."""
+    outputs = [original.predictions_of(network, precision) for network in (pruned, twin)]
+    return gaps_between(*outputs, original.recording(precision).predictions, precision)
 
 
 def main(name: str) -> None:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tui_pruner.errors import ProofError
 from tui_pruner.printable import printable
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ def reserved_stdout(as_json: bool) -> Iterator[Output]:
     sys.stdout = sys.stderr
     stream = os.fdopen(real, "w", encoding="utf-8", closefd=False)
     try:
-        yield Output(stream, as_json)
+        output = Output(stream, as_json)
+        try:
+            yield output
+        except ProofError as error:  # a script gets the figures too
+            if error.proof is not None:
+                output.document({"output": None, "proof": error.proof})
+            raise
         stream.flush()
     except BrokenPipeError:  # `| head` has seen enough; the option parser would make it status 1, which means "no" here
         raise typer.Exit from None

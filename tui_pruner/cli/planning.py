@@ -178,8 +178,8 @@ class Measuring:
 
     def metrics(self, session: Session, step: Step, name: str) -> dict[str, float]:
         """The quick validation of the checkpoint under a session's plan with another last step; from the cache where it has it."""
+        from tui_pruner.core.cut_prove_write import proved_cut
         from tui_pruner.core.plan import replay
-        from tui_pruner.core.surgery import cut
         from tui_pruner.engine.job_messages import ValidationParameters
         from tui_pruner.jobs import cache
         from tui_pruner.jobs.dataset import read_data
@@ -196,7 +196,7 @@ class Measuring:
         key = cache.key_of(parameters, data.digest())
         known = cache.load(key)
         if known is None:
-            pruned = cut(checkpoint.model, coupling, replay(plan, coupling, checkpoint.sha256))
+            pruned = proved_cut(checkpoint, coupling, replay(plan, coupling, checkpoint.sha256))
             known = measure(pruned, data, parameters, progress_of(f"validate {name}"))
             cache.store(key, known)
         return known.metrics

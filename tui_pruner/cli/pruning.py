@@ -65,25 +65,13 @@ def prune(
 
 
 def write_proved(results: Output, session: Session, output: Path, force: bool, save_plan: Path | None) -> int:
-    """Prove a session's state and save it; status 1 where the twin disagrees."""
-    from tui_pruner.core.checkpoint import write_checkpoint
+    """Prove a session's state and save it; a proof that fails is the ProofError that becomes status 1."""
+    from tui_pruner.core.cut_prove_write import cut_prove_write
     from tui_pruner.core.plan import save_plan as write_plan
-    from tui_pruner.core.proof import prove as compare
     from tui_pruner.core.removal import NOTHING
-    from tui_pruner.core.surgery import cut as take_out
 
-    analysis, removal = session.analysis, session.removal
-    original, coupling = analysis.checkpoint.model, analysis.coupling
-    pruned = take_out(original, coupling, removal)
-    proof = compare(original, pruned, coupling, removal)
-    if not proof.equal:
-        say(f"tui-pruner: not written: {verdict(proof)}")
-        results.document({"output": None, "proof": proof_dictionary(proof)})
-        return 1
-    written = write_checkpoint(
-        pruned, analysis.checkpoint, output, plan=session.plan.plain(), kept=removal.kept(coupling),
-        proof=proof_dictionary(proof), force=force, on_progress=say,
-    )  # fmt: skip
+    made = cut_prove_write(session, output, force=force, on_progress=say)
+    written, proof = made.file, made.proof
     if save_plan:
         write_plan(save_plan, session.plan)
     before, after = session.arithmetic.widths(NOTHING).size, session.widths.size
@@ -95,8 +83,8 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
             "bytes": written.bytes,
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
-            "kept": removal.kept(coupling),
-            "proof": proof_dictionary(proof),
+            "kept": session.removal.kept(session.analysis.coupling),
+            "proof": proof.plain(),
             "reload": {"ok": all(check.ok for check in written.checks), "checks": checks},
             "notes": [note for applied in session.steps for note in applied.notes],
         }
@@ -124,19 +112,14 @@ def prove(
         from tui_pruner.core.proof import prove_file
 
         proof = prove_file(open_model(original, classes), open_model(pruned))
-        results.document(proof_dictionary(proof))
+        results.document(proof.plain())
         results.line(verdict(proof))
         return 0 if proof.equal else 1
 
 
-def proof_dictionary(proof: Proof) -> dict[str, object]:
-    """A proof as plain data."""
-    return {**dataclasses.asdict(proof), "approximate": list(proof.approximate)}
-
-
 def verdict(proof: Proof) -> str:
     """A proof in one line."""
-    if proof.failure:
-        return f"NOT EQUAL  the pruned model does not run: {proof.failure}"
-    figure = f"relative difference {proof.relative_difference:.1e} where the cut moves the predictions by {proof.effect:.1e}"
-    return f"proved     equal to the masked twin: {figure}" if proof.equal else f"NOT EQUAL  the masked twin disagrees: {figure}"
+    if not proof.equal:
+        return f"{proof.verdict.upper()}  {proof.reason}"
+    figures = f"relative difference {proof.relative_difference:.1e} where the cut moves the predictions by {proof.effect:.1e}"
+    return f"proved     equal to the masked twin: {figures}"

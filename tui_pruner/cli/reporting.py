@@ -76,6 +76,7 @@ def conclude(results: Output, facts: Facts, output: Path) -> None:
     results.line(f"parameters {change(facts.before.parameters, facts.after.parameters)}")
     results.line(f"FLOPs      {change(facts.before.flops, facts.after.flops)}")
     for step in facts.steps:
-        verdict = "proved" if step.proof is not None and step.proof.equal else "NOT EQUAL to the masked twin"
+        proof = step.proof
+        verdict = "not proved" if proof is None else "proved" if proof.equal else f"{proof.verdict.upper()}, {proof.reason}"
         results.line(f"step {step.number}     {verdict}: {step.title}")
     results.line(f"written    {output}  {output.stat().st_size / 1e3:.0f} kB")

@@ -13,7 +13,8 @@ import numpy as np
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.linking import Wishes, ask_alone
-from tui_pruner.core.proof import Original, prove
+from tui_pruner.core.original import Original
+from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.resolve import choose
 from tui_pruner.core.surgery import cut

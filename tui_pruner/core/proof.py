@@ -5,31 +5,34 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tui_pruner.core.analysis import trace_checkpoint
-from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.checkpoint.stages import stages_of
+from tui_pruner.core.gaps import TINY, Gaps, Mismatch, gaps_between
 from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.original import Original, Reached
 from tui_pruner.core.plan import parse_plan, replay
-from tui_pruner.core.probe import probe_images
-from tui_pruner.core.recording import Recording, continued, record
+from tui_pruner.core.predictions import Leaves, Unseen
+from tui_pruner.core.recording import BUFFER
 from tui_pruner.core.removal import Removal
-from tui_pruner.core.sharing import in_float64, with_own
-from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weights, tensor_at
-from tui_pruner.errors import PlanError
+from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.core.surgery import by_tensor, cut, narrowed
+from tui_pruner.core.twin import Change, lively, nearly_zero, with_slices
+from tui_pruner.engine.protocol import Verdict
+from tui_pruner.errors import PlanError, ProofError
 
-TOLERANCE = 1e-4
-SIDE_IN_STRIDES = 4
-TELLING = 0.01
-TINY = 1e-30
-LEAST_EFFECT = {torch.float32: 1e-4, torch.float64: 1e-11}
+TRAINING = "in training: "
+"""What the place of an output begins with that is computed on the paths of training."""
+LIVELY_SEEDS = range(8)
 
 
 @dataclass(frozen=True)
@@ -51,92 +54,39 @@ class Proof:
     approximate: tuple[str, ...]
     seconds: float
     failure: str = ""
+    not_exercised: tuple[str, ...] = ()
+    elements: int = 0
+
+    @classmethod
+    def failed(cls, failure: str, seconds: float = 0.0) -> Proof:
+        """Return the verdict on a cut that could not be compared, for this reason."""
+        return cls(False, math.inf, math.inf, math.inf, "float32", (), seconds, failure)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what was found in two words: a cut that nothing compared depends on is no more proved than one that differs."""
+        return "equal" if self.equal else "not exercised" if self.not_exercised else "not equal"
+
+    @property
+    def reason(self) -> str:
+        """Return in words why the pruned model is not proved; empty where it is."""
+        if self.equal:
+            return ""
+        if self.failure:
+            return self.failure
+        if self.not_exercised:
+            return f"not exercised, since nothing that could be compared depends on it: {', '.join(self.not_exercised)}"
+        figures = f"relative difference {self.relative_difference:.1e} where the cut moves the predictions by {self.effect:.1e}"
+        return f"the masked twin disagrees: {figures}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return all fields as plain data, and what they come to in words."""
+        named = {"approximate": list(self.approximate), "not_exercised": list(self.not_exercised)}
+        return {**asdict(self), **named, "verdict": self.verdict, "reason": self.reason}
 
 
-class DoesNotRun(Exception):
-    """The pruned model's forward fails, in PyTorch's words: a width that no operation of the trace showed."""
-
-
-@dataclass(frozen=True)
-class Gap:
-    """One predicted tensor: its size (largest value), how far pruned and twin are apart, how far twin and original are."""
-
-    size: float
-    difference: float
-    effect: float
-
-    def telling(self, precision: torch.dtype) -> bool:
-        """Whether the effect stands out of the rounding at this precision."""
-        return self.effect >= LEAST_EFFECT[precision] * self.size
-
-    def settled(self, precision: torch.dtype) -> bool:
-        """Whether this precision suffices: agreement beside an effect that stands out, or a tensor that the cut does not reach at all."""
-        return self.agrees(precision) and (self.telling(precision) or self.effect == self.difference == 0.0)
-
-    def agrees(self, precision: torch.dtype) -> bool:
-        """Whether the difference is within tolerance, and small beside the effect where that stands out."""
-        within = self.difference <= TOLERANCE * self.size
-        return within and (not self.telling(precision) or self.difference <= TELLING * self.effect)
-
-
-def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Mapping[str, Sequence[str]] | None = None) -> nn.Module:
-    """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
-
-    `owners` has the names under which each tensor is stored, where they are known already.
-    """
-    owners = owners or owners_of_tensors(model)
-    own: dict[str, nn.Parameter] = {}
-    for member, positions in removal.members(coupling):
-        name = member.axis.parameter
-        if name not in own and isinstance(stored := tensor_at(model, name), nn.Parameter):
-            own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
-        if name in own:
-            own[name].data.index_fill_(member.axis.dim, torch.from_numpy(positions), 0.0)
-    twin = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
-    for name, parameter in own.items():
-        for owner in owners[name]:
-            put_tensor(twin, owner, parameter)
-    return twin
-
-
-class Original:
-    """The network that proofs are measured against, with what it computes on their images: once for each precision."""
-
-    def __init__(self, model: nn.Module, seed: int = 0) -> None:
-        self.model = sharing_weights(model)
-        self._seed = seed
-        self._converted: dict[int, Tensor] = {}
-        self._recordings: dict[torch.dtype, Recording] = {}
-
-    @cached_property
-    def images(self) -> Tensor:
-        """The images that a proof is made on."""
-        side = SIDE_IN_STRIDES * stride_of(self.model)
-        return probe_images(2, image_channels(self.model), side, torch.Generator().manual_seed(self._seed))
-
-    @cached_property
-    def owners(self) -> dict[str, tuple[str, ...]]:
-        """The names under which each tensor is stored."""
-        return owners_of_tensors(self.model)
-
-    @cached_property
-    def exact(self) -> nn.Module:
-        """The same network in float64."""
-        return in_float64(self.model, self._converted)
-
-    def recording(self, precision: torch.dtype) -> Recording:
-        """Its predictions, and what its blocks hand out on the way."""
-        if precision not in self._recordings:
-            network = self.model if precision == torch.float32 else self.exact
-            self._recordings[precision] = record(network, self.images.to(precision))
-        return self._recordings[precision]
-
-    def predictions_of(self, network: nn.Module, precision: torch.dtype) -> list[Tensor]:
-        """What another network predicts on the same images; what it has in common with this one is not computed again."""
-        recording = self.recording(precision)
-        if precision == torch.float32:
-            return continued(network, self.model, recording, self.images)
-        return continued(in_float64(network, dict(self._converted)), self.exact, recording, self.images.to(precision))
+class Stopped(Exception):
+    """The comparison cannot be made, in words."""
 
 
 def prove(
@@ -145,50 +95,132 @@ def prove(
     """Compare a pruned model with the masked twin of its original, on the CPU, on random images.
 
     Who proves many cuts of one model hands in one `original` for all of them, which then is run only once.
+
+    Raises:
+        ProofError: no tensor is found in what the model returns.
     """
     started = time.perf_counter()
     original = original or Original(model, seed)
-    twin = masked_twin(original.model, coupling, removal, original.owners)
-    precision = torch.float32
     try:
-        gaps = compare(original, twin, pruned, precision)
-    except DoesNotRun as failure:
-        return Proof(False, math.inf, math.inf, math.inf, "float32", (), time.perf_counter() - started, str(failure))
-    if not any(gap.telling(precision) for gap in gaps) or not all(gap.settled(precision) for gap in gaps):
-        precision = torch.float64
-        gaps = compare(original, twin, pruned, precision)
+        cutting = Cutting(original, pruned, coupling, removal)
+        gaps = cutting.gaps()
+        missing = cutting.not_exercised(gaps) if gaps.agree else ()
+    except Unseen as error:
+        raise ProofError(f"there is nothing to prove: {error}") from None
+    except (Stopped, Mismatch) as failure:
+        return Proof.failed(str(failure), time.perf_counter() - started)
     return Proof(
-        equal=all(gap.agrees(precision) for gap in gaps),
-        max_abs_difference=max((gap.difference for gap in gaps), default=0.0),
-        relative_difference=max((gap.difference / (gap.size + TINY) for gap in gaps), default=0.0),
-        effect=max((gap.effect / (gap.size + TINY) for gap in gaps), default=0.0),
-        precision=str(precision).removeprefix("torch."),
+        equal=gaps.agree and not missing,
+        max_abs_difference=max((gap.difference for gap in gaps.by_place.values()), default=0.0),
+        relative_difference=max((gap.difference / (gap.size + TINY) for gap in gaps.by_place.values()), default=0.0),
+        effect=max((gap.effect / (gap.size + TINY) for gap in gaps.by_place.values()), default=0.0),
+        precision=str(gaps.precision).removeprefix("torch."),
         approximate=(),
         seconds=time.perf_counter() - started,
+        not_exercised=missing,
+        elements=gaps.elements,
     )
 
 
-def compare(original: Original, twin: nn.Module, pruned: nn.Module, precision: torch.dtype) -> list[Gap]:
-    """The three models' predictions on the same images, tensor by tensor.
+@dataclass(frozen=True)
+class Cutting:
+    """A cut to be proved: the original, what became of it, and what was removed."""
+
+    original: Original
+    pruned: nn.Module
+    coupling: CouplingMap
+    removal: Removal
+
+    @cached_property
+    def names(self) -> set[str]:
+        """The parameters and buffers that lost something."""
+        return {member.axis.parameter for member, _ in self.removal.members(self.coupling)}
+
+    @cached_property
+    def reached(self) -> Reached:
+        """By place that is compared: the parameters and buffers that it is computed from."""
+        paths = self.original.paths
+        if not self.names & paths.idle:
+            return paths.reached
+        return {**paths.reached, **{TRAINING + place: names for place, names in paths.reached_in_training.items()}}
+
+    def gaps(self) -> Gaps:
+        """Return the comparison with the twin: at single precision, and where that does not settle it at double precision.
+
+        Raises:
+            Stopped: a network does not run.
+            Mismatch: the pruned model's output is of another kind.
+            Unseen: no tensor is found in it.
+        """
+        gaps = self.compared(torch.zeros_like, torch.float32)
+        if not gaps.settled:
+            gaps = self.compared(torch.zeros_like, torch.float64)
+        return self.compared(nearly_zero, torch.float64) if gaps.undefined else gaps
+
+    def compared(self, change: Change, precision: torch.dtype) -> Gaps:
+        """Return the comparison with a twin whose removed slices are changed."""
+        original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
+        twin = with_slices(original.model, self.coupling, self.removal, change, original.owners)
+        with said_of("the model itself"):
+            before = original.recording(precision).predictions
+        with said_of("the masked twin"):
+            expected = original.predictions_of(twin, precision)
+        with said_of("the pruned model"):
+            actual = original.predictions_of(self.pruned, precision)
+        if trains:
+            with said_of("the model itself in training"):
+                before = before | self._in_training(original.trained(precision), narrow=True)
+            with said_of("the masked twin in training"):
+                expected = expected | self._in_training(original.trained_like(twin, precision), narrow=True)
+            with said_of("the pruned model in training"):
+                actual = actual | self._in_training(original.trained_like(self.pruned, precision))
+        return gaps_between(actual, expected, before, precision)
+
+    def not_exercised(self, gaps: Gaps) -> tuple[str, ...]:
+        """Return the modules whose cut the comparison cannot tell from a wrong one, in the model's order.
+
+        These are those that nothing depends on that was compared; all, where the cut moves nothing, unless it is right for other weights.
+        """
+        missing = self.names.difference(*(self.reached.get(place, set()) for place in gaps.compared))
+        if not missing and self.names and not gaps.telling and not self._right_when_alive():
+            missing = self.names
+        return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in self.original.owners if name in missing))
+
+    def _right_when_alive(self) -> bool:
+        """Whether the same cut is right where the removed slices matter, and the pruned model has just the weights that it leaves."""
+        model, coupling, removal = self.original.model, self.coupling, self.removal
+        again = dict(named_tensors(cut(model, coupling, removal)))
+        if not all(name in again and torch.equal(tensor, again[name]) for name, tensor in named_tensors(self.pruned)):
+            return False
+        for seed in LIVELY_SEEDS:
+            alive = with_slices(model, coupling, removal, lively(seed), self.original.owners)
+            original = Original(alive, images=self.original.images, paths=self.original.paths)
+            gaps = Cutting(original, cut(alive, coupling, removal), coupling, removal).gaps()
+            if gaps.telling:
+                return gaps.agree
+        return False
+
+    def _in_training(self, leaves: Leaves, narrow: bool = False) -> Leaves:
+        """Name leaves as those of training; of the buffers of an uncut network only what the cut leaves of them."""
+        kept = by_tensor(self.removal.stays(self.coupling)) if narrow else {}
+        return {TRAINING + place: narrowed(leaf, kept[name]) if (name := place.removeprefix(BUFFER)) in kept else leaf
+                for place, leaf in leaves.items()}  # fmt: skip
+
+
+@contextmanager
+def said_of(what: str) -> Iterator[None]:
+    """Turn a failure of a forward into words about the network that stopped.
 
     Raises:
-        DoesNotRun: the pruned model's forward fails.
+        Stopped: it did, in PyTorch's words.
     """
-    expected = original.predictions_of(twin, precision)
     try:
-        actual = original.predictions_of(pruned, precision)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise DoesNotRun(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    if [leaf.shape for leaf in actual] != [leaf.shape for leaf in expected]:
-        return [Gap(1.0, math.inf, math.inf)]
-    before = original.recording(precision).predictions
-    return [Gap(float(b.abs().max()), largest(a - b), largest(b - c)) for a, b, c in zip(actual, expected, before, strict=True)]
-
-
-def largest(gap: Tensor) -> float:
-    """The largest absolute value; infinite where it is no number."""
-    value = float(gap.abs().max())
-    return math.inf if math.isnan(value) else value
+        yield
+    except (Unseen, MemoryError):
+        raise
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Stopped(f"{what} does not run: {first}") from error
 
 
 def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:

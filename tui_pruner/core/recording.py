@@ -2,76 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.blocks import sequence
-from tui_pruner.core.predictions import predictions
+from tui_pruner.core.flow.dependence import training_paths
+from tui_pruner.core.predictions import Leaves, handed_through, predicted
 from tui_pruner.core.sharing import below, with_own
 from tui_pruner.core.skeleton import OWN_TABLES, sharing_weights
 
 SCALARS = (bool, int, float, str, type(None))
+STOCK = ("ultralytics.", "torch.")
+"""Packages whose layers keep nothing of a forward; only Ultralytics' heads do."""
+BUFFER = "buffer "
+"""What the place of a buffer begins with, that a forward gave new values."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a network predicted, and what each of its blocks but the last handed out."""
+    """What a network predicted, the order in which its blocks ran, and what those handed out that can be answered for."""
 
-    predictions: list[Tensor]
+    predictions: Leaves
+    order: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
 
 
-def head_of(model: nn.Module) -> nn.Module | None:
-    """The last block of an Ultralytics model."""
-    return sequence(model)[-1][1] if isinstance(getattr(model, "model", None), nn.Sequential) else None
-
-
 def chain(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The blocks of an Ultralytics model but its head, in the order in which they run; none for any other network."""
-    return sequence(model)[:-1] if head_of(model) is not None else []
+    """The blocks of a network that keeps them in a sequence, as Ultralytics' do; none for any other network."""
+    return sequence(model) if isinstance(getattr(model, "model", None), nn.Sequential) else []
 
 
 def record(model: nn.Module, image: Tensor) -> Recording:
-    """Run a network and remember its blocks. A later block may work in place, so what is kept is a copy."""
+    """Run a network and remember its blocks. A later block may work in place, so what is kept is a copy.
+
+    Nothing is kept of the last one, of one that runs twice, and of one that hands out what cannot be copied.
+    """
+    order: list[str] = []
     outputs: dict[str, Any] = {}
+    running = private(model)
+    blocks = chain(running)
 
     def remembering(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            outputs[path] = copied(output)
+            if path in order:
+                outputs.pop(path, None)
+            elif path != blocks[-1][0] and copyable(output):
+                outputs[path] = copied(output)
+            order.append(path)
 
         return hook
 
-    running = private(model)
     with ExitStack() as hooks:
-        for path, block in chain(running):
+        for path, block in blocks:
             hooks.callback(block.register_forward_hook(remembering(path)).remove)
-        return Recording(predicted(running, image), outputs)
+        predictions = predictions_of(running, image)
+    return Recording(predictions, order, outputs)
 
 
-def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Tensor) -> list[Tensor]:
+def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Tensor) -> Leaves:
     """What a changed copy of a recorded network predicts on the recorded image, computed from its first changed block on."""
-    blocks = unchanged_blocks(model, original)
+    blocks = unchanged_blocks(model, original, recording)
     running = private(model, blocks)
     for path in blocks:
         running.get_submodule(path).__dict__["forward"] = answering(recording.outputs[path])
-    return predicted(running, image)
+    return predictions_of(running, image)
+
+
+def trained(model: nn.Module, image: Tensor, idle: Iterable[str], places: Iterable[str], seed: int = 0) -> Leaves:
+    """What a network predicts on the paths of training that some parameters lie on, with the buffers among the places that are known."""
+    running = isolated(model)
+    with torch.random.fork_rng(devices=[]), training_paths(running, idle):
+        torch.manual_seed(seed)
+        predictions = predictions_of(running, image)
+    buffers = dict(running.named_buffers())
+    return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) != place}
+
+
+def predictions_of(model: nn.Module, image: Tensor) -> Leaves:
+    """One forward's predictions, without gradients.
+
+    Raises:
+        Unseen: no tensor is found in what it returns.
+    """
+    with torch.no_grad(), handed_through(model) as features:
+        return predicted(model(image), features)
 
 
 def private(model: nn.Module, blocks: Sequence[str] = ()) -> nn.Module:
-    """A copy that can be run, and whose `blocks` can be altered, without a trace of it in the model: only heads remember a forward."""
-    if head_of(model) is None or any(module.training for module in model.modules()):
+    """A copy that can be run, and whose `blocks` can be altered, without a trace of it in the model."""
+    if not all(type(module).__module__.startswith(STOCK) for module in model.modules()):
+        return isolated(model)
+    if not chain(model) or any(module.training for module in model.modules()):
         return sharing_weights(model)
     return with_own(model, [*blocks, *below(model, sequence(model)[-1][0])])
 
 
-def predicted(model: nn.Module, image: Tensor) -> list[Tensor]:
-    """The predicted tensors that can differ by rounding: those of real numbers."""
-    return [leaf for leaf in predictions(model, head_of(model), image) if leaf.is_floating_point() and leaf.numel()]
+def isolated(model: nn.Module) -> nn.Module:
+    """A copy with parameters and buffers of its own, for a forward that may write into them."""
+    copy, own = sharing_weights(model), dict[int, Any]()
+    for module in copy.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    if id(tensor) not in own:
+                        value = tensor.detach().clone()
+                        own[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+                    table[name] = own[id(tensor)]
+    return copy
 
 
 def copied(tree: Any) -> Any:
@@ -79,16 +122,32 @@ def copied(tree: Any) -> Any:
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
 
 
-def unchanged_blocks(model: nn.Module, original: nn.Module) -> list[str]:
-    """The blocks in front of the first one that differs: what reaches them is the same in both networks, and so is what they compute."""
-    if not chain(original) or not alike(model, original, ("_modules",)):
+def copyable(tree: Any) -> bool:
+    """Whether a nested structure holds nothing but tensors and plain values, in containers that PyTorch's pytree knows."""
+    return all(isinstance(leaf, (Tensor, *SCALARS)) for leaf in tree_leaves(tree))
+
+
+def unchanged_blocks(model: nn.Module, original: nn.Module, recording: Recording) -> list[str]:
+    """The blocks that ran before the first one that differs: what reaches them is the same in both networks, and so is what they compute.
+
+    None where something differs whose place in the forward is not known.
+    """
+    mine, known = dict(chain(model)), dict(chain(original))
+    around = [(model._modules.get(name), part) for name, part in original._modules.items() if name != "model"]
+    aside = [(mine.get(path), block) for path, block in known.items() if path not in recording.order]
+    if mine.keys() != known.keys() or not alike(model, original, ("_modules",)) or not all(alike_or_none(*pair) for pair in around + aside):
         return []
     same = []
-    for (path, block), (_, known) in zip(chain(model), chain(original)):
-        if not alike(block, known):
+    for path in recording.order:
+        if path not in recording.outputs or not alike(mine[path], known[path]):
             break
         same.append(path)
     return same
+
+
+def alike_or_none(left: nn.Module | None, right: nn.Module | None) -> bool:
+    """Whether two modules, or their absence, are alike."""
+    return left is right or (left is not None and right is not None and alike(left, right))
 
 
 def alike(left: nn.Module, right: nn.Module, leave_out: tuple[str, ...] = ()) -> bool:
@@ -102,9 +161,7 @@ def alike(left: nn.Module, right: nn.Module, leave_out: tuple[str, ...] = ()) ->
 def alike_in(name: str, mine: Any, other: Any) -> bool:
     """Whether one attribute of two modules is the same."""
     if name == "_modules":
-        return mine.keys() == other.keys() and all(
-            mine[key] is other[key] or (mine[key] is not None and other[key] is not None and alike(mine[key], other[key])) for key in mine
-        )
+        return mine.keys() == other.keys() and all(alike_or_none(mine[key], other[key]) for key in mine)
     if name in OWN_TABLES:
         return mine.keys() == other.keys() and all(mine[key] is other[key] for key in mine)
     return isinstance(mine, SCALARS) and isinstance(other, SCALARS) and mine == other

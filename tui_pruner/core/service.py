@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,14 +15,14 @@ from tui_pruner.core.budget.planning import Planner
 from tui_pruner.core.budget.targets import parse_target
 from tui_pruner.core.budget.views import reach_view, target_view
 from tui_pruner.core.calibrated import calibration_for
-from tui_pruner.core.checkpoint import open_model, write_checkpoint
+from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.cut_prove_write import cut_prove_write
 from tui_pruner.core.plan import parse_plan, save_plan
 from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import Proof
 from tui_pruner.core.requests import Request
 from tui_pruner.core.session import AppliedStep, Session
 from tui_pruner.core.step_views import comparison_view, proof_view, session_view
-from tui_pruner.core.surgery import cut
 from tui_pruner.core.views import as_requests, block_views, detail_view, explain_view, model_info, preview_view
 from tui_pruner.engine.protocol import (
     Calibrated,
@@ -41,7 +42,7 @@ from tui_pruner.engine.protocol import (
     SessionView,
     WriteResult,
 )
-from tui_pruner.errors import EngineError, OutputError
+from tui_pruner.errors import EngineError, OutputError, ProofError
 from tui_pruner.whole_file import check_place
 
 Say = Callable[[str, Message], None]
@@ -222,25 +223,28 @@ class Service:
                 session.analysis.ranking.scores(group)
         dry_run(session.analysis, session.removal)
 
-    def _prove(self, session: Session, applied: AppliedStep) -> Proof:
-        proof = session.prove(applied)
-        if self._session is session and applied in session.steps:
-            self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(proof)))
-        return proof
+    def _prove(self, session: Session, applied: AppliedStep) -> None:
+        try:
+            session.prove(applied)
+        except Exception as error:  # without a proof the step must not stay one that is being proved
+            traceback.print_exc()
+            applied.proof = Proof.failed(f"the proof could not be made: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}")
+        self._tell_proofs(session, [applied])
+
+    def _tell_proofs(self, session: Session, steps: list[AppliedStep]) -> None:
+        for applied in steps:
+            if applied.proof is not None and self._session is session and applied in session.steps:
+                self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(applied.proof)))
 
     def _write(self, session: Session, steps: list[AppliedStep], path: str, force: bool, scratch: bool) -> Message:
-        coupling, checkpoint, removal = session.analysis.coupling, session.analysis.checkpoint, steps[-1].removal
-        plan = session.plan.model_copy(update={"steps": [applied.step for applied in steps]})
-        written = write_checkpoint(
-            cut(checkpoint.model, coupling, removal),
-            checkpoint,
-            path,
-            plan=plan.plain(),
-            kept=removal.kept(coupling),
-            proof=proof_view(self._prove(session, steps[-1])).model_dump(),
-            force=force,
-            on_progress=lambda doing: self._say("progress", ProgressEvent(doing=doing)),
-        )
+        def on_progress(doing: str) -> None:
+            self._say("progress", ProgressEvent(doing=doing))
+
+        try:
+            written = cut_prove_write(session, path, steps=steps, force=force, on_progress=on_progress).file
+        except ProofError:
+            self._tell_proofs(session, steps)
+            raise
         if not scratch:
             session.written = tuple(applied.step for applied in steps)
         checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]

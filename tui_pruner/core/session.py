@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.original import Original, Paths
 from tui_pruner.core.plan import Plan, Step, parse_plan, removal_of_step
 from tui_pruner.core.preview import Arithmetic, Widths
-from tui_pruner.core.proof import Original, Proof, prove
+from tui_pruner.core.proof import Proof, prove
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import Request
 from tui_pruner.core.resolve import Resolution, resolve
@@ -39,6 +40,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self.arithmetic = Arithmetic(self.analysis)
+        self._paths: Paths | None = None
 
     @property
     def removal(self) -> Removal:
@@ -126,8 +128,15 @@ class Session:
         """The masked twin's verdict on the state after a step; made once."""
         if applied.proof is None:
             model, coupling = self.analysis.checkpoint.model, self.analysis.coupling
+            original = original or self.original()
             applied.proof = prove(model, cut(model, coupling, applied.removal), coupling, applied.removal, original=original)
         return applied.proof
+
+    def original(self) -> Original:
+        """Return what proofs are measured against: new each time, as it grows by what it computes, but with the paths of the one before."""
+        original = Original(self.analysis.checkpoint.model, paths=self._paths)
+        self._paths = original.paths
+        return original
 
     @property
     def timeline(self) -> list[AppliedStep]:

@@ -62,15 +62,7 @@ def comparison_view(session: Session, first: int, second: int) -> Comparison:
 
 def proof_view(proof: Proof) -> ProofView:
     """A verdict of the masked twin."""
-    return ProofView(
-        equal=proof.equal,
-        max_abs_difference=proof.max_abs_difference,
-        relative_difference=proof.relative_difference,
-        effect=proof.effect,
-        precision=proof.precision,
-        approximate=list(proof.approximate),
-        seconds=proof.seconds,
-    )
+    return ProofView(**proof.plain())
 
 
 def title(requests: Sequence[CutRequest]) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["free", "coupled", "linked", "locked"]
 Section = Literal["backbone", "neck", "head"]
+Verdict = Literal["equal", "not equal", "not exercised"]
 
 
 class Message(BaseModel):
@@ -201,7 +202,11 @@ class DryRun(Message):
 
 
 class ProofView(Message):
-    """The masked twin's verdict. `effect`: how far the cut moves the predictions. `approximate` names what cannot be exact."""
+    """The masked twin's verdict. `effect`: how far the cut moves the predictions, `elements`: how many numbers were compared.
+
+    `approximate` names what cannot be exact, `not_exercised` the modules that nothing compared depends on, `failure` what does not run;
+    `reason` says in a sentence why the cut is not proved, `verdict` in two words.
+    """
 
     equal: bool
     max_abs_difference: float
@@ -210,6 +215,11 @@ class ProofView(Message):
     precision: str = "float32"
     approximate: list[str]
     seconds: float
+    failure: str = ""
+    not_exercised: list[str] = []
+    elements: int = 0
+    verdict: Verdict = "equal"
+    reason: str = ""
 
 
 class StepView(Message):

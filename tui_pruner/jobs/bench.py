@@ -72,7 +72,7 @@ def opened(subject: BenchSubject, on_progress: OnProgress) -> Checkpoint:
 
 def planned(checkpoint: Checkpoint, subject: BenchSubject) -> nn.Module:
     """The model under the subject's plan."""
-    from tui_pruner.core.replaying import apply_plan
+    from tui_pruner.core.cut_prove_write import apply_plan
 
     return apply_plan(checkpoint, subject.plan) if subject.plan else checkpoint.model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import shlex
 import tempfile
@@ -44,7 +45,7 @@ class Evidence:
 
 
 def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnProgress) -> Material:
-    """Facts with what is measured on images, the commands and the versions.
+    """Facts with what is measured on images, the commands and the versions; what is not proved is not measured.
 
     Raises:
         DataError: the data cannot be used for this model.
@@ -52,6 +53,8 @@ def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnP
     from tui_pruner.core.plan import dump_yaml
     from tui_pruner.core.reporting.facts import Material, PictureFacts
 
+    unmeasured = [] if facts.proved else ["nothing was measured: figures of a model that is not proved would say nothing of the plan"]
+    asked, wanted = wanted, wanted if facts.proved else dataclasses.replace(wanted, data=None, latency=False)
     with tempfile.TemporaryDirectory(prefix="tui-pruner-pictures-") as folder:
         metrics = accuracy(session, wanted, on_progress)
         drawn = pictures(session, wanted, folder, on_progress)
@@ -62,8 +65,8 @@ def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnP
         "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
         "confidence": drawn.confidence,
-        "notes": [*facts.notes, *drawn.notes],
-        "commands": commands(facts, wanted),
+        "notes": [*facts.notes, *unmeasured, *drawn.notes],
+        "commands": commands(facts, asked),
         "versions": versions(),
         "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }

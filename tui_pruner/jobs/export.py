@@ -38,13 +38,16 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
         DataError: the data cannot be used.
         OutputError: the file cannot be written.
         JobError: a package is missing, or the exporter failed.
+        ProofError: the file was cut without a proof.
     """
     from tui_pruner.core.blocks import legal_side
+    from tui_pruner.core.checkpoint.stages import demand_proved
 
     target = target_of(parameters)
     check_free(target, parameters.force)
     device = choose_device(parameters.device) if parameters.device else ""
     checkpoint = opened(parameters)
+    demand_proved(checkpoint)
     side = legal_side(parameters.imgsz, checkpoint.stride)
     notes = [] if side == parameters.imgsz else [f"image side {parameters.imgsz} rounded up to {side}, a multiple of the stride"]
     images = images_for(checkpoint, parameters, side)

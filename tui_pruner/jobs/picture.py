@@ -45,7 +45,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
         CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
         RequestError: no such device, or a model class whose predictions are no detections.
     """
-    from tui_pruner.core.replaying import apply_plan
+    from tui_pruner.core.cut_prove_write import apply_plan
 
     data = read_data(parameters.data).subset(parameters.images, parameters.seed).subset(parameters.pictures, parameters.seed)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))

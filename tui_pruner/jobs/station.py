@@ -69,9 +69,9 @@ class Station:
 
     def _measured(self, part: Sequence[Trial]) -> list[Metrics] | Failure:
         """The metrics of trials side by side. An error is not handed on: it would hold all that was in memory where it was raised."""
-        from tui_pruner.core.proof import masked_twin
         from tui_pruner.core.sensitivity_run import Variant
         from tui_pruner.core.skeleton import owners_of_tensors
+        from tui_pruner.core.twin import masked_twin
 
         model, coupling = self.analysis.checkpoint.model, self.analysis.coupling
         owners = owners_of_tensors(model)

@@ -138,7 +138,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
     checkpoint = opened(parameters)
     if not parameters.plan:
         return checkpoint.model
-    from tui_pruner.core.replaying import apply_plan
+    from tui_pruner.core.cut_prove_write import apply_plan
 
     return apply_plan(checkpoint, parameters.plan)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -41,7 +42,12 @@ def compare_title(compared: Compared) -> str:
 
 def compare_lines(compared: Compared, width: int) -> list[Text]:
     """Everything that differs, in lines of at most `width` cells."""
-    parts = [_sizes(compared), [*_metric(compared), *_proofs(compared)], _blocks(compared.found, width), _layers(compared.found, width)]
+    parts = [
+        _sizes(compared),
+        [*_metric(compared), *_proofs(compared, width)],
+        _blocks(compared.found, width),
+        _layers(compared.found, width),
+    ]
     return [line for part in parts if part for line in [*part, Text()]][:-1]
 
 
@@ -88,7 +94,7 @@ def _metric(compared: Compared) -> list[Text]:
     ]
 
 
-def _proofs(compared: Compared) -> list[Text]:
+def _proofs(compared: Compared, width: int) -> list[Text]:
     lines = []
     for number in sorted({compared.found.first, compared.found.second}):
         step = step_at(compared.session, number)
@@ -97,6 +103,8 @@ def _proofs(compared: Compared) -> list[Text]:
                 ("not proved yet", colours.MUTED) if step in compared.session.ahead and step.proof is None else proof_cell(step.proof)
             )
             lines.append(Text.assemble((fit(f"step {number}", LABEL), colours.MUTED), (words, style)))
+            if step.proof is not None and not step.proof.equal:
+                lines += [Text(f"{' ' * LABEL}{line}", colours.BAD) for line in wrap(step.proof.reason, max(width - LABEL, CELL))]
     return lines
 
 

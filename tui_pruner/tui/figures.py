@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -111,9 +112,9 @@ def ago(moment: float) -> str:
 
 
 def tiny(number: float) -> str:
-    """A very small number: 3e-7, and a plain 0 for none."""
-    if number == 0:
-        return "0"
+    """A very small number: 3e-7, a plain 0 for none, and inf."""
+    if number == 0 or not math.isfinite(number):
+        return f"{number:.0f}"
     mantissa, exponent = f"{number:.0e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 

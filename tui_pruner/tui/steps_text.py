@@ -38,7 +38,7 @@ def step_lines(board: Board, scores: Scores, width: int, timeline: Timeline | No
     for step in steps:
         undone = step.number > len(session.steps)
         sizes = _sizes(step.totals.parameters, step.totals.flops)
-        proof = ("undone", colours.MUTED) if undone else proof_cell(step.proof)
+        proof = undone_cell(step.proof) if undone else proof_cell(step.proof)
         line = _line(str(step.number), step.title, sizes, proof, scores.of_step(step.number), width, room)
         if undone:
             line.stylize(colours.FAINT)
@@ -87,9 +87,16 @@ def proof_cell(proof: ProofView | None) -> tuple[str, str]:
     if proof is None:
         return f"proving{GLYPHS.ellipsis}", colours.WARNING
     if not proof.equal:
-        return f"NOT EQUAL {tiny(proof.relative_difference)}", f"bold {colours.BAD}"
+        figure = f" {tiny(proof.relative_difference)}" if proof.verdict == "not equal" else ""
+        return f"{proof.verdict.upper()}{figure}", f"bold {colours.BAD}"
     word = "approximate" if proof.approximate else "proved"
     return f"{word} {tiny(proof.relative_difference)}", colours.GOOD
+
+
+def undone_cell(proof: ProofView | None) -> tuple[str, str]:
+    """The same for an undone step, of which only a failed proof is of interest: it fails again when the step is redone."""
+    failed = proof is not None and not proof.equal
+    return ("undone, failed", colours.BAD) if failed else ("undone", colours.MUTED)
 
 
 def _pending(board: Board, width: int) -> Text:

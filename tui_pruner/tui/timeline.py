@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tui_pruner.tui.actions import key_of
+
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import SessionView, StepView
 
@@ -45,6 +47,20 @@ def step_at(session: SessionView, number: int) -> StepView | None:
     """A step by its number; None for the checkpoint and where there is none."""
     steps = [*session.steps, *session.ahead]
     return steps[number - 1] if 0 < number <= len(steps) else None
+
+
+def failed_step(session: SessionView) -> StepView | None:
+    """The first step that counts and whose proof failed; None where there is none, or none yet."""
+    return next((step for step in session.steps if step.proof is not None and not step.proof.equal), None)
+
+
+def unproved(session: SessionView) -> str:
+    """Why nothing may be made of the session, and what to do; empty where no proof failed."""
+    step = failed_step(session)
+    if step is None or step.proof is None:
+        return ""
+    way_back = f"undo it with {key_of('undo')}" if step is session.steps[-1] else f"undo the steps from there on with {key_of('undo')}"
+    return f"step {step.number} is not proved ({step.proof.reason}): {way_back}"
 
 
 def name_of(session: SessionView, number: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tui_pruner import __version__
 from tui_pruner.core.checkpoint.record import Checkpoint
-from tui_pruner.errors import CheckpointError
+from tui_pruner.errors import CheckpointError, ProofError
 
 FORMAT = 1
 SPARSE = "sparse training"
@@ -31,7 +31,9 @@ def next_stage(source: Checkpoint, kind: str, **details: Any) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the source was not pruned, and this is nothing that is done before.
+        ProofError: the source was cut without a proof.
     """
+    demand_proved(source)
     if not source.provenance and kind == SPARSE:
         return {
             "format": FORMAT,
@@ -42,6 +44,18 @@ def next_stage(source: Checkpoint, kind: str, **details: Any) -> dict[str, Any]:
     if not source.provenance:
         raise CheckpointError(f"{source.path} was not pruned by this program: prune it first, or use Ultralytics' own train()")
     return {**source.provenance, "stages": stages_with(source, kind, **details)}
+
+
+def demand_proved(source: Checkpoint) -> None:
+    """Refuse a file whose cut was written although its proof failed, as this program once did; one trained since stands by itself.
+
+    Raises:
+        ProofError: it is one.
+    """
+    stages = stages_of(source.provenance)
+    proof = (source.provenance or {}).get("proof")
+    if stages and stages[-1]["kind"] == "prune" and isinstance(proof, Mapping) and proof.get("equal") is False:
+        raise ProofError(f"{source.path} was cut without a proof (its twin disagreed): prune {stages[-1]['source']['name']} again")
 
 
 def file_name(source: Checkpoint) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tui_pruner.core.adapters import has_heads, is_adapted
+from tui_pruner.core.flow.dependence import Dependence
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, channel_vector, compact, flat, nothing
 from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Role, SizedLabels
@@ -35,8 +36,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
         self._rows: set[bytes] = set()
-        self._read: set[int] = set()
-        self._detached: dict[int, int] = {}
+        self.dependence = Dependence(model)
         for name, tensor in named_tensors(model):
             self._label_parameter(name, tensor)
 
@@ -55,9 +55,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         """Label what came out of an operation by its rule."""
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
         self.record.note(name, call.module)
-        self._read.update(map(id, call.tensors))
-        if name == "detach":
-            self._detached[id(result)] = id(args[0])
+        self.dependence.follow(function, args, kwargs, result)
         known = RULES.get(name)
         if known is not None:
             known(self, call)
@@ -69,14 +67,6 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         """Attach labels to a tensor for as long as the trace lasts."""
         self._labels[id(tensor)] = labels
         self._alive.append(tensor)
-
-    def was_read(self, tensor: Tensor) -> bool:
-        """Whether an operation has read a parameter."""
-        return id(tensor) in self._read
-
-    def source_of(self, tensor: Tensor) -> int:
-        """The identity of the tensor that this one is, but for its gradient."""
-        return self._detached.get(id(tensor), id(tensor))
 
     def has_labels(self, tensor: Tensor) -> bool:
         """Whether a tensor carries any channel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +14,11 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from tui_pruner.core.deadline import TooLate, deadline
 from tui_pruner.core.flow import contraction, elementwise, folding, movement, reduction  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
+from tui_pruner.core.flow.dependence import training_paths
 from tui_pruner.core.flow.labels import Labels, along, flat
 from tui_pruner.core.flow.record import FlowRecord
 from tui_pruner.core.flow.state import Flow
-from tui_pruner.core.predictions import seeing_inputs, tensors
-from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.core.predictions import Unseen, handed_through, predicted, tensors
 from tui_pruner.errors import TraceError
 
 LONGEST_RUN = 120.0
@@ -79,11 +79,10 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     Args:
         skeleton: the model on the meta device, in evaluation mode (`skeleton.without_weights`).
         shape: of a legal input, [batch, channels, height, width]; as small as the model allows.
-        blocks: path and module of the model's blocks, the head last. Tensors that the head hands through from its inputs are features for
-            the loss and no predictions.
+        blocks: path and module of the model's blocks.
 
     Raises:
-        TraceError: the forward failed.
+        TraceError: the forward failed, or no tensor is found in what it returns.
     """
     flow = Flow(skeleton)
     image = torch.empty(tuple(shape), device="meta")
@@ -91,20 +90,16 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     pixels = flow.record.source.fresh(shape[1])
     flow.put(image, along(pixels, 1, image.shape))
     flow.record.lock(start.index, pixels, "reads the image", 1, rank=1)
-    head = blocks[-1][1] if blocks else None
-    with (
-        torch.no_grad(),
-        following_modules(skeleton, flow, {m: p for p, m in blocks}),
-        seeing_inputs(head) as features,
-    ):
+    with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:
         try:
             with deadline(LONGEST_RUN), flow:
-                outputs = [skeleton(image)]
-                with training_paths(skeleton, flow) as found:
-                    if found:
-                        outputs.append(skeleton(image))
+                outputs = tensors(predicted(skeleton(image), features))
+                idle = flow.dependence.idle(outputs)
+                outputs += trained(skeleton, image, flow, idle, features)
         except TraceError:
             raise
+        except Unseen as error:
+            raise TraceError(str(error)) from None
         except TooLate:
             late = f"the forward of {type(skeleton).__name__} had not ended after {LONGEST_RUN:g} seconds, in {flow.place}"
             raise TraceError(f"{late}: trace a model that ends") from None
@@ -114,32 +109,30 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     link_equal_widths(flow, skeleton)
     hold_own_widths(flow, skeleton)
     end = flow.record.note("output", flow.modules[-1])
-    for leaf in tensors(outputs):
-        if flow.source_of(leaf) not in features:
-            flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
+    for leaf in outputs:
+        flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
+    hold_idle(flow, idle - flow.dependence.read_by([*outputs, *flow.dependence.state.values()]))
     return flow.record
 
 
-@contextmanager
-def training_paths(model: nn.Module, flow: Flow) -> Iterator[bool]:
-    """Have the modules above parameters that evaluation never read take the paths of training; whether there are any.
+def trained(skeleton: nn.Module, image: Tensor, flow: Flow, idle: set[str], features: Mapping[int, Tensor]) -> list[Tensor]:
+    """Return what the model predicts on the paths of training, where there are parameters that its predictions do not depend on.
 
-    An auxiliary head runs in training alone, yet it reads channels that a cut takes away. Layers stay in evaluation mode, so that
-    normalisation and dropout do what they did.
+    An auxiliary head runs in training alone, or its result is thrown away elsewhere; yet it reads channels that a cut takes away. Where
+    these paths cannot be run though evaluation reads every parameter, there are no more predictions.
     """
-    idle = [name for name, tensor in named_tensors(model) if tensor.ndim and not flow.was_read(tensor)]
-    above = {model.get_submodule(path) for name in idle for path in ancestors(name)}
-    switched = [module for module in above if next(module.children(), None) is not None]
-    for module in switched:
-        module.training = True
-    try:
-        yield bool(switched)
-    finally:
-        for module in switched:
-            module.training = False
+    with training_paths(skeleton, idle) as found:
+        try:
+            return tensors(predicted(skeleton(image), features)) if found else []
+        except Exception:
+            if idle - flow.dependence.read:
+                raise
+            return []
 
 
-def ancestors(name: str) -> list[str]:
-    """The paths of all modules above a parameter, the model's own among them."""
-    parts = name.split(".")[:-1]
-    return [".".join(parts[:depth]) for depth in range(len(parts) + 1)]
+def hold_idle(flow: Flow, idle: set[str]) -> None:
+    """Lock what the forward reads though nothing that it returns depends on it: no proof could tell a wrong cut there from a right one."""
+    read = [flow.dependence.tensors[name] for name in sorted(idle & flow.dependence.read)]
+    if read:
+        operation = flow.record.note("output", flow.modules[-1])
+        flow.lock_at(operation.index, read, "is read by what no prediction depends on, so no proof could tell", 1, rank=2)

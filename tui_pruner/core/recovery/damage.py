@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.groups import CouplingMap, Indices
-from tui_pruner.core.proof import masked_twin
 from tui_pruner.core.recovery.disagreement import Original
 from tui_pruner.core.recovery.moments import Readers
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import named_tensors, owners_of_tensors, put_tensor, sharing_weights, tensor_at
+from tui_pruner.core.twin import masked_twin
 
 Outputs = Mapping[str, float]
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.plan import removal_of_cut
 from tui_pruner.core.preview import Widths
-from tui_pruner.core.proof import Original
 from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.reporting.facts import BlockFacts, Cost, Facts, GroupFacts, Reader
 from tui_pruner.core.requests import match_layers
@@ -44,7 +43,7 @@ def facts_of(session: Session, plan: str, on_progress: OnProgress) -> Facts:
 
 def prove_steps(session: Session, on_progress: OnProgress) -> None:
     """Have the masked twin's verdict on the state after each step."""
-    original = Original(session.analysis.checkpoint.model)
+    original = session.original()
     for number, applied in enumerate(session.steps, start=1):
         on_progress(JobProgress(done=number, total=len(session.steps), doing="prove"))
         session.prove(applied, original)

@@ -43,7 +43,8 @@ def proof_cells(proof: ProofView | None) -> tuple[Cell, ...]:
     if proof is None:
         return Cell("not proved", "bad"), Cell(""), Cell("")
     approximate = f"\napproximate: {', '.join(proof.approximate)}" if proof.approximate else ""
-    verdict = Cell(f"equal ({proof.precision}){approximate}", "good") if proof.equal else Cell("NOT EQUAL", "bad")
+    words = f"equal ({proof.precision}){approximate}" if proof.equal else f"{proof.verdict.upper()}\n{proof.reason}"
+    verdict = Cell(words, "good" if proof.equal else "bad")
     return verdict, Cell(scientific(proof.relative_difference)), Cell(scientific(proof.effect))
 
 

@@ -38,5 +38,7 @@ def verdict(facts: Facts) -> str:
     """What the proofs say of the plan."""
     if facts.proved:
         return f"{several(len(facts.steps), 'step')} proved equal to the masked twin"
-    failed = [str(step.number) for step in facts.steps if step.proof is None or not step.proof.equal]
-    return f"NOT EQUAL to the masked twin after step {', '.join(failed)}"
+    failed = [step for step in facts.steps if step.proof is None or not step.proof.equal]
+    verdicts = {step.proof.verdict if step.proof else "not proved" for step in failed}
+    words = "NOT EQUAL to the masked twin" if verdicts == {"not equal"} else "NOT PROVED equal to the masked twin"
+    return f"{words} after step {', '.join(str(step.number) for step in failed)}"

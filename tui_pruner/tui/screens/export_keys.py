@@ -19,7 +19,7 @@ class ExportKeys(RecoverKeys):
         from tui_pruner.tui.exports import FORMATS
         from tui_pruner.tui.screens.chooser import Choice, Chooser
 
-        if self.board is None:
+        if self.board is None or self.refuses_unproved():
             return
         choices = [Choice(str(number), one.argument, one.meaning) for number, one in enumerate(FORMATS)]
         text = f"{self.as_it_stands} is exported by Ultralytics in the background."

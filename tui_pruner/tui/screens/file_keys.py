@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tui_pruner import places
-from tui_pruner.errors import PrunerError
+from tui_pruner.errors import ProofError, PrunerError
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.queued_job import Wanted
 from tui_pruner.tui.scores import plan_key
@@ -29,6 +29,9 @@ class FileKeys(PlanKeys):
     async def _queue_on_source(self, job: Callable[[Subject, Source], Wanted]) -> None:
         try:
             source = await self._source()
+        except ProofError as error:
+            if not self.refuses_unproved():
+                self.say(str(error), "error")
         except (PrunerError, OSError) as error:
             self.say(str(error), "error")
         else:

@@ -13,6 +13,7 @@ from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, QueuedJob, Wanted
 from tui_pruner.tui.screens.bench import Bench
 from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.timeline import unproved
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import OpenResult
@@ -25,7 +26,8 @@ class JobKeys(Bench):
 
     def action_validate(self) -> None:
         """Measure the model as it stands; asks for the data when it is not known."""
-        self.with_data(self._validate)
+        if not self.refuses_unproved():
+            self.with_data(self._validate)
 
     def action_choose_data(self) -> None:
         """Ask for the data yaml, then validate."""
@@ -56,6 +58,13 @@ class JobKeys(Bench):
             self._ask_for_data(then, title)
         else:
             then()
+
+    def refuses_unproved(self) -> bool:
+        """Whether the session has a step whose proof failed, so that no file and no job may start from it; says so."""
+        reason = unproved(self.board.session) if self.board is not None else ""
+        if reason:
+            self.say(reason, "error")
+        return bool(reason)
 
     def queue(self, wanted: Wanted, queued: str = "", known: str = "") -> None:
         """Queue a job and say so, or that the same one waits or runs already, or why it cannot be."""
@@ -97,7 +106,7 @@ class JobKeys(Bench):
         self.draw_jobs()
 
     def _validate(self, quiet: bool = False) -> None:
-        if self.board is None or self.validations is None:
+        if self.board is None or self.validations is None or self.refuses_unproved():
             return
         try:
             queued = self.validations.ask(self.board.session)

@@ -25,6 +25,8 @@ class RecoverKeys(FileKeys):
 
     def action_recover(self) -> None:
         """Choose how to get accuracy back, then where to put the file."""
+        if self.refuses_unproved():
+            return
         self.with_data(self._choose_recovery, "Recover on")
 
     def _choose_recovery(self) -> None:

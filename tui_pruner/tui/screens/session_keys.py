@@ -6,9 +6,8 @@ from pathlib import Path
 
 from textual import on
 
-from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.board import Board
-from tui_pruner.tui.figures import file_size, plural, tiny
+from tui_pruner.tui.figures import file_size, plural
 from tui_pruner.tui.messages import Doing, EngineDied, Opened, ProofArrived, Refused, SessionChanged, Written
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.target_keys import TargetKeys
@@ -54,6 +53,8 @@ class SessionKeys(TargetKeys):
             return
         if not self.board.session.steps:
             self.say("nothing to write: no step was applied", "warning")
+            return
+        if self.refuses_unproved():
             return
         asked = f"  {plural(len(self.board.asked.amounts), 'ratio')} not applied will not be in it." if self.board.asked else ""
         text = f"A .pt file that stock Ultralytics loads, checked in a clean process before it is put there.{asked}"
@@ -115,9 +116,10 @@ class SessionKeys(TargetKeys):
             if step.number == event.event.step:
                 step.proof = event.event.proof
         if not event.event.proof.equal:
-            difference = tiny(event.event.proof.relative_difference)
-            self.say(f"step {event.event.step} is NOT EQUAL to its masked twin ({difference}): undo it with {key_of('undo')}", "error")
+            self.note(f"step {event.event.step} is not proved: {event.event.proof.reason}", failed=True)
+            self.refuses_unproved()
         self.draw_steps()
+        self.compare_steps()
 
     @on(Doing)
     def show_doing(self, event: Doing) -> None:
@@ -139,6 +141,8 @@ class SessionKeys(TargetKeys):
     @on(Refused)
     def show_refusal(self, event: Refused) -> None:
         """Say why not."""
+        if event.during == "written" and self.refuses_unproved():
+            return
         self.say(event.reason, "error")
 
     @on(EngineDied)

@@ -29,7 +29,7 @@ class TargetKeys(CriterionKeys):
 
     def action_target(self) -> None:
         """Ask what shall be left, then ask for the cuts that reach it."""
-        if self.board is None or self.session is None:
+        if self.board is None or self.session is None or self.refuses_unproved():
             return
         self.app.push_screen(PathPrompt("Reach a target", f"{WHAT}\n{self._ground()}", EXAMPLE, EXAMPLE), self._take_target)
         self.session.reach(self.board.asked)
@@ -80,7 +80,7 @@ class TargetKeys(CriterionKeys):
         """Time the checkpoint and the model as it stands, side by side, block by block."""
         from tui_pruner.tui.latencies import latency
 
-        if self.subject is None or self.board is None:
+        if self.subject is None or self.board is None or self.refuses_unproved():
             return
         self.queue(latency(self.subject, self.board.session, self._take_latency), known="this state is being timed already")
 

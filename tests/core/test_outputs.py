@@ -1,0 +1,182 @@
+"""What a model returns is found in whatever holds it, or the model is refused; and a proof compares all of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.core.independent import apart
+from tests.core.odd_outputs import HOLDING, POSITIONS, REFUSED, Returning
+from tui_pruner.core.analysis import trace_model
+from tui_pruner.core.groups import ChannelGroup, CouplingMap
+from tui_pruner.core.original import Original
+from tui_pruner.core.proof import Proof, prove
+from tui_pruner.core.removal import Removal
+from tui_pruner.core.surgery import cut
+from tui_pruner.core.trial import smallest_removal
+from tui_pruner.errors import ProofError, TraceError
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def image() -> Tensor:
+    return torch.rand(2, 3, 32, 32)
+
+
+def free(coupling: CouplingMap) -> dict[str, ChannelGroup]:
+    return {group.producers[0].axis.module: group for group in coupling.groups if group.prunable}
+
+
+def returned(coupling: CouplingMap) -> set[str]:
+    groups = (group for group in coupling.groups if group.producers and group.reason.startswith("feeds the model's predictions"))
+    return {member.axis.module for group in groups for member in group.producers}
+
+
+def proved(net: nn.Module, coupling: CouplingMap, removal: Removal, pruned: nn.Module | None = None) -> Proof:
+    return prove(net, pruned or cut(net, coupling, removal), coupling, removal, original=Original(net, images=image()))
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_tensors_are_found_in(name):
+    net = Returning(HOLDING[name]).eval()
+    _, coupling = trace_model(net)
+    assert (free(coupling), returned(coupling)) == ({}, {"stem", "out"})
+
+
+@pytest.mark.parametrize("name", HOLDING)
+def test_a_cut_is_proved_by_tensors_in(name):
+    wrap = HOLDING[name]
+    net = Returning(lambda scores, _: wrap(scores, scores)).eval()
+    _, coupling = trace_model(net)
+    assert returned(coupling) == {"out"}
+    removal = smallest_removal(coupling, [free(coupling)["stem"]])
+    pruned = cut(net, coupling, removal)
+    proof = proved(net, coupling, removal, pruned)
+    assert proof.equal
+    assert proof.effect > 1e-3
+    assert proof.elements >= 2 * 4 * 32 * 32
+    pruned.stem.bias.data[0] += 0.1
+    assert not proved(net, coupling, removal, pruned).equal
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_is_refused_that_returns(name):
+    wrap, words = REFUSED[name]
+    with pytest.raises(TraceError) as refused:
+        trace_model(Returning(wrap).eval())
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "an empty dict", "a set", "a reference"])
+def test_a_proof_that_finds_nothing_to_compare_is_an_error(name):
+    net = Returning(lambda scores, _: scores).eval()
+    _, coupling = trace_model(net)
+    net.wrap = REFUSED[name][0]
+    with pytest.raises(ProofError, match="there is nothing to prove: "):
+        proved(net, coupling, smallest_removal(coupling, [free(coupling)["stem"]]))
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_what_is_returned_is_locked_whatever_stands_last(name):
+    make, may_go, must_stay = POSITIONS[name]
+    net = make().eval()
+    _, coupling = trace_model(net, (1, 3, 32, 32))
+    assert (set(free(coupling)), returned(coupling)) == (may_go, must_stay)
+    for layer, group in free(coupling).items():
+        removal = smallest_removal(coupling, [group])
+        pruned = cut(net, coupling, removal)
+        proof = proved(net, coupling, removal, pruned)
+        difference, effect = apart(net, pruned, removal.kept(coupling), image(), told)
+        assert proof.equal, (layer, proof)
+        assert difference < 1e-12 < effect
+        assert proof.effect > 1e-3
+        pruned.get_submodule(layer).bias.data[0] += 0.1
+        assert not proved(net, coupling, removal, pruned).equal, layer
+
+
+def told(output: object) -> list[Tensor]:
+    """All tensors of these networks' outputs."""
+    if isinstance(output, dict):
+        return list(output.values())
+    return list(output) if isinstance(output, tuple) else [output]
+
+
+def smaller(net: Returning, coupling: CouplingMap) -> tuple[Removal, nn.Module]:
+    removal = smallest_removal(coupling, [free(coupling)["stem"]])
+    return removal, cut(net, coupling, removal)
+
+
+def test_nothing_is_equal_where_no_number_is_left_to_compare():
+    net = Returning(lambda scores, _: scores).eval()
+    _, coupling = trace_model(net)
+    removal, pruned = smaller(net, coupling)
+    for shared in (lambda scores, _: scores[:0], lambda scores, _: scores * float("nan")):
+        net.wrap = pruned.wrap = shared
+        proof = proved(net, coupling, removal, pruned)
+        assert (proof.equal, proof.verdict, proof.elements) == (False, "not exercised", 0)
+        assert proof.not_exercised == ("stem", "out")
+        assert proof.reason == "not exercised, since nothing that could be compared depends on it: stem, out"
+
+
+def divided(scores: Tensor, _: Tensor) -> Tensor:
+    """0/0 at every other place."""
+    mask = (torch.arange(scores.shape[-1]) % 2).to(scores)
+    return scores * mask / mask
+
+
+def test_zero_divided_by_zero_in_all_three_alike_is_no_difference_and_no_evidence():
+    net = Returning(lambda scores, _: scores).eval()
+    _, coupling = trace_model(net)
+    removal, pruned = smaller(net, coupling)
+    net.wrap = pruned.wrap = divided
+    proof = proved(net, coupling, removal, pruned)
+    assert (proof.equal, proof.elements) == (True, 2 * 4 * 32 * 16)
+    pruned.stem.bias.data[0] += 0.1
+    assert proved(net, coupling, removal, pruned).verdict == "not equal"
+    removal, pruned = smaller(net, coupling)
+    pruned.wrap = lambda scores, _: scores
+    assert not proved(net, coupling, removal, pruned).equal, "numbers where the twin has none"
+    net.wrap, pruned.wrap = pruned.wrap, divided
+    assert not proved(net, coupling, removal, pruned).equal, "no numbers where the twin has some"
+
+
+class Renormed(Returning):
+    """Every channel is divided by its own norm, which is zero for one that is masked."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        y = self.stem(image)
+        return self.out(y / y.flatten(2).norm(dim=-1)[..., None, None])
+
+
+def test_a_masked_channel_that_is_divided_by_its_own_norm_is_proved_by_a_mask_of_almost_zero():
+    net = Renormed(lambda scores, _: scores).eval()
+    _, coupling = trace_model(net)
+    removal, pruned = smaller(net, coupling)
+    proof = proved(net, coupling, removal, pruned)
+    assert (proof.equal, proof.precision) == (True, "float64")
+    assert proof.effect > 1e-3 > 1e-7 > proof.relative_difference > 0
+    pruned.stem.bias.data[0] += 0.1
+    assert proved(net, coupling, removal, pruned).verdict == "not equal"
+
+
+def test_whole_numbers_are_compared_and_constants_that_a_cut_changes_are_told():
+    net = Returning(lambda scores, _: scores).eval()
+    _, coupling = trace_model(net)
+    group = free(coupling)["stem"]
+    removal, other = (Removal({group.number: places}) for places in (torch.arange(4).numpy(), torch.arange(4, 8).numpy()))
+    pruned, wrong = cut(net, coupling, removal), cut(net, coupling, other)
+    net.wrap = pruned.wrap = wrong.wrap = lambda scores, _: scores.argmax(1)
+    proof = proved(net, coupling, removal, pruned)
+    assert (proof.equal, proof.precision) == (True, "float64")
+    assert not proved(net, coupling, removal, wrong).equal
+    net.wrap = pruned.wrap = lambda scores, features: (scores, features.shape[1])
+    proof = proved(net, coupling, removal, pruned)
+    assert (proof.equal, proof.failure) == (False, "output[1] is 4 in place of 8")
+    pruned.wrap = lambda scores, features: {"scores": scores}
+    assert "is in the output of the" in proved(net, coupling, removal, pruned).failure
+    pruned.wrap = lambda scores, features: (scores[:1], 8)
+    assert proved(net, coupling, removal, pruned).failure == "output[0] has the shape [1, 4, 32, 32] in place of [2, 4, 32, 32]"

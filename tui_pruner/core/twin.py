@@ -1,0 +1,58 @@
+"""Copies of a model in which the slices that a removal takes are changed: to zero, they are its masked twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.removal import Removal
+from tui_pruner.core.sharing import with_own
+from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, tensor_at
+
+Change = Callable[[Tensor], Tensor]
+Owners = Mapping[str, Sequence[str]]
+REMAINS = 1e-9
+
+
+def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Owners | None = None) -> nn.Module:
+    """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
+
+    `owners` has the names under which each tensor is stored, where they are known already.
+    """
+    return with_slices(model, coupling, removal, torch.zeros_like, owners)
+
+
+def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, change: Change, owners: Owners | None = None) -> nn.Module:
+    """Return a copy of a model in which the slices of parameters that a removal takes are changed; everything else is shared."""
+    owners = owners or owners_of_tensors(model)
+    own: dict[str, nn.Parameter] = {}
+    for member, positions in removal.members(coupling):
+        name, dim, places = member.axis.parameter, member.axis.dim, torch.from_numpy(positions)
+        if name not in own and isinstance(stored := tensor_at(model, name), nn.Parameter):
+            own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
+        if name in own:
+            own[name].data.index_copy_(dim, places, change(own[name].data.index_select(dim, places)))
+    changed = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
+    for name, parameter in own.items():
+        for owner in owners[name]:
+            put_tensor(changed, owner, parameter)
+    return changed
+
+
+def nearly_zero(slices: Tensor) -> Tensor:
+    """Return what is left of removed slices where zero would be divided by zero: a ratio, weighed by next to nothing."""
+    return slices * REMAINS
+
+
+def lively(seed: int) -> Change:
+    """Return a change to random slices, which matter whatever they were; biases and scales are positive, as ReLU would hide others."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(slices: Tensor) -> Tensor:
+        values = torch.randn(slices.shape, generator=generator, dtype=torch.float64)
+        return (values.abs() + 1 if values.ndim == 1 else values).to(slices.dtype)
+
+    return change
