@@ -17,7 +17,7 @@ from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.fit import check_fits
 from tui_pruner.jobs.interval import interval_of
 from tui_pruner.jobs.so_far import SoFar
-from tui_pruner.jobs.stock import OnProgress, StockTool
+from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
 from tui_pruner.jobs.view import private_view
 
 if TYPE_CHECKING:
@@ -158,10 +158,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
 
 
 def _validator_of(model: nn.Module) -> StockTool:
-    name = type(model).__name__
-    if name not in VALIDATORS:
-        raise RequestError(f"a {name} cannot be validated here: the known ones are {', '.join(VALIDATORS)}")
-    return VALIDATORS[name]
+    return tool_for(model, VALIDATORS, "cannot be validated here")
 
 
 def fitting_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
