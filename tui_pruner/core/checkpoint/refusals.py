@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import sys
@@ -51,7 +52,8 @@ def refusal_of(neutral: Path, file: Path, contents: Contents) -> CheckpointError
             "the weights with prune.remove(module, 'weight') for each masked layer, and save it again"
         )
     if contents.refusal:
-        named = f" (it names {listed(strange)})" if strange else ""
+        more = [name for name in strange if name not in contents.refusal]
+        named = f" (it names {listed(more)} too)" if more else ""
         return UntrustedError(f"{file} {contents.refusal}{named}, so it was not loaded: {RETRAIN} with stock classes only")
     if strange:
         return UntrustedError(
@@ -104,7 +106,7 @@ def _first_missing(module: str) -> str | None:
     where: Iterable[str] | None = None
     for length in range(1, len(parts) + 1):
         name = ".".join(parts[:length])
-        spec = _spec(name, where)
+        spec = module_spec(name, where)
         if spec is None:
             return name
         where = spec.submodule_search_locations
@@ -113,15 +115,19 @@ def _first_missing(module: str) -> str | None:
     return None
 
 
-def _spec(name: str, where: Iterable[str] | None) -> ModuleSpec | None:
-    """What the import system would load under a name, found without importing the packages around it."""
+def module_spec(name: str, where: Iterable[str] | None = None) -> ModuleSpec | None:
+    """What the import system would load under a name, `where` its package is; found without importing anything.
+
+    A file chooses the name, so whatever a finder makes of it means that there is no such module.
+    """
     known = getattr(sys.modules.get(name), "__spec__", None)
     if known is not None:
         return known  # type: ignore[no-any-return]
     for finder in sys.meta_path:
-        spec = finder.find_spec(name, None if where is None else list(where))
-        if spec is not None:
-            return spec
+        with contextlib.suppress(Exception):
+            spec = finder.find_spec(name, None if where is None else list(where))
+            if spec is not None:
+                return spec
     return None
 
 
