@@ -28,6 +28,8 @@ def names_beyond(neutral: Path, contents: Contents) -> list[str]:
     """What a file takes from modules beyond what stock Ultralytics writes, or ever wrote."""
     try:
         strange = beyond_ultralytics(neutral)
+    except ImportError:  # of a module of Ultralytics that is not there
+        strange = [name for name in contents.survey.names if name not in CALLS]
     except (ValueError, RuntimeError, pickle.UnpicklingError):  # not as PyTorch writes it, which the survey has told too
         strange = [name for name in contents.survey.names if name not in CALLS and not name.startswith(STOCK)]
     return [name for name in strange if once_stock(name) is None]
