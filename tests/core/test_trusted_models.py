@@ -72,7 +72,7 @@ def test_a_trusted_model_is_written_with_its_own_classes_and_needs_trust_again(o
 
 def test_the_check_needs_the_modules_where_they_were_found(own: Path, user: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     checkpoint = read_checkpoint(trusted(own))
-    with monkeypatch.context() as elsewhere, pytest.raises(VerificationError, match="'loads in Ultralytics'.*user_blocks"):
+    with monkeypatch.context() as elsewhere, pytest.raises(VerificationError, match=r"'loads in Ultralytics'.*user_blocks"):
         elsewhere.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
         write_pruned(checkpoint, tmp_path / "pruned.pt")
     assert not (tmp_path / "pruned.pt").exists()
@@ -106,7 +106,7 @@ def test_what_cannot_be_written_is_said_on_opening_and_refused_before_the_work(u
     assert "lambda" in checkpoint.unwritable
     (said,) = [line for line in checkpoint.warnings if "nothing that is made from it can be written" in line]
     assert "lambda" in said
-    with pytest.raises(OutputError, match="nothing that is made from .*own.pt can be written .*lambda"):
+    with pytest.raises(OutputError, match=r"nothing that is made from .*own\.pt can be written .*lambda"):
         write_pruned(checkpoint, tmp_path / "pruned.pt")
     assert not (tmp_path / "pruned.pt").exists()
 
