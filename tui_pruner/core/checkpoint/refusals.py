@@ -79,12 +79,13 @@ def what_is_lost(names: Sequence[str]) -> str:
         )
     module = names[0].rpartition(".")[0]
     place = _place(module)
-    missing = (
-        f"{place} does not define" if place else f"and there is no module {_first_missing(module)} here: it is looked for on PYTHONPATH"
-    )
     if place:
-        return f"names {listed(names)}, which {missing}: put the folder of the version that saved it first on PYTHONPATH"
-    return f"names {listed(names)}, {missing}, so put the folder that holds it there, or install it"
+        return f"names {listed(names)}, which {place} does not define: put the folder of the version that saved it first on PYTHONPATH"
+    missing = _first_missing(module) or module
+    return (
+        f"names {listed(names)}, and there is no module {missing} here: it is looked for on PYTHONPATH, so put the folder that holds it "
+        "there, or install it"
+    )
 
 
 def is_lost(name: str) -> bool:
