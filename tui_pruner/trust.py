@@ -1,5 +1,7 @@
 """Files that may run code of their own, known by their SHA-256: named with --trust, or typed into the app, which remembers them.
 
+What the app makes from such a file it trusts too, since it knows every byte of it. On the command line each file is named.
+
 A process is told by its environment which those are. A command forgets what it inherited, so that no script trusts a file that it does
 not name; the app adds what it remembers.
 """
@@ -10,7 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tui_pruner import places
@@ -82,6 +84,17 @@ def remember(sha256: str) -> None:
     with contextlib.suppress(OSError):
         replace_file(places.trust_file(), ("\n".join(known) + "\n").encode())
     trust([sha256])
+
+
+def inherit(sha256: str, own_names: Sequence[str], *, lasting: bool = True) -> None:
+    """Trust a file that this program has just written from a trusted one, if it takes from modules what that one took.
+
+    It can do no more than that one. `lasting`: in later sessions too.
+    """
+    if own_names and lasting:
+        remember(sha256)
+    elif own_names:
+        trust([sha256])
 
 
 def _told() -> list[str]:

@@ -177,4 +177,4 @@ def test_contents_lists_what_a_file_names_without_loading_it(call: Call, tmp_pat
     assert found.document["numbers"]["torch.HalfStorage"] == 3_025_469
     write_pickle(tmp_path / "evil.pt", b"}X\x01\0\0\0acos\nsystem\n)Rs")
     refused = call("contents", tmp_path / "evil.pt")
-    assert refused.status == 1 and "  os.system" in refused.out and "it calls os.system: it is loaded only with --trust" in refused.out
+    assert refused.status == 1 and "  os.system" in refused.out and "evil.pt calls os.system, so it was not loaded" in refused.out

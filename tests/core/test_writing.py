@@ -42,7 +42,7 @@ PLAN = {"format": 1, "steps": [{"name": "one", "cuts": [{"layer": "model.8.m.0.c
 KEPT = {"model.8.m.0.cv1.conv.weight": {"0": [index for index in range(128) if index not in REMOVED]}}
 PROOF = {"equal": True, "relative_difference": 3e-7}
 CHECKS = [
-    "archive intact", "stock classes only", "loads in Ultralytics", "same outputs", "same outputs when fused", "forward_split",
+    "archive intact", "known classes only", "loads in Ultralytics", "same outputs", "same outputs when fused", "forward_split",
     "forward of training",
 ]  # fmt: skip
 
@@ -240,7 +240,7 @@ def foreign_class(model: Any) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "check"),
-    [(stale_attribute, "forward_split"), (foreign_class, "stock classes only")],
+    [(stale_attribute, "forward_split"), (foreign_class, "known classes only")],
 )
 def test_a_model_that_a_stranger_could_not_use_is_not_written(
     harm: Callable[[Any], None], check: str, pruned: nn.Module, source: Checkpoint, tmp_path: Path

@@ -179,6 +179,21 @@ PAYLOADS: dict[str, Callable[[Trap], bytes]] = {
     "types.FunctionType": lambda t: called(
         call("types", "FunctionType", call("builtins", "compile", text(t.code), text("x"), text("exec")), b"}")
     ),
+    "a function, as dill makes one": lambda t: called(
+        called(call("dill._dill", "_load_type", text("FunctionType")), call("dill._dill", "_create_code", text(t.code)), b"}")
+    ),
+    "dill's function maker": lambda t: call("dill._dill", "_create_function", call("dill._dill", "_create_code", text(t.code)), b"}"),
+    "a plain type that dill names, with all memory": lambda t: called(call("dill._dill", "_load_type", text("bytes")), number(2**31 - 1)),
+    "a type that dill names, got at": lambda t: called(got("__subclasses__", call("dill._dill", "_load_type", text("dict")))),
+    "a model for several devices, filled with a hook": lambda t: filled(
+        name("torch.nn.parallel.data_parallel", "DataParallel"), mapping(_forward_hooks=HOOK, _modules=b"}")
+    ),
+    "a model for several devices within itself": lambda t: (
+        name("torch.nn.parallel.data_parallel", "DataParallel") + b")\x81q\xc8" + mapping(_modules=mapping(module=b"h\xc8")) + b"b"
+    ),
+    "a transform of old classifiers, called": lambda t: call("ultralytics.yolo.data.augment", "CenterCrop", text(t.address)),
+    "a transform beside those of old classifiers": lambda t: filled(name("ultralytics.data.augment", "Albumentations"), b"}"),
+    "a name in a module that is nowhere": lambda t: filled(name("../script", "x"), b"}"),
     "copyreg": lambda t: call("copyreg", "_reconstructor", name("subprocess", "Popen"), name("builtins", "object"), b"N"),
 }  # fmt: skip
 

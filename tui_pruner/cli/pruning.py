@@ -23,6 +23,7 @@ from tui_pruner.cli.options import (
     Steps,
 )
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
+from tui_pruner.trust import short
 
 if TYPE_CHECKING:
     from tui_pruner.core.proof import Proof
@@ -57,7 +58,8 @@ def prune(
         check_output(output, model, force)
         if save_plan:
             check_place(save_plan, f"the plan {save_plan}", "plan.yaml", force)
-        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
+        calibration = CalibrationData(data, calibration_images, device)
+        session = open_session(model, imgsz, classes, plan, requests, calibration, steps, writing=True)
         if requests:
             session.apply(requests)
         remark(session, *(note for applied in session.steps for note in applied.notes))
@@ -85,6 +87,7 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
             "after": dataclasses.asdict(after),
             "kept": session.removal.kept(session.analysis.coupling),
             "proof": proof.plain(),
+            "own_names": list(written.own_names),
             "reload": {"ok": all(check.ok for check in written.checks), "checks": checks},
             "notes": [note for applied in session.steps for note in applied.notes],
         }
@@ -95,6 +98,8 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
     for check in written.checks:
         results.line(f"checked    {check.name}{': ' + check.detail if check.detail else ''}")
     results.line(f"written    {written.output}  {written.bytes / 1e6:.2f} MB  sha256 {written.sha256[:12]}")
+    if written.own_names:
+        results.line(f"trust      it takes what the original takes from your modules: open it with --trust {short(written.sha256)}")
     return 0
 
 

@@ -11,6 +11,7 @@ from tui_pruner.cli.ending import INTERRUPTED
 from tui_pruner.cli.options import Data, Device, ImageSize, Json, needed
 from tui_pruner.cli.output import Output, reserved_stdout, say, tell_progress
 from tui_pruner.cli.working import run_job
+from tui_pruner.trust import short
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
@@ -174,3 +175,5 @@ def conclude(results: Output, written: WriteResult) -> None:
     for check in written.checks:
         results.line(f"checked    {check.name}{': ' + check.detail if check.detail else ''}")
     results.line(f"written    {written.output}  {written.bytes / 1e6:.2f} MB  sha256 {written.sha256[:12]}")
+    if written.own_names:
+        results.line(f"trust      it takes what the original takes from your modules: open it with --trust {short(written.sha256)}")

@@ -9,7 +9,7 @@ from typing import Any
 from tui_pruner.cli.calibrating import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.checkpoint import open_model, require_writable
 from tui_pruner.core.plan import Plan, read_plan
 from tui_pruner.core.requests import Request, parse_request
 from tui_pruner.core.session import Session
@@ -26,17 +26,24 @@ def open_session(
     requests: Sequence[Request] = (),
     data: CalibrationData = NO_DATA,
     up_to: int | None = None,
+    writing: bool = False,
 ) -> Session:
     """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
 
+    `writing`: what comes of it is to be written, so a model that nothing can be written from is refused before the work begins.
+
     Raises:
+        OutputError: it is one.
         DataError: a criterion needs data, and there is none or it cannot be used.
         PrunerError: the model or the plan cannot be used.
     """
     steps = first_steps(plan, up_to) if plan else None
     wanted = [*requests, *(request for step in steps.steps if step.unsettled for request in step.requests())] if steps else requests
     data.check(wanted)
-    session = Session(analyse(open_model(model, classes), imgsz))
+    checkpoint = open_model(model, classes)
+    if writing:
+        require_writable(checkpoint)
+    session = Session(analyse(checkpoint, imgsz))
     calibrate(session, wanted, data, classes)
     if steps:
         session.load(steps.plain())

@@ -13,6 +13,7 @@ from torch import nn
 from tui_pruner.core import trace_cache
 from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
+from tui_pruner.core.checkpoint.own_code import code_of
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import Ranking
@@ -80,7 +81,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
     if not checkpoint.is_trained:  # what an architecture is built from, its digest does not say
         return trace_model(checkpoint.model)
     skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
-    key = trace_cache.key_of(checkpoint.sha256, shape)
+    key = trace_cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
     coupling = trace_cache.load(key, skeleton)
     if coupling is None:
         coupling = traced(skeleton, shape)

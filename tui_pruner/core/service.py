@@ -248,7 +248,9 @@ class Service:
         if not scratch:
             session.written = tuple(applied.step for applied in steps)
         checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
-        return WriteResult(output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks)
+        return WriteResult(
+            output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks, own_names=list(written.own_names)
+        )
 
 
 def wanted(requests: list[dict[str, Any]]) -> list[Request]:

@@ -29,10 +29,11 @@ LOG = logging.getLogger(__name__)
 Key = Mapping[str, Any]
 
 
-def key_of(sha256: str, shape: Sequence[int]) -> Key:
-    """All that the map of a checkpoint depends on: `sha256` of its file, and the shape of the input that is traced."""
+def key_of(sha256: str, shape: Sequence[int], own_code: str = "") -> Key:
+    """All that the map of a checkpoint depends on: `sha256` of its file, the shape of the input, and the code of classes of its own."""
     return {
         "checkpoint": sha256,
+        "own_code": own_code,
         "shape": list(shape),
         "program": __version__,
         "core": core_digest(),

@@ -328,12 +328,16 @@ class Check(Message):
 
 
 class WriteResult(Message):
-    """A written file that passed its checks in a clean process."""
+    """A written file that passed its checks in a clean process.
+
+    `own_names`: what it takes from modules of its user's, as the trusted file did that it was made from; without trust it is not opened.
+    """
 
     output: str
     sha256: str
     bytes: int
     checks: list[Check]
+    own_names: list[str] = []
 
 
 class ErrorView(Message):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.metrics import FIGURES
+from tui_pruner.trust import is_trusted
 from tui_pruner.whole_file import replace_file
 
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
@@ -22,7 +23,7 @@ SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
 def digest_of(parameters: JobParameters, data_digest: str, **others: Any) -> str:
     """SHA-256 of the checkpoint, the data, how it is measured, and what else a result depends on. No metric depends on the device."""
-    versions = {"layout": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
+    versions = {"layout": FIGURES, "ultralytics": importlib.metadata.version("ultralytics"), **_own_code(parameters)}
     parts = {**versions, "data": data_digest, **parameters.model_dump(include=SUBJECT), **others}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -51,6 +52,15 @@ def store(key: str, result: ValidationResult) -> None:
     """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
     with contextlib.suppress(OSError):
         replace_file(_file(key), result.model_dump_json(exclude={"cached"}).encode())
+
+
+def _own_code(parameters: JobParameters) -> dict[str, str]:
+    """The code of a trusted model's own classes, which can change while its file stays."""
+    if not is_trusted(parameters.sha256):
+        return {}
+    from tui_pruner.core.checkpoint.own_code import code_of_file
+
+    return {"own_code": code_of_file(Path(parameters.checkpoint).expanduser())}
 
 
 def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import secrets
@@ -132,7 +133,9 @@ def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) 
 
 
 def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, folder: Path, device: str) -> Path:
-    """The file or folder that Ultralytics' exporter makes, below a folder of ours, of a link with a neutral name.
+    """The file or folder that Ultralytics' exporter makes, below a folder of ours, of the model as it was read.
+
+    The exporter names its file after the one that it believes the model to be from. It never reads the checkpoint itself.
 
     `device`: where Ultralytics chooses none, it exports on the CPU all that it can.
 
@@ -140,17 +143,17 @@ def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, fold
         RequestError: this model or machine cannot be exported to that format.
         JobError: a package is missing, or the exporter failed.
     """
-    from ultralytics import YOLO
+    from ultralytics.engine.exporter import Exporter
 
-    link = folder / f"{STEM}.pt"
-    link.symlink_to(Path(checkpoint.path).expanduser().absolute())
-    settings: dict[str, Any] = {"format": parameters.format, "imgsz": side, "verbose": False}
+    model: Any = copy.deepcopy(checkpoint.model)
+    model.pt_path = str(folder / f"{STEM}.pt")
+    settings: dict[str, Any] = {"mode": "export", "task": checkpoint.task, "format": parameters.format, "imgsz": side, "verbose": False}
     if device:
         settings["device"] = device
     if parameters.format == "onnx":
         settings["simplify"] = importlib.util.find_spec("onnxslim") is not None  # a package more, and no need
     try:
-        return Path(YOLO(link).export(**settings))
+        return Path(Exporter(overrides=settings)(model=model))
     except ModuleNotFoundError as error:
         raise JobError(f"export to {parameters.format} needs the package {error.name}: pip install {error.name}") from error
     except (AssertionError, ValueError, NotImplementedError) as error:

@@ -10,6 +10,7 @@ import errno
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,8 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
         OutputError: the file cannot be written.
         VerificationError: the new file failed its checks.
     """
-    from tui_pruner.core.checkpoint import check_output
+    from tui_pruner.core.checkpoint import check_output, require_writable
+    from tui_pruner.core.checkpoint.allowed import permitting
     from tui_pruner.core.checkpoint.stages import SPARSE, next_stage
 
     started = time.perf_counter()
@@ -55,12 +57,13 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     data = read_both(parameters.data)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     checkpoint = opened(parameters)
+    require_writable(checkpoint)
     stage = SPARSE if parameters.sparsity else "finetune"
     next_stage(checkpoint, stage)
     data.check(checkpoint.classes, trainer_of(checkpoint.model).task, labels_of(checkpoint.model))
     teacher = open_teacher(parameters.teacher, checkpoint) if parameters.teacher else None
     run = run_of(parameters)
-    with run.alone():
+    with run.alone(), permitting(own_names_of(checkpoint, teacher)):
         with training_view(data) as view:
             notes = train(checkpoint, teacher, view, parameters, run, on_progress)
         trained = read_trained(run.best, checkpoint)
@@ -111,20 +114,25 @@ def train(
             "device": device,
             **teaching(teacher, parameters.teacher_weight, run),
         }
-        prepared_trainer(checkpoint, settings, run, goes_on, parameters.sparsity).train()
+        prepared_trainer(checkpoint, settings, run, goes_on, parameters.sparsity, own_names_of(checkpoint, teacher)).train()
     run.done.touch()
     return notes
 
 
 def prepared_trainer(
-    checkpoint: Checkpoint, settings: dict[str, Any], run: TrainingRun, goes_on: bool = False, sparsity: float = 0.0
+    checkpoint: Checkpoint,
+    settings: dict[str, Any],
+    run: TrainingRun,
+    goes_on: bool = False,
+    sparsity: float = 0.0,
+    own_names: Iterable[str] = (),
 ) -> Any:
     """A trainer that has the pruned network itself, or will read it from the run's last checkpoint."""
     from tui_pruner.core.checkpoint.stock import stock_tasks
 
     stock_tasks()
     kind = trainer_of(checkpoint.model)
-    trainer = keeping_structure(kind.load(), sparsity)(
+    trainer = keeping_structure(kind.load(), sparsity, own_names)(
         overrides={"task": kind.task, **settings, **({"resume": str(run.last)} if goes_on else {})}
     )
     if not goes_on:
@@ -152,13 +160,19 @@ def settings_of(parameters: FinetuneParameters, view: View, run: TrainingRun) ->
 
 
 def teaching(teacher: Checkpoint | None, weight: float, run: TrainingRun) -> dict[str, Any]:
-    """The settings that have Ultralytics distil: a neutral name for the teacher, since it changes some paths before it opens them."""
+    """The settings that have Ultralytics distil, from a file with the teacher as it was read here: so it need not read the original."""
+    from tui_pruner.core.checkpoint.contents import save_for_ultralytics
+
     if teacher is None:
         return {}
-    link = run.folder / "teacher.pt"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path(teacher.path).expanduser().absolute())
-    return {"distill_model": str(link), "dis": weight}
+    file = run.folder / "teacher.pt"
+    save_for_ultralytics(teacher, file)
+    return {"distill_model": str(file), "dis": weight}
+
+
+def own_names_of(checkpoint: Checkpoint, teacher: Checkpoint | None) -> list[str]:
+    """What the files of a training take from modules beyond Ultralytics' own list."""
+    return sorted({*checkpoint.own_names, *(teacher.own_names if teacher else ())})
 
 
 def devices(asked: str) -> str:

@@ -34,7 +34,7 @@ def run_recalibration(parameters: RecalibrationParameters, on_progress: OnProgre
         OutputError: the file cannot be written.
         VerificationError: the new file failed its checks.
     """
-    from tui_pruner.core.checkpoint import check_output
+    from tui_pruner.core.checkpoint import check_output, require_writable
     from tui_pruner.core.checkpoint.stages import next_stage
 
     started = time.perf_counter()
@@ -42,6 +42,7 @@ def run_recalibration(parameters: RecalibrationParameters, on_progress: OnProgre
     data = unlabelled(parameters)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
     checkpoint = opened(parameters)
+    require_writable(checkpoint)
     next_stage(checkpoint, "recalibrate")
     found = recalibrated(checkpoint.model, data, parameters, on_progress)
     notes = [] if found.images == len(data.images) else [skipped(len(data.images) - found.images, data)]

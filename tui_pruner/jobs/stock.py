@@ -29,12 +29,12 @@ class StockTool(NamedTuple):
 
 
 def tool_for(model: nn.Module, tools: Mapping[str, StockTool], fault: str) -> StockTool:
-    """The tool for a model's class.
+    """The tool for a model's class, or for the class of Ultralytics that a user's own one extends.
 
     Raises:
         RequestError: there is none; `fault` says what cannot be done with such a model, and comes before those that there are.
     """
-    name = type(model).__name__
+    name = next((kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("ultralytics.")), type(model).__name__)
     if name not in tools:
         raise RequestError(f"a {name} {fault}: it can be done for {', '.join(tools)}")
     return tools[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
@@ -42,6 +43,15 @@ class KeepsStructure(UnhurriedEvaluations):
     model: Any
     scaler: Any
     sparsity: float = 0.0
+    own_names: tuple[str, ...] = ()
+    """What the network's file takes from modules beyond Ultralytics' own list, and the trainer's own checkpoints so too."""
+
+    def train(self) -> Any:
+        """As stock; in a process for one of several GPUs too, the trainer's own checkpoints can be read again."""
+        from tui_pruner.core.checkpoint.allowed import permitting
+
+        with permitting(self.own_names):
+            return super().train()  # type: ignore[misc]
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """The network of the checkpoint itself, in place of one built from its yaml."""
@@ -79,6 +89,6 @@ class KeepsStructure(UnhurriedEvaluations):
         return saved
 
 
-def keeping_structure(stock: type, sparsity: float = 0.0) -> type:
+def keeping_structure(stock: type, sparsity: float = 0.0, own_names: Iterable[str] = ()) -> type:
     """A trainer class that keeps the network's structure; several processes on several GPUs get it as it is."""
-    return type(stock.__name__, (KeepsStructure, stock), {"sparsity": sparsity})
+    return type(stock.__name__, (KeepsStructure, stock), {"sparsity": sparsity, "own_names": tuple(own_names)})

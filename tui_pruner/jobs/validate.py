@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
-from tui_pruner.errors import CheckpointError, DataError, RequestError
+from tui_pruner.errors import CheckpointError, DataError
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.devices import choose_device
@@ -19,7 +19,7 @@ from tui_pruner.jobs.fit import check_fits
 from tui_pruner.jobs.interval import interval_of
 from tui_pruner.jobs.recipe import labels_in_words, labels_of
 from tui_pruner.jobs.so_far import SoFar
-from tui_pruner.jobs.stock import OnProgress, StockTool
+from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
 from tui_pruner.jobs.view import private_view
 
 if TYPE_CHECKING:
@@ -144,10 +144,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
 
 
 def _validator_of(model: nn.Module) -> StockTool:
-    name = type(model).__name__
-    if name not in VALIDATORS:
-        raise RequestError(f"a {name} cannot be validated here: the known ones are {', '.join(VALIDATORS)}")
-    return VALIDATORS[name]
+    return tool_for(model, VALIDATORS, "cannot be validated here")
 
 
 def fitting_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:

@@ -42,4 +42,4 @@ def write_stage(
         lambda doing: on_progress(JobProgress(done=0, total=0, doing=doing)),
     )
     checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
-    return WriteResult(output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks)
+    return WriteResult(output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks, own_names=list(written.own_names))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from textual.message_pump import MessagePump
 
 from tui_pruner.errors import Cancelled, DataError, JobError, PrunerError, RequestError
+from tui_pruner.trust import inherit
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import JobsChanged
@@ -137,6 +138,7 @@ class JobQueue:
         assert job.log is not None
         job.parameters = job.wanted.parameters()
         result = await self._result_within_memory(job)
+        inherit(str(result.get("sha256", "")), result.get("own_names", ()))
         try:
             outcome = await job.wanted.take(result)
         except PrunerError:

@@ -14,6 +14,7 @@ from textual.message_pump import MessagePump
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView, WriteResult
 from tui_pruner.errors import EngineError, PrunerError, UntrustedError
+from tui_pruner.trust import inherit
 from tui_pruner.tui import messages
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.latest import Latest
@@ -144,7 +145,9 @@ class EngineSession:
         """
         self._post(messages.Doing("writing"))
         try:
-            return await self._client.write(path, force=True, scratch=True)
+            result = await self._client.write(path, force=True, scratch=True)
+            inherit(result.sha256, result.own_names, lasting=False)
+            return result
         finally:
             self._post(messages.Doing(""))
 
@@ -242,6 +245,7 @@ class EngineSession:
         self._post(messages.Doing("writing"))
         try:
             result = await self._client.write(path, force)
+            inherit(result.sha256, result.own_names)
         except PrunerError as error:
             self._post(messages.Refused(str(error), during="written"))
         else:

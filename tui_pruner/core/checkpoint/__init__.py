@@ -2,7 +2,7 @@
 
 from tui_pruner.core.checkpoint.building import build_from_yaml
 from tui_pruner.core.checkpoint.opening import open_model
-from tui_pruner.core.checkpoint.output import check_output
+from tui_pruner.core.checkpoint.output import check_output, require_writable
 from tui_pruner.core.checkpoint.reading import read_checkpoint
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.verification import CheckResult
@@ -16,5 +16,6 @@ __all__ = [
     "check_output",
     "open_model",
     "read_checkpoint",
+    "require_writable",
     "write_checkpoint",
 ]

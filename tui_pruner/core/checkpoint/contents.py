@@ -1,10 +1,14 @@
-"""What goes into the file: the dictionary that Ultralytics itself saves, with stock classes only, and one key of ours with plain data."""
+"""What goes into the file: the dictionary that Ultralytics itself saves, with the classes that the source has, and one key of ours.
+
+Under that key is plain data: no class of ours is in any file.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,6 +16,7 @@ from torch import nn
 
 import tui_pruner
 from tui_pruner.core.checkpoint.guard import guard
+from tui_pruner.core.checkpoint.output import require_writable
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint
 from tui_pruner.core.checkpoint.stages import FORMAT, file_name, stages_with
 from tui_pruner.core.skeleton import forget_caches, named_tensors
@@ -44,6 +49,16 @@ def checkpoint_dictionary(model: nn.Module, source: Checkpoint, provenance: Mapp
     }
 
 
+def save_for_ultralytics(source: Checkpoint, file: Path) -> None:
+    """A file that stock Ultralytics reads the model from as it was read here, in whatever its own file had it wrapped.
+
+    Raises:
+        OutputError: no file can hold it.
+    """
+    require_writable(source)
+    torch.save({"model": source.model, "train_args": source.content.get("train_args", {})}, file)
+
+
 def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str, Any], proof: Mapping[str, Any]) -> dict[str, Any]:
     """Where a pruned model comes from and what was done to it."""
     return {
@@ -60,6 +75,13 @@ def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str
         "original_yaml": source.original_yaml,
         "stages": stages_with(source, "prune"),
     }
+
+
+def with_trust(provenance: Mapping[str, Any], source: Checkpoint) -> dict[str, Any]:
+    """What the file says of itself, and of the trusted one that it was made from: which it is, and what both take from modules."""
+    if not (source.trusted and source.own_names):
+        return dict(provenance)
+    return {**provenance, "trusted": {"name": file_name(source), "sha256": source.sha256, "names": list(source.own_names)}}
 
 
 def for_saving(pruned: nn.Module, source: Checkpoint, cut: bool = True) -> nn.Module:

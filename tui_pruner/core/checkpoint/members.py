@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
+import pickletools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tui_pruner.core.checkpoint.container import RETRAIN
-from tui_pruner.core.checkpoint.pickle_survey import CALLS, LARGEST_PICKLE, Malformed, Refused, Survey, survey
+from tui_pruner.core.checkpoint.pickle_survey import LARGEST_PICKLE, Malformed, Refused, Survey, survey, todays_name
 from tui_pruner.core.checkpoint.room import require_room
-from tui_pruner.errors import CheckpointError, UntrustedError
+from tui_pruner.errors import CheckpointError
 
 PICKLE = "data.pkl"
-STOCK = ("torch.", "torchvision.", "ultralytics.")
-MOST_NAMED = 6
 ODD = "is no archive that PyTorch wrote"
 BYTES_OF_STORAGE = {
     "torch.ByteStorage": 1, "torch.CharStorage": 1, "torch.BoolStorage": 1, "torch.ShortStorage": 2, "torch.HalfStorage": 2,
@@ -61,34 +60,30 @@ def contents_of(path: Path) -> Contents:
 
 
 def names_in(pickled: bytes) -> tuple[str, ...]:
-    """All names that a pickle takes from modules, as far as it can be read."""
-    import pickletools
-
-    names = set()
-    texts: list[str] = ["", ""]
+    """All names that a pickle takes from modules, of whatever protocol, as far as it can be read."""
+    names: set[str] = set()
+    memo: dict[int, Any] = {}
+    latest: list[Any] = [None, None]
+    """The two values pushed last, which STACK_GLOBAL takes; only texts count."""
+    argument: Any
     try:
         for operation, argument, _ in pickletools.genops(io.BytesIO(pickled)):
-            if operation.name in ("GLOBAL", "INST"):
-                names.add(str(argument).replace(" ", ".", 1))
-            elif operation.name == "STACK_GLOBAL":
-                names.add(".".join(texts[-2:]))
-            elif isinstance(argument, str):
-                texts = [texts[-1], argument]
-    except (ValueError, UnicodeError, OverflowError):
+            match operation.name:
+                case "GLOBAL" | "INST":
+                    names.add(todays_name(*argument.split(" ", 1)))
+                case "STACK_GLOBAL":
+                    names.add(todays_name(*map(str, latest)))
+                case "MEMOIZE":
+                    memo[len(memo)] = latest[-1]
+                case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = latest[-1]
+                case "GET" | "BINGET" | "LONG_BINGET":
+                    latest = [latest[-1], memo.get(argument)]
+                case _ if isinstance(argument, str):
+                    latest = [latest[-1], argument]
+    except (ValueError, TypeError, UnicodeError, OverflowError):
         pass
     return tuple(sorted(names))
-
-
-def require_allowed(path: Path, contents: Contents) -> None:
-    """Refuse a file that does what no stock model needs.
-
-    Raises:
-        UntrustedError: it does.
-    """
-    if contents.refusal:
-        strange = [name for name in contents.survey.names if not (name in CALLS or name.startswith(STOCK))]
-        named = f" (it names {', '.join(strange[:MOST_NAMED])}{', ...' if len(strange) > MOST_NAMED else ''})" if strange else ""
-        raise UntrustedError(f"{path} {contents.refusal}{named}, so it was not loaded: {RETRAIN} with stock classes only")
 
 
 def _inner(member: zipfile.ZipInfo) -> str:

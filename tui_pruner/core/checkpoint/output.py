@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import stock_tasks
 from tui_pruner.errors import OutputError
 
@@ -34,6 +35,16 @@ def check_output(output: str | Path, source_path: str | Path, force: bool) -> Pa
         return _check(output, Path(source_path).expanduser(), force)
     except OSError as error:
         raise output_error(output, error) from error
+
+
+def require_writable(source: Checkpoint) -> None:
+    """Refuse to begin work on a model that no file can be made from.
+
+    Raises:
+        OutputError: it is one.
+    """
+    if source.unwritable:
+        raise OutputError(f"nothing that is made from {source.path} can be written ({source.unwritable}): save it again without that")
 
 
 def output_error(output: str | Path, error: OSError) -> OutputError:

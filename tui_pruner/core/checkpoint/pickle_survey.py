@@ -20,10 +20,14 @@ MOST_OPERATIONS = 1_000_000
 """Five times those of YOLOv9e; a checkpoint in the middle of a training holds its network twice."""
 PLAIN_DTYPE = re.compile(r"[biufc]\d{1,2}")
 SCALARS = (str, bytes, int, float, bool, type(None))
+DILL_TYPE = "dill._dill._load_type"
+"""How dill names Python's own types: Ultralytics 8.0.114 to 8.2 saved with dill wherever it was installed."""
+PLAIN_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, slice)}
+"""What that may give. The same function knows types of functions, code and modules too."""
 
 
 class Refused(PrunerError):
-    """The pickle would do what no stock model needs; the message goes on after the file's name."""
+    """The pickle would do what no stock model does; the message goes on after the file's name."""
 
 
 class Malformed(PrunerError):
@@ -81,6 +85,7 @@ CALLS: Mapping[str, Callable[[tuple[Any, ...]], bool]] = {
     "numpy.dtype": lambda arguments: bool(arguments) and type(arguments[0]) is str and bool(PLAIN_DTYPE.fullmatch(arguments[0])),
     "numpy.core.multiarray.scalar": shallow,
     "numpy._core.multiarray.scalar": shallow,
+    DILL_TYPE: lambda arguments: len(arguments) == 1 and type(arguments[0]) is str and arguments[0] in PLAIN_TYPES,
     "torchvision.transforms.functional.InterpolationMode": only_scalars,
     **dict.fromkeys([f"{module}.IterableSimpleNamespace" for module in ("ultralytics.utils", "ultralytics.yolo.utils")], only_scalars),
     **{f"{module}.{kind}Path": only_scalars for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")},
@@ -92,7 +97,7 @@ def survey(pickled: bytes) -> Survey:
     """Follow a pickle without running it.
 
     Raises:
-        Refused: it calls what no stock model needs.
+        Refused: it calls what no stock model does.
         Malformed: it is damaged, or larger than that of any model.
     """
     if len(pickled) > LARGEST_PICKLE:
@@ -143,10 +148,14 @@ def push_empty(machine: Machine, name: str, argument: Any) -> None:
 
 def push_global(machine: Machine, name: str, argument: str) -> None:
     """A name, under today's module where the pickle has Python 2's."""
-    module, _, attribute = argument.partition(" ")
-    module, attribute = _compat_pickle.NAME_MAPPING.get((module, attribute), (_compat_pickle.IMPORT_MAPPING.get(module, module), attribute))
-    machine.names.add(f"{module}.{attribute}")
-    machine.stack.append(Name(f"{module}.{attribute}"))
+    taken = todays_name(*argument.split(" ", 1))
+    machine.names.add(taken)
+    machine.stack.append(Name(taken))
+
+
+def todays_name(module: str, attribute: str) -> str:
+    """A name of a module as "module.name", with what Python 2 called otherwise under what it is called now."""
+    return ".".join(_compat_pickle.NAME_MAPPING.get((module, attribute), (_compat_pickle.IMPORT_MAPPING.get(module, module), attribute)))
 
 
 def push_tuple(machine: Machine, name: str, argument: Any) -> None:
@@ -183,14 +192,14 @@ def call(machine: Machine, name: str, argument: Any) -> None:
         raise Refused(f"calls {shown}")
     if type(arguments) is not tuple or not CALLS[function](arguments):
         raise Refused(f"calls {shown} with what no stock model gives it")
-    machine.stack.append(Made(str(function)))
+    machine.stack.append(Name(f"builtins.{arguments[0]}") if function == DILL_TYPE else Made(str(function)))
 
 
 def make_empty(machine: Machine, name: str, argument: Any) -> None:
     """An object of a class, to be filled."""
     arguments, kind = machine.stack.pop(), machine.stack.pop()
     if not isinstance(kind, Name) or arguments != ():
-        raise Refused("makes objects in a way that no stock model needs")
+        raise Refused("makes objects in a way that no stock model does")
     machine.stack.append(Made(str(kind)))
 
 
@@ -198,7 +207,7 @@ def fill(machine: Machine, name: str, argument: Any) -> None:
     """An object's state."""
     state, made = machine.stack.pop(), machine.stack[-1]
     if isinstance(made, Made) and made.by == "numpy.dtype" and not (type(state) is tuple and state[2:5] == (None, None, None)):
-        raise Refused("describes numbers as structures, which no stock model needs")
+        raise Refused("describes numbers as structures, which no stock model does")
 
 
 def refer(machine: Machine, name: str, argument: Any) -> None:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from tui_pruner.core.checkpoint.allowed import beyond_ultralytics, once_stock, permitting
 from tui_pruner.core.checkpoint.confinement import Confined, confined
 from tui_pruner.core.checkpoint.container import RETRAIN, require_readable_file, require_sound_archive
 from tui_pruner.core.checkpoint.examination import require_modest, require_modest_model, require_own_calls
 from tui_pruner.core.checkpoint.guard import unguard
-from tui_pruner.core.checkpoint.members import Contents, contents_of, require_allowed
-from tui_pruner.core.checkpoint.record import DEFAULT_IMGSZ, PROVENANCE_KEY, Checkpoint, require_presentable
+from tui_pruner.core.checkpoint.members import Contents, contents_of
+from tui_pruner.core.checkpoint.outline import own_names
+from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint, require_presentable
+from tui_pruner.core.checkpoint.refusals import refusal_of
+from tui_pruner.core.checkpoint.remarks import remarks
 from tui_pruner.core.checkpoint.room import limited_memory
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
+from tui_pruner.core.checkpoint.trusting import load_in_full
+from tui_pruner.core.checkpoint.wrappers import unwrapped
 from tui_pruner.errors import CheckpointError, PrunerError, UntrustedError
 from tui_pruner.trust import fingerprint, is_trusted
 
@@ -67,7 +75,16 @@ def look_into(file: Path) -> Contents:
     return contents_of(file)
 
 
-def _load(file: Path, contents: Contents, trusted: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint's dictionary, what its file took from modules beyond Ultralytics' own list, and whether it was loaded in full."""
+
+    dictionary: dict[str, Any]
+    taken: dict[str, Any]
+    in_full: bool
+
+
+def _load(file: Path, contents: Contents, trusted: bool) -> Loaded:
     """The checkpoint's dictionary; by names that run code only where the user trusts the file and nothing else will do.
 
     Loaded through a symbolic link with a neutral name: Ultralytics looks an existing yolov5n.pt up under another name, drops
@@ -77,63 +94,69 @@ def _load(file: Path, contents: Contents, trusted: bool) -> dict[str, Any]:
         neutral = Path(folder) / "model.pt"
         neutral.symlink_to(file.absolute())
         try:
-            require_allowed(file, contents)
-            loaded = _loaded(file, neutral, safe_only=True)
+            if refusal := refusal_of(neutral, file, contents):
+                raise refusal
+            loaded = _loaded_by_name(file, neutral)
         except UntrustedError:
             if not trusted:
                 raise
-            loaded = _loaded(file, neutral, safe_only=False)
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{file} holds a {type(loaded).__name__}, not a checkpoint dictionary: {RETRAIN}")
+            loaded = _loaded_in_full(file, neutral)
+    if not isinstance(loaded.dictionary, dict):
+        raise CheckpointError(f"{file} holds a {type(loaded.dictionary).__name__}, not a checkpoint dictionary: {RETRAIN}")
     return loaded
 
 
-def _loaded(file: Path, neutral: Path, safe_only: bool) -> Any:
+def _loaded_by_name(file: Path, neutral: Path) -> Loaded:
+    """By the names on Ultralytics' list, and those that stock Ultralytics once wrote."""
+
+    def load() -> Loaded:
+        taken = {name: once_stock(name) for name in beyond_ultralytics(neutral)}
+        with permitting(taken):
+            return Loaded(stock_tasks().torch_safe_load(str(neutral), safe_only=True)[0], taken, in_full=False)
+
+    return _told_as_ours(file, load, safe_only=True)
+
+
+def _loaded_in_full(file: Path, neutral: Path) -> Loaded:
+    return _told_as_ours(file, lambda: Loaded(*load_in_full(file, neutral), in_full=True), safe_only=False)
+
+
+def _told_as_ours(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Loaded:
+    """What a library raises about a file, as an error of ours."""
     try:
-        return stock_tasks().torch_safe_load(str(neutral), safe_only=safe_only)[0]
-    except (MemoryError, Confined):
+        return load()
+    except (MemoryError, Confined, PrunerError):
         raise
     except Exception as error:
         if "allocate memory" in str(error):
             raise MemoryError from error
-        unknown = _classes_outside_the_allow_list(neutral) if safe_only else []
-        if unknown:
-            named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-            raise UntrustedError(
-                f"{file} names {named}, which no stock Ultralytics model needs, so it was not loaded: {RETRAIN} with stock classes only"
-            ) from error
         wants_more = safe_only and isinstance(error.__cause__ or error, pickle.UnpicklingError)
-        raise (UntrustedError if wants_more else CheckpointError)(f"{file} {_refusal(error)}") from error
+        raise (UntrustedError if wants_more else CheckpointError)(f"{file} {_refusal(error, safe_only)}") from error
 
 
-def _refusal(error: Exception) -> str:
-    if isinstance(error, AttributeError):
+def _refusal(error: Exception, safe_only: bool) -> str:
+    if isinstance(error, AttributeError) and str(error).endswith("has no attribute 'model'"):
         return f"is no checkpoint that Ultralytics saved: {RETRAIN}"
     reason = " ".join(str(error.__cause__ or error).split())
     if "PytorchStreamReader" in reason:
         return "is damaged (PyTorch cannot open the archive): fetch it again"
     if isinstance(error, ImportError):
         return f"needs a module that is not installed here ({reason[:160]}): install it first"
+    if not safe_only:
+        return f"cannot be loaded, though it is trusted ({type(error).__name__}: {reason[:160]}): load it where it was saved, or {RETRAIN}"
     reason = reason.rpartition("WeightsUnpickler error:")[2].strip()[:160]
     return f"was refused by the safe loader ({reason}): {RETRAIN}"
 
 
-def _classes_outside_the_allow_list(file: Path) -> list[str]:
-    """What the pickle names beyond the classes that the loader has just allowed; the pickle is disassembled, not run."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(file)))
-    except (ValueError, RuntimeError, pickle.UnpicklingError):
-        return []
-
-
-def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any], contents: Contents, trusted: bool) -> Checkpoint:
+def _checkpoint(given: str, file: Path, sha256: str, loaded: Loaded, contents: Contents, trusted: bool) -> Checkpoint:
+    dictionary = loaded.dictionary
     require_modest(file, {key: value for key, value in dictionary.items() if key not in LARGE_PARTS})
     try:
         model = _model_in(file, dictionary)
         require_modest_model(file, model, contents.bytes)
         if not trusted:
             require_own_calls(file, model)
-        checkpoint = _record(given, sha256, model, dictionary)
+        checkpoint = _record(given, sha256, model, loaded)
         require_presentable(checkpoint)
     except (PrunerError, MemoryError, Confined):
         raise
@@ -145,18 +168,32 @@ def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any],
     return checkpoint
 
 
-def _record(given: str, sha256: str, model: nn.Module, dictionary: dict[str, Any]) -> Checkpoint:
+def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded) -> Checkpoint:
+    dictionary = loaded.dictionary
     content = {key: value for key, value in dictionary.items() if key not in NOT_CONTENT}
     content["train_args"] = _plain_arguments(content.get("train_args"))
     _prepare(model, content["train_args"])
     provenance = dictionary.get(PROVENANCE_KEY)
     provenance = provenance if isinstance(provenance, dict) else None
     architecture = (provenance or {}).get("original_yaml") or getattr(model, "yaml", None) or {}
-    return Checkpoint(given, sha256, model, content, provenance, unguard(architecture), _warnings(dictionary, content))
+    names, unwritable = own_names(model, content["train_args"], loaded.taken) if loaded.taken else ((), "")
+    return Checkpoint(
+        path=given,
+        sha256=sha256,
+        model=model,
+        content=content,
+        provenance=provenance,
+        original_yaml=unguard(architecture),
+        warnings=remarks(dictionary, content["train_args"], model, names if loaded.in_full else (), unwritable),
+        own_names=names,
+        trusted=loaded.in_full,
+        unwritable=unwritable,
+    )
 
 
 def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
     model = dictionary.get("ema") or dictionary.get("model")
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
     if isinstance(model, dict) or (model is None and _is_state_dict(dictionary)):
         raise CheckpointError(
             f"{file} holds only weights (a state_dict), no model: load them into their architecture with Ultralytics and save that"
@@ -197,13 +234,3 @@ def _prepare(model: Any, arguments: dict[str, Any]) -> None:
             module.inplace = True
         elif isinstance(module, nn.Upsample) and not hasattr(module, "recompute_scale_factor"):
             module.recompute_scale_factor = None
-
-
-def _warnings(dictionary: dict[str, Any], content: dict[str, Any]) -> tuple[str, ...]:
-    warnings = []
-    epoch = dictionary.get("epoch", -1)
-    if isinstance(epoch, int) and epoch >= 0 and dictionary.get("optimizer") is not None:
-        warnings.append(f"saved in the middle of a training (epoch {epoch + 1}): its averaged weights are used")
-    if not content["train_args"]:
-        warnings.append(f"records no training arguments: input side {DEFAULT_IMGSZ} is assumed")
-    return tuple(warnings)

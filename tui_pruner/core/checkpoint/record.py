@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,8 @@ class Checkpoint:
     `path` is what the user typed, `sha256` identifies the content (the file's bytes; for a yaml its canonical content, class count
     and seed), `model` is float32 on the CPU in eval mode, `content` is the rest of the checkpoint dictionary, `provenance` what this
     program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
+    `own_names` is what the file takes from modules beyond Ultralytics' own list, which a file that is made from it takes too;
+    `trusted` says that it was loaded in full, since its user trusts it; `unwritable` why nothing can be written that is made from it.
     """
 
     path: str
@@ -36,6 +39,9 @@ class Checkpoint:
     provenance: dict[str, Any] | None
     original_yaml: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    own_names: tuple[str, ...] = ()
+    trusted: bool = False
+    unwritable: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -72,8 +78,13 @@ class Checkpoint:
     @property
     def default_imgsz(self) -> int:
         """The input side in pixels that the model was trained with, 640 where that is not recorded."""
-        imgsz = self.content.get("train_args", {}).get("imgsz", DEFAULT_IMGSZ)
-        return int(max(imgsz)) if isinstance(imgsz, (list, tuple)) else int(imgsz or DEFAULT_IMGSZ)
+        return image_side(self.content.get("train_args", {}))
+
+
+def image_side(arguments: Mapping[str, Any]) -> int:
+    """The side of the images in training arguments, the largest where there are several, as Ultralytics trains; 640 where there is none."""
+    sides = arguments.get("imgsz") or DEFAULT_IMGSZ
+    return int(max(sides)) if isinstance(sides, (list, tuple)) else int(sides)
 
 
 def require_presentable(checkpoint: Checkpoint) -> None:

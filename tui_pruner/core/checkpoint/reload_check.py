@@ -1,6 +1,8 @@
 """Checks a written checkpoint the way a stranger would use it: run as a script of its own, in a process that cannot import tui_pruner.
 
-`python -I reload_check.py REQUEST` reads {"checkpoint", "expected", "paths"} from a JSON file and prints {"checks": [{name, ok, detail}]}.
+`python -I reload_check.py REQUEST` reads {"checkpoint", "expected", "paths", "own_names"} from a JSON file and prints
+{"checks": [{name, ok, detail}]}. `paths`: where the program that wrote the file found modules; `own_names`: what the file may take from
+modules beyond Ultralytics' own list.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Examination:
     def __init__(self, request: dict[str, Any]) -> None:
         self.checkpoint: str = request["checkpoint"]
         self.expected_file: str = request["expected"]
+        self.own_names = frozenset(request["own_names"])
         self.model: Any = None
         self.image: Any = None
         self.outputs: dict[str, Any] = {}
@@ -42,15 +45,21 @@ class Examination:
                 raise CheckFailed(f"the checksum of {damaged} is wrong")
             return f"{len(archive.namelist())} members"
 
-    def only_stock_classes(self) -> str:
-        """The pickle names nothing but classes of torch and Ultralytics."""
+    def only_allowed_classes(self) -> str:
+        """The pickle names nothing but classes of torch and Ultralytics, and what the file that it was made from names too.
+
+        Without the latter it is loaded by Ultralytics' own list, as the most careful stranger would.
+        """
         from torch.serialization import get_unsafe_globals_in_checkpoint
+        from ultralytics.nn import tasks
 
         named = get_unsafe_globals_in_checkpoint(self.checkpoint)
-        foreign = sorted(name for name in named if not name.startswith(STOCK_MODULES) and name not in STOCK_NAMES)
+        own = self.own_names.intersection(named)
+        foreign = sorted(name for name in named if not (name in own or name in STOCK_NAMES or name.startswith(STOCK_MODULES)))
         if foreign:
             raise CheckFailed(f"it names {', '.join(foreign)}")
-        return f"{len(named)} classes"
+        tasks.SAFE_LOAD = not own
+        return f"{len(named)} classes" + (f", {len(own)} of them beyond Ultralytics' own list" if own else "")
 
     def loads_in_stock_ultralytics(self) -> str:
         """`YOLO(path)` gives a model that can predict."""
@@ -111,7 +120,7 @@ class Examination:
         """Every check with the name that a person reads."""
         return (
             ("archive intact", self.archive_is_intact),
-            ("stock classes only", self.only_stock_classes),
+            ("known classes only", self.only_allowed_classes),
             ("loads in Ultralytics", self.loads_in_stock_ultralytics),
             ("same outputs", self.same_outputs),
             ("same outputs when fused", self.same_outputs_when_fused),
@@ -188,7 +197,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     request = json.loads(Path(sys.argv[1]).read_text())
-    sys.path.extend(path for path in request["paths"] if path not in sys.path)
+    sys.path[:] = [*request["paths"], *(path for path in sys.path if path not in request["paths"])]
     json.dump({"checks": examine(request)}, answer)
     answer.close()
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,19 @@ class CheckResult:
     detail: str
 
 
-def verify(file: Path, saved: nn.Module) -> tuple[CheckResult, ...]:
-    """Check the file against the model that was serialised into it; raises VerificationError naming the check that failed."""
+def verify(file: Path, saved: nn.Module, own_names: Sequence[str] = ()) -> tuple[CheckResult, ...]:
+    """Check the file against the model that was serialised into it; it may take `own_names` from modules beyond Ultralytics' own list.
+
+    Raises:
+        VerificationError: it failed a check, which is named.
+    """
     with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        request = _write_request(Path(folder), file, saved)
+        request = _write_request(Path(folder), file, saved, own_names)
         checks = _run(request, Path(folder))
     for check in checks:
         if not check.ok:
             raise VerificationError(
-                f"nothing was written: the new file failed its check {check.name!r} ({check.detail}); undo the last step"
+                f"nothing was written: the new file failed its check {check.name!r} ({check.detail}): leave the last cut out, or report it"
             )
     return checks
 
@@ -60,13 +65,14 @@ def expected_outputs(saved: nn.Module) -> dict[str, Any]:
     return {"image": image, "outputs": reload_check.named_outputs(model, image)}
 
 
-def _write_request(folder: Path, file: Path, saved: nn.Module) -> Path:
+def _write_request(folder: Path, file: Path, saved: nn.Module, own_names: Sequence[str]) -> Path:
     """Everything that the clean process needs, with the file under a neutral name: Ultralytics changes some paths before it opens them."""
     checkpoint, expected, request = folder / "model.pt", folder / "expected.bin", folder / "request.json"
     checkpoint.symlink_to(file.absolute())
     torch.save(expected_outputs(saved), expected)
-    paths = [path for path in sys.path if path and Path(path).is_dir()]
-    request.write_text(json.dumps({"checkpoint": str(checkpoint), "expected": str(expected), "paths": paths}))
+    paths = [str(Path(path).absolute()) for path in sys.path if Path(path).exists()]
+    asked = {"checkpoint": str(checkpoint), "expected": str(expected), "paths": paths, "own_names": list(own_names)}
+    request.write_text(json.dumps(asked))
     return request
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of
-from tui_pruner.core.checkpoint.output import check_output, output_error
+from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of, with_trust
+from tui_pruner.core.checkpoint.output import check_output, output_error, require_writable
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import stock_tasks
 from tui_pruner.core.checkpoint.verification import CheckResult, verify
@@ -27,12 +27,16 @@ from tui_pruner.leftovers import remove_leftovers
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A checkpoint that is in its place: its size in bytes, its SHA-256, and the checks that it passed before it got there."""
+    """A checkpoint that is in its place: its size in bytes, its SHA-256, and the checks that it passed before it got there.
+
+    `own_names`: what it takes from modules of its user's, as the trusted file did that it was made from; without trust it is not opened.
+    """
 
     output: str
     sha256: str
     bytes: int
     checks: tuple[CheckResult, ...]
+    own_names: tuple[str, ...] = ()
 
 
 def write_checkpoint(
@@ -48,8 +52,8 @@ def write_checkpoint(
 ) -> WrittenFile:
     """Save the pruned model as a file that stock Ultralytics loads without this program; the source is never opened for writing.
 
-    Raises OutputError when the place is not usable and VerificationError when the file fails a check; then nothing is left behind
-    and a file that was there before is as it was.
+    Raises OutputError when the place is not usable, or nothing that is made from the source can be written, and VerificationError when
+    the file fails a check; then nothing is left behind and a file that was there before is as it was.
     """
     return write_model(pruned, source, output, provenance_of(source, plan, kept, proof), force, on_progress)
 
@@ -64,22 +68,23 @@ def write_model(
 ) -> WrittenFile:
     """Save a model that was made of the source, with what its file is to say about where it comes from; else as `write_checkpoint`."""
     target = check_output(output, source.path, force)
+    require_writable(source)
     remove_leftovers()
     _require_unfused(pruned)
     on_progress("serialising")
     saved = for_saving(pruned, source, cut="plan" in provenance)
-    data = _serialised(checkpoint_dictionary(saved, source, provenance))
+    data = _serialised(checkpoint_dictionary(saved, source, with_trust(provenance, source)))
     try:
         with temporary_beside(target) as temporary:
             on_progress(f"writing {len(data) / 1e6:.1f} MB")
             write_durably(temporary, data)
             on_progress("verifying in a clean process")
-            checks = verify(temporary, saved)
+            checks = verify(temporary, saved, source.own_names)
             _move_into_place(temporary, target, force)
     except OSError as error:
         raise output_error(output, error) from error
     on_progress("done")
-    return WrittenFile(str(output), hashlib.sha256(data).hexdigest(), len(data), checks)
+    return WrittenFile(str(output), hashlib.sha256(data).hexdigest(), len(data), checks, source.own_names if source.trusted else ())
 
 
 def _require_unfused(pruned: nn.Module) -> None:
@@ -95,7 +100,7 @@ def _serialised(dictionary: dict[str, Any]) -> memoryview:
     try:
         torch.save(dictionary, buffer)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise VerificationError(f"nothing was written: the model holds what no file can hold ({error}); reload the original") from error
+        raise VerificationError(f"nothing was written: the model holds what no file can hold ({error}): open the original again") from error
     return buffer.getbuffer()
 
 

@@ -12,6 +12,7 @@ from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Subject
 from tui_pruner.jobs.station import parts, side_by_side
+from tui_pruner.trust import is_trusted
 from tui_pruner.versions import version_of
 
 if TYPE_CHECKING:
@@ -37,11 +38,15 @@ class Task(Message):
 
 
 class Order(Message):
-    """What all tasks of a scan share: the checkpoint and the data with the digest that it must have, and the versions that decide."""
+    """What all tasks of a scan share: the checkpoint and the data with the digest that it must have, and the versions that decide.
+
+    `trusted`: whether the driver's user trusts the checkpoint; a node of a cluster runs whatever its driver says anyway.
+    """
 
     parameters: ScanParameters
     data_digest: str
     versions: dict[str, str]
+    trusted: bool = False
 
 
 class TaskResult(Message):
@@ -66,7 +71,8 @@ def order_of(subject: Subject, device: str) -> Order:
     checkpoint = Path(parameters.checkpoint).expanduser()
     changes = {"data": data, "checkpoint": str(checkpoint.absolute()) if checkpoint.is_file() else parameters.checkpoint, "device": device}
     seen = read_data(data).subset(parameters.images, parameters.seed)
-    return Order(parameters=parameters.model_copy(update=changes), data_digest=seen.digest(), versions=versions())
+    trusted = is_trusted(parameters.sha256)
+    return Order(parameters=parameters.model_copy(update=changes), data_digest=seen.digest(), versions=versions(), trusted=trusted)
 
 
 def tasks_of(subject: Subject, trials: Sequence[Trial], slots: int) -> list[Task]:

@@ -12,6 +12,7 @@ from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors.tasks import Order, Task, TaskResult, revived, versions
 from tui_pruner.jobs.station import Station, station
 from tui_pruner.jobs.validate import opened
+from tui_pruner.trust import trust
 
 
 @contextlib.contextmanager
@@ -26,6 +27,8 @@ def working(order: Order) -> Iterator[Station]:
     from tui_pruner.core.analysis import analyse
 
     parameters = order.parameters
+    if order.trusted:
+        trust([parameters.sha256])
     different = [f"{name} {found} instead of {order.versions[name]}" for name, found in versions().items() if found != order.versions[name]]
     if different:
         raise JobError(f"{platform.node()} has {', '.join(different)}: install the same versions on all nodes")
