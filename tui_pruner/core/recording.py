@@ -84,6 +84,25 @@ def trained(model: nn.Module, image: Tensor, idle: Iterable[str], places: Iterab
     return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) != place}
 
 
+def tapped(model: nn.Module, image: Tensor, paths: Iterable[str]) -> Leaves:
+    """What some modules hand out in one forward, call by call, beside what the network predicts."""
+    running = isolated(model)
+    found: Leaves = {}
+
+    def tapping(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls = sum(place.startswith(f"{path} call ") for place in found)
+            found.update({f"{path} call {calls}": output.clone()} if isinstance(output, Tensor) else {})
+
+        return hook
+
+    with ExitStack() as hooks:
+        for path in paths:
+            hooks.callback(running.get_submodule(path).register_forward_hook(tapping(path)).remove)
+        predictions = predictions_of(running, image)
+    return predictions | found
+
+
 def predictions_of(model: nn.Module, image: Tensor) -> Leaves:
     """One forward's predictions, without gradients.
 
