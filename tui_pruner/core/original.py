@@ -89,7 +89,8 @@ class Original:
     def predictions_of(self, network: nn.Module, precision: torch.dtype) -> Leaves:
         """What another network predicts on the same images; what it has in common with this one is not computed again."""
         images = self.images.to(precision)
-        return continued(self._as_exact(network, precision), self._at(precision), self.recording(precision), images)
+        leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), self.recording(precision), images)
+        return leaves
 
     def trained(self, precision: torch.dtype) -> Leaves:
         """What it predicts on the paths of training."""

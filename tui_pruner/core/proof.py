@@ -165,7 +165,7 @@ class Cutting:
         original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
         twin = with_slices(original.model, self.coupling, self.removal, change, original.owners)
         with said_of("the model itself"):
-            before = original.recording(precision).predictions
+            before = original.recording(precision).given
         with said_of("the masked twin"):
             expected = original.predictions_of(twin, precision)
         with said_of("the pruned model"):
