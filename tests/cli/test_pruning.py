@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 import yaml
 
 from tests.cli.conftest import FIELD_MODEL, Call, Pruned
+from tui_pruner.cli.pruning import verdict
+from tui_pruner.core.proof import Proof
 
 PROOF_KEYS = {"equal", "max_abs_difference", "relative_difference", "approximate"}
 
@@ -94,6 +97,14 @@ def test_prove_says_no_for_weights_that_were_tampered_with(
     assert answer.document["equal"] is False
     assert type(answer.document["relative_difference"]) is figure
     assert call("prove", demo_checkpoint, tmp_path / "tampered.pt").out.startswith("NOT EQUAL")
+
+
+def test_a_cut_that_was_not_exercised_is_named_in_words():
+    unproved = Proof(False, 0.0, 0.0, 0.0, "float64", (), 0.1, not_exercised=("model.17.aux_head.0.conv",), elements=12)
+    assert verdict(unproved) == "NOT EXERCISED  not exercised, since nothing that could be compared depends on it: model.17.aux_head.0.conv"
+    assert unproved.plain()["not_exercised"] == ["model.17.aux_head.0.conv"]
+    many = dataclasses.replace(unproved, not_exercised=tuple(f"model.{n}" for n in range(9)))
+    assert many.reason.endswith("depends on it: model.0, model.1, model.2, model.3 and 5 more")
 
 
 def test_prove_needs_our_plan_in_the_file_and_the_original_that_it_was_made_for(call: Call, pruned: Pruned, demo_checkpoint: Path):

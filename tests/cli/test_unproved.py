@@ -25,6 +25,7 @@ def test_prune_writes_nothing_leaves_an_older_file_alone_and_gives_a_script_the_
     proof = answer.document["proof"]
     assert (answer.document["output"], proof["equal"], proof["verdict"]) == (None, False, "not equal")
     assert proof["relative_difference"] > 1e-4
+    assert (proof["elements"] > 0, proof["not_exercised"]) == (True, [])
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("out.pt", b"older")]
 
 

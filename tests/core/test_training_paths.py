@@ -114,6 +114,17 @@ def test_channels_that_relu_never_lets_through_are_proved_with_weights_that_matt
     assert not proved(net, coupling, dead, net).equal, "an uncut model computes the same, and is not what was to be made"
 
 
+def test_a_branch_whose_last_layer_is_still_zero_is_proved_by_what_the_layer_before_hands_out():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3)).eval()
+    nn.init.zeros_(net[4].weight)
+    _, coupling = trace_model(net)
+    group = free(coupling)["0"]
+    right, other = (Removal({group.number: torch.tensor(places).numpy()}) for places in ([0, 1], [2, 3]))
+    proof = proved(net, coupling, right, cut(net, coupling, right))
+    assert (proof.equal, proof.effect) == (True, 0.0)
+    assert proved(net, coupling, right, cut(net, coupling, other)).verdict == "not exercised"
+
+
 def test_a_stock_branch_for_training_is_exercised_and_a_wrong_cut_in_it_is_caught():
     analysis = analyse(build_from_yaml("yolo26n-sem.yaml", classes=3), imgsz=64)
     model, coupling = analysis.checkpoint.model, analysis.coupling

@@ -60,7 +60,7 @@ def outcome(model: nn.Module, graph: DependencyGraph, group: Group, original: Or
 def compared(original: Original, twin: nn.Module, pruned: nn.Module, precision: torch.dtype) -> Gaps:
     """How far what both predict is apart."""
     outputs = [original.predictions_of(network, precision) for network in (pruned, twin)]
-    return gaps_between(*outputs, original.recording(precision).predictions, precision)
+    return gaps_between(*outputs, original.recording(precision).given, precision)
 
 
 def main(name: str) -> None:

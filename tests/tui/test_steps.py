@@ -9,13 +9,14 @@ import yaml
 from rich.text import Text
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.protocol import Comparison, Totals, Width
+from tui_pruner.engine.protocol import Comparison, ProofView, Totals, Width
+from tui_pruner.tui import colours
 from tui_pruner.tui.compare_text import Compared, compare_lines
 from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.question import Question
-from tui_pruner.tui.steps_text import step_lines
-from tui_pruner.tui.timeline import Timeline
+from tui_pruner.tui.steps_text import proof_cell, step_lines
+from tui_pruner.tui.timeline import Timeline, unproved
 
 FIRST, SECOND = "model.5", "model.6.m.0.cv1"
 
@@ -198,3 +199,23 @@ def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
     lines = [line.plain for line in step_lines(board, Scores(), 60, Timeline(12, held=11))[0]]
     assert [line[:3] for line in (lines[10], lines[12], lines[13])] == ["9  ", "11●", "12 "]
     assert {line.index(step.title) for line in lines[2:]} == {3} and len({len(line) for line in lines}) == 1
+
+
+def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_session):
+    from types import SimpleNamespace
+
+    reason = "not exercised, since nothing that could be compared depends on it: aux.0"
+    proof = ProofView(
+        equal=False, max_abs_difference=0.0, relative_difference=0.0, effect=0.0, approximate=[], seconds=0.1,
+        not_exercised=["aux.0"], verdict="not exercised", reason=reason,
+    )  # fmt: skip
+    (step,) = undone_session.ahead
+    session = undone_session.model_copy(update={"steps": [step.model_copy(update={"proof": proof})], "ahead": []})
+    line = step_lines(SimpleNamespace(session=session, asked=None), Scores(), 60)[0][2]
+    assert "NOT EXERCISED" in line.plain
+    assert any(span.style == f"bold {colours.BAD}" for span in line.spans)
+    assert unproved(session) == f"step 1 is not proved ({reason}): undo it with u"
+    unrun = proof.model_copy(update={"verdict": "not equal", "relative_difference": float("inf")})
+    assert proof_cell(unrun)[0] == "NOT EQUAL inf"
+    two = session.model_copy(update={"steps": [*session.steps, step.model_copy(update={"number": 2})]})
+    assert unproved(two).endswith("undo the steps from there on with u")

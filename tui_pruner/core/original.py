@@ -13,7 +13,7 @@ from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.flow.dependence import Following, training_paths
 from tui_pruner.core.predictions import Leaves, handed_through, predicted
 from tui_pruner.core.probe import probe_images
-from tui_pruner.core.recording import BUFFER, Recording, continued, record, trained
+from tui_pruner.core.recording import BUFFER, Recording, continued, record, tapped, trained
 from tui_pruner.core.sharing import in_float64
 from tui_pruner.core.skeleton import named_tensors, owners_of_tensors, sharing_weights, without_weights
 
@@ -89,7 +89,8 @@ class Original:
     def predictions_of(self, network: nn.Module, precision: torch.dtype) -> Leaves:
         """What another network predicts on the same images; what it has in common with this one is not computed again."""
         images = self.images.to(precision)
-        return continued(self._as_exact(network, precision), self._at(precision), self.recording(precision), images)
+        leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), self.recording(precision), images)
+        return leaves
 
     def trained(self, precision: torch.dtype) -> Leaves:
         """What it predicts on the paths of training."""
@@ -100,6 +101,10 @@ class Original:
     def trained_like(self, network: nn.Module, precision: torch.dtype) -> Leaves:
         """What another network predicts on them."""
         return trained(self._as_exact(network, precision), self.images.to(precision), self.paths.idle, self.paths.reached_in_training)
+
+    def tapped(self, network: nn.Module, paths: Iterable[str]) -> Leaves:
+        """What some modules of another network hand out on the same images, and its predictions, at double precision."""
+        return tapped(self._as_exact(network, torch.float64), self.images.double(), paths)
 
     def _at(self, precision: torch.dtype) -> nn.Module:
         return self.model if precision == torch.float32 else self.exact

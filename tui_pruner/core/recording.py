@@ -20,15 +20,16 @@ from tui_pruner.core.skeleton import OWN_TABLES, sharing_weights
 SCALARS = (bool, int, float, str, type(None))
 STOCK = ("ultralytics.", "torch.")
 """Packages whose layers keep nothing of a forward; only Ultralytics' heads do."""
+Run = Callable[[nn.Module, Tensor], Any]
 BUFFER = "buffer "
 """What the place of a buffer begins with, that a forward gave new values."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a network predicted, the order in which its blocks ran, and what those handed out that can be answered for."""
+    """What a network gave, the order in which its blocks ran, and what those handed out that can be answered for."""
 
-    predictions: Leaves
+    given: Any
     order: list[str] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
 
@@ -38,7 +39,17 @@ def chain(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return sequence(model) if isinstance(getattr(model, "model", None), nn.Sequential) else []
 
 
-def record(model: nn.Module, image: Tensor) -> Recording:
+def predictions_of(model: nn.Module, image: Tensor) -> Leaves:
+    """One forward's predictions, without gradients.
+
+    Raises:
+        Unseen: no tensor is found in what it returns.
+    """
+    with torch.no_grad(), handed_through(model) as features:
+        return predicted(model(image), features)
+
+
+def record(model: nn.Module, image: Tensor, run: Run = predictions_of) -> Recording:
     """Run a network and remember its blocks. A later block may work in place, so what is kept is a copy.
 
     Nothing is kept of the last one, of one that runs twice, and of one that hands out what cannot be copied.
@@ -61,17 +72,17 @@ def record(model: nn.Module, image: Tensor) -> Recording:
     with ExitStack() as hooks:
         for path, block in blocks:
             hooks.callback(block.register_forward_hook(remembering(path)).remove)
-        predictions = predictions_of(running, image)
-    return Recording(predictions, order, outputs)
+        given = run(running, image)
+    return Recording(given, order, outputs)
 
 
-def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Tensor) -> Leaves:
-    """What a changed copy of a recorded network predicts on the recorded image, computed from its first changed block on."""
+def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Tensor, run: Run = predictions_of) -> Any:
+    """What a changed copy of a recorded network gives on the recorded image, computed from its first changed block on."""
     blocks = unchanged_blocks(model, original, recording)
     running = private(model, blocks)
     for path in blocks:
         running.get_submodule(path).__dict__["forward"] = answering(recording.outputs[path])
-    return predictions_of(running, image)
+    return run(running, image)
 
 
 def trained(model: nn.Module, image: Tensor, idle: Iterable[str], places: Iterable[str], seed: int = 0) -> Leaves:
@@ -84,14 +95,23 @@ def trained(model: nn.Module, image: Tensor, idle: Iterable[str], places: Iterab
     return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) != place}
 
 
-def predictions_of(model: nn.Module, image: Tensor) -> Leaves:
-    """One forward's predictions, without gradients.
+def tapped(model: nn.Module, image: Tensor, paths: Iterable[str]) -> Leaves:
+    """What some modules hand out in one forward, call by call, beside what the network predicts."""
+    running = isolated(model)
+    found: Leaves = {}
 
-    Raises:
-        Unseen: no tensor is found in what it returns.
-    """
-    with torch.no_grad(), handed_through(model) as features:
-        return predicted(model(image), features)
+    def tapping(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls = sum(place.startswith(f"{path} call ") for place in found)
+            found.update({f"{path} call {calls}": output.clone()} if isinstance(output, Tensor) else {})
+
+        return hook
+
+    with ExitStack() as hooks:
+        for path in paths:
+            hooks.callback(running.get_submodule(path).register_forward_hook(tapping(path)).remove)
+        predictions = predictions_of(running, image)
+    return predictions | found
 
 
 def private(model: nn.Module, blocks: Sequence[str] = ()) -> nn.Module:

@@ -7,14 +7,14 @@ original is sure of something, since nothing else reaches a result. Any other ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.predictions import tensors
-from tui_pruner.core.recording import answering, chain, copied, private, unchanged_blocks
+from tui_pruner.core.recording import Recording, continued, record
 
 SURE = 64
 """Anchors of each image that are compared: those that the original is surest of."""
@@ -129,47 +129,30 @@ class Original:
 
     def __init__(self, model: nn.Module, batches: Sequence[Tensor], resuming: bool = False) -> None:
         self._model, self._batches = model, batches
-        self._known: list[dict[str, Any]] = [{} for _ in batches]
+        self._recordings: list[Recording | None] = []
         self._references: list[Reference] = []
         with torch.no_grad():
-            for number, batch in enumerate(batches):
-                output = (
-                    remembered(model, on_its_device(model, batch), self._known[number]) if resuming else model(on_its_device(model, batch))
-                )
-                self._references.append(reference_of(output))
+            for batch in batches:
+                images = on_its_device(model, batch)
+                recording = record(model, images, forward) if resuming else None
+                self._references.append(reference_of(recording.given if recording else model(images)))
+                self._recordings.append(replace(recording, given=None) if recording else None)
 
     def distance(self, model: nn.Module) -> dict[str, float]:
         """The mean distance of each output of the task, 0 where a network predicts the same; 10 where it predicts no numbers."""
         totals: dict[str, float] = {}
         with torch.no_grad():
-            for reference, batch, known in zip(self._references, self._batches, self._known, strict=True):
+            for reference, batch, recording in zip(self._references, self._batches, self._recordings, strict=True):
                 images = on_its_device(model, batch)
-                output = resumed(model, self._model, known, images) if known else model(images)
+                output = continued(model, self._model, recording, images, forward) if recording else model(images)
                 for name, value in apart(reference, output).items():
                     totals[name] = totals.get(name, 0.0) + (value if value == value and value < APART else APART)
         return {name: total / len(self._references) for name, total in totals.items()}
 
 
-def remembered(model: nn.Module, images: Tensor, known: dict[str, Any]) -> Any:
-    """What a network gives, with copies of what its blocks hand out."""
-    running = private(model)
-    hooks = [
-        block.register_forward_hook(lambda m, a, output, path=path: known.update({path: copied(output)})) for path, block in chain(running)
-    ]
-    try:
-        return running(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def resumed(model: nn.Module, original: nn.Module, known: Mapping[str, Any], images: Tensor) -> Any:
-    """What a changed copy of a network gives, computed from its first changed block on."""
-    blocks = unchanged_blocks(model, original)
-    running = private(model, blocks)
-    for path in blocks:
-        running.get_submodule(path).__dict__["forward"] = answering(known[path])
-    return running(images)
+def forward(model: nn.Module, images: Tensor) -> Any:
+    """What a network gives."""
+    return model(images)
 
 
 def apart(reference: Reference, output: Any) -> Output:
