@@ -20,19 +20,21 @@ KIND = "reconstruct"
 IMAGES = 64
 CUT = "cut"
 KEPT = {
-    CUT: "kept as cut, which no candidate is closer than",
-    "recalibrated": "recalibrated, which is closer than a refit",
+    CUT: "kept as cut",
+    "recalibrated": "recalibrated",
     "refitted": "refitted",
     "both": "refitted and recalibrated",
 }
-CANDIDATES = {"both": "refitted and recalibrated"}
 PROOF = "the masked twin proves the cut alone; the refit that follows is judged by its distance"
 
 
 def refit(
     subject: Subject, source: Source, output: str, force: bool, hand_over: Callable[[ReconstructionResult], None], title: str = ""
 ) -> Wanted:
-    """The job that refits a file of the session, or the opened file itself where it was pruned before."""
+    """The job that refits a file of the session, or the opened file itself where it was pruned before.
+
+    With a `title` only the distance is asked for: the file is removed again.
+    """
     fields = {**subject.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
     original = subject.model.path if source.path != subject.model.path else None
 
@@ -46,7 +48,10 @@ def refit(
 
         result = ReconstructionResult.model_validate(content)
         hand_over(result)
-        return Outcome(_figure(result), _details(result), result.notes)
+        if title:
+            Path(result.output).unlink(missing_ok=True)
+        file = [] if title else [("file", result.output), ("size", file_size(result.bytes))]
+        return Outcome(_figure(result), [*file, *_details(result)], result.notes)
 
     return Wanted(KIND, title or Path(output).name, output, parameters, take, fields["data"])
 
@@ -57,8 +62,8 @@ def moved(result: ReconstructionResult) -> tuple[float, float]:
 
 
 def _figure(result: ReconstructionResult) -> str:
-    images = f"on {plural(result.images, 'image')}, {duration(result.seconds)}"
-    return f"{KEPT.get(result.kept, result.kept)}: distance to the original {between(*moved(result))}, {images}"
+    images = f"{plural(result.images, 'image')}, {duration(result.seconds)}"
+    return f"{KEPT.get(result.kept, result.kept)}, distance {between(*moved(result))}, {images}"
 
 
 def between(before: float, after: float) -> str:
@@ -69,12 +74,10 @@ def between(before: float, after: float) -> str:
 def _details(result: ReconstructionResult) -> list[tuple[str, str]]:
     images = f"{result.images} to refit on, {result.held_out} others to judge by, no labels"
     candidates = [
-        (f"{distance(far)}", f"{CANDIDATES.get(name, name)}{', kept' if name == result.kept else ''}")
+        (distance(far), f"{KEPT[name] if name == 'both' else name}{', kept as the closest' if name == result.kept else ''}")
         for name, far in sorted(result.distance.items(), key=lambda pair: pair[1])
     ]
     return [
-        ("file", result.output),
-        ("size", file_size(result.bytes)),
         ("images", images),
         ("proof", PROOF),
         ("distance", "from the original's outputs, of each candidate:"),

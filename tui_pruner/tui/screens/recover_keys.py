@@ -101,12 +101,7 @@ class RecoverKeys(FileKeys):
 
         assert self.board is not None
         output = Path(source.path).with_name(f"{key[:16]}-refitted.pt")
-
-        def judged(result: ReconstructionResult) -> None:
-            self._show_refit(key, result)
-            Path(result.output).unlink(missing_ok=True)  # only its distance was asked for
-
-        return refit(subject, source, str(output), True, judged, f"step {len(self.board.session.steps)}")
+        return refit(subject, source, str(output), True, partial(self._show_refit, key), f"step {len(self.board.session.steps)}")
 
     def _offer_stage(self, output: str) -> None:
         # No question that nobody asked for: it would take the keys of somebody who is typing.
