@@ -6,7 +6,7 @@ import pytest
 
 from tests.tui.test_many_layers import choose
 from tui_pruner.tui.amounts import Amount, Asked
-from tui_pruner.tui.criteria import CRITERIA, criterion_of
+from tui_pruner.tui.criteria import CRITERIA, criterion_of, scored_with
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.session import requests_of
@@ -43,6 +43,7 @@ async def test_the_chooser_has_every_criterion_of_the_engine(desk):
         desk.board.opened.criteria, key=lambda name: NUMBERS[name]
     )
     assert criterion_of("unheard-of").label == "unheard-of"
+    assert [scored_with(name) for name in ("obs", "hessian", "l2")] == [["obs"], ["taylor", "hessian"], []]
 
 
 async def test_the_curve_and_the_cut_follow_the_chosen_criterion_which_is_named(desk):
@@ -73,11 +74,18 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         await desk.until(lambda: desk.board.detail is not None and desk.board.detail.criterion == "taylor", "the curve")
         assert desk.board.opened.criteria == [*(c.name for c in CRITERIA if not c.needs_data), "taylor", "hessian"]
         assert any("calibrated on 2 images" in note for note, _ in desk.bench.notes)
+        await choose(desk, "i", NUMBERS["obs"])
+        await desk.until(lambda: desk.board.detail.criterion == "obs", "the curve by what a refit cannot repair")
+        assert desk.board.opened.criteria[-3:] == ["taylor", "hessian", "obs"], "scores by other criteria stay"
+        await choose(desk, "i", NUMBERS["taylor"])
+        await desk.until(lambda: desk.board.detail.criterion == "taylor", "the curve by Taylor again, without another job")
+        assert [job.wanted.title for job in desk.bench.jobs.jobs] == ["by taylor and hessian", "by obs"]
         board, curve = desk.board, list(desk.board.detail.curve)
         desk.bench.session._client.kill()
         await desk.until(lambda: desk.board is not board and desk.board.detail is not None, "the engine again")
         assert desk.board.asked == Asked({LAYER: Amount(percent=30)}, criterion="taylor")
         assert desk.board.detail.curve == curve and not desk.board.clash
+        assert desk.board.opened.criteria[-3:] == ["taylor", "hessian", "obs"]
         desk.board.opened.criteria = [criterion.name for criterion in CRITERIA if not criterion.needs_data]
         desk.bench.ask(desk.board.asked)
         assert desk.board.asked == Asked({LAYER: Amount(percent=30)}) and desk.bench.jobs.busy

@@ -7,10 +7,13 @@ import pytest
 
 from tests.tui.helpers import Desk
 from tui_pruner.engine.latency_messages import LatencyShare, QuickenResult
+from tui_pruner.engine.planning_messages import PlanningResult, PlanPoint, RivalResult
+from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.protocol import TargetPlan
 from tui_pruner.engine.scan_messages import ScanResult, ScanTrial
 from tui_pruner.tui import colours
 from tui_pruner.tui.figures import drop
+from tui_pruner.tui.measured_plans import Measured, measured_plan
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.quickenings import quickening
 from tui_pruner.tui.scans import Scanned, scanned
@@ -155,3 +158,64 @@ async def test_a_latency_out_of_reach_is_said_with_what_was_timed(desk: Desk):
     await target(desk, "latency=1%")
     await desk.until(lambda: any("latency=1% is out of reach: the smallest plan was" in words for words in desk.said), "the reason")
     assert not desk.board.asked.amounts
+
+
+def planned(stopped: str = "", cuts: str = "keep:64") -> PlanningResult:
+    """What a search came to: two rivals, or out of reach."""
+    rivals = [RivalResult(name=name, shares={"flops": 0.7}, distance_cut=cut, distance=far, outputs={})
+              for name, cut, far in (("knapsack", 0.2, 0.024), ("uniform", 0.4, 0.105))]  # fmt: skip
+    point = PlanPoint(targets=["flops=70%"], plan={"steps": []}, amounts={"model.5": cuts}, shares={"flops": 0.7}, chosen="knapsack",
+                      rivals=rivals)  # fmt: skip
+    if stopped:
+        point = PlanPoint(targets=["flops=1%"], plan=None, shares={"flops": 0.2}, stopped=stopped)
+    return PlanningResult(points=[point], scores="", original=None, images=48, held_out=16, trials=90, cached=False, seconds=12.0)
+
+
+async def test_a_target_on_data_is_a_job_whose_plan_says_which_rivals_it_beat(desk: Desk, demo_data):
+    taken: list[Measured] = []
+
+    async def hand_over(found: Measured) -> None:
+        taken.append(found)
+
+    subject = Subject(Opening("digits.pt", images=7), desk.board.opened.model, str(demo_data))
+    job = measured_plan(subject, desk.board.session, ["flops=70%", "params=2M"], "obs", 8, None, hand_over)
+    parameters = job.parameters()
+    assert (parameters.points, parameters.criterion, parameters.round_to, parameters.images) == ([["flops=70%", "params=2M"]], "obs", 8, 64)
+    assert (job.kind, parameters.plan, parameters.scanned, parameters.validated) == ("plan", None, 7, 0)
+    outcome = await asyncio.wait_for(job.take(planned().model_dump()), 5)
+    assert outcome.figure == "knapsack 0.024, uniform 0.105: knapsack taken; 90 trials, 48 images, 12 s"
+    assert ("0.400→0.105", "uniform, flops 70.0 % left") in outcome.details
+    assert taken[0].plan.amounts == {"model.5": "keep:64"} and taken[0].criterion == "obs"
+    outcome = await asyncio.wait_for(job.take(planned("out of reach").model_dump()), 5)
+    assert outcome.figure == "out of reach" and taken[1].plan.stopped == "out of reach"
+
+
+async def test_with_data_the_question_says_that_plans_are_measured_and_their_cuts_are_asked_for(desk: Desk, demo_data):
+    results = [planned(), planned("flops=1% is out of reach: the smallest plan leaves 20 %")]
+
+    async def answer(kind: str, scratch: str, log) -> asyncio.subprocess.Process:
+        assert kind == "plan"
+        content = f'{{"result": {results.pop(0).model_dump_json()}}}'
+        return await start_python("-c", f"import sys; sys.stdin.readline(); print({content!r})", log=log)
+
+    jobs, known = desk.bench.jobs, desk.bench.subject.data
+    before = jobs._start
+    await desk.press("t")
+    await desk.until(lambda: "With data (d), plans are measured" in " ".join(desk.text.split()), "what data would give")
+    await desk.press("escape")
+    try:
+        jobs._start, desk.bench.subject.data, desk.bench.chose_criterion = answer, str(demo_data), True
+        await target(desk, "flops=70%")
+        await desk.until(lambda: bool(desk.board.asked.amounts), "the cuts")
+        assert desk.board.asked.amounts["model.5"].keep == 64 and desk.board.asked.criterion == "l2"
+        said = "1 layer by measured damage (knapsack 0.024, uniform 0.105: knapsack taken): flops 70.0 % left"
+        await desk.until(lambda: any(words.startswith(said) for words in desk.said), "why")
+        assert jobs.jobs[-1].parameters.criterion == "l2"
+        desk.bench.chose_criterion = False
+        asked = desk.board.asked
+        await target(desk, "flops=1%")
+        await desk.until(lambda: any("flops=1% is out of reach" in words for words in desk.said), "the reason")
+        assert desk.board.asked == asked
+        assert jobs.jobs[-1].parameters.criterion == "obs", "where none was chosen, channels go by what a refit cannot repair"
+    finally:
+        jobs._start, desk.bench.subject.data, desk.bench.chose_criterion = before, known, False

@@ -1,8 +1,8 @@
-"""A calibration as a job: it scores the checkpoint's channels on labelled images, for the criteria that need data."""
+"""A calibration as a job: it scores the checkpoint's channels on images, for the criteria that need data."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.tui.figures import duration, plural
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 KIND = "calibrate"
 
 
-def calibration(subject: Subject, hand_over: Callable[[str], Awaitable[None]]) -> Wanted:
-    """The job on the subject's data as it is known now; the file with its scores goes to `hand_over`."""
+def calibration(subject: Subject, criteria: Sequence[str], hand_over: Callable[[str], Awaitable[None]]) -> Wanted:
+    """The job that scores by these criteria on the subject's data as it is known now; the file with its scores goes to `hand_over`."""
     fields = subject.fields
 
     def parameters() -> CalibrationParameters:
         from tui_pruner.engine.job_messages import CalibrationParameters
 
-        return CalibrationParameters(**fields)
+        return CalibrationParameters(**fields, criteria=list(criteria))
 
     async def take(content: dict[str, Any]) -> Outcome:
         from tui_pruner.engine.job_messages import CalibrationResult
@@ -36,4 +36,4 @@ def calibration(subject: Subject, hand_over: Callable[[str], Awaitable[None]]) -
             result.notes,
         )
 
-    return Wanted(KIND, "checkpoint", "", parameters, take, fields["data"])
+    return Wanted(KIND, f"by {' and '.join(criteria)}", " ".join(criteria), parameters, take, fields["data"])

@@ -15,6 +15,7 @@ from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import arrow, change, count, file_size, giga, score, shape, signed
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.inquiry import short
+from tui_pruner.tui.refits import between
 from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.steps_text import proof_cell
 from tui_pruner.tui.timeline import name_of, step_at
@@ -44,7 +45,7 @@ def compare_lines(compared: Compared, width: int) -> list[Text]:
     """Everything that differs, in lines of at most `width` cells."""
     parts = [
         _sizes(compared),
-        [*_metric(compared), *_proofs(compared, width)],
+        [*_metric(compared), *_proofs(compared, width), *_refits(compared)],
         _blocks(compared.found, width),
         _layers(compared.found, width),
     ]
@@ -92,6 +93,17 @@ def _metric(compared: Compared) -> list[Text]:
             (moved, style),
         )
     ]
+
+
+def _refits(compared: Compared) -> list[Text]:
+    """How far each state is from the original's outputs as cut, and refitted, where that was measured."""
+    lines = []
+    for number in sorted({compared.found.first, compared.found.second}):
+        refit = compared.scores.refit_of_step(number)
+        if refit is not None:
+            words = f"{between(*refit)} from the original, refitted"
+            lines.append(Text.assemble((fit(f"step {number}", LABEL), colours.MUTED), (words, colours.BLUE)))
+    return lines
 
 
 def _proofs(compared: Compared, width: int) -> list[Text]:

@@ -7,13 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Criterion:
-    """A criterion: the engine's name for it, what it is called, and what it goes by; `needs_data` where images must be scored first."""
+    """A criterion: the engine's name for it, what it is called, and what it goes by.
+
+    `needs`: what is scored first, images with labels or images alone; empty where the weights suffice.
+    """
 
     name: str
     label: str
     meaning: str
-    needs_data: bool = False
+    needs: str = ""
 
+    @property
+    def needs_data(self) -> bool:
+        """Whether images are scored first."""
+        return bool(self.needs)
+
+
+LABELS, IMAGES = "labels", "images"
+REPAIR = "obs"
+"""The criterion that plans by measured damage rank by where the user chose none."""
 
 CRITERIA = (
     Criterion("l2", "L2", "length of a channel's weights"),
@@ -22,8 +34,9 @@ CRITERIA = (
     Criterion("lamp", "LAMP", "weight against all stronger channels"),
     Criterion("fpgm", "FPGM", "distance to the other channels"),
     Criterion("random", "random", "by a seed, to compare with"),
-    Criterion("taylor", "Taylor", "gradient of the loss on images", needs_data=True),
-    Criterion("hessian", "Hessian", "curvature of the loss on images", needs_data=True),
+    Criterion("taylor", "Taylor", "gradient of the loss on images", needs=LABELS),
+    Criterion("hessian", "Hessian", "curvature of the loss on images", needs=LABELS),
+    Criterion(REPAIR, "OBS", "what a refit cannot repair, no labels", needs=IMAGES),
 )
 _BY_NAME = {criterion.name: criterion for criterion in CRITERIA}
 
@@ -31,3 +44,9 @@ _BY_NAME = {criterion.name: criterion for criterion in CRITERIA}
 def criterion_of(name: str) -> Criterion:
     """The criterion that the engine calls so; one that is not in the table is called by its name."""
     return _BY_NAME.get(name, Criterion(name, name, ""))
+
+
+def scored_with(name: str) -> list[str]:
+    """The criteria that one calibration scores together with this one: those that need the same."""
+    needs = criterion_of(name).needs
+    return [criterion.name for criterion in CRITERIA if needs and criterion.needs == needs]

@@ -129,6 +129,16 @@ def plural(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def listing(things: Sequence[str]) -> str:
+    """Things in a sentence: "Taylor, Hessian and OBS"."""
+    return " and ".join(filter(None, [", ".join(things[:-1]), *things[-1:]]))
+
+
+def distance(value: float) -> str:
+    """How far predictions are from the original's: 0.105, 0.024; two figures where it is smaller."""
+    return f"{value:.3f}" if value >= 0.00995 or value == 0 else f"{value:.2g}"
+
+
 def arrow(before: object, after: object) -> str:
     """Before and after, or only one of them when they are the same: 64→45."""
     return str(before) if before == after else f"{before}{GLYPHS.arrow}{after}"

@@ -35,9 +35,9 @@ def none_yet() -> str:
     return f"no job yet: {key_of('validate')} in the workbench validates the model as it stands"
 
 
-def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int) -> Text:
-    """How many jobs there are, and whether every step is validated."""
-    switch = f"   {switch_text(automatic)}"
+def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int, refitting: bool = False) -> Text:
+    """How many jobs there are, and whether every step is validated and refitted."""
+    switch = f"   {switch_text(automatic, refitting)}"
     return Text.assemble((f" {fit(counted(jobs), width - len(switch) - 1).rstrip()}", colours.STRONG), switch)
 
 

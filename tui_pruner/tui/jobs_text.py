@@ -30,13 +30,15 @@ class Work:
     now: float = 0.0
 
 
-def jobs_title(automatic: bool) -> str:
-    """The pane's title, with the switch."""
-    return f"Jobs {GLYPHS.dot} {switch_text(automatic)}"
+def jobs_title(automatic: bool, refitting: bool = False) -> str:
+    """The pane's title, with the switches."""
+    return f"Jobs {GLYPHS.dot} {switch_text(automatic, refitting)}"
 
 
-def switch_text(automatic: bool) -> str:
-    """Whether every step is validated."""
+def switch_text(automatic: bool, refitting: bool = False) -> str:
+    """Whether every step is validated, and that it is refitted before where it is."""
+    if refitting:
+        return f"every step: refit{', validate' if automatic else ''}"
     return f"validate every step: {'on' if automatic else 'off'}"
 
 

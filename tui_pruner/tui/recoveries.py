@@ -1,4 +1,4 @@
-"""Getting accuracy back as a job: normalisation measured again, or fine-tuning, on a file that this program wrote."""
+"""Getting accuracy back as a job, on a file that this program wrote: a refit, normalisation measured again, or fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.metrics import short_metric
 from tui_pruner.tui.figures import duration, file_size, plural, score
 from tui_pruner.tui.queued_job import Outcome, Wanted
+from tui_pruner.tui.refits import KIND as REFIT
+from tui_pruner.tui.refits import refit
 from tui_pruner.tui.validations import shown_metrics
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import FinetuneParameters, RecalibrationParameters
+    from tui_pruner.engine.job_messages import FinetuneParameters, RecalibrationParameters, ReconstructionResult
     from tui_pruner.tui.subject import Source, Subject
 
 RECALIBRATE, FINETUNE = "recalibrate", "finetune"
@@ -21,13 +23,14 @@ RECALIBRATE, FINETUNE = "recalibrate", "finetune"
 
 @dataclass(frozen=True)
 class Recovery:
-    """A way to get accuracy back: no epochs are a recalibration; `taught`: the checkpoint that was opened is the teacher.
+    """A way to get accuracy back, by a job of this kind; `taught`: the checkpoint that was opened is the teacher.
 
     `sparsity`: the penalty on normalisation scales.
     """
 
     name: str
     meaning: str
+    kind: str = FINETUNE
     epochs: int = 0
     taught: bool = False
     sparsity: float = 0.0
@@ -35,20 +38,36 @@ class Recovery:
 
 SPARSITY = 0.001
 RECOVERIES = (
-    Recovery("recalibrate", "normalisation measured again, no labels: seconds"),
-    Recovery("3 epochs", "a short fine-tuning", 3),
-    Recovery("10 epochs", "fine-tuning by Ultralytics, the structure kept", 10),
-    Recovery("30 epochs", "a longer one", 30),
-    Recovery("10 epochs, taught", "with the opened checkpoint as teacher", 10, taught=True),
-    Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", 10, sparsity=SPARSITY),
+    Recovery("refit", "reconstruction: layers fitted to the original's outputs, no labels", REFIT),
+    Recovery("recalibrate", "normalisation measured again, no labels: seconds", RECALIBRATE),
+    Recovery("3 epochs", "a short fine-tuning", epochs=3),
+    Recovery("10 epochs", "fine-tuning by Ultralytics, the structure kept", epochs=10),
+    Recovery("30 epochs", "a longer one", epochs=30),
+    Recovery("10 epochs, taught", "with the opened checkpoint as teacher", epochs=10, taught=True),
+    Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", epochs=10, sparsity=SPARSITY),
 )
 
 
-def recovery(way: Recovery, subject: Subject, source: Source, output: str, force: bool, hand_over: Callable[[str], None]) -> Wanted:
-    """The job that writes a recovered file; its place goes to `hand_over` once it is there."""
+def recovery(
+    way: Recovery,
+    subject: Subject,
+    source: Source,
+    output: str,
+    force: bool,
+    hand_over: Callable[[str], None],
+    judged: Callable[[ReconstructionResult], None] = lambda result: None,
+) -> Wanted:
+    """The job that writes a recovered file; its place goes to `hand_over` once it is there, and what a refit came to goes to `judged`."""
+    if way.kind == REFIT:
+
+        def take_refit(result: ReconstructionResult) -> None:
+            judged(result)
+            hand_over(result.output)
+
+        return refit(subject, source, output, force, take_refit)
     fields = {**subject.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
     teacher = subject.model.path if way.taught else None
-    if not way.epochs:
+    if way.kind == RECALIBRATE:
         return _recalibration(fields, hand_over)
     fields["data"] = str(Path(fields["data"]).absolute())
 

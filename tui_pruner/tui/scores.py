@@ -1,4 +1,4 @@
-"""The metric of each step: known by the plan that was validated, so that undo and redo find it again."""
+"""The metric of each step, and how far a refit brings it back: known by the plan, so that undo and redo find them again."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def plan_key(plan: Mapping[str, Any] | None) -> str:
 
 @dataclass
 class Scores:
-    """The metrics so far."""
+    """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted."""
 
     name: str = "mAP"
     by_plan: dict[str, float] = field(default_factory=dict)
+    refits: dict[str, tuple[float, float]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=lambda: [BASELINE])
     steps: int = 0
 
@@ -55,6 +56,10 @@ class Scores:
     def of_step(self, number: int) -> float | None:
         """The metric after this many steps, where it was measured."""
         return self.by_plan.get(self.keys[number]) if number < len(self.keys) else None
+
+    def refit_of_step(self, number: int) -> tuple[float, float] | None:
+        """The distances after this many steps, where that state was refitted."""
+        return self.refits.get(self.keys[number]) if number < len(self.keys) else None
 
     @property
     def baseline(self) -> float | None:

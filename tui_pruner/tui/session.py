@@ -36,7 +36,7 @@ class EngineSession:
         self._keep_accepted = keep_accepted
         self._opening = opening
         self._plan = opening.plan
-        self._scores = ""
+        self._scores: dict[str, str] = {}
         self._steps: int | None = None
         self._client = EngineClient(self._on_event, self._on_death)
         self._restarts = Restarts()
@@ -46,10 +46,9 @@ class EngineSession:
         self._comparisons: Latest[tuple[int, int]] = Latest(self._compare)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    @property
-    def scores(self) -> str:
-        """The file of the calibration that the engine ranks by; empty where there is none."""
-        return self._scores
+    def scores_of(self, criterion: str) -> str:
+        """The file with the scores that the engine ranks by for a criterion; empty where there is none."""
+        return self._scores.get(criterion, "")
 
     async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
         """Start the engine, or take over the one that runs, and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
@@ -64,9 +63,9 @@ class EngineSession:
         except (PrunerError, OSError) as error:
             self._post(messages.OpenFailed(str(error), isinstance(error, UntrustedError)))
             return
-        if self._scores:
+        for scores in dict.fromkeys(self._scores.values()):
             with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said where one is asked for
-                result.criteria = await self.calibrate(self._scores)
+                result.criteria = (await self._client.calibrate(scores)).criteria
         self._keep(result.session)
         self._post(messages.Opened(result, replayed))
 
@@ -151,15 +150,15 @@ class EngineSession:
         finally:
             self._post(messages.Doing(""))
 
-    async def calibrate(self, scores: str) -> list[str]:
-        """Hand over the scores of a calibration, to this engine and to those that follow it; gives the criteria that there are then.
+    async def calibrate(self, scores: str, criteria: Sequence[str]) -> list[str]:
+        """Hand over the scores by these criteria, to this engine and to those that follow it; gives the criteria that there are then.
 
         Raises:
             PrunerError: the scores are no good for this checkpoint, or the engine is gone.
         """
-        criteria = (await self._client.calibrate(scores)).criteria
-        self._scores = scores
-        return criteria
+        known = (await self._client.calibrate(scores)).criteria
+        self._scores |= dict.fromkeys(criteria, scores)
+        return known
 
     def kill(self) -> None:
         """End the engine at once, for good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -12,6 +13,7 @@ from tui_pruner.tui.board import Board
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.figures import count, giga, plural, score, tiny
 from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.refits import between
 from tui_pruner.tui.scores import Scores
 from tui_pruner.tui.timeline import Timeline
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 SIZES_NEED = 56
 PROOF = 17
 METRIC = 9
+REFIT = 12
 
 
 def step_lines(board: Board, scores: Scores, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
@@ -31,15 +34,16 @@ def step_lines(board: Board, scores: Scores, width: int, timeline: Timeline | No
     session, before = board.session, board.session.original
     steps = [*session.steps, *session.ahead]
     room = len(str(len(steps))) + 1
+    columns = Columns(width, room, any(scores.refit_of_step(step.number) for step in steps))
     lines = [
-        heading(scores.name, width, room),
-        _line("", "checkpoint", _sizes(before.parameters, before.flops), ("", ""), scores.of_step(0), width, room),
+        heading(scores.name, columns),
+        _line("", "checkpoint", columns.sizes(before.parameters, before.flops), ("", ""), scores, 0, columns),
     ]
     for step in steps:
         undone = step.number > len(session.steps)
-        sizes = _sizes(step.totals.parameters, step.totals.flops)
+        sizes = columns.sizes(step.totals.parameters, step.totals.flops)
         proof = undone_cell(step.proof) if undone else proof_cell(step.proof)
-        line = _line(str(step.number), step.title, sizes, proof, scores.of_step(step.number), width, room)
+        line = _line(str(step.number), step.title, sizes, proof, scores, step.number, columns)
         if undone:
             line.stylize(colours.FAINT)
         lines.append(line)
@@ -62,11 +66,42 @@ def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None
     line.stylize(f"bold on {colours.SELECTION}")
 
 
-def heading(metric: str, width: int, room: int = 2) -> Text:
-    """The titles of the columns; `room` is for the numbers."""
-    sizes = f"{'params':>6} {'GFLOPs':>6}" if width >= SIZES_NEED else ""
-    names = _names(width, sizes, room)
-    return Text(f"{' ' * room}{fit('cut', names)}{sizes}  {fit('proof', PROOF)}{fit(metric, METRIC, right=True)}", colours.FAINT)
+@dataclass(frozen=True)
+class Columns:
+    """How the table is laid out in `width` cells: `room` for the numbers, and whether there is a column for refits.
+
+    The parameters go first where it is narrow, then the refits and the FLOPs.
+    """
+
+    width: int
+    room: int = 2
+    refitted: bool = False
+
+    @property
+    def refit(self) -> int:
+        """The width of the refits' column; 0 where there is none."""
+        return REFIT if self.refitted and self.width >= SIZES_NEED else 0
+
+    def sizes(self, parameters: int, flops: int) -> str:
+        """The sizes that there is room for."""
+        return self.written(count(parameters), giga(flops))
+
+    def written(self, parameters: str, flops: str) -> str:
+        """The sizes as they are put into the columns."""
+        if self.width < SIZES_NEED:
+            return ""
+        return f"{flops:>6}" if self.refit and self.width < SIZES_NEED + REFIT else f"{parameters:>6} {flops:>6}"
+
+    def names(self, sizes: str) -> int:
+        """The width that is left for what was cut."""
+        return max(self.width - self.room - len(sizes) - 2 - PROOF - self.refit - METRIC, 8)
+
+
+def heading(metric: str, columns: Columns) -> Text:
+    """The titles of the columns."""
+    sizes = columns.written("params", "GFLOPs")
+    proof = f"{fit('proof', PROOF)}{fit('refit' if columns.refit else '', columns.refit)}"
+    return Text(f"{' ' * columns.room}{fit('cut', columns.names(sizes))}{sizes}  {proof}{fit(metric, METRIC, right=True)}", colours.FAINT)
 
 
 def last_step(board: Board, scores: Scores, width: int) -> Text:
@@ -117,20 +152,14 @@ def _pending(board: Board, width: int) -> Text:
     )
 
 
-def _sizes(parameters: int, flops: int) -> str:
-    return f"{count(parameters):>6} {giga(flops):>6}"
-
-
-def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metric: float | None, width: int, room: int) -> Text:
-    sized = sizes if width >= SIZES_NEED else ""
+def _line(number: str, title: str, sizes: str, proof: tuple[str, str], scores: Scores, step: int, columns: Columns) -> Text:
+    metric, refit = scores.of_step(step), scores.refit_of_step(step)
     text = Text.assemble(
-        (fit(number, room), colours.MUTED), (fit(title, _names(width, sized, room)), colours.TEXT if number else colours.MUTED)
+        (fit(number, columns.room), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
     )
-    text.append(sized + "  ", colours.MUTED)
+    text.append(sizes + "  ", colours.MUTED)
     text.append(fit(proof[0], PROOF), proof[1])
+    if columns.refit:
+        text.append(fit(between(*refit) if refit else "", columns.refit), colours.BLUE)
     text.append(fit("" if metric is None else score(metric), METRIC, right=True), colours.WARNING)
     return text
-
-
-def _names(width: int, sizes: str, room: int) -> int:
-    return max(width - room - len(sizes) - 2 - PROOF - METRIC, 8)

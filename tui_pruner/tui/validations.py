@@ -47,6 +47,7 @@ class Validations:
             return
         self._subject.data = data
         self._scores.by_plan.clear()
+        self._scores.refits.clear()
         for job in self._queue.jobs:
             if job.wanted.kind == KIND and not job.over:
                 self._queue.cancel(job)

@@ -41,9 +41,9 @@ ACTIONS = (
         "R",
         "R",
         "Recover accuracy",
-        "Measure the normalisation again, or fine-tune with Ultralytics' trainer; the result can be opened as the next stage.",
+        "Refit the layers or measure the normalisation again, without labels, or fine-tune; the result can be opened as the next stage.",
         JOBS,
-        "finetune PRUNED --data DATA --epochs 10 -o OUT",
+        "reconstruct PRUNED --data DATA -o OUT",
     ),
     Action(
         "go_on",
@@ -65,6 +65,15 @@ ACTIONS = (
     ),
     Action("choose_data", "d", "d", "Choose the data", "Say which data yaml validations use.", JOBS, VALIDATE),
     Action("automatic", "y", "y", "Validate every step", "Switch the validation after every step on or off.", JOBS, VALIDATE),
+    Action(
+        "refitting",
+        "Y",
+        "Y",
+        "Refit every step",
+        "Switch the refit after every step on or off: how close it comes to the original's outputs is shown with the step.",
+        JOBS,
+        "reconstruct PRUNED --data DATA -o OUT",
+    ),
     Action("cancel_job", "k", "k", "Cancel the job", "Stop the running job; the others go on.", JOBS, INTERACTIVE),
     Action(
         "all_jobs",

@@ -108,9 +108,9 @@ ACTIONS = (
         "t",
         "t",
         "Reach a target",
-        "Find the cuts that leave a share of the FLOPs, parameters or bytes, and ask for them, to be changed and applied.",
+        "Find the cuts that leave a share of the FLOPs, parameters or bytes, and ask for them; with data, whole plans compete, refitted.",
         RATIO,
-        "plan MODEL --target flops=70% -o FILE",
+        "plan MODEL --target flops=70% --data DATA -o FILE",
     ),
     Action(
         "settle",

@@ -169,8 +169,8 @@ class AllJobs(Screen[None], inherit_bindings=False):
             (self._heart.resume if self._queue.busy else self._heart.pause)()
 
     def _draw_header(self) -> None:
-        jobs, automatic = list(self._queue.jobs), self._bench.automatic
-        self.query_one("#jobs-header", Lines).draw(lambda width, _: [header_line(jobs, automatic, width)])
+        jobs, automatic, refitting = list(self._queue.jobs), self._bench.automatic, self._bench.refitting
+        self.query_one("#jobs-header", Lines).draw(lambda width, _: [header_line(jobs, automatic, width, refitting)])
 
     def _draw_list(self) -> None:
         jobs, chosen, now = list(self._queue.jobs), self._chosen, time.monotonic()

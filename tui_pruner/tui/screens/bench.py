@@ -72,6 +72,7 @@ class Bench(Screen[None], inherit_bindings=False):
         self.subject: Subject | None = None
         self.validations: Validations | None = None
         self.automatic = True
+        self.refitting = False
         self.doing = f"loading {opening.name}"
         self.notes: list[tuple[str, bool]] = []
         self.began = time.monotonic()
@@ -204,7 +205,7 @@ class Bench(Screen[None], inherit_bindings=False):
     def draw_jobs(self) -> None:
         """What runs."""
         work = self.work()
-        self.query_one("#jobs", Pane).draw(lambda width, height: job_lines(work, width, height), jobs_title(self.automatic))
+        self.query_one("#jobs", Pane).draw(lambda width, height: job_lines(work, width, height), jobs_title(self.automatic, self.refitting))
         if self.board is not None:
             self._draw_status(self.board)
 

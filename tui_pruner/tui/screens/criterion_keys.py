@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.calibrations import calibration
-from tui_pruner.tui.criteria import CRITERIA, criterion_of
+from tui_pruner.tui.criteria import CRITERIA, criterion_of, scored_with
+from tui_pruner.tui.figures import listing
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.settle_keys import SettleKeys
 
@@ -17,6 +19,7 @@ class CriterionKeys(SettleKeys):
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening)
         self._wished = ""
+        self.chose_criterion = False
 
     def ask(self, asked: Asked) -> None:
         """Ask by a criterion that the engine has; one that it has no scores for, in a session that is brought back, follows when it has."""
@@ -34,7 +37,8 @@ class CriterionKeys(SettleKeys):
             return
         choices = [Choice(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
         first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
-        text = " ".join(["Channels go that matter least by this.", *([f"{' and '.join(first)} score images first."] if first else [])])
+        waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
+        text = " ".join(["Channels go that matter least by this.", *waits])
         self.app.push_screen(Chooser("Importance", text, choices, self.board.asked.criterion), self._take_criterion)
 
     def _is_ready(self, name: str) -> bool:
@@ -43,7 +47,7 @@ class CriterionKeys(SettleKeys):
     def _take_criterion(self, name: str | None) -> None:
         if self.board is None or not name:
             return
-        self._wished = ""
+        self._wished, self.chose_criterion = "", True
         if self._is_ready(name):
             self.ask(replace(self.board.asked, criterion=name))
             return
@@ -51,16 +55,20 @@ class CriterionKeys(SettleKeys):
         self.with_data(self._calibrate, "Calibrate on")
 
     def _calibrate(self) -> None:
-        if self.subject is None:
+        if self.subject is None or not self._wished:
             return
-        label = criterion_of(self._wished).label
-        wanted = calibration(self.subject, self._hand_over)
+        label, criteria = criterion_of(self._wished).label, scored_with(self._wished)
+
+        async def hand_over(scores: str) -> None:
+            await self.take_scores(scores, criteria)
+            if self.board is not None and self._wished and self._is_ready(self._wished):
+                self.ask(replace(self.board.asked, criterion=self._wished))
+                self._wished = ""
+
+        wanted = calibration(self.subject, criteria, hand_over)
         self.queue(wanted, f"{label} follows when the images are scored", f"the images are being scored; {label} follows")
 
-    async def _hand_over(self, scores: str) -> None:
-        if self.session is None or self.board is None:
-            return
-        self.board.opened.criteria = await self.session.calibrate(scores)
-        if self._wished:
-            self.ask(replace(self.board.asked, criterion=self._wished))
-            self._wished = ""
+    async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:
+        """Rank by the scores in a job's file for these criteria from now on."""
+        if self.session is not None and self.board is not None:
+            self.board.opened.criteria = await self.session.calibrate(scores, criteria)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tui_pruner import places
-from tui_pruner.errors import ProofError, PrunerError
+from tui_pruner.errors import ProofError, PrunerError, RequestError
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.queued_job import Wanted
 from tui_pruner.tui.scores import plan_key
@@ -22,11 +22,11 @@ class FileKeys(PlanKeys):
         steps = len(self.board.session.steps) if self.board is not None else 0
         return f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
 
-    def queue_on_source(self, job: Callable[[Subject, Source], Wanted]) -> None:
-        """Write the model as it stands, then queue a job on that file; without steps on the checkpoint itself."""
-        self.run_worker(self._queue_on_source(job), exit_on_error=False)
+    def queue_on_source(self, job: Callable[[Subject, Source], Wanted], then: Callable[[], None] = lambda: None) -> None:
+        """Write the model as it stands, then queue a job on that file, without steps on the checkpoint itself; `then` always follows."""
+        self.run_worker(self._queue_on_source(job, then), exit_on_error=False)
 
-    async def _queue_on_source(self, job: Callable[[Subject, Source], Wanted]) -> None:
+    async def _queue_on_source(self, job: Callable[[Subject, Source], Wanted], then: Callable[[], None]) -> None:
         try:
             source = await self._source()
         except ProofError as error:
@@ -37,6 +37,7 @@ class FileKeys(PlanKeys):
         else:
             if self.subject is not None and source is not None:
                 self.queue(job(self.subject, source))
+        then()
 
     async def _source(self) -> Source | None:
         board, subject, session = self.board, self.subject, self.session
@@ -44,7 +45,10 @@ class FileKeys(PlanKeys):
             return None
         if not board.session.steps:
             return Source(subject.model.path, subject.model.sha256)
-        place = places.cache_folder() / "stages" / f"{plan_key(board.session.plan)[:16]}.pt"
+        key = plan_key(board.session.plan)
+        place = places.cache_folder() / "stages" / f"{key[:16]}.pt"
         place.parent.mkdir(parents=True, exist_ok=True)
         written = await session.written(str(place))
+        if plan_key(board.session.plan) != key:
+            raise RequestError("the steps changed while the model was written for the job: ask for it again")
         return Source(written.output, written.sha256)

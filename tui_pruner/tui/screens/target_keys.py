@@ -8,9 +8,11 @@ from textual import on
 
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.amounts import Asked, parse_amount
-from tui_pruner.tui.criteria import criterion_of
+from tui_pruner.tui.criteria import REPAIR, criterion_of, scored_with
 from tui_pruner.tui.figures import plural
+from tui_pruner.tui.measured_plans import IMAGES, Measured, measured_plan, shares_words
 from tui_pruner.tui.messages import ReachKnown, TargetPlanned
+from tui_pruner.tui.scores import plan_key
 from tui_pruner.tui.screens.criterion_keys import CriterionKeys
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 
@@ -47,17 +49,17 @@ class TargetKeys(CriterionKeys):
         """Ask for the cuts that were found in place of what was asked for."""
         self._ask_for(event.result)
 
-    def _ask_for(self, found: TargetPlan) -> None:
+    def _ask_for(self, found: TargetPlan, criterion: str = "", ground: str = "") -> None:
         if self.board is None:
             return
         if found.stopped:
             self.say(found.stopped, "error")
             return
         amounts = {layer: amount for layer, text in found.amounts.items() if (amount := parse_amount(text))}
-        self.ask(Asked(amounts, self.board.asked.criterion, self.board.asked.round_to))
-        shares = ", ".join(f"{measure} {100 * share:.1f} %" for measure, share in found.shares.items())
-        ground = "by the scan" if found.scanned else "by importance"
-        self.say(f"{plural(len(amounts), 'layer')} {ground}: {shares} left; change what you like, {key_of('apply')} applies it")
+        self.ask(Asked(amounts, criterion or self.board.asked.criterion, self.board.asked.round_to))
+        ground = ground or ("by the scan" if found.scanned else "by importance")
+        left = f"{shares_words(found.shares)} left; change what you like, {key_of('apply')} applies it"
+        self.say(f"{plural(len(amounts), 'layer')} {ground}: {left}")
 
     def action_scan(self) -> None:
         """Measure what the metric loses with each layer's weakest channels."""
@@ -100,15 +102,43 @@ class TargetKeys(CriterionKeys):
         drops = usable.drops if usable else None
         if any(target.startswith(LATENCY) for target in targets):
             self._quicken(targets, drops)
+        elif self.subject is not None and self.subject.data:
+            self._measure(targets)
         else:
             self.session.plan_target(targets, self.board.asked, drops)
+
+    def _measure(self, targets: list[str]) -> None:
+
+        board, subject = self.board, self.subject
+        if board is None or subject is None:
+            return
+        begun, scan = plan_key(board.session.plan), board.scan
+
+        async def hand_over(found: Measured) -> None:
+            if found.scores:
+                await self.take_scores(found.scores, scored_with(found.criterion))
+            if self.board is None or plan_key(self.board.session.plan) != begun:
+                self.say("the steps are others than when this search began: ask for the target again", "warning")
+                return
+            self._ask_for(found.plan, found.criterion, f"by measured damage ({found.ground})")
+
+        # A scan by any criterion may compete: whole plans are tried, and the closest to the original is taken.
+        drops = scan.drops if scan is not None and scan.data == subject.data else None
+        wanted = measured_plan(subject, board.session, targets, self._ranked_by, board.asked.round_to, drops, hand_over)
+        self.queue(wanted, "damage is measured and whole plans compete, refitted; the cuts follow", "this search waits or runs already")
+
+    @property
+    def _ranked_by(self) -> str:
+        """By which criterion channels go in a plan by measured damage: the chosen one, else what a refit cannot repair."""
+        asked = self.board.asked.criterion if self.board is not None else REPAIR
+        return asked if self.chose_criterion or asked != Asked().criterion else REPAIR
 
     def _quicken(self, targets: list[str], drops: ScanDrops | None) -> None:
         from tui_pruner.tui.quickenings import quickening
 
         if self.board is None or self.session is None or self.subject is None:
             return
-        scores = self.session.scores
+        scores = self.session.scores_of(self.board.asked.criterion)
         wanted = quickening(self.subject, self.board.session, targets, self.board.asked, drops, scores, self._ask_for)
         self.queue(wanted, "plans are cut and timed beside the checkpoint", "this search waits or runs already")
 
@@ -119,8 +149,14 @@ class TargetKeys(CriterionKeys):
     def _ground(self) -> str:
         """By what the cuts will be chosen."""
         assert self.board is not None
-        usable = self._usable_scan()
+        if self.subject is not None and self.subject.data:
+            label = criterion_of(self._ranked_by).label
+            return (
+                f"Whole plans, ranked by {label}, compete in the background, refitted on {IMAGES} unlabelled images; the closest is taken."
+            )
+        usable, better = self._usable_scan(), f"With data ({key_of('choose-data')}), plans are measured."
         if usable is not None:
-            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')} come first."
+            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')} come first. {better}"
         label = criterion_of(self.board.asked.criterion).label
-        return f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
+        ground = f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
+        return f"{ground} {better}"
