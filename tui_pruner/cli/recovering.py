@@ -130,13 +130,14 @@ def finetune(
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.checkpoint import check_output, open_model
         from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult
+        from tui_pruner.jobs.data_yaml import located
 
         check_output(output, pruned, force)
         checkpoint = open_model(pruned)
         parameters = FinetuneParameters(
             checkpoint=pruned,
             sha256=checkpoint.sha256,
-            data=str(Path(needed(data)).absolute()),
+            data=str(located(needed(data)).absolute()),
             images=None,
             epochs=epochs,
             batch=batch,
