@@ -10,7 +10,7 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
 from tests.jobs.conftest import draw_scene
 from tui_pruner.errors import DataError
-from tui_pruner.jobs.data_yaml import PASSED_ON
+from tui_pruner.jobs.data_yaml import PASSED_ON, everywhere
 from tui_pruner.jobs.dataset import IMAGE_SUFFIXES, label_of, read_data
 
 
@@ -230,6 +230,13 @@ def test_a_file_here_comes_before_ultralytics_own_and_an_absolute_path_is_meant(
         read_data("/elsewhere/coco8.yaml")
     with pytest.raises(DataError, match=r"there is no data yaml coco9\.yaml, and Ultralytics has no data set of that name"):
         read_data("coco9.yaml")
+
+
+def test_a_name_for_all_working_directories_is_absolute_only_for_what_is_there(scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(scenes.parent)
+    assert everywhere("data.yaml") == everywhere(scenes) == str(scenes)
+    assert Path(everywhere("coco8")).parts[-4:] == ("ultralytics", "cfg", "datasets", "coco8.yaml")
+    assert everywhere("mnist") == "mnist"
 
 
 def test_a_classification_data_set_is_found_where_ultralytics_keeps_its_own(tmp_path, monkeypatch):

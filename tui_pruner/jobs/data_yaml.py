@@ -49,7 +49,13 @@ def located(given: str | Path) -> Path:
         return path
     names = [path] if path.suffix in SUFFIXES else [Path(f"{path}{suffix}") for suffix in SUFFIXES]
     own = next((own for name in names for own in _own_data_sets() if own.parts[-len(name.parts) :] == name.parts), None)
-    return own or _own_folder(path) or path
+    return own or path
+
+
+def everywhere(given: str | Path) -> str:
+    """Return a data set's name that means the same in any working directory."""
+    path = located(given)
+    return str(path.absolute() if path.exists() else given)
 
 
 def yaml_in(folder: Path) -> Path:
@@ -178,14 +184,6 @@ def _own_data_sets() -> list[Path]:
     spec = importlib.util.find_spec("ultralytics")
     roots = spec.submodule_search_locations if spec else None
     return sorted(file for root in roots or () for file in Path(root, "cfg", "datasets").rglob("*") if file.suffix in SUFFIXES)
-
-
-def _own_folder(path: Path) -> Path | None:
-    """Where Ultralytics has put a classification data set of that name."""
-    from ultralytics.utils import DATASETS_DIR
-
-    folder = Path(DATASETS_DIR) / path
-    return folder if folder.is_dir() else None
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:

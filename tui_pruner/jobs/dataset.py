@@ -73,6 +73,7 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
         DataError: it is missing, no data yaml, or has no such split, classes or images.
     """
     path = located(file)
+    path = path if path.exists() else _own_folder(path) or path
     folder = next((path / name for name in split.folders if (path / name).is_dir()), None)
     if folder is not None and not (folder / "images").is_dir():
         return _class_folders(path, folder)
@@ -119,6 +120,14 @@ def label_of(image: Path) -> Path:
     """Where Ultralytics looks for an image's labels: the last `images` folder becomes `labels`."""
     text = f"{os.sep}labels{os.sep}".join(str(image).rsplit(f"{os.sep}images{os.sep}", 1))
     return Path(text.rsplit(".", 1)[0] + ".txt")
+
+
+def _own_folder(name: Path) -> Path | None:
+    """Where Ultralytics has put a classification data set of its own."""
+    from ultralytics.utils import DATASETS_DIR
+
+    folder = Path(DATASETS_DIR) / name
+    return folder if folder.is_dir() else None
 
 
 def _class_folders(path: Path, split: Path) -> DataSet:

@@ -50,7 +50,9 @@ def recovery(way: Recovery, subject: Subject, source: Source, output: str, force
     teacher = subject.model.path if way.taught else None
     if not way.epochs:
         return _recalibration(fields, hand_over)
-    fields["data"] = str(Path(fields["data"]).absolute())
+    from tui_pruner.jobs.data_yaml import everywhere
+
+    fields["data"] = everywhere(fields["data"])
 
     def parameters() -> FinetuneParameters:
         from tui_pruner.engine.job_messages import FinetuneParameters
