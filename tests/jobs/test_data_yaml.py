@@ -3,11 +3,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
+from tests.jobs.conftest import draw_scene
 from tui_pruner.errors import DataError
+from tui_pruner.jobs.data_yaml import PASSED_ON, everywhere
 from tui_pruner.jobs.dataset import IMAGE_SUFFIXES, label_of, read_data
 
 
@@ -91,6 +94,171 @@ def test_a_missing_yaml_and_a_folder_are_told_apart(tmp_path):
         read_data(tmp_path / "none.yaml")
     with pytest.raises(DataError, match="is a folder"):
         read_data(tmp_path)
+
+
+NAMES = "names:\n  0: square\n  1: tall\n"
+ACCEPTED = {
+    "quoted numbers": "val: images/val\nnames:\n  '0': square\n  \"1\": tall\n",
+    "numbers with a point": "val: images/val\nnames:\n  0.0: square\n  1.0: tall\n",
+    "names that are no text": "val: images/val\nnames: [yes, 7]\n",
+    "codes of ImageNet": "val: images/val\nnames: [square, n01440764]\n",
+    "a count in quotes": "val: images/val\nnc: '2'\n",
+    "a count with a point": "val: images/val\nnc: 2.0\n",
+    "no names but a count": "val: images/val\nnames:\nnc: 2\n",
+    "a comment in Latin-1": ("val: images/val\n" + NAMES).encode() + b"# caf\x92 note\n",
+    "a name in Latin-1": b"val: images/val\nnames: [caf\xe9, tall]\n",
+    "control characters": f"val: images/val\n{NAMES}# \x07 \x1b[1m \x00\n",
+    "a control character in a name": "val: images/val\nnames: ['squ\x08are', tall]\n",
+    "a byte order mark": b"\xef\xbb\xbf" + ("val: images/val\n" + NAMES).encode(),
+    "line ends of Windows": ("val: images/val\n" + NAMES).replace("\n", "\r\n"),
+    "line ends of old Macs": ("val: images/val\n" + NAMES).replace("\n", "\r"),
+    "UTF-16": ("val: images/val\n" + NAMES).encode("utf-16"),
+    "UTF-16 without its mark": ("val: images/val\n" + NAMES).encode("utf-16-be"),
+    "keys that are given twice": f"val: nowhere\nval: images/val\n{NAMES}",
+    "a root that is the word None": f"path: None\nval: images/val\n{NAMES}",
+    "a root that is empty": f"path:\nval: images/val\n{NAMES}",
+    "a root that is absolute": f"path: FOLDER\nval: images/val\n{NAMES}",
+    "a list of splits": f"val: [images/val, FOLDER/images/val]\n{NAMES}",
+    "a folder beside": f"val: ../images/val\n{NAMES}",
+    "the other word for val": f"validation: images/val\n{NAMES}",
+    "a list of images": f"val: list.txt\n{NAMES}",
+    "a list of images of Windows": f"val: windows.txt\n{NAMES}",
+    "an alias": f"val: &here images/val\ntest: *here\n{NAMES}",
+    "emoji and other scripts": "val: images/val\nnames: ['\U0001f41f', 'κύκλος']\n",
+    "sigmas of keypoints": f"val: images/val\nkpt_shape: [2, 3]\nflip_idx: [1, 0]\nkpt_oks_sigmas: [0.1, 0.2]\n{NAMES}",
+    "a grey image": f"val: images/val\nchannels: 1\n{NAMES}",
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_ultralytics_reads_is_read_the_same(scenes, case):
+    from ultralytics.data.base import BaseDataset
+    from ultralytics.data.utils import check_det_dataset
+    from ultralytics.nn.autobackend import check_class_names
+
+    folder, text = scenes.parent, ACCEPTED[case]
+    (folder / "list.txt").write_text("./images/val/003.jpg\n./images/val/001.jpg\n")
+    (folder / "windows.txt").write_bytes("\ufeff./images/val/003.jpg\r\n./images/val/001.jpg\r\n".encode())
+    raw = text if isinstance(text, bytes) else text.replace("FOLDER", str(folder)).encode()
+    train = "train: images/val\n"
+    scenes.write_bytes(raw + (train.encode(ENCODINGS[case]) if case in ENCODINGS else train.encode()))
+    stock = check_det_dataset(scenes)
+    reader = SimpleNamespace(prefix="", fraction=1.0)
+    images = BaseDataset.get_img_files(reader, stock["val"])
+    data = read_data(scenes)
+    assert check_class_names(dict(enumerate(data.names))) == stock["names"]
+    assert sorted(map(str, data.images)) == images
+    assert {"channels": 3, **data.settings} == {key: stock[key] for key in ("channels", *PASSED_ON) if stock.get(key) is not None}
+
+
+ENCODINGS = {"UTF-16": "utf-16-le", "UTF-16 without its mark": "utf-16-be"}
+WRONG = {
+    "a tab": ("val: images/val\nnames:\n\t0: a\n", r"is not a data yaml: line 3: "),
+    "a colon too many": ("val: images/val\nnames: a: b\n", r"line 2: mapping values are not allowed"),
+    "a fault behind a control character": ("val: images/val # \x07\n\nnames: a: b\n", r"line 3: mapping values are not allowed"),
+    "two documents": ("val: images/val\n---\nnames: [a]\n", r"line 2: but found another document"),
+    "a date that there is not": ("val: images/val\nnames: [2024-13-99]\n", r"line 2: this is no timestamp"),
+    "a key that is no number": ("val: images/val\nnames: {a: b}\n", "a key is no number"),
+    "no names in it": ("val: images/val\nnames: []\n", "names is empty"),
+    "more classes than anybody has": ("val: images/val\nnc: 1e12\n", "nc must be a whole number"),
+    "a count without end": ("val: images/val\nnc: .inf\n", "nc must be a whole number"),
+    "half a class": ("val: images/val\nnc: 1.9\n", "nc must be a whole number, not 1.9"),
+    "keypoints that are text": ("val: images/val\nnc: 2\nkpt_shape: '17,3'\n", r"kpt_shape is of the wrong type \(str\)"),
+    "keypoints of four figures": ("val: images/val\nnc: 2\nkpt_shape: [17, 4]\n", r"kpt_shape must be \[number of keypoints, 2 or 3\]"),
+    "a sigma too few": ("val: images/val\nnc: 2\nkpt_shape: [2, 3]\nkpt_oks_sigmas: [1]\n", "kpt_oks_sigmas must be 2 positive"),
+    "channels that are text": ("val: images/val\nnc: 2\nchannels: '3'\n", r"channels is of the wrong type \(str\)"),
+    "a folder whose name lost a byte": (
+        b"val: caf\xe9\nnc: 2\n",
+        r"caf do not exist \(line 1 has bytes that are not UTF-8.*save it as",
+    ),
+    "a fault in UTF-16": ("val: images/val\nnames: a: b\n".encode("utf-16"), r"line 2: .*\(it is UTF-16, of which only ASCII is read"),
+    "a list in Latin-1": ("val: latin.txt\nnc: 2\n", r"latin\.txt is no list of images in UTF-8 \(line 2\)"),
+    "an image for a folder": ("val: images/val/001.jpg\nnc: 2\n", "001.jpg is no list of images in UTF-8"),
+    "a pattern": ("val: images/val/*.jpg\nnc: 2\n", r"val/\*\.jpg do not exist"),
+    "billions by aliases": (
+        "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(f"{k}: &{k} [{', '.join([f'*{p}'] * 9)}]\n" for p, k in zip("abcdefghi", "bcdefghij")),
+        "its aliases",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_one_line_with_its_place(scenes, case):
+    text, words = WRONG[case]
+    scenes.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (scenes.parent / "latin.txt").write_bytes(b"./images/val/001.jpg\n./images/val/caf\xe9.jpg\n")
+    with pytest.raises(DataError, match=words) as caught:
+        read_data(scenes)
+    assert str(caught.value).startswith(str(scenes)) and "\n" not in str(caught.value)
+
+
+def test_a_file_without_end_is_refused_before_it_is_read_whole(tmp_path):
+    endless = tmp_path / "endless.yaml"
+    endless.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="is too large for a data yaml"):
+        read_data(endless)
+
+
+@pytest.mark.parametrize("given", ["https://example.com/coco8.zip", "ul://someone/datasets/digits", "digits.ndjson", "digits.tar.gz"])
+def test_what_ultralytics_would_download_or_unpack_is_left_to_it(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="nothing is downloaded or unpacked here"):
+        read_data(given)
+
+
+@pytest.mark.parametrize("given", ["coco8.yaml", "coco8", "ultralytics/cfg/datasets/coco8.yaml"])
+def test_ultralytics_own_data_sets_are_found_by_name_where_they_are(given, build_scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ultralytics.utils.DATASETS_DIR", tmp_path / "datasets")
+    missing = tmp_path / "datasets/coco8/images/val"
+    with pytest.raises(
+        DataError, match=rf"coco8\.yaml: the validation images {missing} do not exist: nothing is downloaded here"
+    ) as caught:
+        read_data(given)
+    assert "\n" not in str(caught.value)
+    build_scenes(tmp_path / "datasets/coco8", 3)
+    data = read_data(given)
+    assert [image.name for image in data.images] == ["000.jpg", "001.jpg", "002.jpg"]
+    assert (len(data.names), data.names[79]) == (80, "toothbrush")
+
+
+def test_a_file_here_comes_before_ultralytics_own_and_an_absolute_path_is_meant(build_scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    build_scenes(tmp_path, 2).rename(tmp_path / "coco8.yaml")
+    assert read_data("coco8.yaml").names == ("square", "tall")
+    with pytest.raises(DataError, match=r"there is no data yaml /elsewhere/coco8\.yaml"):
+        read_data("/elsewhere/coco8.yaml")
+    with pytest.raises(DataError, match=r"there is no data yaml coco9\.yaml, and Ultralytics has no data set of that name"):
+        read_data("coco9.yaml")
+
+
+def test_a_name_for_all_working_directories_is_absolute_only_for_what_is_there(scenes, tmp_path, monkeypatch):
+    monkeypatch.chdir(scenes.parent)
+    assert everywhere("data.yaml") == everywhere(scenes) == str(scenes)
+    assert Path(everywhere("coco8")).parts[-4:] == ("ultralytics", "cfg", "datasets", "coco8.yaml")
+    assert everywhere("mnist") == "mnist"
+
+
+def test_a_classification_data_set_is_found_where_ultralytics_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ultralytics.utils.DATASETS_DIR", tmp_path / "datasets")
+    draw_scene(tmp_path / "datasets/mnist/val/seven/1.jpg", tmp_path / "labels/1.txt", 0)
+    data = read_data("mnist")
+    assert (data.names, data.in_class_folders) == (("seven",), True)
+
+
+def test_a_folder_is_as_good_as_the_data_yaml_in_it(scenes, tmp_path):
+    assert read_data(scenes.parent) == read_data(scenes)
+    exported = tmp_path / "exported"  # each split a folder with images and labels, which are no classes
+    for split in ("train", "val"):
+        draw_scene(exported / split / "images/1.jpg", exported / split / "labels/1.txt", 0)
+    (exported / "data.yaml").write_text("train: train/images\nval: val/images\nnames: [square, tall]\n")
+    assert read_data(exported).images == (exported / "val/images/1.jpg",)
+    (exported / "other.yaml").write_text("nc: 2\n")
+    with pytest.raises(DataError, match="is a folder with 2 data yamls in it"):
+        read_data(exported)
+    (exported / "data.yaml").rename(exported / "exported.yaml")
+    assert read_data(exported).yaml_file == exported / "exported.yaml"
 
 
 def test_a_subset_is_the_same_every_time_and_draws_every_image_equally_often(scenes):

@@ -134,11 +134,13 @@ def check_places(asked: MeasuredPlan) -> None:
 
 def parameters_of(asked: MeasuredPlan, session: Session) -> PlanningParameters:
     """The job's parameters."""
+    from tui_pruner.jobs.data_yaml import everywhere
+
     checkpoint = session.analysis.checkpoint
     return PlanningParameters(
         checkpoint=checkpoint.path,
         sha256=checkpoint.sha256,
-        data=str(asked.data.expanduser().absolute()),
+        data=everywhere(asked.data),
         images=asked.images or IMAGES,
         imgsz=session.analysis.imgsz,
         device=asked.device,

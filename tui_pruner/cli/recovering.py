@@ -78,13 +78,14 @@ def reconstruct(
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.checkpoint import check_output, open_model
         from tui_pruner.engine.job_messages import ReconstructionParameters, ReconstructionResult
+        from tui_pruner.jobs.data_yaml import everywhere
 
         check_output(output, pruned, force)
         checkpoint = open_model(pruned)
         parameters = ReconstructionParameters(
             checkpoint=pruned,
             sha256=checkpoint.sha256,
-            data=str(Path(needed(data)).absolute()),
+            data=everywhere(needed(data)),
             images=images,
             original=original,
             batch=batch,
@@ -131,13 +132,14 @@ def finetune(
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.checkpoint import check_output, open_model
         from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult
+        from tui_pruner.jobs.data_yaml import everywhere
 
         check_output(output, pruned, force)
         checkpoint = open_model(pruned)
         parameters = FinetuneParameters(
             checkpoint=pruned,
             sha256=checkpoint.sha256,
-            data=str(Path(needed(data)).absolute()),
+            data=everywhere(needed(data)),
             images=None,
             epochs=epochs,
             batch=batch,

@@ -11,16 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from tui_pruner.errors import DataError
-from tui_pruner.plain_yaml import parse_yaml
+from tui_pruner.jobs.data_yaml import DataYaml, located, names_of, read_data_yaml, settings_of, yaml_in
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 HELD_OUT = 4
 """One image is held out to judge by for each so many that are worked on."""
-PASSED_ON = ("kpt_shape", "flip_idx", "channels")
 
 
 class Split(NamedTuple):
@@ -75,17 +72,18 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
     Raises:
         DataError: it is missing, no data yaml, or has no such split, classes or images.
     """
-    path = Path(file).expanduser()
+    path = located(file)
+    path = path if path.exists() else _own_folder(path) or path
     folder = next((path / name for name in split.folders if (path / name).is_dir()), None)
-    if folder is not None:
+    if folder is not None and not (folder / "images").is_dir():
         return _class_folders(path, folder)
-    content = _load(path)
-    sources = _sources(path, content, split)
-    images = tuple(sorted(_images(path, sources)))
+    data = read_data_yaml(yaml_in(path) if path.is_dir() else path)
+    sources = _sources(data, split)
+    images = tuple(sorted(_images(data.path, sources)))
     if not images:
-        raise DataError(f"{path}: the {split.keys[0]} split holds no images; expected files such as .jpg or .png under {sources[0]}")
-    _check_present(path, images)
-    return DataSet(path, _names(path, content), images, {key: content[key] for key in PASSED_ON if content.get(key) is not None})
+        raise data.error(f": the {split.keys[0]} split holds no images; expected files such as .jpg or .png under {sources[0]}")
+    _check_present(data.path, images)
+    return DataSet(data.path, names_of(data), images, settings_of(data))
 
 
 def without_labels(file: str | Path) -> DataSet:
@@ -124,6 +122,14 @@ def label_of(image: Path) -> Path:
     return Path(text.rsplit(".", 1)[0] + ".txt")
 
 
+def _own_folder(name: Path) -> Path | None:
+    """Where Ultralytics has put a classification data set of its own."""
+    from ultralytics.utils import DATASETS_DIR
+
+    folder = Path(DATASETS_DIR) / name
+    return folder if folder.is_dir() else None
+
+
 def _class_folders(path: Path, split: Path) -> DataSet:
     """A classification data set as Ultralytics reads it: the classes are the folders of the train split, where there is one."""
     classes = path / "train" if (path / "train").is_dir() else split
@@ -135,68 +141,32 @@ def _class_folders(path: Path, split: Path) -> DataSet:
     return DataSet(path, names, images, {}, in_class_folders=True)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give the data yaml in it")
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))[1]
-    except FileNotFoundError:
-        raise DataError(f"there is no data yaml {path}: check the path") from None
-    except OSError as error:
-        raise DataError(f"the data yaml {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise DataError(f"{path} is not a data yaml: it does not parse as YAML") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not a data yaml: expected keys such as val and names")
-    return content
-
-
-def _names(path: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
-    names, count = content.get("names"), content.get("nc")
-    if names is None and count is None:
-        raise DataError(f"{path} has neither names nor nc: say which classes the labels mean")
-    if names is None:
-        return tuple(f"class_{number}" for number in range(_whole(path, count)))
-    if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            raise DataError(f"{path}: names must be numbered 0 to {len(names) - 1}")
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list):
-        raise DataError(f"{path}: names must be a list or a mapping from number to name, not {type(names).__name__}")
-    if count is not None and _whole(path, count) != len(names):
-        raise DataError(f"{path} has {len(names)} names but nc: {count}: they must agree")
-    return tuple(str(name) for name in names)
-
-
-def _whole(path: Path, count: Any) -> int:
-    try:
-        return int(str(count))
-    except ValueError:
-        raise DataError(f"{path}: nc must be a whole number, not {count!r}") from None
-
-
-def _sources(path: Path, content: Mapping[str, Any], split: Split) -> list[Path]:
+def _sources(data: DataYaml, split: Split) -> list[Path]:
     """The folders and list files of a split, absolute."""
     key = split.keys[0]
-    given = next((content[name] for name in split.keys if content.get(name)), None)
+    given = next((data.content[name] for name in split.keys if data.content.get(name)), None)
     if not given:
-        raise DataError(f"{path} has no {key} split: add `{key}:` with the folder of the {split.images}")
+        raise data.error(f" has no {key} split: add `{key}:` with the folder of the {split.images}")
     entries = given if isinstance(given, list) else [given]
     if not all(isinstance(entry, str) for entry in entries):
-        raise DataError(f"{path}: {key} must be a path or a list of paths")
-    root = _root(path, content.get("path"))
+        raise data.error(f": {key} must be a path or a list of paths")
+    root = _root(data)
     sources = [_entry(root, entry) for entry in entries]
     for source in sources:
         if not source.exists():
-            raise DataError(f"{path}: the {split.images} {source} do not exist")
+            otherwise = (
+                ": nothing is downloaded here; have Ultralytics do it, or change its datasets_dir" if data.content.get("download") else ""
+            )
+            raise data.error(f": the {split.images} {source} do not exist{otherwise}")
     return sources
 
 
-def _root(path: Path, root: Any) -> Path:
+def _root(data: DataYaml) -> Path:
+    root = data.content.get("path")
     if not root:
-        return path.parent.resolve()
+        return data.path.parent.resolve()
     if not isinstance(root, str):
-        raise DataError(f"{path}: path must be a folder's name, not {type(root).__name__}")
+        raise data.error(f": path must be a folder's name, not {type(root).__name__}")
     folder = Path(root)
     if folder.is_absolute() or folder.exists():
         return folder.resolve()
@@ -225,9 +195,15 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _listed(path: Path, source: Path) -> Iterator[Path]:
     try:
-        lines = source.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, ValueError):
+        raw = source.read_bytes()
+        lines = raw.decode("utf-8-sig").replace("\r", "\n").split("\n")
+    except OSError:
         raise DataError(f"{path}: {source} is neither a folder nor a text file with an image a line") from None
+    except UnicodeDecodeError as error:
+        number = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}: {source} is no list of images in UTF-8 (line {number}): give a folder, or a text file with an image a line"
+        ) from None
     for line in filter(None, map(str.strip, lines)):
         yield source.parent / line[2:] if line.startswith("./") else Path(line).absolute()
 

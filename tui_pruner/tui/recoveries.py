@@ -69,7 +69,9 @@ def recovery(
     teacher = subject.model.path if way.taught else None
     if way.kind == RECALIBRATE:
         return _recalibration(fields, hand_over)
-    fields["data"] = str(Path(fields["data"]).absolute())
+    from tui_pruner.jobs.data_yaml import everywhere
+
+    fields["data"] = everywhere(fields["data"])
 
     def parameters() -> FinetuneParameters:
         from tui_pruner.engine.job_messages import FinetuneParameters

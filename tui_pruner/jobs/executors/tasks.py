@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tui_pruner import __version__
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.scan_messages import ScanParameters
+from tui_pruner.jobs.data_yaml import everywhere
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Subject
 from tui_pruner.jobs.station import parts, side_by_side
@@ -67,7 +68,7 @@ def versions() -> dict[str, str]:
 def order_of(subject: Subject, device: str) -> Order:
     """The order, with paths that hold in any working directory."""
     parameters = subject.parameters
-    data = str(Path(parameters.data).expanduser().absolute())
+    data = everywhere(parameters.data)
     checkpoint = Path(parameters.checkpoint).expanduser()
     changes = {"data": data, "checkpoint": str(checkpoint.absolute()) if checkpoint.is_file() else parameters.checkpoint, "device": device}
     seen = read_data(data).subset(parameters.images, parameters.seed)

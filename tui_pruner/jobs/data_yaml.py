@@ -1,0 +1,191 @@
+"""A data yaml found, read and checked as Ultralytics does it, within bounds, and with errors that name the line and the encoding."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tui_pruner.errors import DataError
+from tui_pruner.plain_yaml import parse_yaml, place_of, problem_of
+
+SUFFIXES = (".yaml", ".yml")
+LARGEST_FILE = 16 << 20
+MOST_CLASSES = 1 << 16
+UNWANTED = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
+"""What Ultralytics takes out of a yaml that does not parse, before it tries once more: control characters."""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+ELSEWHERE = re.compile(r"^(\w[\w+.-]+:/|.*\.(ndjson|zip|tar|gz|tgz|xz|bz2|txz|tbz2)$)", re.IGNORECASE)
+"""Addresses, archives and lists of addresses, which Ultralytics downloads or unpacks."""
+PASSED_ON = {"kpt_shape": list, "flip_idx": list, "kpt_oks_sigmas": list, "kpt_names": (list, dict), "channels": int}
+"""The other keys that Ultralytics' validators and trainers read, with their types."""
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """What a data yaml says; `doubt` is a remark on bytes in it that could not be read, which errors about its content end with."""
+
+    path: Path
+    content: Mapping[str, Any]
+    doubt: str = ""
+
+    def error(self, problem: str) -> DataError:
+        """An error about the content."""
+        return DataError(f"{self.path}{problem}{self.doubt}")
+
+
+def located(given: str | Path) -> Path:
+    """Return the file or folder that Ultralytics takes for a data set's name: one that exists, or else one of its own data sets.
+
+    What is found nowhere comes back as it was given.
+    """
+    path = Path(given).expanduser()
+    if path.exists() or path.is_absolute():
+        return path
+    names = [path] if path.suffix in SUFFIXES else [Path(f"{path}{suffix}") for suffix in SUFFIXES]
+    own = next((own for name in names for own in _own_data_sets() if own.parts[-len(name.parts) :] == name.parts), None)
+    return own or path
+
+
+def everywhere(given: str | Path) -> str:
+    """Return a data set's name that means the same in any working directory."""
+    path = located(given)
+    return str(path.absolute() if path.exists() else given)
+
+
+def yaml_in(folder: Path) -> Path:
+    """Return the data yaml of a data set's folder: the only one in it, or, of several, the one with the folder's name.
+
+    Raises:
+        DataError: there is none, or which one is not clear.
+    """
+    found = next((files for suffix in SUFFIXES for place in ("*", "**/*") if (files := _named(folder, f"{place}{suffix}"))), [])
+    files = found if len(found) < 2 else [file for file in found if file.stem == folder.resolve().stem]
+    if len(files) != 1:
+        has = f"{len(found)} data yamls" if found else "no data yaml"
+        raise DataError(f"{folder} is a folder with {has} in it: give the data yaml itself")
+    return files[0]
+
+
+def read_data_yaml(path: Path) -> DataYaml:
+    """Read a data yaml as Ultralytics does: bytes that are not UTF-8 are left out, and so are control characters where it needs that.
+
+    Raises:
+        DataError: it is missing, too large, or no YAML with keys.
+    """
+    if ELSEWHERE.match(str(path)):
+        raise DataError(
+            f"{path} is not a data yaml: nothing is downloaded or unpacked here, give the data yaml of what Ultralytics makes of it"
+        )
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise DataError(f"there is no data yaml {path}, and Ultralytics has no data set of that name: check the path") from None
+    except OSError as error:
+        raise DataError(f"the data yaml {path} cannot be read: {error.strerror}") from error
+    if len(raw) > LARGEST_FILE:
+        raise DataError(f"{path} is too large for a data yaml (more than {LARGEST_FILE >> 20} MB)")
+    doubt = _doubt(raw)
+    content = _parsed(path, raw.decode("utf-8", errors="ignore").replace("\r\n", "\n").replace("\r", "\n"), doubt)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a data yaml: expected keys such as val and names{doubt}")
+    return DataYaml(path, {key: None if value == "None" else value for key, value in content.items()}, doubt)
+
+
+def names_of(data: DataYaml) -> tuple[str, ...]:
+    """Return the class names by number.
+
+    Raises:
+        DataError: there are none, they are not numbered from 0, or their number is not `nc`.
+    """
+    names, count = data.content.get("names"), data.content.get("nc")
+    if names is None and count is None:
+        raise data.error(" has neither names nor nc: say which classes the labels mean")
+    if names is None:
+        return tuple(f"class_{number}" for number in range(_whole(data, count)))
+    if not isinstance(names, (list, dict)):
+        raise data.error(f": names must be a list or a mapping from number to name, not {type(names).__name__}")
+    if not names:
+        raise data.error(": names is empty: say which classes the labels mean")
+    if count is not None and _whole(data, count) != len(names):
+        raise data.error(f" has {len(names)} names but nc: {count}: they must agree")
+    numbered = _numbered(data, names)
+    if set(numbered) != set(range(len(numbered))):
+        raise data.error(f": names must be numbered 0 to {len(numbered) - 1}")
+    return tuple(numbered[number] for number in range(len(numbered)))
+
+
+def settings_of(data: DataYaml) -> dict[str, Any]:
+    """Return what Ultralytics reads of a data yaml besides paths and classes.
+
+    Raises:
+        DataError: one has the wrong type, or keypoints are not described by two numbers.
+    """
+    settings = {key: data.content[key] for key in PASSED_ON if data.content.get(key) is not None}
+    for key, value in settings.items():
+        if not isinstance(value, PASSED_ON[key]) or isinstance(value, bool):  # type: ignore[arg-type]
+            raise data.error(f": {key} is of the wrong type ({type(value).__name__})")
+    shape, sigmas = settings.get("kpt_shape"), settings.get("kpt_oks_sigmas")
+    if shape is not None and not (len(shape) == 2 and all(type(number) is int for number in shape) and shape[0] > 0 and shape[1] in (2, 3)):
+        raise data.error(f": kpt_shape must be [number of keypoints, 2 or 3], not {shape}")
+    if shape and sigmas and not (len(sigmas) == shape[0] and all(isinstance(one, (int, float)) and one > 0 for one in sigmas)):
+        raise data.error(f": kpt_oks_sigmas must be {shape[0]} positive numbers")
+    return settings
+
+
+def _parsed(path: Path, text: str, doubt: str) -> Any:
+    said = "it does not parse as YAML"
+    for tried in (text, UNWANTED.sub("", text)):
+        try:
+            return parse_yaml(tried)[1]
+        except yaml.YAMLError as error:
+            said = f"{place_of(error).strip()}: {problem_of(error)}".removeprefix(": ")
+        except (ValueError, RecursionError):
+            continue
+    raise DataError(f"{path} is not a data yaml: {said}{doubt}")
+
+
+def _doubt(raw: bytes) -> str:
+    """What an error should say of the encoding; nothing where all is UTF-8."""
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if raw.startswith(UTF_16):
+            return " (it is UTF-16, of which only ASCII is read: save it as UTF-8)"
+        return f" (line {raw[: error.start].count(10) + 1} has bytes that are not UTF-8, which are left out: save it as UTF-8)"
+    return ""
+
+
+def _numbered(data: DataYaml, names: list[Any] | dict[Any, Any]) -> dict[int, str]:
+    try:
+        return {int(key): str(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+    except (TypeError, ValueError, OverflowError):
+        raise data.error(": names must be a list or a mapping from number to name; a key is no number") from None
+
+
+def _whole(data: DataYaml, count: Any) -> int:
+    try:
+        number = float(count)
+        if number == int(number) and 0 < number <= MOST_CLASSES:
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise data.error(f": nc must be a whole number, not {count!r}")
+
+
+def _own_data_sets() -> list[Path]:
+    """The data yamls that come with Ultralytics, which is not imported for it."""
+    spec = importlib.util.find_spec("ultralytics")
+    roots = spec.submodule_search_locations if spec else None
+    return sorted(file for root in roots or () for file in Path(root, "cfg", "datasets").rglob("*") if file.suffix in SUFFIXES)
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """The files below a folder that match a pattern and are not hidden."""
+    return sorted(file for file in folder.glob(pattern) if not file.name.startswith(".") and file.is_file())
