@@ -82,12 +82,15 @@ class Gap:
 def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Mapping[str, Sequence[str]] | None = None) -> nn.Module:
     """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
 
+    Axes that the forward divides by keep their values, as zeros there would be no numbers; the trace made sure that nothing reads them.
     `owners` has the names under which each tensor is stored, where they are known already.
     """
     owners = owners or owners_of_tensors(model)
     own: dict[str, nn.Parameter] = {}
     for member, positions in removal.members(coupling):
         name = member.axis.parameter
+        if member.axis in coupling.spared:
+            continue
         if name not in own and isinstance(stored := tensor_at(model, name), nn.Parameter):
             own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
         if name in own:

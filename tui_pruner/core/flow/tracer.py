@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tui_pruner.core.deadline import TooLate, deadline
-from tui_pruner.core.flow import contraction, elementwise, folding, movement, reduction  # noqa: F401  # they fill the table of rules
+from tui_pruner.core.flow import contraction, elementwise, folding, kernels, movement, reduction  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
-from tui_pruner.core.flow.labels import Labels, along, flat
+from tui_pruner.core.flow.labels import Labels, along
 from tui_pruner.core.flow.record import FlowRecord
 from tui_pruner.core.flow.state import Flow
 from tui_pruner.core.predictions import seeing_inputs, tensors
@@ -25,12 +25,34 @@ LONGEST_RUN = 120.0
 """Seconds that a forward may take without computing anything."""
 
 
+NO_VALUES = (
+    "on meta",
+    "meta device",
+    "meta tensor",
+    "Meta tensor",
+    "out of meta",
+    "data-independent",
+    "data-dependent",
+    "'meta'",
+    "fake value",
+)
+"""How PyTorch says that a tensor without values was asked for one."""
+LONGEST_QUOTE = 160
+
+
 def in_words(error: Exception, place: str) -> str:
     """What a failed forward is about."""
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "item() cannot be called on meta" in said or "with Meta tensors" in said:
+    said = quoted(error)
+    if any(phrase in said for phrase in NO_VALUES):
         return f"{place} decides by a computed value, which a trace of the shapes does not have: such a forward cannot be followed ({said})"
     return f"the forward stopped in {place}: {said}"
+
+
+def quoted(error: Exception) -> str:
+    """The first line of what an exception says."""
+    said = " ".join((str(error).splitlines() or [""])[0].split()) or type(error).__name__
+    said = f"{type(error).__name__}: {said}" if isinstance(error, LookupError) else said
+    return said if len(said) <= LONGEST_QUOTE else f"{said[:LONGEST_QUOTE]}..."
 
 
 def first_place(labels: Tensor) -> Labels:
@@ -54,6 +76,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         if module in paths:
             flow.modules.append(paths[module])
             flow.entered.append(len(flow.record.operations))
+            flow.given.append(args)
             around.append(flow.running)
             flow.running = module
 
@@ -62,6 +85,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             return
         path, flow.running = flow.modules.pop(), around.pop()
         flow.entered.pop()
+        flow.given.pop()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.elements(output)
 
@@ -100,9 +124,9 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
         try:
             with deadline(LONGEST_RUN), flow:
                 outputs = [skeleton(image)]
-                with training_paths(skeleton, flow) as found:
-                    if found:
-                        outputs.append(skeleton(image))
+                with training_paths(skeleton, flow) as idle:
+                    if idle:
+                        outputs += trained_outputs(skeleton, flow, image, idle)
         except TraceError:
             raise
         except TooLate:
@@ -113,30 +137,66 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, skeleton)
     hold_own_widths(flow, skeleton)
+    hold_contradictions(flow)
     end = flow.record.note("output", flow.modules[-1])
     for leaf in tensors(outputs):
         if flow.source_of(leaf) not in features:
-            flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
+            flow.lock_at(end.index, [leaf], "feeds the model's predictions", 1, rank=0)
     return flow.record
 
 
+def hold_contradictions(flow: Flow) -> None:
+    """Lock parameters that one operation divides by and another needs to be zero where a channel is gone."""
+    for axis in sorted(flow.record.spared & flow.record.relied):
+        operation = flow.record.note("division", axis.module)
+        labels = flow.record.source.labels_of(axis)
+        flow.record.lock(operation.index, labels, "is divided by in one place and summed over in another", axis.dim)
+
+
 @contextmanager
-def training_paths(model: nn.Module, flow: Flow) -> Iterator[bool]:
-    """Have the modules above parameters that evaluation never read take the paths of training; whether there are any.
+def training_paths(model: nn.Module, flow: Flow) -> Iterator[set[nn.Module]]:
+    """Have the modules above parameters that evaluation never read take the paths of training; the modules that own those parameters.
 
     An auxiliary head runs in training alone, yet it reads channels that a cut takes away. Layers stay in evaluation mode, so that
     normalisation and dropout do what they did.
     """
-    idle = [name for name, tensor in named_tensors(model) if tensor.ndim and not flow.was_read(tensor)]
-    above = {model.get_submodule(path) for name in idle for path in ancestors(name)}
+    unread = [name for name, tensor in named_tensors(model) if tensor.ndim and not flow.was_read(tensor)]
+    above = {model.get_submodule(path) for name in unread for path in ancestors(name)}
     switched = [module for module in above if next(module.children(), None) is not None]
     for module in switched:
         module.training = True
     try:
-        yield bool(switched)
+        yield {model.get_submodule(name.rpartition(".")[0]) for name in unread} if switched else set()
     finally:
         for module in switched:
             module.training = False
+
+
+def trained_outputs(model: nn.Module, flow: Flow, image: Tensor, idle: set[nn.Module]) -> list[Any]:
+    """What the paths of training give. Where they stop, as an auxiliary head does for which the image is too small, its inputs are held."""
+    depth = len(flow.modules)
+    try:
+        return [model(image)]
+    except (TraceError, TooLate):
+        raise
+    except Exception as error:
+        said, place = quoted(error), flow.place
+        read = next((n for n in range(depth, len(flow.modules)) if only_in_training(model.get_submodule(flow.modules[n]), idle)), None)
+        if read is not None:
+            place = flow.modules[read]
+            flow.lock_at(
+                flow.record.note("training", place).index, tensors(flow.given[read]), f"is read in training only, where it stops: {said}"
+            )
+        left = "what it reads stays as it is" if read is not None else "layers that only training runs may not fit the pruned model"
+        flow.record.remarks.append(f"the forward of training cannot be followed, as it stops in {place} ({said}): {left}")
+        del flow.modules[depth:], flow.entered[depth:], flow.given[depth:]
+        return []
+
+
+def only_in_training(module: nn.Module, idle: set[nn.Module]) -> bool:
+    """Whether evaluation reads no parameter of a module and of those below it."""
+    owners = [part for part in module.modules() if part._parameters]
+    return bool(owners) and idle.issuperset(owners)
 
 
 def ancestors(name: str) -> list[str]:
