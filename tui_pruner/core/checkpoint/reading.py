@@ -16,6 +16,7 @@ from tui_pruner.core.checkpoint.container import RETRAIN, require_readable_file,
 from tui_pruner.core.checkpoint.examination import require_modest, require_modest_model, require_own_calls
 from tui_pruner.core.checkpoint.guard import unguard
 from tui_pruner.core.checkpoint.members import Contents, contents_of, require_allowed
+from tui_pruner.core.checkpoint.plain_weights import allow_masks, make_plain
 from tui_pruner.core.checkpoint.record import DEFAULT_IMGSZ, PROVENANCE_KEY, Checkpoint, require_presentable
 from tui_pruner.core.checkpoint.room import limited_memory
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
@@ -89,6 +90,7 @@ def _load(file: Path, contents: Contents, trusted: bool) -> dict[str, Any]:
 
 
 def _loaded(file: Path, neutral: Path, safe_only: bool) -> Any:
+    allow_masks()
     try:
         return stock_tasks().torch_safe_load(str(neutral), safe_only=safe_only)[0]
     except (MemoryError, Confined):
@@ -131,9 +133,10 @@ def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any],
     try:
         model = _model_in(file, dictionary)
         require_modest_model(file, model, contents.bytes)
+        notes = make_plain(model)
         if not trusted:
             require_own_calls(file, model)
-        checkpoint = _record(given, sha256, model, dictionary)
+        checkpoint = _record(given, sha256, model, dictionary, notes)
         require_presentable(checkpoint)
     except (PrunerError, MemoryError, Confined):
         raise
@@ -145,14 +148,14 @@ def _checkpoint(given: str, file: Path, sha256: str, dictionary: dict[str, Any],
     return checkpoint
 
 
-def _record(given: str, sha256: str, model: nn.Module, dictionary: dict[str, Any]) -> Checkpoint:
+def _record(given: str, sha256: str, model: nn.Module, dictionary: dict[str, Any], notes: tuple[str, ...]) -> Checkpoint:
     content = {key: value for key, value in dictionary.items() if key not in NOT_CONTENT}
     content["train_args"] = _plain_arguments(content.get("train_args"))
     _prepare(model, content["train_args"])
     provenance = dictionary.get(PROVENANCE_KEY)
     provenance = provenance if isinstance(provenance, dict) else None
     architecture = (provenance or {}).get("original_yaml") or getattr(model, "yaml", None) or {}
-    return Checkpoint(given, sha256, model, content, provenance, unguard(architecture), _warnings(dictionary, content))
+    return Checkpoint(given, sha256, model, content, provenance, unguard(architecture), (*_warnings(dictionary, content), *notes))
 
 
 def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
