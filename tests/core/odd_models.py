@@ -90,6 +90,13 @@ def named_width(net: nn.Module, x: Tensor) -> Tensor:
     return net.next(x).view(x.shape[0], 8, -1).unflatten(2, x.shape[2:])
 
 
+def demanding(net: nn.Module, x: Tensor) -> Tensor:
+    """Insists on a width."""
+    if x.shape[1] != 8:
+        raise LookupError("eight channels, please")
+    return x
+
+
 def flattened(net: nn.Module, x: Tensor) -> Tensor:
     """A classifier's flatten: every channel becomes 16 features."""
     features = torch.relu(net.dense(F.adaptive_avg_pool2d(x, 4).flatten(1)))
@@ -166,7 +173,7 @@ HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a vector normalised to length 1": (lambda: Odd(lambda net, x: F.normalize(x, dim=1)), "linalg_vector_norm mixes channels"),
     "a weight that is computed": (
         lambda: Odd(lambda net, x: F.conv2d(x, net.a.weight - net.a.weight.mean(), padding=1), a=convolution(8, 8)),
-        "is convolved with a weight that is computed, not stored",
+        "mean mixes channels",
     ),
     "multi-head attention of PyTorch": (
         lambda: Odd(lambda net, x: net.mix(*[F.max_pool2d(x, 8).flatten(2).movedim(1, 2)] * 3)[0].movedim(1, 2)[..., None],
@@ -177,6 +184,19 @@ HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Odd(lambda net, x: net.mix(x.mean(2).movedim(1, 2))[0].movedim(1, 2)[..., None], mix=nn.LSTM(8, 8, batch_first=True)),
         "PyTorch's LSTM keeps its widths in attributes",
     ),
+    "a division by the root of a width": (
+        lambda: Odd(lambda net, x: x / x.shape[1] ** 0.5),
+        "the forward computes with this width: without some channels, div is by 2.64575 in place of 2.82843",
+    ),
+    "a sum over channels as a mean": (
+        lambda: Odd(lambda net, x: net.sum(x) / x.shape[1], last=1, sum=nn.Conv2d(8, 1, 1)),
+        "the forward computes with this width: without some channels, div is by 7 in place of 8",
+    ),
+    "another path for an odd width": (
+        lambda: Odd(lambda net, x: x * 2 if x.shape[1] % 2 == 0 else x),
+        "the forward computes with this width: without some channels, convolution takes the place of mul",
+    ),
+    "a width that is demanded": (lambda: Odd(demanding), "the forward computes with this width: eight channels, please"),
     "an operation that no rule knows": (
         lambda: Odd(lambda net, x: F.unfold(x, 2, stride=2)[..., None], last=32),
         "no rule for the operation im2col",

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import nn
+from torch.nn.utils import parametrize
 from ultralytics.nn.modules.block import AAttn, Attention
 
 from tests.core.conftest import ask, proof_of
-from tui_pruner.core.adapters import ADAPTERS, EQUAL_WIDTHS
-from tui_pruner.core.analysis import Analysis, analyse
+from tests.core.odd_models import Odd, proved_groups, traced
+from tui_pruner.core.adapters import ADAPTERS, EQUAL_WIDTHS, is_adapted, nearest_base
+from tui_pruner.core.analysis import Analysis, analyse, trace_model
 from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.surgery import cut
 
 BLOCKS: dict[str, tuple[list[Any], str, dict[str, Any]]] = {
@@ -118,6 +122,61 @@ def test_heads_with_keys_of_another_width_are_counted_by_whose_channels_are_left
     attention.num_heads = 4
     ADAPTERS["Attention"](attention, lambda layer: range(64, 192))
     assert (attention.num_heads, attention.head_dim, attention.key_dim) == (2, 32, 16)
+
+
+class Named(nn.Module):
+    """Attention as timm writes it, under the name that one of Ultralytics' classes has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        q, k, v = self.qkv(F.max_pool2d(x, 8).flatten(2).transpose(1, 2)).chunk(3, -1)
+        return self.proj((q @ k.transpose(1, 2)).softmax(-1) @ v).transpose(1, 2)[..., None]
+
+
+def test_a_class_of_the_same_name_that_is_not_ultralytics_is_another():
+    for name in ADAPTERS:
+        stranger = type(name, (Named,), {"__module__": "timm.models.vision_transformer"})().eval()
+        assert nearest_base(stranger, ADAPTERS) is nearest_base(stranger, EQUAL_WIDTHS) is None
+        assert not is_adapted(stranger)
+    net, coupling = traced(Odd(lambda net, x: net.attention(x), wide=16, last=16, attention=stranger).eval())
+    assert proved_groups(net, coupling) == 4
+
+
+class Linear(Attention):
+    """An heir that makes queries, keys and values in another way."""
+
+    def __init__(self) -> None:
+        super().__init__(16, 2)
+        self.qkv = nn.Sequential(nn.Conv2d(16, 32, 1), nn.ReLU(), nn.Conv2d(32, 48, 1))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, 1)
+        return self.proj(q * k.sigmoid() + v)
+
+
+def test_an_heir_without_what_an_adapter_asks_for_is_cut_by_its_operations_alone():
+    net, coupling = traced(Odd(lambda net, x: net.attention(x), wide=16, last=16, attention=Linear().eval()).eval())
+    assert nearest_base(net.attention, ADAPTERS) is None and nearest_base(Attention(16, 2), ADAPTERS) == "Attention"
+    assert proved_groups(net, coupling) == 4
+
+
+def test_a_width_that_is_taken_for_granted_holds_where_the_other_layer_s_is_not_known(opened):
+    model = opened(BLOCKS["Attention"][0]).checkpoint.model
+    attention = model.get_submodule("model.2.attn")
+    parametrize.register_parametrization(attention.qkv.conv, "weight", Turned())
+    _, coupling = trace_model(model)
+    (reads,) = (group for group in coupling.groups if any(m.axis == Axis("model.2.attn.proj.conv.weight", 1) for m in group.members))
+    assert not reads.prunable
+
+
+class Turned(nn.Module):
+    """A parametrization that no rule follows."""
+
+    def forward(self, weight):
+        return weight * weight.flatten(1).tril().view_as(weight)
 
 
 def test_every_adapted_class_is_held_by_a_test_here():

@@ -22,7 +22,7 @@ from tui_pruner.core.measure import measure
 from tui_pruner.core.skeleton import without_weights
 
 WHOLE_GROUP = ("number", "channels", "lock", "links", "joined_by")
-REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds")
+REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds", "spared", "remarks")
 
 
 @pytest.fixture(autouse=True)
@@ -71,8 +71,10 @@ def equal(left: CouplingMap, right: CouplingMap) -> bool:
     same = all(getattr(left, name) == getattr(right, name) for name in REST) and list(left.roles) == list(right.roles)
     same = same and len(left.groups) == len(right.groups) and left.block_outputs.keys() == right.block_outputs.keys()
     same = same and all(np.array_equal(left.block_outputs[path], right.block_outputs[path]) for path in left.block_outputs)
-    same = same and [product.module for product in left.products] == [product.module for product in right.products]
-    same = same and all(np.array_equal(a.groups, b.groups) for a, b in zip(left.products, right.products))
+    same = same and [(p.module, p.place) for p in left.products] == [(p.module, p.place) for p in right.products]
+    same = same and all(
+        len(a.factors) == len(b.factors) and all(map(np.array_equal, a.factors, b.factors)) for a, b in zip(left.products, right.products)
+    )
     for a, b in zip(left.groups, right.groups):
         same = same and all(getattr(a, name) == getattr(b, name) for name in WHOLE_GROUP)
         same = same and [(m.axis, m.role) for m in a.members] == [(m.axis, m.role) for m in b.members]
@@ -85,6 +87,14 @@ def test_a_map_is_the_same_group_by_group_after_it_was_kept(coupling: CouplingMa
     assert equal(coupling, again) and about == {"of": "this"}
     assert len(again.groups) > 50 and again.links and any(group.joined_by for group in again.groups)
     assert not equal(coupling, replace(again, groups=again.groups[1:]))
+
+
+def test_what_the_twin_spares_and_what_could_not_be_followed_is_kept(coupling: CouplingMap):
+    axes = list(coupling.sizes)
+    marked = replace(coupling, spared=frozenset({axes[3], axes[0]}), remarks=("one sentence", "another"))
+    again, _ = from_bytes(to_bytes(marked, {}))
+    assert equal(marked, again) and not equal(coupling, again)
+    assert again.spared == {axes[0], axes[3]}
 
 
 def test_the_second_opening_traces_nothing_and_finds_the_same(digits: Checkpoint, traces: list[object]):

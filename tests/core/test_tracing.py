@@ -23,6 +23,8 @@ from tui_pruner.core.flow.record import FlowRecord, LinkedLabels
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.surgery import cut
+from tui_pruner.core.trial import smallest_removal
 from tui_pruner.errors import TraceError
 
 
@@ -157,6 +159,81 @@ def test_a_norm_stays_in_evaluation_where_the_module_around_it_takes_the_ways_of
     _, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(aside)).eval())
     (group,) = coupling.output_groups("body_of.aside.1")
     assert "body_of.aside.2" in {member.axis.module for member in group.members}
+
+
+class Demanding(nn.Module):
+    """Insists on targets in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.aside = convolution(8, 8), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            raise ValueError("in training, targets should be passed")
+        return self.conv(x)
+
+
+def test_a_head_of_training_that_the_image_is_too_small_for_holds_what_it_reads():
+    aside = nn.Sequential(nn.AvgPool2d(65, stride=3), nn.Conv2d(8, 8, 1))
+    net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(aside)).eval())
+    said = "a feature map of [64, 64] is too small for pooling by [65, 65]"
+    assert coupling.output_groups("body_of.conv")[0].reason == (
+        f"is read in training only, where it stops: {said} (training in body_of.aside)"
+    )
+    assert coupling.remarks == (
+        f"the forward of training cannot be followed, as it stops in body_of.aside ({said}): what it reads stays as it is",
+    )
+    assert free(coupling, "stem") and proved_groups(net, coupling) == 1
+
+
+def test_a_forward_that_does_not_run_in_training_is_cut_with_a_remark():
+    net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Demanding()).eval())
+    assert coupling.remarks == (
+        "the forward of training cannot be followed, as it stops in body_of (in training, targets should be passed): "
+        "layers that only training runs may not fit the pruned model",
+    )
+    assert proved_groups(net, coupling) == 2
+
+
+@pytest.mark.parametrize(
+    ("net", "part"),
+    [
+        (lambda script: Odd(lambda net, x: net.part(x), part=script), "part is TorchScript"),
+        (lambda script: script, "the model is TorchScript"),
+    ],
+    ids=["a part", "all of it"],
+)
+def test_torchscript_is_refused_by_its_place(net, part):
+    with pytest.raises(TraceError, match=rf"^{part}, whose operations cannot be followed: give the model from before torch.jit$"):
+        trace_model(net(torch.jit.trace(nn.Conv2d(8, 8, 1), torch.rand(1, 8, 4, 4))))
+
+
+def test_a_module_whose_forward_torch_fx_wrote_is_cut_like_any_other():
+    net = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))).eval()
+    net, coupling = traced(net)
+    assert free(coupling, "0") and proved_groups(net, coupling) == 1
+    assert cut(net, coupling, smallest_removal(coupling, coupling.output_groups("0"))).get_submodule("2").in_channels == 7
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [lambda x: x.mean().item(), lambda x: float(x.sum()), lambda x: x.amax((0, 2, 3)).tolist()[0], lambda x: len(x.nonzero()),
+     lambda x: x.numpy().mean(), lambda x: len(x.unique()), lambda x: x[x > 0].mean(), lambda x: x.cpu().mean()],
+    ids=["item", "float", "tolist", "nonzero", "numpy", "unique", "a mask", "cpu"],
+)  # fmt: skip
+def test_a_forward_that_wants_a_value_is_refused_in_one_line(decide):
+    with pytest.raises(TraceError) as caught:
+        trace_model(Odd(lambda net, x: x * decide(x)).eval())
+    assert str(caught.value).startswith(
+        "Odd decides by a computed value, which a trace of the shapes does not have: such a forward cannot be"
+    )
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_missing_key_is_named_as_one():
+    with pytest.raises(TraceError, match="the forward stopped in Odd: KeyError: 'scale'"):
+        trace_model(Odd(lambda net, x: x * {}["scale"]).eval())
 
 
 def test_a_kernel_s_sides_are_no_channels():

@@ -301,4 +301,3 @@ def grouped(stock: Function) -> Function:
         return found
 
     return groups
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tests.mutation.changes import PASSES, SCRAMBLES, Change, changes
+from tui_pruner.core.flow.strands import Computed
 
 ROOT = Path(__file__).parent.parent.parent
 REACHED = "__reached__"
@@ -126,6 +128,8 @@ def scrambled(labels: Any, tensors: Callable[[Tensor, int], Tensor], vectors: Ca
         return labels
     if isinstance(labels, np.ndarray):
         return vectors(labels)
+    if isinstance(labels, Computed):
+        return Computed(tuple(replace(strand, labels=scrambled(strand.labels, tensors, vectors)) for strand in labels.strands))
     return type(labels)(labels.shape, tuple(None if vector is None else vectors(vector) for vector in labels.vectors))
 
 

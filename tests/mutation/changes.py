@@ -17,6 +17,7 @@ SCRAMBLES = ("__rolled__", "__mirrored__")
 LABEL_ARGUMENT = {"put": 1, "unify": 2, "unify_tensors": 2, "unify_vector": 2}
 TABLES = {
     "rule": (f"{FLOW}.rules RULES", "operation"),
+    "kernel_rule": (f"{FLOW}.rules KERNEL_RULES", "operation"),
     "adapter": (f"{CORE}.adapters ADAPTERS", "adapter"),
     "widths_of": (f"{CORE}.layers WIDTHS", ""),
 }
@@ -71,7 +72,7 @@ def keys_of(argument: ast.expr) -> list[str]:
 
 def rule_replaced(tree: ast.Module) -> Iterator[Change]:
     """A rule only passes its first input's labels on, or locks all that enters."""
-    for function, _ in registered(tree, "rule"):
+    for function, _ in (*registered(tree, "rule"), *registered(tree, "kernel_rule")):
         flow, call = (argument.arg for argument in function.args.args)
         for what, source in (
             ("only passes labels through", f"{PASSES}({flow}, {call})\nreturn"),
@@ -188,6 +189,8 @@ CHANGES: dict[str, tuple[Kind, ...]] = {
     f"{FLOW}.movement": RULE,
     f"{FLOW}.reduction": RULE,
     f"{FLOW}.folding": RULE,
+    f"{FLOW}.kernels": RULE,
+    f"{FLOW}.kernel_layout": RULE,
     f"{CORE}.adapters": (entry_removed, pair_removed, *WORK),
     f"{CORE}.layers": (entry_removed, *WORK),
     f"{FLOW}.tracer": (step_skipped, labels_scrambled, condition_forced),

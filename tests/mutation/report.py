@@ -19,7 +19,7 @@ from tests.mutation.changes import CHANGES
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.laboratory import Laboratory, Mutant, Outcome, mutants
 
-SUITE = ("flow", "tracing", "operations", "adapters", "odd_models", "resolve", "plan", "proof", "preview", "random_models")
+SUITE = ("flow", "tracing", "operations", "kernels", "adapters", "odd_models", "resolve", "plan", "proof", "preview", "random_models")
 """The fast part of the core's tests: whole families take minutes, and what only they noticed deserves a small test of its own."""
 OPTIONS = ("-q", "-s", "-p", "no:cacheprovider", "--timeout", "0", "-k", "not never_ends")
 """Nothing is timed here, with several children at work on a few cores."""

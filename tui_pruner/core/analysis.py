@@ -127,6 +127,7 @@ def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     side = legal_side(wanted, checkpoint.stride)
     notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []
     notes += [f"no rule for {name} ({count} times): what enters it is locked" for name, count in coupling.unknown_operations.items()]
+    notes += coupling.remarks
     shape = (1, image_channels(skeleton), side, side)
     return Analysis(
         checkpoint=checkpoint,

@@ -81,8 +81,12 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
         "links": [asdict(link) for link in coupling.links],
         "groups": groups,
         "block_outputs": {path: array_number(numbers) for path, numbers in coupling.block_outputs.items()},
-        "products": [[product.module, array_number(product.groups)] for product in coupling.products],
+        "products": [
+            [product.module, product.place, [array_number(groups) for groups in product.factors]] for product in coupling.products
+        ],
         "unknown_operations": dict(coupling.unknown_operations),
+        "spared": sorted(axes[axis] for axis in coupling.spared),
+        "remarks": list(coupling.remarks),
         "operation_count": coupling.operations,
         "seconds": coupling.seconds,
     }
@@ -102,8 +106,10 @@ def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
         sizes={axis: size for axis, (_, _, size) in zip(axes, document["axes"], strict=True)},
         roles=roles,
         block_outputs={path: arrays[number] for path, number in document["block_outputs"].items()},
-        products=tuple(Product(module, arrays[number]) for module, number in document["products"]),
+        products=tuple(Product(module, place, tuple(arrays[n] for n in factors)) for module, place, factors in document["products"]),
         unknown_operations=document["unknown_operations"],
+        spared=frozenset(axes[number] for number in document["spared"]),
+        remarks=tuple(document["remarks"]),
         operations=document["operation_count"],
         seconds=document["seconds"],
     )

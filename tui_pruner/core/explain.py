@@ -67,7 +67,7 @@ def touched(analysis: Analysis, source: Place) -> Iterator[Touch]:
             role: Side = "in" if member.role == "in" else "linked" if group.number not in numbers else "out"
             if path in own or path not in names or not (member.produces or member.role == "in") or (path, role) in seen:
                 continue
-            if not member.axis.parameter.endswith(".weight"):
+            if not member.axis.is_weight:
                 continue
             seen.add((path, role))
             size = coupling.sizes[member.axis]

@@ -68,7 +68,7 @@ class ChannelGroup:
     @cached_property
     def producers(self) -> tuple[Member, ...]:
         """The layers whose outputs these channels are."""
-        return tuple(member for member in self.members if member.produces and member.axis.parameter.endswith("weight"))
+        return tuple(member for member in self.members if member.produces)
 
     @property
     def prunable(self) -> bool:
@@ -92,16 +92,20 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product of two activations, such as attention's: the module that makes it, and the group of each channel that its work is
-    proportional to (-1 where there is none)."""
+    """A product of two activations, such as attention's, or a convolution with a computed weight: the module that makes it, its place among
+    all products and convolutions, and for each factor of its work the group of each channel (-1 where there is none)."""
 
     module: str
-    groups: Indices
+    place: int
+    factors: tuple[Indices, ...]
 
 
 @dataclass(frozen=True)
 class CouplingMap:
-    """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run."""
+    """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
+
+    `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words.
+    """
 
     groups: tuple[ChannelGroup, ...]
     links: tuple[Link, ...]
@@ -112,6 +116,8 @@ class CouplingMap:
     unknown_operations: Mapping[str, int]
     operations: int
     seconds: float
+    spared: frozenset[Axis] = frozenset()
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def groups_of_axis(self) -> dict[Axis, tuple[int, ...]]:
@@ -125,7 +131,8 @@ class CouplingMap:
     @cached_property
     def output_axes(self) -> dict[str, Axis]:
         """The output axis of every layer, by the layer's module path."""
-        return {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS and axis.parameter.endswith("weight")}
+        found = {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS}
+        return found | {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS and axis.is_weight}
 
     @cached_property
     def input_axes(self) -> dict[str, Axis]:

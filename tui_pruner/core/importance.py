@@ -12,7 +12,7 @@ import torch_pruning
 from torch import nn
 
 from tui_pruner.core.calibrated import Calibration, Scores
-from tui_pruner.core.groups import ChannelGroup
+from tui_pruner.core.groups import ChannelGroup, Member
 from tui_pruner.core.library import library_group, modules_of
 from tui_pruner.errors import RequestError
 
@@ -35,13 +35,26 @@ NAMES = (*CRITERIA, "random")
 
 
 def library_scores(criterion: Criterion, group: ChannelGroup, modules: dict[str, nn.Module]) -> Scores:
-    """One score per channel by torch-pruning; by l2 where the criterion has nothing to say of any channel in the group."""
+    """One score per channel by torch-pruning; by l2 where the criterion has nothing to say of any channel in the group.
+
+    Where torch-pruning knows none of the layers (parameters of modules that are no layers of PyTorch's), the lengths of what they write.
+    """
+    readable = library_group(group.members, modules)
+    if not readable.items:
+        return cast(Scores, np.sum([lengths(member, modules) for member in group.producers], axis=0))
     for ranking in (criterion, CRITERIA["l2"]):
-        scores = ranking()(library_group(group.members, modules))
+        scores = ranking()(readable)
         if scores is not None and torch.isfinite(scores).any():
             break
     # torch-pruning makes as many scores as the first layer has rows, which are several for a channel of attention; the rest are empty.
     return cast(Scores, np.nan_to_num(scores[: group.channels].double().numpy()))
+
+
+def lengths(member: Member, modules: dict[str, nn.Module]) -> Scores:
+    """The length of each channel's slice of a parameter."""
+    path, _, name = member.axis.parameter.rpartition(".")
+    rows = getattr(modules[path], name).detach().movedim(member.axis.dim, 0).flatten(1).double().pow(2).sum(1).numpy()
+    return cast(Scores, np.sqrt(rows[member.indices].sum(1)))
 
 
 class Ranking:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+COMPUTING_HOOKS = (BasePruningMethod, WeightNorm, SpectralNorm)
+"""What `torch.nn.utils` hangs before a layer's forward to have its weight computed; the result stays behind as an attribute."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 WIDTHS: dict[type[nn.Module], Callable[[Any], None]] = {}
 
@@ -65,6 +71,18 @@ def embedding(layer: Any) -> None:
     layer.num_embeddings, layer.embedding_dim = layer.weight.shape
 
 
+def computing_hooks(module: nn.Module) -> list[Any]:
+    """The hooks of PyTorch's own that compute a weight of a module before each forward."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, COMPUTING_HOOKS)]
+
+
+def compute_weights(module: nn.Module) -> None:
+    """Bring weights up to date that hooks compute: what a module has of them is from its last forward."""
+    with torch.no_grad():
+        for hook in computing_hooks(module):
+            hook(module, ())
+
+
 def rule_of(module: nn.Module) -> Callable[[Any], None] | None:
     """What makes a module's width attributes true, if it is a layer that we know."""
     return next((WIDTHS[base] for base in type(module).__mro__ if base in WIDTHS), None)
@@ -73,6 +91,7 @@ def rule_of(module: nn.Module) -> Callable[[Any], None] | None:
 def true_widths(modules: Iterable[nn.Module]) -> None:
     """Make the width attributes of these modules what their weights' shapes say."""
     for module in modules:
+        compute_weights(module)
         rule = rule_of(module)
         if rule is not None:
             rule(module)

@@ -24,6 +24,8 @@ def handler_of(module: nn.Module, role: Role | None) -> Handler | None:
     """
     if role == "in" and isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
         return None
+    if role not in ("out", "depthwise", "in") and isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+        return None  # what a computed weight has beside its channels, such as the vectors of a spectral norm
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return torch_pruning.prune_batchnorm_out_channels  # type: ignore[no-any-return]
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -40,7 +42,7 @@ def one_per_module(members: Iterable[Member]) -> list[Member]:
     best: dict[tuple[str, bool], Member] = {}
     for member in members:
         key = (member.axis.module, member.role == "in")
-        if key not in best or member.axis.parameter.endswith(".weight"):
+        if key not in best or (member.axis.is_weight and member.role is not None):
             best[key] = member
     return list(best.values())
 

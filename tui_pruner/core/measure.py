@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.flow.evaluate import ShapeMode
+from tui_pruner.core.flow.evaluate import WORK, ShapeMode
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.skeleton import named_tensors
 
 
 @dataclass(frozen=True)
 class Work:
-    """The operations of one layer for one image, 2 per multiply-add: `axes` are those whose width they are proportional to."""
+    """The operations of one layer for one image, 2 per multiply-add: `axes` are those whose width they are proportional to.
+
+    Neither module nor axes are known where no stored weight is multiplied with.
+    """
 
     module: str
     flops: int
@@ -44,30 +47,37 @@ class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.work: list[Work] = []
+        self._alive: list[Tensor] = []
         self._names = {id(tensor): name for name, tensor in named_tensors(model)}
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Count one operation."""
-        if name == "convolution":
+        if name not in WORK:
+            self._follow(name, args, result)
+        elif name == "convolution":
             self._convolution(args[1], result, transposed=args[6], groups=args[8], image=args[0])
-        elif name in ("t", "transpose") and id(args[0]) in self._names:
-            self._names[id(result)] = self._names[id(args[0])]
-            self._alive = [*getattr(self, "_alive", []), result]
-        elif name in ("addmm", "mm", "bmm", "baddbmm", "linear"):
+        else:
             left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
             self._product(left, right, result)
+
+    def _follow(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+        """Know a weight again that was transposed."""
+        if name in ("t", "transpose") and id(args[0]) in self._names:
+            self._names[id(result)] = self._names[id(args[0])]
+            self._alive.append(result)
 
     def _convolution(self, weight: Tensor, result: Tensor, *, transposed: bool, groups: int, image: Tensor) -> None:
         name = self._names.get(id(weight), "")
         positions = (image if transposed else result).shape[2:].numel() * result.shape[0]
         flops = 2 * weight.numel() * positions
         depthwise = groups == weight.shape[0] > 1
-        self.work.append(Work(name.rpartition(".")[0], flops, (Axis(name, 0),) if depthwise else (Axis(name, 0), Axis(name, 1))))
+        axes = (Axis(name, 0), Axis(name, 1))[: (1 if depthwise else 2) if name else 0]
+        self.work.append(Work(axes[0].module if axes else "", flops, axes))
 
     def _product(self, left: Tensor, right: Tensor, result: Tensor) -> None:
         name = self._names.get(id(right), "")
         axes = (Axis(name, 0), Axis(name, 1)) if name else ()
-        self.work.append(Work(name.rpartition(".")[0], 2 * result.numel() * left.shape[-1], axes))
+        self.work.append(Work(axes[0].module if axes else "", 2 * result.numel() * left.shape[-1], axes))
 
 
 def measure(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:

@@ -111,17 +111,21 @@ class Arithmetic:
 
     def _describe_work(self) -> None:
         work = self.analysis.measurement.work
-        self.work_first = np.array([self.number[w.axes[0]] if w.axes else -1 for w in work], dtype=np.int64)
-        self.work_second = np.array([self.number[w.axes[1]] if len(w.axes) > 1 else -1 for w in work], dtype=np.int64)
+        products = {product.place: product for product in self.analysis.coupling.products}
+        axes = [() if n in products else w.axes for n, w in enumerate(work)]
+        self.work_first, self.work_second = (
+            np.array([self.number.get(own[k], -1) if len(own) > k else -1 for own in axes], dtype=np.int64) for k in range(2)
+        )
         self.work_full = np.array([w.flops for w in work], dtype=np.float64)
-        self.work_module = [w.module for w in work]
-        self.work_rows = np.zeros((len(work), len(self.analysis.coupling.groups)), dtype=np.int64)
-        self.work_channels = np.ones(len(work), dtype=np.int64)
-        made = [n for n, w in enumerate(work) if not w.axes]
-        for n, product in zip(made, self.analysis.coupling.products, strict=False):  # a trace may go on with the paths of training
-            self.work_module[n] = product.module
-            self.work_rows[n] = self._row(product.groups)
-            self.work_channels[n] = max(1, len(product.groups))
+        self.work_module = [products[n].module if n in products else w.module for n, w in enumerate(work)]
+        made = [(n, product.factors) for n, product in products.items() if n < len(work)]  # a trace may go on with the paths of training
+        depth = max((len(factors) for _, factors in made), default=0)
+        self.work_rows = np.zeros((depth, len(work), len(self.analysis.coupling.groups)), dtype=np.int64)
+        self.work_channels = np.ones((depth, len(work)), dtype=np.int64)
+        for n, factors in made:
+            for k, groups in enumerate(factors):
+                self.work_rows[k, n] = self._row(groups)
+                self.work_channels[k, n] = max(1, len(groups))
 
     def elements(self, widths: Indices) -> Indices:
         """The number of elements of every parameter and buffer."""
@@ -130,9 +134,9 @@ class Arithmetic:
         return product
 
     def operations(self, widths: Indices, counts: Indices) -> NDArray[np.float64]:
-        """The operations of every piece of work: of a layer by the widths of its axes, of a product of activations by their channels."""
+        """The operations of every piece of work: of a layer by the widths of its axes, of a computed product by its factors' channels."""
         share = np.append(widths / np.maximum(1, self.sizes), 1.0)
-        left = 1.0 - (self.work_rows @ counts) / self.work_channels
+        left = np.prod(1.0 - (self.work_rows @ counts) / self.work_channels, axis=0)
         product: NDArray[np.float64] = self.work_full * share[self.work_first] * share[self.work_second] * left
         return product
 
@@ -158,7 +162,7 @@ class Arithmetic:
         owners = {layer.name: layer.name for layer in self.analysis.layers.values()}
         owners |= {layer.path: layer.name for layer in self.analysis.layers.values()}
         for name, parameter in self.analysis.skeleton.named_parameters():
-            module = name.rpartition(".")[0]
+            module = Axis(name, 0).module
             owner = owners.get(module) or owners.get(module.rpartition(".")[0])
             if owner:
                 totals[owner] = totals.get(owner, 0) + parameter.numel()
@@ -168,8 +172,8 @@ class Arithmetic:
     def flops_of_path(self) -> dict[str, int]:
         """Operations by module path of the layer."""
         totals: dict[str, int] = {}
-        for work in self.analysis.measurement.work:
-            totals[work.module] = totals.get(work.module, 0) + work.flops
+        for module, work in zip(self.work_module, self.analysis.measurement.work, strict=True):
+            totals[module] = totals.get(module, 0) + work.flops
         return totals
 
 

@@ -25,7 +25,7 @@ def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
 def own(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
     """A copy of one module around the same children and tensors; the copy of a copy is itself."""
     if id(module) not in known:
-        twin = type(module).__new__(type(module))
+        twin = object.__new__(type(module))
         tables = {table: module.__dict__[table].copy() for table in OWN_TABLES}
         twin.__dict__.update({**module.__dict__, **tables})
         known[id(module)] = known[id(twin)] = twin

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.errors import TraceError
+
 CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
 """What heads remember between two forwards; their classes hold the empty value."""
 OWN_TABLES = tuple(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
@@ -73,14 +75,20 @@ def sharing_weights(model: nn.Module) -> nn.Module:
     return _copied(model, lambda tensor: tensor, {})
 
 
-def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dict[int, nn.Module]) -> nn.Module:
+def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dict[int, nn.Module], path: str = "") -> nn.Module:
     """A module in evaluation mode with tables of its own and children copied likewise.
 
-    `copy.deepcopy` is ten times slower, as it walks every attribute, and `eval()` takes twice as long as the copy.
+    `copy.deepcopy` is ten times slower, as it walks every attribute, and `eval()` takes twice as long as the copy. `__new__` of `torch.fx`
+    would make another class, without the forward that the module has.
+
+    Raises:
+        TraceError: a part is TorchScript.
     """
     if id(module) in known:
         return known[id(module)]
-    twin = known[id(module)] = type(module).__new__(type(module))
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TraceError(f"{path or 'the model'} is TorchScript, whose operations cannot be followed: give the model from before torch.jit")
+    twin = known[id(module)] = object.__new__(type(module))
     state = {**module.__dict__, "training": False}
     for table in OWN_TABLES:
         state[table] = state[table].copy()
@@ -88,5 +96,5 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dic
         state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
     twin.__dict__.update(state)
     for name, child in module._modules.items():
-        twin._modules[name] = None if child is None else _copied(child, tensor_of, known)
+        twin._modules[name] = None if child is None else _copied(child, tensor_of, known, f"{path}.{name}" if path else name)
     return twin

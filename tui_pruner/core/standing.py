@@ -35,7 +35,7 @@ def standing(coupling: CouplingMap, layer: Layer, names: dict[str, str]) -> Stan
     """The status of a layer's output channels; `names` gives short names by module path."""
     groups = coupling.output_groups(layer.path)
     if not any(group.prunable for group in groups):
-        return Standing("locked", groups[0].reason if groups else "the forward never runs it")
+        return Standing("locked", groups[0].reason if groups else why_unknown(coupling, layer))
     link = link_within(coupling, groups)
     if link is not None:
         return Standing("linked", f"{link.operation} into {len(link.parts)} equal parts in {link.module}")
@@ -48,6 +48,13 @@ def standing(coupling: CouplingMap, layer: Layer, names: dict[str, str]) -> Stan
     if linked:
         return Standing("coupled", f"must match the other parts of the {linked[0].operation} in {linked[0].module}")
     return Standing("free", "")
+
+
+def why_unknown(coupling: CouplingMap, layer: Layer) -> str:
+    """Why no channels of a layer's output are known: what happened to its weight, if anything did."""
+    weights = (axis for axis in coupling.sizes if axis.module == layer.path and axis.is_weight)
+    groups = (coupling.groups[number] for axis in weights for number in coupling.groups_of_axis.get(axis, ()))
+    return next((group.reason for group in groups if group.lock is not None), "the forward never runs it")
 
 
 def link_within(coupling: CouplingMap, groups: tuple[ChannelGroup, ...]) -> Link | None:

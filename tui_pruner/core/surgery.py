@@ -32,6 +32,8 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
         tensor = narrowed(tensor_at(pruned, name), by_dim)
         for owner in owners[name]:
             changed |= put_tensor(pruned, owner, tensor)
+            if (layer := Axis(owner, 0).module) not in changed:  # a parametrization computes the weight of the module above it
+                changed[layer] = pruned.get_submodule(layer)
     true_widths(changed.values())
     rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     return pruned

@@ -26,14 +26,20 @@ def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owner
 
 
 def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, change: Change, owners: Owners | None = None) -> nn.Module:
-    """Return a copy of a model in which the slices of parameters that a removal takes are changed; everything else is shared."""
+    """Return a copy of a model in which the slices of parameters that a removal takes are changed; everything else is shared.
+
+    Axes that the forward divides by keep their values, as zeros there would be no numbers; the trace made sure that nothing reads them.
+    """
     owners = owners or owners_of_tensors(model)
     own: dict[str, nn.Parameter] = {}
     for member, positions in removal.members(coupling):
-        name, dim, places = member.axis.parameter, member.axis.dim, torch.from_numpy(positions)
+        if member.axis in coupling.spared:
+            continue
+        name, dim = member.axis.parameter, member.axis.dim
         if name not in own and isinstance(stored := tensor_at(model, name), nn.Parameter):
             own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
         if name in own:
+            places = torch.from_numpy(positions).to(own[name].device)
             own[name].data.index_copy_(dim, places, change(own[name].data.index_select(dim, places)))
     changed = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
     for name, parameter in own.items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Block, Layer
@@ -110,10 +112,16 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: Layer) -> Laye
 
 
 def layer_widths(analysis: Analysis, widths: Widths, layer: Layer) -> tuple[int, int]:
-    """A layer's input and output channels; a depthwise convolution's are the same."""
-    output = analysis.coupling.output_axes.get(layer.path)
-    reads = analysis.coupling.input_axes.get(layer.path, output)
-    return (widths.axis(reads) if reads else 0, widths.axis(output) if output else 0)
+    """A layer's input and output channels; a depthwise convolution's are the same. Those that no trace knows are never cut."""
+    coupling = analysis.coupling
+    output = coupling.output_axes.get(layer.path)
+    reads = coupling.input_axes.get(layer.path, output if output and coupling.roles[output] == "depthwise" else None)
+    own: Any = analysis.skeleton.get_submodule(layer.path) if reads is None or output is None else None
+    linear = isinstance(own, nn.Linear)
+    return (
+        widths.axis(reads) if reads else int(own.in_features if linear else own.in_channels),
+        widths.axis(output) if output else int(own.out_features if linear else own.out_channels),
+    )
 
 
 def short_names(analysis: Analysis) -> dict[str, str]:
@@ -215,7 +223,7 @@ def members(session: Session, layer: Layer, groups: Sequence[ChannelGroup], now:
     views = []
     for group in (*groups, *linked.values()):
         for member in group.members:
-            if not member.axis.parameter.endswith(".weight") or member.role not in ("out", "in", "depthwise"):
+            if not member.axis.is_weight or member.role not in ("out", "in", "depthwise"):
                 continue
             if member.axis.module == layer.path and member.produces and group.number not in linked and len(groups) == 1:
                 continue

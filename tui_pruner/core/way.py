@@ -131,7 +131,7 @@ def arrival(analysis: Analysis, group: ChannelGroup, target: Place) -> Sequence[
         return list(through(analysis, group, target.block))
     wanted = {layer.path: layer.name for layer in target.layers}
     for member in group.members:
-        if member.axis.module not in wanted or not member.axis.parameter.endswith(".weight"):
+        if member.axis.module not in wanted or not member.axis.is_weight:
             continue
         name, where = wanted[member.axis.module], in_words(member.indices, analysis.coupling.sizes[member.axis])
         if member.role == "in":

@@ -20,6 +20,7 @@ from tui_pruner.core.checkpoint.examination import require_modest, require_modes
 from tui_pruner.core.checkpoint.guard import unguard
 from tui_pruner.core.checkpoint.members import Contents, contents_of
 from tui_pruner.core.checkpoint.outline import own_names
+from tui_pruner.core.checkpoint.plain_weights import allow_masks, make_plain
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint, require_presentable
 from tui_pruner.core.checkpoint.refusals import refusal_of
 from tui_pruner.core.checkpoint.remarks import remarks
@@ -123,6 +124,7 @@ def _loaded_in_full(file: Path, neutral: Path) -> Loaded:
 
 def _told_as_ours(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Loaded:
     """What a library raises about a file, as an error of ours."""
+    allow_masks()
     try:
         return load()
     except (MemoryError, Confined, PrunerError):
@@ -154,9 +156,10 @@ def _checkpoint(given: str, file: Path, sha256: str, loaded: Loaded, contents: C
     try:
         model = _model_in(file, dictionary)
         require_modest_model(file, model, contents.bytes)
+        notes = make_plain(model)
         if not trusted:
             require_own_calls(file, model)
-        checkpoint = _record(given, sha256, model, loaded)
+        checkpoint = _record(given, sha256, model, loaded, notes)
         require_presentable(checkpoint)
     except (PrunerError, MemoryError, Confined):
         raise
@@ -168,7 +171,7 @@ def _checkpoint(given: str, file: Path, sha256: str, loaded: Loaded, contents: C
     return checkpoint
 
 
-def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded) -> Checkpoint:
+def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded, notes: tuple[str, ...]) -> Checkpoint:
     dictionary = loaded.dictionary
     content = {key: value for key, value in dictionary.items() if key not in NOT_CONTENT}
     content["train_args"] = _plain_arguments(content.get("train_args"))
@@ -184,7 +187,7 @@ def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded) -> Checkp
         content=content,
         provenance=provenance,
         original_yaml=unguard(architecture),
-        warnings=remarks(dictionary, content["train_args"], model, names if loaded.in_full else (), unwritable),
+        warnings=(*remarks(dictionary, content["train_args"], model, names if loaded.in_full else (), unwritable), *notes),
         own_names=names,
         trusted=loaded.in_full,
         unwritable=unwritable,

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from tui_pruner.core.flow.elementwise import hold_against_constant, where_present
 from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, flat, varies
-from tui_pruner.core.flow.record import ProductLabels
 from tui_pruner.core.flow.rules import Call, rule
-from tui_pruner.core.flow.state import Flow
+from tui_pruner.core.flow.state import CHANNEL_DIMS, Flow
+
+COMPUTED = "is convolved with a weight that is computed, not stored"
 
 
 @rule("convolution _convolution")
@@ -17,26 +18,47 @@ def convolution(flow: Flow, call: Call) -> None:
     """Output channels are the weight's; each input channel is the weight's input index that reads it."""
     image, weight, bias = call.args[:3]
     transposed, groups = call.args[6], call.args[8]
-    axes = flow.weight(weight)
-    if axes is None:
-        flow.lock(call, call.tensors, "is convolved with a weight that is computed, not stored")
+    one_each = groups > 1 and (weight.shape[0] == groups and weight.shape[1] == 1 if transposed else image.shape[1] == groups)
+    axes = kernel(flow, call, weight, COMPUTED, None if one_each else 0 if transposed else 1)
+    out = depthwise(flow, call, weight, axes) if one_each else in_groups(flow, call, axes)
+    if out is None:
+        flow.lock(call, [bias] if bias is not None else [], COMPUTED)
         return
-    written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
-    assert written is not None and read is not None
-    if groups > 1 and (image.shape[1] == groups if not transposed else len(read) == groups and len(written) == 1):
-        out = depthwise(flow, call, weight, axes)
-    else:
-        out = in_groups(flow, call, axes)
     if bias is not None:
         flow.unify_vector(call, bias, out, "scale")
     flow.put(call.result, along(out, 1, call.result.shape))
 
 
-def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels:
+def kernel(flow: Flow, call: Call, weight: Tensor, reason: str, reads: int | None) -> AxisLabels:
+    """The labels of a weight's axes, be it stored or computed; those that cannot be told apart by axis are held.
+
+    `reads`: the dimension that is summed over, along which a computed weight must vanish where a channel is gone.
+    """
+    stored = flow.weight(weight)
+    if stored is not None:
+        return stored
+    vectors: list[Labels | None] = [None] * weight.ndim
+    strands = sorted(flow.strands(weight), key=lambda strand: not strand.dims)  # single channels take what is left
+    for strand in strands:
+        dim = next((d for d in strand.dims or range(CHANNEL_DIMS) if d < CHANNEL_DIMS and vectors[d] is None), None)
+        vector = channel_vector(strand.labels, dim) if dim is not None and (strand.dims or weight.shape[dim] == 1) else None
+        if dim is None or vector is None or (dim == reads and not flow.vanishes(strand)):
+            flow.record.lock(call.index, flat(strand.labels), reason)
+        elif dim == reads:
+            flow.rely(strand)
+        if dim is not None:
+            vectors[dim] = vector
+    return AxisLabels(tuple(weight.shape), tuple(vectors))
+
+
+def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels | None:
     """Every input channel is a group of its own and goes with the outputs that are computed from it."""
     own = axes.vectors[0]
-    assert own is not None
+    if own is None:
+        flow.lock(call, [call.args[0], weight], COMPUTED)
+        return None
     flow.mark_vectors(own, "depthwise")
+    note_work(flow, call, weight, own)
     vector = channel_vector(flow.elements(call.args[0]), 1)
     if vector is None:
         flow.lock(call, [call.args[0], weight], "is convolved with other channels at the same place")
@@ -45,21 +67,30 @@ def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Label
     return own
 
 
-def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels:
+def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
     """One weight index for the inputs at one place of every group; the groups' outputs stay equally many. One group: the plain case."""
-    image, transposed, groups = call.args[0], call.args[6], call.args[8]
+    image, weight, transposed, groups = call.args[0], call.args[1], call.args[6], call.args[8]
     written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
-    assert written is not None and read is not None
-    flow.mark_vectors(written, "out")
-    flow.mark_vectors(read, "in")
-    if transposed:
-        written = np.tile(written, groups)
+    note_work(flow, call, weight, written, read)
+    if written is not None:
+        flow.mark_vectors(written, "out")
+        written = np.tile(written, groups) if transposed else written
+    if read is not None:
+        flow.mark_vectors(read, "in")
+        read = read if transposed else np.tile(read, groups)
+    for split in (part for part in [read if transposed else written] if groups > 1 and part is not None):
+        flow.link(call, np.split(split, groups))
+    if read is None:
+        flow.lock(call, [image], COMPUTED)
     else:
-        read = np.tile(read, groups)
-    if groups > 1:
-        flow.link(call, np.split(read if transposed else written, groups))
-    unify_channels(flow, call, image, 1, read)
+        unify_channels(flow, call, image, 1, read)
     return written
+
+
+def note_work(flow: Flow, call: Call, weight: Tensor, *factors: Labels | None) -> None:
+    """Say what the work is proportional to, where a stored weight's widths do not tell."""
+    if flow.weight(weight) is None:
+        flow.note_work(call, *factors)
 
 
 def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:
@@ -82,14 +113,14 @@ def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels
 @rule("linear")
 def linear(flow: Flow, call: Call) -> None:
     """x W' + b."""
-    weight_product(flow, call, call.args[0], flow.weight(call.args[1]), call.args[1], call.argument(2, "bias"))
+    weight_product(flow, call, call.args[0], matrix(flow, call, call.args[1], 1), call.args[1], call.argument(2, "bias"))
 
 
 @rule("addmm")
 def addmm(flow: Flow, call: Call) -> None:
     """b + x W', the weight having been transposed just before."""
     bias, left, right = call.args[:3]
-    axes = flow.weight(right)
+    axes = matrix(flow, call, right, 0)
     weight_product(flow, call, left, axes.permuted((1, 0)) if axes else None, right, bias)
 
 
@@ -97,11 +128,18 @@ def addmm(flow: Flow, call: Call) -> None:
 def product(flow: Flow, call: Call) -> None:
     """A product with a weight on the right, or of two activations."""
     left, right = call.args[:2]
-    axes = flow.weight(right)
-    if axes is not None and right.ndim == 2:
+    axes = matrix(flow, call, right, 0)
+    if axes is not None:
         weight_product(flow, call, left, axes.permuted((1, 0)), right, None)
     else:
         activations(flow, call, left, right)
+
+
+def matrix(flow: Flow, call: Call, right: Tensor, reads: int) -> AxisLabels | None:
+    """The labels of a matrix that is a weight, stored or computed; None for an activation."""
+    if right.ndim != 2 or not (flow.is_computed(right) or flow.weight(right)):
+        return None
+    return kernel(flow, call, right, "is multiplied with a weight that is computed, not stored", reads)
 
 
 @rule("baddbmm")
@@ -127,10 +165,16 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
         activations(flow, call, rows, weight)
         return
     out, read = axes.vectors
-    assert out is not None and read is not None
+    note_work(flow, call, weight, out, read)
+    if read is None:
+        flow.lock(call, [rows], "is multiplied with a weight that is computed, not stored")
+    else:
+        flow.mark_vectors(read, "in")
+        unify_channels(flow, call, rows, rows.ndim - 1, read)
+    if out is None:
+        flow.lock(call, [bias] if bias is not None else [], "is added to what a computed weight writes")
+        return
     flow.mark_vectors(out, "out")
-    flow.mark_vectors(read, "in")
-    unify_channels(flow, call, rows, rows.ndim - 1, read)
     flow.put(call.result, along(out, call.result.ndim - 1, call.result.shape))
     if bias is not None and flow.weight(bias) is None:
         add_onto(flow, call, bias)
@@ -151,7 +195,7 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     """[.., N, K] x [.., K, M]: the contracted dimension is unified pairwise, one of the others may carry channels on."""
     a, b = flow.elements(left), flow.elements(right)
     contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
-    flow.record.products.append(ProductLabels(call.index, work_labels(a, b)))
+    flow.note_work(call, work_labels(a, b))
     if all(contracted) and not varies(a, a.ndim - 2) and not varies(b, b.ndim - 1):
         flow.unify_tensors(call, a.narrow(-2, 0, 1).transpose(-1, -2), b.narrow(-1, 0, 1))
     elif any(contracted):

@@ -57,12 +57,18 @@ def couple(record: FlowRecord) -> CouplingMap:
         roles=dict(record.roles),
         block_outputs={path: channels.group[channels.channel[labels]] for path, labels in record.block_outputs.items()},
         products=tuple(
-            Product(record.operations[product.operation].module, channels.group[channels.channel[product.labels]])
+            Product(
+                record.operations[product.operation].module,
+                product.place,
+                tuple(channels.group[channels.channel[labels]] for labels in product.factors),
+            )
             for product in record.products
         ),
         unknown_operations=dict(record.unknown),
         operations=len(record.operations),
         seconds=0.0,
+        spared=frozenset(record.spared),
+        remarks=tuple(record.remarks),
     )
 
 

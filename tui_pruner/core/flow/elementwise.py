@@ -15,23 +15,28 @@ from tui_pruner.core.flow.state import Flow
 @rule(
     "silu relu sigmoid tanh hardtanh leaky_relu gelu hardswish hardsigmoid mish softplus elu relu6 exp log neg abs "
     "sqrt rsqrt erf sin cos reciprocal clamp clamp_min clamp_max dropout native_dropout logit floor round sign "
-    "zeros_like ones_like full_like empty_like clone detach _to_copy contiguous alias lift_fresh"
+    "zeros_like ones_like full_like empty_like"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
     """Every element for itself: channels pass through."""
     source = call.args[0]
-    axes = flow.weight(source)
     for out in call.outputs:
-        if axes is not None and out.shape == source.shape:
-            flow.put(out, axes)
-        elif out.shape == source.shape:
+        if out.shape == source.shape:
             flow.put(out, flow.elements(source))
+
+
+@rule("clone detach _to_copy contiguous alias lift_fresh")
+def the_same(flow: Flow, call: Call) -> None:
+    """The same values once more: a weight stays one."""
+    flow.put_same(call.result, call.args[0])
 
 
 @rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp _prelu_kernel")
 def together(flow: Flow, call: Call) -> None:
     """Channels that meet at one position become one; a constant of fixed extent holds the channels that it meets."""
     out = call.result
+    if call.name.startswith("div") and isinstance(call.args[1], Tensor):
+        flow.spare(call.args[1])
     present = [t for t in call.tensors if flow.has_labels(t)]
     present = [t for t in present if not hold_shared(flow, call, t, present)]
     labels = [flow.elements(t).expand(out.shape) for t in present]

@@ -44,7 +44,10 @@ def pick(values: Sequence[int], dim: int) -> int:
 def _convolution(args: Arguments) -> Tensor:
     if args[0].shape[1] != args[1].shape[0 if args[6] else 1] * (1 if args[6] else args[8]):
         raise RuntimeError(f"a weight of shape {list(args[1].shape)} cannot read {args[0].shape[1]} channels")
-    return empty(convolution_shape(args), args[0])
+    shape = convolution_shape(args)
+    if min(shape[2:], default=1) < 1:
+        raise RuntimeError(f"a feature map of {list(args[0].shape[2:])} is too small for a kernel of {list(args[1].shape[2:])}")
+    return empty(shape, args[0])
 
 
 def _batch_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,6 +100,8 @@ def _max_pool(args: Arguments) -> tuple[Tensor, Tensor]:
         pooled(side, pick(kernel, d), pick(stride, d), pick(padding, d), pick(dilation, d), bool(ceil))
         for d, side in enumerate(image.shape[-2:])
     ]
+    if min(sides) < 1:
+        raise RuntimeError(f"a feature map of {list(image.shape[-2:])} is too small for pooling by {list(kernel)}")
     shape = [*image.shape[:-2], *sides]
     return empty(shape, image), torch.empty(shape, dtype=torch.int64, device="meta")
 
@@ -153,9 +158,15 @@ def _comparison(args: Arguments) -> Tensor:
     return _broadcast(args).to(torch.bool)
 
 
+def _weight_norm(args: Arguments) -> tuple[Tensor, Tensor]:
+    return empty(args[0].shape, args[0]), empty(args[1].shape, args[1])
+
+
+WORK = frozenset({"convolution", "addmm", "mm", "bmm", "baddbmm", "linear"})
+"""Operations that a network's work is counted by: convolutions, linear layers, matrix products."""
 STEERING = {"out", "dtype", "device"}
 """Keywords that make an operation's result another one than its shape rule says."""
-UNARY = ["silu", "relu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "gelu", "leaky_relu", "mish", "softplus", "exp", "neg"]
+UNARY = ["silu", "relu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid", "gelu", "leaky_relu", "mish", "softplus", "exp", "neg"]
 BINARY = ["add", "sub", "rsub", "mul", "div"]
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
 
@@ -165,6 +176,7 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "_native_batch_norm_legit_no_training": _batch_norm,
     "cudnn_batch_norm": _batch_norm,
     "_softmax": _same,
+    "_weight_norm_interface": _weight_norm,
     "cat": _cat,
     "stack": _stack,
     "max_pool2d_with_indices": _max_pool,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tui_pruner.core.flow.labels import Labels, flat, rows_of, spread, varies
+from tui_pruner.core.flow.labels import Labels, changing, flat, rows_of, spread, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.state import Flow
 
@@ -45,11 +45,6 @@ def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
         tie(flow, call, columns)
     else:
         flow.lock(call, [call.args[0]], "is folded across channels that are not known to be rows")
-
-
-def changing(labels: Tensor) -> list[int]:
-    """The dimensions along which labels change."""
-    return [d for d in range(labels.ndim) if varies(labels, d)]
 
 
 def tie(flow: Flow, call: Call, rows: Sequence[Labels]) -> None:

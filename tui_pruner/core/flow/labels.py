@@ -6,8 +6,9 @@ A tensor of labels has its activation's shape, but dimensions along which nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 Labels = NDArray[np.int64]
 NOT_A_CHANNEL = 0
+PARAMETRIZED = ".parametrizations."
+"""Where `torch.nn.utils.parametrize` keeps what a module's weight is computed from."""
 
 
 @dataclass(frozen=True, order=True)
@@ -27,8 +30,15 @@ class Axis:
 
     @property
     def module(self) -> str:
-        """The path of the module that owns the parameter."""
-        return self.parameter.rpartition(".")[0]
+        """The path of the module that works with the parameter: its owner, or the one whose weight a parametrization computes from it."""
+        owner = "." + self.parameter.rpartition(".")[0]
+        return owner.partition(PARAMETRIZED)[0][1:]
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is the module's weight, or what its weight is computed from (`weight_v`, `parametrizations.weight.original0`)."""
+        own = self.parameter[len(self.module) :].lstrip(".")
+        return own.removeprefix(PARAMETRIZED[1:]).startswith("weight")
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,11 @@ class AxisLabels:
     def permuted(self, order: Sequence[int]) -> AxisLabels:
         """The labels after the weight's dimensions were reordered."""
         return AxisLabels(tuple(self.shape[d] for d in order), tuple(self.vectors[d] for d in order))
+
+    @cached_property
+    def crossed(self) -> bool:
+        """Whether elements belong to several channels, one for each axis."""
+        return len(self.shape) > 1 and self.as_elements() is None
 
     def as_elements(self) -> Tensor | None:
         """Element labels where only one dimension is longer than 1; None where two axes would compete for an element."""
@@ -80,6 +95,11 @@ def varies(labels: Tensor, dim: int) -> bool:
         return False
     (small,) = compact(labels)
     return bool((small != small.narrow(dim, 0, 1)).any())
+
+
+def changing(labels: Tensor) -> list[int]:
+    """The dimensions along which labels change."""
+    return [d for d in range(labels.ndim) if varies(labels, d)]
 
 
 def spread(labels: Tensor) -> Tensor:
@@ -134,7 +154,13 @@ class LabelSource:
         self.starts[axis], self.sizes[axis] = self.count, size
         return self.fresh(size)
 
-    def axes(self) -> Iterator[tuple[Axis, Labels]]:
-        """Every axis with its labels, in the order of the model's parameters."""
-        for axis, start in self.starts.items():
-            yield axis, np.arange(start, start + self.sizes[axis], dtype=np.int64)
+    def owners(self, vector: Labels) -> list[Axis]:
+        """The axes that any of these labels belong to."""
+        axes, starts = list(self.starts), np.fromiter(self.starts.values(), dtype=np.int64)
+        places = np.searchsorted(starts, vector, side="right") - 1
+        ends = starts + np.fromiter(self.sizes.values(), dtype=np.int64)
+        return [axes[place] for place in np.unique(places[(places >= 0) & (vector < ends[places])]).tolist()]
+
+    def labels_of(self, axis: Axis) -> Labels:
+        """The labels of an axis."""
+        return np.arange(self.starts[axis], self.starts[axis] + self.sizes[axis], dtype=np.int64)

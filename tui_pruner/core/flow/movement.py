@@ -10,8 +10,8 @@ from torch.utils._pytree import tree_map
 
 from tui_pruner.core.adapters import is_adapted
 from tui_pruner.core.flow.evaluate import tensors_in
-from tui_pruner.core.flow.folding import changing, hold_places, is_row_dimension, link_rows
-from tui_pruner.core.flow.labels import flat, varies
+from tui_pruner.core.flow.folding import hold_places, is_row_dimension, link_rows
+from tui_pruner.core.flow.labels import changing, flat, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.state import Flow
 

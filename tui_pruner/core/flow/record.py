@@ -66,15 +66,21 @@ class SizedLabels:
 
 @dataclass(frozen=True)
 class ProductLabels:
-    """A matrix product of two activations: the labels that its work is proportional to, none where that is a constant."""
+    """A convolution or matrix product by something else than a stored weight: which of all that ran, in order, and the labels that its
+    work is proportional to, a vector for each factor."""
 
     operation: int
-    labels: Labels
+    place: int
+    factors: tuple[Labels, ...]
 
 
 @dataclass
 class FlowRecord:
-    """Everything that one run of the model told about its channels."""
+    """Everything that one run of the model told about its channels.
+
+    `spared`: axes that something is divided by, so that zeros in a removed channel would make it no number; `relied`: axes whose zeros in a
+    removed channel make a computed weight forget it.
+    """
 
     source: LabelSource = field(default_factory=LabelSource)
     operations: list[Operation] = field(default_factory=list)
@@ -85,6 +91,9 @@ class FlowRecord:
     locks: list[LockedLabels] = field(default_factory=list)
     roles: dict[Axis, Role] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+    spared: set[Axis] = field(default_factory=set)
+    relied: set[Axis] = field(default_factory=set)
     block_outputs: dict[str, Labels] = field(default_factory=dict)
 
     def note(self, name: str, module: str) -> Operation:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from torch import Tensor
 
 from tui_pruner.core.flow.labels import varies
 from tui_pruner.core.flow.rules import Call, rule
@@ -30,15 +33,10 @@ def order(flow: Flow, call: Call) -> None:
             flow.put(out, labels.narrow(dim, 0, 1).expand(out.shape))
 
 
-@rule("mean sum amax amin max min var std linalg_vector_norm prod argmax argmin any all")
+@rule("mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all")
 def reduction(flow: Flow, call: Call) -> None:
     """Dimensions that carry no channels fold away; a reduction over channels locks them."""
-    source, dims = call.args[0], call.argument(1, "dim")
-    if call.name == "linalg_vector_norm":
-        dims = call.argument(2, "dim")
-    labels = flow.elements(source)
-    listed = [dims] if isinstance(dims, int) else list(dims or range(labels.ndim))
-    folded = sorted(d % labels.ndim for d in listed)
+    source, labels, folded = call.args[0], flow.elements(call.args[0]), folded_dims(call)
     across = [d for d in folded if varies(labels, d)]
     if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
         flow.lock(call, [source], f"{call.name} mixes channels", rank=3)
@@ -46,14 +44,25 @@ def reduction(flow: Flow, call: Call) -> None:
     for d in across:  # a sum over a stack of feature maps ties them, as an addition does
         first = labels.narrow(d, 0, 1)
         flow.unify_or_hold(call, first.expand(labels.shape), labels, f"{call.name} joins it with values that are no channels")
+    for out in call.outputs:
+        flow.put(out, without_dims(labels, folded, out.shape))
+
+
+def folded_dims(call: Call) -> list[int]:
+    """The dimensions that a reduction takes away or makes one long."""
+    dims = call.argument(2 if "norm" in call.name else 1, "dim")
+    ndim = call.args[0].ndim
+    listed = [dims] if isinstance(dims, int) else list(dims or range(ndim))
+    return sorted(d % ndim for d in listed)
+
+
+def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The labels after a reduction of these dimensions to a shape that may still have them, as long as one."""
     for d in folded:
         labels = labels.narrow(d, 0, 1)
-    for out in call.outputs:
-        if out.ndim < labels.ndim:
-            kept = [d for d in range(labels.ndim) if d not in folded]
-            flow.put(out, labels.reshape([labels.shape[d] for d in kept]).expand(out.shape))
-        else:
-            flow.put(out, labels.expand(out.shape))
+    if len(shape) < labels.ndim:
+        labels = labels.reshape([labels.shape[d] for d in range(labels.ndim) if d not in folded])
+    return labels.expand(tuple(shape))
 
 
 @rule(

@@ -48,14 +48,26 @@ class Call:
 
 Rule = Callable[["Flow", Call], None]
 RULES: dict[str, Rule] = {}
+KERNEL_RULES: dict[str, Rule] = {}
+"""What the same operations do to weights, whose elements belong to several channels each."""
+
+
+def kernel_rule(names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these operations where they work on weights, on their way to what reads them."""
+    return into(KERNEL_RULES, names)
 
 
 def rule(names: str) -> Callable[[Rule], Rule]:
     """Register a function as the rule of these aten operations (names between spaces), and of their in-place forms."""
+    return into(RULES, names)
+
+
+def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
+    """Register a function in a table under these names and their in-place forms."""
 
     def register(function: Rule) -> Rule:
         for name in names.split():
-            RULES[name] = RULES[f"{name}_"] = function
+            table[name] = table[f"{name}_"] = function
         return function
 
     return register

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from tui_pruner.core.adapters import has_heads, is_adapted
 from tui_pruner.core.flow.dependence import Dependence
-from tui_pruner.core.flow.evaluate import ShapeMode
-from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, channel_vector, compact, flat, nothing
-from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, Role, SizedLabels
-from tui_pruner.core.flow.rules import RULES, Call
+from tui_pruner.core.flow.evaluate import WORK, ShapeMode
+from tui_pruner.core.flow.labels import Axis, AxisLabels, Labels, along, channel_vector, compact, flat, nothing
+from tui_pruner.core.flow.record import FlowRecord, LinkedLabels, ProductLabels, Role, SizedLabels
+from tui_pruner.core.flow.rules import KERNEL_RULES, RULES, Call
+from tui_pruner.core.flow.strands import NEVER, Computed, Strand
 from tui_pruner.core.layers import rule_of
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.errors import TraceError
@@ -30,11 +31,15 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
         self.modules: list[str] = [""]
         self.entered: list[int] = [0]
+        self.given: list[tuple[Any, ...]] = [()]
         self.outputs: dict[str, Tensor] = {}
         self.running: nn.Module = model
-        self._labels: dict[int, Tensor | AxisLabels] = {}
+        self._labels: dict[int, Tensor | AxisLabels | Computed] = {}
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
+        self._parameters = {name for name, _ in model.named_parameters()}
+        self._lost: list[Tensor] = []
+        self._work = 0
         self._rows: set[bytes] = set()
         self.dependence = Dependence(model)
         for name, tensor in named_tensors(model):
@@ -56,21 +61,39 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
         self.record.note(name, call.module)
         self.dependence.follow(function, args, kwargs, result)
-        known = RULES.get(name)
+        self._work += name in WORK
+        known = RULES.get(name) if name not in KERNEL_RULES or not self._is_about_weights(call) else KERNEL_RULES[name]
         if known is not None:
             known(self, call)
         elif any(self.has_labels(t) for t in call.tensors):
             self.record.unknown[name] += 1
             self.lock(call, call.tensors, f"no rule for the operation {name}")
+        if self._lost:
+            self.lock(call, self._lost, f"belongs to a weight that the forward computes with {name}")
+            self._lost = []
 
-    def put(self, tensor: Tensor, labels: Tensor | AxisLabels) -> None:
+    def _is_about_weights(self, call: Call) -> bool:
+        """Whether an operation works on parameters alone, or on one whose elements belong to several channels each."""
+        known = [labels for tensor in call.tensors if (labels := self._labels.get(id(tensor))) is not None]
+        weights = [labels for labels in known if not isinstance(labels, Tensor)]
+        return bool(weights) and (len(weights) == len(known) or any(labels.crossed for labels in weights))
+
+    def put(self, tensor: Tensor, labels: Tensor | AxisLabels | Computed) -> None:
         """Attach labels to a tensor for as long as the trace lasts."""
         self._labels[id(tensor)] = labels
         self._alive.append(tensor)
 
+    def put_same(self, tensor: Tensor, other: Tensor) -> None:
+        """Attach another tensor's labels, in whatever form it has them."""
+        labels = self._labels.get(id(other))
+        if labels is not None:
+            self.put(tensor, labels)
+
     def has_labels(self, tensor: Tensor) -> bool:
         """Whether a tensor carries any channel."""
         labels = self._labels.get(id(tensor))
+        if isinstance(labels, Computed):
+            return any(strand.present for strand in labels.strands)
         return self.has_labels_in(labels) if isinstance(labels, Tensor) else labels is not None
 
     @property
@@ -85,22 +108,66 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return bool((small != 0).any())
 
     def elements(self, tensor: Tensor) -> Tensor:
-        """A tensor's labels element by element, zeros where it carries none."""
+        """A tensor's labels element by element, zeros where it carries none; those of a weight, which have several, are held."""
         labels = self._labels.get(id(tensor))
-        if isinstance(labels, AxisLabels):
+        if isinstance(labels, (AxisLabels, Computed)):
+            if labels.crossed:
+                self._lost.append(tensor)
             labels = labels.as_elements()
         return nothing(tensor.shape) if labels is None else labels
 
     def weight(self, tensor: Tensor) -> AxisLabels | None:
-        """The labels of a parameter's axes, or None for an activation."""
+        """The labels of a parameter's axes as it is stored, or None for everything else."""
         labels = self._labels.get(id(tensor))
         return labels if isinstance(labels, AxisLabels) else None
 
-    def mark_vectors(self, vector: Labels, role: Role) -> None:
-        """Say what the axis that owns these labels is for."""
+    def is_computed(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from parameters."""
+        return isinstance(self._labels.get(id(tensor)), Computed)
+
+    def strands(self, tensor: Tensor) -> tuple[Strand, ...]:
+        """All labels of any tensor, a strand for each of a parameter's axes."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, Computed):
+            return labels.strands
+        if isinstance(labels, Tensor):
+            return (Strand(labels),) if self.has_labels_in(labels) else ()
+        return tuple(self._strand_of(labels, dim) for dim, vector in enumerate(labels.vectors) if vector is not None) if labels else ()
+
+    def _strand_of(self, labels: AxisLabels, dim: int) -> Strand:
+        vector = labels.vectors[dim]
+        assert vector is not None
         axis = self._axis_of_label.get(int(vector[0]))
-        if axis is not None and self.record.roles.get(axis) not in PRODUCING:  # of tied uses, the one that writes the channels
-            self.record.roles[axis] = role
+        zero = frozenset([frozenset([axis])]) if axis is not None and axis.parameter in self._parameters else NEVER
+        return Strand(along(vector, dim, labels.shape), zero)
+
+    def vanishes(self, strand: Strand) -> bool:
+        """Whether the values of a removed channel are zero in the masked twin."""
+        return any(not cause & self.record.spared for cause in strand.zero)
+
+    def rely(self, strand: Strand) -> None:
+        """Note that the values of a removed channel have to be zero."""
+        usable = [sorted(cause) for cause in strand.zero if not cause & self.record.spared]
+        self.record.relied.update(min(usable, default=[]))
+
+    def spare(self, tensor: Tensor) -> None:
+        """Note that something is divided by a tensor: what would make its values zero keeps its values in the masked twin."""
+        for strand in self.strands(tensor):
+            self.record.spared.update(*strand.zero)
+
+    def note_work(self, call: Call, *factors: Labels | None) -> None:
+        """Say what the work of a convolution or product is proportional to, where that is no stored weight's width."""
+        if call.name in WORK:
+            known = tuple(factor for factor in factors if factor is not None)
+            self.record.products.append(ProductLabels(call.index, self._work - 1, known))
+
+    def mark_vectors(self, vector: Labels, role: Role) -> None:
+        """Say what the axes that own these labels are for."""
+        axis = self._axis_of_label.get(int(vector[0]))
+        whole = axis is not None and len(vector) == self.record.source.sizes[axis]
+        for owner in [axis] if whole and axis is not None else self.record.source.owners(vector):
+            if self.record.roles.get(owner) not in PRODUCING:  # of tied uses, the one that writes the channels
+                self.record.roles[owner] = role
 
     def unify(self, call: Call, left: Labels, right: Labels, dim: int = 1) -> None:
         """Make two vectors the same channels; a channel that meets a constant in a weight's axis stays as it is."""
@@ -158,10 +225,5 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """The same for an operation by its number."""
         for tensor in tensors:
-            axes = self.weight(tensor)
-            if axes is None:
-                self.record.lock(operation, flat(self.elements(tensor)), reason, dim, rank)
-            else:
-                for vector in axes.vectors:
-                    if vector is not None:
-                        self.record.lock(operation, vector, reason, dim, rank)
+            for strand in self.strands(tensor):
+                self.record.lock(operation, flat(strand.labels), reason, dim, rank)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tui_pruner.core.deadline import TooLate, deadline
-from tui_pruner.core.flow import contraction, elementwise, folding, movement, reduction  # noqa: F401  # they fill the table of rules
+from tui_pruner.core.flow import contraction, elementwise, folding, kernels, movement, reduction  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
 from tui_pruner.core.flow.dependence import training_paths
-from tui_pruner.core.flow.labels import Labels, along, flat
+from tui_pruner.core.flow.labels import Labels, along
 from tui_pruner.core.flow.record import FlowRecord
 from tui_pruner.core.flow.state import Flow
 from tui_pruner.core.predictions import Unseen, handed_through, predicted, tensors
@@ -25,12 +25,34 @@ LONGEST_RUN = 120.0
 """Seconds that a forward may take without computing anything."""
 
 
+NO_VALUES = (
+    "on meta",
+    "meta device",
+    "meta tensor",
+    "Meta tensor",
+    "out of meta",
+    "data-independent",
+    "data-dependent",
+    "'meta'",
+    "fake value",
+)
+"""How PyTorch says that a tensor without values was asked for one."""
+LONGEST_QUOTE = 160
+
+
 def in_words(error: Exception, place: str) -> str:
     """What a failed forward is about."""
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "item() cannot be called on meta" in said or "with Meta tensors" in said:
+    said = quoted(error)
+    if any(phrase in said for phrase in NO_VALUES):
         return f"{place} decides by a computed value, which a trace of the shapes does not have: such a forward cannot be followed ({said})"
     return f"the forward stopped in {place}: {said}"
+
+
+def quoted(error: Exception) -> str:
+    """The first line of what an exception says."""
+    said = " ".join((str(error).splitlines() or [""])[0].split()) or type(error).__name__
+    said = f"{type(error).__name__}: {said}" if isinstance(error, LookupError) else said
+    return said if len(said) <= LONGEST_QUOTE else f"{said[:LONGEST_QUOTE]}..."
 
 
 def first_place(labels: Tensor) -> Labels:
@@ -54,6 +76,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         if module in paths:
             flow.modules.append(paths[module])
             flow.entered.append(len(flow.record.operations))
+            flow.given.append(args)
             around.append(flow.running)
             flow.running = module
 
@@ -62,6 +85,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             return
         path, flow.running = flow.modules.pop(), around.pop()
         flow.entered.pop()
+        flow.given.pop()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.elements(output)
 
@@ -108,26 +132,58 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, skeleton)
     hold_own_widths(flow, skeleton)
+    hold_contradictions(flow)
     end = flow.record.note("output", flow.modules[-1])
     for leaf in outputs:
-        flow.record.lock(end.index, flat(flow.elements(leaf)), "feeds the model's predictions", 1, rank=0)
+        flow.lock_at(end.index, [leaf], "feeds the model's predictions", 1, rank=0)
     hold_idle(flow, idle - flow.dependence.read_by([*outputs, *flow.dependence.state.values()]))
     return flow.record
+
+
+def hold_contradictions(flow: Flow) -> None:
+    """Lock parameters that one operation divides by and another needs to be zero where a channel is gone."""
+    for axis in sorted(flow.record.spared & flow.record.relied):
+        operation = flow.record.note("division", axis.module)
+        labels = flow.record.source.labels_of(axis)
+        flow.record.lock(operation.index, labels, "is divided by in one place and summed over in another", axis.dim)
 
 
 def trained(skeleton: nn.Module, image: Tensor, flow: Flow, idle: set[str], features: Mapping[int, Tensor]) -> list[Tensor]:
     """Return what the model predicts on the paths of training, where there are parameters that its predictions do not depend on.
 
     An auxiliary head runs in training alone, or its result is thrown away elsewhere; yet it reads channels that a cut takes away. Where
-    these paths cannot be run though evaluation reads every parameter, there are no more predictions.
+    these paths cannot be run there are no more predictions; what an auxiliary head reads for which the image is too small is held.
     """
+    depth = len(flow.modules)
     with training_paths(skeleton, idle) as found:
         try:
             return tensors(predicted(skeleton(image), features)) if found else []
-        except Exception:
-            if idle - flow.dependence.read:
-                raise
+        except (TraceError, TooLate):
+            raise
+        except Exception as error:
+            unread = idle - flow.dependence.read
+            if unread:
+                hold_stopped(flow, skeleton, {skeleton.get_submodule(name.rpartition(".")[0]) for name in unread}, error, depth)
+            del flow.modules[depth:], flow.entered[depth:], flow.given[depth:]
             return []
+
+
+def hold_stopped(flow: Flow, model: nn.Module, idle: set[nn.Module], error: Exception, depth: int) -> None:
+    """Lock what the first module reads that only training runs, where its forward stops."""
+    said, place = quoted(error), flow.place
+    read = next((n for n in range(depth, len(flow.modules)) if only_in_training(model.get_submodule(flow.modules[n]), idle)), None)
+    if read is not None:
+        place = flow.modules[read]
+        operation = flow.record.note("training", place).index
+        flow.lock_at(operation, tensors(flow.given[read]), f"is read in training only, where it stops: {said}")
+    left = "what it reads stays as it is" if read is not None else "layers that only training runs may not fit the pruned model"
+    flow.record.remarks.append(f"the forward of training cannot be followed, as it stops in {place} ({said}): {left}")
+
+
+def only_in_training(module: nn.Module, idle: set[nn.Module]) -> bool:
+    """Whether evaluation reads no parameter of a module and of those below it."""
+    owners = [part for part in module.modules() if part._parameters]
+    return bool(owners) and idle.issuperset(owners)
 
 
 def hold_idle(flow: Flow, idle: set[str]) -> None:

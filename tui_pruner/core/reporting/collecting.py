@@ -121,7 +121,7 @@ def answerable(session: Session) -> dict[int, list[tuple[int, str]]]:
 
 def readers(coupling: CouplingMap, group: ChannelGroup, names: dict[str, str]) -> list[Reader]:
     """The layers whose inputs these channels are."""
-    members = [member for member in group.members if member.role == "in" and member.axis.parameter.endswith(".weight")]
+    members = [member for member in group.members if member.role == "in" and member.axis.is_weight]
     return [
         Reader(layer=names.get(member.axis.module, member.axis.module), because=why_read(member, coupling.sizes[member.axis]))
         for member in members
