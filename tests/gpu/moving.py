@@ -304,4 +304,3 @@ def grouped(stock: Function) -> Function:
         return found
 
     return groups
-

@@ -67,9 +67,16 @@ def apply(patches: Patches) -> None:
     patches.set(torch, "_has_compatible_shallow_copy_type", moving.shallow(torch._has_compatible_shallow_copy_type))
     patches.set(torch.nn.Module, "_apply", moving.applied(torch.nn.Module._apply))
     for module in ("torch.utils._foreach_utils", "torch.optim.optimizer", "torch.nn.utils.clip_grad"):
-        patches.set(sys.modules[module], "_group_tensors_by_device_and_dtype", moving.grouped(_foreach_utils._group_tensors_by_device_and_dtype))
+        patches.set(
+            sys.modules[module], "_group_tensors_by_device_and_dtype", moving.grouped(_foreach_utils._group_tensors_by_device_and_dtype)
+        )
     for owner, name in moving.MAKES_INSIDE:
         patches.set(owner, name, moving.making_inside(getattr(owner, name)))
+    answer_for_cuda(patches)
+
+
+def answer_for_cuda(patches: Patches) -> None:
+    """Have tracing, autocast, `torch.cuda` and `torch.accelerator` answer so."""
     patches.set(torch.jit, "trace", tracing.trace(torch.jit.trace))
     patches.set(torch.jit, "load", tracing.load(torch.jit.load))
     patches.set(torch.onnx, "export", tracing.export_onnx(torch.onnx.export))

@@ -224,7 +224,9 @@ def refuse_two_devices(function: Any, args: tuple[Any, ...], kwargs: dict[str, A
             if isinstance(tensor, PretendedTensor):
                 if tensor._block.device is device:
                     continue
-            elif (not written and tensor.dim() == 0 and takes_numbers) or (packet in INDEXES and name == "indices" and isinstance(args[0], PretendedTensor)):
+            elif (not written and tensor.dim() == 0 and takes_numbers) or (
+                packet in INDEXES and name == "indices" and isinstance(args[0], PretendedTensor)
+            ):
                 continue
             if packet in INDEXES and name in ("self", "indices"):
                 raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor ({args[0].device})")

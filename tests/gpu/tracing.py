@@ -97,4 +97,3 @@ def export_onnx(stock: Function) -> Function:
         return stock(*on_the_cpu(module, args), *rest, **kwargs)
 
     return exported
-
