@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.gpu.device import Device, generator_on
-from tests.gpu.tensor import PretendedTensor, check_generator, held, machine, wrapped
+from tests.gpu.tensor import PretendedTensor, check_generator, held, machine, tensors_in, wrapped
 
 Function = Callable[..., Any]
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ FACTORIES = (
 ALIKE = ("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like")
 FROM_A_TENSOR = ("new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty_strided")
 DRAWING = ("normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_", "geometric_", "cauchy_")
-MAKES_INSIDE = (torch.nn.functional, "one_hot")
+MAKES_INSIDE = ((torch.nn.functional, "one_hot"), (torch._C._nn, "pad_sequence"))
 
 
 def place_of(device: Any) -> torch.device:
@@ -197,11 +197,14 @@ def drawing_in_place(stock: Function) -> Function:
 
 
 def making_inside(stock: Function) -> Function:
-    """A function that makes tensors in C++ where its argument is; they would be taken for ones on the CPU."""
+    """A function that makes a tensor in C++ where its argument is, which for C++ is the CPU."""
 
     @functools.wraps(stock)
-    def made(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return put(stock(held(tensor), *args, **kwargs), tensor.device)
+    def made(given: Any, *args: Any, **kwargs: Any) -> Tensor:
+        tensors = tensors_in(given)
+        if any(tensor.requires_grad for tensor in tensors if isinstance(tensor, PretendedTensor)):
+            raise NotImplementedError(f"{stock.__name__} of pretended tensors cannot be differentiated")
+        return put(stock(held(given), *args, **kwargs), tensors[0].device)
 
     return made
 

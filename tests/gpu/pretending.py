@@ -70,7 +70,13 @@ def apply(patches: Patches) -> None:
         patches.set(
             sys.modules[module], "_group_tensors_by_device_and_dtype", moving.grouped(_foreach_utils._group_tensors_by_device_and_dtype)
         )
-    patches.set(*moving.MAKES_INSIDE, moving.making_inside(getattr(*moving.MAKES_INSIDE)))
+    for owner, name in moving.MAKES_INSIDE:
+        patches.set(owner, name, moving.making_inside(getattr(owner, name)))
+    answer_for_cuda(patches)
+
+
+def answer_for_cuda(patches: Patches) -> None:
+    """Have tracing, autocast, `torch.cuda` and `torch.accelerator` answer so."""
     patches.set(torch.jit, "trace", tracing.trace(torch.jit.trace))
     patches.set(torch.jit, "load", tracing.load(torch.jit.load))
     patches.set(torch.onnx, "export", tracing.export_onnx(torch.onnx.export))
