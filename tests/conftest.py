@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadlines import LONGEST_TEST
+
 HOME = tempfile.TemporaryDirectory(prefix="tui-pruner-home-")
 for name, folder in {
     "HOME": "",
@@ -27,6 +29,7 @@ os.environ |= {
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
 }
+os.environ.setdefault("PYTEST_TIMEOUT", str(LONGEST_TEST))
 for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 

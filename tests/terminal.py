@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pyte
 
+from tests.deadlines import LOOK_EVERY, time_left
+
 KEYS = {
     "enter": "\r",
     "escape": "\x1b",
@@ -31,7 +33,6 @@ KEYS = {
     "ctrl+r": "\x12",
     "ctrl+u": "\x15",
 }
-PATIENCE = 60.0
 
 
 class Terminal:
@@ -44,8 +45,9 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.received = 0
-        self.started = time.perf_counter()
+        self.text = ""
+        """The screen as lines."""
+        self._ended = False
         self.process = subprocess.Popen(
             list(command), stdin=slave, stdout=slave, stderr=slave, cwd=cwd, start_new_session=True,
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})},
@@ -61,22 +63,18 @@ class Terminal:
         self.process.wait()
         os.close(self._master)
 
-    @property
-    def text(self) -> str:
-        """The screen as lines."""
-        return "\n".join(line.rstrip() for line in self.screen.display)
-
     def press(self, *keys: str) -> None:
         """Type keys by name, or text as it is."""
         os.write(self._master, "".join(KEYS.get(key, key) for key in keys).encode())
 
-    def wait_for(self, what: str | Callable[[str], bool], patience: float = PATIENCE) -> str:
+    def wait_for(self, what: str | Callable[[str], bool]) -> str:
         """The screen as soon as it matches a regular expression or a condition; fails with the screen where it never does."""
         condition = (lambda text: re.search(what, text) is not None) if isinstance(what, str) else what
-        deadline = time.perf_counter() + patience
+        started = time.monotonic()
         while not condition(self.text):
-            if not self._read(deadline - time.perf_counter()):
+            if self._ended or time_left(started) < 0:
                 raise AssertionError(f"never saw {what!r} (exit status {self.process.poll()}); the screen was:\n{self.text}")
+            self._read(LOOK_EVERY)
         return self.text
 
     def wait_for_quiet(self, seconds: float) -> str:
@@ -85,23 +83,26 @@ class Terminal:
             pass
         return self.text
 
-    def wait_for_end(self, patience: float = PATIENCE) -> int:
+    def wait_for_end(self) -> int:
         """The exit status."""
-        deadline = time.perf_counter() + patience
+        started = time.monotonic()
         while self.process.poll() is None:
-            if not self._read(min(0.1, deadline - time.perf_counter())) and time.perf_counter() > deadline:
+            if time_left(started) < 0:
                 raise AssertionError(f"does not end; the screen was:\n{self.text}")
+            if not self._read(LOOK_EVERY) and self._ended:
+                time.sleep(LOOK_EVERY)
         return self.process.returncode
 
     def _read(self, seconds: float) -> bool:
         """Take what comes within a time; whether anything did."""
-        ready, _, _ = select.select([self._master], [], [], max(0.0, seconds))
+        ready, _, _ = select.select([self._master], [], [], seconds)
         if not ready:
             return False
         try:
             data = os.read(self._master, 1 << 16)
-        except OSError:
-            return False
-        self.received += len(data)
+        except OSError:  # the last process that had the other end is gone
+            data = b""
+        self._ended = not data
         self._stream.feed(data)
+        self.text = "\n".join(line.rstrip() for line in self.screen.display)
         return bool(data)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import tui_pruner
+from tests.deadlines import HANGING
 
 PROJECT = Path(__file__).parent.parent
 MODELS = {"torch", "torchvision", "ultralytics", "torch_pruning"}
@@ -57,7 +58,7 @@ def modules_of(package: str) -> list[str]:
 
 def loaded_by(modules: list[str]) -> set[str]:
     """The top-level packages that a fresh process has loaded after importing these."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(modules)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(modules)], capture_output=True, text=True, check=False, timeout=HANGING)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 
@@ -95,7 +96,7 @@ sys.exit(str({"torch", "ultralytics", "numpy"} & set(sys.modules)))
 """
     (tmp_path / "plan.yaml").write_text("checkpoint: best.pt\n")
     command = [sys.executable, "-c", script, str(tmp_path / "plan.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANGING)
     assert done.stderr.strip() == "set()"
 
 

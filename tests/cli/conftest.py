@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import ultralytics  # noqa: F401  # its log handler keeps the stdout of whoever imports it first, which must not be one test's
 
+from tests.deadlines import HANGING
 from tui_pruner.__main__ import run
 
 CUTS = ("model.6.m.*.cv1=30%", "6.cv1=25%", "model.12.cv2=20%")
@@ -70,7 +71,7 @@ def heed_interrupts() -> None:
 def spawn(*arguments: object, **options: Any) -> Answer:
     """The command line as a process of its own, until it ends."""
     process = start(*arguments, **options)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANGING)
     return Answer(process.returncode, out, err)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Call, Pruned
+from tests.deadlines import HANGING
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def stranger(pruned: Pruned, demo_data: Path, tmp_path_factory: pytest.TempPathF
     """What a process that cannot import this program reports of the file."""
     folder = tmp_path_factory.mktemp("stranger")
     command = [sys.executable, "-I", Path(__file__).with_name("stock_digits.py"), pruned.file, demo_data, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=HANGING)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 

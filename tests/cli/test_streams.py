@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import CUTS, FIELD_MODEL, Call, spawn, start
+from tests.deadlines import HANGING
 from tui_pruner import __version__, places
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -33,7 +34,7 @@ def test_version_and_help_come_without_loading_any_model_library(arguments: list
         "import sys; from tui_pruner.__main__ import run; status = run(sys.argv[1:]);"
         "heavy = {'torch', 'ultralytics', 'numpy', 'textual'} & set(sys.modules); sys.exit(f'{status} {heavy}')"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False, timeout=HANGING)
     assert done.stderr.strip() == "0 set()"
     assert (__version__ if arguments == ["--version"] else "Usage: ") in done.stdout
 
@@ -70,7 +71,7 @@ def test_a_terminal_gets_its_own_width():
             content += piece
     except OSError:  # how Linux says that the other end is closed
         pass
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=HANGING) == 0
     process.stderr.close()
     os.close(leader)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", content.decode())
@@ -82,7 +83,9 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "tui_pruner", "groups", *FIELD_MODEL, "--json"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=HANGING
+    )
     os.close(writing)
     assert done.returncode == 0
     assert len(done.stderr.splitlines()) == 1
@@ -92,7 +95,7 @@ def test_an_interrupted_validation_ends_with_130(demo_checkpoint: Path, demo_dat
     with start("validate", demo_checkpoint, "--data", demo_data, "--imgsz", "320") as process:
         wait_for(process.stderr, "validating")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     assert process.returncode == 130
     assert out == ""
     assert err.splitlines()[-1] == "tui-pruner: interrupted"
@@ -103,7 +106,7 @@ def test_an_interrupted_prune_ends_with_130_and_leaves_nothing(demo_checkpoint: 
     with start("prune", demo_checkpoint, "--cut", CUTS[0], "-o", tmp_path / "out.pt", "--json") as process:
         wait_for(process.stderr, "verifying")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGING)
     assert (process.returncode, out, err) == (130, "", "tui-pruner: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

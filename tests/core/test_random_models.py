@@ -116,7 +116,6 @@ def hold(analysis: Analysis, steps: Iterable[Sequence[Request]], tally: Tally) -
         assert proof.equal, proof
 
 
-@pytest.mark.timeout(1200)
 def test_every_random_plan_on_every_random_model_is_proved_or_explained(tmp_path):
     tally = Tally()
 

@@ -17,8 +17,6 @@ from tui_pruner.engine.client import EngineClient, as_error
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.protocol import CutRequest
 
-pytestmark = pytest.mark.timeout(120)
-
 CUT = [CutRequest(layer="model.6.m.0.cv1", amount="30%")]
 PRELUDE = """
 import fcntl, json, os, subprocess, sys

@@ -16,8 +16,6 @@ from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.runner import Job
 
-pytestmark = pytest.mark.timeout(60)
-
 PRELUDE = """
 import fcntl, json, os, signal, subprocess, sys
 scratch = sys.argv[1]

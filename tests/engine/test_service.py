@@ -11,8 +11,6 @@ import pytest
 
 from tui_pruner.engine.processes import end_group, start_module
 
-pytestmark = pytest.mark.timeout(120)
-
 GARBAGE = [
     b"hello",
     b"",

@@ -11,7 +11,6 @@ from tests.engine.conftest import Engine
 from tui_pruner import errors
 from tui_pruner.engine.protocol import CutRequest
 
-pytestmark = pytest.mark.timeout(120)
 FIRST = [CutRequest(layer="model.6.m.0.cv1", amount="50%")]
 SECOND = [CutRequest(layer="model.5", amount="25%")]
 

@@ -28,6 +28,7 @@ from tui_pruner.tui.actions.keymap import keymap_of
 
 WANTED = 2000
 LONGEST = 5.0
+"""Seconds of processor time."""
 MOST_GROWTH = 300 << 20
 LAYERS = ("model.5", "model.6.m.0.cv1", "6", "backbone", "*", "model.22.cv3.0.2", "model.99", "", "[", "\x1b[2J")
 AMOUNTS = ("30%", "0.3", "keep:20", "heads:1", "100%", "-1%", "nan", "1e99", "keep:99999999999999999999", "", "%")
@@ -106,32 +107,32 @@ class Tally:
 
 def try_plan(file: Path, session: Session, tally: Tally) -> None:
     """Read and replay a plan, or have it refused with its place."""
-    started = time.monotonic()
+    started = time.process_time()
     try:
         plan = read_plan(file)
     except PlanError as error:
         message = str(error)
         assert file.name in message and message.isprintable() and len(message) < 600, message
-        tally.count("plans refused", time.monotonic() - started)
+        tally.count("plans refused", time.process_time() - started)
         return
     try:
         session.load(plan.plain())
-        tally.count("plans replayed", time.monotonic() - started)
+        tally.count("plans replayed", time.process_time() - started)
     except PrunerError as error:
         assert str(error).isprintable(), str(error)
-        tally.count("plans that do not fit", time.monotonic() - started)
+        tally.count("plans that do not fit", time.process_time() - started)
 
 
 def try_config(file: Path, tally: Tally) -> None:
     """Read settings and use their keymap, or have their mistakes said, each in one line with its place."""
-    started = time.monotonic()
+    started = time.process_time()
     config = read_config(file)
     keymap = keymap_of(ACTIONS, config.settings.keymap)
     assert isinstance(config, Config) and isinstance(config.settings, Settings)
     for problem in config.problems:
         assert file.name in problem and problem.isprintable() and len(problem) < 600, problem
     assert all(problem.isprintable() and len(problem) < 600 for problem in keymap.problems), keymap.problems
-    tally.count("settings with mistakes" if config.problems or keymap.problems else "settings without", time.monotonic() - started)
+    tally.count("settings with mistakes" if config.problems or keymap.problems else "settings without", time.process_time() - started)
 
 
 def run(wanted: int = WANTED) -> list[str]:

@@ -9,10 +9,10 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
+from tests.deadlines import wait_until
 from tests.faults.kill_loop import alive, descendants, prepared, strays
 from tests.terminal import Terminal
 
@@ -22,7 +22,6 @@ LAYERS = ("model.1", "model.3", "model.5", "model.7", "model.16")
 STEP = re.compile(r"^│ +(\d+) (model[.]\d+ -\d+%) ", re.MULTILINE)
 Shown = dict[int, str]
 """Applied steps by their numbers, as far as the pane has room."""
-LONGEST_END = 15.0
 
 
 def once(command: list[str], expected: Shown, chance: random.Random) -> tuple[Shown, str]:
@@ -32,7 +31,7 @@ def once(command: list[str], expected: Shown, chance: random.Random) -> tuple[Sh
         if expected:
             terminal.wait_for("back in the session")
             with contextlib.suppress(AssertionError):  # what is missing is told below, with what came back
-                terminal.wait_for(lambda text: max(steps_in(text), default=0) >= max(expected), 20.0)
+                terminal.wait_for(lambda text: max(steps_in(text), default=0) >= max(expected))
         back = shown = steps_on(terminal)
         timer = threading.Timer(chance.uniform(0.2, 5.0), end_with, [terminal, chance.choice(SIGNALS)])
         timer.start()
@@ -41,10 +40,9 @@ def once(command: list[str], expected: Shown, chance: random.Random) -> tuple[Sh
             family = descendants(terminal.process.pid) or family
             shown = cut_once(terminal, shown, chance)
         timer.join()
-        deadline = time.monotonic() + LONGEST_END
-        while any(alive(pid) for pid in family) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if any(alive(pid) for pid in family):
+        try:
+            wait_until(lambda: not any(map(alive, family)), "the end of its family")
+        except AssertionError:
             return shown, "orphans were left"
         return shown, "" if comes_after(back, expected) else f"came back with {back}, had shown {expected}"
 
@@ -59,7 +57,7 @@ def cut_once(terminal: Terminal, shown: Shown, chance: random.Random) -> Shown:
     last = max(shown, default=0)
     with contextlib.suppress(OSError, AssertionError):  # it has just ended
         terminal.press("/", chance.choice(LAYERS), "enter", f"{chance.randint(5, 30)}", "enter", "a")
-        terminal.wait_for(lambda text: max(steps_in(text), default=0) > last or terminal.process.poll() is not None, 10.0)
+        terminal.wait_for(lambda text: max(steps_in(text), default=0) > last or terminal.process.poll() is not None)
     return steps_on(terminal) or shown
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.deadlines import HANGING, wait_until
 from tests.jobs.conftest import draw_scenes
 from tests.jobs.narrow import narrow, save_whole
 from tui_pruner import places
@@ -30,8 +31,6 @@ from tui_pruner.journal import is_held, read
 from tui_pruner.sessions import SavedSession
 
 RUNS = 240
-LONGEST_START, LONGEST_END = 90.0, 60.0
-"""Seconds; an engine that is just writing ends after that, others at once."""
 MOST_ENGINES = 3
 """Engines that are killed in one life of the interface: the fifth death in three minutes would rightly be the last."""
 UNDER_WAY = 3
@@ -104,7 +103,7 @@ class Loop:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
         life = Life(process)
         threading.Thread(target=life.listen, daemon=True).start()
-        if not life.follow(LONGEST_START, until="ready"):
+        if not life.follow(HANGING, until="ready"):
             self.fault("the app did not come up again", life)
         if self.shown and not life.resumed:
             self.fault(f"no session was offered, but {len(self.shown)} steps had been shown", life)
@@ -158,11 +157,10 @@ class Loop:
         end(life.process.pid)
         life.process.wait()
         life.follow(0.3)
-        deadline = time.monotonic() + LONGEST_END
-        while (orphans := [pid for pid in family if alive(pid)]) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if orphans:
-            self.fault(f"{len(orphans)} orphans: {[command_of(pid) for pid in orphans]}", life)
+        try:
+            wait_until(lambda: not any(map(alive, family)), "the end of its family")
+        except AssertionError:
+            self.fault(f"orphans: {[command_of(pid) for pid in family if alive(pid)]}", life)
         self.shown = life.shown
         self.look(life)
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.bench.processes import seconds_used
+from tests.deadlines import HANGING, LOOK_EVERY
 from tui_pruner.engine.processes import child_environment
 
 LONGEST = 20.0
+"""Seconds of processor time that an answer may take; one that takes none comes within `HANGING` seconds."""
 OPENED, REFUSED, STUMBLED, DIED, HUNG = "opened", "refused", "stumbled", "died", "hung"
 BAD = frozenset({STUMBLED, DIED, HUNG})
 
@@ -80,11 +83,13 @@ class Reader:
 
     def _answer(self, process: subprocess.Popen[bytes], started: float) -> tuple[str, str]:
         assert process.stdout is not None
-        text = b""
+        text, before = b"", seconds_used(process.pid)
         while True:
-            left = LONGEST - (time.monotonic() - started) if self._number > 1 else 120.0
-            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                return HUNG, f"no answer in {LONGEST:.0f} s"
+            if not select.select([process.stdout], [], [], LOOK_EVERY)[0]:
+                computed, waited = seconds_used(process.pid) - before, time.monotonic() - started
+                if (computed > LONGEST and self._number > 1) or waited > HANGING:
+                    return HUNG, f"no answer in {waited:.0f} s, {computed:.0f} s of them computing"
+                continue
             piece = os.read(process.stdout.fileno(), 1 << 20)
             if not piece:
                 return DIED, f"status {process.wait()}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.deadlines import HANGING
 from tests.jobs.conftest import draw_scene, save_yaml
 from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes
 from tests.saved.data_sets import write_data_set
@@ -174,7 +175,7 @@ def test_the_process_for_several_gpus_rebuilds_the_pruned_network(pruned, parame
         trainer = job.prepared_trainer(pruned, settings, run)
         script = generate_ddp_file(trainer)
         try:
-            subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=120)
+            subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=HANGING)
         finally:
             ddp_cleanup(trainer, script)
     assert shapes(stored(run.best)) == shapes(pruned.model)

@@ -15,8 +15,6 @@ from tui_pruner.engine.processes import child_environment
 from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs.__main__ import explain
 
-pytestmark = pytest.mark.timeout(60)
-
 PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="0", data="d.yaml", imgsz=64)
 MAIN = """
 import sys

@@ -16,7 +16,6 @@ from tui_pruner.jobs.executors import cluster
 from tui_pruner.jobs.scan import run_scan
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make ray-test installs it")
-pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(autouse=True)

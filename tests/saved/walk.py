@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
+from tests.deadlines import HANGING
 from tests.saved.data_sets import write_data_set
 from tests.saved.expected import EXPORTS, Export, expected
 from tests.saved.pruned import Saved, save_pruned
 
-LONGEST = 900
 TAIL = 2000
 
 
@@ -53,7 +53,7 @@ def report_of_stranger(folder: Path) -> dict[str, Any]:
     """Run the stranger in an isolated process; its answer."""
     command = [sys.executable, "-I", str(Path(__file__).with_name("stranger.py")), str(folder / "request.json")]
     settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": str(folder), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=LONGEST, env={**os.environ, **settings})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=HANGING, env={**os.environ, **settings})
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-TAIL:])
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.deadlines import HANGING
 from tests.tui.helpers import Desk, until
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
@@ -31,7 +32,7 @@ Start = Callable[..., AbstractAsyncContextManager[Desk]]
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YOLOv8n with three classes and random weights, saved by Ultralytics itself."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
-    subprocess.run([sys.executable, "-c", BUILD, str(path)], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", BUILD, str(path)], check=True, capture_output=True, timeout=HANGING)
     return path
 
 

@@ -13,21 +13,21 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from tests.deadlines import LOOK_EVERY, time_left
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.screens.workbench import Workbench
 
 GOLDEN = Path(__file__).parent / "golden"
-LIMIT = 90.0
 
 
-async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
+async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str) -> None:
     """Let the app run until a state is reached."""
-    end = time.monotonic() + limit
+    started = time.monotonic()
     while not reached():
-        assert time.monotonic() < end, f"{what} did not come in {limit:.0f} s"
-        await pilot.pause(0.02)
+        assert time_left(started) > 0, f"never came: {what}"
+        await pilot.pause(LOOK_EVERY)
     await pilot.pause()
 
 
@@ -107,7 +107,7 @@ class Desk:
         if os.environ.get("TUI_PRUNER_GOLDEN") != "write" and path.exists():
             with contextlib.suppress(AssertionError):  # the comparison says it better
                 stored = path.read_text(encoding="utf-8")
-                await until(self.pilot, lambda: steady(self.text) + "\n" == stored, name, limit=60.0)
+                await until(self.pilot, lambda: steady(self.text) + "\n" == stored, name)
         check_golden(name, self.text)
 
     async def go(self, key: str) -> None:

@@ -10,11 +10,11 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.deadlines import wait_until
 from tests.terminal import Terminal
 from tests.tui.conftest import Start
 from tui_pruner.tui.screens.bench import SMALLEST
@@ -81,10 +81,7 @@ def test_a_tmux_is_left_and_entered_again_at_another_size(tmp_path: Path):
         return done.stdout
 
     def shows(words: str) -> None:
-        deadline = time.monotonic() + 60
-        while words not in (text := tmux("capture-pane", "-p")):
-            assert time.monotonic() < deadline, text
-            select_nothing(0.1)
+        wait_until(lambda: words in tmux("capture-pane", "-p"), words)
 
     tmux("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", *COMMAND)
     try:
@@ -101,18 +98,15 @@ def test_a_tmux_is_left_and_entered_again_at_another_size(tmp_path: Path):
         shows("escape closes")
         tmux("send-keys", "Escape")
         shows("Jobs")
-        deadline = time.monotonic() + 30
-        while subprocess.run([TMUX, "-L", socket, "has-session"], capture_output=True, check=False).returncode == 0:
-            assert time.monotonic() < deadline
-            subprocess.run([TMUX, "-L", socket, "send-keys", "q"], capture_output=True, check=False)  # again where it asks first
-            select_nothing(0.5)
+        wait_until(lambda: quit_in(socket), "the session's end")
     finally:
         subprocess.run([TMUX, "-L", socket, "kill-server"], capture_output=True, check=False)
 
 
-def select_nothing(seconds: float) -> None:
-    """Let another program go on before it is asked again."""
-    signal.sigtimedwait([], seconds)
+def quit_in(socket: str) -> bool:
+    """Press the key that quits, again where it asks first; whether tmux has nothing left to show."""
+    subprocess.run([TMUX, "-L", socket, "send-keys", "q"], capture_output=True, check=False)
+    return subprocess.run([TMUX, "-L", socket, "has-session"], capture_output=True, check=False).returncode != 0
 
 
 async def test_every_size_that_is_large_enough_shows_a_whole_screen(start: Start, demo_checkpoint: Path):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import tui_pruner.tui
+from tests.deadlines import HANGING
 
 HEAVY = ("torch", "torchvision", "ultralytics", "torch_pruning", "numpy", "scipy", "cv2", "tui_pruner.core")
 SCRIPT = """
@@ -17,7 +18,7 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def loaded_after(modules: list[str]) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(modules)], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(modules)], check=True, capture_output=True, text=True, timeout=HANGING)
     return set(json.loads(done.stdout))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.deadlines import LOOK_EVERY, time_left
 from tests.tui.scripted_jobs import held, start_script, wait_until_free, wanted
 from tui_pruner import places
 from tui_pruner.errors import DataError, JobError, RequestError
@@ -21,8 +22,6 @@ from tui_pruner.tui import job_queue
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.jobs_text import Work, running_line
 from tui_pruner.tui.messages import JobsChanged
-
-LIMIT = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +45,12 @@ class Listener:
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Let the queue work; a job's progress is no news, so that it is looked at now and then."""
-        deadline = time.monotonic() + LIMIT
+        started = time.monotonic()
         while not reached():
-            assert time.monotonic() < deadline, f"the jobs are {self.states}"
+            assert time_left(started) > 0, f"the jobs are {self.states}"
             self._news.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), timeout=0.02)
+                await asyncio.wait_for(self._news.wait(), timeout=LOOK_EVERY)
 
     @property
     def states(self) -> list[str]:

@@ -1,11 +1,19 @@
 """Keys that arrive in one piece, as a slow line or a busy machine delivers them, do what the same keys do one by one."""
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
+from textual import events
+from textual.app import ComposeResult
+from textual.widgets import Input
 
+from tests.deadlines import LOOK_EVERY
 from tests.terminal import Terminal
+from tests.tui.helpers import until
+from tui_pruner.tui import keys_in_order
+from tui_pruner.tui.keys_in_order import KeysInOrder
 
 NO_FILTER = ["/", "ctrl+u", "enter"]
 MARKED_AND_ASKED = [
@@ -39,3 +47,44 @@ def test_a_question_is_answered_before_it_is_there(terminal: Terminal, folder: P
     terminal.press("w", "ctrl+u", str(folder / "typed-ahead.pt"), "enter", "home", " ")
     terminal.wait_for(r"2[0-9] layers marked")
     terminal.wait_for(lambda text: (folder / "typed-ahead.pt").exists())
+
+
+class Slow(Input):
+    """Takes until it is released over a key, then hands the focus on."""
+
+    async def on_key(self) -> None:
+        await self.app.released.wait()
+        self.app.query_one("#next", Input).focus()
+
+
+class TwoFields(KeysInOrder):
+    """Counts how often it was looked whether a key has come through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = asyncio.Event()
+        self.looks = 0
+
+    def compose(self) -> ComposeResult:
+        yield Slow(id="slow")
+        yield Input(id="next")
+
+    def _give_up_on(self, key: events.Key, left: float) -> None:
+        self.looks += 1
+        super()._give_up_on(key, left)
+
+
+@pytest.mark.parametrize(("processes", "typed"), [(1e9, ["x", "y"]), (1, ["xy", ""])])
+async def test_a_key_is_waited_for_longer_where_many_processes_want_the_processors(processes, typed, monkeypatch):
+    monkeypatch.setattr(keys_in_order, "crowd", lambda: processes)
+    monkeypatch.setattr(keys_in_order, "PATIENCE", 3 * keys_in_order.TURN)
+    app = TwoFields()
+    async with app.run_test() as pilot:
+        for key in "xy":
+            app.post_message(events.Key(key, key))
+        while app.looks < 20 and (app.keys_waiting or not app.looks):
+            await asyncio.sleep(LOOK_EVERY)
+        waiting = app.keys_waiting
+        app.released.set()
+        await until(pilot, lambda: [field.value for field in app.query(Input)] == typed, "what was typed")
+    assert waiting is (processes > 1)

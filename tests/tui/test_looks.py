@@ -14,6 +14,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.widgets import Input
 
+from tests.deadlines import HANGING
 from tests.terminal import Terminal
 from tests.tui.conftest import Start
 from tui_pruner.tui import colours
@@ -152,7 +153,7 @@ BEATS = "from tui_pruner.tui.screens import bench; from tui_pruner.tui.glyphs im
 @pytest.mark.parametrize(("calm", "expected"), [("1", "2.0 1"), ("0", "0.25 6")])
 def test_calm_beats_once_in_two_seconds_and_has_nothing_to_spin(calm, expected):
     environment = {**os.environ, "TUI_PRUNER_CALM": calm, "PYTHONUTF8": "1", "TUI_PRUNER_ASCII": ""}
-    done = subprocess.run([sys.executable, "-c", BEATS], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", BEATS], env=environment, capture_output=True, text=True, check=True, timeout=HANGING)
     assert done.stdout.strip() == expected
 
 

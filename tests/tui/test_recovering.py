@@ -1,6 +1,5 @@
 """Accuracy is got back by a job on a file of its own, and the file can be opened as the next stage."""
 
-import asyncio
 from pathlib import Path
 
 from tui_pruner.engine.job_messages import FinetuneResult, LayerFit, ReconstructionResult
@@ -69,7 +68,7 @@ async def test_what_came_of_a_fine_tuning_is_told_epoch_by_epoch(demo_data: Path
         output="out.pt", sha256="2" * 64, bytes=1, checks=[], metrics={metric: 0.8815}, best_epoch=2, epochs=3, seconds=125.0, stopped=True,
         curve=[{metric: 0.5, "train/box_loss": 1.25}, {metric: 0.8815, "train/box_loss": 0.5}],
     )  # fmt: skip
-    outcome = await asyncio.wait_for(job_of("10 epochs", demo_data, taken).take(result.model_dump()), 5)
+    outcome = await job_of("10 epochs", demo_data, taken).take(result.model_dump())
     assert taken == ["out.pt"]
     assert outcome.figure.startswith("mAP .881 on all validation images: epoch 2 of 3 was best, stopped early")
     assert ("epoch 2", "mAP .881, box_loss 0.5") in outcome.details

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,11 +24,12 @@ from typing import Any
 import pyte
 import pytest
 
+from tests.deadlines import HANGING, LOOK_EVERY, time_left
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 aiohttp = pytest.importorskip("aiohttp", reason="needs textual-serve")
 pytest.importorskip("textual_serve", reason="needs textual-serve")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-LIMIT = 90.0
 KEYS = {"Enter": ("\r", 13), "Escape": ("\x1b", 27)}
 
 
@@ -59,7 +61,7 @@ class Page:
         number = self._number
         await self._channel.send_json({"id": number, "method": method, "params": parameters})
         while number not in self._answers:
-            await self._listen(LIMIT)
+            await self._listen(HANGING)
         return self._answers.pop(number)
 
     async def press(self, *keys: str) -> None:
@@ -76,9 +78,9 @@ class Page:
 
     async def wait_for(self, pattern: str) -> str:
         """The text as soon as it matches."""
-        deadline = asyncio.get_running_loop().time() + LIMIT
+        started = time.monotonic()
         while re.search(pattern, self.text) is None:
-            left = deadline - asyncio.get_running_loop().time()
+            left = time_left(started)
             assert left > 0, f"never saw {pattern!r}; the page was sent:\n{self.text}"
             await self._listen(left)
         return self.text
@@ -101,14 +103,14 @@ class Page:
 
 async def eventually(attempt: Callable[[], Any]) -> Any:
     """The first answer of something that is starting up."""
-    deadline = asyncio.get_running_loop().time() + LIMIT
+    started = time.monotonic()
     while True:
         try:
             if answer := await attempt():
                 return answer
         except (aiohttp.ClientError, ConnectionError):
-            assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.1)
+            assert time_left(started) > 0
+        await asyncio.sleep(LOOK_EVERY)
 
 
 @asynccontextmanager
@@ -145,7 +147,7 @@ async def browsed(folder: Path) -> AsyncIterator[Page]:
     finally:
         for child in children:
             os.killpg(child.pid, signal.SIGTERM)
-            child.wait(30)
+            child.wait(HANGING)
 
 
 async def test_a_browser_opens_the_demo_cuts_a_layer_and_shows_the_proof(tmp_path: Path):

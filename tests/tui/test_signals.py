@@ -3,11 +3,11 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.deadlines import HANGING, wait_until
 from tests.terminal import Terminal
 from tui_pruner.journal import read
 from tui_pruner.sessions import SavedSession
@@ -38,10 +38,7 @@ def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, num
     terminal._stream.feed = lambda data: (sent.extend(data), feed(data))
     terminal.process.send_signal(number)
     assert terminal.wait_for_end() == 128 + number
-    end = time.monotonic() + 10
-    while LEAVES_ALTERNATE_SCREEN not in sent and time.monotonic() < end:
-        terminal._read(0.1)
-    assert LEAVES_ALTERNATE_SCREEN in sent
+    terminal.wait_for(lambda _: LEAVES_ALTERNATE_SCREEN in sent)
     assert not [engine for engine in engines if Path(f"/proc/{engine}").exists()]
 
 
@@ -59,10 +56,7 @@ def test_keys_sent_in_one_piece_land_where_they_were_meant(terminal):
 def test_it_can_be_stopped_and_goes_on(terminal):
     pid = terminal.process.pid
     terminal.process.send_signal(signal.SIGTSTP)
-    deadline = time.monotonic() + 20
-    while state_of(pid) != "T":
-        assert time.monotonic() < deadline, "it does not stop"
-        terminal._read(0.1)
+    terminal.wait_for(lambda _: state_of(pid) == "T")
     terminal.process.send_signal(signal.SIGCONT)
     terminal.press("?")
     terminal.wait_for("escape closes")
@@ -72,11 +66,8 @@ def test_a_terminal_that_is_closed_ends_it_with_its_engine(terminal):
     engines = children_of(terminal.process.pid)
     os.close(terminal._master)
     terminal._master = os.open(os.devnull, os.O_RDWR)
-    assert terminal.process.wait(20) != 0
-    end = time.monotonic() + 10
-    while any(Path(f"/proc/{engine}").exists() for engine in engines):
-        assert time.monotonic() < end, "the engine stays"
-        time.sleep(0.05)
+    assert terminal.process.wait(HANGING) != 0
+    wait_until(lambda: not any(Path(f"/proc/{engine}").exists() for engine in engines), "the engine is gone")
 
 
 def state_of(pid: int) -> str:

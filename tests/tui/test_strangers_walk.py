@@ -17,7 +17,7 @@ from tests.tui.helpers import GOLDEN, check_golden, steady
 
 COMMAND = [sys.executable, "-m", "tui_pruner"]
 RATIOS = (15, 20, 30, 40)
-QUIET, PATIENCE = 2.0, 20.0
+QUIET = 2.0
 FIRST, OTHER = "6.m.0.cv2", "6.m.1.cv2"
 
 
@@ -37,7 +37,7 @@ class Walk:
         elif (GOLDEN / f"{name}.txt").exists():
             with contextlib.suppress(AssertionError):  # the comparison says it better
                 stored = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
-                self.terminal.wait_for(lambda text: steady(lasting(text)) + "\n" == stored, PATIENCE)
+                self.terminal.wait_for(lambda text: steady(lasting(text)) + "\n" == stored)
         check_golden(name, lasting(self.terminal.text))
 
     def find(self, words: str) -> None:

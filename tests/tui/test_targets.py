@@ -1,6 +1,5 @@
 """Cuts that reach a target are asked for and can be changed; a scan says what each layer is worth, and targets go by it."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -134,7 +133,7 @@ async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk,
     assert (wanted.kind, parameters.criterion, parameters.data) == ("scan", "l1", str(demo_data))
     assert parameters.sha256 == desk.board.opened.model.sha256
     content = result([trial(0, ["model.0"], 0.1, 0.02), trial(1, ["model.1"], 0.1, 0.5)]).model_dump()
-    outcome = await asyncio.wait_for(wanted.take(content), 5)
+    outcome = await wanted.take(content)
     assert taken[0].criterion == "l1" and taken[0].heats == {"model.0": 0.02, "model.1": 0.5}
     assert outcome.figure.startswith("scanned by 2 trials on 16 images") and outcome.details[1] == ("model.1 -10%", "falls by .500")
 
@@ -149,7 +148,7 @@ async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_aske
     plan = TargetPlan(amounts={"model.5": "keep:64"}, shares={"flops": 0.6}, scanned=False)
     share, least = LatencyShare(median=0.698, low=0.69, high=0.71), LatencyShare(median=0.4, low=0.39, high=0.41)
     result = QuickenResult(plan=plan, latency=share, least=least, tries=5, device="cpu", threads=2)
-    outcome = await asyncio.wait_for(job.take(result.model_dump()), 5)
+    outcome = await job.take(result.model_dump())
     assert taken == [plan]
     assert outcome.figure == "latency 69.8 % (69.0 to 71.0) of the checkpoint's, 5 plans timed on cpu"
 

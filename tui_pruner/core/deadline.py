@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from tui_pruner.patience import crowd
 
 AGAIN = 0.5
 """Seconds between two attempts."""
@@ -17,7 +20,7 @@ class TooLate(BaseException):
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise `TooLate` in the thread that entered, at its next line of Python after so many seconds.
+    """Raise `TooLate` in the thread that entered, at its next line of Python after so many seconds, more on a busy machine (`patience`).
 
     Again and again until it leaves: an exception that meets a callback of the garbage collector is swallowed there.
     """
@@ -25,9 +28,11 @@ def deadline(seconds: float) -> Iterator[None]:
     thrown, over = threading.Event(), threading.Event()
 
     def interrupt() -> None:
-        wait = seconds
+        began, wait = time.monotonic(), seconds
         while not over.wait(wait):
             wait = AGAIN
+            if time.monotonic() - began < seconds * crowd():
+                continue
             with leaving:
                 if not over.is_set():
                     thrown.set()

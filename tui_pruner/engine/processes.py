@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tui_pruner import places
+from tui_pruner.patience import within
 
 LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
@@ -90,7 +91,7 @@ async def end_group(process: asyncio.subprocess.Process) -> None:
     _kill(process.pid)
     # Bounded: a process stuck in a driver call does not even die of SIGKILL, and must not take the interface with it.
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(process.wait(), LONGEST_END)
+        await within(LONGEST_END, process.wait())
     # Whatever left the group may still hold the other end of a pipe, and asyncio closes ours only after that.
     process._transport.close()  # type: ignore[attr-defined]
 

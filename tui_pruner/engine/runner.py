@@ -17,6 +17,7 @@ from tui_pruner.engine.lines import next_line, parse_message
 from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
 from tui_pruner.engine.protocol import Message
 from tui_pruner.leftovers import removed_at_next_start
+from tui_pruner.patience import within
 
 LOOK_EVERY = 0.25
 LAST_WORDS = 2.0
@@ -105,8 +106,9 @@ class Job:
             while not listening.done() and process.returncode is None:
                 await asyncio.wait({listening}, timeout=LOOK_EVERY)
             # The child's own death is no end of the stream while something that it started holds the other end of the pipe.
-            await asyncio.wait({listening}, timeout=LAST_WORDS)
-            return listening.result() if listening.done() else None
+            with contextlib.suppress(asyncio.TimeoutError):
+                return await within(LAST_WORDS, listening)
+            return None
         finally:
             listening.cancel()
 

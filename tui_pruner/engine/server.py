@@ -19,7 +19,8 @@ from tui_pruner.versions import versions_line
 if TYPE_CHECKING:
     from tui_pruner.core.service import Service
 
-LONGEST_FINISH = 60.0
+LONGEST_FINISH = 900.0
+"""Seconds; checking the written file alone may take most of them on a busy machine."""
 
 
 def serve() -> None:

@@ -10,7 +10,10 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
 
-PATIENCE = 1.0
+from tui_pruner.patience import crowd
+
+PATIENCE, TURN = 1.0, 0.05
+"""Seconds; they are counted in turns, since each comes late where this process gets little of a processor."""
 
 
 class CameThrough(Message):
@@ -29,7 +32,7 @@ class KeysInOrder(App[int]):
     the widget's own time; what was typed after it has gone to the wrong place by then: a space that should mark a
     layer lands in the filter that enter was to close. Here the next key waits until the one before has come through
     its widget and all that holds it, then the messages that it caused there, and then a screen that came up by it.
-    What never lets a key through is waited for a second.
+    What never lets a key through is waited for a second, on a busy machine for more (`patience`).
     """
 
     def __init__(self) -> None:
@@ -67,10 +70,16 @@ class KeysInOrder(App[int]):
             key = self._under_way = self._typed.popleft()
             self._screen_before = self.screen
             target = self.focused or self.screen
-            self._deadline = asyncio.get_running_loop().call_later(PATIENCE, self.call_later, self._go_on, key)
+            self._give_up_on(key, PATIENCE * crowd())
             await super().on_event(key)
             if not target.post_message(CameThrough(key, then=target)):
                 self._free()
+
+    def _give_up_on(self, key: events.Key, left: float) -> None:
+        if left > 0:
+            self._deadline = asyncio.get_running_loop().call_later(TURN, self._give_up_on, key, left - TURN)
+        else:
+            self.call_later(self._go_on, key)
 
     async def _go_on(self, key: events.Key) -> None:
         if key is self._under_way:

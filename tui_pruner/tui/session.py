@@ -14,6 +14,7 @@ from textual.message_pump import MessagePump
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView, WriteResult
 from tui_pruner.errors import EngineError, PrunerError, UntrustedError
+from tui_pruner.patience import within
 from tui_pruner.trust import inherit
 from tui_pruner.tui import messages
 from tui_pruner.tui.amounts import Asked
@@ -176,9 +177,9 @@ class EngineSession:
         detail: Detail | None = None
         try:
             if asked:
-                preview = await asyncio.wait_for(self._client.preview(requests), LONGEST_PREVIEW)
+                preview = await within(LONGEST_PREVIEW, self._client.preview(requests))
             if layer is not None:
-                detail = await asyncio.wait_for(self._client.detail(layer, requests, asked.criterion), LONGEST_PREVIEW)
+                detail = await within(LONGEST_PREVIEW, self._client.detail(layer, requests, asked.criterion))
         except asyncio.TimeoutError:
             self._client.kill()
             return
@@ -223,10 +224,10 @@ class EngineSession:
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
-            session = await asyncio.wait_for(ask(), LONGEST_CHANGE)
+            session = await within(LONGEST_CHANGE, ask())
         except asyncio.TimeoutError:
             self._client.kill()  # it hangs; the next one replays what was accepted
-            self._post(messages.Refused(f"the engine did not answer within {LONGEST_CHANGE:.0f} s and is started again", during=did))
+            self._post(messages.Refused("the engine does not answer and is started again", during=did))
             return
         except PrunerError as error:
             self._post(messages.Refused(str(error), during=did))
