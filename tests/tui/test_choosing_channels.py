@@ -74,7 +74,7 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         assert desk.board.opened.criteria == [*(c.name for c in CRITERIA if not c.needs_data), "taylor", "hessian"]
         assert any("calibrated on 2 images" in note for note, _ in desk.bench.notes)
         board, curve = desk.board, list(desk.board.detail.curve)
-        desk.bench.session._client.kill()
+        desk.kill_engine()
         await desk.until(lambda: desk.board is not board and desk.board.detail is not None, "the engine again")
         assert desk.board.asked == Asked({LAYER: Amount(percent=30)}, criterion="taylor")
         assert desk.board.detail.curve == curve and not desk.board.clash

@@ -162,7 +162,7 @@ async def test_a_result_that_cannot_be_taken_fails_its_job_alone(listener):
     listener.queue.add(wanted("quick", "next"))
     await listener.until(lambda: not listener.queue.busy)
     assert listener.states == ["failed", "done"]
-    assert "the result of quick odd cannot be used: KeyError" in str(listener.queue.jobs[0].error)
+    assert "using the result of quick odd failed: KeyError" in str(listener.queue.jobs[0].error)
 
 
 async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(listener, monkeypatch):
