@@ -75,9 +75,13 @@ class JobError(PrunerError):
 
 
 class EngineError(PrunerError):
-    """The engine process died, hung, or answered nonsense."""
+    """The engine met an error that no code foresaw, or answered nonsense; it goes on."""
 
     exit_status = 3
+
+
+class EngineGone(EngineError):
+    """The engine process died, hung or was ended: what was asked has no answer, and another engine follows or none."""
 
 
 class Cancelled(PrunerError):

@@ -235,6 +235,18 @@ async def test_a_line_beyond_all_limits_ends_the_job_with_an_error(monkeypatch):
         await job("print('x' * 5000, flush=True); say(result={})").run()
 
 
+async def test_a_job_that_stops_answering_was_not_killed_for_want_of_memory(monkeypatch):
+    monkeypatch.setattr(processes, "LAST_MOMENT", 0.1)
+    with pytest.raises(errors.JobError, match="validate stopped answering and was ended without a result"):
+        await job("os.close(1); signal.pause()").run()
+
+
+async def test_a_job_asked_to_stop_before_it_has_anything_was_ended_and_did_not_die():
+    early = job("say(progress={'done': 1, 'total': 2}); signal.pause()", lambda progress: early.stop())
+    with pytest.raises(errors.Cancelled, match="validate was ended before it had a result"):
+        await early.run()
+
+
 async def test_a_job_cancelled_before_or_while_it_starts_does_not_run(tmp_path):
     early = job("say(result={})")
     early.cancel()

@@ -53,9 +53,9 @@ async def test_garbage_is_answered_and_survived(process: asyncio.subprocess.Proc
 
 SENSELESS = [
     ("explode", {}, "the engine knows no method 'explode'"),
-    (["undo"], {}, "stumbled: TypeError"),
-    ("open", {"nothing": 1}, "stumbled: TypeError"),
-    ("open", [], "stumbled: TypeError"),
+    (["undo"], {}, "failed: TypeError"),
+    ("open", {"nothing": 1}, "failed: TypeError"),
+    ("open", [], "failed: TypeError"),
     ("preview", {"requests": [{"layer": 3}]}, "no checkpoint is open"),
 ]
 

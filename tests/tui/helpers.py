@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,10 @@ class Desk:
     def line(self, words: str) -> str:
         """The first line of the screen that contains these words."""
         return next(line for line in self.text.splitlines() if words in line)
+
+    def kill_engine(self) -> None:
+        """End the engine from outside, as a system short of memory does."""
+        os.killpg(self.bench.session._client._process.pid, signal.SIGKILL)
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

@@ -81,7 +81,7 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         await desk.until(lambda: desk.board.detail.criterion == "taylor", "the curve by Taylor again, without another job")
         assert [job.wanted.title for job in desk.bench.jobs.jobs] == ["by taylor and hessian", "by obs"]
         board, curve = desk.board, list(desk.board.detail.curve)
-        desk.bench.session._client.kill()
+        desk.kill_engine()
         await desk.until(lambda: desk.board is not board and desk.board.detail is not None, "the engine again")
         assert desk.board.asked == Asked({LAYER: Amount(percent=30)}, criterion="taylor")
         assert desk.board.detail.curve == curve and not desk.board.clash

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +162,40 @@ async def test_a_result_that_cannot_be_taken_fails_its_job_alone(listener):
     listener.queue.add(wanted("quick", "next"))
     await listener.until(lambda: not listener.queue.busy)
     assert listener.states == ["failed", "done"]
-    assert "the result of quick odd cannot be used: KeyError" in str(listener.queue.jobs[0].error)
+    assert "using the result of quick odd failed: KeyError" in str(listener.queue.jobs[0].error)
+
+
+@pytest.mark.parametrize("where", ["its parameters", "its start"])
+async def test_an_unexpected_error_fails_its_job_alone_and_the_queue_goes_on(listener, monkeypatch, where):
+    from dataclasses import replace
+
+    odd = wanted("quick", "odd")
+    if where == "its parameters":
+        odd = replace(odd, parameters=lambda: {}["no such key"])
+    else:
+        whole, first = tempfile.mkdtemp, iter([OSError(28, "No space left on device")])
+
+        def full_once(*arguments, **options):
+            for error in first:
+                raise error
+            return whole(*arguments, **options)
+
+        monkeypatch.setattr(tempfile, "mkdtemp", full_once)
+    listener.queue.add(odd)
+    listener.queue.add(wanted("quick", "next"))
+    await listener.until(lambda: not listener.queue.busy)
+    assert listener.states == ["failed", "done"]
+    said = str(listener.queue.jobs[0].error)
+    assert said.startswith("quick odd failed: ") and "the traceback is in" in said
+
+
+async def test_a_job_asked_to_end_early_that_has_nothing_yet_was_cancelled_and_did_not_fail(listener):
+    queue = listener.queue
+    queue.add(wanted("hang", "one", early=True))
+    await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
+    assert queue.cancel()
+    await listener.until(lambda: not queue.busy)
+    assert listener.states == ["cancelled"]
 
 
 async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(listener, monkeypatch):

@@ -21,7 +21,7 @@ async def test_a_held_key_asks_for_the_first_and_the_last_only():
         asked.append(item)
         await release.wait()
 
-    latest = Latest(work)
+    latest = Latest(work, asked.append)
     latest.submit(1)
     await asyncio.sleep(0)
     for item in range(2, 60):

@@ -72,7 +72,7 @@ async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
         await desk.until(lambda: len(desk.board.session.steps) == 1, "the first step")
         assert [step.title for step in desk.board.session.ahead] == ["bottleneck"]
         assert "undone" in desk.line("2 bottleneck")
-        desk.bench.session._client.kill()
+        desk.kill_engine()
         await desk.until(lambda: any("back, with every step" in said for said in desk.said), "the engine again")
         assert [step.title for step in desk.board.session.ahead] == ["bottleneck"]
         await desk.press("ctrl+r")

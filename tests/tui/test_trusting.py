@@ -39,6 +39,10 @@ async def test_it_is_opened_and_remembered_once_its_user_typed_the_digits(untrus
     async with app.run_test(size=(120, 40)) as pilot:
         question = await asked(app, pilot)
         assert "posix.system" in question and sha256[:8] in question
+        bench = app.screen_stack[1]
+        await until(pilot, lambda: not bench.session._client.running, "the end of the engine, which the app does not need now")
+        await pilot.pause()
+        assert bench.notes == [] and not app._notifications, "nothing died"
         await pilot.press(*"12345678", "enter")
         await until(pilot, lambda: "'12345678' is not how its SHA-256 begins" in screen_text(app), "the refusal")
         assert not untrusted.with_name("canary").exists() and remembered() == ()

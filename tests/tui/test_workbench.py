@@ -187,7 +187,7 @@ async def test_a_dead_engine_comes_back_with_its_steps_and_what_was_asked(start)
         await desk.go("model.7")
         await desk.press("pageup")
         board = desk.board
-        desk.bench.session._client.kill()
+        desk.kill_engine()
         await desk.until(lambda: any("starting it again" in said for said in desk.said), "the word on it")
         await desk.until(lambda: desk.board is not board, "the engine again")
         assert desk.board.session.current == totals and len(desk.board.session.steps) == 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import traceback
 from collections.abc import Callable
 
-from tui_pruner import places
 from tui_pruner.errors import PrunerError
+from tui_pruner.unexpected import keep_traceback, one_line
 
+FAILED = 3
 INTERRUPTED = 130
 
 
@@ -24,16 +23,6 @@ def ended(action: Callable[[], int]) -> int:
         print(f"tui-pruner: {error}", file=sys.stderr)
         return error.exit_status
     except Exception as error:
-        return unforeseen(error)
-
-
-def unforeseen(error: Exception) -> int:
-    """An error that nobody thought of: the traceback goes to the log, one line to the user."""
-    log = places.log_file()
-    with contextlib.suppress(OSError):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as stream:
-            traceback.print_exception(error, file=stream)
-    first = str(error).splitlines()[0] if str(error) else ""
-    print(f"tui-pruner: internal error: {type(error).__name__}: {first} (the traceback is in {log})", file=sys.stderr)
-    return 3
+        keep_traceback(error)
+        print(f"tui-pruner: {one_line('the command', error)}", file=sys.stderr)
+        return FAILED

@@ -12,9 +12,7 @@ from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.runner import Job
-from tui_pruner.errors import JobError
-
-ENDED_BY_WISH = "was killed by SIGTERM"
+from tui_pruner.errors import Cancelled, JobError
 
 
 def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
@@ -23,7 +21,7 @@ def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress],
     Where memory does not suffice for its batch, it is tried with half of it, and so on.
 
     Raises:
-        Cancelled: ended at once.
+        KeyboardInterrupt: ended at once, or before there was anything to keep.
         PrunerError: the job's own explanation.
     """
     while True:
@@ -50,9 +48,7 @@ async def interruptible(job: Job) -> dict[str, Any]:
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
         return await job.run()
-    except JobError as error:
-        if ENDED_BY_WISH in str(error):  # it had nothing to keep yet
-            raise KeyboardInterrupt from None
-        raise
+    except Cancelled:
+        raise KeyboardInterrupt from None
     finally:
         loop.remove_signal_handler(signal.SIGINT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -40,9 +39,11 @@ from tui_pruner.engine.protocol import (
     SavedPlan,
     ScanDrops,
     SessionView,
+    TroubleEvent,
     WriteResult,
 )
 from tui_pruner.errors import EngineError, OutputError, ProofError
+from tui_pruner.unexpected import keep_traceback, one_line
 from tui_pruner.whole_file import check_place
 
 Say = Callable[[str, Message], None]
@@ -102,7 +103,7 @@ class Service:
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
             seconds=time.perf_counter() - started,
         )
-        self.slow.submit(self._warm_up, session)
+        self.slow.submit(self._prepare, session)
         self._prove_all(session)
         return result
 
@@ -217,6 +218,14 @@ class Service:
     def _view(self) -> SessionView:
         return session_view(self.session)
 
+    def _prepare(self, session: Session) -> None:
+        """Warm up behind the answers; what fails here is told at once, not when a key press meets it."""
+        try:
+            self._warm_up(session)
+        except BaseException as error:
+            keep_traceback(error)
+            self._say("trouble", TroubleEvent(message=one_line("preparing the scores and the dry run", error)))
+
     def _warm_up(self, session: Session) -> None:
         for group in session.analysis.coupling.groups:
             if group.prunable and self._session is session:
@@ -226,9 +235,9 @@ class Service:
     def _prove(self, session: Session, applied: AppliedStep) -> None:
         try:
             session.prove(applied)
-        except Exception as error:  # without a proof the step must not stay one that is being proved
-            traceback.print_exc()
-            applied.proof = Proof.failed(f"the proof could not be made: {' '.join(f'{type(error).__name__}: {error}'.split())[:200]}")
+        except BaseException as error:  # without a verdict the step would look as if it were still being proved
+            keep_traceback(error)
+            applied.proof = Proof.failed(one_line("the proof", error))
         self._tell_proofs(session, [applied])
 
     def _tell_proofs(self, session: Session, steps: list[AppliedStep]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from tui_pruner import errors, places
 from tui_pruner.engine.lines import next_line, parse_message
-from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
+from tui_pruner.engine.processes import end_group, kill_group, own_end, start_module
 from tui_pruner.engine.protocol import (
     Calibrated,
     Comparison,
@@ -30,6 +29,7 @@ from tui_pruner.engine.protocol import (
     TargetReach,
     WriteResult,
 )
+from tui_pruner.unexpected import keep_traceback
 
 MODULE = "tui_pruner.engine"
 Answer = TypeVar("Answer", bound=Message)
@@ -47,6 +47,7 @@ class EngineClient:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._next = 0
         self._closing = False
+        self._given_up = ""
 
     @property
     def running(self) -> bool:
@@ -55,7 +56,7 @@ class EngineClient:
 
     async def start(self, process: asyncio.subprocess.Process | None = None) -> None:
         """Start the child, or take over one that the caller started; it imports torch while the caller goes on."""
-        self._closing = False
+        self._closing, self._given_up = False, ""
         self._process = process or await start_module(MODULE)
         self._reader = asyncio.create_task(self._read())
 
@@ -140,10 +141,11 @@ class EngineClient:
 
         Raises:
             PrunerError: the engine's refusal, as the class that it was there.
-            EngineError: the engine is gone.
+            EngineError: its answer makes no sense.
+            EngineGone: the engine is not there, or went away before it answered.
         """
         if self._process is None or self._process.stdin is None or not self.running:
-            raise errors.EngineError(f"the engine is not running; see {places.log_file()}")
+            raise errors.EngineGone(f"the engine is not running; see {places.log_file()}")
         self._next += 1
         number, waiting = self._next, asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
@@ -155,44 +157,61 @@ class EngineClient:
         except ValidationError as error:
             raise errors.EngineError(f"the engine's answer to {method} makes no sense; see {places.log_file()}") from error
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise errors.EngineError(f"the engine died; see {places.log_file()}") from error
+            raise errors.EngineGone(f"the engine died; see {places.log_file()}") from error
         finally:
             self._waiting.pop(number, None)
 
     async def close(self) -> None:
-        """End the child and all that it started."""
-        self._closing = True
-        self.kill()
+        """End the child and all that it started, and wait for it."""
+        self.end()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
 
-    def kill(self) -> None:
-        """End the child without waiting, as on a hang; `on_death` will be called."""
+    def end(self) -> None:
+        """End the child at once and for good: this is no death."""
+        self._closing = True
+        self._kill()
+
+    def give_up(self, why: str) -> None:
+        """End a child that hangs; `on_death` is told why in these words, since how it ended is our doing."""
+        self._given_up = why
+        self._kill()
+
+    def _kill(self) -> None:
         if self._process is not None:
             kill_group(self._process)
 
     async def _read(self) -> None:
         process = self._process
         assert process is not None and process.stdout is not None
+        how = "was ended"
         try:
             while line := await next_line(process.stdout):
                 self._take(parse_message(line))
+            how = await own_end(process)
         finally:
             await end_group(process)
-        why = f"the engine {describe_end(process)}; see {places.log_file()}"
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(errors.EngineError(why))
+            why = self._given_up or f"the engine {'was ended' if self._closing else how}; see {places.log_file()}"
+            self._settle_all(errors.EngineGone(why))
         if not self._closing:
             self._on_death(why)
 
     def _take(self, message: dict[str, Any]) -> None:
         match message:
             case {"event": str(event), "data": dict(data)}:
-                with contextlib.suppress(ValidationError):
+                try:
                     self._on_event(event, data)
+                except Exception as error:  # what comes after it must be heard all the same
+                    keep_traceback(error)
+            case {"id": -1, "error": error}:  # it could not even read which request it was
+                self._settle_all(as_error(error))
             case {"id": int(number)} if number in self._waiting and not self._waiting[number].done():
                 settle(self._waiting[number], message)
+
+    def _settle_all(self, error: errors.PrunerError) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(error)
 
 
 def settle(waiting: asyncio.Future[Any], message: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from tui_pruner.patience import within
 
 LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
+LAST_MOMENT = 2.0
 LONGEST_LOG, OLD_LOGS = 4 << 20, 3
 
 
@@ -96,11 +97,16 @@ async def end_group(process: asyncio.subprocess.Process) -> None:
     process._transport.close()  # type: ignore[attr-defined]
 
 
-def describe_end(process: asyncio.subprocess.Process) -> str:
-    """How a child ended, in words: "ended with status 1", "was killed by SIGSEGV"."""
+async def own_end(process: asyncio.subprocess.Process) -> str:
+    """How a child that has said its last word ended by itself: asked before anything ends it, which would look like a kill.
+
+    Words such as "ended with status 1" or "was killed by SIGSEGV"; one that still lives after a moment stopped answering.
+    """
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(process.wait(), LAST_MOMENT)
     status = process.returncode
     if status is None:
-        return "does not end"
+        return "stopped answering and was ended"
     if status >= 0:
         return f"ended with status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"

@@ -358,3 +358,9 @@ class ProgressEvent(Message):
     """Event "progress" of the engine's long calls (writing): what is going on now."""
 
     doing: str
+
+
+class TroubleEvent(Message):
+    """Event "trouble": what went wrong behind the answers, in one line."""
+
+    message: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from tui_pruner import errors, places
 from tui_pruner.engine.client import as_error
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.lines import next_line, parse_message
-from tui_pruner.engine.processes import describe_end, end_group, kill_group, start_module
+from tui_pruner.engine.processes import end_group, kill_group, own_end, start_module
 from tui_pruner.engine.protocol import Message
 from tui_pruner.leftovers import removed_at_next_start
 from tui_pruner.patience import within
@@ -47,12 +48,13 @@ class Job:
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._cancelled = False
+        self._stopped = False
 
     async def run(self) -> dict[str, Any]:
         """Do it, once. However it ends, nothing that it started is left: no process of its group and no temporary file.
 
         Raises:
-            Cancelled: `cancel` was called.
+            Cancelled: `cancel` was called, or `stop` before there was anything to keep.
             PrunerError: the job's own explanation (bad data, out of memory).
             JobError: the child could not be started, or ended without a result.
         """
@@ -74,6 +76,7 @@ class Job:
         if self._process is None:
             self.cancel()
         elif self._process.returncode is None:
+            self._stopped = True
             self._process.terminate()
 
     async def _run_in(self, scratch: str) -> dict[str, Any]:
@@ -85,11 +88,14 @@ class Job:
         try:
             self._refuse_if_cancelled()
             answer = await self._converse(process)
+            how = await own_end(process) if answer is None else ""
         finally:
             await end_group(process)
         self._refuse_if_cancelled()
+        if answer is None and self._stopped and process.returncode == -signal.SIGTERM:
+            raise errors.Cancelled(f"{self.kind} was ended before it had a result")
         if answer is None:
-            raise errors.JobError(f"{self.kind} {describe_end(process)} without a result; see {self._log or places.log_file()}")
+            raise errors.JobError(f"{self.kind} {how} without a result; see {self._log or places.log_file()}")
         if "error" in answer:
             raise self._explained(answer["error"])
         result: dict[str, Any] = answer["result"]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
-import traceback
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire, reserve_stdout
 from tui_pruner.errors import PrunerError
+from tui_pruner.unexpected import keep_traceback, one_line
 from tui_pruner.versions import versions_line
 
 if TYPE_CHECKING:
@@ -21,16 +23,25 @@ if TYPE_CHECKING:
 
 LONGEST_FINISH = 900.0
 """Seconds; checking the written file alone may take most of them on a busy machine."""
+MOST_CUTS_NAMED = 3
+Ask = Callable[[str, dict[str, Any]], "Message | Future[Message]"]
 
 
 def serve() -> None:
     """Answer requests until stdin ends."""
     wire = reserve_stdout()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the interface, which ends this process by its stdin
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "engine:", versions_line(), file=sys.stderr, flush=True)
-    service = load_service(wire)
+    service: Service | None = None
+    try:
+        service = load_service(wire)
+        ask: Ask = service.answer
+    except BaseException as error:
+        ask = unable(error)
     for line in sys.stdin.buffer:
-        handle(service, wire, line)
-    finish(service)
+        handle(ask, wire, line)
+    if service is not None:
+        finish(service)
     sys.stderr.flush()
     os._exit(0)
 
@@ -56,40 +67,65 @@ def load_service(wire: Wire) -> Service:
     return Service(say)
 
 
-def handle(service: Service, wire: Wire, line: bytes) -> None:
-    """Answer one request."""
+def unable(cause: BaseException) -> Ask:
+    """Return what answers every request of an engine that could not be loaded: with the reason, where a death would only be repeated."""
+    keep_traceback(cause)
+    reason = one_line("loading the engine", cause)
+
+    def ask(method: str, params: dict[str, Any]) -> Message:
+        raise PrunerError(reason)
+
+    return ask
+
+
+def handle(ask: Ask, wire: Wire, line: bytes) -> None:
+    """Answer one request: whatever happens, a line goes back."""
     try:
         request = json.loads(line)
         number, method, params = request["id"], request["method"], request["params"]
     except (ValueError, KeyError, TypeError, RecursionError):
         wire.send({"id": -1, "error": {"kind": "EngineError", "message": "the engine got a line that is no request"}})
         return
+    what = described(method, params)
     try:
-        answer = service.answer(method, params)
-    except Exception as error:
-        wire.send({"id": number, "error": explain(error)})
+        answer = ask(method, params)
+    except BaseException as error:
+        wire.send({"id": number, "error": explain(what, error)})
         return
     if isinstance(answer, Future):
-        answer.add_done_callback(lambda future: answer_late(wire, number, future))
+        answer.add_done_callback(lambda future: None if future.cancelled() else send_result(wire, number, what, future.result))
     else:
-        wire.send({"id": number, "result": answer.model_dump(mode="json", by_alias=True)})
+        send_result(wire, number, what, lambda: answer)
 
 
-def answer_late(wire: Wire, number: int, future: Future[Message]) -> None:
-    """Send the answer of a slow request."""
-    if future.cancelled():
-        return
-    error = future.exception()
-    if error is not None:
-        wire.send({"id": number, "error": explain(error)})
-    else:
-        wire.send({"id": number, "result": future.result().model_dump(mode="json", by_alias=True)})
+def send_result(wire: Wire, number: int, what: str, result: Callable[[], Message]) -> None:
+    """Send what a request gave, or why there is nothing: it failed, or what it gave cannot be sent."""
+    try:
+        wire.send({"id": number, "result": result().model_dump(mode="json", by_alias=True)})
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        wire.send({"id": number, "error": explain(what, error)})
 
 
-def explain(error: BaseException) -> dict[str, Any]:
-    """An error as a message; one that nobody foresaw goes to the log with its traceback."""
-    if isinstance(error, PrunerError):
-        return {"kind": type(error).__name__, "message": str(error)}
-    traceback.print_exception(error, file=sys.stderr)
-    first = str(error).splitlines()[0] if str(error) else ""
-    return {"kind": "EngineError", "message": f"the engine stumbled: {type(error).__name__}: {first}"}
+def explain(what: str, error: BaseException) -> dict[str, Any]:
+    """An error as a message; an unexpected one is kept in the log with its traceback.
+
+    An exit that a library asks for, an interrupt, and a lack of memory are answers too: the session is in this process.
+    """
+    keep_traceback(error)
+    kind = type(error).__name__ if isinstance(error, PrunerError) else "EngineError"
+    return {"kind": kind, "message": one_line(what, error)}
+
+
+def described(method: Any, params: Any) -> str:
+    """A request in a few words: "open best.pt", "preview model.5=30%"."""
+    name = str(method).replace("_", " ")
+    if not isinstance(params, Mapping):
+        return name
+    cuts = params.get("requests")
+    named = [f"{cut.get('layer')}={cut.get('amount')}" for cut in cuts if isinstance(cut, Mapping)] if isinstance(cuts, list) else []
+    if len(named) > MOST_CUTS_NAMED:
+        named = [*named[:MOST_CUTS_NAMED], f"{len(named) - MOST_CUTS_NAMED} more"]
+    first = next((str(params[key]) for key in ("path", "layer", "first", "step", "scores", "targets") if params.get(key)), "")
+    return f"{name} {first or ', '.join(named)}".rstrip()

@@ -35,6 +35,7 @@ from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
 from tui_pruner.errors import JobError, PrunerError, out_of_memory
 from tui_pruner.jobs.diary import Diary
+from tui_pruner.unexpected import one_line
 
 FAILED = 3
 
@@ -86,8 +87,7 @@ def explain(error: BaseException) -> PrunerError:
         return error
     if out_of_memory(error):
         return JobError(f"not enough memory for this job; free some, choose another --device or a smaller --imgsz; see {places.log_file()}")
-    first_line = next(iter(str(error).splitlines()), "")
-    return JobError(f"{type(error).__name__}: {first_line}; see {places.log_file()}")
+    return JobError(one_line("the job", error))
 
 
 def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Wire) -> Message:

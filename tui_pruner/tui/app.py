@@ -11,6 +11,7 @@ from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
 from tui_pruner.config import Config
 from tui_pruner.leftovers import remove_leftovers
@@ -27,6 +28,7 @@ from tui_pruner.tui.recent import remember
 from tui_pruner.tui.screens.workbench import Workbench
 from tui_pruner.tui.unfinished import SessionChosen
 from tui_pruner.tui.widgets.lines import Lines
+from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
     from tui_pruner.sessions import SavedSession
@@ -69,8 +71,16 @@ class PrunerApp(KeysInOrder):
         self.set_keymap(dict(self.keymap.overrides))
         self.push_screen(self._first_screen())
         self.call_after_refresh(self._tell_problems)
-        self.run_worker(remove_leftovers, thread=True, exit_on_error=False)
+        self.run_worker(remove_leftovers, name="removing leftovers", thread=True, exit_on_error=False)
         terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
+
+    @on(Worker.StateChanged)
+    def tell_failed_work(self, event: Worker.StateChanged) -> None:
+        """Say what went wrong in work of the app itself, which goes on."""
+        error = event.worker.error
+        if event.state is WorkerState.ERROR and error is not None:
+            keep_traceback(error)
+            self.notify(one_line(event.worker.name, error), severity="warning", timeout=8, markup=False)
 
     def use_palette(self, name: str) -> None:
         """Draw everything in other colours from now on; without colour there is only one palette."""

@@ -40,7 +40,10 @@ class Change:
 
 @dataclass
 class Board:
-    """The state behind the workbench; the widgets read it, the screen changes it."""
+    """The state behind the workbench; the widgets read it, the screen changes it.
+
+    `no_preview`, `no_detail` and `no_dry_run`: why the engine gave none, in one line; empty where it did, or was not asked yet.
+    """
 
     opened: OpenResult
     session: SessionView
@@ -51,6 +54,9 @@ class Board:
     dry_run: DryRun | None = None
     scan: Scanned | None = None
     timed: Timed | None = None
+    no_preview: str = ""
+    no_detail: str = ""
+    no_dry_run: str = ""
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import key_of
-from tui_pruner.tui.drawing import fit
+from tui_pruner.tui.drawing import fit, wrapped
 from tui_pruner.tui.figures import arrow, change, count, file_size, giga, score, shape, signed
 from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.inquiry import short
@@ -35,14 +35,31 @@ class Compared:
     session: SessionView
     scores: Scores
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """After how many steps each of the two states is."""
+        return self.found.first, self.found.second
 
-def compare_title(compared: Compared) -> str:
+
+@dataclass(frozen=True)
+class NotCompared:
+    """Two states that the engine could not compare, and why."""
+
+    ends: tuple[int, int]
+    session: SessionView
+    reason: str
+
+
+def compare_title(compared: Compared | NotCompared) -> str:
     """The two ends."""
-    return f"Compare {_name(compared, compared.found.first)} {GLYPHS.arrow} {_name(compared, compared.found.second)}"
+    first, second = (name_of(compared.session, number) for number in compared.ends)
+    return f"Compare {first} {GLYPHS.arrow} {second}"
 
 
-def compare_lines(compared: Compared, width: int) -> list[Text]:
+def compare_lines(compared: Compared | NotCompared, width: int) -> list[Text]:
     """Everything that differs, in lines of at most `width` cells."""
+    if isinstance(compared, NotCompared):
+        return wrapped(f"{GLYPHS.bad} not compared: {compared.reason}", width, colours.BAD)
     parts = [
         _sizes(compared),
         [*_metric(compared), *_proofs(compared, width), *_refits(compared)],
@@ -151,7 +168,3 @@ def _layers(found: Comparison, width: int) -> list[Text]:
 
 def _heading(title: str, counted: str) -> Text:
     return Text.assemble((title, colours.HEADING), (f"  {counted}", colours.MUTED))
-
-
-def _name(compared: Compared, number: int) -> str:
-    return name_of(compared.session, number)

@@ -41,7 +41,7 @@ def detail_lines(row: Row | None, board: Board, width: int) -> list[Text]:
         return [*_summary(row, board, width), *_verdicts(row, board, width)]
     detail = board.detail if board.detail and board.detail.layer == row.layer.name else None
     if detail is None:
-        return [*_head(row, board, width), *_verdicts(row, board, width)]
+        return [*_head(row, board, width), *_verdicts(row, board, width), *_missing("detail", board.no_detail, width)]
     parts = [
         [*_head(row, board, width), *_verdicts(row, board, width)],
         [*_importance(detail, width), *_sensitivity(row, board, width)],
@@ -175,10 +175,17 @@ def _shapes(detail: Detail, width: int) -> list[Text]:
     return lines
 
 
+def _missing(what: str, reason: str, width: int) -> list[Text]:
+    """A figure that the engine could not give, and why."""
+    return wrapped(f"{GLYPHS.bad} no {what}: {reason}", width, colours.BAD) if reason else []
+
+
 def _verdicts(row: Row, board: Board, width: int) -> list[Text]:
     preview = board.preview
-    if not board.asked or preview is None:
+    if not board.asked:
         return []
+    if preview is None:
+        return _missing("preview", board.no_preview, width)
     now = board.session.current
     lines = [
         Text.assemble(
@@ -186,7 +193,7 @@ def _verdicts(row: Row, board: Board, width: int) -> list[Text]:
             (f"{difference(now.parameters, preview.after.parameters, count)} params", colours.GOOD),
             (f"   {difference(now.flops, preview.after.flops, operations)}", colours.GOOD),
         ),
-        _dry_run(board),
+        *(_missing("dry run", board.no_dry_run, width) or [_dry_run(board)]),
     ]
     lines += _trouble(row, board, width)
     return [*lines, *_notes(row, preview.notes, width)]

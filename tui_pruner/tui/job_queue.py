@@ -16,6 +16,7 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob, Wanted
+from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
     from tui_pruner.engine.runner import Job, Start
@@ -121,9 +122,9 @@ class JobQueue:
     async def _do(self, job: QueuedJob) -> None:
         from tui_pruner.engine.job_logs import new_log
 
-        job.start(time.monotonic(), new_log(job.wanted.kind))
-        self._tell()
         try:
+            job.start(time.monotonic(), new_log(job.wanted.kind))
+            self._tell()
             await self._run(job)
         except Cancelled:
             job.end(CANCELLED, time.monotonic())
@@ -131,6 +132,9 @@ class JobQueue:
             job.end(FAILED, time.monotonic(), error)
             if isinstance(error, DataError):
                 self._drop_readers(job.wanted.data, error)
+        except Exception as error:  # a job that is never over would hold up all that wait
+            keep_traceback(error)
+            job.end(FAILED, time.monotonic(), JobError(one_line(job.wanted.name, error)))
         finally:
             self._job = None
 
@@ -143,8 +147,9 @@ class JobQueue:
             outcome = await job.wanted.take(result)
         except PrunerError:
             raise
-        except Exception as error:  # whatever a result is like, the queue goes on
-            raise JobError(f"the result of {job.wanted.name} cannot be used: {type(error).__name__}: {error}; see {job.log}") from error
+        except Exception as error:
+            keep_traceback(error)
+            raise JobError(one_line(f"using the result of {job.wanted.name}", error)) from error
         job.outcome = replace(outcome, notes=[*outcome.notes, *job.remarks])
         job.end(DONE, time.monotonic())
 

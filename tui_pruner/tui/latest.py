@@ -10,10 +10,11 @@ Item = TypeVar("Item")
 
 
 class Latest(Generic[Item]):
-    """Runs `work` for the newest item; items that were overtaken while it ran are dropped."""
+    """Runs `work` for the newest item; items that were overtaken while it ran are dropped. `failed` gets what it raises."""
 
-    def __init__(self, work: Callable[[Item], Awaitable[None]]) -> None:
+    def __init__(self, work: Callable[[Item], Awaitable[None]], failed: Callable[[Exception], None]) -> None:
         self._work = work
+        self._failed = failed
         self._waiting: list[Item] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -25,4 +26,7 @@ class Latest(Generic[Item]):
 
     async def _run(self) -> None:
         while self._waiting:
-            await self._work(self._waiting.pop())
+            try:
+                await self._work(self._waiting.pop())
+            except Exception as error:
+                self._failed(error)

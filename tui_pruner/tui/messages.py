@@ -52,11 +52,13 @@ class OpenFailed(Message):
 
 
 class Refreshed(Message):
-    """New figures for what is asked for, and for the layer under the cursor (None where it is no layer)."""
+    """New figures for what is asked for, and for the layer under the cursor (None where it is no layer), or why there are none."""
 
-    def __init__(self, preview: PreviewResult | None, detail: Detail | None) -> None:
+    def __init__(self, preview: PreviewResult | None = None, detail: Detail | None = None) -> None:
         self.preview = preview
         self.detail = detail
+        self.no_preview = ""
+        self.no_detail = ""
         super().__init__()
 
 
@@ -69,10 +71,11 @@ class Explained(Message):
 
 
 class ReachKnown(Message):
-    """What targets can be met."""
+    """What targets can be met, or why that is not known."""
 
-    def __init__(self, result: TargetReach) -> None:
+    def __init__(self, result: TargetReach | None, reason: str = "") -> None:
         self.result = result
+        self.reason = reason
         super().__init__()
 
 
@@ -85,10 +88,11 @@ class TargetPlanned(Message):
 
 
 class DryRan(Message):
-    """PyTorch's word on the shapes of what is asked for."""
+    """PyTorch's word on the shapes of what is asked for, or why there is none."""
 
-    def __init__(self, result: DryRun) -> None:
+    def __init__(self, result: DryRun | None, reason: str = "") -> None:
         self.result = result
+        self.reason = reason
         super().__init__()
 
 
@@ -152,10 +156,12 @@ class JobsChanged(Message):
 
 
 class StatesCompared(Message):
-    """The engine put two states side by side."""
+    """The engine put two states side by side, or says why it did not; `ends`: after how many steps each of them is."""
 
-    def __init__(self, result: Comparison) -> None:
+    def __init__(self, ends: tuple[int, int], result: Comparison | None, reason: str = "") -> None:
+        self.ends = ends
         self.result = result
+        self.reason = reason
         super().__init__()
 
 

@@ -6,30 +6,42 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
 from tui_pruner.engine.client import EngineClient
-from tui_pruner.engine.protocol import CutRequest, Detail, PreviewResult, ProgressEvent, ProofEvent, ScanDrops, SessionView, WriteResult
-from tui_pruner.errors import EngineError, PrunerError, UntrustedError
+from tui_pruner.engine.protocol import (
+    CutRequest,
+    OpenResult,
+    ProgressEvent,
+    ProofEvent,
+    ScanDrops,
+    SessionView,
+    TroubleEvent,
+    WriteResult,
+)
+from tui_pruner.errors import EngineError, EngineGone, PrunerError, UntrustedError
 from tui_pruner.patience import within
 from tui_pruner.trust import inherit
 from tui_pruner.tui import messages
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.latest import Latest
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.restarts import Restarts
+from tui_pruner.tui.restarts import MOST_DEATHS, Restarts
+from tui_pruner.unexpected import keep_traceback, one_line
 
 LONGEST_PREVIEW = 30.0
 LONGEST_CHANGE = 60.0
+Answer = TypeVar("Answer")
 
 
 class EngineSession:
     """One opened checkpoint in one engine, which may be started several times.
 
-    Every change of the steps goes through `keep_accepted` before anybody hears of it.
+    Every request ends in a message: the answer, the reason why there is none, or the engine's death, after which another engine is
+    asked. Every change of the steps goes through `keep_accepted` before the screen hears of it.
     """
 
     def __init__(self, target: MessagePump, opening: Opening, keep_accepted: Callable[[SessionView], Awaitable[None]]) -> None:
@@ -41,10 +53,12 @@ class EngineSession:
         self._steps: int | None = None
         self._client = EngineClient(self._on_event, self._on_death)
         self._restarts = Restarts()
-        self._figures: Latest[tuple[Asked, str | None]] = Latest(self._refresh)
-        self._dry_runs: Latest[Asked] = Latest(self._dry_run)
-        self._explanations: Latest[tuple[str, str]] = Latest(self._explain)
-        self._comparisons: Latest[tuple[int, int]] = Latest(self._compare)
+        self._opened = False
+        self._over = False
+        self._figures: Latest[tuple[Asked, str | None]] = Latest(self._refresh, self._tell_mistake)
+        self._dry_runs: Latest[Asked] = Latest(self._dry_run, self._tell_mistake)
+        self._explanations: Latest[tuple[str, str]] = Latest(self._explain, self._tell_mistake)
+        self._comparisons: Latest[tuple[int, int]] = Latest(self._compare, self._tell_mistake)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def scores_of(self, criterion: str) -> str:
@@ -53,20 +67,17 @@ class EngineSession:
 
     async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
         """Start the engine, or take over the one that runs, and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
-        opening = self._opening
         try:
-            await self._client.start(process)
-            result = await self._client.open(
-                opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps
-            )
-        except EngineError:
-            return
-        except (PrunerError, OSError) as error:
+            result = await self._answer(self._open(process))
+        except EngineGone:
+            return  # its death is told by itself
+        except PrunerError as error:
             self._post(messages.OpenFailed(str(error), isinstance(error, UntrustedError)))
             return
         for scores in dict.fromkeys(self._scores.values()):
             with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said where one is asked for
-                result.criteria = (await self._client.calibrate(scores)).criteria
+                result.criteria = (await self._answer(self._client.calibrate(scores))).criteria
+        self._opened = True
         self._keep(result.session)
         self._post(messages.Opened(result, replayed))
 
@@ -145,7 +156,7 @@ class EngineSession:
         """
         self._post(messages.Doing("writing"))
         try:
-            result = await self._client.write(path, force=True, scratch=True)
+            result = await self._answer(self._client.write(path, force=True, scratch=True))
             inherit(result.sha256, result.own_names, lasting=False)
             return result
         finally:
@@ -157,60 +168,92 @@ class EngineSession:
         Raises:
             PrunerError: the scores are no good for this checkpoint, or the engine is gone.
         """
-        known = (await self._client.calibrate(scores)).criteria
+        known = (await self._answer(self._client.calibrate(scores))).criteria
         self._scores |= dict.fromkeys(criteria, scores)
         return known
 
     def kill(self) -> None:
-        """End the engine at once, for good."""
-        self._restarts = Restarts(most=1)
-        self._client.kill()
+        """End the engine at once, for good: from now on nothing is told any more."""
+        self._over = True
+        self._client.end()
 
     async def close(self) -> None:
-        """End the engine."""
+        """End the engine and wait for it."""
+        self._over = True
         await self._client.close()
+
+    async def _open(self, process: asyncio.subprocess.Process | None) -> OpenResult:
+        opening = self._opening
+        await self._client.start(process)
+        return await self._client.open(opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps)
+
+    async def _answer(self, ask: Awaitable[Answer], limit: float | None = None) -> Answer:
+        """What the engine answers; one that does not within the limit in seconds is ended, and another is started.
+
+        Raises:
+            EngineGone: it died, or did not answer in time.
+            PrunerError: any other reason why there is no answer, in one line.
+        """
+        try:
+            return await (ask if limit is None else within(limit, ask))
+        except asyncio.TimeoutError:
+            why = f"the engine did not answer within {limit:.0f} s and is started again"
+            self._client.give_up(why)
+            raise EngineGone(why) from None
+        except PrunerError:
+            raise
+        except Exception as error:
+            keep_traceback(error)
+            raise EngineError(one_line("asking the engine", error)) from error
+
+    async def _answer_or_reason(self, ask: Awaitable[Answer], limit: float | None = None) -> tuple[Answer | None, str]:
+        """What the engine answers, or why there is nothing.
+
+        Raises:
+            EngineGone: it died, or did not answer in time: the next one is asked again.
+        """
+        try:
+            return await self._answer(ask, limit), ""
+        except EngineGone:
+            raise
+        except PrunerError as error:
+            return None, str(error)
 
     async def _refresh(self, wanted: tuple[Asked, str | None]) -> None:
         asked, layer = wanted
         requests = requests_of(asked)
-        preview: PreviewResult | None = None
-        detail: Detail | None = None
-        try:
+        figures = messages.Refreshed()
+        with contextlib.suppress(EngineGone):
             if asked:
-                preview = await within(LONGEST_PREVIEW, self._client.preview(requests))
+                figures.preview, figures.no_preview = await self._answer_or_reason(self._client.preview(requests), LONGEST_PREVIEW)
             if layer is not None:
-                detail = await within(LONGEST_PREVIEW, self._client.detail(layer, requests, asked.criterion))
-        except asyncio.TimeoutError:
-            self._client.kill()
-            return
-        except EngineError:
-            return
-        except PrunerError as error:
-            self._post(messages.Refused(str(error)))
-        self._post(messages.Refreshed(preview, detail))
+                asking = self._client.detail(layer, requests, asked.criterion)
+                figures.detail, figures.no_detail = await self._answer_or_reason(asking, LONGEST_PREVIEW)
+            self._post(figures)
 
     async def _dry_run(self, asked: Asked) -> None:
-        with contextlib.suppress(PrunerError):
-            self._post(messages.DryRan(await self._client.dry_run(requests_of(asked))))
+        with contextlib.suppress(EngineGone):
+            self._post(messages.DryRan(*await self._answer_or_reason(self._client.dry_run(requests_of(asked)))))
 
     async def _explain(self, ends: tuple[str, str]) -> None:
         try:
-            self._post(messages.Explained(await self._client.explain(*ends)))
+            self._post(messages.Explained(await self._answer(self._client.explain(*ends))))
         except PrunerError as error:
             self._post(messages.Refused(str(error)))
 
     async def _compare(self, ends: tuple[int, int]) -> None:
-        with contextlib.suppress(PrunerError):  # a step that is gone by now is compared no more
-            self._post(messages.StatesCompared(await self._client.compare(*ends)))
+        with contextlib.suppress(EngineGone):
+            self._post(messages.StatesCompared(ends, *await self._answer_or_reason(self._client.compare(*ends))))
 
     async def _reach(self, asked: Asked) -> None:
-        with contextlib.suppress(PrunerError):  # the question stands without it
-            self._post(messages.ReachKnown(await self._client.reach(asked.round_to)))
+        with contextlib.suppress(EngineGone):
+            self._post(messages.ReachKnown(*await self._answer_or_reason(self._client.reach(asked.round_to))))
 
     async def _plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
         self._post(messages.Doing("finding cuts"))
         try:
-            self._post(messages.TargetPlanned(await self._client.plan_target(targets, asked.criterion, asked.round_to, scan)))
+            planning = self._client.plan_target(targets, asked.criterion, asked.round_to, scan)
+            self._post(messages.TargetPlanned(await self._answer(planning)))
         except PrunerError as error:
             self._post(messages.Refused(str(error)))
         finally:
@@ -218,17 +261,13 @@ class EngineSession:
 
     async def _save_plan(self, path: str, force: bool) -> None:
         try:
-            self._post(messages.PlanSaved(await self._client.save_plan(path, force)))
+            self._post(messages.PlanSaved(await self._answer(self._client.save_plan(path, force))))
         except PrunerError as error:
             self._post(messages.Refused(str(error), during="saved"))
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
-            session = await within(LONGEST_CHANGE, ask())
-        except asyncio.TimeoutError:
-            self._client.kill()  # it hangs; the next one replays what was accepted
-            self._post(messages.Refused("the engine does not answer and is started again", during=did))
-            return
+            session = await self._answer(ask(), LONGEST_CHANGE)
         except PrunerError as error:
             self._post(messages.Refused(str(error), during=did))
             return
@@ -244,7 +283,7 @@ class EngineSession:
     async def _write(self, path: str, force: bool) -> None:
         self._post(messages.Doing("writing"))
         try:
-            result = await self._client.write(path, force)
+            result = await self._answer(self._client.write(path, force))
             inherit(result.sha256, result.own_names)
         except PrunerError as error:
             self._post(messages.Refused(str(error), during="written"))
@@ -258,20 +297,37 @@ class EngineSession:
             self._post(messages.ProofArrived(ProofEvent.model_validate(data)))
         elif name == "progress":
             self._post(messages.Doing(ProgressEvent.model_validate(data).doing))
+        elif name == "trouble":
+            self._post(messages.Refused(TroubleEvent.model_validate(data).message))
 
     def _on_death(self, reason: str) -> None:
         restarting = self._restarts.allows(time.monotonic())
-        self._post(messages.EngineDied(reason, restarting))
+        if restarting or self._opened:
+            self._post(messages.EngineDied(reason, restarting))
+        else:
+            self._post(messages.OpenFailed(f"{reason}; that was the engine's end {MOST_DEATHS} times over {self._opening.name}"))
         if restarting:
             self._spawn(self.start(replayed=True))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._tell_mistake(error)
+
+    def _tell_mistake(self, error: BaseException) -> None:
+        """A mistake of this class itself: a request that ends without a word would be waited for without end."""
+        keep_traceback(error)
+        self._post(messages.Refused(one_line("the request", error)))
 
     def _post(self, message: Message) -> None:
-        self._target.post_message(message)
+        if not self._over:
+            self._target.post_message(message)
 
 
 def requests_of(asked: Asked) -> list[CutRequest]:

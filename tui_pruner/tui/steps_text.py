@@ -141,7 +141,9 @@ def _pending(board: Board, width: int) -> Text:
     what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")
     title = f"{what} {amount}"
     preview = board.preview
-    if preview is not None and preview.conflicts:
+    if board.no_preview:
+        state = ("no preview: see the detail", colours.BAD)
+    elif preview is not None and preview.conflicts:
         state = (f"conflict: {key_of('settle')} settles it", colours.BAD)
     elif preview is not None and preview.refused:
         state = (f"{preview.refused[0].layer} refused: cannot be applied", colours.BAD)

@@ -17,7 +17,7 @@ from textual.timer import Timer
 
 from tui_pruner.tui.actions import bindings
 from tui_pruner.tui.board import Board
-from tui_pruner.tui.compare_text import Compared, compare_lines, compare_title
+from tui_pruner.tui.compare_text import Compared, NotCompared, compare_lines, compare_title
 from tui_pruner.tui.detail_text import detail_lines, title
 from tui_pruner.tui.drawing import fit
 from tui_pruner.tui.explain_text import explain_lines, explain_title, stop_line
@@ -65,7 +65,7 @@ class Bench(Screen[None], inherit_bindings=False):
         self.on_map = False
         self.pane = "tree"
         self.timeline = Timeline()
-        self.compared: Compared | None = None
+        self.compared: Compared | NotCompared | None = None
         self.scores = Scores()
         self.session: EngineSession | None = None
         self.jobs = JobQueue(self)

@@ -24,7 +24,7 @@ class FileKeys(PlanKeys):
 
     def queue_on_source(self, job: Callable[[Subject, Source], Wanted], then: Callable[[], None] = lambda: None) -> None:
         """Write the model as it stands, then queue a job on that file, without steps on the checkpoint itself; `then` always follows."""
-        self.run_worker(self._queue_on_source(job, then), exit_on_error=False)
+        self.run_worker(self._queue_on_source(job, then), name="writing the model for a job", exit_on_error=False)
 
     async def _queue_on_source(self, job: Callable[[Subject, Source], Wanted], then: Callable[[], None]) -> None:
         try:

@@ -17,6 +17,7 @@ from tui_pruner.tui.messages import Opened, SessionChanged
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.look_keys import LookKeys
 from tui_pruner.tui.screens.question import Answer, Question
+from tui_pruner.unexpected import keep_traceback, named
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import SessionView
@@ -35,7 +36,7 @@ class Keeping(LookKeys):
         self._accepted: SessionView | None = None
         self._restoring = False
         self._in_turn = asyncio.Lock()
-        self._writing: Latest[None] = Latest(lambda _: self._write())
+        self._writing: Latest[None] = Latest(lambda _: self._write(), self._tell_unkept)
         self._told = False
 
     def on_mount(self) -> None:
@@ -72,7 +73,7 @@ class Keeping(LookKeys):
                 file = self._session_file(board)
                 file.keep(self._snapshot(board, file).model_copy(update={"left": True}))
                 file.close()
-            except (OSError, PrunerError):
+            except Exception:
                 self._told = True  # there is no screen to say it on any more
 
     @on(Opened)
@@ -196,16 +197,22 @@ class Keeping(LookKeys):
                 await self._write_now(self.board)
 
     async def _write_now(self, board: Board) -> None:
-        from tui_pruner import places
-
         try:
             file = self._session_file(board)
             await asyncio.to_thread(file.keep, self._snapshot(board, file))
-        except (OSError, PrunerError) as error:
-            self._kept = ()  # try again
-            if not self._told:
-                where = f"the session cannot be kept in {places.sessions_folder()} ({error})"
-                self.say(f"{where}: save the plan elsewhere with {key_of('save-plan')} in the steps pane", "error")
-            self._told = True
+        except Exception as error:  # whatever it is, the step that was made must be shown
+            self._tell_unkept(error)
         else:
             self._told = False
+
+    def _tell_unkept(self, error: Exception) -> None:
+        from tui_pruner import places
+
+        self._kept = ()  # try again
+        if not self._told:
+            if not isinstance(error, OSError):
+                keep_traceback(error)
+            reason = error if isinstance(error, (OSError, PrunerError)) else named(error)
+            where = f"the session cannot be kept in {places.sessions_folder()} ({reason})"
+            self.say(f"{where}: save the plan elsewhere with {key_of('save-plan')} in the steps pane", "error")
+        self._told = True

@@ -112,6 +112,8 @@ class RatioKeys(JobKeys):
     @on(RowHighlighted)
     def look_at_row(self) -> None:
         """Show the detail of the row under the cursor."""
+        if self.board is not None:
+            self.board.no_detail = ""
         self.draw_detail()
         self.draw_map()
         self.refresh_figures()
@@ -122,9 +124,10 @@ class RatioKeys(JobKeys):
         board = self.board
         if board is None:
             return
-        board.detail = event.detail
+        board.detail, board.no_detail = event.detail, event.no_detail
         if board.asked:
-            board.preview = event.preview or board.preview
+            board.preview = None if event.no_preview else event.preview or board.preview
+            board.no_preview = event.no_preview
         self.draw_header()
         self.draw_detail()
         self.draw_steps()
@@ -134,7 +137,7 @@ class RatioKeys(JobKeys):
     def show_dry_run(self, event: DryRan) -> None:
         """Draw PyTorch's word."""
         if self.board is not None and self.board.asked:
-            self.board.dry_run = event.result
+            self.board.dry_run, self.board.no_dry_run = event.result, event.reason
             self.draw_detail()
 
     def refresh_figures(self) -> None:
@@ -148,9 +151,9 @@ class RatioKeys(JobKeys):
         board = self.board
         assert board is not None
         board.asked = asked
-        board.dry_run = None
+        board.dry_run, board.no_dry_run = None, ""
         if not asked:
-            board.preview = None
+            board.preview, board.no_preview = None, ""
         self.refresh_figures()
         self._draw_soon()
         if self._quiet is not None:

@@ -94,6 +94,7 @@ class SessionKeys(TargetKeys):
         self.scores.follow(event.session)
         if event.did == "applied":
             board.asked, board.preview, board.dry_run = board.asked.cleared, None, None
+            board.no_preview = board.no_dry_run = ""
             board.marks.clear()
             self.validate_step()
         elif event.did == "opened":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual import on
 
-from tui_pruner.tui.compare_text import Compared
+from tui_pruner.tui.compare_text import Compared, NotCompared
 from tui_pruner.tui.messages import StatesCompared
 from tui_pruner.tui.screens.path_prompt import PathPrompt
 from tui_pruner.tui.screens.session_keys import SessionKeys
@@ -52,7 +52,8 @@ class StepKeys(SessionKeys):
     def show_comparison(self, event: StatesCompared) -> None:
         """Show two states side by side, if the steps are still looked at."""
         if self.board is not None and self.pane == "steps":
-            self.compared = Compared(event.result, self.board.session, self.scores)
+            session = self.board.session
+            self.compared = Compared(event.result, session, self.scores) if event.result else NotCompared(event.ends, session, event.reason)
             self.draw_detail()
 
     def compare_steps(self) -> None:

@@ -38,11 +38,15 @@ class TargetKeys(CriterionKeys):
 
     @on(ReachKnown)
     def show_reach(self, event: ReachKnown) -> None:
-        """Say in the question what can be reached."""
+        """Say in the question what can be reached, or why that is not known: the question stands without it."""
         reach = event.result
-        ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
+        if reach is not None:
+            ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
+            known = f"In reach: {', '.join(ranges)}."
+        else:
+            known = f"What is in reach is not known: {event.reason}."
         if isinstance(self.app.screen, PathPrompt):
-            self.app.screen.tell(f"{WHAT}\nIn reach: {', '.join(ranges)}.\n{self._ground()}")
+            self.app.screen.tell(f"{WHAT}\n{known}\n{self._ground()}")
 
     @on(TargetPlanned)
     def ask_for_target(self, event: TargetPlanned) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from textual import on
+from textual.worker import Worker, WorkerState
 
 from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.trust import fingerprint, remember
@@ -16,6 +17,9 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.keeping import Keeping
 from tui_pruner.tui.screens.question import Answer, Question
 from tui_pruner.tui.unfinished import SessionChosen
+from tui_pruner.unexpected import keep_traceback, one_line
+
+ENGINE = "engine"
 
 
 class Workbench(Keeping):
@@ -29,7 +33,19 @@ class Workbench(Keeping):
     def on_mount(self) -> None:
         """Start the engine first of all, then paint."""
         self.call_after_refresh(self._painted.set)
-        self.run_worker(self._start_engine(), name="engine", exit_on_error=False)
+        self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
+
+    @on(Worker.StateChanged)
+    def tell_failed_work(self, event: Worker.StateChanged) -> None:
+        """Say what went wrong in work of this screen; without an engine there is nothing to wait for."""
+        error = event.worker.error
+        if event.state is not WorkerState.ERROR or error is None:
+            return
+        keep_traceback(error)
+        if event.worker.name == ENGINE:
+            self.post_message(OpenFailed(one_line("starting the engine", error)))
+        else:
+            self.say(one_line(event.worker.name, error), "error")
 
     async def _start_engine(self) -> None:
         self._engine = await start_module("tui_pruner.engine")
@@ -45,7 +61,7 @@ class Workbench(Keeping):
         """Say on the start screen why the checkpoint cannot be used, or first ask whether it is trusted."""
         self.close_children()
         if event.untrusted:
-            self.run_worker(self._ask_for_trust(event.reason), exit_on_error=False)
+            self.run_worker(self._ask_for_trust(event.reason), name="asking whether the file is trusted", exit_on_error=False)
         else:
             self._give_up(event.reason)
 
@@ -54,7 +70,8 @@ class Workbench(Keeping):
 
         try:
             sha256 = await asyncio.to_thread(fingerprint, Path(self.opening.model).expanduser())
-        except OSError:
+        except Exception as error:  # what cannot be read cannot be trusted either
+            keep_traceback(error)
             self._give_up(reason)
             return
         if await self.app.push_screen_wait(TrustPrompt(reason, sha256)) is None:
@@ -67,6 +84,14 @@ class Workbench(Keeping):
         from tui_pruner.tui.screens.start import StartScreen
 
         self.app.switch_screen(StartScreen(self.opening.model, reason))
+
+    def action_back(self) -> None:
+        """While a checkpoint is being opened: leave it for another one."""
+        if self.board is None and self.doing:
+            self.close_children()
+            self._give_up("")
+        else:
+            super().action_back()
 
     def action_quit(self) -> None:
         """Leave, after a question where something would be lost."""

@@ -1,0 +1,243 @@
+"""Whatever a method meets, the engine answers in one line and goes on; what it does behind the answers is told too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.conftest import Engine
+from tests.engine.faulty import failing
+from tui_pruner import errors, places
+from tui_pruner.core.service import METHODS, Service
+from tui_pruner.core.session import Session
+from tui_pruner.engine import server
+from tui_pruner.engine.processes import start_python
+from tui_pruner.engine.protocol import CutRequest, Message, SavedPlan
+from tui_pruner.unexpected import one_line
+
+CUT = [{"layer": "model.6.m.0.cv1", "amount": "30%"}]
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+class Said:
+    """A wire that keeps what is sent, as it would arrive."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.messages.append(json.loads(json.dumps(message)))
+
+
+def answered(ask: server.Ask, method: str, **params: Any) -> dict[str, Any]:
+    """The one line that comes back."""
+    said = Said()
+    server.handle(ask, said, json.dumps({"id": 7, "method": method, "params": params}).encode())
+    (message,) = said.messages
+    assert message.pop("id") == 7
+    return message
+
+
+UNEXPECTED = [
+    ZeroDivisionError("on purpose\nand a second line"),
+    MemoryError(),
+    RecursionError("too deep"),
+    KeyboardInterrupt(),
+    SystemExit(3),
+    UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "odd"),
+    OSError(28, "No space left on device"),
+    AssertionError("\udce9 and \x1b[2J"),
+]
+
+
+@pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_answers_every_unexpected_error_in_one_line(method: str, error: BaseException):
+    def never(method: str, params: dict[str, Any]) -> Message:
+        raise NotImplementedError
+
+    refused = answered(failing(never, lambda: {method: error}), method, path="best.pt")["error"]
+    assert refused["kind"] == "EngineError"
+    assert refused["message"].startswith(f"{method.replace('_', ' ')} best.pt failed: {type(error).__name__}")
+    assert f"the traceback is in {places.log_file()}: " in refused["message"]
+    assert refused["message"].isprintable()
+    assert type(error).__name__ in places.log_file().read_text()
+
+
+def test_our_own_errors_keep_their_class_and_words_and_leave_no_traceback():
+    refused = answered(failing(lambda *_: None, lambda: {"open": errors.DataError("bad data")}), "open")["error"]
+    assert refused == {"kind": "DataError", "message": "bad data"} and not places.log_file().exists()
+
+
+class Unsendable(SavedPlan):
+    """A result that fails only when it is sent."""
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        raise RecursionError("no end of it")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_result_that_cannot_be_sent_is_an_error_like_any_other(late: bool):
+    result = Unsendable(output="x", steps=1)
+
+    def ask(method: str, params: dict[str, Any]) -> Message | Future[Message]:
+        if not late:
+            return result
+        future: Future[Message] = Future()
+        future.set_result(result)
+        return future
+
+    assert "save plan x failed: RecursionError: no end of it" in answered(ask, "save_plan", path="x")["error"]["message"]
+
+
+def test_the_line_says_what_was_asked_with_what():
+    many = [{"layer": f"model.{number}", "amount": "30%"} for number in range(5)]
+    assert server.described("plan_target", {"targets": ["flops=70%"]}) == "plan target ['flops=70%']"
+    assert server.described("preview", {"requests": CUT}) == "preview model.6.m.0.cv1=30%"
+    assert server.described("apply", {"requests": many}) == "apply model.0=30%, model.1=30%, model.2=30%, 2 more"
+    for odd in (None, [], {"requests": 3}, {"requests": [None, {}]}, {"path": ["x"]}):
+        assert server.described(["undo"], odd)
+
+
+def test_what_to_do_depends_on_the_error():
+    for error, words in (
+        (MemoryError(), "close other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "close other programs"),
+        (ModuleNotFoundError("No module named 'torch'"), "install what is missing"),
+        (KeyError("x"), "please report it with that log"),
+    ):
+        assert words in one_line("it", error)
+
+
+@pytest.fixture(scope="module")
+def opened(demo_checkpoint: Path) -> tuple[Service, list[tuple[str, dict[str, Any]]]]:
+    said: list[tuple[str, dict[str, Any]]] = []
+    service = Service(lambda event, data: said.append((event, data.model_dump())))
+    service.open(str(demo_checkpoint))
+    service.slow.submit(int).result()
+    return service, said
+
+
+def test_a_proof_that_cannot_be_made_is_told_as_one_that_failed(opened, monkeypatch: pytest.MonkeyPatch):
+    service, said = opened
+    said.clear()
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Session, "prove", fails)
+    service.apply(CUT)
+    service.slow.submit(int).result()
+    (event,) = said
+    assert event[0] == "proof" and (event[1]["step"], event[1]["proof"]["equal"]) == (1, False)
+    assert "the proof failed: MemoryError" in event[1]["proof"]["reason"]
+    service.undo()
+
+
+def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
+    service, said = opened
+    said.clear()
+
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("cold")
+
+    monkeypatch.setattr("tui_pruner.core.service.dry_run", fails)
+    service.open(str(demo_checkpoint))
+    service.slow.submit(int).result()
+    (event,) = said
+    assert event[0] == "trouble" and "ZeroDivisionError: cold" in event[1]["message"]
+
+
+BROKEN = """
+from tui_pruner.engine import server
+def load(wire): raise ModuleNotFoundError("No module named 'torch'")
+server.load_service = load
+server.serve()
+"""
+
+
+async def test_an_engine_that_cannot_be_loaded_says_why_in_each_answer_and_does_not_die(demo_checkpoint: Path):
+    engine = Engine()
+    await engine.client.start(await start_python("-c", BROKEN))
+    for _ in range(2):
+        with pytest.raises(
+            errors.PrunerError, match=r"loading the engine failed: ModuleNotFoundError: No module named 'torch'.*install"
+        ) as told:
+            await engine.client.open(str(demo_checkpoint))
+        assert not isinstance(told.value, errors.EngineGone)
+    await engine.client.close()
+    assert engine.deaths == []
+
+
+async def test_an_interrupt_from_the_keyboard_does_not_end_the_engine(engine: Engine, demo_checkpoint: Path):
+    await engine.client.open(str(demo_checkpoint))
+    os.kill(engine.client._process.pid, signal.SIGINT)
+    assert (await engine.client.preview([CutRequest(**CUT[0])])).layers
+    assert engine.deaths == []
+
+
+ENDS = {
+    "hangs": "hear(); signal.pause()",
+    "closes its stdout and lives on": "hear(); os.close(1); signal.pause()",
+}
+PRELUDE = "import json, os, signal, sys\ndef hear(): return sys.stdin.readline()\n"
+
+
+async def test_an_engine_that_the_app_gives_up_is_reported_with_the_app_s_reason():
+    engine = Engine()
+    await engine.client.start(await start_python("-c", PRELUDE + ENDS["hangs"]))
+    waiting = asyncio.ensure_future(engine.client.undo())
+    await asyncio.wait({waiting}, timeout=0)
+    engine.client.give_up("it did not answer within 30 s")
+    with pytest.raises(errors.EngineGone, match=r"^it did not answer within 30 s$"):
+        await waiting
+    await engine.until(lambda: engine.deaths)
+    assert engine.deaths == ["it did not answer within 30 s"]
+
+
+async def test_an_engine_that_stops_answering_was_not_killed_for_want_of_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tui_pruner.engine.processes.LAST_MOMENT", 0.1)
+    engine = Engine()
+    await engine.client.start(await start_python("-c", PRELUDE + ENDS["closes its stdout and lives on"]))
+    with pytest.raises(errors.EngineGone, match="the engine stopped answering and was ended; see"):
+        await engine.client.undo()
+    await engine.until(lambda: engine.deaths)
+    assert "out of memory" not in engine.deaths[0]
+
+
+async def test_an_engine_that_could_not_read_a_request_leaves_none_waiting():
+    engine = Engine()
+    script = "hear(); print(json.dumps({'id': -1, 'error': {'kind': 'EngineError', 'message': 'no request'}}), flush=True); signal.pause()"
+    await engine.client.start(await start_python("-c", PRELUDE + script))
+    with pytest.raises(errors.EngineError, match=r"^no request$"):
+        await engine.client.undo()
+    await engine.client.close()
+    assert engine.deaths == []
+
+
+async def test_a_handler_that_fails_does_not_deafen_the_client():
+    def fails(name: str, data: dict[str, Any]) -> None:
+        raise ValueError("a mistake of the interface")
+
+    from tui_pruner.engine.client import EngineClient
+
+    client = EngineClient(fails, lambda why: None)
+    script = (
+        "number = json.loads(hear())['id']; print(json.dumps({'event': 'proof', 'data': {}}), flush=True);"
+        "print(json.dumps({'id': number, 'result': {'ok': True, 'seconds': 0.5}}), flush=True); signal.pause()"
+    )
+    await client.start(await start_python("-c", PRELUDE + script))
+    assert (await client.dry_run([])).seconds == 0.5
+    await client.close()
+    assert "a mistake of the interface" in places.log_file().read_text()

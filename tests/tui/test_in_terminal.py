@@ -1,0 +1,43 @@
+"""In a real terminal: what the engine meets, and what files are called, never leaves a screen that waits or a wrong word."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.terminal import Terminal
+
+APP = """
+import sys
+from tui_pruner.engine.processes import start_module
+from tui_pruner.tui import app
+from tui_pruner.tui.screens import workbench
+from tui_pruner.engine import client
+async def faulty(module): return await start_module("tests.engine.faulty", sys.argv[2])
+workbench.start_module = client.start_module = faulty
+sys.exit(app.run_app(sys.argv[1], imgsz=64))
+"""
+
+
+def test_in_a_terminal_nothing_loads_for_ever_and_no_fault_ends_the_app(tiny_checkpoint: Path, tmp_path: Path):
+    faults = tmp_path / "faults"
+    faults.write_text("open SystemExit")
+    with Terminal([sys.executable, "-c", APP, str(tiny_checkpoint), str(faults)], 160, 40) as terminal:
+        terminal.wait_for(r"tiny.pt failed: SystemExit: on")
+        assert "Which checkpoint is to be pruned?" in terminal.text
+        faults.write_text("preview MemoryError\ndetail KeyboardInterrupt\ndry_run RecursionError")
+        terminal.press("enter")
+        terminal.wait_for("Backbone")
+        terminal.press("/", "model.5", "enter", "3", "0", "enter")
+        terminal.wait_for(r"no preview: preview model[.]5=30% failed: MemoryError")
+        terminal.wait_for(r"no detail: detail model[.]5 failed: KeyboardInterrupt")
+        faults.write_text("")
+        terminal.press("right")
+        terminal.wait_for("the shapes fit")
+        terminal.press("a")
+        terminal.wait_for(r"1 model[.]5 -31% .*proved")
+        assert "out of memory?" not in terminal.text
+        terminal.press("q")
+        terminal.wait_for("Quit[?]")
+        terminal.press("q")
+        assert terminal.wait_for_end() == 0

@@ -1,0 +1,274 @@
+"""Whatever a request to the engine meets is a line on the screen, and the same request works once the fault is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from textual.widgets import Input
+
+from tests.engine.faulty import WORDS, failing
+from tests.faults.nth_call import quick_verification
+from tests.tui.helpers import Desk, screen_text, until
+from tui_pruner import places
+from tui_pruner.core.service import METHODS, Service
+from tui_pruner.engine import server
+from tui_pruner.engine.client import EngineClient
+from tui_pruner.errors import EngineError
+from tui_pruner.tui import session as sessions
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens import workbench
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens.start import StartScreen
+from tui_pruner.tui.screens.workbench import Workbench
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LAYER = "model.6.m.0.cv1"
+FAULTS: dict[str, BaseException] = {}
+
+
+class InThisProcess(EngineClient):
+    """A client whose engine is the real service and loop here, with the faults of the test: a start takes no second."""
+
+    async def start(self, process: asyncio.subprocess.Process | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        client = self
+
+        class ToTheClient:
+            def send(self, message: dict[str, Any]) -> None:
+                loop.call_soon_threadsafe(client._take, json.loads(json.dumps(message)))
+
+        wire = ToTheClient()
+        service = Service(lambda event, data: wire.send({"event": event, "data": data.model_dump(mode="json", by_alias=True)}))
+        self._handle = lambda line: server.handle(failing(service.answer, lambda: FAULTS), wire, line)
+
+    async def ask(self, answer: Any, method: str, **params: Any) -> Any:
+        self._next += 1
+        waiting = self._waiting[self._next] = asyncio.get_running_loop().create_future()
+        self._handle(json.dumps({"id": self._next, "method": method, "params": params}).encode())
+        return answer.model_validate(await waiting)
+
+
+async def no_process(module: str) -> None:
+    return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine_in_this_process() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "EngineClient", InThisProcess)
+        patch.setattr(workbench, "start_module", no_process)
+        yield
+
+
+@pytest.fixture
+def faults() -> dict[str, BaseException]:
+    """By method; empty at the beginning."""
+    FAULTS.clear()
+    return FAULTS
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shared(tiny_checkpoint: Path) -> AsyncIterator[Desk]:
+    """One app for all requests, which each of them leaves usable."""
+    app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
+    async with app.run_test(size=(160, 50), notifications=True) as pilot:
+        desk = Desk(app, pilot)
+        await desk.until(lambda: desk.ready, "the model")
+        yield desk
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def desk(shared: Desk, faults: dict[str, BaseException]) -> Desk:
+    while isinstance(shared.app.screen, PathPrompt):
+        await shared.press("escape")
+    await shared.calm((160, 50))
+    return shared
+
+
+def wrong(method: str, text: str) -> bool:
+    """Whether a text has the line on a fault, which the screen may have broken in two."""
+    return f"{method.replace('_', ' ')} " in text and "ZeroDivisionError" in text
+
+
+async def ask_for_a_cut(desk: Desk) -> None:
+    await desk.go(LAYER)
+    await desk.press("3", "0", "enter")
+
+
+async def cut(desk: Desk, times: int = 1) -> None:
+    for number in range(len(desk.board.session.steps), times):
+        await desk.go(("model.5", "model.7")[number])
+        await desk.press("2", "5", "enter")
+        await desk.press("a")
+        await desk.until(lambda n=number: len(desk.board.session.steps) == n + 1, "the step")
+
+
+async def type_over(desk: Desk, text: str) -> None:
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt) and bool(desk.app.screen.query(Input)), "the question")
+    desk.app.screen.query_one(Input).value = text
+    await desk.press("enter")
+
+
+async def steps(desk: Desk, *keys: str) -> None:
+    await desk.press("s", *keys)
+
+
+async def named(desk: Desk) -> None:
+    await steps(desk, "n")
+    await type_over(desk, "neck")
+    await desk.press("escape")
+
+
+async def target(desk: Desk) -> None:
+    await desk.press("t")
+    await type_over(desk, "flops=80%")
+
+
+async def other_row(desk: Desk) -> None:
+    tree = desk.bench.model_tree
+    tree.go_to("model.9.cv1" if tree.row.key != "model.9.cv1" else LAYER)
+
+
+async def saved(desk: Desk) -> None:
+    file = places.state_folder() / "plan.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    desk.bench.session.save_plan(str(file), True)
+
+
+async def written(desk: Desk) -> None:
+    desk.bench.session.write(str(places.state_folder() / "pruned.pt"), True)
+
+
+async def replaced(desk: Desk) -> None:
+    desk.bench.session.load_plan({**desk.board.session.plan, "steps": []})
+
+
+async def nothing(desk: Desk) -> None:
+    pass
+
+
+Do = Callable[[Desk], Awaitable[None]]
+Worked = Callable[[Desk], bool]
+REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
+    "preview": (nothing, ask_for_a_cut, lambda desk: desk.board.preview is not None and "Saves" in desk.text),
+    "detail": (nothing, other_row, lambda desk: desk.board.detail is not None and desk.board.detail.layer == desk.bench.model_tree.row.key),
+    "dry_run": (nothing, ask_for_a_cut, lambda desk: desk.board.dry_run is not None and desk.board.dry_run.ok),
+    "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.bench.inquiry is not None),
+    "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.board.session.steps) == 1),
+    "undo": (cut, lambda desk: desk.press("u"), lambda desk: not desk.board.session.steps),
+    "redo": (
+        lambda desk: undone(desk),
+        lambda desk: desk.press("ctrl+r"),
+        lambda desk: len(desk.board.session.steps) == 1,
+    ),
+    "go_to": (lambda desk: cut(desk, 2), lambda desk: going_back(desk), lambda desk: len(desk.board.session.steps) == 1),
+    "name_step": (cut, named, lambda desk: desk.board.session.steps[0].title == "neck"),
+    "compare": (cut, lambda desk: steps(desk, "up", "down"), lambda desk: "Blocks" in desk.text and "Layers" in desk.text),
+    "load_plan": (cut, replaced, lambda desk: not desk.board.session.steps),
+    "save_plan": (cut, saved, lambda desk: (places.state_folder() / "plan.yaml").exists()),
+    "plan_target": (nothing, target, lambda desk: bool(desk.board.asked)),
+    "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "In reach:" in desk.text),
+    "write": (cut, written, lambda desk: (places.state_folder() / "pruned.pt").exists()),
+}
+ELSEWHERE = {"open", "calibrate"}
+
+
+async def undone(desk: Desk) -> None:
+    await cut(desk)
+    desk.bench.session.undo()
+    await desk.until(lambda: not desk.board.session.steps, "the step gone")
+
+
+async def going_back(desk: Desk) -> None:
+    desk.bench.session.go_to(1)
+
+
+async def test_every_method_has_its_fault():
+    assert set(REQUESTS) | ELSEWHERE == set(METHODS)
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+async def test_a_request_that_fails_is_a_line_on_the_screen_and_works_the_next_time(method: str, faults, desk: Desk):
+    prepare, ask, worked = REQUESTS[method]
+    await prepare(desk)
+    faults[method] = ZeroDivisionError(WORDS)
+    with quick_verification():
+        await ask(desk)
+        await desk.until(lambda: wrong(method, desk.text), f"the line on {method}")
+        assert not worked(desk) and not desk.bench.doing
+        faults.clear()
+        desk.app.clear_notifications()
+        await ask(desk)
+        await desk.until(lambda: worked(desk), f"{method} after the fault")
+    assert not wrong(method, desk.text)
+
+
+async def test_a_checkpoint_whose_opening_fails_leads_back_to_the_choice_where_it_can_be_opened_again(faults, tiny_checkpoint: Path):
+    faults["open"] = ZeroDivisionError(WORDS)
+    app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
+    async with app.run_test(size=(160, 50), notifications=True) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, StartScreen) and wrong("open", screen_text(app)), "the reason")
+        assert str(places.log_file()) in screen_text(app).replace("\n", "").replace("│", "").replace(" ", "")
+        faults.clear()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), KeyboardInterrupt(), SystemExit(1), RecursionError()], ids=lambda error: type(error).__name__
+)
+async def test_no_class_of_error_leaves_the_opening_screen_loading(error: BaseException, faults, tiny_checkpoint: Path):
+    faults["open"] = error
+    app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
+    async with app.run_test(size=(160, 50)) as pilot:
+        named = f"failed: {type(error).__name__}"
+        await until(pilot, lambda: isinstance(app.screen, StartScreen) and named in screen_text(app), "the reason")
+
+
+async def test_scores_that_cannot_be_handed_over_fail_their_job_and_no_more(faults, desk: Desk):
+    faults["calibrate"] = ZeroDivisionError(WORDS)
+    with pytest.raises(EngineError, match=f"calibrate scores.npz failed: ZeroDivisionError: {WORDS}"):
+        await desk.bench.session.calibrate("scores.npz")
+    assert desk.bench.session.scores == ""
+
+
+async def test_a_proof_that_cannot_be_made_stands_beside_its_step_with_the_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tui_pruner.core.session.prove", fails)
+    await cut(desk)
+    told = "step 1 is not proved: the proof failed: MemoryError"
+    await desk.until(lambda: any(failed and told in note for note, failed in desk.bench.notes), "the reason in the jobs pane")
+
+
+async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: Any) -> None:
+        raise KeyError("a mistake")
+
+    await desk.go(LAYER)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "requests_of", fails)
+        await desk.press("3", "0", "enter")
+        await desk.until(lambda: any("the request failed: KeyError: 'a mistake'" in said for said in desk.said), "the line")
+    await desk.press("right")
+    await desk.until(lambda: desk.board.preview is not None, "the app as before")
+
+
+async def test_an_engine_that_cannot_be_started_leads_back_to_the_choice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    async def refused(module: str) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workbench, "start_module", refused)
+    app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, StartScreen), "the start screen")
+        assert "starting the engine failed: BlockingIOError" in screen_text(app)
