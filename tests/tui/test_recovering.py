@@ -1,5 +1,6 @@
 """Accuracy is got back by a job on a file of its own, and the file can be opened as the next stage."""
 
+import asyncio
 from pathlib import Path
 
 from tui_pruner.engine.job_messages import FinetuneResult, LayerFit, ReconstructionResult

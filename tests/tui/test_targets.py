@@ -1,5 +1,6 @@
 """Cuts that reach a target are asked for and can be changed; a scan says what each layer is worth, and targets go by it."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
