@@ -52,3 +52,21 @@ def demo_checkpoint() -> Path:
 def demo_data() -> Path:
     """The bundled data yaml."""
     return DEMO / "digits.yaml"
+
+
+@pytest.fixture
+def small_data(tmp_path: Path) -> Path:
+    """Four images of 64 pixels with two classes."""
+    import cv2
+    import numpy as np
+
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / "data" / kind / split).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / "data" / "images" / split / f"{number}.png"), pixels)
+            (tmp_path / "data" / "labels" / split / f"{number}.txt").write_text(f"{number % 2} 0.5 0.5 0.4 0.4\n")
+    yaml = tmp_path / "data" / "data.yaml"
+    yaml.write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
+    return yaml

@@ -51,24 +51,6 @@ def test_a_trusted_model_is_pruned_proved_recalibrated_tuned_exported_and_report
     assert "user_blocks.Excite" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def small_data(tmp_path: Path) -> Path:
-    """Four images with two classes."""
-    import cv2
-    import numpy as np
-
-    for split in ("train", "val"):
-        for kind in ("images", "labels"):
-            (tmp_path / "data" / kind / split).mkdir(parents=True)
-        for number in range(4):
-            pixels = np.random.default_rng(number).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
-            cv2.imwrite(str(tmp_path / "data" / "images" / split / f"{number}.png"), pixels)
-            (tmp_path / "data" / "labels" / split / f"{number}.txt").write_text(f"{number % 2} 0.5 0.5 0.4 0.4\n")
-    yaml = tmp_path / "data" / "data.yaml"
-    yaml.write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
-    return yaml
-
-
 def test_a_model_that_no_file_can_be_made_from_is_refused_before_the_work(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(VARIABLE, "")
     with own_modules(tmp_path) as user:

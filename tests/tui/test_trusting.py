@@ -9,13 +9,20 @@ import torch
 from textual.widgets import Input, Static
 
 from tests.bad_files import RunsACommand
+from tests.own_modules import own_checkpoint, own_modules
 from tests.tui.helpers import screen_text, until
-from tui_pruner.trust import VARIABLE, fingerprint, remembered
+from tui_pruner.trust import VARIABLE, fingerprint, remember, remembered
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.chooser import Chooser
+from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens.question import Question
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.trust_prompt import TrustPrompt
 from tui_pruner.tui.screens.workbench import Workbench
+
+HANGING = 600.0
+"""Seconds for several processes one after the other, on a machine that is busy with other things."""
 
 
 @pytest.fixture
@@ -60,3 +67,37 @@ async def test_escape_leads_back_to_the_start_screen_and_nothing_ran(untrusted: 
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, StartScreen), "the start screen")
     assert not untrusted.with_name("canary").exists() and remembered() == ()
+
+
+async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_question(
+    start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    with own_modules(tmp_path) as user:
+        own = own_checkpoint(tmp_path, user)
+    remember(fingerprint(own))
+    recovered, written = tmp_path / "recovered.pt", tmp_path / "written.pt"
+    async with start(opening=Opening(str(own), imgsz=64, images=2, data=str(small_data))) as desk:
+        desk.bench.automatic = False
+        assert any("user_blocks.Excite" in line for line in desk.board.opened.warnings)
+        await desk.go("model.4.block.cv2")
+        await desk.press("5", "0", "enter", "a")
+        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.press("w")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
+        await desk.press("ctrl+u", *str(written), "enter")
+        await desk.until(lambda: any(note.startswith("wrote written.pt") for note, _ in desk.bench.notes), "the written file")
+        await desk.press("R")
+        await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the ways")
+        await desk.press("1")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
+        await desk.press("ctrl+u", *str(recovered), "enter")
+        await until(desk.pilot, lambda: any("goes on with it" in said for said in desk.said), "the file", limit=HANGING)
+        before = desk.bench
+        await desk.press("G")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question whether to go on")
+        await desk.press("g")
+        await until(desk.pilot, lambda: desk.bench is not before and desk.ready, "the next stage, with no question of trust", limit=HANGING)
+        assert desk.board.opened.model.path == str(recovered)
+    assert set(remembered()) == {fingerprint(own), fingerprint(written), fingerprint(recovered)}
