@@ -14,6 +14,7 @@ from typing import IO, Any
 import torch
 
 from tui_pruner.core.checkpoint.pickle_survey import DILL_TYPE, PLAIN_TYPES
+from tui_pruner.core.checkpoint.plain_weights import MADE_PLAIN
 from tui_pruner.core.checkpoint.stock import stock_tasks
 from tui_pruner.core.checkpoint.wrappers import WRAPPERS, Wrapper
 
@@ -43,11 +44,13 @@ def beyond_ultralytics(file: Path | IO[bytes]) -> list[str]:
 
 
 def once_stock(name: str) -> Any:
-    """What a name stands for that stock Ultralytics once wrote and its own list lacks; None for any other name."""
+    """What a name stands for that Ultralytics once wrote, or PyTorch puts around or into models of it; None for any other name."""
     if name == DILL_TYPE:
         return plain_type
     if name in WRAPPERS:
         return Wrapper
+    if name in MADE_PLAIN:
+        return MADE_PLAIN[name]
     module, _, kind = todays_place(name).rpartition(".")
     if module not in (*LOSSES, TRANSFORMS) or (module == TRANSFORMS and kind not in KINDS_OF_TRANSFORMS):
         return None

@@ -27,12 +27,9 @@ KINDS: dict[type, tuple[str, str, Callable[..., Any], str]] = {
     SpectralNorm: ("have their weights computed by spectral_norm", "torch.nn.utils.remove_spectral_norm", remove_spectral_norm, "name"),
 }
 """By class of hook: what the layers do, how PyTorch is asked to end it, the function, and the attribute that names the weight."""
+MADE_PLAIN = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (*MASKING, WeightNorm)}
+"""Classes of hooks that any file may name: they hold numbers, and are called only once looked at."""
 MOST_NAMED = 3
-
-
-def allow_masks() -> None:
-    """Let the loader of known classes rebuild the hooks that are made plain: they hold numbers, and are called only once looked at."""
-    torch.serialization.add_safe_globals([*MASKING, WeightNorm])
 
 
 def make_plain(model: nn.Module) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from tui_pruner.core.checkpoint.examination import require_modest, require_modes
 from tui_pruner.core.checkpoint.guard import unguard
 from tui_pruner.core.checkpoint.members import Contents, contents_of
 from tui_pruner.core.checkpoint.outline import own_names
-from tui_pruner.core.checkpoint.plain_weights import allow_masks, make_plain
+from tui_pruner.core.checkpoint.plain_weights import make_plain
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint, require_presentable
 from tui_pruner.core.checkpoint.refusals import refusal_of
 from tui_pruner.core.checkpoint.remarks import remarks
@@ -124,7 +124,6 @@ def _loaded_in_full(file: Path, neutral: Path) -> Loaded:
 
 def _told_as_ours(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Loaded:
     """What a library raises about a file, as an error of ours."""
-    allow_masks()
     try:
         return load()
     except (MemoryError, Confined, PrunerError):
@@ -187,7 +186,7 @@ def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded, notes: tu
         content=content,
         provenance=provenance,
         original_yaml=unguard(architecture),
-        warnings=(*remarks(dictionary, content["train_args"], model, names if loaded.in_full else (), unwritable), *notes),
+        warnings=(*remarks(dictionary, content["train_args"], names if loaded.in_full else (), unwritable), *notes),
         own_names=names,
         trusted=loaded.in_full,
         unwritable=unwritable,

@@ -20,7 +20,6 @@ from tui_pruner.errors import CheckpointError, UntrustedError
 MOST_NAMED = 4
 LIBRARIES = ("torch", "torchvision", "ultralytics")
 OTHER_REPOSITORY = re.compile(r"models\.(yolo|common|experimental)\.")
-MASKS = "torch.nn.utils.prune."
 STOCK = tuple(f"{library}." for library in LIBRARIES)
 
 
@@ -48,11 +47,6 @@ def refusal_of(neutral: Path, file: Path, contents: Contents) -> CheckpointError
         )
     if lost := [name for name in strange if not name.startswith(COMPILER) and is_lost(name)]:
         return CheckpointError(f"{file} {what_is_lost(lost)}")
-    if masks := [name for name in strange if name.startswith(MASKS)]:
-        return UntrustedError(
-            f"{file} still holds the masks of torch.nn.utils.prune (it names {listed(masks)}), so it was not loaded: make them part of "
-            "the weights with prune.remove(module, 'weight') for each masked layer, and save it again"
-        )
     if contents.refusal:
         more = [name for name in strange if name not in contents.refusal]
         named = f" (it names {listed(more)} too)" if more else ""

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from tui_pruner.core.checkpoint.record import DEFAULT_IMGSZ, image_side
-from tui_pruner.core.checkpoint.refusals import MASKS, listed
+from tui_pruner.core.checkpoint.refusals import listed
 
 
-def remarks(
-    dictionary: Mapping[str, Any], arguments: Mapping[str, Any], model: nn.Module, own: Sequence[str], unwritable: str
-) -> tuple[str, ...]:
+def remarks(dictionary: Mapping[str, Any], arguments: Mapping[str, Any], own: Sequence[str], unwritable: str) -> tuple[str, ...]:
     """One sentence for each; `own`: what a trusted file takes from modules, `unwritable`: why nothing can be written that is made of it."""
-    said = [*_training(dictionary, arguments), *_masks(model)]
+    said = _training(dictionary, arguments)
     if unwritable:
         said.append(f"nothing that is made from it can be written ({unwritable}): save it again without that")
     elif own:
@@ -36,18 +32,3 @@ def _training(dictionary: Mapping[str, Any], arguments: Mapping[str, Any]) -> li
     elif sides != side:
         said.append(f"records {sides!r} as the side of its images: {side} is used; --imgsz chooses another")
     return said
-
-
-def _masks(model: nn.Module) -> list[str]:
-    """Masks that `torch.nn.utils.prune` multiplies weights with in each forward."""
-    masked = [
-        (path, str(getattr(hook, "_tensor_name", "weight")))
-        for path, module in model.named_modules()
-        for hook in module._forward_pre_hooks.values()
-        if f"{type(hook).__module__}." == MASKS
-    ]
-    if not masked:
-        return []
-    path, name = masked[0]
-    where = f"{path}.{name}" + (f" and {len(masked) - 1} more" if len(masked) > 1 else "")
-    return [f"still holds masks of torch.nn.utils.prune ({where}): prune.remove(module, {name!r}) makes each a part of its weights"]
