@@ -99,7 +99,7 @@ def test_a_refit_comes_first_and_reads_unlabelled_images_of_the_original_that_th
 
 async def test_what_came_of_a_refit_names_the_kept_candidate_and_leaves_the_proof_to_the_cut(demo_data: Path):
     taken: list[str] = []
-    outcome = await asyncio.wait_for(job_of("refit", demo_data, taken).take(refitted().model_dump()), 5)
+    outcome = await job_of("refit", demo_data, taken).take(refitted().model_dump())
     assert taken == ["out.pt"]
     assert outcome.figure == "refitted and recalibrated, distance 0.310→0.024, 48 images, 5.2 s"
     details = list(outcome.details)
@@ -109,7 +109,7 @@ async def test_what_came_of_a_refit_names_the_kept_candidate_and_leaves_the_proo
     assert details[-2:] == [("0.120→0.034", "model.22.cv3.0.1.conv"), ("0.0021", "model.2.cv1.conv, left as cut")]
     assert dict(details)["proof"] == "the masked twin proves the cut alone; the refit that follows is judged by its distance"
     assert "proved" not in outcome.figure
-    outcome = await asyncio.wait_for(job_of("refit", demo_data, []).take(refitted(kept="cut").model_dump()), 5)
+    outcome = await job_of("refit", demo_data, []).take(refitted(kept="cut").model_dump())
     assert outcome.figure.startswith("kept as cut, distance 0.310,")
 
 

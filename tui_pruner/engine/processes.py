@@ -103,7 +103,7 @@ async def own_end(process: asyncio.subprocess.Process) -> str:
     Words such as "ended with status 1" or "was killed by SIGSEGV"; one that still lives after a moment stopped answering.
     """
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(process.wait(), LAST_MOMENT)
+        await within(LAST_MOMENT, process.wait())
     status = process.returncode
     if status is None:
         return "stopped answering and was ended"
