@@ -53,7 +53,7 @@ def file(calibration: Calibration, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("criterion", NEED_DATA)
 def test_without_scores_a_criterion_that_needs_data_is_refused_with_what_to_do(analysis: Analysis, criterion: str):
     (refusal,) = ask(analysis, CUT, criterion=criterion).refusals
-    assert refusal.message.startswith(f"the criterion {criterion} ranks by gradients from calibration images")
+    assert refusal.message.startswith(f"the criterion {criterion} ranks by calibration images")
     assert "--data DATA.yaml" in refusal.message and "l2" in refusal.message
     assert criterion not in analysis.ranking.names
 
@@ -157,7 +157,7 @@ def test_the_engine_ranks_by_a_file_that_it_is_handed(analysis: Analysis, file: 
     with pytest.raises(RequestError, match="calibrate it first"):
         service.detail("model.5", [], "taylor")
     answer = service.answer("calibrate", {"scores": str(file)})
-    assert (answer.images, answer.criteria[-2:]) == (8, ["taylor", "hessian"])
+    assert (answer.images, answer.criteria[-2:]) == (8, ["hessian", "obs"])
     assert service.preview([request]).layers["model.5"].out_after == 96
     assert service.detail("model.5", [], "hessian").curve[-1] == 1.0
     service.slow.shutdown()

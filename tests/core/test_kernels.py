@@ -23,12 +23,12 @@ from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import CRITERIA, Ranking
 from tui_pruner.core.measure import measure, parameter_count
 from tui_pruner.core.preview import Arithmetic, dry_run
-from tui_pruner.core.proof import masked_twin
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.session import Session
 from tui_pruner.core.skeleton import without_weights
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.trial import smallest_removal
+from tui_pruner.core.twin import masked_twin
 from tui_pruner.core.views import block_views, detail_view
 
 

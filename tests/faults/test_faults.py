@@ -46,11 +46,15 @@ def test_damage_of_every_kind_is_refused_or_opened_as_it_is(engine: Reader, orig
         assert malformed.fault(engine.open(path, imgsz=64), path) == ""
 
 
+OPENS = ("escape sequences in names", "a model for several devices within itself")
+"""Kinds that have nothing to run."""
+
+
 @pytest.mark.parametrize("kind", [kind for kind in hostile.KINDS if kind not in WRITTEN])
 def test_nothing_in_a_file_runs(kind: str, engine: Reader, original: Path, tmp_path: Path):
     found = hostile.attempt(kind, original, engine, tmp_path, elsewhere=False)
     assert hostile.fault(found) == ""
-    assert found.outcome.kind == (OPENED if kind == "escape sequences in names" else REFUSED)
+    assert found.outcome.kind == (OPENED if kind in OPENS else REFUSED)
 
 
 def test_made_up_plans_and_settings_are_refused_with_their_place_or_read():

@@ -15,7 +15,7 @@ import torch_pruning
 from tui_pruner.core.analysis import trace_model
 from tui_pruner.core.calibrated import Calibration, read_calibration
 from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.importance import CRITERIA, NEED_DATA, library_scores
+from tui_pruner.core.importance import CRITERIA, FROM_LABELS, library_scores
 from tui_pruner.core.library import library_group, modules_of
 from tui_pruner.engine.job_messages import CalibrationParameters
 from tui_pruner.errors import CheckpointError, DataError, JobError
@@ -126,7 +126,7 @@ def test_gradients_choose_other_channels_than_magnitudes(calibration, coupling, 
     chosen: dict[str, int] = dict.fromkeys(("taylor", "hessian", "both"), 0)
     groups = [group for group in coupling.groups if group.prunable]
     for group in groups:
-        weakest = {name: set(np.argsort(calibration.scores(group, name))[: group.channels // 3]) for name in NEED_DATA}
+        weakest = {name: set(np.argsort(calibration.scores(group, name))[: group.channels // 3]) for name in FROM_LABELS}
         magnitude = set(np.argsort(library_scores(CRITERIA["l2"], group, modules))[: group.channels // 3])
         chosen["taylor"] += weakest["taylor"] != magnitude
         chosen["hessian"] += weakest["hessian"] != magnitude
@@ -177,7 +177,7 @@ def test_a_frozen_model_is_scored_and_left_as_it_was(random_model, drawn):
     attributes = {name: set(vars(module)) for name, module in model.named_modules()}
     seen = []
     found = scored(model, drawn, seen.append)
-    assert found.covers(trace_model(model)[1], NEED_DATA) and found.images == 5
+    assert found.covers(trace_model(model)[1], FROM_LABELS) and found.images == 5
     assert [(progress.done, progress.total) for progress in seen if progress.doing == "calibrating"] == [(0, 5), (4, 5), (5, 5)]
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.parameters())

@@ -9,7 +9,7 @@ import pytest
 from tests.jobs.conftest import draw_scene
 from tui_pruner.core.analysis import trace_model
 from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.importance import NEED_DATA
+from tui_pruner.core.importance import FROM_LABELS
 from tui_pruner.engine.job_messages import CalibrationParameters, ValidationParameters
 from tui_pruner.errors import DataError
 from tui_pruner.jobs import calibrate, validate
@@ -84,6 +84,6 @@ def test_a_classifier_s_channels_are_scored(classifier, folders: Path):
     parameters = CalibrationParameters(checkpoint="c.pt", sha256="0" * 64, data=str(folders), images=None, imgsz=64, device="cpu")
     coupling = trace_model(classifier)[1]
     found = calibrate.calibrate(classifier, coupling, read_data(folders), parameters, ignore)
-    assert found.images == 3 and found.covers(coupling, NEED_DATA)
+    assert found.images == 3 and found.covers(coupling, FROM_LABELS)
     (group,) = coupling.output_groups("model.9.conv.conv")
     assert found.scores(group, "taylor").std() > 0

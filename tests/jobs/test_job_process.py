@@ -79,9 +79,9 @@ return ValidationResult(metrics={}, images=1, seconds=0.5)
     ("body", "kind", "words"),
     [
         ("from tui_pruner.errors import DataError; raise DataError('the data is bad')", "DataError", "the data is bad"),
-        ("raise ZeroDivisionError('first line\\nsecond line')", "JobError", "ZeroDivisionError: first line; see "),
+        ("raise ZeroDivisionError('first line\\nsecond line')", "JobError", "ZeroDivisionError: first line; the traceback is in "),
         ("raise MemoryError", "JobError", "not enough memory"),
-        ("sys.exit('gave up')", "JobError", "SystemExit: gave up; see "),
+        ("sys.exit('gave up')", "JobError", "SystemExit: gave up; the traceback is in "),
         ("import module_that_is_not_there", "JobError", "ModuleNotFoundError: No module named"),
     ],
 )

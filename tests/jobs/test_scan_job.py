@@ -112,18 +112,18 @@ def test_results_are_found_again_and_a_damaged_one_is_measured_again(parameters:
 
 
 def test_a_trial_that_fails_is_named_and_skipped(parameters: ScanParameters, digits: Analysis, monkeypatch: pytest.MonkeyPatch):
-    from tui_pruner.core import proof
+    from tui_pruner.core import twin
 
     trials, _ = trials_of(digits, [0.5], "l2")
     bad = next(trial for trial in trials if trial.layer == "model.5")
-    real = proof.masked_twin
+    real = twin.masked_twin
 
     def failing(model, coupling, removal, owners=None):
         if bad.group in removal.places:
             raise RuntimeError("expected 64 channels\nand more")
         return real(model, coupling, removal, owners)
 
-    monkeypatch.setattr(proof, "masked_twin", failing)
+    monkeypatch.setattr(twin, "masked_twin", failing)
     result = job.run_scan(parameters, ignore)
     assert [(failure.layer, failure.ratio, failure.error) for failure in result.failed] == [("model.5", 0.5, "expected 64 channels")]
     assert len(result.groups) == len(trials) - 1 and "model.5" not in {row.layer for row in result.groups}

@@ -236,7 +236,7 @@ async def test_no_class_of_error_leaves_the_opening_screen_loading(error: BaseEx
 async def test_scores_that_cannot_be_handed_over_fail_their_job_and_no_more(faults, desk: Desk):
     faults["calibrate"] = ZeroDivisionError(WORDS)
     with pytest.raises(EngineError, match=f"calibrate scores.npz failed: ZeroDivisionError: {WORDS}"):
-        await desk.bench.session.calibrate("scores.npz")
+        await desk.bench.session.calibrate("scores.npz", ["obs"])
     assert desk.bench.session.scores == ""
 
 

@@ -147,7 +147,14 @@ def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, fold
 
     model: Any = copy.deepcopy(checkpoint.model)
     model.pt_path = str(folder / f"{STEM}.pt")
-    settings: dict[str, Any] = {"mode": "export", "task": checkpoint.task, "format": parameters.format, "imgsz": side, "verbose": False}
+    settings: dict[str, Any] = {
+        "mode": "export",
+        "task": checkpoint.task,
+        "format": parameters.format,
+        "imgsz": side,
+        "batch": 1,
+        "verbose": False,
+    }
     if device:
         settings["device"] = device
     if parameters.format == "onnx":

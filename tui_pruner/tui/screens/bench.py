@@ -139,7 +139,9 @@ class Bench(Screen[None], inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def draw_all(self) -> None:
-        """Show the present state in every pane."""
+        """Show the present state in every pane; a screen that was left meanwhile has none."""
+        if not self.children:
+            return
         self.draw_header()
         self.draw_detail()
         self.draw_steps()
