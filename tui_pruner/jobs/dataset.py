@@ -123,7 +123,9 @@ def label_of(image: Path) -> Path:
 
 
 def _own_folder(name: Path) -> Path | None:
-    """Where Ultralytics has put a classification data set of its own."""
+    """Where Ultralytics has put a classification data set of its own; None for a yaml, for which it need not be imported."""
+    if name.suffix or name.is_absolute():
+        return None
     from ultralytics.utils import DATASETS_DIR
 
     folder = Path(DATASETS_DIR) / name
