@@ -51,6 +51,6 @@ def test_without_data_it_says_what_to_give(call: Call, demo_checkpoint: Path, tm
     answer = call(command, demo_checkpoint, *CUT, "--criterion", "hessian", *output)
     assert (answer.status, answer.out) == (2, "")
     assert answer.remarks == [
-        "tui-pruner: the criterion hessian ranks channels by gradients from calibration images: "
+        "tui-pruner: the criterion hessian ranks channels by the gradients of the loss on calibration images: "
         "give --data DATA.yaml, the yaml that the model was trained with"
     ]

@@ -37,6 +37,11 @@ def screen_text(app: PrunerApp) -> str:
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
 
 
+def unwrapped(app: PrunerApp) -> str:
+    """The composed screen as one line, without the frames, so that what a line of the screen breaks is found whole."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", screen_text(app)).split())
+
+
 def steady(text: str) -> str:
     """A screen without its times."""
     return re.sub(r"\d+(\.\d+)? m?s\b *", "TIME ", text)

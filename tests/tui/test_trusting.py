@@ -21,9 +21,6 @@ from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.trust_prompt import TrustPrompt
 from tui_pruner.tui.screens.workbench import Workbench
 
-HANGING = 600.0
-"""Seconds for several processes one after the other, on a machine that is busy with other things."""
-
 
 @pytest.fixture
 def untrusted(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -93,11 +90,11 @@ async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_quest
         await desk.press("1")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(recovered), "enter")
-        await until(desk.pilot, lambda: any("goes on with it" in said for said in desk.said), "the file", limit=HANGING)
+        await desk.until(lambda: any("goes on with it" in said for said in desk.said), "the file")
         before = desk.bench
         await desk.press("G")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question whether to go on")
         await desk.press("g")
-        await until(desk.pilot, lambda: desk.bench is not before and desk.ready, "the next stage, with no question of trust", limit=HANGING)
+        await desk.until(lambda: desk.bench is not before and desk.ready, "the next stage, with no question of trust")
         assert desk.board.opened.model.path == str(recovered)
     assert set(remembered()) == {fingerprint(own), fingerprint(written), fingerprint(recovered)}

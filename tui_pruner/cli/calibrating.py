@@ -36,8 +36,11 @@ class CalibrationData:
         """
         needed = criteria_from_data(requests)
         if needed and self.yaml_file is None:
+            from tui_pruner.core.importance import FROM_LABELS
+
+            measured = "the gradients of the loss" if needed[0] in FROM_LABELS else "the activations"
             raise DataError(
-                f"the criterion {needed[0]} ranks channels by calibration images: "
+                f"the criterion {needed[0]} ranks channels by {measured} on calibration images: "
                 "give --data DATA.yaml, the yaml that the model was trained with"
             )
 
