@@ -6,7 +6,7 @@ import os
 import sys
 
 LOOKING = ("inspect", "contents", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
-MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "reconstruct", "finetune", "export", "report")
+MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import importlib
 import os
@@ -23,7 +24,7 @@ from tui_pruner.errors import CheckpointError, DataError, JobError, RequestError
 from tui_pruner.jobs import finetune as job
 from tui_pruner.jobs.recipe import nominal_batch, recipe_of
 from tui_pruner.jobs.teacher import open_teacher
-from tui_pruner.jobs.trained import read_trained
+from tui_pruner.jobs.trained import Trained, read_trained
 from tui_pruner.jobs.trainers import TRAINERS
 from tui_pruner.jobs.training_data import read_both, training_view
 from tui_pruner.jobs.training_run import TrainingRun, run_of
@@ -127,6 +128,39 @@ def test_an_interrupted_training_goes_on_pruned_where_it_was(pruned, parameters,
     assert taught == ("train/dis_loss" in job.curve_of(run)[0])
     again, _ = trained(pruned, wanted.model_copy(update={"resume": True}), lambda progress: pytest.fail("trained again"))
     assert again.done.exists()
+
+
+def test_an_interrupted_training_comes_to_the_same_weights_to_the_bit(pruned, parameters, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(self, trainer):
+        if trainer.epoch == 1:
+            raise Killed
+
+    wanted = parameters.model_copy(update={"epochs": 2})
+    run, _ = trained(pruned, wanted)
+    whole = stored(run.last).state_dict()
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(job.Reporter, "on_train_epoch_start", kill)
+        trained(pruned, wanted)
+    assert list(run.last.parent.glob("exact-*.pt"))
+    trained(pruned, wanted.model_copy(update={"resume": True}))
+    assert not list(run.last.parent.glob("exact-*.pt"))
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in stored(run.last).state_dict().items())
+
+
+def test_where_no_epoch_is_better_the_file_s_own_weights_are_kept(pruned, parameters):
+    result = read_trained_like(pruned, fitness=0.25)
+    kept, epoch = job.best_of({"fitness": 0.5, "metrics/mAP50(B)": 0.75}, pruned, result, 3)
+    assert (kept.model, kept.metrics, epoch) == (pruned.model, {"metrics/mAP50(B)": 0.75}, 0)
+    assert job.best_of({"fitness": 0.125}, pruned, result, 3) == (result, 3)
+    assert job.best_of(None, pruned, result, 3) == (result, 3)
+
+
+def read_trained_like(pruned: Checkpoint, fitness: float) -> Trained:
+    """What a training might have left."""
+    return Trained(copy.deepcopy(pruned.model), {"metrics/mAP50(B)": 0.5}, {}, fitness)
 
 
 def test_it_goes_on_with_the_recipe_of_the_training_before():

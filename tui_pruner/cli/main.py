@@ -9,6 +9,7 @@ import typer
 from tui_pruner import __version__
 from tui_pruner.cli import (
     benching,
+    compressing,
     contents,
     covering,
     explaining,
@@ -53,7 +54,7 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 OPEN_MODELS = (
     looking.inspect, contents.contents, looking.groups, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
     pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.reconstruct,
-    recovering.finetune,
+    recovering.finetune, compressing.compress,
     reporting.report, stepping.steps,
 )  # fmt: skip
 app.command("open", hidden=True)(with_trust(opening.open_app))

@@ -117,6 +117,8 @@ def finetune(
     sparsity: Annotated[float, typer.Option("--sparsity", min=0, help="Press normalisation scales to zero, before pruning: 0.001.")] = 0.0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
+    patience: Annotated[int, typer.Option("--patience", min=0, help="Stop after so many epochs without a better one; 0: never.")] = 0,
+    freeze: Annotated[int, typer.Option("--freeze", min=0, help="So many blocks from the first on stay as they are.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the same training, where it was interrupted.")] = False,
     project: Annotated[Path | None, typer.Option("--project", metavar="FOLDER", help="Keep the run's files here.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of augmentation and order.")] = 0,
@@ -126,6 +128,8 @@ def finetune(
     as_json: Json = False,
 ) -> int:
     """Train a pruned model with Ultralytics' trainer, its structure kept; Ctrl-C keeps the best epoch so far.
+
+    Where no epoch is better than the file itself, its weights are kept: training never makes it worse.
 
     With --sparsity a model that was not cut yet is trained too.
     """
@@ -144,6 +148,8 @@ def finetune(
             epochs=epochs,
             batch=batch,
             lr0=lr0,
+            patience=patience,
+            freeze=freeze,
             teacher=teacher,
             teacher_weight=teacher_weight,
             sparsity=sparsity,
@@ -161,7 +167,9 @@ def finetune(
         results.document(result.model_dump())
         for name, value in result.metrics.items():
             results.line(f"{name}  {value:.4f}")
-        results.line(f"best epoch {result.best_epoch} of {result.epochs} in {result.seconds:.0f} s")
+        took = f"in {result.seconds:.0f} s"
+        kept = f"none of {result.epochs} epochs {took} was better than the file: its weights are kept"
+        results.line(f"best epoch {result.best_epoch} of {result.epochs} {took}" if result.best_epoch else kept)
         conclude(results, result)
         return INTERRUPTED if result.stopped else 0
 

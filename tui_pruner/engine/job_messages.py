@@ -71,14 +71,28 @@ class ValidationResult(Message):
     notes: list[str] = []
 
 
+class StageFigures(Message):
+    """One stage of the way from the original to the result: what the model was after it, by Ultralytics' names, and how large."""
+
+    name: str
+    metrics: dict[str, float] = {}
+    flops: int = 0
+    parameters: int = 0
+    details: list[str] = []
+
+
 class ReportParameters(JobParameters):
-    """What a report job is: a settled plan, how its file is called, the file to write, and how many pictures; no `data`, no images."""
+    """What a report job is: a settled plan, how its file is called, the file to write, and how many pictures; no `data`, no images.
+
+    `stages`: what came before and after the cut, where a compression made them.
+    """
 
     data: str = ""
     plan: dict[str, Any]
     plan_file: str
     output: str
     pictures: int = 6
+    stages: list[StageFigures] = []
 
 
 class ReportResult(Message):
@@ -177,12 +191,14 @@ class FinetuneParameters(JobParameters):
     `teacher`: a checkpoint to learn from, its part in the loss weighed by `teacher_weight`; `lr0`: Ultralytics' own choice where None;
     `project`: a folder where the run is kept, by default in the cache until the file is written; `resume`: go on with what an interrupted
     run of the same parameters left; `sparsity`: the strength of a penalty on normalisation scales, with which an uncut file may be
-    trained too.
+    trained too; `patience`: stop after so many epochs without a better one, 0: never; `freeze`: so many first blocks stay as they are.
     """
 
     epochs: int
     batch: int = 16
     lr0: float | None = None
+    patience: int = 0
+    freeze: int = 0
     teacher: str | None = None
     teacher_weight: float = 0.05
     sparsity: float = 0.0
@@ -195,10 +211,12 @@ class FinetuneParameters(JobParameters):
 class FinetuneResult(WriteResult):
     """The written file: the best of so many epochs, its metrics by Ultralytics' names, and what every epoch came to.
 
+    `best_epoch` is 0, and the weights are those of the file that was trained, where no epoch was better; `metrics_before` has that one's.
     `stopped`: it was asked to end early.
     """
 
     metrics: dict[str, float]
+    metrics_before: dict[str, float] = {}
     best_epoch: int
     epochs: int
     curve: list[dict[str, float]]

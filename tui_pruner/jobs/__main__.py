@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tui_pruner import places
+from tui_pruner.engine.compress_messages import CompressParameters, PruneParameters
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
     ExportParameters,
@@ -60,6 +61,8 @@ KINDS = {
     "quicken": Kind(QuickenParameters, "tui_pruner.jobs.quicken", "run_quickening"),
     "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.reconstruct", "run_reconstruction"),
     "plan": Kind(PlanningParameters, "tui_pruner.jobs.plan", "run_planning"),
+    "prune": Kind(PruneParameters, "tui_pruner.jobs.prune", "run_pruning"),
+    "compress": Kind(CompressParameters, "tui_pruner.jobs.compress", "run_compression"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
 }
 

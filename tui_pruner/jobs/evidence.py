@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.job_messages import PictureParameters, PictureResult, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import PictureParameters, PictureResult, StageFigures, ValidationParameters, ValidationResult
 from tui_pruner.engine.latency_messages import BenchParameters, BenchResult, BenchSubject
 from tui_pruner.engine.scan_messages import ScanParameters
 from tui_pruner.errors import RequestError
@@ -42,6 +42,7 @@ class Evidence:
     classes: int | None
     model: str | None
     latency: bool = False
+    stages: tuple[StageFigures, ...] = ()
 
 
 def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnProgress) -> Material:
@@ -61,6 +62,7 @@ def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnP
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
     found = {
         "metrics": metrics,
+        "stages": list(wanted.stages),
         "latency": latency(session, wanted, on_progress),
         "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],

@@ -7,6 +7,7 @@ import copy
 import csv
 import dataclasses
 import errno
+import math
 import shutil
 import subprocess
 import time
@@ -15,19 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner import places
-from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobProgress
+from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobParameters, JobProgress, ValidationParameters
 from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.devices import chosen_devices
+from tui_pruner.jobs.exact_state import ExactState, forget_others
 from tui_pruner.jobs.interrupts import stopping_on_signals
 from tui_pruner.jobs.recipe import labels_in_words, labels_of, nominal_batch, recipe_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.teacher import open_teacher
-from tui_pruner.jobs.trained import Trained, read_trained
+from tui_pruner.jobs.trained import FITNESS, METRICS, Trained, read_trained
 from tui_pruner.jobs.trainers import keeping_structure, trainer_of
-from tui_pruner.jobs.training_data import View, read_both, training_view
+from tui_pruner.jobs.training_data import TrainingData, View, read_both, training_view
 from tui_pruner.jobs.training_progress import Reporter, passed_on
 from tui_pruner.jobs.training_run import TrainingRun, run_of
-from tui_pruner.jobs.validate import opened
+from tui_pruner.jobs.validate import measure, opened
 from tui_pruner.jobs.writing import write_stage
 
 if TYPE_CHECKING:
@@ -64,10 +66,13 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     teacher = open_teacher(parameters.teacher, checkpoint) if parameters.teacher else None
     run = run_of(parameters)
     with run.alone(), permitting(own_names_of(checkpoint, teacher)):
+        start = None if parameters.sparsity else metrics_before(checkpoint, data, parameters, on_progress)
         with training_view(data) as view:
             notes = train(checkpoint, teacher, view, parameters, run, on_progress)
-        trained = read_trained(run.best, checkpoint)
-        details = stage_details(parameters, teacher, trained, run)
+        trained, best_epoch = best_of(start, checkpoint, read_trained(run.best, checkpoint), run.best_epoch)
+        if best_epoch == 0:
+            notes.append("no epoch was better than the file that was trained: its weights are kept")
+        details = stage_details(parameters, teacher, trained, best_epoch)
         source = as_trained(checkpoint, details)
         written = write_stage(trained.model, source, parameters, next_stage(checkpoint, stage, **details), on_progress)
         notes += sparser(parameters.sparsity, checkpoint, trained)
@@ -77,13 +82,28 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     return FinetuneResult(
         **written.model_dump(),
         metrics=trained.metrics,
-        best_epoch=details["best_epoch"],
+        metrics_before=start or {},
+        best_epoch=best_epoch,
         epochs=len(curve),
         curve=curve,
         stopped=stopped,
         seconds=time.perf_counter() - started,
         notes=notes,
     )
+
+
+def metrics_before(checkpoint: Checkpoint, data: TrainingData, parameters: FinetuneParameters, on_progress: OnProgress) -> dict[str, float]:
+    """Return the metrics of the file as it is, on the images that tell which epoch is the best."""
+    fields = parameters.model_dump(include=set(JobParameters.model_fields))
+    return measure(checkpoint.model, data.validation, ValidationParameters(**fields), on_progress).metrics
+
+
+def best_of(start: dict[str, float] | None, checkpoint: Checkpoint, trained: Trained, epoch: int) -> tuple[Trained, int]:
+    """Return the best epoch, or the file that was trained, as epoch 0, where no epoch was better."""
+    if start is None or trained.fitness > start.get(FITNESS, -math.inf):
+        return trained, epoch
+    metrics = {name: value for name, value in start.items() if name.startswith(METRICS)}
+    return dataclasses.replace(trained, model=checkpoint.model, metrics=metrics), 0
 
 
 def train(
@@ -115,6 +135,7 @@ def train(
             **teaching(teacher, parameters.teacher_weight, run),
         }
         prepared_trainer(checkpoint, settings, run, goes_on, parameters.sparsity, own_names_of(checkpoint, teacher)).train()
+    forget_others(run.last.parent, epoch=-1)
     run.done.touch()
     return notes
 
@@ -138,6 +159,7 @@ def prepared_trainer(
     if not goes_on:
         trainer.model = copy.deepcopy(checkpoint.model)
     Reporter(run.progress, run.stop).attach(trainer)
+    ExactState().attach(trainer)
     return trainer
 
 
@@ -150,6 +172,8 @@ def settings_of(parameters: FinetuneParameters, view: View, run: TrainingRun) ->
         "data": view.data,
         "epochs": parameters.epochs,
         "batch": parameters.batch,
+        "patience": parameters.patience or parameters.epochs,
+        "freeze": parameters.freeze or None,
         "nbs": nominal_batch(view.images, parameters.epochs, parameters.batch),
         "seed": parameters.seed,
         "save_dir": str(run.ultralytics),
@@ -211,14 +235,14 @@ def explained(run: TrainingRun, parameters: FinetuneParameters) -> Any:
         raise JobError(f"the loss became no number, again after going back: lower the learning rate{rate}; {kept}") from error
 
 
-def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, trained: Trained, run: TrainingRun) -> dict[str, Any]:
+def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, trained: Trained, best_epoch: int) -> dict[str, Any]:
     """What the file's history says of a training."""
     from tui_pruner.core.checkpoint.stages import file_name
 
     return {
         "data": Path(parameters.data).name,
         "epochs": parameters.epochs,
-        "best_epoch": run.best_epoch,
+        "best_epoch": best_epoch,
         "imgsz": trained.settings["imgsz"],
         "batch": trained.settings["batch"],
         "nbs": trained.settings["nbs"],

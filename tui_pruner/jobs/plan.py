@@ -14,7 +14,7 @@ from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
 from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult
 from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.errors import DataError, RequestError
+from tui_pruner.errors import DataError
 from tui_pruner.jobs.cache import digest_of
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.dataset import DataSet, held_apart, read_data, without_labels
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 JUDGED_ON = 32
 """Images that trials of the damage are judged on, of those that are worked on."""
 JUDGED_ON_IN_A_HURRY = 8
+RUNS = 50
+"""Samples of each network that is timed where a latency is the target."""
 
 
 def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> PlanningResult:
@@ -46,7 +48,7 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
         DataError: the data cannot be used.
         CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
         PlanError: the plan so far is for another checkpoint.
-        RequestError: a target that cannot be read or is a latency, no such criterion or device.
+        RequestError: a target that cannot be read, no such criterion or device.
     """
     from tui_pruner.core.analysis import analyse
     from tui_pruner.core.budget.ladders import Rules
@@ -81,12 +83,11 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
 
 
 def targets_of(parameters: PlanningParameters) -> None:
-    """Refuse targets that arithmetic cannot answer, before anything heavy starts."""
+    """Refuse targets that cannot be read, before anything heavy starts."""
     from tui_pruner.core.budget.targets import latency_apart, parse_target
 
     for texts in parameters.points:
-        if latency_apart([parse_target(text) for text in texts])[1] is not None:
-            raise RequestError("a latency is searched for by timing plans: give it as the only target, without a front")
+        latency_apart([parse_target(text) for text in texts])
 
 
 @dataclass(frozen=True)
@@ -166,15 +167,18 @@ def point(
     """What one point's targets come to."""
     from tui_pruner.core.budget.damages import curves_of
     from tui_pruner.core.budget.rivals import KNAPSACK, rivals, ways
-    from tui_pruner.core.budget.targets import parse_target
+    from tui_pruner.core.budget.targets import latency_apart, parse_target
     from tui_pruner.core.budget.views import measured
+    from tui_pruner.jobs.quicken import clock_of
 
     scan = measured(planner, parameters.scan) if parameters.scan else known_scan(planner, parameters)
     curves: DamageCurves = curves_of(planner.ladders.ladders, damage)
     searches = ways(planner, parameters.criterion, curves, scan)
     if parameters.fast:
         searches = {KNAPSACK: searches[KNAPSACK]} if KNAPSACK in searches else searches
-    found, budget = rivals(planner, [parse_target(text) for text in targets], parameters.criterion, searches)
+    wanted = [parse_target(text) for text in targets]
+    clock = clock_of(planner.analysis, choose_device(parameters.device), RUNS, on_progress) if latency_apart(wanted)[1] else None
+    found, budget = rivals(planner, wanted, parameters.criterion, searches, clock)
     if not found:
         return sized(PlanPoint(targets=list(targets), plan=None, stopped=budget.stopped), budget)
     tried: list[Tried] = []

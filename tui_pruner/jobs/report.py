@@ -40,6 +40,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         device=parameters.device,
         classes=parameters.classes,
         model=parameters.checkpoint,
+        stages=tuple(parameters.stages),
     )
     facts = make_report(session, evidence, on_progress)
     return ReportResult(

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from tui_pruner.core.checkpoint import Checkpoint
 
 METRICS = "metrics/"
+FITNESS = "fitness"
+"""The figure by which Ultralytics tells the best epoch."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The source's network with trained weights, its metrics by Ultralytics' names, and the trainer's settings."""
+    """The source's network with trained weights, its metrics by Ultralytics' names, its fitness, and the trainer's settings."""
 
     model: nn.Module
     metrics: dict[str, float]
     settings: dict[str, Any]
+    fitness: float
 
 
 def read_trained(file: Path, source: Checkpoint) -> Trained:
@@ -47,4 +50,4 @@ def read_trained(file: Path, source: Checkpoint) -> Trained:
     except RuntimeError as error:
         raise JobError(f"{file} is no longer the pruned network: it was not written; train again without --resume") from error
     metrics = {name: float(value) for name, value in content["train_metrics"].items() if name.startswith(METRICS)}
-    return Trained(model.eval(), metrics, dict(content["train_args"]))
+    return Trained(model.eval(), metrics, dict(content["train_args"]), float(content["train_metrics"][FITNESS]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.jobs.exact_state import forget_others, keep
 from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
 from tui_pruner.jobs.stock import StockTool, tool_for
 from tui_pruner.jobs.validate import without_fonts
@@ -73,6 +74,7 @@ class KeepsStructure(UnhurriedEvaluations):
 
     def save_model(self) -> Any:
         """As stock, under other names first: a full disk or a kill in between must not cost the last good checkpoint."""
+        keep(self)
         final = self.last, self.best
         self.last, self.best = (file.with_name(f".writing-{file.name}") for file in final)
         written = (self.last, self.best)
@@ -82,6 +84,7 @@ class KeepsStructure(UnhurriedEvaluations):
                 if temporary.exists():
                     temporary.replace(file)
                     file.with_suffix(EPOCH).write_text(f"{self.epoch + 1}\n")
+            forget_others(self.last.parent, self.epoch)
         finally:
             self.last, self.best = final
             for temporary in written:

@@ -18,7 +18,7 @@ from tui_pruner.errors import JobError
 from tui_pruner.jobs.trainers import EPOCH
 from tui_pruner.metrics import FIGURES
 
-DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "sparsity", "seed"}
+DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "sparsity", "seed", "patience", "freeze"}
 KEY_LENGTH = 12
 
 

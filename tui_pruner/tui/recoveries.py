@@ -86,7 +86,8 @@ def recovery(
         found = short_metric(result.metrics)
         figure = f"{found[0]} {score(found[1])} on all validation images" if found else "no metric"
         early = ", stopped early" if result.stopped else ""
-        epochs = f"epoch {result.best_epoch} of {result.epochs} was best{early}"
+        best = f"epoch {result.best_epoch} of {result.epochs} was best" if result.best_epoch else "no epoch was better than the file"
+        epochs = f"{best}{early}"
         curve = [(f"epoch {number}", _figures(epoch)) for number, epoch in enumerate(result.curve, start=1)]
         details = [("file", result.output), *shown_metrics(result.metrics), *curve]
         return Outcome(f"{figure}: {epochs}, {duration(result.seconds)}", details, result.notes)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tui_pruner.core.budget.descent import TOLERANCE, Pricing
-from tui_pruner.core.budget.planning import Budget, Planner
+from tui_pruner.core.budget.planning import Budget, Planner, Search
 from tui_pruner.core.budget.targets import Target
 from tui_pruner.core.latency import Interval
 from tui_pruner.core.plan import removal_of_step
@@ -48,6 +48,7 @@ class Quickening:
     targets: Sequence[Target] = ()
     criterion: str = "l2"
     pricing: Pricing | None = None
+    search: Search | None = None
     tries: int = field(default=0, init=False)
 
     def run(self) -> Quickened:
@@ -81,7 +82,7 @@ class Quickening:
 
     def _at(self, flops: float) -> Point:
         """The plan for a share of the operations, measured."""
-        found = self.planner.plan([*self.targets, Target("flops", share=flops)], self.criterion, self.pricing)
+        found = self.planner.plan([*self.targets, Target("flops", share=flops)], self.criterion, self.pricing, self.search)
         if found.step is None:
             return Point(flops, found, Interval(1.0, 1.0, 1.0))
         removal = self.planner.base.together(removal_of_step(found.step, self.planner.analysis.coupling))

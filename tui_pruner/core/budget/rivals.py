@@ -7,7 +7,7 @@ uniform cut always among them, and the plan whose refitted network is closest to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from tui_pruner.core.budget.damages import DamageCurves
 from tui_pruner.core.budget.descent import Landing, Pricing
 from tui_pruner.core.budget.knapsack import Knapsack
 from tui_pruner.core.budget.planning import Budget, Planner, Search
-from tui_pruner.core.budget.targets import Goal, Target
+from tui_pruner.core.budget.quickening import Measure, Quickening
+from tui_pruner.core.budget.targets import LATENCY, Goal, Target, latency_apart
 from tui_pruner.core.budget.uniform import uniform
 from tui_pruner.core.plan import removal_of_step
 from tui_pruner.core.recovery.disagreement import Original
@@ -83,8 +84,10 @@ def packing(damage: DamageCurves) -> Search:
     return search
 
 
-def rivals(planner: Planner, targets: Sequence[Target], criterion: str, searches: Mapping[str, Search]) -> tuple[list[Rival], Budget]:
-    """The different plans that meet targets, and the budget that says why where there is none.
+def rivals(
+    planner: Planner, targets: Sequence[Target], criterion: str, searches: Mapping[str, Search], clock: Measure | None = None
+) -> tuple[list[Rival], Budget]:
+    """The different plans that meet targets, and the budget that says why where there is none; a latency needs a `clock`.
 
     Raises:
         RequestError: the checkpoint has no more than that already, or no such criterion.
@@ -92,7 +95,7 @@ def rivals(planner: Planner, targets: Sequence[Target], criterion: str, searches
     found: list[Rival] = []
     best: Budget | None = None
     for name, search in searches.items():
-        budget = planner.plan(targets, criterion, search=search)
+        budget = planned(planner, targets, criterion, search, clock)
         if budget.step is None:
             best = best or budget
             continue
@@ -100,6 +103,15 @@ def rivals(planner: Planner, targets: Sequence[Target], criterion: str, searches
         if all(not same(removal, rival.removal) for rival in found):
             found.append(Rival(name, budget, removal))
     return found, found[0].budget if found else best or Budget(None, planner.original, {})
+
+
+def planned(planner: Planner, targets: Sequence[Target], criterion: str, search: Search, clock: Measure | None) -> Budget:
+    """One way's plan: by arithmetic, or by timing networks where one of the targets is a latency, whose share is among the others then."""
+    others, share = latency_apart(targets)
+    if share is None or clock is None:
+        return planner.plan(targets, criterion, search=search)
+    found = Quickening(planner, share, clock, others, criterion, search=search).run()
+    return replace(found.budget, shares={**found.budget.shares, LATENCY: found.latency.median})
 
 
 def same(left: Removal, right: Removal) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui_pruner.engine.job_messages import ValidationResult
+from tui_pruner.engine.job_messages import StageFigures, ValidationResult
 from tui_pruner.engine.latency_messages import BenchResult
 from tui_pruner.engine.protocol import Message, ModelInfo, Section, StepView, Totals, Width
 
@@ -91,6 +91,7 @@ class Facts(Message):
     pictures: list[PictureFacts] = []
     latency: BenchResult | None = None
     sensitivity: list[Sensitivity] = []
+    stages: list[StageFigures] = []
     confidence: float = 0.0
     notes: list[str] = []
     commands: list[str] = []

@@ -8,9 +8,31 @@ from tui_pruner.core.reporting.document import Bar, Cell, Paragraph, Section, Ta
 from tui_pruner.core.reporting.facts import Material, Sensitivity
 from tui_pruner.core.reporting.figures import several, signed
 from tui_pruner.engine.latency_messages import BenchedModel
+from tui_pruner.metrics import main_metric
 
 MOST = 40
 """Rows: the groups that matter most."""
+
+
+def stages(material: Material) -> Section | None:
+    """What the model was after each stage of a compression."""
+    found = material.facts.stages
+    if not found:
+        return None
+    name = next((key for stage in found for key, _ in [main_metric(stage.metrics) or ("", 0.0)] if key), "")
+    columns = ("stage", "FLOPs", "parameters", name.removeprefix("metrics/") or "metric", "")
+    rows = tuple(
+        (
+            Cell(stage.name),
+            Cell(f"{stage.flops:,}" if stage.flops else ""),
+            Cell(f"{stage.parameters:,}" if stage.parameters else ""),
+            Cell(f"{stage.metrics[name]:.4f}" if name in stage.metrics else ""),
+            Cell("; ".join(stage.details)),
+        )
+        for stage in found
+    )
+    said = "Every stage from the original to the result, validated on the same images."
+    return Section("Stages", (Paragraph(said), Table(columns, rows, columns[1:4])))
 
 
 def latency(material: Material) -> Section | None:

@@ -1,0 +1,315 @@
+"""One command from the checkpoint to the export: every stage a job of its own, kept in a journal, so that a killed one goes on.
+
+    original > plan > for each point: cut, refit, fine-tune where it is needed > bench > export > report
+
+With a limit on the drop, the targets are approached point by point, and the last point within the limit is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tui_pruner.engine.compress_messages import CompressParameters, CompressResult, CompressStage, PruneParameters, PruneResult
+from tui_pruner.engine.job_messages import (
+    ExportParameters,
+    ExportResult,
+    FinetuneParameters,
+    FinetuneResult,
+    JobParameters,
+    JobProgress,
+    ReconstructionParameters,
+    ReconstructionResult,
+    ReportParameters,
+    ReportResult,
+    StageFigures,
+    ValidationParameters,
+    ValidationResult,
+)
+from tui_pruner.engine.latency_messages import BenchParameters, BenchResult, BenchSubject
+from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
+from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult, PlanPoint
+from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.runner import Job
+from tui_pruner.errors import DataError, JobError
+from tui_pruner.jobs.compress_journal import Journal
+from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.milestones import milestones
+from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.metrics import main_metric
+from tui_pruner.whole_file import replace_file
+
+Result = TypeVar("Result", bound=Message)
+COMPRESSED = "compressed"
+
+
+def run_compression(parameters: CompressParameters, on_progress: OnProgress) -> CompressResult:
+    """The whole job.
+
+    Raises:
+        DataError: the data cannot be used, or has no labels while a limit on the drop needs them.
+        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        RequestError: a target that cannot be read, no such criterion, device or format.
+        OutputError: the folder cannot be used, or has another compression.
+        JobError: a stage ended without a result.
+    """
+    return Compression(parameters, on_progress).run()
+
+
+@dataclass
+class Reached:
+    """A point that was worked out: its plan, the last file of it, and that file's metrics and size."""
+
+    point: PlanPoint
+    file: str
+    sha256: str
+    metrics: dict[str, float]
+    size: dict[str, int]
+
+
+@dataclass
+class Compression:
+    """One run through all stages; what the journal has is not done again."""
+
+    parameters: CompressParameters
+    on_progress: OnProgress
+    stages: list[CompressStage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    worked: bool = field(default=False, init=False)
+    """Whether anything was done since the last stage was told, and not only read from the journal."""
+    since: float = field(default_factory=time.perf_counter, init=False)
+
+    def run(self) -> CompressResult:
+        """Do it all."""
+        started = time.perf_counter()
+        asked = self.parameters
+        self.folder = Path(asked.folder).expanduser().resolve()
+        self.points = milestones(asked.targets, asked.step if asked.max_drop is not None else None)
+        self.labels = self._has_labels()
+        if asked.max_drop is not None and not self.labels:
+            raise DataError(f"{asked.data} has no labels to validate on, and --max-drop needs them: leave it out, or give labelled data")
+        self.journal = Journal(self.folder, asked)
+        original = self._validated("original", asked.checkpoint, asked.sha256)
+        self._tell("original", metrics=original)
+        reached, stopped = self._walk(original)
+        result = CompressResult(
+            stages=self.stages, output=None, original=original, metrics={}, stopped=stopped, seconds=0.0, notes=self.notes
+        )
+        if reached is not None:
+            result = self._concluded(result, reached)
+        return result.model_copy(update={"stages": self.stages, "notes": self.notes, "seconds": time.perf_counter() - started})
+
+    def _walk(self, original: dict[str, float]) -> tuple[Reached | None, str]:
+        """Return the last point that is good enough, and why it is not the last of all."""
+        planned = self._job("plan", "plan", self._planning(), PlanningResult)
+        self.notes += planned.notes
+        good: Reached | None = None
+        for number, point in enumerate(planned.points):
+            name = name_of(point.targets)
+            if point.plan is None:
+                return good, f"{' '.join(point.targets)}: {point.stopped}"
+            plan = self.folder / f"{name}.yaml"
+            self._save_plan(plan, point)
+            self._tell(f"plan {name}", str(plan), size=sizes(point), details=[f"taken: {point.chosen}"])
+            found = self._worked_out(name, point, original, last=number == len(planned.points) - 1)
+            lost = drop(original, found.metrics)
+            if self.parameters.max_drop is not None and (lost is None or lost > self.parameters.max_drop):
+                return good, f"{' '.join(point.targets)} loses {lost or 0:.4f}, more than the {self.parameters.max_drop:g} that may be lost"
+            good = found
+        return good, ""
+
+    def _worked_out(self, name: str, point: PlanPoint, original: dict[str, float], last: bool) -> Reached:
+        """Cut, refit, and fine-tune where it is the last point, or where the refit alone loses too much."""
+        asked, size = self.parameters, sizes(point)
+        fields = self._fields()
+        cut_file, refitted = self._file(f"{name}-cut.pt"), self._file(f"{name}-refitted.pt")
+        assert point.plan is not None
+        made = self._job(
+            f"cut {name}", "prune", PruneParameters(**{**fields, "data": ""}, plan=point.plan, output=cut_file, force=True), PruneResult
+        )
+        metrics = self._validated(f"cut {name}", cut_file, made.sha256)
+        proof = f"proved: relative difference {made.proof['relative_difference']:.1e}"
+        self._tell(f"cut {name}", cut_file, metrics, made.after, [proof])
+        refit = self._job(
+            f"refit {name}",
+            "reconstruct",
+            ReconstructionParameters(
+                **{**fields, "checkpoint": cut_file, "sha256": made.sha256},
+                original=asked.checkpoint, batch=asked.batch, output=refitted, force=True,
+            ),
+            ReconstructionResult,
+        )  # fmt: skip
+        metrics = self._validated(f"refit {name}", refitted, refit.sha256)
+        self._tell(f"refit {name}", refitted, metrics, size, [f"kept: {refit.kept}, distance {refit.distance[refit.kept]:.4f}"])
+        reached = Reached(point, refitted, refit.sha256, metrics, size)
+        lost = drop(original, metrics)
+        too_much = asked.max_drop is not None and (lost is None or lost > asked.max_drop)
+        return self._finetuned(name, reached) if asked.epochs and (last or too_much) else reached
+
+    def _finetuned(self, name: str, reached: Reached) -> Reached:
+        asked = self.parameters
+        file = self._file(f"{name}-finetuned.pt")
+        parameters = FinetuneParameters(
+            **{**self._fields(), "checkpoint": reached.file, "sha256": reached.sha256, "images": None},
+            epochs=asked.epochs, lr0=asked.lr0, batch=asked.batch, teacher=asked.checkpoint if asked.taught else None,
+            project=str(self.folder / "training"), resume=True, output=file, force=True,
+        )  # fmt: skip
+        trained = self._job(f"fine-tune {name}", "finetune", parameters, FinetuneResult)
+        metrics = self._validated(f"fine-tune {name}", file, trained.sha256)
+        kept = f"epoch {trained.best_epoch} of {trained.epochs} was best" if trained.best_epoch else "no epoch was better than the refit"
+        self._tell(f"fine-tune {name}", file, metrics, reached.size, [kept])
+        return Reached(reached.point, file, trained.sha256, metrics, reached.size)
+
+    def _concluded(self, result: CompressResult, reached: Reached) -> CompressResult:
+        """Time, export and report what came out, and give it its name."""
+        asked = self.parameters
+        output = self.folder / f"{COMPRESSED}.pt"
+        replace_file(output, Path(reached.file).read_bytes())
+        update: dict[str, Any] = {
+            "output": str(output),
+            "metrics": reached.metrics,
+            "flops": {"before": self.whole["flops"], "after": reached.size["flops"]},
+            "parameters": {"before": self.whole["parameters"], "after": reached.size["parameters"]},
+        }
+        if asked.bench:
+            subjects = [BenchSubject(checkpoint=asked.checkpoint, classes=asked.classes), BenchSubject(checkpoint=str(output))]
+            timing = BenchParameters(subjects=subjects, imgsz=asked.imgsz, runs=asked.bench, device=asked.device)
+            timed = self._job("bench", "bench", timing, BenchResult).models[1]
+            update["latency"] = timed.ratio
+            span = f"{timed.ratio_low:.3f} to {timed.ratio_high:.3f} of the original's, 95 % sure"
+            self._tell("bench", None, size=reached.size, details=[f"{timed.median_ms:.2f} ms, {span}"])
+        if asked.format:
+            exporting = ExportParameters(
+                **{**self._fields(), "checkpoint": str(output), "sha256": reached.sha256, "images": 8}, format=asked.format, force=True
+            )
+            exported = self._job("export", "export", exporting, ExportResult)
+            self.notes += exported.notes
+            update["exported"] = exported.output
+            compared = "not compared" if exported.relative_difference is None else f"difference {exported.relative_difference:.1e}"
+            self._tell("export", exported.output, size=reached.size, details=[compared])
+        if asked.report:
+            update["report"] = self._reported(reached)
+        return result.model_copy(update=update)
+
+    def _reported(self, reached: Reached) -> str:
+        asked = self.parameters
+        assert reached.point.plan is not None
+        figures = [
+            StageFigures(name=stage.name, metrics=stage.metrics, flops=stage.flops, parameters=stage.parameters, details=stage.details)
+            for stage in self.stages
+        ]
+        parameters = ReportParameters(
+            **{**self._fields(), "data": asked.data if self.labels else "", "images": asked.validated},
+            plan=reached.point.plan, plan_file=str(self.folder / f"{name_of(reached.point.targets)}.yaml"),
+            output=self._file(asked.report), stages=figures,
+        )  # fmt: skip
+        Path(parameters.output).unlink(missing_ok=True)
+        made = self._job("report", "report", parameters, ReportResult, kept=False)
+        self._tell("report", made.output, size=reached.size)
+        return made.output
+
+    def _planning(self) -> PlanningParameters:
+        asked = self.parameters
+        return PlanningParameters(
+            **self._fields(), plan=asked.plan, points=self.points, criterion=asked.criterion, round_to=asked.round_to, floor=asked.floor,
+            protect=asked.protect, fast=asked.fast, batch=asked.batch, validated=0,
+        )  # fmt: skip
+
+    def _validated(self, name: str, file: str, sha256: str) -> dict[str, float]:
+        """Return a file's metrics on the validation split; none where it has no labels."""
+        if not self.labels:
+            return {}
+        changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated}
+        return self._job(f"validate {name}", "validate", ValidationParameters(**{**self._fields(), **changed}), ValidationResult).metrics
+
+    def _job(self, name: str, kind: str, parameters: Message, result: type[Result], kept: bool = True) -> Result:
+        """Return what a stage came to: from the journal where it has it, else from a job of its own."""
+        found = self.journal.find(kind, parameters) if kept else None
+        if found is None:
+            found = self._run(name, kind, parameters)
+            self.journal.keep(kind, parameters, found)
+            self.worked = True
+        return result.model_validate(found)
+
+    def _run(self, name: str, kind: str, parameters: Message) -> dict[str, Any]:
+        def tell(progress: JobProgress) -> None:
+            doing = f"{name}: {progress.doing}" if progress.doing else name
+            self.on_progress(progress.model_copy(update={"doing": doing}))
+
+        tell(JobProgress(done=0, total=0))
+        while True:
+            try:
+                return asyncio.run(Job(kind, parameters, tell).run())
+            except JobError as error:
+                smaller = with_half_the_batch(parameters, error)
+                if smaller is None:
+                    raise
+                self.notes.append(smaller_batch(parameters, smaller))
+                parameters = smaller
+
+    def _tell(
+        self, name: str, output: str | None = None, metrics: dict[str, float] | None = None, size: dict[str, int] | None = None,
+        details: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        size = size or (self.whole if name == "original" else {})
+        now = time.perf_counter()
+        self.stages.append(
+            CompressStage(
+                name=name, output=output, metrics=metrics or {}, flops=size.get("flops", 0), parameters=size.get("parameters", 0),
+                seconds=now - self.since, kept=not self.worked, details=details or [],
+            )
+        )  # fmt: skip
+        self.worked, self.since = False, now
+        self.on_progress(JobProgress(done=0, total=0, doing=f"{name}: done", metrics=metrics or {}))
+
+    @cached_property
+    def whole(self) -> dict[str, int]:
+        """The checkpoint's own size."""
+        from tui_pruner.core.analysis import analyse
+        from tui_pruner.core.preview import Arithmetic
+        from tui_pruner.jobs.validate import opened
+
+        return dataclasses.asdict(Arithmetic(analyse(opened(self.parameters), self.parameters.imgsz)).whole.size)
+
+    def _fields(self) -> dict[str, Any]:
+        """Return what all jobs on the checkpoint and the data share."""
+        return self.parameters.model_dump(include=set(JobParameters.model_fields))
+
+    def _has_labels(self) -> bool:
+        try:
+            read_data(self.parameters.data)
+        except DataError:
+            return False
+        return True
+
+    def _file(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def _save_plan(self, file: Path, point: PlanPoint) -> None:
+        from tui_pruner.core.plan import parse_plan, save_plan
+
+        save_plan(file, parse_plan(point.plan))
+
+
+def name_of(targets: list[str]) -> str:
+    """Return a point's name in files: flops-70."""
+    return "-".join(target.replace("=", "-").replace("%", "") for target in targets)
+
+
+def sizes(point: PlanPoint) -> dict[str, int]:
+    """Return how large a point's model is."""
+    return {"parameters": point.parameters, "flops": point.flops, "bytes": point.bytes}
+
+
+def drop(original: dict[str, float], metrics: dict[str, float]) -> float | None:
+    """Return by how much the main metric fell, and the other mAPs of the task too: the largest of them; None where nothing was measured."""
+    main = main_metric(original)
+    if main is None or not metrics:
+        return None
+    compared = [name for name in original if name.startswith("metrics/mAP50-95") and name in metrics] or [main[0]]
+    return max(original[name] - metrics[name] for name in compared)
