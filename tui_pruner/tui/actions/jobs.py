@@ -63,6 +63,15 @@ ACTIONS = (
         JOBS,
         "export PRUNED --format onnx",
     ),
+    Action(
+        "compress",
+        "C",
+        "C",
+        "Compress",
+        "Everything in one: plan to a target, cut and prove, refit, fine-tune, validate, time, export, report; each stage is kept.",
+        JOBS,
+        "compress MODEL --data DATA --target flops=60% -o FOLDER",
+    ),
     Action("choose_data", "d", "d", "Choose the data", "Say which data yaml validations use.", JOBS, VALIDATE),
     Action("automatic", "y", "y", "Validate every step", "Switch the validation after every step on or off.", JOBS, VALIDATE),
     Action(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.screens.bench import PANES
-from tui_pruner.tui.screens.export_keys import ExportKeys
+from tui_pruner.tui.screens.compress_keys import CompressKeys
 from tui_pruner.tui.screens.help import HelpScreen
 
 
-class ViewKeys(ExportKeys):
+class ViewKeys(CompressKeys):
     """What is looked at: nothing here changes the model or what is asked for."""
 
     def action_expand(self) -> None:

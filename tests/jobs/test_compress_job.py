@@ -1,0 +1,223 @@
+"""A compression: every stage from the checkpoint to the report, killed at any of them it goes on to the same file."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.nth_call import quick_verification
+from tests.jobs.conftest import draw_scene, save_yaml
+from tests.jobs.narrow import SIDE, narrow, save_whole
+from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.engine.compress_messages import CompressParameters, CompressResult
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.protocol import Message
+from tui_pruner.errors import DataError, OutputError, RequestError
+from tui_pruner.jobs import compress
+from tui_pruner.jobs.__main__ import KINDS
+from tui_pruner.jobs.milestones import milestones
+
+
+class Killed(BaseException):
+    """What a kill is to the rest of the program."""
+
+
+class InProcess:
+    """A job in this process: each of its own costs seconds to start; `before` is called with the kind of each."""
+
+    before: Callable[[str], None] = staticmethod(lambda kind: None)  # type: ignore[assignment]
+
+    def __init__(self, kind: str, parameters: Message, on_progress: Callable[[JobProgress], None]) -> None:
+        self.kind, self.parameters, self.on_progress = kind, parameters, on_progress
+
+    async def run(self) -> dict[str, Any]:
+        """Do it."""
+        type(self).before(self.kind)
+        kind = KINDS[self.kind]
+        with quick_verification():
+            result: Message = getattr(importlib.import_module(kind.module), kind.function)(self.parameters, self.on_progress)
+        return json.loads(json.dumps(result.model_dump()))
+
+
+@pytest.fixture(autouse=True)
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InProcess, "before", staticmethod(lambda kind: None))
+    monkeypatch.setattr(compress, "Job", InProcess)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("narrow")
+    return save_whole(narrow(folder), folder / "original.pt")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    for split, numbers in {"train": range(8), "val": range(8, 12)}.items():
+        for number in numbers:
+            draw_scene(folder / f"images/{split}/{number}.jpg", folder / f"labels/{split}/{number}.txt", number)
+    return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": ["square", "tall"]})
+
+
+@pytest.fixture
+def parameters(checkpoint: Path, data: Path, tmp_path: Path) -> CompressParameters:
+    return CompressParameters(
+        checkpoint=str(checkpoint), sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(), data=str(data), imgsz=SIDE, device="cpu",
+        images=4, targets=["flops=80%"], fast=True, epochs=1, batch=4, bench=5, format="", folder=str(tmp_path / "out"),
+    )  # fmt: skip
+
+
+def run(parameters: CompressParameters) -> CompressResult:
+    return compress.run_compression(parameters, lambda progress: None)
+
+
+def weights(result: CompressResult) -> str:
+    """The digest of the written model's weights."""
+    assert result.output is not None
+    found = hashlib.sha256()
+    for name, tensor in sorted(read_checkpoint(result.output).model.state_dict().items()):
+        found.update(name.encode() + tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+def test_killed_at_every_stage_it_comes_to_the_same_weights_as_in_one_go(parameters, tmp_path, monkeypatch):
+    whole = run(parameters.model_copy(update={"folder": str(tmp_path / "whole")}))
+    names = [stage.name.split()[0] for stage in whole.stages]
+    assert names == ["original", "plan", "cut", "refit", "fine-tune", "bench", "report"]
+    assert whole.output == str(tmp_path / "whole/compressed.pt") and whole.stopped == ""
+    assert 0.75 < whole.flops["after"] / whole.flops["before"] <= 0.801
+    assert Path(whole.report).read_text().count("fine-tune flops-80") == 1
+    done: list[str] = []
+    stages = 0
+
+    def kill(kind: str) -> None:
+        if kind not in done:
+            done.append(kind)
+            raise Killed
+
+    monkeypatch.setattr(InProcess, "before", staticmethod(kill))
+    while True:
+        try:
+            result = run(parameters)
+            break
+        except Killed:
+            stages += 1
+    assert stages == len(done) == 7
+    assert weights(result) == weights(whole)
+    assert [stage.name for stage in result.stages] == [stage.name for stage in whole.stages]
+    assert [stage.kept for stage in result.stages if stage.name != "report"] == [True] * 6
+    monkeypatch.setattr(InProcess, "before", staticmethod(lambda kind: pytest.fail(kind) if kind != "report" else None))
+    assert weights(run(parameters)) == weights(whole)
+
+
+class Canned(InProcess):
+    """A job that does nothing: the way through the points is what is looked at."""
+
+    async def run(self) -> dict[str, Any]:
+        """Say what such a job might come to."""
+        type(self).before(self.kind)
+        file = {"output": getattr(self.parameters, "output", ""), "sha256": "0", "bytes": 1, "checks": []}
+        if self.kind == "plan":
+            plan = {"checkpoint": "original.pt", "sha256": self.parameters.sha256, "steps": []}
+            shares = [int(targets[0].removeprefix("flops=").removesuffix("%")) for targets in self.parameters.points]
+            points = [
+                {"targets": targets, "plan": plan, "flops": share} for targets, share in zip(self.parameters.points, shares, strict=True)
+            ]
+            return {
+                "points": points,
+                "scores": "",
+                "original": None,
+                "images": 4,
+                "held_out": 4,
+                "trials": 0,
+                "cached": False,
+                "seconds": 0,
+            }
+        Path(file["output"]).write_text(self.kind)
+        if self.kind == "prune":
+            return {**file, "proof": {"relative_difference": 0.0}, "before": {"flops": 100}, "after": {"flops": 1}}
+        if self.kind == "reconstruct":
+            found = {"images": 4, "held_out": 4, "layers": [], "kept": "cut", "distance": {"cut": 0.0}, "outputs": {}}
+            return {**file, **found, "seconds": 0}
+        return {**file, "metrics": {}, "best_epoch": 1, "epochs": 1, "curve": [], "seconds": 0}
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What validations come to, by stage; no job does anything."""
+    told: dict[str, float] = {}
+
+    def validated(self: Any, name: str, file: str, sha256: str) -> dict[str, float]:
+        return {"metrics/mAP50-95(B)": told.get(name, 0.9)}
+
+    monkeypatch.setattr(compress, "Job", Canned)
+    monkeypatch.setattr(compress.Compression, "_validated", validated)
+    return told
+
+
+def test_it_stops_at_the_drop_with_the_last_good_point(parameters, figures):
+    figures |= {"refit flops-70": 0.88}
+    wanted = {"targets": ["flops=60%"], "max_drop": 0.01, "epochs": 0, "bench": 0, "report": ""}
+    result = run(parameters.model_copy(update=wanted))
+    assert [stage.name for stage in result.stages if "refit" in stage.name] == ["refit flops-90", "refit flops-80", "refit flops-70"]
+    assert result.stopped == "flops=70% loses 0.0200, more than the 0.01 that may be lost"
+    assert result.flops["after"] == 80 and result.metrics == {"metrics/mAP50-95(B)": 0.9}
+    assert Path(result.output).read_text() == "reconstruct"
+
+
+def test_where_the_refit_loses_too_much_training_may_still_save_the_point(parameters, figures):
+    figures |= {"refit flops-90": 0.88, "fine-tune flops-90": 0.895, "refit flops-80": 0.6, "fine-tune flops-80": 0.85}
+    wanted = {"targets": ["flops=80%"], "max_drop": 0.01, "bench": 0, "report": ""}
+    result = run(parameters.model_copy(update=wanted))
+    assert result.metrics == {"metrics/mAP50-95(B)": 0.895} and "flops=80% loses 0.0500" in result.stopped
+
+
+def test_where_every_point_loses_too_much_nothing_comes_out(parameters, figures):
+    figures |= {"refit flops-90": 0.1}
+    result = run(parameters.model_copy(update={"targets": ["flops=60%"], "max_drop": 0.01, "epochs": 0}))
+    assert result.output is None and result.stopped.startswith("flops=90% loses 0.8000")
+    assert not (Path(parameters.folder) / "compressed.pt").exists()
+
+
+def test_a_drop_of_any_map_of_the_task_counts():
+    before = {"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.5, "metrics/mAP50(B)": 0.9}
+    after = {"metrics/mAP50-95(B)": 0.25, "metrics/mAP50-95(M)": 0.5, "metrics/mAP50(B)": 0.1}
+    assert compress.drop(before, after) == 0.25
+    assert compress.drop({"metrics/accuracy_top1": 0.75}, {"metrics/accuracy_top1": 0.5}) == 0.25
+    assert compress.drop({}, {}) is None
+
+
+def test_points_on_the_way_are_at_most_a_step_apart_and_end_at_the_targets():
+    assert milestones(["flops=60%"], 10) == [["flops=90%"], ["flops=80%"], ["flops=70%"], ["flops=60%"]]
+    assert milestones(["flops=75%", "params=0.5"], 25) == [["flops=87.5%", "params=75%"], ["flops=75%", "params=50%"]]
+    assert milestones(["flops=2M"], None) == [["flops=2M"]]
+    with pytest.raises(RequestError, match="flops=2M must be a share"):
+        milestones(["flops=2M"], 10)
+    with pytest.raises(RequestError, match="there is no target"):
+        milestones([], None)
+
+
+def test_a_folder_with_something_else_is_refused(parameters, figures):
+    folder = Path(parameters.folder)
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("")
+    with pytest.raises(OutputError, match="has files already: choose another folder or give --force"):
+        run(parameters)
+    (folder / "thesis.tex").unlink()
+    (folder / "compress.json").write_text(json.dumps({"format": 1, "asked": "another", "stages": {}}))
+    with pytest.raises(OutputError, match="has another compression"):
+        run(parameters)
+
+
+def test_a_limit_on_the_drop_needs_labels(parameters, data, tmp_path):
+    unlabelled = tmp_path / "unlabelled.yaml"
+    unlabelled.write_text(json.dumps({"path": str(data.parent), "train": "images/train", "names": ["square", "tall"]}))
+    with pytest.raises(DataError, match="--max-drop needs them"):
+        run(parameters.model_copy(update={"data": str(unlabelled), "max_drop": 0.01}))
