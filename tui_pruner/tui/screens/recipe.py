@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
+from textual.geometry import Region
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -41,6 +43,14 @@ class Recipe(ModalScreen[dict[str, Any] | None]):
                     field = Input(item.value, placeholder=item.hint, id=item.field, compact=True, select_on_focus=False)
                     field.cursor_blink = False
                     yield field
+
+    def on_mount(self) -> None:
+        """Show the end of each text that is longer than its field, once there is a layout to scroll in."""
+        self.call_after_refresh(self._scroll_to_ends)
+
+    def _scroll_to_ends(self) -> None:
+        for field in self.query(Input):
+            field.scroll_to_region(Region(cell_len(field.value), 0, 1, 1), force=True, animate=False)
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
