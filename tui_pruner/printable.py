@@ -24,4 +24,6 @@ def printable(text: str) -> str:
 
 def legible(text: str) -> str:
     """The text with each byte of a name that is no UTF-8 as `\\xe9`, so that any encoding of Unicode has it."""
+    if text.isascii() or not SURROGATES.search(text):
+        return text
     return SURROGATES.sub("?", BYTES.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text))
