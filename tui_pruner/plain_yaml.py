@@ -19,7 +19,7 @@ from tui_pruner.printable import BYTES, printable
 MOST_VALUES = 1_000_000
 DEEPEST = 60
 LONGEST_PROBLEM = 200
-BYTE = re.compile(r"(?<!\\)((?:\\\\)*)(\\u[dD][cC][89a-fA-F][0-9a-fA-F]|[\udc80-\udcff])")
+BYTE = re.compile(r"(?<!\\)(?P<before>(?:\\\\)*)(?P<escape>\\u[dD][cC][89a-fA-F][0-9a-fA-F])|[\udc80-\udcff]")
 """What stands for a byte that is no UTF-8: an escape of YAML, or a lone surrogate."""
 FIRST_STAND_IN = 0x10F000
 """In place of such a byte while libyaml reads, which refuses both: the end of a plane for private use."""
@@ -88,10 +88,11 @@ def _readable(text: str) -> tuple[str, dict[str, str]]:
     """A text that libyaml reads, and what each character in it means that stands for a byte which is no UTF-8."""
     if "\\u" not in text and (text.isascii() or not BYTES.search(text)):
         return text, {}
-    written = dict.fromkeys(found[2] for found in BYTE.finditer(text))
+    written = dict.fromkeys(found["escape"] or found[0] for found in BYTE.finditer(text))
     free = (sign for sign in map(chr, itertools.count(FIRST_STAND_IN)) if sign not in text)
     stand_ins = dict(zip(written, free, strict=False))
-    return BYTE.sub(lambda found: found[1] + stand_ins[found[2]], text), {sign: meant for meant, sign in stand_ins.items()}
+    readable = BYTE.sub(lambda found: (found["before"] or "") + stand_ins[found["escape"] or found[0]], text)
+    return readable, {sign: meant for meant, sign in stand_ins.items()}
 
 
 def _byte(written: str) -> str:
