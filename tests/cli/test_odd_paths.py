@@ -22,7 +22,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 WITHOUT_UTF8 = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PYTHONUTF8", "PYTHONIOENCODING"))}
 
 
-def test_a_plan_is_applied_by_a_process_that_knows_only_ascii_and_reported_on(demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_a_plan_is_applied_by_a_process_that_knows_only_ascii(demo_checkpoint: Path, tmp_path: Path):
     file = odd_copy(demo_checkpoint, tmp_path, "fü".encode() + b"\xe9.pt")
     asked, plan = odd_path(tmp_path, b"asked\xe9.yaml"), odd_path(tmp_path, b"pl\xe9n.yaml")
     save_plan(asked, Plan(checkpoint=file.name, sha256=fingerprint(file), steps=[Step(cuts=[Cut(layer="model.6.cv1", amount="25%")])]))
@@ -34,12 +34,6 @@ def test_a_plan_is_applied_by_a_process_that_knows_only_ascii_and_reported_on(de
     assert read_plan(plan).checkpoint == file.name
     content = torch.load(cut, weights_only=False)["tui_pruner"]
     assert content["source"]["name"] == content["plan"]["checkpoint"] == file.name
-
-    report = odd_path(tmp_path, b"rep\xe9rt.md")
-    told = call("report", plan, "-o", report, "--imgsz", 64)
-    assert told.status == 0 and r"rep\xe9rt.md" in told.out
-    text = report.read_text(encoding="utf-8")
-    assert f"tui-pruner prune $'{tmp_path}/fü\\xe9.pt' --plan $'{tmp_path}/pl\\xe9n.yaml'" in text
 
 
 def test_a_refusal_and_a_usage_error_can_be_printed(tmp_path: Path, call: Call):

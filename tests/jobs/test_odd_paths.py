@@ -62,7 +62,7 @@ def test_a_folder_without_those_bytes_is_taken_where_there_is_none_with_them(ima
 def test_what_is_missing_is_said_in_words_that_can_be_printed(tmp_path: Path):
     file = odd_path(tmp_path, b"d\xe4ta.yaml")
     file.write_bytes(b"val: n\xf6ne\n" + NAMES)
-    with pytest.raises(DataError, match="nne do not exist .line 1 has bytes that are not UTF-8") as caught:
+    with pytest.raises(DataError, match=r"nne do not exist .line 1 has bytes that are not UTF-8") as caught:
         read_data(file)
     assert str(caught.value).startswith(rf"{tmp_path}/d\xe4ta.yaml") and str(caught.value).isprintable()
 
