@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from tests.deadlines import HANGING
 from tests.odd_names import CAFE, SHOWN, odd_path
@@ -68,7 +69,7 @@ def test_a_message_comes_through_and_keeps_figures_that_are_no_numbers():
         "inf"
     )
     for broken in (b"", b"[1]", b"{", b"[" * 100_000):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValidationError):
             ScanParameters.from_json(broken)
 
 

@@ -51,18 +51,3 @@ def test_locate_gives_a_program_the_very_bytes(encoding: dict[str, str], tmp_pat
     for arguments, told in (([], lambda out: os.fsdecode(out.strip())), (["--json"], lambda out: json.loads(out)["state"])):
         done = subprocess.run([*command, *arguments], capture_output=True, check=True, env=environment, timeout=HANGING)
         assert told(done.stdout) == str(state / "tui-pruner")
-
-
-def test_a_job_validates_on_images_under_such_names(demo_checkpoint: Path, small_data: Path, tmp_path: Path, call: Call):
-    file = odd_copy(demo_checkpoint, tmp_path)
-    for number in range(2):
-        for kind, suffix in (("images", ".png"), ("labels", ".txt")):
-            place = small_data.parent / kind / "val" / f"{number}{suffix}"
-            place.rename(odd_path(place.parent, b"im\xe9%d%s" % (number, suffix.encode())))
-    (small_data.parent / os.fsdecode(b"l\xe9st.txt")).write_bytes(b"./images/val/im\xe90.png\n./images/val/im\xe91.png\n")
-    data = odd_path(small_data.parent, b"d\xe4ta.yaml")
-    data.write_bytes(b"train: images/train\nval: l\xe9st.txt\nnames: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n")
-    asked = ("validate", file, "--data", data, "--imgsz", 64, "--device", "cpu", "--json")
-    validated = call(*asked)
-    assert validated.status == 0, validated.err
-    assert validated.document["images"] == 2

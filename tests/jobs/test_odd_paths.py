@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.odd_names import odd_path
-from tui_pruner.engine.job_messages import FinetuneParameters
+from tui_pruner.engine.job_messages import ExportParameters, FinetuneParameters
+from tui_pruner.engine.processes import start_python
+from tui_pruner.engine.runner import Job
 from tui_pruner.errors import DataError
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.trainers import legible_yaml
@@ -75,3 +78,26 @@ def test_a_training_has_a_folder_that_can_be_typed_and_its_arguments_are_written
     with legible_yaml():
         YAML.save(tmp_path / "args.yaml", {"model": "caf\udce9.pt", "epochs": 3, "save_dir": tmp_path})
     assert YAML.load(tmp_path / "args.yaml") == {"model": r"caf\xe9.pt", "epochs": 3, "save_dir": str(tmp_path)}
+
+
+MAIN = """
+import sys
+from tui_pruner.engine.job_messages import ExportParameters, JobProgress
+from tui_pruner.jobs.__main__ import Kind, main
+
+def work(parameters, on_progress):
+    on_progress(JobProgress(done=1, total=1, doing=parameters.output))
+    return parameters
+
+sys.exit(main(["try", *sys.argv[1:]], {"try": Kind(ExportParameters, "__main__", "work")}))
+"""
+
+
+async def test_a_job_is_told_and_answers_in_its_own_process():
+    async def start(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
+        return await start_python("-c", MAIN, scratch, log=log)
+
+    told: list[str] = []
+    asked = ExportParameters(checkpoint="/m/caf\udce9.pt", sha256="0", data="d\udce4ta.yaml", imgsz=64, output="\udcff.onnx")
+    answer = await Job("try", asked, lambda progress: told.append(progress.doing), start=start).run()
+    assert ExportParameters.model_validate(answer) == asked and told == ["\udcff.onnx"]

@@ -33,12 +33,13 @@ class Message(BaseModel):
         """The message in a line that `to_json` made.
 
         Raises:
-            ValueError: it is something else.
+            ValidationError: it is something else.
         """
         try:
-            return cls.model_validate(json.loads(line))
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            return cls.model_validate_json(line)  # says what is wrong with it
+        return cls.model_validate(content)
 
 
 class Totals(Message):
