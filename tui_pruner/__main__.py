@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from tui_pruner.utf8 import ensure_utf8
+
 LOOKING = ("inspect", "contents", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
 MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
@@ -17,6 +19,7 @@ ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOS
 def main() -> None:
     """Run the command line and exit with its status."""
     try:
+        ensure_utf8()
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:  # while the command line itself is being imported
         print("tui-pruner: interrupted", file=sys.stderr)

@@ -16,10 +16,12 @@ from tui_pruner import places
 from tui_pruner.errors import PlanError
 from tui_pruner.journal import HeldElsewhere, Journal, State, is_held, read
 from tui_pruner.metrics import FIGURES
+from tui_pruner.names import own_name
 
 FORMAT = 2
 MOST = 40
 LONGEST_NAME = 80
+"""Bytes of the model's name in that of a session."""
 SUFFIX = ".jsonl"
 NOT_KEPT = {"damaged", "running"}
 
@@ -127,7 +129,7 @@ class SessionFile:
 
 def new_id(model: str) -> str:
     """A name for a session of a model that no other has."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(model).stem[:LONGEST_NAME]}-{secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{own_name(Path(model).stem, LONGEST_NAME)}-{secrets.token_hex(2)}"
 
 
 def sessions() -> list[SavedSession]:

@@ -30,6 +30,7 @@ from tui_pruner.cli import (
 )
 from tui_pruner.cli.ending import INTERRUPTED, ended
 from tui_pruner.cli.options import with_trust
+from tui_pruner.printable import printable
 
 EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
 app = typer.Typer(
@@ -92,5 +93,5 @@ def parsed(arguments: list[str]) -> int:
 def misused(error: Exception) -> int:
     """A usage error of the option parser, known by its interface: Typer brings a parser of its own, or uses Click."""
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
-    print(f"tui-pruner: {message.rstrip('.')} (see tui-pruner --help)", file=sys.stderr)
+    print(printable(f"tui-pruner: {message.rstrip('.')} (see tui-pruner --help)"), file=sys.stderr)
     return 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +12,7 @@ import typer
 from tui_pruner import places
 from tui_pruner.cli.options import Json
 from tui_pruner.errors import RequestError
+from tui_pruner.printable import printable
 
 PLACES = {
     "config": places.config_file,
@@ -25,4 +28,11 @@ def locate(what: Annotated[str, typer.Argument(metavar="config|state|log|cache|d
     if what not in PLACES:
         raise RequestError(f"there is no place {what!r}: ask for {', '.join(PLACES)}")
     path = str(PLACES[what]())
-    print(json.dumps({what: path}) if as_json else path)
+    if as_json:
+        print(json.dumps({what: path}))
+    elif sys.stdout.isatty():
+        print(printable(path))
+    else:  # for a program, which needs the very bytes
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+        sys.stdout.buffer.flush()

@@ -6,9 +6,13 @@ A request is `{"id": 7, "method": "preview", "params": {...}}`; its answer `{"id
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Status = Literal["free", "coupled", "linked", "locked"]
 Section = Literal["backbone", "neck", "head"]
@@ -19,6 +23,23 @@ class Message(BaseModel):
     """Base of all messages: unknown keys are refused, so that the two sides cannot drift apart in silence."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    def to_json(self, exclude: set[str] | None = None) -> bytes:
+        """One line of ASCII, whatever files are called: Pydantic's own JSON refuses names that are not UTF-8."""
+        return json.dumps(self.model_dump(exclude=exclude)).encode()
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """The message in a line that `to_json` made.
+
+        Raises:
+            ValidationError: it is something else.
+        """
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            return cls.model_validate_json(line)  # says what is wrong with it
+        return cls.model_validate(content)
 
 
 class Totals(Message):

@@ -122,7 +122,7 @@ class Job:
         assert process.stdin is not None and process.stdout is not None
         # A child that died at once may still have said why.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            process.stdin.write(self.parameters.model_dump_json().encode() + b"\n")
+            process.stdin.write(self.parameters.to_json() + b"\n")
             await process.stdin.drain()
         while line := await next_line(process.stdout):
             message = parse_message(line)

@@ -97,7 +97,7 @@ def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Wi
     if not arguments or arguments[0] not in kinds:
         raise JobError(f"there is no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
     kind = kinds[arguments[0]]
-    parameters = kind.parameters.model_validate_json(line)
+    parameters = kind.parameters.from_json(line)
     diary = Diary()
     diary.begin(arguments[0], parameters)
     function = getattr(importlib.import_module(kind.module), kind.function)

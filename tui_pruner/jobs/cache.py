@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from tui_pruner import __version__, places
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.metrics import FIGURES
@@ -42,8 +40,8 @@ def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Pat
 def load(key: str) -> ValidationResult | None:
     """The result under this key; None when there is none or its file is damaged."""
     try:
-        result = ValidationResult.model_validate_json(_file(key).read_bytes())
-    except (OSError, ValidationError):
+        result = ValidationResult.from_json(_file(key).read_bytes())
+    except (OSError, ValueError):
         return None
     return result.model_copy(update={"cached": True})
 
@@ -51,7 +49,7 @@ def load(key: str) -> ValidationResult | None:
 def store(key: str, result: ValidationResult) -> None:
     """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
     with contextlib.suppress(OSError):
-        replace_file(_file(key), result.model_dump_json(exclude={"cached"}).encode())
+        replace_file(_file(key), result.to_json(exclude={"cached"}))
 
 
 def _own_code(parameters: JobParameters) -> dict[str, str]:

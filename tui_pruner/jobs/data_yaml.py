@@ -13,8 +13,10 @@ import yaml
 
 from tui_pruner.errors import DataError
 from tui_pruner.plain_yaml import parse_yaml, place_of, problem_of
+from tui_pruner.printable import BYTES
 
 SUFFIXES = (".yaml", ".yml")
+PATHS = {"path", "train", "val", "validation", "test"}
 LARGEST_FILE = 16 << 20
 MOST_CLASSES = 1 << 16
 UNWANTED = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
@@ -75,6 +77,8 @@ def yaml_in(folder: Path) -> Path:
 def read_data_yaml(path: Path) -> DataYaml:
     """Read a data yaml as Ultralytics does: bytes that are not UTF-8 are left out, and so are control characters where it needs that.
 
+    Only the paths of the data keep such bytes, since a folder may be called so.
+
     Raises:
         DataError: it is missing, too large, or no YAML with keys.
     """
@@ -92,10 +96,11 @@ def read_data_yaml(path: Path) -> DataYaml:
     if len(raw) > LARGEST_FILE:
         raise DataError(f"{path} is too large for a data yaml (more than {LARGEST_FILE >> 20} MB)")
     doubt = _doubt(raw)
-    content = _parsed(path, raw.decode("utf-8", errors="ignore").replace("\r\n", "\n").replace("\r", "\n"), doubt)
+    content = _parsed(path, raw.decode("utf-8", errors="ignore" if raw.startswith(UTF_16) else "surrogateescape"), doubt)
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a data yaml: expected keys such as val and names{doubt}")
-    return DataYaml(path, {key: None if value == "None" else value for key, value in content.items()}, doubt)
+    read = {_without_bytes(key): value if key in PATHS else _without_bytes(value) for key, value in content.items()}
+    return DataYaml(path, {key: None if value == "None" else value for key, value in read.items()}, doubt)
 
 
 def names_of(data: DataYaml) -> tuple[str, ...]:
@@ -141,7 +146,8 @@ def settings_of(data: DataYaml) -> dict[str, Any]:
 
 def _parsed(path: Path, text: str, doubt: str) -> Any:
     said = "it does not parse as YAML"
-    for tried in (text, UNWANTED.sub("", text)):
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for tried in (text, BYTES.sub("", text), UNWANTED.sub("", text)):
         try:
             return parse_yaml(tried)[1]
         except yaml.YAMLError as error:
@@ -149,6 +155,15 @@ def _parsed(path: Path, text: str, doubt: str) -> Any:
         except (ValueError, RecursionError):
             continue
     raise DataError(f"{path} is not a data yaml: {said}{doubt}")
+
+
+def _without_bytes(value: Any) -> Any:
+    """A value without the bytes that are not UTF-8."""
+    if isinstance(value, str):
+        return BYTES.sub("", value)
+    if isinstance(value, dict):
+        return {_without_bytes(key): _without_bytes(one) for key, one in value.items()}
+    return [_without_bytes(one) for one in value] if isinstance(value, list) else value
 
 
 def _doubt(raw: bytes) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tui_pruner.errors import DataError
 from tui_pruner.jobs.data_yaml import DataYaml, located, names_of, read_data_yaml, settings_of, yaml_in
+from tui_pruner.printable import BYTES
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
@@ -169,7 +170,12 @@ def _root(data: DataYaml) -> Path:
         return data.path.parent.resolve()
     if not isinstance(root, str):
         raise data.error(f": path must be a folder's name, not {type(root).__name__}")
-    folder = Path(root)
+    folder = _folder(root)
+    return folder if folder.exists() else _folder(BYTES.sub("", root))
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name)
     if folder.is_absolute() or folder.exists():
         return folder.resolve()
     from ultralytics.utils import DATASETS_DIR
@@ -180,7 +186,9 @@ def _root(data: DataYaml) -> Path:
 def _entry(root: Path, entry: str) -> Path:
     found = (root / entry).resolve()
     # Ultralytics forgives `../images` in yamls that were written for a folder next to theirs.
-    return (root / entry[3:]).resolve() if entry.startswith("../") and not found.exists() else found
+    found = (root / entry[3:]).resolve() if entry.startswith("../") and not found.exists() else found
+    # Without the bytes that are not UTF-8, as Ultralytics reads it, where no folder is called so.
+    return found if found.exists() or not BYTES.search(entry) else _entry(root, BYTES.sub("", entry))
 
 
 def _images(path: Path, sources: Iterable[Path]) -> Iterator[Path]:
@@ -197,17 +205,18 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _listed(path: Path, source: Path) -> Iterator[Path]:
     try:
-        raw = source.read_bytes()
-        lines = raw.decode("utf-8-sig").replace("\r", "\n").split("\n")
+        text = source.read_bytes().decode("utf-8-sig", errors="surrogateescape")
     except OSError:
         raise DataError(f"{path}: {source} is neither a folder nor a text file with an image a line") from None
-    except UnicodeDecodeError as error:
-        number = raw[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}: {source} is no list of images in UTF-8 (line {number}): give a folder, or a text file with an image a line"
-        ) from None
-    for line in filter(None, map(str.strip, lines)):
-        yield source.parent / line[2:] if line.startswith("./") else Path(line).absolute()
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        if not (said := line.strip()):
+            continue
+        image = source.parent / said[2:] if said.startswith("./") else Path(said).absolute()
+        if BYTES.search(said) and not image.is_file():
+            raise DataError(
+                f"{path}: {source} is no list of images in UTF-8 (line {number}): give a folder, or a text file with an image a line"
+            )
+        yield image
 
 
 def _check_present(path: Path, images: Iterable[Path]) -> None:

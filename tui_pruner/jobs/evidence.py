@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from tui_pruner.errors import RequestError
 from tui_pruner.jobs.picture import run_pictures
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import run_validation
+from tui_pruner.shell import command_line
 from tui_pruner.versions import versions
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def commands(facts: Facts, wanted: Evidence) -> list[str]:
             wanted.output,
         ],
     ]
-    return [shlex.join(["tui-pruner", *(str(word) for word in line)]) for line in lines if line]
+    return [command_line(["tui-pruner", *line]) for line in lines if line]
 
 
 def counts(wanted: Evidence) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import itertools
+import os
 import secrets
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.exported import compared
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import opened
+from tui_pruner.printable import BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +54,7 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
     side = legal_side(parameters.imgsz, checkpoint.stride)
     notes = [] if side == parameters.imgsz else [f"image side {parameters.imgsz} rounded up to {side}, a multiple of the stride"]
     images = images_for(checkpoint, parameters, side)
-    with tempfile.TemporaryDirectory(prefix="tui-pruner-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tui-pruner-export-", dir=place_for_native_code()) as folder:
         on_progress(JobProgress(done=0, total=0, doing=f"exporting to {parameters.format}"))
         exported = export(checkpoint, parameters, side, Path(folder), device)
         on_progress(JobProgress(done=0, total=0, doing=f"comparing on {len(images)} images"))
@@ -71,6 +73,11 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
         drawn=not parameters.data,
         notes=[*notes, *more],
     )
+
+
+def place_for_native_code() -> str | None:
+    """The folder of temporary files, or another one where exporters that are no Python could not open files in it."""
+    return "/tmp" if BYTES.search(tempfile.gettempdir()) and os.access("/tmp", os.W_OK) else None
 
 
 def target_of(parameters: ExportParameters) -> Path:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.jobs.exact_state import forget_others, keep
 from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
 from tui_pruner.jobs.stock import StockTool, tool_for
 from tui_pruner.jobs.validate import without_fonts
+from tui_pruner.printable import BYTES, legible
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +48,10 @@ class KeepsStructure(UnhurriedEvaluations):
     sparsity: float = 0.0
     own_names: tuple[str, ...] = ()
     """What the network's file takes from modules beyond Ultralytics' own list, and the trainer's own checkpoints so too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        with legible_yaml():
+            super().__init__(*arguments, **options)
 
     def train(self) -> Any:
         """As stock; in a process for one of several GPUs too, the trainer's own checkpoints can be read again."""
@@ -90,6 +96,23 @@ class KeepsStructure(UnhurriedEvaluations):
             for temporary in written:
                 temporary.unlink(missing_ok=True)
         return saved
+
+
+@contextlib.contextmanager
+def legible_yaml() -> Iterator[None]:
+    """Ultralytics writes down its arguments for people; its YAML has no paths that are not UTF-8."""
+    from ultralytics.utils import YAML
+
+    def save(file: Any = "data.yaml", data: Mapping[str, Any] | None = None, header: str = "") -> None:
+        odd = {key: legible(str(value)) for key, value in (data or {}).items() if BYTES.search(str(value))}
+        stock(file, {**(data or {}), **odd} if odd else data, header)
+
+    stock = YAML.save
+    YAML.save = save
+    try:
+        yield
+    finally:
+        YAML.save = stock
 
 
 def keeping_structure(stock: type, sparsity: float = 0.0, own_names: Iterable[str] = ()) -> type:

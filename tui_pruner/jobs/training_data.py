@@ -61,8 +61,9 @@ def training_view(data: TrainingData) -> Iterator[View]:
             (folder / "val").symlink_to(validation / "val")
             yield View(str(folder), len(data.training.images))
             return
+        (folder / "train").symlink_to(training.parent)
+        (folder / "val").symlink_to(validation.parent)
         names = dict(enumerate(data.training.names))
-        splits = {"train": str(training.parent / "images"), "val": str(validation.parent / "images")}
-        content = {**data.training.settings, "path": str(folder), **splits, "names": names}
+        content = {**data.training.settings, "train": "train/images", "val": "val/images", "names": names}
         (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         yield View(str(folder / "data.yaml"), len(data.training.images))

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.stock import OnProgress
@@ -77,8 +75,8 @@ class Reporter:
             doing=f"epoch {trainer.epoch + 1}/{trainer.epochs}",
             metrics=metrics,
         )
-        with self._progress.open("a", encoding="utf-8") as stream:
-            stream.write(progress.model_dump_json() + "\n")
+        with self._progress.open("ab") as stream:
+            stream.write(progress.to_json() + b"\n")
 
 
 def losses(trainer: Any) -> dict[str, float]:
@@ -126,6 +124,6 @@ def pass_on_from(file: Path, place: int, on_progress: OnProgress) -> int:
         return 0
     whole = content[: content.rfind(b"\n") + 1]
     for line in whole.splitlines():
-        with contextlib.suppress(ValidationError):
-            on_progress(JobProgress.model_validate_json(line))
+        with contextlib.suppress(ValueError):
+            on_progress(JobProgress.from_json(line))
     return len(whole)

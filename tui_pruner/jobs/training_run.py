@@ -17,6 +17,7 @@ from tui_pruner.engine.job_messages import FinetuneParameters
 from tui_pruner.errors import JobError
 from tui_pruner.jobs.trainers import EPOCH
 from tui_pruner.metrics import FIGURES
+from tui_pruner.names import own_name
 
 DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "sparsity", "seed", "patience", "freeze"}
 KEY_LENGTH = 12
@@ -97,4 +98,4 @@ def run_of(parameters: FinetuneParameters) -> TrainingRun:
     parts = {**parameters.model_dump(include=DECIDES), "figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
     parent = Path(parameters.project).expanduser().resolve() if parameters.project else places.cache_folder() / "finetune"
-    return TrainingRun(parent / f"{Path(parameters.checkpoint).stem}-{key}")
+    return TrainingRun(parent / f"{own_name(Path(parameters.checkpoint).stem)}-{key}")

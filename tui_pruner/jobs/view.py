@@ -35,7 +35,8 @@ def _data_yaml(data: DataSet, folder: Path) -> Path:
         (folder / "images" / _name(number, image)).symlink_to(image)
         if label_of(image).is_file():
             (folder / "labels" / f"{number:08}.txt").symlink_to(label_of(image))
-    content = {**data.settings, "path": str(folder), "train": "images", "val": "images", "names": dict(enumerate(data.names))}
+    # Without a path, places are beside the yaml, and its name, which YAML need not have, does not stand in it.
+    content = {**data.settings, "train": "images", "val": "images", "names": dict(enumerate(data.names))}
     (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "data.yaml"
 

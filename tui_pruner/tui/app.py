@@ -15,6 +15,7 @@ from textual.worker import Worker, WorkerState
 
 from tui_pruner.config import Config
 from tui_pruner.leftovers import remove_leftovers
+from tui_pruner.printable import legible
 from tui_pruner.tui import colours, first_run, terminal
 from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions import keymap as keys
@@ -81,6 +82,10 @@ class PrunerApp(KeysInOrder):
         if event.state is WorkerState.ERROR and error is not None:
             keep_traceback(error)
             self.notify(one_line(event.worker.name, error), severity="warning", timeout=8, markup=False)
+
+    def notify(self, message: str, **options: Any) -> None:
+        """As Textual does, with each byte of a file's name that is no UTF-8 in sight."""
+        super().notify(legible(message), **options)
 
     def use_palette(self, name: str) -> None:
         """Draw everything in other colours from now on; without colour there is only one palette."""

@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from tui_pruner import places
+from tui_pruner.printable import legible, printable
 from tui_pruner.versions import versions_line
 from tui_pruner.whole_file import replace_file
 
@@ -20,7 +21,7 @@ def write_report(error: BaseException) -> Path | None:
     file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     try:
-        replace_file(file, f"{versions_line()}\n\n{text}".encode())
+        replace_file(file, legible(f"{versions_line()}\n\n{text}").encode())
     except OSError:
         return None
     for old in sorted(folder.glob("*.txt"))[:-MOST]:
@@ -33,4 +34,6 @@ def last_words(error: BaseException, report: Path | None) -> str:
     """What stands in the terminal when the screen is gone."""
     first = next(iter(str(error).splitlines()), "")
     where = f"; the report is {report}" if report else ""
-    return f"tui-pruner: stumbled over {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume goes on with it"
+    return printable(
+        f"tui-pruner: stumbled over {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume goes on with it"
+    )

@@ -10,11 +10,13 @@ from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
+from tui_pruner.printable import legible
 from tui_pruner.tui.glyphs import GLYPHS
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
     """The text in exactly `width` cells: padded, or cut with an ellipsis."""
+    text = legible(text)
     missing = width - cell_len(text)
     if missing >= 0:
         return " " * missing + text if right else text + " " * missing
@@ -27,6 +29,7 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 def fit_middle(text: str, width: int) -> str:
     """The text in at most `width` cells, cut in the middle so that its beginning and its end stay."""
+    text = legible(text)
     if cell_len(text) <= width:
         return text
     if width < 3:
@@ -87,7 +90,7 @@ def cut_column(cut_at: float, width: int) -> int:
 def wrapped(text: str, width: int, style: str = "") -> list[Text]:
     """The text in lines of at most `width` cells, broken between words."""
     lines: list[str] = []
-    for word in text.split():
+    for word in legible(text).split():
         if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
             lines[-1] += f" {word}"
         else:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.printable import legible
 from tui_pruner.tui.pace import Pace
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """What people call it: "validate step 2"."""
-        return f"{self.kind} {self.title}".rstrip()
+        return legible(f"{self.kind} {self.title}".rstrip())
 
 
 @dataclass(eq=False)

@@ -108,9 +108,10 @@ def _require_the_same_for_pytorch(path: Path, names: list[str], pickled: bytes) 
     import torch
 
     try:
-        reader: Any = torch._C.PyTorchFileReader(str(path.absolute()))
-        same = sorted(reader.get_all_records()) == sorted(name.partition("/")[2] for name in names)
-        same = same and reader.get_record(PICKLE) == pickled
+        with path.open("rb") as file:  # PyTorch opens no name that is not UTF-8
+            reader: Any = torch._C.PyTorchFileReader(file)
+            same = sorted(reader.get_all_records()) == sorted(name.partition("/")[2] for name in names)
+            same = same and reader.get_record(PICKLE) == pickled
     except RuntimeError:
         raise CheckpointError(f"{path} is damaged (PyTorch cannot open the archive): fetch it again") from None
     if not same:

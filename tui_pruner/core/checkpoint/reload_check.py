@@ -1,6 +1,6 @@
 """Checks a written checkpoint the way a stranger would use it: run as a script of its own, in a process that cannot import tui_pruner.
 
-`python -I reload_check.py REQUEST` reads {"checkpoint", "expected", "paths", "own_names"} from a JSON file and prints
+`python -I -X utf8 reload_check.py REQUEST` reads {"checkpoint", "expected", "paths", "own_names"} from a JSON file and prints
 {"checks": [{name, ok, detail}]}. `paths`: where the program that wrote the file found modules; `own_names`: what the file may take from
 modules beyond Ultralytics' own list.
 """

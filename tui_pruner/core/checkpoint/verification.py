@@ -78,7 +78,7 @@ def _write_request(folder: Path, file: Path, saved: nn.Module, own_names: Sequen
 
 def _run(request: Path, folder: Path) -> tuple[CheckResult, ...]:
     environment = {**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": str(folder), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-I", reload_check.__file__, str(request)]
+    command = [sys.executable, "-I", "-X", "utf8", reload_check.__file__, str(request)]
     try:
         done = subprocess.run(
             command,

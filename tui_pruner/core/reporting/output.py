@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tui_pruner.core.checkpoint.output import output_error
 from tui_pruner.errors import OutputError
+from tui_pruner.printable import legible
 from tui_pruner.whole_file import check_place, replace_file
 
 
@@ -27,6 +28,6 @@ def write_report(output: Path, text: str) -> None:
         OutputError: the operating system refuses.
     """
     try:
-        replace_file(output, text.encode())
+        replace_file(output, legible(text).encode())
     except OSError as error:
         raise output_error(output, error) from error

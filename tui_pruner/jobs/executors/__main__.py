@@ -44,9 +44,9 @@ def main(scratch: str) -> int:
 
 def serve(wire: Wire, lines: Iterator[bytes]) -> None:
     """Answer every task."""
-    with working(Order.model_validate_json(next(lines))) as found:
+    with working(Order.from_json(next(lines))) as found:
         for line in lines:
-            wire.send({"result": done(found, Task.model_validate_json(line), f"worker {os.getpid()}").model_dump()})
+            wire.send({"result": done(found, Task.from_json(line), f"worker {os.getpid()}").model_dump()})
 
 
 def incoming(scratch: str) -> Iterator[bytes]:

@@ -42,12 +42,12 @@ def landings(subject: Subject, trials: Sequence[Trial]) -> Generator[Landing, No
     with connection(wanted.address) as ray:
         gpus = gpus_of(wanted, subject.parameters.device, ray.cluster_resources())
         need = {"CPU": wanted.cpus_per_task, "GPU": gpus}
-        order = order_of(subject, "cuda:0" if gpus else "cpu").model_dump_json()
+        order = order_of(subject, "cuda:0" if gpus else "cpu").to_json()
         # in a list: Ray fetches it only where a node asks, since it has no such file
         content = [ray.put(checkpoint)] if (checkpoint := bytes_of(subject.parameters.checkpoint)) is not None else []
         run = ray.remote(num_cpus=need["CPU"], num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False)(node.run)
         tasks = tasks_of(subject, trials, slots(ray.cluster_resources(), need))
-        waiting = {run.remote(order, task.model_dump_json(), content): task for task in tasks}
+        waiting = {run.remote(order, task.to_json(), content): task for task in tasks}
         try:
             while waiting:
                 ready, _ = ray.wait(list(waiting), timeout=PATIENCE)

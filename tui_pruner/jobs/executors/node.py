@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tui_pruner.jobs.station import Station
 
 
-def run(order: str, task: str, content: list[Any]) -> dict[str, Any]:
+def run(order: bytes, task: bytes, content: list[Any]) -> dict[str, Any]:
     """A task's {"result": ...}, or {"error": {"kind", "message"}} where this node cannot do it; both are plain data."""
     from tui_pruner.engine.processes import child_environment
     from tui_pruner.jobs.__main__ import explain
@@ -30,9 +30,9 @@ def run(order: str, task: str, content: list[Any]) -> dict[str, Any]:
 
     os.environ.update(child_environment())
     try:
-        given = Order.model_validate_json(order)
+        given = Order.from_json(order)
         local = given.model_copy(update={"parameters": at_hand(given.parameters, content)})
-        result = done(kept(local.model_dump_json()).station, Task.model_validate_json(task), name_of_node())
+        result = done(kept(local.to_json()).station, Task.from_json(task), name_of_node())
         return {"result": result.model_dump()}
     except Exception as error:
         explained = explain(error)
@@ -55,11 +55,11 @@ class Kept(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def kept(order: str) -> Kept:
+def kept(order: bytes) -> Kept:
     """The station of an order, for as long as this process works on it: its baseline is measured once."""
     from tui_pruner.jobs.executors.worker import working
 
-    given, opened, common = Order.model_validate_json(order), contextlib.ExitStack(), common_folder()
+    given, opened, common = Order.from_json(order), contextlib.ExitStack(), common_folder()
     tempfile.tempdir = str(own().folder)
     cores = claim_cores(math.ceil(given.parameters.executor.cpus_per_task), common) if given.parameters.device == "cpu" else []
     return Kept(opened.enter_context(working(given)), opened, cores)

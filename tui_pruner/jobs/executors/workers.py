@@ -65,7 +65,7 @@ class Worker:
         assert child.stdin is not None and child.stdout is not None
         line = b""
         with contextlib.suppress(OSError, ValueError):
-            child.stdin.write(task.model_dump_json().encode() + b"\n")
+            child.stdin.write(task.to_json() + b"\n")
             child.stdin.flush()
             line = child.stdout.readline()
         if not line.endswith(b"\n"):
@@ -91,7 +91,7 @@ class Worker:
                     )
                 assert self._child.stdin is not None
                 with contextlib.suppress(OSError):
-                    self._child.stdin.write(self._order.model_dump_json().encode() + b"\n")
+                    self._child.stdin.write(self._order.to_json() + b"\n")
             return self._child
 
     def _close(self) -> None:

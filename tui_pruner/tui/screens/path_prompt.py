@@ -13,6 +13,8 @@ from textual.geometry import Region
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from tui_pruner.printable import legible
+
 
 class PathPrompt(ModalScreen[str | None]):
     """One path, or another short text; enter takes it, an empty one only where that means something, and escape gives None."""
@@ -32,7 +34,7 @@ class PathPrompt(ModalScreen[str | None]):
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
             box.border_subtitle = "enter takes it    escape cancels"
-            yield Static(self._text, markup=False, id="what")
+            yield Static(legible(self._text), markup=False, id="what")
             field = Input(self._path, placeholder=self._hint, select_on_focus=False)
             field.cursor_blink = False
             yield field
@@ -43,7 +45,7 @@ class PathPrompt(ModalScreen[str | None]):
 
     def tell(self, text: str) -> None:
         """Say something else above the line."""
-        self.query_one("#what", Static).update(text)
+        self.query_one("#what", Static).update(legible(text))
 
     def _scroll_to_cursor(self) -> None:
         field = self.query_one(Input)

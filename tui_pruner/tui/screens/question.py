@@ -12,6 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui_pruner.printable import legible
 from tui_pruner.tui import colours
 from tui_pruner.tui.footer_text import CLICK
 from tui_pruner.tui.widgets.lines import Lines
@@ -39,7 +40,7 @@ class Question(ModalScreen[str]):
         """The question in a box."""
         with Vertical(classes="dialog") as box:
             box.border_title = self._title
-            yield Static(self._text, markup=False)
+            yield Static(legible(self._text), markup=False)
             answers = Lines(expected=54)
             answers.add_class("answers")
             answers.draw(lambda *_: [self._keys()])
