@@ -80,7 +80,7 @@ def read(file: Path) -> dict[str, Any] | None:
 def digest(kind: str, parameters: Message) -> str:
     """Return what a stage is known by: all that its result depends on."""
     versions = {"program": __version__, "ultralytics": importlib.metadata.version("ultralytics")}
-    parts = {"kind": kind, **versions, **parameters.model_dump(mode="json", exclude=NEVER_DECIDES)}
+    parts = {"kind": kind, **versions, **parameters.model_dump(exclude=NEVER_DECIDES)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
