@@ -28,8 +28,8 @@ coverage: $(VENV)/.test  ## Cut and prove every group of every architecture; hou
 bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, not a test.
 	@$(BIN)/python -m tests.bench.report
 
-quality: $(VENV)/.test  ## The same training after torch-pruning's pruner and after ours; an hour on two cores; writes docs/quality.md.
-	@$(BIN)/python -m benchmarks.quality
+quality: $(VENV)/.test  ## Ours, a uniform cut and torch-pruning's pruner, recovered alike; hours on two cores; QUALITY="--coco-model ..." gives more models.
+	@$(BIN)/python -m benchmarks.quality $(QUALITY)
 
 thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time; a scan killed at eight random moments.
 	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py tests/cli/test_scanning.py

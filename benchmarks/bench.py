@@ -1,31 +1,38 @@
-"""One checkpoint with its data: how every candidate is judged and trained, whoever made it."""
+"""One subject: how every candidate is judged, recalibrated, refitted and trained, whoever made it."""
 
 from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from torch import nn
-from ultralytics.models.yolo.detect import DetectionTrainer
 
+from benchmarks.subjects import Subject
 from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.checkpoint.contents import FROZEN
+from tui_pruner.core.groups import Indices
+from tui_pruner.core.recovery.reconstruction import reconstruct
 from tui_pruner.engine.job_messages import RecalibrationParameters, ValidationParameters
-from tui_pruner.jobs.dataset import TRAINING, read_data
+from tui_pruner.jobs.dataset import TRAINING, held_apart, read_data, without_labels
+from tui_pruner.jobs.image_batches import StoredImages
 from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
 from tui_pruner.jobs.recalibrate import recalibrated
+from tui_pruner.jobs.trainers import trainer_of
 from tui_pruner.jobs.validate import measure
 
-METRIC = "metrics/mAP50-95(B)"
-CHOOSING, UNLABELLED = 128, 256
-"""How many training images choose (they scan, and they mark candidates), and how many normalisation is measured on."""
+CHOOSING, UNLABELLED, BATCH = 128, 64, 16
+"""How many training images mark the candidates of a program, how many are planned, recalibrated and refitted on, and at once."""
+Metrics = Mapping[str, float]
+Kept = Mapping[str, Mapping[int, Indices]]
 
 
-class Keeps(UnhurriedEvaluations, DetectionTrainer):  # type: ignore[misc]
-    """Ultralytics' trainer on a network at hand."""
+class Keeps(UnhurriedEvaluations):
+    """What a stock trainer does otherwise: it trains a network at hand, and its last evaluation is made here."""
 
     network: nn.Module
 
@@ -34,72 +41,82 @@ class Keeps(UnhurriedEvaluations, DetectionTrainer):  # type: ignore[misc]
         return copy.deepcopy(self.network)
 
     def final_eval(self) -> None:
-        """Nothing: the best epoch is judged here, and Ultralytics' loader would refuse a network with a block of the peer's example."""
+        """Nothing: Ultralytics' loader would refuse a network with a block of the peer's example."""
 
 
 class Bench:
-    """The checkpoint, its data, and how everything is measured."""
+    """A checkpoint, its data, and how everything is measured; the validation images judge and choose nothing."""
 
-    def __init__(self, model: str, data: str, epochs: int, folder: Path) -> None:
-        self.data, self.epochs, self.folder = data, epochs, folder
-        self.checkpoint = open_model(model)
-        self.imgsz = self.checkpoint.default_imgsz
-        self.image = torch.rand(1, 3, self.imgsz, self.imgsz)
-        self.training = folder / "training.yaml"
-        content = yaml.safe_load(Path(data).read_text())
-        root = str(Path(data).absolute().parent)
+    def __init__(self, subject: Subject, folder: Path) -> None:
+        self.about, self.folder = subject, folder
+        self.checkpoint = open_model(str(subject.model))
+        self.image = torch.rand(1, 3, subject.imgsz, subject.imgsz)
+        content = yaml.safe_load(subject.data.read_text())
+        root = str(subject.data.absolute().parent)
+        self.training, self.all_images = folder / "training.yaml", folder / "all.yaml"
         self.training.write_text(yaml.safe_dump({**content, "path": root, "val": content["train"]}))
-        self.all_images = folder / "all.yaml"
         self.all_images.write_text(yaml.safe_dump({**content, "path": root}))
+        apart = held_apart(without_labels(self.all_images), UNLABELLED, 0)
+        self.batches, self.held_out = (StoredImages(self.checkpoint.model, data, subject.imgsz, BATCH) for data in apart)
 
     @property
-    def subject(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """The fields that all jobs share."""
-        return {"checkpoint": self.checkpoint.path, "sha256": self.checkpoint.sha256, "imgsz": self.imgsz, "device": "cpu"}
+        return {"checkpoint": self.checkpoint.path, "sha256": self.checkpoint.sha256, "imgsz": self.about.imgsz, "device": "cpu"}
 
-    def metric(self, model: nn.Module, choosing: bool = False) -> float:
-        """mAP50-95 on all validation images, or on some training images where it chooses."""
+    def metrics(self, model: nn.Module, choosing: bool = False) -> dict[str, float]:
+        """The figures that count on all validation images, or on some training images where they choose."""
         images = CHOOSING if choosing else None
-        wanted = ValidationParameters(data=str(self.training if choosing else self.all_images), images=images, **self.subject)
+        wanted = ValidationParameters(data=str(self.training if choosing else self.all_images), images=images, **self.fields)
         data = read_data(wanted.data).subset(images, wanted.seed)
-        return measure(model, data, wanted, lambda _: None).metrics[METRIC]
+        found = measure(model, data, wanted, lambda _: None).metrics
+        return {name: found[name] for name in self.about.figures}
 
     def recalibrated(self, model: nn.Module) -> nn.Module:
         """With normalisation measured again on training images."""
-        wanted = RecalibrationParameters(data=str(self.all_images), images=UNLABELLED, output="", **self.subject)
+        wanted = RecalibrationParameters(data=str(self.all_images), images=UNLABELLED, output="", **self.fields)
         data = read_data(wanted.data, TRAINING).subset(wanted.images, wanted.seed)
         return recalibrated(model, data, wanted, lambda _: None).model
 
-    def finetuned(self, model: nn.Module, seed: int) -> float:
-        """The metric of the best epoch's weights."""
+    def refitted(self, original: nn.Module, model: nn.Module, kept: Kept) -> nn.Module:
+        """With every layer fitted to the original's outputs on unlabelled training images."""
+        frozen = {name for name, _ in original.named_parameters() if FROZEN in name}
+        return reconstruct(original, model, kept, self.batches, self.held_out, frozen=frozen).model
+
+    def finetuned(self, model: nn.Module, seed: int) -> dict[str, float]:
+        """The figures of the best epoch, or of the model itself where no epoch is better."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            trainer = Keeps(
-                overrides={
-                    "model": "kept.yaml", "data": str(self.all_images), "epochs": self.epochs, "imgsz": self.imgsz, "batch": 16,
-                    "device": "cpu", "workers": 0, "seed": seed, "project": folder, "plots": False, "verbose": False,
-                }
-            )  # fmt: skip
-            trainer.network = copy.deepcopy(model).train()
-            for parameter in trainer.network.parameters():
-                parameter.requires_grad_(True)
-            trainer.model = trainer.network
+            trainer = self._trainer(
+                model,
+                {"epochs": self.about.epochs, "batch": BATCH, "workers": 0, "seed": seed, "project": folder, "verbose": False},
+            )
             trainer.train()
             weights = torch.load(trainer.best, map_location="cpu", weights_only=False)
-        return self.metric((weights.get("ema") or weights["model"]).float().eval())
+        trained = self.metrics((weights.get("ema") or weights["model"]).float().eval())
+        before = self.metrics(model)
+        return trained if min(trained.values()) > min(before.values()) else before
 
     def add_gradients(self, model: nn.Module) -> None:
         """Give a model the gradients of the loss on training images, for their Taylor criterion."""
-        trainer = Keeps(
-            overrides={"model": "kept.yaml", "data": str(self.all_images), "imgsz": self.imgsz, "device": "cpu", "plots": False,
-                       "project": str(self.folder), "name": "gradients", "exist_ok": True}
-        )  # fmt: skip
+        trainer = self._trainer(model, {"project": str(self.folder), "name": "gradients", "exist_ok": True})
         trainer.model = trainer.network = model.train()
         for parameter in model.parameters():
             parameter.requires_grad_(True)
         trainer.set_model_attributes()
         images = read_data(self.all_images, TRAINING).subset(CHOOSING, 0).images
-        loader = trainer.get_dataloader(str(images[0].parent), batch_size=16, rank=-1, mode="val")
-        for batch, _ in zip(loader, range(CHOOSING // 16), strict=False):
+        loader = trainer.get_dataloader(str(images[0].parent), batch_size=BATCH, rank=-1, mode="val")
+        for batch, _ in zip(loader, range(CHOOSING // BATCH), strict=False):
             loss, _ = model(trainer.preprocess_batch(batch))
-            loss.sum().backward()
+            torch.stack([part.sum() for part in (loss.values() if isinstance(loss, dict) else [loss])]).sum().backward()
         model.eval()
+
+    def _trainer(self, model: nn.Module, settings: Mapping[str, Any]) -> Any:
+        kind = trainer_of(model)
+        stock = kind.load()
+        data = {"task": kind.task, "model": "kept.yaml", "data": str(self.all_images), "imgsz": self.about.imgsz, "device": "cpu"}
+        trainer = type(stock.__name__, (Keeps, stock), {})(overrides={**data, "plots": False, **settings})
+        trainer.network = copy.deepcopy(model).train()
+        for parameter in trainer.network.parameters():
+            parameter.requires_grad_(True)
+        trainer.model = trainer.network
+        return trainer

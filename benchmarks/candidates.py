@@ -1,59 +1,81 @@
-"""What each program makes of a checkpoint for a wanted share of its operations, by all of its ways that are tried."""
+"""What each program makes of a checkpoint for a wanted share of its operations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.bench import CHOOSING, Bench
+from benchmarks.bench import UNLABELLED, Bench, Kept
 from benchmarks.peer import pruned, recipes, unfolded
 from tui_pruner.core.analysis import Analysis, analyse
 from tui_pruner.core.budget.planning import Planner
+from tui_pruner.core.budget.rivals import evenly
 from tui_pruner.core.budget.targets import Target
+from tui_pruner.core.cut_prove_write import proved_cut
+from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
-from tui_pruner.engine.scan_messages import ScanParameters
+from tui_pruner.core.surgery import by_tensor
+from tui_pruner.engine.planning_messages import PlanningParameters
 from tui_pruner.jobs.calibrate import rank_by
-from tui_pruner.jobs.scan import run_scan
-from tui_pruner.jobs.scan_lookup import known_sensitivity
+from tui_pruner.jobs.plan import run_planning
 
-Candidate = tuple[float, str, nn.Module]
-"""The wanted share, how it was made, and the network."""
-OUR_CRITERIA = ("l2", "bn-scale", "taylor", "hessian")
 NEAR_ENOUGH = 0.01
+CRITERION = "obs"
 
 
-def ours(bench: Bench, shares: Sequence[float]) -> Iterator[Candidate]:
-    """Models cut to each share of the operations by each criterion, with a scan of training images and by importance alone."""
-    analysis = analyse(bench.checkpoint, bench.imgsz)
-    for criterion in OUR_CRITERIA:
-        wanted = ScanParameters(data=str(bench.training), images=CHOOSING, criterion=criterion, **bench.subject)
-        rank_by(analysis, criterion, wanted, wanted.calibration_images, lambda _: None)
-        run_scan(wanted, lambda _: None)
-        for words, scan in ((f"scan of {CHOOSING} images", known_sensitivity(analysis, wanted)), ("importance alone", None)):
-            for share in shares:
-                yield share, f"{criterion}, {words}", planned(analysis, share, criterion, scan)
+@dataclass(frozen=True)
+class Candidate:
+    """A pruned network, how it was made, and what of: the network that a refit is fitted to, with what each weight kept of it."""
+
+    share: float
+    way: str
+    model: nn.Module
+    original: nn.Module
+    kept: Kept
 
 
-def planned(analysis: Analysis, share: float, criterion: str, scan: Any) -> nn.Module:
-    """The cut that a plan for a share of the operations makes."""
+def ours(bench: Bench) -> Iterator[Candidate]:
+    """The plans by measured damage: whole plans compete, refitted, on unlabelled training images; nothing else is tried here."""
+    points = [[f"flops={100 * share:g}%"] for share in bench.about.shares]
+    wanted = PlanningParameters(
+        data=str(bench.all_images), images=UNLABELLED, points=points, criterion=CRITERION, validated=0, **bench.fields
+    )
+    found = run_planning(wanted, lambda _: None)
+    analysis = analyse(bench.checkpoint, bench.about.imgsz)
+    for share, point in zip(bench.about.shares, found.points, strict=True):
+        if point.plan is not None:
+            yield made(analysis, share, f"{CRITERION}, {point.chosen}", point.plan)
+
+
+def uniform(bench: Bench) -> Iterator[Candidate]:
+    """One share of everything, ranked as ours are."""
+    analysis = analyse(bench.checkpoint, bench.about.imgsz)
+    wanted = PlanningParameters(data=str(bench.all_images), images=UNLABELLED, points=[], criterion=CRITERION, **bench.fields)
+    rank_by(analysis, CRITERION, wanted, UNLABELLED, lambda _: None)
     session = Session(analysis)
     planner = Planner(analysis, session.removal)
-    found = planner.plan([Target("flops", share=share)], criterion, planner.priced_by(scan, criterion))
-    if found.step is None:
-        raise SystemExit(found.stopped)
-    session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())
-    return cut(analysis.checkpoint.model, analysis.coupling, session.removal)
+    for share in bench.about.shares:
+        step = planner.plan([Target("flops", share=share)], CRITERION, search=evenly).step
+        if step is not None:
+            plan = session.plan.model_copy(update={"steps": [step]}).plain()
+            yield made(analysis, share, f"{CRITERION}, one share of all layers", plan)
 
 
-def theirs(bench: Bench, shares: Sequence[float]) -> Iterator[Candidate]:
-    """What each of their recipes makes for each share, where it comes to it."""
+def made(analysis: Analysis, share: float, way: str, plan: object) -> Candidate:
+    """The proved cut of a plan."""
+    checkpoint, coupling = analysis.checkpoint, analysis.coupling
+    removal = replay(parse_plan(plan), coupling, checkpoint.sha256)
+    return Candidate(share, way, proved_cut(checkpoint, coupling, removal), checkpoint.model, by_tensor(removal.stays(coupling)))
+
+
+def theirs(bench: Bench) -> Iterator[Candidate]:
+    """What each of torch-pruning's recipes makes for each share, where it comes to it."""
     model = unfolded(bench.checkpoint.model)
     bench.add_gradients(model)
     for recipe in recipes():
-        for share in shares:
+        for share in bench.about.shares:
             found = pruned(model, bench.image, recipe, share)
-            if found is not None and abs(found[1] - share) <= NEAR_ENOUGH:
-                yield share, recipe.words, found[0]
+            if found is not None and abs(found.left - share) <= NEAR_ENOUGH:
+                yield Candidate(share, recipe.words, found.model, model, found.kept)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch_pruning as tp
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from ultralytics.nn.modules import C2f, Conv, Detect
+from ultralytics.nn.modules import C2PSA, C2f, Conv, Detect, Proto
 
 HALVINGS = 9
 CLOSE = 0.002
+LAYERS = (nn.Conv2d, nn.Linear)
 
 
 class Unfolded(nn.Module):
@@ -97,34 +100,47 @@ def recipes() -> Iterator[Recipe]:
     return itertools.starmap(Recipe, itertools.product(CRITERIA, (False, True), (True, False)))
 
 
-def pruned(model: nn.Module, image: Tensor, recipe: Recipe, share: float) -> tuple[nn.Module, float] | None:
-    """A copy with about `share` of the operations, and the share that it has; None where the recipe does not run.
+@dataclass(frozen=True)
+class Found:
+    """A pruned copy, the share of the operations that it has, and the output channels that its layers keep, by weight."""
+
+    model: nn.Module
+    left: float
+    kept: Mapping[str, Mapping[int, NDArray[np.int64]]]
+
+
+def pruned(model: nn.Module, image: Tensor, recipe: Recipe, share: float) -> Found | None:
+    """A copy with about `share` of the operations; None where the recipe does not run.
 
     The gradients of `model` are those that Taylor goes by.
     """
     whole, low, high = operations(model, image), 0.0, 0.95
-    best: tuple[nn.Module, float] | None = None
+    best: Found | None = None
     for _ in range(HALVINGS):
         ratio = (low + high) / 2
-        found = once(model, image, recipe, ratio)
-        if found is None:
+        made = once(model, image, recipe, ratio)
+        if made is None:
             high = ratio
             continue
-        left = operations(found, image) / whole
-        if best is None or abs(left - share) < abs(best[1] - share):
-            best = (found, left)
-        if abs(left - share) < CLOSE:
+        found = Found(made[0], operations(made[0], image) / whole, made[1])
+        if best is None or abs(found.left - share) < abs(best.left - share):
+            best = found
+        if abs(found.left - share) < CLOSE:
             break
-        low, high = (ratio, high) if left > share else (low, ratio)
+        low, high = (ratio, high) if found.left > share else (low, ratio)
     return best
 
 
-def once(model: nn.Module, image: Tensor, recipe: Recipe, ratio: float) -> nn.Module | None:
-    """One pruning by a ratio; None where the result does not run."""
+def once(model: nn.Module, image: Tensor, recipe: Recipe, ratio: float) -> tuple[nn.Module, Mapping[str, Any]] | None:
+    """One pruning by a ratio, with what it keeps; None where the result does not run."""
     found = with_gradients(model)
     heads = [module for module in found.modules() if isinstance(module, Detect)]
     last = [branch[-1] for head in heads for branches in (head.cv2, head.cv3) for branch in branches]
+    last += [branch[-1] for head in heads for branch in getattr(head, "cv4", ())] + [m for m in found.modules() if isinstance(m, Proto)]
     ignored = heads if recipe.whole_head else [*last, *(head.dfl for head in heads)]
+    ignored += [module for module in found.modules() if isinstance(module, C2PSA)]
+    names = {module: name for name, module in found.named_modules()}
+    left = {name: np.arange(len(module.weight)) for module, name in names.items() if isinstance(module, LAYERS)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -132,12 +148,19 @@ def once(model: nn.Module, image: Tensor, recipe: Recipe, ratio: float) -> nn.Mo
                 found, image, importance=CRITERIA[recipe.criterion](), pruning_ratio=ratio, ignored_layers=ignored,
                 global_pruning=recipe.everywhere, max_pruning_ratio=0.9,
             )  # fmt: skip
-            pruner.step()
+            for group in pruner.step(interactive=True):
+                for dependency, indices in group:
+                    name = names.get(dependency.target.module, "")
+                    if name in left and dependency.handler.__name__ == "prune_out_channels":
+                        left[name] = np.delete(left[name], indices)
+                group.prune()
             found.eval()(image)
     except Exception:  # whatever their tracer or the pruned model stumbles over, the recipe is no use here
         return None
     found.zero_grad()
-    return found
+    if any(len(left[name]) != len(module.weight) for module, name in names.items() if name in left):
+        raise RuntimeError("what torch-pruning cut was followed wrongly")
+    return found, {f"{name}.weight": {0: kept} for name, kept in left.items()}
 
 
 def with_gradients(model: nn.Module) -> nn.Module:
