@@ -13,14 +13,14 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from tests.gpu.device import Machine
-from tests.gpu.pretending import environment, pretended_gpus
+from tests.gpu.pretending import WITHOUT_AMP, environment, pretended_gpus
 from tests.gpu.workload import Subject
 from tests.jobs.conftest import draw_scene, save_yaml
 from tests.jobs.narrow import SIDE, save, save_whole
 from tui_pruner.core.checkpoint import build_from_yaml, read_checkpoint
 
 IMAGES = 4
-"""Of the training and of the validation: one batch, which a loader reads in its own process, whatever the device, so no random number differs."""
+"""Of the training and of the validation: one batch, read without worker processes on every device, with the same random numbers."""
 STEPS = 60
 NETWORK = """
 nc: 2
@@ -46,7 +46,7 @@ def evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every Python that is started takes itself for one with two GPUs, and writes into this file which one it used."""
     file = tmp_path / "used"
     file.touch()
-    for name, value in environment(file, count=2).items():
+    for name, value in environment(file, count=2, name=WITHOUT_AMP).items():
         monkeypatch.setenv(name, value)
     return file
 
