@@ -12,6 +12,7 @@ import pytest
 import torch
 from ultralytics.cfg import get_cfg
 
+from tests.cli.conftest import call  # noqa: F401
 from tests.gpu.device import Machine
 from tests.gpu.pretending import WITHOUT_AMP, environment, pretended_gpus
 from tests.gpu.workload import Subject

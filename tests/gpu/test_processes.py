@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import spawn
+from tests.cli.conftest import Call, spawn
 from tests.faults.nth_call import quick_verification
 from tests.gpu.alike import differences
 from tests.gpu.conftest import used
@@ -44,14 +44,14 @@ def test_a_command_measures_on_the_first_gpu_by_itself(subject: Subject, evidenc
     assert expected[MAP] > 0.3 and differences(expected, answer.document["metrics"], 1e-6) == []
 
 
-def test_the_job_of_a_command_trains_on_the_gpu_that_was_asked_for(subject: Subject, evidence: Path, here: Any, tmp_path: Path):
+def test_the_job_of_a_command_trains_on_the_gpu_that_was_asked_for(subject: Subject, evidence: Path, here: Any, tmp_path: Path, call: Call):
     output = tmp_path / "trained.pt"
-    options = ["--epochs", 1, "--batch", 4, "--imgsz", subject.imgsz, "--device", 1, "--json"]
-    answer = spawn("finetune", subject.pruned, "-o", output, "--data", subject.data, *options)
+    options = ["--epochs", 1, "--batch", 4, "--imgsz", subject.imgsz, "--sparsity", 0.01, "--device", 1, "--json"]
+    answer = call("finetune", subject.original, "-o", output, "--data", subject.data, *options)
     assert answer.status == 0, answer.err
     assert used(evidence) == {"cuda:1": 1}
-    expected, found = here("finetune", teacher=None), FinetuneResult(**answer.document)
-    assert differences(RUNS["finetune"].figures(expected), RUNS["finetune"].figures(found), 1e-3) == []
+    figures = RUNS["train sparsely"].figures
+    assert differences(figures(here("train sparsely")), figures(FinetuneResult(**answer.document)), 1e-3) == []
 
 
 def test_two_workers_scan_on_a_gpu_each(gpus: Machine, evidence: Path, here: Any):

@@ -25,7 +25,7 @@ class Subject:
     data: Path
     imgsz: int
     images: int
-    round_to: int = 8
+    round_to: int = 16
     runs: int = 2
 
 
@@ -78,9 +78,8 @@ def timed(result: Any) -> Figures:
 
 
 def drawn(result: Any) -> Figures:
-    """What was found on each picture, by class."""
-    sides = (("before", "before"), ("after", "after"))
-    return {f"{one.image} {side}": str(getattr(one, name)) for one in result.pictures for side, name in sides}
+    """How much was found on each picture."""
+    return {f"{one.image} {name}": sum(getattr(one, name).values()) for one in result.pictures for name in ("before", "after")}
 
 
 def planned(result: Any) -> Figures:
