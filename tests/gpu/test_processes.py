@@ -1,4 +1,4 @@
-"""Processes that take themselves for ones with two GPUs: commands, the jobs and workers that they start, and the jobs of the app."""
+"""Commands, and the processes that they and the app start: all take themselves for ones with two GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Call, spawn
+from tests.cli.conftest import Call
 from tests.faults.nth_call import quick_verification
 from tests.gpu.alike import differences
 from tests.gpu.conftest import used
@@ -36,10 +36,10 @@ def here(subject: Subject, tmp_path_factory: pytest.TempPathFactory, monkeypatch
     return doing
 
 
-def test_a_command_measures_on_the_first_gpu_by_itself(subject: Subject, evidence: Path, here: Any):
-    answer = spawn("validate", subject.original, "--data", subject.data, "--imgsz", subject.imgsz, "--images", subject.images, "--json")
+def test_a_command_measures_on_the_first_gpu_by_itself(subject: Subject, gpus: Machine, here: Any, call: Call):
+    answer = call("validate", subject.original, "--data", subject.data, "--imgsz", subject.imgsz, "--images", subject.images, "--json")
     assert answer.status == 0, answer.err
-    assert used(evidence) == {"cuda:0": 1}
+    assert gpus.devices[0].kernels > 0 == gpus.devices[1].kernels
     expected = here("validate", plan=None).metrics
     assert expected[MAP] > 0.3 and differences(expected, answer.document["metrics"], 1e-6) == []
 
