@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test ray-test pictures bench quality coverage saved rebuild-demo thorough mutants faults clean
+.PHONY: demo test ray-test pictures bench quality coverage saved gpu-check rebuild-demo thorough mutants faults clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -30,6 +30,9 @@ bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, no
 
 quality: $(VENV)/.test  ## Ours, a uniform cut and torch-pruning's pruner, recovered alike; hours on two cores; QUALITY="--coco-model ..." gives more models.
 	@$(BIN)/python -m benchmarks.quality $(QUALITY)
+
+gpu-check: $(VENV)/.test  ## Every kind of job on the CPU and on the first GPU; writes gpu-check.json, to be sent to the maintainers. Without a GPU: status 2.
+	@$(BIN)/python -m tests.gpu.check gpu-check.json
 
 thorough: $(VENV)/.test  ## 2,000 random models under random plans, others every time; a scan killed at eight random moments.
 	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -s --timeout 7200 tests/core/test_random_models.py tests/cli/test_scanning.py

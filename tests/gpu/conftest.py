@@ -1,4 +1,4 @@
-"""A machine with two pretended GPUs, a narrow pruned network, and few drawn images; caches of the test's own."""
+"""A machine with two pretended GPUs, a small network and itself pruned, and few drawn images; caches of the test's own."""
 
 from __future__ import annotations
 
@@ -7,17 +7,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
+from ultralytics.cfg import get_cfg
 
+from tests.cli.conftest import call  # noqa: F401
 from tests.gpu.device import Machine
-from tests.gpu.pretending import environment, pretended_gpus
+from tests.gpu.pretending import WITHOUT_AMP, environment, pretended_gpus
+from tests.gpu.workload import Subject
 from tests.jobs.conftest import draw_scene, save_yaml
-from tests.jobs.narrow import narrow, save, save_whole
-from tui_pruner.core.checkpoint import Checkpoint
+from tests.jobs.narrow import SIDE, save, save_whole
+from tui_pruner.core.checkpoint import build_from_yaml, read_checkpoint
 
-TRAINING, VALIDATION = 4, 4
-"""Images; so few that a loader reads them in its own process, whatever the device: the same random numbers in the same order."""
+IMAGES = 4
+"""Of the training and of the validation: one batch, read without worker processes on every device, with the same random numbers."""
+STEPS = 60
+NETWORK = """
+nc: 2
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+  - [-1, 1, Conv, [16, 3, 2]]
+head:
+  - [[2, 3], 1, Detect, [nc]]
+"""
 
 
 @pytest.fixture
@@ -32,7 +47,7 @@ def evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every Python that is started takes itself for one with two GPUs, and writes into this file which one it used."""
     file = tmp_path / "used"
     file.touch()
-    for name, value in environment(file, count=2).items():
+    for name, value in environment(file, count=2, name=WITHOUT_AMP).items():
         monkeypatch.setenv(name, value)
     return file
 
@@ -50,32 +65,46 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `original.pt` and `pruned.pt`, a narrow YOLOv8 with two classes."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("narrow")
-    checkpoint = narrow(folder)
-    save_whole(checkpoint, folder / "original.pt")
-    save(checkpoint, folder / "pruned.pt")
-    return folder
-
-
-@pytest.fixture
-def pruned(files: Path) -> Checkpoint:
-    """The pruned one."""
-    from tui_pruner.core.checkpoint import read_checkpoint
-
-    return read_checkpoint(files / "pruned.pt")
-
-
-@pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data yaml of a few drawn scenes with two classes."""
     folder = tmp_path_factory.mktemp("scenes")
-    for split, numbers in {"train": range(TRAINING), "val": range(TRAINING, TRAINING + VALIDATION)}.items():
+    for split, numbers in {"train": range(IMAGES), "val": range(IMAGES, 2 * IMAGES)}.items():
         for number in numbers:
             draw_scene(folder / f"images/{split}/{number}.jpg", folder / f"labels/{split}/{number}.txt", number)
     return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": ["square", "tall"]})
+
+
+@pytest.fixture(scope="session")
+def subject(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A network of a few layers that finds the squares of the scenes, and itself with a tenth of its channels cut."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.yaml").write_text(NETWORK)
+    torch.manual_seed(0)
+    checkpoint = build_from_yaml(str(folder / "small.yaml"), 2)
+    learn(checkpoint.model, scenes.parent)
+    whole = read_checkpoint(save_whole(checkpoint, folder / "original.pt"))
+    pruned = save(whole, folder / "pruned.pt", "10%")
+    return Subject(Path(whole.path), Path(pruned.path), pruned.provenance["plan"], scenes, SIDE, IMAGES)
+
+
+def learn(model: Any, folder: Path) -> None:
+    """Train on the images until something is found on them."""
+    pixels = [cv2.imread(str(folder / f"images/train/{number}.jpg"))[..., ::-1].copy() for number in range(IMAGES)]
+    batch = {
+        "img": torch.stack([torch.from_numpy(one) for one in pixels]).permute(0, 3, 1, 2).float() / 255,
+        "cls": torch.tensor([[number % 2] for number in range(IMAGES)], dtype=torch.float32),
+        "bboxes": torch.full((IMAGES, 4), 0.3125),
+        "batch_idx": torch.arange(IMAGES, dtype=torch.float32),
+    }
+    model.args = get_cfg()
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model.loss(batch)[0].sum().backward()
+        optimizer.step()
+    model.criterion = None
+    model.eval()
 
 
 OnBoth = Callable[[Callable[[str], Any]], tuple[Any, Any]]

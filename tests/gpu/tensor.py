@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.gpu.device import Device, Generator, Machine
+from tests.gpu.device import Block, Device, Generator, Machine
 
 aten = torch.ops.aten
 MACHINES: list[Machine] = []
@@ -34,10 +34,17 @@ def dtype_name(tensor: Tensor) -> str:
     return Tensor.type(tensor._held).rpartition(".")[2]
 
 
+class Content(str):
+    """What a pretended tensor is made of; whoever looks through a tensor's attributes for more tensors finds no more than a string."""
+
+    held: Tensor
+    block: Block
+
+
 class PretendedTensor(torch.Tensor):
     """`_held` has the data, `_block` the device and the memory on it. In C++ it is a CPU tensor."""
 
-    _held: Tensor
+    _content: Content
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -50,7 +57,8 @@ class PretendedTensor(torch.Tensor):
             dtype=held.dtype,
             device="cpu",
         )
-        made._held, made._block = held, device.block_of(held)
+        made._content = Content()
+        made._content.held, made._content.block = held, device.block_of(held)
         return made
 
     def __init__(self, held: Tensor, device: Device) -> None:
@@ -59,6 +67,14 @@ class PretendedTensor(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         return run(function, args, kwargs or {})
+
+    @property
+    def _held(self) -> Tensor:
+        return self._content.held
+
+    @property
+    def _block(self) -> Block:
+        return self._content.block
 
     @property
     def device(self) -> torch.device:
@@ -82,7 +98,7 @@ class PretendedTensor(torch.Tensor):
             raise RuntimeError("Attempted to call `variable.set_data(tensor)`, but `variable` and `tensor` have incompatible tensor type")
         if value.shape != self.shape or value.dtype != self.dtype or value.stride() != self.stride():
             raise NotImplementedError("a pretended tensor takes no data of another shape or type")
-        self._held, self._block = value._held, value._block
+        self._content = value._content
 
     @property
     def grad(self) -> Tensor | None:

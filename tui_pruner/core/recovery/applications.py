@@ -202,7 +202,7 @@ def observe(network: nn.Module, batch: Tensor) -> list[Site]:
     """Run one forward and return every application of a parameter in its order, with the bytes that the batch keeps alive there."""
     observer = _Observer(network)
     with torch.no_grad(), observer:
-        network(batch)
+        network(batch.to(next(network.parameters()).device))
     return observer.sites()
 
 

@@ -1,0 +1,34 @@
+"""Choosing among several GPUs: the first one by itself, any by its name, one for each worker, and none that is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gpu.device import Machine
+from tui_pruner.errors import RequestError
+from tui_pruner.jobs import finetune
+from tui_pruner.jobs.devices import choose_device, chosen_devices, device_name
+from tui_pruner.jobs.executors import workers
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), {"": "cuda:0", "cpu": "cpu", "0": "cuda:0", "1": "cuda:1", "cuda:1": "cuda:1", "cuda": "cuda:0"}.items()
+)
+def test_a_job_runs_on_the_gpu_that_was_asked_for_or_the_first_one(asked: str, found: str, gpus: Machine):
+    assert choose_device(asked) == found
+    assert device_name(found) == (f"{found} (Pretended GPU)" if found != "cpu" else found)
+
+
+@pytest.mark.parametrize("asked", ["2", "cuda:2", "0,2", "mps", "nonsense"])
+def test_what_is_not_there_is_refused_with_what_is(asked: str, gpus: Machine):
+    with pytest.raises(RequestError, match=rf"there is no device '{asked}' here: the devices are cpu, cuda:0, cuda:1$"):
+        chosen_devices(asked)
+
+
+def test_several_are_for_trainings_and_scans(gpus: Machine):
+    assert chosen_devices("0,1") == chosen_devices("cuda:0,cuda:1") == ["cuda:0", "cuda:1"]
+    with pytest.raises(RequestError, match=r"'0,1' names 2 devices, but this runs on one of them: give --device cuda:0, for example"):
+        choose_device("0,1")
+    assert workers.devices("", 3) == workers.devices("0,1", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert workers.devices("1", 2) == ["cuda:1", "cuda:1"]
+    assert finetune.devices("1") == "cuda:1"

@@ -1,0 +1,73 @@
+"""Commands, and the processes that they and the app start: all take themselves for ones with two GPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.faults.nth_call import quick_verification
+from tests.gpu.alike import differences
+from tests.gpu.conftest import used
+from tests.gpu.device import Machine
+from tests.gpu.workload import RUNS, Subject, function_of, parameters
+from tests.tui.helpers import Desk
+from tui_pruner.engine.job_messages import FinetuneResult
+from tui_pruner.engine.scan_messages import ScanExecutor
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
+
+MAP = "metrics/mAP50-95(B)"
+
+
+@pytest.fixture
+def here(subject: Subject, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`here(name, device, **changes)`: a job's result in this process, which finds nothing that another one kept."""
+
+    def doing(name: str, device: str = "cpu", **changes: Any) -> Any:
+        folder = tmp_path_factory.mktemp("here")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        with quick_verification():
+            wanted = parameters(RUNS[name], subject, device, folder).model_copy(update=changes)
+            return function_of(RUNS[name].kind)(wanted, lambda progress: None)
+
+    return doing
+
+
+def test_a_command_measures_on_the_first_gpu_by_itself(subject: Subject, gpus: Machine, here: Any, call: Call):
+    answer = call("validate", subject.original, "--data", subject.data, "--imgsz", subject.imgsz, "--images", subject.images, "--json")
+    assert answer.status == 0, answer.err
+    assert gpus.devices[0].kernels > 0 == gpus.devices[1].kernels
+    expected = here("validate", plan=None).metrics
+    assert expected[MAP] > 0.3 and differences(expected, answer.document["metrics"], 1e-6) == []
+
+
+def test_the_job_of_a_command_trains_on_the_gpu_that_was_asked_for(subject: Subject, evidence: Path, here: Any, tmp_path: Path, call: Call):
+    output = tmp_path / "trained.pt"
+    options = ["--epochs", 1, "--batch", 4, "--imgsz", subject.imgsz, "--sparsity", 0.01, "--device", 1, "--json"]
+    answer = call("finetune", subject.original, "-o", output, "--data", subject.data, *options)
+    assert answer.status == 0, answer.err
+    assert used(evidence) == {"cuda:1": 1}
+    figures = RUNS["train sparsely"].figures
+    assert differences(figures(here("train sparsely")), figures(FinetuneResult(**answer.document)), 1e-3) == []
+
+
+def test_two_workers_scan_on_a_gpu_each(gpus: Machine, evidence: Path, here: Any):
+    found = here("scan", device="", executor=ScanExecutor(workers=2))
+    assert used(evidence) == {"cuda:0": 1, "cuda:1": 1} and found.remarks == []
+    assert differences(RUNS["scan"].figures(here("scan")), RUNS["scan"].figures(found), 1e-6) == []
+
+
+async def test_the_app_validates_on_the_gpu_that_was_asked_for(subject: Subject, evidence: Path, here: Any):
+    opening = Opening(str(subject.original), subject.imgsz, data=str(subject.data), images=subject.images, device="cuda:1")
+    app = PrunerApp(opening)
+    async with app.run_test(size=(120, 40)) as pilot:
+        desk = Desk(app, pilot)
+        await desk.until(lambda: desk.ready, "the model")
+        await desk.press("v")
+        await desk.until(lambda: desk.bench.scores.baseline is not None, "the validation")
+        found = desk.bench.scores.baseline
+    assert used(evidence) == {"cuda:1": 1}
+    assert found == pytest.approx(here("validate", plan=None).metrics[MAP], abs=1e-6)
