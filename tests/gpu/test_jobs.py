@@ -23,8 +23,8 @@ TRAINED = 1e-3
 """An optimizer sums in another order for a GPU, and a file has its weights in half precision."""
 IN_A_PROCESS = "train sparsely"
 """It is tried by a command, in test_processes.py."""
-STARTS_OTHERS = {"compress"}
-"""Its stages are jobs of the other kinds, each in a process of its own."""
+NOT_ON_A_GPU = {"prune", "compress"}
+"""A cut and its proof are made on the CPU; the stages of a compression are jobs of the other kinds, each in a process of its own."""
 TAKES = 1.0
 """Seconds of a pretended clock that a kernel runs."""
 
@@ -56,7 +56,7 @@ def test_a_job_comes_to_the_same_on_a_gpu(name: str, subject: Subject, on_both: 
 
 
 def test_every_kind_of_job_is_among_them():
-    assert {run.kind for run in RUNS.values()} | STARTS_OTHERS == set(KINDS)
+    assert {run.kind for run in RUNS.values()} | NOT_ON_A_GPU == set(KINDS)
 
 
 def test_what_is_timed_is_what_the_gpu_did_and_not_how_fast_it_was_asked(subject: Subject, gpus: Machine, tmp_path: Path):

@@ -154,9 +154,6 @@ RUNS = {
         lambda subject, folder: {**output("report.md", plan_file="plan.yaml", pictures=1)(subject, folder), "plan": subject.plan},
         reported,
     ),
-    "prune": Run(
-        "prune", lambda subject, folder: {"plan": subject.plan, "output": str(folder / "cut.pt")}, lambda result: dict(result.after)
-    ),
     "plan": Run(
         "plan",
         lambda subject, folder: {"points": [["flops=60%"]], "round_to": subject.round_to, "batch": 4, "validated": subject.images},
