@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 import torch_pruning
 from torch import nn
 
+from tests.faults.nth_call import quick_verification
 from tui_pruner import places
 from tui_pruner.core.checkpoint import (
     Checkpoint,
@@ -71,6 +72,13 @@ def pruned(source: Checkpoint) -> nn.Module:
 def written(source: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> WrittenFile:
     path = tmp_path_factory.mktemp("written") / "pruned.pt"
     return write_checkpoint(cut_by_hand(source.model), source, path, plan=PLAN, kept=KEPT, proof=PROOF)
+
+
+@pytest.fixture
+def quickly_checked() -> Iterator[None]:
+    """Without the check in a process of its own, which has tests of its own here."""
+    with quick_verification():
+        yield
 
 
 def write(model: nn.Module, source: Checkpoint, path: Path, **options: Any) -> WrittenFile:
@@ -132,6 +140,7 @@ def test_what_was_done_is_read_back_from_the_file(written: WrittenFile, source: 
     assert again.model.model[8].m[0].cv1.conv.out_channels == 85
 
 
+@pytest.mark.usefixtures("quickly_checked")
 def test_the_file_holds_stock_classes_in_half_precision_and_nothing_cached(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     pruned(torch.zeros(1, 3, 64, 64))
     head = pruned.model[-1]
@@ -157,6 +166,7 @@ def test_the_dictionary_is_the_one_that_ultralytics_saves(written: WrittenFile, 
     assert {"date", "version", "license", "docs", "model", "tui_pruner"} <= set(content)
 
 
+@pytest.mark.usefixtures("quickly_checked")
 def test_saving_changes_neither_the_model_in_memory_nor_the_source(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     state = {name: tensor.clone() for name, tensor in pruned.state_dict().items()}
     content, modified = DIGITS.read_bytes(), DIGITS.stat().st_mtime_ns
@@ -179,6 +189,7 @@ def test_the_file_says_nothing_about_this_machine_and_the_check_leaves_no_settin
     assert not settings.exists()
 
 
+@pytest.mark.usefixtures("quickly_checked")
 def test_a_pruned_file_can_be_pruned_again_and_keeps_the_architecture_it_came_from(
     written: WrittenFile, source: Checkpoint, tmp_path: Path
 ) -> None:
@@ -190,6 +201,7 @@ def test_a_pruned_file_can_be_pruned_again_and_keeps_the_architecture_it_came_fr
     assert second.provenance["source"]["sha256"] == written.sha256
 
 
+@pytest.mark.usefixtures("quickly_checked")
 def test_force_replaces_a_file_and_its_absence_does_not(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     existing = tmp_path / "out.pt"
     existing.write_bytes(b"precious")
@@ -200,6 +212,7 @@ def test_force_replaces_a_file_and_its_absence_does_not(pruned: nn.Module, sourc
     assert existing.stat().st_size == done.bytes
 
 
+@pytest.mark.usefixtures("quickly_checked")
 def test_a_file_that_appears_during_the_check_is_not_overwritten(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "out.pt"
 
@@ -213,6 +226,7 @@ def test_a_file_that_appears_during_the_check_is_not_overwritten(pruned: nn.Modu
     assert names_in(tmp_path) == ["out.pt"]
 
 
+@pytest.mark.usefixtures("quickly_checked")
 def test_without_hard_links_the_file_still_gets_into_place(
     pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
