@@ -14,6 +14,7 @@ from tui_pruner.core import trace_cache
 from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.checkpoint.own_code import code_of
+from tui_pruner.core.classes import with_classes
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import Ranking
@@ -69,7 +70,7 @@ def trace_model(model: nn.Module, shape: Sequence[int] | None = None) -> tuple[n
         TraceError: the model's forward failed, or did not end.
     """
     skeleton = without_weights(model)
-    return skeleton, traced(skeleton, shape or smallest_input(model))
+    return skeleton, with_classes(traced(skeleton, shape or smallest_input(model)), skeleton)
 
 
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
@@ -86,7 +87,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
     if coupling is None:
         coupling = traced(skeleton, shape)
         trace_cache.store(key, coupling)
-    return skeleton, coupling
+    return skeleton, with_classes(coupling, skeleton)
 
 
 def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:

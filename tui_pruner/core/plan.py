@@ -141,7 +141,7 @@ def removes_of(removal: Removal, coupling: CouplingMap) -> dict[str, dict[int, l
     """A removal as indices of each group's first producer: what a plan stores."""
     removes: dict[str, dict[int, list[int]]] = {}
     for number, places in sorted(removal.places.items()):
-        root = coupling.groups[number].producers[0]
+        root = next(iter(coupling.groups[number].producers), coupling.groups[number].members[0])
         indices = removes.setdefault(root.axis.parameter, {}).setdefault(root.axis.dim, [])
         indices.extend(int(i) for i in np.sort(root.indices[places].reshape(-1)))
         indices.sort()
