@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.checkpoint.contents import NUMBERINGS
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member
 from tui_pruner.core.predictions import Leaves
@@ -22,8 +23,6 @@ from tui_pruner.core.removal import Removal
 from tui_pruner.core.requests import class_request
 from tui_pruner.errors import RequestError
 
-NUMBERINGS = "tui_pruner_classes"
-"""The attribute of a cut model that has the numberings of its ancestors, the oldest first."""
 HEAD_MODULE = "ultralytics.nn.modules.head"
 MOST_NAMED = 6
 BOXES = 4

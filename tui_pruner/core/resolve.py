@@ -226,5 +226,5 @@ def rounded(layer: Layer, now: Sequence[int], counts: Sequence[int], step: int, 
 def choose(analysis: Analysis, group: ChannelGroup, demand: Demand, base: Removal) -> Indices:
     """The least important of the remaining channels, as sorted places; ties go to the earlier channel."""
     remaining = base.remaining(group)
-    scores = analysis.ranking.scores(group, demand.request.criterion)[remaining]
+    scores = analysis.ranked(base).scores(group, demand.request.criterion)[remaining]
     return np.sort(remaining[np.argsort(scores, kind="stable")[: demand.count]])
