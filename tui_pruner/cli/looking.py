@@ -14,6 +14,7 @@ from tui_pruner.cli.options import (
     Device,
     ImageSize,
     Json,
+    KeepClasses,
     Model,
     PlanFile,
     RoundTo,
@@ -99,6 +100,7 @@ def show_group(output: Output, group: dict[str, Any]) -> None:
 def preview(
     model: Model,
     cut: Cuts = None,
+    keep_classes: KeepClasses = None,
     plan: PlanFile = None,
     steps: Steps = None,
     criterion: Criterion = "l2",
@@ -117,7 +119,7 @@ def preview(
         from tui_pruner.core.preview import dry_run
         from tui_pruner.core.views import preview_view
 
-        requests = requests_from(cut, criterion, round_to, plan is not None)
+        requests = requests_from(cut, criterion, round_to, plan is not None, keep_classes)
         session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
         found = session.preview(requests)
         found.demand_possible()

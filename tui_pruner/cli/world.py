@@ -11,7 +11,7 @@ from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model, require_writable
 from tui_pruner.core.plan import Plan, read_plan
-from tui_pruner.core.requests import Request, parse_request
+from tui_pruner.core.requests import Request, class_request, parse_request
 from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import PlanError, RequestError
@@ -27,9 +27,11 @@ def open_session(
     data: CalibrationData = NO_DATA,
     up_to: int | None = None,
     writing: bool = False,
+    keep_classes: str | None = None,
 ) -> Session:
     """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
 
+    `keep_classes`: the classes that stay, cut in a step of its own behind the plan's.
     `writing`: what comes of it is to be written, so a model that nothing can be written from is refused before the work begins.
 
     Raises:
@@ -47,6 +49,8 @@ def open_session(
     calibrate(session, wanted, data, classes)
     if steps:
         session.load(steps.plain())
+    if keep_classes is not None:
+        session.apply([class_request(keep_classes)])
     return session
 
 
@@ -78,15 +82,18 @@ def remark(session: Session, *more: str) -> None:
         say(line)
 
 
-def requests_from(cuts: Sequence[str] | None, criterion: str, round_to: int, has_plan: bool = False) -> list[Request]:
-    """The requests of `--cut` options.
+def requests_from(
+    cuts: Sequence[str] | None, criterion: str, round_to: int, has_plan: bool = False, keep_classes: str | None = None
+) -> list[Request]:
+    """The requests of `--cut` and `--keep-classes` options.
 
     Raises:
         RequestError: none given and no plan either, or one that cannot be read.
     """
-    if not cuts and not has_plan:
+    if not cuts and not has_plan and keep_classes is None:
         raise RequestError("nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE")
-    return [parse_request(cut, criterion, round_to) for cut in cuts or ()]
+    classes = [] if keep_classes is None else [class_request(keep_classes)]
+    return [*classes, *(parse_request(cut, criterion, round_to) for cut in cuts or ())]
 
 
 def validated(
