@@ -10,8 +10,10 @@ from tui_pruner.cli.calibrating import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model, require_writable
-from tui_pruner.core.plan import Plan, read_plan
-from tui_pruner.core.requests import Request, class_request, parse_request
+from tui_pruner.core.classes import kept_classes, only_classes, removal_of_classes
+from tui_pruner.core.plan import Plan, read_plan, removal_of_cut
+from tui_pruner.core.removal import NOTHING
+from tui_pruner.core.requests import CLASSES, Request, class_request, parse_request
 from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import PlanError, RequestError
@@ -46,12 +48,33 @@ def open_session(
     if writing:
         require_writable(checkpoint)
     session = Session(analyse(checkpoint, imgsz))
-    calibrate(session, wanted, data, classes)
+    calibrate(session, wanted, data, classes, classes_left(session, steps, requests, keep_classes))
     if steps:
         session.load(steps.plain())
     if keep_classes is not None:
         session.apply([class_request(keep_classes)])
     return session
+
+
+def classes_left(session: Session, plan: Plan | None, requests: Sequence[Request], keep_classes: str | None) -> list[int]:
+    """The numbers of the classes that are left after a plan and requests; none where all are.
+
+    Raises:
+        RequestError: there is no such class, or it is gone before.
+        PlanError: the plan's classes are not this model's.
+    """
+    coupling, model = session.analysis.coupling, session.analysis.checkpoint.model
+    asked = [*requests, *([class_request(keep_classes)] if keep_classes is not None else [])]
+    removal = NOTHING
+    for step in plan.steps if plan else ():
+        settled = [cut for cut in step.cuts if cut.layer == CLASSES and cut.removes]
+        for cut in settled:
+            removal = removal.together(only_classes(coupling, removal_of_cut(cut, coupling)))
+        asked = [*(request for request in step.requests() if request.layer == CLASSES and not settled), *asked]
+    for request in asked:
+        if request.layer == CLASSES:
+            removal = removal.together(removal_of_classes(coupling, model, request.amount, removal))
+    return kept_classes(coupling, removal) or []
 
 
 def first_steps(plan: Path, up_to: int | None) -> Plan:

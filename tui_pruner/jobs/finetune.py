@@ -19,12 +19,13 @@ from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, J
 from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.devices import chosen_devices
 from tui_pruner.jobs.interrupts import stopping_on_signals
+from tui_pruner.jobs.numbering import renumbered
 from tui_pruner.jobs.recipe import labels_in_words, labels_of, nominal_batch, recipe_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.teacher import open_teacher
 from tui_pruner.jobs.trained import Trained, read_trained
 from tui_pruner.jobs.trainers import keeping_structure, trainer_of
-from tui_pruner.jobs.training_data import View, read_both, training_view
+from tui_pruner.jobs.training_data import TrainingData, View, read_both, training_view
 from tui_pruner.jobs.training_progress import Reporter, passed_on
 from tui_pruner.jobs.training_run import TrainingRun, run_of
 from tui_pruner.jobs.validate import opened
@@ -58,6 +59,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     checkpoint = opened(parameters)
     require_writable(checkpoint)
+    data = TrainingData(*(renumbered(split, checkpoint.model) for split in data))
     stage = SPARSE if parameters.sparsity else "finetune"
     next_stage(checkpoint, stage)
     data.check(checkpoint.classes, trainer_of(checkpoint.model).task, labels_of(checkpoint.model))
