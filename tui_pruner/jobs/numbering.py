@@ -15,7 +15,7 @@ NUMBERINGS = "tui_pruner_classes"
 def renumbered(data: DataSet, model: Any) -> DataSet:
     """Return a data set as a model numbers its classes: one that is already so comes back as it is.
 
-    One that names the classes of a model that this one was cut from loses the labels of those that are gone, and the images in their folders.
+    One that names the classes of a model that this one was cut from loses the labels, or the class folders, of those that are gone.
     """
     names = model.names
     if len(data.names) == len(names):
