@@ -42,7 +42,7 @@ def numbers_in(text: str, numbers: Mapping[int, int]) -> str:
     for line in text.splitlines():
         word, _, rest = line.strip().partition(" ")
         number = number_in(word)
-        if number is None or number in numbers:
+        if word and (number is None or number in numbers):
             rows.append(f"{word if number is None else numbers[number]} {rest}")
     return "".join(f"{row.rstrip()}\n" for row in rows)
 
