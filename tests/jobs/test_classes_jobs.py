@@ -196,5 +196,5 @@ def test_planning_goes_on_behind_a_cut_of_classes(original: Checkpoint, scenes: 
     (point,) = run_planning(wanted, ignore).points
     assert point.shares["flops"] <= 0.8 and point.rivals and all(rival.distance < 5 for rival in point.rivals)
     plan = parse_plan(point.plan)
-    assert [step.cuts[0].layer for step in plan.steps][0] == "classes" and len(plan.steps) == 2
+    assert plan.steps[0].cuts[0].layer == "classes" and len(plan.steps) == 2
     assert yaml.safe_dump(plan.plain())

@@ -39,6 +39,7 @@ def inspect(model: Model, imgsz: ImageSize = None, device: Device = "", classes:
         output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.family} {info.task}  {info.classes} classes  {info.imgsz} px  stride {info.stride}")
         output.line(f"{info.parameters:,} parameters  {count(info.flops)} FLOPs  sha256 {info.sha256[:12]}")
+        output.line(f"classes {', '.join(f'{number} {name}' for number, name in enumerate(info.names))}")
         output.line()
         show_blocks(output, blocks)
 

@@ -59,6 +59,7 @@ def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
         parameters=size.parameters,
         flops=size.flops,
         imgsz=analysis.imgsz,
+        names=[name for _, name in sorted(checkpoint.names.items())],
     )
 
 

@@ -75,7 +75,10 @@ class Sensitivity(Message):
 
 
 class Facts(Message):
-    """A plan and its checkpoint, measured. `elsewhere` is the cost that belongs to no block; `layers` holds those whose widths changed."""
+    """A plan and its checkpoint, measured. `elsewhere` is the cost that belongs to no block; `layers` holds those whose widths changed.
+
+    `classes`: the names of those that stay, where others were cut.
+    """
 
     plan: str
     model: ModelInfo
@@ -92,6 +95,7 @@ class Facts(Message):
     latency: BenchResult | None = None
     sensitivity: list[Sensitivity] = []
     confidence: float = 0.0
+    classes: list[str] = []
     notes: list[str] = []
     commands: list[str] = []
     versions: dict[str, str] = {}
