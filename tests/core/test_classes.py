@@ -18,6 +18,7 @@ from tui_pruner.core.analysis import Analysis, analyse
 from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, read_checkpoint
 from tui_pruner.core.classes import class_group, kept_classes, numberings
 from tui_pruner.core.cut_prove_write import cut_prove_write
+from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import prove
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.requests import Request, parse_request
@@ -162,6 +163,9 @@ def test_plan_has_classes_and_comes_again(built: Callable[[str], Analysis]) -> N
     again.load(session.plan.plain())
     assert kept_classes(session.analysis.coupling, again.removal) == KEPT
     assert again.widths.size == session.widths.size
+    (boxes_and_classes, *_), whole = session.widths.block_shape("model.2"), session.arithmetic.whole.block_shape("model.2")
+    assert (boxes_and_classes, whole[0]) == (4 + len(KEPT), 4 + CLASSES)
+    assert dry_run(session.analysis, session.removal).ok
     by_hand = {**session.plan.plain(), "steps": [{"cuts": [{"layer": "classes", "amount": "dog,bat"}]}]}
     again.load(by_hand)
     assert kept_classes(session.analysis.coupling, again.removal) == KEPT

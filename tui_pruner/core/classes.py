@@ -100,6 +100,14 @@ def head_of(model: nn.Module) -> tuple[str, Any, Head | None]:
     return f"model.{len(blocks) - 1}", head, known
 
 
+def shape_with_fewer(model: nn.Module, path: str, shape: tuple[int, ...], lost: int) -> tuple[int, ...]:
+    """Return the shape of a block's first output, without the batch, after so many classes are gone: only a head's has them."""
+    found, head, known = head_of(model)
+    if not lost or path != found or known is None or (known is DENSE and head.end2end) or type(head).__name__ == "RTDETRDecoder":
+        return shape
+    return (shape[0] - lost, *shape[1:])
+
+
 def with_classes(coupling: CouplingMap, model: nn.Module) -> CouplingMap:
     """Return a coupling map in which one group has a channel for each class, wherever a known head scores it."""
     path, head, known = head_of(model)
