@@ -122,8 +122,8 @@ def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
             for index in indices:
                 places.setdefault(int(group[index]), []).append(int(place[index]))
     if coupling.classes is not None and coupling.classes in places and cut.layer != CLASSES:
-        group = coupling.groups[coupling.classes]
-        raise PlanError(f"the plan cuts {group.members[0].axis.module} by {cut.layer}, which is locked but for {CLASSES}: {group.reason}")
+        locked = coupling.groups[coupling.classes]
+        raise PlanError(f"the plan cuts {locked.members[0].axis.module} by {cut.layer}, which is locked but for {CLASSES}: {locked.reason}")
     return Removal({number: np.unique(found) for number, found in places.items()})
 
 
