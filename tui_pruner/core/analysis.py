@@ -86,7 +86,7 @@ def trace_model(model: nn.Module, shape: Sequence[int] | None = None) -> tuple[n
         TraceError: the model's forward failed, or did not end.
     """
     skeleton = without_weights(model)
-    return skeleton, with_classes(traced(skeleton, shape or smallest_input(model)), skeleton)
+    return skeleton, traced(skeleton, shape or smallest_input(model))
 
 
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
@@ -103,7 +103,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
     if coupling is None:
         coupling = traced(skeleton, shape)
         trace_cache.store(key, coupling)
-    return skeleton, with_classes(coupling, skeleton)
+    return skeleton, coupling
 
 
 def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
@@ -116,7 +116,7 @@ def traced(skeleton: nn.Module, shape: Sequence[int]) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     started = time.perf_counter()
     coupling = couple_and_try(trace(skeleton, shape, sequence(skeleton)), skeleton, shape)
-    return coupling.timed(time.perf_counter() - started)
+    return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
 def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
