@@ -17,10 +17,10 @@ def renumbered(data: DataSet, model: Any) -> DataSet:
 
     One that names the classes of a model that this one was cut from loses the labels, or the class folders, of those that are gone.
     """
-    names = model.names
-    if len(data.names) == len(names):
+    numberings = getattr(model, NUMBERINGS, None)
+    if not numberings or len(data.names) == len(model.names):
         return data
-    for numbering in reversed(getattr(model, NUMBERINGS, None) or []):
+    for numbering in reversed(numberings):
         if len(numbering["names"]) == len(data.names):
             return mapped(data, numbering["kept"])
     return data
