@@ -11,7 +11,7 @@ from tests.cli.conftest import FIELD_MODEL, Call
 from tests.faults.archives import write_pickle
 from tui_pruner.cli.output import Output
 
-MODEL_KEYS = {"path", "sha256", "family", "task", "classes", "stride", "parameters", "flops", "imgsz"}
+MODEL_KEYS = {"path", "sha256", "family", "task", "classes", "stride", "parameters", "flops", "imgsz", "names"}
 BLOCK_KEYS = {
     "index", "name", "type", "from", "section", "in_channels", "out_channels", "parameters", "flops", "output_shape", "layers",
 }  # fmt: skip

@@ -154,7 +154,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What validations come to, by stage; no job does anything."""
     told: dict[str, float] = {}
 
-    def validated(self: Any, name: str, file: str, sha256: str) -> dict[str, float]:
+    def validated(self: Any, name: str, file: str, sha256: str, plan: Any = None) -> dict[str, float]:
         return {"metrics/mAP50-95(B)": told.get(name, 0.9)}
 
     monkeypatch.setattr(compress, "Job", Canned)

@@ -3,7 +3,8 @@
 import pytest
 
 from tui_pruner.errors import RequestError
-from tui_pruner.tui.amounts import Amount, Asked, Room, parse_amount
+from tui_pruner.tui.amounts import Amount, Asked, Room, classes_to_keep, parse_amount
+from tui_pruner.tui.calibrations import classes_left
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,10 @@ def test_clearing_the_amounts_keeps_how_channels_are_chosen():
     asked = Asked({"a": Amount(percent=10)}, criterion="l1", round_to=8)
     assert asked.cleared == Asked(criterion="l1", round_to=8)
     assert asked.put(["a"], None) == asked.cleared
+
+
+def test_classes_are_an_amount_that_comes_again():
+    amount = classes_to_keep(" one , 7,")
+    assert amount == Amount(classes="one,7") and amount.request == "keep:one,7"
+    assert classes_to_keep(amount.request) == amount and classes_to_keep(" , ") is None
+    assert classes_left({"steps": []}, 10) == []

@@ -55,8 +55,12 @@ def criteria_from_data(requests: Sequence[Request]) -> list[str]:
     return sorted({request.criterion for request in requests} & set(NEED_DATA))
 
 
-def calibrate(session: Session, requests: Sequence[Request], data: CalibrationData, classes: int | None) -> None:
+def calibrate(
+    session: Session, requests: Sequence[Request], data: CalibrationData, classes: int | None, kept_classes: Sequence[int] = ()
+) -> None:
     """Give a session the scores that requests need, if they need any; `data.check` has passed them.
+
+    `kept_classes`: the numbers of those that count, where others go.
 
     Raises:
         DataError: the data cannot be used for this model.
@@ -77,6 +81,7 @@ def calibrate(session: Session, requests: Sequence[Request], data: CalibrationDa
             device=data.device,
             classes=classes,
             criteria=list(criteria),
+            kept_classes=list(kept_classes),
         )
         found = cached_scores(place_of(parameters), checkpoint.sha256, coupling, criteria)
         if found is None:

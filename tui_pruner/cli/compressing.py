@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, Model, PlanFile, RoundTo, needed
+from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo, needed
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
 from tui_pruner.cli.planning import Fast, Floor, Protected, Targets
 from tui_pruner.cli.recovering import tell_training
@@ -32,6 +32,7 @@ def compress(
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
     taught: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
     plan: PlanFile = None,
+    keep_classes: KeepClasses = None,
     criterion: Annotated[str, typer.Option("--criterion", help="Which channels go first.")] = "obs",
     round_to: RoundTo = 1,
     floor: Floor = 0.25,
@@ -65,7 +66,7 @@ def compress(
         from tui_pruner.jobs.milestones import milestones
 
         milestones(target or [], step if max_drop is not None else None)
-        session = open_session(model, imgsz, classes, plan, (), NO_DATA, writing=True)
+        session = open_session(model, imgsz, classes, plan, (), NO_DATA, writing=True, keep_classes=keep_classes)
         checkpoint = session.analysis.checkpoint
         parameters = CompressParameters(
             checkpoint=checkpoint.path,

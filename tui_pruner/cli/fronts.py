@@ -40,6 +40,7 @@ class MeasuredPlan:
     imgsz: int | None
     device: str
     classes: int | None
+    keep_classes: str | None = None
 
     @property
     def points(self) -> list[list[str]]:
@@ -73,7 +74,7 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
             parse_target(target)
     check_places(asked)
     data = CalibrationData(asked.data, IMAGES, asked.device)
-    session = open_session(asked.model, asked.imgsz, asked.classes, asked.plan, (), data)
+    session = open_session(asked.model, asked.imgsz, asked.classes, asked.plan, (), data, keep_classes=asked.keep_classes)
     planner = Planner(session.analysis, session.removal, Rules(asked.floor, asked.round_to, tuple(asked.protect)))
     remark(session)
     found = PlanningResult.model_validate(run_job("plan", parameters_of(asked, session), progress_of("plan"), ends_early=False))

@@ -14,6 +14,7 @@ from tui_pruner.cli.options import (
     Device,
     ImageSize,
     Json,
+    KeepClasses,
     Model,
     PlanFile,
     RoundTo,
@@ -38,6 +39,7 @@ def inspect(model: Model, imgsz: ImageSize = None, device: Device = "", classes:
         output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.family} {info.task}  {info.classes} classes  {info.imgsz} px  stride {info.stride}")
         output.line(f"{info.parameters:,} parameters  {count(info.flops)} FLOPs  sha256 {info.sha256[:12]}")
+        output.line(f"classes {', '.join(f'{number} {name}' for number, name in enumerate(info.names))}")
         output.line()
         show_blocks(output, blocks)
 
@@ -99,6 +101,7 @@ def show_group(output: Output, group: dict[str, Any]) -> None:
 def preview(
     model: Model,
     cut: Cuts = None,
+    keep_classes: KeepClasses = None,
     plan: PlanFile = None,
     steps: Steps = None,
     criterion: Criterion = "l2",
@@ -117,7 +120,7 @@ def preview(
         from tui_pruner.core.preview import dry_run
         from tui_pruner.core.views import preview_view
 
-        requests = requests_from(cut, criterion, round_to, plan is not None)
+        requests = requests_from(cut, criterion, round_to, plan is not None, keep_classes)
         session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
         found = session.preview(requests)
         found.demand_possible()

@@ -23,6 +23,10 @@ Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of
 Cuts = Annotated[
     list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3 or heads:1, or keep:205; repeatable.")
 ]
+KeepClasses = Annotated[
+    str | None,
+    typer.Option("--keep-classes", metavar="NAME,...", help="Cut all other classes: names or numbers, such as person,car or 0,2."),
+]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=0, metavar="N", help="Use only the first N steps of the plan.")]
 Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: obs, taylor, hessian.")]

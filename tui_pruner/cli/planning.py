@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tui_pruner.cli.options import CalibrationImages, Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, RoundTo
+from tui_pruner.cli.options import CalibrationImages, Classes, Data, Device, Images, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo
 from tui_pruner.cli.output import Output, change, progress_of, reserved_stdout, say
 from tui_pruner.errors import RequestError
 
@@ -50,6 +50,7 @@ def plan(
     target: Targets = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the plan as YAML.")] = None,
     plan: PlanFile = None,
+    keep_classes: KeepClasses = None,
     criterion: Ranked = None,
     front: Front = None,
     fast: Fast = False,
@@ -81,7 +82,7 @@ def plan(
             assert data is not None
             asked = MeasuredPlan(
                 model, target or [], front, output, plan, criterion or "obs", round_to, floor, protect or [], fast, force, data,
-                images, imgsz, device, classes,
+                images, imgsz, device, classes, keep_classes,
             )  # fmt: skip
             return plan_on_data(results, asked)
         criterion = criterion or "l2"
@@ -102,7 +103,9 @@ def plan(
         if compare_criteria and latency_apart(targets)[1] is not None:
             raise RequestError("--compare-criteria measures plans of one size: give a target by flops, params or bytes")
         wanted = ranked_by(criterion, compare_criteria)
-        session = open_session(model, imgsz, classes, plan, wanted, CalibrationData(data, calibration_images, device))
+        session = open_session(
+            model, imgsz, classes, plan, wanted, CalibrationData(data, calibration_images, device), keep_classes=keep_classes
+        )
         planner = Planner(session.analysis, session.removal, rules)
         remark(session)
         if not targets:

@@ -17,6 +17,7 @@ from tui_pruner.cli.options import (
     Device,
     ImageSize,
     Json,
+    KeepClasses,
     Model,
     PlanFile,
     RoundTo,
@@ -34,6 +35,7 @@ def prune(
     model: Model,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
     cut: Cuts = None,
+    keep_classes: KeepClasses = None,
     plan: PlanFile = None,
     steps: Steps = None,
     criterion: Criterion = "l2",
@@ -54,7 +56,7 @@ def prune(
         from tui_pruner.core.checkpoint import check_output
         from tui_pruner.whole_file import check_place
 
-        requests = requests_from(cut, criterion, round_to, plan is not None)
+        requests = requests_from(cut, criterion, round_to, plan is not None, keep_classes)
         check_output(output, model, force)
         if save_plan:
             check_place(save_plan, f"the plan {save_plan}", "plan.yaml", force)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,15 +30,25 @@ def validate(
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.calibrating import CalibrationData
         from tui_pruner.cli.world import settled_plan, validated
+        from tui_pruner.core.some_classes import plan_of_classes
 
         data_set = needed(data)
         content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device), steps) if plan else None
         result = validated(model, data_set, images, imgsz, device, classes, content, progress_of("validate"))
         original = against or (model if content else None)
-        baseline = validated(original, data_set, images, imgsz, device, classes, None, progress_of("validate")) if original else None
+        same = plan_of_classes(content or plan_behind(model, against, classes))
+        baseline = validated(original, data_set, images, imgsz, device, classes, same, progress_of("validate")) if original else None
         for note in result.notes:
             say(note)
         show(output, result, baseline)
+
+
+def plan_behind(model: str, original: str | None, classes: int | None) -> dict[str, Any] | None:
+    """The plan by which a file was cut from an original; None where it was not."""
+    from tui_pruner.core.checkpoint import open_model
+
+    plan = (open_model(model, classes).provenance or {}).get("plan") if original else None
+    return plan if plan and original and plan.get("sha256") == open_model(original, classes).sha256 else None
 
 
 def show(output: Output, result: ValidationResult, baseline: ValidationResult | None) -> None:

@@ -10,8 +10,10 @@ from tui_pruner.cli.calibrating import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model, require_writable
-from tui_pruner.core.plan import Plan, read_plan
-from tui_pruner.core.requests import Request, parse_request
+from tui_pruner.core.classes import kept_classes, only_classes, removal_of_classes
+from tui_pruner.core.plan import Plan, read_plan, removal_of_cut
+from tui_pruner.core.removal import NOTHING
+from tui_pruner.core.requests import CLASSES, Request, class_request, parse_request
 from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import PlanError, RequestError
@@ -27,9 +29,11 @@ def open_session(
     data: CalibrationData = NO_DATA,
     up_to: int | None = None,
     writing: bool = False,
+    keep_classes: str | None = None,
 ) -> Session:
     """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
 
+    `keep_classes`: the classes that stay, cut in a step of its own behind the plan's.
     `writing`: what comes of it is to be written, so a model that nothing can be written from is refused before the work begins.
 
     Raises:
@@ -44,10 +48,33 @@ def open_session(
     if writing:
         require_writable(checkpoint)
     session = Session(analyse(checkpoint, imgsz))
-    calibrate(session, wanted, data, classes)
+    calibrate(session, wanted, data, classes, classes_left(session, steps, requests, keep_classes))
     if steps:
         session.load(steps.plain())
+    if keep_classes is not None:
+        session.apply([class_request(keep_classes)])
     return session
+
+
+def classes_left(session: Session, plan: Plan | None, requests: Sequence[Request], keep_classes: str | None) -> list[int]:
+    """The numbers of the classes that are left after a plan and requests; none where all are.
+
+    Raises:
+        RequestError: there is no such class, or it is gone before.
+        PlanError: the plan's classes are not this model's.
+    """
+    coupling, model = session.analysis.coupling, session.analysis.checkpoint.model
+    asked = [*requests, *([class_request(keep_classes)] if keep_classes is not None else [])]
+    removal = NOTHING
+    for step in plan.steps if plan else ():
+        settled = [cut for cut in step.cuts if cut.layer == CLASSES and cut.removes]
+        for cut in settled:
+            removal = removal.together(only_classes(coupling, removal_of_cut(cut, coupling)))
+        asked = [*(request for request in step.requests() if request.layer == CLASSES and not settled), *asked]
+    for request in asked:
+        if request.layer == CLASSES:
+            removal = removal.together(removal_of_classes(coupling, model, request.amount, removal))
+    return kept_classes(coupling, removal) or []
 
 
 def first_steps(plan: Path, up_to: int | None) -> Plan:
@@ -78,15 +105,18 @@ def remark(session: Session, *more: str) -> None:
         say(line)
 
 
-def requests_from(cuts: Sequence[str] | None, criterion: str, round_to: int, has_plan: bool = False) -> list[Request]:
-    """The requests of `--cut` options.
+def requests_from(
+    cuts: Sequence[str] | None, criterion: str, round_to: int, has_plan: bool = False, keep_classes: str | None = None
+) -> list[Request]:
+    """The requests of `--cut` and `--keep-classes` options.
 
     Raises:
         RequestError: none given and no plan either, or one that cannot be read.
     """
-    if not cuts and not has_plan:
+    if not cuts and not has_plan and keep_classes is None:
         raise RequestError("nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE")
-    return [parse_request(cut, criterion, round_to) for cut in cuts or ()]
+    classes = [] if keep_classes is None else [class_request(keep_classes)]
+    return [*classes, *(parse_request(cut, criterion, round_to) for cut in cuts or ())]
 
 
 def validated(

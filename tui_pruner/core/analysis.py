@@ -14,11 +14,14 @@ from tui_pruner.core import trace_cache
 from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.checkpoint.own_code import code_of
+from tui_pruner.core.classes import kept_classes, only_classes, with_classes
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import Ranking
 from tui_pruner.core.measure import Measurement, measure
+from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.surgery import cut
 from tui_pruner.core.trial import couple_and_try
 from tui_pruner.errors import PrunerError, TraceError
 
@@ -55,6 +58,20 @@ class Analysis:
     def ranking(self) -> Ranking:
         """The importance of the groups' channels."""
         return Ranking(self.checkpoint.model)
+
+    def ranked(self, removal: Removal) -> Ranking:
+        """The importance of the groups' channels for the classes that a removal leaves."""
+        kept = tuple(kept_classes(self.coupling, removal) or ())
+        if not kept:
+            return self.ranking
+        if kept not in self._ranked:
+            some = cut(self.checkpoint.model, self.coupling, only_classes(self.coupling, removal))
+            self._ranked[kept] = self.ranking.of_classes(some)
+        return self._ranked[kept]
+
+    @cached_property
+    def _ranked(self) -> dict[tuple[int, ...], Ranking]:
+        return {}
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
@@ -99,7 +116,7 @@ def traced(skeleton: nn.Module, shape: Sequence[int]) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     started = time.perf_counter()
     coupling = couple_and_try(trace(skeleton, shape, sequence(skeleton)), skeleton, shape)
-    return coupling.timed(time.perf_counter() - started)
+    return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
 def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:

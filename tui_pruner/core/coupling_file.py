@@ -87,6 +87,7 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
         "unknown_operations": dict(coupling.unknown_operations),
         "spared": sorted(axes[axis] for axis in coupling.spared),
         "remarks": list(coupling.remarks),
+        "classes": coupling.classes,
         "operation_count": coupling.operations,
         "seconds": coupling.seconds,
     }
@@ -110,6 +111,7 @@ def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
         unknown_operations=document["unknown_operations"],
         spared=frozenset(axes[number] for number in document["spared"]),
         remarks=tuple(document["remarks"]),
+        classes=document["classes"],
         operations=document["operation_count"],
         seconds=document["seconds"],
     )

@@ -104,7 +104,8 @@ class Product:
 class CouplingMap:
     """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
 
-    `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words.
+    `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words;
+    `classes`: the group that has a channel for each class, which requests for classes alone may cut.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -118,6 +119,7 @@ class CouplingMap:
     seconds: float
     spared: frozenset[Axis] = frozenset()
     remarks: tuple[str, ...] = ()
+    classes: int | None = None
 
     @cached_property
     def groups_of_axis(self) -> dict[Axis, tuple[int, ...]]:

@@ -44,4 +44,4 @@ def heads_of(coupling: CouplingMap, layer: str) -> Link | None:
 def importance(analysis: Analysis, head: Sequence[int], base: Removal, criterion: str) -> float:
     """What the channels of a head that are still there amount to."""
     groups = (analysis.coupling.groups[number] for number in head)
-    return float(sum(analysis.ranking.scores(group, criterion)[base.remaining(group)].sum() for group in groups))
+    return float(sum(analysis.ranked(base).scores(group, criterion)[base.remaining(group)].sum() for group in groups))

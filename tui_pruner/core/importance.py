@@ -60,7 +60,8 @@ def lengths(member: Member, modules: dict[str, nn.Module]) -> Scores:
 class Ranking:
     """Scores of a model's groups, each computed once per criterion; safe to ask from several threads."""
 
-    def __init__(self, model: nn.Module, seed: int = 0) -> None:
+    def __init__(self, model: nn.Module, seed: int = 0, whole: Ranking | None = None) -> None:
+        self._whole = whole
         self._modules = modules_of(model)
         self._seed = seed
         self._calibrations: dict[str, Calibration] = {}
@@ -70,7 +71,13 @@ class Ranking:
     @property
     def names(self) -> tuple[str, ...]:
         """The criteria that can be asked for now."""
+        if self._whole is not None:
+            return self._whole.names
         return (*NAMES, *(name for name in NEED_DATA if name in self._calibrations))
+
+    def of_classes(self, model: nn.Module) -> Ranking:
+        """The ranking of the same channels in a model that has some of the classes; scores from data are this one's."""
+        return Ranking(model, self._seed, self)
 
     def calibrate(self, calibration: Calibration) -> None:
         """From now on rank by these scores for the criteria that they are of."""
@@ -100,6 +107,8 @@ class Ranking:
         Raises:
             RequestError: no such criterion, or it needs data.
         """
+        if self._whole is not None and criterion in NEED_DATA:
+            return self._whole.scores(group, criterion)
         key = (group.number, criterion)
         known = self._scores.get(key)
         if known is None:

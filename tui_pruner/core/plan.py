@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import Request
+from tui_pruner.core.requests import CLASSES, Request
 from tui_pruner.errors import OutputError, PlanError
 from tui_pruner.plan_file import read_plan_file
 from tui_pruner.whole_file import replace_file
@@ -26,8 +26,8 @@ class Cut(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    layer: str = Field(description="A module path such as model.6.m.0.cv1, a block number, a section, or a glob.")
-    amount: str = Field(description="What to remove (30%, 0.3, heads:1) or what to keep (keep:205).")
+    layer: str = Field(description="A module path such as model.6.m.0.cv1, a block number, a section, a glob, or classes.")
+    amount: str = Field(description="What to remove (30%, 0.3, heads:1) or what to keep (keep:205, of classes keep:person,car).")
     criterion: str = Field(default="l2", description="Which channels go first; taylor and hessian need data when no channels are given.")
     round_to: int = Field(default=1, ge=1, description="Keep a multiple of this many channels.")
     removes: dict[str, dict[int, list[int]]] = Field(
@@ -110,7 +110,7 @@ def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
     """The channels that a cut's indices mean, in terms of groups.
 
     Raises:
-        PlanError: a parameter or index that this model does not have.
+        PlanError: a parameter or index that this model does not have, or classes where the cut is of a layer.
     """
     places: dict[int, list[int]] = {}
     for parameter, dims in cut.removes.items():
@@ -121,6 +121,9 @@ def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
                 raise PlanError(f"the plan removes channel {outside} of {parameter}, which has {len(group)}")
             for index in indices:
                 places.setdefault(int(group[index]), []).append(int(place[index]))
+    if coupling.classes is not None and coupling.classes in places and cut.layer != CLASSES:
+        locked = coupling.groups[coupling.classes]
+        raise PlanError(f"the plan cuts {locked.members[0].axis.module} by {cut.layer}, which is locked but for {CLASSES}: {locked.reason}")
     return Removal({number: np.unique(found) for number, found in places.items()})
 
 
@@ -141,7 +144,7 @@ def removes_of(removal: Removal, coupling: CouplingMap) -> dict[str, dict[int, l
     """A removal as indices of each group's first producer: what a plan stores."""
     removes: dict[str, dict[int, list[int]]] = {}
     for number, places in sorted(removal.places.items()):
-        root = coupling.groups[number].producers[0]
+        root = next(iter(coupling.groups[number].producers), coupling.groups[number].members[0])
         indices = removes.setdefault(root.axis.parameter, {}).setdefault(root.axis.dim, [])
         indices.extend(int(i) for i in np.sort(root.indices[places].reshape(-1)))
         indices.sort()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tui_pruner.core.analysis import Analysis
+from tui_pruner.core.classes import shape_with_fewer
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import Indices
 from tui_pruner.core.meta_kernels import spare_compiler
@@ -70,7 +71,9 @@ class Widths:
         shape = self.arithmetic.analysis.measurement.output_shapes.get(path, ())
         row = self.arithmetic.block_rows.get(path)
         if row is None or not shape:
-            return shape
+            classes = self.arithmetic.analysis.coupling.classes
+            lost = 0 if classes is None else int(self.counts[classes])
+            return shape_with_fewer(self.arithmetic.analysis.skeleton, path, shape, lost)
         return (shape[0] - int(row @ self.counts), *shape[1:])
 
 

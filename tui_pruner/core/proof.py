@@ -17,6 +17,7 @@ from torch import nn
 from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.checkpoint.stages import stages_of
+from tui_pruner.core.classes import kept_classes, names_in, only_classes, reduced, shifted
 from tui_pruner.core.gaps import TINY, Gaps, Mismatch, gaps_between
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.original import Original, Reached
@@ -147,6 +148,11 @@ class Cutting:
             return paths.reached
         return {**paths.reached, **{TRAINING + place: names for place, names in paths.reached_in_training.items()}}
 
+    @cached_property
+    def kept(self) -> list[int] | None:
+        """The numbers of the classes that are left; None where all are."""
+        return kept_classes(self.coupling, self.removal)
+
     def gaps(self) -> Gaps:
         """Return the comparison with the twin: at single precision, and where that does not settle it at double precision.
 
@@ -155,6 +161,7 @@ class Cutting:
             Mismatch: the pruned model's output is of another kind.
             Unseen: no tensor is found in it.
         """
+        self.check_names()
         gaps = self.compared(torch.zeros_like, torch.float32)
         if not gaps.settled:
             gaps = self.compared(torch.zeros_like, torch.float64)
@@ -165,16 +172,16 @@ class Cutting:
         original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
         twin = with_slices(original.model, self.coupling, self.removal, change, original.owners)
         with said_of("the model itself"):
-            before = original.recording(precision).given
+            before = self.unmasked(original.recording(precision).given)
         with said_of("the masked twin"):
-            expected = original.predictions_of(twin, precision)
+            expected = self.masked(original.predictions_of(twin, precision))
         with said_of("the pruned model"):
             actual = original.predictions_of(self.pruned, precision)
         if trains:
             with said_of("the model itself in training"):
-                before = before | self._in_training(original.trained(precision), narrow=True)
+                before = before | self._in_training(self.unmasked(original.trained(precision)), narrow=True)
             with said_of("the masked twin in training"):
-                expected = expected | self._in_training(original.trained_like(twin, precision), narrow=True)
+                expected = expected | self._in_training(self.masked(original.trained_like(twin, precision)), narrow=True)
             with said_of("the pruned model in training"):
                 actual = actual | self._in_training(original.trained_like(self.pruned, precision))
         return gaps_between(actual, expected, before, precision)
@@ -215,7 +222,33 @@ class Cutting:
         cut_here = [(member.axis.module, member.role == "in") for member, _ in self.removal.members(self.coupling)]
         readers = {path for path, reads in cut_here if reads} - {path for path, reads in cut_here if not reads}
         actual, expected, before = (self.original.tapped(one, sorted(readers)) for one in (self.pruned, twin, self.original.model))
-        return gaps_between(actual, expected, before, torch.float64)
+        return gaps_between(actual, self.masked(expected), self.unmasked(before), torch.float64)
+
+    def masked(self, leaves: Leaves) -> Leaves:
+        """Return the twin's outputs with the classes that are left."""
+        return leaves if self.kept is None else reduced(leaves, self.original.model, self.kept)
+
+    def unmasked(self, leaves: Leaves) -> Leaves:
+        """Return the original's outputs with as many classes; where nothing else is cut, those that a wrong cut would leave.
+
+        The effect is measured against them: a right cut of classes moves no output of those that stay.
+        """
+        if self.kept is None:
+            return leaves
+        alone = self.removal.places.keys() == only_classes(self.coupling, self.removal).places.keys()
+        count = self.coupling.groups[self.coupling.classes or 0].channels
+        return reduced(leaves, self.original.model, shifted(self.kept, count) if alone else self.kept)
+
+    def check_names(self) -> None:
+        """Refuse a pruned model that calls its classes otherwise than the original does.
+
+        Raises:
+            Mismatch: it does.
+        """
+        names = names_in(self.original.model)
+        wanted = names if self.kept is None else {new: names.get(old, str(old)) for new, old in enumerate(self.kept)}
+        if names_in(self.pruned) != wanted:
+            raise Mismatch(f"the pruned model's classes are {names_in(self.pruned)} in place of {wanted}")
 
     def _in_training(self, leaves: Leaves, narrow: bool = False) -> Leaves:
         """Name leaves as those of training; of the buffers of an uncut network only what the cut leaves of them."""

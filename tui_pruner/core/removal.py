@@ -81,6 +81,10 @@ class Removal:
         for number, places in self.places.items():
             group = coupling.groups[number]
             where = group.producers[0].axis.module if group.producers else group.members[0].axis.parameter
+            if number == coupling.classes:
+                if len(places) >= group.channels:
+                    raise PlanError(f"the plan removes all {group.channels} classes; keep at least one")
+                continue
             if not group.prunable:
                 raise PlanError(f"the plan cuts {where}, which is locked: {group.reason}")
             heads = [link for link in coupling.links_of(group) if link.heads]

@@ -17,6 +17,10 @@ HEADS = re.compile(r"^heads\s*:\s*(.+)$", re.IGNORECASE)
 KEEP = re.compile(r"^keep\s*:\s*(.+)$", re.IGNORECASE)
 
 
+CLASSES = "classes"
+"""What stands in place of a layer where classes are cut: `classes=person,car` keeps these two."""
+
+
 @dataclass(frozen=True)
 class Amount:
     """How much: a fraction of the channels to remove, an exact number to keep, or a number of attention heads to remove as a whole."""
@@ -50,12 +54,26 @@ def parse_request(text: str, criterion: str = "l2", round_to: int = 1) -> Reques
     Raises:
         RequestError: no equals sign, or an amount that is none.
     """
+    if text.partition("=")[0].strip() == CLASSES:
+        return class_request(text.partition("=")[2])
     layer, equals, amount = text.rpartition("=")
     if not equals or not layer.strip() or not amount.strip():
         raise RequestError(f"cannot read the cut {text!r}: write LAYER=AMOUNT, such as model.6.m.0.cv1=30% or 7=keep:205")
     request = Request(layer.strip(), amount.strip(), criterion, round_to)
     parse_amount(request.amount)
     return request
+
+
+def class_request(listed: str) -> Request:
+    """The classes that stay, by names or numbers: "person,car".
+
+    Raises:
+        RequestError: none is named.
+    """
+    words = [word.strip() for word in listed.strip().removeprefix("keep:").split(",") if word.strip()]
+    if not words:
+        raise RequestError("which classes? name those to keep, by names or numbers: classes=person,car")
+    return Request(CLASSES, f"keep:{','.join(words)}")
 
 
 def parse_amount(text: str) -> Amount:

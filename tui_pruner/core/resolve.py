@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Layer
+from tui_pruner.core.classes import class_group, removal_of_classes
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices
 from tui_pruner.core.heads import collect_heads
 from tui_pruner.core.linking import Contradiction, Demand, Wishes, contradict, obey_links, spread, unit_of
 from tui_pruner.core.plan import Cut, Step, removes_of
 from tui_pruner.core.removal import Removal
-from tui_pruner.core.requests import Amount, Request, match_layers, parse_amount
+from tui_pruner.core.requests import CLASSES, Amount, Request, match_layers, parse_amount
 from tui_pruner.errors import ConflictError, RequestError
 
 ROUNDING = 1e-9
@@ -64,7 +65,15 @@ class Resolution:
 def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name: str = "") -> Resolution:
     """The exact channels that requests remove on top of what is already gone."""
     wishes, refusals = Wishes(), list[Refusal]()
-    for request in requests:
+    classes: dict[int, Removal] = {}
+    for request in (request for request in requests if request.layer == CLASSES):
+        try:
+            classes[id(request)] = removal_of_classes(analysis.coupling, analysis.checkpoint.model, request.amount, base)
+            base = base.together(classes[id(request)])
+            wishes.asked += [layer.name for layer in class_layers(analysis)]
+        except RequestError as error:
+            refusals.append(Refusal(request, str(error)))
+    for request in (request for request in requests if request.layer != CLASSES):
         try:
             collect(analysis, request, base, wishes)
         except RequestError as error:
@@ -79,9 +88,11 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
         if number not in wishes.contradictions and demands[0].count > 0
     }
     removal = Removal({number: places for number, (_, places) in chosen.items()})
+    for taken in classes.values():
+        removal = removal.together(taken)
     return Resolution(
         removal=removal,
-        step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen))),
+        step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen, classes))),
         asked=tuple(dict.fromkeys(wishes.asked)),
         contradictions=tuple({c.message: c for c in wishes.contradictions.values()}.values()),
         refusals=tuple(refusals),
@@ -89,10 +100,20 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
     )
 
 
-def cuts_of(coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int, tuple[Demand, Indices]]) -> Iterable[Cut]:
-    """Each request with the channels that it is answerable for."""
+def class_layers(analysis: Analysis) -> list[Layer]:
+    """The layers whose outputs are classes."""
+    group = class_group(analysis.coupling)
+    paths = {member.axis.module for member in group.members} if group else set()
+    return [layer for layer in analysis.layers.values() if layer.path in paths]
+
+
+def cuts_of(
+    coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int, tuple[Demand, Indices]], classes: Mapping[int, Removal]
+) -> Iterable[Cut]:
+    """Each request with the channels that it is answerable for; `classes` has those of requests for classes, by identity."""
     for request in requests:
         own = Removal({number: places for number, (demand, places) in chosen.items() if demand.request is request})
+        own = classes.get(id(request), own)
         yield Cut(
             layer=request.layer,
             amount=request.amount,
@@ -205,5 +226,5 @@ def rounded(layer: Layer, now: Sequence[int], counts: Sequence[int], step: int, 
 def choose(analysis: Analysis, group: ChannelGroup, demand: Demand, base: Removal) -> Indices:
     """The least important of the remaining channels, as sorted places; ties go to the earlier channel."""
     remaining = base.remaining(group)
-    scores = analysis.ranking.scores(group, demand.request.criterion)[remaining]
+    scores = analysis.ranked(base).scores(group, demand.request.criterion)[remaining]
     return np.sort(remaining[np.argsort(scores, kind="stable")[: demand.count]])

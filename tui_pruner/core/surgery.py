@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.adapters import rewrite_attributes
+from tui_pruner.core.classes import kept_classes, rewrite_classes
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.layers import true_widths
@@ -35,6 +36,8 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
             if (layer := Axis(owner, 0).module) not in changed:  # a parametrization computes the weight of the module above it
                 changed[layer] = pruned.get_submodule(layer)
     true_widths(changed.values())
+    if (kept := kept_classes(coupling, removal)) is not None:
+        rewrite_classes(pruned, kept)
     rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     return pruned
 

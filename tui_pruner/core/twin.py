@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.sharing import with_own
@@ -29,9 +30,13 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
     """Return a copy of a model in which the slices of parameters that a removal takes are changed; everything else is shared.
 
     Axes that the forward divides by keep their values, as zeros there would be no numbers; the trace made sure that nothing reads them.
+    A masked class is never likely: its bias is minus infinity, since zero would be as likely as not.
     """
     owners = owners or owners_of_tensors(model)
     own: dict[str, nn.Parameter] = {}
+    classes = set[Axis]()
+    if coupling.classes is not None and coupling.classes in removal.places:
+        classes = {member.axis for member in coupling.groups[coupling.classes].members}
     for member, positions in removal.members(coupling):
         if member.axis in coupling.spared:
             continue
@@ -40,7 +45,9 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
             own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
         if name in own:
             places = torch.from_numpy(positions).to(own[name].device)
-            own[name].data.index_copy_(dim, places, change(own[name].data.index_select(dim, places)))
+            was = own[name].data.index_select(dim, places)
+            never = member.axis in classes and was.ndim == 1 and change in MASKS
+            own[name].data.index_copy_(dim, places, torch.full_like(was, -torch.inf) if never else change(was))
     changed = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
     for name, parameter in own.items():
         for owner in owners[name]:
@@ -51,6 +58,9 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
 def nearly_zero(slices: Tensor) -> Tensor:
     """Return what is left of removed slices where zero would be divided by zero: a ratio, weighed by next to nothing."""
     return slices * REMAINS
+
+
+MASKS: tuple[Change, ...] = (torch.zeros_like, nearly_zero)
 
 
 def lively(seed: int) -> Change:

@@ -59,6 +59,7 @@ def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
         parameters=size.parameters,
         flops=size.flops,
         imgsz=analysis.imgsz,
+        names=[name for _, name in sorted(checkpoint.names.items())],
     )
 
 
@@ -207,7 +208,8 @@ def importance_curve(session: Session, groups: Sequence[ChannelGroup], found: Re
     free = [group for group in groups if group.prunable]
     if not free:
         return [], 0.0
-    ranking, base = session.analysis.ranking, session.removal
+    base = session.removal
+    ranking = session.analysis.ranked(base)
     scores = np.sort(np.concatenate([ranking.scores(group, criterion)[base.remaining(group)] for group in free]))
     removed = sum(len(found.removal.of(group)) for group in free)
     samples = scores[np.linspace(0, len(scores) - 1, min(len(scores), MOST_SAMPLES)).round().astype(int)]

@@ -33,9 +33,11 @@ class CalibrationParameters(JobParameters):
     """What a calibration job is: a checkpoint, as it was trained, and the images that its channels are scored on.
 
     `criteria`: those that read gradients of the loss on labelled validation images, or `obs`, which reads training images without labels.
+    `kept_classes`: the numbers of the classes that count, where others are to go.
     """
 
     criteria: list[str] = ["taylor", "hessian"]
+    kept_classes: list[int] = []
 
 
 class JobProgress(Message):

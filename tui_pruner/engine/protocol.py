@@ -51,7 +51,7 @@ class Totals(Message):
 
 
 class ModelInfo(Message):
-    """What a checkpoint is."""
+    """What a checkpoint is. `names` are those of its classes, by number."""
 
     path: str
     sha256: str
@@ -62,6 +62,7 @@ class ModelInfo(Message):
     parameters: int
     flops: int
     imgsz: int
+    names: list[str] = []
 
 
 class LayerView(Message):

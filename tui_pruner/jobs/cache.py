@@ -33,7 +33,13 @@ def key_of(parameters: ValidationParameters, data_digest: str) -> str:
 
 def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Path:
     """Where calibrated scores are kept: named by all that they depend on. One file has those of all criteria, which share the gradients."""
-    criteria = {"program": __version__, "torch-pruning": importlib.metadata.version("torch-pruning"), "criteria": parameters.criteria}
+    criteria: dict[str, Any] = {
+        "program": __version__,
+        "torch-pruning": importlib.metadata.version("torch-pruning"),
+        "criteria": parameters.criteria,
+    }
+    if parameters.kept_classes:
+        criteria["kept_classes"] = parameters.kept_classes
     return places.cache_folder() / "calibration" / f"{digest_of(parameters, data_digest, **criteria)}.npz"
 
 

@@ -14,6 +14,7 @@ from tui_pruner.jobs import cache
 from tui_pruner.jobs.dataset import DataSet, read_data, without_labels
 from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.image_batches import StoredImages
+from tui_pruner.jobs.numbering import renumbered
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import fitting_side, opened, prepared, skipped
 from tui_pruner.jobs.view import number_of
@@ -39,12 +40,14 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
         JobError: the scores cannot be written.
     """
     from tui_pruner.core.analysis import trace_checkpoint
+    from tui_pruner.core.some_classes import removal_of_all_but, with_some_classes
 
     started = time.perf_counter()
     data, file = _subset(parameters), place_of(parameters)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
     checkpoint = opened(parameters)
     coupling = trace_checkpoint(checkpoint)[1]
+    checkpoint = with_some_classes(checkpoint, coupling, removal_of_all_but(coupling, parameters.kept_classes))
     found = known = cached_scores(file, parameters.sha256, coupling, parameters.criteria)
     if found is None:
         score = calibrate_without_labels if reads_no_labels(parameters) else calibrate
@@ -54,8 +57,17 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
     return CalibrationResult(scores=str(file), images=found.images, seconds=seconds, cached=known is not None, notes=list(found.notes))
 
 
-def rank_by(analysis: Analysis, criterion: str, subject: JobParameters, images: int | None, on_progress: OnProgress) -> str:
+def rank_by(
+    analysis: Analysis,
+    criterion: str,
+    subject: JobParameters,
+    images: int | None,
+    on_progress: OnProgress,
+    kept_classes: Sequence[int] = (),
+) -> str:
     """Give an analysis the scores that a criterion needs, from so many images; the file with them, "" where it needs none.
+
+    `kept_classes`: the numbers of those that count, where others are to go.
 
     Raises:
         DataError: the data cannot be used.
@@ -67,7 +79,7 @@ def rank_by(analysis: Analysis, criterion: str, subject: JobParameters, images: 
     if criterion not in NEED_DATA:
         return ""
     fields = subject.model_dump(include=set(JobParameters.model_fields))
-    wanted = CalibrationParameters(**{**fields, "images": images}, criteria=criteria_with(criterion))
+    wanted = CalibrationParameters(**{**fields, "images": images}, criteria=criteria_with(criterion), kept_classes=list(kept_classes))
     scores = run_calibration(wanted, on_progress).scores
     analysis.ranking.calibrate(calibration_for(scores, subject.sha256, analysis.coupling))
     return scores
@@ -118,6 +130,7 @@ def calibrate(
     from tui_pruner.core.calibrated import Calibration
     from tui_pruner.core.calibration import calibrated_axes, differentiable, gradients
 
+    data = renumbered(data, model)
     total = len(data.images)
 
     def report(done: int) -> None:

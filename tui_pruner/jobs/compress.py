@@ -86,6 +86,8 @@ class Compression:
 
     def run(self) -> CompressResult:
         """Do it all."""
+        from tui_pruner.core.some_classes import plan_of_classes
+
         started = time.perf_counter()
         asked = self.parameters
         self.folder = Path(asked.folder).expanduser().resolve()
@@ -94,7 +96,7 @@ class Compression:
         if asked.max_drop is not None and not self.labels:
             raise DataError(f"{asked.data} has no labels to validate on, and --max-drop needs them: leave it out, or give labelled data")
         self.journal = Journal(self.folder, asked)
-        original = self._validated("original", asked.checkpoint, asked.sha256)
+        original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
         self._tell("original", metrics=original)
         reached, stopped = self._walk(original)
         result = CompressResult(
@@ -220,11 +222,11 @@ class Compression:
             protect=asked.protect, fast=asked.fast, batch=asked.batch, validated=0,
         )  # fmt: skip
 
-    def _validated(self, name: str, file: str, sha256: str) -> dict[str, float]:
-        """Return a file's metrics on the validation split; none where it has no labels."""
+    def _validated(self, name: str, file: str, sha256: str, plan: dict[str, Any] | None = None) -> dict[str, float]:
+        """Return a file's metrics on the validation split, under a plan; none where that has no labels."""
         if not self.labels:
             return {}
-        changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated}
+        changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated, "plan": plan}
         return self._job(f"validate {name}", "validate", ValidationParameters(**{**self._fields(), **changed}), ValidationResult).metrics
 
     def _job(self, name: str, kind: str, parameters: Message, result: type[Result], kept: bool = True) -> Result:

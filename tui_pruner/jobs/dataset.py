@@ -38,6 +38,7 @@ class DataSet:
     """The images of one split that a data yaml names, sorted; `settings` are its other keys that a validator reads.
 
     `in_class_folders`: `yaml_file` is a folder, and so is every class in its splits; the images have no label files.
+    `numbers`: the classes' numbers by those in the label files, where they are others; labels of the classes that it lacks do not count.
     """
 
     yaml_file: Path
@@ -45,6 +46,7 @@ class DataSet:
     images: tuple[Path, ...]
     settings: Mapping[str, Any]
     in_class_folders: bool = False
+    numbers: Mapping[int, int] | None = None
 
     def subset(self, count: int | None, seed: int) -> DataSet:
         """`count` of the images, drawn without bias from the seed: the same ones for every plan. None: all of them."""

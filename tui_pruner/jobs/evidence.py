@@ -78,15 +78,18 @@ def completed(facts: Facts, session: Session, wanted: Evidence, on_progress: OnP
 def accuracy(session: Session, wanted: Evidence, on_progress: OnProgress) -> Metrics | None:
     """The quick validation without the plan and with it; from the cache where it has them."""
     from tui_pruner.core.reporting.facts import Metrics
+    from tui_pruner.core.some_classes import plan_of_classes
 
     if wanted.data is None:
         return None
 
+    whole = session.plan.plain()
+
     def validation(plan: dict[str, object] | None) -> ValidationResult:
-        of = "the pruned model" if plan else "the checkpoint"
+        of = "the pruned model" if plan is whole else "the checkpoint"
         return run_validation(ValidationParameters(plan=plan, **subject(session, wanted)), doing(f"validate {of}", on_progress))
 
-    return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(None), after=validation(session.plan.plain()))
+    return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(plan_of_classes(whole)), after=validation(whole))
 
 
 def latency(session: Session, wanted: Evidence, on_progress: OnProgress) -> BenchResult | None:

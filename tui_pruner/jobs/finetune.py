@@ -21,6 +21,7 @@ from tui_pruner.errors import JobError, RequestError
 from tui_pruner.jobs.devices import chosen_devices
 from tui_pruner.jobs.exact_state import ExactState, forget_others
 from tui_pruner.jobs.interrupts import stopping_on_signals
+from tui_pruner.jobs.numbering import renumbered
 from tui_pruner.jobs.recipe import labels_in_words, labels_of, nominal_batch, recipe_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.teacher import open_teacher
@@ -60,6 +61,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     checkpoint = opened(parameters)
     require_writable(checkpoint)
+    data = TrainingData(*(renumbered(split, checkpoint.model) for split in data))
     stage = SPARSE if parameters.sparsity else "finetune"
     next_stage(checkpoint, stage)
     data.check(checkpoint.classes, trainer_of(checkpoint.model).task, labels_of(checkpoint.model))

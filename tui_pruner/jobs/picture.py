@@ -14,6 +14,7 @@ from tui_pruner.errors import RequestError
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.fit import check_fits
+from tui_pruner.jobs.numbering import renumbered
 from tui_pruner.jobs.recipe import labels_of
 from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
 from tui_pruner.jobs.validate import opened, skipped
@@ -51,7 +52,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
     checkpoint = opened(parameters)
     kind = predictor_of(checkpoint.model)
-    check_fits(data, checkpoint.classes, kind.task, labels_of(checkpoint.model))
+    check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, labels_of(checkpoint.model))
     before, after = (predictor(kind, model, parameters) for model in (checkpoint.model, apply_plan(checkpoint, parameters.plan)))
     pictures = []
     with no_fonts():

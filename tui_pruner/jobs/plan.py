@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.budget.damages import DamageCurves
     from tui_pruner.core.budget.planning import Budget, Planner
     from tui_pruner.core.budget.rivals import Ring, Tried
+    from tui_pruner.core.checkpoint import Checkpoint
     from tui_pruner.core.recovery.damage import Damage
     from tui_pruner.core.session import Session
 
@@ -53,6 +55,7 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     from tui_pruner.core.analysis import analyse
     from tui_pruner.core.budget.ladders import Rules
     from tui_pruner.core.budget.planning import Planner
+    from tui_pruner.core.classes import kept_classes
     from tui_pruner.core.session import Session
 
     started = time.perf_counter()
@@ -60,14 +63,16 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     data = held_apart(without_labels(parameters.data), parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     analysis = analyse(opened(parameters), parameters.imgsz)
-    scores = rank_by(analysis, parameters.criterion, parameters, parameters.images, on_progress)
     session = Session(analysis)
     if parameters.plan:
         session.load(parameters.plan)
+    kept = kept_classes(analysis.coupling, session.removal) or ()
+    scores = rank_by(analysis, parameters.criterion, parameters, parameters.images, on_progress, kept)
     planner = Planner(analysis, session.removal, Rules(parameters.floor, parameters.round_to, tuple(parameters.protect)))
-    images = Images.read(analysis.checkpoint.model, data, parameters)
+    model = original_of(planner).model
+    images = Images.read(model, data, parameters)
     damage, cached = measured_damage(planner, images, parameters, on_progress)
-    original = _validated(analysis.checkpoint.model, parameters, on_progress) if parameters.validated != 0 else None
+    original = _validated(model, parameters, on_progress) if parameters.validated != 0 else None
     points = [point(planner, session, targets, damage, images, parameters, on_progress) for targets in parameters.points]
     return PlanningResult(
         points=points,
@@ -80,6 +85,13 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
         seconds=time.perf_counter() - started,
         notes=images.notes,
     )
+
+
+def original_of(planner: Planner) -> Checkpoint:
+    """The original with the classes that the plan so far leaves: what plans are measured against."""
+    from tui_pruner.core.some_classes import with_some_classes
+
+    return with_some_classes(planner.analysis.checkpoint, planner.analysis.coupling, planner.base)
 
 
 def targets_of(parameters: PlanningParameters) -> None:
@@ -119,6 +131,7 @@ class Images:
 def measured_damage(planner: Planner, images: Images, parameters: PlanningParameters, on_progress: OnProgress) -> tuple[Damage, bool]:
     """The damage of every ladder at several widths: from the cache, or measured and kept."""
     from tui_pruner.core.budget.damages import FEW_SHARES, SHARES, trials_of
+    from tui_pruner.core.classes import without_classes
     from tui_pruner.core.recovery.damage import Damage, measure_damage
     from tui_pruner.core.recovery.disagreement import Original
     from tui_pruner.core.recovery.moments import Readers
@@ -135,20 +148,21 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(file.read_bytes())
         return Damage(kept["base"], list(zip(trials, kept["trials"], strict=True))), True
-    network = copy.deepcopy(analysis.checkpoint.model).to(choose_device(parameters.device))
+    network = copy.deepcopy(original_of(planner).model).to(choose_device(parameters.device))
+    measured = [dataclasses.replace(trial, removal=without_classes(analysis.coupling, trial.removal)) for trial in trials]
     on_progress(JobProgress(done=0, total=len(trials), doing="reading the layers' inputs"))
     readers = Readers(network, images.working)
     try:
         judge = Original(network, list(first(images.working, judged)), resuming=True)
         found = measure_damage(
-            network, analysis.coupling, readers, trials, judge,
+            network, analysis.coupling, readers, measured, judge,
             lambda done: on_progress(JobProgress(done=done, total=len(trials), doing="measuring the damage of each layer")),
         )  # fmt: skip
     finally:
         readers.close()
     with contextlib.suppress(OSError):
         replace_file(file, json.dumps({"base": found.base, "trials": [outputs for _, outputs in found.trials]}).encode())
-    return found, False
+    return Damage(found.base, [(trial, outputs) for trial, (_, outputs) in zip(trials, found.trials, strict=True)]), False
 
 
 def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
@@ -227,7 +241,7 @@ def ring_of(planner: Planner, images: Images, parameters: PlanningParameters) ->
     from tui_pruner.core.checkpoint.contents import FROZEN
     from tui_pruner.core.recovery.disagreement import Original
 
-    original = copy.deepcopy(planner.analysis.checkpoint.model).to(choose_device(parameters.device))
+    original = copy.deepcopy(original_of(planner).model).to(choose_device(parameters.device))
     frozen = frozenset(name for name, _ in original.named_parameters() if FROZEN in name)
     held_out = images.held_out if images.held_out.total else images.working
     return Ring(planner, original, images.working, held_out, Original(original, held_out), frozen)

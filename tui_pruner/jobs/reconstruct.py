@@ -115,8 +115,10 @@ def recovered(
     """
     from tui_pruner.core.analysis import trace_checkpoint
     from tui_pruner.core.checkpoint.contents import FROZEN
+    from tui_pruner.core.classes import without_classes
     from tui_pruner.core.plan import parse_plan, replay
     from tui_pruner.core.recovery.reconstruction import recover
+    from tui_pruner.core.some_classes import with_some_classes
     from tui_pruner.core.surgery import by_tensor
 
     assert checkpoint.provenance is not None
@@ -124,6 +126,7 @@ def recovered(
     side, notes = fitting_side(parameters.imgsz, checkpoint.model)
     _, coupling = trace_checkpoint(original)
     removal = replay(parse_plan(checkpoint.provenance["plan"]), coupling, original.sha256)
+    original, removal = with_some_classes(original, coupling, removal), without_classes(coupling, removal)
     total = sum(len(data.images) for data in chosen)
     on_progress(JobProgress(done=0, total=total, doing="reading the images"))
     batches, held_out = (StoredImages(original.model, data, side, parameters.batch) for data in chosen)

@@ -14,6 +14,7 @@ from tui_pruner.errors import JobError
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.dataset import read_data
 from tui_pruner.jobs.executors import Executor, Landing, Subject, executor_for
+from tui_pruner.jobs.numbering import numbering_in_words, renumbered
 from tui_pruner.jobs.recipe import labels_in_words, labels_of
 from tui_pruner.jobs.scan_store import BASELINE, IMAGES, SHARED, Metrics, ScanStore
 from tui_pruner.jobs.stock import OnProgress
@@ -127,8 +128,10 @@ def notes_of(scan: Scan, baseline: Metrics) -> list[str]:
     notes = fitting_side(scan.parameters.imgsz, model)[1] + labels_in_words(labels_of(model))
     if not baseline.get(SHARED, 1.0):
         notes.append(f"every trial ran the whole {type(model).__name__}: its blocks cannot be shared without changing what it predicts")
-    if images < len(scan.data.images):
-        notes.append(skipped(len(scan.data.images) - images, scan.data))
+    data = renumbered(scan.data, model)
+    notes += numbering_in_words(data)
+    if images < len(data.images):
+        notes.append(skipped(len(data.images) - images, data))
     return notes
 
 

@@ -18,9 +18,10 @@ def open_teacher(name: str, student: Checkpoint) -> Checkpoint:
         RequestError: it was trained for something else, or one of them has no detection head to compare features at.
     """
     from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.core.some_classes import as_numbered_in
 
     levels_of(student)
-    teacher = read_checkpoint(name)
+    teacher = as_numbered_in(read_checkpoint(name), student)
     of = f"the teacher {name}"
     if teacher.task != student.task:
         raise RequestError(f"{of} is for {teacher.task}, but {student.path} for {student.task}: give the original that was pruned")

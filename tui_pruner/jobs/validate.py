@@ -17,6 +17,7 @@ from tui_pruner.jobs.dataset import DataSet, read_data
 from tui_pruner.jobs.devices import choose_device
 from tui_pruner.jobs.fit import check_fits
 from tui_pruner.jobs.interval import interval_of
+from tui_pruner.jobs.numbering import numbering_in_words, renumbered
 from tui_pruner.jobs.recipe import labels_in_words, labels_of
 from tui_pruner.jobs.so_far import SoFar
 from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
@@ -73,6 +74,7 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
         RequestError: no such device, or a model class that has no validator here.
     """
     started = time.perf_counter()
+    data = renumbered(data, model)
     on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         _report_to(on_progress, validator, len(data.images))
@@ -96,9 +98,11 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
         RequestError: no such device, or a model class that has no validator here.
     """
     kind, labels = _validator_of(model), labels_of(model)
+    data = renumbered(data, model)
     check_fits(data, len(model.names), kind.task, labels)  # type: ignore[arg-type]
     side, notes = fitting_side(imgsz, model)
     notes += labels_in_words(labels)
+    notes += numbering_in_words(data)
     with private_view(data) as view, tempfile.TemporaryDirectory() as run, without_fonts(), _usable_images(data):
         settings = {**_settings(view, kind.task, side, choose_device(device)), **labels}
         yield kind.load()(save_dir=Path(run), args=settings), notes

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
 from tui_pruner.jobs.dataset import DataSet, label_of
+from tui_pruner.jobs.numbering import numbers_in
 
 
 @contextlib.contextmanager
@@ -34,11 +35,19 @@ def _data_yaml(data: DataSet, folder: Path) -> Path:
     for number, image in enumerate(data.images):
         (folder / "images" / _name(number, image)).symlink_to(image)
         if label_of(image).is_file():
-            (folder / "labels" / f"{number:08}.txt").symlink_to(label_of(image))
+            _labels(label_of(image), folder / "labels" / f"{number:08}.txt", data.numbers)
     # Without a path, places are beside the yaml, and its name, which YAML need not have, does not stand in it.
     content = {**data.settings, "train": "images", "val": "images", "names": dict(enumerate(data.names))}
     (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "data.yaml"
+
+
+def _labels(file: Path, place: Path, numbers: Mapping[int, int] | None) -> None:
+    """A link to a label file; where its classes have other numbers, a copy with those."""
+    if numbers is None:
+        place.symlink_to(file)
+    else:
+        place.write_text(numbers_in(file.read_text(encoding="utf-8", errors="replace"), numbers), encoding="utf-8")
 
 
 def _class_folders(data: DataSet, folder: Path) -> Path:

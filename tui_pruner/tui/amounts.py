@@ -11,25 +11,28 @@ from tui_pruner.errors import RequestError
 from tui_pruner.tui.glyphs import GLYPHS
 
 MOST_PERCENT = 99
+CLASSES = "classes"
+"""What stands in place of a layer where classes are asked for, as on the command line."""
 _NUMBER = re.compile(r"^(?:(keep)\s*[: ]\s*)?(\d+(?:\.\d+)?)\s*(%?)$")
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Either `percent` of the channels to remove (1 to 99), or the number of channels to `keep`."""
+    """Either `percent` of the channels to remove (1 to 99), the number of channels to `keep`, or the `classes` to keep, with commas."""
 
     percent: int | None = None
     keep: int | None = None
+    classes: str = ""
 
     @property
     def request(self) -> str:
         """The amount as the engine and the command line write it."""
-        return f"{self.percent}%" if self.percent is not None else f"keep:{self.keep}"
+        return f"{self.percent}%" if self.percent is not None else f"keep:{self.classes or self.keep}"
 
     @property
     def label(self) -> str:
         """The amount as the tree shows it."""
-        return f"{GLYPHS.minus}{self.percent}%" if self.percent is not None else f"keep {self.keep}"
+        return f"{GLYPHS.minus}{self.percent}%" if self.percent is not None else f"keep {self.classes or self.keep}"
 
     def percent_of(self, width: int) -> int:
         """The share of `width` channels that this removes, in whole percent."""
@@ -63,6 +66,12 @@ def parse_amount(text: str, keeping: bool = False) -> Amount | None:
     if not 0.5 <= share < MOST_PERCENT + 0.5:
         raise RequestError(f"{number} % cannot be removed: give 1 to {MOST_PERCENT}")
     return Amount(percent=round(share))
+
+
+def classes_to_keep(text: str) -> Amount | None:
+    """Read "person, car" or "0,2": the classes that stay. None where none is named, which clears the amount."""
+    words = [word.strip() for word in text.removeprefix("keep:").split(",") if word.strip()]
+    return Amount(classes=",".join(words)) if words else None
 
 
 def _width(number: str) -> Amount:

@@ -80,7 +80,7 @@ def importance_costs(analysis: Analysis, ladder: Ladder, base: Removal, criterio
 def lost_shares(analysis: Analysis, number: int, base: Removal, criterion: str) -> Costs:
     """The share of a group's importance that goes with its n weakest channels, for every n from 0."""
     group = analysis.coupling.groups[number]
-    scores = np.sort(np.maximum(0.0, analysis.ranking.scores(group, criterion)[base.remaining(group)]))
+    scores = np.sort(np.maximum(0.0, analysis.ranked(base).scores(group, criterion)[base.remaining(group)]))
     total = float(scores.sum())
     weights = scores / total if total > 0 else np.full(len(scores), 1 / len(scores))
     shares: Costs = np.concatenate([[0.0], np.cumsum(weights)])

@@ -45,7 +45,7 @@ def trial_of(analysis: Analysis, ladder: Ladder, rung: int, base: Removal, crite
 def weakest(analysis: Analysis, group: ChannelGroup, count: int, base: Removal, criterion: str) -> Indices:
     """The least important of a group's remaining channels, as sorted places; ties go to the earlier channel."""
     remaining = base.remaining(group)
-    scores = analysis.ranking.scores(group, criterion)[remaining]
+    scores = analysis.ranked(base).scores(group, criterion)[remaining]
     found: Indices = np.sort(remaining[np.argsort(scores, kind="stable")[:count]])
     return found
 

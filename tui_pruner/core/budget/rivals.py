@@ -20,6 +20,7 @@ from tui_pruner.core.budget.planning import Budget, Planner, Search
 from tui_pruner.core.budget.quickening import Measure, Quickening
 from tui_pruner.core.budget.targets import LATENCY, Goal, Target, latency_apart
 from tui_pruner.core.budget.uniform import uniform
+from tui_pruner.core.classes import without_classes
 from tui_pruner.core.plan import removal_of_step
 from tui_pruner.core.recovery.disagreement import Original
 from tui_pruner.core.recovery.reconstruction import Settings, reconstruct
@@ -123,7 +124,7 @@ def same(left: Removal, right: Removal) -> bool:
 
 @dataclass(frozen=True)
 class Ring:
-    """Where rivals meet: the original on its device, the images to refit on and to judge by."""
+    """Where rivals meet: the original, with the classes that are left, on its device, the images to refit on and to judge by."""
 
     planner: Planner
     original: nn.Module
@@ -140,8 +141,8 @@ class Ring:
         for rival in rivals:
             on_rival(rival)
             with torch.no_grad():
-                pruned = cut(self.original, coupling, rival.removal).to(device)
-            kept = by_tensor(rival.removal.stays(coupling))
+                pruned = cut(self.original, coupling, removal := without_classes(coupling, rival.removal)).to(device)
+            kept = by_tensor(removal.stays(coupling))
             fitted = reconstruct(
                 self.original, pruned, kept, self.batches, self.held_out, frozen=self.frozen, settings=self.settings
             ).model  # fmt: skip

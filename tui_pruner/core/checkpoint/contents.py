@@ -25,6 +25,8 @@ LICENSE = "AGPL-3.0 License (https://ultralytics.com/license)"
 DOCS = "https://docs.ultralytics.com"
 FROZEN = ".dfl"
 """What Ultralytics never trains: the fixed weights that turn box distributions into distances."""
+NUMBERINGS = "tui_pruner_classes"
+"""The attribute of a model that lost classes with how those that it has were numbered before, the oldest numbering first."""
 RUNTIME = ("pt_path", "criterion")
 """What Ultralytics attaches to a model while it is loaded or trained."""
 
@@ -84,6 +86,12 @@ def with_trust(provenance: Mapping[str, Any], source: Checkpoint) -> dict[str, A
     return {**provenance, "trusted": {"name": file_name(source), "sha256": source.sha256, "names": list(source.own_names)}}
 
 
+def with_numberings(provenance: Mapping[str, Any], saved: nn.Module) -> dict[str, Any]:
+    """What the file says of itself, with how the classes that it has were numbered before, where some were cut."""
+    numberings = getattr(saved, NUMBERINGS, None)
+    return {**provenance, "classes": numberings} if numberings else dict(provenance)
+
+
 def for_saving(pruned: nn.Module, source: Checkpoint, cut: bool = True) -> nn.Module:
     """A copy of the model as it is saved: half precision, eval mode, nothing cached; its yaml is guarded where the model was cut.
 
@@ -99,6 +107,8 @@ def for_saving(pruned: nn.Module, source: Checkpoint, cut: bool = True) -> nn.Mo
     for block in model.model:
         block.np = sum(parameter.numel() for parameter in block.parameters())
     model.yaml = guard(source.original_yaml, source.task) if cut else copy.deepcopy(source.original_yaml)
+    if getattr(pruned, NUMBERINGS, None):
+        model.yaml["nc"] = len(model.names)
     return cast("nn.Module", model)
 
 

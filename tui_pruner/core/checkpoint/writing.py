@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of, with_trust
+from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of, with_numberings, with_trust
 from tui_pruner.core.checkpoint.output import check_output, output_error, require_writable
 from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import stock_tasks
@@ -73,7 +73,7 @@ def write_model(
     _require_unfused(pruned)
     on_progress("serialising")
     saved = for_saving(pruned, source, cut="plan" in provenance)
-    data = _serialised(checkpoint_dictionary(saved, source, with_trust(provenance, source)))
+    data = _serialised(checkpoint_dictionary(saved, source, with_trust(with_numberings(provenance, saved), source)))
     try:
         with temporary_beside(target) as temporary:
             on_progress(f"writing {len(data) / 1e6:.1f} MB")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tui_pruner.core.classes import kept_classes
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.plan import removal_of_cut
 from tui_pruner.core.preview import Widths
 from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.reporting.facts import BlockFacts, Cost, Facts, GroupFacts, Reader
-from tui_pruner.core.requests import match_layers
+from tui_pruner.core.requests import CLASSES, match_layers
+from tui_pruner.core.resolve import class_layers
 from tui_pruner.core.session import Session
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.core.standing import JOINS, why_read
@@ -37,8 +39,15 @@ def facts_of(session: Session, plan: str, on_progress: OnProgress) -> Facts:
         layers=changed_layers(analysis, before, after, asked(session)),
         groups=list(group_facts(session)),
         steps=view.steps,
+        classes=classes_left(session),
         notes=[*analysis.checkpoint.warnings, *analysis.notes],
     )
+
+
+def classes_left(session: Session) -> list[str]:
+    """The names of the classes that stay, in their new order; none where all do."""
+    names = session.analysis.checkpoint.names
+    return [names.get(number, str(number)) for number in kept_classes(session.analysis.coupling, session.removal) or ()]
 
 
 def prove_steps(session: Session, on_progress: OnProgress) -> None:
@@ -52,10 +61,11 @@ def prove_steps(session: Session, on_progress: OnProgress) -> None:
 def asked(session: Session) -> list[str]:
     """The layers that the plan's cuts name, without the locked ones that a glob skips."""
     analysis = session.analysis
-    named = [
-        match_layers(planned.layer, analysis.layers, analysis.sections).layers for applied in session.steps for planned in applied.step.cuts
-    ]
+    cuts = [planned for applied in session.steps for planned in applied.step.cuts]
+    named = [match_layers(cut.layer, analysis.layers, analysis.sections).layers for cut in cuts if cut.layer != CLASSES]
     free = {layer.path for layers in named for layer in layers if any(g.prunable for g in analysis.coupling.output_groups(layer.path))}
+    if any(cut.layer == CLASSES for cut in cuts):
+        free |= {layer.path for layer in class_layers(analysis)}
     return [layer.name for layer in analysis.layers.values() if layer.path in free]
 
 

@@ -75,7 +75,10 @@ class Sensitivity(Message):
 
 
 class Facts(Message):
-    """A plan and its checkpoint, measured. `elsewhere` is the cost that belongs to no block; `layers` holds those whose widths changed."""
+    """A plan and its checkpoint, measured. `elsewhere` is the cost that belongs to no block; `layers` holds those whose widths changed.
+
+    `classes`: the names of those that stay, where others were cut.
+    """
 
     plan: str
     model: ModelInfo
@@ -93,6 +96,7 @@ class Facts(Message):
     sensitivity: list[Sensitivity] = []
     stages: list[StageFigures] = []
     confidence: float = 0.0
+    classes: list[str] = []
     notes: list[str] = []
     commands: list[str] = []
     versions: dict[str, str] = {}

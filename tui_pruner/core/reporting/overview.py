@@ -25,7 +25,11 @@ def summary(material: Material) -> Section:
         name, was, now, images = found
         tiles.append(Tile(label(name), moved(f"{was:.4f}", f"{now:.4f}"), f"quick validation on {several(images, 'image')}, not fine-tuned",
                           signed(now - was, 4), Bar(1.0, now / was) if was else None))  # fmt: skip
-    return Section("In short", (Tiles(tuple(tiles)),))
+    kept = (
+        f"Of {facts.model.classes} classes {len(facts.classes)} stay, in this order: {', '.join(facts.classes)}. "
+        "Accuracy is measured on their labels alone, before and after."
+    )
+    return Section("In short", (Tiles(tuple(tiles)), *([Paragraph(kept)] if facts.classes else [])))
 
 
 def size_tile(name: str, before: int, after: int, detail: str, unit: str = "") -> Tile:

@@ -113,6 +113,15 @@ ACTIONS = (
         "plan MODEL --target flops=70% --data DATA -o FILE",
     ),
     Action(
+        "keep_classes",
+        "K",
+        "K",
+        "Keep classes",
+        "Name the classes that stay; the outputs of all others are cut, and names and numbers follow.",
+        RATIO,
+        "preview MODEL --keep-classes NAME,NAME",
+    ),
+    Action(
         "settle",
         "T",
         "T",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tui_pruner.tui.amounts import Asked
-from tui_pruner.tui.calibrations import calibration
+from tui_pruner.tui.calibrations import calibration, classes_left
 from tui_pruner.tui.criteria import CRITERIA, criterion_of, scored_with
 from tui_pruner.tui.figures import listing
 from tui_pruner.tui.opening import Opening
@@ -55,8 +55,9 @@ class CriterionKeys(SettleKeys):
         self.with_data(self._calibrate, "Calibrate on")
 
     def _calibrate(self) -> None:
-        if self.subject is None or not self._wished:
+        if self.subject is None or not self._wished or self.board is None:
             return
+        kept = classes_left(self.board.session.plan, len(self.board.opened.model.names))
         label, criteria = criterion_of(self._wished).label, scored_with(self._wished)
 
         async def hand_over(scores: str) -> None:
@@ -65,7 +66,7 @@ class CriterionKeys(SettleKeys):
                 self.ask(replace(self.board.asked, criterion=self._wished))
                 self._wished = ""
 
-        wanted = calibration(self.subject, criteria, hand_over)
+        wanted = calibration(self.subject, criteria, hand_over, kept)
         self.queue(wanted, f"{label} follows when the images are scored", f"the images are being scored; {label} follows")
 
     async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:

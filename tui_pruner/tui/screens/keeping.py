@@ -9,7 +9,7 @@ from textual import events, on
 
 from tui_pruner.errors import PrunerError
 from tui_pruner.tui.actions import key_of
-from tui_pruner.tui.amounts import Asked, parse_amount
+from tui_pruner.tui.amounts import CLASSES, Asked, classes_to_keep, parse_amount
 from tui_pruner.tui.board import Board
 from tui_pruner.tui.figures import ago, plural
 from tui_pruner.tui.latest import Latest
@@ -128,6 +128,7 @@ class Keeping(LookKeys):
         board, self._restoring = self.board, False
         assert board is not None
         amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in board.layers}
+        amounts[CLASSES] = classes_to_keep(saved.asked.get(CLASSES, ""))
         board.marks = set(saved.marks) & set(board.layers)
         self._restore_metrics(saved)
         self.model_tree.show(saved.cursor)

@@ -10,13 +10,16 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from tui_pruner.errors import RequestError
-from tui_pruner.tui.amounts import Amount, Asked, parse_amount
+from tui_pruner.tui.amounts import CLASSES, Amount, Asked, classes_to_keep, parse_amount
 from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import DryRan, Refreshed, RowHighlighted
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.job_keys import JobKeys
+from tui_pruner.tui.screens.path_prompt import PathPrompt
 
 QUIET = 0.25
+MOST_CLASSES = 100
+CLASSES_WHAT = "Which classes stay? Their names or numbers, with commas; empty: all. The others' outputs are cut when it is applied."
 ROUNDINGS = (1, 2, 4, 8, 16, 32)
 
 
@@ -61,6 +64,23 @@ class RatioKeys(JobKeys):
             self.board.marks.clear()
             self.ask(self.board.asked.cleared)
             self.draw_footer()
+
+    def action_keep_classes(self) -> None:
+        """Ask which classes stay; none named: all do."""
+        board = self.board
+        if board is None:
+            return
+        names = board.opened.model.names
+        more = f" and {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
+        known = board.asked.amounts.get(CLASSES)
+        text = f"{CLASSES_WHAT}\nThe model has {', '.join(names[:MOST_CLASSES])}{more}."
+        self.app.push_screen(
+            PathPrompt("Keep classes", text, known.classes if known else "", ",".join(names[:2]), may_be_empty=True), self._take_classes
+        )
+
+    def _take_classes(self, text: str | None) -> None:
+        if text is not None and self.board is not None:
+            self.ask(self.board.asked.put([CLASSES], classes_to_keep(text)))
 
     def action_rounding(self) -> None:
         """Keep multiples of the next number of channels, after the last of any number again."""
