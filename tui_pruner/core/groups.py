@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -91,6 +91,22 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class InnerBlock:
+    """A repeat within a block that hands out as many channels as it reads, so that a forward can do without it.
+
+    `inputs` and `outputs` have the group of each channel (-1 where there is none). `tied`: what goes out are the channels that came in,
+    as where something is added to them. `silenced` names the parameters that make it hand out its input where they are zero, if any do.
+    """
+
+    path: str
+    type: str
+    inputs: Indices
+    outputs: Indices
+    tied: bool
+    silenced: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Product:
     """A product of two activations, such as attention's, or a convolution with a computed weight: the module that makes it, its place among
     all products and convolutions, and for each factor of its work the group of each channel (-1 where there is none)."""
@@ -105,6 +121,7 @@ class CouplingMap:
     """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
 
     `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words.
+    `inner` has the blocks that can be dropped, by path; `gone` the groups that went with dropped ones.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -118,6 +135,13 @@ class CouplingMap:
     seconds: float
     spared: frozenset[Axis] = frozenset()
     remarks: tuple[str, ...] = ()
+    inner: Mapping[str, InnerBlock] = field(default_factory=dict)
+    gone: frozenset[int] = frozenset()
+
+    @cached_property
+    def without(self) -> dict[frozenset[str], CouplingMap]:
+        """This map without some inner blocks, as far as it was worked out (`depth.after`)."""
+        return {}
 
     @cached_property
     def groups_of_axis(self) -> dict[Axis, tuple[int, ...]]:

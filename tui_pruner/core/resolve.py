@@ -10,6 +10,8 @@ import numpy as np
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Layer
+from tui_pruner.core.depth import Dropped, outermost
+from tui_pruner.core.dropping import drops_of
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices
 from tui_pruner.core.heads import collect_heads
 from tui_pruner.core.linking import Contradiction, Demand, Wishes, contradict, obey_links, spread, unit_of
@@ -64,7 +66,16 @@ class Resolution:
 def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name: str = "") -> Resolution:
     """The exact channels that requests remove on top of what is already gone."""
     wishes, refusals = Wishes(), list[Refusal]()
+    drops: list[Dropped] = []
     for request in requests:
+        try:
+            drops.append(drops_of(analysis, request, base, wishes) if is_drop(request) else frozenset())
+        except RequestError as error:
+            drops.append(frozenset())
+            refusals.append(Refusal(request, str(error)))
+    dropped = outermost(frozenset().union(*drops))
+    analysis = analysis.after(outermost(base.dropped | dropped))
+    for request in (request for request in requests if not is_drop(request)):
         try:
             collect(analysis, request, base, wishes)
         except RequestError as error:
@@ -78,10 +89,10 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
         for number, demands in wishes.demands.items()
         if number not in wishes.contradictions and demands[0].count > 0
     }
-    removal = Removal({number: places for number, (_, places) in chosen.items()})
+    removal = Removal({number: places for number, (_, places) in chosen.items()}, dropped)
     return Resolution(
         removal=removal,
-        step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen))),
+        step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen, drops))),
         asked=tuple(dict.fromkeys(wishes.asked)),
         contradictions=tuple({c.message: c for c in wishes.contradictions.values()}.values()),
         refusals=tuple(refusals),
@@ -89,9 +100,19 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
     )
 
 
-def cuts_of(coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int, tuple[Demand, Indices]]) -> Iterable[Cut]:
-    """Each request with the channels that it is answerable for."""
-    for request in requests:
+def is_drop(request: Request) -> bool:
+    """Whether a request is for whole blocks; an amount that cannot be read is not."""
+    try:
+        return parse_amount(request.amount).drop
+    except RequestError:
+        return False
+
+
+def cuts_of(
+    coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int, tuple[Demand, Indices]], drops: Sequence[Dropped]
+) -> Iterable[Cut]:
+    """Each request with the channels and the blocks that it is answerable for."""
+    for request, dropped in zip(requests, drops, strict=True):
         own = Removal({number: places for number, (demand, places) in chosen.items() if demand.request is request})
         yield Cut(
             layer=request.layer,
@@ -99,6 +120,7 @@ def cuts_of(coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int
             criterion=request.criterion,
             round_to=request.round_to,
             removes=removes_of(own, coupling),
+            drops=sorted(dropped),
         )
 
 
