@@ -22,7 +22,7 @@ from tui_pruner.core.measure import measure
 from tui_pruner.core.skeleton import without_weights
 
 WHOLE_GROUP = ("number", "channels", "lock", "links", "joined_by")
-REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds", "spared", "remarks", "gone")
+REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds", "spared", "remarks", "dropped", "gone")
 
 
 @pytest.fixture(autouse=True)

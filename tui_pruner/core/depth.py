@@ -32,7 +32,7 @@ def outermost(paths: Iterable[str]) -> Dropped:
 
 def droppable_in_words(coupling: CouplingMap) -> str:
     """What can be dropped in a model, in a few words."""
-    paths = list(coupling.inner)
+    paths = [path for path in coupling.inner if not inside(path, coupling.dropped)]
     if not paths:
         return "this model has no inner block that it could do without"
     more = f" and {len(paths) - MOST_NAMED} more (tui-pruner inspect lists all)" if len(paths) > MOST_NAMED else ""
@@ -61,10 +61,10 @@ def after(coupling: CouplingMap, dropped: Dropped) -> CouplingMap:
     Raises:
         PlanError: one of them is no block that the forward can do without.
     """
-    if not dropped:
+    if dropped <= coupling.dropped:
         return coupling
     if dropped not in coupling.without:
-        coupling.without[dropped] = _after(coupling, dropped)
+        coupling.without[dropped] = _after(coupling, outermost(dropped | coupling.dropped))
     return coupling.without[dropped]
 
 
@@ -83,8 +83,7 @@ def _after(coupling: CouplingMap, dropped: Dropped) -> CouplingMap:
         return replace(group, lock=lock, links=tuple(number for number in group.links if links[number].parts))
 
     groups = held_by_links([left(group) for group in coupling.groups], [link for link in links if link.parts])
-    inner = {path: block for path, block in coupling.inner.items() if not inside(path, dropped)}
-    return replace(coupling, groups=tuple(groups), links=links, inner=inner, gone=frozenset(gone))
+    return replace(coupling, groups=tuple(groups), links=links, dropped=dropped, gone=frozenset(gone))
 
 
 def around(group: ChannelGroup, dropped: Dropped) -> str:

@@ -121,7 +121,7 @@ class CouplingMap:
     """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
 
     `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words.
-    `inner` has the blocks that can be dropped, by path; `gone` the groups that went with dropped ones.
+    `inner` has the blocks that can be dropped, by path; `dropped` those that are, and `gone` the groups that went with them.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -136,6 +136,7 @@ class CouplingMap:
     spared: frozenset[Axis] = frozenset()
     remarks: tuple[str, ...] = ()
     inner: Mapping[str, InnerBlock] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
     gone: frozenset[int] = frozenset()
 
     @cached_property

@@ -80,7 +80,9 @@ def cost(widths: Widths, path: str) -> Cost:
     arithmetic, inside = widths.arithmetic, f"{path}."
     own = [name.startswith(inside) for name, _ in named_tensors(arithmetic.analysis.skeleton)]
     return Cost(
-        parameters=int((arithmetic.elements(widths.of_axis) * (arithmetic.trainable & own & arithmetic.tensors_left(widths.dropped))).sum()),
+        parameters=int(
+            (arithmetic.elements(widths.of_axis) * (arithmetic.trainable & own & arithmetic.tensors_left(widths.dropped))).sum()
+        ),
         flops=widths.work_inside(path),
     )
 

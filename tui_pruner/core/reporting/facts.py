@@ -50,7 +50,7 @@ class GroupFacts(Message):
 
 
 class DroppedFacts(Message):
-    """An inner block that was dropped, and the step that dropped it; `adds`: whether it added to its input, or made something else of it."""
+    """An inner block that was dropped, and the step that did it; `adds`: whether it added to its input, or made something else of it."""
 
     block: str
     type: str

@@ -98,7 +98,8 @@ def dropped(material: Material) -> Section | None:
     if not facts.dropped:
         return None
     rows = tuple(
-        (Cell(found.block, code=True), Cell(found.type), Cell(ADDED if found.adds else MADE), Cell(str(found.step))) for found in facts.dropped
+        (Cell(found.block, code=True), Cell(found.type), Cell(ADDED if found.adds else MADE), Cell(str(found.step)))
+        for found in facts.dropped
     )
     said = "A dropped block hands out what it reads: in the file torch.nn.Identity stands in its place, and all other names stay."
     return Section("Inner blocks that were dropped", (Paragraph(said), Table(("block", "type", "in the masked twin", "step"), rows)))
