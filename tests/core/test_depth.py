@@ -15,11 +15,18 @@ from tests.core.conftest import ask, proof_of
 from tests.core.independent import zeroed
 from tui_pruner.core.analysis import Analysis, analyse
 from tui_pruner.core.blocks import sequence
+from tui_pruner.core.budget.damages import curves_of, trials_of
+from tui_pruner.core.budget.depth import drop_trials, droppable, drops_of, with_drops
+from tui_pruner.core.budget.ladders import Rules
+from tui_pruner.core.budget.planning import Planner
+from tui_pruner.core.budget.rivals import DEPTH, evenly, rivals
+from tui_pruner.core.budget.targets import parse_target
 from tui_pruner.core.checkpoint import build_from_yaml
 from tui_pruner.core.measure import measure
-from tui_pruner.core.plan import parse_plan, replay
+from tui_pruner.core.plan import parse_plan, removal_of_step, replay
 from tui_pruner.core.preview import Arithmetic
 from tui_pruner.core.proof import prove
+from tui_pruner.core.recovery.damage import Damage
 from tui_pruner.core.recovery.reconstruction import Settings, reconstruct
 from tui_pruner.core.removal import NOTHING, Removal
 from tui_pruner.core.requests import parse_request
@@ -264,3 +271,49 @@ def test_a_refit_goes_on_behind_a_dropped_block(shallow):
     behind = fits["model.2.m.1.cv1.conv"]
     assert behind.error_after < behind.error_before and fits["model.0.conv"].error_before < 1e-9
     assert isinstance(found.model.get_submodule("model.2.m.0"), nn.Identity)
+
+
+def measured(planner: Planner, of_a_block: float, of_all_channels: float) -> Damage:
+    """Made-up damage: one figure for each block, and a share of another for each width."""
+    trials = [*trials_of(planner.analysis, planner.ladders.ladders, planner.base, "l2", (0.25, 0.75)), *drop_trials(planner)]
+    left = {trial.groups: sum(planner.base.left(planner.analysis.coupling.groups[n]) for n in trial.groups) for trial in trials}
+    return Damage(
+        {"box": 0.0, "class": 0.0},
+        [(t, {"box": of_all_channels * sum(t.lost) / left[t.groups] if t.groups else of_a_block, "class": 0.0}) for t in trials],
+    )
+
+
+@pytest.mark.parametrize(("of_a_block", "most"), [(0.001, 99), (0.5, 1)])
+def test_a_target_is_met_by_blocks_where_they_are_what_costs_least(deep, of_a_block, most):
+    planner = Planner(deep, rules=Rules(protected=("model.4.m.*",)))
+    damage = measured(planner, of_a_block, 0.2)
+    curves, drops = curves_of(planner.ladders.ladders, damage), drops_of(damage, NOTHING)
+    assert set(drops.damages) == {path for path in ADDING if not path.startswith("model.4.")}
+    found = with_drops(planner, [parse_target("flops=75%")], "l2", curves, drops)
+    assert found is not None and found.step is not None and 0.7 < found.shares["flops"] <= 0.75
+    named = [one.layer for one in found.step.cuts if one.amount == "drop"]
+    assert len(named) == most or 4 <= len(named) < most
+    session = Session(deep)
+    session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())
+    assert session.widths.size == found.size and session.removal.dropped == set(named)
+    plans, _ = rivals(planner, [parse_target("flops=75%")], "l2", {"uniform": evenly}, {DEPTH: found})
+    assert [plan.name for plan in plans] == ["uniform", "depth"] and plans[1].removal.dropped == set(named)
+
+
+def test_a_plan_goes_on_where_blocks_are_gone_already(deep):
+    base = dropped(deep, "model.2.m.1=drop", "model.9.m.0=drop")
+    planner = Planner(deep, base)
+    assert not {"model.2.m.1", "model.9.m.0"} & set(droppable(planner))
+    left = planner.arithmetic.widths(base).size.flops / planner.original.flops
+    found = planner.plan([parse_target("flops=60%")])
+    assert planner.range.most["flops"] == pytest.approx(left) and found.step is not None
+    after = base.together(removal_of_step(found.step, deep.coupling))
+    after.check(deep.coupling)
+    assert planner.arithmetic.widths(after).size == found.size
+    assert measure(cut(deep.skeleton, deep.coupling, after), deep.image_shape, sequence(deep.skeleton)).flops == found.size.flops
+    damage = measured(planner, 0.01, 0.2)
+    deeper = with_drops(
+        planner, [parse_target("flops=60%")], "l2", curves_of(planner.ladders.ladders, damage), drops_of(damage, planner.base)
+    )
+    assert deeper is not None and deeper.step is not None
+    base.together(removal_of_step(deeper.step, deep.coupling)).check(deep.coupling)
