@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from ultralytics.nn.modules.block import Bottleneck
 
 from tests.core.conftest import ask, proof_of
 from tests.core.independent import zeroed
@@ -22,6 +23,7 @@ from tui_pruner.core.budget.planning import Planner
 from tui_pruner.core.budget.rivals import DEPTH, evenly, rivals
 from tui_pruner.core.budget.targets import parse_target
 from tui_pruner.core.checkpoint import build_from_yaml
+from tui_pruner.core.inner_blocks import silenced_by
 from tui_pruner.core.measure import measure
 from tui_pruner.core.plan import parse_plan, removal_of_step, replay
 from tui_pruner.core.preview import Arithmetic
@@ -82,6 +84,17 @@ def deep(tmp_path_factory) -> Analysis:
 def shallow(tmp_path_factory) -> Analysis:
     """Two repeats and little else."""
     return built(tmp_path_factory.mktemp("shallow"), [*BLOCKS[:3], [-1, 1, "Conv", [128, 3, 2]]], 3)
+
+
+def test_what_silences_a_block_is_its_last_norm_or_the_convolution_where_that_is_fused():
+    block = Bottleneck(8, 8)
+    assert silenced_by(block) == ("cv2.bn.weight", "cv2.bn.bias")
+    del block.cv2.bn
+    block.cv2.conv = nn.Conv2d(4, 8, 3)
+    assert silenced_by(block) == ("cv2.conv.weight", "cv2.conv.bias")
+    block.cv2.act = nn.Sigmoid()  # which makes a half of zero
+    assert silenced_by(block) == silenced_by(Bottleneck(8, 8, shortcut=False)) == silenced_by(nn.Sequential(Bottleneck(8, 8), block)) == ()
+    assert silenced_by(nn.Sequential(Bottleneck(8, 8))) == ("0.cv2.bn.weight", "0.cv2.bn.bias")
 
 
 def dropped(analysis: Analysis, *cuts: str, base: Removal = NOTHING) -> Removal:
