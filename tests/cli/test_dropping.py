@@ -25,6 +25,7 @@ def model(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_file_without_a_block_says_so_is_proved_and_is_used_by_a_stranger(call: Call, model: Path, tmp_path: Path):
     file = tmp_path / "pruned.pt"
     cuts = ("--cut", "model.1.m.1=drop", "--cut", "model.1.*=25%")

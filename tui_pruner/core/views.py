@@ -232,7 +232,7 @@ def members(session: Session, layer: Layer, groups: Sequence[ChannelGroup], now:
     views = []
     for group in (*groups, *linked.values()):
         for member in group.members:
-            if not member.axis.is_weight or member.role not in ("out", "in", "depthwise"):
+            if not member.axis.is_weight or member.role not in ("out", "in", "depthwise") or inside(member.axis.module, now.dropped):
                 continue
             if member.axis.module == layer.path and member.produces and group.number not in linked and len(groups) == 1:
                 continue
