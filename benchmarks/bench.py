@@ -107,7 +107,8 @@ class Bench:
         loader = trainer.get_dataloader(str(images[0].parent), batch_size=BATCH, rank=-1, mode="val")
         for batch, _ in zip(loader, range(CHOOSING // BATCH), strict=False):
             loss, _ = model(trainer.preprocess_batch(batch))
-            torch.stack([part.sum() for part in (loss.values() if isinstance(loss, dict) else [loss])]).sum().backward()
+            whole: Any = torch.stack([part.sum() for part in (loss.values() if isinstance(loss, dict) else [loss])]).sum()
+            whole.backward()
         model.eval()
 
     def _trainer(self, model: nn.Module, settings: Mapping[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from tui_pruner.core.measure import measure
 from tui_pruner.core.skeleton import without_weights
 
 WHOLE_GROUP = ("number", "channels", "lock", "links", "joined_by")
-REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds", "spared", "remarks", "classes")
+REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds", "spared", "remarks", "classes", "dropped", "gone")
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def kept(digits: Checkpoint) -> tuple[Path, CouplingMap]:
 
 def equal(left: CouplingMap, right: CouplingMap) -> bool:
     """Whether two maps say the same, down to every index."""
-    assert {field.name for field in fields(CouplingMap)} == {*REST, "groups", "block_outputs", "products"}
+    assert {field.name for field in fields(CouplingMap)} == {*REST, "groups", "block_outputs", "products", "inner"}
     assert {field.name for field in fields(ChannelGroup)} == {*WHOLE_GROUP, "members"}
     same = all(getattr(left, name) == getattr(right, name) for name in REST) and list(left.roles) == list(right.roles)
     same = same and len(left.groups) == len(right.groups) and left.block_outputs.keys() == right.block_outputs.keys()
@@ -75,6 +75,10 @@ def equal(left: CouplingMap, right: CouplingMap) -> bool:
     same = same and all(
         len(a.factors) == len(b.factors) and all(map(np.array_equal, a.factors, b.factors)) for a, b in zip(left.products, right.products)
     )
+    same = same and list(left.inner) == list(right.inner)
+    for block, other in zip(left.inner.values(), right.inner.values()):
+        same = same and (block.path, block.type, block.tied, block.silenced) == (other.path, other.type, other.tied, other.silenced)
+        same = same and np.array_equal(block.inputs, other.inputs) and np.array_equal(block.outputs, other.outputs)
     for a, b in zip(left.groups, right.groups):
         same = same and all(getattr(a, name) == getattr(b, name) for name in WHOLE_GROUP)
         same = same and [(m.axis, m.role) for m in a.members] == [(m.axis, m.role) for m in b.members]

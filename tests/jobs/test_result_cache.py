@@ -89,6 +89,16 @@ def test_plans_that_remove_other_channels_or_belong_to_another_checkpoint_have_o
     assert len(keys | {cache.key_of(PARAMETERS.model_copy(update={"plan": plan}), "data") for plan in malformed}) == 9
 
 
+def test_plans_that_drop_other_blocks_have_other_keys():
+    def key(*drops: str) -> str:
+        cuts = [{"layer": "x", "amount": "drop", "removes": {}, "drops": list(drops)}]
+        plan = {"format": 1, "checkpoint": "a.pt", "sha256": "a" * 64, "steps": [{"name": "", "cuts": cuts}]}
+        return cache.key_of(PARAMETERS.model_copy(update={"plan": plan}), "data")
+
+    assert len({key(), key("model.2.m.0"), key("model.2.m.1"), key("model.2.m.0", "model.2.m.1")}) == 4
+    assert key() == planned([{}]) and key("a", "b") == key("b", "a")
+
+
 def test_another_ultralytics_makes_another_key(monkeypatch):
     before = cache.key_of(PARAMETERS, "data")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.0")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def inspect(model: Model, imgsz: ImageSize = None, device: Device = "", classes: Classes = None, as_json: Json = False) -> None:
-    """The block tree: every layer with its channels, cost and status."""
+    """The block tree: every layer with its channels, cost and status, and the inner blocks that can be dropped."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.world import open_session, remark
         from tui_pruner.core.views import block_views, model_info
@@ -58,7 +58,7 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
                 shape(block.output_shape),
                 f"{block.parameters:,}",
                 count(block.flops),
-                block.section,
+                f"{block.section}{can_drop(block)}",
             ]
         )
         for layer in block.layers:
@@ -66,6 +66,12 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
             name = f"  {layer.name.removeprefix(block.name + '.')}  {layer.type}" if layer.name != block.name else f"  {layer.type}"
             rows.append([name, "", f"{layer.in_channels} > {layer.out_channels}", "", f"{layer.parameters:,}", count(layer.flops), status])
     output.table(["layer", "from", "channels", "output", "parameters", "FLOPs", "status"], rows, right=["parameters", "FLOPs"])
+
+
+def can_drop(block: BlockView) -> str:
+    """The inner blocks that a block can do without, in a few words."""
+    inner = [path.removeprefix(f"{block.name}.") for path in block.droppable]
+    return f"; can drop {', '.join(inner)}" if inner else ""
 
 
 def groups(model: Model, imgsz: ImageSize = None, device: Device = "", classes: Classes = None, as_json: Json = False) -> None:
@@ -80,6 +86,8 @@ def groups(model: Model, imgsz: ImageSize = None, device: Device = "", classes: 
         output.document(report)
         for group in report["groups"]:
             show_group(output, group)
+        if report["droppable"]:
+            output.line(f"can be dropped: {', '.join(found['block'] for found in report['droppable'])}")
         totals = report["convolutions"]
         output.line(
             ", ".join(f"{totals[key]} {key}" for key in ("free", "coupled", "linked", "locked")) + f" of {totals['total']} convolutions"

@@ -21,7 +21,8 @@ Device = Annotated[str, typer.Option("--device", help="cpu, 0, cuda:1, ...; by d
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
 Cuts = Annotated[
-    list[str] | None, typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3 or heads:1, or keep:205; repeatable.")
+    list[str] | None,
+    typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3 or heads:1, keep:205, or drop an inner block; repeatable."),
 ]
 KeepClasses = Annotated[
     str | None,

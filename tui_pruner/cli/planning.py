@@ -261,7 +261,9 @@ def show(results: Output, planner: Planner, found: Budget, latency: Quickened | 
 
 
 def removed(cut: Cut) -> str:
-    """How many output channels of its layers a cut removes."""
+    """How many output channels of its layers a cut removes, or the blocks that it drops."""
+    if cut.drops:
+        return "all"
     return f"-{sum(len(indices) for dims in cut.removes.values() for indices in dims.values())}"
 
 

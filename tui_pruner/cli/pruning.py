@@ -88,6 +88,7 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
             "before": dataclasses.asdict(before),
             "after": dataclasses.asdict(after),
             "kept": session.removal.kept(session.analysis.coupling),
+            "dropped": sorted(session.removal.dropped),
             "proof": proof.plain(),
             "own_names": list(written.own_names),
             "reload": {"ok": all(check.ok for check in written.checks), "checks": checks},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import nn
@@ -15,6 +15,7 @@ from tui_pruner.core.blocks import Block, Layer, block_tree, image_channels, leg
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.checkpoint.own_code import code_of
 from tui_pruner.core.classes import kept_classes, only_classes, with_classes
+from tui_pruner.core.depth import Dropped, after
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import Ranking
@@ -72,6 +73,14 @@ class Analysis:
     @cached_property
     def _ranked(self) -> dict[tuple[int, ...], Ranking]:
         return {}
+
+    def after(self, dropped: Dropped) -> Analysis:
+        """The same where some inner blocks are gone already: what is left to cut, in the same numbering."""
+        if not dropped:
+            return self
+        left = replace(self, coupling=after(self.coupling, dropped))
+        left.__dict__.update(ranking=self.ranking, _ranked=self._ranked)
+        return left
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:

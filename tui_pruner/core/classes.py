@@ -182,7 +182,7 @@ def only_classes(coupling: CouplingMap, removal: Removal) -> Removal:
 
 def without_classes(coupling: CouplingMap, removal: Removal) -> Removal:
     """Return what a removal takes of all but the classes."""
-    return Removal({number: places for number, places in removal.places.items() if number != coupling.classes})
+    return Removal({number: places for number, places in removal.places.items() if number != coupling.classes}, removal.dropped)
 
 
 def names_in(model: Any) -> dict[int, str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.flow.record import Operation, Role
-from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member, Product
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, InnerBlock, Link, Lock, Member, Product
 
 DOCUMENT, INDICES = "map.json", "indices.npy"
 FASTEST = 1
@@ -81,6 +81,9 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
         "links": [asdict(link) for link in coupling.links],
         "groups": groups,
         "block_outputs": {path: array_number(numbers) for path, numbers in coupling.block_outputs.items()},
+        "inner": [
+            [b.path, b.type, array_number(b.inputs), array_number(b.outputs), b.tied, list(b.silenced)] for b in coupling.inner.values()
+        ],
         "products": [
             [product.module, product.place, [array_number(groups) for groups in product.factors]] for product in coupling.products
         ],
@@ -107,6 +110,10 @@ def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
         sizes={axis: size for axis, (_, _, size) in zip(axes, document["axes"], strict=True)},
         roles=roles,
         block_outputs={path: arrays[number] for path, number in document["block_outputs"].items()},
+        inner={
+            path: InnerBlock(path, kind, arrays[inputs], arrays[outputs], tied, tuple(silenced))
+            for path, kind, inputs, outputs, tied, silenced in document["inner"]
+        },
         products=tuple(Product(module, place, tuple(arrays[n] for n in factors)) for module, place, factors in document["products"]),
         unknown_operations=document["unknown_operations"],
         spared=frozenset(axes[number] for number in document["spared"]),

@@ -107,6 +107,7 @@ def cut_prove_write(
         output,
         plan=plan.plain(),
         kept=removal.kept(coupling),
+        dropped=sorted(removal.dropped),
         proof=applied[-1].proof.plain(),
         force=force,
         on_progress=on_progress,

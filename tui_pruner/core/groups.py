@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -91,6 +91,22 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
+class InnerBlock:
+    """A repeat within a block that hands out as many channels as it reads, so that a forward can do without it.
+
+    `inputs` and `outputs` have the group of each channel (-1 where there is none). `tied`: what goes out are the channels that came in,
+    as where something is added to them. `silenced` names the parameters that make it hand out its input where they are zero, if any do.
+    """
+
+    path: str
+    type: str
+    inputs: Indices
+    outputs: Indices
+    tied: bool
+    silenced: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Product:
     """A product of two activations, such as attention's, or a convolution with a computed weight: the module that makes it, its place among
     all products and convolutions, and for each factor of its work the group of each channel (-1 where there is none)."""
@@ -106,6 +122,7 @@ class CouplingMap:
 
     `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words;
     `classes`: the group that has a channel for each class, which requests for classes alone may cut.
+    `inner` has the blocks that can be dropped, by path; `dropped` those that are, and `gone` the groups that went with them.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -120,6 +137,14 @@ class CouplingMap:
     spared: frozenset[Axis] = frozenset()
     remarks: tuple[str, ...] = ()
     classes: int | None = None
+    inner: Mapping[str, InnerBlock] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    gone: frozenset[int] = frozenset()
+
+    @cached_property
+    def without(self) -> dict[frozenset[str], CouplingMap]:
+        """This map without some inner blocks, as far as it was worked out (`depth.after`)."""
+        return {}
 
     @cached_property
     def groups_of_axis(self) -> dict[Axis, tuple[int, ...]]:

@@ -50,7 +50,7 @@ class Wishes:
 
 def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes) -> None:
     """Carry demands over to linked parts until every link is satisfied; the links between single groups speak first."""
-    links = sorted(coupling.links, key=lambda link: max(len(part) for part in link.parts))
+    links = sorted(coupling.links, key=lambda link: max((len(part) for part in link.parts), default=0))
     while any(balance(coupling, link, base, wishes) for link in links):
         pass
 

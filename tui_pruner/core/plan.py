@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
+from tui_pruner.core.depth import demand_droppable, outermost
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.removal import NOTHING, Removal
@@ -27,13 +28,25 @@ class Cut(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     layer: str = Field(description="A module path such as model.6.m.0.cv1, a block number, a section, a glob, or classes.")
-    amount: str = Field(description="What to remove (30%, 0.3, heads:1) or what to keep (keep:205, of classes keep:person,car).")
+    amount: str = Field(
+        description="What to remove (30%, 0.3, heads:1), what to keep (keep:205, of classes keep:person,car), or drop for an inner block."
+    )
     criterion: str = Field(default="l2", description="Which channels go first; taylor and hessian need data when no channels are given.")
     round_to: int = Field(default=1, ge=1, description="Keep a multiple of this many channels.")
     removes: dict[str, dict[int, list[int]]] = Field(
         default={},
         description="Parameter, dimension, indices: the channels that go. Leave it out to have them chosen when the plan is opened.",
     )
+    drops: list[str] = Field(
+        default=[], description="The inner blocks that go as a whole. Leave it out to have them looked up when the plan is opened."
+    )
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if not self.drops:  # as a plan without them was always written
+            plain.pop("drops", None)
+        return plain
 
 
 class Step(BaseModel):
@@ -47,7 +60,7 @@ class Step(BaseModel):
     @property
     def unsettled(self) -> bool:
         """Whether it says what is wanted, but not which channels that removes: somebody wrote it by hand."""
-        return bool(self.cuts) and not any(cut.removes for cut in self.cuts)
+        return bool(self.cuts) and not any(cut.removes or cut.drops for cut in self.cuts)
 
     def requests(self) -> list[Request]:
         """What its cuts ask for."""
@@ -107,11 +120,13 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
-    """The channels that a cut's indices mean, in terms of groups.
+    """The channels that a cut's indices mean, in terms of groups, and the blocks that it drops.
 
     Raises:
-        PlanError: a parameter or index that this model does not have, or classes where the cut is of a layer.
+        PlanError: a parameter, an index or a block that this model does not have, or classes where the cut is of a layer.
     """
+    for path in cut.drops:
+        demand_droppable(coupling, path)
     places: dict[int, list[int]] = {}
     for parameter, dims in cut.removes.items():
         for dim, indices in dims.items():
@@ -124,7 +139,7 @@ def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
     if coupling.classes is not None and coupling.classes in places and cut.layer != CLASSES:
         locked = coupling.groups[coupling.classes]
         raise PlanError(f"the plan cuts {locked.members[0].axis.module} by {cut.layer}, which is locked but for {CLASSES}: {locked.reason}")
-    return Removal({number: np.unique(found) for number, found in places.items()})
+    return Removal({number: np.unique(found) for number, found in places.items()}, outermost(cut.drops))
 
 
 def positions_on(coupling: CouplingMap, axis: Axis) -> tuple[Indices, Indices]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from torch import nn
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.classes import shape_with_fewer
+from tui_pruner.core.depth import Dropped, inside
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import Indices
 from tui_pruner.core.meta_kernels import spare_compiler
@@ -41,6 +42,7 @@ class Widths:
     arithmetic: Arithmetic
     counts: Indices
     of_axis: Indices
+    dropped: Dropped = frozenset()
 
     def axis(self, axis: Axis) -> int:
         """The width of one axis."""
@@ -50,7 +52,7 @@ class Widths:
     def size(self) -> Size:
         """The whole model's size."""
         arithmetic = self.arithmetic
-        values = arithmetic.elements(self.of_axis)
+        values = arithmetic.elements(self.of_axis) * arithmetic.tensors_left(self.dropped)
         return Size(
             parameters=int(values[arithmetic.trainable].sum()),
             flops=round(float(self.work.sum())),
@@ -60,7 +62,7 @@ class Widths:
     @cached_property
     def work(self) -> NDArray[np.float64]:
         """The operations of every piece of work."""
-        return self.arithmetic.operations(self.of_axis, self.counts)
+        return self.arithmetic.operations(self.of_axis, self.counts) * self.arithmetic.work_left(self.dropped)
 
     def work_inside(self, path: str) -> int:
         """The operations of a module and all below it."""
@@ -95,6 +97,7 @@ class Arithmetic:
         self.block_rows = {path: self._row(groups) for path, groups in coupling.block_outputs.items()}
         self._describe_tensors()
         self._describe_work()
+        self._left: dict[tuple[str, Dropped], NDArray[np.bool_]] = {}
 
     def _row(self, groups: Indices) -> Indices:
         channels = np.array([group.channels for group in self.analysis.coupling.groups])
@@ -103,6 +106,7 @@ class Arithmetic:
 
     def _describe_tensors(self) -> None:
         tensors = list(named_tensors(self.analysis.skeleton))
+        self.tensor_modules = [Axis(name, 0).module for name, _ in tensors]
         self.first, self.second, self.rest = (np.zeros(len(tensors), dtype=np.int64) for _ in range(3))
         self.trainable = np.array([isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors])
         self.floating = np.array([tensor.is_floating_point() for _, tensor in tensors])
@@ -148,10 +152,23 @@ class Arithmetic:
         inside = f"{path}."
         return np.array([module == path or module.startswith(inside) for module in self.work_module], dtype=bool)
 
+    def tensors_left(self, dropped: Dropped) -> NDArray[np.bool_]:
+        """Which parameters and buffers lie in none of the dropped blocks."""
+        return self._outside("tensors", self.tensor_modules, dropped)
+
+    def work_left(self, dropped: Dropped) -> NDArray[np.bool_]:
+        """Which pieces of work are done in none of the dropped blocks."""
+        return self._outside("work", self.work_module, dropped)
+
+    def _outside(self, what: str, modules: Sequence[str], dropped: Dropped) -> NDArray[np.bool_]:
+        if (what, dropped) not in self._left:
+            self._left[what, dropped] = np.array([not inside(module, dropped) for module in modules], dtype=bool)
+        return self._left[what, dropped]
+
     def widths(self, removal: Removal) -> Widths:
         """Every width under a removal."""
         counts = removal.counts(self.analysis.coupling)
-        return Widths(self, counts, self.sizes - self.shares @ counts)
+        return Widths(self, counts, self.sizes - self.shares @ counts, removal.dropped)
 
     @cached_property
     def whole(self) -> Widths:

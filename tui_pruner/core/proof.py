@@ -18,6 +18,7 @@ from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.checkpoint import Checkpoint
 from tui_pruner.core.checkpoint.stages import stages_of
 from tui_pruner.core.classes import kept_classes, names_in, only_classes, reduced, shifted
+from tui_pruner.core.depth import inside
 from tui_pruner.core.gaps import TINY, Gaps, Mismatch, gaps_between
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.original import Original, Reached
@@ -27,7 +28,7 @@ from tui_pruner.core.recording import BUFFER
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import named_tensors
 from tui_pruner.core.surgery import by_tensor, cut, narrowed
-from tui_pruner.core.twin import Change, lively, nearly_zero, with_slices
+from tui_pruner.core.twin import Change, lively, nearly_zero, with_slices, without_blocks
 from tui_pruner.engine.protocol import Verdict
 from tui_pruner.errors import PlanError, ProofError
 
@@ -137,8 +138,12 @@ class Cutting:
 
     @cached_property
     def names(self) -> set[str]:
-        """The parameters and buffers that lost something."""
-        return {member.axis.parameter for member, _ in self.removal.members(self.coupling)}
+        """The parameters and buffers that lost something; of dropped blocks those that silence them, or all."""
+        silenced = {name for path in self.removal.dropped for name in self.coupling.inner[path].silenced}
+        skipped = [path for path in self.removal.dropped if not self.coupling.inner[path].silenced]
+        parameters = [name for name, _ in self.original.model.named_parameters()] if skipped else []
+        lost = {member.axis.parameter for member, _ in self.removal.members(self.coupling)}
+        return lost | silenced | {name for name in parameters if inside(name, skipped)}
 
     @cached_property
     def reached(self) -> Reached:
@@ -170,7 +175,7 @@ class Cutting:
     def compared(self, change: Change, precision: torch.dtype) -> Gaps:
         """Return the comparison with a twin whose removed slices are changed."""
         original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
-        twin = with_slices(original.model, self.coupling, self.removal, change, original.owners)
+        twin = self._twin(change)
         with said_of("the model itself"):
             before = self.unmasked(original.recording(precision).given)
         with said_of("the masked twin"):
@@ -218,10 +223,12 @@ class Cutting:
 
         An untrained network may have zeros in the last layer of a branch, and one that is told its classes as text has none before.
         """
-        twin = with_slices(self.original.model, self.coupling, self.removal, torch.zeros_like, self.original.owners)
+        twin = self._twin(torch.zeros_like)
         cut_here = [(member.axis.module, member.role == "in") for member, _ in self.removal.members(self.coupling)]
         readers = {path for path, reads in cut_here if reads} - {path for path, reads in cut_here if not reads}
-        actual, expected, before = (self.original.tapped(one, sorted(readers)) for one in (self.pruned, twin, self.original.model))
+        lost = self.removal.counts(self.coupling)
+        whole = {path for path in self.removal.dropped if not any(lost[number] for number in self.coupling.inner[path].outputs)}
+        actual, expected, before = (self.original.tapped(one, sorted(readers | whole)) for one in (self.pruned, twin, self.original.model))
         return gaps_between(actual, self.masked(expected), self.unmasked(before), torch.float64)
 
     def masked(self, leaves: Leaves) -> Leaves:
@@ -235,7 +242,8 @@ class Cutting:
         """
         if self.kept is None:
             return leaves
-        alone = self.removal.places.keys() == only_classes(self.coupling, self.removal).places.keys()
+        classes = only_classes(self.coupling, self.removal)
+        alone = self.removal.places.keys() == classes.places.keys() and not self.removal.dropped
         count = self.coupling.groups[self.coupling.classes or 0].channels
         return reduced(leaves, self.original.model, shifted(self.kept, count) if alone else self.kept)
 
@@ -250,11 +258,16 @@ class Cutting:
         if names_in(self.pruned) != wanted:
             raise Mismatch(f"the pruned model's classes are {names_in(self.pruned)} in place of {wanted}")
 
+    def _twin(self, change: Change) -> nn.Module:
+        """Return the original with the removed slices changed, and without the dropped blocks that no slices silence."""
+        changed = with_slices(self.original.model, self.coupling, self.removal, change, self.original.owners)
+        return without_blocks(changed, self.coupling, self.removal)
+
     def _in_training(self, leaves: Leaves, narrow: bool = False) -> Leaves:
         """Name leaves as those of training; of the buffers of an uncut network only what the cut leaves of them."""
         kept = by_tensor(self.removal.stays(self.coupling)) if narrow else {}
         return {TRAINING + place: narrowed(leaf, kept[name]) if (name := place.removeprefix(BUFFER)) in kept else leaf
-                for place, leaf in leaves.items()}  # fmt: skip
+                for place, leaf in leaves.items() if not inside(place.removeprefix(BUFFER), self.removal.dropped)}  # fmt: skip
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def trained(model: nn.Module, image: Tensor, idle: Iterable[str], places: Iterab
         torch.manual_seed(seed)
         predictions = predictions_of(running, image)
     buffers = dict(running.named_buffers())
-    return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) != place}
+    return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) in buffers and name != place}
 
 
 def tapped(model: nn.Module, image: Tensor, paths: Iterable[str]) -> Leaves:

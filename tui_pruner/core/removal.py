@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tui_pruner.core.depth import Dropped, after, inside, outermost
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Member
 from tui_pruner.errors import PlanError
@@ -14,9 +15,13 @@ from tui_pruner.errors import PlanError
 
 @dataclass(frozen=True)
 class Removal:
-    """The removed channels of each group, as sorted places within the group. Groups that lose nothing are not in it."""
+    """The removed channels of each group, as sorted places within the group, and the inner blocks that are dropped.
+
+    Groups that lose nothing are not in it, nor blocks that lie in a dropped one.
+    """
 
     places: Mapping[int, Indices]
+    dropped: Dropped = frozenset()
 
     def of(self, group: ChannelGroup) -> Indices:
         """The removed places of a group."""
@@ -35,7 +40,7 @@ class Removal:
         merged = dict(self.places)
         for number, places in other.places.items():
             merged[number] = np.union1d(merged.get(number, places), places)
-        return Removal(merged)
+        return Removal(merged, outermost(self.dropped | other.dropped))
 
     def takes_all(self, coupling: CouplingMap, part: Iterable[int]) -> bool:
         """Whether groups lose all their channels."""
@@ -53,9 +58,11 @@ class Removal:
         return counts
 
     def members(self, coupling: CouplingMap) -> Iterable[tuple[Member, Indices]]:
-        """Every member that loses something, with the positions on its axis."""
+        """Every member that loses something and is not in a dropped block, with the positions on its axis."""
         for number, places in self.places.items():
             for member in coupling.groups[number].members:
+                if self.dropped and inside(member.axis.module, self.dropped):
+                    continue
                 yield member, np.sort(member.indices[places].reshape(-1))
 
     def stays(self, coupling: CouplingMap) -> dict[Axis, Indices]:
@@ -76,10 +83,13 @@ class Removal:
         """Refuse a removal that the model cannot live with.
 
         Raises:
-            PlanError: a locked group, a group that would be empty, or linked parts that would differ.
+            PlanError: a locked group, a group that would be empty, linked parts that would differ, or a dropped block that is needed.
         """
+        coupling = after(coupling, self.dropped)
         for number, places in self.places.items():
             group = coupling.groups[number]
+            if number in coupling.gone:
+                continue
             where = group.producers[0].axis.module if group.producers else group.members[0].axis.parameter
             if number == coupling.classes:
                 if len(places) >= group.channels:
@@ -91,7 +101,7 @@ class Removal:
             part_goes = heads and all(self.takes_all(coupling, part) for link in heads for part in link.parts if number in part)
             if len(places) >= group.channels and not part_goes:
                 raise PlanError(f"the plan removes all {group.channels} channels of {where}; leave at least one")
-        for link in coupling.links:
+        for link in (link for link in coupling.links if link.parts):
             parts = self.parts_left(coupling, link)
             if not parts:
                 raise PlanError(f"the plan removes all heads of {link.module}; leave at least one")

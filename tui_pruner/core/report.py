@@ -23,6 +23,9 @@ def coupling_report(analysis: Analysis) -> dict[str, Any]:
     )
     return {
         "groups": [group_report(analysis, group, names) for group in coupling.groups],
+        "droppable": [
+            {"block": block.path, "type": block.type, "adds_to_its_input": bool(block.silenced)} for block in coupling.inner.values()
+        ],
         "links": [
             {"id": link.number, "operation": link.operation, "module": link.module, "parts": [list(part) for part in link.parts]}
             for link in coupling.links

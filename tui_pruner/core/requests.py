@@ -14,6 +14,7 @@ from tui_pruner.errors import RequestError
 PERCENT = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*%$")
 FRACTION = re.compile(r"^(\d*\.\d+|\d+(?:\.\d*)?)$")
 HEADS = re.compile(r"^heads\s*:\s*(.+)$", re.IGNORECASE)
+DROP = re.compile(r"^drop$", re.IGNORECASE)
 KEEP = re.compile(r"^keep\s*:\s*(.+)$", re.IGNORECASE)
 
 
@@ -23,11 +24,13 @@ CLASSES = "classes"
 
 @dataclass(frozen=True)
 class Amount:
-    """How much: a fraction of the channels to remove, an exact number to keep, or a number of attention heads to remove as a whole."""
+    """How much: a fraction of the channels to remove, an exact number to keep, a number of attention heads to remove as a whole, or all of
+    an inner block."""
 
     remove: float | None = None
     keep: int | None = None
     heads: int | None = None
+    drop: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,13 @@ def class_request(listed: str) -> Request:
 
 
 def parse_amount(text: str) -> Amount:
-    """What to remove ("30%", "0.3", "heads:1") or to keep ("keep:205").
+    """What to remove ("30%", "0.3", "heads:1", "drop") or to keep ("keep:205").
 
     Raises:
         RequestError: not a number, 0, or 100 % and more.
     """
+    if DROP.match(text.strip()):
+        return Amount(drop=True)
     kept = KEEP.match(text.strip())
     if kept:
         return Amount(keep=parse_width(kept.group(1).strip(), text))
@@ -90,7 +95,7 @@ def parse_amount(text: str) -> Amount:
         return Amount(heads=parse_width(heads.group(1).strip(), text))
     percent, fraction = PERCENT.match(text.strip()), FRACTION.match(text.strip())
     if percent is None and fraction is None:
-        raise RequestError(f"the amount {text!r} is no number: write what to remove (30% or 0.3) or what to keep (keep:205)")
+        raise RequestError(f"the amount {text!r} is no number: write what to remove (30% or 0.3), what to keep (keep:205), or drop")
     share = float(percent.group(1)) / 100 if percent else float(text)
     if share <= 0:
         raise RequestError(f"the amount {text!r} removes nothing: give more than 0")

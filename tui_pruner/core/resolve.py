@@ -11,6 +11,8 @@ import numpy as np
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Layer
 from tui_pruner.core.classes import class_group, removal_of_classes
+from tui_pruner.core.depth import Dropped, outermost
+from tui_pruner.core.dropping import drops_of
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices
 from tui_pruner.core.heads import collect_heads
 from tui_pruner.core.linking import Contradiction, Demand, Wishes, contradict, obey_links, spread, unit_of
@@ -66,6 +68,7 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
     """The exact channels that requests remove on top of what is already gone."""
     wishes, refusals = Wishes(), list[Refusal]()
     classes: dict[int, Removal] = {}
+    drops: list[Dropped] = []
     for request in (request for request in requests if request.layer == CLASSES):
         try:
             classes[id(request)] = removal_of_classes(analysis.coupling, analysis.checkpoint.model, request.amount, base)
@@ -73,7 +76,15 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
             wishes.asked += [layer.name for layer in class_layers(analysis)]
         except RequestError as error:
             refusals.append(Refusal(request, str(error)))
-    for request in (request for request in requests if request.layer != CLASSES):
+    for request in requests:
+        try:
+            drops.append(drops_of(analysis, request, base, wishes) if is_drop(request) else frozenset())
+        except RequestError as error:
+            drops.append(frozenset())
+            refusals.append(Refusal(request, str(error)))
+    dropped = outermost(frozenset().union(*drops))
+    analysis = analysis.after(outermost(base.dropped | dropped))
+    for request in (request for request in requests if request.layer != CLASSES and not is_drop(request)):
         try:
             collect(analysis, request, base, wishes)
         except RequestError as error:
@@ -87,12 +98,12 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
         for number, demands in wishes.demands.items()
         if number not in wishes.contradictions and demands[0].count > 0
     }
-    removal = Removal({number: places for number, (_, places) in chosen.items()})
+    removal = Removal({number: places for number, (_, places) in chosen.items()}, dropped)
     for taken in classes.values():
         removal = removal.together(taken)
     return Resolution(
         removal=removal,
-        step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen, classes))),
+        step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen, drops, classes))),
         asked=tuple(dict.fromkeys(wishes.asked)),
         contradictions=tuple({c.message: c for c in wishes.contradictions.values()}.values()),
         refusals=tuple(refusals),
@@ -107,11 +118,25 @@ def class_layers(analysis: Analysis) -> list[Layer]:
     return [layer for layer in analysis.layers.values() if layer.path in paths]
 
 
+def is_drop(request: Request) -> bool:
+    """Whether a request is for whole blocks; an amount that cannot be read is not."""
+    if request.layer == CLASSES:
+        return False
+    try:
+        return parse_amount(request.amount).drop
+    except RequestError:
+        return False
+
+
 def cuts_of(
-    coupling: CouplingMap, requests: Sequence[Request], chosen: dict[int, tuple[Demand, Indices]], classes: Mapping[int, Removal]
+    coupling: CouplingMap,
+    requests: Sequence[Request],
+    chosen: dict[int, tuple[Demand, Indices]],
+    drops: Sequence[Dropped],
+    classes: Mapping[int, Removal],
 ) -> Iterable[Cut]:
-    """Each request with the channels that it is answerable for; `classes` has those of requests for classes, by identity."""
-    for request in requests:
+    """Each request with the channels and the blocks that it is answerable for; `classes` has those of requests for classes, by identity."""
+    for request, dropped in zip(requests, drops, strict=True):
         own = Removal({number: places for number, (demand, places) in chosen.items() if demand.request is request})
         own = classes.get(id(request), own)
         yield Cut(
@@ -120,6 +145,7 @@ def cuts_of(
             criterion=request.criterion,
             round_to=request.round_to,
             removes=removes_of(own, coupling),
+            drops=sorted(dropped),
         )
 
 

@@ -31,7 +31,7 @@ def session_view(session: Session) -> SessionView:
 
 def step_view(session: Session, number: int, applied: AppliedStep) -> StepView:
     """One step of the timeline."""
-    requests = [CutRequest(**cut.model_dump(exclude={"removes"})) for cut in applied.step.cuts]
+    requests = [CutRequest(**cut.model_dump(exclude={"removes", "drops"})) for cut in applied.step.cuts]
     return StepView(
         number=number,
         title=applied.step.name or title(requests),
@@ -71,4 +71,4 @@ def title(requests: Sequence[CutRequest]) -> str:
     what = requests[0].layer if len(requests) == 1 else f"{len(requests)} layers"
     if len(amounts) > 1:
         return what
-    return f"{what} {amounts[0] if amounts[0].startswith('keep') else '-' + amounts[0]}"
+    return f"{what} {amounts[0] if amounts[0].startswith(('keep', 'drop')) else '-' + amounts[0]}"

@@ -6,13 +6,14 @@ norms, raw parameters and weights with several owners. torch-pruning's functions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.adapters import rewrite_attributes
 from tui_pruner.core.classes import kept_classes, rewrite_classes
+from tui_pruner.core.depth import inside
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.layers import true_widths
@@ -21,17 +22,19 @@ from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, sharing_weig
 
 
 def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
-    """A copy of a model without the removed channels; works on the meta device too. The model itself stays as it is.
+    """A copy of a model without the removed channels and blocks; works on the meta device too. The model itself stays as it is.
 
     Raises:
         PlanError: the removal breaks a lock or a link.
     """
     removal.check(coupling)
-    pruned, owners, stays = sharing_weights(model), owners_of_tensors(model), removal.stays(coupling)
+    pruned, owners, stays = skipping(sharing_weights(model), removal.dropped), owners_of_tensors(model), removal.stays(coupling)
     changed: dict[str, nn.Module] = {}
     for name, by_dim in by_tensor(stays).items():
-        tensor = narrowed(tensor_at(pruned, name), by_dim)
+        tensor = narrowed(tensor_at(model, name), by_dim)
         for owner in owners[name]:
+            if inside(owner, removal.dropped):
+                continue
             changed |= put_tensor(pruned, owner, tensor)
             if (layer := Axis(owner, 0).module) not in changed:  # a parametrization computes the weight of the module above it
                 changed[layer] = pruned.get_submodule(layer)
@@ -40,6 +43,14 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
         rewrite_classes(pruned, kept)
     rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     return pruned
+
+
+def skipping(model: nn.Module, dropped: Iterable[str]) -> nn.Module:
+    """The same model with blocks in place that hand out what they read."""
+    for path in dropped:
+        parent, _, name = path.rpartition(".")
+        model.get_submodule(parent)._modules[name] = nn.Identity().train(model.training)
+    return model
 
 
 def by_tensor(stays: Mapping[Axis, Indices]) -> dict[str, dict[int, Indices]]:

@@ -12,6 +12,7 @@ from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.sharing import with_own
 from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, tensor_at
+from tui_pruner.core.surgery import skipping
 
 Change = Callable[[Tensor], Tensor]
 Owners = Mapping[str, Sequence[str]]
@@ -21,13 +22,23 @@ REMAINS = 1e-9
 def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Owners | None = None) -> nn.Module:
     """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
 
+    A dropped block adds nothing to its input, as the last layers of what it adds are zero; one that adds nothing anyway is skipped.
+
     `owners` has the names under which each tensor is stored, where they are known already.
     """
-    return with_slices(model, coupling, removal, torch.zeros_like, owners)
+    return without_blocks(with_slices(model, coupling, removal, torch.zeros_like, owners), coupling, removal)
+
+
+def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
+    """Return a copy of a model that skips the dropped blocks which no zeros can silence; everything else is shared."""
+    skipped = [path for path in removal.dropped if not coupling.inner[path].silenced]
+    return skipping(with_own(model, {path.rpartition(".")[0] for path in skipped}), skipped) if skipped else model
 
 
 def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, change: Change, owners: Owners | None = None) -> nn.Module:
     """Return a copy of a model in which the slices of parameters that a removal takes are changed; everything else is shared.
+
+    Of dropped blocks these are the parameters that silence them.
 
     Axes that the forward divides by keep their values, as zeros there would be no numbers; the trace made sure that nothing reads them.
     A masked class is never likely: its bias is minus infinity, since zero would be as likely as not.
@@ -48,6 +59,9 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
             was = own[name].data.index_select(dim, places)
             never = member.axis in classes and was.ndim == 1 and change in MASKS
             own[name].data.index_copy_(dim, places, torch.full_like(was, -torch.inf) if never else change(was))
+    for name in (name for path in removal.dropped for name in coupling.inner[path].silenced):
+        stored = tensor_at(model, name)
+        own[name] = nn.Parameter(change(stored.detach()), requires_grad=False)
     changed = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
     for name, parameter in own.items():
         for owner in owners[name]:

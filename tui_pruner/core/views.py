@@ -11,6 +11,7 @@ from torch import nn
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.blocks import Block, Layer
+from tui_pruner.core.depth import inside
 from tui_pruner.core.explain import explain
 from tui_pruner.core.groups import ChannelGroup
 from tui_pruner.core.preview import Arithmetic, Size, Widths
@@ -91,6 +92,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
         flops=arithmetic.whole.work_inside(block.path),
         output_shape=list(shape),
         layers=layers,
+        droppable=[path for path in analysis.coupling.inner if path.startswith(f"{block.path}.")],
     )
 
 
@@ -109,11 +111,17 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: Layer) -> Laye
         parameters=arithmetic.parameters_of_layer.get(layer.name, 0),
         flops=arithmetic.flops_of_path.get(layer.path, 0),
         widest_group=max((group.channels for group in analysis.coupling.output_groups(layer.path) if group.prunable), default=0),
+        drops_with=max((path for path in analysis.coupling.inner if inside(layer.path, [path])), key=len, default=""),
     )
 
 
 def layer_widths(analysis: Analysis, widths: Widths, layer: Layer) -> tuple[int, int]:
-    """A layer's input and output channels; a depthwise convolution's are the same. Those that no trace knows are never cut."""
+    """A layer's input and output channels; a depthwise convolution's are the same. Those that no trace knows are never cut.
+
+    Of a layer in a dropped block nothing is left.
+    """
+    if inside(layer.path, widths.dropped):
+        return 0, 0
     coupling = analysis.coupling
     output = coupling.output_axes.get(layer.path)
     reads = coupling.input_axes.get(layer.path, output if output and coupling.roles[output] == "depthwise" else None)
@@ -183,8 +191,9 @@ def detail_view(session: Session, name: str, requests: Sequence[Request], criter
     layer = analysis.layers[name]
     found = session.preview(requests)
     now, after = session.widths, session.arithmetic.widths(session.removal.together(found.removal))
-    state = standing(analysis.coupling, layer, short_names(analysis))
-    groups = analysis.coupling.output_groups(layer.path)
+    left = analysis.after(session.removal.dropped).coupling
+    state = standing(left, layer, short_names(analysis))
+    groups = left.output_groups(layer.path)
     curve, cut_at = importance_curve(session, groups, found, criterion)
     shapes = [shape for shape in block_shapes(analysis, now, after) if shape.before != shape.after]
     return Detail(
@@ -225,7 +234,7 @@ def members(session: Session, layer: Layer, groups: Sequence[ChannelGroup], now:
     views = []
     for group in (*groups, *linked.values()):
         for member in group.members:
-            if not member.axis.is_weight or member.role not in ("out", "in", "depthwise"):
+            if not member.axis.is_weight or member.role not in ("out", "in", "depthwise") or inside(member.axis.module, now.dropped):
                 continue
             if member.axis.module == layer.path and member.produces and group.number not in linked and len(groups) == 1:
                 continue

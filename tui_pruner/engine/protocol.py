@@ -68,7 +68,8 @@ class ModelInfo(Message):
 class LayerView(Message):
     """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free.
 
-    `widest_group`: how many channels the widest group has that can be cut; a share is taken of each group by itself.
+    `widest_group`: how many channels the widest group has that can be cut; a share is taken of each group by itself. `drops_with`: the
+    innermost block around it that the forward can do without, empty where there is none.
     """
 
     name: str
@@ -80,10 +81,14 @@ class LayerView(Message):
     parameters: int
     flops: int
     widest_group: int
+    drops_with: str = ""
 
 
 class BlockView(Message):
-    """One block of the model: its place, its inputs (`from`), its layers. `output_shape` is [channels, height, width]."""
+    """One block of the model: its place, its inputs (`from`), its layers. `output_shape` is [channels, height, width].
+
+    `droppable` has the paths of the inner blocks that the forward can do without.
+    """
 
     index: int
     name: str
@@ -96,10 +101,11 @@ class BlockView(Message):
     flops: int
     output_shape: list[int]
     layers: list[LayerView]
+    droppable: list[str] = []
 
 
 class CutRequest(Message):
-    """A cut that somebody asks for: LAYER=AMOUNT, as on the command line ("30%", "0.3", "keep:205")."""
+    """A cut that somebody asks for: LAYER=AMOUNT, as on the command line ("30%", "0.3", "keep:205", "drop")."""
 
     layer: str
     amount: str

@@ -76,9 +76,11 @@ def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:
         channels = {
             (axis, str(dim), index) for cut in cuts for axis, dims in cut.items() for dim, indices in dims.items() for index in indices
         }
+        dropped = sorted({path for step in plan["steps"] for cut in step["cuts"] for path in cut.get("drops", [])})
     except (KeyError, TypeError, AttributeError):
         return plan
-    return [{key: value for key, value in plan.items() if key not in ("steps", "checkpoint")}, sorted(channels)]
+    rest = {key: value for key, value in plan.items() if key not in ("steps", "checkpoint")}
+    return [rest, sorted(channels), *([dropped] if dropped else [])]
 
 
 def _file(key: str) -> Path:

@@ -129,8 +129,9 @@ class Images:
 
 
 def measured_damage(planner: Planner, images: Images, parameters: PlanningParameters, on_progress: OnProgress) -> tuple[Damage, bool]:
-    """The damage of every ladder at several widths: from the cache, or measured and kept."""
+    """The damage of every ladder at several widths, and of every block that can be dropped: from the cache, or measured and kept."""
     from tui_pruner.core.budget.damages import FEW_SHARES, SHARES, trials_of
+    from tui_pruner.core.budget.depth import drop_trials
     from tui_pruner.core.classes import without_classes
     from tui_pruner.core.recovery.damage import Damage, measure_damage
     from tui_pruner.core.recovery.disagreement import Original
@@ -139,7 +140,10 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
     analysis, base = planner.analysis, planner.base
     shares, judged = (FEW_SHARES, JUDGED_ON_IN_A_HURRY) if parameters.fast else (SHARES, JUDGED_ON)
     trials = list(trials_of(analysis, planner.ladders.ladders, base, parameters.criterion, shares))
-    removes = [[trial.groups, [places.tolist() for places in trial.removal.places.values()]] for trial in trials]
+    trials += [] if parameters.fast else drop_trials(planner)
+    removes = [
+        [trial.groups, [places.tolist() for places in trial.removal.places.values()], sorted(trial.removal.dropped)] for trial in trials
+    ]
     file = (
         places.cache_folder()
         / "damage"
@@ -180,7 +184,8 @@ def point(
 ) -> PlanPoint:  # fmt: skip
     """What one point's targets come to."""
     from tui_pruner.core.budget.damages import curves_of
-    from tui_pruner.core.budget.rivals import KNAPSACK, rivals, ways
+    from tui_pruner.core.budget.depth import drops_of, with_drops
+    from tui_pruner.core.budget.rivals import DEPTH, KNAPSACK, rivals, ways
     from tui_pruner.core.budget.targets import latency_apart, parse_target
     from tui_pruner.core.budget.views import measured
     from tui_pruner.jobs.quicken import clock_of
@@ -190,9 +195,11 @@ def point(
     searches = ways(planner, parameters.criterion, curves, scan)
     if parameters.fast:
         searches = {KNAPSACK: searches[KNAPSACK]} if KNAPSACK in searches else searches
-    wanted = [parse_target(text) for text in targets]
-    clock = clock_of(planner.analysis, choose_device(parameters.device), RUNS, on_progress) if latency_apart(wanted)[1] else None
-    found, budget = rivals(planner, wanted, parameters.criterion, searches, clock)
+    aims, drops = [parse_target(text) for text in targets], drops_of(damage, planner.base)
+    timed = latency_apart(aims)[1] is not None
+    clock = clock_of(planner.analysis, choose_device(parameters.device), RUNS, on_progress) if timed else None
+    deep = with_drops(planner, aims, parameters.criterion, curves, drops) if drops.damages and KNAPSACK in searches and not timed else None
+    found, budget = rivals(planner, aims, parameters.criterion, searches, {DEPTH: deep} if deep else {}, clock)
     if not found:
         return sized(PlanPoint(targets=list(targets), plan=None, stopped=budget.stopped), budget)
     tried: list[Tried] = []

@@ -13,29 +13,44 @@ from tui_pruner.tui.glyphs import GLYPHS
 MOST_PERCENT = 99
 CLASSES = "classes"
 """What stands in place of a layer where classes are asked for, as on the command line."""
+DROP = "drop"
 _NUMBER = re.compile(r"^(?:(keep)\s*[: ]\s*)?(\d+(?:\.\d+)?)\s*(%?)$")
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Either `percent` of the channels to remove (1 to 99), the number of channels to `keep`, or the `classes` to keep, with commas."""
+    """Either `percent` of the channels to remove (1 to 99), the number of channels to `keep`, or the `classes` to keep, with commas.
+
+    None of them drops a whole inner block.
+    """
 
     percent: int | None = None
     keep: int | None = None
     classes: str = ""
 
     @property
+    def drops(self) -> bool:
+        """Whether a whole inner block goes."""
+        return self.percent is None and self.keep is None and not self.classes
+
+    @property
     def request(self) -> str:
         """The amount as the engine and the command line write it."""
+        if self.drops:
+            return DROP
         return f"{self.percent}%" if self.percent is not None else f"keep:{self.classes or self.keep}"
 
     @property
     def label(self) -> str:
         """The amount as the tree shows it."""
+        if self.drops:
+            return DROP
         return f"{GLYPHS.minus}{self.percent}%" if self.percent is not None else f"keep {self.classes or self.keep}"
 
     def percent_of(self, width: int) -> int:
         """The share of `width` channels that this removes, in whole percent."""
+        if self.drops:
+            return 100
         if self.percent is not None:
             return self.percent
         return round(100 * (1 - (self.keep or 0) / width)) if width else 0
@@ -49,14 +64,16 @@ class Room(NamedTuple):
 
 
 def parse_amount(text: str, keeping: bool = False) -> Amount | None:
-    """Read "30", "30%", "0.3" (to remove) or "keep:45"; with `keeping`, a bare number is a width. None clears the amount.
+    """Read "30", "30%", "0.3" (to remove), "drop" or "keep:45"; with `keeping`, a bare number is a width. None clears the amount.
 
     Raises:
         RequestError: the text is no amount, or removes everything.
     """
+    if text.strip().lower() == DROP:
+        return Amount()
     found = _NUMBER.match(text.strip().lower())
     if found is None:
-        raise RequestError(f"{text.strip()!r} is no amount: type 30 for 30 %, or = and the channels to keep")
+        raise RequestError(f"{text.strip()!r} is no amount: type 30 for 30 %, drop for the inner block, or = and the channels to keep")
     keep, number, percent = found.groups()
     if keep or (keeping and not percent):
         return _width(number)
@@ -82,7 +99,7 @@ def _width(number: str) -> Amount:
 
 @dataclass(frozen=True)
 class Asked:
-    """All amounts that are asked for and not applied yet, by layer.
+    """All amounts that are asked for and not applied yet, by layer, or by inner block where that is to be dropped.
 
     For all of them: `criterion` says which channels go first, `round_to` is what the channels that stay are a multiple of.
     """
@@ -106,6 +123,11 @@ class Asked:
         if amount is not None:
             changed.update(dict.fromkeys(named, amount))
         return replace(self, amounts=changed)
+
+    def of(self, layer: str) -> Amount | None:
+        """What is asked of a layer: its own amount, or that it goes with the block around it."""
+        around = (amount for block, amount in self.amounts.items() if amount.drops and layer.startswith(f"{block}."))
+        return self.amounts.get(layer) or next(around, None)
 
     def share(self, rooms: Mapping[str, Room], percent: int) -> Asked:
         """The same with this share for these layers; those that it removes no channel of are cleared."""

@@ -23,6 +23,11 @@ class Change:
     inputs: tuple[int, int, int]
 
     @property
+    def gone(self) -> bool:
+        """Whether the layer went with a dropped block."""
+        return self.outputs[1] == 0
+
+    @property
     def pending(self) -> bool:
         """Whether the amounts that are asked for change its outputs."""
         return self.outputs[1] != self.outputs[2]
@@ -63,6 +68,11 @@ class Board:
         """Every layer of the checkpoint by name."""
         return {layer.name: layer for block in self.opened.blocks for layer in block.layers}
 
+    @cached_property
+    def known(self) -> set[str]:
+        """Everything that an amount can be asked of: layers, and the inner blocks that can be dropped."""
+        return {*self.layers, *(path for block in self.opened.blocks for path in block.droppable)}
+
     @property
     def after(self) -> Totals:
         """The totals with the steps and what is asked for."""
@@ -87,7 +97,7 @@ class Board:
         if self.preview is None or not self.asked:
             return False
         return any(layer in conflict.layers for conflict in self.preview.conflicts) or any(
-            layer == refused.layer for refused in self.preview.refused
+            layer == refused.layer or layer.startswith(f"{refused.layer}.") for refused in self.preview.refused
         )
 
     @property
@@ -101,6 +111,10 @@ class Board:
     def targets(self, prunable: Sequence[str]) -> list[str]:
         """The layers that a ratio key changes: the marked ones, or those under the cursor."""
         return sorted(self.marks) or list(prunable)
+
+    def inner_blocks(self, layers: Sequence[str]) -> list[str]:
+        """The innermost blocks around these layers that the model can do without."""
+        return list(dict.fromkeys(block for layer in layers if (block := self.layers[layer].drops_with)))
 
     def widths(self, layers: Sequence[str]) -> dict[str, int]:
         """The present widths of these layers."""

@@ -80,7 +80,7 @@ def _ratio(row: Row, board: Board, width: int) -> Text:
     layer = row.layer
     assert layer is not None
     _, now, after = board.change(layer).outputs
-    amount = board.asked.amounts.get(layer.name)
+    amount = board.asked.of(layer.name)
     removed = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
     style = colours.GOOD if amount else colours.WARNING if after != now else colours.MUTED
     keeps = f"keeps {after} of {now}"

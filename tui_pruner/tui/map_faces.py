@@ -38,7 +38,7 @@ def tint_of(row: Row, board: Board) -> str:
     after = next((block.after for block in board.shapes if block.name == row.key), [])
     if any(board.in_conflict(layer.name) for layer in row.layers):
         return colours.CONFLICT_TINT
-    asked = any(layer.name in board.asked.amounts for layer in row.layers)
+    asked = any(board.asked.of(layer.name) for layer in row.layers)
     if asked or now != after or any(change.pending or change.reads_less for change in changes):
         return colours.PENDING_TINT
     cut = list(now[:1]) != list(row.output_shape[:1]) or any(change.stepped for change in changes)

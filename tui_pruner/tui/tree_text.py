@@ -142,7 +142,7 @@ def _layer_status(row: Row, board: Board) -> Cell:
     layer = row.layer
     assert layer is not None
     change = board.change(layer)
-    amount = board.asked.amounts.get(layer.name)
+    amount = board.asked.of(layer.name)
     if amount is not None and board.in_conflict(layer.name):
         return f"{amount.label} {GLYPHS.bad}", colours.BAD
     if amount is not None:
@@ -151,6 +151,8 @@ def _layer_status(row: Row, board: Board) -> Cell:
         return "goes along", colours.WARNING
     if change.reads_less:
         return "reads less", colours.WARNING
+    if change.gone:
+        return "dropped", colours.GOOD
     if change.stepped:
         return f"cut {GLYPHS.minus}{_lost(change)}%", colours.GOOD
     return layer.status, colours.STATUS_COLOURS[layer.status]
@@ -159,7 +161,7 @@ def _layer_status(row: Row, board: Board) -> Cell:
 def _block_status(row: Row, board: Board) -> Cell:
     if not row.layers:
         return "", ""
-    asked = sum(layer.name in board.asked.amounts for layer in row.layers)
+    asked = sum(board.asked.of(layer.name) is not None for layer in row.layers)
     if any(board.in_conflict(layer.name) for layer in row.layers):
         return f"conflict {GLYPHS.bad}", colours.BAD
     if asked:
@@ -200,7 +202,7 @@ def _all_locked(row: Row) -> bool:
 def _change_style(row: Row, look: Look) -> str:
     if any(look.board.in_conflict(layer.name) for layer in row.layers):
         return colours.BAD
-    if any(layer.name in look.board.asked.amounts for layer in row.layers):
+    if any(look.board.asked.of(layer.name) for layer in row.layers):
         return f"bold {colours.GOOD}"
     changes = [look.board.change(layer) for layer in row.layers]
     if any(change.pending or change.reads_less for change in changes):

@@ -101,4 +101,4 @@ class Descent:
         change, groups = ladder.rungs[rung + 1] - ladder.rungs[rung], list(ladder.groups)
         counts = self.widths.counts.copy()
         counts[groups] += change
-        return Widths(self._arithmetic, counts, self.widths.of_axis - self._arithmetic.shares[:, groups] @ change)
+        return Widths(self._arithmetic, counts, self.widths.of_axis - self._arithmetic.shares[:, groups] @ change, self.widths.dropped)

@@ -54,9 +54,9 @@ class Planner:
     """Finds steps on top of what is gone already, under given rules. The ladders are made once, for all targets and criteria."""
 
     def __init__(self, analysis: Analysis, base: Removal = NOTHING, rules: Rules | None = None) -> None:
-        self.analysis, self.base, self.rules = analysis, base, rules or Rules()
-        self.arithmetic = Arithmetic(analysis)
-        self.ladders: Ladders = ladders_of(analysis, base, self.rules)
+        self.analysis, self.base, self.rules = analysis.after(base.dropped), base, rules or Rules()
+        self.arithmetic = Arithmetic(self.analysis)
+        self.ladders: Ladders = ladders_of(self.analysis, base, self.rules)
         self.original = self.arithmetic.whole.size
 
     @property
@@ -65,7 +65,7 @@ class Planner:
         counts = self.base.counts(self.analysis.coupling)
         for ladder in self.ladders.ladders:
             counts[list(ladder.groups)] += ladder.rungs[-1]
-        lowest = Widths(self.arithmetic, counts, self.arithmetic.sizes - self.arithmetic.shares @ counts).size
+        lowest = Widths(self.arithmetic, counts, self.arithmetic.sizes - self.arithmetic.shares @ counts, self.base.dropped).size
         highest = self.arithmetic.widths(self.base).size
         return Range(shares_left(lowest, self.original), shares_left(highest, self.original))
 

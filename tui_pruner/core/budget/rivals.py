@@ -27,7 +27,8 @@ from tui_pruner.core.recovery.reconstruction import Settings, reconstruct
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.surgery import by_tensor, cut
 
-UNIFORM, IMPORTANCE, SCAN, DAMAGE, KNAPSACK = "uniform", "importance", "scan", "damage", "knapsack"
+UNIFORM, IMPORTANCE, SCAN, DAMAGE, KNAPSACK, DEPTH = "uniform", "importance", "scan", "damage", "knapsack", "depth"
+NO_OTHERS: Mapping[str, Budget] = {}
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,24 @@ def packing(damage: DamageCurves) -> Search:
 
 
 def rivals(
-    planner: Planner, targets: Sequence[Target], criterion: str, searches: Mapping[str, Search], clock: Measure | None = None
+    planner: Planner,
+    targets: Sequence[Target],
+    criterion: str,
+    searches: Mapping[str, Search],
+    others: Mapping[str, Budget] = NO_OTHERS,
+    clock: Measure | None = None,
 ) -> tuple[list[Rival], Budget]:
-    """The different plans that meet targets, and the budget that says why where there is none; a latency needs a `clock`.
+    """The different plans that meet targets, `others` that were made elsewhere among them, and the budget that says why there is none.
+
+    A latency among the targets needs a `clock`.
 
     Raises:
         RequestError: the checkpoint has no more than that already, or no such criterion.
     """
     found: list[Rival] = []
     best: Budget | None = None
-    for name, search in searches.items():
-        budget = planned(planner, targets, criterion, search, clock)
+    budgets = ((name, planned(planner, targets, criterion, search, clock)) for name, search in searches.items())
+    for name, budget in (*budgets, *others.items()):
         if budget.step is None:
             best = best or budget
             continue
@@ -116,9 +124,14 @@ def planned(planner: Planner, targets: Sequence[Target], criterion: str, search:
 
 
 def same(left: Removal, right: Removal) -> bool:
-    """Whether two removals take the same channels."""
-    return left.places.keys() == right.places.keys() and all(
-        len(places) == len(right.places[number]) and bool((places == right.places[number]).all()) for number, places in left.places.items()
+    """Whether two removals take the same channels and blocks."""
+    return (
+        left.dropped == right.dropped
+        and left.places.keys() == right.places.keys()
+        and all(
+            len(places) == len(right.places[number]) and bool((places == right.places[number]).all())
+            for number, places in left.places.items()
+        )
     )
 
 

@@ -24,7 +24,7 @@ def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], go
         counts = gone.copy()
         for ladder, whole in zip(ladders, channels, strict=True):
             counts[list(ladder.groups)] += ladder.rungs[int(np.argmin(np.abs(ladder.rungs.sum(1) - share * whole)))]
-        return Widths(arithmetic, counts, arithmetic.sizes - arithmetic.shares @ counts)
+        return Widths(arithmetic, counts, arithmetic.sizes - arithmetic.shares @ counts, base.dropped)
 
     def met(widths: Widths) -> bool:
         left = shares_left(widths.size, arithmetic.whole.size)

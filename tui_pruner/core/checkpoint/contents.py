@@ -6,7 +6,7 @@ Under that key is plain data: no class of ours is in any file.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -61,7 +61,9 @@ def save_for_ultralytics(source: Checkpoint, file: Path) -> None:
     torch.save({"model": source.model, "train_args": source.content.get("train_args", {})}, file)
 
 
-def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str, Any], proof: Mapping[str, Any]) -> dict[str, Any]:
+def provenance_of(
+    source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str, Any], proof: Mapping[str, Any], dropped: Sequence[str] = ()
+) -> dict[str, Any]:
     """Where a pruned model comes from and what was done to it."""
     return {
         "format": FORMAT,
@@ -73,6 +75,7 @@ def provenance_of(source: Checkpoint, plan: Mapping[str, Any], kept: Mapping[str
         },
         "plan": plan,
         "kept": kept,
+        "dropped": list(dropped),
         "proof": proof,
         "original_yaml": source.original_yaml,
         "stages": stages_with(source, "prune"),

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ def write_checkpoint(
     plan: dict[str, Any],
     kept: dict[str, dict[str, list[int]]],
     proof: dict[str, Any],
+    dropped: Sequence[str] = (),
     force: bool = False,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> WrittenFile:
@@ -55,7 +56,7 @@ def write_checkpoint(
     Raises OutputError when the place is not usable, or nothing that is made from the source can be written, and VerificationError when
     the file fails a check; then nothing is left behind and a file that was there before is as it was.
     """
-    return write_model(pruned, source, output, provenance_of(source, plan, kept, proof), force, on_progress)
+    return write_model(pruned, source, output, provenance_of(source, plan, kept, proof, dropped), force, on_progress)
 
 
 def write_model(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tui_pruner.core.flow.labels import Axis, Labels
 from tui_pruner.core.flow.record import FlowRecord, LockedLabels, Operation
-from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Link, Lock, Member, Product
+from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, InnerBlock, Link, Lock, Member, Product
 
 SILENT_JOINS = frozenset(
     {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
@@ -56,6 +56,17 @@ def couple(record: FlowRecord) -> CouplingMap:
         sizes=dict(record.source.sizes),
         roles=dict(record.roles),
         block_outputs={path: channels.group[channels.channel[labels]] for path, labels in record.block_outputs.items()},
+        inner={
+            path: InnerBlock(
+                path,
+                found.type,
+                channels.group[channels.channel[found.inputs]],
+                channels.group[channels.channel[found.outputs]],
+                bool(np.array_equal(channels.channel[found.inputs], channels.channel[found.outputs])),
+                found.silenced,
+            )
+            for path, found in record.inner.items()
+        },
         products=tuple(
             Product(
                 record.operations[product.operation].module,

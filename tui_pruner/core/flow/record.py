@@ -74,6 +74,16 @@ class ProductLabels:
     factors: tuple[Labels, ...]
 
 
+@dataclass(frozen=True)
+class InnerLabels:
+    """The channels that a repeat within a block reads and hands out, equally many, with its class and what silences it."""
+
+    type: str
+    inputs: Labels
+    outputs: Labels
+    silenced: tuple[str, ...]
+
+
 @dataclass
 class FlowRecord:
     """Everything that one run of the model told about its channels.
@@ -95,6 +105,7 @@ class FlowRecord:
     spared: set[Axis] = field(default_factory=set)
     relied: set[Axis] = field(default_factory=set)
     block_outputs: dict[str, Labels] = field(default_factory=dict)
+    inner: dict[str, InnerLabels] = field(default_factory=dict)
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation, and give it its number."""

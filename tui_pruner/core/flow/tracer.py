@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,9 +17,11 @@ from tui_pruner.core.flow import contraction, elementwise, folding, kernels, mov
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
 from tui_pruner.core.flow.dependence import training_paths
 from tui_pruner.core.flow.labels import Labels, along
-from tui_pruner.core.flow.record import FlowRecord
+from tui_pruner.core.flow.record import FlowRecord, InnerLabels
 from tui_pruner.core.flow.state import Flow
+from tui_pruner.core.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.predictions import Unseen, handed_through, predicted, tensors
+from tui_pruner.core.skeleton import tensor_at
 from tui_pruner.errors import TraceError
 
 LONGEST_RUN = 120.0
@@ -70,6 +73,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     Hooks of the process, as two for each of a thousand modules take longer to register than many a trace.
     """
     paths = {module: path for path, module in model.named_modules()}
+    repeats = {module: path for path, module in repeats_of(model)}
     around: list[nn.Module] = []
 
     def enter(module: nn.Module, args: Any) -> None:
@@ -88,6 +92,9 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         flow.given.pop()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.elements(output)
+        if module in repeats and path not in flow.record.inner and replaceable(args, output):
+            inputs, outputs = (first_place(flow.elements(tensor)) for tensor in (args[0], output))
+            flow.record.inner[path] = InnerLabels(type(module).__name__, inputs, outputs, silencing(model, path, module))
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
     try:
@@ -95,6 +102,21 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def replaceable(args: Any, output: Any) -> bool:
+    """Whether a module made one tensor of one that is as large, so that the latter can take its place."""
+    given = args[0] if len(args) == 1 else None
+    return isinstance(given, Tensor) and isinstance(output, Tensor) and given.ndim > 1 and given.shape == output.shape
+
+
+def silencing(model: nn.Module, path: str, module: nn.Module) -> tuple[str, ...]:
+    """The parameters by their full names that make a module hand out its input where they are zero; none where others share them."""
+    names = tuple(f"{path}.{name}" for name in silenced_by(module))
+    own = {name for name, _ in model.named_parameters()}
+    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    alone = all(name in own and times[id(tensor_at(model, name))] == 1 for name in names)
+    return names if alone else ()
 
 
 def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
@@ -133,6 +155,8 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     link_equal_widths(flow, skeleton)
     hold_own_widths(flow, skeleton)
     hold_contradictions(flow)
+    told = [path for path, _ in repeats_of(skeleton) if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction
+    flow.record.inner = {path: flow.record.inner[path] for path in told if path in flow.record.inner}
     end = flow.record.note("output", flow.modules[-1])
     for leaf in outputs:
         flow.lock_at(end.index, [leaf], "feeds the model's predictions", 1, rank=0)

@@ -9,7 +9,7 @@ from tui_pruner.core.groups import ChannelGroup, CouplingMap
 from tui_pruner.core.plan import removal_of_cut
 from tui_pruner.core.preview import Widths
 from tui_pruner.core.removal import NOTHING
-from tui_pruner.core.reporting.facts import BlockFacts, Cost, Facts, GroupFacts, Reader
+from tui_pruner.core.reporting.facts import BlockFacts, Cost, DroppedFacts, Facts, GroupFacts, Reader
 from tui_pruner.core.requests import CLASSES, match_layers
 from tui_pruner.core.resolve import class_layers
 from tui_pruner.core.session import Session
@@ -38,6 +38,7 @@ def facts_of(session: Session, plan: str, on_progress: OnProgress) -> Facts:
         elsewhere_after=rest(after, (block.after for block in blocks)),
         layers=changed_layers(analysis, before, after, asked(session)),
         groups=list(group_facts(session)),
+        dropped=list(dropped_facts(session)),
         steps=view.steps,
         classes=classes_left(session),
         notes=[*analysis.checkpoint.warnings, *analysis.notes],
@@ -89,7 +90,9 @@ def cost(widths: Widths, path: str) -> Cost:
     arithmetic, inside = widths.arithmetic, f"{path}."
     own = [name.startswith(inside) for name, _ in named_tensors(arithmetic.analysis.skeleton)]
     return Cost(
-        parameters=int((arithmetic.elements(widths.of_axis) * (arithmetic.trainable & own)).sum()),
+        parameters=int(
+            (arithmetic.elements(widths.of_axis) * (arithmetic.trainable & own & arithmetic.tensors_left(widths.dropped))).sum()
+        ),
         flops=widths.work_inside(path),
     )
 
@@ -117,6 +120,16 @@ def group_facts(session: Session) -> Iterable[GroupFacts]:
             criteria=list(dict.fromkeys(criteria)),
             steps=sorted(set(steps)),
         )
+
+
+def dropped_facts(session: Session) -> Iterable[DroppedFacts]:
+    """Every dropped block with its step."""
+    inner = session.analysis.coupling.inner
+    before = NOTHING.dropped
+    for step, applied in enumerate(session.steps, start=1):
+        for path in sorted(applied.removal.dropped - before):
+            yield DroppedFacts(block=path, type=inner[path].type, adds=bool(inner[path].silenced), step=step)
+        before = applied.removal.dropped
 
 
 def answerable(session: Session) -> dict[int, list[tuple[int, str]]]:

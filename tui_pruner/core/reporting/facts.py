@@ -49,6 +49,15 @@ class GroupFacts(Message):
     steps: list[int]
 
 
+class DroppedFacts(Message):
+    """An inner block that was dropped, and the step that did it; `adds`: whether it added to its input, or made something else of it."""
+
+    block: str
+    type: str
+    adds: bool
+    step: int
+
+
 class Metrics(Message):
     """Quick validations of both models on the same images of a data set, at one image size."""
 
@@ -89,6 +98,7 @@ class Facts(Message):
     elsewhere_after: Cost
     layers: dict[str, Width]
     groups: list[GroupFacts]
+    dropped: list[DroppedFacts] = []
     steps: list[StepView]
     metrics: Metrics | None = None
     pictures: list[PictureFacts] = []

@@ -8,6 +8,8 @@ from tui_pruner.core.reporting.figures import change, moved, scientific, several
 from tui_pruner.engine.protocol import ProofView, StepView, Totals
 
 PRODUCTS = "Products of activations, as in attention, are no layer's and are counted at their original width."
+ADDED = "what it added to its input is zero"
+MADE = "its forward is left out, as it added nothing to its input"
 BARS = "Bars are on the scale of the largest block: in full colour what is left."
 
 
@@ -88,6 +90,19 @@ def cost_cell(before: int, after: int, most: int) -> Cell:
     """One figure before and after with its bar."""
     scale = Bar(before / most, after / most) if most else None
     return Cell(moved(short(before), short(after)), "plain" if before != after else "quiet", change=change(before, after), bar=scale)
+
+
+def dropped(material: Material) -> Section | None:
+    """The inner blocks that were dropped."""
+    facts = material.facts
+    if not facts.dropped:
+        return None
+    rows = tuple(
+        (Cell(found.block, code=True), Cell(found.type), Cell(ADDED if found.adds else MADE), Cell(str(found.step)))
+        for found in facts.dropped
+    )
+    said = "A dropped block hands out what it reads: in the file torch.nn.Identity stands in its place, and all other names stay."
+    return Section("Inner blocks that were dropped", (Paragraph(said), Table(("block", "type", "in the masked twin", "step"), rows)))
 
 
 def groups(material: Material) -> Section | None:

@@ -9,12 +9,12 @@ from tui_pruner.core.reporting.closing import notes, reproduce
 from tui_pruner.core.reporting.document import Document, Section
 from tui_pruner.core.reporting.facts import Facts, Material
 from tui_pruner.core.reporting.figures import several
-from tui_pruner.core.reporting.inside import blocks, groups, layers, steps
+from tui_pruner.core.reporting.inside import blocks, dropped, groups, layers, steps
 from tui_pruner.core.reporting.measured import latency, sensitivity, stages
 from tui_pruner.core.reporting.overview import metrics, pictures, summary
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    summary, stages, metrics, pictures, latency, steps, blocks, groups, layers, sensitivity, notes, reproduce,
+    summary, stages, metrics, pictures, latency, steps, blocks, dropped, groups, layers, sensitivity, notes, reproduce,
 )  # fmt: skip
 MEASURED = "Every figure was measured or counted for this report."
 

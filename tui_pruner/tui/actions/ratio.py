@@ -59,6 +59,15 @@ ACTIONS = (
         "preview MODEL --cut LAYER=keep:45",
     ),
     Action(
+        "drop",
+        "D",
+        "D",
+        "Drop the inner block",
+        "Drop the inner block (a repeat such as model.6.m.1) around the layer under the cursor or the marked ones, or keep it again.",
+        RATIO,
+        "preview MODEL --cut model.6.m.1=drop",
+    ),
+    Action(
         "clear",
         "0,backspace,x",
         "x 0",

@@ -127,7 +127,7 @@ class Keeping(LookKeys):
         """Bring back what the engine does not know."""
         board, self._restoring = self.board, False
         assert board is not None
-        amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in board.layers}
+        amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in board.known}
         amounts[CLASSES] = classes_to_keep(saved.asked.get(CLASSES, ""))
         board.marks = set(saved.marks) & set(board.layers)
         self._restore_metrics(saved)

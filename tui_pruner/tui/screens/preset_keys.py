@@ -54,7 +54,8 @@ class PresetKeys(RatioKeys):
         if self.board is None or amount is None:
             return None
         if amount.percent is None:
-            raise RequestError(f"{text.strip()} is one width for layers of many widths: type a share")
+            what = "drops whole blocks" if amount.drops else "is one width for layers of many widths"
+            raise RequestError(f"{text.strip()} {what}: type a share")
         return self.share_out(self.board.asked.cleared, preset.layers, amount.percent)
 
     def _ask_share(self, asked: Asked, names: list[str] | tuple[str, ...], percent: int) -> None:

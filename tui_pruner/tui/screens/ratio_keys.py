@@ -20,6 +20,7 @@ from tui_pruner.tui.screens.path_prompt import PathPrompt
 QUIET = 0.25
 MOST_CLASSES = 100
 CLASSES_WHAT = "Which classes stay? Their names or numbers, with commas; empty: all. The others' outputs are cut when it is applied."
+MOST_NAMED = 4
 ROUNDINGS = (1, 2, 4, 8, 16, 32)
 
 
@@ -56,7 +57,23 @@ class RatioKeys(JobKeys):
     def action_clear(self) -> None:
         """Cut nothing from the marked layers, or from those under the cursor."""
         if self.board is not None and (names := self._targets()):
-            self.ask(self.board.asked.put(names, None))
+            self.ask(self.board.asked.put([*names, *self.board.inner_blocks(names)], None))
+
+    def action_drop(self) -> None:
+        """Drop the inner blocks of the marked layers, or the one under the cursor; where all are asked for, keep them again."""
+        board, names = self.board, self._inside()
+        if board is None or not names:
+            return
+        try:
+            dropping = self._dropping(names)
+        except RequestError as error:
+            self.say(str(error), "warning")
+            return
+        blocks = board.inner_blocks(names)
+        again = dropping.amounts == board.asked.amounts
+        self.ask(board.asked.put(blocks, None) if again else dropping)
+        what = ", ".join(blocks) if len(blocks) < 3 else plural(len(blocks), "inner block")
+        self.say(f"keeps {what}" if again else f"drops {what}")
 
     def action_clear_all(self) -> None:
         """Forget everything that is asked for."""
@@ -212,10 +229,40 @@ class RatioKeys(JobKeys):
         if self.board is None:
             return None
         names, amount = self._targets(), parse_amount(text, keeping)
+        if amount is not None and amount.drops:
+            return self._dropping(names)
         self._check_widths(amount)
         if amount is None or amount.percent is None:
             return self.board.asked.put(names, amount)
         return self.share_out(self.board.asked, names, amount.percent, tell=False)
+
+    def _dropping(self, names: Sequence[str]) -> Asked:
+        """What is asked for with the inner blocks around these layers dropped, and nothing else of them.
+
+        Raises:
+            RequestError: no such block is around them.
+        """
+        board = self.board
+        assert board is not None
+        blocks = board.inner_blocks(names)
+        if not blocks:
+            possible = [path for block in board.opened.blocks for path in block.droppable]
+            more = f" and {len(possible) - MOST_NAMED} more" if len(possible) > MOST_NAMED else ""
+            can = f"this model can do without {', '.join(possible[:MOST_NAMED])}{more}" if possible else "this model has none"
+            raise RequestError(f"{_whom(names)} is in no inner block that can be dropped: {can}")
+        inner = [layer for layer in board.layers if any(layer.startswith(f"{block}.") for block in blocks)]
+        within = [path for path in board.asked.amounts if any(path.startswith(f"{block}.") for block in blocks)]
+        return board.asked.put([*inner, *within], None).put(blocks, Amount())
+
+    def _inside(self) -> list[str]:
+        """The marked layers, or that under the cursor, also where its channels are locked."""
+        board, row = self.board, self.model_tree.row
+        if board is None:
+            return []
+        if row is not None and row.layer is None and not board.marks:
+            self.say("open the block and choose a layer of the inner block that is to go", "warning")
+            return []
+        return board.targets([row.layer.name] if row is not None and row.layer is not None else [])
 
     def _check_widths(self, amount: Amount | None) -> None:
         assert self.board is not None
@@ -234,6 +281,9 @@ class RatioKeys(JobKeys):
     def _prunable(self) -> list[str]:
         row = self.model_tree.row
         if self.board is None or row is None:
+            return []
+        if row.layer is not None and self.board.change(row.layer).gone:
+            self.say(f"{row.layer.name} went with a dropped block: undo the step to cut it", "warning")
             return []
         if row.layer is not None and row.layer.status == "locked":
             self.say(f"{row.layer.name} is locked: {row.layer.reason}", "warning")
