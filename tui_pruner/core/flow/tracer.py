@@ -75,6 +75,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     paths = {module: path for path, module in model.named_modules()}
     repeats = {module: path for path, module in repeats_of(model)}
     around: list[nn.Module] = []
+    around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
 
     def enter(module: nn.Module, args: Any) -> None:
         if module in paths:
@@ -92,9 +93,9 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         flow.given.pop()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.elements(output)
-        if module in repeats and path not in flow.record.inner and replaceable(args, output):
-            inputs, outputs = (first_place(flow.elements(tensor)) for tensor in (args[0], output))
-            flow.record.inner[path] = InnerLabels(type(module).__name__, inputs, outputs, silencing(model, path, module))
+        if module in repeats and path not in around_repeats and replaceable(args, output):
+            # Labels are looked at after the trace: an operation on them here would be taken for one of the forward.
+            around_repeats[path] = module, flow.elements(args[0]), flow.elements(output)
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
     try:
@@ -102,6 +103,9 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     finally:
         for handle in handles:
             handle.remove()
+    for path, (module, inputs, outputs) in around_repeats.items():
+        places = first_place(inputs), first_place(outputs)
+        flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silencing(model, path, module))
 
 
 def replaceable(args: Any, output: Any) -> bool:
