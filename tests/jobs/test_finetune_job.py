@@ -231,7 +231,8 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(pruned, parameters, monkey
         patched.setattr(Path, "write_bytes", full)
         trained(pruned, parameters.model_copy(update={"epochs": 2}))
     run = run_of(parameters.model_copy(update={"epochs": 2}))
-    assert sorted(file.name for file in run.last.parent.iterdir()) == ["best.epoch", "best.pt", "last.epoch", "last.pt"]
+    kept = ["best.epoch", "best.pt", "exact-0.pt", "exact-1.pt", "last.epoch", "last.pt"]
+    assert sorted(file.name for file in run.last.parent.iterdir()) == kept
     assert shapes(stored(run.last)) == shapes(pruned.model)
 
 
