@@ -1,0 +1,381 @@
+"""The Python API: what the app and the commands do, in a script or a notebook, in this process.
+
+    import tui_pruner as tp
+
+    session = tp.open("best.pt")
+    session.apply(["6=30%"])
+    session.prove()
+    session.save("small.pt")
+
+Shapes are [batch, channels, height, width]; sizes are numbers of parameters, floating-point operations of one image, and bytes in half
+precision. All errors are `tp.PrunerError`.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.errors import PlanError, ProofError, RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tui_pruner.core.checkpoint import Checkpoint
+    from tui_pruner.core.explain import Explanation
+    from tui_pruner.core.plan import Step
+    from tui_pruner.core.preview import Size
+    from tui_pruner.core.proof import Proof
+    from tui_pruner.core.recovery.reconstruction import Recovered
+    from tui_pruner.core.requests import Request
+    from tui_pruner.core.session import Session as Steps
+    from tui_pruner.engine.compress_messages import CompressResult
+    from tui_pruner.engine.planning_messages import PlanPoint
+
+IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that live or die together: which layers write them, and whether they can be cut; `reason` says why not."""
+
+    id: int
+    layers: tuple[str, ...]
+    channels: int
+    prunable: bool
+    reason: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer now: its channels, whether it is free, coupled, linked or locked and why, and what it cost before any cut."""
+
+    in_channels: int
+    out_channels: int
+    status: str
+    reason: str
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What requests would do: sizes, the (input, output) channels of each layer that changes before and after, and contradictions."""
+
+    before: Size
+    after: Size
+    layers: Mapping[str, tuple[tuple[int, int], tuple[int, int]]]
+    conflicts: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{before[0]} > {before[1]}", f"{after[0]} > {after[1]}") for name, (before, after) in self.layers.items()]
+        sizes = f"{self.before.flops:,} > {self.after.flops:,} FLOPs, {self.before.parameters:,} > {self.after.parameters:,} parameters"
+        return f"<p>{sizes}</p>{table(('layer', 'before', 'after'), rows)}"
+
+
+class Groups(list[Group]):
+    """Groups that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(str(one.id), ", ".join(one.layers), str(one.channels), one.status, one.reason) for one in self]
+        return table(("id", "layers", "channels", "status", "reason"), rows)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as HTML."""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def open(model: str | Path, *, trust: str | None = None, imgsz: int | None = None, classes: int | None = None) -> Session:
+    """Open an Ultralytics checkpoint, or an architecture by its yaml, as the app does.
+
+    Args:
+        model: a file, or the name of a yaml of Ultralytics, which gets random weights.
+        trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is loaded like a program then.
+        imgsz: side of the square image that operations are counted for, in pixels; by default the model's own.
+        classes: how many, for an architecture.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+        UntrustedError: it needs more than stock classes, and is not trusted.
+        TraceError: its forward cannot be followed.
+    """
+    from tui_pruner.core.analysis import analyse
+    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.core.session import Session as Steps
+
+    if trust:
+        from tui_pruner.trust import trust as allow
+
+        allow([trust])
+    return Session(Steps(analyse(open_model(str(model), classes), imgsz)))
+
+
+class Session:
+    """An opened checkpoint and the steps so far; the file and the model in it are never changed."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._refit: Recovered | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The opened checkpoint."""
+        return self._steps.analysis.checkpoint
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that count now."""
+        return [applied.step for applied in self._steps.steps]
+
+    @property
+    def size(self) -> Size:
+        """The size now."""
+        return self._steps.widths.size
+
+    def groups(self) -> Groups:
+        """Return all groups of channels that some layer writes."""
+        coupling = self._steps.analysis.coupling
+        names = {layer.path: layer.name for layer in self._steps.analysis.layers.values()}
+        found = Groups()
+        for group in coupling.groups:
+            layers = tuple(dict.fromkeys(names.get(member.axis.module, member.axis.module) for member in group.producers))
+            shared = "coupled" if len(layers) > 1 else "free"
+            status = "locked" if not group.prunable else "linked" if group.links else shared
+            found.append(Group(group.number, layers, group.channels, group.prunable, group.reason, status))
+        return found
+
+    def layers(self) -> dict[str, Layer]:
+        """Return all layers by name, with their channels as they are now."""
+        from tui_pruner.core.views import layer_view, layer_widths
+
+        analysis, widths = self._steps.analysis, self._steps.widths
+        found = {}
+        for name, layer in analysis.layers.items():
+            view = layer_view(analysis, self._steps.arithmetic, layer)
+            found[name] = Layer(*layer_widths(analysis, widths, layer), view.status, view.reason, view.parameters, view.flops)
+        return found
+
+    def explain(self, a: str, b: str | None = None) -> Explanation:
+        """Return why cutting a's outputs touches b, or everything that it touches."""
+        from tui_pruner.core.explain import explain
+
+        return explain(self._steps.analysis, a, b)
+
+    def preview(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Preview:
+        """Return what cuts such as "6=30%", "model.6.m.1=drop" or "classes=person,car" would do; nothing is changed.
+
+        Raises:
+            RequestError: one of them makes no sense for this model.
+        """
+        from tui_pruner.core.views import layer_widths
+
+        found = self._steps.preview(requests_of(cuts, criterion, round_to))
+        found.demand_possible()
+        analysis, arithmetic = self._steps.analysis, self._steps.arithmetic
+        before, after = self._steps.widths, arithmetic.widths(self._steps.removal.together(found.removal))
+        pairs = {
+            name: (layer_widths(analysis, before, layer), layer_widths(analysis, after, layer)) for name, layer in analysis.layers.items()
+        }
+        changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        return Preview(before.size, after.size, changed, tuple(one.message for one in found.contradictions))
+
+    def apply(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Step:
+        """Make cuts a step.
+
+        Raises:
+            ConflictError: two of them ask one group for different widths.
+            RequestError: one of them makes no sense for this model.
+        """
+        self._refit = None
+        return self._steps.apply(requests_of(cuts, criterion, round_to)).step
+
+    def target(self, *targets: str, data: str | Path | None = None, criterion: str | None = None, images: int = IMAGES) -> Step:
+        """Apply the step that reaches targets such as "flops=70%": by measured damage where there is data, else by importance.
+
+        Raises:
+            RequestError: out of reach, or no such measure.
+            DataError: the data cannot be used.
+        """
+        from tui_pruner.core.budget.planning import Planner
+        from tui_pruner.core.budget.targets import parse_target
+
+        if data is not None:
+            (point,) = self.front([targets], data, criterion or "obs", images)
+            if point.plan is None:
+                raise RequestError(point.stopped)
+            self.load(point.plan)
+            return self.steps[-1]
+        found = Planner(self._steps.analysis, self._steps.removal).plan([parse_target(text) for text in targets], criterion or "l2")
+        if found.step is None:
+            raise RequestError(found.stopped)
+        self.load({**self._steps.plan.plain(), "steps": [*self._steps.plan.plain()["steps"], found.step.model_dump(mode="json")]})
+        return self.steps[-1]
+
+    def front(
+        self, points: Sequence[Sequence[str] | str], data: str | Path, criterion: str = "obs", images: int = IMAGES
+    ) -> list[PlanPoint]:
+        """Return a plan for each point's targets, by measured damage; nothing is applied (`load(point.plan)` does).
+
+        Raises:
+            DataError: the data cannot be used.
+        """
+        from tui_pruner.engine.planning_messages import PlanningParameters
+        from tui_pruner.jobs.plan import run_planning
+
+        plan = self._steps.plan.plain() if self._steps.steps else None
+        asked = [[point] if isinstance(point, str) else list(point) for point in points]
+        parameters = PlanningParameters(**{**self._fields(data), "images": images}, plan=plan, points=asked, criterion=criterion)
+        return run_planning(parameters, lambda progress: None).points
+
+    def reconstruct(self, batches: Sequence[Tensor], held_out: Sequence[Tensor] = ()) -> Recovered:
+        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` give the result until the next step.
+
+        Args:
+            batches: images as the model reads them, [batch, channels, height, width], values from 0 to 1.
+            held_out: others that judge the fits; where there are none, `batches` do.
+
+        Raises:
+            RequestError: nothing was cut, or there is no image.
+            ProofError: the cut is not proved.
+        """
+        from tui_pruner.core.checkpoint.contents import FROZEN
+        from tui_pruner.core.recovery.reconstruction import recover
+        from tui_pruner.core.some_classes import with_some_classes
+        from tui_pruner.core.surgery import by_tensor
+
+        if not self._steps.steps:
+            raise RequestError("nothing to refit: apply a step first")
+        if not batches:
+            raise RequestError("there is no image to refit on: give batches [batch, channels, height, width]")
+        analysis = self._steps.analysis
+        original = with_some_classes(self.checkpoint, analysis.coupling, self._steps.removal).model
+        kept = by_tensor(self._steps.removal.stays(analysis.coupling))
+        frozen = {name for name, _ in original.named_parameters() if FROZEN in name}
+        self._refit = recover(original, self._proved(), kept, batches, held_out, frozen=frozen)
+        return self._refit
+
+    def prove(self) -> Proof:
+        """Return the masked twin's verdict on the cuts so far; a refit is none of its matter.
+
+        Raises:
+            RequestError: nothing was cut.
+        """
+        if not self._steps.steps:
+            raise RequestError("nothing to prove: apply a step first")
+        return self._steps.prove(self._steps.steps[-1])
+
+    def model(self) -> nn.Module:
+        """Return the model as it is now, refitted where it was, independent of the session.
+
+        Raises:
+            ProofError: the cut is not proved.
+        """
+        if self._refit is not None:
+            return copy.deepcopy(self._refit.model)
+        return copy.deepcopy(self._proved() if self._steps.steps else self.checkpoint.model)
+
+    def kept(self) -> dict[str, dict[str, list[int]]]:
+        """Return, for each parameter and buffer that lost something, the original indices that it keeps by dimension."""
+        return self._steps.removal.kept(self._steps.analysis.coupling)
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        self._refit = None
+        self._steps.undo()
+
+    def redo(self) -> None:
+        """Bring the last undone step again."""
+        self._refit = None
+        self._steps.redo()
+
+    def plan(self) -> dict[str, Any]:
+        """Return the steps so far as plain data, as a plan's file has them."""
+        return self._steps.plan.plain()
+
+    def load(self, plan: Mapping[str, Any] | str | Path) -> None:
+        """Replace the steps by those of a plan, given as plain data or as a file.
+
+        Raises:
+            PlanError: it is malformed, or for another checkpoint.
+        """
+        from tui_pruner.core.plan import read_plan
+
+        self._refit = None
+        self._steps.load(read_plan(plan).plain() if isinstance(plan, (str, Path)) else dict(plan))
+
+    def save(self, output: str | Path, force: bool = False) -> Path:
+        """Write the model, proved and verified in a clean process, as a file that stock Ultralytics loads; a refit is a stage in it.
+
+        Raises:
+            ProofError: a step is not proved.
+            OutputError: the place cannot be used, or nothing was cut.
+            VerificationError: the file failed its checks; nothing is left of it.
+        """
+        from tui_pruner.core.checkpoint import read_checkpoint
+        from tui_pruner.core.checkpoint.stages import next_stage
+        from tui_pruner.core.checkpoint.writing import write_model
+        from tui_pruner.core.cut_prove_write import cut_prove_write
+
+        if self._refit is None:
+            return Path(cut_prove_write(self._steps, output, force=force).file.output)
+        with tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
+            cut_file = cut_prove_write(self._steps, Path(folder) / "cut.pt").file.output
+            source = read_checkpoint(cut_file)
+            details = {"kept": self._refit.kept, "distance": dict(self._refit.distance), "original": self.checkpoint.sha256}
+            written = write_model(self._refit.model, source, str(output), next_stage(source, "reconstruct", **details), force)
+        return Path(written.output)
+
+    def _proved(self) -> nn.Module:
+        from tui_pruner.core.surgery import cut
+
+        proof = self.prove()
+        if not proof.equal:
+            raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
+        return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
+
+    def _fields(self, data: str | Path) -> dict[str, Any]:
+        from tui_pruner.jobs.data_yaml import everywhere
+
+        checkpoint = self.checkpoint
+        if not Path(checkpoint.path).is_file():
+            raise PlanError(f"{checkpoint.path} is no file: plans on data are made for a checkpoint")
+        return {
+            "checkpoint": checkpoint.path,
+            "sha256": checkpoint.sha256,
+            "data": everywhere(Path(data)),
+            "imgsz": self._steps.analysis.imgsz,
+        }
+
+
+def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str], folder: str | Path, **options: Any) -> CompressResult:
+    """Do everything in one, as `tui-pruner compress` does: each stage in a process of its own, kept, so that a killed one goes on.
+
+    `options` are those of `CompressParameters`: max_drop, epochs, images, format and others.
+
+    Raises:
+        DataError: the data cannot be used.
+        JobError: a stage ended without a result.
+    """
+    from tui_pruner.engine.compress_messages import CompressParameters
+    from tui_pruner.jobs.compress import run_compression
+
+    fields = open(model)._fields(data)
+    targets = [target] if isinstance(target, str) else list(target)
+    parameters = CompressParameters(**{**fields, "images": IMAGES, **options}, targets=targets, folder=str(folder))
+    return run_compression(parameters, lambda progress: None)
+
+
+def requests_of(cuts: Sequence[str], criterion: str, round_to: int) -> list[Request]:
+    """Return cuts as they are written, as requests."""
+    from tui_pruner.core.requests import parse_request
+
+    return [parse_request(text, criterion, round_to) for text in ([cuts] if isinstance(cuts, str) else cuts)]
