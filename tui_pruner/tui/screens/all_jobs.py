@@ -157,7 +157,9 @@ class AllJobs(Screen[None], inherit_bindings=False):
         self.dismiss(None)
 
     def draw_all(self, with_log: bool = True) -> None:
-        """Show the present state in every pane, and let the pulse run while a job does."""
+        """Show the present state in every pane, and let the pulse run while a job does; nothing once it is being left."""
+        if self not in self.app.screen_stack:
+            return
         if self._chosen not in self._queue.jobs:
             self._chosen = self._queue.jobs[-1] if self._queue.jobs else None
         self._draw_header()
