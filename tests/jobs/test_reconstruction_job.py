@@ -10,10 +10,11 @@ import torch
 from tests.jobs.narrow import save
 from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
 from tui_pruner.core.checkpoint.stages import next_stage, stages_of
+from tui_pruner.core.recovery.reconstruction import Fit
 from tui_pruner.engine.job_messages import ReconstructionParameters, ReconstructionResult
 from tui_pruner.errors import CheckpointError, DataError, PlanError
 from tui_pruner.jobs.dataset import held_apart, without_labels
-from tui_pruner.jobs.reconstruct import KeptFits, original_of, run_reconstruction
+from tui_pruner.jobs.reconstruct import KeptFits, original_of, run_reconstruction, too_few
 from tui_pruner.jobs.writing import write_stage
 
 
@@ -120,3 +121,15 @@ def test_images_to_judge_by_are_others_than_those_that_are_fitted(demo_data: Pat
     assert [len(part.images) for part in held_apart(data.with_images(data.images[:10]), 64, 0)] == [8, 2]
     with pytest.raises(DataError, match="at least 2 images are needed, one of them to judge by; there is 1"):
         held_apart(data.with_images(data.images[:1]), 64, 0)
+
+
+def test_too_few_images_for_a_layer_are_said() -> None:
+    enough, short = (
+        Fit("model.0.conv", 0.5, 0.25, 1e-3, rows=400, features=27),
+        Fit("model.1.conv", 0.5, 0.25, 1e-3, rows=100, features=144),
+    )
+    assert too_few([enough], 8) == []
+    assert too_few([enough, short], 1) == [
+        "1 images give fewer equations than unknowns in 1 of 2 layers, model.1.conv first: they stay close to the cut weights; "
+        "give more --images"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from tui_pruner.core.recovery.reconstruction import Fit, Recovered
 
 UNTRAINED = frozenset({"prune", "recalibrate", "reconstruct"})
+KEPT = ("layer", "error_before", "error_after", "ridge", "rows", "features")
+"""What is kept of a fit beside its tensors."""
 CHECK_ORIGINAL = "give the checkpoint that it was cut from with --original"
 
 
@@ -152,7 +155,18 @@ def recovered(
     )
     found.model.cpu()
     memory.clear()
+    notes += too_few(found.fits, batches.total)
     return found, batches.total, held_out.total, notes
+
+
+def too_few(fits: Sequence[Fit], images: int) -> list[str]:
+    """Return a note where images give fewer equations than unknowns; none where there are enough."""
+    short = [fit.layer for fit in fits if fit.short]
+    if not short:
+        return []
+    layers = f"{len(short)} of {len(fits)} layers, {short[0]} first"
+    held = "they stay close to the cut weights"
+    return [f"fewer equations than unknowns in {layers}: {held}; give more images (--images, now {images})"]
 
 
 class KeptFits:
@@ -177,13 +191,13 @@ class KeptFits:
                 tensors = {name: torch.from_numpy(content[name]) for name in names}
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             return None
-        return Fit(fit.layer, fit.error_before, fit.error_after, fit.ridge, tuple(names)), tensors
+        return dataclasses.replace(fit, tensors=tuple(names)), tensors
 
     def store(self, weight: str, first: int, fit: Fit, tensors: Mapping[str, Tensor]) -> None:
         """Keep a fit; a cache that cannot be written costs only the chance to go on after an interruption."""
         import numpy as np
 
-        about: dict[str, Any] = {name: getattr(fit, name) for name in ("layer", "error_before", "error_after", "ridge")}
+        about: dict[str, Any] = {name: getattr(fit, name) for name in KEPT}
         stream = io.BytesIO()
         arrays: dict[str, Any] = {"fit": np.array(json.dumps(about)), **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
         np.savez(stream, **arrays)

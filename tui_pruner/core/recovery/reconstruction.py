@@ -33,7 +33,7 @@ UNCHANGED = 1e-10
 class Fit:
     """One layer's refit: its relative squared error on held-out images before and after, and the ridge; 0.0 where it was left as it was.
 
-    `tensors` names what it changed.
+    `tensors` names what it changed. `rows` is how many equations it had for each output, and `features` how many unknowns.
     """
 
     layer: str
@@ -41,6 +41,13 @@ class Fit:
     error_after: float
     ridge: float
     tensors: tuple[str, ...] = ()
+    rows: int = 0
+    features: int = 0
+
+    @property
+    def short(self) -> bool:
+        """Whether there were fewer equations than unknowns, so that the ridge alone decides what they leave open."""
+        return self.rows < self.features
 
 
 @dataclass(frozen=True)
@@ -149,10 +156,11 @@ def _refit(
     before = judge.error()
     layer = applied[0].weight.rpartition(".")[0]
     correction, ridge = best_correction(fit, judge, settings.ridges) if before > UNCHANGED else (None, 0.0)
+    size = {"rows": fit.rows, "features": features_of(weight, now)}
     if correction is None:
-        return Fit(layer, before, before, 0.0)
+        return Fit(layer, before, before, 0.0, **size)
     _apply(model, now, weight, correction, bias, shift)
-    return Fit(layer, before, judge.error(correction), ridge, tuple(name for name in (now.weight, bias or shift) if name))
+    return Fit(layer, before, judge.error(correction), ridge, tuple(name for name in (now.weight, bias or shift) if name), **size)
 
 
 def features_of(weight: Tensor, application: Application) -> int:
