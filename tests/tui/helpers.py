@@ -9,8 +9,9 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from textual.pilot import Pilot
 
@@ -64,6 +65,22 @@ class Desk:
 
     app: PrunerApp
     pilot: Pilot[int]
+    heard: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Remember what the app says: a busy machine may look only after a notification is gone."""
+        notify, clear = self.app.notify, self.app.clear_notifications
+
+        def heard(message: str, **how: Any) -> None:
+            self.heard.append(message)
+            notify(message, **how)
+
+        def cleared() -> None:
+            self.heard.clear()
+            clear()
+
+        self.heard += [notification.message for notification in self.app._notifications]
+        self.app.notify, self.app.clear_notifications = heard, cleared  # type: ignore[method-assign]
 
     @property
     def bench(self) -> Workbench:
@@ -87,8 +104,8 @@ class Desk:
 
     @property
     def said(self) -> list[str]:
-        """All notifications that are still up."""
-        return [notification.message for notification in self.app._notifications]
+        """All notifications since the last time that they were cleared."""
+        return list(self.heard)
 
     def line(self, words: str) -> str:
         """The first line of the screen that contains these words."""
