@@ -89,10 +89,10 @@ def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
     assert (answer.status, len(seen)) == (130, 1), answer.err
     assert "stopping: what there is so far is kept; once more to end at once" in answer.remarks
     document: dict[str, Any] = answer.document
-    assert document["stopped"] and 1 <= document["best_epoch"] <= document["epochs"] < 300
-    assert 0 < document["metrics"][MAP] < 1
+    assert document["stopped"] and 0 <= document["best_epoch"] <= document["epochs"] < 300
+    assert max(0.0, document["metrics_before"][MAP]) <= document["metrics"][MAP] < 1
     assert "train/dis_loss" in document["curve"][0]
-    assert changed(file, pruned.file)
+    assert bool(changed(file, pruned.file)) is (document["best_epoch"] > 0)
     tuned = read_checkpoint(file)
     assert tuned.provenance is not None and tuned.default_imgsz == 64
     stage = tuned.provenance["stages"][-1]

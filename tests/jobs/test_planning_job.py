@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.jobs.narrow import SIDE, narrow, save_whole
-from tui_pruner.core.analysis import analyse
+from tui_pruner.core.analysis import Analysis, analyse
 from tui_pruner.core.budget.rivals import UNIFORM
 from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.core.latency import Interval
 from tui_pruner.core.plan import parse_plan, removal_of_step
+from tui_pruner.core.preview import Arithmetic
 from tui_pruner.core.recovery.disagreement import Original
 from tui_pruner.core.recovery.reconstruction import reconstruct
+from tui_pruner.core.removal import Removal
 from tui_pruner.core.surgery import by_tensor, cut
 from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult
-from tui_pruner.errors import RequestError
+from tui_pruner.jobs import quicken
 from tui_pruner.jobs.dataset import VALIDATION, read_data
 from tui_pruner.jobs.image_batches import image_batches
 from tui_pruner.jobs.plan import run_planning
@@ -62,9 +66,23 @@ def test_in_a_hurry_no_plan_is_tried_whole(wanted: PlanningParameters) -> None:
     assert point.rivals == [] and point.chosen == "knapsack" and point.shares["flops"] <= 0.6
 
 
-def test_a_latency_is_for_another_job(wanted: PlanningParameters) -> None:
-    with pytest.raises(RequestError, match="a latency is searched for by timing plans"):
-        run_planning(wanted.model_copy(update={"points": [["latency=70%"]]}), ignore)
+def test_a_latency_is_reached_by_timing_the_plans_of_each_way(wanted: PlanningParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock_of(analysis: Analysis, *_: object) -> Callable[[Removal], Interval]:
+        """A network takes as long as it has operations."""
+        arithmetic = Arithmetic(analysis)
+
+        def clock(removal: Removal) -> Interval:
+            share = arithmetic.widths(removal).size.flops / arithmetic.whole.size.flops
+            return Interval(share, share, share)
+
+        return clock
+
+    monkeypatch.setattr(quicken, "clock_of", clock_of)
+    (point,) = run_planning(wanted.model_copy(update={"points": [["latency=70%"]], "fast": True}), ignore).points
+    assert point.plan is not None and 0.6 < point.shares["latency"] <= 0.71
+    assert point.shares["latency"] == pytest.approx(point.shares["flops"])
+    (far,) = run_planning(wanted.model_copy(update={"points": [["latency=1%"]], "fast": True}), ignore).points
+    assert far.plan is None and "latency=1% is out of reach" in far.stopped
 
 
 @pytest.mark.parametrize("name", ["digits", "yolo11-seg", "yolov8"])
