@@ -183,7 +183,7 @@ def test_latency_and_the_scan_of_the_same_images_have_their_sections(
     assert any(one["taken"] == 0.25 for one in found.document["sensitivity"])
     text = (tmp_path / "report.md").read_text()
     assert f"takes {after['ratio']:.3f} of the original's time" in text.replace("\\", "") and "## Sensitivity" in text
-    assert found.document["commands"][-1].endswith(f"--validation-images 4 --latency -o {tmp_path / 'report.md'}")
+    assert found.document["commands"][-1].endswith(f"--validation-images 4 --latency --imgsz 64 -o {tmp_path / 'report.md'}")
 
 
 def test_without_data_a_markdown_report_has_the_same_tables_and_no_empty_section(
