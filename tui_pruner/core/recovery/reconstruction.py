@@ -156,11 +156,12 @@ def _refit(
     before = judge.error()
     layer = applied[0].weight.rpartition(".")[0]
     correction, ridge = best_correction(fit, judge, settings.ridges) if before > UNCHANGED else (None, 0.0)
-    size = {"rows": fit.rows, "features": features_of(weight, now)}
+    features = features_of(weight, now)
     if correction is None:
-        return Fit(layer, before, before, 0.0, **size)
+        return Fit(layer, before, before, 0.0, rows=fit.rows, features=features)
     _apply(model, now, weight, correction, bias, shift)
-    return Fit(layer, before, judge.error(correction), ridge, tuple(name for name in (now.weight, bias or shift) if name), **size)
+    tensors = tuple(name for name in (now.weight, bias or shift) if name)
+    return Fit(layer, before, judge.error(correction), ridge, tensors, fit.rows, features)
 
 
 def features_of(weight: Tensor, application: Application) -> int:
