@@ -16,6 +16,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from tests.deadlines import LOOK_EVERY, time_left
+from tui_pruner.printable import legible
 from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.board import Board
@@ -72,7 +73,7 @@ class Desk:
         notify, clear = self.app.notify, self.app.clear_notifications
 
         def heard(message: str, **how: Any) -> None:
-            self.heard.append(message)
+            self.heard.append(legible(message))
             notify(message, **how)
 
         def cleared() -> None:
