@@ -53,9 +53,20 @@ class ExactState:
             return
         loader.generator.manual_seed(seed)
         loader.reset()
-        buffer = getattr(loader.dataset, "buffer", None)
-        if isinstance(buffer, list):
-            buffer.clear()
+        forget_images(loader.dataset)
+
+
+def forget_images(dataset: Any) -> None:
+    """Empty what a data set keeps of images for mosaics, as in a fresh one: the list of them, and themselves.
+
+    An image that stayed without being listed would never be listed again, and a mosaic of none cannot be made.
+    """
+    listed = getattr(dataset, "buffer", None)
+    if not isinstance(listed, list) or getattr(dataset, "cache", None) == "ram":
+        return
+    while listed:
+        index = listed.pop()
+        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
 
 
 def keep(trainer: Any) -> None:
