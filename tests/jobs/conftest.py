@@ -36,6 +36,14 @@ def save_yaml(folder: Path, content: object) -> Path:
     return file
 
 
+def draw_splits(folder: Path, training: int = 8, validation: int = 4) -> Path:
+    """The data yaml of drawn scenes to train on, and of others to validate on."""
+    for split, numbers in {"train": range(training), "val": range(training, training + validation)}.items():
+        for number in numbers:
+            draw_scene(folder / f"images/{split}/{number}.jpg", folder / f"labels/{split}/{number}.txt", number)
+    return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": list(CLASSES)})
+
+
 def draw_scenes(folder: Path, count: int) -> Path:
     for number in range(count):
         draw_scene(folder / f"images/val/{number:03}.jpg", folder / f"labels/val/{number:03}.txt", number)

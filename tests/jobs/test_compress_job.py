@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.nth_call import quick_verification
-from tests.jobs.conftest import draw_scene, save_yaml
+from tests.jobs.conftest import draw_splits
 from tests.jobs.narrow import SIDE, narrow, save_whole
 from tui_pruner.core.checkpoint import read_checkpoint
 from tui_pruner.engine.compress_messages import CompressParameters, CompressResult
@@ -59,11 +59,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    for split, numbers in {"train": range(8), "val": range(8, 12)}.items():
-        for number in numbers:
-            draw_scene(folder / f"images/{split}/{number}.jpg", folder / f"labels/{split}/{number}.txt", number)
-    return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": ["square", "tall"]})
+    return draw_splits(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture

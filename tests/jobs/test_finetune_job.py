@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.deadlines import HANGING
-from tests.jobs.conftest import draw_scene, save_yaml
+from tests.jobs.conftest import draw_splits, save_yaml
 from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes
 from tests.saved.data_sets import write_data_set
 from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
@@ -28,8 +28,6 @@ from tui_pruner.jobs.trained import Trained, read_trained
 from tui_pruner.jobs.trainers import TRAINERS
 from tui_pruner.jobs.training_data import read_both, training_view
 from tui_pruner.jobs.training_run import TrainingRun, run_of
-
-IMAGES = 8
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +48,7 @@ def pruned(files: Path) -> Checkpoint:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """The data yaml of 8 training and 4 validation scenes."""
-    folder = tmp_path / "scenes"
-    for split, numbers in {"train": range(IMAGES), "val": range(IMAGES, IMAGES + 4)}.items():
-        for number in numbers:
-            draw_scene(folder / f"images/{split}/{number}.jpg", folder / f"labels/{split}/{number}.txt", number)
-    return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": ["square", "tall"]})
+    return draw_splits(tmp_path / "scenes")
 
 
 @pytest.fixture
@@ -148,6 +142,12 @@ def test_an_interrupted_training_comes_to_the_same_weights_to_the_bit(pruned, pa
     trained(pruned, wanted.model_copy(update={"resume": True}))
     assert not list(run.last.parent.glob("exact-*.pt"))
     assert all(torch.equal(tensor, whole[name]) for name, tensor in stored(run.last).state_dict().items())
+
+
+def test_mosaics_are_made_in_every_epoch_that_begins_anew(pruned, parameters, monkeypatch):
+    monkeypatch.setattr(job, "recipe_of", lambda arguments: {"mosaic": 1.0, "close_mosaic": 0})
+    run, _ = trained(pruned, parameters.model_copy(update={"epochs": 3, "batch": 8}))  # one batch is read in this process
+    assert [row["epoch"] for row in job.curve_of(run)] == [1, 2, 3]
 
 
 def test_where_no_epoch_is_better_the_file_s_own_weights_are_kept(pruned, parameters):

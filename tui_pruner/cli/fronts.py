@@ -160,7 +160,9 @@ def parameters_of(asked: MeasuredPlan, session: Session) -> PlanningParameters:
 
 def file_of(targets: Sequence[str]) -> str:
     """A point's file: flops-70.yaml."""
-    return "-".join(target.replace("=", "-").replace("%", "") for target in targets) + ".yaml"
+    from tui_pruner.jobs.milestones import name_of
+
+    return f"{name_of(targets)}.yaml"
 
 
 def written_front(asked: MeasuredPlan, found: PlanningResult) -> list[str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui_pruner.engine.job_messages import JobParameters
+from tui_pruner.engine.job_messages import JobParameters, StageFigures
 from tui_pruner.engine.protocol import Message, WriteResult
 
 
@@ -56,20 +56,12 @@ class CompressParameters(JobParameters):
     force: bool = False
 
 
-class CompressStage(Message):
-    """One stage that is done: its file, and the model after it; `kept`: it was done by an earlier run.
+class CompressStage(StageFigures):
+    """One stage that is done, with the file that it wrote; `kept`: it was done by an earlier run."""
 
-    `metrics` by Ultralytics' names, empty where nothing was validated; `details` has what else the stage came to, a line each.
-    """
-
-    name: str
     output: str | None = None
-    metrics: dict[str, float] = {}
-    flops: int = 0
-    parameters: int = 0
     seconds: float = 0.0
     kept: bool = False
-    details: list[str] = []
 
 
 class CompressResult(Message):

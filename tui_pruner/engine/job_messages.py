@@ -74,7 +74,10 @@ class ValidationResult(Message):
 
 
 class StageFigures(Message):
-    """One stage of the way from the original to the result: what the model was after it, by Ultralytics' names, and how large."""
+    """One stage of the way from the original to the result, and the model after it.
+
+    `metrics` by Ultralytics' names, empty where nothing was validated; `details` has what else the stage came to, a line each.
+    """
 
     name: str
     metrics: dict[str, float] = {}

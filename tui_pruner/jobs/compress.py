@@ -39,7 +39,7 @@ from tui_pruner.engine.runner import Job
 from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs.compress_journal import Journal
 from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.milestones import milestones
+from tui_pruner.jobs.milestones import milestones, name_of
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.metrics import main_metric
 from tui_pruner.whole_file import replace_file
@@ -201,10 +201,7 @@ class Compression:
     def _reported(self, reached: Reached) -> str:
         asked = self.parameters
         assert reached.point.plan is not None
-        figures = [
-            StageFigures(name=stage.name, metrics=stage.metrics, flops=stage.flops, parameters=stage.parameters, details=stage.details)
-            for stage in self.stages
-        ]
+        figures = [StageFigures(**stage.model_dump(include=set(StageFigures.model_fields))) for stage in self.stages]
         parameters = ReportParameters(
             **{**self._fields(), "data": asked.data if self.labels else "", "images": asked.validated},
             plan=reached.point.plan, plan_file=str(self.folder / f"{name_of(reached.point.targets)}.yaml"),
@@ -296,11 +293,6 @@ class Compression:
         from tui_pruner.core.plan import parse_plan, save_plan
 
         save_plan(file, parse_plan(point.plan))
-
-
-def name_of(targets: list[str]) -> str:
-    """Return a point's name in files: flops-70."""
-    return "-".join(target.replace("=", "-").replace("%", "") for target in targets)
 
 
 def sizes(point: PlanPoint) -> dict[str, int]:

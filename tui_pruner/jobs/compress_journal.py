@@ -12,6 +12,7 @@ from tui_pruner import __version__
 from tui_pruner.engine.compress_messages import CompressParameters
 from tui_pruner.engine.protocol import Message
 from tui_pruner.errors import OutputError
+from tui_pruner.trust import fingerprint
 from tui_pruner.whole_file import replace_file
 
 FORMAT = 1
@@ -89,6 +90,6 @@ def sha256_of(file: Path) -> str:
     if file.is_dir():
         return hashlib.sha256("".join(sha256_of(inside) for inside in sorted(file.rglob("*")) if inside.is_file()).encode()).hexdigest()
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return fingerprint(file)
     except OSError:
         return ""

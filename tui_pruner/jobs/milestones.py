@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tui_pruner.errors import RequestError
 
@@ -29,3 +30,8 @@ def milestones(targets: list[str], step: int | None) -> list[list[str]]:
         [f"{measure}={100 - 100 * (1 - share) * number / count:g}%" for measure, share in shares.items() if share is not None]
         for number in range(1, count + 1)
     ]
+
+
+def name_of(targets: Sequence[str]) -> str:
+    """Return a point's name in files: flops-70."""
+    return "-".join(target.replace("=", "-").replace("%", "") for target in targets)

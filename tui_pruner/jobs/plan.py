@@ -104,8 +104,12 @@ def targets_of(parameters: PlanningParameters) -> None:
 
 @dataclass(frozen=True)
 class Images:
-    """The unlabelled images: those to work on, others to judge by, and notes on what was adjusted."""
+    """The unlabelled images: those to work on, others to judge by, and notes on what was adjusted.
 
+    `original`: what plans are measured against on them, with the classes that the plan so far leaves.
+    """
+
+    original: nn.Module
     working: StoredImages
     held_out: StoredImages
     digests: tuple[str, ...]
@@ -125,7 +129,7 @@ class Images:
             raise DataError(f"{parameters.data}: none of the {total} images can be read")
         if working.total + held_out.total < total:
             notes.append(skipped(total - working.total - held_out.total, data[0]))
-        return cls(working, held_out, tuple(part.digest() for part in data), notes)
+        return cls(model, working, held_out, tuple(part.digest() for part in data), notes)
 
 
 def measured_damage(planner: Planner, images: Images, parameters: PlanningParameters, on_progress: OnProgress) -> tuple[Damage, bool]:
@@ -152,7 +156,7 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(file.read_bytes())
         return Damage(kept["base"], list(zip(trials, kept["trials"], strict=True))), True
-    network = copy.deepcopy(original_of(planner).model).to(choose_device(parameters.device))
+    network = copy.deepcopy(images.original).to(choose_device(parameters.device))
     measured = [dataclasses.replace(trial, removal=without_classes(analysis.coupling, trial.removal)) for trial in trials]
     on_progress(JobProgress(done=0, total=len(trials), doing="reading the layers' inputs"))
     readers = Readers(network, images.working)
@@ -248,7 +252,7 @@ def ring_of(planner: Planner, images: Images, parameters: PlanningParameters) ->
     from tui_pruner.core.checkpoint.contents import FROZEN
     from tui_pruner.core.recovery.disagreement import Original
 
-    original = copy.deepcopy(original_of(planner).model).to(choose_device(parameters.device))
+    original = copy.deepcopy(images.original).to(choose_device(parameters.device))
     frozen = frozenset(name for name, _ in original.named_parameters() if FROZEN in name)
     held_out = images.held_out if images.held_out.total else images.working
     return Ring(planner, original, images.working, held_out, Original(original, held_out), frozen)
