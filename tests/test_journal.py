@@ -56,6 +56,17 @@ def test_a_torn_or_damaged_end_costs_no_whole_line_before_it(tmp_path_factory, r
     assert read(file).state == {"after": 1} and read(file).damaged == 0
 
 
+def test_a_changed_digit_is_damage_even_where_it_reads_as_the_same_number(tmp_path: Path):
+    file = tmp_path / "session.jsonl"
+    written = Journal(file)
+    written.record({"a": 5.4258292699296296e16})
+    written.close()
+    content = file.read_bytes()
+    assert float("5.4258292699296297e+16") == 5.4258292699296296e16
+    file.write_bytes(content.replace(b"296296e+16", b"296297e+16"))
+    assert file.read_bytes() != content and read(file).damaged == 1
+
+
 def test_two_do_not_write_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(journal, "BETWEEN", 0.0)
     first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")

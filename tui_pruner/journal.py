@@ -41,6 +41,9 @@ class Reading:
     owner: str
 
 
+BEFORE_BODY, AFTER_BODY = b'{"crc32":"%s","at":', b"}\n"
+
+
 class Journal:
     """A journal that this process writes, and no other while it does: the file itself is locked."""
 
@@ -215,17 +218,18 @@ def lives(owner: str) -> bool:
 
 def line_of(changes: Mapping[str, Any]) -> bytes:
     """Changes as a line, with the time and a checksum over both."""
-    body = json.dumps([time.time(), changes], separators=(",", ":"))
-    return f'{{"crc32":"{zlib.crc32(body.encode()):08x}","at":{body}}}\n'.encode()
+    body = json.dumps([time.time(), changes], separators=(",", ":")).encode()
+    return BEFORE_BODY % f"{zlib.crc32(body):08x}".encode() + body + AFTER_BODY
 
 
 def changes_of(line: bytes) -> State | None:
     """A line's changes; None where it is not whole or not what was written."""
     try:
         content = json.loads(line)
-        body = json.dumps(content["at"], separators=(",", ":"))
-        sound = line.endswith(b"\n") and content["crc32"] == f"{zlib.crc32(body.encode()):08x}"
+        # over the bytes themselves: another last digit of a number may read as the same number
+        body = line[len(BEFORE_BODY % b"") + 8 : -len(AFTER_BODY)]
+        sound = line == BEFORE_BODY % content["crc32"].encode() + body + AFTER_BODY and content["crc32"] == f"{zlib.crc32(body):08x}"
         changes = content["at"][1]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
     return changes if sound and isinstance(changes, dict) else None
