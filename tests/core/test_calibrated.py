@@ -19,7 +19,8 @@ from tui_pruner.core.importance import CRITERIA, NEED_DATA, library_scores
 from tui_pruner.core.library import modules_of
 from tui_pruner.core.service import Service
 from tui_pruner.core.session import Session
-from tui_pruner.errors import DataError, RequestError
+from tui_pruner.engine.requests import Preview
+from tui_pruner.errors import DataError
 
 CUT = "model.5=25%"
 
@@ -153,13 +154,12 @@ def test_the_engine_ranks_by_a_file_that_it_is_handed(analysis: Analysis, file: 
     service = Service(lambda event, message: None)
     service._session = Session(analysis)
     request = {"layer": "model.5", "amount": "25%", "criterion": "taylor"}
-    assert "calibrate it first" in service.preview([request]).refused[0].message
-    with pytest.raises(RequestError, match="calibrate it first"):
-        service.detail("model.5", [], "taylor")
+    assert "calibrate it first" in service.call(Preview(requests=[request])).preview.refused[0].message
+    assert "calibrate it first" in service.call(Preview(requests=[], layer="model.5", criterion="taylor")).no_detail
     answer = service.answer("calibrate", {"scores": str(file)})
     assert (answer.images, answer.criteria[-2:]) == (8, ["hessian", "obs"])
-    assert service.preview([request]).layers["model.5"].out_after == 96
-    assert service.detail("model.5", [], "hessian").curve[-1] == 1.0
+    assert service.call(Preview(requests=[request])).preview.layers["model.5"].out_after == 96
+    assert service.call(Preview(requests=[], layer="model.5", criterion="hessian")).detail.curve[-1] == 1.0
     service.slow.shutdown()
 
 

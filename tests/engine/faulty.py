@@ -16,7 +16,7 @@ from tui_pruner.engine import server
 from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.wire import Wire
 
-LATE = ("dry_run", "reach", "plan_target", "write")
+LATE = ("check_shapes", "reach", "plan_target", "write")
 """The methods that the service answers from its other thread."""
 WORDS = "on purpose"
 Answer = Message | Future[Message]

@@ -15,11 +15,12 @@ import pytest
 from tests.engine.conftest import Engine
 from tests.engine.faulty import failing
 from tui_pruner import errors, places
-from tui_pruner.core.service import METHODS, Service
+from tui_pruner.core.service import Service
 from tui_pruner.core.session import Session
 from tui_pruner.engine import server
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.protocol import CutRequest, Message, SavedPlan
+from tui_pruner.engine.requests import KINDS, Apply, CheckShapes, Open, Preview, Undo
 from tui_pruner.unexpected import one_line
 
 CUT = [{"layer": "model.6.m.0.cv1", "amount": "30%"}]
@@ -62,7 +63,7 @@ UNEXPECTED = [
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_every_method_answers_every_unexpected_error_in_one_line(method: str, error: BaseException):
     def never(method: str, params: dict[str, Any]) -> Message:
         raise NotImplementedError
@@ -124,7 +125,7 @@ def test_what_to_do_depends_on_the_error():
 def opened(demo_checkpoint: Path) -> tuple[Service, list[tuple[str, dict[str, Any]]]]:
     said: list[tuple[str, dict[str, Any]]] = []
     service = Service(lambda event, data: said.append((event, data.model_dump())))
-    service.open(str(demo_checkpoint))
+    service.call(Open(path=str(demo_checkpoint)))
     service.slow.submit(int).result()
     return service, said
 
@@ -137,12 +138,12 @@ def test_a_proof_that_cannot_be_made_is_told_as_one_that_failed(opened, monkeypa
         raise MemoryError
 
     monkeypatch.setattr(Session, "prove", fails)
-    service.apply(CUT)
+    service.call(Apply(requests=CUT))
     service.slow.submit(int).result()
     (event,) = said
     assert event[0] == "proof" and (event[1]["step"], event[1]["proof"]["equal"]) == (1, False)
     assert "the proof failed: MemoryError" in event[1]["proof"]["reason"]
-    service.undo()
+    service.call(Undo())
 
 
 def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
@@ -153,7 +154,7 @@ def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, d
         raise ZeroDivisionError("cold")
 
     monkeypatch.setattr("tui_pruner.core.service.dry_run", fails)
-    service.open(str(demo_checkpoint))
+    service.call(Open(path=str(demo_checkpoint)))
     service.slow.submit(int).result()
     (event,) = said
     assert event[0] == "trouble" and "ZeroDivisionError: cold" in event[1]["message"]
@@ -174,16 +175,16 @@ async def test_an_engine_that_cannot_be_loaded_says_why_in_each_answer_and_does_
         with pytest.raises(
             errors.PrunerError, match=r"loading the engine failed: ModuleNotFoundError: No module named 'torch'.*install"
         ) as told:
-            await engine.client.open(str(demo_checkpoint))
+            await engine.client.call(Open(path=str(demo_checkpoint)))
         assert not isinstance(told.value, errors.EngineGone)
     await engine.client.close()
     assert engine.deaths == []
 
 
 async def test_an_interrupt_from_the_keyboard_does_not_end_the_engine(engine: Engine, demo_checkpoint: Path):
-    await engine.client.open(str(demo_checkpoint))
+    await engine.client.call(Open(path=str(demo_checkpoint)))
     os.kill(engine.client._process.pid, signal.SIGINT)
-    assert (await engine.client.preview([CutRequest(**CUT[0])])).layers
+    assert (await engine.client.call(Preview(requests=[CutRequest(**CUT[0])]))).preview.layers
     assert engine.deaths == []
 
 
@@ -197,7 +198,7 @@ PRELUDE = "import json, os, signal, sys\ndef hear(): return sys.stdin.readline()
 async def test_an_engine_that_the_app_gives_up_is_reported_with_the_app_s_reason():
     engine = Engine()
     await engine.client.start(await start_python("-c", PRELUDE + ENDS["hangs"]))
-    waiting = asyncio.ensure_future(engine.client.undo())
+    waiting = asyncio.ensure_future(engine.client.call(Undo()))
     await asyncio.wait({waiting}, timeout=0)
     engine.client.give_up("it did not answer within 30 s")
     with pytest.raises(errors.EngineGone, match=r"^it did not answer within 30 s$"):
@@ -211,7 +212,7 @@ async def test_an_engine_that_stops_answering_was_not_killed_for_want_of_memory(
     engine = Engine()
     await engine.client.start(await start_python("-c", PRELUDE + ENDS["closes its stdout and lives on"]))
     with pytest.raises(errors.EngineGone, match="the engine stopped answering and was ended; see"):
-        await engine.client.undo()
+        await engine.client.call(Undo())
     await engine.until(lambda: engine.deaths)
     assert "out of memory" not in engine.deaths[0]
 
@@ -221,7 +222,7 @@ async def test_an_engine_that_could_not_read_a_request_leaves_none_waiting():
     script = "hear(); print(json.dumps({'id': -1, 'error': {'kind': 'EngineError', 'message': 'no request'}}), flush=True); signal.pause()"
     await engine.client.start(await start_python("-c", PRELUDE + script))
     with pytest.raises(errors.EngineError, match=r"^no request$"):
-        await engine.client.undo()
+        await engine.client.call(Undo())
     await engine.client.close()
     assert engine.deaths == []
 
@@ -238,6 +239,6 @@ async def test_a_handler_that_fails_does_not_deafen_the_client():
         "print(json.dumps({'id': number, 'result': {'ok': True, 'seconds': 0.5}}), flush=True); signal.pause()"
     )
     await client.start(await start_python("-c", PRELUDE + script))
-    assert (await client.dry_run([])).seconds == 0.5
+    assert (await client.call(CheckShapes(requests=[]))).seconds == 0.5
     await client.close()
     assert "a mistake of the interface" in places.log_file().read_text()

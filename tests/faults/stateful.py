@@ -34,6 +34,7 @@ from tui_pruner.core.service import Service
 from tui_pruner.core.session import Session
 from tui_pruner.core.step_views import session_view
 from tui_pruner.core.surgery import cut
+from tui_pruner.engine.requests import Preview
 from tui_pruner.errors import PrunerError
 from tui_pruner.sessions import SavedSession, SessionFile, new_id, session_to_resume, sessions
 
@@ -101,7 +102,7 @@ class Machine(RuleBasedStateMachine):
 
     def _apply(self) -> None:
         """The totals become those that the preview has shown."""
-        preview = self.service.preview(self.requests)
+        preview = self.service.call(Preview(requests=self.requests)).preview
         if self.answered("apply", requests=self.requests):
             self.timeline = [*self.timeline[: self.position], tuple(sorted(self.asked.items()))]
             self.position += 1

@@ -16,9 +16,10 @@ from tests.engine.faulty import WORDS, failing
 from tests.faults.nth_call import quick_verification
 from tests.tui.helpers import Desk, screen_text, until, unwrapped
 from tui_pruner import places
-from tui_pruner.core.service import METHODS, Service
+from tui_pruner.core.service import Service
 from tui_pruner.engine import server
 from tui_pruner.engine.client import EngineClient
+from tui_pruner.engine.requests import KINDS
 from tui_pruner.errors import EngineError
 from tui_pruner.tui import session as sessions
 from tui_pruner.tui.app import PrunerApp
@@ -159,8 +160,7 @@ Do = Callable[[Desk], Awaitable[None]]
 Worked = Callable[[Desk], bool]
 REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
     "preview": (nothing, ask_for_a_cut, lambda desk: desk.board.preview is not None and "Saves" in desk.text),
-    "detail": (nothing, other_row, lambda desk: desk.board.detail is not None and desk.board.detail.layer == desk.bench.model_tree.row.key),
-    "dry_run": (nothing, ask_for_a_cut, lambda desk: desk.board.dry_run is not None and desk.board.dry_run.ok),
+    "check_shapes": (nothing, ask_for_a_cut, lambda desk: desk.board.dry_run is not None and desk.board.dry_run.ok),
     "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.bench.inquiry is not None),
     "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.board.session.steps) == 1),
     "undo": (cut, lambda desk: desk.press("u"), lambda desk: not desk.board.session.steps),
@@ -192,7 +192,7 @@ async def going_back(desk: Desk) -> None:
 
 
 async def test_every_method_has_its_fault():
-    assert set(REQUESTS) | ELSEWHERE == set(METHODS)
+    assert set(REQUESTS) | ELSEWHERE == set(KINDS)
 
 
 @pytest.mark.parametrize("method", REQUESTS)

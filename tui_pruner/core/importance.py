@@ -67,6 +67,8 @@ class Ranking:
         self._calibrations: dict[str, Calibration] = {}
         self._scores: dict[tuple[int, str], Scores] = {}
         self._mutex = Mutex()
+        self.version = 0
+        """How often scores from data were taken over: rankings of two versions may differ."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +86,7 @@ class Ranking:
         with self._mutex:
             known = dict.fromkeys(calibration.criteria, calibration)
             self._calibrations |= known
+            self.version += 1
             self._scores = {key: scores for key, scores in self._scores.items() if key[1] not in known}
 
     def check(self, criterion: str) -> None:

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.budget.ladders import Rules
 from tui_pruner.core.budget.planning import Planner
@@ -19,30 +21,28 @@ from tui_pruner.core.cut_prove_write import cut_prove_write
 from tui_pruner.core.plan import parse_plan, save_plan
 from tui_pruner.core.preview import dry_run
 from tui_pruner.core.proof import Proof
-from tui_pruner.core.requests import Request
 from tui_pruner.core.session import AppliedStep, Session
 from tui_pruner.core.step_views import comparison_view, proof_view, session_view
 from tui_pruner.core.views import as_requests, block_views, detail_view, explain_view, model_info, preview_view
+from tui_pruner.engine import requests
 from tui_pruner.engine.protocol import (
     Calibrated,
     Check,
     Comparison,
-    CutRequest,
-    Detail,
     DryRun,
     ExplainResult,
+    Figures,
     Message,
     OpenResult,
-    PreviewResult,
     ProgressEvent,
     ProofEvent,
     SavedPlan,
-    ScanDrops,
     SessionView,
     TroubleEvent,
     WriteResult,
 )
-from tui_pruner.errors import EngineError, OutputError, ProofError
+from tui_pruner.engine.requests import KINDS, Answer, Request
+from tui_pruner.errors import EngineError, OutputError, ProofError, PrunerError
 from tui_pruner.unexpected import keep_traceback, one_line
 from tui_pruner.whole_file import check_place
 
@@ -70,30 +70,36 @@ class Service:
         return self._session
 
     def answer(self, method: str, params: dict[str, Any]) -> Message | Future[Message]:
-        """Do what a request asks.
+        """Do what a request asks that came over the wire.
 
         Raises:
             PrunerError: it cannot be done, and why.
         """
-        if method not in METHODS:
+        if method not in KINDS:
             raise EngineError(f"the engine knows no method {method!r}")
-        return METHODS[method](self, **params)
+        try:
+            request = KINDS[method].model_validate(params)
+        except ValidationError as error:
+            raise EngineError(f"the engine cannot read the parameters of {method!r}: {error.errors()[0]['msg']}") from error
+        return self.call(request)
 
-    def open(
-        self,
-        path: str,
-        imgsz: int | None = None,
-        classes: int | None = None,
-        plan: dict[str, Any] | None = None,
-        steps: int | None = None,
-    ) -> OpenResult:
+    def call(self, request: Request[Any]) -> Message | Future[Message]:
+        """Do what a request asks: at once, or later in the other thread.
+
+        Raises:
+            PrunerError: it cannot be done, and why.
+        """
+        handle: Callable[[Any], Message | Future[Message]] = getattr(self, request.method)
+        return handle(request)
+
+    def open(self, asked: requests.Open) -> OpenResult:
         """Read, trace, and replay a plan; of its steps the first `steps` count, the others can be redone."""
         started = time.perf_counter()
-        analysis = analyse(open_model(path, classes), imgsz)
+        analysis = analyse(open_model(asked.path, asked.classes), asked.imgsz)
         session = Session(analysis)
-        if plan:
-            session.load(plan)
-            session.go_to(len(session.steps) if steps is None else steps)
+        if asked.plan:
+            session.load(asked.plan)
+            session.go_to(len(session.steps) if asked.steps is None else asked.steps)
         self._session = session
         result = OpenResult(
             model=model_info(analysis, session.arithmetic),
@@ -107,22 +113,25 @@ class Service:
         self._prove_all(session)
         return result
 
-    def preview(self, requests: list[dict[str, Any]]) -> PreviewResult:
-        """What the session plus requests would be."""
-        return preview_view(self.session, wanted(requests))
+    def preview(self, asked: requests.Preview) -> Figures:
+        """Preview cuts and look at a layer under them; where one of the two fails, the other is answered all the same."""
+        session, cuts, figures = self.session, as_requests(asked.requests), Figures()
+        if cuts or asked.layer is None:
+            figures.preview, figures.no_preview = answer_or_reason("preview", lambda: preview_view(session, cuts))
+        if (layer := asked.layer) is not None:
+            figures.detail, figures.no_detail = answer_or_reason(
+                f"detail {layer}", lambda: detail_view(session, layer, cuts, asked.criterion)
+            )
+        return figures
 
-    def detail(self, layer: str, requests: list[dict[str, Any]], criterion: str = "l2") -> Detail:
-        """One layer under requests."""
-        return detail_view(self.session, layer, wanted(requests), criterion)
+    def explain(self, asked: requests.Explain) -> ExplainResult:
+        """Explain why cutting one layer or block touches another."""
+        return explain_view(self.session.analysis, asked.first, asked.second)
 
-    def explain(self, first: str, second: str = "") -> ExplainResult:
-        """Why cutting one layer or block touches another."""
-        return explain_view(self.session.analysis, first, second)
-
-    def dry_run(self, requests: list[dict[str, Any]]) -> Future[Message]:
-        """PyTorch's word on the shapes."""
+    def check_shapes(self, asked: requests.CheckShapes) -> Future[Message]:
+        """Let PyTorch say which shapes there are."""
         session = self.session
-        removal = session.removal.together(session.preview(wanted(requests)).removal)
+        removal = session.removal.together(session.preview(as_requests(asked.requests)).removal)
 
         def run() -> Message:
             report = dry_run(session.analysis, removal)
@@ -130,84 +139,79 @@ class Service:
 
         return self.slow.submit(run)
 
-    def apply(self, requests: list[dict[str, Any]]) -> SessionView:
-        """Make requests a step; its proof follows."""
+    def apply(self, asked: requests.Apply) -> SessionView:
+        """Make cuts a step; its proof follows."""
         session = self.session
-        applied = session.apply(wanted(requests))
+        applied = session.apply(as_requests(asked.requests))
         self.slow.submit(self._prove, session, applied)
         return self._view()
 
-    def undo(self) -> SessionView:
+    def undo(self, asked: requests.Undo) -> SessionView:
         """Take the last step back."""
         self.session.undo()
         return self._view()
 
-    def redo(self) -> SessionView:
-        """Bring a step again."""
+    def redo(self, asked: requests.Redo) -> SessionView:
+        """Apply the last undone step again."""
         self.session.redo()
         self._prove_all(self.session)
         return self._view()
 
-    def go_to(self, step: int) -> SessionView:
-        """Undo or redo until so many steps count."""
-        self.session.go_to(step)
+    def go_to(self, asked: requests.GoTo) -> SessionView:
+        """Undo or redo until this many steps are applied."""
+        self.session.go_to(asked.step)
         self._prove_all(self.session)
         return self._view()
 
-    def name_step(self, step: int, name: str) -> SessionView:
+    def name_step(self, asked: requests.NameStep) -> SessionView:
         """Give a step a name."""
-        self.session.rename(step, name)
+        self.session.rename(asked.step, asked.name)
         return self._view()
 
-    def compare(self, first: int, second: int) -> Comparison:
-        """Two states side by side."""
-        return comparison_view(self.session, first, second)
+    def compare(self, asked: requests.Compare) -> Comparison:
+        """Put two states side by side."""
+        return comparison_view(self.session, asked.first, asked.second)
 
-    def load_plan(self, plan: Any) -> SessionView:
+    def load_plan(self, asked: requests.LoadPlan) -> SessionView:
         """Replace the steps by those of a plan; their proofs follow."""
-        self.session.load(parse_plan(plan).plain())
+        self.session.load(parse_plan(asked.plan).plain())
         self._prove_all(self.session)
         return self._view()
 
-    def save_plan(self, path: str, force: bool = False) -> SavedPlan:
+    def save_plan(self, asked: requests.SavePlan) -> SavedPlan:
         """Write the plan as YAML."""
-        plan, file = self.session.plan, Path(path)
-        check_place(file, f"the plan {file}", "plan.yaml", force)
+        plan, file = self.session.plan, Path(asked.path)
+        check_place(file, f"the plan {file}", "plan.yaml", asked.force)
         save_plan(file, plan)
         return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
 
-    def calibrate(self, scores: str) -> Calibrated:
+    def calibrate(self, asked: requests.Calibrate) -> Calibrated:
         """Rank by the scores in a calibration job's file where a criterion needs data."""
         analysis = self.session.analysis
-        found = calibration_for(scores, analysis.checkpoint.sha256, analysis.coupling)
+        found = calibration_for(asked.scores, analysis.checkpoint.sha256, analysis.coupling)
         analysis.ranking.calibrate(found)
         return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
 
-    def reach(self, round_to: int = 1) -> Future[Message]:
-        """What targets can be met."""
-        session = self.session
-        return self.slow.submit(lambda: reach_view(Planner(session.analysis, session.removal, Rules(round_to=round_to))))
+    def reach(self, asked: requests.Reach) -> Future[Message]:
+        """Find what targets can be met."""
+        session, rules = self.session, Rules(round_to=asked.round_to)
+        return self.slow.submit(lambda: reach_view(Planner(session.analysis, session.removal, rules)))
 
-    def plan_target(
-        self, targets: list[str], criterion: str = "l2", round_to: int = 1, scan: dict[str, Any] | None = None
-    ) -> Future[Message]:
-        """The amounts that meet targets."""
-        session, aims = self.session, [parse_target(text) for text in targets]
-        drops = ScanDrops.model_validate(scan) if scan else None
+    def plan_target(self, asked: requests.PlanTarget) -> Future[Message]:
+        """Find the amounts that meet targets."""
+        session, aims, rules = self.session, [parse_target(text) for text in asked.targets], Rules(round_to=asked.round_to)
 
         def run() -> Message:
-            planner = Planner(session.analysis, session.removal, Rules(round_to=round_to))
-            return target_view(planner, aims, criterion, drops)
+            return target_view(Planner(session.analysis, session.removal, rules), aims, asked.criterion, asked.scan)
 
         return self.slow.submit(run)
 
-    def write(self, path: str, force: bool = False, scratch: bool = False) -> Future[Message]:
+    def write(self, asked: requests.Write) -> Future[Message]:
         """Save and verify the pruned model; a scratch file is for a job, and leaves the session unsaved."""
         session = self.session
         if not session.steps:
             raise OutputError("nothing to write: no step was applied, the model is as it was")
-        steps = list(session.steps)
-        self.writing = self.slow.submit(self._write, session, steps, path, force, scratch)
+        self.writing = self.slow.submit(self._write, session, list(session.steps), asked)
         return self.writing
 
     def _prove_all(self, session: Session) -> None:
@@ -245,16 +249,16 @@ class Service:
             if applied.proof is not None and self._session is session and applied in session.steps:
                 self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(applied.proof)))
 
-    def _write(self, session: Session, steps: list[AppliedStep], path: str, force: bool, scratch: bool) -> Message:
+    def _write(self, session: Session, steps: list[AppliedStep], asked: requests.Write) -> Message:
         def on_progress(doing: str) -> None:
             self._say("progress", ProgressEvent(doing=doing))
 
         try:
-            written = cut_prove_write(session, path, steps=steps, force=force, on_progress=on_progress).file
+            written = cut_prove_write(session, asked.path, steps=steps, force=asked.force, on_progress=on_progress).file
         except ProofError:
             self._tell_proofs(session, steps)
             raise
-        if not scratch:
+        if not asked.scratch:
             session.written = tuple(applied.step for applied in steps)
         checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
         return WriteResult(
@@ -262,27 +266,12 @@ class Service:
         )
 
 
-def wanted(requests: list[dict[str, Any]]) -> list[Request]:
-    """Requests from their messages."""
-    return as_requests([CutRequest.model_validate(request) for request in requests])
-
-
-METHODS: dict[str, Callable[..., Message | Future[Message]]] = {
-    "open": Service.open,
-    "preview": Service.preview,
-    "detail": Service.detail,
-    "explain": Service.explain,
-    "dry_run": Service.dry_run,
-    "apply": Service.apply,
-    "undo": Service.undo,
-    "redo": Service.redo,
-    "go_to": Service.go_to,
-    "name_step": Service.name_step,
-    "compare": Service.compare,
-    "load_plan": Service.load_plan,
-    "save_plan": Service.save_plan,
-    "calibrate": Service.calibrate,
-    "reach": Service.reach,
-    "plan_target": Service.plan_target,
-    "write": Service.write,
-}
+def answer_or_reason(what: str, ask: Callable[[], Answer]) -> tuple[Answer | None, str]:
+    """Return an answer, or why there is none, in one line."""
+    try:
+        return ask(), ""
+    except PrunerError as error:
+        return None, str(error)
+    except Exception as error:
+        keep_traceback(error)
+        return None, one_line(what, error)

@@ -41,6 +41,7 @@ class Session:
     def __post_init__(self) -> None:
         self.arithmetic = Arithmetic(self.analysis)
         self._paths: Paths | None = None
+        self._resolved: tuple[tuple[Any, ...], Removal, Resolution] | None = None
 
     @property
     def removal(self) -> Removal:
@@ -83,8 +84,13 @@ class Session:
         self.steps, self.undone = steps, []
 
     def preview(self, requests: Sequence[Request]) -> Resolution:
-        """What requests would add to what is gone now."""
-        return resolve(self.analysis, requests, self.removal)
+        """What requests would add to what is gone now; the last answer is kept: totals, a layer's detail and the shapes ask for it."""
+        asked, gone, last = (*requests, self.analysis.ranking.version), self.removal, self._resolved
+        if last is not None and last[0] == asked and last[1] is gone:
+            return last[2]
+        found = resolve(self.analysis, requests, gone)
+        self._resolved = (asked, gone, found)
+        return found
 
     def apply(self, requests: Sequence[Request]) -> AppliedStep:
         """Make requests a step.

@@ -193,6 +193,15 @@ class Detail(Message):
     shapes: list[BlockShape]
 
 
+class Figures(Message):
+    """The answer to a preview: what the cuts would do, and everything about a layer where one was named; or why there is no such thing."""
+
+    preview: PreviewResult | None = None
+    no_preview: str = ""
+    detail: Detail | None = None
+    no_detail: str = ""
+
+
 class Station(Message):
     """A place on the way of channels: a module path, the operation there, and which channels they are."""
 

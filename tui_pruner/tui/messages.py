@@ -9,11 +9,10 @@ from textual.message import Message
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import (
         Comparison,
-        Detail,
         DryRun,
         ExplainResult,
+        Figures,
         OpenResult,
-        PreviewResult,
         ProofEvent,
         SavedPlan,
         SessionView,
@@ -54,11 +53,11 @@ class OpenFailed(Message):
 class Refreshed(Message):
     """New figures for what is asked for, and for the layer under the cursor (None where it is no layer), or why there are none."""
 
-    def __init__(self, preview: PreviewResult | None = None, detail: Detail | None = None) -> None:
-        self.preview = preview
-        self.detail = detail
-        self.no_preview = ""
-        self.no_detail = ""
+    def __init__(self, figures: Figures, with_preview: bool = True) -> None:
+        self.preview = figures.preview if with_preview else None
+        self.no_preview = figures.no_preview if with_preview else ""
+        self.detail = figures.detail
+        self.no_detail = figures.no_detail
         super().__init__()
 
 

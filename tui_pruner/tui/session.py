@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from tui_pruner.engine import requests
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.protocol import (
     CutRequest,
+    Figures,
     OpenResult,
     ProgressEvent,
     ProofEvent,
@@ -76,7 +78,7 @@ class EngineSession:
             return
         for scores in dict.fromkeys(self._scores.values()):
             with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said where one is asked for
-                result.criteria = (await self._answer(self._client.calibrate(scores))).criteria
+                result.criteria = (await self._answer(self._client.call(requests.Calibrate(scores=scores)))).criteria
         self._opened = True
         self._keep(result.session)
         self._post(messages.Opened(result, replayed))
@@ -95,34 +97,34 @@ class EngineSession:
 
     def apply(self, asked: Asked) -> None:
         """Make the amounts a step; posts SessionChanged or Refused."""
-        self._spawn(self._change(lambda: self._client.apply(requests_of(asked)), "applied"))
+        self._spawn(self._change(lambda: self._client.call(requests.Apply(requests=requests_of(asked))), "applied"))
 
     def undo(self) -> None:
         """Take the last step back; posts SessionChanged or Refused."""
-        self._spawn(self._change(self._client.undo, "undone"))
+        self._spawn(self._change(lambda: self._client.call(requests.Undo()), "undone"))
 
     def redo(self) -> None:
         """Bring the last undone step again; posts SessionChanged or Refused."""
-        self._spawn(self._change(self._client.redo, "redone"))
+        self._spawn(self._change(lambda: self._client.call(requests.Redo()), "redone"))
 
     def go_to(self, step: int) -> None:
         """Undo or redo until so many steps count; posts SessionChanged or Refused."""
-        self._spawn(self._change(lambda: self._client.go_to(step), "moved"))
+        self._spawn(self._change(lambda: self._client.call(requests.GoTo(step=step)), "moved"))
 
     def name_step(self, step: int, name: str) -> None:
         """Give a step a name; posts SessionChanged or Refused."""
-        self._spawn(self._change(lambda: self._client.name_step(step, name), "named"))
+        self._spawn(self._change(lambda: self._client.call(requests.NameStep(step=step, name=name)), "named"))
 
     def load_plan(self, plan: Any) -> None:
         """Replace the steps by those of a plan; posts SessionChanged or Refused."""
-        self._spawn(self._change(lambda: self._client.load_plan(plan), "opened"))
+        self._spawn(self._change(lambda: self._client.call(requests.LoadPlan(plan=plan)), "opened"))
 
     def resume(self, plan: dict[str, Any], steps: int, accepted: Callable[[], None]) -> None:
         """Replace the steps by those of a plan, of which so many count, and call `accepted`; posts SessionChanged or Refused."""
 
         async def go_on() -> SessionView:
-            await self._client.load_plan(plan)
-            session = await self._client.go_to(steps)
+            await self._client.call(requests.LoadPlan(plan=plan))
+            session = await self._client.call(requests.GoTo(step=steps))
             accepted()
             return session
 
@@ -156,7 +158,7 @@ class EngineSession:
         """
         self._post(messages.Doing("writing"))
         try:
-            result = await self._answer(self._client.write(path, force=True, scratch=True))
+            result = await self._answer(self._client.call(requests.Write(path=path, force=True, scratch=True)))
             inherit(result.sha256, result.own_names, lasting=False)
             return result
         finally:
@@ -168,7 +170,7 @@ class EngineSession:
         Raises:
             PrunerError: the scores are no good for this checkpoint, or the engine is gone.
         """
-        known = (await self._answer(self._client.calibrate(scores))).criteria
+        known = (await self._answer(self._client.call(requests.Calibrate(scores=scores)))).criteria
         self._scores |= dict.fromkeys(criteria, scores)
         return known
 
@@ -185,7 +187,8 @@ class EngineSession:
     async def _open(self, process: asyncio.subprocess.Process | None) -> OpenResult:
         opening = self._opening
         await self._client.start(process)
-        return await self._client.open(opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps)
+        asked = requests.Open(path=opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps)
+        return await self._client.call(asked)
 
     async def _answer(self, ask: Awaitable[Answer], limit: float | None = None) -> Answer:
         """What the engine answers; one that does not within the limit in seconds is ended, and another is started.
@@ -221,38 +224,41 @@ class EngineSession:
 
     async def _refresh(self, wanted: tuple[Asked, str | None]) -> None:
         asked, layer = wanted
-        requests = requests_of(asked)
-        figures = messages.Refreshed()
+        preview = requests.Preview(requests=requests_of(asked), layer=layer, criterion=asked.criterion)
         with contextlib.suppress(EngineGone):
-            if asked:
-                figures.preview, figures.no_preview = await self._answer_or_reason(self._client.preview(requests), LONGEST_PREVIEW)
-            if layer is not None:
-                asking = self._client.detail(layer, requests, asked.criterion)
-                figures.detail, figures.no_detail = await self._answer_or_reason(asking, LONGEST_PREVIEW)
-            self._post(figures)
+            found, why = await self._answer_or_reason(self._client.call(preview), LONGEST_PREVIEW)
+            if found is None:
+                found = Figures(no_preview=why if asked else "", no_detail=why if layer is not None else "")
+            self._post(messages.Refreshed(found, with_preview=bool(asked)))
 
     async def _dry_run(self, asked: Asked) -> None:
         with contextlib.suppress(EngineGone):
-            self._post(messages.DryRan(*await self._answer_or_reason(self._client.dry_run(requests_of(asked)))))
+            self._post(messages.DryRan(*await self._answer_or_reason(self._client.call(requests.CheckShapes(requests=requests_of(asked))))))
 
     async def _explain(self, ends: tuple[str, str]) -> None:
         try:
-            self._post(messages.Explained(await self._answer(self._client.explain(*ends))))
+            self._post(messages.Explained(await self._answer(self._client.call(requests.Explain(first=ends[0], second=ends[1])))))
         except PrunerError as error:
             self._post(messages.Refused(str(error)))
 
     async def _compare(self, ends: tuple[int, int]) -> None:
         with contextlib.suppress(EngineGone):
-            self._post(messages.StatesCompared(ends, *await self._answer_or_reason(self._client.compare(*ends))))
+            self._post(
+                messages.StatesCompared(
+                    ends, *await self._answer_or_reason(self._client.call(requests.Compare(first=ends[0], second=ends[1])))
+                )
+            )
 
     async def _reach(self, asked: Asked) -> None:
         with contextlib.suppress(EngineGone):
-            self._post(messages.ReachKnown(*await self._answer_or_reason(self._client.reach(asked.round_to))))
+            self._post(messages.ReachKnown(*await self._answer_or_reason(self._client.call(requests.Reach(round_to=asked.round_to)))))
 
     async def _plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
         self._post(messages.Doing("finding cuts"))
         try:
-            planning = self._client.plan_target(targets, asked.criterion, asked.round_to, scan)
+            planning = self._client.call(
+                requests.PlanTarget(targets=list(targets), criterion=asked.criterion, round_to=asked.round_to, scan=scan)
+            )
             self._post(messages.TargetPlanned(await self._answer(planning)))
         except PrunerError as error:
             self._post(messages.Refused(str(error)))
@@ -261,7 +267,7 @@ class EngineSession:
 
     async def _save_plan(self, path: str, force: bool) -> None:
         try:
-            self._post(messages.PlanSaved(await self._answer(self._client.save_plan(path, force))))
+            self._post(messages.PlanSaved(await self._answer(self._client.call(requests.SavePlan(path=path, force=force)))))
         except PrunerError as error:
             self._post(messages.Refused(str(error), during="saved"))
 
@@ -283,7 +289,7 @@ class EngineSession:
     async def _write(self, path: str, force: bool) -> None:
         self._post(messages.Doing("writing"))
         try:
-            result = await self._answer(self._client.write(path, force))
+            result = await self._answer(self._client.call(requests.Write(path=path, force=force)))
             inherit(result.sha256, result.own_names)
         except PrunerError as error:
             self._post(messages.Refused(str(error), during="written"))
