@@ -7,8 +7,8 @@ import sys
 
 from tui_pruner.utf8 import ensure_utf8
 
-LOOKING = ("inspect", "contents", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
-MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
+LOOKING = ("inspect", "contents", "groups", "flow", "explain", "preview", "steps", "coverage", "scan", "plan")
+MAKING = ("prune", "prove", "validate", "gate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version"})

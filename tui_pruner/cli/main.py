@@ -14,6 +14,7 @@ from tui_pruner.cli import (
     covering,
     explaining,
     exporting,
+    flow,
     kept,
     key_list,
     looking,
@@ -53,7 +54,7 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 
 OPEN_MODELS = (
-    looking.inspect, contents.contents, looking.groups, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
+    looking.inspect, contents.contents, looking.groups, flow.flow, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
     pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.reconstruct,
     recovering.finetune, compressing.compress,
     reporting.report, stepping.steps,
