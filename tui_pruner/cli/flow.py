@@ -49,7 +49,8 @@ def flow(
 
         asked = bool(cut or plan or keep_classes)
         requests = requests_from(cut, criterion, round_to, plan is not None, keep_classes) if asked else []
-        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
+        calibration = CalibrationData(data, calibration_images, device)
+        session = open_session(model, imgsz, classes, plan, requests, calibration, steps, from_mask=asked)
         if requests:
             session.apply(requests)
         remark(session, *(note for applied in session.steps for note in applied.notes))
