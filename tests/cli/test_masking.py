@@ -125,6 +125,38 @@ def test_more_cuts_are_added_to_the_mask_s_own(masked: Masked, demo_checkpoint: 
     assert call("prove", demo_checkpoint, tmp_path / "more.pt").status == 0
 
 
+def after_some_steps(file: Path) -> bool:
+    """Whether the masked slices are still zero after five steps of training on noise."""
+    from ultralytics.cfg import get_cfg
+
+    from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.core.checkpoint.masks import all_zero
+
+    checkpoint = read_checkpoint(file)
+    model: Any = checkpoint.model.train()
+    model.args = get_cfg(overrides=model.args)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".dfl" not in name)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    torch.manual_seed(0)
+    for _ in range(5):
+        boxes = {"cls": torch.randint(0, 10, (8, 1)).float(), "bboxes": torch.rand(8, 4) * 0.4 + 0.2, "batch_idx": torch.arange(8) // 2}
+        loss, _ = model({"img": torch.rand(4, 3, 64, 64), **boxes})
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    assert sum(not torch.equal(before[name], parameter) for name, parameter in model.named_parameters()) > 180
+    return all_zero(model, checkpoint.provenance["masked"])
+
+
+def test_training_leaves_masked_channels_at_zero_but_not_a_dropped_block(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
+    """Neither written nor read, a channel has no gradient; the last norm of a dropped block has one, since its convolutions stay."""
+    assert after_some_steps(masked.file)
+    assert call("prune", demo_checkpoint, "--cut", "model.4.m.0=drop", "--mask", "-o", tmp_path / "dropped.pt").status == 0
+    assert not after_some_steps(tmp_path / "dropped.pt")
+
+
 def trained(file: Path, output: Path) -> Path:
     """A masked file whose zeros a training moved."""
     content = raw(file)

@@ -15,6 +15,7 @@ from tui_pruner.cli import (
     explaining,
     exporting,
     flow,
+    gate,
     kept,
     key_list,
     looking,
@@ -54,10 +55,9 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 
 OPEN_MODELS = (
-    looking.inspect, contents.contents, looking.groups, flow.flow, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
-    pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.reconstruct,
-    recovering.finetune, compressing.compress,
-    reporting.report, stepping.steps,
+    looking.inspect, contents.contents, looking.groups, flow.flow, explaining.explain, looking.preview, scanning.scan, planning.plan,
+    pruning.prune, pruning.prove, covering.coverage, validating.validate, gate.gate, benching.bench, exporting.export,
+    recovering.recalibrate, recovering.reconstruct, recovering.finetune, compressing.compress, reporting.report, stepping.steps,
 )  # fmt: skip
 app.command("open", hidden=True)(with_trust(opening.open_app))
 app.command()(opening.demo)

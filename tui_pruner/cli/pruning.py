@@ -55,8 +55,8 @@ def prune(
 ) -> int:
     """Prune, prove against the masked twin, save, and verify the file in a clean process.
 
-    With --mask the twin itself is saved: a soft pruning, to look at before any shape changes. Training it does not keep the zeros. A masked
-    MODEL starts from its own plan: without --cut its masked channels are removed.
+    With --mask the twin itself is saved: a soft pruning, to look at before any shape changes. A masked MODEL starts from its own plan:
+    without --cut its masked channels are removed, if they are still zero. Training moves a dropped block's zeros, not those of channels.
     """
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.calibrating import CalibrationData
@@ -110,7 +110,7 @@ def write_proved(results: Output, session: Session, output: Path, force: bool, s
     results.line(f"FLOPs      {change(before.flops, structural.flops)}{' once it is pruned' if mask else ''}")
     results.line(f"{verdict(proof)}")
     if mask:
-        results.line("masked     the channels are zero, all shapes stay; training does not keep the zeros")
+        results.line("masked     the channels are zero, all shapes stay; prune this file without --cut to remove them")
     for check in written.checks:
         results.line(f"checked    {check.name}{': ' + check.detail if check.detail else ''}")
     results.line(f"written    {written.output}  {written.bytes / 1e6:.2f} MB  sha256 {written.sha256[:12]}")

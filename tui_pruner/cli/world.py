@@ -21,7 +21,6 @@ from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, Va
 from tui_pruner.errors import PlanError, RequestError
 from tui_pruner.jobs.validate import run_validation
 
-
 NOTHING_TO_CUT = "nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE"
 
 

@@ -282,5 +282,8 @@ def named(index: int) -> str:
 def listed_of(sources: Sequence[Source]) -> str:
     """Return sources in words, with their channels, and their offsets where they are joined."""
     joined = any(source.offset for source in sources)
-    parts = [f"{named(one.index)} at offset {one.offset} ({one.channels})" if joined else f"{named(one.index)} ({one.channels})" for one in sources]
+    parts = [
+        f"{named(one.index)} at offset {one.offset} ({one.channels})" if joined else f"{named(one.index)} ({one.channels})"
+        for one in sources
+    ]
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

@@ -20,7 +20,8 @@ Slices = Mapping[str, Mapping[str, list[int]]]
 class Mask:
     """The slices that were set to zero, by parameter and dimension: `channels` outputs of so many `layers`. `holds`: all still are zero.
 
-    A training does not keep them: gradients move them away from zero. `changed_by` is then the first kind of stage after the mask.
+    Gradients leave a channel at zero that nobody writes and nobody reads, as long as its activation gives zero for zero. They move what
+    silences a dropped block, and other ways to train move everything. `changed_by` is then the first kind of stage after the mask.
     """
 
     slices: Slices

@@ -188,7 +188,11 @@ def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded, notes: tu
         content=content,
         provenance=provenance,
         original_yaml=unguard(architecture),
-        warnings=(*remarks(dictionary, content["train_args"], names if loaded.in_full else (), unwritable), *notes, *([mask.in_words] if mask else [])),
+        warnings=(
+            *remarks(dictionary, content["train_args"], names if loaded.in_full else (), unwritable),
+            *notes,
+            *([mask.in_words] if mask else []),
+        ),
         own_names=names,
         trusted=loaded.in_full,
         unwritable=unwritable,
