@@ -48,14 +48,15 @@ def gate(
     with reserved_stdout(as_json) as output:
         from tui_pruner.core.checkpoint import open_model
         from tui_pruner.engine.gate_messages import GateParameters
-        from tui_pruner.jobs.gate import is_yaml, run_gate
+        from tui_pruner.jobs.gate import run_gate
+        from tui_pruner.model_file import is_architecture
         from tui_pruner.whole_file import check_place
 
         for place, example in ((junit, "gate.xml"), (markdown, "gate.md")):
             if place is not None:
                 check_place(place, f"the report {place}", example, force=True)
         chosen = needed(data)
-        checkpoint = open_model(pruned, classes if is_yaml(pruned) else None)
+        checkpoint = open_model(pruned, classes if is_architecture(pruned) else None)
         parameters = GateParameters(
             checkpoint=pruned,
             sha256=checkpoint.sha256,

@@ -10,7 +10,6 @@ from tui_pruner.cli.calibrating import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model, require_writable
-from tui_pruner.core.checkpoint.record import is_architecture
 from tui_pruner.core.classes import kept_classes, only_classes, removal_of_classes
 from tui_pruner.core.masking import plan_in_mask
 from tui_pruner.core.plan import Plan, read_plan, removal_of_cut
@@ -20,6 +19,7 @@ from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import PlanError, RequestError
 from tui_pruner.jobs.validate import run_validation
+from tui_pruner.model_file import is_architecture
 
 NOTHING_TO_CUT = "nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE"
 

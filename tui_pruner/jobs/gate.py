@@ -21,6 +21,7 @@ from tui_pruner.jobs.paired_drop import RULE, STRICT_RULE, Drop, images_needed, 
 from tui_pruner.jobs.stock import OnProgress
 from tui_pruner.jobs.validate import opened, prepared, skipped
 from tui_pruner.metrics import main_metric
+from tui_pruner.model_file import is_architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +61,10 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
     started = time.perf_counter()
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoints"))
-    pruned, original = opened(parameters), open_model(parameters.against, parameters.classes if is_yaml(parameters.against) else None)
+    pruned, original = (
+        opened(parameters),
+        open_model(parameters.against, parameters.classes if is_architecture(parameters.against) else None),
+    )
     reference = as_numbered_in(original, pruned).model
     before = evidence(reference, data, parameters, "original", on_progress)
     after = evidence(pruned.model, data, parameters, "pruned", on_progress)
@@ -86,13 +90,6 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
         seconds=time.perf_counter() - started,
         notes=list(dict.fromkeys([*before.notes, *after.notes])),
     )
-
-
-def is_yaml(model: str) -> bool:
-    """Return whether a model is an architecture, whose number of classes can be chosen."""
-    from tui_pruner.core.checkpoint.record import is_architecture
-
-    return is_architecture(model)
 
 
 def file_name(path: str) -> str:
@@ -193,7 +190,7 @@ def judged_metric(drop: Drop, parameters: GateParameters) -> GateMetric:
 def timed(parameters: GateParameters, on_progress: OnProgress) -> GateLatency:
     """Return both models' latency, timed in turns."""
     models = [parameters.against, parameters.checkpoint]
-    subjects = [BenchSubject(checkpoint=model, classes=parameters.classes if is_yaml(model) else None) for model in models]
+    subjects = [BenchSubject(checkpoint=model, classes=parameters.classes if is_architecture(model) else None) for model in models]
     asked = BenchParameters(subjects=subjects, imgsz=parameters.imgsz, runs=parameters.runs, device=parameters.device)
     original, pruned = run_bench(asked, partial(rarely, on_progress)).models
     allowed = parameters.max_latency or 1.0

@@ -15,7 +15,7 @@ from torch import nn
 
 from tui_pruner.core.checkpoint.allowed import beyond_ultralytics, once_stock, permitting
 from tui_pruner.core.checkpoint.confinement import Confined, confined
-from tui_pruner.core.checkpoint.container import RETRAIN, require_readable_file, require_sound_archive
+from tui_pruner.core.checkpoint.container import RETRAIN, require_sound_archive
 from tui_pruner.core.checkpoint.examination import require_modest, require_modest_model, require_own_calls
 from tui_pruner.core.checkpoint.guard import unguard
 from tui_pruner.core.checkpoint.masks import mask_of
@@ -30,6 +30,7 @@ from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
 from tui_pruner.core.checkpoint.trusting import load_in_full
 from tui_pruner.core.checkpoint.wrappers import unwrapped
 from tui_pruner.errors import CheckpointError, PrunerError, UntrustedError
+from tui_pruner.model_file import require_readable_file
 from tui_pruner.trust import fingerprint, is_trusted
 
 LARGE_PARTS = ("model", "ema", "optimizer", "scaler")
