@@ -37,7 +37,8 @@ def look_first(options: Mapping[str, Any]) -> None:
             parse_request(cut)
     for data in listed(options.get("data")):
         file = located(data)
-        if not file.is_dir() and not is_long(file):
+        may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # where, only Ultralytics knows
+        if not file.is_dir() and not may_be_its_own and not is_long(file):
             read_data_yaml(file)
 
 
