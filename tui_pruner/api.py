@@ -26,6 +26,7 @@ from tui_pruner.errors import PlanError, ProofError, RequestError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tui_pruner.core.block_flow import BlockFlow
     from tui_pruner.core.checkpoint import Checkpoint
     from tui_pruner.core.explain import Explanation
     from tui_pruner.core.plan import Step
@@ -311,6 +312,24 @@ class Session:
 
         self._refit = None
         self._steps.load(read_plan(plan).plain() if isinstance(plan, (str, Path)) else dict(plan))
+
+    def flow(self) -> list[BlockFlow]:
+        """Return where every block's channels come from now: its sources with their offsets, and why widths in a row need not match."""
+        from tui_pruner.core.block_flow import block_flows
+
+        return block_flows(self._steps.analysis, self._steps.removal)
+
+    def mask(self, output: str | Path, force: bool = False) -> Path:
+        """Write the checkpoint with the removed channels at zero and all its shapes, proved to compute what the cut model computes.
+
+        Raises:
+            RequestError: no zeros stand for what is removed.
+            ProofError: a step is not proved.
+            OutputError: the place cannot be used, or nothing was cut.
+        """
+        from tui_pruner.core.cut_prove_write import cut_prove_write
+
+        return Path(cut_prove_write(self._steps, output, mask=True, force=force).file.output)
 
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the model, proved and verified in a clean process, as a file that stock Ultralytics loads; a refit is a stage in it.

@@ -70,11 +70,11 @@ def test_a_checkpoint_that_cannot_be_pruned_is_refused(
     assert expected in refusal(call(command, tmp_path / "bad.pt"))
 
 
-def test_a_class_outside_the_allow_list_is_named_and_not_run(call: Call, tmp_path: Path, demo_checkpoint: Path):
+def test_a_class_outside_the_allow_list_is_named_and_not_run(call: Call, tmp_path: Path, demo_checkpoint: Path, demo_data: Path):
     canary = tmp_path / "canary"
     content = torch.load(demo_checkpoint, weights_only=False)
     torch.save({**content, "extra": RunsACommand(f"touch {canary}")}, tmp_path / "evil.pt")
-    for command in (["inspect"], ["prune", "--cut", "5=30%", "-o", tmp_path / "out.pt"], ["validate", "--data", tmp_path / "data.yaml"]):
+    for command in (["inspect"], ["prune", "--cut", "5=30%", "-o", tmp_path / "out.pt"], ["validate", "--data", demo_data]):
         line = refusal(call(command[0], tmp_path / "evil.pt", *command[1:]))
         assert f"calls {os.system.__module__}.system" in line
         assert not canary.exists()

@@ -77,6 +77,11 @@ def timed(result: Any) -> Figures:
     return {f"{place} {name}": getattr(one, name) for place, one in enumerate(result.models) for name in ("parameters", "imgsz", "batch")}
 
 
+def gated(result: Any) -> Figures:
+    """By how much each metric fell, and how sure that is; how long it took is the device's own."""
+    return {f"{one.name} {name}": getattr(one, name) for one in result.metrics for name in ("original", "pruned", "low", "high")}
+
+
 def drawn(result: Any) -> Figures:
     """How much was found on each picture."""
     return {f"{one.image} {name}": sum(getattr(one, name).values()) for one in result.pictures for name in ("before", "after")}
@@ -114,6 +119,12 @@ def output(name: str, **more: Any) -> Callable[[Subject, Path], dict[str, Any]]:
 
 RUNS = {
     "validate": Run("validate", lambda subject, folder: {"plan": subject.plan}, lambda result: dict(result.metrics)),
+    "gate": Run(
+        "gate",
+        lambda subject, folder: {"against": str(subject.original), "max_latency": 1.0, "runs": subject.runs},
+        gated,
+        of_pruned=True,
+    ),
     "calibrate": Run("calibrate", lambda subject, folder: {}, scores),
     "calibrate without labels": Run("calibrate", lambda subject, folder: {"criteria": ["obs"]}, scores),
     "scan": Run("scan", lambda subject, folder: {"ratios": [0.5]}, scanned),

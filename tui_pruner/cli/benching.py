@@ -48,7 +48,7 @@ def bench(
 
 def is_yaml(model: str) -> bool:
     """Whether a model is an architecture, whose number of classes can be chosen."""
-    from tui_pruner.core.checkpoint.record import is_architecture
+    from tui_pruner.model_file import is_architecture
 
     return is_architecture(model)
 

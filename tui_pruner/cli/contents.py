@@ -18,10 +18,10 @@ def contents(model: Model, imgsz: ImageSize = None, device: Device = "", as_json
     with reserved_stdout(as_json) as output:
         from pathlib import Path
 
-        from tui_pruner.core.checkpoint.container import require_readable_file
         from tui_pruner.core.checkpoint.reading import look_into
         from tui_pruner.core.checkpoint.refusals import refusal_of
         from tui_pruner.errors import UntrustedError
+        from tui_pruner.model_file import require_readable_file
         from tui_pruner.trust import fingerprint, short
 
         file = Path(model).expanduser()

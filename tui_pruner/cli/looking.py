@@ -30,15 +30,20 @@ def inspect(model: Model, imgsz: ImageSize = None, device: Device = "", classes:
     """The block tree: every layer with its channels, cost and status, and the inner blocks that can be dropped."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.world import open_session, remark
+        from tui_pruner.core.checkpoint.masks import mask_of
         from tui_pruner.core.views import block_views, model_info
 
         session = open_session(model, imgsz, classes)
-        remark(session)
+        mask = mask_of(session.analysis.checkpoint.model, session.analysis.checkpoint.provenance)
+        remark(session, shown=mask.in_words if mask and not as_json else "")
         info = model_info(session.analysis, session.arithmetic)
         blocks = block_views(session.analysis, session.arithmetic)
-        output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
+        about = {**info.model_dump(), "masked": mask.plain() if mask else None}
+        output.document({"model": about, "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.family} {info.task}  {info.classes} classes  {info.imgsz} px  stride {info.stride}")
         output.line(f"{info.parameters:,} parameters  {count(info.flops)} FLOPs  sha256 {info.sha256[:12]}")
+        if mask:
+            output.line(mask.in_words)
         output.line(f"classes {', '.join(f'{number} {name}' for number, name in enumerate(info.names))}")
         output.line()
         show_blocks(output, blocks)
@@ -124,12 +129,14 @@ def preview(
     """What a plan would do: sizes and shapes before and after, and PyTorch's dry run of them."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.calibrating import CalibrationData
-        from tui_pruner.cli.world import open_session, remark, requests_from
+        from tui_pruner.cli.world import demand_cuts, may_have_plan, open_session, remark, requests_from
         from tui_pruner.core.preview import dry_run
         from tui_pruner.core.views import preview_view
 
-        requests = requests_from(cut, criterion, round_to, plan is not None, keep_classes)
-        session = open_session(model, imgsz, classes, plan, requests, CalibrationData(data, calibration_images, device), steps)
+        requests = requests_from(cut, criterion, round_to, may_have_plan(model, plan), keep_classes)
+        calibration = CalibrationData(data, calibration_images, device)
+        session = open_session(model, imgsz, classes, plan, requests, calibration, steps, from_mask=True)
+        demand_cuts(session, requests)
         found = session.preview(requests)
         found.demand_possible()
         view = preview_view(session, requests, against_checkpoint=True)

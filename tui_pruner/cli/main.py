@@ -14,6 +14,8 @@ from tui_pruner.cli import (
     covering,
     explaining,
     exporting,
+    flow,
+    gate,
     kept,
     key_list,
     looking,
@@ -29,6 +31,7 @@ from tui_pruner.cli import (
     whereabouts,
 )
 from tui_pruner.cli.ending import INTERRUPTED, ended
+from tui_pruner.cli.help_groups import GroupedCommands, panel_of
 from tui_pruner.cli.options import with_trust
 from tui_pruner.printable import printable
 
@@ -38,7 +41,7 @@ app = typer.Typer(
     help="Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable.",
     epilog=EPILOG,
     no_args_is_help=False,
-    add_completion=False,
+    cls=GroupedCommands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -53,19 +56,15 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 
 OPEN_MODELS = (
-    looking.inspect, contents.contents, looking.groups, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
-    pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.reconstruct,
-    recovering.finetune, compressing.compress,
-    reporting.report, stepping.steps,
+    looking.inspect, contents.contents, looking.groups, flow.flow, explaining.explain, looking.preview, scanning.scan, planning.plan,
+    pruning.prune, pruning.prove, covering.coverage, validating.validate, gate.gate, benching.bench, exporting.export,
+    recovering.recalibrate, recovering.reconstruct, recovering.finetune, compressing.compress, reporting.report, stepping.steps,
 )  # fmt: skip
-app.command("open", hidden=True)(with_trust(opening.open_app))
-app.command()(opening.demo)
+app.command("open", hidden=True)(with_trust(opening.open_app, looks_first=False))
 for command in OPEN_MODELS:
-    app.command()(with_trust(command))
-app.command()(kept.sessions)
-app.command()(whereabouts.locate)
-app.command()(key_list.keys)
-app.command()(serving.serve)
+    app.command(rich_help_panel=panel_of(command.__name__))(with_trust(command))
+for other in (opening.demo, kept.sessions, whereabouts.locate, key_list.keys, serving.serve):
+    app.command(rich_help_panel=panel_of(other.__name__))(other)
 
 
 def call(arguments: list[str]) -> int:
@@ -93,5 +92,7 @@ def parsed(arguments: list[str]) -> int:
 def misused(error: Exception) -> int:
     """A usage error of the option parser, known by its interface: Typer brings a parser of its own, or uses Click."""
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
+    if near := getattr(error, "possibilities", None):
+        message = f"{message.partition(' (Possible')[0].partition(' Did you')[0].rstrip('.')}; did you mean {' or '.join(sorted(near))}?"
     print(printable(f"tui-pruner: {message.rstrip('.')} (see tui-pruner --help)"), file=sys.stderr)
     return 2

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from tui_pruner.cli.first_look import look_first
+from tui_pruner.cli.output import AS_EVENTS
 from tui_pruner.config import Theme
 from tui_pruner.errors import DataError
 from tui_pruner.trust import trust
@@ -46,6 +49,16 @@ Calm = Annotated[bool, typer.Option("--calm", help="Nothing spins, blinks or sli
 Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what the terminal can show.")]
 
 
+class Progress(str, Enum):
+    """How progress and remarks are told on stderr: a line of text each, or a JSON document a line."""
+
+    PLAIN = "plain"
+    JSON = "json"
+
+
+HowProgress = Annotated[Progress, typer.Option("--progress", help="Tell progress on stderr as text, or as one JSON line an event.")]
+
+
 def needed(data: Path | None) -> str:
     """The data set that was given.
 
@@ -57,17 +70,27 @@ def needed(data: Path | None) -> str:
     return str(data)
 
 
-def with_trust(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that opens models, with the option that names the files that may run code."""
+def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callable[..., Any]:
+    """A command that opens models, with the options that name the files that may run code, and how progress is told.
+
+    `looks_first`: what can be refused without a library is, before the command imports any.
+    """
 
     @functools.wraps(command)
-    def trusting(*, trust_files: list[str] | None = None, **options: Any) -> Any:
+    def trusting(*, trust_files: list[str] | None = None, progress: Progress = Progress.PLAIN, **options: Any) -> Any:
         trust(trust_files or ())
-        return command(**options)
+        if looks_first:
+            look_first(options)
+        before = AS_EVENTS.set(progress is Progress.JSON)
+        try:
+            return command(**options)
+        finally:
+            AS_EVENTS.reset(before)
 
-    hints = {**get_type_hints(command, include_extras=True), "trust_files": Trust}
-    option = inspect.Parameter("trust_files", inspect.Parameter.KEYWORD_ONLY, default=None)
-    parameters = [*inspect.signature(command).parameters.values(), option]
+    hints = {**get_type_hints(command, include_extras=True), "trust_files": Trust, "progress": HowProgress}
+    defaults = {"trust_files": None, "progress": Progress.PLAIN}
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()]
+    parameters = [*inspect.signature(command).parameters.values(), *more]
     trusting.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in parameters]
     )

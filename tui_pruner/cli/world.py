@@ -11,6 +11,7 @@ from tui_pruner.cli.output import say
 from tui_pruner.core.analysis import analyse
 from tui_pruner.core.checkpoint import open_model, require_writable
 from tui_pruner.core.classes import kept_classes, only_classes, removal_of_classes
+from tui_pruner.core.masking import plan_in_mask
 from tui_pruner.core.plan import Plan, read_plan, removal_of_cut
 from tui_pruner.core.removal import NOTHING
 from tui_pruner.core.requests import CLASSES, Request, class_request, parse_request
@@ -18,6 +19,24 @@ from tui_pruner.core.session import Session
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.errors import PlanError, RequestError
 from tui_pruner.jobs.validate import run_validation
+from tui_pruner.model_file import is_architecture
+
+NOTHING_TO_CUT = "nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE"
+
+
+def may_have_plan(model: str, plan: Path | None) -> bool:
+    """Whether a plan is given, or may be in the model's own file, where it is masked."""
+    return plan is not None or not is_architecture(model)
+
+
+def demand_cuts(session: Session, requests: Sequence[Request]) -> None:
+    """Refuse to go on where there is neither a step nor a cut.
+
+    Raises:
+        RequestError: so it is.
+    """
+    if not session.steps and not requests:
+        raise RequestError(NOTHING_TO_CUT)
 
 
 def open_session(
@@ -30,9 +49,11 @@ def open_session(
     up_to: int | None = None,
     writing: bool = False,
     keep_classes: str | None = None,
+    from_mask: bool = False,
 ) -> Session:
     """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
 
+    `from_mask`: without a plan file, a masked model starts with the plan that it was masked by.
     `keep_classes`: the classes that stay, cut in a step of its own behind the plan's.
     `writing`: what comes of it is to be written, so a model that nothing can be written from is refused before the work begins.
 
@@ -49,8 +70,9 @@ def open_session(
         require_writable(checkpoint)
     session = Session(analyse(checkpoint, imgsz))
     calibrate(session, wanted, data, classes, classes_left(session, steps, requests, keep_classes))
-    if steps:
-        session.load(steps.plain())
+    masked = plan_in_mask(checkpoint, bool(requests)) if from_mask and not steps else None
+    if steps or masked:
+        session.load(steps.plain() if steps else masked or {})
     if keep_classes is not None:
         session.apply([class_request(keep_classes)])
     return session
@@ -98,11 +120,15 @@ def settled_plan(
     return open_session(model, imgsz, classes, plan, data=data, up_to=up_to).plan.plain() if unsettled else found.plain()
 
 
-def remark(session: Session, *more: str) -> None:
-    """Say on stderr what a user should know of a result: how the model was read, what was adjusted, what was skipped."""
+def remark(session: Session, *more: str, shown: str = "") -> None:
+    """Say on stderr what a user should know of a result: how the model was read, what was adjusted, what was skipped.
+
+    `shown` is what the result says itself.
+    """
     analysis = session.analysis
     for line in (*analysis.checkpoint.warnings, *analysis.notes, *more):
-        say(line)
+        if line != shown:
+            say(line)
 
 
 def requests_from(
@@ -114,7 +140,7 @@ def requests_from(
         RequestError: none given and no plan either, or one that cannot be read.
     """
     if not cuts and not has_plan and keep_classes is None:
-        raise RequestError("nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE")
+        raise RequestError(NOTHING_TO_CUT)
     classes = [] if keep_classes is None else [class_request(keep_classes)]
     return [*classes, *(parse_request(cut, criterion, round_to) for cut in cuts or ())]
 

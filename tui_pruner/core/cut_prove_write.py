@@ -14,22 +14,27 @@ from torch import nn
 
 from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.checkpoint import Checkpoint, WrittenFile, write_checkpoint
+from tui_pruner.core.checkpoint.contents import mask_provenance
+from tui_pruner.core.checkpoint.writing import write_model
 from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.masking import demand_maskable, masked_model
 from tui_pruner.core.original import Original
 from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.proof import Proof, prove
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.session import AppliedStep, Session
 from tui_pruner.core.surgery import cut
+from tui_pruner.core.twin import masked_slices
 from tui_pruner.errors import OutputError, ProofError
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file that is in its place, and the proof of the very model in it."""
+    """A file that is in its place, and the proof of the very model in it; `masked`: its slices at zero, where it was masked and not cut."""
 
     file: WrittenFile
     proof: Proof
+    masked: Mapping[str, Mapping[str, list[int]]] | None = None
 
 
 def cut_and_prove(model: nn.Module, coupling: CouplingMap, removal: Removal, original: Original | None = None) -> tuple[nn.Module, Proof]:
@@ -78,14 +83,17 @@ def cut_prove_write(
     output: str | Path,
     *,
     steps: Sequence[AppliedStep] | None = None,
+    mask: bool = False,
     force: bool = False,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> Written:
     """Write the pruned model after some steps of a session (default: all that count), each of which must be proved.
 
     The last step is cut and proved anew, so that the proof is that of the model in the file and not of an earlier cut like it.
+    With `mask` the masked twin is written in place of the cut model: proved to compute the same, with the original's shapes.
 
     Raises:
+        RequestError: no zeros stand for what a step takes.
         ProofError: a step is not proved; nothing is written.
         OutputError: there is no step, or the place cannot be used.
         VerificationError: the file failed its checks; nothing is left of it.
@@ -94,6 +102,8 @@ def cut_prove_write(
     if not applied:
         raise OutputError("nothing to write: no step was applied, the model is as it was")
     checkpoint, coupling, removal = session.analysis.checkpoint, session.analysis.coupling, applied[-1].removal
+    if mask:
+        demand_maskable(coupling, removal)
     original = session.original()
     for number, step in enumerate(applied, start=1):
         if step is not applied[-1] or step.proof is not None:
@@ -101,6 +111,11 @@ def cut_prove_write(
     pruned, applied[-1].proof = cut_and_prove(checkpoint.model, coupling, removal, original)
     _demand_step(applied[-1].proof, len(applied))
     plan = session.plan.model_copy(update={"steps": [step.step for step in applied]})
+    if mask:
+        masked = masked_slices(checkpoint.model, coupling, removal)
+        provenance = mask_provenance(checkpoint, plan.plain(), masked, applied[-1].proof.plain())
+        twin = masked_model(checkpoint.model, coupling, removal, original)
+        return Written(write_model(twin, checkpoint, output, provenance, force, on_progress), applied[-1].proof, masked)
     written = write_checkpoint(
         pruned,
         checkpoint,

@@ -16,11 +16,13 @@ from torch import nn
 
 from tui_pruner.core.analysis import trace_checkpoint
 from tui_pruner.core.checkpoint import Checkpoint
+from tui_pruner.core.checkpoint.masks import MASK, mask_of, sources_of
 from tui_pruner.core.checkpoint.stages import stages_of
 from tui_pruner.core.classes import kept_classes, names_in, only_classes, reduced, shifted
 from tui_pruner.core.depth import inside
 from tui_pruner.core.gaps import TINY, Gaps, Mismatch, gaps_between
 from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.masking import unlike_the_twin
 from tui_pruner.core.original import Original, Reached
 from tui_pruner.core.plan import parse_plan, replay
 from tui_pruner.core.predictions import Leaves, Unseen
@@ -290,18 +292,29 @@ def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:
     """Compare a file that we wrote with the masked twin of its original, from the plan in the file.
 
     The file is in half precision, so the twin's weights take the same round trip; where the original is stored in half precision too,
-    that changes nothing.
+    that changes nothing. A masked file must have the very weights of the twin that the cut is proved against.
 
     Raises:
         PlanError: the file has no plan, its plan is for another original, or it was trained after the cut.
     """
     if not pruned.provenance or "plan" not in pruned.provenance:
         raise PlanError(f"{pruned.path} was not written by this program: it has no plan to prove")
-    *_, stage = stages_of(pruned.provenance)
-    if stage["kind"] != "prune":
+    stages = stages_of(pruned.provenance)
+    stage = stages[-1]
+    if stage["kind"] not in ("prune", MASK):
         raise PlanError(
             f"{pruned.path} has changed since it was cut ({stage['kind']}): prove {stage['source']['name']}, which it was made of"
         )
     model = copy.deepcopy(original.model).half().float()
     _, coupling = trace_checkpoint(original)
-    return prove(model, pruned.model, coupling, replay(parse_plan(pruned.provenance["plan"]), coupling, original.sha256))
+    plan = parse_plan(pruned.provenance["plan"])
+    if {original.sha256, plan.sha256} <= {source["sha256"] for source in sources_of(stages)}:
+        plan = plan.model_copy(update={"sha256": original.sha256})
+    removal = replay(plan, coupling, original.sha256)
+    if stage["kind"] != MASK:
+        return prove(model, pruned.model, coupling, removal)
+    mask = mask_of(pruned.model, pruned.provenance)
+    if mask is None:
+        raise PlanError(f"{pruned.path} says that it is masked, but not by slices of its own: mask {original.path} again")
+    other = unlike_the_twin(mask, with_slices(model, coupling, removal, torch.zeros_like), pruned.model)
+    return Proof.failed(other) if other else prove(model, cut(model, coupling, removal), coupling, removal)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from tui_pruner.core.blocks import Layer
 from tui_pruner.errors import RequestError
+
+if TYPE_CHECKING:
+    from tui_pruner.core.blocks import Layer
 
 PERCENT = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*%$")
 FRACTION = re.compile(r"^(\d*\.\d+|\d+(?:\.\d*)?)$")

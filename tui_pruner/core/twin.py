@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.groups import CouplingMap
+from tui_pruner.core.groups import CouplingMap, Indices
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.sharing import with_own
 from tui_pruner.core.skeleton import owners_of_tensors, put_tensor, tensor_at
@@ -48,17 +49,14 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
     classes = set[Axis]()
     if coupling.classes is not None and coupling.classes in removal.places:
         classes = {member.axis for member in coupling.groups[coupling.classes].members}
-    for member, positions in removal.members(coupling):
-        if member.axis in coupling.spared:
-            continue
-        name, dim = member.axis.parameter, member.axis.dim
-        if name not in own and isinstance(stored := tensor_at(model, name), nn.Parameter):
-            own[name] = nn.Parameter(stored.detach().clone(), requires_grad=False)
-        if name in own:
-            places = torch.from_numpy(positions).to(own[name].device)
-            was = own[name].data.index_select(dim, places)
-            never = member.axis in classes and was.ndim == 1 and change in MASKS
-            own[name].data.index_copy_(dim, places, torch.full_like(was, -torch.inf) if never else change(was))
+    for axis, positions in slices_of(model, coupling, removal):
+        name, dim = axis.parameter, axis.dim
+        if name not in own:
+            own[name] = nn.Parameter(tensor_at(model, name).detach().clone(), requires_grad=False)
+        places = torch.from_numpy(positions).to(own[name].device)
+        was = own[name].data.index_select(dim, places)
+        never = axis in classes and was.ndim == 1 and change in MASKS
+        own[name].data.index_copy_(dim, places, torch.full_like(was, -torch.inf) if never else change(was))
     for name in (name for path in removal.dropped for name in coupling.inner[path].silenced):
         stored = tensor_at(model, name)
         own[name] = nn.Parameter(change(stored.detach()), requires_grad=False)
@@ -67,6 +65,26 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
         for owner in owners[name]:
             put_tensor(changed, owner, parameter)
     return changed
+
+
+def slices_of(model: nn.Module, coupling: CouplingMap, removal: Removal) -> Iterator[tuple[Axis, Indices]]:
+    """Return the slices of parameters that a removal takes, but for those that the forward divides by."""
+    for member, positions in removal.members(coupling):
+        if member.axis not in coupling.spared and isinstance(tensor_at(model, member.axis.parameter), nn.Parameter):
+            yield member.axis, positions
+
+
+def masked_slices(model: nn.Module, coupling: CouplingMap, removal: Removal) -> dict[str, dict[str, list[int]]]:
+    """Return what the masked twin has at zero as plain data: parameter -> dimension -> indices; of dropped blocks what silences them."""
+    gone: dict[Axis, list[Indices]] = {}
+    for axis, positions in slices_of(model, coupling, removal):
+        gone.setdefault(axis, []).append(positions)
+    for name in (name for path in removal.dropped for name in coupling.inner[path].silenced):
+        gone[Axis(name, 0)] = [np.arange(len(tensor_at(model, name)))]
+    masked: dict[str, dict[str, list[int]]] = {}
+    for axis, parts in gone.items():
+        masked.setdefault(axis.parameter, {})[str(axis.dim)] = np.unique(np.concatenate(parts)).tolist()
+    return masked
 
 
 def nearly_zero(slices: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from tui_pruner import places
 from tui_pruner.engine.compress_messages import CompressParameters, PruneParameters
+from tui_pruner.engine.gate_messages import GateParameters
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
     ExportParameters,
@@ -51,6 +52,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "validate": Kind(ValidationParameters, "tui_pruner.jobs.validate", "run_validation"),
+    "gate": Kind(GateParameters, "tui_pruner.jobs.gate", "run_gate"),
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
     "picture": Kind(PictureParameters, "tui_pruner.jobs.picture", "run_pictures"),
     "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),

@@ -36,11 +36,11 @@ def interval_of(validator: Any) -> tuple[float, float] | None:
     return values[cut], values[-1 - cut]
 
 
-def resamples_for(images: Sequence[dict[str, Any]]) -> int:
+def resamples_for(images: Sequence[dict[str, Any]], fewest: int = FEWEST, most: int = RESAMPLES, work: int = WORK) -> int:
     """Return how many resamples are drawn: fewer where one costs more. No clock decides: the interval would depend on other processes."""
     detections = sum(len(image.get("conf", ())) for image in images)
     classes = len({int(number) for image in images for number in image.get("target_cls", ())})
-    return max(FEWEST, min(RESAMPLES, WORK // max(1, len(images), detections + CLASS_WORK * classes)))
+    return max(fewest, min(most, work // max(1, len(images), detections + CLASS_WORK * classes)))
 
 
 def images_of(validator: Any) -> list[dict[str, Any]] | None:

@@ -83,17 +83,22 @@ def original_of(checkpoint: Checkpoint, parameters: ReconstructionParameters) ->
         PlanError: another checkpoint was given.
     """
     from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.core.checkpoint.masks import sources_of
     from tui_pruner.core.checkpoint.stages import stages_of
 
     provenance = checkpoint.provenance
     if not provenance or "plan" not in provenance:
         raise CheckpointError(f"{checkpoint.path} was not pruned by this program: prune it first")
-    later = [stage["kind"] for stage in stages_of(provenance) if stage["kind"] not in UNTRAINED]
+    if "masked" in provenance:
+        raise CheckpointError(f"{checkpoint.path} is masked, and all its shapes are there: prune it without --cut first")
+    stages = stages_of(provenance)
+    last = max((place for place, stage in enumerate(stages) if stage["kind"] == "prune"), default=0)
+    later = [stage["kind"] for stage in stages[last:] if stage["kind"] not in UNTRAINED]
     if later:
         raise CheckpointError(
             f"{checkpoint.path} was trained after the cut ({later[0]}): a refit would undo that; refit the pruned file, then train"
         )
-    source = provenance["source"]
+    source = sources_of(stages)[-1]  # of a file that was masked before it was cut, the one before the mask
     beside = Path(checkpoint.path).with_name(source["name"])
     path = parameters.original or (str(beside) if beside.is_file() else None)
     if path is None:
@@ -128,7 +133,8 @@ def recovered(
     device = choose_device(parameters.device)
     side, notes = fitting_side(parameters.imgsz, checkpoint.model)
     _, coupling = trace_checkpoint(original)
-    removal = replay(parse_plan(checkpoint.provenance["plan"]), coupling, original.sha256)
+    planned = parse_plan(checkpoint.provenance["plan"])
+    removal = replay(planned.model_copy(update={"sha256": original.sha256}), coupling, original.sha256)
     original, removal = with_some_classes(original, coupling, removal), without_classes(coupling, removal)
     total = sum(len(data.images) for data in chosen)
     on_progress(JobProgress(done=0, total=total, doing="reading the images"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -16,6 +15,7 @@ from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
 from tui_pruner.core.probe import probe_images
 from tui_pruner.errors import CheckpointError
+from tui_pruner.model_file import nearest
 
 SEED = 0
 SIDE_IN_STRIDES = 2
@@ -94,7 +94,7 @@ def _architecture(name: str) -> dict[str, Any]:
     try:
         architecture = stock_tasks().yaml_model_load(name)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{name}: no such architecture{_nearest(name)}") from error
+        raise CheckpointError(f"{name}: no such architecture{nearest(name)}") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"{name} is not a readable yaml ({reason}): correct it or name one of Ultralytics' own") from error
@@ -102,14 +102,6 @@ def _architecture(name: str) -> dict[str, Any]:
         raise CheckpointError(f"{name} describes no model (no backbone and head): name an architecture such as yolov8n.yaml")
     architecture["yaml_file"] = Path(architecture["yaml_file"]).name
     return dict(architecture)
-
-
-def _nearest(name: str) -> str:
-    import ultralytics
-
-    known = [file.name for file in (Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml")]
-    close = difflib.get_close_matches(Path(name).name, known, n=3, cutoff=0.5)
-    return f"; nearest: {', '.join(close)}" if close else "; name one such as yolov8n.yaml"
 
 
 def _model_class(architecture: dict[str, Any]) -> Any:

@@ -31,23 +31,6 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 
-def require_readable_file(path: Path) -> None:
-    """Refuse what cannot be a model file at all: nothing there, a folder, no permission, no bytes."""
-    try:
-        if not path.exists():
-            raise CheckpointError(f"{path}: no such file; check the path")
-        if path.is_dir():
-            raise CheckpointError(f"{path} is a folder: name a .pt file in it")
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a regular file: name a .pt file")
-        if path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is empty: the copy or download has failed, fetch it again")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
-
-
 def require_sound_archive(path: Path) -> None:
     """Refuse what is not an intact PyTorch archive, naming what it is instead.
 

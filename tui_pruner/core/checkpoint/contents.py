@@ -16,6 +16,7 @@ from torch import nn
 
 import tui_pruner
 from tui_pruner.core.checkpoint.guard import guard
+from tui_pruner.core.checkpoint.masks import MASK
 from tui_pruner.core.checkpoint.output import require_writable
 from tui_pruner.core.checkpoint.record import PROVENANCE_KEY, Checkpoint
 from tui_pruner.core.checkpoint.stages import FORMAT, file_name, stages_with
@@ -80,6 +81,12 @@ def provenance_of(
         "original_yaml": source.original_yaml,
         "stages": stages_with(source, "prune"),
     }
+
+
+def mask_provenance(source: Checkpoint, plan: Mapping[str, Any], masked: Mapping[str, Any], proof: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a masked model comes from, and which slices of it are zero."""
+    whole = provenance_of(source, plan, {}, proof)
+    return {**{key: whole[key] for key in whole if key not in ("kept", "dropped")}, "masked": masked, "stages": stages_with(source, MASK)}
 
 
 def with_trust(provenance: Mapping[str, Any], source: Checkpoint) -> dict[str, Any]:

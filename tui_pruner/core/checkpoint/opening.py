@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tui_pruner.core.checkpoint.building import build_from_yaml
 from tui_pruner.core.checkpoint.reading import read_checkpoint
-from tui_pruner.core.checkpoint.record import Checkpoint, is_architecture
+from tui_pruner.core.checkpoint.record import Checkpoint
 from tui_pruner.errors import CheckpointError
+from tui_pruner.model_file import is_architecture
 
 
 def open_model(text: str, classes: int | None = None) -> Checkpoint:

@@ -15,9 +15,10 @@ from torch import nn
 
 from tui_pruner.core.checkpoint.allowed import beyond_ultralytics, once_stock, permitting
 from tui_pruner.core.checkpoint.confinement import Confined, confined
-from tui_pruner.core.checkpoint.container import RETRAIN, require_readable_file, require_sound_archive
+from tui_pruner.core.checkpoint.container import RETRAIN, require_sound_archive
 from tui_pruner.core.checkpoint.examination import require_modest, require_modest_model, require_own_calls
 from tui_pruner.core.checkpoint.guard import unguard
+from tui_pruner.core.checkpoint.masks import mask_of
 from tui_pruner.core.checkpoint.members import Contents, contents_of
 from tui_pruner.core.checkpoint.outline import own_names
 from tui_pruner.core.checkpoint.plain_weights import make_plain
@@ -29,6 +30,7 @@ from tui_pruner.core.checkpoint.stock import default_arguments, stock_tasks
 from tui_pruner.core.checkpoint.trusting import load_in_full
 from tui_pruner.core.checkpoint.wrappers import unwrapped
 from tui_pruner.errors import CheckpointError, PrunerError, UntrustedError
+from tui_pruner.model_file import require_readable_file
 from tui_pruner.trust import fingerprint, is_trusted
 
 LARGE_PARTS = ("model", "ema", "optimizer", "scaler")
@@ -178,6 +180,7 @@ def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded, notes: tu
     provenance = dictionary.get(PROVENANCE_KEY)
     provenance = provenance if isinstance(provenance, dict) else None
     architecture = (provenance or {}).get("original_yaml") or getattr(model, "yaml", None) or {}
+    mask = mask_of(model, provenance)
     names, unwritable = own_names(model, content["train_args"], loaded.taken) if loaded.taken else ((), "")
     return Checkpoint(
         path=given,
@@ -186,7 +189,11 @@ def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded, notes: tu
         content=content,
         provenance=provenance,
         original_yaml=unguard(architecture),
-        warnings=(*remarks(dictionary, content["train_args"], names if loaded.in_full else (), unwritable), *notes),
+        warnings=(
+            *remarks(dictionary, content["train_args"], names if loaded.in_full else (), unwritable),
+            *notes,
+            *([mask.in_words] if mask else []),
+        ),
         own_names=names,
         trusted=loaded.in_full,
         unwritable=unwritable,

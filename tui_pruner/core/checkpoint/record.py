@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
 from tui_pruner.core.blocks import stride_of
+from tui_pruner.model_file import is_architecture
 from tui_pruner.printable import printable
 
 DEFAULT_IMGSZ = 640
 PROVENANCE_KEY = "tui_pruner"
 LARGEST_FIGURE = 1 << 16
-ARCHITECTURES = (".yaml", ".yml")
-"""Suffixes of files that describe a model but hold none."""
 FAMILY = re.compile(r"yolo(v?)(\d+)(p6-)?([tnsmlbxce]?)(.*)", re.IGNORECASE)
 
 
@@ -98,11 +96,6 @@ def require_presentable(checkpoint: Checkpoint) -> None:
     for name, figure in figures.items():
         if not 0 <= figure <= LARGEST_FIGURE:
             raise ValueError(f"{name} is {figure}")
-
-
-def is_architecture(path: str) -> bool:
-    """Whether a file describes a model but holds none, by its name."""
-    return Path(path).suffix.lower() in ARCHITECTURES
 
 
 def head_of(model: nn.Module) -> nn.Module:

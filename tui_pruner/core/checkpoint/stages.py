@@ -54,7 +54,7 @@ def demand_proved(source: Checkpoint) -> None:
     """
     stages = stages_of(source.provenance)
     proof = (source.provenance or {}).get("proof")
-    if stages and stages[-1]["kind"] == "prune" and isinstance(proof, Mapping) and proof.get("equal") is False:
+    if stages and stages[-1]["kind"] in ("prune", "mask") and isinstance(proof, Mapping) and proof.get("equal") is False:
         raise ProofError(f"{source.path} was cut without a proof (its twin disagreed): prune {stages[-1]['source']['name']} again")
 
 

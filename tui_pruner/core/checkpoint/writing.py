@@ -18,6 +18,7 @@ from torch import nn
 from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of, with_numberings, with_trust
 from tui_pruner.core.checkpoint.output import check_output, output_error, require_writable
 from tui_pruner.core.checkpoint.record import Checkpoint
+from tui_pruner.core.checkpoint.stages import stages_of
 from tui_pruner.core.checkpoint.stock import stock_tasks
 from tui_pruner.core.checkpoint.verification import CheckResult, verify
 from tui_pruner.disk import temporary_beside, write_durably
@@ -73,7 +74,7 @@ def write_model(
     remove_leftovers()
     _require_unfused(pruned)
     on_progress("serialising")
-    saved = for_saving(pruned, source, cut="plan" in provenance)
+    saved = for_saving(pruned, source, cut=was_cut(provenance))
     data = _serialised(checkpoint_dictionary(saved, source, with_trust(with_numberings(provenance, saved), source)))
     try:
         with temporary_beside(target) as temporary:
@@ -86,6 +87,11 @@ def write_model(
         raise output_error(output, error) from error
     on_progress("done")
     return WrittenFile(str(output), hashlib.sha256(data).hexdigest(), len(data), checks, source.own_names if source.trusted else ())
+
+
+def was_cut(provenance: Mapping[str, Any]) -> bool:
+    """Return whether a model has other shapes than its architecture: it was pruned at some stage, and not masked alone."""
+    return any(stage["kind"] == "prune" for stage in stages_of(provenance))
 
 
 def _require_unfused(pruned: nn.Module) -> None:
