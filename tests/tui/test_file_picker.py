@@ -11,10 +11,9 @@ from textual.app import App
 
 from tests.bad_files import NOT_EVEN_A_CHECKPOINT
 from tests.tui.helpers import screen_text, until
-from tui_pruner.tui.file_kinds import kind_of
-from tui_pruner.tui.folders import PARENT, matching, places_in
+from tui_pruner.tui.screens.entry_list import Entries
 from tui_pruner.tui.screens.file_picker import FilePicker
-from tui_pruner.tui.widgets.entries import Entries
+from tui_pruner.tui.screens.files import PARENT, kind_of, matching, places_in
 
 
 class Picking(App[str]):

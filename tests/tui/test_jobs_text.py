@@ -9,13 +9,10 @@ import pytest
 from tests.tui.scripted_jobs import wanted
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
 from tui_pruner.errors import JobError
-from tui_pruner.tui import log_tail
-from tui_pruner.tui.job_detail_text import job_detail_lines
-from tui_pruner.tui.job_list_text import counted, list_lines
-from tui_pruner.tui.jobs_text import Work, job_lines, unfinished_jobs
-from tui_pruner.tui.log_tail import LogTail, plain_lines, window
-from tui_pruner.tui.pace import Pace
-from tui_pruner.tui.queued_job import DONE, FAILED, Outcome, QueuedJob
+from tui_pruner.tui.job_specs.job import DONE, FAILED, Outcome, ProgressRate, QueuedJob
+from tui_pruner.tui.panes.jobs import Work, counted, job_detail_lines, job_lines, list_lines, unfinished_jobs
+from tui_pruner.tui.screens import all_jobs as log_tail
+from tui_pruner.tui.screens.all_jobs import LogTail, plain_lines, window
 
 MAP = {"metrics/mAP50-95(B)": 0.4981, "fitness": 0.4981}
 
@@ -31,7 +28,7 @@ def job(kind: str, title: str, number: int = 1, done: int | None = None) -> Queu
 
 
 def test_the_time_left_is_counted_from_the_part_that_goes_on():
-    pace = Pace()
+    pace = ProgressRate()
     assert pace.remaining(64, 0.0) is None
     pace.follow("reading", 0, 0.0)
     pace.follow("validating", 0, 30.0)

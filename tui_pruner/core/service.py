@@ -107,9 +107,12 @@ class Service:
         self._prove_all(session)
         return result
 
-    def preview(self, requests: list[dict[str, Any]]) -> PreviewResult:
-        """What the session plus requests would be."""
-        return preview_view(self.session, wanted(requests))
+    def preview(self, requests: list[dict[str, Any]], layer: str = "", criterion: str = "l2") -> PreviewResult:
+        """What the session plus requests would be, with one layer's detail where that is asked for."""
+        found = preview_view(self.session, wanted(requests))
+        if layer:
+            found.detail = detail_view(self.session, layer, wanted(requests), criterion)
+        return found
 
     def detail(self, layer: str, requests: list[dict[str, Any]], criterion: str = "l2") -> Detail:
         """One layer under requests."""
@@ -181,6 +184,7 @@ class Service:
         analysis = self.session.analysis
         found = calibration_for(scores, analysis.checkpoint.sha256, analysis.coupling)
         analysis.ranking.calibrate(found)
+        self.session.forget_preview()
         return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
 
     def reach(self, round_to: int = 1) -> Future[Message]:

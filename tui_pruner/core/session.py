@@ -41,6 +41,7 @@ class Session:
     def __post_init__(self) -> None:
         self.arithmetic = Arithmetic(self.analysis)
         self._paths: Paths | None = None
+        self._resolved: tuple[tuple[Request, ...], Removal, Resolution] | None = None
 
     @property
     def removal(self) -> Removal:
@@ -83,8 +84,15 @@ class Session:
         self.steps, self.undone = steps, []
 
     def preview(self, requests: Sequence[Request]) -> Resolution:
-        """What requests would add to what is gone now."""
-        return resolve(self.analysis, requests, self.removal)
+        """What requests would add to what is gone now; the last answer is kept, since figures, dry run and step follow each other."""
+        asked, gone = tuple(requests), self.removal
+        if self._resolved is None or self._resolved[0] != asked or self._resolved[1] is not gone:
+            self._resolved = (asked, gone, resolve(self.analysis, asked, gone))
+        return self._resolved[2]
+
+    def forget_preview(self) -> None:
+        """Resolve requests anew the next time: channels are ranked by other scores now."""
+        self._resolved = None
 
     def apply(self, requests: Sequence[Request]) -> AppliedStep:
         """Make requests a step.

@@ -71,9 +71,9 @@ class EngineClient:
         """Read and trace a checkpoint, and replay a plan on it; of its steps the first `steps` count, the others can be redone."""
         return await self.ask(OpenResult, "open", path=path, imgsz=imgsz, classes=classes, plan=plan, steps=steps)
 
-    async def preview(self, requests: Sequence[CutRequest]) -> PreviewResult:
-        """What the session plus these requests would be; milliseconds."""
-        return await self.ask(PreviewResult, "preview", requests=_plain(requests))
+    async def preview(self, requests: Sequence[CutRequest], layer: str = "", criterion: str = "l2") -> PreviewResult:
+        """What the session plus these requests would be, with the detail of one layer where that is named; milliseconds."""
+        return await self.ask(PreviewResult, "preview", requests=_plain(requests), layer=layer, criterion=criterion)
 
     async def detail(self, layer: str, requests: Sequence[CutRequest], criterion: str = "l2") -> Detail:
         """Everything about one layer under these requests; milliseconds."""

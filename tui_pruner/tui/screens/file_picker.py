@@ -15,15 +15,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import fit_middle
 from tui_pruner.tui.figures import plural
-from tui_pruner.tui.file_kinds import kind_of
-from tui_pruner.tui.folders import PARENT, Place, matching, places_in
-from tui_pruner.tui.places_text import place_line
-from tui_pruner.tui.widgets.chooser_input import ChooserInput
-from tui_pruner.tui.widgets.entries import Entries, Entry
-from tui_pruner.tui.widgets.lines import Lines
+from tui_pruner.tui.panes.widgets import Lines
+from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
+from tui_pruner.tui.screens.files import PARENT, Place, kind_of, matching, place_line, places_in
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit_middle
 
 
 class FilePicker(ModalScreen[str]):
