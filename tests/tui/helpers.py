@@ -264,6 +264,9 @@ class Tree:
         self.desk.bench.store.update(tree=self._now.on(key))
         return self._now.has(key)
 
+    def is_open(self, key: str) -> bool:
+        return self._now.is_open(key)
+
     def show_all(self) -> None:
         """Without the filter and the order."""
         self.desk.bench.store.update(tree=self._now.whole())

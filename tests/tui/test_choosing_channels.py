@@ -23,7 +23,9 @@ async def test_rounding_goes_through_its_steps_and_the_widths_follow(desk):
     for step in (2, 4, 8, 16, 32, 1):
         await desk.press("r")
         assert desk.state.pending.round_to == step
-        await desk.until(lambda: f"to multiples of {desk.state.pending.round_to}" in desk.text or desk.state.pending.round_to == 1, "the step")
+        await desk.until(
+            lambda: f"to multiples of {desk.state.pending.round_to}" in desk.text or desk.state.pending.round_to == 1, "the step"
+        )
         await desk.previewed()
         widths[step] = desk.state.preview.layers[LAYER].out_after
     assert widths == {1: 90, 2: 90, 4: 92, 8: 88, 16: 96, 32: 96}

@@ -22,7 +22,7 @@ from tui_pruner.errors import DataError, JobError, RequestError
 from tui_pruner.tui import job_queue
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.tui.panes.jobs import Work, running_line
+from tui_pruner.tui.panes.jobs import Activity, running_line
 
 
 @pytest.fixture(autouse=True)
@@ -229,8 +229,8 @@ async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_
     queue.add(wanted("train", "one", taken=taken, early=True))
     await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
     first = queue.running
-    assert "k ends it early" in running_line(Work(first, now=first.started), 100).plain
-    assert queue.cancel() and "k cancels" in running_line(Work(first, now=first.started), 100).plain
+    assert "k ends it early" in running_line(Activity(first, now=first.started), 100).plain
+    assert queue.cancel() and "k cancels" in running_line(Activity(first, now=first.started), 100).plain
     await listener.until(lambda: first.over)
     assert listener.ended == ["one done"] and taken == [("one", 7)]
     queue.add(wanted("hang", "two", early=True))

@@ -147,7 +147,9 @@ async def test_each_state_of_a_layer_is_told_apart_by_text_alone(start: Start, d
         assert "cut −30%" in desk.line(" m.0.cv2  ")
 
 
-BEATS = "from tui_pruner.tui.screens import base; from tui_pruner.tui.theme.glyphs import GLYPHS; print(base.BEAT_SECONDS, len(GLYPHS.spinner))"
+BEATS = (
+    "from tui_pruner.tui.screens import base; from tui_pruner.tui.theme.glyphs import GLYPHS; print(base.BEAT_SECONDS, len(GLYPHS.spinner))"
+)
 
 
 @pytest.mark.parametrize(("calm", "expected"), [("1", "2.0 1"), ("0", "0.25 6")])

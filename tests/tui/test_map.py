@@ -11,7 +11,7 @@ import pytest
 
 from tui_pruner.engine.protocol import BlockView
 from tui_pruner.tui.panes.map import Face, lit_blocks, map_lines, steps, tint_of
-from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Wire, beside, chart, goals
+from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, MapWire, beside, chart, goals
 from tui_pruner.tui.theme import colours
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -78,7 +78,7 @@ async def test_wires_cross_but_never_lie_on_each_other_unless_they_arrive_togeth
 
 
 async def test_a_wire_that_goes_on_shares_no_line_with_one_that_ends():
-    ends = goals([Wire(1, 9, 1, 1, 2, 5, False), Wire(2, 9, 1, 1, 15, 5, False), Wire(2, 20, 1, 3, 15, 5, False)])
+    ends = goals([MapWire(1, 9, 1, 1, 2, 5, False), MapWire(2, 9, 1, 1, 15, 5, False), MapWire(2, 20, 1, 3, 15, 5, False)])
     assert ends[1, 1] == {9} and ends[1, 2] == {9, -3} and ends[3, 2] == {20}
 
 

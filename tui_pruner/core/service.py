@@ -107,11 +107,11 @@ class Service:
         self._prove_all(session)
         return result
 
-    def preview(self, requests: list[dict[str, Any]], layer: str = "", criterion: str = "l2") -> PreviewResult:
+    def preview(self, requests: list[dict[str, Any]], detail_of: str = "", criterion: str = "l2") -> PreviewResult:
         """What the session plus requests would be, with one layer's detail where that is asked for."""
         found = preview_view(self.session, wanted(requests))
-        if layer:
-            found.detail = detail_view(self.session, layer, wanted(requests), criterion)
+        if detail_of:
+            found.detail = detail_view(self.session, detail_of, wanted(requests), criterion)
         return found
 
     def detail(self, layer: str, requests: list[dict[str, Any]], criterion: str = "l2") -> Detail:

@@ -73,7 +73,7 @@ class EngineClient:
 
     async def preview(self, requests: Sequence[CutRequest], layer: str = "", criterion: str = "l2") -> PreviewResult:
         """What the session plus these requests would be, with the detail of one layer where that is named; milliseconds."""
-        return await self.ask(PreviewResult, "preview", requests=_plain(requests), layer=layer, criterion=criterion)
+        return await self.ask(PreviewResult, "preview", requests=_plain(requests), detail_of=layer, criterion=criterion)
 
     async def detail(self, layer: str, requests: Sequence[CutRequest], criterion: str = "l2") -> Detail:
         """Everything about one layer under these requests; milliseconds."""

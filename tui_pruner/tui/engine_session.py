@@ -131,35 +131,35 @@ class EngineSession:
         self._dry_runs.submit(asked)
 
     def explain(self, first: str, second: str) -> None:
-        """Ask why cutting one layer or block touches another, or with no `second` what it touches; posts Explained or Refused."""
+        """Ask why cutting one layer or block touches another, or with no `second` what it touches; posts Explained or RequestRefused."""
         self._explanations.submit((first, second))
 
     def apply(self, asked: Asked) -> None:
-        """Make the amounts a step; posts SessionChanged or Refused."""
+        """Make the amounts a step; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.apply(requests_of(asked)), "applied"))
 
     def undo(self) -> None:
-        """Take the last step back; posts SessionChanged or Refused."""
+        """Take the last step back; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(self._client.undo, "undone"))
 
     def redo(self) -> None:
-        """Bring the last undone step again; posts SessionChanged or Refused."""
+        """Bring the last undone step again; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(self._client.redo, "redone"))
 
     def go_to(self, step: int) -> None:
-        """Undo or redo until so many steps count; posts SessionChanged or Refused."""
+        """Undo or redo until so many steps count; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.go_to(step), "moved"))
 
     def name_step(self, step: int, name: str) -> None:
-        """Give a step a name; posts SessionChanged or Refused."""
+        """Give a step a name; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.name_step(step, name), "named"))
 
     def load_plan(self, plan: Any) -> None:
-        """Replace the steps by those of a plan; posts SessionChanged or Refused."""
+        """Replace the steps by those of a plan; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.load_plan(plan), "opened"))
 
     def resume(self, plan: dict[str, Any], steps: int, accepted: Callable[[], None]) -> None:
-        """Replace the steps by those of a plan, of which so many count, and call `accepted`; posts SessionChanged or Refused."""
+        """Replace the steps by those of a plan, of which so many count, and call `accepted`; posts SessionChanged or RequestRefused."""
 
         async def go_on() -> SessionView:
             await self._client.load_plan(plan)
@@ -174,7 +174,7 @@ class EngineSession:
         self._spawn(self._reach(asked))
 
     def plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
-        """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or Refused."""
+        """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or RequestRefused."""
         self._spawn(self._plan_target(targets, asked, scan))
 
     def compare(self, first: int, second: int) -> None:
@@ -182,11 +182,11 @@ class EngineSession:
         self._comparisons.submit((first, second))
 
     def save_plan(self, path: str, force: bool) -> None:
-        """Write the plan as YAML; posts PlanSaved or Refused."""
+        """Write the plan as YAML; posts PlanSaved or RequestRefused."""
         self._spawn(self._save_plan(path, force))
 
     def write(self, path: str, force: bool) -> None:
-        """Save the pruned model; posts Doing while it runs, then Written or Refused."""
+        """Save the pruned model; posts Doing while it runs, then FileWritten or RequestRefused."""
         self._spawn(self._write(path, force))
 
     async def written(self, path: str) -> WriteResult:
@@ -282,7 +282,7 @@ class EngineSession:
         try:
             self._post(messages.Explained(await self._answer(self._client.explain(*ends))))
         except PrunerError as error:
-            self._post(messages.Refused(str(error)))
+            self._post(messages.RequestRefused(str(error)))
 
     async def _compare(self, ends: tuple[int, int]) -> None:
         with contextlib.suppress(EngineGone):
@@ -298,7 +298,7 @@ class EngineSession:
             planning = self._client.plan_target(targets, asked.criterion, asked.round_to, scan)
             self._post(messages.TargetPlanned(await self._answer(planning)))
         except PrunerError as error:
-            self._post(messages.Refused(str(error)))
+            self._post(messages.RequestRefused(str(error)))
         finally:
             self._post(messages.Doing(""))
 
@@ -306,13 +306,13 @@ class EngineSession:
         try:
             self._post(messages.PlanSaved(await self._answer(self._client.save_plan(path, force))))
         except PrunerError as error:
-            self._post(messages.Refused(str(error), during="saved"))
+            self._post(messages.RequestRefused(str(error), during="saved"))
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
             session = await self._answer(ask(), LONGEST_CHANGE)
         except PrunerError as error:
-            self._post(messages.Refused(str(error), during=did))
+            self._post(messages.RequestRefused(str(error), during=did))
             return
         self._keep(session)
         await self.keep_accepted(session)
@@ -329,9 +329,9 @@ class EngineSession:
             result = await self._answer(self._client.write(path, force))
             inherit(result.sha256, result.own_names)
         except PrunerError as error:
-            self._post(messages.Refused(str(error), during="written"))
+            self._post(messages.RequestRefused(str(error), during="written"))
         else:
-            self._post(messages.Written(result))
+            self._post(messages.FileWritten(result))
         finally:
             self._post(messages.Doing(""))
 
@@ -341,7 +341,7 @@ class EngineSession:
         elif name == "progress":
             self._post(messages.Doing(ProgressEvent.model_validate(data).doing))
         elif name == "trouble":
-            self._post(messages.Refused(TroubleEvent.model_validate(data).message))
+            self._post(messages.RequestRefused(TroubleEvent.model_validate(data).message))
 
     def _on_death(self, reason: str) -> None:
         restarting = self._restarts.allows(time.monotonic())
@@ -366,7 +366,7 @@ class EngineSession:
     def _tell_mistake(self, error: BaseException) -> None:
         """A mistake of this class itself: a request that ends without a word would be waited for without end."""
         keep_traceback(error)
-        self._post(messages.Refused(one_line("the request", error)))
+        self._post(messages.RequestRefused(one_line("the request", error)))
 
     def _post(self, message: Message) -> None:
         if not self._over:

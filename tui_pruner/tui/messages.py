@@ -119,7 +119,7 @@ class Doing(EngineMessage):
         super().__init__()
 
 
-class Written(EngineMessage):
+class FileWritten(EngineMessage):
     """The pruned model is on disk and passed its checks."""
 
     def __init__(self, result: WriteResult) -> None:
@@ -127,7 +127,7 @@ class Written(EngineMessage):
         super().__init__()
 
 
-class Refused(EngineMessage):
+class RequestRefused(EngineMessage):
     """Something that was asked for cannot be done, in one line."""
 
     def __init__(self, reason: str, during: str = "") -> None:

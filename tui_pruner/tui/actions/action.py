@@ -72,7 +72,3 @@ class Action:
             tooltip=self.help,
             id=self.id,
         )
-
-    def is_like(self, other: Action) -> bool:
-        """Whether it is the same action with the same keys, whichever session it acts on."""
-        return (self.id, self.keys, self.shown) == (other.id, other.keys, other.shown)

@@ -14,8 +14,8 @@ from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
 from tui_pruner.tui.figures import file_size, plural
 from tui_pruner.tui.job_specs.export import FORMATS, SUFFIXES, Format, export, report
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, PlanSaved, Written
-from tui_pruner.tui.panes.jobs import Work, unfinished_jobs
+from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved
+from tui_pruner.tui.panes.jobs import Activity, unfinished_jobs
 from tui_pruner.tui.state import AppState
 from tui_pruner.tui.timeline import last, name_of, plan_key
 
@@ -101,7 +101,7 @@ class FileController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """What was written."""
-        return {Written: self.tell_written, PlanSaved: self.tell_saved}
+        return {FileWritten: self.tell_written, PlanSaved: self.tell_saved}
 
     @property
     def opening(self) -> Opening:
@@ -166,7 +166,7 @@ class FileController(Controller):
         """
         self.dialogs.start(self._queue_on_file(make, then), "writing the model for a job")
 
-    def tell_written(self, event: Written) -> None:
+    def tell_written(self, event: FileWritten) -> None:
         """Say where the file is and what was checked."""
         result = event.result
         self.store.update(session=self.state.session.model_copy(update={"unsaved": False}))
@@ -236,7 +236,7 @@ class FileController(Controller):
         if state.pending:
             reasons.append(f"{plural(len(state.pending.amounts), 'ratio')} asked for and not applied.")
         if queue.busy:
-            reasons.append(unfinished_jobs(Work(queue.running, queue.waiting)))
+            reasons.append(unfinished_jobs(Activity(queue.running, queue.waiting)))
         if state.doing.startswith("writ"):
             reasons.append("The file is being written.")
         return reasons

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tui_pruner.tui.controllers.base import Controller, Handler
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
-from tui_pruner.tui.messages import Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, Refused
+from tui_pruner.tui.messages import Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.timeline import unproved
 
@@ -28,7 +28,7 @@ class PreviewController(Controller):
             DryRan: self.take_dry_run,
             Opened: self.take_restarted,
             Doing: self.take_doing,
-            Refused: self.take_refusal,
+            RequestRefused: self.take_refusal,
             EngineDied: self.take_death,
         }
 
@@ -101,7 +101,7 @@ class PreviewController(Controller):
         """Show what the engine is busy with."""
         self.store.update(doing=event.what)
 
-    def take_refusal(self, event: Refused) -> None:
+    def take_refusal(self, event: RequestRefused) -> None:
         """Say why not; a file that was not written for want of a proof is told with the step to undo."""
         reason = unproved(self.state.session) if event.during == "written" else ""
         self.say(reason or event.reason, "error")

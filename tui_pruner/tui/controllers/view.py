@@ -172,7 +172,6 @@ class ViewController(Controller):
     def keep_filter(self, words: str) -> None:
         """Show what matches and go back to the tree; an empty filter disappears."""
         self.type_filter(words)
-        self.dialogs.close_line("filter")
         self.store.update(focus=TREE)
 
     def show_free(self) -> None:

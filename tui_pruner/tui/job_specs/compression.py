@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.metrics import main_metric, short_metric
 from tui_pruner.tui.figures import duration, plural, score
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
     from tui_pruner.engine.compress_messages import CompressParameters, CompressResult, CompressStage
@@ -85,7 +85,7 @@ def compression(
 
         return CompressParameters(**fields, plan=plan, criterion=criterion, round_to=round_to)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.compress_messages import CompressResult
 
         result = CompressResult.model_validate(content)
@@ -93,7 +93,7 @@ def compression(
             hand_over(result.output)
         details = [(stage.name, stage_words(stage, result.original)) for stage in result.stages]
         files = [("file", name) for name in (result.output, result.exported, result.report) if name]
-        return Outcome(figure(result), [*files, *details], [*result.notes, *([result.stopped] if result.stopped else [])])
+        return JobOutcome(figure(result), [*files, *details], [*result.notes, *([result.stopped] if result.stopped else [])])
 
     return JobSpec(KIND, f"{' '.join(wishes['targets'])} {Path(wishes['folder']).name}", wishes["folder"], parameters, take, fields["data"])
 

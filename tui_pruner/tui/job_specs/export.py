@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.tui.figures import file_size, plural
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ExportParameters, ReportParameters
@@ -53,7 +53,7 @@ def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output
 
         return ExportParameters(**fields, format=chosen.argument, output=output, force=force)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import ExportResult
 
         result = ExportResult.model_validate(content)
@@ -62,9 +62,9 @@ def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output
         if result.relative_difference is not None:
             details.append(("differs by", f"{result.relative_difference:.1e} relative on {images}"))
         if result.output is None:
-            return Outcome("NOT written: the file computes something else than the model", details, result.notes)
+            return JobOutcome("NOT written: the file computes something else than the model", details, result.notes)
         word = {True: f"equal on {images}", None: "not compared", False: "not equal"}[result.equal]
-        return Outcome(f"{file_size(result.bytes)}, {word}", [("file", result.output), *details], result.notes)
+        return JobOutcome(f"{file_size(result.bytes)}, {word}", [("file", result.output), *details], result.notes)
 
     return JobSpec(EXPORT, Path(output).name, output, parameters, take, fields["data"])
 
@@ -82,12 +82,12 @@ def report(checkpoint: OpenCheckpoint, session: SessionView, plan_file: str, out
 
         return ReportParameters(plan=plan, plan_file=plan_file, output=output, **fields)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import ReportResult
 
         result = ReportResult.model_validate(content)
         verdict = "all proved" if result.proved else "NOT all proved"
         figure = f"{plural(result.steps, 'step')} {verdict}, {file_size(result.bytes)}"
-        return Outcome(figure, [("file", result.output)], result.notes)
+        return JobOutcome(figure, [("file", result.output)], result.notes)
 
     return JobSpec(REPORT, Path(output).name, output, parameters, take, fields["data"])

@@ -76,7 +76,7 @@ OVER = (DONE, FAILED, CANCELLED)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What came of a job: in a few words, in detail as names with values, and notes on how it was done."""
 
     figure: str = ""
@@ -97,7 +97,7 @@ class JobSpec:
     title: str
     key: str
     parameters: Callable[[], Message]
-    take: Callable[[dict[str, Any]], Awaitable[Outcome]]
+    take: Callable[[dict[str, Any]], Awaitable[JobOutcome]]
     data: str = ""
     stops_early: bool = False
 
@@ -126,7 +126,7 @@ class QueuedJob:
     progress: JobProgress | None = None
     started: float | None = None
     ended: float | None = None
-    outcome: Outcome = Outcome()
+    outcome: JobOutcome = JobOutcome()
     error: PrunerError | None = None
     remarks: list[str] = field(default_factory=list)
     log: Path | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.intervals import share_words
 from tui_pruner.tui.figures import milliseconds
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
         subjects = [BenchSubject(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
         return BenchParameters(subjects=subjects, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.latency_messages import BenchResult
 
         result = BenchResult.model_validate(content)
         first, last = result.models[0], result.models[-1]
         hand_over(Timed(key, _times(first), _times(last) if plan else {}))
-        return Outcome(_figure(first, last, bool(plan)), _details(result), result.notes)
+        return JobOutcome(_figure(first, last, bool(plan)), _details(result), result.notes)
 
     steps = len(session.steps)
     return JobSpec(BENCH, f"step {steps}" if steps else "checkpoint", key, parameters, take)
@@ -100,13 +100,13 @@ def latency_search(
             **fields, plan=plan, targets=list(targets), criterion=asked.criterion, round_to=asked.round_to, scan=scan, scores=scores or None
         )
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.latency_messages import QuickenResult
 
         result = QuickenResult.model_validate(content)
         hand_over(result.plan)
         figure = f"latency {as_share(result.latency)} of the checkpoint's, {result.tries} plans timed on {result.device}"
-        return Outcome(result.plan.stopped or figure, [("the smallest plan", as_share(result.least))])
+        return JobOutcome(result.plan.stopped or figure, [("the smallest plan", as_share(result.least))])
 
     return JobSpec(QUICKEN, " ".join(targets), "", parameters, take)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.tui.amounts import CLASSES
 from tui_pruner.tui.figures import arrow, distance, duration, plural
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def calibration(
 
         return CalibrationParameters(**fields, criteria=list(criteria), kept_classes=list(kept_classes))
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import CalibrationResult
 
         result = CalibrationResult.model_validate(content)
         await hand_over(result.scores)
         measured = "cached" if result.cached else duration(result.seconds)
-        return Outcome(
+        return JobOutcome(
             f"calibrated on {plural(result.images, 'image')}, {measured}",
             [("images", str(result.images)), ("scores", result.scores)],
             result.notes,
@@ -91,7 +91,7 @@ def measured_plan(
             **fields, plan=plan, points=[list(targets)], criterion=criterion, round_to=round_to, scan=scan, scanned=scanned
         )
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.planning_messages import PlanningResult
         from tui_pruner.engine.protocol import TargetPlan
 
@@ -99,7 +99,7 @@ def measured_plan(
         point = result.points[0]
         amounts = TargetPlan(amounts=point.amounts, shares=point.shares, scanned=False, stopped=point.stopped)
         await hand_over(Measured(amounts, criterion, result.scores, verdict(point)))
-        return Outcome(_figure(point, result), _details(point, result), result.notes)
+        return JobOutcome(_figure(point, result), _details(point, result), result.notes)
 
     key = " ".join([*targets, criterion, str(round_to), plan_key(plan)])
     return JobSpec(PLAN, " ".join(targets), key, parameters, take, fields["data"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.metrics import short_metric
 from tui_pruner.tui.figures import arrow, distance, duration, file_size, plural, score
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.job_specs.validation import shown_metrics
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def refit(
 
         return ReconstructionParameters(**{**fields, "images": IMAGES}, original=original)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import ReconstructionResult
 
         result = ReconstructionResult.model_validate(content)
@@ -63,7 +63,7 @@ def refit(
         if title:
             Path(result.output).unlink(missing_ok=True)
         file = [] if title else [("file", result.output), ("size", file_size(result.bytes))]
-        return Outcome(_figure(result), [*file, *_details(result)], result.notes)
+        return JobOutcome(_figure(result), [*file, *_details(result)], result.notes)
 
     return JobSpec(REFIT, title or Path(output).name, output, parameters, take, fields["data"])
 
@@ -171,7 +171,7 @@ def recovery(
 
         return FinetuneParameters(**{**fields, "images": None}, epochs=way.epochs, teacher=teacher, sparsity=way.sparsity)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import FinetuneResult
 
         result = FinetuneResult.model_validate(content)
@@ -183,7 +183,7 @@ def recovery(
         epochs = f"{best}{early}"
         curve = [(f"epoch {number}", _figures(epoch)) for number, epoch in enumerate(result.curve, start=1)]
         details = [("file", result.output), *shown_metrics(result.metrics), *curve]
-        return Outcome(f"{figure}: {epochs}, {duration(result.seconds)}", details, result.notes)
+        return JobOutcome(f"{figure}: {epochs}, {duration(result.seconds)}", details, result.notes)
 
     return JobSpec(FINETUNE, Path(output).name, output, parameters, take, fields["data"], stops_early=True)
 
@@ -194,13 +194,13 @@ def _recalibration(fields: dict[str, Any], hand_over: Callable[[str], None]) -> 
 
         return RecalibrationParameters(**{**fields, "images": 256})
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import RecalibrationResult
 
         result = RecalibrationResult.model_validate(content)
         hand_over(result.output)
         figure = f"{plural(result.layers, 'layer')} recalibrated on {plural(result.images, 'image')}, {duration(result.seconds)}"
-        return Outcome(figure, [("file", result.output), ("size", file_size(result.bytes))], result.notes)
+        return JobOutcome(figure, [("file", result.output), ("size", file_size(result.bytes))], result.notes)
 
     return JobSpec(RECALIBRATE, Path(fields["output"]).name, fields["output"], parameters, take, fields["data"])
 

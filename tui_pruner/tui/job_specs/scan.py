@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.metrics import short_metric
 from tui_pruner.tui.figures import duration, plural, score
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
     from tui_pruner.engine.protocol import ScanDrops
@@ -76,7 +76,7 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
 
         return ScanParameters(criterion=criterion, **fields)
 
-    async def take(content: dict[str, Any]) -> Outcome:
+    async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.scan_messages import ScanResult
 
         result = ScanResult.model_validate(content)
@@ -89,6 +89,6 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
             *((f"{trial.layer} -{trial.ratio:.0%}", f"falls by {score(trial.drop)}") for trial in worst),
         ]
         notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
-        return Outcome(figure, details, notes)
+        return JobOutcome(figure, details, notes)
 
     return JobSpec(KIND, "checkpoint", criterion, parameters, take, fields["data"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.metrics import short_metric
 from tui_pruner.tui.figures import duration, plural, score
-from tui_pruner.tui.job_specs.job import JobSpec, Outcome
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, plan_key
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Validations:
 
             return ValidationParameters(plan=plan, **fields)
 
-        async def take(content: dict[str, Any]) -> Outcome:
+        async def take(content: dict[str, Any]) -> JobOutcome:
             from tui_pruner.engine.job_messages import ValidationResult
 
             result = ValidationResult.model_validate(content)
@@ -73,13 +73,13 @@ class Validations:
         return JobSpec(KIND, title, key, parameters, take, fields["data"])
 
 
-def _outcome(result: ValidationResult) -> Outcome:
+def _outcome(result: ValidationResult) -> JobOutcome:
     found = short_metric(result.metrics)
     figure = "no metric" if found is None else f"{found[0]} {score(found[1])}{spread(result.interval)}"
     measured = "cached" if result.cached else duration(result.seconds)
     doubt = [("95 % interval", f"{spread(result.interval)[2:-1]}, bootstrap over images")] if result.interval else []
     details = [("images", str(result.images)), *doubt, *shown_metrics(result.metrics)]
-    return Outcome(f"{figure}, {plural(result.images, 'image')}, {measured}", details, result.notes)
+    return JobOutcome(f"{figure}, {plural(result.images, 'image')}, {measured}", details, result.notes)
 
 
 def spread(interval: tuple[float, float] | None) -> str:

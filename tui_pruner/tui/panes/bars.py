@@ -16,7 +16,7 @@ from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
 from tui_pruner.tui.figures import change, count, giga, plural, score
 from tui_pruner.tui.panes.explanation import stop_line
-from tui_pruner.tui.panes.jobs import Work, running_line
+from tui_pruner.tui.panes.jobs import Activity, running_line
 from tui_pruner.tui.panes.steps import last_step
 from tui_pruner.tui.panes.widgets import CLICK, Lines
 from tui_pruner.tui.state import BEAT, COLOURS, JOBS, PROOFS, AppState, Store
@@ -99,7 +99,7 @@ NEEDED = ("help", "quit", "next-pane", "mark", "nudge-1", "apply", "write", "val
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "path-to": "path to"},
-    PATH: {"station-1": "next stop", "path-to": "path to", "map": "map", "back": "back"},
+    PATH: {"map": "map", "path-to": "path to", "station-1": "next stop", "back": "back"},
     STEPS_PANE: {"all-jobs": "jobs"},
 }
 """The actions of the whole workbench that matter most in a pane, with their words there."""
@@ -161,7 +161,7 @@ class HeaderBar(Lines):
 class StatusBar(Lines):
     """In a small window the last step, or the chosen stop of an explanation, and what runs."""
 
-    def follow(self, store: Store, work: Callable[[], Work], with_explanation: Callable[[], bool]) -> None:
+    def follow(self, store: Store, work: Callable[[], Activity], with_explanation: Callable[[], bool]) -> None:
         """Show the newest state of a session from now on."""
         state, view = store.state, store.view
 

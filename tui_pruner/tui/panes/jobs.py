@@ -23,7 +23,7 @@ WIDEST_BAR, NARROWEST_BAR = 30, 4
 
 
 @dataclass(frozen=True)
-class Work:
+class Activity:
     """What the jobs pane shows: the running job, the queue, the engine's long call, and the last results, newest last."""
 
     running: QueuedJob | None = None
@@ -46,7 +46,7 @@ def switch_text(automatic: bool, refitting: bool = False) -> str:
     return f"validate every step: {'on' if automatic else 'off'}"
 
 
-def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
+def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
     """The pane's lines, at most `height` of them: work first, then as many results as there is room for."""
     lines = []
     if work.doing:
@@ -64,7 +64,7 @@ def job_lines(work: Work, width: int, height: int = 4) -> list[Text]:
     return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
 
 
-def running_line(work: Work, width: int) -> Text:
+def running_line(work: Activity, width: int) -> Text:
     """The running job with its progress."""
     assert work.running is not None
     lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.spec.name)
@@ -104,7 +104,7 @@ def time_left(job: QueuedJob, now: float) -> str:
     return clock(job.elapsed(now)) if remaining is None else f"{clock(remaining)} left"
 
 
-def unfinished_jobs(work: Work) -> str:
+def unfinished_jobs(work: Activity) -> str:
     """What would be lost by leaving now, as a sentence."""
     parts = []
     if work.running is not None:
@@ -289,11 +289,11 @@ def _section(title: str, pairs: Sequence[tuple[str, str]], width: int) -> list[T
 class JobsPane(Pane, inherit_bindings=False):
     """What runs, what waits, and what came out last."""
 
-    def follow(self, store: Store, work: Callable[[], Work]) -> None:
+    def follow(self, store: Store, work: Callable[[], Activity]) -> None:
         """Show the jobs of a session from now on."""
         names = ("doing", "notes", "automatic", "refitting", JOBS, BEAT, COLOURS)
         store.observe(names, lambda: self.show(work(), store.state.automatic, store.state.refitting))
 
-    def show(self, work: Work, automatic: bool, refitting: bool = False) -> None:
+    def show(self, work: Activity, automatic: bool, refitting: bool = False) -> None:
         """Draw what goes on."""
         self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting))

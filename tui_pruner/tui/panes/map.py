@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 
 from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.outline import Row
-from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Card, Chart, Link, Point, block_under, chart
+from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Card, Chart, MapLink, Point, block_under, chart
 from tui_pruner.tui.panes.tree_row import outputs, status_of
 from tui_pruner.tui.panes.widgets import CLICK, Pane
 from tui_pruner.tui.state import COLOURS, AppState, Store
@@ -109,7 +109,7 @@ def draw_wires(canvas: Canvas, chart: Chart, lit: Collection[int]) -> None:
             canvas.cells[y, x - 1] = (GLYPHS.closed, style)
 
 
-def is_lit(link: Link, lit: Collection[int]) -> bool:
+def is_lit(link: MapLink, lit: Collection[int]) -> bool:
     """Whether a link is part of the explained path."""
     return link.source in lit and link.target in lit
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wire:
+class MapWire:
     """A link between blocks: from the zone below its source (`first`) to the one above its target (`last`), at columns `out` and `into`.
 
     `level`: both ends are in one row of cards, and the wire comes back up. Wires from one source share their lanes and their track.
@@ -43,7 +43,7 @@ class Lanes:
         return max((line + 1 for (z, _), line in self.lines.items() if z == zone), default=0)
 
 
-def choose_tracks(wires: Sequence[Wire], candidates: Mapping[int, int]) -> dict[int, int]:
+def choose_tracks(wires: Sequence[MapWire], candidates: Mapping[int, int]) -> dict[int, int]:
     """For every source whose wires pass rows of cards a column: the free one with the shortest way, or the shortest when none is free.
 
     `candidates`: each column with what it costs on top of its way.
@@ -59,12 +59,12 @@ def choose_tracks(wires: Sequence[Wire], candidates: Mapping[int, int]) -> dict[
     return chosen
 
 
-def detour(column: int, wires: Sequence[Wire]) -> int:
+def detour(column: int, wires: Sequence[MapWire]) -> int:
     """How far wires go sideways when they take this column."""
     return sum(abs(wire.out - column) + abs(wire.into - column) for wire in wires)
 
 
-def lanes_of(wires: Sequence[Wire], tracks: Mapping[int, int]) -> Lanes:
+def lanes_of(wires: Sequence[MapWire], tracks: Mapping[int, int]) -> Lanes:
     """A line for every source in every zone where its wires go sideways: the first that no other one's wires touch.
 
     Wires that all end at the same block may share a line: they arrive together.
@@ -84,7 +84,7 @@ def lanes_of(wires: Sequence[Wire], tracks: Mapping[int, int]) -> Lanes:
     return Lanes(lines, dict(tracks))
 
 
-def goals(wires: Sequence[Wire]) -> dict[tuple[int, int], frozenset[int]]:
+def goals(wires: Sequence[MapWire]) -> dict[tuple[int, int], frozenset[int]]:
     """By (zone, source): the blocks that the wires end at in that zone; where they go on as well, no other source's can be the same."""
     found: dict[tuple[int, int], set[int]] = {}
     for wire in wires:
@@ -93,7 +93,7 @@ def goals(wires: Sequence[Wire]) -> dict[tuple[int, int], frozenset[int]]:
     return {place: frozenset(ends) for place, ends in found.items()}
 
 
-def spread(wires: Sequence[Wire], tracks: Mapping[int, int]) -> dict[tuple[int, int], range]:
+def spread(wires: Sequence[MapWire], tracks: Mapping[int, int]) -> dict[tuple[int, int], range]:
     """By (zone, source): the columns that a source's wires span there."""
     columns: dict[tuple[int, int], set[int]] = {}
     for wire in wires:
@@ -137,7 +137,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Link:
+class MapLink:
     """One block reads another one: the corners of the wire as (y, x), from inside the source's card to inside the target's."""
 
     source: int
@@ -150,7 +150,7 @@ class Chart:
     """The whole map: cards, links, the y of each row of cards, and the height in lines."""
 
     cards: tuple[Card, ...]
-    links: tuple[Link, ...]
+    links: tuple[MapLink, ...]
     tops: tuple[int, ...]
     height: int
 
@@ -177,8 +177,8 @@ def chart(blocks: Sequence[BlockView], width: int) -> Chart:
     rows = cards[-1].row + 1 if cards else 0
     lanes = lanes_of(wires, choose_tracks(wires, tracks(cards, width)))
     tops, starts = heights(rows, lanes)
-    joined = [Link(w.source, w.target, corners(w, lanes, starts, tops)) for w in wires]
-    adjacent = [Link(a, b, arrow(by_index[a], by_index[b], tops)) for a, b in pairs if beside(by_index[a], by_index[b])]
+    joined = [MapLink(w.source, w.target, corners(w, lanes, starts, tops)) for w in wires]
+    adjacent = [MapLink(a, b, arrow(by_index[a], by_index[b], tops)) for a, b in pairs if beside(by_index[a], by_index[b])]
     return Chart(tuple(cards), (*joined, *adjacent), tuple(tops), starts[-1] + lanes.depth(rows) if rows else 0)
 
 
@@ -205,10 +205,10 @@ def beside(source: Card, target: Card) -> bool:
     return source.row == target.row and target.column == source.column + 1
 
 
-def wire(source: Card, target: Card) -> Wire:
+def wire(source: Card, target: Card) -> MapWire:
     """A link as the router sees it: the zones (the room above a row of cards has the row's number) and the columns of its ends."""
     level = source.row == target.row
-    return Wire(
+    return MapWire(
         source.index, target.index, source.row + 1, source.row + 1 if level else target.row, source.x + OUT,
         target.x + (UP if level else IN), level,
     )  # fmt: skip
@@ -235,7 +235,7 @@ def heights(rows: int, lanes: Lanes) -> tuple[list[int], list[int]]:
     return tops, [*starts, y]
 
 
-def corners(wire: Wire, lanes: Lanes, starts: Mapping[int, int] | Sequence[int], tops: Sequence[int]) -> tuple[Point, ...]:
+def corners(wire: MapWire, lanes: Lanes, starts: Mapping[int, int] | Sequence[int], tops: Sequence[int]) -> tuple[Point, ...]:
     """The corners of a wire: down from its source, along its lane, over a track to a later zone, down into its target."""
     first = starts[wire.first] + lanes.lane(wire.first, wire.source)
     points = [(starts[wire.first] - 1, wire.out)]

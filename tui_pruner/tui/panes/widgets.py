@@ -195,7 +195,7 @@ class EntryLine(Horizontal):
     @property
     def typing(self) -> bool:
         """Whether keys go into the line."""
-        return self._input.has_focus
+        return self.screen.focused is self._input
 
     def action_step(self, lines: int) -> None:
         """Move in what the line is about, or take what is typed."""

@@ -28,8 +28,9 @@ class ActionScreen(Screen[None], inherit_bindings=False):
         """What the keys act on now: a pane, or what is shown in it."""
         raise NotImplementedError
 
-    def action_run(self, id: str, *arguments: object) -> None:
+    def action_run(self, id: str, first: object = None, second: object = None) -> None:
         """Run an action, or say why it can do nothing now."""
+        arguments = [argument for argument in (first, second) if argument is not None]
         if move := self.registry.move(id):
             move(*arguments)
         elif action := self.registry.find(id):

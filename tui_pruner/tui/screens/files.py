@@ -21,7 +21,7 @@ PARENT = ".."
 
 
 @dataclass(frozen=True)
-class Place:
+class FolderEntry:
     """A folder or a file in a listing."""
 
     path: Path
@@ -29,7 +29,7 @@ class Place:
     is_folder: bool
 
 
-def places_in(folder: Path) -> list[Place]:
+def entries_in(folder: Path) -> list[FolderEntry]:
     """What can be entered or opened in a folder: the folder above, then folders, then files, by name; nothing hidden.
 
     Raises:
@@ -39,12 +39,12 @@ def places_in(folder: Path) -> list[Place]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and (is_folder := _is_folder(entry)) is not None:
-                found.append(Place(Path(entry.path), entry.name, is_folder))
+                found.append(FolderEntry(Path(entry.path), entry.name, is_folder))
     found.sort(key=lambda place: (not place.is_folder, place.name.lower(), place.name))
-    return [Place(folder.parent, PARENT, True), *found] if folder.parent != folder else found
+    return [FolderEntry(folder.parent, PARENT, True), *found] if folder.parent != folder else found
 
 
-def matching(places: list[Place], words: str) -> list[Place]:
+def matching(places: list[FolderEntry], words: str) -> list[FolderEntry]:
     """The places whose name has all of these words in it, whatever their case; the way up stays."""
     wanted = words.lower().split()
     return [place for place in places if place.name == PARENT or all(word in place.name.lower() for word in wanted)]
@@ -143,7 +143,7 @@ SIZE, DAY = 9, 16
 ROOM_FOR_DAY, ROOM_FOR_SIZE = 50, 30
 
 
-def place_line(place: Place, width: int) -> Text:
+def place_line(place: FolderEntry, width: int) -> Text:
     """One line of a folder's listing; a folder has a slash and no size."""
     if place.is_folder:
         title = f"{PARENT}  the folder above" if place.name == PARENT else f"{place.name}{os.sep}"

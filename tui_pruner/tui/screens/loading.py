@@ -17,10 +17,10 @@ from textual.worker import Worker, WorkerState
 from tui_pruner.engine.processes import kill_group, start_module
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.figures import clock
-from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, Refused
+from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, RequestRefused
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.bars import footer_text, waiting_line
-from tui_pruner.tui.panes.jobs import JobsPane, Work, spinner
+from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
 from tui_pruner.tui.panes.widgets import Lines, Pane
 from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST
 from tui_pruner.tui.state import MOST_NOTES
@@ -87,7 +87,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
             return
         what = f"{spinner(self._beats)} loading  {clock(time.monotonic() - self._began)}" if self.doing else "not loaded"
         self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
-        work = Work(doing=self.doing, notes=self.notes, beat=self._beats)
+        work = Activity(doing=self.doing, notes=self.notes, beat=self._beats)
         self.query_one("#jobs", JobsPane).show(work, self.automatic)
         width, height = self.size
         message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
@@ -123,8 +123,8 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.doing = event.what or self.doing
         self.draw()
 
-    @on(Refused)
-    def tell_refusal(self, event: Refused) -> None:
+    @on(RequestRefused)
+    def tell_refusal(self, event: RequestRefused) -> None:
         """Say what cannot be done."""
         self.app.notify(event.reason, severity="error", timeout=8, markup=False)
 

@@ -25,7 +25,7 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.panes.bars import FooterBar, HeaderBar, StatusBar
 from tui_pruner.tui.panes.detail import DetailPane
-from tui_pruner.tui.panes.jobs import JobsPane, Work
+from tui_pruner.tui.panes.jobs import Activity, JobsPane
 from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
@@ -120,7 +120,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.query_one(StatusBar).follow(store, self.work, lambda: not self.has_class("show-detail"))
         self.query_one(FooterBar).follow(store, self.registry)
         store.observe(("focus", "on_map"), self.move_focus, at_once=True)
-        store.observe(("tree", "on_map"), self.show_filter, at_once=True)
+        store.observe(("tree", "on_map", "focus"), self.show_filter, at_once=True)
         store.observe(("doing", JOBS), self.wake)
         self._heart = self.set_interval(BEAT_SECONDS, self._beat)
         for controller in self.controllers.all:
@@ -186,10 +186,10 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
         self.app.push_screen(AllJobs(self))
 
-    def work(self) -> Work:
+    def work(self) -> Activity:
         """What the jobs pane shows now."""
         state, queue = self.store.state, self.queue
-        return Work(queue.running, queue.waiting, state.doing, state.notes, self._beats, time.monotonic())
+        return Activity(queue.running, queue.waiting, state.doing, state.notes, self._beats, time.monotonic())
 
     def wake(self) -> None:
         """Let the pulse run while something is under way, and stop it otherwise."""
