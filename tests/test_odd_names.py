@@ -25,7 +25,7 @@ from tui_pruner.plain_yaml import parse_yaml
 from tui_pruner.printable import legible, printable
 from tui_pruner.sessions import SavedSession, SessionFile, new_id
 from tui_pruner.shell import command_line
-from tui_pruner.tui.crash import last_words, write_report
+from tui_pruner.tui.terminal import last_words, write_report
 
 NAMES = [CAFE, "\udc80\udcff", "é\udce9", r"a\udce9", "a\\\udce9", "it's \udce9a", "plain"]
 

@@ -23,8 +23,8 @@ from tui_pruner.core.checkpoint import build_from_yaml
 from tui_pruner.core.plan import read_plan
 from tui_pruner.core.session import Session
 from tui_pruner.errors import PlanError, PrunerError
-from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.controllers import ACTIONS
 
 WANTED = 2000
 LONGEST = 5.0

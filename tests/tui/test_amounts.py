@@ -4,7 +4,7 @@ import pytest
 
 from tui_pruner.errors import RequestError
 from tui_pruner.tui.amounts import Amount, Asked, Room, classes_to_keep, parse_amount
-from tui_pruner.tui.calibrations import classes_left
+from tui_pruner.tui.job_specs.plan_search import classes_left
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from tui_pruner import places
 from tui_pruner.errors import DataError, JobError, RequestError
 from tui_pruner.tui import job_queue
 from tui_pruner.tui.job_queue import JobQueue
-from tui_pruner.tui.jobs_text import Work, running_line
 from tui_pruner.tui.messages import JobsChanged
+from tui_pruner.tui.panes.jobs import Activity, running_line
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ class Listener:
 
     def post_message(self, message: JobsChanged) -> bool:
         if message.ended is not None:
-            self.ended.append(f"{message.ended.wanted.title} {message.ended.state}")
+            self.ended.append(f"{message.ended.spec.title} {message.ended.state}")
         self._news.set()
         return True
 
@@ -209,7 +209,7 @@ async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(liste
     await listener.until(lambda: not queue.busy)
     queue.add(wanted("quick", "3"))
     await listener.until(lambda: not queue.busy)
-    assert [job.wanted.title for job in queue.jobs] == ["1", "3"]
+    assert [job.spec.title for job in queue.jobs] == ["1", "3"]
 
 
 async def test_closing_kills_what_runs_and_drops_the_rest(listener, tmp_path: Path):
@@ -229,8 +229,8 @@ async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_
     queue.add(wanted("train", "one", taken=taken, early=True))
     await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
     first = queue.running
-    assert "k ends it early" in running_line(Work(first, now=first.started), 100).plain
-    assert queue.cancel() and "k cancels" in running_line(Work(first, now=first.started), 100).plain
+    assert "k ends it early" in running_line(Activity(first, now=first.started), 100).plain
+    assert queue.cancel() and "k cancels" in running_line(Activity(first, now=first.started), 100).plain
     await listener.until(lambda: first.over)
     assert listener.ended == ["one done"] and taken == [("one", 7)]
     queue.add(wanted("hang", "two", early=True))

@@ -10,9 +10,9 @@ from tests.tui.helpers import until
 from tui_pruner import places
 from tui_pruner.cli.main import call
 from tui_pruner.config import Config, Settings, parse_config, read_config, use_as_environment
-from tui_pruner.tui.actions import ACTIONS
 from tui_pruner.tui.actions.keymap import keymap_of
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.opening import Opening
 
 
@@ -98,11 +98,11 @@ async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkp
         await until(pilot, lambda: bool(app.screen.query("#map")) and len(app._notifications) == 2, "the warnings")
         said = [notification.message for notification in app._notifications]
         assert any("did you mean imgsz" in line for line in said) and any("also for write" in line for line in said)
-        assert not app.screen.automatic
+        assert not app.screen.store.state.automatic
         await pilot.press("m")
-        assert not app.screen.on_map
+        assert not app.screen.store.view.on_map
         await pilot.press("M")
-        assert app.screen.on_map
+        assert app.screen.store.view.on_map
 
 
 def test_keys_lists_every_action_with_the_command_line_that_does_the_same(capfd):

@@ -7,10 +7,11 @@ from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
 from tui_pruner import places
-from tui_pruner.tui import first_run, recent
+from tui_pruner.tui import recent
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.recent import checkpoints_near, recent_checkpoints, remember
+from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
@@ -20,7 +21,7 @@ async def asked(app: PrunerApp, pilot) -> None:
 
 
 async def opened(app: PrunerApp, pilot) -> None:
-    await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+    await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
 
 
 async def test_a_typed_path_is_opened_and_a_missing_one_explained_and_the_opened_one_is_offered_again(tiny_checkpoint):

@@ -12,8 +12,9 @@ def keys(as_json: Json = False) -> None:
     """The app's actions: id (for the keymap in the config file), keys, what each does, and the command line that does the same."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.config import read_config
-        from tui_pruner.tui.actions import ACTIONS, GROUPS, INTERACTIVE, Action
-        from tui_pruner.tui.actions.keymap import keymap_of
+        from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
+        from tui_pruner.tui.actions.keymap import keymap_of, shown_keys
+        from tui_pruner.tui.controllers import ACTIONS
 
         config = read_config()
         keymap = keymap_of(ACTIONS, config.settings.keymap)
@@ -27,13 +28,13 @@ def keys(as_json: Json = False) -> None:
                 "title": action.title,
                 "help": action.help,
                 "group": action.group,
-                "headless": None if action.headless == INTERACTIVE else f"tui-pruner {action.headless}",
+                "headless": None if action.cli == INTERACTIVE else f"tui-pruner {action.cli}",
             }
 
         output.document({"actions": [plain(action) for action in keymap.actions]})
         for group in GROUPS:
             output.line(group, "bold")
             members = [action for action in keymap.actions if action.group == group]
-            rows = [[action.shown or "ctrl+p", action.id, action.help, plain(action)["headless"] or ""] for action in members]
+            rows = [[shown_keys(action), action.id, action.help, plain(action)["headless"] or ""] for action in members]
             output.table(["keys", "id", "does", "without the app"], rows)
             output.line()

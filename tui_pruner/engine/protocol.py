@@ -148,20 +148,6 @@ class RefusedRequest(Message):
     message: str
 
 
-class PreviewResult(Message):
-    """What the steps so far plus the requests would do. `layers` holds only those whose widths differ from the checkpoint's."""
-
-    before: Totals
-    after: Totals
-    layers: dict[str, Width]
-    blocks: list[BlockShape]
-    groups: list[int]
-    conflicts: list[Conflict]
-    refused: list[RefusedRequest]
-    notes: list[str]
-    seconds: float
-
-
 class MemberView(Message):
     """A parameter axis that goes along. `channels`: the indices in words ("all 64", "64..127"); `because`: why it is coupled."""
 
@@ -191,6 +177,20 @@ class Detail(Message):
     cut_at: float
     members: list[MemberView]
     shapes: list[BlockShape]
+
+
+class PreviewResult(Message):
+    """What the steps so far plus the requests would do. `layers` holds only those whose widths differ from the checkpoint's."""
+
+    before: Totals
+    after: Totals
+    layers: dict[str, Width]
+    blocks: list[BlockShape]
+    groups: list[int]
+    conflicts: list[Conflict]
+    refused: list[RefusedRequest]
+    notes: list[str]
+    seconds: float
 
 
 class Figures(Message):

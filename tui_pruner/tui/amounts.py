@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from tui_pruner.errors import RequestError
-from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 MOST_PERCENT = 99
 CLASSES = "classes"

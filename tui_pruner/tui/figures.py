@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 _SCALES = ((1e9, "G"), (1e6, "M"), (1e3, "K"))
 
