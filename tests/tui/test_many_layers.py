@@ -1,9 +1,9 @@
 """Ratios for many layers at once: presets, a section's share, copies to similar layers, and every ratio key on marked layers."""
 
 import pytest
-from tui_pruner.tui.similar import pattern, similar_layers
 
 from tui_pruner.tui.amounts import Amount
+from tui_pruner.tui.controllers.preset import pattern, similar_layers
 from tui_pruner.tui.screens.forms import Chooser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

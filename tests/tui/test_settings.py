@@ -95,9 +95,10 @@ async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkp
     config = parse_config("keymap:\n  map: M\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), config)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: bool(app.screen.query("#map")) and len(app._notifications) == 2, "the warnings")
+        await until(pilot, lambda: len(app._notifications) == 2, "the warnings")
         said = [notification.message for notification in app._notifications]
         assert any("did you mean imgsz" in line for line in said) and any("also for write" in line for line in said)
+        await until(pilot, lambda: bool(app.screen.query("#map")), "the model")
         assert not app.screen.store.state.automatic
         await pilot.press("m")
         assert not app.screen.store.view.on_map

@@ -105,8 +105,8 @@ async def test_the_hint_of_the_first_run_goes_with_the_first_key_which_still_cou
         await opened(app, pilot)
         await until(pilot, lambda: "any key closes this" in screen_text(app), "the hint")
         assert "look around" in screen_text(app)
-        before = app.screen.model_tree.row.key
+        before = app.screen.store.view.tree.key
         await pilot.press("down")
         await until(pilot, lambda: "any key closes this" not in screen_text(app), "the hint gone")
-        assert app.screen.model_tree.row.key != before
+        assert app.screen.store.view.tree.key != before
     assert not first_run.is_now()

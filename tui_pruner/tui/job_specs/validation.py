@@ -22,12 +22,12 @@ NAMED = "metrics/"
 
 
 class Validations:
-    """Asks for validations in the queue, and keeps the scores that come out."""
+    """Asks for validations in the queue, and keeps the metrics that come out."""
 
-    def __init__(self, queue: JobQueue, checkpoint: OpenCheckpoint, scores: StepMetrics) -> None:
+    def __init__(self, queue: JobQueue, checkpoint: OpenCheckpoint, metrics: StepMetrics) -> None:
         self._queue = queue
-        self._subject = checkpoint
-        self._scores = scores
+        self._checkpoint = checkpoint
+        self._metrics = metrics
 
     def ask(self, session: SessionView) -> bool:
         """Queue the validation of the session as it stands, and of the checkpoint before it; False when both are known or queued.
@@ -39,22 +39,22 @@ class Validations:
         wanted = [self._wanted("checkpoint", BASELINE, None)]
         if steps:
             wanted.append(self._wanted(f"step {steps}", plan_key(session.plan), session.plan))
-        added = [self._queue.add(entry) for entry in wanted if entry.key not in self._scores.by_plan]
+        added = [self._queue.add(entry) for entry in wanted if entry.key not in self._metrics.by_plan]
         return any(added)
 
     def use(self, data: str) -> None:
         """Measure on this data from now on; what was measured on other data compares with nothing and is forgotten."""
-        if data == self._subject.data:
+        if data == self._checkpoint.data:
             return
-        self._subject.data = data
-        self._scores.by_plan.clear()
-        self._scores.refits.clear()
+        self._checkpoint.data = data
+        self._metrics.by_plan.clear()
+        self._metrics.refits.clear()
         for job in self._queue.jobs:
             if job.spec.kind == KIND and not job.over:
                 self._queue.cancel(job)
 
     def _wanted(self, title: str, key: str, plan: dict[str, Any] | None) -> JobSpec:
-        fields = self._subject.fields
+        fields = self._checkpoint.fields
 
         def parameters() -> ValidationParameters:
             from tui_pruner.engine.job_messages import ValidationParameters
@@ -65,9 +65,9 @@ class Validations:
             from tui_pruner.engine.job_messages import ValidationResult
 
             result = ValidationResult.model_validate(content)
-            self._subject.data = self._subject.data or fields["data"]
-            if fields["data"] == self._subject.data:
-                self._scores.put(key, result.metrics)
+            self._checkpoint.data = self._checkpoint.data or fields["data"]
+            if fields["data"] == self._checkpoint.data:
+                self._metrics.put(key, result.metrics)
             return _outcome(result)
 
         return JobSpec(KIND, title, key, parameters, take, fields["data"])

@@ -173,9 +173,8 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         """Draw what the queue says."""
         self.draw_all()
 
-    def action_run(self, id: str, first: object = None, second: object = None) -> None:
-        """Run an action, and show what it changed."""
-        super().action_run(id, first, second)
+    def acted(self) -> None:
+        """Show what an action changed."""
         self.draw_all(with_log=False)
 
     def log_back(self, lines: int) -> None:

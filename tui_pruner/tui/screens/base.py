@@ -38,6 +38,10 @@ class ActionScreen(Screen[None], inherit_bindings=False):
                 self.dialogs.say(reason, "warning")
             else:
                 action.run(*arguments)
+        self.acted()
+
+    def acted(self) -> None:
+        """An action was run."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether there is such an action here; one that can do nothing now stays, since its key says why."""
