@@ -46,15 +46,15 @@ def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tm
     [
         (["--target", "speed=5"], "by flops, params, bytes, latency"),
         (["--target", "latency=5"], "latency is compared with the checkpoint's"),
-        (["--target", "latency=70%", "--data", "d.yaml", "--compare-criteria"], "by flops, params or bytes"),
+        (["--target", "latency=70%", "--data", "{data}", "--compare-criteria"], "by flops, params or bytes"),
         (["--target", "flops=70%", "--protect", "model.77"], "no layer 'model.77'"),
         (["--target", "flops=70%", "--criterion", "best"], "unknown criterion 'best'"),
         (["--target", "flops=70%", "--criterion", "taylor"], "give --data"),
         (["--target", "flops=70%", "--compare-criteria"], "--compare-criteria"),
     ],
 )
-def test_what_cannot_be_planned_is_refused_in_a_line(call: Call, options: list[str], words: str):
-    refused = call("plan", *SMALL, *options)
+def test_what_cannot_be_planned_is_refused_in_a_line(call: Call, options: list[str], words: str, demo_data: Path):
+    refused = call("plan", *SMALL, *(option.format(data=demo_data) for option in options))
     assert refused.status == 2 and words in refused.remarks[-1] and refused.out == ""
 
 
