@@ -209,7 +209,7 @@ class Cutting:
             return False
         for seed in LIVELY_SEEDS:
             alive = with_slices(model, coupling, removal, lively(seed), self.original.owners)
-            original = Original(alive, images=self.original.images, paths=self.original.paths)
+            original = Original(alive, images=self.original.inputs, paths=self.original.paths)
             cutting = Cutting(original, cut(alive, coupling, removal), coupling, removal)
             gaps = cutting.gaps()
             if not gaps.telling and gaps.agree:
