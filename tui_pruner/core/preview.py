@@ -215,7 +215,7 @@ def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
     running: list[str] = []
     given = analysis.inputs.on_meta()
     try:
-        with torch.no_grad(), noting_layers(pruned, running), OnMeta():
+        with torch.no_grad(), noting_layers(pruned, running), OnMeta():  # type: ignore[no-untyped-call]
             given.run(pruned)
     except (RuntimeError, ValueError, AssertionError) as error:
         message = f"{running[-1] if running else 'the model'}: {str(error).splitlines()[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import math
 import time
 from collections.abc import Iterator
@@ -83,6 +84,10 @@ class Proof:
             return f"not exercised, since nothing that could be compared depends on it: {named}{more}"
         figures = f"relative difference {self.relative_difference:.1e} where the cut moves the predictions by {self.effect:.1e}"
         return f"the masked twin disagrees: {figures}"
+
+    def _repr_html_(self) -> str:
+        figures = f"relative difference {self.relative_difference:.1e} where the cut moves the outputs by {self.effect:.1e}"
+        return f"<p>{html.escape(self.verdict if self.equal else f'{self.verdict}: {self.reason}')} ({figures})</p>"
 
     def plain(self) -> dict[str, Any]:
         """Return all fields as plain data, and what they come to in words."""
