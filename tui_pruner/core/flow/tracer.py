@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tui_pruner.core.deadline import TooLate, deadline
-from tui_pruner.core.flow import contraction, elementwise, folding, kernels, movement, reduction  # noqa: F401  # they fill the table of rules
+from tui_pruner.core.flow import (  # noqa: F401  # they fill the table of rules
+    comparison,
+    contraction,
+    elementwise,
+    folding,
+    kernels,
+    movement,
+    patches,
+    reduction,
+)
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
 from tui_pruner.core.flow.dependence import training_paths
 from tui_pruner.core.flow.labels import Labels, along
