@@ -107,22 +107,22 @@ class ModuleSession(Session):
         """
         from tui_pruner.core.budget.targets import parse_target
         from tui_pruner.core.importance import FROM_LABELS
-        from tui_pruner.core.module_planning import apart, calibrate_by_loss, planned_on
+        from tui_pruner.core.module_planning import apart, calibrate_by_loss, planned_by, planned_on
 
+        aims, analysis, base = [parse_target(text) for text in targets], self._steps.analysis, self._steps.removal
         if data is None:
-            return super().target(*targets, criterion=criterion)
+            return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         if isinstance(data, (str, Path)):
             raise RequestError(f"{data} is a file: for a module give batches of its inputs, such as data=loader")
-        aims, analysis = [parse_target(text) for text in targets], self._steps.analysis
         if criterion in FROM_LABELS:
             if self._loss is None:
                 raise RequestError(f"the criterion {criterion} needs a loss: open the module with loss=function(model, batch)")
             with unchanged_chance():
                 calibrate_by_loss(analysis, islice(data, images), self._loss, self.module.device)
-            return super().target(*targets, criterion=criterion)
+            return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         working, held_out = apart(self._batches(data, images))
         with unchanged_chance():
-            step = planned_on(analysis, self._steps.removal, aims, working, held_out, self.module.device)
+            step = planned_on(analysis, base, aims, working, held_out, self.module.device)
         return self._append(step)
 
     def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.budget.damages import FEW_SHARES, curves_of, trials_of
+from tui_pruner.core.budget.ladders import Rules
 from tui_pruner.core.budget.planning import Planner
 from tui_pruner.core.budget.rivals import Ring, rivals, ways
 from tui_pruner.core.budget.targets import Target
@@ -28,6 +30,8 @@ from tui_pruner.errors import DataError, RequestError
 Loss = Callable[[nn.Module, Any], Tensor]
 JUDGED_ON = 2
 """Batches by which the damage of single layers is measured."""
+TOLERANCES = (0.01, 0.05, 0.2, 1.0)
+"""How far below its goal a plan may end, as parts of the goal: a small module has few widths, so that the nearest may be far below."""
 HELD_OUT = 4
 """One batch in so many judges what was fitted on the others."""
 
@@ -61,15 +65,33 @@ def planned_on(
         damage = measure_damage(original, analysis.coupling, readers, trials, Original(original, held_out[:JUDGED_ON]))
     finally:
         readers.close()
-    searches = ways(planner, "obs", curves_of(planner.ladders.ladders, damage), None)
-    found, budget = rivals(planner, targets, "obs", searches)
-    if not found:
+    curves = curves_of(planner.ladders.ladders, damage)
+    for tolerance in TOLERANCES:
+        planner.rules = replace(planner.rules, tolerance=tolerance)
+        found, budget = rivals(planner, targets, "obs", ways(planner, "obs", curves, None))
+        if found:
+            break
+    else:
         raise RequestError(budget.stopped)
     ring = Ring(planner, original, working, held_out, Original(original, held_out))
     best = min(ring.tried(found), key=lambda tried: tried.distance) if len(found) > 1 else None
     step = best.rival.budget.step if best else found[0].budget.step
     assert step is not None
     return step
+
+
+def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], criterion: str) -> Step:
+    """The step that reaches targets by the importance of channels alone.
+
+    Raises:
+        RequestError: the targets are out of reach, or there is no such criterion.
+    """
+    budget = None
+    for tolerance in TOLERANCES:
+        budget = Planner(analysis, base, Rules(tolerance=tolerance)).plan(targets, criterion)
+        if budget.step is not None:
+            return budget.step
+    raise RequestError(budget.stopped if budget else "there is no target")
 
 
 def calibrate_without_labels(analysis: Analysis, readers: Readers, samples: int) -> None:

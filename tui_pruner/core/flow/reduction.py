@@ -34,7 +34,8 @@ def order(flow: Flow, call: Call) -> None:
 
 
 @rule(
-    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all logsumexp median nanmedian nansum aminmax"
+    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all "
+    "logsumexp median nanmedian nansum aminmax"
 )
 def reduction(flow: Flow, call: Call) -> None:
     """Dimensions that carry no channels fold away; a reduction over channels locks them."""
