@@ -30,8 +30,12 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to writ
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", metavar="MEASURE=AMOUNT", help="Such as flops=50%; repeatable.")]
 app = typer.Typer(
-    name="tui-pruner", help="Make any torch.nn.Module smaller.", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-)  # fmt: skip
+    name="tui-pruner",
+    help="Make any torch.nn.Module smaller.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 def is_meant(arguments: list[str]) -> bool:
