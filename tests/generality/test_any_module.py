@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -141,6 +143,45 @@ def test_a_forward_that_draws_at_random_is_not_called_equal_by_chance():
     if any(group.prunable for group in session.groups()):
         session.apply(["first=30%"])
         assert not session.prove().equal
+
+
+class Coin(nn.Module):
+    """Skips a layer by chance, of PyTorch's or of Python's."""
+
+    def __init__(self, toss: Any) -> None:
+        super().__init__()
+        self.first, self.second, self.last, self.toss = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3), toss
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return self.last(self.second(x) if self.toss() < 0.5 else x)
+
+
+@pytest.mark.parametrize("toss", [lambda: torch.rand(1), lambda: float(torch.rand(())), random.random, np.random.rand])
+def test_a_path_by_chance_is_refused(toss):
+    with pytest.raises(tp.TraceError, match="takes another path from run to run"):
+        tp.open(Coin(toss), example_inputs=(torch.rand(2, 4),))
+
+
+class Counting(nn.Module):
+    """Does something else from the second call on, and has a layer for another method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.other, self.calls = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 2), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x = self.first(x)
+        return self.last(torch.relu(x) if self.calls == 1 else x)
+
+
+def test_what_a_forward_does_later_or_never_is_noted():
+    net = Counting().eval()
+    session = tp.open(net, example_inputs=(torch.rand(2, 4),))
+    assert session.notes[0].startswith("the forward does something else when it is called again")
+    assert session.notes[1].startswith("the forward never reads other with these inputs")
+    assert net.calls == 0
 
 
 def test_steps_previews_and_explanations_are_those_of_checkpoints():

@@ -22,7 +22,7 @@ from tui_pruner.core.importance import Ranking
 from tui_pruner.core.inputs import Inputs, asked, image_of
 from tui_pruner.core.measure import Measurement, measure
 from tui_pruner.core.removal import Removal
-from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.skeleton import sharing_weights, without_weights
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.trial import couple_and_try
 from tui_pruner.errors import PrunerError, TraceError
@@ -130,8 +130,8 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
 def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     started = time.perf_counter()
-    inputs = asked(given)
-    coupling = couple_and_try(trace(skeleton, inputs, sequence(skeleton)), skeleton, inputs)
+    inputs, first = asked(given), sharing_weights(skeleton)  # what a forward keeps of a run must not meet the next one
+    coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, inputs)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
@@ -161,13 +161,14 @@ def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []
     notes += [f"no rule for {name} ({count} times): what enters it is locked" for name, count in coupling.unknown_operations.items()]
     notes += coupling.remarks
+    measured = sharing_weights(skeleton)
     inputs = checkpoint.inputs or image_of((1, image_channels(skeleton), side, side))
     return Analysis(
         checkpoint=checkpoint,
         skeleton=skeleton,
         blocks=block_tree(checkpoint.model, checkpoint.original_yaml),
         coupling=coupling,
-        measurement=measure(skeleton, inputs, sequence(skeleton)),
+        measurement=measure(measured, inputs, sequence(measured)),
         imgsz=side,
         notes=tuple(notes),
     )

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from tui_pruner.core.inputs import Inputs, checked, lively
 from tui_pruner.core.layers import compute_weights
 from tui_pruner.core.recording import isolated
 from tui_pruner.core.skeleton import named_tensors
+from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.errors import CheckpointError, PrunerError, RequestError, TraceError
 
 COARSE = (torch.float16, torch.bfloat16)
@@ -97,10 +98,12 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
     refuse_unusable(module)
     inputs = on_one_device(module, checked(inputs))
     register_own(adapters or {})
-    with torch.random.fork_rng(devices=[]):
+    with chance(0):
         opened = opened_module(module, lively(inputs))
         try:
             analysis = analyse(opened)
+            demand_steady(analysis.skeleton, analysis.inputs)
+            analysis = replace(analysis, notes=(*analysis.notes, *remarks_on(analysis.skeleton, analysis.inputs)))
         except (PrunerError, MemoryError):
             raise
         except Exception as error:  # whatever a foreign module may do
