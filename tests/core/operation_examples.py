@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 aten = torch.ops.aten
@@ -204,6 +205,8 @@ TOGETHER |= {
     name: combining(getattr(torch, name))
     for name in ("bitwise_and", "bitwise_or", "bitwise_xor")
 } | {
+    "complex": lambda a, b: torch.complex(a, b).abs(),
+    "polar": lambda a, b: torch.polar(positive(a), b).abs() * torch.polar(positive(a), b).angle(),
     "xlogy": lambda a, b: torch.xlogy(a, positive(b)),
     "remainder": lambda a, b: torch.remainder(a, positive(b)),
     "fmod": lambda a, b: torch.fmod(a, positive(b)),
@@ -220,6 +223,17 @@ TOGETHER |= {
 }  # fmt: skip
 """Comparisons, masks and the like of two feature maps."""
 SPACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "_fft_r2c": lambda b: torch.fft.rfft2(b).abs(),
+    "_fft_c2c": lambda b: torch.fft.fft(torch.fft.fft(b, dim=3), dim=2).abs(),
+    "_fft_c2r": lambda b: torch.fft.irfft2(torch.fft.rfft2(b) * 0.5, s=b.shape[2:]),
+    "tril": torch.tril,
+    "triu": torch.triu,
+    "view_as_real": lambda b: torch.view_as_real(torch.fft.rfft2(b))[..., 0],
+    "view_as_complex": lambda b: torch.view_as_complex(torch.stack((b, b * 2), -1)).abs(),
+    "angle": lambda b: torch.fft.rfft2(b).angle().cos(),
+    "_conj": lambda b: (torch.fft.rfft2(b) * torch.fft.rfft2(b * b).conj()).abs(),
+    "_conj_physical": lambda b: torch.conj_physical(torch.fft.rfft2(b)).abs(),
+    "roi_align": lambda b: torchvision.ops.roi_align(b, b.new_tensor([[0, 0, 0, 4, 4.0]]).repeat(b.shape[0], 1), 3),
     "cumprod": lambda b: b.cumprod(3),
     "logcumsumexp": lambda b: b.logcumsumexp(3),
     "logsumexp": lambda b: b.logsumexp((2, 3), keepdim=True),
@@ -360,6 +374,8 @@ HELD: dict[str, Example] = {
     "all": one(lambda b: b * torch.any(b, 3).all(), held="mixes channels"),
     "_softmax": one(lambda b: b.softmax(1), held="softmax mixes channels"),
     "cumsum": one(lambda b: b.cumsum(1), held="cumsum mixes channels"),
+    "_fft_r2c": one(lambda b: torch.fft.rfft(b, dim=1).abs(), last=5, held="fft_r2c mixes channels"),
+    "tril": one(lambda b: b.movedim(1, 3).tril().movedim(3, 1), held="tril mixes channels"),
     "logsumexp": one(lambda b: b * b.logsumexp(1, keepdim=True), held="logsumexp mixes channels"),
     "median": one(lambda b: b * b.median(1, keepdim=True)[0], held="median mixes channels"),
     "gt": one(lambda b: b * (b > torch.arange(8.0, device=b.device).view(8, 1, 1)), held="gt with a constant of fixed extent"),

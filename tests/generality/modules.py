@@ -200,7 +200,23 @@ def half_in_place(net: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
+class Mixed(nn.Module):
+    """Lets constants and masks that are known meet what is not, in place too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.wide, self.last = nn.Embedding(40, 12), nn.Linear(12, 20), nn.Linear(20, 3)
+        self.steps = torch.linspace(0, 1, 7)
+
+    def forward(self, ids: Tensor, keep: Tensor) -> Tensor:
+        x = torch.relu(self.wide(self.table(ids))) + self.steps[:, None]
+        x += (1 - keep.float())[..., None] * -2.0
+        x = x.masked_fill(keep[..., None] == 0, 0.5)
+        return self.last(x[keep.any(1)])
+
+
 CASES: dict[str, Case] = {
+    "constants and masks that are known": Case(Mixed, (tokens(), torch.tensor([[1] * 5 + [0] * 2, [1] * 7])), cut=("wide",)),
     "whole numbers and a mask by name": Case(Words, (tokens(),), {"mask": torch.ones(2, 7, dtype=torch.long)}, ("wide",)),
     "all arguments by name": Case(Words, (), {"ids": tokens(), "mask": torch.ones(2, 7)}, ("wide",)),
     "a length read off a whole number": Case(Lengths, (tokens(), torch.tensor([3, 5])), cut=("wide",)),

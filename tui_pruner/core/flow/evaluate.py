@@ -216,15 +216,27 @@ def operation_name(function: Any) -> str:
 
 
 def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
-    """Run an operation; where it reads values that are known beside some that are not, by the shapes of all.
+    """Run an operation; where it reads values that are known beside some that are not, and cannot, by the shapes of all.
 
-    What is known, as indices and masks are, stays so as long as it meets nothing else. It is never written into what is not known.
+    What is known, as indices and masks are, stays so as long as it meets nothing else. Nothing that is unknown is written into it.
     """
     given = [*tensors_in(args), *tensors_in(tuple(kwargs.values()))]
     unknown = [tensor.is_meta for tensor in given if tensor.ndim]
-    if not any(unknown) or all(unknown) or function._schema.is_mutable:
+    if not any(unknown) or all(unknown):
         return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except (RuntimeError, NotImplementedError):
+        if not all(tensor.is_meta for tensor in tensors_in(written_by(function._schema, args, kwargs))):
+            raise
     return function(*(shape_of(value) for value in args), **{name: shape_of(value) for name, value in kwargs.items()})
+
+
+def written_by(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the arguments of an operation that it writes into."""
+    named = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
+    writes = {argument.name for argument in schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
+    return [value for name, value in named.items() if name in writes]
 
 
 def shape_of(value: Any) -> Any:

@@ -55,6 +55,18 @@ def unpooled(flow: Flow, call: Call) -> None:
     flow.put(call.result, labels.expand(call.result.shape))
 
 
+@rule("roi_align")
+def regions(flow: Flow, call: Call) -> None:
+    """[n, c, h, w] and boxes to [boxes, c, height, width]: every box is cut out of all channels alike."""
+    image, boxes = call.args[:2]
+    flow.lock(call, [boxes], "roi_align reads where the boxes are")
+    vector = channel_vector(flow.elements(image), 1)
+    if vector is None:
+        flow.lock(call, [image], "roi_align mixes channels")
+    else:
+        flow.put(call.result, along(vector, 1, call.result.shape))
+
+
 @rule("_euclidean_dist _cdist_forward")
 def distances(flow: Flow, call: Call) -> None:
     """[.., P, c] and [.., R, c]: a channel that is zero in both adds nothing to how far vectors are apart."""

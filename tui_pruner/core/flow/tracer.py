@@ -22,6 +22,7 @@ from tui_pruner.core.flow import (  # noqa: F401  # they fill the table of rules
     movement,
     patches,
     reduction,
+    spectra,
 )
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
 from tui_pruner.core.flow.dependence import training_paths
