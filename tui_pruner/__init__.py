@@ -1,22 +1,54 @@
-"""Structural pruning of Ultralytics models in the terminal: previewed, proved, undoable; `tui_pruner.open` is the same in Python."""
+"""Structural pruning of PyTorch models in the terminal: previewed, proved, undoable; `tui_pruner.open` is the same in Python."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.errors import ConflictError, PrunerError, RequestError
+from tui_pruner.errors import (
+    CheckpointError,
+    ConflictError,
+    OutputError,
+    PlanError,
+    ProofError,
+    PrunerError,
+    RequestError,
+    TraceError,
+    UntrustedError,
+)
 
 if TYPE_CHECKING:
-    from tui_pruner.api import Group, Groups, Layer, Preview, Session, compress, open
+    from tui_pruner.api import Session, compress, open
+    from tui_pruner.api_data import Group, Groups, Layer, Preview
+    from tui_pruner.api_modules import ModuleSession, apply_plan, load
 
 __version__ = "0.1.0"
-__all__ = ["ConflictError", "Group", "Groups", "Layer", "Preview", "PrunerError", "RequestError", "Session", "compress", "open"]
+__all__ = [
+    "CheckpointError",
+    "ConflictError",
+    "Group",
+    "Groups",
+    "Layer",
+    "ModuleSession",
+    "OutputError",
+    "PlanError",
+    "Preview",
+    "ProofError",
+    "PrunerError",
+    "RequestError",
+    "Session",
+    "TraceError",
+    "UntrustedError",
+    "apply_plan",
+    "compress",
+    "load",
+    "open",
+]
+_FROM = {"ModuleSession": "api_modules", "apply_plan": "api_modules", "load": "api_modules"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the API when it is asked for: the package itself imports next to nothing."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tui_pruner import api
-
-    return getattr(api, name)
+    return getattr(import_module(f"tui_pruner.{_FROM.get(name, 'api')}"), name)

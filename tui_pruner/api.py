@@ -2,25 +2,24 @@
 
     import tui_pruner as tp
 
-    session = tp.open("best.pt")
+    session = tp.open("best.pt")                                   # or: tp.open(module, example_inputs=(x,))
     session.apply(["6=30%"])
     session.prove()
     session.save("small.pt")
 
-Shapes are [batch, channels, height, width]; sizes are numbers of parameters, floating-point operations of one image, and bytes in half
-precision. All errors are `tp.PrunerError`.
+Shapes are [batch, channels, height, width]; sizes are numbers of parameters, floating-point operations of one image (for a module: of one
+forward of its example inputs), and bytes in half precision. All errors are `tp.PrunerError`.
 """
 
 from __future__ import annotations
 
 import copy
-import html
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.api_data import Group, Groups, Layer, Preview
 from tui_pruner.errors import PlanError, ProofError, RequestError
 
 if TYPE_CHECKING:
@@ -41,74 +40,44 @@ if TYPE_CHECKING:
 IMAGES = 64
 
 
-@dataclass(frozen=True)
-class Group:
-    """Channels that live or die together: which layers write them, and whether they can be cut; `reason` says why not."""
-
-    id: int
-    layers: tuple[str, ...]
-    channels: int
-    prunable: bool
-    reason: str
-    status: str
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer now: its channels, whether it is free, coupled, linked or locked and why, and what it cost before any cut."""
-
-    in_channels: int
-    out_channels: int
-    status: str
-    reason: str
-    parameters: int
-    flops: int
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What requests would do: sizes, the (input, output) channels of each layer that changes before and after, and contradictions."""
-
-    before: Size
-    after: Size
-    layers: Mapping[str, tuple[tuple[int, int], tuple[int, int]]]
-    conflicts: tuple[str, ...]
-
-    def _repr_html_(self) -> str:
-        rows = [(name, f"{before[0]} > {before[1]}", f"{after[0]} > {after[1]}") for name, (before, after) in self.layers.items()]
-        sizes = f"{self.before.flops:,} > {self.after.flops:,} FLOPs, {self.before.parameters:,} > {self.after.parameters:,} parameters"
-        return f"<p>{sizes}</p>{table(('layer', 'before', 'after'), rows)}"
-
-
-class Groups(list[Group]):
-    """Groups that a notebook shows as a table."""
-
-    def _repr_html_(self) -> str:
-        rows = [(str(one.id), ", ".join(one.layers), str(one.channels), one.status, one.reason) for one in self]
-        return table(("id", "layers", "channels", "status", "reason"), rows)
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as HTML."""
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def open(model: str | Path, *, trust: str | None = None, imgsz: int | None = None, classes: int | None = None) -> Session:
-    """Open an Ultralytics checkpoint, or an architecture by its yaml, as the app does.
+def open(
+    model: str | Path | nn.Module,
+    *,
+    trust: str | None = None,
+    imgsz: int | None = None,
+    classes: int | None = None,
+    example_inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    adapters: Mapping[type[nn.Module], Callable[..., None]] | None = None,
+) -> Session:
+    """Open an Ultralytics checkpoint or an architecture by its yaml, as the app does, or any module.
 
     Args:
-        model: a file, or the name of a yaml of Ultralytics, which gets random weights.
+        model: a file, the name of a yaml of Ultralytics, which gets random weights, or a module, which is never changed.
         trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is loaded like a program then.
         imgsz: side of the square image that operations are counted for, in pixels; by default the model's own.
         classes: how many, for an architecture.
+        example_inputs: for a module a tuple of what its forward reads, tensors of any shape and type, on the module's device.
+        kwargs: what its forward reads by name.
+        evaluate: for a module, model -> figure: what `session.evaluate()` calls.
+        loss: for a module, (model, batch) -> number to differentiate: what the criteria taylor and hessian rank by.
+        adapters: for a module, {Class: function(module, kept)}, which makes the attributes of a class that name widths true after a cut;
+            `kept(layer)` gives the indices of its outputs that a layer within the module keeps, None where it keeps all.
 
     Raises:
-        CheckpointError: the file cannot be used.
+        CheckpointError: the file, or a module of this kind, cannot be used.
         UntrustedError: it needs more than stock classes, and is not trusted.
+        RequestError: the inputs are missing, or are no inputs.
         TraceError: its forward cannot be followed.
     """
+    if not isinstance(model, (str, Path)):
+        from tui_pruner.api_modules import open_module
+
+        return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters)
+    if example_inputs is not None or kwargs:
+        raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
     from tui_pruner.core.analysis import analyse
     from tui_pruner.core.checkpoint import open_model
     from tui_pruner.core.session import Session as Steps
@@ -121,7 +90,7 @@ def open(model: str | Path, *, trust: str | None = None, imgsz: int | None = Non
 
 
 class Session:
-    """An opened checkpoint and the steps so far; the file and the model in it are never changed."""
+    """An opened checkpoint or module and the steps so far; the file, and a module that was handed in, are never changed."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -136,6 +105,11 @@ class Session:
     def steps(self) -> list[Step]:
         """The steps that count now."""
         return [applied.step for applied in self._steps.steps]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of the model: how it was read, what was adjusted, what is locked since no rule knows it."""
+        return (*self.checkpoint.warnings, *self._steps.analysis.notes)
 
     @property
     def size(self) -> Size:
@@ -199,8 +173,10 @@ class Session:
         self._refit = None
         return self._steps.apply(requests_of(cuts, criterion, round_to)).step
 
-    def target(self, *targets: str, data: str | Path | None = None, criterion: str | None = None, images: int = IMAGES) -> Step:
+    def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": by measured damage where there is data, else by importance.
+
+        `data` is the yaml of a data set, or a folder of classes; `images` of them are looked at.
 
         Raises:
             RequestError: out of reach, or no such measure.
@@ -218,8 +194,7 @@ class Session:
         found = Planner(self._steps.analysis, self._steps.removal).plan([parse_target(text) for text in targets], criterion or "l2")
         if found.step is None:
             raise RequestError(found.stopped)
-        self.load({**self._steps.plan.plain(), "steps": [*self._steps.plan.plain()["steps"], found.step.model_dump(mode="json")]})
-        return self.steps[-1]
+        return self._append(found.step)
 
     def front(
         self, points: Sequence[Sequence[str] | str], data: str | Path, criterion: str = "obs", images: int = IMAGES
@@ -237,7 +212,7 @@ class Session:
         parameters = PlanningParameters(**{**self._fields(data), "images": images}, plan=plan, points=asked, criterion=criterion)
         return run_planning(parameters, lambda progress: None).points
 
-    def reconstruct(self, batches: Sequence[Tensor], held_out: Sequence[Tensor] = ()) -> Recovered:
+    def reconstruct(self, batches: Iterable[Any], held_out: Iterable[Any] = ()) -> Recovered:
         """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` give the result until the next step.
 
         Args:
@@ -255,6 +230,7 @@ class Session:
 
         if not self._steps.steps:
             raise RequestError("nothing to refit: apply a step first")
+        batches, held_out = list(batches), list(held_out)
         if not batches:
             raise RequestError("there is no image to refit on: give batches [batch, channels, height, width]")
         analysis = self._steps.analysis
@@ -280,9 +256,7 @@ class Session:
         Raises:
             ProofError: the cut is not proved.
         """
-        if self._refit is not None:
-            return copy.deepcopy(self._refit.model)
-        return copy.deepcopy(self._proved() if self._steps.steps else self.checkpoint.model)
+        return copy.deepcopy(self._now())
 
     def kept(self) -> dict[str, dict[str, list[int]]]:
         """Return, for each parameter and buffer that lost something, the original indices that it keeps by dimension."""
@@ -360,6 +334,18 @@ class Session:
         if not proof.equal:
             raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
         return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
+
+    def _now(self) -> nn.Module:
+        """The session's own model as it is now."""
+        if self._refit is not None:
+            return self._refit.model
+        return self._proved() if self._steps.steps else self.checkpoint.model
+
+    def _append(self, step: Step) -> Step:
+        """Make a planned step one of the session's."""
+        plain = self._steps.plan.plain()
+        self.load({**plain, "steps": [*plain["steps"], step.model_dump(mode="json")]})
+        return self.steps[-1]
 
     def _fields(self, data: str | Path) -> dict[str, Any]:
         from tui_pruner.jobs.data_yaml import everywhere

@@ -198,7 +198,7 @@ HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "a width that is demanded": (lambda: Odd(demanding), "the forward computes with this width: eight channels, please"),
     "an operation that no rule knows": (
-        lambda: Odd(lambda net, x: F.unfold(x, 2, stride=2)[..., None], last=32),
-        "no rule for the operation im2col",
+        lambda: Odd(lambda net, x: torch.special.i1(x)),
+        "no rule for the operation special_i1",
     ),
 }  # fmt: skip

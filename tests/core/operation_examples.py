@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 aten = torch.ops.aten
@@ -63,6 +64,11 @@ def space(b: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(b, 4).view(b.shape[0], b.shape[1], -1)
 
 
+def places(b: Tensor) -> Tensor:
+    """36 places, each with its vector of channels: from 25 on distances are computed by a product."""
+    return F.adaptive_avg_pool2d(b, 6).flatten(2).transpose(1, 2)
+
+
 def gate(b: Tensor, pixels: Tensor) -> Tensor:
     """The feature map scaled by one number per image that was computed from all of its pixels."""
     return b * pixels.tanh().mean((1, 2)).view(-1, 1, 1, 1)
@@ -78,6 +84,14 @@ def norm() -> nn.Module:
     nn.init.normal_(layer.bias)
     layer.running_mean.normal_()
     return layer
+
+
+def comparing(compare: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda a, b: a + compare(a, b)
+
+
+def combining(combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda a, b: a * combine(a > 0, b > 0)
 
 
 BY_ITSELF: dict[str, Callable[[Tensor], Tensor]] = {
@@ -121,6 +135,35 @@ BY_ITSELF: dict[str, Callable[[Tensor], Tensor]] = {
     "lift_fresh": lambda b: b * torch.tensor(2.0),
     "native_dropout": lambda b: aten.native_dropout(b, 0.5, False)[0],
 }
+BY_ITSELF |= {
+    name: getattr(torch, name)
+    for name in (
+        "sinh", "cosh", "atan", "asinh", "expm1", "exp2", "trunc", "ceil", "frac", "sgn", "erfc",
+        "nan_to_num", "sinc",
+    )
+} | {
+    "softshrink": lambda b: F.softshrink(b, 0.05),
+    "hardshrink": lambda b: F.hardshrink(b, 0.05),
+    "threshold": lambda b: F.threshold(b, 0.1, 0.5),
+    "asin": lambda b: (b.tanh() / 2).asin(),
+    "acos": lambda b: (b.tanh() / 2).acos(),
+    "atanh": lambda b: (b.tanh() / 2).atanh(),
+    "erfinv": lambda b: (b.tanh() / 2).erfinv(),
+    "acosh": lambda b: (1 + positive(b)).acosh(),
+    "log1p": lambda b: positive(b).log1p(),
+    "log2": lambda b: positive(b).log2(),
+    "log10": lambda b: positive(b).log10(),
+    "zero": lambda b: b + b.clone().zero_(),
+    "fill": lambda b: b * b.clone().fill_(2.0),
+    "bitwise_not": lambda b: b * torch.bitwise_not(b > 0),
+    "log_sigmoid_forward": F.logsigmoid,
+    "rrelu_with_noise": lambda b: F.rrelu(b, training=False),
+    "celu": F.celu,
+    "isnan": lambda b: b + b.isnan(),
+    "isinf": lambda b: b + b.isinf(),
+    "logical_not": lambda b: b + (b > 0).logical_not(),
+}  # fmt: skip
+"""Functions of PyTorch under the names of the operations that they are."""
 WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "dropout": lambda b: F.dropout(b, 0.5, False),
@@ -154,7 +197,63 @@ TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "stack": lambda a, b: torch.stack((a, b)).sum(0),
     "is_same_size": lambda a, b: a + b if torch.is_same_size(a, b) else a,
 }
+TOGETHER |= {
+    name: comparing(getattr(torch, name))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "fmin", "fmax", "hypot", "copysign",
+                 "logaddexp", "heaviside")
+} | {
+    name: combining(getattr(torch, name))
+    for name in ("bitwise_and", "bitwise_or", "bitwise_xor")
+} | {
+    "complex": lambda a, b: torch.complex(a, b).abs(),
+    "polar": lambda a, b: torch.polar(positive(a), b).abs() * torch.polar(positive(a), b).angle(),
+    "xlogy": lambda a, b: torch.xlogy(a, positive(b)),
+    "remainder": lambda a, b: torch.remainder(a, positive(b)),
+    "fmod": lambda a, b: torch.fmod(a, positive(b)),
+    "floor_divide": lambda a, b: torch.floor_divide(8 * a, positive(b)),
+    "masked_fill": lambda a, b: a.masked_fill(b > 0, -1.0),
+    "index_put": lambda a, b: aten.index_put(a, [b > 0], a.new_tensor(-1.0)),
+    "max_unpool2d": lambda a, b: F.max_unpool2d(*F.max_pool2d(a * b, 2, return_indices=True), 2),
+    "max_unpool3d": lambda a, b: F.max_unpool3d(
+        *F.max_pool3d((a * b).unsqueeze(2), (1, 2, 2), return_indices=True), (1, 2, 2)
+    ).squeeze(2),
+    "index_add": lambda a, b: torch.index_add(a, 3, torch.tensor([1, 0], device=a.device), b[..., :2]),
+    "scatter_add": lambda a, b: torch.scatter_add(a, 3, picked(b), b),
+    "index_copy": lambda a, b: torch.index_copy(a, 3, torch.tensor([1, 0], device=a.device), b[..., :2]),
+}  # fmt: skip
+"""Comparisons, masks and the like of two feature maps."""
 SPACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "_fft_r2c": lambda b: torch.fft.rfft2(b).abs(),
+    "_fft_c2c": lambda b: torch.fft.fft(torch.fft.fft(b, dim=3), dim=2).abs(),
+    "_fft_c2r": lambda b: torch.fft.irfft2(torch.fft.rfft2(b) * 0.5, s=b.shape[2:]),
+    "tril": torch.tril,
+    "triu": torch.triu,
+    "view_as_real": lambda b: torch.view_as_real(torch.fft.rfft2(b))[..., 0],
+    "view_as_complex": lambda b: torch.view_as_complex(torch.stack((b, b * 2), -1)).abs(),
+    "angle": lambda b: torch.fft.rfft2(b).angle().cos(),
+    "_conj": lambda b: (torch.fft.rfft2(b) * torch.fft.rfft2(b * b).conj()).abs(),
+    "_conj_physical": lambda b: torch.conj_physical(torch.fft.rfft2(b)).abs(),
+    "roi_align": lambda b: torchvision.ops.roi_align(b, b.new_tensor([[0, 0, 0, 4, 4.0]]).repeat(b.shape[0], 1), 3),
+    "cumprod": lambda b: b.cumprod(3),
+    "logcumsumexp": lambda b: b.logcumsumexp(3),
+    "logsumexp": lambda b: b.logsumexp((2, 3), keepdim=True),
+    "median": lambda b: b - b.median(3, keepdim=True)[0],
+    "nanmedian": lambda b: b - b.nanmedian(3)[0][..., None],
+    "nansum": lambda b: b.nansum((2, 3), keepdim=True),
+    "aminmax": lambda b: b - torch.aminmax(b, dim=3, keepdim=True)[0],
+    "upsample_linear1d": lambda b: F.interpolate(space(b), scale_factor=2, mode="linear")[..., None],
+    "upsample_trilinear3d": lambda b: F.interpolate(b.unsqueeze(2), scale_factor=(1, 2, 2), mode="trilinear").squeeze(2),
+    "_upsample_nearest_exact1d": lambda b: F.interpolate(space(b), scale_factor=2, mode="nearest-exact")[..., None],
+    "_upsample_nearest_exact2d": lambda b: F.interpolate(b, scale_factor=2, mode="nearest-exact"),
+    "_upsample_bilinear2d_aa": lambda b: F.interpolate(b, size=6, mode="bilinear", antialias=True),
+    "_upsample_bicubic2d_aa": lambda b: F.interpolate(b, size=6, mode="bicubic", antialias=True),
+    "grid_sampler_3d": lambda b: F.grid_sample(b.unsqueeze(2), b.new_zeros((b.shape[0], 1, 4, 4, 3)), align_corners=False).squeeze(2),
+    "_adaptive_avg_pool3d": lambda b: F.adaptive_avg_pool3d(b.unsqueeze(2), (1, 2, 2)).squeeze(2),
+    "adaptive_max_pool3d": lambda b: F.adaptive_max_pool3d(b.unsqueeze(2), (1, 2, 2)).squeeze(2),
+    "reflection_pad1d": lambda b: F.pad(space(b), (1, 1), "reflect")[..., None],
+    "replication_pad1d": lambda b: F.pad(space(b), (1, 1), "replicate")[..., None],
+    "reflection_pad3d": lambda b: F.pad(b.unsqueeze(2).expand(-1, -1, 3, -1, -1), (1, 1, 1, 1, 0, 0), "reflect").mean(2),
+    "replication_pad3d": lambda b: F.pad(b.unsqueeze(2), (1, 1, 1, 1, 0, 0), "replicate").squeeze(2),
     "argmax": lambda b: b * b.argmax(3, keepdim=True),
     "argmin": lambda b: b * b.argmin(3, keepdim=True),
     "any": lambda b: b * torch.any(b, 3, keepdim=True),
@@ -237,6 +336,10 @@ EXAMPLES: dict[str, Example] = {
     "channel_shuffle": one(lambda b: F.channel_shuffle(b, 2), tied=2),
     "native_channel_shuffle": whole(lambda b: aten.native_channel_shuffle(b, 2), tied=2),
     "bmm": one(lambda b: gate(b, torch.bmm(space(b).transpose(1, 2), space(b)))),
+    "im2col": one(lambda b: F.unfold(b, 2, stride=2)[..., None], last=32),
+    "col2im": one(lambda b: F.fold(F.unfold(b, 2), b.shape[2:], 2)),
+    "_euclidean_dist": one(lambda b: gate(b, torch.cdist(places(b), places(b.relu())))),
+    "_cdist_forward": one(lambda b: gate(b, torch.cdist(places(b), places(b.relu()), p=1.0))),
     "baddbmm": one(lambda b: gate(b, torch.baddbmm(b.new_zeros(()), space(b).transpose(1, 2), space(b)))),
     "convolution": using(lambda m, a, b: m.layer(b), layer=lambda: nn.Conv2d(8, 8, 3)),
     "addmm": using(lambda m, a, b: m.layer(b.mean((2, 3)))[..., None, None], layer=lambda: nn.Linear(8, 8)),
@@ -271,6 +374,16 @@ HELD: dict[str, Example] = {
     "all": one(lambda b: b * torch.any(b, 3).all(), held="mixes channels"),
     "_softmax": one(lambda b: b.softmax(1), held="softmax mixes channels"),
     "cumsum": one(lambda b: b.cumsum(1), held="cumsum mixes channels"),
+    "_fft_r2c": one(lambda b: torch.fft.rfft(b, dim=1).abs(), last=5, held="fft_r2c mixes channels"),
+    "tril": one(lambda b: b.movedim(1, 3).tril().movedim(3, 1), held="tril mixes channels"),
+    "logsumexp": one(lambda b: b * b.logsumexp(1, keepdim=True), held="logsumexp mixes channels"),
+    "median": one(lambda b: b * b.median(1, keepdim=True)[0], held="median mixes channels"),
+    "gt": one(lambda b: b * (b > torch.arange(8.0, device=b.device).view(8, 1, 1)), held="gt with a constant of fixed extent"),
+    "index_put": one(lambda b: aten.index_put(b, [None, torch.tensor([2], device=b.device)], b[:, :1]), held="by their place"),
+    "_euclidean_dist": one(
+        lambda b: gate(b, torch.cdist(places(b).mT, places(b).mT).tile(1, 4, 4)), held="is compared with other channels"
+    ),
+    "index_add": one(lambda b: torch.index_add(b, 1, torch.tensor([1, 0], device=b.device), b[:, :2]), held="by their place"),
     "topk": one(lambda b: b.topk(8, 1)[0], held="topk orders channels"),
     "sort": one(lambda b: b.sort(1)[0], held="sort orders channels"),
     "sum": one(lambda b: b + b.sum(1, keepdim=True), held="sum mixes channels"),

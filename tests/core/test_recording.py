@@ -32,7 +32,7 @@ def test_only_the_blocks_in_front_of_the_first_changed_one_are_remembered(nano, 
 def test_going_on_from_the_recording_gives_bit_by_bit_what_the_whole_forward_gives(nano, original, precision):
     pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
     whole = sharing_weights(pruned) if precision == torch.float32 else in_float64(pruned, {})
-    expected = predictions_of(whole, original.images.to(precision))
+    expected = predictions_of(whole, original.inputs.to(precision))
     actual = original.predictions_of(pruned, precision)
     assert actual.keys() == expected.keys() == {"output[0]", "output[1]['boxes']", "output[1]['scores']"}
     assert all(torch.equal(actual[place], expected[place]) for place in expected)

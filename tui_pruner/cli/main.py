@@ -19,6 +19,7 @@ from tui_pruner.cli import (
     kept,
     key_list,
     looking,
+    modules,
     opening,
     planning,
     pruning,
@@ -35,7 +36,10 @@ from tui_pruner.cli.help_groups import GroupedCommands, panel_of
 from tui_pruner.cli.options import with_trust
 from tui_pruner.printable import printable
 
-EPILOG = "MODEL alone opens the app on it; nothing at all opens the start screen."
+EPILOG = (
+    "MODEL alone opens the app on it; nothing at all opens the start screen. inspect, groups, explain, preview, prune and prove also take "
+    "any module: --model package.module:build --inputs package.module:inputs [--weights FILE] [--evaluate package.module:evaluate]."
+)
 app = typer.Typer(
     name="tui-pruner",
     help="Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable.",
@@ -74,8 +78,9 @@ def call(arguments: list[str]) -> int:
 
 def parsed(arguments: list[str]) -> int:
     """Parse a command line and run its command."""
+    commands = modules.app if modules.is_meant(arguments) else app
     try:
-        status = app(args=arguments, standalone_mode=False, prog_name="tui-pruner")
+        status = commands(args=arguments, standalone_mode=False, prog_name="tui-pruner")
     except typer.Exit as stop:
         return int(stop.exit_code)
     except typer.Abort:

@@ -6,12 +6,14 @@ the same name that stand elsewhere are others, and an heir that has not what an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from tui_pruner.errors import RequestError
 
 Kept = Callable[[str], Sequence[int] | None]
 Adapter = Callable[[nn.Module, Kept], None]
@@ -28,6 +30,8 @@ EQUAL_WIDTHS: dict[str, tuple[tuple[str, str], ...]] = {
     "Attention": (("qkv.conv", "proj.conv"),),
 }
 """By class: pairs of layers that must read equally many channels though no operation ties them."""
+OWN: dict[type[nn.Module], Adapter] = {}
+"""Adapters that users gave for classes of their own."""
 HEADED = frozenset({"Attention", "AAttn"})
 """Classes whose adapter also counts the heads that are left."""
 
@@ -41,6 +45,23 @@ def adapter(*classes: str, asks: Sequence[str]) -> Callable[[Adapter], Adapter]:
         return function
 
     return register
+
+
+def register_own(adapters: Mapping[type[nn.Module], Adapter]) -> None:
+    """Have functions of a user's make the attributes of their classes, and of the heirs of these, true after each cut.
+
+    Raises:
+        RequestError: one is for no class, or is no function.
+    """
+    for kind, function in adapters.items():
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module) and callable(function)):
+            raise RequestError(f"the adapter for {kind!r} is none: adapters are {{Class: function(module, kept)}}")
+    OWN.update(adapters)
+
+
+def own_adapter(module: nn.Module) -> Adapter | None:
+    """The adapter that a user gave for the nearest class of a module."""
+    return next((OWN[base] for base in type(module).__mro__ if base in OWN), None)
 
 
 def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
@@ -61,6 +82,8 @@ def answers(module: nn.Module, name: str) -> bool:
 
 def is_adapted(module: nn.Module) -> bool:
     """Whether all widths that a module's forward names are computed, or attributes that we rewrite."""
+    if own_adapter(module) is not None:
+        return True
     return nearest_base(module, ADAPTERS) not in (None, *NAMES_MORE) or (
         type(module).__name__ in COMPUTES and type(module).__module__.startswith(STOCK)
     )
@@ -91,9 +114,10 @@ def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
     within its module.
     """
     for path, module in model.named_modules():
-        name = nearest_base(module, ADAPTERS)
-        if name is not None:
-            ADAPTERS[name](module, lambda layer, path=path: kept(f"{path}.{layer}"))  # type: ignore[misc]
+        name, function = nearest_base(module, ADAPTERS), own_adapter(module)
+        function = function or (ADAPTERS[name] if name is not None else None)
+        if function is not None:
+            function(module, lambda layer, path=path: kept(f"{path}.{layer}" if path else layer))  # type: ignore[misc]
 
 
 def convolution_of(module: nn.Module, name: str) -> Any:

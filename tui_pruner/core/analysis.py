@@ -19,9 +19,10 @@ from tui_pruner.core.depth import Dropped, after
 from tui_pruner.core.flow.tracer import trace
 from tui_pruner.core.groups import CouplingMap
 from tui_pruner.core.importance import Ranking
+from tui_pruner.core.inputs import Inputs, asked, image_of
 from tui_pruner.core.measure import Measurement, measure
 from tui_pruner.core.removal import Removal
-from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.skeleton import sharing_weights, without_weights
 from tui_pruner.core.surgery import cut
 from tui_pruner.core.trial import couple_and_try
 from tui_pruner.errors import PrunerError, TraceError
@@ -87,15 +88,20 @@ class Analysis:
         """The shape of one input image with its batch dimension."""
         return 1, image_channels(self.skeleton), self.imgsz, self.imgsz
 
+    @property
+    def inputs(self) -> Inputs:
+        """What a forward is given: the checkpoint's own inputs, or an image."""
+        return self.checkpoint.inputs or image_of(self.image_shape)
 
-def trace_model(model: nn.Module, shape: Sequence[int] | None = None) -> tuple[nn.Module, CouplingMap]:
-    """The skeleton and the coupling map of a model; `shape` is that of a legal input, by default the smallest image.
+
+def trace_model(model: nn.Module, given: Inputs | Sequence[int] | None = None) -> tuple[nn.Module, CouplingMap]:
+    """The skeleton and the coupling map of a model; `given`: legal inputs, or the shape of an image, by default the smallest one.
 
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
     skeleton = without_weights(model)
-    return skeleton, traced(skeleton, shape or smallest_input(model))
+    return skeleton, traced(skeleton, given or smallest_input(model))
 
 
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
@@ -105,7 +111,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
         TraceError: the model's forward failed, or did not end.
     """
     if not checkpoint.is_trained:  # what an architecture is built from, its digest does not say
-        return trace_model(checkpoint.model)
+        return trace_model(checkpoint.model, checkpoint.inputs)
     skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
     key = trace_cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
     coupling = trace_cache.load(key, skeleton)
@@ -121,10 +127,11 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
     return 1, image_channels(model), side, side
 
 
-def traced(skeleton: nn.Module, shape: Sequence[int]) -> CouplingMap:
+def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     started = time.perf_counter()
-    coupling = couple_and_try(trace(skeleton, shape, sequence(skeleton)), skeleton, shape)
+    inputs, first = asked(given), sharing_weights(skeleton)  # what a forward keeps of a run must not meet the next one
+    coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, inputs)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
@@ -150,17 +157,18 @@ def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
 def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     skeleton, coupling = trace_checkpoint(checkpoint)
     wanted = imgsz or checkpoint.default_imgsz
-    side = legal_side(wanted, checkpoint.stride)
+    side = legal_side(wanted, checkpoint.stride) if checkpoint.inputs is None else wanted
     notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []
     notes += [f"no rule for {name} ({count} times): what enters it is locked" for name, count in coupling.unknown_operations.items()]
     notes += coupling.remarks
-    shape = (1, image_channels(skeleton), side, side)
+    measured = sharing_weights(skeleton)
+    inputs = checkpoint.inputs or image_of((1, image_channels(skeleton), side, side))
     return Analysis(
         checkpoint=checkpoint,
         skeleton=skeleton,
         blocks=block_tree(checkpoint.model, checkpoint.original_yaml),
         coupling=coupling,
-        measurement=measure(skeleton, shape, sequence(skeleton)),
+        measurement=measure(measured, inputs, sequence(measured)),
         imgsz=side,
         notes=tuple(notes),
     )

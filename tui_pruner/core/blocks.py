@@ -11,6 +11,7 @@ from torch import nn
 
 Section = Literal["backbone", "neck", "head"]
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,25 @@ class Block:
 
 
 def sequence(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Path and module of an Ultralytics model's blocks in order; for any other network its direct children."""
+    """Path and module of an Ultralytics model's blocks in order; for any other network its children, those of its stages one by one."""
     inner = getattr(model, "model", None)
-    if isinstance(inner, nn.Sequential):
+    if isinstance(inner, nn.Sequential) and is_ultralytics(model):
         return [(f"model.{number}", block) for number, block in enumerate(inner)]
-    return list(model.named_children())
+    return [found for path, child in model.named_children() for found in stages(path, child)]
+
+
+def is_ultralytics(model: nn.Module) -> bool:
+    """Whether a model is one of Ultralytics', or an heir of one."""
+    return any(base.__module__.startswith("ultralytics.") for base in type(model).__mro__)
+
+
+def stages(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A module, or what it lists where it is no more than a list."""
+    if type(module) not in LISTS or not len(module._modules):
+        yield path, module
+        return
+    for name, child in module.named_children():
+        yield from stages(f"{path}.{name}", child)
 
 
 def stride_of(model: nn.Module) -> int:
@@ -91,6 +106,8 @@ def layer_type(module: nn.Module) -> str:
 def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
     """The blocks of a model; `yaml` is its original description, whose backbone says where the neck begins."""
     blocks = sequence(model)
+    if not is_ultralytics(model):
+        return tuple(plain_block(model, number, path, module) for number, (path, module) in enumerate(blocks))
     backbone = yaml.get("backbone")
     border = len(backbone) if isinstance(backbone, list) and 0 < len(backbone) < len(blocks) else first_branch(blocks)
     return tuple(
@@ -104,6 +121,11 @@ def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
         )
         for number, (path, module) in enumerate(blocks)
     )
+
+
+def plain_block(model: nn.Module, number: int, path: str, module: nn.Module) -> Block:
+    """A block of a model that says nothing of what its blocks read; it has no sections but the whole."""
+    return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path)))
 
 
 def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from tui_pruner.core.adapters import STOCK, nearest_base
+from tui_pruner.core.blocks import is_ultralytics
 
 REPEATS = "m"
 """The attribute in which Ultralytics' blocks keep their repeats."""
@@ -29,11 +30,23 @@ ENDS: dict[str, Ends] = {
 
 
 def repeats_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Path and module of every repeat, and of the parts of one that is itself a sequence."""
+    """Path and module of every repeat, and of the parts of one that is itself a sequence; of a plain model the blocks in its lists."""
+    if not is_ultralytics(model):
+        yield from listed(model)
+        return
     for path, module in model.named_modules():
         repeats = module._modules.get(REPEATS)
         if isinstance(repeats, (nn.ModuleList, nn.Sequential)) and any(base.__module__.startswith(STOCK) for base in type(module).__mro__):
             yield from parts_of(f"{path}.{REPEATS}" if path else REPEATS, repeats)
+
+
+def listed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Path and module of everything in lists and sequences that is made of layers."""
+    for path, module in model.named_modules():
+        if type(module) in (nn.Sequential, nn.ModuleList):
+            for name, part in module.named_children():
+                if next(part.parameters(), None) is not None and next(part.children(), None) is not None:
+                    yield f"{path}.{name}" if path else name, part
 
 
 def parts_of(path: str, container: nn.Module) -> Iterator[tuple[str, nn.Module]]:

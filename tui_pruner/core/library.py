@@ -37,6 +37,13 @@ def handler_of(module: nn.Module, role: Role | None) -> Handler | None:
     return None
 
 
+def side_of(module: nn.Module, member: Member) -> Role | None:
+    """The side of a layer that a member is on as the layer's class has it; a forward that uses a weight transposed has it the other way."""
+    if member.role not in ("out", "in") or not member.axis.is_weight or not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+        return member.role
+    return "out" if member.axis.dim == int(getattr(module, "transposed", False)) else "in"
+
+
 def one_per_module(members: Iterable[Member]) -> list[Member]:
     """Each module's axis once, by its weight where it has one: torch-pruning cuts bias and statistics along with the weight."""
     best: dict[tuple[str, bool], Member] = {}
@@ -55,7 +62,7 @@ def library_group(members: Iterable[Member], modules: dict[str, nn.Module]) -> G
     trigger: Handler | None = None
     for member in ordered:
         module = modules[member.axis.module]
-        handler = handler_of(module, member.role)
+        handler = handler_of(module, side_of(module, member))
         if handler is None:
             continue
         node = Node(module, None, member.axis.module)

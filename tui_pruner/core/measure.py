@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.flow.evaluate import WORK, ShapeMode
 from tui_pruner.core.flow.labels import Axis
+from tui_pruner.core.inputs import Inputs, asked
 from tui_pruner.core.skeleton import named_tensors
 
 
@@ -80,13 +81,13 @@ class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
         self.work.append(Work(axes[0].module if axes else "", 2 * result.numel() * left.shape[-1], axes))
 
 
-def measure(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:
-    """Measure one forward of a model on the meta device at a real input shape [1, channels, height, width]."""
+def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:
+    """Measure one forward of a model on the meta device on real inputs, or on an image of a shape [1, channels, height, width]."""
     shapes: dict[str, tuple[int, ...]] = {}
-    mode = WorkMode(skeleton)
+    mode, inputs = WorkMode(skeleton), asked(given).on_meta()
     with torch.no_grad(), recording_outputs(blocks, shapes), mode:
-        skeleton(torch.empty(tuple(shape), device="meta"))
-    return Measurement(tuple(mode.work), shapes, tuple(shape))
+        inputs.run(skeleton)
+    return Measurement(tuple(mode.work), shapes, next((tuple(tensor.shape) for tensor in inputs.tensors), ()))
 
 
 @contextmanager

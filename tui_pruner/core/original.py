@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.blocks import image_channels, stride_of
 from tui_pruner.core.flow.dependence import Following, training_paths
+from tui_pruner.core.inputs import Inputs, inputs_of
 from tui_pruner.core.predictions import Leaves, handed_through, predicted
 from tui_pruner.core.probe import probe_images
 from tui_pruner.core.recording import BUFFER, Recording, continued, record, tapped, trained
@@ -26,14 +27,14 @@ Reached = Mapping[str, set[str]]
 class Paths:
     """From which parameters the outputs of a model are computed, in evaluation and on the paths of training: the same for all cuts."""
 
-    def __init__(self, model: nn.Module, images: Tensor) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         self._model = model
-        self._images = images
+        self._inputs = inputs
 
     @cached_property
     def reached(self) -> Reached:
         """By place in the output: the parameters and buffers that it is computed from."""
-        return dependences(self._model, self._images.shape)
+        return dependences(self._model, self._inputs)
 
     @cached_property
     def idle(self) -> set[str]:
@@ -47,8 +48,8 @@ class Paths:
         Nothing where these paths cannot be run, or where chance decides what they compute.
         """
         try:
-            reached = dependences(self._model, self._images.shape, self.idle)
-            first, second = (trained(self._model, self._images, self.idle, reached, seed) for seed in SEEDS)
+            reached = dependences(self._model, self._inputs, self.idle)
+            first, second = (trained(self._model, self._inputs.to(least_of(self._model)), self.idle, reached, seed) for seed in SEEDS)
         except Exception as error:  # whatever a forward does in training, it is not what is proved first of all
             LOG.info("the paths of training cannot be run: %s", error)
             return {}
@@ -57,15 +58,16 @@ class Paths:
 
 
 class Original:
-    """What a model computes, once for each precision. `images` [n, channels, ...] are drawn where none are given.
+    """What a model computes, once for each precision. `images` [n, channels, ...] are drawn where no inputs are given.
 
-    `paths` are the model's own, where they are known.
+    `paths` are the model's own, where they are known. A model in float64 is never run at less.
     """
 
-    def __init__(self, model: nn.Module, seed: int = 0, images: Tensor | None = None, paths: Paths | None = None) -> None:
+    def __init__(self, model: nn.Module, seed: int = 0, images: Inputs | Tensor | None = None, paths: Paths | None = None) -> None:
         self.model = sharing_weights(model)
-        self.images = drawn_for(self.model, seed) if images is None else images
-        self.paths = paths or Paths(self.model, self.images)
+        self.inputs = inputs_of(drawn_for(self.model, seed) if images is None else images)
+        self.paths = paths or Paths(self.model, self.inputs)
+        self._least = least_of(self.model)
         self._converted: dict[int, Tensor] = {}
         self._recordings: dict[torch.dtype, Recording] = {}
         self._trained: dict[torch.dtype, Leaves] = {}
@@ -83,13 +85,13 @@ class Original:
     def recording(self, precision: torch.dtype) -> Recording:
         """Its predictions, and what its blocks hand out on the way."""
         if precision not in self._recordings:
-            self._recordings[precision] = record(self._at(precision), self.images.to(precision))
+            self._recordings[precision] = record(self._at(precision), self._given(precision))
         return self._recordings[precision]
 
     def predictions_of(self, network: nn.Module, precision: torch.dtype) -> Leaves:
         """What another network predicts on the same images; what it has in common with this one is not computed again."""
-        images = self.images.to(precision)
-        leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), self.recording(precision), images)
+        recording, given = self.recording(precision), self._given(precision)
+        leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), recording, given)
         return leaves
 
     def trained(self, precision: torch.dtype) -> Leaves:
@@ -100,17 +102,29 @@ class Original:
 
     def trained_like(self, network: nn.Module, precision: torch.dtype) -> Leaves:
         """What another network predicts on them."""
-        return trained(self._as_exact(network, precision), self.images.to(precision), self.paths.idle, self.paths.reached_in_training)
+        return trained(self._as_exact(network, precision), self._given(precision), self.paths.idle, self.paths.reached_in_training)
 
     def tapped(self, network: nn.Module, paths: Iterable[str]) -> Leaves:
         """What some modules of another network hand out on the same images, and its predictions, at double precision."""
-        return tapped(self._as_exact(network, torch.float64), self.images.double(), paths)
+        return tapped(self._as_exact(network, torch.float64), self._given(torch.float64), paths)
 
     def _at(self, precision: torch.dtype) -> nn.Module:
-        return self.model if precision == torch.float32 else self.exact
+        return self.model if self._plain(precision) else self.exact
 
     def _as_exact(self, network: nn.Module, precision: torch.dtype) -> nn.Module:
-        return network if precision == torch.float32 else in_float64(network, dict(self._converted))
+        return network if self._plain(precision) else in_float64(network, dict(self._converted))
+
+    def _plain(self, precision: torch.dtype) -> bool:
+        """Whether the model is run as it is."""
+        return precision == torch.float32 == self._least
+
+    def _given(self, precision: torch.dtype) -> Inputs:
+        return self.inputs.to(precision if self._plain(precision) else torch.float64)
+
+
+def least_of(model: nn.Module) -> torch.dtype:
+    """The precision that a model is run at where nothing else is needed: float64 where any of its tensors has that."""
+    return torch.float64 if any(tensor.dtype in (torch.float64, torch.complex128) for _, tensor in named_tensors(model)) else torch.float32
 
 
 def drawn_for(model: nn.Module, seed: int) -> Tensor:
@@ -119,14 +133,14 @@ def drawn_for(model: nn.Module, seed: int) -> Tensor:
     return probe_images(2, image_channels(model), side, torch.Generator().manual_seed(seed))
 
 
-def dependences(model: nn.Module, shape: Sequence[int], idle: Iterable[str] = ()) -> Reached:
+def dependences(model: nn.Module, inputs: Inputs, idle: Iterable[str] = ()) -> Reached:
     """By place in the output: the parameters and buffers that it is computed from, found out without computing it.
 
     With `idle` parameters on the paths of training that they lie on, where the buffers that these write count as output too.
     """
-    skeleton, images = without_weights(model), torch.empty(tuple(shape), device="meta")
+    skeleton, given = without_weights(model), inputs.on_meta()
     with torch.no_grad(), handed_through(skeleton) as features, Following(skeleton) as following, training_paths(skeleton, idle):
-        leaves = predicted(skeleton(images), features)
+        leaves = predicted(given.run(skeleton), features)
     follows = following.dependence
     state = {BUFFER + name: {name} | follows.read_by([tensor]) for name, tensor in follows.state.items()} if idle else {}
     return {place: follows.read_by([leaf]) for place, leaf in leaves.items() if isinstance(leaf, Tensor)} | state

@@ -76,6 +76,17 @@ class Plan(BaseModel):
     checkpoint: str = Field(description="The checkpoint's file name.")
     sha256: str = Field(description="The checkpoint's SHA-256: a plan is good for that file alone.")
     steps: list[Step] = []
+    kept: dict[str, dict[int, str]] = Field(
+        default={},
+        description="Parameter or buffer, dimension, positions that stay (0-3,5): for a module, so that it can be cut without a trace.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if not self.kept:
+            plain.pop("kept", None)
+        return plain
 
     def plain(self) -> dict[str, Any]:
         """As dictionaries, lists, strings and numbers."""

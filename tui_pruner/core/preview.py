@@ -16,6 +16,7 @@ from torch import nn
 from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.classes import shape_with_fewer
 from tui_pruner.core.depth import Dropped, inside
+from tui_pruner.core.flow.evaluate import OnMeta
 from tui_pruner.core.flow.labels import Axis
 from tui_pruner.core.groups import Indices
 from tui_pruner.core.meta_kernels import spare_compiler
@@ -212,9 +213,10 @@ def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
     spare_compiler()
     pruned = cut(analysis.skeleton, analysis.coupling, removal)
     running: list[str] = []
+    given = analysis.inputs.on_meta()
     try:
-        with torch.no_grad(), noting_layers(pruned, running):
-            pruned(torch.empty(analysis.image_shape, device="meta"))
+        with torch.no_grad(), noting_layers(pruned, running), OnMeta():  # type: ignore[no-untyped-call]
+            given.run(pruned)
     except (RuntimeError, ValueError, AssertionError) as error:
         message = f"{running[-1] if running else 'the model'}: {str(error).splitlines()[0]}"
         return DryRunReport(False, time.perf_counter() - started, message)

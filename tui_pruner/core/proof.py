@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import math
 import time
 from collections.abc import Iterator
@@ -85,6 +86,10 @@ class Proof:
             return f"not exercised, since nothing that could be compared depends on it: {named}{more}"
         figures = f"relative difference {self.relative_difference:.1e} where the cut moves the predictions by {self.effect:.1e}"
         return f"the masked twin disagrees: {figures}"
+
+    def _repr_html_(self) -> str:
+        figures = f"relative difference {self.relative_difference:.1e} where the cut moves the outputs by {self.effect:.1e}"
+        return f"<p>{html.escape(self.verdict if self.equal else f'{self.verdict}: {self.reason}')} ({figures})</p>"
 
     def plain(self) -> dict[str, Any]:
         """Return all fields as plain data, and what they come to in words."""
@@ -211,7 +216,7 @@ class Cutting:
             return False
         for seed in LIVELY_SEEDS:
             alive = with_slices(model, coupling, removal, lively(seed), self.original.owners)
-            original = Original(alive, images=self.original.images, paths=self.original.paths)
+            original = Original(alive, images=self.original.inputs, paths=self.original.paths)
             cutting = Cutting(original, cut(alive, coupling, removal), coupling, removal)
             gaps = cutting.gaps()
             if not gaps.telling and gaps.agree:

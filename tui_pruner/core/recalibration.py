@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from tui_pruner.core.inputs import Given, inputs_of
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Recalibrated:
     images: int
 
 
-def recalibrate(model: nn.Module, batches: Iterable[Tensor], device: str = "cpu") -> Recalibrated:
-    """Average every normalisation's statistics over all batches ([n, channels, height, width]), as training would see them.
+def recalibrate(model: nn.Module, batches: Iterable[Given], device: str = "cpu") -> Recalibrated:
+    """Average every normalisation's statistics over all batches of inputs, such as images, as training would see them.
 
     A layer that the forward does not reach keeps its statistics. Without a batch the model comes back as it is.
     """
@@ -49,12 +51,12 @@ def statistics_of(model: nn.Module) -> list[Any]:
     return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
 
 
-def send(model: nn.Module, batches: Iterable[Tensor]) -> int:
+def send(model: nn.Module, batches: Iterable[Given]) -> int:
     """Send batches through; how many images they had."""
     device = next(model.parameters()).device
     images = 0
     with torch.no_grad():
-        for batch in batches:
-            model(batch.to(device))
+        for batch in map(inputs_of, batches):
+            batch.to(device).run(model)
             images += len(batch)
     return images

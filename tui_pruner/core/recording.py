@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tui_pruner.core.blocks import sequence
+from tui_pruner.core.blocks import is_ultralytics, sequence
 from tui_pruner.core.flow.dependence import training_paths
+from tui_pruner.core.inputs import Inputs, inputs_of
 from tui_pruner.core.predictions import Leaves, handed_through, predicted
 from tui_pruner.core.sharing import below, with_own
 from tui_pruner.core.skeleton import OWN_TABLES, sharing_weights
@@ -20,7 +21,8 @@ from tui_pruner.core.skeleton import OWN_TABLES, sharing_weights
 SCALARS = (bool, int, float, str, type(None))
 STOCK = ("ultralytics.", "torch.")
 """Packages whose layers keep nothing of a forward; only Ultralytics' heads do."""
-Run = Callable[[nn.Module, Tensor], Any]
+Images = Inputs | Tensor
+Run = Callable[[nn.Module, Images], Any]
 BUFFER = "buffer "
 """What the place of a buffer begins with, that a forward gave new values."""
 
@@ -36,20 +38,21 @@ class Recording:
 
 def chain(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The blocks of a network that keeps them in a sequence, as Ultralytics' do; none for any other network."""
-    return sequence(model) if isinstance(getattr(model, "model", None), nn.Sequential) else []
+    return sequence(model) if isinstance(getattr(model, "model", None), nn.Sequential) and is_ultralytics(model) else []
 
 
-def predictions_of(model: nn.Module, image: Tensor) -> Leaves:
-    """One forward's predictions, without gradients.
+def predictions_of(model: nn.Module, image: Images, seed: int = 0) -> Leaves:
+    """One forward's predictions, without gradients; where chance decides, `seed` does, and the caller's chance is left alone.
 
     Raises:
         Unseen: no tensor is found in what it returns.
     """
-    with torch.no_grad(), handed_through(model) as features:
-        return predicted(model(image), features)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), handed_through(model) as features:
+        torch.manual_seed(seed)
+        return predicted(inputs_of(image).run(model), features)
 
 
-def record(model: nn.Module, image: Tensor, run: Run = predictions_of) -> Recording:
+def record(model: nn.Module, image: Images, run: Run = predictions_of) -> Recording:
     """Run a network and remember its blocks. A later block may work in place, so what is kept is a copy.
 
     Nothing is kept of the last one, of one that runs twice, and of one that hands out what cannot be copied.
@@ -76,7 +79,7 @@ def record(model: nn.Module, image: Tensor, run: Run = predictions_of) -> Record
     return Recording(given, order, outputs)
 
 
-def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Tensor, run: Run = predictions_of) -> Any:
+def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Images, run: Run = predictions_of) -> Any:
     """What a changed copy of a recorded network gives on the recorded image, computed from its first changed block on."""
     blocks = unchanged_blocks(model, original, recording)
     running = private(model, blocks)
@@ -85,17 +88,16 @@ def continued(model: nn.Module, original: nn.Module, recording: Recording, image
     return run(running, image)
 
 
-def trained(model: nn.Module, image: Tensor, idle: Iterable[str], places: Iterable[str], seed: int = 0) -> Leaves:
+def trained(model: nn.Module, image: Images, idle: Iterable[str], places: Iterable[str], seed: int = 0) -> Leaves:
     """What a network predicts on the paths of training that some parameters lie on, with the buffers among the places that are known."""
     running = isolated(model)
-    with torch.random.fork_rng(devices=[]), training_paths(running, idle):
-        torch.manual_seed(seed)
-        predictions = predictions_of(running, image)
+    with training_paths(running, idle):
+        predictions = predictions_of(running, image, seed)
     buffers = dict(running.named_buffers())
     return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) in buffers and name != place}
 
 
-def tapped(model: nn.Module, image: Tensor, paths: Iterable[str]) -> Leaves:
+def tapped(model: nn.Module, image: Images, paths: Iterable[str]) -> Leaves:
     """What some modules hand out in one forward, call by call, beside what the network predicts."""
     running = isolated(model)
     found: Leaves = {}

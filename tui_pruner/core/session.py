@@ -140,7 +140,7 @@ class Session:
 
     def original(self) -> Original:
         """Return what proofs are measured against: new each time, as it grows by what it computes, but with the paths of the one before."""
-        original = Original(self.analysis.checkpoint.model, paths=self._paths)
+        original = Original(self.analysis.checkpoint.model, images=self.analysis.checkpoint.inputs, paths=self._paths)
         self._paths = original.paths
         return original
 

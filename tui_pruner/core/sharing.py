@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.skeleton import OWN_TABLES, forget_caches, sharing_weights
@@ -44,7 +45,7 @@ def in_float64(model: nn.Module, known: dict[int, Tensor]) -> nn.Module:
     for module in copy.modules():
         for table in (module._parameters, module._buffers):
             for name, tensor in table.items():
-                if tensor is not None and tensor.is_floating_point():
+                if tensor is not None and (tensor.is_floating_point() or tensor.is_complex()):
                     if id(tensor) not in known:
                         known[id(tensor)] = exact(tensor)
                     table[name] = known[id(tensor)]  # type: ignore[assignment]
@@ -53,5 +54,5 @@ def in_float64(model: nn.Module, known: dict[int, Tensor]) -> nn.Module:
 
 def exact(tensor: Tensor) -> Tensor:
     """A tensor in float64; a parameter stays one."""
-    value = tensor.detach().double()
+    value = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
     return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value

@@ -6,7 +6,7 @@ norms, raw parameters and weights with several owners. torch-pruning's functions
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,20 +28,27 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
         PlanError: the removal breaks a lock or a link.
     """
     removal.check(coupling)
-    pruned, owners, stays = skipping(sharing_weights(model), removal.dropped), owners_of_tensors(model), removal.stays(coupling)
+    stays = removal.stays(coupling)
+    pruned = narrowed_to(model, by_tensor(stays), removal.dropped)
+    if (kept := kept_classes(coupling, removal)) is not None:
+        rewrite_classes(pruned, kept)
+    rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
+    return pruned
+
+
+def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dropped: Collection[str]) -> nn.Module:
+    """A copy of a model without some blocks, whose parameters and buffers have only the kept indices of each dimension."""
+    pruned, owners = skipping(sharing_weights(model), dropped), owners_of_tensors(model)
     changed: dict[str, nn.Module] = {}
-    for name, by_dim in by_tensor(stays).items():
+    for name, by_dim in kept.items():
         tensor = narrowed(tensor_at(model, name), by_dim)
         for owner in owners[name]:
-            if inside(owner, removal.dropped):
+            if inside(owner, dropped):
                 continue
             changed |= put_tensor(pruned, owner, tensor)
             if (layer := Axis(owner, 0).module) not in changed:  # a parametrization computes the weight of the module above it
                 changed[layer] = pruned.get_submodule(layer)
     true_widths(changed.values())
-    if (kept := kept_classes(coupling, removal)) is not None:
-        rewrite_classes(pruned, kept)
-    rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     return pruned
 
 

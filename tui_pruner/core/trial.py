@@ -18,6 +18,7 @@ from tui_pruner.core.flow.coupling import couple
 from tui_pruner.core.flow.evaluate import ShapeMode
 from tui_pruner.core.flow.record import FlowRecord
 from tui_pruner.core.groups import ChannelGroup, CouplingMap
+from tui_pruner.core.inputs import Inputs, asked
 from tui_pruner.core.linking import Wishes, ask_alone
 from tui_pruner.core.removal import Removal
 from tui_pruner.core.skeleton import forget_caches, sharing_weights
@@ -50,19 +51,20 @@ class Running(ShapeMode):  # type: ignore[no-untyped-call]
             self.steps.append((name, tuple(numbers)))
 
 
-def couple_and_try(record: FlowRecord, skeleton: nn.Module, shape: Sequence[int]) -> CouplingMap:
-    """The coupling map with what the forward names or computes with locked; `shape` is that of a legal input."""
+def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
+    """The coupling map with what the forward names or computes with locked; `given`: the inputs, or the shape of an image."""
+    inputs = asked(given)
     coupling = couple(record)
     while suspects := sized_groups(record, coupling):
-        steps, reason = run(without(skeleton, coupling, suspects), shape)
+        steps, reason = run(without(skeleton, coupling, suspects), inputs)
         if not reason:
             break
         hold(record, operation_at(record, len(steps)), reason)
         coupling = couple(record)
     if all(type(module).__module__.startswith(LIBRARIES) for module in skeleton.modules()):
         return coupling
-    usual, reason = run(sharing_weights(skeleton), shape)
-    while not reason and (found := list(disturbing(skeleton, coupling, free_groups(coupling), usual, shape))):
+    usual, reason = run(sharing_weights(skeleton), inputs)
+    while not reason and (found := list(disturbing(skeleton, coupling, free_groups(coupling), usual, inputs))):
         for group, place, words in found:
             for member in group.members:
                 labels = record.source.starts[member.axis] + member.indices.reshape(-1)
@@ -78,11 +80,11 @@ def free_groups(coupling: CouplingMap) -> list[ChannelGroup]:
 
 def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup]:
     """The prunable groups that went through an operation with sizes in its arguments."""
+    if not record.sized:
+        return []
     sized = np.zeros(record.source.count, dtype=bool)
     for entry in record.sized:
         sized[entry.labels] = True
-    if not record.sized:
-        return []
     starts = record.source.starts
     return [g for g in free_groups(coupling) if any(sized[starts[m.axis] + m.indices].any() for m in g.members)]
 
@@ -101,30 +103,30 @@ def hold(record: FlowRecord, stopped: int, reason: str) -> None:
             record.lock(entry.operation, entry.labels, f"the forward names this width: {reason}", rank=3)
 
 
-def run(network: nn.Module, shape: Sequence[int]) -> tuple[list[Step], str]:
+def run(network: nn.Module, inputs: Inputs) -> tuple[list[Step], str]:
     """The steps of a run on the meta device, and why it stopped where it did not come to its end."""
-    running, image = Running(), torch.empty(tuple(shape), device="meta")
+    running, given = Running(), inputs.on_meta()
     forget_caches(network)  # what a head remembers spares it operations
     try:
         with torch.no_grad(), running:
-            network(image)
+            given.run(network)
     except Exception as error:  # a foreign forward may raise anything about a width that it does not like
         return running.steps, str(error).splitlines()[0] if str(error) else type(error).__name__
     return running.steps, ""
 
 
 def disturbing(
-    skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[ChannelGroup], usual: Sequence[Step], shape: Sequence[int]
+    skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[ChannelGroup], usual: Sequence[Step], inputs: Inputs
 ) -> Iterator[tuple[ChannelGroup, int, str]]:
     """The groups whose cut changes what the forward computes with, each with the place of the first such step and what it is."""
     if not groups:
         return
-    place, words = difference(usual, *run(without(skeleton, coupling, groups), shape))
+    place, words = difference(usual, *run(without(skeleton, coupling, groups), inputs))
     if not words:
         return
     middle = len(groups) // 2
     halves = (groups[:middle], groups[middle:]) if middle else ()
-    found = [one for half in halves for one in disturbing(skeleton, coupling, half, usual, shape)]
+    found = [one for half in halves for one in disturbing(skeleton, coupling, half, usual, inputs)]
     yield from found or [(group, place, words) for group in groups]
 
 

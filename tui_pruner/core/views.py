@@ -66,7 +66,7 @@ def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
 
 def block_views(analysis: Analysis, arithmetic: Arithmetic) -> list[BlockView]:
     """The tree of blocks and layers."""
-    outputs = {-1: analysis.image_shape[1]}
+    outputs = {-1: analysis.inputs.channels}
     views = []
     for block in analysis.blocks:
         view = block_view(analysis, arithmetic, block, outputs)
@@ -86,7 +86,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
         type=block.type,
         **{"from": list(block.sources)},
         section=block.section,
-        in_channels=sum(outputs.get(source, 0) for source in block.sources),
+        in_channels=sum(outputs.get(source, 0) for source in block.sources) if block.sources else layers[0].in_channels if layers else 0,
         out_channels=shape[0] if shape else 0,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         flops=arithmetic.whole.work_inside(block.path),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tui_pruner.core.budget.damages import DamageCurves
-from tui_pruner.core.budget.descent import TOLERANCE, Costs, Landing, Pricing
-from tui_pruner.core.budget.ladders import Ladder, protected_layers
+from tui_pruner.core.budget.descent import Costs, Landing, Pricing
+from tui_pruner.core.budget.ladders import TOLERANCE, Ladder, protected_layers
 from tui_pruner.core.budget.planning import Budget, Planner
 from tui_pruner.core.budget.targets import Goal, Target, goals_of, shares_left
 from tui_pruner.core.depth import inside

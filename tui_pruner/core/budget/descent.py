@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.budget.ladders import Ladder
+from tui_pruner.core.budget.ladders import TOLERANCE, Ladder
 from tui_pruner.core.budget.targets import Goal, shares_left
 from tui_pruner.core.preview import Arithmetic, Widths
 from tui_pruner.core.removal import Removal
 
 Costs = NDArray[np.float64]
-TOLERANCE = 0.01
-"""How far below its goal a plan may end, as a part of the goal."""
 NOTHING_SAVED = 1e-12
 
 
@@ -44,7 +42,16 @@ class Descent:
     search: M. Minoux, 1978).
     """
 
-    def __init__(self, arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], pricing: Pricing, goals: Sequence[Goal]) -> None:
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        base: Removal,
+        ladders: Sequence[Ladder],
+        pricing: Pricing,
+        goals: Sequence[Goal],
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self._tolerance = tolerance
         self._arithmetic, self._original = arithmetic, arithmetic.whole.size
         self._ladders, self._goals, self._thrift = ladders, goals, pricing.thrift
         self._costs = [pricing.costs_of(ladder) for ladder in ladders]
@@ -93,7 +100,7 @@ class Descent:
     def _overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
         """Whether all goals would be met, but each that is newly met by more than it may be."""
         left = self._shares(widths)
-        return all(left[goal.measure] < goal.share * (1 - TOLERANCE) for goal in unmet)
+        return all(left[goal.measure] < goal.share * (1 - self._tolerance) for goal in unmet)
 
     def _below(self, number: int) -> Widths:
         """The widths with the next rung of a ladder taken."""

@@ -16,16 +16,22 @@ from tui_pruner.core.requests import Request, match_layers
 from tui_pruner.errors import RequestError
 
 FLOOR = 0.25
+TOLERANCE = 0.01
+"""How far below its goal a plan may end, as a part of the goal."""
 Fits = Callable[[ChannelGroup, int], bool]
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What every plan must obey: `floor` is the share of each group's channels that stays, `protected` are layers as cuts name them."""
+    """What every plan must obey: `floor` is the share of each group's channels that stays, `protected` are layers as cuts name them.
+
+    `tolerance` is how far below its goal it may end, as a part of the goal.
+    """
 
     floor: float = FLOOR
     round_to: int = 1
     protected: tuple[str, ...] = ()
+    tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < 1:

@@ -90,7 +90,7 @@ class Planner:
 
     def descend(self, goals: Sequence[Goal], pricing: Pricing) -> Landing:
         """Go down the ladders by prices until the goals are met."""
-        return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals).run()
+        return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals, self.rules.tolerance).run()
 
     def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
         """Prices by a scan, where it says something of everything that can be cut."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tui_pruner.core.budget.descent import TOLERANCE, Pricing
+from tui_pruner.core.budget.descent import Pricing
+from tui_pruner.core.budget.ladders import TOLERANCE
 from tui_pruner.core.budget.planning import Budget, Planner, Search
 from tui_pruner.core.budget.targets import Target
 from tui_pruner.core.latency import Interval

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tui_pruner.core.budget.costs import Sensitivity, by_importance
 from tui_pruner.core.budget.damages import DamageCurves
@@ -21,6 +21,7 @@ from tui_pruner.core.budget.quickening import Measure, Quickening
 from tui_pruner.core.budget.targets import LATENCY, Goal, Target, latency_apart
 from tui_pruner.core.budget.uniform import uniform
 from tui_pruner.core.classes import without_classes
+from tui_pruner.core.inputs import Given
 from tui_pruner.core.plan import removal_of_step
 from tui_pruner.core.recovery.disagreement import Original
 from tui_pruner.core.recovery.reconstruction import Settings, reconstruct
@@ -141,8 +142,8 @@ class Ring:
 
     planner: Planner
     original: nn.Module
-    batches: Sequence[Tensor]
-    held_out: Sequence[Tensor]
+    batches: Sequence[Given]
+    held_out: Sequence[Given]
     judge: Original
     frozen: frozenset[str] = frozenset()
     settings: Settings | None = None

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from tui_pruner.core.blocks import stride_of
+from tui_pruner.core.inputs import Inputs
 from tui_pruner.model_file import is_architecture
 from tui_pruner.printable import printable
 
@@ -28,6 +29,7 @@ class Checkpoint:
     program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
     `own_names` is what the file takes from modules beyond Ultralytics' own list, which a file that is made from it takes too;
     `trusted` says that it was loaded in full, since its user trusts it; `unwritable` why nothing can be written that is made from it.
+    `inputs` are what its forward is given where that is no square image.
     """
 
     path: str
@@ -40,6 +42,7 @@ class Checkpoint:
     own_names: tuple[str, ...] = ()
     trusted: bool = False
     unwritable: str = ""
+    inputs: Inputs | None = None
 
     @property
     def is_trained(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from torch import Tensor
 
@@ -9,8 +11,10 @@ from tui_pruner.core.flow.elementwise import hold_against_constant, where_presen
 from tui_pruner.core.flow.labels import AxisLabels, Labels, along, channel_vector, compact, flat, varies
 from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.state import CHANNEL_DIMS, Flow
+from tui_pruner.core.flow.strands import Strand
 
 COMPUTED = "is convolved with a weight that is computed, not stored"
+MULTIPLIED = "is multiplied with a weight that is computed, not stored"
 
 
 @rule("convolution _convolution")
@@ -34,21 +38,23 @@ def kernel(flow: Flow, call: Call, weight: Tensor, reason: str, reads: int | Non
 
     `reads`: the dimension that is summed over, along which a computed weight must vanish where a channel is gone.
     """
-    stored = flow.weight(weight)
-    if stored is not None:
-        return stored
-    vectors: list[Labels | None] = [None] * weight.ndim
-    strands = sorted(flow.strands(weight), key=lambda strand: not strand.dims)  # single channels take what is left
+    return flow.weight(weight) or axes_of(flow, call, flow.strands(weight), weight.shape, reason, reads)
+
+
+def axes_of(flow: Flow, call: Call, computed: Sequence[Strand], shape: Sequence[int], reason: str, reads: int | None) -> AxisLabels:
+    """The labels of the axes of a computed weight of this shape."""
+    vectors: list[Labels | None] = [None] * len(shape)
+    strands = sorted(computed, key=lambda strand: not strand.dims)  # single channels take what is left
     for strand in strands:
         dim = next((d for d in strand.dims or range(CHANNEL_DIMS) if d < CHANNEL_DIMS and vectors[d] is None), None)
-        vector = channel_vector(strand.labels, dim) if dim is not None and (strand.dims or weight.shape[dim] == 1) else None
+        vector = channel_vector(strand.labels, dim) if dim is not None and (strand.dims or shape[dim] == 1) else None
         if dim is None or vector is None or (dim == reads and not flow.vanishes(strand)):
             flow.record.lock(call.index, flat(strand.labels), reason)
         elif dim == reads:
             flow.rely(strand)
         if dim is not None:
             vectors[dim] = vector
-    return AxisLabels(tuple(weight.shape), tuple(vectors))
+    return AxisLabels(tuple(shape), tuple(vectors))
 
 
 def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels | None:
@@ -136,10 +142,15 @@ def product(flow: Flow, call: Call) -> None:
 
 
 def matrix(flow: Flow, call: Call, right: Tensor, reads: int) -> AxisLabels | None:
-    """The labels of a matrix that is a weight, stored or computed; None for an activation."""
-    if right.ndim != 2 or not (flow.is_computed(right) or flow.weight(right)):
+    """The labels of a matrix that is a weight, stored or computed, or the same one for a whole batch; None for an activation."""
+    if not (flow.is_computed(right) or flow.weight(right)):
         return None
-    return kernel(flow, call, right, "is multiplied with a weight that is computed, not stored", reads)
+    if right.ndim == 2:
+        return kernel(flow, call, right, MULTIPLIED, reads)
+    strands = flow.strands(right)
+    if right.ndim != 3 or call.name != "bmm" or any(0 in strand.dims for strand in strands):
+        return None
+    return axes_of(flow, call, [Strand(s.labels.select(0, 0), s.zero) for s in strands], right.shape[1:], MULTIPLIED, reads)
 
 
 @rule("baddbmm")
@@ -167,7 +178,7 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
     out, read = axes.vectors
     note_work(flow, call, weight, out, read)
     if read is None:
-        flow.lock(call, [rows], "is multiplied with a weight that is computed, not stored")
+        flow.lock(call, [rows], MULTIPLIED)
     else:
         flow.mark_vectors(read, "in")
         unify_channels(flow, call, rows, rows.ndim - 1, read)

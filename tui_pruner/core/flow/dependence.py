@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tui_pruner.core.flow.evaluate import ShapeMode, tensors_in
+from tui_pruner.core.flow.evaluate import ShapeMode, tensors_in, written_by
 from tui_pruner.core.predictions import storage_of
 from tui_pruner.core.skeleton import named_tensors
 
@@ -81,13 +81,6 @@ class Following(ShapeMode):  # type: ignore[no-untyped-call]
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Follow one operation."""
         self.dependence.follow(function, args, kwargs, result)
-
-
-def written_by(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-    """Return the arguments of an operation that it writes into."""
-    named = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
-    writes = {argument.name for argument in schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
-    return [value for name, value in named.items() if name in writes]
 
 
 @contextmanager

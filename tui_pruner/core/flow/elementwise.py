@@ -15,7 +15,9 @@ from tui_pruner.core.flow.state import Flow
 @rule(
     "silu relu sigmoid tanh hardtanh leaky_relu gelu hardswish hardsigmoid mish softplus elu relu6 exp log neg abs "
     "sqrt rsqrt erf sin cos reciprocal clamp clamp_min clamp_max dropout native_dropout logit floor round sign "
-    "zeros_like ones_like full_like empty_like"
+    "zeros_like ones_like full_like empty_like zero fill softshrink hardshrink threshold isnan isinf sinh cosh asin acos atan "
+    "asinh acosh atanh expm1 log1p log2 log10 exp2 trunc ceil frac sgn erfc nan_to_num logical_not bitwise_not log_sigmoid_forward "
+    "rrelu_with_noise celu sinc erfinv angle _conj _conj_physical"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
     """Every element for itself: channels pass through."""

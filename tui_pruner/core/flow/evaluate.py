@@ -215,6 +215,50 @@ def operation_name(function: Any) -> str:
     return name.rpartition("::")[2]
 
 
+def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+    """Run an operation; where it reads values that are known beside some that are not, and cannot, by the shapes of all.
+
+    What is known, as indices and masks are, stays so as long as it meets nothing else. Nothing that is unknown is written into it.
+    """
+    given = [*tensors_in(args), *tensors_in(tuple(kwargs.values()))]
+    unknown = [tensor.is_meta for tensor in given if tensor.ndim]
+    if not any(unknown) or all(unknown):
+        return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except (RuntimeError, NotImplementedError):
+        if not all(tensor.is_meta for tensor in tensors_in(written_by(function._schema, args, kwargs))):
+            raise
+    return function(*(shape_of(value) for value in args), **{name: shape_of(value) for name, value in kwargs.items()})
+
+
+def written_by(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the arguments of an operation that it writes into."""
+    named = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
+    writes = {argument.name for argument in schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
+    return [value for name, value in named.items() if name in writes]
+
+
+def shape_of(value: Any) -> Any:
+    """An argument of an operation without the values of its tensors, but for single numbers."""
+    if isinstance(value, Tensor):
+        return value if value.is_meta or not value.ndim else value.to("meta")
+    return type(value)(shape_of(item) for item in value) if isinstance(value, (tuple, list)) else value
+
+
+class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs a network on the meta device with PyTorch's own shapes, beside values that are known."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """As in `ShapeMode`."""
+        return False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Run one operation."""
+        return run_on_meta(function, args, kwargs or {})
+
+
 class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs a network without computing it: known operations by their shape rule, all others on the meta device.
 
@@ -232,7 +276,7 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = operation_name(function)
         known = EVALUATIONS.get(name)
         on_meta = bool(args) and all(tensor.is_meta for tensor in tensors_in(args[:2]) if tensor.ndim)
-        result = known(args) if known and on_meta and not kwargs.keys() & STEERING else function(*args, **kwargs)
+        result = known(args) if known and on_meta and not kwargs.keys() & STEERING else run_on_meta(function, args, kwargs)
         self.observe(name, function, args, kwargs, result)
         return result
 

@@ -82,7 +82,7 @@ def picked_dims(call: Call) -> list[int]:
     return [next(argument for argument in call.args[1:] if isinstance(argument, int))]
 
 
-@rule("constant_pad_nd reflection_pad2d replication_pad2d pad")
+@rule("constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d pad")
 def pad(flow: Flow, call: Call) -> None:
     """A border around an image belongs to its channel; padding along the channels adds places that are none."""
     labels, widths = flow.elements(call.args[0]), call.args[1]

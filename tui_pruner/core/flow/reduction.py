@@ -12,7 +12,7 @@ from tui_pruner.core.flow.rules import Call, rule
 from tui_pruner.core.flow.state import Flow
 
 
-@rule("_softmax _safe_softmax _log_softmax cumsum")
+@rule("_softmax _safe_softmax _log_softmax cumsum cumprod logcumsumexp")
 def along_dimension(flow: Flow, call: Call) -> None:
     """Passes channels on, unless it works across them."""
     labels = flow.elements(call.args[0])
@@ -33,7 +33,10 @@ def order(flow: Flow, call: Call) -> None:
             flow.put(out, labels.narrow(dim, 0, 1).expand(out.shape))
 
 
-@rule("mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all")
+@rule(
+    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all "
+    "logsumexp median nanmedian nansum aminmax"
+)
 def reduction(flow: Flow, call: Call) -> None:
     """Dimensions that carry no channels fold away; a reduction over channels locks them."""
     source, labels, folded = call.args[0], flow.elements(call.args[0]), folded_dims(call)
@@ -68,7 +71,8 @@ def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) ->
 @rule(
     "max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d "
     "adaptive_max_pool2d upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
-    "upsample_nearest3d grid_sampler_2d"
+    "upsample_nearest3d grid_sampler_2d upsample_linear1d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_3d _adaptive_avg_pool3d adaptive_max_pool3d"
 )
 def over_space(flow: Flow, call: Call) -> None:
     """Pooling and upsampling change the sides of the image and leave its channels alone."""

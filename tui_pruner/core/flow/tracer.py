@@ -13,13 +13,24 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from tui_pruner.core.deadline import TooLate, deadline
-from tui_pruner.core.flow import contraction, elementwise, folding, kernels, movement, reduction  # noqa: F401  # they fill the table of rules
+from tui_pruner.core.flow import (  # noqa: F401  # they fill the table of rules
+    comparison,
+    contraction,
+    elementwise,
+    folding,
+    kernels,
+    movement,
+    patches,
+    reduction,
+    spectra,
+)
 from tui_pruner.core.flow.assumed import hold_own_widths, link_equal_widths
 from tui_pruner.core.flow.dependence import training_paths
 from tui_pruner.core.flow.labels import Labels, along
 from tui_pruner.core.flow.record import FlowRecord, InnerLabels
 from tui_pruner.core.flow.state import Flow
 from tui_pruner.core.inner_blocks import repeats_of, silenced_by
+from tui_pruner.core.inputs import Inputs, asked
 from tui_pruner.core.predictions import Unseen, handed_through, predicted, tensors
 from tui_pruner.core.skeleton import tensor_at
 from tui_pruner.errors import TraceError
@@ -123,29 +134,26 @@ def silencing(model: nn.Module, path: str, module: nn.Module) -> tuple[str, ...]
     return names if alone else ()
 
 
-def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
+def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
     """Follow the channels of a model through one forward.
 
     Args:
         skeleton: the model on the meta device, in evaluation mode (`skeleton.without_weights`).
-        shape: of a legal input, [batch, channels, height, width]; as small as the model allows.
+        given: the inputs, or the shape of an image [batch, channels, height, width]; as small as the model allows.
         blocks: path and module of the model's blocks.
 
     Raises:
         TraceError: the forward failed, or no tensor is found in what it returns.
     """
     flow = Flow(skeleton)
-    image = torch.empty(tuple(shape), device="meta")
-    start = flow.record.note("input", "")
-    pixels = flow.record.source.fresh(shape[1])
-    flow.put(image, along(pixels, 1, image.shape))
-    flow.record.lock(start.index, pixels, "reads the image", 1, rank=1)
+    inputs = asked(given).on_meta()
+    hold_inputs(flow, inputs)
     with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:
         try:
             with deadline(LONGEST_RUN), flow:
-                outputs = tensors(predicted(skeleton(image), features))
+                outputs = tensors(predicted(inputs.run(skeleton), features))
                 idle = flow.dependence.idle(outputs)
-                outputs += trained(skeleton, image, flow, idle, features)
+                outputs += trained(skeleton, inputs, flow, idle, features)
         except TraceError:
             raise
         except Unseen as error:
@@ -168,6 +176,16 @@ def trace(skeleton: nn.Module, shape: Sequence[int], blocks: Sequence[tuple[str,
     return flow.record
 
 
+def hold_inputs(flow: Flow, inputs: Inputs) -> None:
+    """Label the channels of what the forward is given, and lock them; whole numbers have none."""
+    start = flow.record.note("input", "")
+    for tensor in inputs.tensors:
+        if tensor.is_meta and tensor.ndim > 1:
+            channels = flow.record.source.fresh(tensor.shape[1])
+            flow.put(tensor, along(channels, 1, tensor.shape))
+            flow.record.lock(start.index, channels, f"reads the {inputs.name}", 1, rank=1)
+
+
 def hold_contradictions(flow: Flow) -> None:
     """Lock parameters that one operation divides by and another needs to be zero where a channel is gone."""
     for axis in sorted(flow.record.spared & flow.record.relied):
@@ -176,7 +194,7 @@ def hold_contradictions(flow: Flow) -> None:
         flow.record.lock(operation.index, labels, "is divided by in one place and summed over in another", axis.dim)
 
 
-def trained(skeleton: nn.Module, image: Tensor, flow: Flow, idle: set[str], features: Mapping[int, Tensor]) -> list[Tensor]:
+def trained(skeleton: nn.Module, inputs: Inputs, flow: Flow, idle: set[str], features: Mapping[int, Tensor]) -> list[Tensor]:
     """Return what the model predicts on the paths of training, where there are parameters that its predictions do not depend on.
 
     An auxiliary head runs in training alone, or its result is thrown away elsewhere; yet it reads channels that a cut takes away. Where
@@ -185,7 +203,7 @@ def trained(skeleton: nn.Module, image: Tensor, flow: Flow, idle: set[str], feat
     depth = len(flow.modules)
     with training_paths(skeleton, idle) as found:
         try:
-            return tensors(predicted(skeleton(image), features)) if found else []
+            return tensors(predicted(inputs.run(skeleton), features)) if found else []
         except (TraceError, TooLate):
             raise
         except Exception as error:

@@ -13,6 +13,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tui_pruner.core.inputs import Given, inputs_of
+
 aten = torch.ops.aten
 
 
@@ -198,11 +200,11 @@ class _Observer(Applying):  # type: ignore[no-untyped-call]
         ]
 
 
-def observe(network: nn.Module, batch: Tensor) -> list[Site]:
+def observe(network: nn.Module, batch: Given) -> list[Site]:
     """Run one forward and return every application of a parameter in its order, with the bytes that the batch keeps alive there."""
     observer = _Observer(network)
     with torch.no_grad(), observer:
-        network(batch.to(next(network.parameters()).device))
+        inputs_of(batch).to(next(network.parameters()).device).run(network)
     return observer.sites()
 
 

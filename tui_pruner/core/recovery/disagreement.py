@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.inputs import Given, Inputs, inputs_of
 from tui_pruner.core.predictions import tensors
 from tui_pruner.core.recording import Recording, continued, record
 
@@ -122,12 +123,12 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class Original:
-    """The original's predictions on batches [n, channels, height, width], which cut networks are compared with.
+    """The original's predictions on batches of inputs, such as images, which cut networks are compared with.
 
     With `resuming` what its blocks hand out is kept, so that a network which shares its first blocks is computed from the first other one.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Tensor], resuming: bool = False) -> None:
+    def __init__(self, model: nn.Module, batches: Sequence[Given], resuming: bool = False) -> None:
         self._model, self._batches = model, batches
         self._recordings: list[Recording | None] = []
         self._references: list[Reference] = []
@@ -135,7 +136,7 @@ class Original:
             for batch in batches:
                 images = on_its_device(model, batch)
                 recording = record(model, images, forward) if resuming else None
-                self._references.append(reference_of(recording.given if recording else model(images)))
+                self._references.append(reference_of(recording.given if recording else forward(model, images)))
                 self._recordings.append(replace(recording, given=None) if recording else None)
 
     def distance(self, model: nn.Module) -> dict[str, float]:
@@ -144,15 +145,15 @@ class Original:
         with torch.no_grad():
             for reference, batch, recording in zip(self._references, self._batches, self._recordings, strict=True):
                 images = on_its_device(model, batch)
-                output = continued(model, self._model, recording, images, forward) if recording else model(images)
+                output = continued(model, self._model, recording, images, forward) if recording else forward(model, images)
                 for name, value in apart(reference, output).items():
                     totals[name] = totals.get(name, 0.0) + (value if value == value and value < APART else APART)
         return {name: total / len(self._references) for name, total in totals.items()}
 
 
-def forward(model: nn.Module, images: Tensor) -> Any:
+def forward(model: nn.Module, images: Inputs | Tensor) -> Any:
     """What a network gives."""
-    return model(images)
+    return inputs_of(images).run(model)
 
 
 def apart(reference: Reference, output: Any) -> Output:
@@ -168,9 +169,9 @@ def apart(reference: Reference, output: Any) -> Output:
     return {name: float(DISTANCES[name](values[name], there, reference.weights)) for name, there in reference.values.items()}
 
 
-def on_its_device(model: nn.Module, batch: Tensor) -> Tensor:
+def on_its_device(model: nn.Module, batch: Given) -> Inputs:
     """A batch on the device where a network is."""
-    return batch.to(next(model.parameters()).device)
+    return inputs_of(batch).to(next(model.parameters()).device)
 
 
 def real(output: Any) -> list[Tensor]:

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tui_pruner.core.inputs import Given, Inputs, inputs_of
 from tui_pruner.core.recovery.applications import Application, Applying, Parameters, Site
 
 
@@ -21,7 +22,7 @@ class Forward:
     It halts before the operation at a site, or after it where `after` is set; what it has computed so far stays alive while it halts.
     """
 
-    def __init__(self, network: nn.Module, parameters: Parameters, batch: Callable[[], Tensor], after: bool) -> None:
+    def __init__(self, network: nn.Module, parameters: Parameters, batch: Callable[[], Inputs], after: bool) -> None:
         self._network, self._parameters, self._batch, self._after = network, parameters, batch, after
         self._wanted: tuple[str, int, int] | None = None
         self._thread: threading.Thread | None = None
@@ -70,7 +71,7 @@ class Forward:
         before, after = (self._pass, self._halt) if self._after else (self._halt, self._pass)
         try:
             with torch.no_grad(), Applying(self._parameters, before, after):
-                self._network(self._batch())
+                self._batch().run(self._network)
         except Abandoned:
             pass
         except BaseException as error:
@@ -98,14 +99,14 @@ class Lockstep:
     next one.
     """
 
-    def __init__(self, network: nn.Module, batches: Sequence[Tensor], room: int, after: bool = False) -> None:
+    def __init__(self, network: nn.Module, batches: Sequence[Given], room: int, after: bool = False) -> None:
         parameters = Parameters(network)
         device = next(network.parameters()).device
         self._forwards = [
-            Forward(network, parameters, lambda number=number: batches[number].to(device), after)  # type: ignore[misc]
+            Forward(network, parameters, lambda number=number: inputs_of(batches[number]).to(device), after)  # type: ignore[misc]
             for number in range(len(batches))
         ]
-        self._room = room // max((len(batch) for batch in batches), default=1)
+        self._room = room // max((len(inputs_of(batch)) for batch in batches), default=1)
 
     def at(self, site: Site) -> Iterator[Application | None]:
         """Every batch's application at a site, in the order of the batches, each to be used before the next is asked for."""

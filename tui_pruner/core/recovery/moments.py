@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.calibrated import Scores
 from tui_pruner.core.groups import ChannelGroup, CouplingMap, Indices, Member
+from tui_pruner.core.inputs import Given, Inputs, inputs_of
 from tui_pruner.core.recovery.applications import Application, Applying, Convolution, Parameters, Site, observe
 from tui_pruner.core.recovery.least_squares import as_matrix, as_weight, inputs_at, sample
 from tui_pruner.core.skeleton import tensor_at
@@ -81,9 +82,9 @@ class Reader:
 class Readers:
     """The readers of a network by their weights' names; their matrices live as long as this is open."""
 
-    def __init__(self, network: nn.Module, batches: Sequence[Tensor], ridge: float = RIDGE, seed: int = 0) -> None:
+    def __init__(self, network: nn.Module, batches: Sequence[Given], ridge: float = RIDGE, seed: int = 0) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        sites = {site.weight: site for site in observe(network, batches[0][:1])}
+        sites = {site.weight: site for site in observe(network, inputs_of(batches[0]).first())}
         sums = self._gathered(network, batches, seed)
         self.by_weight = {name: self._reader(network, sites[name], found, ridge) for name, found in sums.items()}
 
@@ -104,13 +105,13 @@ class Readers:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _gathered(self, network: nn.Module, batches: Sequence[Tensor], seed: int) -> Mapping[str, _Sums]:
+    def _gathered(self, network: nn.Module, batches: Sequence[Given], seed: int) -> Mapping[str, _Sums]:
         found: dict[str, _Sums] = {}
-        images = sum(len(batch) for batch in batches)
+        images = sum(len(inputs_of(batch)) for batch in batches)
         room = IN_MEMORY
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(map(inputs_of, batches)):
 
-            def read(application: Application, number: int = number, batch: Tensor = batch) -> None:
+            def read(application: Application, number: int = number, batch: Inputs = batch) -> None:
                 nonlocal room
                 geometry = application.geometry
                 if geometry is not None and geometry.groups > 1:
@@ -125,7 +126,7 @@ class Readers:
                 known.add(inputs_at(application, picks)[0])
 
             with torch.no_grad(), Applying(Parameters(network), read, lambda application: None):
-                network(batch.to(next(network.parameters()).device))
+                batch.to(next(network.parameters()).device).run(network)
         return found
 
     def _matrix(self, name: str, side: int, on_disk: bool) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.groups import Indices
+from tui_pruner.core.inputs import Given, inputs_of
 from tui_pruner.core.recalibration import recalibrate, statistics_of
 from tui_pruner.core.recovery.applications import Application, Site, by_weight, observe
 from tui_pruner.core.recovery.disagreement import Original
@@ -86,25 +87,25 @@ def reconstruct(
     original: nn.Module,
     pruned: nn.Module,
     kept: Mapping[str, Mapping[int, Indices]],
-    batches: Sequence[Tensor],
-    held_out: Sequence[Tensor],
+    batches: Sequence[Given],
+    held_out: Sequence[Given],
     *,
     frozen: Collection[str] = (),
     settings: Settings | None = None,
     memory: Memory | None = None,
     on_layer: OnLayer = lambda fit, done, total: None,
 ) -> Reconstruction:
-    """Refit a copy of a cut network to the original's outputs on batches [n, channels, height, width]; both networks stay as they are.
+    """Refit a copy of a cut network to the original's outputs on batches of inputs, such as images; both networks stay as they are.
 
     `kept` has the original indices that each parameter keeps, by dimension. A fit that does not lower a layer's error on `held_out` is
     not taken. `frozen` names parameters that keep their values.
     """
     settings = settings or Settings()
     model = copy.deepcopy(pruned).eval()
-    sites = by_weight([site for site in observe(model, batches[0][:1]) if site.weight not in frozen])
+    sites = by_weight([site for site in observe(model, inputs_of(batches[0]).first()) if site.weight not in frozen])
     found = Reconstruction(model)
     everything = [*batches, *held_out]
-    sizes = [len(batch) for batch in everything]
+    sizes = [len(inputs_of(batch)) for batch in everything]
     theirs, ours = Lockstep(original, everything, settings.room // 2, after=True), Lockstep(model, everything, settings.room // 2)
     try:
         for done, ((weight, first), applied) in enumerate(sites.items(), start=1):
@@ -261,8 +262,8 @@ def recover(
     original: nn.Module,
     pruned: nn.Module,
     kept: Mapping[str, Mapping[int, Indices]],
-    batches: Sequence[Tensor],
-    held_out: Sequence[Tensor],
+    batches: Sequence[Given],
+    held_out: Sequence[Given],
     *,
     frozen: Collection[str] = (),
     settings: Settings | None = None,

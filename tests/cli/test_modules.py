@@ -1,0 +1,100 @@
+"""Any module on the command line: what builds it is found in the working folder, and what is saved is loaded and proved again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.cli.conftest import Call
+
+SOURCE = """
+import torch
+from torch import nn
+
+calls = []
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+def another():
+    calls.append(1)
+    return nn.Sequential(nn.Conv2d(3, 16 + len(calls), 3), nn.Conv2d(16 + len(calls), 4, 1))
+
+def failing():
+    raise ValueError("no weights")
+
+image = torch.rand(2, 3, 12, 16)
+
+def inputs():
+    return (image,)
+
+@torch.no_grad()
+def evaluate(net):
+    return float(net(image).mean())
+"""
+MODULE = ("--model", "own_net:build", "--inputs", "own_net:inputs")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_net.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "own_net", raising=False)
+    return tmp_path
+
+
+def test_looking_says_whose_code_runs(call: Call):
+    answer = call("inspect", *MODULE, "--json")
+    assert answer.status == 0 and "running the code of own_net:build" in answer.remarks[0]
+    layers = [layer for block in answer.document["blocks"] for layer in block["layers"]]
+    assert [(layer["name"], layer["status"]) for layer in layers] == [("0", "free"), ("2", "free"), ("4", "locked")]
+    assert "Conv 3x3" in call("inspect", *MODULE).out
+    assert call("groups", *MODULE, "--json").document["convolutions"]["locked"] == 1
+    assert call("explain", *MODULE, "0", "2", "--json").document["coupled"]
+    assert call("explain", *MODULE, "0", "4").status == 1
+    preview = call("preview", *MODULE, "--cut", "0=50%", "--json").document
+    assert preview["layers"]["0"]["out_after"] == 8 and preview["dry_run"]["ok"]
+
+
+def test_what_is_pruned_is_loaded_again_and_proved(call: Call, project: Path):
+    answer = call("prune", *MODULE, "--cut", "0=50%", "--target", "flops=40%", "--evaluate", "own_net:evaluate", "-o", "small.tp", "--json")
+    assert answer.status == 0, answer.err
+    document = answer.document
+    assert document["loads"] and document["proof"]["equal"] and document["after"]["flops"] <= 0.4 * document["before"]["flops"]
+    assert document["evaluate"].keys() == {"before", "after"} and len(document["kept"]["0.weight"]["0"]) <= 8
+    assert call("prove", *MODULE, "small.tp", "--json").document["equal"]
+    assert call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp").status == 2
+    assert call("prune", *MODULE, "--plan", "small.tp/plan.yaml", "-o", "again.tp").status == 0
+
+
+def test_weights_come_from_safetensors_alone(call: Call, project: Path):
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    save_file(net.state_dict(), project / "w.safetensors")
+    answer = call("prune", *MODULE, "--weights", "w.safetensors", "--cut", "0=50%", "-o", "small.tp")
+    assert answer.status == 0, answer.err
+    assert call("prove", *MODULE, "small.tp").status == 1  # with other weights
+    assert call("prove", *MODULE, "--weights", "w.safetensors", "small.tp").status == 0
+    (project / "w.pt").write_bytes(b"")
+    assert "save the state as safetensors" in call("inspect", *MODULE, "--weights", "w.pt").err
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "said"),
+    [
+        ("own_net:nothing", "own_net:inputs", "own_net has no nothing"),
+        ("own_net", "own_net:inputs", "write package.module:function"),
+        ("nowhere:build", "own_net:inputs", "nowhere cannot be imported"),
+        ("own_net:failing", "own_net:inputs", "own_net:failing() raises ValueError: no weights"),
+        ("own_net:inputs", "own_net:inputs", "gives a tuple"),
+        ("own_net:another", "own_net:inputs", "gives another module each time"),
+        ("own_net:build", "own_net:failing", "own_net:failing() raises"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_a_line(call: Call, model, inputs, said):
+    answer = call("prune", "--model", model, "--inputs", inputs, "--cut", "0=50%", "-o", "small.tp")
+    assert answer.status == 2 and said in answer.remarks[-1]

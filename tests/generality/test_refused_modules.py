@@ -1,0 +1,105 @@
+"""What cannot be opened is refused in one sentence that says what to do, and nothing else happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import tui_pruner as tp
+from tests.generality.modules import Between, image
+
+
+def small(**options: Any) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(5, 6, **options), nn.ReLU(), nn.Linear(6, 2, **options))
+
+
+def sparse() -> nn.Module:
+    net = small()
+    net[0].weight = nn.Parameter(net[0].weight.detach().to_sparse())
+    return net
+
+
+def quantised() -> nn.Module:
+    return torch.ao.quantization.quantize_dynamic(small(), {nn.Linear})
+
+
+VECTOR = torch.rand(2, 5)
+REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
+    "no module": (lambda: 3, VECTOR, "a int is no torch.nn.Module"),
+    "a state": (lambda: small().state_dict(), VECTOR, "is no torch.nn.Module"),
+    "no inputs": (small, None, "give example_inputs"),
+    "no tensor": (small, ("x",), "example_inputs have no tensor"),
+    "inputs without values": (small, (VECTOR.to("meta"),), "example_inputs have no values"),
+    "inputs of another width": (small, (torch.rand(2, 4),), "cannot|mat1"),
+    "more inputs than it reads": (small, (VECTOR, VECTOR), "the forward stopped in Sequential: .*positional argument"),
+    "whole numbers in place of real ones": (
+        lambda: Between(lambda net, x: x), (torch.ones(1, 3, 8, 8, dtype=torch.long),), "stopped in first",
+    ),
+    "TorchScript": (lambda: torch.jit.script(small()), (VECTOR,), "the module is TorchScript"),
+    "a part that is TorchScript": (lambda: nn.Sequential(torch.jit.script(small())), (VECTOR,), "0 is TorchScript"),
+    "compiled": (lambda: torch.compile(small()), (VECTOR,), "wrapped in OptimizedModule: .* _orig_mod"),
+    "wrapped": (lambda: nn.DataParallel(small()), (VECTOR,), "wrapped in DataParallel: .* module"),
+    "on the meta device": (lambda: small(device="meta"), (VECTOR,), "0.weight is on the meta device"),
+    "lazy": (lambda: nn.Sequential(nn.LazyLinear(6), nn.Linear(6, 2)), (VECTOR,), "0.weight is not initialised yet"),
+    "sparse": (sparse, (VECTOR,), "0.weight is sparse"),
+    "quantised": (quantised, (VECTOR,), "0 is quantised"),
+    "no parameters": (lambda: nn.ReLU(), (VECTOR,), "has no parameters"),
+    "no layers": (lambda: nn.Sequential(nn.BatchNorm1d(5)), (VECTOR,), "no layer whose channels could be cut"),
+    "a forward that decides by a value": (
+        lambda: Between(lambda net, x: x if x.mean() > 0 else -x), image(), "Between decides by a computed value",
+    ),
+    "a forward that asks for a value": (lambda: Between(lambda net, x: x * x.max().item()), image(), "decides by a computed value"),
+    "a forward that counts what is not zero": (
+        lambda: Between(lambda net, x: x * len(x.nonzero())), image(), "decides by a computed value",
+    ),
+    "a forward that raises": (lambda: Between(lambda net, x: {}["scale"]), image(), "the forward stopped in Between: KeyError: 'scale'"),
+    "nothing out": (lambda: Empty(), image(), "no tensor is found"),
+}  # fmt: skip
+
+
+class Empty(nn.Module):
+    """Returns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.first(x)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_refused_in_one_sentence(name):
+    build, inputs, said = REFUSED[name]
+    net = build()
+    with pytest.raises(tp.PrunerError, match=said) as caught:
+        tp.open(net, example_inputs=inputs)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_a_file_takes_no_inputs():
+    with pytest.raises(tp.RequestError, match="is a file, whose images are known"):
+        tp.open("yolov8n.yaml", example_inputs=image())
+
+
+def test_a_module_of_outputs_alone_is_opened_and_every_layer_locked():
+    session = tp.open(nn.Sequential(nn.Linear(5, 2)), example_inputs=(VECTOR,))
+    with pytest.raises(tp.RequestError, match="feeds the model's predictions"):
+        session.apply(["0=30%"])
+
+
+def test_batches_that_are_none_are_refused():
+    session = tp.open(small().eval(), example_inputs=(VECTOR,))
+    with pytest.raises(tp.RequestError, match="apply a step first"):
+        session.reconstruct([VECTOR])
+    session.apply(["0=30%"])
+    for wrong, said in (([], "there is no batch"), (["x"], "a batch is a str"), ([("x",)], "no tensor"), (3, "cannot be gone through")):
+        with pytest.raises(tp.RequestError, match=said):
+            session.reconstruct(wrong)
+    with pytest.raises(tp.RequestError, match="front is for checkpoints"):
+        session.front(["flops=50%"], [VECTOR])

@@ -1,0 +1,176 @@
+"""A cut module is saved without pickle and loaded strictly into a freshly built one, or refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import tui_pruner as tp
+from tests.generality.modules import CASES, Case
+from tui_pruner.core.module_file import PLAN, WEIGHTS, same_state
+from tui_pruner.core.ranges import as_ranges, from_ranges
+
+TIED = "all arguments by name"
+PLAIN = "a Sequential called model"
+
+
+def seeded(case: Case, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return case.build().eval()
+
+
+def cut(name: str) -> tuple[tp.ModuleSession, Case]:
+    case = CASES[name]
+    session = tp.open(seeded(case), example_inputs=case.args, kwargs=case.kwargs)
+    session.apply([f"{layer}=30%" for layer in case.cut])
+    return session, case
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.cut])
+def test_what_was_saved_is_loaded_number_by_number_into_a_freshly_built_module(name, tmp_path):
+    session, case = cut(name)
+    folder = session.save(tmp_path / "small.tp")
+    assert {file.name for file in folder.iterdir()} == {"plan.yaml", "model.safetensors", "about.json"}
+    fresh = seeded(case, seed=1)
+    before = {key: tensor.clone() for key, tensor in fresh.state_dict().items()}
+    small = tp.load(folder, fresh)
+    assert same_state(small, session.model())
+    assert all(torch.equal(tensor, fresh.state_dict()[key]) for key, tensor in before.items())
+    again = tp.apply_plan(seeded(case), folder / "plan.yaml")
+    assert same_state(again, session.model())
+
+
+def test_a_refit_is_saved_too():
+    session, case = cut(PLAIN)
+    session.reconstruct([torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(n)) for n in range(3)])
+    assert not same_state(session.model(), tp.apply_plan(seeded(case), session.plan()))
+
+
+def test_a_refit_is_loaded_as_it_was_fitted(tmp_path):
+    session, case = cut(PLAIN)
+    session.reconstruct([torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(n)) for n in range(3)])
+    small = tp.load(session.save(tmp_path / "small.tp"), seeded(case, seed=2))
+    assert same_state(small, session.model())
+    assert json.loads((tmp_path / "small.tp" / "about.json").read_text())["refit"] == session._refit.kept
+
+
+def test_a_weight_with_two_owners_is_saved_once_and_stays_one(tmp_path):
+    session, case = cut(TIED)
+    small = tp.load(session.save(tmp_path / "small.tp"), seeded(case, seed=1))
+    assert small.scores.weight is small.table.weight
+    meta = seeded(case).to("meta")
+    meta.scores.weight = meta.table.weight
+    filled = tp.load(tmp_path / "small.tp", meta)
+    assert same_state(filled, small) and filled.scores.weight is filled.table.weight
+
+
+def test_plans_are_replayed_by_sessions_and_other_modules_are_told(tmp_path):
+    session, case = cut(PLAIN)
+    folder = session.save(tmp_path / "small.tp")
+    other = tp.open(seeded(case, seed=3), example_inputs=case.args)
+    other.load(folder / "plan.yaml")
+    assert other.kept() == session.kept() and other.prove().equal
+    with pytest.raises(tp.PlanError, match=r"was made for tests\.generality\.modules\.Sequential \(structure [0-9a-f]{12}\), not for this"):
+        tp.load(folder, seeded(CASES["dense connections"]))
+    wider = seeded(case)
+    wider.head = nn.Conv2d(8, 5, 1)
+    with pytest.raises(tp.PlanError, match="build the module with the same arguments"):
+        tp.apply_plan(wider, folder)
+
+
+def test_a_plan_by_hand_needs_the_inputs(tmp_path):
+    session, case = cut(PLAIN)
+    plan = session.plan()
+    bare = {**plan, "steps": [{"cuts": [{"layer": "model.1", "amount": "keep:5"}]}]}
+    del bare["kept"]
+    with pytest.raises(tp.PlanError, match="give example_inputs"):
+        tp.apply_plan(seeded(case), bare)
+    assert tp.apply_plan(seeded(case), bare, example_inputs=case.args).model[1].out_channels == 5
+
+
+def test_a_dropped_block_is_dropped_again(tmp_path):
+    class Repeat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.relu(self.body(x))
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(Repeat(), Repeat()), nn.Conv2d(8, 4, 1)).eval()
+
+    session = tp.open(build(), example_inputs=(torch.rand(1, 3, 12, 12),))
+    session.apply(["1.1=drop", "0=25%"])
+    assert session.prove().equal
+    small = tp.load(session.save(tmp_path / "small.tp"), build())
+    assert isinstance(small[1][1], nn.Identity) and same_state(small, session.model())
+
+
+def damaged(folder: Path) -> None:
+    plan = (folder / PLAN).read_text()
+    (folder / PLAN).write_text(plan.partition("kept:")[0] + "kept:\n  model.1.weight:\n    '0': 3-900\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / WEIGHTS).unlink(), "has no model.safetensors"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"\x80\x02x"), "cannot be read"),
+        (lambda folder: (folder / PLAN).write_text("format: 1"), "plan"),
+        (lambda folder: damaged(folder), "ascending range|position"),
+        (
+            lambda folder: (folder / PLAN).write_text((folder / PLAN).read_text().split("kept:")[0]),
+            "does not say what each parameter keeps",
+        ),
+    ],
+)
+def test_a_damaged_folder_is_refused(damage: Callable[[Path], object], said, tmp_path):
+    session, case = cut(PLAIN)
+    folder = session.save(tmp_path / "small.tp")
+    damage(folder)
+    with pytest.raises(tp.PrunerError, match=said) as caught:
+        tp.load(folder, seeded(case))
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_another_module_do_not_pass(tmp_path):
+    session, case = cut(PLAIN)
+    session.save(tmp_path / "one.tp")
+    session.apply(["model.1=20%"])
+    session.save(tmp_path / "two.tp")
+    (tmp_path / "one.tp" / WEIGHTS).write_bytes((tmp_path / "two.tp" / WEIGHTS).read_bytes())
+    with pytest.raises(tp.CheckpointError, match="the files do not belong together"):
+        tp.load(tmp_path / "one.tp", seeded(case))
+
+
+def test_a_place_is_looked_at_before_it_is_written_to(tmp_path):
+    session, _ = cut(PLAIN)
+    whole = tp.open(seeded(CASES[PLAIN]), example_inputs=CASES[PLAIN].args)
+    with pytest.raises(tp.OutputError, match="nothing was cut"):
+        whole.save(tmp_path / "whole.tp")
+    with pytest.raises(tp.OutputError, match="there is no folder"):
+        session.save(tmp_path / "nowhere" / "small.tp")
+    session.save(tmp_path / "small.tp")
+    with pytest.raises(tp.OutputError, match="exists already"):
+        session.save(tmp_path / "small.tp")
+    session.apply(["model.1=20%"])
+    assert same_state(tp.load(session.save(tmp_path / "small.tp", force=True), seeded(CASES[PLAIN])), session.model())
+    (tmp_path / "small.tp" / "notes.txt").write_text("mine")
+    with pytest.raises(tp.OutputError, match="holds other files"):
+        session.save(tmp_path / "small.tp", force=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["small.tp"]
+
+
+def test_positions_are_written_as_ranges():
+    assert as_ranges([0, 1, 2, 5, 8, 9]) == "0-2,5,8-9"
+    assert from_ranges("0-2,5,8-9").tolist() == [0, 1, 2, 5, 8, 9]
+    for wrong in ("", "3-1", "1,1", "-2", "a", "0-99999999"):
+        with pytest.raises(ValueError, match="ascending range"):
+            from_ranges(wrong)

@@ -1,0 +1,83 @@
+"""Whether a forward does the same each time: a plan is made for one path through a module, and chance or memory may take another."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from tui_pruner.core.flow.dependence import Following
+from tui_pruner.core.inputs import Inputs
+from tui_pruner.core.skeleton import sharing_weights
+from tui_pruner.core.trial import Step, run
+from tui_pruner.errors import TraceError
+
+SEEDS = (0, 1, 2, 3)
+MOST_NAMED = 4
+
+
+def demand_steady(skeleton: nn.Module, inputs: Inputs) -> None:
+    """Refuse a module whose forward takes its path by chance.
+
+    Raises:
+        TraceError: it does.
+    """
+    usual: list[Step] | None = None
+    for seed in SEEDS:
+        with chance(seed):
+            steps, _ = run(sharing_weights(skeleton), inputs)
+        if usual is not None and names(steps) != names(usual):
+            raise TraceError(
+                f"{type(skeleton).__name__} takes another path from run to run, by chance: no plan for one of them is good for the others; "
+                "turn that off in evaluation mode"
+            )
+        usual = steps
+
+
+def remarks_on(skeleton: nn.Module, inputs: Inputs) -> list[str]:
+    """What a user should know of a forward: that it does something else when it is called again, and what it never reads."""
+    found = []
+    network = sharing_weights(skeleton)
+    first, second = (run(network, inputs)[0] for _ in range(2))
+    if names(first) != names(second):
+        found.append("the forward does something else when it is called again: it is cut and proved as it is called first")
+    unread = unread_modules(skeleton, inputs)
+    if unread:
+        more = f" and {len(unread) - MOST_NAMED} more" if len(unread) > MOST_NAMED else ""
+        named = ", ".join(unread[:MOST_NAMED])
+        found.append(f"the forward never reads {named}{more} with these inputs: what else uses them may not fit the cut module")
+    return found
+
+
+def unread_modules(skeleton: nn.Module, inputs: Inputs) -> list[str]:
+    """The modules with parameters of which the forward reads none, by their paths."""
+    network, given = sharing_weights(skeleton), inputs.on_meta()
+    with torch.no_grad(), Following(network) as following:
+        given.run(network)
+    read = {name.rpartition(".")[0] for name in following.dependence.read}
+    own = {name.rpartition(".")[0] for name, _ in skeleton.named_parameters()}
+    return sorted(own - read)
+
+
+def names(steps: Sequence[Step]) -> list[str]:
+    """The operations of a run, in their order."""
+    return [name for name, _ in steps]
+
+
+@contextmanager
+def chance(seed: int) -> Iterator[None]:
+    """Draw all random numbers from this seed on, and leave those of others alone."""
+    state, numbers = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numbers)
