@@ -13,8 +13,8 @@ import torch
 import tui_pruner as tp
 from tests.deadlines import HANGING
 from tests.faults.nth_call import quick_verification
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.errors import PlanError, ProofError
+from tui_pruner.domain.errors import PlanError, ProofError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
 
 LAYER = "model.6.m.0.cv1"
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_pruner import journal
-from tui_pruner.changes import changed, changes_between
-from tui_pruner.journal import HeldElsewhere, Journal, is_held, read
+from tui_pruner.storage import journal
+from tui_pruner.storage.journal import HeldElsewhere, Journal, changed, changes_between, is_held, read
 
 values = st.one_of(st.none(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8), st.lists(st.integers(), max_size=5))
 states = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
@@ -139,7 +138,7 @@ def test_a_journal_written_anew_is_written_on_though_the_disk_does_not_confirm_i
     written.record({"a": 1})
     monkeypatch.setattr(journal, "SMALLEST_TO_COMPACT", 0)
     monkeypatch.setattr(journal, "GROWTH", 1)
-    monkeypatch.setattr("tui_pruner.disk.sync_folder", fails)
+    monkeypatch.setattr("tui_pruner.storage.atomic.sync_folder", fails)
     for value in (2, 3):
         written.record({"a": value})
         assert read(written.file).state == {"a": value} and is_held(written.file)

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.executors")
+MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.scan")
 SCRIPT = "reload_check.py"
 IMPORTED = (
     "torch", "torchvision", "torch_pruning", "cv2", "yaml", "pydantic", "typer", "rich.console", "scipy.sparse", "PIL.Image",

@@ -1,11 +1,28 @@
-"""The console script: a word that is no command is a model to open, and what needs no library answers before any is imported."""
+"""The console script: a word that is no command is a model to open, and what needs no library answers before any is imported.
+
+It runs in Python's UTF-8 mode, whatever the locale says: in it, every file's name is the same text in all of our processes.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from tui_pruner.utf8 import ensure_utf8
+VARIABLE = "PYTHONUTF8"
+ASCII = "TUI_PRUNER_ASCII"
+
+
+def ensure_utf8() -> None:
+    """Start this process anew in Python's UTF-8 mode, unless names of files are UTF-8 already; what it starts follows it.
+
+    The locale is still that of a terminal which may have no more than ASCII, so signs of the app are drawn in that.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    os.environ[VARIABLE] = "1"
+    os.environ.setdefault(ASCII, "1")
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
 
 LOOKING = ("inspect", "contents", "groups", "flow", "explain", "preview", "steps", "coverage", "scan", "plan")
 MAKING = ("prune", "prove", "validate", "gate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
@@ -57,8 +74,8 @@ def run(arguments: list[str]) -> int:
 
 def misspelt(word: str) -> bool:
     """Whether a word is a command with a slip in it; it is said with the nearest ones."""
-    from tui_pruner.cli.ending import ended
     from tui_pruner.cli.first_look import demand_no_misspelt_command
+    from tui_pruner.cli.launch import ended
 
     def look() -> int:
         demand_no_misspelt_command(word, COMMANDS)
@@ -69,8 +86,7 @@ def misspelt(word: str) -> bool:
 
 def opened(model: str | None) -> int:
     """Open the app where there is nothing to parse."""
-    from tui_pruner.cli.ending import ended
-    from tui_pruner.cli.launch import launch
+    from tui_pruner.cli.launch import ended, launch
 
     return ended(lambda: launch(model))
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.bench.figures import Figure
 from tests.bench.processes import forget_peak, resident_bytes
-from tui_pruner.core.service import Service
 from tui_pruner.engine.requests import CheckShapes, Open
+from tui_pruner.engine.service import Service
 
 MODEL = "yolov8x.yaml"
 MIB = 1 << 20

@@ -180,7 +180,7 @@ def test_an_output_that_cannot_be_written_is_refused(place, options: list[str], 
 
 
 def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tui_pruner.core.checkpoint.output.os.access", lambda *arguments: False)
+    monkeypatch.setattr("tui_pruner.frameworks.ultralytics.contents.os.access", lambda *arguments: False)
     with nothing_changes(own_checkpoint.parent):
         line = refusal(call("prune", own_checkpoint, "--cut", "5=30%", "-o", own_checkpoint.parent / "out.pt"))
     assert "is read-only for you, choose another folder" in line
@@ -251,7 +251,7 @@ def test_what_nobody_foresaw_is_one_line_and_the_traceback_is_in_the_log(
     def stumble(*arguments: object) -> None:
         raise ZeroDivisionError("on purpose\nwith a second line")
 
-    monkeypatch.setattr("tui_pruner.core.report.coupling_report", stumble)
+    monkeypatch.setattr("tui_pruner.core.pruning.coverage.coupling_report", stumble)
     answer = call("groups", demo_checkpoint)
     log = call("locate", "log").out.strip()
     assert (answer.status, answer.out) == (3, "")

@@ -14,9 +14,9 @@ from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.first_look import demand_no_misspelt_command
-from tui_pruner.cli.help_groups import GROUPS
-from tui_pruner.errors import CheckpointError, RequestError
-from tui_pruner.model_file import require_model, same_architecture
+from tui_pruner.cli.options import GROUPS
+from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.storage.model_file import require_model, same_architecture
 
 SCRIPT = """
 import json, sys

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.block_flow import block_flows
-from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.block_flow import block_flows
+from tui_pruner.frameworks.ultralytics import open_model
 
 REPORTED = {3: (32, 64), 5: (64, 128), 12: (3, 768), 15: (3, 384), 18: (3, 384), 21: (3, 768)}
 """A field report on YOLOv8s: by block, what a walk over the listed convolutions took for the width before it, and what the block reads."""

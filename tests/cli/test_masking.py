@@ -129,8 +129,8 @@ def after_some_steps(file: Path) -> bool:
     """Whether the masked slices are still zero after five steps of training on noise."""
     from ultralytics.cfg import get_cfg
 
-    from tui_pruner.core.checkpoint import read_checkpoint
-    from tui_pruner.core.checkpoint.masks import all_zero
+    from tui_pruner.core.pruning.masks import all_zero
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
 
     checkpoint = read_checkpoint(file)
     model: Any = checkpoint.model.train()

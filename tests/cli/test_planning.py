@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call
-from tui_pruner.cli import planning
+from tui_pruner.cli.commands import plan
 
 SMALL = ("yolov8n.yaml", "--imgsz", "64", "--classes", "2")
 
@@ -92,7 +92,7 @@ def test_a_scan_of_the_same_data_is_used_by_a_plan_and_makes_one_of_its_own(
 
 
 def test_a_latency_is_reached_by_measuring_plans(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planning, "LATENCY_RUNS", 10)
+    monkeypatch.setattr(plan, "LATENCY_RUNS", 10)
     file = tmp_path / "plan.yaml"
     answer = call("plan", *SMALL, "--target", "latency=85%", "--round-to", 8, "-o", file, "--json")
     found = answer.document

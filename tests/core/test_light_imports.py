@@ -11,11 +11,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_pruner.core.flow.coupling import first_connected
+from tui_pruner.core.tracing.coupling import first_connected
 
 WORK = """
 import json, sys
-from tui_pruner.core.service import Service
+from tui_pruner.engine.service import Service
 from tui_pruner.engine.requests import CheckShapes, Open
 service = Service(lambda event, data: None)
 service.call(Open(path=sys.argv[1]))

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import Engine
-from tui_pruner import errors, places
+from tui_pruner.domain import errors
 from tui_pruner.engine import processes
 from tui_pruner.engine.client import EngineClient, as_error
+from tui_pruner.engine.messages import CutRequest
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import CutRequest
-from tui_pruner.engine.requests import Apply, CheckShapes, Open, Preview, Redo, Undo, Write
+from tui_pruner.engine.requests import Apply, CheckShapes, Open, PreviewRequest, Redo, Undo, Write
+from tui_pruner.storage import paths
 
 CUT = [CutRequest(layer="model.6.m.0.cv1", amount="30%")]
 PRELUDE = """
@@ -38,12 +39,12 @@ async def test_a_session_from_open_to_a_written_file(engine: Engine, demo_checkp
     opened = await client.call(Open(path=str(demo_checkpoint)))
     assert (opened.model.parameters, opened.model.imgsz, len(opened.blocks)) == (3_012_798, 160, 23)
     assert opened.session.steps == []
-    seen = (await client.call(Preview(requests=CUT))).preview
+    seen = (await client.call(PreviewRequest(requests=CUT))).preview
     assert {name: (width.out_after, width.asked) for name, width in seen.layers.items()} == {
         "model.6.m.0.cv1": (45, True),
         "model.6.m.0.cv2": (64, False),
     }
-    detail = (await client.call(Preview(layer="model.6.m.0.cv1", requests=CUT))).detail
+    detail = (await client.call(PreviewRequest(layer="model.6.m.0.cv1", requests=CUT))).detail
     assert (detail.before, detail.current, detail.after, detail.status) == (64, 64, 45, "free")
     assert ("model.6.m.0.cv2", "in", 64, 45) in [(m.layer, m.role, m.before, m.after) for m in detail.members]
     assert (await client.call(CheckShapes(requests=CUT))).ok
@@ -113,7 +114,7 @@ async def test_refusals_come_as_the_classes_that_they_were(engine: Engine, demo_
     await client.call(Apply(requests=CUT))
     with pytest.raises(errors.OutputError, match="there is no folder"):
         await client.call(Write(path=str(tmp_path / "none" / "out.pt")))
-    assert (await client.call(Preview(requests=[]))).preview.after.parameters < 3_012_798, "the engine still answers"
+    assert (await client.call(PreviewRequest(requests=[]))).preview.after.parameters < 3_012_798, "the engine still answers"
     assert engine.deaths == []
 
 
@@ -254,5 +255,5 @@ async def test_nothing_that_libraries_print_gets_onto_the_engine_s_pipe():
     out = await process.stdout.read()
     assert await process.wait() == 0
     assert [json.loads(line)["error"]["message"] for line in out.splitlines()] == ["no checkpoint is open"]
-    log = places.log_file().read_text()
+    log = paths.log_file().read_text()
     assert all(words in log for words in ("a library prints", "native code writes", "a child writes", "a logger speaks"))

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from tests.engine.conftest import Engine
-from tui_pruner import errors
-from tui_pruner.engine.protocol import CutRequest
+from tui_pruner.domain import errors
+from tui_pruner.engine.messages import CutRequest
 from tui_pruner.engine.requests import Apply, Compare, GoTo, LoadPlan, NameStep, Open, SavePlan
 
 FIRST = [CutRequest(layer="model.6.m.0.cv1", amount="50%")]

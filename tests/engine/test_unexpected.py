@@ -14,14 +14,15 @@ import pytest
 
 from tests.engine.conftest import Engine
 from tests.engine.faulty import failing
-from tui_pruner import errors, places
-from tui_pruner.core.service import Service
-from tui_pruner.core.session import Session
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain import errors
 from tui_pruner.engine import server
+from tui_pruner.engine.messages import CutRequest, Message, SavedPlan
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import CutRequest, Message, SavedPlan
-from tui_pruner.engine.requests import KINDS, Apply, CheckShapes, Open, Preview, Undo
-from tui_pruner.unexpected import one_line
+from tui_pruner.engine.requests import KINDS, Apply, CheckShapes, Open, PreviewRequest, Undo
+from tui_pruner.engine.service import Service
+from tui_pruner.storage import paths
+from tui_pruner.storage.error_log import one_line
 
 CUT = [{"layer": "model.6.m.0.cv1", "amount": "30%"}]
 
@@ -71,14 +72,14 @@ def test_every_method_answers_every_unexpected_error_in_one_line(method: str, er
     refused = answered(failing(never, lambda: {method: error}), method, path="best.pt")["error"]
     assert refused["kind"] == "EngineError"
     assert refused["message"].startswith(f"{method.replace('_', ' ')} best.pt failed: {type(error).__name__}")
-    assert f"the traceback is in {places.log_file()}: " in refused["message"]
+    assert f"the traceback is in {paths.log_file()}: " in refused["message"]
     assert refused["message"].isprintable()
-    assert type(error).__name__ in places.log_file().read_text()
+    assert type(error).__name__ in paths.log_file().read_text()
 
 
 def test_our_own_errors_keep_their_class_and_words_and_leave_no_traceback():
     refused = answered(failing(lambda *_: None, lambda: {"open": errors.DataError("bad data")}), "open")["error"]
-    assert refused == {"kind": "DataError", "message": "bad data"} and not places.log_file().exists()
+    assert refused == {"kind": "DataError", "message": "bad data"} and not paths.log_file().exists()
 
 
 class Unsendable(SavedPlan):
@@ -137,7 +138,7 @@ def test_a_proof_that_cannot_be_made_is_told_as_one_that_failed(opened, monkeypa
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Session, "prove", fails)
+    monkeypatch.setattr(PruningSession, "prove", fails)
     service.call(Apply(requests=CUT))
     service.slow.submit(int).result()
     (event,) = said
@@ -153,7 +154,7 @@ def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, d
     def fails(*_: Any) -> None:
         raise ZeroDivisionError("cold")
 
-    monkeypatch.setattr("tui_pruner.core.service.dry_run", fails)
+    monkeypatch.setattr("tui_pruner.engine.service.dry_run", fails)
     service.call(Open(path=str(demo_checkpoint)))
     service.slow.submit(int).result()
     (event,) = said
@@ -184,7 +185,7 @@ async def test_an_engine_that_cannot_be_loaded_says_why_in_each_answer_and_does_
 async def test_an_interrupt_from_the_keyboard_does_not_end_the_engine(engine: Engine, demo_checkpoint: Path):
     await engine.client.call(Open(path=str(demo_checkpoint)))
     os.kill(engine.client._process.pid, signal.SIGINT)
-    assert (await engine.client.call(Preview(requests=[CutRequest(**CUT[0])]))).preview.layers
+    assert (await engine.client.call(PreviewRequest(requests=[CutRequest(**CUT[0])]))).preview.layers
     assert engine.deaths == []
 
 
@@ -241,4 +242,4 @@ async def test_a_handler_that_fails_does_not_deafen_the_client():
     await client.start(await start_python("-c", PRELUDE + script))
     assert (await client.call(CheckShapes(requests=[]))).seconds == 0.5
     await client.close()
-    assert "a mistake of the interface" in places.log_file().read_text()
+    assert "a mistake of the interface" in paths.log_file().read_text()

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import Question

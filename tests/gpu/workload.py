@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.gpu.alike import Figures
-from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.messages import Message
 from tui_pruner.jobs.__main__ import KINDS
 
 
@@ -41,7 +41,7 @@ class Run:
 
 def weights(result: Any) -> Figures:
     """All numbers of the network in the file that a job wrote."""
-    from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
 
     state = read_checkpoint(result.output).model.state_dict()
     return {f"weights {name}": tensor.double().numpy() for name, tensor in state.items()}
@@ -175,7 +175,7 @@ RUNS = {
 
 def parameters(run: Run, subject: Subject, device: str, folder: Path) -> Message:
     """What a job is told."""
-    from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
 
     checkpoint = read_checkpoint(subject.pruned if run.of_pruned else subject.original)
     shared = {

@@ -9,10 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tui_pruner.engine.gate_messages import GateLatency, GateMetric, GateResult
-from tui_pruner.jobs.gate import Evidence, same_labels
-from tui_pruner.jobs.gate_report import advice, junit, markdown
-from tui_pruner.jobs.paired_drop import RULE, Drop, Metrics, images_needed, judged, paired_drops, reach_of
+from tui_pruner.engine.search_messages import GateLatency, GateMetric, GateResult
+from tui_pruner.jobs.gate import ValidatedImages, advice, junit, markdown, same_labels
+from tui_pruner.jobs.intervals import RULE, Drop, Metrics, images_needed, judged, paired_drops, reach_of
 
 MAP = "metrics/mAP50-95(B)"
 ALLOWED = 0.01
@@ -73,7 +72,7 @@ def test_the_same_holds_for_mean_average_precision_which_is_no_mean_over_images(
         for share in (0.05, 0.05 + lost):
             found = np.clip(right - (draw.random(40) < share), 0, 4)
             seen = Detections(found.tolist())
-            models.append(Evidence(seen.images, seen).metrics)
+            models.append(ValidatedImages(seen.images, seen).metrics)
         (drop,) = paired_drops(40, *models, [MAP], resamples=40)
         return judged(drop.low, drop.high, ALLOWED).ok
 

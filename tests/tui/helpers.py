@@ -16,8 +16,8 @@ from typing import Any
 from textual.pilot import Pilot
 
 from tests.deadlines import LOOK_EVERY, time_left
-from tui_pruner.printable import legible
-from tui_pruner.tui.amounts import Asked
+from tui_pruner.domain.cuts import Asked
+from tui_pruner.domain.formatting import legible
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.controllers import Controllers
 from tui_pruner.tui.engine_session import EngineSession

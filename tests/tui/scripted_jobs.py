@@ -7,8 +7,8 @@ import fcntl
 from pathlib import Path
 from typing import Any
 
+from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import Message
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 PRELUDE = """

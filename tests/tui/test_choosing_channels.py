@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.tui.test_many_layers import choose
-from tui_pruner.tui.amounts import Amount, Asked
-from tui_pruner.tui.criteria import CRITERIA, criterion_of, scored_with
+from tui_pruner.domain.criteria import CRITERIA, criterion_of, scored_with
+from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.tui.engine_session import requests_of
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import PathPrompt
@@ -33,7 +33,7 @@ async def test_rounding_goes_through_its_steps_and_the_widths_follow(desk):
 
 
 async def test_every_request_says_how_channels_are_chosen():
-    asked = Asked({"a": Amount(percent=30), "b": Amount(keep=40)}, criterion="lamp", round_to=8)
+    asked = Asked({"a": Amount.share(30), "b": Amount(keep=40)}, criterion="lamp", round_to=8)
     assert [(r.layer, r.amount, r.criterion, r.round_to) for r in requests_of(asked)] == [
         ("a", "30%", "lamp", 8),
         ("b", "keep:40", "lamp", 8),
@@ -85,10 +85,10 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         opened, curve = desk.state.opened, list(desk.state.detail.curve)
         desk.kill_engine()
         await desk.until(lambda: desk.state.opened is not opened and desk.state.detail is not None, "the engine again")
-        assert desk.state.pending == Asked({LAYER: Amount(percent=30)}, criterion="taylor")
+        assert desk.state.pending == Asked({LAYER: Amount.share(30)}, criterion="taylor")
         assert desk.state.detail.curve == curve and not desk.state.clash
         assert desk.state.opened.criteria[-3:] == ["taylor", "hessian", "obs"]
         desk.state.opened.criteria = [criterion.name for criterion in CRITERIA if not criterion.needs_data]
         desk.request(desk.state.pending)
-        assert desk.state.pending == Asked({LAYER: Amount(percent=30)}) and desk.queue.busy
+        assert desk.state.pending == Asked({LAYER: Amount.share(30)}) and desk.queue.busy
         await desk.until(lambda: desk.state.pending.criterion == "taylor", "the criterion again, as in a session that is brought back")

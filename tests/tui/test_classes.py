@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.amounts import CLASSES
+from tui_pruner.domain.cuts import CLASSES
 from tui_pruner.tui.job_specs.plan_search import classes_left
 from tui_pruner.tui.screens.prompts import PathPrompt
 

@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.compress_messages import CompressResult, CompressStage
+from tui_pruner.engine.job_messages import CompressResult, CompressStage
 from tui_pruner.tui.job_specs.compression import RECIPE, figure, stage_words, understood
 from tui_pruner.tui.screens.forms import Recipe
 

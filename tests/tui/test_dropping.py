@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.amounts import Amount, Asked, parse_amount
+from tui_pruner.domain.cuts import Amount, Asked, typed_amount
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LAYER, BLOCK = "model.6.m.1.cv2", "model.6.m.1"
@@ -11,9 +11,9 @@ DROP = Amount()
 
 
 async def test_drop_is_an_amount_of_the_block_around_a_layer():
-    assert parse_amount(" Drop ") == DROP and DROP.drops and (DROP.request, DROP.label, DROP.percent_of(64)) == ("drop", "drop", 100)
-    asked = Asked({BLOCK: DROP, "model.0": Amount(percent=20)})
-    assert asked.of(LAYER) == DROP and asked.of("model.0") == Amount(percent=20)
+    assert typed_amount(" Drop ") == DROP and DROP.drops and (DROP.request, DROP.written(), DROP.percent_of(64)) == ("drop", "drop", 100)
+    asked = Asked({BLOCK: DROP, "model.0": Amount.share(20)})
+    assert asked.of(LAYER) == DROP and asked.of("model.0") == Amount.share(20)
     assert asked.of("model.6.m.10.cv1") is None and asked.of(BLOCK) == DROP
 
 

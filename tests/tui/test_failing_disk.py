@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 
 from tests.faults.failing_disk import FailingDisk, Fault
-from tui_pruner import places, sessions
+from tui_pruner.storage import paths, sessions
 
 
 async def test_work_goes_on_while_the_disk_fails_and_is_kept_when_it_no_longer_does(start):
-    disk = FailingDisk(places.state_folder(), Fault("write", 1, errno.ENOSPC, lasting=True))
+    disk = FailingDisk(paths.state_folder(), Fault("write", 1, errno.ENOSPC, lasting=True))
     with disk.used():
         async with start() as desk:
             for number, layer in enumerate(("model.5", "model.7"), start=1):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tui_pruner.tui.figures import percent
+from tui_pruner.domain.formatting import percent
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.panes.tree_row import share
 

@@ -17,8 +17,8 @@ import pytest
 
 from tests.deadlines import LOOK_EVERY, time_left
 from tests.tui.scripted_jobs import held, start_script, wait_until_free, wanted
-from tui_pruner import places
-from tui_pruner.errors import DataError, JobError, RequestError
+from tui_pruner.domain.errors import DataError, JobError, RequestError
+from tui_pruner.storage import paths
 from tui_pruner.tui import job_queue
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.messages import JobsChanged
@@ -131,15 +131,15 @@ async def test_a_job_that_dies_leaves_the_reason_and_the_place_of_its_log_and_th
 
 
 async def test_each_job_has_a_log_of_its_own_and_the_oldest_are_removed(listener, monkeypatch):
-    from tui_pruner.engine import job_logs
+    from tui_pruner.engine import processes
 
-    monkeypatch.setattr(job_logs, "MOST_LOGS", 3)
+    monkeypatch.setattr(processes, "MOST_LOGS", 3)
     for number in range(5):
         listener.queue.add(wanted("fail", str(number)))
     await listener.until(lambda: not listener.queue.busy)
     logs = [job.log for job in listener.queue.jobs]
     assert len(set(logs)) == 5
-    assert sorted(places.job_logs().iterdir()) == sorted(logs[2:])
+    assert sorted(paths.job_logs().iterdir()) == sorted(logs[2:])
 
 
 async def test_data_that_cannot_be_used_drops_what_waits_to_read_it_and_nothing_else(listener):

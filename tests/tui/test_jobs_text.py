@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.tui.scripted_jobs import wanted
+from tui_pruner.domain.errors import JobError
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
-from tui_pruner.errors import JobError
 from tui_pruner.tui.job_specs.job import DONE, FAILED, JobOutcome, ProgressRate, QueuedJob
 from tui_pruner.tui.panes.jobs import Activity, counted, job_detail_lines, job_lines, list_lines, unfinished_jobs
 from tui_pruner.tui.screens import all_jobs as log_tail

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner import sessions
-from tui_pruner.tui.amounts import Amount
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.storage import sessions
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import Question
 
@@ -46,7 +46,7 @@ def as_it_was(desk: Desk) -> bool:
         dict(board.pending.amounts),
         board.marks,
         desk.state.metrics.baseline,
-    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount(percent=40)}, {"model.16"}, 0.5)
+    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount.share(40)}, {"model.16"}, 0.5)
 
 
 async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_demand(start, tiny_checkpoint: Path):

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.latency_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
-from tui_pruner.tui.figures import milliseconds
+from tui_pruner.domain.formatting import milliseconds
+from tui_pruner.engine.search_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
 from tui_pruner.tui.job_specs.latency import Timed, latency
 from tui_pruner.tui.opening import Opening

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tui_pruner.tui.amounts import Amount
+from tui_pruner.domain.cuts import Amount
 from tui_pruner.tui.controllers.preset import pattern, similar_layers
 from tui_pruner.tui.screens.forms import Chooser
 
@@ -45,7 +45,7 @@ async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_
     assert any("no ratio to copy" in said for said in desk.said)
     await desk.press("3", "0", "enter", "j")
     await desk.previewed()
-    assert desk.state.pending.amounts == dict.fromkeys(INNER, Amount(percent=30))
+    assert desk.state.pending.amounts == dict.fromkeys(INNER, Amount.share(30))
     assert desk.state.marks == set(INNER) and "10 layers marked" in desk.text
     assert any(said == "30 % of 9 layers" for said in desk.said)
     assert not desk.state.clash
@@ -56,7 +56,7 @@ async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_
 async def test_an_exact_width_is_copied_as_the_share_that_it_removes(desk):
     await desk.go("model.6.m.0.cv1")
     await desk.press("equals_sign", "4", "8", "enter", "j")
-    assert desk.state.pending.amounts["model.8.m.0.cv1"] == Amount(percent=25)
+    assert desk.state.pending.amounts["model.8.m.0.cv1"] == Amount.share(25)
     assert desk.state.pending.amounts["model.6.m.0.cv1"] == Amount(keep=48)
 
 
@@ -66,7 +66,7 @@ async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_o
     await choose(desk, "g", 2)
     await desk.previewed()
     prunable = {layer.name for layer in desk.state.layers.values() if layer.status != "locked"}
-    assert desk.state.pending.amounts == dict.fromkeys(prunable, Amount(percent=10)) and len(prunable) == 57
+    assert desk.state.pending.amounts == dict.fromkeys(prunable, Amount.share(10)) and len(prunable) == 57
     await desk.until(lambda: desk.state.preview.layers["model.5"].out_after == 115, "the preset's figures")
     assert not desk.state.clash and "10 % of 57 layers" in desk.said
 
@@ -76,7 +76,7 @@ async def test_a_section_gets_the_share_that_is_typed(desk):
     await desk.press("2", "5", "enter")
     blocks = {int(name.split(".")[1]) for name in desk.state.pending.amounts}
     assert blocks == {12, 15, 16, 18, 19, 21}
-    assert set(desk.state.pending.amounts.values()) == {Amount(percent=25)} and len(desk.state.pending.amounts) == 18
+    assert set(desk.state.pending.amounts.values()) == {Amount.share(25)} and len(desk.state.pending.amounts) == 18
 
 
 async def test_presets_are_for_the_marked_layers_where_some_are_marked(desk):
@@ -84,7 +84,7 @@ async def test_presets_are_for_the_marked_layers_where_some_are_marked(desk):
         await desk.go(layer)
         await desk.press("space")
     await choose(desk, "g", 1)
-    assert desk.state.pending.amounts == {"model.0": Amount(percent=5), "model.5": Amount(percent=5)}
+    assert desk.state.pending.amounts == {"model.0": Amount.share(5), "model.5": Amount.share(5)}
 
 
 async def test_every_ratio_key_works_on_all_marked_layers(desk):
@@ -98,9 +98,9 @@ async def test_every_ratio_key_works_on_all_marked_layers(desk):
         return set(desk.state.pending.amounts.values())
 
     await desk.press("pageup", "right", "right", "left")
-    assert asked() == {Amount(percent=6)}
+    assert asked() == {Amount.share(6)}
     await desk.press("4", "0", "enter")
-    assert asked() == {Amount(percent=40)}
+    assert asked() == {Amount.share(40)}
     await desk.press("equals_sign", "4", "0", "enter")
     assert asked() == {Amount(keep=40)}
     await desk.press("pagedown")
@@ -114,5 +114,5 @@ async def test_layers_too_narrow_for_a_share_are_left_out_and_said(desk):
         await desk.go(layer)
         await desk.press("space")
     await desk.press("2", "enter")
-    assert desk.state.pending.amounts == {"model.7": Amount(percent=2)}
+    assert desk.state.pending.amounts == {"model.7": Amount.share(2)}
     assert "2 % of model.7, 1 layer too narrow for it" in desk.said

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from tui_pruner.engine.protocol import BlockView
+from tui_pruner.engine.messages import BlockView
 from tui_pruner.tui.panes.map import Face, lit_blocks, map_lines, steps, tint_of
 from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, MapWire, beside, chart, goals
 from tui_pruner.tui.theme import colours

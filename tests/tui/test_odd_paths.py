@@ -8,9 +8,9 @@ from textual.widgets import Input
 
 from tests.odd_names import CAFE, SHOWN, odd_copy, odd_path
 from tests.tui.helpers import Desk, screen_text, until
-from tui_pruner import sessions
-from tui_pruner.core.plan import Cut, Plan, Step, read_plan
-from tui_pruner.trust import fingerprint
+from tui_pruner.core.pruning.plan import Cut, Plan, Step, read_plan
+from tui_pruner.storage import sessions
+from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.recent import recent_checkpoints, remember

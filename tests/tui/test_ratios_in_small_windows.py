@@ -9,7 +9,7 @@ import pytest
 from tests.terminal import Terminal
 from tests.tui.helpers import check_golden
 from tests.tui.test_many_layers import choose
-from tui_pruner.tui.amounts import Amount
+from tui_pruner.domain.cuts import Amount
 from tui_pruner.tui.screens.forms import Chooser
 
 LAYER = "model.5"
@@ -26,11 +26,11 @@ async def test_an_amount_is_typed_where_one_is_and_one_stays_there(desk, panes):
     await desk.press("3")
     assert desk.line(f"Remove % of {LAYER}").split()[-1] == "3"
     await desk.press("0", "enter")
-    assert desk.state.pending.amounts == {LAYER: Amount(percent=30)} and desk.app.focused is focused
+    assert desk.state.pending.amounts == {LAYER: Amount.share(30)} and desk.app.focused is focused
     await desk.press("equals_sign", "9", "6", "enter")
     assert desk.state.pending.amounts == {LAYER: Amount(keep=96)}
     await desk.press("pageup", "pagedown", "comma")
-    assert desk.state.pending.amounts == {LAYER: Amount(percent=20)}
+    assert desk.state.pending.amounts == {LAYER: Amount.share(20)}
     await desk.previewed()
     assert "3.01M→2.9" in desk.text.splitlines()[1]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.tui.test_many_layers import choose
-from tui_pruner.engine.protocol import Conflict, PreviewResult, RefusedRequest, Totals
-from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.domain.cuts import Amount, Asked
+from tui_pruner.engine.messages import Conflict, PreviewResult, RefusedRequest, Totals
 from tui_pruner.tui.conflicts import nearest_trouble, troubles
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,7 +21,7 @@ def preview(conflicts=(), refused=()):
 
 
 async def test_layers_that_ask_the_same_are_one_side():
-    asked = Asked({"a": Amount(percent=20), "b": Amount(percent=40), "c": Amount(percent=20)})
+    asked = Asked({"a": Amount.share(20), "b": Amount.share(40), "c": Amount.share(20)})
     (trouble,) = troubles(preview(conflicts=[["a", "b", "c"]]), asked)
     assert [(way.stays, way.dropped) for way in trouble.ways] == [(("a", "c"), ("b",)), (("b",), ("a", "c")), ((), ("a", "b", "c"))]
 
@@ -33,7 +33,7 @@ async def test_equal_words_for_different_widths_are_settled_layer_by_layer():
 
 
 async def test_what_cannot_be_done_has_one_way_out_and_comes_last():
-    asked = Asked(dict.fromkeys("abcd", Amount(percent=1)))
+    asked = Asked(dict.fromkeys("abcd", Amount.share(1)))
     conflict, refused = troubles(preview(conflicts=[["a", "b"]], refused=["c", "d"]), asked)
     assert conflict.title == "conflict" and refused.title == "cannot be done"
     assert [way.dropped for way in refused.ways] == [("c", "d")] and "1 more like it" in refused.message

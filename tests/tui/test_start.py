@@ -6,7 +6,7 @@ from pathlib import Path
 from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
-from tui_pruner import places
+from tui_pruner.storage import paths
 from tui_pruner.tui import recent
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
@@ -90,7 +90,7 @@ def test_twenty_checkpoints_are_remembered_and_a_broken_memory_is_an_empty_one(t
         remember(str(tmp_path / f"{number}.pt"))
     remember(str(tmp_path / "3.pt"))
     remember("yolov8n.yaml")
-    remember(str(places.demo_folder() / "digits.pt"))
+    remember(str(paths.demo_folder() / "digits.pt"))
     names = [entry.path.name for entry in recent_checkpoints(100)]
     assert names[:3] == ["3.pt", "22.pt", "21.pt"] and len(names) == 20 and "yolov8n.yaml" not in names
     (tmp_path / "state" / "tui-pruner" / "recent.json").write_text('["3.pt"')

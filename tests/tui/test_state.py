@@ -4,7 +4,7 @@ import asyncio
 import codecs
 from types import SimpleNamespace
 
-from tui_pruner.metrics import short_metric
+from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.actions.action import GROUPS
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.engine_session import NewestOnly, RestartLimit

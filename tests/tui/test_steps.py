@@ -9,7 +9,7 @@ import yaml
 from rich.text import Text
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.protocol import Comparison, ProofView, Totals, Width
+from tui_pruner.engine.messages import Comparison, ProofView, Totals, Width
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, step_lines
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
@@ -140,7 +140,7 @@ def halved(undone_session) -> Compared:
 @pytest.fixture
 def undone_session():
     """A session whose only step was undone."""
-    from tui_pruner.engine.protocol import SessionView, StepView
+    from tui_pruner.engine.messages import SessionView, StepView
 
     step = StepView(number=1, title="model.5 -50%", requests=[], totals=Totals(**HALF), notes=[])
     whole = Totals(**SIZE)

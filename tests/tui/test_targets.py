@@ -6,11 +6,17 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.latency_messages import LatencyShare, QuickenResult
-from tui_pruner.engine.planning_messages import PlanningResult, PlanPoint, RivalResult
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import TargetPlan
-from tui_pruner.engine.scan_messages import ScanResult, ScanTrial
+from tui_pruner.engine.search_messages import (
+    LatencyShare,
+    PlanningResult,
+    PlanPoint,
+    QuickenResult,
+    RivalResult,
+    ScanResult,
+    ScanTrial,
+    TargetPlan,
+)
 from tui_pruner.tui.figures import drop
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
 from tui_pruner.tui.job_specs.latency import latency_search

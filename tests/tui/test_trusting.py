@@ -11,7 +11,7 @@ from textual.widgets import Input, Static
 from tests.bad_files import RunsACommand
 from tests.own_modules import own_checkpoint, own_modules
 from tests.tui.helpers import screen_text, until
-from tui_pruner.trust import VARIABLE, fingerprint, remember, remembered
+from tui_pruner.storage.trust import VARIABLE, fingerprint, remember, remembered
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.forms import Chooser

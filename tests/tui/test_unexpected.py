@@ -15,12 +15,12 @@ from textual.widgets import Input
 from tests.engine.faulty import WORDS, failing
 from tests.faults.nth_call import quick_verification
 from tests.tui.helpers import Desk, screen_text, until, unwrapped
-from tui_pruner import places
-from tui_pruner.core.service import Service
+from tui_pruner.domain.errors import EngineError
 from tui_pruner.engine import server
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.requests import KINDS
-from tui_pruner.errors import EngineError
+from tui_pruner.engine.service import Service
+from tui_pruner.storage import paths
 from tui_pruner.tui import engine_session as sessions
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
@@ -139,13 +139,13 @@ async def other_row(desk: Desk) -> None:
 
 
 async def saved(desk: Desk) -> None:
-    file = places.state_folder() / "plan.yaml"
+    file = paths.state_folder() / "plan.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     desk.engine.save_plan(str(file), True)
 
 
 async def written(desk: Desk) -> None:
-    desk.engine.write(str(places.state_folder() / "pruned.pt"), True)
+    desk.engine.write(str(paths.state_folder() / "pruned.pt"), True)
 
 
 async def replaced(desk: Desk) -> None:
@@ -173,10 +173,10 @@ REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
     "name_step": (cut, named, lambda desk: desk.state.session.steps[0].title == "neck"),
     "compare": (cut, lambda desk: steps(desk, "up", "down"), lambda desk: "Blocks" in desk.text and "Layers" in desk.text),
     "load_plan": (cut, replaced, lambda desk: not desk.state.session.steps),
-    "save_plan": (cut, saved, lambda desk: (places.state_folder() / "plan.yaml").exists()),
+    "save_plan": (cut, saved, lambda desk: (paths.state_folder() / "plan.yaml").exists()),
     "plan_target": (nothing, target, lambda desk: bool(desk.state.pending)),
     "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "In reach:" in desk.text),
-    "write": (cut, written, lambda desk: (places.state_folder() / "pruned.pt").exists()),
+    "write": (cut, written, lambda desk: (paths.state_folder() / "pruned.pt").exists()),
 }
 ELSEWHERE = {"open", "calibrate"}
 
@@ -216,7 +216,7 @@ async def test_a_checkpoint_whose_opening_fails_leads_back_to_the_choice_where_i
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
     async with app.run_test(size=(160, 50), notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and wrong("open", screen_text(app)), "the reason")
-        assert str(places.log_file()) in unwrapped(app).replace(" ", "")
+        assert str(paths.log_file()) in unwrapped(app).replace(" ", "")
         faults.clear()
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
@@ -244,7 +244,7 @@ async def test_a_proof_that_cannot_be_made_stands_beside_its_step_with_the_reaso
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("tui_pruner.core.session.prove", fails)
+    monkeypatch.setattr("tui_pruner.core.pruning.session.prove", fails)
     await cut(desk)
     told = "step 1 is not proved: the proof failed: MemoryError"
     await desk.until(lambda: any(failed and told in note for note, failed in desk.state.notes), "the reason in the jobs pane")

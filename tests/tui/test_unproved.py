@@ -10,8 +10,8 @@ import pytest
 
 from tests.damage import damaged_environment
 from tests.terminal import Terminal
-from tui_pruner.errors import ProofError
-from tui_pruner.trust import fingerprint
+from tui_pruner.domain.errors import ProofError
+from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.theme.colours import DARK
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner.tui.amounts import Amount
+from tui_pruner.domain.cuts import Amount
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
 
 CONV, COUPLED, OTHER, LOCKED = "model.5", "model.6.m.0.cv2", "model.6.m.1.cv2", "model.22.cv2.0.2"
@@ -25,7 +25,7 @@ async def test_a_ratio_shows_its_width_what_goes_along_and_the_dry_run(start):
         await desk.go(CONV)
         await desk.press("right", "pageup", "full_stop", "left")
         await desk.previewed()
-        assert desk.state.pending.amounts == {CONV: Amount(percent=10)}
+        assert desk.state.pending.amounts == {CONV: Amount.share(10)}
         assert desk.state.preview.layers[CONV].out_after == 115
         assert desk.state.after.parameters < desk.state.session.original.parameters
         assert "128→115" in desk.line("5 Conv") and "−10%" in desk.line("5 Conv")
@@ -46,7 +46,7 @@ async def test_marked_layers_change_together_and_become_a_proved_step(start):
         assert "2 layers marked" in desk.text
         await desk.press("3", "0", "enter")
         await desk.previewed()
-        assert desk.state.pending.amounts == {CONV: Amount(percent=30), "model.16": Amount(percent=30)}
+        assert desk.state.pending.amounts == {CONV: Amount.share(30), "model.16": Amount.share(30)}
         await desk.press("a")
         await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proof")
         proof = desk.state.session.steps[0].proof
@@ -190,7 +190,7 @@ async def test_a_dead_engine_comes_back_with_its_steps_and_what_was_asked(start)
         await desk.until(lambda: any("starting it again" in said for said in desk.said), "the word on it")
         await desk.until(lambda: desk.state.opened is not opened, "the engine again")
         assert desk.state.session.current == totals and len(desk.state.session.steps) == 1
-        assert desk.state.pending.amounts == {"model.7": Amount(percent=5)}
+        assert desk.state.pending.amounts == {"model.7": Amount.share(5)}
         await desk.previewed()
 
 

@@ -7,10 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tui_pruner.errors import RequestError
-from tui_pruner.jobs.data_yaml import located, read_data_yaml
-from tui_pruner.model_file import require_model
-from tui_pruner.plan_file import read_plan_file
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.storage.model_file import require_model
+from tui_pruner.storage.yaml import located, read_data_yaml, read_plan_file
 
 MODELS = ("model", "models", "pruned", "original", "against", "teacher")
 """What options and arguments are called that name models."""
@@ -31,7 +30,7 @@ def look_first(options: Mapping[str, Any]) -> None:
         if not is_long(Path(plan)):
             read_plan_file(plan)
     if options.get("cut"):
-        from tui_pruner.core.requests import parse_request
+        from tui_pruner.domain.cuts import parse_request
 
         for cut in options["cut"]:
             parse_request(cut)

@@ -7,34 +7,16 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import (
-    benching,
-    compressing,
-    contents,
-    covering,
-    explaining,
-    exporting,
-    flow,
-    gate,
-    kept,
-    key_list,
-    looking,
-    modules,
-    opening,
-    planning,
-    pruning,
-    recovering,
-    reporting,
-    scanning,
-    serving,
-    stepping,
-    validating,
-    whereabouts,
-)
-from tui_pruner.cli.ending import INTERRUPTED, ended
-from tui_pruner.cli.help_groups import GroupedCommands, panel_of
-from tui_pruner.cli.options import with_trust
-from tui_pruner.printable import printable
+from tui_pruner.cli.commands import app as kept
+from tui_pruner.cli.commands import app as key_list
+from tui_pruner.cli.commands import app as opening
+from tui_pruner.cli.commands import app as serving
+from tui_pruner.cli.commands import app as whereabouts
+from tui_pruner.cli.commands import compress, export, flow, inspect, measure, module, plan, prune, recover, report, scan
+from tui_pruner.cli.launch import ended
+from tui_pruner.cli.options import GroupedCommands, panel_of, with_trust
+from tui_pruner.domain.errors import INTERRUPTED
+from tui_pruner.domain.formatting import printable
 
 EPILOG = (
     "MODEL alone opens the app on it; nothing at all opens the start screen. inspect, groups, explain, preview, prune and prove also take "
@@ -60,9 +42,9 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 
 OPEN_MODELS = (
-    looking.inspect, contents.contents, looking.groups, flow.flow, explaining.explain, looking.preview, scanning.scan, planning.plan,
-    pruning.prune, pruning.prove, covering.coverage, validating.validate, gate.gate, benching.bench, exporting.export,
-    recovering.recalibrate, recovering.reconstruct, recovering.finetune, compressing.compress, reporting.report, stepping.steps,
+    inspect.inspect, inspect.contents, inspect.groups, flow.flow, inspect.explain, inspect.preview, scan.scan, plan.plan,
+    prune.prune, prune.prove, inspect.coverage, measure.validate, measure.gate, measure.bench, export.export,
+    recover.recalibrate, recover.reconstruct, recover.finetune, compress.compress, report.report, prune.steps,
 )  # fmt: skip
 app.command("open", hidden=True)(with_trust(opening.open_app, looks_first=False))
 for command in OPEN_MODELS:
@@ -78,7 +60,7 @@ def call(arguments: list[str]) -> int:
 
 def parsed(arguments: list[str]) -> int:
     """Parse a command line and run its command."""
-    commands = modules.app if modules.is_meant(arguments) else app
+    commands = module.app if module.is_meant(arguments) else app
     try:
         status = commands(args=arguments, standalone_mode=False, prog_name="tui-pruner")
     except typer.Exit as stop:

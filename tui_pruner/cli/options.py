@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the help's list of commands by what they are for."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from tui_pruner.cli.first_look import look_first
 from tui_pruner.cli.output import AS_EVENTS
-from tui_pruner.config import Theme
-from tui_pruner.errors import DataError
-from tui_pruner.trust import trust
+from tui_pruner.domain.errors import DataError
+from tui_pruner.storage.settings import Theme
+from tui_pruner.storage.trust import trust
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
@@ -97,3 +98,30 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
     trusting.__annotations__ = hints
     del trusting.__wrapped__  # Typer would look through to the command itself
     return trusting
+
+
+LOOK, CUT, MEASURE, RECOVER, REST = "Look", "Cut and prove", "Measure and decide", "Recover, compress, deploy", "App and files"
+GROUPS = {
+    LOOK: ("inspect", "contents", "groups", "flow", "explain", "steps"),
+    CUT: ("preview", "prune", "prove", "coverage"),
+    MEASURE: ("validate", "scan", "plan", "bench", "gate", "report"),
+    RECOVER: ("recalibrate", "reconstruct", "finetune", "compress", "export"),
+    REST: ("demo", "serve", "sessions", "keys", "locate"),
+}
+"""By heading: the commands in the order in which they are listed."""
+
+
+def panel_of(command: str) -> str | None:
+    """Return the heading that a command stands under; None where it has none."""
+    return next((heading for heading, names in GROUPS.items() if command in names), None)
+
+
+class GroupedCommands(TyperGroup):
+    """The commands under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading."""
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in names if name in self.commands])

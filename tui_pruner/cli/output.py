@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tui_pruner.errors import ProofError
-from tui_pruner.printable import printable
+from tui_pruner.domain.errors import ProofError
+from tui_pruner.domain.formatting import printable
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress

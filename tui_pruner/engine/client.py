@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from tui_pruner import errors, places
-from tui_pruner.engine.lines import next_line, parse_message
-from tui_pruner.engine.processes import end_group, kill_group, own_end, start_module
-from tui_pruner.engine.requests import Answer, Request
-from tui_pruner.unexpected import keep_traceback
+from tui_pruner.domain import errors
+from tui_pruner.engine.processes import end_group, kill_group, next_line, own_end, parse_message, start_module
+from tui_pruner.engine.requests import Answer, EngineRequest
+from tui_pruner.storage import paths
+from tui_pruner.storage.error_log import keep_traceback
 
 MODULE = "tui_pruner.engine"
 EventHandler = Callable[[str, dict[str, Any]], None]
@@ -43,7 +43,7 @@ class EngineClient:
         self._process = process or await start_module(MODULE)
         self._reader = asyncio.create_task(self._read())
 
-    async def call(self, request: Request[Answer]) -> Answer:
+    async def call(self, request: EngineRequest[Answer]) -> Answer:
         """Ask one thing.
 
         Raises:
@@ -52,7 +52,7 @@ class EngineClient:
             EngineGone: the engine is not there, or went away before it answered.
         """
         if self._process is None or self._process.stdin is None or not self.running:
-            raise errors.EngineGone(f"the engine is not running; see {places.log_file()}")
+            raise errors.EngineGone(f"the engine is not running; see {paths.log_file()}")
         self._next += 1
         number, waiting = self._next, asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
@@ -62,9 +62,9 @@ class EngineClient:
             await self._process.stdin.drain()
             return cast("Answer", request.answer.model_validate(await waiting))
         except ValidationError as error:
-            raise errors.EngineError(f"the engine's answer to {request.method} makes no sense; see {places.log_file()}") from error
+            raise errors.EngineError(f"the engine's answer to {request.method} makes no sense; see {paths.log_file()}") from error
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise errors.EngineGone(f"the engine died; see {places.log_file()}") from error
+            raise errors.EngineGone(f"the engine died; see {paths.log_file()}") from error
         finally:
             self._waiting.pop(number, None)
 
@@ -98,7 +98,7 @@ class EngineClient:
             how = await own_end(process)
         finally:
             await end_group(process)
-            why = self._given_up or f"the engine {'was ended' if self._closing else how}; see {places.log_file()}"
+            why = self._given_up or f"the engine {'was ended' if self._closing else how}; see {paths.log_file()}"
             self._settle_all(errors.EngineGone(why))
         if not self._closing:
             self._on_death(why)

@@ -1,4 +1,4 @@
-"""The gate before a merge: a pruned model against its original on the same images, and on the clock, decided by intervals."""
+"""The gate before a merge: a pruned model against its original on the same images, decided by intervals; and its report for others."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from tui_pruner.engine.gate_messages import GateLatency, GateMetric, GateParameters, GateResult
+from tui_pruner.domain.errors import DataError, RequestError
+from tui_pruner.domain.formatting import printable
+from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.latency_messages import BenchParameters, BenchSubject
-from tui_pruner.errors import DataError, RequestError
-from tui_pruner.jobs.bench import run_bench
-from tui_pruner.jobs.dataset import DataSet, read_data
-from tui_pruner.jobs.interval import images_of, metrics_on, resamples_for
-from tui_pruner.jobs.paired_drop import RULE, STRICT_RULE, Drop, images_needed, judged, paired_drops
-from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.engine.search_messages import BenchParameters, BenchSubject, GateLatency, GateMetric, GateParameters, GateResult
+from tui_pruner.jobs.data.dataset import DataSet, read_data
+from tui_pruner.jobs.intervals import RULE, STRICT_RULE, Drop, images_needed, images_of, judged, metrics_on, paired_drops, resamples_for
+from tui_pruner.jobs.latency import run_bench
+from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened, prepared, skipped
-from tui_pruner.metrics import main_metric
-from tui_pruner.model_file import is_architecture
+from tui_pruner.storage.model_file import is_architecture
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 FEWEST_RESAMPLES, MOST_RESAMPLES, WORK = 100, 400, 5_200_000
 """A standard error needs fewer resamples than a percentile; the work is four times that of a validation's interval."""
@@ -34,7 +35,7 @@ FAMILY = "metrics/mAP50-95"
 
 
 @dataclass
-class Evidence:
+class ValidatedImages:
     """What one model's validation collected of each image, in the order of the images, and how Ultralytics sums it up."""
 
     images: list[dict[str, Any]]
@@ -54,9 +55,9 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
         DataError: the data cannot be used, or has too few images.
         RequestError: the models have no metric in common that is known image by image, or no such device.
     """
-    from tui_pruner.core.checkpoint import open_model
-    from tui_pruner.core.measure import parameter_count
-    from tui_pruner.core.some_classes import as_numbered_in
+    from tui_pruner.core.model.analysis import parameter_count
+    from tui_pruner.core.pruning.proved_cut import as_numbered_in
+    from tui_pruner.frameworks.ultralytics import open_model
 
     started = time.perf_counter()
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
@@ -97,18 +98,18 @@ def file_name(path: str) -> str:
     return Path(path).name
 
 
-def evidence(model: nn.Module, data: DataSet, parameters: GateParameters, which: str, on_progress: OnProgress) -> Evidence:
+def evidence(model: nn.Module, data: DataSet, parameters: GateParameters, which: str, on_progress: OnProgress) -> ValidatedImages:
     """Return what a model's validation collects of each image.
 
     Raises:
         RequestError: this task's validation does not tell images apart.
     """
-    found: list[Evidence] = []
+    found: list[ValidatedImages] = []
 
     def keep(running: Any) -> None:
         on_progress(JobProgress(done=min((running.batch_i + 1) * running.args.batch, total), total=total, doing=f"validating the {which}"))
         if running.batch_i + 1 == len(running.dataloader) and (images := images_of(running)) is not None:
-            found.append(Evidence(images, snapshot(running)))
+            found.append(ValidatedImages(images, snapshot(running)))
 
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         total = len(data.images)
@@ -132,7 +133,9 @@ def snapshot(validator: Any) -> Any:
     return kept
 
 
-def compared(before: Evidence, after: Evidence, parameters: GateParameters, on_progress: OnProgress) -> tuple[list[GateMetric], int | None]:
+def compared(
+    before: ValidatedImages, after: ValidatedImages, parameters: GateParameters, on_progress: OnProgress
+) -> tuple[list[GateMetric], int | None]:
     """Return the judged metrics, and how many images might settle what is not certain.
 
     Raises:
@@ -239,3 +242,94 @@ def outcome(one: GateMetric | GateLatency) -> str:
     if one.certain:
         return "within" if one.ok else "too much"
     return "passes, but this is not certain" if one.ok else "not certain, which strict does not pass"
+
+
+SUITE = "tui-pruner gate"
+PASSED = {"yes": "passed", "no": "failed"}
+
+
+def junit(result: GateResult) -> bytes:
+    """Return a JUnit document: a test case for each thing that was judged, failed where it was too much."""
+    judged: list[tuple[str, GateMetric | GateLatency]] = [
+        (f"{short(one.name)} falls by at most {one.allowed:g}", one) for one in result.metrics
+    ]
+    if result.latency:
+        judged.append((f"latency at most {result.latency.allowed:g} of the original's", result.latency))
+    failures = str(sum(not one.ok for _, one in judged))
+    counts = {"tests": str(len(judged)), "failures": failures, "errors": "0", "skipped": "0", "time": f"{result.seconds:.3f}"}
+    suites = Element("testsuites", {"name": SUITE, **counts})
+    suite = SubElement(suites, "testsuite", {"name": clean(f"{SUITE}: {result.pruned} against {result.original}"), **counts})
+    properties = SubElement(suite, "properties")
+    for name, value in facts(result):
+        SubElement(properties, "property", {"name": name, "value": clean(value)})
+    for (name, one), reason in zip(judged, result.reasons, strict=True):
+        case = SubElement(suite, "testcase", {"classname": "tui_pruner.gate", "name": clean(name), "time": f"{result.seconds:.3f}"})
+        if not one.ok:
+            SubElement(case, "failure", {"message": clean(reason), "type": "gate"}).text = clean(result.rule)
+        SubElement(case, "system-out").text = clean(reason)
+    indent(suites)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{tostring(suites, encoding="unicode")}\n'.encode()
+
+
+def facts(result: GateResult) -> list[tuple[str, str]]:
+    """Return what the verdict rests on, by names."""
+    return [
+        ("verdict", result.verdict),
+        ("certain", str(result.certain).lower()),
+        ("images", str(result.images)),
+        ("original", result.original),
+        ("pruned", result.pruned),
+        ("original_parameters", str(result.original_parameters)),
+        ("pruned_parameters", str(result.pruned_parameters)),
+    ]
+
+
+def markdown(result: GateResult) -> str:
+    """Return a summary to put under a pull request."""
+    share = (result.pruned_parameters - result.original_parameters) / max(1, result.original_parameters)
+    lines = [
+        f"## Pruning gate {PASSED[result.verdict]}{'' if result.certain else ', but not certain'}",
+        "",
+        f"`{cell(result.pruned)}` against `{cell(result.original)}`: {result.pruned_parameters:,} of {result.original_parameters:,} "
+        f"parameters ({100 * share:+.1f} %), {result.images} images.",
+        "",
+        "| | original | pruned | change | 95 % interval | allowed | |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        *(
+            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {-one.drop:+.4f} | {-one.high:+.4f} to {-one.low:+.4f} "
+            f"| {-one.allowed:+.4f} | {word(one)} |"
+            for one in result.metrics
+        ),
+    ]
+    if result.latency:
+        one = result.latency
+        lines.append(
+            f"| latency on {cell(one.device)}, ms | {one.original_ms:.2f} | {one.pruned_ms:.2f} | x{one.ratio:.3f} "
+            f"| x{one.low:.3f} to x{one.high:.3f} | x{one.allowed:.3f} | {word(one)} |"
+        )
+    lines += ["", result.rule]
+    if more := advice(result):
+        lines += ["", more]
+    return "\n".join(lines) + "\n"
+
+
+def word(one: GateMetric | GateLatency) -> str:
+    """Return a judgement in one word or two."""
+    return f"{'ok' if one.ok else '**no**'}{'' if one.certain else ', not certain'}"
+
+
+def advice(result: GateResult) -> str:
+    """Return what would make an uncertain verdict certain; empty where nothing is to be said."""
+    if result.certain or result.images_needed is None or result.images_needed <= result.images:
+        return ""
+    return f"About {result.images_needed:,} images would settle it in place of {result.images}."
+
+
+def cell(text: str) -> str:
+    """Return text that a Markdown table and a code span survive."""
+    return clean(text).replace("|", "\\|").replace("`", "'")
+
+
+def clean(text: str) -> str:
+    """Return text without what neither XML nor a line can hold."""
+    return " ".join(printable(text).split())

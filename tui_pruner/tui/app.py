@@ -14,11 +14,12 @@ from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-from tui_pruner.config import Config
-from tui_pruner.leftovers import remove_leftovers
-from tui_pruner.printable import legible
-from tui_pruner.trust import fingerprint
-from tui_pruner.trust import remember as trust
+from tui_pruner.domain.formatting import legible
+from tui_pruner.storage.atomic import remove_leftovers
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.storage.settings import Config
+from tui_pruner.storage.trust import fingerprint
+from tui_pruner.storage.trust import remember as trust
 from tui_pruner.tui import terminal
 from tui_pruner.tui.actions.keymap import keymap_of, use
 from tui_pruner.tui.controllers import ACTIONS
@@ -33,12 +34,11 @@ from tui_pruner.tui.terminal import InReverse, OnlyAscii, OnlyPrintable
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.colours import PALETTES, wanted_palette
 from tui_pruner.tui.theme.glyphs import ASCII, CALM, SIGNS
-from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
-    from tui_pruner.sessions import SavedSession
+    from tui_pruner.storage.sessions import SavedSession
     from tui_pruner.tui.screens.workbench import Workbench
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.formatting import plural
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import Conflict, PreviewResult
-    from tui_pruner.tui.amounts import Asked
+    from tui_pruner.domain.cuts import Asked
+    from tui_pruner.engine.messages import Conflict, PreviewResult
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _contradiction(conflict: Conflict, asked: Asked) -> Trouble:
     layers = tuple(layer for layer in conflict.layers if layer in asked.amounts)
     by_amount: dict[str, list[str]] = {}
     for layer in layers:
-        by_amount.setdefault(asked.amounts[layer].label, []).append(layer)
+        by_amount.setdefault(asked.amounts[layer].written(GLYPHS.minus), []).append(layer)
     # Alike in words and still contradictory, as exact widths of layers that are not equally wide: then it is one layer or another.
     sides = list(by_amount.values()) if len(by_amount) > 1 else [[layer] for layer in layers]
     ways = [_keep(asked, side, layers) for side in sides] if len(sides) > 1 else []
@@ -64,7 +65,7 @@ def _contradiction(conflict: Conflict, asked: Asked) -> Trouble:
 def _keep(asked: Asked, side: Sequence[str], layers: Iterable[str]) -> WayOut:
     dropped = tuple(layer for layer in layers if layer not in side)
     follows = "goes along" if len(dropped) == 1 else "go along"
-    return WayOut(f"{asked.amounts[side[0]].label} of {_named(side)}; {_named(dropped)} {follows}", tuple(side), dropped)
+    return WayOut(f"{asked.amounts[side[0]].written(GLYPHS.minus)} of {_named(side)}; {_named(dropped)} {follows}", tuple(side), dropped)
 
 
 def _clear(layers: tuple[str, ...]) -> WayOut:

@@ -12,26 +12,17 @@ from typing import Any, Generic, TypeVar
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from tui_pruner.domain.cuts import Asked
+from tui_pruner.domain.deadlines import within
+from tui_pruner.domain.errors import EngineError, EngineGone, PrunerError, UntrustedError
 from tui_pruner.engine import requests
 from tui_pruner.engine.client import EngineClient
-from tui_pruner.engine.protocol import (
-    CutRequest,
-    Figures,
-    OpenResult,
-    ProgressEvent,
-    ProofEvent,
-    ScanDrops,
-    SessionView,
-    TroubleEvent,
-    WriteResult,
-)
-from tui_pruner.errors import EngineError, EngineGone, PrunerError, UntrustedError
-from tui_pruner.patience import within
-from tui_pruner.trust import inherit
+from tui_pruner.engine.messages import CutRequest, Figures, OpenResult, ProgressEvent, ProofEvent, SessionView, TroubleEvent, WriteResult
+from tui_pruner.engine.search_messages import ScanDrops
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.storage.trust import inherit
 from tui_pruner.tui import messages
-from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.opening import Opening
-from tui_pruner.unexpected import keep_traceback, one_line
 
 LONGEST_PREVIEW = 30.0
 LONGEST_CHANGE = 60.0
@@ -265,7 +256,7 @@ class EngineSession:
 
     async def _refresh(self, wanted: tuple[Asked, str | None]) -> None:
         asked, layer = wanted
-        preview = requests.Preview(requests=requests_of(asked), layer=layer, criterion=asked.criterion)
+        preview = requests.PreviewRequest(requests=requests_of(asked), layer=layer, criterion=asked.criterion)
         with contextlib.suppress(EngineGone):
             found, why = await self._answer_or_reason(self._client.call(preview), LONGEST_PREVIEW)
             if found is None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message_pump import MessagePump
 
-from tui_pruner.errors import Cancelled, DataError, JobError, PrunerError, RequestError
-from tui_pruner.trust import inherit
+from tui_pruner.domain.errors import Cancelled, DataError, JobError, PrunerError, RequestError
+from tui_pruner.domain.formatting import plural
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.storage.trust import inherit
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, JobSpec, QueuedJob
 from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
     from tui_pruner.engine.runner import Job, Start
@@ -120,7 +120,7 @@ class JobQueue:
             self._tell(job)
 
     async def _do(self, job: QueuedJob) -> None:
-        from tui_pruner.engine.job_logs import new_log
+        from tui_pruner.engine.processes import new_log
 
         try:
             job.start(time.monotonic(), new_log(job.spec.kind))
@@ -155,8 +155,7 @@ class JobQueue:
 
     async def _result_within_memory(self, job: QueuedJob) -> dict[str, Any]:
         """What a job gives, tried with ever smaller batches where memory does not suffice."""
-        from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
-        from tui_pruner.engine.runner import Job, start_job
+        from tui_pruner.engine.runner import Job, smaller_batch, start_job, with_half_the_batch
 
         assert job.parameters is not None
         on_progress: Callable[..., None] = lambda progress: job.follow(progress, time.monotonic())  # noqa: E731

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import (
+    from tui_pruner.engine.messages import (
         Comparison,
         DryRun,
         ExplainResult,
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
         ProofEvent,
         SavedPlan,
         SessionView,
-        TargetPlan,
-        TargetReach,
         WriteResult,
     )
+    from tui_pruner.engine.search_messages import TargetPlan, TargetReach
     from tui_pruner.tui.job_specs.job import QueuedJob
     from tui_pruner.tui.opening import Opening
 

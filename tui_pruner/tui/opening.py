@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner import places
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.formatting import plural
+from tui_pruner.storage import paths
 
 if TYPE_CHECKING:
-    from tui_pruner.sessions import SavedSession
+    from tui_pruner.storage.sessions import SavedSession
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Opening:
     def output(self) -> Path:
         """Where the pruned model goes unless the user says otherwise: best-pruned.pt beside best.pt; for the demo, the current folder."""
         path = Path(self.model)
-        is_ours = path.suffix != ".pt" or path.parent == places.demo_folder()
+        is_ours = path.suffix != ".pt" or path.parent == paths.demo_folder()
         folder = Path() if is_ours else path.parent
         return folder / f"{path.stem}-pruned.pt"
 
@@ -75,9 +75,9 @@ class Unfinished:
 
 def unfinished_sessions(most: int = 3) -> list[Unfinished]:
     """The sessions to go on with that no other window has, the newest first."""
-    if not any(places.sessions_folder().glob("*.jsonl")):
+    if not any(paths.sessions_folder().glob("*.jsonl")):
         return []
-    from tui_pruner.sessions import sessions
+    from tui_pruner.storage.sessions import sessions
 
     free = [session for session in sessions() if session.worth_keeping and not session.running]
     return [Unfinished(Opening.of(session), _title(session), session.saved_at) for session in free[:most]]

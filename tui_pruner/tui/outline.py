@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.formatting import plural
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import BlockView, LayerView
+    from tui_pruner.engine.messages import BlockView, LayerView
 
 SECTIONS = ("backbone", "neck", "head")
 PRUNABLE = ("free", "coupled", "linked")

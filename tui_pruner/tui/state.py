@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.cuts import Asked, Room
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, TREE
-from tui_pruner.tui.amounts import Asked, Room
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
+    from tui_pruner.engine.messages import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
     from tui_pruner.tui.job_specs.latency import Timed
     from tui_pruner.tui.job_specs.scan import Scanned

@@ -23,10 +23,10 @@ from rich.style import Style
 from textual.color import Color
 from textual.filter import LineFilter
 
-from tui_pruner import places
-from tui_pruner.printable import legible, printable
-from tui_pruner.versions import versions_line
-from tui_pruner.whole_file import replace_file
+from tui_pruner.domain.formatting import legible, printable
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
+from tui_pruner.storage.error_log import versions_line
 
 LAST_CHANCE = 3.0
 LOOK_EVERY = 1.0
@@ -153,7 +153,7 @@ MOST = 10
 
 def write_report(error: BaseException) -> Path | None:
     """The error with its traceback and the versions, without values of variables; None where it cannot be written."""
-    folder = places.state_folder() / "crashes"
+    folder = paths.state_folder() / "crashes"
     file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     try:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.metrics import short_metric
+from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.actions.keymap import key_of
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import SessionView, StepView
+    from tui_pruner.engine.messages import SessionView, StepView
 
 
 @dataclass(frozen=True)

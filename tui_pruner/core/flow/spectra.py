@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from tui_pruner.core.flow.elementwise import together
-from tui_pruner.core.flow.labels import varies
-from tui_pruner.core.flow.rules import Call, rule
-from tui_pruner.core.flow.state import Flow
+from tui_pruner.core.tracing.labels import varies
+from tui_pruner.core.tracing.rules.elementwise import together
+from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
 @rule("_fft_r2c _fft_c2c _fft_c2r")

@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tui_pruner.errors import PrunerError
+from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.domain.formatting import ago, plural
+from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.amounts import CLASSES, Asked, classes_to_keep, parse_amount
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
-from tui_pruner.tui.figures import ago, plural
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
 from tui_pruner.tui.state import Store
-from tui_pruner.unexpected import keep_traceback, named
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import SessionView
-    from tui_pruner.sessions import SavedSession, SessionFile
+    from tui_pruner.engine.messages import SessionView
+    from tui_pruner.storage.sessions import SavedSession, SessionFile
     from tui_pruner.tui.engine_session import EngineSession, NewestOnly
     from tui_pruner.tui.opening import Opening
 
@@ -98,7 +98,7 @@ class Autosave(Controller):
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
     def _offer(self, path: str, sha256: str) -> None:
-        from tui_pruner.sessions import dropped_session
+        from tui_pruner.storage.sessions import dropped_session
 
         saved = dropped_session(path)
         if saved is None or saved.plan["sha256"] != sha256:
@@ -110,7 +110,7 @@ class Autosave(Controller):
 
     def _take_over(self, saved: SavedSession) -> None:
         """From now on the earlier session is written on; not before it was accepted, since a refused one stays as it is."""
-        from tui_pruner.sessions import SessionFile
+        from tui_pruner.storage.sessions import SessionFile
 
         if self._file is not None:
             self._file.close()
@@ -120,7 +120,7 @@ class Autosave(Controller):
         """Bring back what the engine does not know."""
         self._restoring = False
         state = self.state
-        amounts = {layer: parse_amount(amount) for layer, amount in saved.asked.items() if layer in state.known}
+        amounts = {layer: typed_amount(amount) for layer, amount in saved.asked.items() if layer in state.known}
         amounts[CLASSES] = classes_to_keep(saved.asked.get(CLASSES, ""))
         self._restore_metrics(saved)
         self.store.update(marks=set(saved.marks) & set(state.layers), tree=self.view.tree.showing(saved.cursor))
@@ -153,13 +153,13 @@ class Autosave(Controller):
         )
 
     def _session_file(self) -> SessionFile:
-        from tui_pruner.sessions import SessionFile, new_id
+        from tui_pruner.storage.sessions import SessionFile, new_id
 
         self._file = self._file or SessionFile(new_id(self.state.opened.model.path))
         return self._file
 
     def _snapshot(self, file: SessionFile) -> SavedSession:
-        from tui_pruner.sessions import SavedSession
+        from tui_pruner.storage.sessions import SavedSession
 
         state, opening = self.state, self.opening
         session = self._accepted or state.session
@@ -198,13 +198,13 @@ class Autosave(Controller):
             self._told = False
 
     def _tell_unkept(self, error: Exception) -> None:
-        from tui_pruner import places
+        from tui_pruner.storage import paths
 
         self._kept = ()  # try again
         if not self._told:
             if not isinstance(error, OSError):
                 keep_traceback(error)
             reason = error if isinstance(error, (OSError, PrunerError)) else named(error)
-            where = f"the session cannot be kept in {places.sessions_folder()} ({reason})"
+            where = f"the session cannot be kept in {paths.sessions_folder()} ({reason})"
             self.say(f"{where}: save the plan elsewhere with {key_of('save-plan')} in the steps pane", "error")
         self._told = True

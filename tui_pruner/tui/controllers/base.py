@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tui_pruner.errors import RequestError
+from tui_pruner.domain.errors import RequestError
 from tui_pruner.tui.actions.action import Action
 from tui_pruner.tui.job_specs.validation import Validations
 from tui_pruner.tui.messages import EngineMessage, JobsChanged

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tui_pruner.domain.criteria import CRITERIA, criterion_of, scored_with
+from tui_pruner.domain.cuts import Asked
+from tui_pruner.domain.formatting import listing
 from tui_pruner.tui.actions.action import RATIO, Action
-from tui_pruner.tui.amounts import Asked
 from tui_pruner.tui.controllers.base import Controller
-from tui_pruner.tui.criteria import CRITERIA, criterion_of, scored_with
-from tui_pruner.tui.figures import listing
 from tui_pruner.tui.job_specs.plan_search import calibration, classes_left
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tui_pruner.errors import RequestError
+from tui_pruner.domain.cuts import CLASSES, Amount, Asked, classes_to_keep, typed_amount
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import RATIO, Action
-from tui_pruner.tui.amounts import CLASSES, Amount, Asked, classes_to_keep, parse_amount
 from tui_pruner.tui.controllers.base import Controller, Dialogs
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.state import AppState, Store
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
@@ -221,7 +221,7 @@ class CutController(Controller):
             type_amount(self.store, self.dialogs, f"Keep channels in {whom(names)}", partial(self._typed, keeping=True))
 
     def _typed(self, text: str, keeping: bool) -> Asked:
-        names, amount = self._targets(), parse_amount(text, keeping)
+        names, amount = self._targets(), typed_amount(text, keeping)
         if amount is not None and amount.drops:
             return self._dropping(names)
         if amount is not None and amount.keep is not None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_pruner import places
-from tui_pruner.errors import PlanError, ProofError, PrunerError, RequestError
+from tui_pruner.domain.errors import PlanError, ProofError, PrunerError, RequestError
+from tui_pruner.domain.formatting import file_size, plural
+from tui_pruner.storage import paths
 from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, STEPS, STEPS_PANE, VIEW, Action
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
-from tui_pruner.tui.figures import file_size, plural
 from tui_pruner.tui.job_specs.export import FORMATS, SUFFIXES, Format, export, report
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
 from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved
@@ -193,7 +193,7 @@ class FileController(Controller):
         self.ask_place("Export to", one.meaning, place, put)
 
     def _take_plan(self, path: str | None) -> None:
-        from tui_pruner.plan_file import read_plan_file
+        from tui_pruner.storage.yaml import read_plan_file
 
         if not path:
             return
@@ -257,7 +257,7 @@ class FileController(Controller):
         if not state.session.steps:
             return ModelFile(model.path, model.sha256)
         key = plan_key(state.session.plan)
-        place = places.cache_folder() / "stages" / f"{key[:16]}.pt"
+        place = paths.cache_folder() / "stages" / f"{key[:16]}.pt"
         place.parent.mkdir(parents=True, exist_ok=True)
         written = await self.engine.written(str(place))
         if plan_key(state.session.plan) != key:

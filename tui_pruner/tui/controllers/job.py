@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tui_pruner.errors import DataError
+from tui_pruner.domain.errors import DataError
 from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, Action
 from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, QueuedJob

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from tui_pruner.errors import RequestError
+from tui_pruner.domain.errors import RequestError
 from tui_pruner.tui.actions.action import ALL_JOBS, INTERACTIVE, JOBS, Action
 from tui_pruner.tui.controllers.base import Dialogs
 from tui_pruner.tui.controllers.job import VALIDATE

@@ -6,18 +6,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tui_pruner.errors import RequestError
+from tui_pruner.domain.cuts import Asked, typed_amount
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import RATIO, Action
-from tui_pruner.tui.amounts import Asked, parse_amount
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.controllers.base import Controller
 from tui_pruner.tui.controllers.cut import CUT, share_out, type_amount
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.outline import PRUNABLE, SECTIONS
 from tui_pruner.tui.state import AppState
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import BlockView, LayerView
+    from tui_pruner.engine.messages import BlockView, LayerView
 
 GENTLE = (5, 10)
 ANY = "*"
@@ -117,7 +117,7 @@ class PresetController(Controller):
         type_amount(self.store, self.dialogs, label, lambda text: self._typed(preset, text))
 
     def _typed(self, preset: Preset, text: str) -> Asked | None:
-        amount = parse_amount(text)
+        amount = typed_amount(text)
         if amount is None:
             return None
         if amount.percent is None:

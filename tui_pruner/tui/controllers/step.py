@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import INTERACTIVE, STEPS, STEPS_PANE, Action
 from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged, StatesCompared
 from tui_pruner.tui.panes.comparison import Compared, NotCompared
 from tui_pruner.tui.state import PROOFS, AppState

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tui_pruner.domain.criteria import REPAIR, criterion_of, scored_with
+from tui_pruner.domain.cuts import Asked, typed_amount
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import JOBS, RATIO, Action
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.amounts import Asked, parse_amount
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
 from tui_pruner.tui.controllers.criterion import CriterionController
-from tui_pruner.tui.criteria import REPAIR, criterion_of, scored_with
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
 from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
 from tui_pruner.tui.job_specs.scan import Scanned, scan
@@ -20,7 +20,7 @@ from tui_pruner.tui.state import AppState, Store
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import ScanDrops, TargetPlan
+    from tui_pruner.engine.search_messages import ScanDrops, TargetPlan
     from tui_pruner.tui.engine_session import EngineSession
 
 LATENCY = "latency"
@@ -153,7 +153,7 @@ class TargetController(Controller):
         if found.stopped:
             self.say(found.stopped, "error")
             return
-        amounts = {layer: amount for layer, text in found.amounts.items() if (amount := parse_amount(text))}
+        amounts = {layer: amount for layer, text in found.amounts.items() if (amount := typed_amount(text))}
         pending = self.state.pending
         self._criterion.request(Asked(amounts, criterion or pending.criterion, pending.round_to))
         ground = ground or ("by the scan" if found.scanned else "by importance")

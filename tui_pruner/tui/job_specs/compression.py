@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.metrics import main_metric, short_metric
-from tui_pruner.tui.figures import duration, plural, score
+from tui_pruner.domain.formatting import duration, plural, score
+from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.compress_messages import CompressParameters, CompressResult, CompressStage
-    from tui_pruner.engine.protocol import SessionView
+    from tui_pruner.engine.job_messages import CompressParameters, CompressResult, CompressStage
+    from tui_pruner.engine.messages import SessionView
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -75,18 +75,18 @@ def compression(
     hand_over: Callable[[str], None],
 ) -> JobSpec:
     """The job of a recipe; its file's place goes to `hand_over` once it is there."""
-    from tui_pruner.jobs.data_yaml import everywhere
+    from tui_pruner.storage.yaml import everywhere
 
     plan = session.plan if session.steps else None
     fields = {**checkpoint.fields, **wishes, "data": everywhere(checkpoint.data or "")}
 
     def parameters() -> CompressParameters:
-        from tui_pruner.engine.compress_messages import CompressParameters
+        from tui_pruner.engine.job_messages import CompressParameters
 
         return CompressParameters(**fields, plan=plan, criterion=criterion, round_to=round_to)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.compress_messages import CompressResult
+        from tui_pruner.engine.job_messages import CompressResult
 
         result = CompressResult.model_validate(content)
         if result.output:

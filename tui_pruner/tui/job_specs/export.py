@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.tui.figures import file_size, plural
+from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ExportParameters, ReportParameters
-    from tui_pruner.engine.protocol import SessionView
+    from tui_pruner.engine.messages import SessionView
     from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
 
 

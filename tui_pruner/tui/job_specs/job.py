@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.printable import legible
+from tui_pruner.domain.formatting import legible
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tui_pruner.domain.errors import PrunerError
     from tui_pruner.engine.job_messages import JobProgress
-    from tui_pruner.engine.protocol import Message, ModelInfo
-    from tui_pruner.errors import PrunerError
+    from tui_pruner.engine.messages import Message, ModelInfo
     from tui_pruner.tui.opening import Opening
 
 

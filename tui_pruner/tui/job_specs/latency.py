@@ -6,15 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.intervals import share_words
-from tui_pruner.tui.figures import milliseconds
+from tui_pruner.domain.formatting import milliseconds
+from tui_pruner.domain.results import share_words
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.latency_messages import BenchedModel, BenchParameters, BenchResult, LatencyShare, QuickenParameters
-    from tui_pruner.engine.protocol import ScanDrops, SessionView, TargetPlan
-    from tui_pruner.tui.amounts import Asked
+    from tui_pruner.domain.cuts import Asked
+    from tui_pruner.engine.messages import SessionView
+    from tui_pruner.engine.search_messages import (
+        BenchedModel,
+        BenchParameters,
+        BenchResult,
+        LatencyShare,
+        QuickenParameters,
+        ScanDrops,
+        TargetPlan,
+    )
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -37,14 +45,14 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
     key = plan_key(plan)
 
     def parameters() -> BenchParameters:
-        from tui_pruner.engine.latency_messages import BenchParameters, BenchSubject
+        from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
 
         plans = [None, plan] if plan else [None]
         subjects = [BenchSubject(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
         return BenchParameters(subjects=subjects, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.latency_messages import BenchResult
+        from tui_pruner.engine.search_messages import BenchResult
 
         result = BenchResult.model_validate(content)
         first, last = result.models[0], result.models[-1]
@@ -94,14 +102,14 @@ def latency_search(
     plan = session.plan if session.steps else None
 
     def parameters() -> QuickenParameters:
-        from tui_pruner.engine.latency_messages import QuickenParameters
+        from tui_pruner.engine.search_messages import QuickenParameters
 
         return QuickenParameters(
             **fields, plan=plan, targets=list(targets), criterion=asked.criterion, round_to=asked.round_to, scan=scan, scores=scores or None
         )
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.latency_messages import QuickenResult
+        from tui_pruner.engine.search_messages import QuickenResult
 
         result = QuickenResult.model_validate(content)
         hand_over(result.plan)

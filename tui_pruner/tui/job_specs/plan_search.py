@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.tui.amounts import CLASSES
-from tui_pruner.tui.figures import arrow, distance, duration, plural
+from tui_pruner.domain.cuts import CLASSES
+from tui_pruner.domain.formatting import distance, duration, plural
+from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import CalibrationParameters
-    from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult
-    from tui_pruner.engine.protocol import ScanDrops, SessionView, TargetPlan
+    from tui_pruner.engine.messages import SessionView
+    from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult, ScanDrops, TargetPlan
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -85,15 +86,14 @@ def measured_plan(
     plan = session.plan if session.steps else None
 
     def parameters() -> PlanningParameters:
-        from tui_pruner.engine.planning_messages import PlanningParameters
+        from tui_pruner.engine.search_messages import PlanningParameters
 
         return PlanningParameters(
             **fields, plan=plan, points=[list(targets)], criterion=criterion, round_to=round_to, scan=scan, scanned=scanned
         )
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.planning_messages import PlanningResult
-        from tui_pruner.engine.protocol import TargetPlan
+        from tui_pruner.engine.search_messages import PlanningResult, TargetPlan
 
         result = PlanningResult.model_validate(content)
         point = result.points[0]

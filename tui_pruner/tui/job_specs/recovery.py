@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.metrics import short_metric
-from tui_pruner.tui.figures import arrow, distance, duration, file_size, plural, score
+from tui_pruner.domain.formatting import distance, duration, file_size, plural, score
+from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.job_specs.validation import shown_metrics
 
@@ -162,7 +163,7 @@ def recovery(
     teacher = checkpoint.model.path if way.taught else None
     if way.kind == RECALIBRATE:
         return _recalibration(fields, hand_over)
-    from tui_pruner.jobs.data_yaml import everywhere
+    from tui_pruner.storage.yaml import everywhere
 
     fields["data"] = everywhere(fields["data"])
 

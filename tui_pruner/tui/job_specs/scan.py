@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.metrics import short_metric
-from tui_pruner.tui.figures import duration, plural, score
+from tui_pruner.domain.formatting import duration, plural, score
+from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import ScanDrops
-    from tui_pruner.engine.scan_messages import ScanParameters, ScanResult
+    from tui_pruner.engine.search_messages import ScanDrops, ScanParameters, ScanResult
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -47,7 +46,7 @@ class Scanned:
 
 def scanned(result: ScanResult, criterion: str, data: str) -> Scanned:
     """A job's result by layers: one whose channels are in several groups is as sensitive as the worst of them."""
-    from tui_pruner.engine.protocol import ScanDrops, TrialDrop
+    from tui_pruner.engine.search_messages import ScanDrops, TrialDrop
 
     layers: dict[str, dict[float, float]] = {}
     for trial in result.groups:
@@ -72,12 +71,12 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
     fields = checkpoint.fields
 
     def parameters() -> ScanParameters:
-        from tui_pruner.engine.scan_messages import ScanParameters
+        from tui_pruner.engine.search_messages import ScanParameters
 
         return ScanParameters(criterion=criterion, **fields)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.scan_messages import ScanResult
+        from tui_pruner.engine.search_messages import ScanResult
 
         result = ScanResult.model_validate(content)
         hand_over(scanned(result, criterion, fields["data"]))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.metrics import short_metric
-from tui_pruner.tui.figures import duration, plural, score
+from tui_pruner.domain.formatting import duration, plural, score
+from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, plan_key
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
-    from tui_pruner.engine.protocol import SessionView
+    from tui_pruner.engine.messages import SessionView
     from tui_pruner.tui.job_queue import JobQueue
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 

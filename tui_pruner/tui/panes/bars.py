@@ -11,10 +11,11 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
+from tui_pruner.domain.formatting import count, giga, plural, score
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
-from tui_pruner.tui.figures import change, count, giga, plural, score
+from tui_pruner.tui.figures import change
 from tui_pruner.tui.panes.explanation import stop_line
 from tui_pruner.tui.panes.jobs import Activity, running_line
 from tui_pruner.tui.panes.steps import last_step
@@ -25,7 +26,7 @@ from tui_pruner.tui.theme.drawing import fit, fit_middle
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import ModelInfo
+    from tui_pruner.engine.messages import ModelInfo
     from tui_pruner.tui.timeline import StepMetrics
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from tui_pruner.domain.formatting import count, file_size, giga, score
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import arrow, change, count, file_size, giga, score, shape, signed
+from tui_pruner.tui.figures import arrow, change, shape, signed
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.explanation import short
 from tui_pruner.tui.panes.steps import proof_cell
@@ -20,7 +21,7 @@ from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import StepMetrics, name_of, step_at
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import Comparison, SessionView
+    from tui_pruner.engine.messages import Comparison, SessionView
 
 
 LABEL = 12

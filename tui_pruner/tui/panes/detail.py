@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual.binding import Binding, BindingType
 
+from tui_pruner.domain.criteria import criterion_of
+from tui_pruner.domain.formatting import count, duration, operations, percent, plural, score
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
-from tui_pruner.tui.criteria import criterion_of
-from tui_pruner.tui.figures import arrow, count, difference, drop, duration, operations, percent, plural, score, shape
+from tui_pruner.tui.figures import arrow, difference, drop, shape
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.comparison import compare_lines, compare_title
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title
@@ -23,7 +24,7 @@ from tui_pruner.tui.theme.drawing import curve, cut_column, fit, slider, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import Detail, MemberView
+    from tui_pruner.engine.messages import Detail, MemberView
 
 
 LABEL = 9

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.style import Style
 from rich.text import Text
 
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import plural
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.panes.widgets import CLICK
 from tui_pruner.tui.theme import colours
@@ -18,7 +18,7 @@ from tui_pruner.tui.theme.drawing import fit, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import ExplainResult
+    from tui_pruner.engine.messages import ExplainResult
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.text import Text
 
-from tui_pruner.metrics import main_metric, short_metric
+from tui_pruner.domain.formatting import clock, plural, score
+from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import clock, plural, score
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.job_specs.validation import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane

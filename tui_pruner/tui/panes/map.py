@@ -22,7 +22,7 @@ from tui_pruner.tui.theme.drawing import fit
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import BlockView
+    from tui_pruner.engine.messages import BlockView
 
 
 UPWARD, DOWNWARD, LEFTWARD, RIGHTWARD = 1, 2, 4, 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import BlockView
+    from tui_pruner.engine.messages import BlockView
     from tui_pruner.tui.outline import Row
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from tui_pruner.domain.formatting import count, giga, plural, score, tiny
 from tui_pruner.tui.actions.action import STEPS_PANE
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import count, giga, plural, score, tiny
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
@@ -19,7 +19,7 @@ from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import ProofView, StepView
+    from tui_pruner.engine.messages import ProofView, StepView
 
 
 SIZES_NEED = 56
@@ -137,7 +137,7 @@ def undone_cell(proof: ProofView | None) -> tuple[str, str]:
 
 
 def _pending(state: AppState, width: int) -> Text:
-    shares = {amount.label for amount in state.pending.amounts.values()}
+    shares = {amount.written(GLYPHS.minus) for amount in state.pending.amounts.values()}
     amount = shares.pop() if len(shares) == 1 else "by different amounts"
     layers = list(state.pending.amounts)
     what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")

@@ -13,7 +13,7 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.outline import TreeState, matching_layers
 from tui_pruner.tui.panes.tree_row import Column, Look, heading, layout, row_text
 from tui_pruner.tui.state import COLOURS, Store

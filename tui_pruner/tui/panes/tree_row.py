@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from rich.text import Text
 
-from tui_pruner.tui.figures import arrow, drop, percent, shape
+from tui_pruner.domain.formatting import percent
+from tui_pruner.tui.figures import arrow, drop, shape
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.state import AppState, Change
 from tui_pruner.tui.theme import colours
@@ -208,9 +209,9 @@ def _layer_status(row: Row, state: AppState) -> Cell:
     change = state.change(layer)
     amount = state.pending.of(layer.name)
     if amount is not None and state.in_conflict(layer.name):
-        return f"{amount.label} {GLYPHS.bad}", colours.BAD
+        return f"{amount.written(GLYPHS.minus)} {GLYPHS.bad}", colours.BAD
     if amount is not None:
-        return amount.label, f"bold {colours.GOOD}"
+        return amount.written(GLYPHS.minus), f"bold {colours.GOOD}"
     if change.pending:
         return "goes along", colours.WARNING
     if change.reads_less:

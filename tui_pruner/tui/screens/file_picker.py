@@ -15,7 +15,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
 from tui_pruner.tui.screens.files import PARENT, FolderEntry, entries_in, kind_of, matching, place_line

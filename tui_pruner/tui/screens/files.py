@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from tui_pruner.tui.figures import ago, file_size
+from tui_pruner.domain.formatting import ago, file_size
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit, fit_middle
 

@@ -13,14 +13,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
-from tui_pruner import places
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
 from tui_pruner.tui.actions.action import GROUPS, PANE_MOVES, PANE_TITLES, TREE, Action
 from tui_pruner.tui.actions.keymap import PALETTE_KEY, key_of, shown
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
-from tui_pruner.whole_file import replace_file
 
 HINT_WIDTH = 51
 
@@ -57,7 +57,7 @@ def hint_lines() -> list[Text]:
 
 
 def _file() -> Path:
-    return places.state_folder() / "first-run-is-over"
+    return paths.state_folder() / "first-run-is-over"
 
 
 KEYS = 10

@@ -14,9 +14,10 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
+from tui_pruner.domain.formatting import clock
 from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.figures import clock
 from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, RequestRefused
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.bars import footer_text, waiting_line
@@ -24,7 +25,6 @@ from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
 from tui_pruner.tui.panes.widgets import Lines, Pane
 from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST
 from tui_pruner.tui.state import MOST_NOTES
-from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession

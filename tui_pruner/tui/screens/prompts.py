@@ -16,8 +16,8 @@ from textual.geometry import Region
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from tui_pruner.printable import legible
-from tui_pruner.trust import SHORTEST, begins, short
+from tui_pruner.domain.formatting import legible
+from tui_pruner.storage.trust import SHORTEST, begins, short
 from tui_pruner.tui.panes.widgets import CLICK, Lines
 from tui_pruner.tui.theme import colours
 

@@ -15,8 +15,8 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from tui_pruner import places
-from tui_pruner.tui.figures import ago
+from tui_pruner.domain.formatting import ago
+from tui_pruner.storage import paths
 from tui_pruner.tui.messages import ModelChosen, SessionChosen
 from tui_pruner.tui.opening import Unfinished, unfinished_sessions
 from tui_pruner.tui.recent import Recent, checkpoints_near, recent_checkpoints
@@ -60,7 +60,7 @@ def _near(name: Path, path: Path) -> Entry:
 
 
 def _demo() -> list[Entry]:
-    if not (places.demo_folder() / "digits.pt").is_file():
+    if not (paths.demo_folder() / "digits.pt").is_file():
         return []
     return [Entry(_words("demo: handwritten digits", "YOLOv8n, ten classes"), DEMO)]
 
@@ -150,7 +150,7 @@ class StartScreen(Screen[None]):
         if key == BROWSE:
             self.action_browse()
         elif key == DEMO:
-            folder = places.demo_folder()
+            folder = paths.demo_folder()
             self.post_message(ModelChosen(str(folder / "digits.pt"), str(folder / "digits.yaml")))
         elif key.startswith(SESSION):
             self.post_message(SessionChosen(unfinished_sessions()[int(key.removeprefix(SESSION))].opening))

@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
+from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.tui.actions.action import MAP, STEPS_PANE, TREE
 from tui_pruner.tui.actions.registry import DIGITS, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS, Controllers
@@ -34,10 +35,9 @@ from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen
 from tui_pruner.tui.screens.dialogs import ScreenDialogs
 from tui_pruner.tui.state import BEAT, JOBS, AppState, Store, ViewState
 from tui_pruner.tui.timeline import StepMetrics
-from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import OpenResult
+    from tui_pruner.engine.messages import OpenResult
     from tui_pruner.tui.screens.loading import LoadingScreen
 
 PANES = ("tree", "detail", "steps")

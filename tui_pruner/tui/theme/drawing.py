@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
 
-from tui_pruner.printable import legible
+from tui_pruner.domain.formatting import legible
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import locale
 from dataclasses import dataclass, replace
 
-from tui_pruner.config import is_on
+from tui_pruner.storage.settings import is_on
 
 
 @dataclass(frozen=True)
