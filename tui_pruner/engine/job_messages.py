@@ -107,9 +107,10 @@ class ReportResult(Message):
     notes: list[str] = []
 
 
-class PictureParameters(ValidationParameters):
+class PictureParameters(JobParameters):
     """What a picture job is: the first `pictures` of a seeded order of the images of a validation, drawn into `folder`."""
 
+    plan: dict[str, Any] | None = None
     pictures: int = 6
     folder: str
 
