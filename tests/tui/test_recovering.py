@@ -38,7 +38,7 @@ async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_n
         await desk.press("G")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("g")
-        await desk.until(lambda: desk.bench is not before and desk.ready, "the next stage")
+        await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")
         assert desk.state.opened.model.path == str(target) and not desk.state.session.steps
         assert desk.state.layers["model.5"].out_channels == 90
         assert desk.state.checkpoint.data == str(demo_data)

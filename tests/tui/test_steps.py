@@ -9,7 +9,8 @@ import yaml
 from rich.text import Text
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.messages import Comparison, ProofView, Totals, Width
+from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals, Width
+from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, step_lines
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
@@ -217,3 +218,17 @@ def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_s
     assert proof_cell(unrun)[0] == "NOT EQUAL inf"
     two = session.model_copy(update={"steps": [*session.steps, step.model_copy(update={"number": 2})]})
     assert unproved(two).endswith("undo the steps from there on with u")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk):
+    await desk.go("model.5")
+    await desk.press("3", "0", "enter", "a")
+    await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
+    proved = desk.state.session
+    unproved = proved.model_copy(update={"steps": [proved.steps[0].model_copy(update={"proof": None})]})
+    step = desk.controllers.step
+    desk.bench.store.update(session=proved.model_copy(update={"steps": []}))
+    step.take_proof(ProofArrived(ProofEvent(step=1, proof=proved.steps[0].proof)))
+    step.take_session(SessionChanged(unproved, "applied"))
+    assert desk.state.session.steps[0].proof == proved.steps[0].proof

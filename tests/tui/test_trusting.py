@@ -93,6 +93,6 @@ async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_quest
         await desk.press("G")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question whether to go on")
         await desk.press("g")
-        await desk.until(lambda: desk.bench is not before and desk.ready, "the next stage, with no question of trust")
+        await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage, with no question of trust")
         assert desk.state.opened.model.path == str(recovered)
     assert set(remembered()) == {fingerprint(own), fingerprint(written), fingerprint(recovered)}

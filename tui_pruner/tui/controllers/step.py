@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import INTERACTIVE, STEPS, STEPS_PANE, Action
-from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged, StatesCompared
 from tui_pruner.tui.panes.comparison import Compared, NotCompared
-from tui_pruner.tui.state import PROOFS, AppState
+from tui_pruner.tui.state import PROOFS, AppState, Store
 from tui_pruner.tui.timeline import Timeline, last, step_at
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import ProofView
+    from tui_pruner.tui.engine_session import EngineSession
 
 UP_TO = "prune MODEL --plan FILE --steps N -o OUT"
 COMPARE = "steps MODEL --plan FILE --compare A B"
 
 
 class StepController(Controller):
-    """The steps; while their pane has the focus, the detail pane compares the one under the cursor."""
+    """The steps; while their pane has the focus, the detail pane compares the one under the cursor.
+
+    `_early`: verdicts on steps that are not shown yet, since a step is on the disk before it is shown, and its proof may be quicker.
+    """
+
+    def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> None:
+        super().__init__(store, engine, jobs, dialogs)
+        self._early: dict[int, ProofView] = {}
 
     def actions(self) -> Sequence[Action]:
         """What makes steps, and what is done with them in their pane."""
@@ -162,6 +174,9 @@ class StepController(Controller):
         """Show the steps as they are now; an applied step clears what was pending."""
         state, session, values = self.state, event.session, {}
         state.metrics.follow(session)
+        for step in session.steps:
+            step.proof = step.proof or self._early.get(step.number)
+        self._early.clear()
         if event.did == "applied":
             state.preview, state.dry_run = None, None
             state.no_preview = state.no_dry_run = ""
@@ -177,6 +192,8 @@ class StepController(Controller):
     def take_proof(self, event: ProofArrived) -> None:
         """Put the verdict beside its step."""
         number, proof = event.event.step, event.event.proof
+        if number > len(self.state.session.steps):
+            self._early[number] = proof
         for step in self.state.session.steps:
             if step.number == number:
                 step.proof = proof

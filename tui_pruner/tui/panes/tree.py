@@ -46,6 +46,9 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def show(self) -> None:
         """Show the rows as they are looked at now, with the cursor in sight."""
         before, tree = self._tree, self._store.view.tree
+        if tree is before:
+            self.redraw()
+            return
         self._tree = tree
         if tree.shown is not before.shown:
             self._measure(tree)

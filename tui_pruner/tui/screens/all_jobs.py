@@ -148,7 +148,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         yield Lines(id="jobs-footer", expected=self.app.size.width)
 
     @property
-    def place(self) -> str:
+    def current_pane(self) -> str:
         """What the keys act on: the jobs."""
         return ALL_JOBS
 

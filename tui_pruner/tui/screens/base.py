@@ -24,7 +24,7 @@ class ActionScreen(Screen[None], inherit_bindings=False):
     dialogs: Dialogs
 
     @property
-    def place(self) -> str:
+    def current_pane(self) -> str:
         """What the keys act on now: a pane, or what is shown in it."""
         raise NotImplementedError
 

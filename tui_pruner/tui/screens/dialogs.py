@@ -68,7 +68,7 @@ class ScreenDialogs:
 
         front = self._screen.app.screen
         screen = front if isinstance(front, ActionScreen) else self._screen
-        self._screen.app.push_screen(HelpScreen(screen.help_actions(), screen.place))
+        self._screen.app.push_screen(HelpScreen(screen.help_actions(), screen.current_pane))
 
     def open_line(
         self,

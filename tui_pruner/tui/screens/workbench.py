@@ -92,7 +92,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         yield Lines(id="too-small")
 
     @property
-    def place(self) -> str:
+    def current_pane(self) -> str:
         """What the keys act on now: a pane, or what is shown in it."""
         return self.store.view.pane
 
