@@ -7,11 +7,7 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli.commands import app as kept
-from tui_pruner.cli.commands import app as key_list
-from tui_pruner.cli.commands import app as opening
-from tui_pruner.cli.commands import app as serving
-from tui_pruner.cli.commands import app as whereabouts
+from tui_pruner.cli.commands import app as around
 from tui_pruner.cli.commands import compress, export, flow, inspect, measure, module, plan, prune, recover, report, scan
 from tui_pruner.cli.launch import ended
 from tui_pruner.cli.options import GroupedCommands, panel_of, with_trust
@@ -46,10 +42,10 @@ OPEN_MODELS = (
     prune.prune, prune.prove, inspect.coverage, measure.validate, measure.gate, measure.bench, export.export,
     recover.recalibrate, recover.reconstruct, recover.finetune, compress.compress, report.report, prune.steps,
 )  # fmt: skip
-app.command("open", hidden=True)(with_trust(opening.open_app, looks_first=False))
+app.command("open", hidden=True)(with_trust(around.open_app, looks_first=False))
 for command in OPEN_MODELS:
     app.command(rich_help_panel=panel_of(command.__name__))(with_trust(command))
-for other in (opening.demo, kept.sessions, whereabouts.locate, key_list.keys, serving.serve):
+for other in (around.demo, around.sessions, around.locate, around.keys, around.serve):
     app.command(rich_help_panel=panel_of(other.__name__))(other)
 
 

@@ -39,8 +39,9 @@ app = typer.Typer(
 
 
 def is_meant(arguments: list[str]) -> bool:
-    """Whether a command line is about a module."""
-    return any(argument.partition("=")[0] in OPTIONS for argument in arguments)
+    """Whether a command line is about a module; `report` has an option --model of its own."""
+    own = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+    return bool(own & set(arguments[:1])) and any(argument.partition("=")[0] in OPTIONS for argument in arguments)
 
 
 def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = "") -> NamedModule:
