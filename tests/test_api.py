@@ -44,7 +44,7 @@ def test_a_preview_changes_nothing_and_a_step_does_what_it_said(session: tp.Sess
     preview = session.preview([f"{LAYER}=25%", "model.8.m.0=drop"])
     assert preview.layers[LAYER] == ((64, 64), (64, 48)) and preview.layers["model.8.m.0.cv1"][1] == (0, 0)
     assert preview.conflicts == () and preview.before == whole == session.size
-    assert "<td>64 &gt; 48</td>" in preview._repr_html_()
+    assert "<td>64 -&gt; 48</td>" in preview._repr_html_()
     session.apply([f"{LAYER}=25%", "model.8.m.0=drop"])
     assert session.size == preview.after and session.layers()[LAYER].out_channels == 48
     assert len(session.kept()[f"{LAYER}.conv.weight"]["0"]) == 48

@@ -145,8 +145,8 @@ def test_preview_prints_what_is_asked_and_what_goes_along(call: Call):
     answer = call("preview", *FIELD_MODEL, "--cut", "7=keep:205")
     assert answer.status == 0
     lines = [line.split() for line in answer.out.splitlines()]
-    assert ["model.7", "128", "256", ">", "205", "asked"] in lines
-    assert ["model.8.cv1", "256", ">", "205", "256", "goes", "along"] in lines
+    assert ["model.7", "128", "256", "->", "205", "asked"] in lines
+    assert ["model.8.cv1", "256", "->", "205", "256", "also", "affected"] in lines
     assert "dry run ok" in answer.out
 
 

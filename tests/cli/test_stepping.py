@@ -30,7 +30,7 @@ def test_steps_are_listed_compared_and_saved_with_their_names(call: Call, plan: 
     assert widths["model.7"] == (256, 128) and "model.5" not in widths
     assert document["original"]["parameters"] > document["steps"][0]["totals"]["parameters"] > document["steps"][1]["totals"]["parameters"]
     text = call("steps", *SMALL, "--plan", plan, "--compare", 0, 1).out
-    assert "step 0 > step 1" in text and "128 > 96" in text
+    assert "step 0 -> step 1" in text and "128 -> 96" in text
 
 
 def test_the_first_steps_of_a_plan_are_used_alone(call: Call, plan: Path):

@@ -45,8 +45,8 @@ class Preview:
     conflicts: tuple[str, ...]
 
     def _repr_html_(self) -> str:
-        rows = [(name, f"{before[0]} > {before[1]}", f"{after[0]} > {after[1]}") for name, (before, after) in self.layers.items()]
-        sizes = f"{self.before.flops:,} > {self.after.flops:,} FLOPs, {self.before.parameters:,} > {self.after.parameters:,} parameters"
+        rows = [(name, f"{before[0]} -> {before[1]}", f"{after[0]} -> {after[1]}") for name, (before, after) in self.layers.items()]
+        sizes = f"{self.before.flops:,} -> {self.after.flops:,} FLOPs, {self.before.parameters:,} -> {self.after.parameters:,} parameters"
         return f"<p>{sizes}</p>{table(('layer', 'before', 'after'), rows)}"
 
 

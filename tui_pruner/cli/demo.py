@@ -89,7 +89,7 @@ def measure(output: Output, session: PruningSession, data: Path, imgsz: int | No
         return validated(session.analysis.checkpoint.path, str(data), IMAGES, imgsz, device, None, plan, progress_of("validate"))
 
     before, after = validation(None), validation(session.plan.plain())
-    output.line(f"\n4 Validate on {after.images} images: {METRIC} {before.metrics[METRIC]:.4f} > {after.metrics[METRIC]:.4f} "
+    output.line(f"\n4 Validate on {after.images} images: {METRIC} {before.metrics[METRIC]:.4f} -> {after.metrics[METRIC]:.4f} "
                 f"({before.seconds:.1f} s and {after.seconds:.1f} s{', cached' if after.cached else ''})")  # fmt: skip
     return {"images": after.images, "before": before.metrics, "after": after.metrics}
 

@@ -149,7 +149,7 @@ def count(number: float) -> str:
 def change(before: float, after: float) -> str:
     """Two figures and the change between them: "3.01M > 2.21M -27%"."""
     share = f" {100 * (after - before) / before:+.1f}%" if before else ""
-    return f"{count(before)} > {count(after)}{share}"
+    return f"{count(before)} -> {count(after)}{share}"
 
 
 def shape(sides: Sequence[int]) -> str:

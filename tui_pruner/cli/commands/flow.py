@@ -88,7 +88,7 @@ def show(output: Output, after: list[BlockFlow], before: list[BlockFlow]) -> Non
 
 def width(before: int, after: int) -> str:
     """Return a number of channels, before and after a cut where it changes."""
-    return str(after) if before == after else f"{before} > {after}"
+    return str(after) if before == after else f"{before} -> {after}"
 
 
 def stretch(origin: ChannelOrigin) -> str:

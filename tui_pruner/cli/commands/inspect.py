@@ -60,7 +60,7 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
     rows: list[list[object]] = []
     for block in blocks:
         sources = "+".join(str(source) for source in block.from_)
-        width = f"{block.in_channels} > {block.out_channels}"
+        width = f"{block.in_channels} -> {block.out_channels}"
         rows.append(
             [
                 f"{block.index} {block.type}",
@@ -75,7 +75,7 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
         for layer in block.layers:
             status = f"{layer.status}{': ' + layer.reason if layer.reason else ''}"
             name = f"  {layer.name.removeprefix(block.name + '.')}  {layer.type}" if layer.name != block.name else f"  {layer.type}"
-            rows.append([name, "", f"{layer.in_channels} > {layer.out_channels}", "", f"{layer.parameters:,}", count(layer.flops), status])
+            rows.append([name, "", f"{layer.in_channels} -> {layer.out_channels}", "", f"{layer.parameters:,}", count(layer.flops), status])
     output.table(["layer", "from", "channels", "output", "parameters", "FLOPs", "status"], rows, right=["parameters", "FLOPs"])
 
 
@@ -160,8 +160,8 @@ def show_preview(output: Output, view: PreviewResult) -> None:
     output.line(f"parameters {change(view.before.parameters, view.after.parameters)}")
     output.line(f"FLOPs      {change(view.before.flops, view.after.flops)}")
     rows = [
-        [name, f"{w.in_before} > {w.in_after}" if w.in_before != w.in_after else w.in_before,
-         f"{w.out_before} > {w.out_after}" if w.out_before != w.out_after else w.out_before, "asked" if w.asked else "goes along"]
+        [name, f"{w.in_before} -> {w.in_after}" if w.in_before != w.in_after else w.in_before,
+         f"{w.out_before} -> {w.out_after}" if w.out_before != w.out_after else w.out_before, "asked" if w.asked else "also affected"]
         for name, w in view.layers.items()
     ]  # fmt: skip
     output.table(["layer", "in", "out", ""], rows)
@@ -226,7 +226,7 @@ def explain(
         found = look_up(open_session(model, imgsz, classes).analysis, first, second)
         output.document(dataclasses.asdict(found))
         if second is not None:
-            output.line(f"{first} and {second}: " + ("coupled" if found.coupled else "no channel path between them"))
+            output.line(found.summary if found.coupled else f"{first} and {second}: no channel path between them")
             if found.path:
                 output.table(["at", "operation", "channels"], [[step.at, step.operation, step.detail] for step in found.path])
             output.line()

@@ -191,7 +191,7 @@ def prune(
         results.line(f"FLOPs      {change(whole.flops, session.size.flops)}")
         results.line(verdict(proof))
         if evaluate:
-            results.line(f"evaluate   {before:.6g} > {after:.6g}")
+            results.line(f"evaluate   {before:.6g} -> {after:.6g}")
         results.line(
             f"written    {written}, {'loaded again into a freshly built module' if loads else 'WHICH DOES NOT LOAD AGAIN AS IT WAS'}"
         )

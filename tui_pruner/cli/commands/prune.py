@@ -226,8 +226,8 @@ def parse_name(text: str) -> tuple[int, str]:
 def show_comparison(results: Output, found: Comparison) -> None:
     """Two states for people."""
     results.line()
-    results.line(f"step {found.first} > step {found.second}")
+    results.line(f"step {found.first} -> step {found.second}")
     results.line(f"parameters {change(found.before.parameters, found.after.parameters)}")
     results.line(f"FLOPs      {change(found.before.flops, found.after.flops)}")
-    rows = [[name, f"{w.in_before} > {w.in_after}", f"{w.out_before} > {w.out_after}"] for name, w in found.layers.items()]
+    rows = [[name, f"{w.in_before} -> {w.in_after}", f"{w.out_before} -> {w.out_after}"] for name, w in found.layers.items()]
     results.table(["layer", "in", "out"], rows)
