@@ -13,7 +13,7 @@ from tui_pruner.core.analysis import Analysis
 from tui_pruner.core.budget.damages import FEW_SHARES, curves_of, trials_of
 from tui_pruner.core.budget.ladders import Rules
 from tui_pruner.core.budget.planning import Planner
-from tui_pruner.core.budget.rivals import Ring, rivals, ways
+from tui_pruner.core.budget.rivals import KNAPSACK, UNIFORM, Ring, rivals, ways
 from tui_pruner.core.budget.targets import Target
 from tui_pruner.core.calibrated import Calibration
 from tui_pruner.core.calibration import Gradients, by_axis, calibrated_axes
@@ -30,6 +30,8 @@ from tui_pruner.errors import DataError, RequestError
 Loss = Callable[[nn.Module, Any], Tensor]
 JUDGED_ON = 2
 """Batches by which the damage of single layers is measured."""
+COMPETING = (UNIFORM, KNAPSACK)
+"""The ways to plan whose results are cut, refitted and compared: each takes a whole refit, and these two are the furthest apart."""
 TOLERANCES = (0.01, 0.05, 0.2, 1.0)
 """How far below its goal a plan may end, as parts of the goal: a small module has few widths, so that the nearest may be far below."""
 HELD_OUT = 4
@@ -68,7 +70,8 @@ def planned_on(
     curves = curves_of(planner.ladders.ladders, damage)
     for tolerance in TOLERANCES:
         planner.rules = replace(planner.rules, tolerance=tolerance)
-        found, budget = rivals(planner, targets, "obs", ways(planner, "obs", curves, None))
+        searches = {name: search for name, search in ways(planner, "obs", curves, None).items() if name in COMPETING}
+        found, budget = rivals(planner, targets, "obs", searches)
         if found:
             break
     else:
