@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 
-from tui_pruner.jobs.nms_limit import UnhurriedEvaluations, without_time_limit
+from tui_pruner.jobs.tools import UnhurriedEvaluations, without_time_limit
 
 SIDE = 160
 VALIDATION_SCENES = 128

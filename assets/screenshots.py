@@ -14,7 +14,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from tui_pruner import places
+from tui_pruner.storage import paths
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 async def take() -> None:
     """Walk through the demo and save what stands on the screen."""
-    folder = places.demo_folder()
+    folder = paths.demo_folder()
     app = PrunerApp(Opening(str(folder / "digits.pt"), data=str(folder / "digits.yaml"), images=64))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, "the checkpoint's metric", lambda screen: "Backbone" in screen and "checkpoint mAP" in screen)

@@ -13,16 +13,16 @@ import yaml
 from torch import nn
 
 from benchmarks.subjects import Subject
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.checkpoint.contents import FROZEN
-from tui_pruner.core.groups import Indices
 from tui_pruner.core.recovery.reconstruction import reconstruct
+from tui_pruner.core.tracing.coupling_map import Indices
 from tui_pruner.engine.job_messages import RecalibrationParameters, ValidationParameters
-from tui_pruner.jobs.dataset import TRAINING, held_apart, read_data, without_labels
-from tui_pruner.jobs.image_batches import StoredImages
-from tui_pruner.jobs.nms_limit import UnhurriedEvaluations
-from tui_pruner.jobs.recalibrate import recalibrated
-from tui_pruner.jobs.trainers import trainer_of
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.frameworks.ultralytics.contents import FROZEN
+from tui_pruner.jobs.data.dataset import TRAINING, held_apart, read_data, without_labels
+from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.recover import recalibrated
+from tui_pruner.jobs.tools import UnhurriedEvaluations
+from tui_pruner.jobs.training.trainers import trainer_of
 from tui_pruner.jobs.validate import measure
 
 CHOOSING, UNLABELLED, BATCH = 128, 64, 16

@@ -9,15 +9,15 @@ from torch import nn
 
 from benchmarks.bench import UNLABELLED, Bench, Kept
 from benchmarks.peer import pruned, recipes, unfolded
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.budget.planning import Planner
-from tui_pruner.core.budget.rivals import evenly
-from tui_pruner.core.budget.targets import Target
-from tui_pruner.core.cut_prove_write import proved_cut
-from tui_pruner.core.plan import parse_plan, replay
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import by_tensor
-from tui_pruner.engine.planning_messages import PlanningParameters
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.plan import parse_plan, replay
+from tui_pruner.core.pruning.proved_cut import proved_cut
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import by_tensor
+from tui_pruner.core.search.planner import Planner
+from tui_pruner.core.search.rivals import evenly
+from tui_pruner.core.search.targets import Target
+from tui_pruner.engine.search_messages import PlanningParameters
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.plan import run_planning
 
@@ -54,7 +54,7 @@ def uniform(bench: Bench) -> Iterator[Candidate]:
     analysis = analyse(bench.checkpoint, bench.about.imgsz)
     wanted = PlanningParameters(data=str(bench.all_images), images=UNLABELLED, points=[], criterion=CRITERION, **bench.fields)
     rank_by(analysis, CRITERION, wanted, UNLABELLED, lambda _: None)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     planner = Planner(analysis, session.removal)
     for share in bench.about.shares:
         step = planner.plan([Target("flops", share=share)], CRITERION, search=evenly).step

@@ -21,21 +21,19 @@ from pathlib import Path
 
 import torch
 
-from tui_pruner.core import sensitivity_run
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.sensitivity import Trial, trials_of
-from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.executors import Subject
-from tui_pruner.jobs.executors.tasks import order_of, tasks_of
-from tui_pruner.jobs.executors.worker import done
-from tui_pruner.jobs.station import SIDE_BY_SIDE, Station, station
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.search.sensitivity import Trial, trials_of
+from tui_pruner.engine.search_messages import ScanParameters
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.frameworks.ultralytics import validation as sensitivity_run
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.scan.executors import SIDE_BY_SIDE, ScanSubject, TrialRunner, trial_runner
+from tui_pruner.jobs.scan.workers import done, order_of, tasks_of
 from tui_pruner.jobs.validate import prepared
-from tui_pruner.places import demo_folder
+from tui_pruner.storage.paths import demo_folder
 
 FLEETS = (1, 8, 64, 128, 256, 1000)
-START = "from tui_pruner.core.analysis import analyse; from tui_pruner.core.checkpoint import open_model; import sys; "
+START = "from tui_pruner.core.model.analysis import analyse; from tui_pruner.frameworks.ultralytics import open_model; import sys; "
 START += "import ultralytics.models.yolo.detect; analyse(open_model(sys.argv[1]), int(sys.argv[2]))"
 
 
@@ -100,7 +98,7 @@ def measure(model: Path, data: Path, imgsz: int, images: int) -> Measured:
         imgsz=imgsz,
         ratios=[0.3],
     )
-    subject = Subject(analyse(open_model(str(model)), imgsz), parameters, read_data(data).subset(images, 0))
+    subject = ScanSubject(analyse(open_model(str(model)), imgsz), parameters, read_data(data).subset(images, 0))
     trials, _ = trials_of(subject.analysis, parameters.ratios, parameters.criterion)
     distinct = list({trial.digest: trial for trial in trials}.values())
     wave = distinct[len(distinct) // SIDE_BY_SIDE // 2 :: len(distinct) // SIDE_BY_SIDE][:SIDE_BY_SIDE]  # early layers and late ones
@@ -128,7 +126,7 @@ def starting(model: Path, imgsz: int) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def validating(subject: Subject) -> float:
+def validating(subject: ScanSubject) -> float:
     """Seconds of a validation of the whole network, the second time."""
     analysis: Analysis = subject.analysis
     with prepared(analysis.checkpoint.model, subject.data, subject.parameters.imgsz, "cpu") as (validator, _):
@@ -136,11 +134,11 @@ def validating(subject: Subject) -> float:
         return fastest(lambda: validator(model=copy.deepcopy(analysis.checkpoint.model)))
 
 
-def waving(subject: Subject, trials: Sequence[Trial], room: int) -> tuple[float, int]:
+def waving(subject: ScanSubject, trials: Sequence[Trial], room: int) -> tuple[float, int]:
     """Seconds of a full wave with so many bytes for what can be kept between waves, and the bytes of its result."""
     before, sensitivity_run.KEPT_BYTES = sensitivity_run.KEPT_BYTES, room
     try:
-        with station(subject.analysis, subject.data, subject.parameters) as found:
+        with trial_runner(subject.analysis, subject.data, subject.parameters) as found:
             run(found, trials)
             took = fastest(lambda: run(found, trials))
             return took, len(done(found, tasks_of(subject, trials, 1)[0], "node").model_dump_json())
@@ -148,7 +146,7 @@ def waving(subject: Subject, trials: Sequence[Trial], room: int) -> tuple[float,
         sensitivity_run.KEPT_BYTES = before
 
 
-def run(found: Station, trials: Sequence[Trial]) -> None:
+def run(found: TrialRunner, trials: Sequence[Trial]) -> None:
     """Measure trials."""
     for _ in found.outcomes(trials):
         pass

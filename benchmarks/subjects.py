@@ -52,7 +52,7 @@ def train(weights: Path, data: Path, model: Path, work: Path) -> None:
     """Train YOLO11n on a data set from what fits of other weights."""
     from ultralytics import YOLO
 
-    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.frameworks.ultralytics import open_model
 
     start = YOLO("yolo11n.yaml")
     theirs, ours = open_model(str(weights)).model.state_dict(), start.model.state_dict()

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tui_pruner import places
+from tui_pruner.storage import paths
 
-DIGITS = places.demo_folder() / "digits.pt"
+DIGITS = paths.demo_folder() / "digits.pt"
 
 
 def empty(path: Path) -> None:

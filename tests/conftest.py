@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm_processes
 from tests.deadlines import LONGEST_TEST
 
 HOME = tempfile.TemporaryDirectory(prefix="tui-pruner-home-")
@@ -33,6 +34,7 @@ os.environ.setdefault("PYTEST_TIMEOUT", str(LONGEST_TEST))
 for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+warm_processes.begin()
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
 
@@ -40,6 +42,13 @@ DEMO = Path(__file__).parent.parent / "assets" / "demo"
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that a test leaves behind are offered to no other test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True)
+def cold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children of tests that are marked so start as they do for users."""
+    if request.node.get_closest_marker("cold"):
+        monkeypatch.setenv(warm_processes.COLD, "1")
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from tests.jobs.narrow import SIDE, narrow
-from tui_pruner.core.checkpoint import Checkpoint
-from tui_pruner.core.checkpoint.building import settle_normalisation
-from tui_pruner.trust import fingerprint, trust
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.frameworks.ultralytics.building import settle_normalisation
+from tui_pruner.storage.trust import fingerprint, trust
 
 MODULE = "user_blocks"
 SOURCE = '''

@@ -13,8 +13,8 @@ import torch
 import tui_pruner as tp
 from tests.deadlines import HANGING
 from tests.faults.nth_call import quick_verification
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.errors import PlanError, ProofError
+from tui_pruner.domain.errors import PlanError, ProofError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
 
 LAYER = "model.6.m.0.cv1"
 
@@ -109,3 +109,14 @@ def test_what_is_not_proved_is_not_handed_out(session: tp.Session, monkeypatch: 
     monkeypatch.setattr(type(session._steps), "prove", lambda self, applied: failed)
     with pytest.raises(ProofError, match="is not proved"):
         session.model()
+
+
+def test_a_mask_has_all_shapes_and_flow_the_widths_that_are_left(session: tp.Session, tmp_path: Path):
+    session.apply(["6=25%"])
+    assert [block.reads for block in session.flow()][11:13] == [352, 352]
+    with quick_verification():
+        file = session.mask(tmp_path / "masked.pt")
+    whole, masked = session.checkpoint.model.state_dict(), read_checkpoint(file).model.state_dict()
+    assert {name: tensor.shape for name, tensor in whole.items()} == {name: tensor.shape for name, tensor in masked.items()}
+    zeros = (masked["model.6.cv2.conv.weight"] == 0).all(dim=(1, 2, 3)).sum()
+    assert int(zeros) == 32 and not (whole["model.6.cv2.conv.weight"] == 0).all(dim=(1, 2, 3)).any()

@@ -8,8 +8,10 @@ import json
 import pkgutil
 import re
 import shutil
+import statistics
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -27,21 +29,9 @@ for name in json.loads(sys.argv[1]):
     importlib.import_module(name)
 print(json.dumps(sorted({module.partition(".")[0] for module in sys.modules})))
 """
-ENGINE = ["tui_pruner.engine"] + [
-    f"tui_pruner.engine.{n}"
-    for n in (
-        "client",
-        "runner",
-        "protocol",
-        "processes",
-        "wire",
-        "server",
-        "lines",
-        "job_logs",
-        "job_messages",
-        "scan_messages",
-        "latency_messages",
-    )
+ENGINE = [
+    "tui_pruner.engine",
+    *(f"tui_pruner.engine.{n}" for n in ("client", "runner", "messages", "processes", "server", "job_messages", "search_messages")),
 ]
 
 
@@ -69,11 +59,14 @@ def loaded_by(modules: list[str]) -> set[str]:
         (modules_of("tui_pruner.tui"), {"textual"}, MODELS | NUMBERS),
         (["tui_pruner.tui.app"], {"textual"}, MODELS | NUMBERS),
         (ENGINE, {"asyncio"}, MODELS | NUMBERS | INTERFACES),
-        (modules_of("tui_pruner.core"), {"torch"}, INTERFACES),
+        (modules_of("tui_pruner.domain"), {"re"}, MODELS | NUMBERS | INTERFACES | {"pydantic", "yaml", "rich"}),
+        (modules_of("tui_pruner.storage"), {"yaml"}, MODELS | NUMBERS | INTERFACES),
+        (modules_of("tui_pruner.core"), {"torch"}, INTERFACES | {"ultralytics"}),
+        ([*modules_of("tui_pruner.frameworks"), *modules_of("tui_pruner.report")], {"torch"}, INTERFACES),
         (modules_of("tui_pruner.jobs"), {"tui_pruner"}, INTERFACES | MODELS),
-        (["tui_pruner.__main__", "tui_pruner.cli.main", "tui_pruner.plan_file"], {"typer"}, MODELS | NUMBERS | {"textual"}),
+        (["tui_pruner.__main__", "tui_pruner.cli.main", "tui_pruner.storage.yaml"], {"typer"}, MODELS | NUMBERS | {"textual"}),
     ],
-    ids=["tui", "the app", "engine", "core", "jobs", "command line"],
+    ids=["tui", "the app", "engine", "domain", "storage", "core", "frameworks and report", "jobs", "command line"],
 )
 def test_a_layer_loads_nothing_that_it_may_not(modules: list[str], needed: set[str], forbidden: set[str]):
     loaded = loaded_by(modules)
@@ -84,7 +77,7 @@ def test_a_layer_loads_nothing_that_it_may_not(modules: list[str], needed: set[s
 def test_opening_the_app_with_a_plan_loads_no_model_library(tmp_path: Path):
     script = """
 import sys
-from tui_pruner.cli import opening
+from tui_pruner.cli.commands import app as opening
 from tui_pruner.tui import app
 opened = []
 app.run_app = lambda model, **options: opened.append(options["plan"]) or 0
@@ -139,3 +132,74 @@ def test_every_module_and_everything_public_in_it_says_what_it_is():
         public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and n.name[0] != "_"]
         missing += [f"{module.name}.{getattr(node, 'name', '')}" for node in (tree, *public) if not ast.get_docstring(node)]
     assert missing == []
+
+
+PACKAGE = PROJECT / "tui_pruner"
+ENTRIES = ("__init__.py", "__main__.py")
+MOST_FILES = 250
+"""To come down to 200."""
+MOST_IN_A_FOLDER: dict[str, int] = {}
+"""Folders that still hold more than 16 modules."""
+
+
+def source_files() -> dict[Path, str]:
+    """Every module's source by its path in the package."""
+    return {path.relative_to(PACKAGE): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def test_a_file_is_one_idea_whole_and_a_folder_is_small_enough_to_read():
+    lengths = {path: len(text.splitlines()) for path, text in source_files().items()}
+    modules = {path: length for path, length in lengths.items() if path.name not in ENTRIES}
+    folders = Counter(path.parent for path in modules)
+    assert len(lengths) <= MOST_FILES
+    assert statistics.median(modules.values()) >= 110
+    assert [str(path) for path, length in lengths.items() if length > 400] == []
+    assert sum(length < 40 for length in modules.values()) <= 20
+    assert [str(path) for path in modules if path.parent == Path()] == []
+    assert [str(folder) for folder, count in folders.items() if count > MOST_IN_A_FOLDER.get(folder.as_posix(), 16)] == []
+
+
+def test_no_two_classes_have_the_same_name():
+    found = defaultdict(list)
+    for path, text in source_files().items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(str(path))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
+def test_own_inheritance_is_at_most_three_deep_and_no_action_calls_up():
+    bases: dict[str, list[str]] = {}
+    for text in source_files().values():
+        assert "super().action_" not in text
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = [ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases]
+
+    def depth(name: str) -> int:
+        return 1 + max([depth(base) for base in bases[name] if base in bases and base != name], default=0)
+
+    assert {name: depth(name) for name in bases if depth(name) > 3} == {}
+
+
+def test_no_two_packages_import_each_other_even_for_types():
+    imports = defaultdict(set)
+    for path, text in source_files().items():
+        for node in ast.walk(ast.parse(text)):
+            named = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [a.name for a in getattr(node, "names", [])]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            imports[path.parts[0]] |= {name.split(".")[1] for name in named if name.startswith("tui_pruner.")}
+    assert [(a, b) for a in imports for b in imports[a] if a < b and a in imports.get(b, ())] == []
+
+
+def test_every_criterion_of_the_table_is_one_that_the_core_computes():
+    from tui_pruner.core.pruning.importance import FROM_LABELS, FROM_WEIGHTS
+    from tui_pruner.domain.criteria import CRITERIA, FROM_IMAGES, NAMES, NEED_DATA
+
+    assert (*NAMES, *NEED_DATA) == tuple(criterion.name for criterion in CRITERIA)
+    assert ({*FROM_WEIGHTS, "random"}, {*FROM_LABELS, *FROM_IMAGES}) == (set(NAMES), set(NEED_DATA))

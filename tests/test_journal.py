@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_pruner import journal
-from tui_pruner.changes import changed, changes_between
-from tui_pruner.journal import HeldElsewhere, Journal, is_held, read
+from tui_pruner.storage import journal
+from tui_pruner.storage.journal import HeldElsewhere, Journal, changed, changes_between, is_held, read
 
 values = st.one_of(st.none(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8), st.lists(st.integers(), max_size=5))
 states = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
@@ -54,6 +53,17 @@ def test_a_torn_or_damaged_end_costs_no_whole_line_before_it(tmp_path_factory, r
     again.record({"after": 1})
     again.close()
     assert read(file).state == {"after": 1} and read(file).damaged == 0
+
+
+def test_a_changed_digit_is_damage_even_where_it_reads_as_the_same_number(tmp_path: Path):
+    file = tmp_path / "session.jsonl"
+    written = Journal(file)
+    written.record({"a": 5.4258292699296296e16})
+    written.close()
+    content = file.read_bytes()
+    assert float("5.4258292699296297e+16") == 5.4258292699296296e16
+    file.write_bytes(content.replace(b"296296e+16", b"296297e+16"))
+    assert file.read_bytes() != content and read(file).damaged == 1
 
 
 def test_two_do_not_write_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -128,7 +138,7 @@ def test_a_journal_written_anew_is_written_on_though_the_disk_does_not_confirm_i
     written.record({"a": 1})
     monkeypatch.setattr(journal, "SMALLEST_TO_COMPACT", 0)
     monkeypatch.setattr(journal, "GROWTH", 1)
-    monkeypatch.setattr("tui_pruner.disk.sync_folder", fails)
+    monkeypatch.setattr("tui_pruner.storage.atomic.sync_folder", fails)
     for value in (2, 3):
         written.record({"a": value})
         assert read(written.file).state == {"a": value} and is_held(written.file)

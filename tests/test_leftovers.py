@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner import disk, places
-from tui_pruner.leftovers import remove_leftovers, removed_at_next_start, seal
-from tui_pruner.whole_file import replace_file
+from tui_pruner.storage import atomic, paths
+from tui_pruner.storage.atomic import remove_leftovers, removed_at_next_start, replace_file, seal
 
 DIES = """
 import os, sys
 from pathlib import Path
-from tui_pruner import disk, whole_file
+from tui_pruner.storage import atomic as disk, atomic as whole_file
 disk.write_durably = whole_file.write_durably = lambda path, content: (path.write_bytes(content[:3]), os.kill(os.getpid(), 9))
 whole_file.replace_file(Path(sys.argv[1]), b"new content")
 """
@@ -32,11 +31,11 @@ def test_half_a_file_of_a_killed_process_is_gone_after_the_next_start_and_the_ol
     target = tmp_path / "plan.yaml"
     replace_file(target, b"old content")
     assert subprocess.run([sys.executable, "-c", DIES, str(target)], check=False).returncode == -9
-    (half,) = tmp_path.glob(f"{disk.WRITING}*")
+    (half,) = tmp_path.glob(f"{atomic.WRITING}*")
     assert half.read_bytes() == b"new"
     assert remove_leftovers() == [half]
     assert target.read_bytes() == b"old content" and [path.name for path in tmp_path.iterdir() if path.is_file()] == ["plan.yaml"]
-    assert list((places.state_folder() / "pending").iterdir()) == [] and remove_leftovers() == []
+    assert list((paths.state_folder() / "pending").iterdir()) == [] and remove_leftovers() == []
 
 
 def test_what_a_living_process_works_on_stays(tmp_path: Path):
@@ -44,19 +43,19 @@ def test_what_a_living_process_works_on_stays(tmp_path: Path):
         (tmp_path / "folder").mkdir()
         (tmp_path / "folder" / "image.jpg").write_bytes(b"1")
         found = subprocess.run(
-            [sys.executable, "-c", "from tui_pruner.leftovers import remove_leftovers; print(len(remove_leftovers()))"],
+            [sys.executable, "-c", "from tui_pruner.storage.atomic import remove_leftovers; print(len(remove_leftovers()))"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert found.stdout.strip() == "0" and (tmp_path / "folder" / "image.jpg").exists()
         shutil.rmtree(tmp_path / "folder")
-    assert list((places.state_folder() / "pending").iterdir()) == []
+    assert list((paths.state_folder() / "pending").iterdir()) == []
 
 
 def test_a_folder_goes_with_everything_in_it_and_a_link_without_what_it_leads_to(tmp_path: Path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "kept")
-    pending = places.state_folder() / "pending"
+    pending = paths.state_folder() / "pending"
     pending.mkdir(parents=True)
     for number, name in enumerate(("folder", "link", "never made")):
         said = os.fsencode(tmp_path / name)
@@ -69,7 +68,7 @@ def test_a_folder_goes_with_everything_in_it_and_a_link_without_what_it_leads_to
 
 def test_half_a_note_removes_nothing_though_it_names_a_folder_and_goes_when_it_is_old(tmp_path: Path):
     (tmp_path / "models").mkdir()
-    pending = places.state_folder() / "pending"
+    pending = paths.state_folder() / "pending"
     pending.mkdir(parents=True)
     half = pending / f"0{seal(os.fsencode(tmp_path / 'models' / '.writing-1.pt'))}"
     half.write_bytes(os.fsencode(tmp_path / "models"))
@@ -81,7 +80,7 @@ def test_half_a_note_removes_nothing_though_it_names_a_folder_and_goes_when_it_i
 def test_what_could_not_be_removed_in_time_is_removed_at_the_next_start(tmp_path: Path):
     with removed_at_next_start(tmp_path / "half"):
         (tmp_path / "half").write_bytes(b"1")
-    assert remove_leftovers() == [tmp_path / "half"] and list((places.state_folder() / "pending").iterdir()) == []
+    assert remove_leftovers() == [tmp_path / "half"] and list((paths.state_folder() / "pending").iterdir()) == []
 
 
 def test_where_no_note_can_be_made_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,18 +14,16 @@ from pydantic import ValidationError
 
 from tests.deadlines import HANGING
 from tests.odd_names import CAFE, SHOWN, odd_path
-from tui_pruner import sessions
-from tui_pruner.core.plan import Plan, read_plan, save_plan
+from tui_pruner.core.pruning.plan import Plan, read_plan, save_plan
+from tui_pruner.domain.errors import CheckpointError, OutputError
+from tui_pruner.domain.formatting import command_line, legible, own_name, printable
 from tui_pruner.engine.job_messages import ExportParameters, JobProgress
-from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.errors import CheckpointError, OutputError
-from tui_pruner.journal import read
-from tui_pruner.names import own_name
-from tui_pruner.plain_yaml import parse_yaml
-from tui_pruner.printable import legible, printable
-from tui_pruner.sessions import SavedSession, SessionFile, new_id
-from tui_pruner.shell import command_line
-from tui_pruner.tui.crash import last_words, write_report
+from tui_pruner.engine.search_messages import ScanParameters
+from tui_pruner.storage import sessions
+from tui_pruner.storage.journal import read
+from tui_pruner.storage.sessions import SavedSession, SessionFile, new_id
+from tui_pruner.storage.yaml import parse_yaml
+from tui_pruner.tui.terminal import last_words, write_report
 
 NAMES = [CAFE, "\udc80\udcff", "é\udce9", r"a\udce9", "a\\\udce9", "it's \udce9a", "plain"]
 
@@ -96,7 +94,7 @@ def test_a_session_is_kept_and_found_again(model: str):
     found = sessions.session_to_resume()
     assert (found.model, found.data, found.plan["checkpoint"]) == (model, f"/{CAFE}", CAFE)
     assert found.id.isprintable() and found.damaged == 0
-    (journal,) = sessions.places.sessions_folder().iterdir()
+    (journal,) = sessions.paths.sessions_folder().iterdir()
     assert journal.read_bytes().isascii() and read(journal).state["model"] == model
     assert sessions.dropped_session(model) is not None
 

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from tui_pruner import patience
+from tui_pruner.domain import deadlines
 
 
 @pytest.mark.parametrize(("load", "cores", "expected"), [(15.0, 2, 7.5), (0.3, 2, 1.0), (8.0, None, 8.0)])
 def test_a_second_alone_is_as_many_seconds_as_processes_want_each_processor(load, cores, expected, monkeypatch):
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert patience.crowd() == expected
+    assert deadlines.crowd() == expected
 
 
 def test_a_system_that_does_not_say_how_busy_it_is_counts_as_idle(monkeypatch):
@@ -19,7 +19,7 @@ def test_a_system_that_does_not_say_how_busy_it_is_counts_as_idle(monkeypatch):
         raise OSError
 
     monkeypatch.setattr("os.getloadavg", refuse)
-    assert patience.crowd() == 1.0
+    assert deadlines.crowd() == 1.0
 
 
 async def late(asked: list[float]) -> str:
@@ -31,14 +31,14 @@ async def late(asked: list[float]) -> str:
 
 async def test_an_answer_that_is_late_on_a_busy_machine_is_waited_for(monkeypatch):
     asked = []
-    monkeypatch.setattr(patience, "crowd", lambda: asked.append(0.0) or 0.001 * len(asked) ** 10)
-    assert await patience.within(1.0, late(asked)) == "answer"
+    monkeypatch.setattr(deadlines, "crowd", lambda: asked.append(0.0) or 0.001 * len(asked) ** 10)
+    assert await deadlines.within(1.0, late(asked)) == "answer"
 
 
 async def test_what_does_not_answer_is_given_up_and_cancelled():
     never = asyncio.get_running_loop().create_future()
     with pytest.raises(asyncio.TimeoutError):
-        await patience.within(0.01, never)
+        await deadlines.within(0.01, never)
     assert never.cancelled()
 
 
@@ -47,4 +47,4 @@ async def test_a_refusal_comes_through():
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await patience.within(10.0, refuse())
+        await deadlines.within(10.0, refuse())

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner import places, sessions
-from tui_pruner.errors import PlanError
-from tui_pruner.metrics import FIGURES
-from tui_pruner.sessions import MOST, SavedSession, SessionFile, dropped_session, new_id, session_to_resume
+from tui_pruner.domain.errors import PlanError
+from tui_pruner.domain.results import FIGURES
+from tui_pruner.storage import paths, sessions
+from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, dropped_session, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
 HOLDS = """
 import sys
-from tui_pruner.sessions import SavedSession, SessionFile
+from tui_pruner.storage.sessions import SavedSession, SessionFile
 session = SavedSession.model_validate_json(sys.argv[1])
 SessionFile(session.id).keep(session)
 print("held", flush=True)
@@ -119,7 +119,7 @@ def test_nothing_worth_keeping_leaves_no_file_and_may_become_worth_it_again():
 def test_damaged_files_are_read_as_far_as_they_are_whole_and_old_ones_go():
     for _ in range(MOST + 3):
         keep(session())
-    files = list(places.sessions_folder().glob("*.jsonl"))
+    files = list(paths.sessions_folder().glob("*.jsonl"))
     assert len(files) == MOST
     for file, content in zip(files, [b"", b"{", b'{"format": 9}', b"\xff"], strict=False):
         file.write_bytes(content)

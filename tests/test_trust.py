@@ -10,10 +10,10 @@ import torch
 
 from tests.bad_files import DIGITS, RunsACommand
 from tests.cli.conftest import spawn
-from tui_pruner import places
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.errors import RequestError, UntrustedError
-from tui_pruner.trust import VARIABLE, begins, fingerprint, is_trusted, remember, remembered, trust, trust_remembered
+from tui_pruner.domain.errors import RequestError, UntrustedError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.storage import paths
+from tui_pruner.storage.trust import VARIABLE, begins, fingerprint, is_trusted, remember, remembered, trust, trust_remembered
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +47,9 @@ def test_what_the_app_was_told_is_remembered_and_a_broken_memory_is_an_empty_one
     remember(second)
     remember(first)
     assert remembered() == (second, first)
-    places.trust_file().write_text(f"rubbish\n{first[:10]}\n{second} a note\n\x00")
+    paths.trust_file().write_text(f"rubbish\n{first[:10]}\n{second} a note\n\x00")
     assert remembered() == (second,)
-    places.trust_file().write_bytes(b"\xff\xfe")
+    paths.trust_file().write_bytes(b"\xff\xfe")
     assert remembered() == ()
 
 

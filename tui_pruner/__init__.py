@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.errors import (
+from tui_pruner.domain.errors import (
     CheckpointError,
     ConflictError,
     OutputError,
@@ -18,9 +18,9 @@ from tui_pruner.errors import (
 )
 
 if TYPE_CHECKING:
-    from tui_pruner.api import Session, compress, open
-    from tui_pruner.api_data import Group, Groups, Layer, Preview
-    from tui_pruner.api_modules import ModuleSession, apply_plan, load
+    from tui_pruner.api.data import Group, Groups, Layer, Preview
+    from tui_pruner.api.modules import ModuleSession, apply_plan, load
+    from tui_pruner.api.session import Session, compress, open
 
 __version__ = "0.1.0"
 __all__ = [
@@ -44,11 +44,11 @@ __all__ = [
     "load",
     "open",
 ]
-_FROM = {"ModuleSession": "api_modules", "apply_plan": "api_modules", "load": "api_modules"}
+_FROM = {"ModuleSession": "api.modules", "apply_plan": "api.modules", "load": "api.modules"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the API when it is asked for: the package itself imports next to nothing."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"tui_pruner.{_FROM.get(name, 'api')}"), name)
+    return getattr(import_module(f"tui_pruner.{_FROM.get(name, 'api.session')}"), name)

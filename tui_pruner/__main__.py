@@ -1,17 +1,36 @@
-"""The console script: a word that is no command is a model to open, and what needs no library answers before any is imported."""
+"""The console script: a word that is no command is a model to open, and what needs no library answers before any is imported.
+
+It runs in Python's UTF-8 mode, whatever the locale says: in it, every file's name is the same text in all of our processes.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from tui_pruner.utf8 import ensure_utf8
+VARIABLE = "PYTHONUTF8"
+ASCII = "TUI_PRUNER_ASCII"
 
-LOOKING = ("inspect", "contents", "groups", "explain", "preview", "steps", "coverage", "scan", "plan")
-MAKING = ("prune", "prove", "validate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
+
+def ensure_utf8() -> None:
+    """Start this process anew in Python's UTF-8 mode, unless names of files are UTF-8 already; what it starts follows it.
+
+    The locale is still that of a terminal which may have no more than ASCII, so signs of the app are drawn in that.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    os.environ[VARIABLE] = "1"
+    os.environ.setdefault(ASCII, "1")
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+LOOKING = ("inspect", "contents", "groups", "flow", "explain", "preview", "steps", "coverage", "scan", "plan")
+MAKING = ("prune", "prove", "validate", "gate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
-HELPS = frozenset({"--help", "-h", "--version"})
+HELPS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
+COMPLETION = "_TUI_PRUNER_COMPLETE"
+"""Set by the shell where it asks what a word may become."""
 TRUSTED = "TUI_PRUNER_TRUSTED"
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -36,21 +55,38 @@ def run(arguments: list[str]) -> int:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.pop(TRUSTED, None)  # nobody trusts a file by what the environment says
+    if COMPLETION in os.environ:
+        from tui_pruner.cli.main import call
+
+        return call(arguments)
     if not arguments:
         return opened(None)
-    if len(arguments) == 1 and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
-        return opened(arguments[0])
     if arguments[0] not in COMMANDS | HELPS:
+        if misspelt(arguments[0]):
+            return 2
+        if len(arguments) == 1 and not arguments[0].startswith("-"):
+            return opened(arguments[0])
         arguments = ["open", *arguments]
     from tui_pruner.cli.main import call
 
     return call(["--help" if argument == "-h" else argument for argument in arguments])
 
 
+def misspelt(word: str) -> bool:
+    """Whether a word is a command with a slip in it; it is said with the nearest ones."""
+    from tui_pruner.cli.first_look import demand_no_misspelt_command
+    from tui_pruner.cli.launch import ended
+
+    def look() -> int:
+        demand_no_misspelt_command(word, COMMANDS)
+        return 0
+
+    return ended(look) != 0
+
+
 def opened(model: str | None) -> int:
     """Open the app where there is nothing to parse."""
-    from tui_pruner.cli.ending import ended
-    from tui_pruner.cli.launch import launch
+    from tui_pruner.cli.launch import ended, launch
 
     return ended(lambda: launch(model))
 

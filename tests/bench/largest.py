@@ -15,12 +15,12 @@ from torch import nn
 
 from tests.bench.figures import Figure, compared
 from tests.bench.processes import forget_peak, resident_bytes
-from tui_pruner.core.analysis import smallest_input, trace_model
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.flow.record import FlowRecord
-from tui_pruner.core.flow.tracer import trace
-from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.model.analysis import smallest_input, trace_model
+from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.tracing.labels import FlowRecord
+from tui_pruner.core.tracing.tracer import trace
+from tui_pruner.frameworks.ultralytics import open_model
 
 SMALL = "yolov8n"
 LARGE = ("yolov9e", "yolo12x", "yolo26x")

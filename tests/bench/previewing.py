@@ -12,7 +12,8 @@ from typing import Any
 
 from tests.bench.figures import Figure
 from tests.bench.processes import forget_peak, resident_bytes
-from tui_pruner.core.service import Service
+from tui_pruner.engine.requests import CheckShapes, Open
+from tui_pruner.engine.service import Service
 
 MODEL = "yolov8x.yaml"
 MIB = 1 << 20
@@ -43,16 +44,15 @@ def changes(layers: list[str]) -> Iterator[tuple[str, Requests]]:
 def seconds_of_change(service: Service, layer: str, requests: Requests) -> float:
     """Both answers to one change of ratio, as the lines that the engine writes."""
     started = time.perf_counter()
-    for method, params in (("preview", {"requests": requests}), ("detail", {"layer": layer, "requests": requests})):
-        answer = service.answer(method, params)
-        json.dumps(answer.model_dump(mode="json", by_alias=True))  # type: ignore[union-attr]
+    answer = service.answer("preview", {"requests": requests, "layer": layer})
+    json.dumps(answer.model_dump(mode="json", by_alias=True))  # type: ignore[union-attr]
     return time.perf_counter() - started
 
 
 def seconds_of_dry_run(service: Service, requests: Requests) -> float:
     """PyTorch's word on the shapes."""
     started = time.perf_counter()
-    answer = service.dry_run(requests).result()
+    answer = service.call(CheckShapes(requests=requests)).result()
     if not answer.ok:  # type: ignore[attr-defined]
         raise RuntimeError(f"the dry run failed: {answer}")
     return time.perf_counter() - started
@@ -69,7 +69,7 @@ def previewing_figures() -> list[Figure]:
     """Open the model, wait until the engine is warm, and turn the knobs."""
     print(f"previewing {MODEL}", file=sys.stderr)
     service = Service(lambda event, data: None)
-    service.open(MODEL)
+    service.call(Open(path=MODEL))
     service.slow.submit(lambda: None).result()
     asked = list(changes(marked_layers(service)))
     for layer, requests in asked[:WARM_UP]:

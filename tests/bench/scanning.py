@@ -14,15 +14,15 @@ from dataclasses import asdict
 
 from tests.bench.figures import Figure
 from tests.bench.sandbox import CHECKPOINT
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.sensitivity import Trial, trials_of
-from tui_pruner.core.surgery import cut
-from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.scan import run_scan
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.search.sensitivity import Trial, trials_of
+from tui_pruner.engine.search_messages import ScanParameters
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.scan.scan import run_scan
 from tui_pruner.jobs.validate import measure
-from tui_pruner.places import demo_folder
+from tui_pruner.storage.paths import demo_folder
 
 IMAGES, SIDE, RATIO, EVERY = 64, 160, 0.3, 6
 TOLERANCE = 1e-4

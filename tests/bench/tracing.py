@@ -12,9 +12,9 @@ import torch_pruning
 from torch import nn
 
 from tests.bench.figures import Figure, compared
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.blocks import stride_of
-from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.model.layers import stride_of
+from tui_pruner.frameworks.ultralytics import open_model
 
 ROUNDS = {"yolov8n": 15, "yolov8x": 9}
 TARGETS = {"yolov8n": 0.35, "yolov8x": 0.5}

@@ -140,7 +140,7 @@ def is_job(process: int) -> bool:
 
 def copied_scenes(folder: Path, copies: int) -> Path:
     """The bundled scenes so many times over, as a data set of its own; gives its data yaml."""
-    from tui_pruner.places import demo_folder
+    from tui_pruner.storage.paths import demo_folder
 
     content = yaml.safe_load((demo_folder() / "digits.yaml").read_text())
     source = demo_folder() / content["val"]

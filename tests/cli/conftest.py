@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pytest
 import ultralytics  # noqa: F401  # its log handler keeps the stdout of whoever imports it first, which must not be one test's
 
 from tests.deadlines import HANGING
+from tests.warm_processes import heed_interrupts
 from tui_pruner.__main__ import run
 
 CUTS = ("model.6.m.*.cv1=30%", "6.cv1=25%", "model.12.cv2=20%")
@@ -61,11 +61,6 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts, **options
     )
-
-
-def heed_interrupts() -> None:
-    """Ctrl-C means something in the child even where the tests run in the background of a shell, which has it ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def spawn(*arguments: object, **options: Any) -> Answer:

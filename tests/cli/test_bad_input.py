@@ -70,11 +70,11 @@ def test_a_checkpoint_that_cannot_be_pruned_is_refused(
     assert expected in refusal(call(command, tmp_path / "bad.pt"))
 
 
-def test_a_class_outside_the_allow_list_is_named_and_not_run(call: Call, tmp_path: Path, demo_checkpoint: Path):
+def test_a_class_outside_the_allow_list_is_named_and_not_run(call: Call, tmp_path: Path, demo_checkpoint: Path, demo_data: Path):
     canary = tmp_path / "canary"
     content = torch.load(demo_checkpoint, weights_only=False)
     torch.save({**content, "extra": RunsACommand(f"touch {canary}")}, tmp_path / "evil.pt")
-    for command in (["inspect"], ["prune", "--cut", "5=30%", "-o", tmp_path / "out.pt"], ["validate", "--data", tmp_path / "data.yaml"]):
+    for command in (["inspect"], ["prune", "--cut", "5=30%", "-o", tmp_path / "out.pt"], ["validate", "--data", demo_data]):
         line = refusal(call(command[0], tmp_path / "evil.pt", *command[1:]))
         assert f"calls {os.system.__module__}.system" in line
         assert not canary.exists()
@@ -180,7 +180,7 @@ def test_an_output_that_cannot_be_written_is_refused(place, options: list[str], 
 
 
 def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tui_pruner.core.checkpoint.output.os.access", lambda *arguments: False)
+    monkeypatch.setattr("tui_pruner.frameworks.ultralytics.contents.os.access", lambda *arguments: False)
     with nothing_changes(own_checkpoint.parent):
         line = refusal(call("prune", own_checkpoint, "--cut", "5=30%", "-o", own_checkpoint.parent / "out.pt"))
     assert "is read-only for you, choose another folder" in line
@@ -251,7 +251,7 @@ def test_what_nobody_foresaw_is_one_line_and_the_traceback_is_in_the_log(
     def stumble(*arguments: object) -> None:
         raise ZeroDivisionError("on purpose\nwith a second line")
 
-    monkeypatch.setattr("tui_pruner.core.report.coupling_report", stumble)
+    monkeypatch.setattr("tui_pruner.core.pruning.coverage.coupling_report", stumble)
     answer = call("groups", demo_checkpoint)
     log = call("locate", "log").out.strip()
     assert (answer.status, answer.out) == (3, "")

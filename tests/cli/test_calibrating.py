@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call
-from tui_pruner import places
+from tui_pruner.domain.errors import JobError
 from tui_pruner.engine.runner import Job
-from tui_pruner.errors import JobError
+from tui_pruner.storage import paths
 
 CUT = ("--cut", "6.cv1=25%")
 SMALL = ("--calibration-images", 4, "--imgsz", 96)
@@ -27,7 +27,7 @@ def test_a_cut_by_gradients_is_calibrated_by_a_job_then_from_the_cache_and_prove
     assert first.document["proof"]["equal"] is True
     assert len(first.document["kept"]["model.6.cv1.conv.weight"]["0"]) == 96
     assert "calibrate 4/4 calibrating" in first.remarks
-    (kept,) = (places.cache_folder() / "calibration").iterdir()
+    (kept,) = (paths.cache_folder() / "calibration").iterdir()
 
     def no_job(job: Job):
         raise JobError(f"{job.kind} ran again")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call, Pruned
-from tui_pruner.cli import working
+from tui_pruner.cli import job_runs
 from tui_pruner.engine.job_messages import ExportResult
 
 
@@ -28,7 +28,7 @@ def test_a_file_that_differs_is_status_1(call: Call, pruned: Pruned, monkeypatch
     result = ExportResult(
         output=None, bytes=1, source_bytes=2, equal=False, max_abs_difference=3.0, relative_difference=0.5, images=8, drawn=True
     )
-    monkeypatch.setattr(working, "run_job", lambda kind, parameters, on_progress, ends_early: result.model_dump())
+    monkeypatch.setattr(job_runs, "run_job", lambda kind, parameters, on_progress, ends_early: result.model_dump())
     answer = call("export", pruned.file, "--format", "onnx")
     assert answer.status == 1
     assert answer.out.splitlines() == [

@@ -14,8 +14,8 @@ import torch
 from tests.cli.conftest import Call, spawn
 from tests.deadlines import HANGING
 from tests.odd_names import CAFE, SHOWN, odd_copy, odd_path
-from tui_pruner.core.plan import Cut, Plan, Step, read_plan, save_plan
-from tui_pruner.trust import fingerprint
+from tui_pruner.core.pruning.plan import Cut, Plan, Step, read_plan, save_plan
+from tui_pruner.storage.trust import fingerprint
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """Of a machine whose names of files are ASCII."""

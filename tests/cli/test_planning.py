@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call
-from tui_pruner.cli import planning
+from tui_pruner.cli.commands import plan
 
 SMALL = ("yolov8n.yaml", "--imgsz", "64", "--classes", "2")
 
@@ -46,15 +46,15 @@ def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tm
     [
         (["--target", "speed=5"], "by flops, params, bytes, latency"),
         (["--target", "latency=5"], "latency is compared with the checkpoint's"),
-        (["--target", "latency=70%", "--data", "d.yaml", "--compare-criteria"], "by flops, params or bytes"),
+        (["--target", "latency=70%", "--data", "{data}", "--compare-criteria"], "by flops, params or bytes"),
         (["--target", "flops=70%", "--protect", "model.77"], "no layer 'model.77'"),
         (["--target", "flops=70%", "--criterion", "best"], "unknown criterion 'best'"),
         (["--target", "flops=70%", "--criterion", "taylor"], "give --data"),
         (["--target", "flops=70%", "--compare-criteria"], "--compare-criteria"),
     ],
 )
-def test_what_cannot_be_planned_is_refused_in_a_line(call: Call, options: list[str], words: str):
-    refused = call("plan", *SMALL, *options)
+def test_what_cannot_be_planned_is_refused_in_a_line(call: Call, options: list[str], words: str, demo_data: Path):
+    refused = call("plan", *SMALL, *(option.format(data=demo_data) for option in options))
     assert refused.status == 2 and words in refused.remarks[-1] and refused.out == ""
 
 
@@ -92,7 +92,7 @@ def test_a_scan_of_the_same_data_is_used_by_a_plan_and_makes_one_of_its_own(
 
 
 def test_a_latency_is_reached_by_measuring_plans(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(planning, "LATENCY_RUNS", 10)
+    monkeypatch.setattr(plan, "LATENCY_RUNS", 10)
     file = tmp_path / "plan.yaml"
     answer = call("plan", *SMALL, "--target", "latency=85%", "--round-to", 8, "-o", file, "--json")
     found = answer.document

@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from tests.cli.conftest import FIELD_MODEL, Call, Pruned
-from tui_pruner.cli.pruning import verdict
-from tui_pruner.core.proof import Proof
+from tui_pruner.cli.commands.prune import verdict
+from tui_pruner.core.pruning.proof import Proof
 
 PROOF_KEYS = {"equal", "max_abs_difference", "relative_difference", "approximate"}
 

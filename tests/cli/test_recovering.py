@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from tests.cli.conftest import Call, Pruned
-from tui_pruner.cli import recovering
-from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.cli.commands import recover
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.runner import Job
+from tui_pruner.frameworks.ultralytics import read_checkpoint
 
 MAP = "metrics/mAP50-95(B)"
 
@@ -82,7 +82,7 @@ def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
             seen.append(progress)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(recovering, "tell_training", interrupt_once)
+    monkeypatch.setattr(recover, "tell_training", interrupt_once)
     taught = ("--teacher", demo_checkpoint, "--lr0", 0.001)
     options = ("--data", few, "--epochs", 300, "--batch", 4, "--imgsz", 64, "--device", "cpu", *taught, "-o", file, "--json")
     answer = call("finetune", pruned.file, *options)

@@ -19,10 +19,10 @@ from tests.cli.conftest import Call
 from tests.faults.archives import PICKLE, members_of, write_archive
 from tests.own_modules import MODULE, own_checkpoint, own_modules
 from tui_pruner.__main__ import run
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.core.checkpoint.members import names_in
-from tui_pruner.errors import CheckpointError, UntrustedError
-from tui_pruner.trust import VARIABLE, fingerprint, trust
+from tui_pruner.domain.errors import CheckpointError, UntrustedError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.frameworks.ultralytics.security.archive import names_in
+from tui_pruner.storage.trust import VARIABLE, fingerprint, trust
 
 Rename = tuple[bytes, bytes]
 

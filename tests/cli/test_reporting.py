@@ -15,12 +15,10 @@ import yaml
 from ultralytics.engine.results import Results
 
 from tests.cli.conftest import FIELD_MODEL, Answer, Call, Pruned, spawn
-from tui_pruner.core import session
-from tui_pruner.core.proof import Proof
-from tui_pruner.core.reporting.document import Cell, Document, Section, Table
-from tui_pruner.core.reporting.html import html
-from tui_pruner.core.reporting.markdown import markdown
-from tui_pruner.jobs.picture import at_shown_size
+from tui_pruner.core.pruning import session
+from tui_pruner.core.pruning.proof import Proof
+from tui_pruner.jobs.pictures import at_shown_size
+from tui_pruner.report.document import Cell, Document, Section, Table, html, markdown
 
 IMAGES = 4
 VOID = {"meta", "img", "br"}

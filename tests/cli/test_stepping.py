@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call
-from tui_pruner import sessions
+from tui_pruner.storage import sessions
 
 SMALL = ("yolov8n.yaml", "--imgsz", "64")
 

@@ -15,7 +15,8 @@ import pytest
 
 from tests.cli.conftest import CUTS, FIELD_MODEL, Call, spawn, start
 from tests.deadlines import HANGING
-from tui_pruner import __version__, places
+from tui_pruner import __version__
+from tui_pruner.storage import paths
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
@@ -132,7 +133,7 @@ def test_the_demo_without_a_terminal_walks_through_the_whole_job(call: Call, tmp
     assert walked["proof"]["equal"] is walked["prove_file"]["equal"] is True
     assert walked["validate"]["images"] == 64
     assert walked["validate"]["before"]["metrics/mAP50-95(B)"] > 0.6
-    assert walked["save"]["bytes"] < (places.demo_folder() / "digits.pt").stat().st_size
+    assert walked["save"]["bytes"] < (paths.demo_folder() / "digits.pt").stat().st_size
     assert all(check["ok"] for check in walked["save"]["checks"])
     assert list(tmp_path.iterdir()) == []
 
@@ -148,15 +149,15 @@ def test_the_demo_report_is_for_people(call: Call):
 
 
 def test_what_libraries_print_does_not_reach_stdout(call: Call, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
-    from tui_pruner.core import report
+    from tui_pruner.core.pruning import coverage
 
     def noisy(analysis):
         print("a library prints")
         os.write(1, b"native code writes\n")
         return made(analysis)
 
-    made = report.coupling_report
-    monkeypatch.setattr(report, "coupling_report", noisy)
+    made = coverage.coupling_report
+    monkeypatch.setattr(coverage, "coupling_report", noisy)
     answer = call("groups", demo_checkpoint, "--json")
     assert json.loads(answer.out)["convolutions"]["total"] == 64
     assert answer.remarks == ["a library prints", "native code writes"]

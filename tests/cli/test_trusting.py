@@ -11,7 +11,7 @@ import torch
 from tests.cli.conftest import Call
 from tests.jobs.narrow import SIDE
 from tests.own_modules import own_checkpoint, own_modules
-from tui_pruner.trust import VARIABLE, fingerprint
+from tui_pruner.storage.trust import VARIABLE, fingerprint
 
 
 @pytest.fixture
@@ -57,6 +57,6 @@ def test_a_model_that_no_file_can_be_made_from_is_refused_before_the_work(tmp_pa
         own = own_checkpoint(tmp_path, user, "Restless")
         looked = call("inspect", own, *with_trust(own))
         assert looked.status == 0 and "nothing that is made from it can be written" in looked.err
-        monkeypatch.setattr("tui_pruner.core.session.Session.apply", lambda *arguments: pytest.fail("the work began"))
+        monkeypatch.setattr("tui_pruner.core.pruning.session.PruningSession.apply", lambda *arguments: pytest.fail("the work began"))
         pruned = call("prune", own, "-o", tmp_path / "pruned.pt", "--cut", "model.4.block.cv2=50%", *with_trust(own))
     assert pruned.status == 2 and "nothing that is made from" in pruned.err and not (tmp_path / "pruned.pt").exists()

@@ -9,14 +9,16 @@ import typer.main
 
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.main import app
-from tui_pruner.tui.actions import ACTIONS, GROUPS, INTERACTIVE, Action
+from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
+from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.controllers import ACTIONS
 
 PARSER = typer.main.get_command(app)
 MOVES = {
-    "expand", "toggle_all", "next_pane", "show_steps", "back", "step_move(1)", "step_move(-1)",
-    "all_jobs", "job_move(1)", "job_move(-1)", "next_view", "leave",
+    "expand", "toggle-all", "next-pane", "show-steps", "back", "step-move-1", "step-move-minus-1",
+    "all-jobs", "job-move-1", "job-move-minus-1", "next-view", "leave",
 }  # fmt: skip
-ENDS = {"quit", "cancel_job", "cancel_chosen"}
+ENDS = {"quit", "cancel-job", "cancel-chosen"}
 
 
 def options_of(command: str) -> set[str]:
@@ -31,27 +33,19 @@ def test_the_parser_knows_every_command_and_no_other():
 def test_an_action_has_its_sentence_its_group_and_its_twin(action: Action):
     assert action.title and action.help.endswith(".") and action.group in GROUPS
     assert action.keys or not action.pane, "what only the palette has must hold everywhere"
-    if action.headless in (INTERACTIVE, "--help"):
+    if action.cli in (INTERACTIVE, "--help"):
         return
-    words = shlex.split(action.headless)
+    words = shlex.split(action.cli)
     command = "open" if words[0].startswith("-") else words.pop(0)
     assert command in COMMANDS
     assert {word for word in words if word.startswith("-")} <= options_of(command)
 
 
 def test_only_what_means_nothing_without_a_screen_has_no_twin():
-    without = {action.name for action in ACTIONS if action.headless == INTERACTIVE}
+    without = {action.id for action in ACTIONS if action.cli == INTERACTIVE}
     assert without == MOVES | ENDS
 
 
-def test_ids_are_unique_and_every_action_is_a_method_of_a_screen():
-    from tui_pruner.tui.screens.all_jobs import AllJobs
-    from tui_pruner.tui.screens.workbench import Workbench
-
-    assert len({action.id for action in ACTIONS}) == len(ACTIONS)
-    nowhere = [name for name in map(method, ACTIONS) if not any(hasattr(screen, name) for screen in (Workbench, AllJobs))]
-    assert nowhere == []
-
-
-def method(action: Action) -> str:
-    return f"action_{action.name.partition('(')[0]}"
+def test_ids_are_unique_and_every_action_is_in_one_screen():
+    registry = Registry(ACTIONS)
+    assert [registry.find(action.id) for action in ACTIONS] == list(ACTIONS)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.proof import Proof, prove
-from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.resolve import Resolution, resolve
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.proof import Proof, prove
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.resolve import Resolution, resolve
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 Asking = Callable[..., Resolution]
 

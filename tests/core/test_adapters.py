@@ -14,11 +14,11 @@ from ultralytics.nn.modules.block import AAttn, Attention
 
 from tests.core.conftest import ask, proof_of
 from tests.core.odd_models import Odd, proved_groups, traced
-from tui_pruner.core.adapters import ADAPTERS, EQUAL_WIDTHS, is_adapted, nearest_base
-from tui_pruner.core.analysis import Analysis, analyse, trace_model
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import Analysis, analyse, trace_model
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.adapters import ADAPTERS, EQUAL_WIDTHS, is_adapted, nearest_base
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 BLOCKS: dict[str, tuple[list[Any], str, dict[str, Any]]] = {
     "C2": ([-1, 1, "C2", [32]], "model.2", {"c": 12}),

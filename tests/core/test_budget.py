@@ -5,26 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.budget.costs import Sensitivity, by_sensitivity, drop_curve
-from tui_pruner.core.budget.descent import Pricing
-from tui_pruner.core.budget.ladders import Rules
-from tui_pruner.core.budget.planning import Budget, Planner
-from tui_pruner.core.budget.targets import Target, parse_target
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.removal import NOTHING
-from tui_pruner.core.requests import Request
-from tui_pruner.core.session import Session
-from tui_pruner.errors import RequestError
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.removal import NOTHING
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.search.ladders import Rules
+from tui_pruner.core.search.planner import Budget, Planner
+from tui_pruner.core.search.sensitivity import Sensitivity, by_sensitivity, drop_curve
+from tui_pruner.core.search.targets import Pricing, Target, parse_target
+from tui_pruner.domain.cuts import Request
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 
 def planned(analysis: Analysis, *targets: str, rules: Rules | None = None, criterion: str = "l2") -> Budget:
     return Planner(analysis, rules=rules).plan([parse_target(text) for text in targets], criterion)
 
 
-def session_with(analysis: Analysis, found: Budget) -> Session:
+def session_with(analysis: Analysis, found: Budget) -> PruningSession:
     """The session that opens a found step as a plan."""
-    session = Session(analysis)
+    session = PruningSession(analysis)
     assert found.step is not None
     session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())
     return session
@@ -124,7 +123,7 @@ def test_a_target_that_the_checkpoint_meets_already_is_refused(nano: Analysis):
 
 
 def test_what_is_gone_already_stays_gone_and_counts(nano: Analysis):
-    session = Session(nano)
+    session = PruningSession(nano)
     session.apply([Request("8", "50%")])
     planner = Planner(nano, session.removal)
     assert planner.range.most["params"] == pytest.approx(session.widths.size.parameters / session.arithmetic.whole.size.parameters)

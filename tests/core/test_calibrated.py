@@ -13,13 +13,21 @@ import numpy as np
 import pytest
 
 from tests.core.conftest import ask, proof_of, removed
-from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.calibrated import Calibration, calibration_for, name_of, read_calibration
-from tui_pruner.core.importance import CRITERIA, NEED_DATA, library_scores
-from tui_pruner.core.library import modules_of
-from tui_pruner.core.service import Service
-from tui_pruner.core.session import Session
-from tui_pruner.errors import DataError, RequestError
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.pruning.importance import (
+    FROM_WEIGHTS,
+    Calibration,
+    calibration_for,
+    library_scores,
+    modules_of,
+    name_of,
+    read_calibration,
+)
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.criteria import NEED_DATA
+from tui_pruner.domain.errors import DataError
+from tui_pruner.engine.requests import PreviewRequest
+from tui_pruner.engine.service import Service
 
 CUT = "model.5=25%"
 
@@ -151,15 +159,14 @@ def test_scores_that_lack_a_channel_are_refused(analysis: Analysis, calibration:
 
 def test_the_engine_ranks_by_a_file_that_it_is_handed(analysis: Analysis, file: Path):
     service = Service(lambda event, message: None)
-    service._session = Session(analysis)
+    service._session = PruningSession(analysis)
     request = {"layer": "model.5", "amount": "25%", "criterion": "taylor"}
-    assert "calibrate it first" in service.preview([request]).refused[0].message
-    with pytest.raises(RequestError, match="calibrate it first"):
-        service.detail("model.5", [], "taylor")
+    assert "calibrate it first" in service.call(PreviewRequest(requests=[request])).preview.refused[0].message
+    assert "calibrate it first" in service.call(PreviewRequest(requests=[], layer="model.5", criterion="taylor")).no_detail
     answer = service.answer("calibrate", {"scores": str(file)})
     assert (answer.images, answer.criteria[-2:]) == (8, ["hessian", "obs"])
-    assert service.preview([request]).layers["model.5"].out_after == 96
-    assert service.detail("model.5", [], "hessian").curve[-1] == 1.0
+    assert service.call(PreviewRequest(requests=[request])).preview.layers["model.5"].out_after == 96
+    assert service.call(PreviewRequest(requests=[], layer="model.5", criterion="hessian")).detail.curve[-1] == 1.0
     service.slow.shutdown()
 
 
@@ -168,6 +175,6 @@ def test_every_criterion_scores_every_channel_of_a_group_whose_channels_have_sev
     (reader,) = (member for member in group.members if member.axis.module == "model.9.cv2.conv")
     assert reader.indices.shape == (128, 4)
     modules = modules_of(nano.checkpoint.model)
-    for name, criterion in CRITERIA.items():
+    for name, criterion in FROM_WEIGHTS.items():
         assert library_scores(criterion, group, modules).shape == (128,), name
     assert removed(nano, ask(nano, "model.9.cv1=50%", criterion="fpgm"), ["model.9.cv1"]) == [64]

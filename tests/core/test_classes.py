@@ -14,17 +14,18 @@ import yaml
 from torch import Tensor, nn
 
 from tests.core.conftest import ask, proof_of
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, read_checkpoint
-from tui_pruner.core.classes import class_group, kept_classes, numberings
-from tui_pruner.core.cut_prove_write import cut_prove_write
-from tui_pruner.core.preview import dry_run
-from tui_pruner.core.proof import prove
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.requests import Request, parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
-from tui_pruner.errors import PlanError, RequestError
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.classes import class_group, kept_classes, numberings
+from tui_pruner.core.pruning.preview import dry_run
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import Request, parse_request
+from tui_pruner.domain.errors import PlanError, RequestError
+from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
+from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 
 CLASSES, KEPT, NEVER = 5, [1, 4], -1e6
 HEADS: dict[str, list[Any]] = {
@@ -156,10 +157,10 @@ def test_kept_classes_swapped_are_not_proved(built: Callable[[str], Analysis]) -
 
 
 def test_plan_has_classes_and_comes_again(built: Callable[[str], Analysis]) -> None:
-    session = Session(built("Detect"))
+    session = PruningSession(built("Detect"))
     session.apply([parse_request("classes=keep:dog, BAT,3"), parse_request("model.0=25%")])
     session.apply([parse_request("classes=dog,bat")])
-    again = Session(session.analysis)
+    again = PruningSession(session.analysis)
     again.load(session.plan.plain())
     assert kept_classes(session.analysis.coupling, again.removal) == KEPT
     assert again.widths.size == session.widths.size
@@ -182,11 +183,11 @@ def test_plan_has_classes_and_comes_again(built: Callable[[str], Analysis]) -> N
 )
 def test_refusals_say_what_to_do(built: Callable[[str], Analysis], asked: str, said: str) -> None:
     with pytest.raises(RequestError, match=said):
-        Session(built("Detect")).apply([parse_request(asked)])
+        PruningSession(built("Detect")).apply([parse_request(asked)])
 
 
 def test_gone_class_stays_gone(built: Callable[[str], Analysis]) -> None:
-    session = Session(built("Detect"))
+    session = PruningSession(built("Detect"))
     session.apply([parse_request("classes=dog,bat")])
     with pytest.raises(RequestError, match="'cat' was removed"):
         session.apply([Request("classes", "keep:cat")])
@@ -201,7 +202,7 @@ def test_heads_that_read_text_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "world.yaml"
     file.write_text(yaml.safe_dump({"nc": 3, "backbone": rows, "head": [[[0, 1], 1, "SemanticSegment", ["nc"]]]}))
     with pytest.raises(RequestError, match="the classes of a SemanticSegment cannot be cut"):
-        Session(analyse(build_from_yaml(str(file)), imgsz=64)).apply([parse_request("classes=0")])
+        PruningSession(analyse(build_from_yaml(str(file)), imgsz=64)).apply([parse_request("classes=0")])
 
 
 def test_channels_are_ranked_by_kept_classes_alone(built: Callable[[str], Analysis]) -> None:
@@ -227,7 +228,7 @@ def test_channels_are_ranked_by_kept_classes_alone(built: Callable[[str], Analys
 def test_written_file_is_stock_and_can_lose_more(built: Callable[[str], Analysis], tmp_path: Path) -> None:
     from ultralytics import YOLO
 
-    session = Session(built("Detect"))
+    session = PruningSession(built("Detect"))
     session.apply([parse_request("classes=dog,owl,bat")])
     cut_prove_write(session, tmp_path / "three.pt")
     stock = YOLO(str(tmp_path / "three.pt"))

@@ -14,12 +14,12 @@ import torch
 
 from tests.bad_files import DIGITS
 from tests.faults.archives import write_pickle
-from tui_pruner.core.checkpoint import read_checkpoint, room
-from tui_pruner.core.checkpoint.confinement import Confined, confined
-from tui_pruner.core.checkpoint.pickle_survey import Refused, survey
-from tui_pruner.core.checkpoint.reading import look_into
-from tui_pruner.core.checkpoint.room import available_memory, limited_memory
-from tui_pruner.errors import CheckpointError
+from tui_pruner.domain.errors import CheckpointError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.frameworks.ultralytics.reading import look_into
+from tui_pruner.frameworks.ultralytics.security import archive
+from tui_pruner.frameworks.ultralytics.security.archive import Confined, available_memory, confined, limited_memory
+from tui_pruner.frameworks.ultralytics.security.pickle_scan import RefusedPickle, survey
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no figures")
 
@@ -58,7 +58,7 @@ def test_memory_is_limited_while_a_file_is_read_and_not_after():
 @linux
 def test_a_file_that_needs_more_memory_than_is_free_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch):
     assert (available_memory() or 0) > 1 << 20
-    monkeypatch.setattr(room, "available_memory", lambda: 10_000_000)
+    monkeypatch.setattr(archive, "available_memory", lambda: 10_000_000)
     with pytest.raises(CheckpointError, match=r"needs about 0\.0 GB of memory to be read, 0\.0 GB are free"):
         read_checkpoint(DIGITS)
 
@@ -84,7 +84,7 @@ def test_the_survey_of_a_good_checkpoint_names_its_classes_and_counts_its_number
     ],
 )
 def test_what_no_stock_model_calls_is_refused(body: bytes, refusal: str):
-    with pytest.raises(Refused, match=refusal.replace(".", r"\.")):
+    with pytest.raises(RefusedPickle, match=refusal.replace(".", r"\.")):
         survey(b"\x80\x02" + body + b".")
 
 

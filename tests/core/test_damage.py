@@ -9,19 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.budget.damages import SHARES, curves_of, trials_of
-from tui_pruner.core.budget.knapsack import Knapsack
-from tui_pruner.core.budget.planning import Planner
-from tui_pruner.core.budget.rivals import KNAPSACK, UNIFORM, rivals, ways
-from tui_pruner.core.budget.targets import Goal, parse_target
-from tui_pruner.core.budget.uniform import uniform
-from tui_pruner.core.recovery.damage import Damage, embedded, measure_damage, repaired_twin
-from tui_pruner.core.recovery.disagreement import Original
-from tui_pruner.core.recovery.moments import Readers, obs_scores
-from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.skeleton import owners_of_tensors
-from tui_pruner.core.surgery import by_tensor, cut
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.model.copies import owners_of_tensors
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.surgery import by_tensor, cut
+from tui_pruner.core.recovery.damage import Damage, WeightReaders, embedded, measure_damage, obs_scores, repaired_twin
+from tui_pruner.core.recovery.disagreement import OriginalPredictions
+from tui_pruner.core.search.measured_damage import SHARES, curves_of, trials_of
+from tui_pruner.core.search.planner import Planner
+from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Knapsack, rivals, ways
+from tui_pruner.core.search.targets import Goal, parse_target, uniform
 
 
 def pictures(count: int, side: int = 64, seed: int = 0) -> list[Tensor]:
@@ -33,7 +30,7 @@ def test_what_a_refit_cannot_repair_is_what_least_squares_leaves() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)).eval()
     batches = pictures(3, side=12)
-    reader = Readers(network, batches, ridge=1e-9).by_weight["1.weight"]
+    reader = WeightReaders(network, batches, ridge=1e-9).by_weight["1.weight"]
     with torch.no_grad():
         inputs = torch.cat([network[0](batch).permute(0, 2, 3, 1).reshape(-1, 6) for batch in batches]).double()
         outputs = inputs @ network[1].weight.detach().double().flatten(1).t()
@@ -47,21 +44,21 @@ def test_what_a_refit_cannot_repair_is_what_least_squares_leaves() -> None:
 
 @pytest.fixture(scope="module")
 def trained(demo_checkpoint):  # type: ignore[no-untyped-def]
-    from tui_pruner.core.analysis import analyse
-    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.frameworks.ultralytics import open_model
 
     return analyse(open_model(str(demo_checkpoint)), 64)
 
 
 @pytest.fixture(scope="module")
-def readers(trained: Analysis, scenes: list[Tensor]) -> Readers:
-    return Readers(trained.checkpoint.model, scenes)
+def readers(trained: Analysis, scenes: list[Tensor]) -> WeightReaders:
+    return WeightReaders(trained.checkpoint.model, scenes)
 
 
 @pytest.fixture(scope="module")
 def scenes(trained: Analysis, demo_data) -> list[Tensor]:  # type: ignore[no-untyped-def]
-    from tui_pruner.jobs.dataset import TRAINING, read_data
-    from tui_pruner.jobs.image_batches import image_batches
+    from tui_pruner.jobs.data.dataset import TRAINING, read_data
+    from tui_pruner.jobs.pictures import image_batches
 
     images = read_data(demo_data, TRAINING).subset(12, 0).images
     return list(image_batches(trained.checkpoint.model, images, 64, "cpu", 4))
@@ -73,24 +70,26 @@ def removed(analysis: Analysis, layer: str, count: int) -> Removal:
 
 
 def test_a_repaired_twin_is_closer_than_the_masked_one_and_the_network_stays_as_it_is(
-    trained: Analysis, readers: Readers, scenes: list[Tensor]
+    trained: Analysis, readers: WeightReaders, scenes: list[Tensor]
 ) -> None:
-    from tui_pruner.core.twin import masked_twin
+    from tui_pruner.core.pruning.twin import masked_twin
 
     model, removal = trained.checkpoint.model, removed(trained, "model.4.m.0.cv1.conv", 12)
     before = copy.deepcopy(model.state_dict())
     owners = owners_of_tensors(model)
-    judge = Original(model, scenes[2:])
+    judge = OriginalPredictions(model, scenes[2:])
     masked = sum(judge.distance(masked_twin(model, trained.coupling, removal, owners)).values())
     repaired = sum(judge.distance(repaired_twin(model, trained.coupling, removal, readers, owners)).values())
     assert 0 < repaired < 0.7 * masked
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_resuming_from_the_first_changed_block_gives_the_same_distance(trained: Analysis, readers: Readers, scenes: list[Tensor]) -> None:
+def test_resuming_from_the_first_changed_block_gives_the_same_distance(
+    trained: Analysis, readers: WeightReaders, scenes: list[Tensor]
+) -> None:
     model = trained.checkpoint.model
     twin = repaired_twin(model, trained.coupling, removed(trained, "model.12.m.0.cv1.conv", 20), readers, owners_of_tensors(model))
-    whole, resuming = (Original(model, scenes[:1], resuming=how).distance(twin) for how in (False, True))
+    whole, resuming = (OriginalPredictions(model, scenes[:1], resuming=how).distance(twin) for how in (False, True))
     assert whole.keys() == resuming.keys() == {"class", "box"}
     assert resuming == pytest.approx(whole, rel=1e-5)
     assert whole["box"] > 0
@@ -105,14 +104,14 @@ def test_a_cut_network_in_the_originals_shapes_computes_the_same(trained: Analys
         assert torch.allclose(whole(scenes[0])[0], pruned(scenes[0])[0], rtol=1e-4, atol=1e-4)
 
 
-def test_channels_that_others_can_stand_in_for_come_first_by_obs(trained: Analysis, readers: Readers, scenes: list[Tensor]) -> None:
+def test_channels_that_others_can_stand_in_for_come_first_by_obs(trained: Analysis, readers: WeightReaders, scenes: list[Tensor]) -> None:
     model = copy.deepcopy(trained.checkpoint.model)
     layer = model.get_submodule("model.4.m.0.cv1")
     with torch.no_grad():  # channels 3 and 20 become one
         for tensor in (layer.conv.weight, layer.bn.weight, layer.bn.bias, layer.bn.running_mean, layer.bn.running_var):
             tensor[20] = tensor[3]
     group = trained.coupling.output_groups("model.4.m.0.cv1.conv")[0]
-    before, after = readers.scores(group), Readers(model, scenes).scores(group)
+    before, after = readers.scores(group), WeightReaders(model, scenes).scores(group)
     assert before is not None and after is not None
     l2 = {found.number: trained.ranking.scores(found) for found in trained.coupling.groups if found.prunable}
     assert after[3] < before[3] / 5 and after[20] < before[20] / 5
@@ -121,11 +120,15 @@ def test_channels_that_others_can_stand_in_for_come_first_by_obs(trained: Analys
 
 
 @pytest.fixture(scope="module")
-def damage(trained: Analysis, readers: Readers, scenes: list[Tensor]) -> tuple[Planner, Damage]:
+def damage(trained: Analysis, readers: WeightReaders, scenes: list[Tensor]) -> tuple[Planner, Damage]:
     planner = Planner(trained)
     trials = list(trials_of(trained, planner.ladders.ladders, NOTHING, "l2", (0.3, 0.75)))
     return planner, measure_damage(
-        trained.checkpoint.model, trained.coupling, readers, trials, Original(trained.checkpoint.model, scenes[:1], resuming=True)
+        trained.checkpoint.model,
+        trained.coupling,
+        readers,
+        trials,
+        OriginalPredictions(trained.checkpoint.model, scenes[:1], resuming=True),
     )
 
 

@@ -14,27 +14,25 @@ from ultralytics.nn.modules.block import Bottleneck
 
 from tests.core.conftest import ask, proof_of
 from tests.core.independent import zeroed
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.budget.damages import curves_of, trials_of
-from tui_pruner.core.budget.depth import drop_trials, droppable, drops_of, with_drops
-from tui_pruner.core.budget.ladders import Rules
-from tui_pruner.core.budget.planning import Planner
-from tui_pruner.core.budget.rivals import DEPTH, evenly, rivals
-from tui_pruner.core.budget.targets import parse_target
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.inner_blocks import silenced_by
-from tui_pruner.core.measure import measure
-from tui_pruner.core.plan import parse_plan, removal_of_step, replay
-from tui_pruner.core.preview import Arithmetic
-from tui_pruner.core.proof import prove
+from tui_pruner.core.model.analysis import Analysis, analyse, measure
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.pruning.plan import parse_plan, removal_of_step, replay
+from tui_pruner.core.pruning.preview import Arithmetic
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import by_tensor, cut
 from tui_pruner.core.recovery.damage import Damage
-from tui_pruner.core.recovery.reconstruction import Settings, reconstruct
-from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import by_tensor, cut
-from tui_pruner.errors import PlanError, RequestError
+from tui_pruner.core.recovery.reconstruction import RefitSettings, reconstruct
+from tui_pruner.core.search.ladders import Rules
+from tui_pruner.core.search.measured_damage import curves_of, drop_trials, droppable, drops_of, trials_of, with_drops
+from tui_pruner.core.search.planner import Planner
+from tui_pruner.core.search.rivals import DEPTH, evenly, rivals
+from tui_pruner.core.search.targets import parse_target
+from tui_pruner.core.tracing.inner_blocks import silenced_by
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.errors import PlanError, RequestError
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 BLOCKS = [
     [-1, 1, "Conv", [64, 3, 2]],
@@ -238,7 +236,7 @@ def test_what_a_drop_took_or_holds_is_locked_with_the_reason_and_skipped_under_a
 
 
 def test_a_session_undoes_and_a_plan_keeps_what_was_dropped(deep):
-    session = Session(deep)
+    session = PruningSession(deep)
     whole = session.widths.size
     session.apply([parse_request("model.2.m.1.cv1=50%")])
     cut_once = session.widths.size
@@ -253,7 +251,7 @@ def test_a_session_undoes_and_a_plan_keeps_what_was_dropped(deep):
     session.redo()
     session.redo()
     assert session.widths.size == after
-    other = Session(deep)
+    other = PruningSession(deep)
     other.load(plain)
     assert other.plan == session.plan and other.widths.size == after
     for planned in plain["steps"]:
@@ -267,10 +265,10 @@ def test_a_plan_that_drops_what_is_needed_is_refused(deep):
     cuts = [{"layer": "model.6", "amount": "drop", "drops": ["model.6"]}]
     plan = {"checkpoint": "depth.yaml", "sha256": deep.checkpoint.sha256, "steps": [{"cuts": cuts}]}
     with pytest.raises(PlanError, match=r"model.6 cannot be dropped: .* can do without model.2.m.0"):
-        Session(deep).load(plan)
+        PruningSession(deep).load(plan)
 
 
-SPARSE = Settings(rows=4, most=60, least=20, ridges=(1e-2,))
+SPARSE = RefitSettings(rows=4, most=60, least=20, ridges=(1e-2,))
 
 
 def test_a_refit_goes_on_behind_a_dropped_block(shallow):
@@ -306,7 +304,7 @@ def test_a_target_is_met_by_blocks_where_they_are_what_costs_least(deep, of_a_bl
     assert found is not None and found.step is not None and 0.7 < found.shares["flops"] <= 0.75
     named = [one.layer for one in found.step.cuts if one.amount == "drop"]
     assert len(named) == most or 4 <= len(named) < most
-    session = Session(deep)
+    session = PruningSession(deep)
     session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())
     assert session.widths.size == found.size and session.removal.dropped == set(named)
     plans, _ = rivals(planner, [parse_target("flops=75%")], "l2", {"uniform": evenly}, {DEPTH: found})

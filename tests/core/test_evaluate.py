@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tui_pruner.core.flow.evaluate import EVALUATIONS, ShapeMode, tensors_in
+from tui_pruner.core.tracing.meta_device import EVALUATIONS, ShapeMode, tensors_in
 
 Run = Callable[..., object]
 EXAMPLES: dict[str, tuple[Run, tuple[tuple[int, ...], ...]]] = {

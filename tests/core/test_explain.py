@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tui_pruner.core.explain import explain
-from tui_pruner.errors import RequestError
+from tui_pruner.core.pruning.explain import explain
+from tui_pruner.domain.errors import RequestError
 
 
 def stations(found) -> list[tuple[str, str, str]]:

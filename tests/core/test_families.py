@@ -12,11 +12,11 @@ from ultralytics.nn.tasks import yaml_model_load
 
 from tests.core.conftest import ask, proof_of
 from tests.thoroughness import THOROUGH, some
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.coverage import Coverage, attempt, cover, random_removal, undisturbed
-from tui_pruner.core.preview import Arithmetic
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.coverage import Coverage, attempt, cover, random_removal, undisturbed
+from tui_pruner.core.pruning.preview import Arithmetic
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 SMALL_DECODER = [64, 20, 4, 4, 2]
 """RTDETRDecoder's width, queries, points, heads and layers."""
@@ -145,7 +145,7 @@ def test_coverage_names_what_is_locked_and_why(nano):
 
 
 def removal_like(analysis: Analysis, group):
-    from tui_pruner.core.removal import Removal
+    from tui_pruner.core.pruning.removal import Removal
 
     numbers = [group.number, *(n for n in analysis.coupling.bundle_of(group) if n != group.number)]
     return Removal({number: np.arange(8) for number in numbers})

@@ -7,14 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.groups import CouplingMap
-from tui_pruner.core.proof import prove
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
-from tui_pruner.errors import PlanError
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.domain.errors import PlanError
 
 
 class Net(nn.Module):

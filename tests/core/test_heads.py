@@ -7,12 +7,12 @@ import pytest
 
 from tests.core.conftest import ask, proof_of
 from tests.core.test_families import narrowed
-from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.plan import Plan, replay
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
-from tui_pruner.errors import PlanError, RequestError
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.pruning.plan import Plan, replay
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.errors import PlanError, RequestError
 
 LAYERS = {
     "yolov10n": "model.10.attn.qkv",
@@ -64,7 +64,7 @@ def test_a_plan_with_a_head_in_it_replays(attentive):
 
 
 def plan_of(analysis: Analysis) -> Plan:
-    return Session(analysis).plan
+    return PruningSession(analysis).plan
 
 
 @pytest.fixture(scope="module")

@@ -13,23 +13,22 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from tests.core.kernel_examples import COMPUTED, KERNELS, LOST, MORE, Computing, Kernel
 from tests.core.odd_models import Odd, convolution, proved_groups, traced
 from tests.core.test_flow import Net, cut_every_group
-from tui_pruner.core.analysis import analyse, trace_model
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.flow.rules import KERNEL_RULES
-from tui_pruner.core.flow.tracer import trace
-from tui_pruner.core.groups import CouplingMap
-from tui_pruner.core.importance import CRITERIA, Ranking
-from tui_pruner.core.measure import measure, parameter_count
-from tui_pruner.core.preview import Arithmetic, dry_run
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.session import Session
-from tui_pruner.core.skeleton import without_weights
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
-from tui_pruner.core.twin import masked_twin
-from tui_pruner.core.views import block_views, detail_view
+from tui_pruner.core.model.analysis import analyse, measure, parameter_count, trace_model
+from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.pruning.importance import FROM_WEIGHTS, Ranking
+from tui_pruner.core.pruning.preview import Arithmetic, dry_run
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import masked_twin
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.core.tracing.state import KERNEL_RULES
+from tui_pruner.core.tracing.tracer import trace
+from tui_pruner.engine.views import block_views, detail_view
+from tui_pruner.frameworks.ultralytics import open_model
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +131,7 @@ def test_a_layer_whose_weight_is_computed_is_cut_like_any_other(how, layer):
     assert coupling.output_axes["layer"].parameter == f"layer.{parameter}"
     assert proved_groups(net, coupling) >= 1
     for group in groups:
-        for criterion in CRITERIA:
+        for criterion in FROM_WEIGHTS:
             assert len(Ranking(net).scores(group, criterion)) == group.channels
     pruned = cut(net, coupling, smallest_removal(coupling, [group for group in coupling.groups if group.prunable]))
     cut_layer = copy.deepcopy(pruned).layer
@@ -290,7 +289,7 @@ def test_figures_before_a_cut_are_those_after_it_though_weights_are_computed(fam
 
 
 def test_layers_with_computed_weights_are_shown_with_their_widths_and_what_holds_them(family):
-    session = Session(family)
+    session = PruningSession(family)
     layers = {layer.name: layer for block in block_views(family, session.arithmetic) for layer in block.layers}
     assert (layers["model.0"].in_channels, layers["model.0"].out_channels, layers["model.0"].status) == (3, 16, "free")
     assert (layers["model.15.cv1"].in_channels, layers["model.15.cv1"].parameters) == (192, 192 * 64 + 2 * 64)

@@ -11,14 +11,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_pruner.core.flow.coupling import first_connected
+from tui_pruner.core.tracing.coupling import first_connected
 
 WORK = """
 import json, sys
-from tui_pruner.core.service import Service
+from tui_pruner.engine.service import Service
+from tui_pruner.engine.requests import CheckShapes, Open
 service = Service(lambda event, data: None)
-service.open(sys.argv[1])
-ran = service.dry_run([{"layer": "model.5", "amount": "30%"}]).result()
+service.call(Open(path=sys.argv[1]))
+ran = service.call(CheckShapes(requests=[{"layer": "model.5", "amount": "30%"}])).result()
 print(json.dumps({"ok": ran.ok, "loaded": [name for name in ("torch._dynamo", "torch._inductor", "scipy") if name in sys.modules]}))
 """
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from tests.core.odd_models import HELD, PROVED, Odd, convolution, proved_groups, reasons, traced
 from tests.deadlines import time_left
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.importance import CRITERIA, Ranking
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
-from tui_pruner.errors import TraceError
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.pruning.importance import FROM_WEIGHTS, Ranking
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.domain.errors import TraceError
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_what_can_be_cut_can_be_ranked_by_every_criterion(name):
     net, coupling = traced(PROVED[name][0]().eval())
     ranking = Ranking(net)
     for group in (group for group in coupling.groups if group.prunable):
-        for criterion in (*CRITERIA, "random"):
+        for criterion in (*FROM_WEIGHTS, "random"):
             assert ranking.scores(group, criterion).shape == (group.channels,)
             assert np.isfinite(ranking.scores(group, criterion)).all()
 
@@ -123,7 +123,7 @@ def spinning(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("busy", [spinning, lambda net, x: net.loop(x)], ids=["without operations", "with operations"])
 def test_a_forward_that_never_ends_is_ended_and_its_layer_named(busy, monkeypatch):
-    monkeypatch.setattr("tui_pruner.core.flow.tracer.LONGEST_RUN", 0.5)
+    monkeypatch.setattr("tui_pruner.core.tracing.tracer.LONGEST_RUN", 0.5)
     started = time.monotonic()
     with pytest.raises(TraceError, match=r"the forward of .* had not ended after 0.5 seconds, in loop"):
         trace_model(Odd(lambda net, x: net.loop(x), loop=Endless(busy)).eval())

@@ -12,22 +12,20 @@ from typing import Any
 import pytest
 
 from tests.odd_names import CAFE, SHOWN, odd_copy, odd_path
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import check_output, open_model
-from tui_pruner.core.plan import Plan, dump_yaml
-from tui_pruner.core.reporting.document import Attachment, Code, Document, Paragraph, Section
-from tui_pruner.core.reporting.html import html
-from tui_pruner.core.reporting.markdown import markdown
-from tui_pruner.core.reporting.output import write_report
-from tui_pruner.core.session import Session
-from tui_pruner.errors import CheckpointError, OutputError
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.plan import Plan, dump_yaml
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.errors import CheckpointError, OutputError
+from tui_pruner.frameworks.ultralytics import check_output, open_model
+from tui_pruner.jobs.report import write_report
+from tui_pruner.report.document import Attachment, Code, Document, Paragraph, Section, html, markdown
 
 
 def test_it_is_opened_and_its_plan_names_it(demo_checkpoint: Path, tmp_path: Path):
     file = odd_copy(demo_checkpoint, tmp_path)
     checkpoint = open_model(file)
     assert (checkpoint.path, checkpoint.classes) == (str(file), 10)
-    session = Session(analyse(checkpoint))
+    session = PruningSession(analyse(checkpoint))
     assert session.plan.checkpoint == CAFE
     with pytest.raises(OutputError, match="is the model that is being pruned") as refused:
         check_output(file, checkpoint.path, True)
@@ -60,10 +58,10 @@ def test_a_report_shows_the_byte_and_holds_the_plan_as_it_is(written: Callable[[
 
 
 def test_the_commands_of_a_report_can_be_pasted_into_a_shell(tmp_path: Path):
-    from tui_pruner.jobs.evidence import Evidence, commands
+    from tui_pruner.jobs.report import ReportMaterial, commands
 
     facts: Any = SimpleNamespace(model=SimpleNamespace(path=f"/m/{CAFE}"))
-    wanted = Evidence(Path("/m/pl\udce9n.yaml"), Path("it's.md"), None, None, 0, None, "", None, None)
+    wanted = ReportMaterial(Path("/m/pl\udce9n.yaml"), Path("it's.md"), None, None, 0, None, "", None, None)
     prune, prove, report = commands(facts, wanted)
     assert prune == r"tui-pruner prune $'/m/caf\xe9.pt' --plan $'/m/pl\xe9n.yaml' -o $'caf\xe9-pruned.pt'"
     assert prove == r"tui-pruner prove $'/m/caf\xe9.pt' $'caf\xe9-pruned.pt'"

@@ -20,12 +20,13 @@ from ultralytics.utils.loss import v8DetectionLoss
 
 from tests.faults.archives import PICKLE, members_of, write_archive
 from tests.jobs.narrow import SIDE, narrow, save_whole
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
-from tui_pruner.errors import CheckpointError
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.errors import CheckpointError
+from tui_pruner.frameworks.ultralytics import read_checkpoint, write_checkpoint
 
 OLD_PACKAGES = {b"ultralytics.utils": b"ultralytics.yolo.utils", b"ultralytics.data": b"ultralytics.yolo.data"}
 
@@ -94,7 +95,7 @@ def same_outputs(one: nn.Module, other: nn.Module) -> bool:
 
 def written(checkpoint: Checkpoint, file: Path, request: str) -> Checkpoint:
     analysis = analyse(checkpoint, imgsz=SIDE)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     session.apply([parse_request(request)])
     pruned = cut(checkpoint.model, analysis.coupling, session.removal)
     plan, kept = session.plan.plain(), session.removal.kept(analysis.coupling)

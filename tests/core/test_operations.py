@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from tests.core.operation_examples import EXAMPLES, HELD, HELD_TOO, MORE, Example
 from tests.core.test_flow import Apply, Net, cut_every_group
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.flow.rules import RULES
-from tui_pruner.core.flow.tracer import trace
-from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.tracing.state import RULES
+from tui_pruner.core.tracing.tracer import trace
 
 UNSEEN = {"size", "cudnn_batch_norm"}
 """A size is a number by the time that Python sees it, and cuDNN's normalisation needs its device."""

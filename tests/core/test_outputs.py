@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from tests.core.independent import apart
 from tests.core.odd_outputs import HOLDING, POSITIONS, REFUSED, Returning
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.groups import ChannelGroup, CouplingMap
-from tui_pruner.core.original import Original
-from tui_pruner.core.proof import Proof, prove
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
-from tui_pruner.errors import ProofError, TraceError
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.pruning.proof import Proof, prove
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import Original
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.domain.errors import ProofError, TraceError
 
 
 @pytest.fixture(autouse=True)

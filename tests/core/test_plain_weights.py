@@ -14,13 +14,13 @@ from torch import nn
 from torch.nn.utils import prune, spectral_norm, weight_norm
 
 from tests.bad_files import DIGITS
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import read_checkpoint, write_checkpoint
-from tui_pruner.core.checkpoint.plain_weights import make_plain
-from tui_pruner.core.proof import prove
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
-from tui_pruner.errors import CheckpointError, UntrustedError
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.domain.errors import CheckpointError, UntrustedError
+from tui_pruner.frameworks.ultralytics import read_checkpoint, write_checkpoint
+from tui_pruner.frameworks.ultralytics.security.model_scan import make_plain
 
 FIRST = ("model.1.conv", "model.5.conv")
 

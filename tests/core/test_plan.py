@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from tests.core.conftest import ask
-from tui_pruner.core.plan import Plan, dump_yaml, parse_plan, read_plan, replay
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.errors import PlanError, RequestError
+from tui_pruner.core.pruning.plan import Plan, dump_yaml, parse_plan, read_plan, replay
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.errors import PlanError, RequestError
 
 
 def plan_of(nano, *cuts: str) -> Plan:
-    session = Session(nano)
+    session = PruningSession(nano)
     for text in cuts:
         session.apply([parse_request(text)])
     return session.plan
@@ -77,7 +77,7 @@ def test_an_unknown_key_is_refused_with_its_place(nano):
 
 
 def test_undo_and_redo_walk_along_the_steps(nano):
-    session = Session(nano)
+    session = PruningSession(nano)
     assert not session.unsaved
     session.apply([parse_request("model.5=50%")])
     session.apply([parse_request("model.7=50%")])
@@ -95,7 +95,7 @@ def test_undo_and_redo_walk_along_the_steps(nano):
 
 
 def test_a_new_step_forgets_what_was_undone_and_a_written_state_is_saved(nano):
-    session = Session(nano)
+    session = PruningSession(nano)
     session.apply([parse_request("model.5=50%")])
     session.undo()
     session.apply([parse_request("model.7=50%")])
@@ -107,7 +107,7 @@ def test_a_new_step_forgets_what_was_undone_and_a_written_state_is_saved(nano):
 
 
 def test_the_same_plan_is_loaded_back(nano):
-    session = Session(nano)
+    session = PruningSession(nano)
     session.load(plan_of(nano, "6=30%", "model.12.cv2=20%").plain())
     assert len(session.steps) == 2
     assert session.removal.kept(nano.coupling) == ask(nano, "6=30%", "model.12.cv2=20%").removal.kept(nano.coupling)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tui_pruner.core.plan import parse_plan, replay
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.errors import ConflictError, PlanError, RequestError
+from tui_pruner.core.pruning.plan import parse_plan, replay
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.errors import ConflictError, PlanError, RequestError
 
 
 def by_hand(nano, *steps: list[dict[str, str]]) -> dict[str, object]:
@@ -16,7 +16,7 @@ def by_hand(nano, *steps: list[dict[str, str]]) -> dict[str, object]:
 
 def test_its_steps_remove_what_the_same_requests_remove_each_by_its_own_criterion(nano):
     first = [{"layer": "model.5", "amount": "25%", "criterion": "l1"}, {"layer": "7", "amount": "keep:205", "criterion": "fpgm"}]
-    session, asked = Session(nano), Session(nano)
+    session, asked = PruningSession(nano), PruningSession(nano)
     session.load(by_hand(nano, first, [{"layer": "model.5", "amount": "25%"}]))
     asked.apply([parse_request("model.5=25%", "l1"), parse_request("7=keep:205", "fpgm")])
     asked.apply([parse_request("model.5=25%")])
@@ -26,7 +26,7 @@ def test_its_steps_remove_what_the_same_requests_remove_each_by_its_own_criterio
 
 
 def test_what_cannot_be_done_is_refused_and_the_session_stays_as_it_was(nano):
-    session = Session(nano)
+    session = PruningSession(nano)
     session.apply([parse_request("model.5=25%")])
     before = session.plan
     for layer, error in (("model.99", RequestError), ("model.22.cv3.0.2", RequestError)):

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tui_pruner.core.plan import Plan
+from tui_pruner.core.pruning.plan import Plan
 
 SCHEMA = Path(__file__).parent.parent.parent / "docs" / "plan.schema.json"
 

@@ -8,17 +8,17 @@ import torch
 
 from tests.core.conftest import ask
 from tests.core.test_families import narrowed
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.flow.contraction import work_labels
-from tui_pruner.core.flow.labels import along, nothing
-from tui_pruner.core.measure import measure, parameter_count
-from tui_pruner.core.preview import Arithmetic, dry_run
-from tui_pruner.core.removal import NOTHING
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.skeleton import without_weights
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.views import detail_view
+from tui_pruner.core.model.analysis import measure, parameter_count
+from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.pruning.preview import Arithmetic, dry_run
+from tui_pruner.core.pruning.removal import NOTHING
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.labels import along, nothing
+from tui_pruner.core.tracing.rules.contraction import work_labels
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.engine.views import detail_view
 
 
 @pytest.mark.parametrize("cuts", [[], ["5=50%"], ["model.4.cv2=30%", "6=20%"], ["*=40%"], ["model.22.*=60%", "model.0=keep:3"]])
@@ -34,8 +34,8 @@ def test_parameters_operations_and_shapes_are_those_of_the_pruned_model(nano, cu
 
 
 def test_the_operations_at_640_are_ultralytics_own_figure():
-    from tui_pruner.core.analysis import analyse
-    from tui_pruner.core.checkpoint import build_from_yaml
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.frameworks.ultralytics import build_from_yaml
 
     full = analyse(build_from_yaml("yolov8n.yaml", classes=80), imgsz=640)
     assert full.measurement.flops / 1e9 == pytest.approx(8.7, abs=0.1)  # Ultralytics' table: 8.7 B for the fused model
@@ -61,7 +61,7 @@ def test_the_dry_run_tells_what_pytorch_says_of_a_broken_cut(nano):
 
 
 def test_the_detail_names_everyone_who_goes_along_and_why(nano):
-    detail = detail_view(Session(nano), "model.6.m.0.cv2", [parse_request("model.6.m.0.cv2=30%")], "l2")
+    detail = detail_view(PruningSession(nano), "model.6.m.0.cv2", [parse_request("model.6.m.0.cv2=30%")], "l2")
     along = {(member.layer, member.role): (member.before, member.after, member.because) for member in detail.members}
     assert along["model.6.m.1.cv2", "out"] == (64, 45, "added in model.6.m.1")
     assert along["model.6.cv1", "out"] == (128, 90, "added in model.6.m.0")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tests.core.conftest import ask
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.gaps import TOLERANCE
-from tui_pruner.core.proof import prove
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.twin import masked_twin
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.predictions import TOLERANCE
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import masked_twin
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 
 def removal_of(nano, layer: str, places: list[int], which: int = 0) -> Removal:

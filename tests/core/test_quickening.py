@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.budget.planning import Planner
-from tui_pruner.core.budget.quickening import TRIES, Quickened, Quickening
-from tui_pruner.core.budget.targets import latency_apart, parse_target
-from tui_pruner.core.latency import Interval
-from tui_pruner.core.plan import removal_of_step
-from tui_pruner.core.removal import Removal
-from tui_pruner.errors import RequestError
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.model.latency import Interval
+from tui_pruner.core.pruning.plan import removal_of_step
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.search.planner import TRIES, Planner, Quickened, Quickening
+from tui_pruner.core.search.targets import latency_apart, parse_target
+from tui_pruner.domain.errors import RequestError
 
 Rule = Callable[[float], float]
 

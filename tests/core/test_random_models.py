@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 
 from tests.core.conftest import proof_of
 from tests.core.random_models import architectures
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.importance import NAMES
-from tui_pruner.core.preview import Arithmetic
-from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.requests import Request
-from tui_pruner.core.resolve import Resolution, resolve
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.preview import Arithmetic
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.resolve import Resolution, resolve
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.criteria import NAMES
+from tui_pruner.domain.cuts import Request
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 PROFILES = {
     "default": settings(max_examples=200, derandomize=True, phases=[Phase.generate, Phase.shrink]),

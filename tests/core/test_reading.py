@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from tests.bad_files import DIGITS, NOT_EVEN_A_CHECKPOINT, RunsACommand, flip_one_bit
-from tui_pruner.core.checkpoint import build_from_yaml, open_model, read_checkpoint
-from tui_pruner.core.checkpoint.record import family_name
-from tui_pruner.errors import CheckpointError
+from tui_pruner.core.model.checkpoint import family_name
+from tui_pruner.domain.errors import CheckpointError
+from tui_pruner.frameworks.ultralytics import build_from_yaml, open_model, read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_a_file_without_permission_is_said_to_be_so(tmp_path: Path, monkeypatch:
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moving = tmp_path / "last.pt"
     moving.write_bytes(DIGITS.read_bytes())
-    from tui_pruner.core.checkpoint import reading
+    from tui_pruner.frameworks.ultralytics import reading
 
     def fingerprint_while_training(path: Path) -> str:
         os.utime(path, ns=(1, 1))

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.recovery.applications import Application, Applying, Parameters, observe
-from tui_pruner.core.recovery.disagreement import Original
+from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.least_squares import Equations, as_matrix, as_weight, inputs_at, outputs_at, sample
-from tui_pruner.core.recovery.reconstruction import Fit, Settings, reconstruct, recover
+from tui_pruner.core.recovery.reconstruction import Fit, RefitSettings, reconstruct, recover
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "convolution": (lambda: nn.Conv2d(6, 8, 3, stride=2, padding=1), (2, 6, 9, 7)),
@@ -110,7 +110,7 @@ READERS = {
     "normalised": lambda: nn.Sequential(nn.Conv2d(8, 5, 3, bias=False), nn.BatchNorm2d(5)),
     "transposed": lambda: nn.ConvTranspose2d(8, 5, 2, stride=2),
 }
-EXACT = Settings(ridges=(1e-9,))
+EXACT = RefitSettings(ridges=(1e-9,))
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -121,10 +121,10 @@ def test_a_reader_makes_up_exactly_for_channels_that_repeat_others(reader: str) 
         network.norm.running_mean.zero_()  # type: ignore[union-attr]
     small, kept = halved(network)
     batches, held_out = images(3), images(1, seed=5)
-    cut = Original(network, held_out).distance(small)["output 0"]
+    cut = OriginalPredictions(network, held_out).distance(small)["output 0"]
     found = reconstruct(network, small, kept, batches, held_out, settings=EXACT)
     assert cut > 0.1
-    assert Original(network, held_out).distance(found.model)["output 0"] < 1e-3
+    assert OriginalPredictions(network, held_out).distance(found.model)["output 0"] < 1e-3
     by_layer = {fit.layer: fit for fit in found.fits}
     assert by_layer["first"].error_before < 1e-10  # nothing in front of it changed
     assert torch.equal(found.model.first.weight, small.first.weight)  # type: ignore[union-attr, arg-type]
@@ -148,7 +148,7 @@ def test_little_room_for_activations_costs_time_and_changes_nothing() -> None:
     network = Doubled(nn.Sequential(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3))).eval()
     small, kept = halved(network)
     much, none = (
-        reconstruct(network, small, kept, images(3), images(1, seed=5), settings=Settings(ridges=(1e-3,), room=room))
+        reconstruct(network, small, kept, images(3), images(1, seed=5), settings=RefitSettings(ridges=(1e-3,), room=room))
         for room in (1 << 30, 0)
     )
     assert [fit.error_after for fit in much.fits] == pytest.approx([fit.error_after for fit in none.fits], rel=1e-6)
@@ -179,7 +179,7 @@ def test_a_weight_that_runs_several_times_is_fitted_to_all_of_them_at_once() -> 
     assert [(site.turn, site.bias) for site in sites] == [(0, "1.shared.bias"), (1, "1.shared.bias"), (2, "1.tied.bias")]
     found = reconstruct(network, damaged, {}, images(3), images(1, seed=5), settings=EXACT)
     assert [fit.layer for fit in found.fits] == ["0", "1.shared", "1.last"]
-    judge = Original(network, images(1, seed=5))
+    judge = OriginalPredictions(network, images(1, seed=5))
     assert judge.distance(found.model)["output 0"] < 0.5 * judge.distance(damaged)["output 0"]
     assert found.model[1].shared.weight is found.model[1].tied.weight  # type: ignore[index, union-attr]
 
@@ -189,10 +189,10 @@ def test_a_fit_that_does_not_help_on_other_images_is_not_taken() -> None:
     network = Doubled(nn.Conv2d(8, 5, 3)).eval()
     small, kept = halved(network)
     grey = [torch.zeros(4, 3, 10, 10)]  # one colour says nothing of how channels go together
-    found = reconstruct(network, small, kept, grey, images(1, seed=5), settings=Settings(ridges=(1e-3,)))
-    judged = Original(network, images(1, seed=5))
+    found = reconstruct(network, small, kept, grey, images(1, seed=5), settings=RefitSettings(ridges=(1e-3,)))
+    judged = OriginalPredictions(network, images(1, seed=5))
     assert all(fit.error_after <= fit.error_before for fit in found.fits)
-    best = recover(network, small, kept, grey, images(1, seed=5), settings=Settings(ridges=(1e-3,)))
+    best = recover(network, small, kept, grey, images(1, seed=5), settings=RefitSettings(ridges=(1e-3,)))
     assert best.distance[best.kept] == min(best.distance.values()) <= best.distance["cut"]
     assert judged.distance(best.model)["output 0"] == pytest.approx(best.outputs[best.kept]["output 0"], rel=1e-5)
 

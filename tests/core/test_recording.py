@@ -6,12 +6,10 @@ import pytest
 import torch
 
 from tests.core.conftest import ask
-from tui_pruner.core.original import Original
-from tui_pruner.core.recording import predictions_of, unchanged_blocks
-from tui_pruner.core.sharing import in_float64, with_own
-from tui_pruner.core.skeleton import sharing_weights
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.twin import masked_twin
+from tui_pruner.core.model.copies import in_float64, sharing_weights, with_own
+from tui_pruner.core.model.recorded_forward import predictions_of, unchanged_blocks
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import Original, masked_twin
 
 
 @pytest.fixture(scope="module")

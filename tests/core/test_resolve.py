@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.core.conftest import ask, removed
-from tui_pruner.core.flow.coupling import links_by_group
-from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.groups import ChannelGroup, CouplingMap, Link, Lock, Member
-from tui_pruner.core.linking import Demand, Wishes, ask_alone, obey_links, spread, unit_of
-from tui_pruner.core.removal import NOTHING
-from tui_pruner.core.requests import Request, parse_amount, parse_request
-from tui_pruner.errors import ConflictError, RequestError
+from tui_pruner.core.pruning.links import Demand, Wishes, ask_alone, obey_links, spread, unit_of
+from tui_pruner.core.pruning.removal import NOTHING
+from tui_pruner.core.tracing.coupling import links_by_group
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Lock, Member
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.domain.cuts import Request, parse_amount, parse_request
+from tui_pruner.domain.errors import ConflictError, RequestError
 
 
 @pytest.mark.parametrize(("text", "remove"), [("30%", 0.3), ("0.3", 0.3), (".5", 0.5), ("12.5 %", 0.125)])
@@ -134,7 +134,7 @@ def test_an_unknown_criterion_is_refused_with_those_there_are(nano):
 
 def linked(widths: list[int], *parts: tuple[tuple[int, ...], ...], locked: tuple[int, ...] = (), heads: bool = False) -> CouplingMap:
     """One group for each layer, of these widths, and links between them."""
-    links = tuple(Link(number, "split", "net", link, heads) for number, link in enumerate(parts))
+    links = tuple(ChannelLink(number, "split", "net", link, heads) for number, link in enumerate(parts))
     of_group = links_by_group(links)
     groups = tuple(
         ChannelGroup(

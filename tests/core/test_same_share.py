@@ -6,8 +6,8 @@ import pytest
 
 from tests.core.conftest import ask, proof_of
 from tests.core.test_families import narrowed
-from tui_pruner.core.analysis import Analysis
-from tui_pruner.core.standing import standing
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.pruning.explain import standing
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from tui_pruner.core.analysis import analyse, trace_model
-from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.model.analysis import analyse, trace_model
+from tui_pruner.frameworks.ultralytics import open_model
 
 
 def test_a_model_that_has_just_run_at_the_traced_size_is_traced_like_a_fresh_one():

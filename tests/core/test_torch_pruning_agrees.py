@@ -13,11 +13,11 @@ import pytest
 from tests.coverage.limits import limited
 from tests.coverage.networks import NAMES, PUBLIC, SMALL, STOCK, network, small
 from tests.thoroughness import THOROUGH
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.coverage import random_removal
-from tui_pruner.core.groups import ChannelGroup, CouplingMap
-from tui_pruner.core.proof import prove
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.pruning.coverage import random_removal
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 
 pytestmark = pytest.mark.skipif(not THOROUGH, reason="another program's word on nine networks: make thorough")
 GIB = 1 << 30

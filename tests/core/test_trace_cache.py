@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tui_pruner.core import analysis, trace_cache
-from tui_pruner.core.analysis import Analysis, analyse, smallest_input, trace_checkpoint, traced
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, read_checkpoint
-from tui_pruner.core.coupling_file import from_bytes, to_bytes
-from tui_pruner.core.groups import ChannelGroup, CouplingMap
-from tui_pruner.core.measure import measure
-from tui_pruner.core.skeleton import without_weights
+from tui_pruner.core.model import analysis
+from tui_pruner.core.model.analysis import Analysis, analyse, measure, smallest_input, trace_checkpoint, traced
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.tracing import cache as trace_cache
+from tui_pruner.core.tracing.cache import from_bytes, to_bytes
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
+from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
 
 WHOLE_GROUP = ("number", "channels", "lock", "links", "joined_by")
 REST = ("links", "sizes", "roles", "unknown_operations", "operations", "seconds", "spared", "remarks", "classes", "dropped", "gone")

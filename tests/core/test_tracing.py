@@ -13,19 +13,17 @@ from torch import Tensor, nn
 
 from tests.core.odd_models import Odd, convolution, proved_groups, traced
 from tests.core.test_resolve import linked
-from tui_pruner.core.analysis import smallest_input, trace_model
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.deadline import TooLate
-from tui_pruner.core.flow.coupling import couple, held_by_links
-from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.flow.record import FlowRecord, LinkedLabels
-from tui_pruner.core.flow.tracer import trace
-from tui_pruner.core.groups import CouplingMap
-from tui_pruner.core.skeleton import without_weights
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
-from tui_pruner.errors import TraceError
+from tui_pruner.core.model.analysis import smallest_input, trace_model
+from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.coupling import couple, held_by_links
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, LinkedLabels
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.core.tracing.tracer import TooLate, trace
+from tui_pruner.domain.errors import TraceError
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from tests.core.conftest import ask
 from tests.core.independent import apart
 from tests.core.odd_outputs import Auxiliary, Counted, by_chance, in_training_alone, only_with_labels, thrown_away, thrown_away_for_good
-from tui_pruner.core.analysis import analyse, trace_model
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.groups import ChannelGroup, CouplingMap
-from tui_pruner.core.original import Original
-from tui_pruner.core.proof import Proof, prove
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.trial import smallest_removal
+from tui_pruner.core.model.analysis import analyse, trace_model
+from tui_pruner.core.pruning.proof import Proof, prove
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import Original
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
+from tui_pruner.core.tracing.size_check import smallest_removal
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,18 @@ import torch
 from torch import nn
 
 from tests.own_modules import MODULE, own_checkpoint, own_modules, trusted
-from tui_pruner.core import trace_cache
-from tui_pruner.core.analysis import analyse, smallest_input
-from tui_pruner.core.checkpoint import Checkpoint, WrittenFile, read_checkpoint, write_checkpoint
-from tui_pruner.core.checkpoint.own_code import code_of, code_of_file
-from tui_pruner.core.proof import prove_file
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
-from tui_pruner.errors import OutputError, UntrustedError, VerificationError
-from tui_pruner.trust import VARIABLE
+from tui_pruner.core.model.analysis import analyse, smallest_input
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.proof import prove_file
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing import cache
+from tui_pruner.core.tracing.cache import code_of
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.errors import OutputError, UntrustedError, VerificationError
+from tui_pruner.frameworks.ultralytics import WrittenFile, read_checkpoint, write_checkpoint
+from tui_pruner.frameworks.ultralytics.security.names import code_of_file
+from tui_pruner.storage.trust import VARIABLE
 
 NAMES = [f"{MODULE}.Excite", f"{MODULE}.Excited", f"{MODULE}.OwnModel"]
 
@@ -40,7 +42,7 @@ def own(user: Any, tmp_path: Path) -> Path:
 
 def write_pruned(checkpoint: Checkpoint, file: Path, harm: Any = None) -> WrittenFile:
     analysis = analyse(checkpoint, imgsz=64)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     session.apply([parse_request("model.4.block.cv2=50%")])
     pruned = cut(checkpoint.model, analysis.coupling, session.removal)
     if harm is not None:
@@ -114,13 +116,13 @@ def test_what_cannot_be_written_is_said_on_opening_and_refused_before_the_work(u
 def test_what_was_computed_with_other_code_is_not_taken_from_the_cache(own: Path, tmp_path: Path):
     checkpoint = read_checkpoint(trusted(own))
     shape = smallest_input(checkpoint.model)
-    before = trace_cache.file_of(trace_cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names)))
+    before = cache.file_of(cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names)))
     assert code_of_file(own) == code_of(checkpoint.own_names) != ""
     analyse(checkpoint, imgsz=64)
     assert before.is_file()
     source = tmp_path / f"{MODULE}.py"
     source.write_text(source.read_text() + "\n# changed\n")
-    after = trace_cache.file_of(trace_cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names)))
+    after = cache.file_of(cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names)))
     assert after != before and not after.exists()
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.errors import UntrustedError
-from tui_pruner.trust import VARIABLE, fingerprint, trust
+from tui_pruner.domain.errors import UntrustedError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.storage.trust import VARIABLE, fingerprint, trust
 
 
 @pytest.fixture(autouse=True)

@@ -21,23 +21,23 @@ import torch_pruning
 from torch import nn
 
 from tests.faults.nth_call import quick_verification
-from tui_pruner import places
-from tui_pruner.core.checkpoint import (
-    Checkpoint,
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.model.copies import sharing_weights
+from tui_pruner.domain.errors import OutputError, VerificationError
+from tui_pruner.frameworks.ultralytics import (
     WrittenFile,
     build_from_yaml,
     check_output,
     contents,
-    output,
     read_checkpoint,
     write_checkpoint,
     writing,
 )
-from tui_pruner.core.checkpoint.guard import guard, unguard
-from tui_pruner.core.skeleton import sharing_weights
-from tui_pruner.errors import OutputError, VerificationError
+from tui_pruner.frameworks.ultralytics import contents as output
+from tui_pruner.frameworks.ultralytics.contents import guard, unguard
+from tui_pruner.storage import paths
 
-DIGITS = places.demo_folder() / "digits.pt"
+DIGITS = paths.demo_folder() / "digits.pt"
 REMOVED = list(range(0, 128, 3))
 PLAN = {"format": 1, "steps": [{"name": "one", "cuts": [{"layer": "model.8.m.0.cv1", "amount": "keep:85"}]}]}
 KEPT = {"model.8.m.0.cv1.conv.weight": {"0": [index for index in range(128) if index not in REMOVED]}}

@@ -5,17 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.core.conftest import ask, proof_of, removed
-from tui_pruner.core.analysis import analyse, trace_model
-from tui_pruner.core.blocks import sequence
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.flow.labels import Axis
-from tui_pruner.core.linking import Demand, Wishes, obey_links
-from tui_pruner.core.measure import parameter_count
-from tui_pruner.core.removal import NOTHING, Removal
-from tui_pruner.core.report import coupling_report
-from tui_pruner.core.requests import Request
-from tui_pruner.core.resolve import choose
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import analyse, parameter_count, trace_model
+from tui_pruner.core.model.layers import sequence
+from tui_pruner.core.pruning.coverage import coupling_report
+from tui_pruner.core.pruning.links import Demand, Wishes, obey_links
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.resolve import choose
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.domain.cuts import Request
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 PREDICTIONS = {f"model.22.cv{branch}.{level}.2" for branch in (2, 3) for level in range(3)}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tui_pruner
 from tests.coverage.limits import Ended, limited
-from tui_pruner.places import cache_folder
+from tui_pruner.storage.paths import cache_folder
 
 GIB = 1 << 30
 MODULES = {"ours": "tests.coverage.ours", "theirs": "tests.coverage.theirs", "scales": "tests.coverage.scale"}

@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 from torchvision.models import convnext, densenet, mobilenetv2, resnet
 
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.checkpoint.building import settle_normalisation
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.frameworks.ultralytics.building import settle_normalisation
 
 STOCK = ("yolov3-tiny", "yolov5n", "yolov6n")
 PUBLIC = ("resnet50", "vgg16_bn", "mobilenet_v2", "densenet121", "efficientnet_b0", "convnext_tiny")

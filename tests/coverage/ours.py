@@ -9,9 +9,10 @@ from torch import nn
 
 from tests.bench.processes import forget_peak, resident_bytes
 from tests.coverage.limits import peak_bytes, tell
-from tui_pruner.cli.covering import covered
-from tui_pruner.core.analysis import analyse, trace_model
-from tui_pruner.core.checkpoint import Checkpoint, open_model
+from tui_pruner.cli.commands.inspect import covered
+from tui_pruner.core.model.analysis import analyse, trace_model
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.frameworks.ultralytics import open_model
 
 SIDE = 64
 WARM = 3

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from tests.coverage.limits import tell
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.checkpoint import open_model
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.frameworks.ultralytics import open_model
 
 
 def traced(name: str) -> dict[str, Any]:

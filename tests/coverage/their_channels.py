@@ -15,7 +15,7 @@ from tests.coverage.limits import tell, within
 from tests.coverage.networks import NAMES, SIDE, network, small
 from tests.coverage.their_groups import root_of, shares, traced
 from tests.coverage.theirs import outcome
-from tui_pruner.core.original import Original
+from tui_pruner.core.pruning.twin import Original
 
 SECONDS = 120
 

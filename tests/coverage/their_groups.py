@@ -10,7 +10,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch_pruning.dependency import Dependency, DependencyGraph, Group
 
-from tui_pruner.core.skeleton import sharing_weights
+from tui_pruner.core.model.copies import sharing_weights
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 

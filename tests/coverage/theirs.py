@@ -13,12 +13,12 @@ from torch_pruning.dependency import DependencyGraph, Group
 
 from tests.coverage.limits import peak_bytes, tell, within
 from tests.coverage.their_groups import pruned_by, root_of, traced, twin_of
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.blocks import stride_of
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.gaps import Gaps, Mismatch, gaps_between
-from tui_pruner.core.groups import CouplingMap
-from tui_pruner.core.original import Original
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.model.layers import stride_of
+from tui_pruner.core.model.predictions import Gaps, Mismatch, gaps_between
+from tui_pruner.core.pruning.twin import Original
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.frameworks.ultralytics import open_model
 
 SECONDS = 120
 EVERY = 4

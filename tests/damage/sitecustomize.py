@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-SURGERY = "tui_pruner.core.surgery"
+SURGERY = "tui_pruner.core.pruning.surgery"
 
 
 class Damaging(importlib.abc.MetaPathFinder, importlib.abc.Loader):

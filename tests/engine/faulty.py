@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tui_pruner.engine import server
-from tui_pruner.engine.protocol import Message
-from tui_pruner.engine.wire import Wire
+from tui_pruner.engine.messages import Message
+from tui_pruner.engine.server import MessageStream
 
-LATE = ("dry_run", "reach", "plan_target", "write")
+LATE = ("check_shapes", "reach", "plan_target", "write")
 """The methods that the service answers from its other thread."""
 WORDS = "on purpose"
 Answer = Message | Future[Message]
@@ -48,7 +48,7 @@ def main(file: Path) -> None:
     """Serve with the faults of a file."""
     load = server.load_service
 
-    def faulty(wire: Wire) -> Any:
+    def faulty(wire: MessageStream) -> Any:
         service = load(wire)
         service.answer = failing(service.answer, lambda: faults_in(file))
         return service

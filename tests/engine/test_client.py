@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.engine.conftest import Engine
-from tui_pruner import errors, places
+from tui_pruner.domain import errors
 from tui_pruner.engine import processes
 from tui_pruner.engine.client import EngineClient, as_error
+from tui_pruner.engine.messages import CutRequest
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import CutRequest
+from tui_pruner.engine.requests import Apply, CheckShapes, Open, PreviewRequest, Redo, Undo, Write
+from tui_pruner.storage import paths
 
 CUT = [CutRequest(layer="model.6.m.0.cv1", amount="30%")]
 PRELUDE = """
@@ -34,33 +36,33 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_session_from_open_to_a_written_file(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
     client = engine.client
-    opened = await client.open(str(demo_checkpoint))
+    opened = await client.call(Open(path=str(demo_checkpoint)))
     assert (opened.model.parameters, opened.model.imgsz, len(opened.blocks)) == (3_012_798, 160, 23)
     assert opened.session.steps == []
-    seen = await client.preview(CUT)
+    seen = (await client.call(PreviewRequest(requests=CUT))).preview
     assert {name: (width.out_after, width.asked) for name, width in seen.layers.items()} == {
         "model.6.m.0.cv1": (45, True),
         "model.6.m.0.cv2": (64, False),
     }
-    detail = await client.detail("model.6.m.0.cv1", CUT)
+    detail = (await client.call(PreviewRequest(layer="model.6.m.0.cv1", requests=CUT))).detail
     assert (detail.before, detail.current, detail.after, detail.status) == (64, 64, 45, "free")
     assert ("model.6.m.0.cv2", "in", 64, 45) in [(m.layer, m.role, m.before, m.after) for m in detail.members]
-    assert (await client.dry_run(CUT)).ok
-    applied = await client.apply(CUT)
+    assert (await client.call(CheckShapes(requests=CUT))).ok
+    applied = await client.call(Apply(requests=CUT))
     assert (applied.current, applied.unsaved, len(applied.steps)) == (seen.after, True, 1)
     await engine.until(lambda: engine.of("proof"))
     assert engine.of("proof")[0]["step"] == 1
     assert engine.of("proof")[0]["proof"]["equal"] is True
-    undone = await client.undo()
+    undone = await client.call(Undo())
     assert (undone.current, len(undone.ahead), undone.steps) == (opened.session.original, 1, [])
-    redone = await client.redo()
+    redone = await client.call(Redo())
     assert redone.steps[0].proof is not None and redone.steps[0].proof.equal
-    written = await client.write(str(tmp_path / "out.pt"))
+    written = await client.call(Write(path=str(tmp_path / "out.pt")))
     assert all(check.ok for check in written.checks)
     assert (tmp_path / "out.pt").stat().st_size == written.bytes
     assert [data["doing"] for data in engine.of("progress")][-1] == "done"
-    assert (await client.ask(type(undone), "undo")).unsaved is True
-    assert (await client.redo()).unsaved is False
+    assert (await client.call(Undo())).unsaved is True
+    assert (await client.call(Redo())).unsaved is False
     assert engine.deaths == []
 
 
@@ -71,9 +73,9 @@ def kill(client: EngineClient) -> None:
 
 async def test_a_killed_engine_says_so_once_and_a_new_one_replays_the_plan(engine: Engine, demo_checkpoint: Path):
     client = engine.client
-    await client.open(str(demo_checkpoint))
-    before = await client.apply(CUT)
-    waiting = asyncio.ensure_future(client.dry_run(CUT))
+    await client.call(Open(path=str(demo_checkpoint)))
+    before = await client.call(Apply(requests=CUT))
+    waiting = asyncio.ensure_future(client.call(CheckShapes(requests=CUT)))
     await asyncio.wait({waiting}, timeout=0)
     kill(client)
     with pytest.raises(errors.EngineGone, match=r"the engine was killed by SIGKILL .*see .*tui-pruner\.log"):
@@ -81,9 +83,9 @@ async def test_a_killed_engine_says_so_once_and_a_new_one_replays_the_plan(engin
     await engine.until(lambda: engine.deaths)
     assert not client.running
     with pytest.raises(errors.EngineGone, match="the engine is not running"):
-        await client.undo()
+        await client.call(Undo())
     await client.start()
-    opened = await client.open(str(demo_checkpoint), plan=before.plan)
+    opened = await client.call(Open(path=str(demo_checkpoint), plan=before.plan))
     assert (opened.session.layers, opened.session.current) == (before.layers, before.current)
     assert opened.session.plan == before.plan
     await engine.until(lambda: engine.of("proof"))
@@ -94,34 +96,34 @@ async def test_a_killed_engine_says_so_once_and_a_new_one_replays_the_plan(engin
 async def test_refusals_come_as_the_classes_that_they_were(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
     client = engine.client
     with pytest.raises(errors.EngineError, match="no checkpoint is open"):
-        await client.undo()
+        await client.call(Undo())
     with pytest.raises(errors.CheckpointError, match="no such file"):
-        await client.open(str(tmp_path / "none.pt"))
-    opened = await client.open(str(demo_checkpoint))
+        await client.call(Open(path=str(tmp_path / "none.pt")))
+    opened = await client.call(Open(path=str(demo_checkpoint)))
     foreign = {**opened.session.plan, "sha256": "0" * 64}
     with pytest.raises(errors.PlanError, match="was made for"):
-        await client.open(str(demo_checkpoint), plan=foreign)
+        await client.call(Open(path=str(demo_checkpoint), plan=foreign))
     with pytest.raises(errors.RequestError, match=r"model\.22\.dfl is locked"):
-        await client.apply([CutRequest(layer="model.22.dfl", amount="30%")])
+        await client.call(Apply(requests=[CutRequest(layer="model.22.dfl", amount="30%")]))
     with pytest.raises(errors.ConflictError):
-        await client.apply([CutRequest(layer="model.5", amount="30%"), CutRequest(layer="model.5", amount="40%")])
+        await client.call(Apply(requests=[CutRequest(layer="model.5", amount="30%"), CutRequest(layer="model.5", amount="40%")]))
     with pytest.raises(errors.RequestError, match="nothing to undo"):
-        await client.undo()
+        await client.call(Undo())
     with pytest.raises(errors.OutputError, match="nothing to write"):
-        await client.write(str(tmp_path / "out.pt"))
-    await client.apply(CUT)
+        await client.call(Write(path=str(tmp_path / "out.pt")))
+    await client.call(Apply(requests=CUT))
     with pytest.raises(errors.OutputError, match="there is no folder"):
-        await client.write(str(tmp_path / "none" / "out.pt"))
-    assert (await client.preview([])).after.parameters < 3_012_798, "the engine still answers"
+        await client.call(Write(path=str(tmp_path / "none" / "out.pt")))
+    assert (await client.call(PreviewRequest(requests=[]))).preview.after.parameters < 3_012_798, "the engine still answers"
     assert engine.deaths == []
 
 
 async def test_a_checkpoint_that_goes_away_does_not_end_the_session(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
     copied = Path(shutil.copy(demo_checkpoint, tmp_path / "best.pt"))
-    await engine.client.open(str(copied))
+    await engine.client.call(Open(path=str(copied)))
     copied.unlink()
-    await engine.client.apply(CUT)
-    written = await engine.client.write(str(tmp_path / "out.pt"))
+    await engine.client.call(Apply(requests=CUT))
+    written = await engine.client.call(Write(path=str(tmp_path / "out.pt")))
     assert Path(written.output).stat().st_size == written.bytes
 
 
@@ -158,16 +160,16 @@ say(id=number, result={"ok": True, "seconds": 0.5})
 sys.stdin.read()
 """
     client = await played(stage, script)
-    assert (await client.dry_run([])).seconds == 0.5
+    assert (await client.call(CheckShapes(requests=[]))).seconds == 0.5
     assert stage.events == [("progress", {"doing": "writing"})]
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ("result={'ok': 'perhaps'}", "the engine's answer to dry_run makes no sense"),
-        ("result=3", "the engine's answer to dry_run makes no sense"),
-        ("nothing=1", "the engine's answer to dry_run makes no sense"),
+        ("result={'ok': 'perhaps'}", "the engine's answer to check_shapes makes no sense"),
+        ("result=3", "the engine's answer to check_shapes makes no sense"),
+        ("nothing=1", "the engine's answer to check_shapes makes no sense"),
         ("error='no view'", "unknown error"),
         ("error={'kind': 'annotations', 'message': 'odd'}", "^odd$"),
         ("error={'kind': ['list'], 'message': 'odd'}", "^odd$"),
@@ -176,7 +178,7 @@ sys.stdin.read()
 async def test_an_answer_that_makes_no_sense_is_an_engine_error(answer: str, words: str, stage: Engine):
     client = await played(stage, f"say(id=hear()['id'], {answer}); sys.stdin.read()")
     with pytest.raises(errors.EngineError, match=words):
-        await client.dry_run([])
+        await client.call(CheckShapes(requests=[]))
 
 
 def test_only_our_errors_are_raised_by_name():
@@ -192,7 +194,7 @@ def test_only_our_errors_are_raised_by_name():
 async def test_a_death_says_how(script: str, words: str, stage: Engine):
     client = await played(stage, script)
     with pytest.raises(errors.EngineError, match=words):
-        await client.dry_run([])
+        await client.call(CheckShapes(requests=[]))
     await stage.until(lambda: stage.deaths)
     assert words in stage.deaths[0]
 
@@ -201,7 +203,7 @@ async def test_a_line_beyond_all_limits_ends_the_engine_and_says_so(stage: Engin
     monkeypatch.setattr(processes, "LONGEST_LINE", 1000)
     client = await played(stage, "hear(); print('x' * 5000, flush=True); sys.stdin.read()")
     with pytest.raises(errors.EngineError, match="the engine"):
-        await client.dry_run([])
+        await client.call(CheckShapes(requests=[]))
     await stage.until(lambda: stage.deaths)
 
 
@@ -220,7 +222,7 @@ say(event="progress", data={{"doing": "started"}})
 async def test_nothing_that_the_engine_started_outlives_it(end: str, stage: Engine, tmp_path: Path):
     client = await played(stage, WITH_A_CHILD + end)
     lock = tmp_path / "lock"
-    waiting = asyncio.ensure_future(client.write(str(lock)))
+    waiting = asyncio.ensure_future(client.call(Write(path=str(lock))))
     await stage.until(lambda: stage.of("progress"))
     await client.close()
     with pytest.raises(errors.EngineError):
@@ -253,5 +255,5 @@ async def test_nothing_that_libraries_print_gets_onto_the_engine_s_pipe():
     out = await process.stdout.read()
     assert await process.wait() == 0
     assert [json.loads(line)["error"]["message"] for line in out.splitlines()] == ["no checkpoint is open"]
-    log = places.log_file().read_text()
+    log = paths.log_file().read_text()
     assert all(words in log for words in ("a library prints", "native code writes", "a child writes", "a logger speaks"))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner import places
 from tui_pruner.engine import processes
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.processes import OLD_LOGS, open_log
+from tui_pruner.engine.requests import Open
+from tui_pruner.storage import paths
 
 
 def test_a_long_log_is_put_aside_and_the_oldest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -27,7 +28,7 @@ async def test_the_engine_says_in_the_log_which_versions_it_runs_on(tmp_path: Pa
     client = EngineClient(lambda event, data: None, lambda why: None)
     await client.start()
     with pytest.raises(Exception, match=r"no such file|there is no file|does not exist"):
-        await client.open(str(tmp_path / "missing.pt"))
+        await client.call(Open(path=str(tmp_path / "missing.pt")))
     await client.close()
-    (line,) = [line for line in places.log_file().read_text().splitlines() if " engine: " in line]
+    (line,) = [line for line in paths.log_file().read_text().splitlines() if " engine: " in line]
     assert "torch " in line and "ultralytics " in line and "Python " in line

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tui_pruner.cli import working
+from tui_pruner.cli import job_runs
+from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.engine.job_messages import FinetuneParameters, JobProgress
-from tui_pruner.engine.latency_messages import BenchParameters
-from tui_pruner.engine.memory import with_half_the_batch
-from tui_pruner.engine.protocol import Message
-from tui_pruner.errors import DataError, JobError
+from tui_pruner.engine.messages import Message
+from tui_pruner.engine.runner import with_half_the_batch
+from tui_pruner.engine.search_messages import BenchParameters
 
 TRAINING = FinetuneParameters(checkpoint="p.pt", sha256="0", data="d.yaml", imgsz=64, epochs=1, batch=16, output="o.pt")
 KILLED = JobError("finetune was killed by SIGKILL (out of memory?) without a result")
@@ -36,18 +36,18 @@ def nothing(progress: JobProgress) -> None:
 
 
 def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(working, "Job", Hungry)
+    monkeypatch.setattr(job_runs, "Job", Hungry)
     monkeypatch.setattr(Hungry, "tried", [])
-    assert working.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
+    assert job_runs.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
     assert Hungry.tried == [(16, False), (8, True), (4, True)]
     assert "not enough memory for batches of 16: trying 8" in capsys.readouterr().err
 
 
 def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(working, "Job", Hungry)
+    monkeypatch.setattr(job_runs, "Job", Hungry)
     monkeypatch.setattr(Hungry, "room", 0)
     with pytest.raises(JobError, match="not enough memory"):
-        working.run_job("finetune", TRAINING, nothing, ends_early=False)
+        job_runs.run_job("finetune", TRAINING, nothing, ends_early=False)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner import errors, places
+from tui_pruner.domain import errors
 from tui_pruner.engine import processes
+from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import Message
 from tui_pruner.engine.runner import Job
+from tui_pruner.storage import paths
 
 PRELUDE = """
 import fcntl, json, os, signal, subprocess, sys
@@ -142,7 +143,7 @@ say(result={"ok": True})
 async def test_a_death_without_a_result_says_how_and_names_the_log(script, words):
     with pytest.raises(errors.JobError, match=words) as caught:
         await job(script).run()
-    assert str(places.log_file()) in str(caught.value)
+    assert str(paths.log_file()) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ async def test_the_jobs_own_explanation_is_raised_even_if_it_never_read_its_para
 
 async def test_what_the_child_prints_on_stderr_is_in_the_log():
     await job("sys.stderr.write('a library speaks'); sys.stderr.flush(); say(result={})").run()
-    assert "a library speaks" in places.log_file().read_text()
+    assert "a library speaks" in paths.log_file().read_text()
 
 
 async def test_a_job_with_a_log_of_its_own_writes_there_and_names_it(tmp_path):
@@ -166,7 +167,7 @@ async def test_a_job_with_a_log_of_its_own_writes_there_and_names_it(tmp_path):
     with pytest.raises(errors.JobError, match="status 7 without a result") as caught:
         await Job("validate", Parameters(), lambda progress: None, start=child(dying), log=log).run()
     assert str(caught.value).endswith(f"; see {log}") and log.read_text() == str(log)
-    assert not places.log_file().exists()
+    assert not paths.log_file().exists()
 
 
 async def test_cancel_ends_a_job_that_never_answers_with_all_that_it_started(tmp_path):

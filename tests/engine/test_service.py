@@ -54,9 +54,10 @@ async def test_garbage_is_answered_and_survived(process: asyncio.subprocess.Proc
 SENSELESS = [
     ("explode", {}, "the engine knows no method 'explode'"),
     (["undo"], {}, "failed: TypeError"),
-    ("open", {"nothing": 1}, "failed: TypeError"),
-    ("open", [], "failed: TypeError"),
-    ("preview", {"requests": [{"layer": 3}]}, "no checkpoint is open"),
+    ("open", {"nothing": 1}, "cannot read the parameters of 'open'"),
+    ("open", [], "cannot read the parameters of 'open'"),
+    ("preview", {"requests": [{"layer": 3}]}, "cannot read the parameters of 'preview'"),
+    ("preview", {"requests": []}, "no checkpoint is open"),
 ]
 
 
@@ -71,10 +72,10 @@ async def test_requests_that_make_no_sense_are_errors_and_no_end(process: asynci
 async def test_slow_answers_do_not_hold_up_quick_ones(process: asyncio.subprocess.Process, demo_checkpoint: Path):
     await tell(process, 1, "open", {"path": str(demo_checkpoint)})
     assert (await answer(process))["result"]["model"]["classes"] == 10
-    await tell(process, 2, "dry_run", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    await tell(process, 2, "check_shapes", {"requests": [{"layer": "model.5", "amount": "30%"}]})
     await tell(process, 3, "preview", {"requests": [{"layer": "model.5", "amount": "30%"}]})
     first, second = await answer(process), await answer(process)
-    assert (first["id"], first["result"]["layers"]["model.5"]["out_after"]) == (3, 90)
+    assert (first["id"], first["result"]["preview"]["layers"]["model.5"]["out_after"]) == (3, 90)
     assert (second["id"], second["result"]["ok"]) == (2, True)
 
 

@@ -14,13 +14,15 @@ import pytest
 
 from tests.engine.conftest import Engine
 from tests.engine.faulty import failing
-from tui_pruner import errors, places
-from tui_pruner.core.service import METHODS, Service
-from tui_pruner.core.session import Session
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain import errors
 from tui_pruner.engine import server
+from tui_pruner.engine.messages import CutRequest, Message, SavedPlan
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import CutRequest, Message, SavedPlan
-from tui_pruner.unexpected import one_line
+from tui_pruner.engine.requests import KINDS, Apply, CheckShapes, Open, PreviewRequest, Undo
+from tui_pruner.engine.service import Service
+from tui_pruner.storage import paths
+from tui_pruner.storage.error_log import one_line
 
 CUT = [{"layer": "model.6.m.0.cv1", "amount": "30%"}]
 
@@ -62,7 +64,7 @@ UNEXPECTED = [
 
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KINDS)
 def test_every_method_answers_every_unexpected_error_in_one_line(method: str, error: BaseException):
     def never(method: str, params: dict[str, Any]) -> Message:
         raise NotImplementedError
@@ -70,14 +72,14 @@ def test_every_method_answers_every_unexpected_error_in_one_line(method: str, er
     refused = answered(failing(never, lambda: {method: error}), method, path="best.pt")["error"]
     assert refused["kind"] == "EngineError"
     assert refused["message"].startswith(f"{method.replace('_', ' ')} best.pt failed: {type(error).__name__}")
-    assert f"the traceback is in {places.log_file()}: " in refused["message"]
+    assert f"the traceback is in {paths.log_file()}: " in refused["message"]
     assert refused["message"].isprintable()
-    assert type(error).__name__ in places.log_file().read_text()
+    assert type(error).__name__ in paths.log_file().read_text()
 
 
 def test_our_own_errors_keep_their_class_and_words_and_leave_no_traceback():
     refused = answered(failing(lambda *_: None, lambda: {"open": errors.DataError("bad data")}), "open")["error"]
-    assert refused == {"kind": "DataError", "message": "bad data"} and not places.log_file().exists()
+    assert refused == {"kind": "DataError", "message": "bad data"} and not paths.log_file().exists()
 
 
 class Unsendable(SavedPlan):
@@ -124,7 +126,7 @@ def test_what_to_do_depends_on_the_error():
 def opened(demo_checkpoint: Path) -> tuple[Service, list[tuple[str, dict[str, Any]]]]:
     said: list[tuple[str, dict[str, Any]]] = []
     service = Service(lambda event, data: said.append((event, data.model_dump())))
-    service.open(str(demo_checkpoint))
+    service.call(Open(path=str(demo_checkpoint)))
     service.slow.submit(int).result()
     return service, said
 
@@ -136,13 +138,13 @@ def test_a_proof_that_cannot_be_made_is_told_as_one_that_failed(opened, monkeypa
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Session, "prove", fails)
-    service.apply(CUT)
+    monkeypatch.setattr(PruningSession, "prove", fails)
+    service.call(Apply(requests=CUT))
     service.slow.submit(int).result()
     (event,) = said
     assert event[0] == "proof" and (event[1]["step"], event[1]["proof"]["equal"]) == (1, False)
     assert "the proof failed: MemoryError" in event[1]["proof"]["reason"]
-    service.undo()
+    service.call(Undo())
 
 
 def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
@@ -152,8 +154,8 @@ def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, d
     def fails(*_: Any) -> None:
         raise ZeroDivisionError("cold")
 
-    monkeypatch.setattr("tui_pruner.core.service.dry_run", fails)
-    service.open(str(demo_checkpoint))
+    monkeypatch.setattr("tui_pruner.engine.service.dry_run", fails)
+    service.call(Open(path=str(demo_checkpoint)))
     service.slow.submit(int).result()
     (event,) = said
     assert event[0] == "trouble" and "ZeroDivisionError: cold" in event[1]["message"]
@@ -174,16 +176,16 @@ async def test_an_engine_that_cannot_be_loaded_says_why_in_each_answer_and_does_
         with pytest.raises(
             errors.PrunerError, match=r"loading the engine failed: ModuleNotFoundError: No module named 'torch'.*install"
         ) as told:
-            await engine.client.open(str(demo_checkpoint))
+            await engine.client.call(Open(path=str(demo_checkpoint)))
         assert not isinstance(told.value, errors.EngineGone)
     await engine.client.close()
     assert engine.deaths == []
 
 
 async def test_an_interrupt_from_the_keyboard_does_not_end_the_engine(engine: Engine, demo_checkpoint: Path):
-    await engine.client.open(str(demo_checkpoint))
+    await engine.client.call(Open(path=str(demo_checkpoint)))
     os.kill(engine.client._process.pid, signal.SIGINT)
-    assert (await engine.client.preview([CutRequest(**CUT[0])])).layers
+    assert (await engine.client.call(PreviewRequest(requests=[CutRequest(**CUT[0])]))).preview.layers
     assert engine.deaths == []
 
 
@@ -197,7 +199,7 @@ PRELUDE = "import json, os, signal, sys\ndef hear(): return sys.stdin.readline()
 async def test_an_engine_that_the_app_gives_up_is_reported_with_the_app_s_reason():
     engine = Engine()
     await engine.client.start(await start_python("-c", PRELUDE + ENDS["hangs"]))
-    waiting = asyncio.ensure_future(engine.client.undo())
+    waiting = asyncio.ensure_future(engine.client.call(Undo()))
     await asyncio.wait({waiting}, timeout=0)
     engine.client.give_up("it did not answer within 30 s")
     with pytest.raises(errors.EngineGone, match=r"^it did not answer within 30 s$"):
@@ -211,7 +213,7 @@ async def test_an_engine_that_stops_answering_was_not_killed_for_want_of_memory(
     engine = Engine()
     await engine.client.start(await start_python("-c", PRELUDE + ENDS["closes its stdout and lives on"]))
     with pytest.raises(errors.EngineGone, match="the engine stopped answering and was ended; see"):
-        await engine.client.undo()
+        await engine.client.call(Undo())
     await engine.until(lambda: engine.deaths)
     assert "out of memory" not in engine.deaths[0]
 
@@ -221,7 +223,7 @@ async def test_an_engine_that_could_not_read_a_request_leaves_none_waiting():
     script = "hear(); print(json.dumps({'id': -1, 'error': {'kind': 'EngineError', 'message': 'no request'}}), flush=True); signal.pause()"
     await engine.client.start(await start_python("-c", PRELUDE + script))
     with pytest.raises(errors.EngineError, match=r"^no request$"):
-        await engine.client.undo()
+        await engine.client.call(Undo())
     await engine.client.close()
     assert engine.deaths == []
 
@@ -238,6 +240,6 @@ async def test_a_handler_that_fails_does_not_deafen_the_client():
         "print(json.dumps({'id': number, 'result': {'ok': True, 'seconds': 0.5}}), flush=True); signal.pause()"
     )
     await client.start(await start_python("-c", PRELUDE + script))
-    assert (await client.dry_run([])).seconds == 0.5
+    assert (await client.call(CheckShapes(requests=[]))).seconds == 0.5
     await client.close()
-    assert "a mistake of the interface" in places.log_file().read_text()
+    assert "a mistake of the interface" in paths.log_file().read_text()

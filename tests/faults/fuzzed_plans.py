@@ -17,14 +17,14 @@ import yaml
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tui_pruner.config import Config, Settings, read_config
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.plan import read_plan
-from tui_pruner.core.session import Session
-from tui_pruner.errors import PlanError, PrunerError
-from tui_pruner.tui.actions import ACTIONS
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.plan import read_plan
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.errors import PlanError, PrunerError
+from tui_pruner.frameworks.ultralytics import build_from_yaml
+from tui_pruner.storage.settings import Config, Settings, read_config
 from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.controllers import ACTIONS
 
 WANTED = 2000
 LONGEST = 5.0
@@ -105,7 +105,7 @@ class Tally:
         return ", ".join(f"{number} {kind}" for kind, number in sorted(self.counts.items())) + f"; slowest {self.slowest:.2f} s"
 
 
-def try_plan(file: Path, session: Session, tally: Tally) -> None:
+def try_plan(file: Path, session: PruningSession, tally: Tally) -> None:
     """Read and replay a plan, or have it refused with its place."""
     started = time.process_time()
     try:
@@ -137,7 +137,7 @@ def try_config(file: Path, tally: Tally) -> None:
 
 def run(wanted: int = WANTED) -> list[str]:
     """Try plans and settings and tell what came of them; gives what must not have happened."""
-    session, tally = Session(analyse(build_from_yaml("yolov8n.yaml"), imgsz=64)), Tally()
+    session, tally = PruningSession(analyse(build_from_yaml("yolov8n.yaml"), imgsz=64)), Tally()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory(prefix="fuzzed-") as folder:
         file = Path(folder) / "fuzzed.yaml"

@@ -12,10 +12,10 @@ import sys
 from typing import Any
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.question import Question
+from tui_pruner.tui.screens.prompts import Question
 
 LAYERS = ("model.1", "model.3", "model.5", "model.7", "model.16", "model.19")
 ACTIONS = ("cut", "cut", "cut", "undo", "redo", "write", "validate")
@@ -38,9 +38,9 @@ async def work(desk: Desk, output: str, chance: random.Random) -> None:
 
 async def do_cut(desk: Desk, output: str, chance: random.Random) -> None:
     """Ask for a layer's ratio and apply it."""
-    desk.bench.ask(Asked({chance.choice(LAYERS): Amount(percent=chance.randint(5, 30))}))
+    desk.request(Asked({chance.choice(LAYERS): Amount(percent=chance.randint(5, 30))}))
     await desk.pilot.pause(0.1)
-    desk.bench.action_apply()
+    desk.run("apply")
 
 
 async def do_undo(desk: Desk, output: str, chance: random.Random) -> None:
@@ -55,8 +55,8 @@ async def do_redo(desk: Desk, output: str, chance: random.Random) -> None:
 
 async def do_write(desk: Desk, output: str, chance: random.Random) -> None:
     """Over the file that is there; begun, not waited for."""
-    if desk.board.session.steps and desk.bench.session is not None:
-        desk.bench.session.write(output, True)
+    if desk.state.session.steps and desk.open:
+        desk.engine.write(output, True)
 
 
 async def do_validate(desk: Desk, output: str, chance: random.Random) -> None:
@@ -71,9 +71,9 @@ async def watch(desk: Desk) -> None:
     """Say which steps count and which are undone, whenever the screen has others."""
     seen: object = None
     while True:
-        if desk.bench.board is not None and desk.board.session is not seen:
-            seen = desk.board.session
-            say(shows=[step.title for step in desk.board.session.steps], ahead=[step.title for step in desk.board.session.ahead])
+        if desk.open and desk.state.session is not seen:
+            seen = desk.state.session
+            say(shows=[step.title for step in desk.state.session.steps], ahead=[step.title for step in desk.state.session.ahead])
         await asyncio.sleep(LOOK_EVERY)
 
 
@@ -83,7 +83,7 @@ async def main(checkpoint: str, data: str, output: str, seed: str) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         desk = Desk(app, pilot)
         await desk.until(lambda: desk.ready, "the model")
-        desk.bench.automatic = False
+        desk.state.automatic = False
         await desk.pilot.pause(0.3)
         if isinstance(app.screen, Question):
             await desk.press("g")

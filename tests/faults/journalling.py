@@ -7,10 +7,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tests.faults.failing_disk import FailingDisk
-from tui_pruner import journal, places
-from tui_pruner.errors import PrunerError
-from tui_pruner.journal import is_held, read
-from tui_pruner.sessions import SavedSession, SessionFile
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.storage import journal, paths
+from tui_pruner.storage.journal import is_held, read
+from tui_pruner.storage.sessions import SavedSession, SessionFile
 
 ID = "20260101-000000-narrow-0000"
 STEPS = [{"name": f"step {number}", "cuts": [{"layer": f"model.{number}", "amount": "25%"}]} for number in range(6)]
@@ -62,7 +62,7 @@ class Journalling:
             file.close()
             self._look([steps])
         yield from self.wrong
-        if (names := [path.name for path in places.sessions_folder().iterdir()]) != [f"{ID}.jsonl"]:
+        if (names := [path.name for path in paths.sessions_folder().iterdir()]) != [f"{ID}.jsonl"]:
             yield f"the sessions' folder has {names}"
 
     def _look(self, allowed: list[int], held: bool = False) -> None:
@@ -80,7 +80,7 @@ def session(steps: int) -> SavedSession:
 
 def kept_file() -> Path:
     """Where it is kept."""
-    return places.sessions_folder() / f"{ID}.jsonl"
+    return paths.sessions_folder() / f"{ID}.jsonl"
 
 
 def kept_steps() -> int:

@@ -23,12 +23,12 @@ from typing import Any
 from tests.deadlines import HANGING, wait_until
 from tests.jobs.conftest import draw_scenes
 from tests.jobs.narrow import narrow, save_whole
-from tui_pruner import places
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.disk import WRITING
-from tui_pruner.errors import PrunerError
-from tui_pruner.journal import is_held, read
-from tui_pruner.sessions import SavedSession
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import WRITING
+from tui_pruner.storage.journal import is_held, read
+from tui_pruner.storage.sessions import SavedSession
 
 RUNS = 240
 MOST_ENGINES = 3
@@ -166,7 +166,7 @@ class Loop:
 
     def look(self, life: Life) -> None:
         """What is on the disk after a death."""
-        files = list(places.sessions_folder().glob("*.jsonl"))
+        files = list(paths.sessions_folder().glob("*.jsonl"))
         kept = [SavedSession.of_state(read(file).state) for file in files if read(file).state]
         newest = max(kept, key=lambda session: session.saved_at, default=None)
         titles = [] if newest is None else [title_of(step) for step in newest.plan["steps"]]  # the undone ones too
@@ -198,8 +198,8 @@ def title_of(step: dict[str, Any]) -> str:
 
 def strays(folder: Path) -> list[Path]:
     """Temporary files that nobody works on any more: what writes now has a note."""
-    working = {Path(os.fsdecode(note.read_bytes())) for note in (places.state_folder() / "pending").glob("*")}
-    roots = (folder / "out", places.state_folder(), places.cache_folder())
+    working = {Path(os.fsdecode(note.read_bytes())) for note in (paths.state_folder() / "pending").glob("*")}
+    roots = (folder / "out", paths.state_folder(), paths.cache_folder())
     found = [path for root in roots for path in root.rglob(f"{WRITING}*")] + list(Path(tempfile.gettempdir()).glob("tui-pruner-job-*"))
     return [path for path in found if path not in working]
 

@@ -14,9 +14,9 @@ from typing import Any
 from tests.faults.load_in_the_app import LAYERS
 from tests.faults.standing import watched
 from tests.jobs.narrow import SIDE, narrow, save_whole
-from tui_pruner import journal
-from tui_pruner.core.service import Service
-from tui_pruner.sessions import SavedSession, SessionFile, new_id
+from tui_pruner.engine.service import Service
+from tui_pruner.storage import journal
+from tui_pruner.storage.sessions import SavedSession, SessionFile, new_id
 
 PAIRS, WARM_UP, IN_THE_APP = 10_000, 500, 300
 

@@ -9,7 +9,7 @@ import time
 
 from tests.faults.standing import Standing, compared
 from tests.tui.helpers import Desk
-from tui_pruner.tui.amounts import Amount, Asked
+from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 
@@ -30,12 +30,12 @@ async def work(checkpoint: str, times: int) -> list[str]:
             if number == times // 5:
                 before = Standing.now()
             started = time.perf_counter()
-            desk.bench.ask(Asked({LAYERS[number % len(LAYERS)]: Amount(percent=5 + number % 7 * 5)}))
+            desk.request(Asked({LAYERS[number % len(LAYERS)]: Amount.share(5 + number % 7 * 5)}))
             await desk.previewed()
-            desk.bench.action_apply()
-            await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
-            desk.bench.action_undo()
-            await desk.until(lambda: not desk.board.session.steps, "the step taken back")
+            desk.run("apply")
+            await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
+            desk.run("undo")
+            await desk.until(lambda: not desk.state.session.steps, "the step taken back")
             seconds.append(time.perf_counter() - started)
         after = Standing.now()
     return compared("interface, a cut and an undo", before, after, seconds[times // 5 :], pool=POOL)

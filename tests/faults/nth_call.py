@@ -24,15 +24,15 @@ from torch import nn
 from tests.faults.failing_disk import ERRORS, OPERATIONS, FailingDisk, Fault
 from tests.faults.journalling import Journalling
 from tests.jobs.narrow import SIDE, narrow
-from tui_pruner import places
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import write_checkpoint, writing
-from tui_pruner.core.plan import dump_yaml, save_plan
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
-from tui_pruner.errors import PrunerError
-from tui_pruner.leftovers import remove_leftovers
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.plan import dump_yaml, save_plan
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.frameworks.ultralytics import write_checkpoint, writing
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import remove_leftovers
 
 REFUSED, DONE = "refused in one line", "done all the same"
 
@@ -107,7 +107,7 @@ def tried(work: Work, fault: Fault | None, found: list[str]) -> tuple[bool, str]
             wrong += work.again(folder)
         except (PrunerError, OSError) as error:
             wrong.append(f"it cannot be done again: {error}")
-        if (pending := places.state_folder() / "pending").exists() and (notes := list(pending.iterdir())):
+        if (pending := paths.state_folder() / "pending").exists() and (notes := list(pending.iterdir())):
             wrong.append(f"{len(notes)} notes were left")
         found += [f"{work.name}, {fault or 'no fault'}: {what}" for what in wrong]
         return disk.failed > 0, REFUSED if refusals else DONE
@@ -135,7 +135,7 @@ def writings(folder: Path) -> list[Writing]:
     """A pruned model and its plan: where nothing was, over an old file, and where there are no hard links."""
     checkpoint = narrow(folder)
     analysis = analyse(checkpoint, SIDE)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     session.apply([parse_request("model.5=25%")])
     pruned = cut(checkpoint.model, analysis.coupling, session.removal)
     kept, plan = session.removal.kept(analysis.coupling), session.plan

@@ -26,16 +26,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.faults.counting import size_of
 from tests.faults.nth_call import quick_verification
 from tests.jobs.narrow import SIDE, narrow
-from tui_pruner.core import service as service_module
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.plan import Plan, replay
-from tui_pruner.core.proof import Proof
-from tui_pruner.core.service import Service
-from tui_pruner.core.session import Session
-from tui_pruner.core.step_views import session_view
-from tui_pruner.core.surgery import cut
-from tui_pruner.errors import PrunerError
-from tui_pruner.sessions import SavedSession, SessionFile, new_id, session_to_resume, sessions
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.plan import Plan, replay
+from tui_pruner.core.pruning.proof import Proof
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.engine import service as service_module
+from tui_pruner.engine.requests import PreviewRequest
+from tui_pruner.engine.service import Service
+from tui_pruner.engine.views import session_view
+from tui_pruner.storage.sessions import SavedSession, SessionFile, new_id, session_to_resume, sessions
 
 RUNS, STEPS = 300, 30
 LAYERS = ("model.1", "model.3", "model.5", "model.6.m.0.cv1", "model.7", "model.16", "model.19", "22")
@@ -101,7 +102,7 @@ class Machine(RuleBasedStateMachine):
 
     def _apply(self) -> None:
         """The totals become those that the preview has shown."""
-        preview = self.service.preview(self.requests)
+        preview = self.service.call(PreviewRequest(requests=self.requests)).preview
         if self.answered("apply", requests=self.requests):
             self.timeline = [*self.timeline[: self.position], tuple(sorted(self.asked.items()))]
             self.position += 1
@@ -233,7 +234,7 @@ def shown_entry(requests: list[Any]) -> Entry:
     return tuple(sorted((request.layer, request.amount) for request in requests))
 
 
-def shown(session: Session) -> tuple[int, int]:
+def shown(session: PruningSession) -> tuple[int, int]:
     """The totals on the screen: parameters and operations."""
     current = session_view(session).current
     return current.parameters, current.flops
@@ -258,7 +259,7 @@ def narrow_engine(folder: Path) -> Iterator[None]:
         stack.enter_context(patch.object(service_module, "open_model", lambda path, classes: checkpoint))
         stack.enter_context(patch.object(service_module, "analyse", lambda checkpoint, imgsz: Machine.analysis))
         stack.enter_context(patch.object(service_module, "dry_run", lambda analysis, removal: None))
-        stack.enter_context(patch.object(Session, "prove", lambda session, applied, original=None: proof))
+        stack.enter_context(patch.object(PruningSession, "prove", lambda session, applied, original=None: proof))
         yield
         real_size.cache_clear()
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults import stateful
 from tests.faults.stateful import Machine
+from tui_pruner.engine.requests import Undo
 
 
 def test_a_little_work_in_random_order_never_diverges_from_the_model():
@@ -25,7 +26,7 @@ def test_totals_and_steps_that_are_not_the_real_ones_are_noticed(tmp_path: Path,
         with monkeypatch.context() as wrong, pytest.raises(AssertionError, match="counted"):
             wrong.setattr(stateful, "shown", lambda session: (parameters, operations + 2))
             look()
-        machine.service.undo()
+        machine.service.call(Undo())
         with pytest.raises(AssertionError):
             look()
         machine.teardown()

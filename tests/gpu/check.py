@@ -63,7 +63,7 @@ ALLOWED = {
 def bundled(folder: Path) -> Subject:
     """The bundled checkpoint, itself with a tenth of its channels cut, and the bundled images."""
     from tests.jobs.narrow import save
-    from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
 
     whole = read_checkpoint(CHECKPOINT)
     pruned = save(whole, folder / "pruned.pt", "10%")

@@ -18,7 +18,7 @@ from tests.gpu.pretending import WITHOUT_AMP, environment, pretended_gpus
 from tests.gpu.workload import Subject
 from tests.jobs.conftest import draw_scene, save_yaml
 from tests.jobs.narrow import SIDE, save, save_whole
-from tui_pruner.core.checkpoint import build_from_yaml, read_checkpoint
+from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
 
 IMAGES = 4
 """Of the training and of the validation: one batch, read without worker processes on every device, with the same random numbers."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.gpu.device import Machine
-from tui_pruner.errors import RequestError
-from tui_pruner.jobs import finetune
-from tui_pruner.jobs.devices import choose_device, chosen_devices, device_name
-from tui_pruner.jobs.executors import workers
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.jobs.scan import workers
+from tui_pruner.jobs.tools import choose_device, chosen_devices, device_name
+from tui_pruner.jobs.training import finetune
 
 
 @pytest.mark.parametrize(

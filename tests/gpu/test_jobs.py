@@ -15,7 +15,7 @@ from tests.gpu.conftest import OnBoth
 from tests.gpu.device import Machine
 from tests.gpu.pretending import WITHOUT_AMP, pretended_gpus
 from tests.gpu.workload import RUNS, Subject, function_of, parameters
-from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.__main__ import KINDS
 
 EQUAL = 1e-6

@@ -13,12 +13,12 @@ from tests.gpu.alike import differences
 from tests.gpu.device import MIB, Machine
 from tests.gpu.pretending import WITHOUT_AMP, pretended_gpus
 from tests.gpu.workload import RUNS, Subject, function_of, parameters
-from tui_pruner.cli import working
-from tui_pruner.core import sensitivity
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.core.checkpoint.stages import stages_of
-from tui_pruner.engine.protocol import Message
-from tui_pruner.errors import JobError
+from tui_pruner.cli import job_runs
+from tui_pruner.core.model.checkpoint import stages_of
+from tui_pruner.core.search import sensitivity
+from tui_pruner.domain.errors import JobError
+from tui_pruner.engine.messages import Message
+from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.__main__ import explain
 
 
@@ -66,10 +66,10 @@ class InThisProcess:
 def test_a_command_tries_half_the_batch_and_says_at_last_what_to_do(
     subject: Subject, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(working, "Job", InThisProcess)
+    monkeypatch.setattr(job_runs, "Job", InThisProcess)
     machine.devices[0].total = MIB // 5
     wanted = parameters(RUNS["reconstruct"], subject, "cuda:0", tmp_path)
     with pytest.raises(JobError, match=r"not enough memory for this job; free some, choose another --device or a smaller --imgsz"):
-        working.run_job("reconstruct", wanted, lambda progress: None, ends_early=False)
+        job_runs.run_job("reconstruct", wanted, lambda progress: None, ends_early=False)
     tried = [line for line in capsys.readouterr().err.splitlines() if "trying" in line]
     assert tried == [f"not enough memory for batches of {batch}: trying {batch // 2}" for batch in (4, 2)]

@@ -15,7 +15,7 @@ from tests.gpu.device import Machine
 from tests.gpu.workload import RUNS, Subject, function_of, parameters
 from tests.tui.helpers import Desk
 from tui_pruner.engine.job_messages import FinetuneResult
-from tui_pruner.engine.scan_messages import ScanExecutor
+from tui_pruner.engine.search_messages import ScanExecutor
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 
@@ -67,7 +67,7 @@ async def test_the_app_validates_on_the_gpu_that_was_asked_for(subject: Subject,
         desk = Desk(app, pilot)
         await desk.until(lambda: desk.ready, "the model")
         await desk.press("v")
-        await desk.until(lambda: desk.bench.scores.baseline is not None, "the validation")
-        found = desk.bench.scores.baseline
+        await desk.until(lambda: desk.state.metrics.baseline is not None, "the validation")
+        found = desk.state.metrics.baseline
     assert used(evidence) == {"cuda:1": 1}
     assert found == pytest.approx(here("validate", plan=None).metrics[MAP], abs=1e-6)

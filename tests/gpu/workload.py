@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.gpu.alike import Figures
-from tui_pruner.engine.protocol import Message
+from tui_pruner.engine.messages import Message
 from tui_pruner.jobs.__main__ import KINDS
 
 
@@ -41,7 +41,7 @@ class Run:
 
 def weights(result: Any) -> Figures:
     """All numbers of the network in the file that a job wrote."""
-    from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
 
     state = read_checkpoint(result.output).model.state_dict()
     return {f"weights {name}": tensor.double().numpy() for name, tensor in state.items()}
@@ -75,6 +75,11 @@ def trained(result: Any) -> Figures:
 def timed(result: Any) -> Figures:
     """What was timed; how long it took is the device's own."""
     return {f"{place} {name}": getattr(one, name) for place, one in enumerate(result.models) for name in ("parameters", "imgsz", "batch")}
+
+
+def gated(result: Any) -> Figures:
+    """By how much each metric fell, and how sure that is; how long it took is the device's own."""
+    return {f"{one.name} {name}": getattr(one, name) for one in result.metrics for name in ("original", "pruned", "low", "high")}
 
 
 def drawn(result: Any) -> Figures:
@@ -114,6 +119,12 @@ def output(name: str, **more: Any) -> Callable[[Subject, Path], dict[str, Any]]:
 
 RUNS = {
     "validate": Run("validate", lambda subject, folder: {"plan": subject.plan}, lambda result: dict(result.metrics)),
+    "gate": Run(
+        "gate",
+        lambda subject, folder: {"against": str(subject.original), "max_latency": 1.0, "runs": subject.runs},
+        gated,
+        of_pruned=True,
+    ),
     "calibrate": Run("calibrate", lambda subject, folder: {}, scores),
     "calibrate without labels": Run("calibrate", lambda subject, folder: {"criteria": ["obs"]}, scores),
     "scan": Run("scan", lambda subject, folder: {"ratios": [0.5]}, scanned),
@@ -164,7 +175,7 @@ RUNS = {
 
 def parameters(run: Run, subject: Subject, device: str, folder: Path) -> Message:
     """What a job is told."""
-    from tui_pruner.core.checkpoint import read_checkpoint
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
 
     checkpoint = read_checkpoint(subject.pruned if run.of_pruned else subject.original)
     shared = {

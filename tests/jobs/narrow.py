@@ -8,12 +8,13 @@ import torch
 import ultralytics
 import yaml
 
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, read_checkpoint
-from tui_pruner.core.checkpoint.contents import checkpoint_dictionary, for_saving, provenance_of
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
+from tui_pruner.frameworks.ultralytics.contents import checkpoint_dictionary, for_saving, provenance_of
 
 SIDE = 64
 
@@ -30,7 +31,7 @@ def narrow(folder: Path, name: str = "yolov8", classes: int = 2) -> Checkpoint:
 def save(checkpoint: Checkpoint, file: Path, share: str = "25%") -> Checkpoint:
     """The checkpoint with a share of all its channels cut, read from the file that it was written to."""
     analysis = analyse(checkpoint, imgsz=SIDE)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     session.apply([parse_request(f"*={share}")])
     pruned = cut(checkpoint.model, analysis.coupling, session.removal)
     provenance = provenance_of(checkpoint, session.plan.plain(), session.removal.kept(analysis.coupling), {"equal": True})

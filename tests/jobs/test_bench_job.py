@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from tui_pruner.cli.benching import compared
-from tui_pruner.core import faster_widths, latency
-from tui_pruner.core.faster_widths import candidates
-from tui_pruner.core.latency import Timing, batch_for, deployed, ratio, time_blocks, time_in_turns
-from tui_pruner.engine.latency_messages import BenchParameters, BenchSubject
-from tui_pruner.errors import RequestError
-from tui_pruner.jobs.bench import run_bench, verdict
+from tui_pruner.cli.commands.measure import compared
+from tui_pruner.core.model import latency
+from tui_pruner.core.model import latency as faster_widths
+from tui_pruner.core.model.latency import Timing, batch_for, candidates, deployed, ratio, time_blocks, time_in_turns
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
+from tui_pruner.jobs.latency import run_bench, verdict
 
 
 def ignore(progress):

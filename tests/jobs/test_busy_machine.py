@@ -15,14 +15,15 @@ import pytest
 import torch
 import yaml
 
-from tui_pruner.core.checkpoint import open_model
 from tui_pruner.engine.job_messages import FinetuneParameters, ValidationParameters
-from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
-from tui_pruner.jobs import finetune, interval, nms_limit, stock, validate
-from tui_pruner.jobs.image_batches import READERS
-from tui_pruner.jobs.scan import run_scan
-from tui_pruner.jobs.training_data import read_both, training_view
-from tui_pruner.jobs.training_run import run_of
+from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.jobs import intervals, tools, validate
+from tui_pruner.jobs.data.linked_copy import read_both, training_view
+from tui_pruner.jobs.pictures import READERS
+from tui_pruner.jobs.scan.scan import run_scan
+from tui_pruner.jobs.training import finetune
+from tui_pruner.jobs.training.run import run_of
 from tui_pruner.jobs.validate import VALIDATORS
 
 MAP = "metrics/mAP50-95(B)"
@@ -50,7 +51,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Have stock's classes as they are, from when it is called: what the tests of this file are there to notice."""
 
     def limit() -> None:
-        for module in (stock, nms_limit):
+        for module in (tools, tools):
             monkeypatch.setattr(module, "without_time_limit", lambda kind: kind)
 
     return limit
@@ -78,7 +79,7 @@ def test_a_validation_finds_the_same_however_late_it_is_and_stock_does_not(subje
 
 def test_a_scan_finds_the_same_in_this_process_and_in_others(subject, late, limited, tmp_path, monkeypatch):
     parameters = ScanParameters(images=8, ratios=[0.5], **subject)
-    monkeypatch.setattr("tui_pruner.core.sensitivity.trials_of", few(30))
+    monkeypatch.setattr("tui_pruner.core.search.sensitivity.trials_of", few(30))
     before = run_scan(parameters, ignore)
     assert before.baseline > 0.3 and len({row.metric for row in before.groups}) > 1
     late()
@@ -95,7 +96,7 @@ def test_a_scan_finds_the_same_in_this_process_and_in_others(subject, late, limi
 
 def few(step: int) -> Callable[..., Any]:
     """Every so many trials of a scan."""
-    from tui_pruner.core.sensitivity import trials_of
+    from tui_pruner.core.search.sensitivity import trials_of
 
     def some(*arguments: Any) -> Any:
         trials, skipped = trials_of(*arguments)
@@ -197,8 +198,8 @@ def test_no_predictor_drops_an_image(kind, late, monkeypatch):
 def test_the_limit_is_lifted_for_our_instances_alone_and_once(late, tmp_path):
     from ultralytics.models.yolo.segment import SegmentationValidator
 
-    patient = nms_limit.without_time_limit(SegmentationValidator)
-    assert issubclass(patient, SegmentationValidator) and nms_limit.without_time_limit(patient) is patient
+    patient = tools.without_time_limit(SegmentationValidator)
+    assert issubclass(patient, SegmentationValidator) and tools.without_time_limit(patient) is patient
     late()
     validator = SegmentationValidator(save_dir=tmp_path, args={"task": "detect", "mode": "val"})
     validator.nc, validator.end2end, validator.process = 2, False, lambda protos, coefficients, *_, **__: coefficients
@@ -209,15 +210,15 @@ def test_the_limit_is_lifted_for_our_instances_alone_and_once(late, tmp_path):
 def test_a_classifier_and_whatever_suppresses_nothing_stay_stock():
     from ultralytics.models.yolo.classify import ClassificationValidator
 
-    assert nms_limit.without_time_limit(ClassificationValidator) is ClassificationValidator
-    assert nms_limit.without_time_limit(dict) is dict
+    assert tools.without_time_limit(ClassificationValidator) is ClassificationValidator
+    assert tools.without_time_limit(dict) is dict
 
 
 def test_how_many_resamples_an_interval_has_depends_on_its_detections_alone():
     few = [{"conf": [0.5] * 4, "target_cls": [0, 1]}] * 10
     many = [{"conf": [0.5] * 300, "target_cls": list(range(80))}] * 100
-    assert interval.resamples_for(few) == interval.RESAMPLES
-    assert interval.resamples_for(many) == interval.FEWEST
-    assert interval.resamples_for([{"pred": [], "targets": []}] * 64) == interval.RESAMPLES
-    between = interval.resamples_for(many[:40])
-    assert interval.FEWEST < between < interval.RESAMPLES
+    assert intervals.resamples_for(few) == intervals.RESAMPLES
+    assert intervals.resamples_for(many) == intervals.FEWEST
+    assert intervals.resamples_for([{"pred": [], "targets": []}] * 64) == intervals.RESAMPLES
+    between = intervals.resamples_for(many[:40])
+    assert intervals.FEWEST < between < intervals.RESAMPLES

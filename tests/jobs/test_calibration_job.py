@@ -12,16 +12,22 @@ import pytest
 import torch
 import torch_pruning
 
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.calibrated import Calibration, read_calibration
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.importance import CRITERIA, FROM_LABELS, library_scores
-from tui_pruner.core.library import library_group, modules_of
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.pruning.importance import (
+    FROM_LABELS,
+    FROM_WEIGHTS,
+    Calibration,
+    library_group,
+    library_scores,
+    modules_of,
+    read_calibration,
+)
+from tui_pruner.domain.errors import CheckpointError, DataError, JobError
 from tui_pruner.engine.job_messages import CalibrationParameters
-from tui_pruner.errors import CheckpointError, DataError, JobError
+from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.jobs import cache
 from tui_pruner.jobs import calibrate as job
-from tui_pruner.jobs.dataset import label_of, read_data
+from tui_pruner.jobs.data.dataset import label_of, read_data
 
 IMAGES = 8
 SIDE = 96
@@ -101,7 +107,7 @@ def test_the_scores_are_what_torch_pruning_computes_from_gradients_that_plain_au
             if group.prunable:
                 expected = criterion(library_group(group.members, modules)).double().numpy()
                 if np.isnan(expected).all():
-                    expected = CRITERIA["l2"]()(library_group(group.members, modules)).double().numpy()
+                    expected = FROM_WEIGHTS["l2"]()(library_group(group.members, modules)).double().numpy()
                     silent.append(group.producers[0].axis.module)
                 assert np.allclose(calibration.scores(group, name), expected, rtol=1e-3, atol=1e-4), (name, group.number)
     # No scene holds a digit that is large enough for the coarsest grid's boxes: their gradients are 1e-28, and the squares none.
@@ -127,7 +133,7 @@ def test_gradients_choose_other_channels_than_magnitudes(calibration, coupling, 
     groups = [group for group in coupling.groups if group.prunable]
     for group in groups:
         weakest = {name: set(np.argsort(calibration.scores(group, name))[: group.channels // 3]) for name in FROM_LABELS}
-        magnitude = set(np.argsort(library_scores(CRITERIA["l2"], group, modules))[: group.channels // 3])
+        magnitude = set(np.argsort(library_scores(FROM_WEIGHTS["l2"], group, modules))[: group.channels // 3])
         chosen["taylor"] += weakest["taylor"] != magnitude
         chosen["hessian"] += weakest["hessian"] != magnitude
         chosen["both"] += weakest["taylor"] != weakest["hessian"]

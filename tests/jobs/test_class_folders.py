@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.conftest import draw_scene
-from tui_pruner.core.analysis import trace_model
-from tui_pruner.core.checkpoint import build_from_yaml
-from tui_pruner.core.importance import FROM_LABELS
+from tui_pruner.core.model.analysis import trace_model
+from tui_pruner.core.pruning.importance import FROM_LABELS
+from tui_pruner.domain.errors import DataError
 from tui_pruner.engine.job_messages import CalibrationParameters, ValidationParameters
-from tui_pruner.errors import DataError
+from tui_pruner.frameworks.ultralytics import build_from_yaml
 from tui_pruner.jobs import calibrate, validate
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.fit import check_fits
-from tui_pruner.jobs.view import private_view
+from tui_pruner.jobs.data.dataset import check_fits, read_data
+from tui_pruner.jobs.data.linked_copy import private_view
 
 CLASSES = ("blue", "green", "red")
 

@@ -13,27 +13,27 @@ import yaml
 
 from tests.jobs.conftest import draw_scene, save_yaml
 from tests.jobs.narrow import SIDE, save_whole
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.calibrated import read_calibration
-from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, read_checkpoint
-from tui_pruner.core.checkpoint.contents import NUMBERINGS, checkpoint_dictionary, for_saving, provenance_of
-from tui_pruner.core.plan import parse_plan
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.some_classes import as_numbered_in, plan_of_classes
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.classes import NUMBERINGS
+from tui_pruner.core.pruning.importance import read_calibration
+from tui_pruner.core.pruning.plan import parse_plan
+from tui_pruner.core.pruning.proved_cut import as_numbered_in, plan_of_classes
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import parse_request
 from tui_pruner.engine.job_messages import CalibrationParameters, FinetuneParameters, ReconstructionParameters, ValidationParameters
-from tui_pruner.engine.planning_messages import PlanningParameters
-from tui_pruner.jobs import numbering
+from tui_pruner.engine.search_messages import PlanningParameters
+from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
+from tui_pruner.frameworks.ultralytics.contents import checkpoint_dictionary, for_saving, provenance_of
 from tui_pruner.jobs.calibrate import run_calibration
-from tui_pruner.jobs.dataset import TRAINING, read_data
-from tui_pruner.jobs.finetune import run_finetuning
-from tui_pruner.jobs.numbering import mapped, numbers_in, renumbered
+from tui_pruner.jobs.data import dataset
+from tui_pruner.jobs.data.dataset import TRAINING, mapped, numbers_in, read_data, renumbered
+from tui_pruner.jobs.data.linked_copy import private_view
 from tui_pruner.jobs.plan import run_planning
-from tui_pruner.jobs.reconstruct import run_reconstruction
-from tui_pruner.jobs.teacher import open_teacher
+from tui_pruner.jobs.recover import run_reconstruction
+from tui_pruner.jobs.training.finetune import open_teacher, run_finetuning
 from tui_pruner.jobs.validate import run_validation
-from tui_pruner.jobs.view import private_view
 
 KEPT = [1, 3, 7]
 IMAGES = 12
@@ -46,7 +46,7 @@ def ignore(progress: Any) -> None:
 def cut_file(checkpoint: Checkpoint, file: Path, *cuts: str) -> Checkpoint:
     """The checkpoint under cuts, read from the file that it was written to without the checks."""
     analysis = analyse(checkpoint, imgsz=SIDE)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     session.apply([parse_request(text) for text in cuts])
     pruned = cut(checkpoint.model, analysis.coupling, session.removal)
     provenance = provenance_of(checkpoint, session.plan.plain(), session.removal.kept(analysis.coupling), {"equal": True})
@@ -132,7 +132,7 @@ def test_plan_of_classes_measures_the_original_on_the_same_labels(original: Chec
 def test_rows_of_label_files_are_mapped() -> None:
     text = "3 0.1 0.2 0.3 0.4\n\n7.0 1 2 3 4\n5 9 9 9 9\nx 1\n"
     assert numbers_in(text, {3: 1, 7: 2}) == "1 0.1 0.2 0.3 0.4\n2 1 2 3 4\nx 1\n"
-    assert numbering.NUMBERINGS == NUMBERINGS
+    assert dataset.NUMBERINGS == NUMBERINGS
 
 
 def test_class_folders_of_gone_classes_are_left_out(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_refit_compares_kept_classes_and_training_goes_on_in_new_numbers(
 
 
 def test_planning_goes_on_behind_a_cut_of_classes(original: Checkpoint, scenes: Path) -> None:
-    session = Session(analyse(original, imgsz=SIDE))
+    session = PruningSession(analyse(original, imgsz=SIDE))
     session.apply([parse_request("classes=b,c")])
     wanted = PlanningParameters(
         checkpoint=original.path, sha256=original.sha256, data=str(scenes), images=4, imgsz=SIDE, device="cpu", batch=4,

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tui_pruner.errors import DataError
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.fit import check_fits
+from tui_pruner.domain.errors import DataError
+from tui_pruner.jobs.data.dataset import check_fits, read_data
 
 POLYGON = "0 0.1 0.1 0.4 0.1 0.4 0.4"
 BOX = "0 0.3 0.3 0.2 0.2"

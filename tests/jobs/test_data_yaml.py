@@ -9,9 +9,9 @@ import pytest
 from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
 from tests.jobs.conftest import draw_scene
-from tui_pruner.errors import DataError
-from tui_pruner.jobs.data_yaml import PASSED_ON, everywhere
-from tui_pruner.jobs.dataset import IMAGE_SUFFIXES, label_of, read_data
+from tui_pruner.domain.errors import DataError
+from tui_pruner.jobs.data.dataset import IMAGE_SUFFIXES, label_of, read_data
+from tui_pruner.storage.yaml import PASSED_ON, everywhere
 
 
 def test_a_yaml_without_a_path_is_relative_to_its_own_folder(scenes, tmp_path, monkeypatch):

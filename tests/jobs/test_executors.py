@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
-from tui_pruner.core.sensitivity import Trial, trials_of
+from tui_pruner.core.search.sensitivity import Trial, trials_of
+from tui_pruner.domain.errors import DataError, JobError, PrunerError, RequestError
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters, ScanResult
-from tui_pruner.errors import DataError, JobError, PrunerError, RequestError
-from tui_pruner.jobs import scan as job
+from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters, ScanResult
 from tui_pruner.jobs.cache import digest_of
-from tui_pruner.jobs.executors import Landing, Subject, cluster, tasks, workers
-from tui_pruner.jobs.executors.residence import own
-from tui_pruner.jobs.executors.worker import done, working
+from tui_pruner.jobs.scan import ray_cluster, workers
+from tui_pruner.jobs.scan import scan as job
+from tui_pruner.jobs.scan import workers as tasks
+from tui_pruner.jobs.scan.executors import ScanSubject, TrialResults
+from tui_pruner.jobs.scan.workers import done, own, working
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def few_trials_in_small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         trials, skipped = trials_of(*arguments)
         return trials[::6], skipped
 
-    monkeypatch.setattr("tui_pruner.core.sensitivity.trials_of", some)
-    monkeypatch.setattr("tui_pruner.jobs.station.SIDE_BY_SIDE", 2)
+    monkeypatch.setattr("tui_pruner.core.search.sensitivity.trials_of", some)
+    monkeypatch.setattr("tui_pruner.jobs.scan.executors.SIDE_BY_SIDE", 2)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_who_runs_a_scan_is_no_part_of_its_results_key(parameters: ScanParameter
 def test_tasks_that_land_in_another_order_and_twice_give_the_same(
     parameters: ScanParameters, in_this_process: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def backwards(subject: Subject, trials: list[Trial]) -> Iterator[Landing]:
+    def backwards(subject: ScanSubject, trials: list[Trial]) -> Iterator[TrialResults]:
         order = tasks.Order.model_validate_json(tasks.order_of(subject, "cpu").model_dump_json())
         cut = [tasks.Task.model_validate_json(task.model_dump_json()) for task in tasks.tasks_of(subject, trials, 1)]
         with working(order) as found:
@@ -119,10 +120,10 @@ def test_where_no_worker_lives_there_is_no_result(parameters: ScanParameters, mo
 
 
 def test_workers_that_disagree_about_the_checkpoint_are_named(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
-    def two(subject: Subject, trials: list[Trial]) -> Iterator[Landing]:
+    def two(subject: ScanSubject, trials: list[Trial]) -> Iterator[TrialResults]:
         for where, value in (("old-node", 0.5), ("new-node", 0.4)):
             found = {"metrics/mAP50-95(B)": value}
-            yield Landing({**found, "images": 4.0}, {trial.digest: found for trial in trials}, where)
+            yield TrialResults({**found, "images": 4.0}, {trial.digest: found for trial in trials}, where)
 
     monkeypatch.setattr(job, "executor_for", lambda wanted: two)
     (remark,) = job.run_scan(parameters, lambda progress: None).remarks
@@ -151,10 +152,10 @@ def test_a_cluster_that_is_not_there_is_a_line(address: str, kind: type[PrunerEr
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr(cluster, "CURRENT_CLUSTER", tmp_path / "left-behind")
+        monkeypatch.setattr(ray_cluster, "CURRENT_CLUSTER", tmp_path / "left-behind")
         (tmp_path / "left-behind").write_text(f"127.0.0.1:{closed.getsockname()[1]}\n")
         with pytest.raises(kind, match=words) as caught:
-            cluster.probe(address.replace("PORT", str(closed.getsockname()[1])))
+            ray_cluster.probe(address.replace("PORT", str(closed.getsockname()[1])))
     assert "\n" not in str(caught.value)
 
 
@@ -169,17 +170,17 @@ def test_without_the_extra_it_is_said_how_to_install_it(parameters: ScanParamete
 def test_a_ray_task_takes_a_gpu_where_there_is_one_and_the_cluster_is_filled():
     gpus, cores = {"CPU": 32.0, "GPU": 8.0}, {"CPU": 32.0}
     whole, half = ScanExecutor(name="ray"), ScanExecutor(name="ray", gpus_per_task=0.5)
-    assert [cluster.gpus_of(whole, device, gpus) for device in ("", "cuda", "cpu")] == [1.0, 1.0, 0.0]
-    assert [cluster.gpus_of(found, "", cores) for found in (whole, half)] == [0.0, 0.5]
-    assert cluster.slots(gpus, {"CPU": 1.0, "GPU": 0.5}) == 16 and cluster.slots(cores, {"CPU": 2.0, "GPU": 0.0}) == 16
+    assert [ray_cluster.gpus_of(whole, device, gpus) for device in ("", "cuda", "cpu")] == [1.0, 1.0, 0.0]
+    assert [ray_cluster.gpus_of(found, "", cores) for found in (whole, half)] == [0.0, 0.5]
+    assert ray_cluster.slots(gpus, {"CPU": 1.0, "GPU": 0.5}) == 16 and ray_cluster.slots(cores, {"CPU": 2.0, "GPU": 0.0}) == 16
     nodes = [{"Alive": False, "Resources": gpus}, {"Alive": True, "Resources": cores}]
-    assert not cluster.able(nodes, {"CPU": 1.0, "GPU": 1.0}) and cluster.able(nodes, {"CPU": 32.0, "GPU": 0.0})
+    assert not ray_cluster.able(nodes, {"CPU": 1.0, "GPU": 1.0}) and ray_cluster.able(nodes, {"CPU": 32.0, "GPU": 0.0})
 
 
 CLAIM = """
 import os, sys
 from pathlib import Path
-from tui_pruner.jobs.executors.residence import claim_cores
+from tui_pruner.jobs.scan.workers import claim_cores
 claims = claim_cores(1, Path(sys.argv[1]))
 print(len(claims), *sorted(os.sched_getaffinity(0)), flush=True)
 sys.stdin.read()
@@ -200,7 +201,7 @@ def test_two_workers_have_different_cores_and_one_too_many_has_all(tmp_path: Pat
 
 def test_the_folder_of_a_worker_that_is_gone_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    killed = "import os; from tui_pruner.jobs.executors.residence import own; (own().folder / 'view').mkdir(); os.kill(os.getpid(), 9)"
+    killed = "import os; from tui_pruner.jobs.scan.workers import own; (own().folder / 'view').mkdir(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
     (left,) = tmp_path.iterdir()
     assert (left / "view").is_dir()

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.jobs.narrow import SIDE, narrow, save, save_whole
-from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.domain.errors import JobError, OutputError, RequestError
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult
-from tui_pruner.errors import JobError, OutputError, RequestError
-from tui_pruner.jobs import exported
-from tui_pruner.jobs.export import put, run_export
-from tui_pruner.jobs.exported import difference, distance, in_order
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.jobs import export
+from tui_pruner.jobs.export import difference, distance, in_order, put, run_export
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,10 @@ def test_an_export_computes_what_the_model_does_on_the_user_s_images(pruned, sce
 
 def test_what_computes_something_else_is_not_written(pruned, monkeypatch):
     def off_by_a_hundredth(file, device):
-        for note, run in exported.run_torchscript(file):
+        for note, run in export.run_torchscript(file):
             yield note, lambda image, run=run: [one * 1.01 for one in run(image)]
 
-    monkeypatch.setitem(exported.RUNTIMES, "torchscript", off_by_a_hundredth)
+    monkeypatch.setitem(export.RUNTIMES, "torchscript", off_by_a_hundredth)
     result = exporting(pruned, format="torchscript", imgsz=40)
     assert result.equal is False and result.output is None
     assert result.relative_difference == pytest.approx(0.01, rel=1e-2)
@@ -67,11 +67,11 @@ def test_an_optimisation_of_the_runtime_that_is_wrong_is_named(pruned, tmp_path,
     """Injected, since newer runtimes have it right."""
 
     def wrong_as_it_comes(file, device):
-        (said, run), *others = exported.run_onnx(file)
+        (said, run), *others = export.run_onnx(file)
         yield said, lambda image: [one * 1.01 for one in run(image)]
         yield from others
 
-    monkeypatch.setitem(exported.RUNTIMES, "onnx", wrong_as_it_comes)
+    monkeypatch.setitem(export.RUNTIMES, "onnx", wrong_as_it_comes)
     result = exporting(pruned, format="onnx", output=str(tmp_path / "tiny.onnx"))
     assert result.equal and result.output == str(tmp_path / "tiny.onnx")
     assert result.notes == [PAD_FUSION]
@@ -131,7 +131,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
 
 
 def test_a_difference_is_that_of_the_worst_output_and_no_number_is_infinitely_far():
-    assert distance(torch.tensor([4.0, -8.0]), torch.tensor([4.0, -7.0])) == exported.Difference(1.0, 0.125)
+    assert distance(torch.tensor([4.0, -8.0]), torch.tensor([4.0, -7.0])) == export.Difference(1.0, 0.125)
     assert distance(torch.tensor([1.0]), torch.tensor([float("nan")])).relative == float("inf")
 
 

@@ -17,17 +17,16 @@ from tests.deadlines import HANGING
 from tests.jobs.conftest import draw_splits, save_yaml
 from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes
 from tests.saved.data_sets import write_data_set
-from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
-from tui_pruner.core.sparsity import press, scales_of, small_share
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.recovery.reconstruction import press, scales_of, small_share
+from tui_pruner.domain.errors import CheckpointError, DataError, JobError, RequestError
 from tui_pruner.engine.job_messages import FinetuneParameters
-from tui_pruner.errors import CheckpointError, DataError, JobError, RequestError
-from tui_pruner.jobs import finetune as job
-from tui_pruner.jobs.recipe import nominal_batch, recipe_of
-from tui_pruner.jobs.teacher import open_teacher
-from tui_pruner.jobs.trained import Trained, read_trained
-from tui_pruner.jobs.trainers import TRAINERS
-from tui_pruner.jobs.training_data import read_both, training_view
-from tui_pruner.jobs.training_run import TrainingRun, run_of
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.jobs.data.linked_copy import nominal_batch, read_both, recipe_of, training_view
+from tui_pruner.jobs.training import finetune as job
+from tui_pruner.jobs.training.finetune import Trained, open_teacher, read_trained
+from tui_pruner.jobs.training.run import TrainingRun, run_of
+from tui_pruner.jobs.training.trainers import TRAINERS
 
 
 @pytest.fixture(scope="module")

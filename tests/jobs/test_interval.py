@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tui_pruner.jobs import validate
-from tui_pruner.jobs.interval import images_of, interval_of, metrics_on
+from tui_pruner.jobs.intervals import images_of, interval_of, metrics_on
 
 MAP = "metrics/mAP50-95(B)"
 METRICS = {"DetMetrics": [], "OBBMetrics": [], "SegmentMetrics": ["tp_m"], "PoseMetrics": ["tp_p"]}
@@ -81,7 +81,7 @@ def test_where_images_cannot_be_told_apart_there_is_no_interval():
 
 def test_a_validation_tells_its_interval_and_its_metrics_are_what_they_are_without(demo_checkpoint, demo_data, monkeypatch):
     from tests.jobs.test_validation_job import digits, ignore
-    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.frameworks.ultralytics import open_model
 
     model, parameters = open_model(str(demo_checkpoint)).model, digits(demo_checkpoint, demo_data, images=24)
     result = validate.validate(model, parameters, ignore)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.engine.job_messages import ValidationParameters
 from tui_pruner.engine.processes import child_environment
-from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs.__main__ import explain
 
 PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="0", data="d.yaml", imgsz=64)
@@ -78,7 +78,7 @@ return ValidationResult(metrics={}, images=1, seconds=0.5)
 @pytest.mark.parametrize(
     ("body", "kind", "words"),
     [
-        ("from tui_pruner.errors import DataError; raise DataError('the data is bad')", "DataError", "the data is bad"),
+        ("from tui_pruner.domain.errors import DataError; raise DataError('the data is bad')", "DataError", "the data is bad"),
         ("raise ZeroDivisionError('first line\\nsecond line')", "JobError", "ZeroDivisionError: first line; the traceback is in "),
         ("raise MemoryError", "JobError", "not enough memory"),
         ("sys.exit('gave up')", "JobError", "SystemExit: gave up; the traceback is in "),
@@ -168,9 +168,9 @@ def test_out_of_memory_is_known_by_python_by_cuda_and_by_the_cpu_allocator():
 def test_a_bad_yaml_is_refused_without_loading_torch(tmp_path):
     script = """
 import sys
-from tui_pruner.jobs.dataset import read_data
+from tui_pruner.jobs.data.dataset import read_data
 from tui_pruner.jobs.validate import run_validation
-from tui_pruner.errors import DataError
+from tui_pruner.domain.errors import DataError
 try:
     read_data(sys.argv[1])
 except DataError:

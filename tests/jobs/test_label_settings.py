@@ -14,7 +14,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 
 from tests.jobs.narrow import narrow, save
 from tests.saved.data_sets import write_data_set
-from tui_pruner.core.checkpoint import read_checkpoint
+from tui_pruner.domain.errors import DataError
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
     FinetuneParameters,
@@ -22,17 +22,16 @@ from tui_pruner.engine.job_messages import (
     RecalibrationParameters,
     ValidationParameters,
 )
-from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.errors import DataError
+from tui_pruner.engine.search_messages import ScanParameters
+from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.calibrate import run_calibration
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.finetune import run_finetuning
-from tui_pruner.jobs.fit import check_fits
-from tui_pruner.jobs.nms_limit import without_time_limit
-from tui_pruner.jobs.picture import run_pictures
-from tui_pruner.jobs.recalibrate import run_recalibration
-from tui_pruner.jobs.recipe import labels_in_words, labels_of, recipe_of
-from tui_pruner.jobs.scan import run_scan
+from tui_pruner.jobs.data.dataset import check_fits, read_data
+from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, recipe_of
+from tui_pruner.jobs.pictures import run_pictures
+from tui_pruner.jobs.recover import run_recalibration
+from tui_pruner.jobs.scan.scan import run_scan
+from tui_pruner.jobs.tools import without_time_limit
+from tui_pruner.jobs.training.finetune import run_finetuning
 from tui_pruner.jobs.validate import prepared, run_validation
 
 MAP = "metrics/mAP50-95(B)"
@@ -99,7 +98,7 @@ def test_a_model_of_one_class_is_measured_on_the_ten_that_it_was_trained_on_as_s
 
 
 def test_a_scan_a_calibration_and_pictures_take_the_same_data(single, data, tmp_path, monkeypatch):
-    from tui_pruner.core import sensitivity
+    from tui_pruner.core.search import sensitivity
 
     trials_of = sensitivity.trials_of
     monkeypatch.setattr(sensitivity, "trials_of", lambda *arguments: (trials_of(*arguments)[0][:1], []))

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.odd_names import odd_path
+from tui_pruner.domain.errors import DataError
 from tui_pruner.engine.job_messages import ExportParameters, FinetuneParameters
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.runner import Job
-from tui_pruner.errors import DataError
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.trainers import legible_yaml
-from tui_pruner.jobs.training_run import run_of
-from tui_pruner.jobs.view import private_view
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.data.linked_copy import private_view
+from tui_pruner.jobs.training.run import run_of
+from tui_pruner.jobs.training.trainers import legible_yaml
 
 NAMES = b"names: [a, b]\n"
 

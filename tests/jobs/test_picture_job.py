@@ -11,10 +11,10 @@ import pytest
 import yaml
 from ultralytics import YOLO
 
-from tui_pruner.core.checkpoint import open_model
+from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.engine.job_messages import PictureParameters
-from tui_pruner.errors import CheckpointError, RequestError
-from tui_pruner.jobs.picture import predictor_of, run_pictures
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.jobs.pictures import predictor_of, run_pictures
 
 READABLE = ("00005.jpg", "00032.jpg")
 

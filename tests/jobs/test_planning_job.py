@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.narrow import SIDE, narrow, save_whole
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.budget.rivals import UNIFORM
-from tui_pruner.core.checkpoint import read_checkpoint
-from tui_pruner.core.latency import Interval
-from tui_pruner.core.plan import parse_plan, removal_of_step
-from tui_pruner.core.preview import Arithmetic
-from tui_pruner.core.recovery.disagreement import Original
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.model.latency import Interval
+from tui_pruner.core.pruning.plan import parse_plan, removal_of_step
+from tui_pruner.core.pruning.preview import Arithmetic
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import by_tensor, cut
+from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.reconstruction import reconstruct
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.surgery import by_tensor, cut
-from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult
-from tui_pruner.jobs import quicken
-from tui_pruner.jobs.dataset import VALIDATION, read_data
-from tui_pruner.jobs.image_batches import image_batches
+from tui_pruner.core.search.rivals import UNIFORM
+from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.jobs import latency
+from tui_pruner.jobs.data.dataset import VALIDATION, read_data
+from tui_pruner.jobs.pictures import image_batches
 from tui_pruner.jobs.plan import run_planning
 
 
@@ -77,7 +77,7 @@ def test_a_latency_is_reached_by_timing_the_plans_of_each_way(wanted: PlanningPa
 
         return clock
 
-    monkeypatch.setattr(quicken, "clock_of", clock_of)
+    monkeypatch.setattr(latency, "clock_of", clock_of)
     (point,) = run_planning(wanted.model_copy(update={"points": [["latency=70%"]], "fast": True}), ignore).points
     assert point.plan is not None and 0.6 < point.shares["latency"] <= 0.71
     assert point.shares["latency"] == pytest.approx(point.shares["flops"])
@@ -97,7 +97,7 @@ def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw
     model, coupling = analysis.checkpoint.model, analysis.coupling
     unseen = list(image_batches(model, read_data(demo_data, VALIDATION).subset(12, 0).images, SIDE, "cpu", 4))
     training = list(image_batches(model, read_data(demo_data).subset(8, 1).images, SIDE, "cpu", 4))
-    judge = Original(model, unseen)
+    judge = OriginalPredictions(model, unseen)
 
     def distance(plan: dict) -> float:
         removal = removal_of_step(parse_plan(plan).steps[0], coupling)
@@ -112,14 +112,14 @@ def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw
 
 
 def uniform_plan(analysis, wanted: PlanningParameters) -> dict:
-    from tui_pruner.core.budget.ladders import Rules
-    from tui_pruner.core.budget.planning import Planner
-    from tui_pruner.core.budget.rivals import evenly
-    from tui_pruner.core.budget.targets import parse_target
-    from tui_pruner.core.session import Session
+    from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.core.search.ladders import Rules
+    from tui_pruner.core.search.planner import Planner
+    from tui_pruner.core.search.rivals import evenly
+    from tui_pruner.core.search.targets import parse_target
     from tui_pruner.jobs.calibrate import rank_by
 
     rank_by(analysis, "obs", wanted, wanted.images, ignore)
     step = Planner(analysis, rules=Rules(round_to=wanted.round_to)).plan([parse_target("flops=60%")], "obs", search=evenly).step
     assert step is not None
-    return Session(analysis).plan.model_copy(update={"steps": [step]}).plain()
+    return PruningSession(analysis).plan.model_copy(update={"steps": [step]}).plain()

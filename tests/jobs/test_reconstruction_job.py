@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.jobs.narrow import save
-from tui_pruner.core.checkpoint import Checkpoint, read_checkpoint
-from tui_pruner.core.checkpoint.stages import next_stage, stages_of
+from tui_pruner.core.model.checkpoint import Checkpoint, next_stage, stages_of
 from tui_pruner.core.recovery.reconstruction import Fit
+from tui_pruner.domain.errors import CheckpointError, DataError, PlanError
 from tui_pruner.engine.job_messages import ReconstructionParameters, ReconstructionResult
-from tui_pruner.errors import CheckpointError, DataError, PlanError
-from tui_pruner.jobs.dataset import held_apart, without_labels
-from tui_pruner.jobs.reconstruct import KeptFits, original_of, run_reconstruction, too_few
-from tui_pruner.jobs.writing import write_stage
+from tui_pruner.frameworks.ultralytics import read_checkpoint
+from tui_pruner.jobs.data.dataset import held_apart, without_labels
+from tui_pruner.jobs.recover import KeptFits, original_of, run_reconstruction, too_few, write_stage
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,18 @@ def test_too_few_images_for_a_layer_are_said() -> None:
     (note,) = too_few([enough, short], 1)
     assert note.startswith("fewer equations than unknowns in 1 of 2 layers, model.1.conv first")
     assert note.endswith("give more images (--images, now 1)")
+
+
+def test_what_came_before_the_cut_is_no_training_after_it_and_behind_a_mask_is_the_original(
+    wanted: ReconstructionParameters, pruned: Checkpoint
+) -> None:
+    """Refitted to the masked file, which computes what the cut one computes, nothing would be won back."""
+    (cut,) = stages_of(pruned.provenance)
+    of_the_mask = {"name": "masked.pt", "sha256": "0" * 64}
+    for kind, source in (("sparse training", cut["source"]), ("mask", of_the_mask)):
+        stages = [{"kind": kind, "source": cut["source"]}, {**cut, "source": source}]
+        later = dataclasses.replace(pruned, provenance={**(pruned.provenance or {}), "stages": stages})
+        assert original_of(later, wanted).sha256 == cut["source"]["sha256"]
+    masked = dataclasses.replace(pruned, provenance={**(pruned.provenance or {}), "masked": {}})
+    with pytest.raises(CheckpointError, match="is masked, and all its shapes are there: prune it without --cut first"):
+        original_of(masked, wanted)

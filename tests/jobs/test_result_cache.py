@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from tui_pruner import places
+from tui_pruner.domain.results import FIGURES
 from tui_pruner.engine.job_messages import FinetuneParameters, ValidationParameters, ValidationResult
-from tui_pruner.jobs import cache, training_run
-from tui_pruner.jobs.scan_store import ScanStore
-from tui_pruner.jobs.training_run import run_of
-from tui_pruner.metrics import FIGURES
+from tui_pruner.jobs import cache
+from tui_pruner.jobs.scan.executors import ScanStore
+from tui_pruner.jobs.training import run
+from tui_pruner.jobs.training.run import run_of
+from tui_pruner.storage import paths
 
 RESULT = ValidationResult(metrics={"metrics/mAP50-95(B)": 0.512}, images=64, seconds=3.5, notes=["a note"])
 PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="a" * 64, data="d.yaml", imgsz=160)
 
 
 def files():
-    return sorted(file.name for file in (places.cache_folder() / "validation").iterdir())
+    return sorted(file.name for file in (paths.cache_folder() / "validation").iterdir())
 
 
 def test_a_stored_result_comes_back_marked_as_cached():
@@ -27,7 +28,7 @@ def test_a_stored_result_comes_back_marked_as_cached():
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\x00", b'{"metrics": {"a": "much"}, "images": 1, "seconds": 1}', b"[]"])
 def test_a_damaged_entry_is_as_good_as_none_and_can_be_stored_again(damage):
     cache.store("k", RESULT)
-    (places.cache_folder() / "validation" / "k.json").write_bytes(damage)
+    (paths.cache_folder() / "validation" / "k.json").write_bytes(damage)
     assert cache.load("k") is None
     cache.store("k", RESULT)
     assert cache.load("k") is not None
@@ -108,7 +109,7 @@ def test_another_ultralytics_makes_another_key(monkeypatch):
 def test_another_way_to_measure_makes_other_keys_so_that_no_figure_of_before_is_shown(monkeypatch):
     training = FinetuneParameters(checkpoint="a.pt", sha256="a" * 64, data="d.yaml", imgsz=160, epochs=1, output="b.pt")
     before = cache.key_of(PARAMETERS, "data"), ScanStore(PARAMETERS, "data").folder, run_of(training).folder
-    for module in (cache, training_run):
+    for module in (cache, run):
         monkeypatch.setattr(module, "FIGURES", FIGURES - 1)
     after = cache.key_of(PARAMETERS, "data"), ScanStore(PARAMETERS, "data").folder, run_of(training).folder
     assert not set(before) & set(after)

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tui_pruner.core.analysis import Analysis, analyse
-from tui_pruner.core.checkpoint import open_model
-from tui_pruner.core.plan import Plan
-from tui_pruner.core.sensitivity import survivors, trials_of
-from tui_pruner.core.sensitivity_run import SharedRun
-from tui_pruner.core.session import Session
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.pruning.plan import Plan
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.search.sensitivity import survivors, trials_of
+from tui_pruner.domain.errors import RequestError
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
-from tui_pruner.engine.scan_messages import ScanParameters, ScanResult
-from tui_pruner.errors import RequestError
-from tui_pruner.jobs import scan as job
-from tui_pruner.jobs.dataset import read_data
+from tui_pruner.engine.search_messages import ScanParameters, ScanResult
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.frameworks.ultralytics.validation import SharedRun
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.scan import scan as job
 from tui_pruner.jobs.validate import prepared, run_validation
 
 MAP = "metrics/mAP50-95(B)"
@@ -50,7 +50,7 @@ def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
         trials, skipped = trials_of(*arguments)
         return trials[::6], skipped
 
-    monkeypatch.setattr("tui_pruner.core.sensitivity.trials_of", some)
+    monkeypatch.setattr("tui_pruner.core.search.sensitivity.trials_of", some)
 
 
 def lasting(result: ScanResult) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_a_trials_metric_is_that_of_the_pruned_model_and_the_drop_is_against_the
     trials, _ = trials_of(digits, [0.5], "l2")
     for trial, row in list(zip(trials, result.groups, strict=True))[1::14]:
         step = survivors(digits, [trial], {trial.digest: 0.0}, 0.0, "l2")
-        session = Session(digits)
+        session = PruningSession(digits)
         session.load(session.plan.model_copy(update={"steps": [step]}).plain())
         assert row.metric == pytest.approx(validated(parameters, session.plan), abs=1e-4), row.layer
         assert row.drop == result.baseline - row.metric
@@ -112,7 +112,7 @@ def test_results_are_found_again_and_a_damaged_one_is_measured_again(parameters:
 
 
 def test_a_trial_that_fails_is_named_and_skipped(parameters: ScanParameters, digits: Analysis, monkeypatch: pytest.MonkeyPatch):
-    from tui_pruner.core import twin
+    from tui_pruner.core.pruning import twin
 
     trials, _ = trials_of(digits, [0.5], "l2")
     bad = next(trial for trial in trials if trial.layer == "model.5")
@@ -140,7 +140,7 @@ def test_where_nothing_can_be_shared_the_numbers_are_the_same_and_it_is_said(par
 
 
 def test_a_network_that_works_in_place_is_not_shared(parameters: ScanParameters, digits: Analysis):
-    from tui_pruner.core.skeleton import sharing_weights
+    from tui_pruner.core.model.copies import sharing_weights
 
     network = sharing_weights(digits.checkpoint.model)
     block = network.model[4]
@@ -158,7 +158,7 @@ def test_survivors_are_the_largest_shares_below_the_limit_in_one_plan_that_opens
     drops = {trial.digest: trial.ratio / 10 for trial in trials}
     step = survivors(digits, trials, drops, 0.03, "l2")
     assert {cut.amount for cut in step.cuts} == {"30.0000%"}
-    session = Session(digits)
+    session = PruningSession(digits)
     session.load(session.plan.model_copy(update={"steps": [step]}).plain())
     assert session.widths.size.flops < 0.6 * session.arithmetic.whole.size.flops
     with pytest.raises(RequestError, match="no trial drops by 0"):

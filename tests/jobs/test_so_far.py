@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tui_pruner.jobs import so_far
+from tui_pruner.jobs import validate
 from tui_pruner.jobs import validate as job
 
 MAP = "metrics/mAP50-95(B)"
@@ -14,9 +14,9 @@ MAP = "metrics/mAP50-95(B)"
 
 def test_after_the_last_images_the_metrics_so_far_are_the_final_ones(demo_checkpoint, demo_data, monkeypatch):
     from tests.jobs.test_validation_job import digits
-    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.frameworks.ultralytics import open_model
 
-    monkeypatch.setattr(so_far, "SHARE", float("inf"))
+    monkeypatch.setattr(validate, "SHARE", float("inf"))
     parameters, told = digits(demo_checkpoint, demo_data, images=40), []
     result = job.validate(open_model(str(demo_checkpoint)).model, parameters, told.append)
     counted = [progress for progress in told if progress.doing == "validating"]
@@ -45,13 +45,13 @@ class Slow:
 def test_metrics_that_take_long_are_computed_rarely_and_repeated_in_between(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(so_far.copy, "copy", lambda thing: thing)
+    monkeypatch.setattr(validate.copy, "copy", lambda thing: thing)
     slow = Slow(clock)
-    running = so_far.SoFar(slow)
+    running = validate.SoFar(slow)
     seen = []
     for _ in range(100):
         clock[0] += 1
         seen.append(running.metrics()[MAP])
-    assert slow.asked * 1.0 <= so_far.SHARE * clock[0] + 1
+    assert slow.asked * 1.0 <= validate.SHARE * clock[0] + 1
     assert slow.asked >= 4
     assert len(set(seen)) == slow.asked and seen == sorted(seen)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from ultralytics.data.utils import check_image
 
+from tui_pruner.domain.errors import CheckpointError, DataError, PlanError, RequestError
 from tui_pruner.engine.job_messages import ValidationParameters
-from tui_pruner.errors import CheckpointError, DataError, PlanError, RequestError
 from tui_pruner.jobs import validate as job
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.nms_limit import without_time_limit
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.tools import without_time_limit
 
 MAP = "metrics/mAP50-95(B)"
 

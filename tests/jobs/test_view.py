@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import yaml
 
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.view import private_view
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.data.linked_copy import private_view
 
 
 def test_a_view_links_every_image_to_its_label_and_goes_away(scenes, build_scenes, write_yaml):

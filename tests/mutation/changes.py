@@ -10,16 +10,17 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-FLOW = "tui_pruner.core.flow"
+FLOW = "tui_pruner.core.tracing"
 CORE = "tui_pruner.core"
+FRAMEWORK = "tui_pruner.frameworks.ultralytics"
 PASSES = "__passes_through__"
 SCRAMBLES = ("__rolled__", "__mirrored__")
 LABEL_ARGUMENT = {"put": 1, "unify": 2, "unify_tensors": 2, "unify_vector": 2}
 TABLES = {
-    "rule": (f"{FLOW}.rules RULES", "operation"),
-    "kernel_rule": (f"{FLOW}.rules KERNEL_RULES", "operation"),
-    "adapter": (f"{CORE}.adapters ADAPTERS", "adapter"),
-    "widths_of": (f"{CORE}.layers WIDTHS", ""),
+    "rule": (f"{FLOW}.state RULES", "operation"),
+    "kernel_rule": (f"{FLOW}.state KERNEL_RULES", "operation"),
+    "adapter": (f"{FLOW}.adapters ADAPTERS", "adapter"),
+    "widths_of": (f"{CORE}.model.layers WIDTHS", ""),
 }
 """By decorator: the module and the name of the table that it fills, and what a test must touch to need an entry."""
 OPPOSITES: dict[type[ast.operator], ast.operator] = {
@@ -90,7 +91,7 @@ def pair_removed(tree: ast.Module) -> Iterator[Change]:
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict) and ast.unparse(node.target) == "EQUAL_WIDTHS":
             for key in (ast.literal_eval(key) for key in node.value.keys if key):
-                yield Change(node.lineno, f"equal widths of {key} removed", None, f"adapter {key}", (f"{CORE}.adapters EQUAL_WIDTHS", key))
+                yield Change(node.lineno, f"equal widths of {key} removed", None, f"adapter {key}", (f"{FLOW}.adapters EQUAL_WIDTHS", key))
 
 
 def statements(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], int, ast.stmt]]:
@@ -184,21 +185,17 @@ def first_line(function: ast.FunctionDef) -> int:
 RULE = (entry_removed, rule_replaced, step_skipped, labels_scrambled, condition_forced)
 WORK = (step_skipped, condition_forced, arithmetic_turned)
 CHANGES: dict[str, tuple[Kind, ...]] = {
-    f"{FLOW}.contraction": RULE,
-    f"{FLOW}.elementwise": RULE,
-    f"{FLOW}.movement": RULE,
-    f"{FLOW}.reduction": RULE,
-    f"{FLOW}.folding": RULE,
-    f"{FLOW}.kernels": RULE,
-    f"{FLOW}.kernel_layout": RULE,
-    f"{CORE}.adapters": (entry_removed, pair_removed, *WORK),
-    f"{CORE}.layers": (entry_removed, *WORK),
+    f"{FLOW}.rules.contraction": RULE,
+    f"{FLOW}.rules.elementwise": RULE,
+    f"{FLOW}.rules.movement": RULE,
+    f"{FLOW}.rules.kernels": RULE,
+    f"{FRAMEWORK}.adapters": (entry_removed, pair_removed, *WORK),
+    f"{CORE}.model.layers": (entry_removed, *WORK),
     f"{FLOW}.tracer": (step_skipped, labels_scrambled, condition_forced),
     f"{FLOW}.state": (step_skipped, labels_scrambled, condition_forced),
-    f"{FLOW}.assumed": (step_skipped, labels_scrambled, condition_forced),
     f"{FLOW}.coupling": WORK,
-    f"{CORE}.linking": WORK,
-    f"{CORE}.surgery": WORK,
+    f"{CORE}.pruning.links": WORK,
+    f"{CORE}.pruning.surgery": WORK,
 }
 
 

@@ -27,9 +27,8 @@ class Recorder:
         """Hear of every line of the modules under scrutiny, of every operation and of every adapted module from now on."""
         for module in CHANGES:
             watch_module(module, lambda first, last, module=module: self.now.update(f"{module} line {n}" for n in range(first, last + 1)))
-        from tui_pruner.core import adapters
-        from tui_pruner.core.flow.rules import RULES
-        from tui_pruner.core.flow.state import Flow
+        from tui_pruner.core.tracing import adapters
+        from tui_pruner.core.tracing.state import RULES, Flow
 
         observe, nearest = Flow.observe, adapters.nearest_base
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
+from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
 
 OURS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}

@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 
 from tests.ray.conftest import TwoNodes
-from tui_pruner.cli.scanning import write
+from tui_pruner.cli.commands.scan import write
+from tui_pruner.domain.errors import DataError
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.scan_messages import ScanExecutor, ScanParameters
-from tui_pruner.errors import DataError
-from tui_pruner.jobs.executors import cluster
-from tui_pruner.jobs.scan import run_scan
+from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
+from tui_pruner.jobs.scan import ray_cluster
+from tui_pruner.jobs.scan.scan import run_scan
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: make ray-test installs it")
 
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_pruner.jobs.station.SIDE_BY_SIDE", 4)
+    monkeypatch.setattr("tui_pruner.jobs.scan.executors.SIDE_BY_SIDE", 4)
 
 
 def change_orders(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
     """What nodes are told is not as it is here."""
-    real = cluster.order_of
+    real = ray_cluster.order_of
 
     def changed(*arguments: Any) -> Any:
         order = real(*arguments)
@@ -34,7 +34,7 @@ def change_orders(monkeypatch: pytest.MonkeyPatch, **changes: str) -> None:
             update={"parameters": parameters, **({"data_digest": changes["data_digest"]} if "data_digest" in changes else {})}
         )
 
-    monkeypatch.setattr(cluster, "order_of", changed)
+    monkeypatch.setattr(ray_cluster, "order_of", changed)
 
 
 def who(progress: JobProgress) -> str:

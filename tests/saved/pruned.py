@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.checkpoint import Checkpoint, build_from_yaml, write_checkpoint
-from tui_pruner.core.proof import prove
-from tui_pruner.core.requests import parse_request
-from tui_pruner.core.session import Session
-from tui_pruner.core.surgery import cut
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.domain.cuts import parse_request
+from tui_pruner.frameworks.ultralytics import build_from_yaml, write_checkpoint
 
 CLASSES = 3
 EVERYTHING = "*=25%"
@@ -39,7 +40,7 @@ def save_pruned(family: str, folder: Path) -> Saved:
     """Cut every group of a family's model by a quarter, prove it, and write it as `pruned.pt`."""
     analysis = analyse(built(family), imgsz=SIDE)
     checkpoint, coupling = analysis.checkpoint, analysis.coupling
-    session = Session(analysis)
+    session = PruningSession(analysis)
     session.apply([parse_request(EVERYTHING)])
     pruned = cut(checkpoint.model, coupling, session.removal)
     proof = prove(checkpoint.model, pruned, coupling, session.removal)

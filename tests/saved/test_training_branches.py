@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from tests.core.conftest import ask
 from tests.saved.pruned import SIDE, built
-from tui_pruner.core.analysis import analyse
-from tui_pruner.core.probe import probe_images
-from tui_pruner.core.surgery import cut
-from tui_pruner.core.twin import masked_twin
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.inputs import probe_images
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import masked_twin
 
 
 def output_of(model: nn.Module, branch: str) -> Tensor:

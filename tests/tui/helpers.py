@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,15 @@ from typing import Any
 from textual.pilot import Pilot
 
 from tests.deadlines import LOOK_EVERY, time_left
-from tui_pruner.printable import legible
-from tui_pruner.tui.amounts import Asked
+from tui_pruner.domain.cuts import Asked
+from tui_pruner.domain.formatting import legible
 from tui_pruner.tui.app import PrunerApp
-from tui_pruner.tui.board import Board
+from tui_pruner.tui.controllers import Controllers
+from tui_pruner.tui.engine_session import EngineSession
+from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.outline import Row, TreeState
 from tui_pruner.tui.screens.workbench import Workbench
+from tui_pruner.tui.state import AppState, ViewState
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -90,14 +94,49 @@ class Desk:
         return screen
 
     @property
-    def board(self) -> Board:
-        assert self.bench.board is not None
-        return self.bench.board
+    def open(self) -> bool:
+        """Whether the workbench is there."""
+        return len(self.app.screen_stack) > 1 and isinstance(self.app.screen_stack[1], Workbench)
+
+    @property
+    def state(self) -> AppState:
+        """What the app knows."""
+        return self.bench.store.state
+
+    @property
+    def view(self) -> ViewState:
+        """How it is looked at."""
+        return self.bench.store.view
+
+    @property
+    def engine(self) -> EngineSession:
+        """The session with the engine."""
+        return self.bench.engine
+
+    @property
+    def queue(self) -> JobQueue:
+        """The jobs."""
+        return self.bench.queue
+
+    @property
+    def controllers(self) -> Controllers:
+        """Who changes the state."""
+        return self.bench.controllers
+
+    @property
+    def tree(self) -> Tree:
+        """The model tree, as it is whenever it is asked."""
+        return Tree(self)
+
+    @property
+    def filter_shown(self) -> bool:
+        """Whether the filter's line is there."""
+        return self.bench.query_one("#filter").display
 
     @property
     def ready(self) -> bool:
         """Whether the model is there and the first row's detail with it."""
-        return self.bench.board is not None and self.bench.board.detail is not None
+        return self.open and self.state.detail is not None
 
     @property
     def text(self) -> str:
@@ -114,7 +153,7 @@ class Desk:
 
     def kill_engine(self) -> None:
         """End the engine from outside, as a system short of memory does."""
-        os.killpg(self.bench.session._client._process.pid, signal.SIGKILL)
+        os.killpg(self.engine._client._process.pid, signal.SIGKILL)
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -138,30 +177,96 @@ class Desk:
                 await until(self.pilot, lambda: steady(self.text) + "\n" == stored, name)
         check_golden(name, self.text)
 
+    def run(self, id: str) -> None:
+        """Run an action as its key does."""
+        self.bench.action_run(id)
+
+    def request(self, pending: Asked) -> None:
+        """Make these the pending cuts."""
+        self.controllers.criterion.request(pending)
+
+    def filter(self, words: str) -> None:
+        """Filter the tree."""
+        self.controllers.view.keep_filter(words)
+
+    def clear_notes(self) -> None:
+        """Empty the jobs pane."""
+        self.bench.store.update(notes=[])
+
     async def go(self, key: str) -> None:
         """Put the cursor on a row and wait for its detail."""
-        assert self.bench.model_tree.go_to(key)
-        await self.until(lambda: self.board.detail is not None and self.board.detail.layer == key, f"the detail of {key}")
+        assert self.tree.go_to(key)
+        await self.until(lambda: self.state.detail is not None and self.state.detail.layer == key, f"the detail of {key}")
 
     async def calm(self, size: tuple[int, int] = (120, 40)) -> None:
         """Go back to how the app starts: no steps, nothing explained, filtered, marked, asked for or opened, on the first block."""
         await self.pilot.resize_terminal(*size)
-        taken = self.board.session
+        taken = self.state.session
         if taken.steps or taken.later:
-            self.bench.session.load_plan({**taken.plan, "steps": []})
-            await self.until(lambda: not self.board.session.steps and not self.board.session.later, "the checkpoint without a step")
-        while self.bench.inquiry is not None or self.bench.filter_line.display:
+            self.engine.load_plan({**taken.plan, "steps": []})
+            await self.until(lambda: not self.state.session.steps and not self.state.session.later, "the checkpoint without a step")
+        while self.view.explanation is not None or self.filter_shown:
             await self.press("escape")
         await self.press("escape", "c")
-        self.bench.ask(Asked())
-        self.bench.notes = []
-        self.bench.draw_jobs()
+        self.request(Asked())
+        self.clear_notes()
         self.app.clear_notifications()
-        self.bench.model_tree.show_model(self.board)
-        await self.until(lambda: not self.board.asked and self.board.detail is not None, "the app at rest")
+        self.bench.store.update(tree=TreeState.of(self.state.opened.blocks))
+        await self.until(lambda: not self.state.pending and self.state.detail is not None, "the app at rest")
 
     async def previewed(self) -> None:
         """Wait for the figures of exactly what is asked for."""
-        asked = self.board.asked
-        await self.until(lambda: self.board.preview is not None and self.board.asked == asked, "the preview")
-        await self.until(lambda: self.board.dry_run is not None, "the dry run")
+        pending = self.state.pending
+        await self.until(lambda: self.state.preview is not None and self.state.pending == pending, "the preview")
+        await self.until(lambda: self.state.dry_run is not None, "the dry run")
+
+
+@dataclass
+class Tree:
+    """The model tree of the running app."""
+
+    desk: Desk
+
+    @property
+    def _now(self) -> TreeState:
+        return self.desk.view.tree
+
+    @property
+    def row(self) -> Row | None:
+        return self._now.row
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self._now.rows
+
+    @property
+    def shown(self) -> Sequence[Row]:
+        return self._now.shown
+
+    @property
+    def words(self) -> str:
+        return self._now.words
+
+    @property
+    def order(self) -> str:
+        return self._now.order
+
+    @property
+    def has_focus(self) -> bool:
+        return self.desk.bench.query_one("#tree").has_focus
+
+    @property
+    def display(self) -> bool:
+        return self.desk.bench.query_one("#tree").display
+
+    def go_to(self, key: str) -> bool:
+        """Put the cursor on a row; whether there is one."""
+        self.desk.bench.store.update(tree=self._now.on(key))
+        return self._now.has(key)
+
+    def is_open(self, key: str) -> bool:
+        return self._now.is_open(key)
+
+    def show_all(self) -> None:
+        """Without the filter and the order."""
+        self.desk.bench.store.update(tree=self._now.whole())

@@ -7,9 +7,9 @@ import fcntl
 from pathlib import Path
 from typing import Any
 
+from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import Message
-from tui_pruner.tui.queued_job import Outcome, Wanted
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 PRELUDE = """
 import fcntl, json, os, signal, sys
@@ -54,15 +54,15 @@ async def start_script(kind: str, scratch: str, log: Path | None) -> asyncio.sub
 
 def wanted(
     kind: str, title: str = "", data: str = "", lock: str = "", taken: list[Any] | None = None, early: bool = False, batch: int = 1
-) -> Wanted:
+) -> JobSpec:
     """A job that does this script; what comes out is added to `taken`."""
 
-    async def take(result: dict[str, Any]) -> Outcome:
+    async def take(result: dict[str, Any]) -> JobOutcome:
         if taken is not None:
             taken.append((title, result["answer"]))
-        return Outcome(f"the answer is {result['answer']}")
+        return JobOutcome(f"the answer is {result['answer']}")
 
-    return Wanted(kind, title, title, lambda: Batches(lock=lock, batch=batch) if batch > 1 else Nothing(lock=lock), take, data, early)
+    return JobSpec(kind, title, title, lambda: Batches(lock=lock, batch=batch) if batch > 1 else Nothing(lock=lock), take, data, early)
 
 
 def held(lock: Path) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from tests.deadlines import wait_until
 from tests.terminal import Terminal
 from tests.tui.conftest import Start
-from tui_pruner.tui.screens.bench import SMALLEST
+from tui_pruner.tui.screens.base import SMALLEST
 
 COMMAND = [sys.executable, "-m", "tui_pruner", "demo"]
 TMUX = shutil.which("tmux")

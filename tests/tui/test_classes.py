@@ -3,9 +3,9 @@
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.amounts import CLASSES
-from tui_pruner.tui.calibrations import classes_left
-from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.domain.cuts import CLASSES
+from tui_pruner.tui.job_specs.plan_search import classes_left
+from tui_pruner.tui.screens.prompts import PathPrompt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -19,20 +19,20 @@ async def keep(desk: Desk, text: str) -> None:
 async def test_kept_classes_are_previewed_and_become_a_step(desk: Desk):
     await keep(desk, "seven, one")
     await desk.previewed()
-    assert desk.board.preview.layers["model.22.cv3.0.2"].out_after == 2
+    assert desk.state.preview.layers["model.22.cv3.0.2"].out_after == 2
     assert "classes keep seven,one" in desk.text
     await desk.press("a")
-    await desk.until(lambda: bool(desk.board.session.steps), "the step")
-    (step,) = desk.board.session.steps
+    await desk.until(lambda: bool(desk.state.session.steps), "the step")
+    (step,) = desk.state.session.steps
     assert step.title == "classes keep:seven,one" and step.requests[0].layer == CLASSES
-    await desk.until(lambda: desk.board.session.steps[0].proof is not None, "its proof")
-    assert desk.board.session.steps[0].proof.equal
-    assert classes_left(desk.board.session.plan, 10) == [1, 7]
+    await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
+    assert desk.state.session.steps[0].proof.equal
+    assert classes_left(desk.state.session.plan, 10) == [1, 7]
 
 
 async def test_a_class_that_is_not_there_is_refused_in_words_and_nothing_named_clears(desk: Desk):
     await keep(desk, "eleven")
-    await desk.until(lambda: desk.board.preview is not None and bool(desk.board.preview.refused), "the refusal")
-    assert desk.board.clash.startswith("no class 'eleven' in this model")
+    await desk.until(lambda: desk.state.preview is not None and bool(desk.state.preview.refused), "the refusal")
+    assert desk.state.clash.startswith("no class 'eleven' in this model")
     await keep(desk, "")
-    await desk.until(lambda: not desk.board.asked, "nothing asked for")
+    await desk.until(lambda: not desk.state.pending, "nothing asked for")

@@ -9,9 +9,9 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.compress_messages import CompressResult, CompressStage
-from tui_pruner.tui.compressions import RECIPE, figure, stage_words, understood
-from tui_pruner.tui.screens.recipe import Recipe
+from tui_pruner.engine.job_messages import CompressResult, CompressStage
+from tui_pruner.tui.job_specs.compression import RECIPE, figure, stage_words, understood
+from tui_pruner.tui.screens.forms import Recipe
 
 TEXTS = {item.field: item.value for item in RECIPE} | {"folder": "out"}
 
@@ -24,9 +24,9 @@ def fill(desk: Desk, field: str, text: str) -> None:
 async def test_the_recipe_is_shown_changed_and_queued(start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     queued: list[Any] = []
     async with start() as desk:
-        assert desk.bench.subject is not None
-        desk.bench.subject.data = str(small_data)
-        monkeypatch.setattr(desk.bench, "queue", lambda wanted, *_: queued.append(wanted))
+        assert desk.state.checkpoint is not None
+        desk.state.checkpoint.data = str(small_data)
+        monkeypatch.setattr(desk.bench.jobs, "add", lambda wanted, *_: queued.append(wanted))
         await desk.press("C")
         await desk.until(lambda: isinstance(desk.app.screen, Recipe), "the recipe")
         assert all(word in desk.text for word in ("plan", "refit", "fine-tune", "validate", "export", "report", "tiny-compressed"))

@@ -11,14 +11,14 @@ async def explained(desk: Desk, first: str, second: str = "") -> None:
     """Wait for the explanation between these ends."""
 
     def there() -> bool:
-        found = desk.bench.inquiry.found if desk.bench.inquiry else None
+        found = desk.view.explanation.found if desk.view.explanation else None
         return found is not None and (found.first, found.second) == (first, second)
 
     await desk.until(there, f"the explanation of {first} {second}")
 
 
 async def test_two_ends_are_chosen_and_the_path_is_walked_while_the_explanation_stays(desk):
-    tree = desk.bench.model_tree
+    tree = desk.tree
     await desk.go("model.4.cv2")
     await desk.press("e")
     await explained(desk, "model.4.cv2")
@@ -36,7 +36,7 @@ async def test_two_ends_are_chosen_and_the_path_is_walked_while_the_explanation_
     await desk.press("left_square_bracket")
     assert tree.row.key == "model.5"
     await desk.press("escape")
-    assert desk.bench.inquiry is None and tree.row.key == "model.4.cv2"
+    assert desk.view.explanation is None and tree.row.key == "model.4.cv2"
     assert not any(row.key == "model.15.cv1" for row in tree.shown)
     await desk.until(lambda: "Goes along" in desk.text, "the detail again")
 
@@ -46,41 +46,41 @@ async def test_the_other_end_can_be_typed_and_no_path_is_said(desk):
     assert any("choose a layer or a block" in said for said in desk.said)
     await desk.go("model.5")
     await desk.press("p", "2")
-    await desk.until(lambda: desk.bench.model_tree.row.key == "model.2", "the block that is named exactly")
+    await desk.until(lambda: desk.tree.row.key == "model.2", "the block that is named exactly")
     await desk.press("enter")
     await explained(desk, "model.5", "model.2")
-    assert desk.bench.model_tree.row.key == "model.5" and not desk.bench.filter_line.display
+    assert desk.tree.row.key == "model.5" and not desk.filter_shown
     assert "nothing else; no channel" in desk.line("5 touches 6.cv1 (input)") and desk.line("path to 2")
     await desk.press("p", "6", "full_stop", "c", "v", "down", "up", "enter")
     await explained(desk, "model.5", "model.6.cv1")
-    assert desk.bench.inquiry.found.path[-1].operation == "reads"
+    assert desk.view.explanation.found.path[-1].operation == "reads"
     await desk.press("p", "9", "escape")
-    assert desk.bench.inquiry.found.second == "model.6.cv1" and desk.bench.model_tree.words == ""
+    assert desk.view.explanation.found.second == "model.6.cv1" and desk.tree.words == ""
 
 
 async def test_a_stop_that_the_filter_hides_is_shown_and_escape_brings_the_filter_back(desk):
-    desk.bench.keep_filter("backbone coupled")
+    desk.filter("backbone coupled")
     await desk.go("model.4.m.0.cv2")
-    shown = len(desk.bench.model_tree.shown)
+    shown = len(desk.tree.shown)
     await desk.press("e")
     await explained(desk, "model.4.m.0.cv2")
-    touched = desk.bench.inquiry.stops
+    touched = desk.view.explanation.stops
     await desk.press(*["l"] * len(touched))
-    assert "model.4.cv2" in touched and desk.bench.model_tree.words == ""
+    assert "model.4.cv2" in touched and desk.tree.words == ""
     await desk.press("escape")
-    assert desk.bench.model_tree.words == "backbone coupled" and len(desk.bench.model_tree.shown) == shown
-    assert desk.bench.filter_line.display and desk.bench.model_tree.row.key == "model.4.m.0.cv2"
+    assert desk.tree.words == "backbone coupled" and len(desk.tree.shown) == shown
+    assert desk.filter_shown and desk.tree.row.key == "model.4.m.0.cv2"
 
 
 async def test_the_explanation_fits_every_size_and_a_small_one_shows_it_alone(desk):
     await desk.go("model.6.m.0.cv2")
     await desk.press("e")
     await explained(desk, "model.6.m.0.cv2")
-    desk.bench.model_tree.go_to("model.6.m.1.cv2")
+    desk.tree.go_to("model.6.m.1.cv2")
     await desk.press("enter")
     await explained(desk, "model.6.m.0.cv2", "model.6.m.1.cv2")
     await desk.press("l", "l")
-    await desk.until(lambda: desk.board.detail is None or desk.board.detail.layer == "model.6.m.0.cv2", "the row's detail")
+    await desk.until(lambda: desk.state.detail is None or desk.state.detail.layer == "model.6.m.0.cv2", "the row's detail")
     await desk.shows("explain-120x40")
     for width, height in ((80, 24), (60, 20)):
         await desk.pilot.resize_terminal(width, height)

@@ -8,35 +8,35 @@ import onnx
 from ultralytics.engine.exporter import export_formats
 
 from tui_pruner.engine.job_messages import ExportResult
-from tui_pruner.tui.exports import FORMATS, export
+from tui_pruner.tui.job_specs.export import FORMATS, export
+from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.chooser import Chooser
-from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.subject import Source, Subject
+from tui_pruner.tui.screens.forms import Chooser
+from tui_pruner.tui.screens.prompts import PathPrompt
 
 
 class Model:
     path, sha256, imgsz = "original.pt", "0" * 64, 160
 
 
-SUBJECT = Subject(Opening("original.pt", images=64, classes=3), Model(), None)  # type: ignore[arg-type]
+SUBJECT = OpenCheckpoint(Opening("original.pt", images=64, classes=3), Model(), None)  # type: ignore[arg-type]
 
 
 async def test_the_cut_model_is_exported_to_the_place_that_was_asked_for(start, demo_checkpoint: Path, tmp_path: Path):
     target = tmp_path / "digits-pruned.onnx"
     async with start(opening=Opening(str(demo_checkpoint), imgsz=64)) as desk:
-        desk.bench.automatic = False
+        desk.state.automatic = False
         await desk.go("model.5")
         await desk.press("3", "0", "enter", "a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
         await desk.press("X")
         await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the formats")
         await desk.press("1")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         assert "digits-pruned.onnx" in desk.text
         await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any("equal on 4 drawn images" in note for note, _ in desk.bench.notes), "the file")
-        assert desk.board.session.unsaved, "a job's file is no place where the user saved"
+        await desk.until(lambda: any("equal on 4 drawn images" in note for note, _ in desk.state.notes), "the file")
+        assert desk.state.session.unsaved, "a job's file is no place where the user saved"
     weights = {tensor.name: tensor.dims for tensor in onnx.load(target).graph.initializer}
     assert weights["model.5.conv.weight"][0] == 90
 
@@ -48,7 +48,7 @@ def test_the_formats_are_those_of_ultralytics():
 
 
 async def test_a_file_that_computes_something_else_is_not_said_to_be_written():
-    job = export(FORMATS[0], SUBJECT, Source("cut.pt", "1" * 64), "out.onnx", True)
+    job = export(FORMATS[0], SUBJECT, ModelFile("cut.pt", "1" * 64), "out.onnx", True)
     parameters = job.parameters()
     assert (parameters.checkpoint, parameters.classes, parameters.format, parameters.output) == ("cut.pt", None, "onnx", "out.onnx")
     result = ExportResult(

@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 
 from tests.faults.failing_disk import FailingDisk, Fault
-from tui_pruner import places, sessions
+from tui_pruner.storage import paths, sessions
 
 
 async def test_work_goes_on_while_the_disk_fails_and_is_kept_when_it_no_longer_does(start):
-    disk = FailingDisk(places.state_folder(), Fault("write", 1, errno.ENOSPC, lasting=True))
+    disk = FailingDisk(paths.state_folder(), Fault("write", 1, errno.ENOSPC, lasting=True))
     with disk.used():
         async with start() as desk:
             for number, layer in enumerate(("model.5", "model.7"), start=1):
                 await desk.go(layer)
                 await desk.press("2", "5", "enter", "a")
-                await desk.until(lambda n=number: len(desk.board.session.steps) == n, "the step")
+                await desk.until(lambda n=number: len(desk.state.session.steps) == n, "the step")
             await desk.press("u")
-            await desk.until(lambda: len(desk.board.session.steps) == 1, "the undone step")
+            await desk.until(lambda: len(desk.state.session.steps) == 1, "the undone step")
             (said,) = [said for said in desk.said if "the session cannot be kept" in said]
             assert disk.failed and "\n" not in said and "save the plan elsewhere" in said
             disk.fault = None

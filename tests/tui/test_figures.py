@@ -2,6 +2,7 @@
 
 import pytest
 
+from tui_pruner.domain.formatting import count, duration, file_size, giga, operations, score, tiny
 from tui_pruner.tui import figures
 
 
@@ -19,12 +20,12 @@ from tui_pruner.tui import figures
     ],
 )
 def test_counts_have_three_digits(number, text):
-    assert figures.count(number) == text
+    assert count(number) == text
 
 
 @pytest.mark.parametrize(("flops", "text"), [(512e6, "0.512"), (999.6e6, "1.0"), (8.1e9, "8.1"), (99.96e9, "100"), (165.2e9, "165")])
 def test_giga_flops_keep_what_can_be_told_apart(flops, text):
-    assert figures.giga(flops) == text
+    assert giga(flops) == text
 
 
 @pytest.mark.parametrize(
@@ -37,26 +38,26 @@ def test_a_change_says_its_direction_and_nothing_when_there_is_none(before, afte
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0612, "61 ms"), (2.34, "2.3 s"), (48.2, "48 s"), (59.6, "1:00"), (65, "1:05")])
 def test_durations_read_like_a_clock(seconds, text):
-    assert figures.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0"), (3.4e-7, "3e-7"), (1.2e-10, "1e-10"), (0.5, "5e-1")])
 def test_tiny_differences_are_powers_of_ten(number, text):
-    assert figures.tiny(number) == text
+    assert tiny(number) == text
 
 
 def test_scores_drop_the_zero_but_not_the_one():
-    assert [figures.score(value) for value in (0.5123, 0.9999, 1.0, 0.0)] == [".512", "1.000", "1.000", ".000"]
+    assert [score(value) for value in (0.5123, 0.9999, 1.0, 0.0)] == [".512", "1.000", "1.000", ".000"]
 
 
 def test_a_saving_has_a_minus_and_its_unit():
-    assert figures.difference(3_012_213, 2_800_000, figures.count) == "−212K"
-    assert figures.difference(8.1e9, 7.7e9, figures.operations) == "−400 MFLOPs"
+    assert figures.difference(3_012_213, 2_800_000, count) == "−212K"
+    assert figures.difference(8.1e9, 7.7e9, operations) == "−400 MFLOPs"
 
 
 def test_file_sizes_have_a_space_before_the_unit():
-    assert figures.file_size(6_177_397) == "6.18 MB"
-    assert figures.file_size(812) == "812 B"
+    assert file_size(6_177_397) == "6.18 MB"
+    assert file_size(812) == "812 B"
 
 
 def test_a_change_too_small_for_a_digit_is_still_shown():

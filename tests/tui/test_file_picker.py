@@ -11,10 +11,9 @@ from textual.app import App
 
 from tests.bad_files import NOT_EVEN_A_CHECKPOINT
 from tests.tui.helpers import screen_text, until
-from tui_pruner.tui.file_kinds import kind_of
-from tui_pruner.tui.folders import PARENT, matching, places_in
+from tui_pruner.tui.screens.entry_list import Entries
 from tui_pruner.tui.screens.file_picker import FilePicker
-from tui_pruner.tui.widgets.entries import Entries
+from tui_pruner.tui.screens.files import PARENT, entries_in, kind_of, matching
 
 
 class Picking(App[str]):
@@ -46,9 +45,9 @@ def folder(tmp_path: Path, demo_checkpoint: Path) -> Path:
 
 
 def test_a_folder_lists_folders_then_models_by_name_and_nothing_hidden_or_broken(folder):
-    assert [place.name for place in places_in(folder)] == [PARENT, "runs", "data.yml", "Last.pt", "net.yaml"]
-    assert [place.name for place in matching(places_in(folder), "Y a")] == [PARENT, "data.yml", "net.yaml"]
-    assert PARENT not in [place.name for place in places_in(Path(folder.anchor))]
+    assert [place.name for place in entries_in(folder)] == [PARENT, "runs", "data.yml", "Last.pt", "net.yaml"]
+    assert [place.name for place in matching(entries_in(folder), "Y a")] == [PARENT, "data.yml", "net.yaml"]
+    assert PARENT not in [place.name for place in entries_in(Path(folder.anchor))]
 
 
 async def test_a_model_is_found_by_walking_and_filtering(folder):

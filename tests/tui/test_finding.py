@@ -2,9 +2,9 @@
 
 import pytest
 
-from tui_pruner.tui.figures import percent
+from tui_pruner.domain.formatting import percent
 from tui_pruner.tui.outline import with_word
-from tui_pruner.tui.tree_text import share
+from tui_pruner.tui.panes.tree_row import share
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -14,16 +14,16 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     [("free", 43), ("linked", 8), ("coupled", 6), ("locked", 7), ("neck free", 14), ("backbone 3x3 coupled", 6), ("nothing like this", 0)],
 )
 async def test_the_title_says_what_is_filtered_and_how_many_layers_are_left(desk, words, layers):
-    desk.bench.keep_filter(words)
+    desk.filter(words)
     await desk.until(lambda: f"/ {words}" in desk.text, "the filter")
     assert f"Model  {words}  {layers} of 64 layers" in desk.text
-    assert len({row.layer.name for row in desk.bench.model_tree.shown if row.layer}) == layers
+    assert len({row.layer.name for row in desk.tree.shown if row.layer}) == layers
     await desk.press("escape")
     assert "of 64 layers" not in desk.text
 
 
 async def test_free_only_is_one_key_and_joins_the_filter(desk):
-    tree = desk.bench.model_tree
+    tree = desk.tree
     await desk.press("f")
     assert {row.layer.status for row in tree.shown if row.layer} == {"free"}
     await desk.press("slash", *"head", "enter", "f")
@@ -32,11 +32,11 @@ async def test_free_only_is_one_key_and_joins_the_filter(desk):
     await desk.press("f")
     assert tree.words == "head"
     await desk.press("escape")
-    assert tree.words == "" and not desk.bench.filter_line.display
+    assert tree.words == "" and not desk.filter_shown
 
 
 async def test_layers_are_ordered_by_their_share_and_enter_shows_one_in_the_model(desk):
-    tree = desk.bench.model_tree
+    tree = desk.tree
     await desk.press("o")
     flops = [row.flops for row in tree.shown]
     assert "64 layers  by FLOPs" in desk.text and len(flops) == 64
@@ -56,10 +56,10 @@ async def test_layers_are_ordered_by_their_share_and_enter_shows_one_in_the_mode
 async def test_marks_and_ratios_work_in_every_order(desk):
     await desk.press("o", "o", "down", "space", "down", "down", "space", "pageup", "pageup")
     await desk.previewed()
-    assert set(desk.board.asked.amounts) == {"model.8.m.0.cv1", "model.19"}
+    assert set(desk.state.pending.amounts) == {"model.8.m.0.cv1", "model.19"}
     assert "128→115" in desk.line("8.m.0.cv1") and "goes along" not in desk.line("8.m.0.cv2")
     await desk.press("minus")
-    assert not desk.board.marks
+    assert not desk.state.marks
 
 
 async def test_the_share_is_said_with_its_bar_where_there_is_room():

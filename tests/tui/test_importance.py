@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.detail_text import lost_importance
+from tui_pruner.tui.panes.detail import lost_importance
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 LAYER = "model.6.m.0.cv2"
@@ -18,7 +18,7 @@ async def drawn(desk: Desk, *keys: str) -> list[str]:
     await desk.go(LAYER)
     await desk.press(*keys)
     await desk.previewed()
-    await desk.until(lambda: desk.board.detail.cut_at > 0, "the cut")
+    await desk.until(lambda: desk.state.detail.cut_at > 0, "the cut")
     lines = desk.text.splitlines()
     first = next(number for number, line in enumerate(lines) if "Importance" in line) + 1
     return [line.split("││")[1][1:-1] for line in lines[first : first + 4]]
@@ -36,15 +36,15 @@ async def test_the_cut_line_moves_with_the_ratio_and_stands_in_every_row(desk):
 
 async def test_what_a_cut_takes_is_summed_from_the_weakest(desk):
     await drawn(desk, "2", "5", "enter")
-    detail = desk.board.detail
+    detail = desk.state.detail
     assert detail.cut_at == 0.25 and detail.curve == sorted(detail.curve)
     assert lost_importance(detail) == pytest.approx(sum(detail.curve[:16]) / sum(detail.curve))
     assert 0.2 < lost_importance(detail) < 0.25
 
 
 ASCII = """
-from tui_pruner.tui.drawing import curve
-from tui_pruner.tui.glyphs import GLYPHS
+from tui_pruner.tui.theme.drawing import curve
+from tui_pruner.tui.theme.glyphs import GLYPHS
 print("|".join(curve([0.0, 0.5, 1.0], 6, 3)), GLYPHS.cut)
 """
 

@@ -11,10 +11,10 @@ APP = """
 import sys
 from tui_pruner.engine.processes import start_module
 from tui_pruner.tui import app
-from tui_pruner.tui.screens import workbench
+from tui_pruner.tui.screens import loading
 from tui_pruner.engine import client
 async def faulty(module): return await start_module("tests.engine.faulty", sys.argv[2])
-workbench.start_module = client.start_module = faulty
+loading.start_module = client.start_module = faulty
 sys.exit(app.run_app(sys.argv[1], imgsz=64))
 """
 

@@ -17,12 +17,12 @@ import pytest
 
 from tests.deadlines import LOOK_EVERY, time_left
 from tests.tui.scripted_jobs import held, start_script, wait_until_free, wanted
-from tui_pruner import places
-from tui_pruner.errors import DataError, JobError, RequestError
+from tui_pruner.domain.errors import DataError, JobError, RequestError
+from tui_pruner.storage import paths
 from tui_pruner.tui import job_queue
 from tui_pruner.tui.job_queue import JobQueue
-from tui_pruner.tui.jobs_text import Work, running_line
 from tui_pruner.tui.messages import JobsChanged
+from tui_pruner.tui.panes.jobs import Activity, running_line
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ class Listener:
 
     def post_message(self, message: JobsChanged) -> bool:
         if message.ended is not None:
-            self.ended.append(f"{message.ended.wanted.title} {message.ended.state}")
+            self.ended.append(f"{message.ended.spec.title} {message.ended.state}")
         self._news.set()
         return True
 
@@ -131,15 +131,15 @@ async def test_a_job_that_dies_leaves_the_reason_and_the_place_of_its_log_and_th
 
 
 async def test_each_job_has_a_log_of_its_own_and_the_oldest_are_removed(listener, monkeypatch):
-    from tui_pruner.engine import job_logs
+    from tui_pruner.engine import processes
 
-    monkeypatch.setattr(job_logs, "MOST_LOGS", 3)
+    monkeypatch.setattr(processes, "MOST_LOGS", 3)
     for number in range(5):
         listener.queue.add(wanted("fail", str(number)))
     await listener.until(lambda: not listener.queue.busy)
     logs = [job.log for job in listener.queue.jobs]
     assert len(set(logs)) == 5
-    assert sorted(places.job_logs().iterdir()) == sorted(logs[2:])
+    assert sorted(paths.job_logs().iterdir()) == sorted(logs[2:])
 
 
 async def test_data_that_cannot_be_used_drops_what_waits_to_read_it_and_nothing_else(listener):
@@ -209,7 +209,7 @@ async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(liste
     await listener.until(lambda: not queue.busy)
     queue.add(wanted("quick", "3"))
     await listener.until(lambda: not queue.busy)
-    assert [job.wanted.title for job in queue.jobs] == ["1", "3"]
+    assert [job.spec.title for job in queue.jobs] == ["1", "3"]
 
 
 async def test_closing_kills_what_runs_and_drops_the_rest(listener, tmp_path: Path):
@@ -229,8 +229,8 @@ async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_
     queue.add(wanted("train", "one", taken=taken, early=True))
     await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
     first = queue.running
-    assert "k ends it early" in running_line(Work(first, now=first.started), 100).plain
-    assert queue.cancel() and "k cancels" in running_line(Work(first, now=first.started), 100).plain
+    assert "k ends it early" in running_line(Activity(first, now=first.started), 100).plain
+    assert queue.cancel() and "k cancels" in running_line(Activity(first, now=first.started), 100).plain
     await listener.until(lambda: first.over)
     assert listener.ended == ["one done"] and taken == [("one", 7)]
     queue.add(wanted("hang", "two", early=True))

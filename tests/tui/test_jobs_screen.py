@@ -11,9 +11,10 @@ import pytest_asyncio
 
 from tests.tui.helpers import check_golden
 from tests.tui.scripted_jobs import start_script, wanted
-from tui_pruner.tui.glyphs import GLYPHS
 from tui_pruner.tui.screens.all_jobs import AllJobs
-from tui_pruner.tui.screens.question import Question
+from tui_pruner.tui.screens.palette import ActionProvider
+from tui_pruner.tui.screens.prompts import Question
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -22,32 +23,32 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def jobs(desk, tmp_path, monkeypatch):
     """The shared app, whose jobs do what scripts say; none is left."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    queue = desk.bench.jobs
+    queue = desk.queue
     monkeypatch.setattr(queue, "_start", start_script)
     queue.jobs.clear()
-    desk.bench.notes = []
+    desk.clear_notes()
     yield desk
     queue.close()
     await desk.until(lambda: not queue.busy, "an empty queue")
     while len(desk.app.screen_stack) > 2:
         await desk.press("escape")
     queue.jobs.clear()
-    desk.bench.notes = []
+    desk.clear_notes()
 
 
 async def at_three(desk):
     """Wait until the running job has reported its last word, and the screen shows it."""
-    queue = desk.bench.jobs
+    queue = desk.queue
     await desk.until(lambda: queue.running and queue.running.progress and queue.running.progress.done == 3, "the progress")
     await desk.until(lambda: "3/8" in desk.text, "the progress on the screen")
 
 
 async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(jobs, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    queue = jobs.bench.jobs
+    queue = jobs.queue
     queue.add(wanted("quick", "one"))
     await jobs.until(lambda: not queue.busy, "the first result")
-    assert any(note == "one the answer is 42" for note, failed in jobs.bench.notes if not failed)
+    assert any(note == "one the answer is 42" for note, failed in jobs.state.notes if not failed)
     queue.add(wanted("validate", "step 1"))
     queue.add(wanted("validate", "step 2", data="digits.yaml"))
     await jobs.until(lambda: queue.running is not None, "the running job")
@@ -71,7 +72,7 @@ async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(job
 
 
 async def test_jobs_are_cancelled_dropped_and_run_again_from_the_screen(jobs):
-    queue = jobs.bench.jobs
+    queue = jobs.queue
     queue.add(wanted("hang", "first"))
     queue.add(wanted("quick", "second"))
     await jobs.press("b")
@@ -92,7 +93,7 @@ async def test_jobs_are_cancelled_dropped_and_run_again_from_the_screen(jobs):
 async def test_a_log_is_shown_as_it_grows_without_any_news_from_the_job(jobs, tmp_path):
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    jobs.bench.jobs.add(wanted("grow", "one", lock=str(gate)))
+    jobs.queue.add(wanted("grow", "one", lock=str(gate)))
     await jobs.press("b")
     await jobs.until(lambda: "first line" in jobs.text, "the first line")
     assert "second line" not in jobs.text
@@ -105,7 +106,7 @@ async def test_a_log_is_shown_as_it_grows_without_any_news_from_the_job(jobs, tm
 
 
 async def test_a_killed_job_says_so_with_its_log_and_the_session_goes_on(jobs):
-    queue, session = jobs.bench.jobs, jobs.board.session
+    queue, session = jobs.queue, jobs.state.session
     queue.add(wanted("hang", "step 1"))
     await jobs.until(lambda: queue.running is not None and queue.running.progress is not None, "the job")
     os.kill(queue._job._process.pid, signal.SIGKILL)
@@ -115,19 +116,19 @@ async def test_a_killed_job_says_so_with_its_log_and_the_session_goes_on(jobs):
         said.startswith("hang step 1: hang was killed by SIGKILL (out of memory?) without a result; see ")
         and str(queue.jobs[0].log) in said
     )
-    assert any(failed and "SIGKILL" in note for note, failed in jobs.bench.notes)
-    assert jobs.board.session is session
+    assert any(failed and "SIGKILL" in note for note, failed in jobs.state.notes)
+    assert jobs.state.session is session
     await jobs.press("b")
     await jobs.until(lambda: "failed after" in jobs.text and "it hangs" in jobs.text, "the failed job with its log")
     await jobs.press("escape")
     await jobs.go("model.5")
     await jobs.press("right")
     await jobs.previewed()
-    assert jobs.board.dry_run.ok
+    assert jobs.state.dry_run.ok
 
 
 async def test_quitting_names_what_runs_and_staying_loses_nothing(jobs):
-    queue = jobs.bench.jobs
+    queue = jobs.queue
     queue.add(wanted("hang", "step 1"))
     queue.add(wanted("quick", "step 2"))
     await at_three(jobs)
@@ -140,19 +141,19 @@ async def test_quitting_names_what_runs_and_staying_loses_nothing(jobs):
 
 
 async def test_the_switch_is_in_the_title_and_works_on_both_screens(jobs):
-    before = jobs.bench.automatic
+    before = jobs.state.automatic
     words = {True: "validate every step: on", False: "validate every step: off"}
     assert words[before] in jobs.text
     await jobs.press("y")
     await jobs.until(lambda: words[not before] in jobs.text, "the other state")
     await jobs.press("b", "y")
     await jobs.until(lambda: isinstance(jobs.app.screen, AllJobs) and words[before] in jobs.text, "the first state again")
-    assert jobs.bench.automatic is before
+    assert jobs.state.automatic is before
 
 
 async def test_the_palette_offers_what_the_screen_that_is_open_can_do(jobs):
     def offered() -> set[str]:
-        return {command.title for command in jobs.app.get_system_commands(jobs.app.screen)}
+        return {action.title for _, action in ActionProvider(jobs.app.screen).offered()}
 
     on_bench = offered()
     assert {"Background jobs", "Validate", "Cancel the job"} <= on_bench and "Run again" not in on_bench

@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.tui.scripted_jobs import wanted
+from tui_pruner.domain.errors import JobError
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
-from tui_pruner.errors import JobError
-from tui_pruner.tui import log_tail
-from tui_pruner.tui.job_detail_text import job_detail_lines
-from tui_pruner.tui.job_list_text import counted, list_lines
-from tui_pruner.tui.jobs_text import Work, job_lines, unfinished_jobs
-from tui_pruner.tui.log_tail import LogTail, plain_lines, window
-from tui_pruner.tui.pace import Pace
-from tui_pruner.tui.queued_job import DONE, FAILED, Outcome, QueuedJob
+from tui_pruner.tui.job_specs.job import DONE, FAILED, JobOutcome, ProgressRate, QueuedJob
+from tui_pruner.tui.panes.jobs import Activity, counted, job_detail_lines, job_lines, list_lines, unfinished_jobs
+from tui_pruner.tui.screens import all_jobs as log_tail
+from tui_pruner.tui.screens.all_jobs import LogTail, plain_lines, window
 
 MAP = {"metrics/mAP50-95(B)": 0.4981, "fitness": 0.4981}
 
@@ -31,7 +28,7 @@ def job(kind: str, title: str, number: int = 1, done: int | None = None) -> Queu
 
 
 def test_the_time_left_is_counted_from_the_part_that_goes_on():
-    pace = Pace()
+    pace = ProgressRate()
     assert pace.remaining(64, 0.0) is None
     pace.follow("reading", 0, 0.0)
     pace.follow("validating", 0, 30.0)
@@ -45,7 +42,7 @@ def test_the_time_left_is_counted_from_the_part_that_goes_on():
 
 
 def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
-    work = Work(job("validate", "step 2", done=16), [job("calibrate", "checkpoint")], now=20.0)
+    work = Activity(job("validate", "step 2", done=16), [job("calibrate", "checkpoint")], now=20.0)
     running, waiting = job_lines(work, 70)
     assert "validate step 2" in running.plain and "16/64  mAP .498 so far  12 s left" in running.plain
     assert waiting.plain == "  then checkpoint"
@@ -57,14 +54,14 @@ def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
 
 def test_what_leaving_would_break_off_is_one_sentence():
     running, waiting = job("validate", "step 2", done=16), job("validate", "step 3")
-    assert unfinished_jobs(Work(running)) == "Validate step 2 is running (16 of 64)."
-    assert unfinished_jobs(Work(running, [waiting])) == "Validate step 2 is running (16 of 64) and 1 job waits."
-    assert unfinished_jobs(Work(None, [waiting, waiting])) == "2 jobs wait."
+    assert unfinished_jobs(Activity(running)) == "Validate step 2 is running (16 of 64)."
+    assert unfinished_jobs(Activity(running, [waiting])) == "Validate step 2 is running (16 of 64) and 1 job waits."
+    assert unfinished_jobs(Activity(None, [waiting, waiting])) == "2 jobs wait."
 
 
 def ended(number: int, state: str, figure: str = "", error: JobError | None = None) -> QueuedJob:
     made = job("validate", f"step {number}", number, done=64)
-    made.outcome = Outcome(figure, [("mAP50-95(B)", ".498")], ["1 of 64 images was skipped"])
+    made.outcome = JobOutcome(figure, [("mAP50-95(B)", ".498")], ["1 of 64 images was skipped"])
     made.end(state, 21.0, error)
     return made
 

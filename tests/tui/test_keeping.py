@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner import sessions
-from tui_pruner.tui.amounts import Amount
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.storage import sessions
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.question import Question
+from tui_pruner.tui.screens.prompts import Question
 
 
 def drop() -> str:
@@ -27,26 +27,26 @@ def drop() -> str:
 async def work(desk: Desk) -> None:
     """Two steps, one of them undone; a ratio, and a mark."""
     for layer, percent in (("model.5", "25"), ("model.7", "50")):
-        steps = len(desk.board.session.steps)
+        steps = len(desk.state.session.steps)
         await desk.go(layer)
         await desk.press(*percent, "enter", "a")
-        await desk.until(lambda n=steps: len(desk.board.session.steps) == n + 1, "the step")
+        await desk.until(lambda n=steps: len(desk.state.session.steps) == n + 1, "the step")
     await desk.press("u")
-    await desk.until(lambda: len(desk.board.session.steps) == 1, "the undone step")
+    await desk.until(lambda: len(desk.state.session.steps) == 1, "the undone step")
     await desk.go("model.16")
     await desk.press("space", "4", "0", "enter")
     await desk.until(lambda: bool((kept := sessions.sessions()) and kept[0].asked), "the kept session")
 
 
 def as_it_was(desk: Desk) -> bool:
-    board = desk.board
+    board = desk.state
     return (
         [step.title for step in board.session.steps],
         [step.title for step in board.session.ahead],
-        dict(board.asked.amounts),
+        dict(board.pending.amounts),
         board.marks,
-        desk.bench.scores.baseline,
-    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount(percent=40)}, {"model.16"}, 0.5)
+        desk.state.metrics.baseline,
+    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount.share(40)}, {"model.16"}, 0.5)
 
 
 async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_demand(start, tiny_checkpoint: Path):
@@ -58,9 +58,9 @@ async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_d
         assert "2 steps, 1 ratio not applied" in desk.text
         await desk.press("g")
         await desk.until(lambda: as_it_was(desk), "the session")
-        assert desk.bench.model_tree.row is not None and desk.bench.model_tree.row.key == "model.16"
-        await desk.until(lambda: desk.board.session.steps[0].proof is not None, "its proof")
-        assert desk.board.session.layers["model.5"].out_after == 96
+        assert desk.tree.row is not None and desk.tree.row.key == "model.16"
+        await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
+        assert desk.state.session.layers["model.5"].out_after == 96
         await desk.press("q")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("q")
@@ -80,7 +80,7 @@ async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(st
     other = saved.model_copy(update={"plan": {**saved.plan, "sha256": "0" * 64}})
     async with start(opening=Opening.of(other)) as desk:
         await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
-        assert not desk.board.session.steps
+        assert not desk.state.session.steps
     assert sessions.session_to_resume(saved.id).steps == 1
 
 
@@ -95,7 +95,7 @@ async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start
             await desk.press("space", "3", "0", "enter")
             await desk.until(lambda: any("No space left on device" in said for said in desk.said), "the complaint")
             await desk.press("space", "space", "a")
-            await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+            await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
             assert sum("No space left" in said for said in desk.said) == 1
         await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
 
@@ -107,11 +107,11 @@ async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(s
     drop()
     saved = sessions.session_to_resume().model_copy(update={"data": "theirs.yaml"})
     async with start(opening=replace(Opening.of(saved), saved=None, data=None)) as desk:
-        desk.bench.subject.data = data
-        desk.bench._resume(saved)
+        desk.state.checkpoint.data = data
+        desk.controllers.autosave.resume(saved)
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
-        assert (desk.bench.scores.baseline == 0.5) is kept
-        assert desk.bench.subject.data == (data or "theirs.yaml")
+        assert (desk.state.metrics.baseline == 0.5) is kept
+        assert desk.state.checkpoint.data == (data or "theirs.yaml")
 
 
 async def test_a_step_is_on_the_disk_before_the_screen_says_so(start, monkeypatch: pytest.MonkeyPatch):
@@ -119,7 +119,7 @@ async def test_a_step_is_on_the_disk_before_the_screen_says_so(start, monkeypatc
     keep = sessions.SessionFile.keep
 
     def watching(file: sessions.SessionFile, session: sessions.SavedSession) -> None:
-        shown.append(len(desk.board.session.steps))
+        shown.append(len(desk.state.session.steps))
         keep(file, session)
 
     async with start() as desk:
@@ -127,5 +127,5 @@ async def test_a_step_is_on_the_disk_before_the_screen_says_so(start, monkeypatc
         await desk.press("3", "0", "enter")
         monkeypatch.setattr(sessions.SessionFile, "keep", watching)
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
         assert shown[0] == 0 and sessions.sessions()[0].steps == 1

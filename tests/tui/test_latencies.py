@@ -5,25 +5,24 @@ import re
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.latency_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
-from tui_pruner.tui import colours
-from tui_pruner.tui.columns import layout
-from tui_pruner.tui.figures import milliseconds
-from tui_pruner.tui.latencies import Timed, latency
+from tui_pruner.domain.formatting import milliseconds
+from tui_pruner.engine.search_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
+from tui_pruner.tui.job_specs.job import OpenCheckpoint
+from tui_pruner.tui.job_specs.latency import Timed, latency
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.subject import Subject
-from tui_pruner.tui.tree_text import Look, row_text
+from tui_pruner.tui.panes.tree_row import Look, layout, row_text
+from tui_pruner.tui.theme import colours
 
 
 async def test_the_time_of_every_block_stands_in_the_tree(start):
     async with start() as desk:
         await desk.press("L")
-        await desk.until(lambda: any(" ms, 64x64 on " in note for note, _ in desk.bench.notes), "the latency")
-        times = desk.board.timed.before
-        assert len(times) == 23 and desk.board.timed.after == {} and all(time > 0 for time in times.values())
+        await desk.until(lambda: any(" ms, 64x64 on " in note for note, _ in desk.state.notes), "the latency")
+        times = desk.state.latency.before
+        assert len(times) == 23 and desk.state.latency.after == {} and all(time > 0 for time in times.values())
         assert re.search(r"0 Conv .* \d[.]\d\d", desk.line("0 Conv")) and " ms " in desk.line("Layer")
         await desk.press("L")
-        await desk.until(lambda: len(desk.bench.jobs.jobs) == 2 and not desk.bench.jobs.busy, "another measurement")
+        await desk.until(lambda: len(desk.queue.jobs) == 2 and not desk.queue.busy, "another measurement")
 
 
 def model(name: str, median: float, ratio: float, blocks: dict[str, float], suggestions: list[WidthSuggestion]) -> BenchedModel:
@@ -38,11 +37,11 @@ def model(name: str, median: float, ratio: float, blocks: dict[str, float], sugg
 async def test_a_cut_that_made_it_slower_is_said_with_the_widths_that_are_faster(desk: Desk):
     await desk.go("model.5")
     await desk.press("3", "0", "enter", "a")
-    await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+    await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
     taken: list[Timed] = []
-    job = latency(Subject(Opening("digits.pt", device="cpu"), desk.board.opened.model, None), desk.board.session, taken.append)
+    job = latency(OpenCheckpoint(Opening("digits.pt", device="cpu"), desk.state.opened.model, None), desk.state.session, taken.append)
     parameters = job.parameters()
-    assert [subject.plan is not None for subject in parameters.subjects] == [False, True] and parameters.blocks and parameters.suggest
+    assert [checkpoint.plan is not None for checkpoint in parameters.subjects] == [False, True] and parameters.blocks and parameters.suggest
     suggestion = WidthSuggestion(layer="model.5", width=90, median_ms=0.5, faster=96, faster_median_ms=0.4, ratio=0.8, ratio_high=0.9)
     cut = model("cut", 8.5, 1.06, {"model.4": 1.0, "model.5": 0.3}, [suggestion])
     result = BenchResult(models=[model("whole", 8.0, 1.0, {"model.4": 1.0, "model.5": 0.2}, []), cut])
@@ -50,13 +49,12 @@ async def test_a_cut_that_made_it_slower_is_said_with_the_widths_that_are_faster
     assert outcome.figure == "8.50 ms of 8.00 ms, 1.06 (1.05 to 1.07): slower, 64x64 on cpu"
     assert ("model.5 keep 96", "0.40 ms alone, 0.50 ms at 90") in outcome.details
     try:
-        desk.bench._take_latency(taken[0])
-        (row,) = (row for row in desk.bench.model_tree.rows if row.key == "model.5")
-        text = row_text(row, layout(65, measured=frozenset({"time"})), Look(desk.board, set()))
+        desk.controllers.target.take_latency(taken[0])
+        (row,) = (row for row in desk.tree.rows if row.key == "model.5")
+        text = row_text(row, layout(65, measured=frozenset({"time"})), Look(desk.state, set()))
         assert any(span.style == colours.BAD and text.plain[span.start : span.end].strip() == "0.30" for span in text.spans)
     finally:
-        desk.board.timed = None
-        desk.bench.model_tree.show_measurements()
+        desk.controllers.target.take_latency(None)
 
 
 @pytest.mark.parametrize(("width", "measured"), [(58, {"drop"}), *((width, {"time", "drop"}) for width in (62, 65, 78, 100))])

@@ -17,10 +17,10 @@ from textual.widgets import Input
 from tests.deadlines import HANGING
 from tests.terminal import Terminal
 from tests.tui.conftest import Start
-from tui_pruner.tui import colours
-from tui_pruner.tui.filters import InReverse, OnlyAscii, as_ascii
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.palettes import ANSI, DARK, HIGH_CONTRAST, LIGHT, PALETTES, Palette, wanted_palette
+from tui_pruner.tui.terminal import InReverse, OnlyAscii, as_ascii
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.colours import ANSI, DARK, HIGH_CONTRAST, LIGHT, PALETTES, Palette, wanted_palette
 
 GROUNDS = ("background", "surface", "band", "selection", "cut_tint", "pending_tint", "conflict_tint")
 SIGNS = ("text", "strong", "muted", "blue", "heading", "good", "warning", "bad", "purple")
@@ -135,19 +135,21 @@ async def test_each_state_of_a_layer_is_told_apart_by_text_alone(start: Start, d
         for layer, share in (("model.6.m.0.cv2", "30"), ("model.6.m.1.cv2", "50")):
             await desk.go(layer)
             await desk.press(*share, "enter")
-        await desk.until(lambda: bool(desk.board.clash), "the conflict")
+        await desk.until(lambda: bool(desk.state.clash), "the conflict")
         await desk.press("space")
         assert "✗" in desk.line(" m.1.cv2  ") and "●" in desk.line(" m.1.cv2  ") and "conflict" in desk.line("6 C2f")
         await desk.press("x", "space")
-        await desk.until(lambda: not desk.board.clash and "goes along" in desk.text, "no conflict")
+        await desk.until(lambda: not desk.state.clash and "goes along" in desk.text, "no conflict")
         assert "goes along" in desk.line(" m.1.cv2  ") and "−30%" in desk.line(" m.0.cv2  ")
         assert "free" in desk.line("5 Conv") and "locked" in desk.line("22 Detect")
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1 and not desk.board.asked, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1 and not desk.state.pending, "the step")
         assert "cut −30%" in desk.line(" m.0.cv2  ")
 
 
-BEATS = "from tui_pruner.tui.screens import bench; from tui_pruner.tui.glyphs import GLYPHS; print(bench.BEAT, len(GLYPHS.spinner))"
+BEATS = (
+    "from tui_pruner.tui.screens import base; from tui_pruner.tui.theme.glyphs import GLYPHS; print(base.BEAT_SECONDS, len(GLYPHS.spinner))"
+)
 
 
 @pytest.mark.parametrize(("calm", "expected"), [("1", "2.0 1"), ("0", "0.25 6")])

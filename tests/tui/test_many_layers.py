@@ -2,9 +2,9 @@
 
 import pytest
 
-from tui_pruner.tui.amounts import Amount
-from tui_pruner.tui.screens.chooser import Chooser
-from tui_pruner.tui.similar import pattern, similar_layers
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.tui.controllers.preset import pattern, similar_layers
+from tui_pruner.tui.screens.forms import Chooser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 INNER = [f"model.{block}.m.0.cv1" for block in (2, 4, 6, 8, 12, 15, 18, 21)] + ["model.4.m.1.cv1", "model.6.m.1.cv1"]
@@ -32,7 +32,7 @@ async def test_the_places_of_repeated_modules_are_left_open(block, layer, expect
 
 
 async def test_similar_layers_do_the_same_in_blocks_of_the_same_type(desk):
-    blocks = desk.board.opened.blocks
+    blocks = desk.state.opened.blocks
     assert {*similar_layers(blocks, INNER[0]), INNER[0]} == set(INNER)
     assert similar_layers(blocks, "model.1") == [f"model.{block}" for block in (0, 3, 5, 7, 16, 19)]
     assert similar_layers(blocks, "model.22.cv2.0.0") == ["model.22.cv2.1.0", "model.22.cv2.2.0"]
@@ -45,19 +45,19 @@ async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_
     assert any("no ratio to copy" in said for said in desk.said)
     await desk.press("3", "0", "enter", "j")
     await desk.previewed()
-    assert desk.board.asked.amounts == dict.fromkeys(INNER, Amount(percent=30))
-    assert desk.board.marks == set(INNER) and "10 layers marked" in desk.text
+    assert desk.state.pending.amounts == dict.fromkeys(INNER, Amount.share(30))
+    assert desk.state.marks == set(INNER) and "10 layers marked" in desk.text
     assert any(said == "30 % of 9 layers" for said in desk.said)
-    assert not desk.board.clash
+    assert not desk.state.clash
     await desk.press("c")
-    assert not desk.board.asked and not desk.board.marks
+    assert not desk.state.pending and not desk.state.marks
 
 
 async def test_an_exact_width_is_copied_as_the_share_that_it_removes(desk):
     await desk.go("model.6.m.0.cv1")
     await desk.press("equals_sign", "4", "8", "enter", "j")
-    assert desk.board.asked.amounts["model.8.m.0.cv1"] == Amount(percent=25)
-    assert desk.board.asked.amounts["model.6.m.0.cv1"] == Amount(keep=48)
+    assert desk.state.pending.amounts["model.8.m.0.cv1"] == Amount.share(25)
+    assert desk.state.pending.amounts["model.6.m.0.cv1"] == Amount(keep=48)
 
 
 async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_out(desk):
@@ -65,18 +65,18 @@ async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_o
     await desk.press("5", "0", "enter")
     await choose(desk, "g", 2)
     await desk.previewed()
-    prunable = {layer.name for layer in desk.board.layers.values() if layer.status != "locked"}
-    assert desk.board.asked.amounts == dict.fromkeys(prunable, Amount(percent=10)) and len(prunable) == 57
-    await desk.until(lambda: desk.board.preview.layers["model.5"].out_after == 115, "the preset's figures")
-    assert not desk.board.clash and "10 % of 57 layers" in desk.said
+    prunable = {layer.name for layer in desk.state.layers.values() if layer.status != "locked"}
+    assert desk.state.pending.amounts == dict.fromkeys(prunable, Amount.share(10)) and len(prunable) == 57
+    await desk.until(lambda: desk.state.preview.layers["model.5"].out_after == 115, "the preset's figures")
+    assert not desk.state.clash and "10 % of 57 layers" in desk.said
 
 
 async def test_a_section_gets_the_share_that_is_typed(desk):
     await choose(desk, "g", 4)
     await desk.press("2", "5", "enter")
-    blocks = {int(name.split(".")[1]) for name in desk.board.asked.amounts}
+    blocks = {int(name.split(".")[1]) for name in desk.state.pending.amounts}
     assert blocks == {12, 15, 16, 18, 19, 21}
-    assert set(desk.board.asked.amounts.values()) == {Amount(percent=25)} and len(desk.board.asked.amounts) == 18
+    assert set(desk.state.pending.amounts.values()) == {Amount.share(25)} and len(desk.state.pending.amounts) == 18
 
 
 async def test_presets_are_for_the_marked_layers_where_some_are_marked(desk):
@@ -84,7 +84,7 @@ async def test_presets_are_for_the_marked_layers_where_some_are_marked(desk):
         await desk.go(layer)
         await desk.press("space")
     await choose(desk, "g", 1)
-    assert desk.board.asked.amounts == {"model.0": Amount(percent=5), "model.5": Amount(percent=5)}
+    assert desk.state.pending.amounts == {"model.0": Amount.share(5), "model.5": Amount.share(5)}
 
 
 async def test_every_ratio_key_works_on_all_marked_layers(desk):
@@ -94,13 +94,13 @@ async def test_every_ratio_key_works_on_all_marked_layers(desk):
         await desk.press("space")
 
     def asked():
-        assert set(desk.board.asked.amounts) in (marked, set())
-        return set(desk.board.asked.amounts.values())
+        assert set(desk.state.pending.amounts) in (marked, set())
+        return set(desk.state.pending.amounts.values())
 
     await desk.press("pageup", "right", "right", "left")
-    assert asked() == {Amount(percent=6)}
+    assert asked() == {Amount.share(6)}
     await desk.press("4", "0", "enter")
-    assert asked() == {Amount(percent=40)}
+    assert asked() == {Amount.share(40)}
     await desk.press("equals_sign", "4", "0", "enter")
     assert asked() == {Amount(keep=40)}
     await desk.press("pagedown")
@@ -114,5 +114,5 @@ async def test_layers_too_narrow_for_a_share_are_left_out_and_said(desk):
         await desk.go(layer)
         await desk.press("space")
     await desk.press("2", "enter")
-    assert desk.board.asked.amounts == {"model.7": Amount(percent=2)}
+    assert desk.state.pending.amounts == {"model.7": Amount.share(2)}
     assert "2 % of model.7, 1 layer too narrow for it" in desk.said

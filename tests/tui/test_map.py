@@ -9,12 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from tui_pruner.engine.protocol import BlockView
-from tui_pruner.tui import colours
-from tui_pruner.tui.map_faces import tint_of
-from tui_pruner.tui.map_layout import CARD, HEIGHT, beside, chart
-from tui_pruner.tui.map_text import Face, lit_blocks, map_lines, steps
-from tui_pruner.tui.map_wires import Wire, goals
+from tui_pruner.engine.messages import BlockView
+from tui_pruner.tui.panes.map import Face, lit_blocks, map_lines, steps, tint_of
+from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, MapWire, beside, chart, goals
+from tui_pruner.tui.theme import colours
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WIDTHS = (50, 63, 76, 108)
@@ -80,7 +78,7 @@ async def test_wires_cross_but_never_lie_on_each_other_unless_they_arrive_togeth
 
 
 async def test_a_wire_that_goes_on_shares_no_line_with_one_that_ends():
-    ends = goals([Wire(1, 9, 1, 1, 2, 5, False), Wire(2, 9, 1, 1, 15, 5, False), Wire(2, 20, 1, 3, 15, 5, False)])
+    ends = goals([MapWire(1, 9, 1, 1, 2, 5, False), MapWire(2, 9, 1, 1, 15, 5, False), MapWire(2, 20, 1, 3, 15, 5, False)])
     assert ends[1, 1] == {9} and ends[1, 2] == {9, -3} and ends[3, 2] == {20}
 
 
@@ -115,8 +113,8 @@ async def test_the_map_of_a_large_network_is_drawn_within_a_frame():
 
 ASCII = """
 from tests.tui.test_map import nano
-from tui_pruner.tui.map_layout import chart
-from tui_pruner.tui.map_text import Face, map_lines
+from tui_pruner.tui.panes.map_layout import chart
+from tui_pruner.tui.panes.map import Face, map_lines
 print(*(line.plain for line in map_lines(chart(nano(), 63), {n: Face("8", "white on black") for n in range(23)}, {4, 14}, 63)), sep="\\n")
 """
 
@@ -129,11 +127,11 @@ async def test_without_unicode_the_map_is_drawn_in_ascii():
 
 
 async def test_the_map_s_cursor_is_the_tree_s_and_enter_shows_the_block_there(desk):
-    tree = desk.bench.model_tree
+    tree = desk.tree
     await desk.go("model.4.cv2")
     await desk.press("m")
     await desk.until(lambda: "─▸4 C2f" in desk.text, "the map")
-    assert not tree.display and desk.bench.left_pane.has_focus
+    assert not tree.display and desk.bench.query_one("#map").has_focus
     await desk.press("down", "right", "right")
     assert tree.row.key == "model.11"
     await desk.press("up", "left", "left", "left")
@@ -141,7 +139,7 @@ async def test_the_map_s_cursor_is_the_tree_s_and_enter_shows_the_block_there(de
     await desk.press("full_stop")
     await desk.previewed()
     await desk.until(lambda: "64→61" in desk.text, "the new width on the map")
-    assert desk.board.asked.amounts["model.3"].percent == 5
+    assert desk.state.pending.amounts["model.3"].percent == 5
     await desk.press("end", "enter")
     await desk.until(lambda: tree.display, "the tree")
     assert tree.display and tree.row.key == "model.22" and tree.is_open("model.22")
@@ -150,7 +148,7 @@ async def test_the_map_s_cursor_is_the_tree_s_and_enter_shows_the_block_there(de
 
 
 async def test_the_mouse_goes_to_a_block_and_then_into_it_and_to_a_stop_of_an_explanation(desk):
-    tree = desk.bench.model_tree
+    tree = desk.tree
     await desk.press("m")
     await desk.until(lambda: "12 C2f" in desk.text, "the map")
     await desk.click("12 C2f")
@@ -164,7 +162,7 @@ async def test_the_mouse_goes_to_a_block_and_then_into_it_and_to_a_stop_of_an_ex
 
 
 async def test_cut_blocks_are_tinted_and_the_explained_path_is_lit(desk):
-    board, tree = desk.board, desk.bench.model_tree
+    board, tree = desk.state, desk.tree
     await desk.go("model.16")
     await desk.press("5", "0", "enter")
     await desk.previewed()
@@ -176,9 +174,9 @@ async def test_cut_blocks_are_tinted_and_the_explained_path_is_lit(desk):
     assert {key for key, tint in tints.items() if tint == colours.CUT_TINT} == {"model.16", "model.17"}
     await desk.go("model.4.cv2")
     await desk.press("m", "e")
-    await desk.until(lambda: desk.bench.inquiry is not None, "the explanation")
+    await desk.until(lambda: desk.view.explanation is not None, "the explanation")
     await desk.press("p", "1", "4", "enter")
-    await desk.until(lambda: desk.bench.inquiry.found.second == "model.14", "the path")
+    await desk.until(lambda: desk.view.explanation.found.second == "model.14", "the path")
     await desk.press("l", "l")
     await desk.until(lambda: "◆ 64" in desk.text and "◆ 192" in desk.text, "the lit path")
     assert tree.row.key == "model.14"

@@ -8,9 +8,9 @@ from textual.widgets import Input
 
 from tests.odd_names import CAFE, SHOWN, odd_copy, odd_path
 from tests.tui.helpers import Desk, screen_text, until
-from tui_pruner import sessions
-from tui_pruner.core.plan import Cut, Plan, Step, read_plan
-from tui_pruner.trust import fingerprint
+from tui_pruner.core.pruning.plan import Cut, Plan, Step, read_plan
+from tui_pruner.storage import sessions
+from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.recent import recent_checkpoints, remember
@@ -42,10 +42,10 @@ async def test_a_session_on_it_is_gone_on_with_and_its_plan_saved(demo_checkpoin
     app = PrunerApp(Opening.of(sessions.session_to_resume()))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         desk = Desk(app, pilot)
-        await until(pilot, lambda: desk.ready and len(desk.board.session.steps) == 1, "the step")
+        await until(pilot, lambda: desk.ready and len(desk.state.session.steps) == 1, "the step")
         assert SHOWN in desk.text and desk.text.encode()
         assert sessions.sessions()[0].running
         saved = odd_path(tmp_path, b"pl\xe9n.yaml")
-        desk.bench.session.save_plan(str(saved), False)
+        desk.engine.save_plan(str(saved), False)
         await desk.until(lambda: any(r"pl\xe9n.yaml" in said for said in desk.said), "the word on the plan")
     assert read_plan(saved).checkpoint == CAFE and read_plan(saved).steps[0].cuts[0].removes

@@ -9,8 +9,8 @@ import pytest
 from tests.terminal import Terminal
 from tests.tui.helpers import check_golden
 from tests.tui.test_many_layers import choose
-from tui_pruner.tui.amounts import Amount
-from tui_pruner.tui.screens.chooser import Chooser
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.tui.screens.forms import Chooser
 
 LAYER = "model.5"
 HELD = 60
@@ -26,11 +26,11 @@ async def test_an_amount_is_typed_where_one_is_and_one_stays_there(desk, panes):
     await desk.press("3")
     assert desk.line(f"Remove % of {LAYER}").split()[-1] == "3"
     await desk.press("0", "enter")
-    assert desk.board.asked.amounts == {LAYER: Amount(percent=30)} and desk.app.focused is focused
+    assert desk.state.pending.amounts == {LAYER: Amount.share(30)} and desk.app.focused is focused
     await desk.press("equals_sign", "9", "6", "enter")
-    assert desk.board.asked.amounts == {LAYER: Amount(keep=96)}
+    assert desk.state.pending.amounts == {LAYER: Amount(keep=96)}
     await desk.press("pageup", "pagedown", "comma")
-    assert desk.board.asked.amounts == {LAYER: Amount(percent=20)}
+    assert desk.state.pending.amounts == {LAYER: Amount.share(20)}
     await desk.previewed()
     assert "3.01M→2.9" in desk.text.splitlines()[1]
 
@@ -46,7 +46,7 @@ async def test_choosers_fit_the_smallest_window(desk):
         check_golden(f"chooser-{key}-60x20", "\n".join(line for line in lines if re.search("[│╭╰]{2}", line)))
         await desk.press("escape")
     await choose(desk, "i", 2)
-    assert desk.board.asked.criterion == "l1"
+    assert desk.state.pending.criterion == "l1"
 
 
 def test_a_held_key_on_many_layers_loses_no_press_and_the_totals_follow_while_it_is_down(demo_checkpoint: Path, tmp_path: Path):

@@ -5,15 +5,13 @@ from pathlib import Path
 
 from tui_pruner.engine.job_messages import FinetuneResult, LayerFit, ReconstructionResult
 from tui_pruner.engine.processes import start_python
+from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
+from tui_pruner.tui.job_specs.recovery import RECOVERIES, recovery
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.queued_job import Wanted
-from tui_pruner.tui.recoveries import RECOVERIES, recovery
-from tui_pruner.tui.screens.chooser import Chooser
-from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.screens.question import Question
-from tui_pruner.tui.subject import Source, Subject
+from tui_pruner.tui.screens.forms import Chooser
+from tui_pruner.tui.screens.prompts import PathPrompt, Question
 
-PRUNED = Source("pruned.pt", "1" * 64)
+PRUNED = ModelFile("pruned.pt", "1" * 64)
 NUMBERS = {way.name: number for number, way in enumerate(RECOVERIES, start=1)}
 
 
@@ -22,37 +20,37 @@ async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_n
 ):
     target = tmp_path / "digits-recovered.pt"
     async with start(opening=Opening(str(demo_checkpoint), images=2, data=str(demo_data))) as desk:
-        desk.bench.automatic = False
+        desk.state.automatic = False
         await desk.press("G")
         await desk.until(lambda: any("nothing was recovered yet" in said for said in desk.said), "the refusal")
         await desk.go("model.5")
         await desk.press("3", "0", "enter", "a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
         await desk.press("R")
         await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the ways")
         await desk.press(str(NUMBERS["recalibrate"]))
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(target), "enter")
         await desk.until(lambda: any("goes on with it" in said for said in desk.said), "the file")
-        assert target.exists() and desk.board.session.unsaved, "a job's file is no place where the user saved"
-        assert any("57 layers recalibrated" in note for note, _ in desk.bench.notes)
+        assert target.exists() and desk.state.session.unsaved, "a job's file is no place where the user saved"
+        assert any("57 layers recalibrated" in note for note, _ in desk.state.notes)
         before = desk.bench
         await desk.press("G")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("g")
-        await desk.until(lambda: desk.bench is not before and desk.ready, "the next stage")
-        assert desk.board.opened.model.path == str(target) and not desk.board.session.steps
-        assert desk.board.layers["model.5"].out_channels == 90
-        assert desk.bench.subject.data == str(demo_data)
+        await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")
+        assert desk.state.opened.model.path == str(target) and not desk.state.session.steps
+        assert desk.state.layers["model.5"].out_channels == 90
+        assert desk.state.checkpoint.data == str(demo_data)
 
 
-def job_of(name: str, demo_data: Path, taken: list[str], source: Source = PRUNED) -> Wanted:
+def job_of(name: str, demo_data: Path, taken: list[str], source: ModelFile = PRUNED) -> JobSpec:
     class Model:
         path, sha256, imgsz = "original.pt", "0" * 64, 160
 
-    subject = Subject(Opening("original.pt", images=8, classes=3), Model(), str(demo_data))
+    checkpoint = OpenCheckpoint(Opening("original.pt", images=8, classes=3), Model(), str(demo_data))
     way = RECOVERIES[NUMBERS[name] - 1]
-    return recovery(way, subject, source, "out.pt", True, taken.append)
+    return recovery(way, checkpoint, source, "out.pt", True, taken.append)
 
 
 def test_what_a_fine_tuning_is_asked_for(demo_data: Path):
@@ -93,7 +91,7 @@ def test_a_refit_comes_first_and_reads_unlabelled_images_of_the_original_that_th
     parameters = wanted.parameters()
     assert (wanted.kind, parameters.checkpoint, parameters.original, parameters.images) == ("reconstruct", "pruned.pt", "original.pt", 64)
     assert (parameters.output, parameters.force, parameters.data) == ("out.pt", True, str(demo_data))
-    opened = job_of("refit", demo_data, [], Source("original.pt", "0" * 64)).parameters()
+    opened = job_of("refit", demo_data, [], ModelFile("original.pt", "0" * 64)).parameters()
     assert opened.original is None, "without a step the opened file itself is refitted, to what it was cut from"
 
 
@@ -125,17 +123,17 @@ async def test_with_the_switch_on_a_proved_step_is_refitted_before_it_is_validat
 
     async with start(opening=Opening(str(demo_checkpoint), images=2)) as desk:
         bench = desk.bench
-        bench.jobs._start = answer
+        bench.queue._start = answer
         await desk.press("Y")
         await desk.until(lambda: any("refit after every step is on; it waits for data" in said for said in desk.said), "the switch")
-        bench.subject.data = str(demo_data)
+        bench.store.state.checkpoint.data = str(demo_data)
         await desk.go("model.5")
         await desk.press("3", "0", "enter", "a")
-        await desk.until(lambda: bench.scores.latest is not None, "the validation of the step")
-        kinds = [job.wanted.name for job in bench.jobs.jobs]
+        await desk.until(lambda: bench.store.state.metrics.latest is not None, "the validation of the step")
+        kinds = [job.spec.name for job in bench.queue.jobs]
         assert kinds == ["reconstruct step 1", "validate checkpoint", "validate step 1"]
-        assert desk.board.session.steps[0].proof.equal, "the proof came first"
-        parameters = bench.jobs.jobs[0].parameters
+        assert desk.state.session.steps[0].proof.equal, "the proof came first"
+        parameters = bench.queue.jobs[0].parameters
         assert (parameters.original, parameters.images) == (str(demo_checkpoint), 64)
         assert parameters.checkpoint != str(demo_checkpoint) and parameters.output.endswith("-refitted.pt")
         line = desk.line("1 model.5 -30%")
@@ -145,4 +143,4 @@ async def test_with_the_switch_on_a_proved_step_is_refitted_before_it_is_validat
         await desk.until(lambda: "undone" in desk.text, "the step undone")
         assert "0.310→0.024" in desk.text, "the distance stays with the state that it is of"
         await desk.press("Y")
-        assert not bench.refitting
+        assert not desk.state.refitting

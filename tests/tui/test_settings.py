@@ -7,12 +7,12 @@ import json
 import pytest
 
 from tests.tui.helpers import until
-from tui_pruner import places
 from tui_pruner.cli.main import call
-from tui_pruner.config import Config, Settings, parse_config, read_config, use_as_environment
-from tui_pruner.tui.actions import ACTIONS
+from tui_pruner.storage import paths
+from tui_pruner.storage.settings import Config, Settings, parse_config, read_config, use_as_environment
 from tui_pruner.tui.actions.keymap import keymap_of
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.opening import Opening
 
 
@@ -95,26 +95,27 @@ async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkp
     config = parse_config("keymap:\n  map: M\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), config)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        await until(pilot, lambda: bool(app.screen.query("#map")) and len(app._notifications) == 2, "the warnings")
+        await until(pilot, lambda: len(app._notifications) == 2, "the warnings")
         said = [notification.message for notification in app._notifications]
         assert any("did you mean imgsz" in line for line in said) and any("also for write" in line for line in said)
-        assert not app.screen.automatic
+        await until(pilot, lambda: bool(app.screen.query("#map")), "the model")
+        assert not app.screen.store.state.automatic
         await pilot.press("m")
-        assert not app.screen.on_map
+        assert not app.screen.store.view.on_map
         await pilot.press("M")
-        assert app.screen.on_map
+        assert app.screen.store.view.on_map
 
 
 def test_keys_lists_every_action_with_the_command_line_that_does_the_same(capfd):
-    places.config_file().parent.mkdir(parents=True, exist_ok=True)
-    places.config_file().write_text("keymap:\n  apply: A\n")
+    paths.config_file().parent.mkdir(parents=True, exist_ok=True)
+    paths.config_file().write_text("keymap:\n  apply: A\n")
     try:
         assert call(["keys", "--json"]) == 0
         listed = {entry["id"]: entry for entry in json.loads(capfd.readouterr().out)["actions"]}
         assert call(["keys"]) == 0
         text = capfd.readouterr().out
     finally:
-        places.config_file().unlink()
+        paths.config_file().unlink()
     assert set(listed) == {action.id for action in ACTIONS}
     assert listed["apply"]["keys"] == ["A"] and listed["apply"]["headless"].startswith("tui-pruner prune MODEL")
     assert listed["quit"]["headless"] is None and all(entry["help"] and entry["title"] for entry in listed.values())

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.tui.test_many_layers import choose
-from tui_pruner.engine.protocol import Conflict, PreviewResult, RefusedRequest, Totals
-from tui_pruner.tui.amounts import Amount, Asked
-from tui_pruner.tui.settling import nearest_trouble, troubles
+from tui_pruner.domain.cuts import Amount, Asked
+from tui_pruner.engine.messages import Conflict, PreviewResult, RefusedRequest, Totals
+from tui_pruner.tui.conflicts import nearest_trouble, troubles
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FIRST, SECOND = "model.6.m.0.cv2", "model.6.m.1.cv2"
@@ -21,7 +21,7 @@ def preview(conflicts=(), refused=()):
 
 
 async def test_layers_that_ask_the_same_are_one_side():
-    asked = Asked({"a": Amount(percent=20), "b": Amount(percent=40), "c": Amount(percent=20)})
+    asked = Asked({"a": Amount.share(20), "b": Amount.share(40), "c": Amount.share(20)})
     (trouble,) = troubles(preview(conflicts=[["a", "b", "c"]]), asked)
     assert [(way.stays, way.dropped) for way in trouble.ways] == [(("a", "c"), ("b",)), (("b",), ("a", "c")), ((), ("a", "b", "c"))]
 
@@ -33,7 +33,7 @@ async def test_equal_words_for_different_widths_are_settled_layer_by_layer():
 
 
 async def test_what_cannot_be_done_has_one_way_out_and_comes_last():
-    asked = Asked(dict.fromkeys("abcd", Amount(percent=1)))
+    asked = Asked(dict.fromkeys("abcd", Amount.share(1)))
     conflict, refused = troubles(preview(conflicts=[["a", "b"]], refused=["c", "d"]), asked)
     assert conflict.title == "conflict" and refused.title == "cannot be done"
     assert [way.dropped for way in refused.ways] == [("c", "d")] and "1 more like it" in refused.message
@@ -46,7 +46,7 @@ async def conflict(desk):
     for layer, digit in ((FIRST, "2"), (SECOND, "4")):
         await desk.go(layer)
         await desk.press(digit, "0", "enter")
-    await desk.until(lambda: bool(desk.board.clash), "the conflict")
+    await desk.until(lambda: bool(desk.state.clash), "the conflict")
 
 
 async def test_the_detail_says_both_layers_and_the_ways_out(desk):
@@ -61,19 +61,19 @@ async def test_the_detail_says_both_layers_and_the_ways_out(desk):
 async def test_one_side_stays_and_the_other_goes_along(desk, number, stays, width):
     await conflict(desk)
     await choose(desk, "T", number)
-    assert set(desk.board.asked.amounts) == {stays}
-    await desk.until(lambda: desk.board.preview and SECOND in desk.board.preview.layers, "the settled figures")
-    assert not desk.board.clash
-    assert {desk.board.preview.layers[layer].out_after for layer in (FIRST, SECOND)} == {width}
+    assert set(desk.state.pending.amounts) == {stays}
+    await desk.until(lambda: desk.state.preview and SECOND in desk.state.preview.layers, "the settled figures")
+    assert not desk.state.clash
+    assert {desk.state.preview.layers[layer].out_after for layer in (FIRST, SECOND)} == {width}
 
 
 async def test_the_layer_under_the_cursor_is_proposed_first_and_escape_leaves_all_as_it_was(desk):
     await conflict(desk)
-    before = desk.board.asked
+    before = desk.state.pending
     await desk.press("T", "escape")
-    assert desk.board.asked == before
+    assert desk.state.pending == before
     await desk.press("T", "enter")
-    assert set(desk.board.asked.amounts) == {SECOND}
+    assert set(desk.state.pending.amounts) == {SECOND}
 
 
 async def test_with_nothing_to_settle_it_is_said(desk):

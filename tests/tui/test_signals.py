@@ -9,8 +9,8 @@ import pytest
 
 from tests.deadlines import HANGING, wait_until
 from tests.terminal import Terminal
-from tui_pruner.journal import read
-from tui_pruner.sessions import SavedSession
+from tui_pruner.storage.journal import read
+from tui_pruner.storage.sessions import SavedSession
 
 RUN = "import sys; from tui_pruner.tui.app import run_app; sys.exit(run_app(sys.argv[1], imgsz=64))"
 LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
@@ -77,9 +77,9 @@ def state_of(pid: int) -> str:
 
 STUMBLES = """
 import sys
-from tui_pruner.tui.screens.workbench import Workbench
+from tui_pruner.tui.controllers.cut import CutController
 def stumble(self): raise KeyError("a mistake of ours")
-Workbench.action_rounding = stumble
+CutController.rounding = stumble
 from tui_pruner.tui.app import run_app
 sys.exit(run_app(sys.argv[1], imgsz=64))
 """

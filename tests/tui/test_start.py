@@ -6,11 +6,12 @@ from pathlib import Path
 from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
-from tui_pruner import places
-from tui_pruner.tui import first_run, recent
+from tui_pruner.storage import paths
+from tui_pruner.tui import recent
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.recent import checkpoints_near, recent_checkpoints, remember
+from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
@@ -20,7 +21,7 @@ async def asked(app: PrunerApp, pilot) -> None:
 
 
 async def opened(app: PrunerApp, pilot) -> None:
-    await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+    await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
 
 
 async def test_a_typed_path_is_opened_and_a_missing_one_explained_and_the_opened_one_is_offered_again(tiny_checkpoint):
@@ -89,7 +90,7 @@ def test_twenty_checkpoints_are_remembered_and_a_broken_memory_is_an_empty_one(t
         remember(str(tmp_path / f"{number}.pt"))
     remember(str(tmp_path / "3.pt"))
     remember("yolov8n.yaml")
-    remember(str(places.demo_folder() / "digits.pt"))
+    remember(str(paths.demo_folder() / "digits.pt"))
     names = [entry.path.name for entry in recent_checkpoints(100)]
     assert names[:3] == ["3.pt", "22.pt", "21.pt"] and len(names) == 20 and "yolov8n.yaml" not in names
     (tmp_path / "state" / "tui-pruner" / "recent.json").write_text('["3.pt"')
@@ -104,8 +105,8 @@ async def test_the_hint_of_the_first_run_goes_with_the_first_key_which_still_cou
         await opened(app, pilot)
         await until(pilot, lambda: "any key closes this" in screen_text(app), "the hint")
         assert "look around" in screen_text(app)
-        before = app.screen.model_tree.row.key
+        before = app.screen.store.view.tree.key
         await pilot.press("down")
         await until(pilot, lambda: "any key closes this" not in screen_text(app), "the hint gone")
-        assert app.screen.model_tree.row.key != before
+        assert app.screen.store.view.tree.key != before
     assert not first_run.is_now()

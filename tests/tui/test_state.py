@@ -4,14 +4,14 @@ import asyncio
 import codecs
 from types import SimpleNamespace
 
-from tui_pruner.metrics import short_metric
-from tui_pruner.tui.actions import ACTIONS, GROUPS
-from tui_pruner.tui.footer_text import footer_text
-from tui_pruner.tui.latest import Latest
-from tui_pruner.tui.restarts import Restarts
-from tui_pruner.tui.scores import Scores, plan_key, step_keys
+from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.actions.action import GROUPS
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.engine_session import NewestOnly, RestartLimit
+from tui_pruner.tui.panes.bars import footer_text
 from tui_pruner.tui.screens.help import help_lines
 from tui_pruner.tui.terminal import ForgivingDecoder
+from tui_pruner.tui.timeline import StepMetrics, plan_key, step_keys
 
 
 async def test_a_held_key_asks_for_the_first_and_the_last_only():
@@ -21,7 +21,7 @@ async def test_a_held_key_asks_for_the_first_and_the_last_only():
         asked.append(item)
         await release.wait()
 
-    latest = Latest(work, asked.append)
+    latest = NewestOnly(work, asked.append)
     latest.submit(1)
     await asyncio.sleep(0)
     for item in range(2, 60):
@@ -34,12 +34,12 @@ async def test_a_held_key_asks_for_the_first_and_the_last_only():
 
 
 def test_the_fifth_death_in_three_minutes_is_one_too_many():
-    restarts = Restarts()
+    restarts = RestartLimit()
     assert [restarts.allows(now) for now in (0, 10, 20, 30, 40)] == [True, True, True, True, False]
 
 
 def test_old_deaths_are_forgotten():
-    restarts = Restarts()
+    restarts = RestartLimit()
     assert all(restarts.allows(now) for now in range(0, 2000, 50))
 
 
@@ -49,7 +49,7 @@ def session(*names, later=()):
 
 
 def test_a_metric_finds_its_step_again_after_undo_and_redo():
-    scores = Scores()
+    scores = StepMetrics()
     scores.put("", {"metrics/mAP50-95(B)": 0.512})
     scores.follow(session("a"))
     scores.put(scores.keys[1], {"metrics/mAP50-95(B)": 0.498})
@@ -84,7 +84,7 @@ def test_stray_mouse_bytes_are_dropped_and_text_split_between_reads_survives():
 
 
 def test_every_action_is_in_the_help_with_its_sentence():
-    helped = " ".join(" ".join(line.plain for line in help_lines(200)).split())
+    helped = " ".join(" ".join(line.plain for line in help_lines([(action, "") for action in ACTIONS], 200)).split())
     for action in ACTIONS:
         assert action.group in GROUPS
         assert " ".join(action.help.split()) in helped
@@ -101,7 +101,7 @@ def test_no_key_is_bound_twice_or_swallowed_by_tmux_or_the_shell():
 
 def test_the_footer_fits_and_help_and_quit_stay_longest():
     for width in (60, 80, 120, 200):
-        text = footer_text(width, "12 layers marked")
+        text = footer_text(ACTIONS, width, "12 layers marked")
         assert text.cell_len <= width
         assert "? help" in text.plain and "q quit" in text.plain
-    assert "filter" in footer_text(120).plain and "tab pane" in footer_text(80).plain
+    assert "filter" in footer_text(ACTIONS, 120).plain and "tab pane" in footer_text(ACTIONS, 80).plain

@@ -9,38 +9,37 @@ import yaml
 from rich.text import Text
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.protocol import Comparison, ProofView, Totals, Width
-from tui_pruner.tui import colours
-from tui_pruner.tui.compare_text import Compared, compare_lines
-from tui_pruner.tui.scores import Scores
-from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.screens.question import Question
-from tui_pruner.tui.steps_text import proof_cell, step_lines
-from tui_pruner.tui.timeline import Timeline, unproved
+from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals, Width
+from tui_pruner.tui.messages import ProofArrived, SessionChanged
+from tui_pruner.tui.panes.comparison import Compared, compare_lines
+from tui_pruner.tui.panes.steps import proof_cell, step_lines
+from tui_pruner.tui.screens.prompts import PathPrompt, Question
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.timeline import StepMetrics, Timeline, unproved
 
 FIRST, SECOND = "model.5", "model.6.m.0.cv1"
 
 
 async def cut(desk: Desk, layer: str, digits: str) -> None:
     """Make a step of one layer."""
-    steps = len(desk.board.session.steps)
+    steps = len(desk.state.session.steps)
     await desk.go(layer)
     await desk.press(*digits, "enter")
-    await desk.until(lambda: bool(desk.board.asked), "the ratio")
+    await desk.until(lambda: bool(desk.state.pending), "the ratio")
     await desk.press("a")
-    await desk.until(lambda: len(desk.board.session.steps) == steps + 1, "the step")
+    await desk.until(lambda: len(desk.state.session.steps) == steps + 1, "the step")
 
 
 async def with_two_steps(desk: Desk) -> None:
     await cut(desk, FIRST, "25")
     await cut(desk, SECOND, "50")
     await desk.press("s")
-    await desk.until(lambda: desk.bench.compared is not None, "the comparison")
+    await desk.until(lambda: desk.view.comparison is not None, "the comparison")
 
 
 async def compared(desk: Desk, first: int, second: int) -> None:
     await desk.until(
-        lambda: (found := desk.bench.compared) is not None and (found.found.first, found.found.second) == (first, second),
+        lambda: (found := desk.view.comparison) is not None and (found.found.first, found.found.second) == (first, second),
         f"the comparison of {first} with {second}",
     )
 
@@ -66,19 +65,19 @@ async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
         assert "4 changed" in desk.line("Layers")
         await desk.press("n")
         await type_into(desk, "bottleneck")
-        await desk.until(lambda: desk.board.session.steps[1].title == "bottleneck", "the name")
+        await desk.until(lambda: desk.state.session.steps[1].title == "bottleneck", "the name")
         assert "2 bottleneck" in desk.text
         await desk.press("up", "enter")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the first step")
-        assert [step.title for step in desk.board.session.ahead] == ["bottleneck"]
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the first step")
+        assert [step.title for step in desk.state.session.ahead] == ["bottleneck"]
         assert "undone" in desk.line("2 bottleneck")
         desk.kill_engine()
         await desk.until(lambda: any("back, with every step" in said for said in desk.said), "the engine again")
-        assert [step.title for step in desk.board.session.ahead] == ["bottleneck"]
+        assert [step.title for step in desk.state.session.ahead] == ["bottleneck"]
         await desk.press("ctrl+r")
-        await desk.until(lambda: len(desk.board.session.steps) == 2, "the second step again")
+        await desk.until(lambda: len(desk.state.session.steps) == 2, "the second step again")
         await desk.press("escape")
-        assert desk.bench.compared is None and desk.bench.model_tree.has_focus
+        assert desk.view.comparison is None and desk.tree.has_focus
 
 
 async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(start, tmp_path: Path):
@@ -99,14 +98,14 @@ async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(
         assert "2 steps will be replaced" in desk.text
         await desk.press("r")
         await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
-        assert len(desk.board.session.steps) == 2
+        assert len(desk.state.session.steps) == 2
         await desk.press("o")
         await type_into(desk, str(plan))
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("r")
-        await desk.until(lambda: [step.title for step in desk.board.session.steps] == ["model.7 -50%"], "the plan's steps")
-        await desk.until(lambda: desk.board.session.steps[0].proof is not None, "its proof")
-        assert desk.board.session.layers["model.7"].out_after == 128
+        await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.7 -50%"], "the plan's steps")
+        await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
+        assert desk.state.session.layers["model.7"].out_after == 128
         await desk.press("o")
         await type_into(desk, str(tmp_path / "nowhere.yaml"))
         await desk.until(lambda: any("nowhere.yaml" in said for said in desk.said), "the refusal")
@@ -133,7 +132,7 @@ def halved(undone_session) -> Compared:
         layers={"model.5": Width(out_before=128, out_after=64, in_before=64, in_after=64)},
         blocks=[],
     )
-    scores = Scores()
+    scores = StepMetrics()
     scores.follow(undone_session)
     scores.by_plan = {scores.keys[0]: 0.512, scores.keys[1]: 0.490}
     return Compared(found, undone_session, scores)
@@ -142,7 +141,7 @@ def halved(undone_session) -> Compared:
 @pytest.fixture
 def undone_session():
     """A session whose only step was undone."""
-    from tui_pruner.engine.protocol import SessionView, StepView
+    from tui_pruner.engine.messages import SessionView, StepView
 
     step = StepView(number=1, title="model.5 -50%", requests=[], totals=Totals(**HALF), notes=[])
     whole = Totals(**SIZE)
@@ -184,10 +183,10 @@ def test_the_cursor_stays_on_steps_that_exist_and_compares_with_what_is_held(und
 def test_undone_steps_are_shown_as_such_with_the_cursor_on_them(undone_session):
     from types import SimpleNamespace
 
-    board = SimpleNamespace(session=undone_session, asked=None)
-    lines, at = step_lines(board, Scores(), 60, Timeline(1, held=0))
+    board = SimpleNamespace(session=undone_session, pending=None)
+    lines, at = step_lines(board, StepMetrics(), 60, Timeline(1, held=0))
     assert at == 2 and "undone" in lines[2].plain and lines[1].plain.startswith("●")
-    assert step_lines(board, Scores(), 60)[1] == 1
+    assert step_lines(board, StepMetrics(), 60)[1] == 1
 
 
 def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
@@ -195,8 +194,8 @@ def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
 
     (step,) = undone_session.ahead
     steps = [step.model_copy(update={"number": number}) for number in range(1, 13)]
-    board = SimpleNamespace(session=undone_session.model_copy(update={"steps": steps, "ahead": []}), asked=None)
-    lines = [line.plain for line in step_lines(board, Scores(), 60, Timeline(12, held=11))[0]]
+    board = SimpleNamespace(session=undone_session.model_copy(update={"steps": steps, "ahead": []}), pending=None)
+    lines = [line.plain for line in step_lines(board, StepMetrics(), 60, Timeline(12, held=11))[0]]
     assert [line[:3] for line in (lines[10], lines[12], lines[13])] == ["9  ", "11●", "12 "]
     assert {line.index(step.title) for line in lines[2:]} == {3} and len({len(line) for line in lines}) == 1
 
@@ -211,7 +210,7 @@ def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_s
     )  # fmt: skip
     (step,) = undone_session.ahead
     session = undone_session.model_copy(update={"steps": [step.model_copy(update={"proof": proof})], "ahead": []})
-    line = step_lines(SimpleNamespace(session=session, asked=None), Scores(), 60)[0][2]
+    line = step_lines(SimpleNamespace(session=session, pending=None), StepMetrics(), 60)[0][2]
     assert "NOT EXERCISED" in line.plain
     assert any(span.style == f"bold {colours.BAD}" for span in line.spans)
     assert unproved(session) == f"step 1 is not proved ({reason}): undo it with u"
@@ -219,3 +218,17 @@ def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_s
     assert proof_cell(unrun)[0] == "NOT EQUAL inf"
     two = session.model_copy(update={"steps": [*session.steps, step.model_copy(update={"number": 2})]})
     assert unproved(two).endswith("undo the steps from there on with u")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk):
+    await desk.go("model.5")
+    await desk.press("3", "0", "enter", "a")
+    await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
+    proved = desk.state.session
+    unproved = proved.model_copy(update={"steps": [proved.steps[0].model_copy(update={"proof": None})]})
+    step = desk.controllers.step
+    desk.bench.store.update(session=proved.model_copy(update={"steps": []}))
+    step.take_proof(ProofArrived(ProofEvent(step=1, proof=proved.steps[0].proof)))
+    step.take_session(SessionChanged(unproved, "applied"))
+    assert desk.state.session.steps[0].proof == proved.steps[0].proof

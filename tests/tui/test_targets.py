@@ -6,20 +6,26 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.latency_messages import LatencyShare, QuickenResult
-from tui_pruner.engine.planning_messages import PlanningResult, PlanPoint, RivalResult
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.protocol import TargetPlan
-from tui_pruner.engine.scan_messages import ScanResult, ScanTrial
-from tui_pruner.tui import colours
+from tui_pruner.engine.search_messages import (
+    LatencyShare,
+    PlanningResult,
+    PlanPoint,
+    QuickenResult,
+    RivalResult,
+    ScanResult,
+    ScanTrial,
+    TargetPlan,
+)
 from tui_pruner.tui.figures import drop
-from tui_pruner.tui.measured_plans import Measured, measured_plan
+from tui_pruner.tui.job_specs.job import OpenCheckpoint
+from tui_pruner.tui.job_specs.latency import latency_search
+from tui_pruner.tui.job_specs.plan_search import Measured, measured_plan
+from tui_pruner.tui.job_specs.scan import Scanned, scanned
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.quickenings import quickening
-from tui_pruner.tui.scans import Scanned, scanned
-from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.subject import Subject
-from tui_pruner.tui.tree_text import heat_colour
+from tui_pruner.tui.panes.tree_row import heat_colour
+from tui_pruner.tui.screens.prompts import PathPrompt
+from tui_pruner.tui.theme import colours
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -46,22 +52,22 @@ async def test_the_question_says_what_is_in_reach_and_the_cuts_are_asked_for(des
     await desk.until(lambda: "In reach: flops" in desk.text, "the range")
     await desk.press("escape")
     await target(desk, "flops=70%")
-    await desk.until(lambda: len(desk.board.asked.amounts) > 10, "the cuts")
+    await desk.until(lambda: len(desk.state.pending.amounts) > 10, "the cuts")
     await desk.previewed()
-    after, original = desk.board.preview.after, desk.board.session.original
+    after, original = desk.state.preview.after, desk.state.session.original
     assert after.flops / original.flops == pytest.approx(0.7, abs=0.01)
-    assert not desk.board.clash and not desk.board.session.steps
+    assert not desk.state.clash and not desk.state.session.steps
     assert any("by importance: flops 70" in said for said in desk.said)
 
 
 async def test_two_measures_at_once_and_rounded_widths(desk: Desk):
     await desk.press("r", "r", "r")
     await target(desk, "flops=80% params=2.2M")
-    await desk.until(lambda: bool(desk.board.asked.amounts), "the cuts")
+    await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts")
     await desk.previewed()
-    after, original = desk.board.preview.after, desk.board.session.original
+    after, original = desk.state.preview.after, desk.state.session.original
     assert after.flops <= 0.805 * original.flops and after.parameters <= 2.21e6
-    assert all(amount.keep % 8 == 0 for amount in desk.board.asked.amounts.values())
+    assert all(amount.keep % 8 == 0 for amount in desk.state.pending.amounts.values())
     await desk.press("r", "r", "r")
 
 
@@ -69,10 +75,10 @@ async def test_two_measures_at_once_and_rounded_widths(desk: Desk):
 async def test_what_cannot_be_reached_or_read_is_said_and_changes_nothing(desk: Desk, text: str, said: str):
     await desk.go("model.5")
     await desk.press("3", "0", "enter")
-    asked = desk.board.asked
+    asked = desk.state.pending
     await target(desk, text)
     await desk.until(lambda: any(said in words for words in desk.said), "the reason")
-    assert desk.board.asked == asked
+    assert desk.state.pending == asked
 
 
 async def test_a_layer_in_several_groups_is_as_sensitive_as_the_worst():
@@ -94,18 +100,14 @@ async def test_a_fall_is_shown_with_its_sign_and_its_colour():
 
 
 async def give(desk: Desk, found: Scanned | None) -> None:
-    if found is not None:
-        desk.bench._take_scan(found)
-    else:
-        desk.board.scan = None
-        desk.bench.model_tree.show_measurements()
+    desk.controllers.target.take_scan(found)
 
 
 async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk):
-    prunable = [layer.name for layer in desk.board.layers.values() if layer.status in ("free", "coupled", "linked")]
+    prunable = [layer.name for layer in desk.state.layers.values() if layer.status in ("free", "coupled", "linked")]
     await target(desk, "flops=80%")
-    await desk.until(lambda: bool(desk.board.asked.amounts), "the cuts by importance")
-    by_importance = dict(desk.board.asked.amounts)
+    await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts by importance")
+    by_importance = dict(desk.state.pending.amounts)
     await desk.press("c")
     try:
         trials = [trial(n, [prunable[n % len(prunable)]], 0.3, n % len(prunable) / 100) for n in range(300)]
@@ -115,24 +117,24 @@ async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk
         assert "−.010" in desk.text and "alone, 16 images" in desk.text
         await desk.press("o", "o", "o")
         assert "by drop" in desk.text
-        assert [row.layer.name for row in desk.bench.model_tree.shown][: len(prunable)] == prunable
+        assert [row.layer.name for row in desk.tree.shown][: len(prunable)] == prunable
         await desk.press("escape")
         await target(desk, "flops=80%")
         await desk.until(lambda: any("by the scan" in said for said in desk.said), "the cuts by the scan")
-        assert dict(desk.board.asked.amounts) != by_importance
+        assert dict(desk.state.pending.amounts) != by_importance
     finally:
         await give(desk, None)
 
 
 async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk, demo_data):
-    from tui_pruner.tui.scans import scan
+    from tui_pruner.tui.job_specs.scan import scan
 
     taken: list[Scanned] = []
-    subject = Subject(desk.bench.opening, desk.board.opened.model, str(demo_data))
-    wanted = scan(subject, "l1", taken.append)
+    checkpoint = OpenCheckpoint(desk.state.checkpoint.opening, desk.state.opened.model, str(demo_data))
+    wanted = scan(checkpoint, "l1", taken.append)
     parameters = wanted.parameters()
     assert (wanted.kind, parameters.criterion, parameters.data) == ("scan", "l1", str(demo_data))
-    assert parameters.sha256 == desk.board.opened.model.sha256
+    assert parameters.sha256 == desk.state.opened.model.sha256
     content = result([trial(0, ["model.0"], 0.1, 0.02), trial(1, ["model.1"], 0.1, 0.5)]).model_dump()
     outcome = await wanted.take(content)
     assert taken[0].criterion == "l1" and taken[0].heats == {"model.0": 0.02, "model.1": 0.5}
@@ -141,9 +143,9 @@ async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk,
 
 async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_asked_for(desk: Desk):
     taken: list[TargetPlan] = []
-    asked = replace(desk.board.asked, round_to=8)
-    subject = Subject(Opening("digits.pt", device="cpu"), desk.board.opened.model, None)
-    job = quickening(subject, desk.board.session, ["latency=70%", "params=2M"], asked, None, "", taken.append)
+    asked = replace(desk.state.pending, round_to=8)
+    checkpoint = OpenCheckpoint(Opening("digits.pt", device="cpu"), desk.state.opened.model, None)
+    job = latency_search(checkpoint, desk.state.session, ["latency=70%", "params=2M"], asked, None, "", taken.append)
     parameters = job.parameters()
     assert (parameters.targets, parameters.round_to, parameters.plan) == (["latency=70%", "params=2M"], 8, None)
     plan = TargetPlan(amounts={"model.5": "keep:64"}, shares={"flops": 0.6}, scanned=False)
@@ -157,7 +159,7 @@ async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_aske
 async def test_a_latency_out_of_reach_is_said_with_what_was_timed(desk: Desk):
     await target(desk, "latency=1%")
     await desk.until(lambda: any("latency=1% is out of reach: the smallest plan was" in words for words in desk.said), "the reason")
-    assert not desk.board.asked.amounts
+    assert not desk.state.pending.amounts
 
 
 def planned(stopped: str = "", cuts: str = "keep:64") -> PlanningResult:
@@ -177,8 +179,8 @@ async def test_a_target_on_data_is_a_job_whose_plan_says_which_rivals_it_beat(de
     async def hand_over(found: Measured) -> None:
         taken.append(found)
 
-    subject = Subject(Opening("digits.pt", images=7), desk.board.opened.model, str(demo_data))
-    job = measured_plan(subject, desk.board.session, ["flops=70%", "params=2M"], "obs", 8, None, hand_over)
+    checkpoint = OpenCheckpoint(Opening("digits.pt", images=7), desk.state.opened.model, str(demo_data))
+    job = measured_plan(checkpoint, desk.state.session, ["flops=70%", "params=2M"], "obs", 8, None, hand_over)
     parameters = job.parameters()
     assert (parameters.points, parameters.criterion, parameters.round_to, parameters.images) == ([["flops=70%", "params=2M"]], "obs", 8, 64)
     assert (job.kind, parameters.plan, parameters.scanned, parameters.validated) == ("plan", None, 7, 0)
@@ -198,24 +200,24 @@ async def test_with_data_the_question_says_that_plans_are_measured_and_their_cut
         content = f'{{"result": {results.pop(0).model_dump_json()}}}'
         return await start_python("-c", f"import sys; sys.stdin.readline(); print({content!r})", log=log)
 
-    jobs, known = desk.bench.jobs, desk.bench.subject.data
+    jobs, known = desk.queue, desk.state.checkpoint.data
     before = jobs._start
     await desk.press("t")
     await desk.until(lambda: "With data (d), plans are measured" in " ".join(desk.text.split()), "what data would give")
     await desk.press("escape")
     try:
-        jobs._start, desk.bench.subject.data, desk.bench.chose_criterion = answer, str(demo_data), True
+        jobs._start, desk.state.checkpoint.data, desk.state.criterion_chosen = answer, str(demo_data), True
         await target(desk, "flops=70%")
-        await desk.until(lambda: bool(desk.board.asked.amounts), "the cuts")
-        assert desk.board.asked.amounts["model.5"].keep == 64 and desk.board.asked.criterion == "l2"
+        await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts")
+        assert desk.state.pending.amounts["model.5"].keep == 64 and desk.state.pending.criterion == "l2"
         said = "1 layer by measured damage (knapsack 0.024, uniform 0.105: knapsack taken): flops 70.0 % left"
         await desk.until(lambda: any(words.startswith(said) for words in desk.said), "why")
         assert jobs.jobs[-1].parameters.criterion == "l2"
-        desk.bench.chose_criterion = False
-        asked = desk.board.asked
+        desk.state.criterion_chosen = False
+        asked = desk.state.pending
         await target(desk, "flops=1%")
         await desk.until(lambda: any("flops=1% is out of reach" in words for words in desk.said), "the reason")
-        assert desk.board.asked == asked
+        assert desk.state.pending == asked
         assert jobs.jobs[-1].parameters.criterion == "obs", "where none was chosen, channels go by what a refit cannot repair"
     finally:
-        jobs._start, desk.bench.subject.data, desk.bench.chose_criterion = before, known, False
+        jobs._start, desk.state.checkpoint.data, desk.state.criterion_chosen = before, known, False

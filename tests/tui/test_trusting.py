@@ -11,14 +11,12 @@ from textual.widgets import Input, Static
 from tests.bad_files import RunsACommand
 from tests.own_modules import own_checkpoint, own_modules
 from tests.tui.helpers import screen_text, until
-from tui_pruner.trust import VARIABLE, fingerprint, remember, remembered
+from tui_pruner.storage.trust import VARIABLE, fingerprint, remember, remembered
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.chooser import Chooser
-from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.screens.question import Question
+from tui_pruner.tui.screens.forms import Chooser
+from tui_pruner.tui.screens.prompts import PathPrompt, Question, TrustPrompt
 from tui_pruner.tui.screens.start import StartScreen
-from tui_pruner.tui.screens.trust_prompt import TrustPrompt
 from tui_pruner.tui.screens.workbench import Workbench
 
 
@@ -44,7 +42,7 @@ async def test_it_is_opened_and_remembered_once_its_user_typed_the_digits(untrus
         question = await asked(app, pilot)
         assert "posix.system" in question and sha256[:8] in question
         bench = app.screen_stack[1]
-        await until(pilot, lambda: not bench.session._client.running, "the end of the engine, which the app does not need now")
+        await until(pilot, lambda: not bench.engine._client.running, "the end of the engine, which the app does not need now")
         await pilot.pause()
         assert bench.notes == [] and not app._notifications, "nothing died"
         await pilot.press(*"12345678", "enter")
@@ -52,7 +50,7 @@ async def test_it_is_opened_and_remembered_once_its_user_typed_the_digits(untrus
         assert not untrusted.with_name("canary").exists() and remembered() == ()
         app.screen.query_one(Input).value = ""
         await pilot.press(*sha256[:8], "enter")
-        await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+        await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
     assert untrusted.with_name("canary").exists(), "it was trusted, and it does run a command"
     assert remembered() == (sha256,)
 
@@ -76,15 +74,15 @@ async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_quest
     remember(fingerprint(own))
     recovered, written = tmp_path / "recovered.pt", tmp_path / "written.pt"
     async with start(opening=Opening(str(own), imgsz=64, images=2, data=str(small_data))) as desk:
-        desk.bench.automatic = False
-        assert any("user_blocks.Excite" in line for line in desk.board.opened.warnings)
+        desk.state.automatic = False
+        assert any("user_blocks.Excite" in line for line in desk.state.opened.warnings)
         await desk.go("model.4.block.cv2")
         await desk.press("5", "0", "enter", "a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
         await desk.press("w")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(written), "enter")
-        await desk.until(lambda: any(note.startswith("wrote written.pt") for note, _ in desk.bench.notes), "the written file")
+        await desk.until(lambda: any(note.startswith("wrote written.pt") for note, _ in desk.state.notes), "the written file")
         await desk.press("R")
         await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the ways")
         await desk.press("1")
@@ -95,6 +93,6 @@ async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_quest
         await desk.press("G")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question whether to go on")
         await desk.press("g")
-        await desk.until(lambda: desk.bench is not before and desk.ready, "the next stage, with no question of trust")
-        assert desk.board.opened.model.path == str(recovered)
+        await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage, with no question of trust")
+        assert desk.state.opened.model.path == str(recovered)
     assert set(remembered()) == {fingerprint(own), fingerprint(written), fingerprint(recovered)}

@@ -15,16 +15,17 @@ from textual.widgets import Input
 from tests.engine.faulty import WORDS, failing
 from tests.faults.nth_call import quick_verification
 from tests.tui.helpers import Desk, screen_text, until, unwrapped
-from tui_pruner import places
-from tui_pruner.core.service import METHODS, Service
+from tui_pruner.domain.errors import EngineError
 from tui_pruner.engine import server
 from tui_pruner.engine.client import EngineClient
-from tui_pruner.errors import EngineError
-from tui_pruner.tui import session as sessions
+from tui_pruner.engine.requests import KINDS
+from tui_pruner.engine.service import Service
+from tui_pruner.storage import paths
+from tui_pruner.tui import engine_session as sessions
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens import workbench
-from tui_pruner.tui.screens.path_prompt import PathPrompt
+from tui_pruner.tui.screens import loading
+from tui_pruner.tui.screens.prompts import PathPrompt
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
@@ -64,7 +65,7 @@ async def no_process(module: str) -> None:
 def engine_in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sessions, "EngineClient", InThisProcess)
-        patch.setattr(workbench, "start_module", no_process)
+        patch.setattr(loading, "start_module", no_process)
         yield
 
 
@@ -104,11 +105,11 @@ async def ask_for_a_cut(desk: Desk) -> None:
 
 
 async def cut(desk: Desk, times: int = 1) -> None:
-    for number in range(len(desk.board.session.steps), times):
+    for number in range(len(desk.state.session.steps), times):
         await desk.go(("model.5", "model.7")[number])
         await desk.press("2", "5", "enter")
         await desk.press("a")
-        await desk.until(lambda n=number: len(desk.board.session.steps) == n + 1, "the step")
+        await desk.until(lambda n=number: len(desk.state.session.steps) == n + 1, "the step")
 
 
 async def type_over(desk: Desk, text: str) -> None:
@@ -133,22 +134,22 @@ async def target(desk: Desk) -> None:
 
 
 async def other_row(desk: Desk) -> None:
-    tree = desk.bench.model_tree
+    tree = desk.tree
     tree.go_to("model.9.cv1" if tree.row.key != "model.9.cv1" else LAYER)
 
 
 async def saved(desk: Desk) -> None:
-    file = places.state_folder() / "plan.yaml"
+    file = paths.state_folder() / "plan.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    desk.bench.session.save_plan(str(file), True)
+    desk.engine.save_plan(str(file), True)
 
 
 async def written(desk: Desk) -> None:
-    desk.bench.session.write(str(places.state_folder() / "pruned.pt"), True)
+    desk.engine.write(str(paths.state_folder() / "pruned.pt"), True)
 
 
 async def replaced(desk: Desk) -> None:
-    desk.bench.session.load_plan({**desk.board.session.plan, "steps": []})
+    desk.engine.load_plan({**desk.state.session.plan, "steps": []})
 
 
 async def nothing(desk: Desk) -> None:
@@ -158,41 +159,40 @@ async def nothing(desk: Desk) -> None:
 Do = Callable[[Desk], Awaitable[None]]
 Worked = Callable[[Desk], bool]
 REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
-    "preview": (nothing, ask_for_a_cut, lambda desk: desk.board.preview is not None and "Saves" in desk.text),
-    "detail": (nothing, other_row, lambda desk: desk.board.detail is not None and desk.board.detail.layer == desk.bench.model_tree.row.key),
-    "dry_run": (nothing, ask_for_a_cut, lambda desk: desk.board.dry_run is not None and desk.board.dry_run.ok),
-    "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.bench.inquiry is not None),
-    "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.board.session.steps) == 1),
-    "undo": (cut, lambda desk: desk.press("u"), lambda desk: not desk.board.session.steps),
+    "preview": (nothing, ask_for_a_cut, lambda desk: desk.state.preview is not None and "Saves" in desk.text),
+    "check_shapes": (nothing, ask_for_a_cut, lambda desk: desk.state.dry_run is not None and desk.state.dry_run.ok),
+    "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.view.explanation is not None),
+    "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.state.session.steps) == 1),
+    "undo": (cut, lambda desk: desk.press("u"), lambda desk: not desk.state.session.steps),
     "redo": (
         lambda desk: undone(desk),
         lambda desk: desk.press("ctrl+r"),
-        lambda desk: len(desk.board.session.steps) == 1,
+        lambda desk: len(desk.state.session.steps) == 1,
     ),
-    "go_to": (lambda desk: cut(desk, 2), lambda desk: going_back(desk), lambda desk: len(desk.board.session.steps) == 1),
-    "name_step": (cut, named, lambda desk: desk.board.session.steps[0].title == "neck"),
+    "go_to": (lambda desk: cut(desk, 2), lambda desk: going_back(desk), lambda desk: len(desk.state.session.steps) == 1),
+    "name_step": (cut, named, lambda desk: desk.state.session.steps[0].title == "neck"),
     "compare": (cut, lambda desk: steps(desk, "up", "down"), lambda desk: "Blocks" in desk.text and "Layers" in desk.text),
-    "load_plan": (cut, replaced, lambda desk: not desk.board.session.steps),
-    "save_plan": (cut, saved, lambda desk: (places.state_folder() / "plan.yaml").exists()),
-    "plan_target": (nothing, target, lambda desk: bool(desk.board.asked)),
+    "load_plan": (cut, replaced, lambda desk: not desk.state.session.steps),
+    "save_plan": (cut, saved, lambda desk: (paths.state_folder() / "plan.yaml").exists()),
+    "plan_target": (nothing, target, lambda desk: bool(desk.state.pending)),
     "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "In reach:" in desk.text),
-    "write": (cut, written, lambda desk: (places.state_folder() / "pruned.pt").exists()),
+    "write": (cut, written, lambda desk: (paths.state_folder() / "pruned.pt").exists()),
 }
 ELSEWHERE = {"open", "calibrate"}
 
 
 async def undone(desk: Desk) -> None:
     await cut(desk)
-    desk.bench.session.undo()
-    await desk.until(lambda: not desk.board.session.steps, "the step gone")
+    desk.engine.undo()
+    await desk.until(lambda: not desk.state.session.steps, "the step gone")
 
 
 async def going_back(desk: Desk) -> None:
-    desk.bench.session.go_to(1)
+    desk.engine.go_to(1)
 
 
 async def test_every_method_has_its_fault():
-    assert set(REQUESTS) | ELSEWHERE == set(METHODS)
+    assert set(REQUESTS) | ELSEWHERE == set(KINDS)
 
 
 @pytest.mark.parametrize("method", REQUESTS)
@@ -203,7 +203,7 @@ async def test_a_request_that_fails_is_a_line_on_the_screen_and_works_the_next_t
     with quick_verification():
         await ask(desk)
         await desk.until(lambda: wrong(method, desk.text), f"the line on {method}")
-        assert not worked(desk) and not desk.bench.doing
+        assert not worked(desk) and not desk.state.doing
         faults.clear()
         desk.app.clear_notifications()
         await ask(desk)
@@ -216,10 +216,10 @@ async def test_a_checkpoint_whose_opening_fails_leads_back_to_the_choice_where_i
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
     async with app.run_test(size=(160, 50), notifications=True) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and wrong("open", screen_text(app)), "the reason")
-        assert str(places.log_file()) in unwrapped(app).replace(" ", "")
+        assert str(paths.log_file()) in unwrapped(app).replace(" ", "")
         faults.clear()
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Workbench) and app.screen.board is not None, "the model")
+        await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
 
 
 @pytest.mark.parametrize(
@@ -236,18 +236,18 @@ async def test_no_class_of_error_leaves_the_opening_screen_loading(error: BaseEx
 async def test_scores_that_cannot_be_handed_over_fail_their_job_and_no_more(faults, desk: Desk):
     faults["calibrate"] = ZeroDivisionError(WORDS)
     with pytest.raises(EngineError, match=f"calibrate scores.npz failed: ZeroDivisionError: {WORDS}"):
-        await desk.bench.session.calibrate("scores.npz", ["obs"])
-    assert desk.bench.session.scores_of("obs") == ""
+        await desk.engine.calibrate("scores.npz", ["obs"])
+    assert desk.engine.scores_of("obs") == ""
 
 
 async def test_a_proof_that_cannot_be_made_stands_beside_its_step_with_the_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("tui_pruner.core.session.prove", fails)
+    monkeypatch.setattr("tui_pruner.core.pruning.session.prove", fails)
     await cut(desk)
     told = "step 1 is not proved: the proof failed: MemoryError"
-    await desk.until(lambda: any(failed and told in note for note, failed in desk.bench.notes), "the reason in the jobs pane")
+    await desk.until(lambda: any(failed and told in note for note, failed in desk.state.notes), "the reason in the jobs pane")
 
 
 async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch):
@@ -260,14 +260,14 @@ async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monke
         await desk.press("3", "0", "enter")
         await desk.until(lambda: any("the request failed: KeyError: 'a mistake'" in said for said in desk.said), "the line")
     await desk.press("right")
-    await desk.until(lambda: desk.board.preview is not None, "the app as before")
+    await desk.until(lambda: desk.state.preview is not None, "the app as before")
 
 
 async def test_an_engine_that_cannot_be_started_leads_back_to_the_choice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     async def refused(module: str) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(workbench, "start_module", refused)
+    monkeypatch.setattr(loading, "start_module", refused)
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
     async with app.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen), "the start screen")

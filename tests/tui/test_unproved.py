@@ -10,10 +10,10 @@ import pytest
 
 from tests.damage import damaged_environment
 from tests.terminal import Terminal
-from tui_pruner.errors import ProofError
-from tui_pruner.trust import fingerprint
+from tui_pruner.domain.errors import ProofError
+from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.palettes import DARK
+from tui_pruner.tui.theme.colours import DARK
 
 FAILED = r"1 model\.5 -30%.*NOT EQUAL \d"
 STEP, OTHER = ({"cuts": [{"layer": layer, "amount": "30%"}]} for layer in ("model.5", "model.7"))
@@ -76,24 +76,24 @@ async def test_no_key_makes_anything_of_an_unproved_step_until_it_is_undone(
         await desk.press("3", "0", "enter", "a")
         await desk.until(lambda: any("step 1 is not proved" in said for said in desk.said), "the failed proof")
         assert "NOT EQUAL" in desk.line("1 model.5 -30%")
-        assert any(failed and note.startswith("step 1 is not proved: the masked twin disagrees") for note, failed in desk.bench.notes)
+        assert any(failed and note.startswith("step 1 is not proved: the masked twin disagrees") for note, failed in desk.state.notes)
         for key, what in ASKING.items():
             desk.app.clear_notifications()
             await desk.press(key)
             await desk.until(lambda: any("undo it with u" in said for said in desk.said), f"the refusal to {what} it")
             assert desk.app.screen is desk.bench, f"{key} asks for nothing"
         with pytest.raises(ProofError, match="not written: step 1 is not proved"):
-            await desk.bench.session.written(str(tmp_path / "scratch.pt"))
-        assert not desk.bench.jobs.busy
+            await desk.engine.written(str(tmp_path / "scratch.pt"))
+        assert not desk.queue.busy
         await desk.press("s")
         await desk.until(lambda: "the masked twin disagrees" in desk.text, "the reason beside the comparison")
         await desk.press("escape", "u")
-        await desk.until(lambda: not desk.board.session.steps, "the checkpoint")
+        await desk.until(lambda: not desk.state.session.steps, "the checkpoint")
         desk.app.clear_notifications()
         await desk.until(lambda: "is not proved (" not in desk.text, "the whole screen")
         assert "undone, failed" in desk.line("1 model.5 -30%")
         await desk.press("ctrl+r")
-        await desk.until(lambda: bool(desk.board.session.steps), "the step again")
+        await desk.until(lambda: bool(desk.state.session.steps), "the step again")
         assert "NOT EQUAL" in desk.line("1 model.5 -30%"), "redoing it proves nothing"
     assert files_of(tmp_path) == []
 
@@ -102,10 +102,10 @@ async def test_a_replayed_plan_is_held_to_the_same(start, tmp_path: Path, tiny_c
     plan = {"sha256": fingerprint(tiny_checkpoint), "checkpoint": "tiny.pt", "steps": [STEP, OTHER]}
     monkeypatch.setenv("PYTHONPATH", damaged_environment()["PYTHONPATH"])
     async with start(opening=Opening(str(tiny_checkpoint), imgsz=64, plan=plan)) as desk:
-        await desk.until(lambda: all(step.proof is not None for step in desk.board.session.steps), "both proofs")
-        assert [step.proof.verdict for step in desk.board.session.steps] == ["not equal", "not equal"]
+        await desk.until(lambda: all(step.proof is not None for step in desk.state.session.steps), "both proofs")
+        assert [step.proof.verdict for step in desk.state.session.steps] == ["not equal", "not equal"]
         with pytest.raises(ProofError, match="not written: step 1 is not proved"):
-            await desk.bench.session.written(str(tmp_path / "scratch.pt"))
+            await desk.engine.written(str(tmp_path / "scratch.pt"))
         desk.app.clear_notifications()
         await desk.press("w")
         await desk.until(lambda: any("undo the steps from there on with u" in said for said in desk.said), "the refusal")

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.job_specs.job import OpenCheckpoint, QueuedJob
+from tui_pruner.tui.job_specs.validation import Validations
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.queued_job import QueuedJob
-from tui_pruner.tui.scores import Scores
-from tui_pruner.tui.subject import Subject
-from tui_pruner.tui.validations import Validations
+from tui_pruner.tui.timeline import StepMetrics
 
 STEPS = [{"name": "", "cuts": [{"layer": "model.5", "amount": "30%"}]}]
 RESULT = {"metrics": {"metrics/mAP50-95(B)": 0.5, "fitness": 0.5}, "images": 64, "seconds": 3.2, "notes": ["the side is rounded up"]}
@@ -32,9 +31,9 @@ class Deaf:
 
 
 @pytest.fixture
-def subject() -> Subject:
+def checkpoint() -> OpenCheckpoint:
     model: Any = SimpleNamespace(path="best.pt", sha256="0" * 64, imgsz=640)
-    return Subject(Opening("best.pt", classes=3, images=32, device="cpu"), model, "first.yaml")
+    return OpenCheckpoint(Opening("best.pt", classes=3, images=32, device="cpu"), model, "first.yaml")
 
 
 def session(steps: list[dict[str, Any]]) -> Any:
@@ -42,22 +41,22 @@ def session(steps: list[dict[str, Any]]) -> Any:
 
 
 class Desk:
-    def __init__(self, subject: Subject) -> None:
-        self.scores, self.subject = Scores(), subject
+    def __init__(self, checkpoint: OpenCheckpoint) -> None:
+        self.scores, self.checkpoint = StepMetrics(), checkpoint
         self.queue = Idle(Deaf())  # type: ignore[arg-type]
-        self.validations = Validations(self.queue, subject, self.scores)
+        self.validations = Validations(self.queue, checkpoint, self.scores)
 
     @property
     def titles(self) -> list[str]:
-        return [f"{job.wanted.title} on {job.wanted.data}" for job in self.queue.jobs if not job.over]
+        return [f"{job.spec.title} on {job.spec.data}" for job in self.queue.jobs if not job.over]
 
     async def finish(self, job: QueuedJob) -> None:
-        job.outcome = await job.wanted.take(RESULT)
+        job.outcome = await job.spec.take(RESULT)
         job.end("done", 1.0)
 
 
-async def test_a_step_is_validated_after_the_checkpoint_and_neither_twice(subject):
-    desk = Desk(subject)
+async def test_a_step_is_validated_after_the_checkpoint_and_neither_twice(checkpoint):
+    desk = Desk(checkpoint)
     desk.scores.follow(session(STEPS))
     assert desk.validations.ask(session(STEPS)) and not desk.validations.ask(session(STEPS))
     assert desk.titles == ["checkpoint on first.yaml", "step 1 on first.yaml"]
@@ -67,16 +66,16 @@ async def test_a_step_is_validated_after_the_checkpoint_and_neither_twice(subjec
     assert not desk.validations.ask(session(STEPS))
 
 
-async def test_what_a_job_is_told_is_the_subject_and_the_plan(subject):
-    desk = Desk(subject)
+async def test_what_a_job_is_told_is_the_subject_and_the_plan(checkpoint):
+    desk = Desk(checkpoint)
     desk.validations.ask(session(STEPS))
-    whole, cut = (job.wanted.parameters() for job in desk.queue.jobs)
+    whole, cut = (job.spec.parameters() for job in desk.queue.jobs)
     assert whole.model_dump() | {"plan": {"steps": STEPS}} == cut.model_dump()
     assert (cut.checkpoint, cut.data, cut.images, cut.imgsz, cut.device, cut.classes) == ("best.pt", "first.yaml", 32, 640, "cpu", 3)
 
 
-async def test_a_result_shows_its_metric_its_images_and_its_notes(subject):
-    desk = Desk(subject)
+async def test_a_result_shows_its_metric_its_images_and_its_notes(checkpoint):
+    desk = Desk(checkpoint)
     desk.validations.ask(session([]))
     (job,) = desk.queue.jobs
     await desk.finish(job)
@@ -84,8 +83,8 @@ async def test_a_result_shows_its_metric_its_images_and_its_notes(subject):
     assert job.outcome.details == [("images", "64"), ("mAP50-95(B)", ".500")] and job.outcome.notes == ["the side is rounded up"]
 
 
-async def test_on_other_data_everything_is_measured_anew_and_a_late_result_counts_for_nothing(subject):
-    desk = Desk(subject)
+async def test_on_other_data_everything_is_measured_anew_and_a_late_result_counts_for_nothing(checkpoint):
+    desk = Desk(checkpoint)
     desk.validations.ask(session([]))
     (first,) = desk.queue.jobs
     await desk.finish(first)
@@ -101,9 +100,9 @@ async def test_on_other_data_everything_is_measured_anew_and_a_late_result_count
     assert desk.scores.by_plan == {}
 
 
-async def test_data_that_failed_counts_again_once_a_job_could_use_it(subject):
-    desk = Desk(subject)
+async def test_data_that_failed_counts_again_once_a_job_could_use_it(checkpoint):
+    desk = Desk(checkpoint)
     desk.validations.ask(session([]))
-    subject.data = None
+    checkpoint.data = None
     await desk.finish(desk.queue.jobs[0])
-    assert subject.data == "first.yaml" and desk.scores.baseline == 0.5
+    assert checkpoint.data == "first.yaml" and desk.scores.baseline == 0.5

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner.tui.amounts import Amount
-from tui_pruner.tui.screens.path_prompt import PathPrompt
-from tui_pruner.tui.screens.question import Question
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.tui.screens.prompts import PathPrompt, Question
 
 CONV, COUPLED, OTHER, LOCKED = "model.5", "model.6.m.0.cv2", "model.6.m.1.cv2", "model.22.cv2.0.2"
 
 
 async def test_the_frame_is_there_before_the_engine_answers(start):
     async with start(wait=False) as desk:
-        assert desk.bench.board is None
+        assert not desk.open
         assert "tiny.pt" in desk.text and "loading" in desk.text
         assert "? help" in desk.text
         await desk.until(lambda: desk.ready, "the model")
@@ -26,15 +25,15 @@ async def test_a_ratio_shows_its_width_what_goes_along_and_the_dry_run(start):
         await desk.go(CONV)
         await desk.press("right", "pageup", "full_stop", "left")
         await desk.previewed()
-        assert desk.board.asked.amounts == {CONV: Amount(percent=10)}
-        assert desk.board.preview.layers[CONV].out_after == 115
-        assert desk.board.after.parameters < desk.board.session.original.parameters
+        assert desk.state.pending.amounts == {CONV: Amount.share(10)}
+        assert desk.state.preview.layers[CONV].out_after == 115
+        assert desk.state.after.parameters < desk.state.session.original.parameters
         assert "128→115" in desk.line("5 Conv") and "−10%" in desk.line("5 Conv")
         assert "reads less" in desk.line("6 C2f")
-        assert desk.board.dry_run.ok and "the shapes fit at 64×64" in desk.text
-        assert any(member.layer == "model.6.cv1" and (member.before, member.after) == (128, 115) for member in desk.board.detail.members)
+        assert desk.state.dry_run.ok and "the shapes fit at 64×64" in desk.text
+        assert any(member.layer == "model.6.cv1" and (member.before, member.after) == (128, 115) for member in desk.state.detail.members)
         await desk.press("x")
-        await desk.until(lambda: not desk.board.asked and desk.board.preview is None, "the cleared ratio")
+        await desk.until(lambda: not desk.state.pending and desk.state.preview is None, "the cleared ratio")
         assert "→" not in desk.line("5 Conv")
 
 
@@ -47,33 +46,33 @@ async def test_marked_layers_change_together_and_become_a_proved_step(start):
         assert "2 layers marked" in desk.text
         await desk.press("3", "0", "enter")
         await desk.previewed()
-        assert desk.board.asked.amounts == {CONV: Amount(percent=30), "model.16": Amount(percent=30)}
+        assert desk.state.pending.amounts == {CONV: Amount.share(30), "model.16": Amount.share(30)}
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1 and desk.board.session.steps[0].proof is not None, "the proof")
-        proof = desk.board.session.steps[0].proof
+        await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proof")
+        proof = desk.state.session.steps[0].proof
         assert proof.equal and proof.relative_difference <= 1e-4
-        assert not desk.board.asked and not desk.board.marks
+        assert not desk.state.pending and not desk.state.marks
         assert "proved" in desk.text and "cut −30%" in desk.line("5 Conv")
-        cut = desk.board.session.current.parameters
+        cut = desk.state.session.current.parameters
         await desk.press("u")
-        await desk.until(lambda: not desk.board.session.steps, "the undone step")
-        assert desk.board.session.current == desk.board.session.original
+        await desk.until(lambda: not desk.state.session.steps, "the undone step")
+        assert desk.state.session.current == desk.state.session.original
         await desk.press("ctrl+r")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step again")
-        assert desk.board.session.current.parameters == cut
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step again")
+        assert desk.state.session.current.parameters == cut
 
 
 async def test_an_exact_width_can_be_typed_and_nonsense_is_explained(start):
     async with start() as desk:
         await desk.go(CONV)
         await desk.press("equals_sign", "9", "9", "9", "enter")
-        assert any("cannot keep 999" in said for said in desk.said) and not desk.board.asked
+        assert any("cannot keep 999" in said for said in desk.said) and not desk.state.pending
         await desk.press("backspace", "backspace", "backspace", "1", "1", "8", "enter")
         await desk.previewed()
-        assert desk.board.preview.layers[CONV].out_after == 118
+        assert desk.state.preview.layers[CONV].out_after == 118
         await desk.press("5", "escape")
-        assert desk.board.asked.amounts == {CONV: Amount(keep=118)}
-        assert desk.bench.model_tree.has_focus
+        assert desk.state.pending.amounts == {CONV: Amount(keep=118)}
+        assert desk.tree.has_focus
 
 
 async def test_a_conflict_is_shown_and_refused_until_it_is_resolved(start):
@@ -82,43 +81,43 @@ async def test_a_conflict_is_shown_and_refused_until_it_is_resolved(start):
         await desk.press("2", "0", "enter")
         await desk.go(OTHER)
         await desk.press("4", "0", "enter")
-        await desk.until(lambda: bool(desk.board.clash), "the conflict")
+        await desk.until(lambda: bool(desk.state.clash), "the conflict")
         assert "conflict" in desk.line("6 C2f") and "✗" in desk.line("     m.1.cv2")
         await desk.press("a")
         await desk.until(lambda: any("share coupled channels" in said for said in desk.said), "the reason")
-        assert not desk.board.session.steps
+        assert not desk.state.session.steps
         await desk.press("x")
-        await desk.until(lambda: not desk.board.clash, "the resolved conflict")
+        await desk.until(lambda: not desk.state.clash, "the resolved conflict")
         assert "goes along" in desk.line("     m.1.cv2")
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
 
 
 async def test_a_locked_layer_says_why(start):
     async with start() as desk:
         await desk.go(LOCKED)
         await desk.press("right")
-        assert not desk.board.asked
+        assert not desk.state.pending
         assert any(said.startswith(f"{LOCKED} is locked: ") and len(said) > len(LOCKED) + 15 for said in desk.said)
         await desk.press("space")
-        assert not desk.board.marks
+        assert not desk.state.marks
 
 
 async def test_the_filter_finds_layers_and_escape_brings_all_back(start):
     async with start() as desk:
-        everything = len(desk.bench.model_tree.shown)
+        everything = len(desk.tree.shown)
         await desk.press("slash", *"head locked")
-        shown = desk.bench.model_tree.shown
+        shown = desk.tree.shown
         assert [row.layer.status for row in shown if row.kind == "layer"] == ["locked"] * 7
         await desk.press("enter")
-        assert desk.bench.model_tree.has_focus and len(desk.bench.model_tree.shown) == len(shown)
+        assert desk.tree.has_focus and len(desk.tree.shown) == len(shown)
         await desk.press("slash", "escape")
-        assert len(desk.bench.model_tree.shown) == everything
+        assert len(desk.tree.shown) == everything
 
 
 async def test_blocks_open_and_close_and_next_jumps_to_what_changes(start):
     async with start() as desk:
-        tree = desk.bench.model_tree
+        tree = desk.tree
         closed = len(tree.shown)
         tree.go_to("model.2")
         await desk.press("enter")
@@ -143,7 +142,7 @@ async def test_writing_asks_for_a_path_and_then_quitting_asks_nothing(start, tmp
         await desk.press("5", "0", "enter")
         await desk.previewed()
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
         await desk.press("q")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         assert "1 step not written" in desk.text
@@ -151,9 +150,9 @@ async def test_writing_asks_for_a_path_and_then_quitting_asks_nothing(start, tmp
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
         assert "tiny-pruned.pt" in desk.text
         await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any(note.startswith("wrote pruned.pt") for note, _ in desk.bench.notes), "the written file")
+        await desk.until(lambda: any(note.startswith("wrote pruned.pt") for note, _ in desk.state.notes), "the written file")
         assert target.stat().st_size > 1_000_000
-        assert not desk.board.session.unsaved
+        assert not desk.state.session.unsaved
         await desk.press("q")
         await desk.until(lambda: desk.app.return_value == 0, "the end")
 
@@ -166,7 +165,7 @@ async def test_an_existing_file_is_replaced_only_after_a_question(start, tmp_pat
         await desk.press("5", "0", "enter")
         await desk.previewed()
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
         await desk.press("w")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
         await desk.press("ctrl+u", *str(target), "enter")
@@ -182,16 +181,16 @@ async def test_a_dead_engine_comes_back_with_its_steps_and_what_was_asked(start)
         await desk.press("2", "5", "enter")
         await desk.previewed()
         await desk.press("a")
-        await desk.until(lambda: len(desk.board.session.steps) == 1, "the step")
-        totals = desk.board.session.current
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
+        totals = desk.state.session.current
         await desk.go("model.7")
         await desk.press("pageup")
-        board = desk.board
+        opened = desk.state.opened
         desk.kill_engine()
         await desk.until(lambda: any("starting it again" in said for said in desk.said), "the word on it")
-        await desk.until(lambda: desk.board is not board, "the engine again")
-        assert desk.board.session.current == totals and len(desk.board.session.steps) == 1
-        assert desk.board.asked.amounts == {"model.7": Amount(percent=5)}
+        await desk.until(lambda: desk.state.opened is not opened, "the engine again")
+        assert desk.state.session.current == totals and len(desk.state.session.steps) == 1
+        assert desk.state.pending.amounts == {"model.7": Amount.share(5)}
         await desk.previewed()
 
 
@@ -235,18 +234,18 @@ async def test_a_validation_brings_the_metric_of_the_checkpoint_and_of_the_step(
     from tui_pruner.tui.opening import Opening
 
     async with start(opening=Opening(str(demo_checkpoint), data=str(demo_data), images=8)) as desk:
-        await desk.until(lambda: desk.bench.scores.baseline is not None, "the checkpoint's metric")
-        assert 0.5 < desk.bench.scores.baseline <= 1
+        await desk.until(lambda: desk.state.metrics.baseline is not None, "the checkpoint's metric")
+        assert 0.5 < desk.state.metrics.baseline <= 1
         await desk.go(CONV)
         await desk.press("pageup")
         await desk.previewed()
         await desk.press("a")
-        await desk.until(lambda: desk.bench.scores.latest is not None, "the step's metric")
-        assert 0 < desk.bench.scores.latest <= 1
+        await desk.until(lambda: desk.state.metrics.latest is not None, "the step's metric")
+        assert 0 < desk.state.metrics.latest <= 1
         assert "mAP" in desk.text.splitlines()[0] and not desk.bench.busy
         await desk.press("u")
-        await desk.until(lambda: not desk.board.session.steps, "the undone step")
-        assert desk.bench.scores.latest is None
+        await desk.until(lambda: not desk.state.session.steps, "the undone step")
+        assert desk.state.metrics.latest is None
 
 
 async def test_data_that_cannot_be_used_is_explained_and_the_app_goes_on(start, tmp_path):
@@ -254,9 +253,9 @@ async def test_data_that_cannot_be_used_is_explained_and_the_app_goes_on(start, 
         await desk.press("v")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
         await desk.press(*str(tmp_path / "none.yaml"), "enter")
-        await desk.until(lambda: any(failed for _, failed in desk.bench.notes), "the explanation")
-        assert any("none.yaml" in note for note, failed in desk.bench.notes if failed)
+        await desk.until(lambda: any(failed for _, failed in desk.state.notes), "the explanation")
+        assert any("none.yaml" in note for note, failed in desk.state.notes if failed)
         await desk.go(CONV)
         await desk.press("right")
         await desk.previewed()
-        assert desk.board.dry_run.ok
+        assert desk.state.dry_run.ok

@@ -7,31 +7,12 @@ import sys
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli import (
-    benching,
-    compressing,
-    contents,
-    covering,
-    explaining,
-    exporting,
-    kept,
-    key_list,
-    looking,
-    modules,
-    opening,
-    planning,
-    pruning,
-    recovering,
-    reporting,
-    scanning,
-    serving,
-    stepping,
-    validating,
-    whereabouts,
-)
-from tui_pruner.cli.ending import INTERRUPTED, ended
-from tui_pruner.cli.options import with_trust
-from tui_pruner.printable import printable
+from tui_pruner.cli.commands import app as around
+from tui_pruner.cli.commands import compress, export, flow, inspect, measure, module, plan, prune, recover, report, scan
+from tui_pruner.cli.launch import ended
+from tui_pruner.cli.options import GroupedCommands, panel_of, with_trust
+from tui_pruner.domain.errors import INTERRUPTED
+from tui_pruner.domain.formatting import printable
 
 EPILOG = (
     "MODEL alone opens the app on it; nothing at all opens the start screen. inspect, groups, explain, preview, prune and prove also take "
@@ -42,7 +23,7 @@ app = typer.Typer(
     help="Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable.",
     epilog=EPILOG,
     no_args_is_help=False,
-    add_completion=False,
+    cls=GroupedCommands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -57,19 +38,15 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
 
 
 OPEN_MODELS = (
-    looking.inspect, contents.contents, looking.groups, explaining.explain, looking.preview, scanning.scan, planning.plan, pruning.prune,
-    pruning.prove, covering.coverage, validating.validate, benching.bench, exporting.export, recovering.recalibrate, recovering.reconstruct,
-    recovering.finetune, compressing.compress,
-    reporting.report, stepping.steps,
+    inspect.inspect, inspect.contents, inspect.groups, flow.flow, inspect.explain, inspect.preview, scan.scan, plan.plan,
+    prune.prune, prune.prove, inspect.coverage, measure.validate, measure.gate, measure.bench, export.export,
+    recover.recalibrate, recover.reconstruct, recover.finetune, compress.compress, report.report, prune.steps,
 )  # fmt: skip
-app.command("open", hidden=True)(with_trust(opening.open_app))
-app.command()(opening.demo)
+app.command("open", hidden=True)(with_trust(around.open_app, looks_first=False))
 for command in OPEN_MODELS:
-    app.command()(with_trust(command))
-app.command()(kept.sessions)
-app.command()(whereabouts.locate)
-app.command()(key_list.keys)
-app.command()(serving.serve)
+    app.command(rich_help_panel=panel_of(command.__name__))(with_trust(command))
+for other in (around.demo, around.sessions, around.locate, around.keys, around.serve):
+    app.command(rich_help_panel=panel_of(other.__name__))(other)
 
 
 def call(arguments: list[str]) -> int:
@@ -79,7 +56,7 @@ def call(arguments: list[str]) -> int:
 
 def parsed(arguments: list[str]) -> int:
     """Parse a command line and run its command."""
-    commands = modules.app if modules.is_meant(arguments) else app
+    commands = module.app if module.is_meant(arguments) else app
     try:
         status = commands(args=arguments, standalone_mode=False, prog_name="tui-pruner")
     except typer.Exit as stop:
@@ -98,5 +75,7 @@ def parsed(arguments: list[str]) -> int:
 def misused(error: Exception) -> int:
     """A usage error of the option parser, known by its interface: Typer brings a parser of its own, or uses Click."""
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
+    if near := getattr(error, "possibilities", None):
+        message = f"{message.partition(' (Possible')[0].partition(' Did you')[0].rstrip('.')}; did you mean {' or '.join(sorted(near))}?"
     print(printable(f"tui-pruner: {message.rstrip('.')} (see tui-pruner --help)"), file=sys.stderr)
     return 2

@@ -1,18 +1,22 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the help's list of commands by what they are for."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
-from tui_pruner.config import Theme
-from tui_pruner.errors import DataError
-from tui_pruner.trust import trust
+from tui_pruner.cli.first_look import look_first
+from tui_pruner.cli.output import AS_EVENTS
+from tui_pruner.domain.errors import DataError
+from tui_pruner.storage.settings import Theme
+from tui_pruner.storage.trust import trust
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
@@ -46,6 +50,16 @@ Calm = Annotated[bool, typer.Option("--calm", help="Nothing spins, blinks or sli
 Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what the terminal can show.")]
 
 
+class Progress(str, Enum):
+    """How progress and remarks are told on stderr: a line of text each, or a JSON document a line."""
+
+    PLAIN = "plain"
+    JSON = "json"
+
+
+HowProgress = Annotated[Progress, typer.Option("--progress", help="Tell progress on stderr as text, or as one JSON line an event.")]
+
+
 def needed(data: Path | None) -> str:
     """The data set that was given.
 
@@ -57,20 +71,57 @@ def needed(data: Path | None) -> str:
     return str(data)
 
 
-def with_trust(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that opens models, with the option that names the files that may run code."""
+def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callable[..., Any]:
+    """A command that opens models, with the options that name the files that may run code, and how progress is told.
+
+    `looks_first`: what can be refused without a library is, before the command imports any.
+    """
 
     @functools.wraps(command)
-    def trusting(*, trust_files: list[str] | None = None, **options: Any) -> Any:
+    def trusting(*, trust_files: list[str] | None = None, progress: Progress = Progress.PLAIN, **options: Any) -> Any:
         trust(trust_files or ())
-        return command(**options)
+        if looks_first:
+            look_first(options)
+        before = AS_EVENTS.set(progress is Progress.JSON)
+        try:
+            return command(**options)
+        finally:
+            AS_EVENTS.reset(before)
 
-    hints = {**get_type_hints(command, include_extras=True), "trust_files": Trust}
-    option = inspect.Parameter("trust_files", inspect.Parameter.KEYWORD_ONLY, default=None)
-    parameters = [*inspect.signature(command).parameters.values(), option]
+    hints = {**get_type_hints(command, include_extras=True), "trust_files": Trust, "progress": HowProgress}
+    defaults = {"trust_files": None, "progress": Progress.PLAIN}
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default) for name, default in defaults.items()]
+    parameters = [*inspect.signature(command).parameters.values(), *more]
     trusting.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in parameters]
     )
     trusting.__annotations__ = hints
     del trusting.__wrapped__  # Typer would look through to the command itself
     return trusting
+
+
+LOOK, CUT, MEASURE, RECOVER, REST = "Look", "Cut and prove", "Measure and decide", "Recover, compress, deploy", "App and files"
+GROUPS = {
+    LOOK: ("inspect", "contents", "groups", "flow", "explain", "steps"),
+    CUT: ("preview", "prune", "prove", "coverage"),
+    MEASURE: ("validate", "scan", "plan", "bench", "gate", "report"),
+    RECOVER: ("recalibrate", "reconstruct", "finetune", "compress", "export"),
+    REST: ("demo", "serve", "sessions", "keys", "locate"),
+}
+"""By heading: the commands in the order in which they are listed."""
+
+
+def panel_of(command: str) -> str | None:
+    """Return the heading that a command stands under; None where it has none."""
+    return next((heading for heading, names in GROUPS.items() if command in names), None)
+
+
+class GroupedCommands(TyperGroup):
+    """The commands under their headings."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading."""
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in names if name in self.commands])

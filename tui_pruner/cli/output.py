@@ -8,18 +8,22 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from tui_pruner.errors import ProofError
-from tui_pruner.printable import printable
+from tui_pruner.domain.errors import ProofError
+from tui_pruner.domain.formatting import printable
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
 
+AS_EVENTS: ContextVar[bool] = ContextVar("AS_EVENTS", default=False)
+"""Whether remarks and progress are told as JSON, a line each: {"event": "progress", "done", "total", "doing", "metrics"}, and
+{"event": "remark", "text"}."""
 WIDTH_WITHOUT_TERMINAL = 10_000
 """No line is cut: it is for a program or a file."""
 
@@ -103,17 +107,35 @@ def finite(content: Any) -> Any:
 
 def say(text: str) -> None:
     """A remark on stderr."""
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
+    if AS_EVENTS.get():
+        event("remark", text=text)
+    else:
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
+
+
+def event(kind: str, **content: Any) -> None:
+    """One JSON line on stderr."""
+    print(json.dumps(finite({"event": kind, **content}), allow_nan=False), file=sys.stderr, flush=True)
 
 
 def progress_of(job: str) -> Callable[[JobProgress], None]:
     """Says on stderr how far a job is."""
-    return lambda progress: say(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip())
+
+    def tell(progress: JobProgress) -> None:
+        if AS_EVENTS.get():
+            event("progress", job=job, **progress.model_dump())
+        else:
+            say(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip())
+
+    return tell
 
 
 def tell_progress(progress: JobProgress) -> None:
     """Says on stderr how far the part of a job is that it names itself."""
-    say(f"{progress.doing} {progress.done}/{progress.total}" if progress.total else progress.doing)
+    if AS_EVENTS.get():
+        event("progress", **progress.model_dump())
+    else:
+        say(f"{progress.doing} {progress.done}/{progress.total}" if progress.total else progress.doing)
 
 
 def count(number: float) -> str:

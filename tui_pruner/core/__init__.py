@@ -1,1 +1,1 @@
-"""The pruning engine itself: reads, traces, previews, cuts, proves and saves; knows nothing of any interface."""
+"""Pruning of any module: traces, previews, cuts, proves, recovers, searches; knows no interface and no library of models."""

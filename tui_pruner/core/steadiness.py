@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from tui_pruner.core.flow.dependence import Following
-from tui_pruner.core.inputs import Inputs
-from tui_pruner.core.skeleton import sharing_weights
-from tui_pruner.core.trial import Step, run
-from tui_pruner.errors import TraceError
+from tui_pruner.core.model.copies import sharing_weights
+from tui_pruner.core.model.inputs import Inputs
+from tui_pruner.core.tracing.meta_device import Following
+from tui_pruner.core.tracing.size_check import Step, run
+from tui_pruner.domain.errors import TraceError
 
 SEEDS = (0, 1, 2, 3)
 MOST_NAMED = 4

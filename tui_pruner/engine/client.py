@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from tui_pruner import errors, places
-from tui_pruner.engine.lines import next_line, parse_message
-from tui_pruner.engine.processes import end_group, kill_group, own_end, start_module
-from tui_pruner.engine.protocol import (
-    Calibrated,
-    Comparison,
-    CutRequest,
-    Detail,
-    DryRun,
-    ExplainResult,
-    Message,
-    OpenResult,
-    PreviewResult,
-    SavedPlan,
-    ScanDrops,
-    SessionView,
-    TargetPlan,
-    TargetReach,
-    WriteResult,
-)
-from tui_pruner.unexpected import keep_traceback
+from tui_pruner.domain import errors
+from tui_pruner.engine.processes import end_group, kill_group, next_line, own_end, parse_message, start_module
+from tui_pruner.engine.requests import Answer, EngineRequest
+from tui_pruner.storage import paths
+from tui_pruner.storage.error_log import keep_traceback
 
 MODULE = "tui_pruner.engine"
-Answer = TypeVar("Answer", bound=Message)
 EventHandler = Callable[[str, dict[str, Any]], None]
 
 
@@ -60,84 +43,8 @@ class EngineClient:
         self._process = process or await start_module(MODULE)
         self._reader = asyncio.create_task(self._read())
 
-    async def open(
-        self,
-        path: str,
-        imgsz: int | None = None,
-        classes: int | None = None,
-        plan: dict[str, Any] | None = None,
-        steps: int | None = None,
-    ) -> OpenResult:
-        """Read and trace a checkpoint, and replay a plan on it; of its steps the first `steps` count, the others can be redone."""
-        return await self.ask(OpenResult, "open", path=path, imgsz=imgsz, classes=classes, plan=plan, steps=steps)
-
-    async def preview(self, requests: Sequence[CutRequest]) -> PreviewResult:
-        """What the session plus these requests would be; milliseconds."""
-        return await self.ask(PreviewResult, "preview", requests=_plain(requests))
-
-    async def detail(self, layer: str, requests: Sequence[CutRequest], criterion: str = "l2") -> Detail:
-        """Everything about one layer under these requests; milliseconds."""
-        return await self.ask(Detail, "detail", layer=layer, requests=_plain(requests), criterion=criterion)
-
-    async def explain(self, first: str, second: str = "") -> ExplainResult:
-        """Why cutting one layer or block touches another; milliseconds."""
-        return await self.ask(ExplainResult, "explain", first=first, second=second)
-
-    async def dry_run(self, requests: Sequence[CutRequest]) -> DryRun:
-        """PyTorch's own word on the shapes; about a tenth of a second."""
-        return await self.ask(DryRun, "dry_run", requests=_plain(requests))
-
-    async def apply(self, requests: Sequence[CutRequest]) -> SessionView:
-        """Make the requests a step. Its proof follows as the event "proof"."""
-        return await self.ask(SessionView, "apply", requests=_plain(requests))
-
-    async def undo(self) -> SessionView:
-        """Take the last step back."""
-        return await self.ask(SessionView, "undo")
-
-    async def redo(self) -> SessionView:
-        """Bring the last undone step again."""
-        return await self.ask(SessionView, "redo")
-
-    async def go_to(self, step: int) -> SessionView:
-        """Undo or redo until so many steps count."""
-        return await self.ask(SessionView, "go_to", step=step)
-
-    async def name_step(self, step: int, name: str) -> SessionView:
-        """Give a step a name; an empty one takes it away."""
-        return await self.ask(SessionView, "name_step", step=step, name=name)
-
-    async def compare(self, first: int, second: int) -> Comparison:
-        """Two states of the session side by side, each after so many steps; milliseconds."""
-        return await self.ask(Comparison, "compare", first=first, second=second)
-
-    async def load_plan(self, plan: Any) -> SessionView:
-        """Replace the steps by those of a plan (plain data); nothing changes where it does not fit this checkpoint."""
-        return await self.ask(SessionView, "load_plan", plan=plan)
-
-    async def save_plan(self, path: str, force: bool = False) -> SavedPlan:
-        """Write the plan as YAML."""
-        return await self.ask(SavedPlan, "save_plan", path=path, force=force)
-
-    async def calibrate(self, scores: str) -> Calibrated:
-        """Hand over the file that a calibration job wrote, for the criteria that need data; again after every `open`."""
-        return await self.ask(Calibrated, "calibrate", scores=scores)
-
-    async def reach(self, round_to: int) -> TargetReach:
-        """What targets can be met on top of the session."""
-        return await self.ask(TargetReach, "reach", round_to=round_to)
-
-    async def plan_target(self, targets: Sequence[str], criterion: str, round_to: int, scan: ScanDrops | None) -> TargetPlan:
-        """The amounts that meet targets such as flops=70% on top of the session, by a scan where there is one of all that can be cut."""
-        drops = scan.model_dump() if scan else None
-        return await self.ask(TargetPlan, "plan_target", targets=list(targets), criterion=criterion, round_to=round_to, scan=drops)
-
-    async def write(self, path: str, force: bool = False, scratch: bool = False) -> WriteResult:
-        """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved."""
-        return await self.ask(WriteResult, "write", path=path, force=force, scratch=scratch)
-
-    async def ask(self, answer: type[Answer], method: str, **params: Any) -> Answer:
-        """One request.
+    async def call(self, request: EngineRequest[Answer]) -> Answer:
+        """Ask one thing.
 
         Raises:
             PrunerError: the engine's refusal, as the class that it was there.
@@ -145,19 +52,19 @@ class EngineClient:
             EngineGone: the engine is not there, or went away before it answered.
         """
         if self._process is None or self._process.stdin is None or not self.running:
-            raise errors.EngineGone(f"the engine is not running; see {places.log_file()}")
+            raise errors.EngineGone(f"the engine is not running; see {paths.log_file()}")
         self._next += 1
         number, waiting = self._next, asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
-        line = json.dumps({"id": number, "method": method, "params": params})
+        line = json.dumps({"id": number, "method": request.method, "params": request.model_dump()})
         try:
             self._process.stdin.write(line.encode() + b"\n")
             await self._process.stdin.drain()
-            return answer.model_validate(await waiting)
+            return cast("Answer", request.answer.model_validate(await waiting))
         except ValidationError as error:
-            raise errors.EngineError(f"the engine's answer to {method} makes no sense; see {places.log_file()}") from error
+            raise errors.EngineError(f"the engine's answer to {request.method} makes no sense; see {paths.log_file()}") from error
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise errors.EngineGone(f"the engine died; see {places.log_file()}") from error
+            raise errors.EngineGone(f"the engine died; see {paths.log_file()}") from error
         finally:
             self._waiting.pop(number, None)
 
@@ -191,7 +98,7 @@ class EngineClient:
             how = await own_end(process)
         finally:
             await end_group(process)
-            why = self._given_up or f"the engine {'was ended' if self._closing else how}; see {places.log_file()}"
+            why = self._given_up or f"the engine {'was ended' if self._closing else how}; see {paths.log_file()}"
             self._settle_all(errors.EngineGone(why))
         if not self._closing:
             self._on_death(why)
@@ -228,7 +135,3 @@ def as_error(view: Any, otherwise: type[errors.PrunerError] = errors.EngineError
     message = str(view.get("message", "unknown error"))
     kind = getattr(errors, str(view.get("kind")), None)
     return kind(message) if isinstance(kind, type) and issubclass(kind, errors.PrunerError) else otherwise(message)
-
-
-def _plain(requests: Sequence[CutRequest]) -> list[dict[str, Any]]:
-    return [request.model_dump() for request in requests]

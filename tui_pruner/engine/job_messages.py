@@ -1,13 +1,10 @@
-"""What travels between the program and its jobs: what to do, how far it is, and what came of it.
-
-A job prints one JSON object a line, as the engine does; `jobs/__main__.py` has the kinds.
-"""
+"""What jobs are told and what they answer: validation, calibration, recovery, export, pruning, compression."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tui_pruner.engine.protocol import Message, WriteResult
+from tui_pruner.engine.messages import Message, WriteResult
 
 
 class JobParameters(Message):
@@ -110,9 +107,10 @@ class ReportResult(Message):
     notes: list[str] = []
 
 
-class PictureParameters(ValidationParameters):
+class PictureParameters(JobParameters):
     """What a picture job is: the first `pictures` of a seeded order of the images of a validation, drawn into `folder`."""
 
+    plan: dict[str, Any] | None = None
     pictures: int = 6
     folder: str
 
@@ -254,4 +252,77 @@ class ExportResult(Message):
     relative_difference: float | None
     images: int
     drawn: bool
+    notes: list[str] = []
+
+
+class PruneParameters(JobParameters):
+    """What a pruning job is: a checkpoint, a settled plan, and the file to write; no `data`, no images."""
+
+    data: str = ""
+    plan: dict[str, Any]
+    output: str
+    force: bool = False
+
+
+class PruneResult(WriteResult):
+    """The written file, the proof of the very model in it, and its size beside the checkpoint's (parameters, flops, bytes)."""
+
+    proof: dict[str, Any]
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+class CompressParameters(JobParameters):
+    """What a compression is: the checkpoint, the plan so far, what shall be left, and the folder that everything is written to.
+
+    Plans are made and refitted on `images` of the training split, without labels. `max_drop`: how much of the original's main metric may
+    be lost; the targets are then approached in points of `step` hundredths, and the last good one is taken. `epochs`: of fine-tuning, with
+    the original as teacher where `taught`; 0: none. `validated`: images of the validation split, None: all. `format`: of the export, empty:
+    none. `bench`: samples of each model's latency, 0: none. `report`: how the report's file is called, empty: none.
+    """
+
+    images: int | None = 64
+    plan: dict[str, Any] | None = None
+    targets: list[str]
+    max_drop: float | None = None
+    step: int = 10
+    criterion: str = "obs"
+    round_to: int = 1
+    floor: float = 0.25
+    protect: list[str] = []
+    fast: bool = False
+    epochs: int = 0
+    lr0: float | None = None
+    taught: bool = True
+    batch: int = 16
+    validated: int | None = None
+    format: str = "onnx"
+    bench: int = 50
+    report: str = "report.html"
+    folder: str
+    force: bool = False
+
+
+class CompressStage(StageFigures):
+    """One stage that is done, with the file that it wrote; `kept`: it was done by an earlier run."""
+
+    output: str | None = None
+    seconds: float = 0.0
+    kept: bool = False
+
+
+class CompressResult(Message):
+    """All stages, the file that came out of them (None: no point of the way was good enough, and `stopped` says why)."""
+
+    stages: list[CompressStage]
+    output: str | None
+    original: dict[str, float]
+    metrics: dict[str, float]
+    flops: dict[str, int] = {}
+    parameters: dict[str, int] = {}
+    latency: float | None = None
+    exported: str | None = None
+    report: str | None = None
+    stopped: str = ""
+    seconds: float
     notes: list[str] = []

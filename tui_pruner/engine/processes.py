@@ -1,17 +1,39 @@
-"""Child processes: started in a group of their own so that they end as a whole, with everything that libraries print kept in a log."""
+"""Processes of ours and the pipes to them: started, listened to line by line, logged, and ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from tui_pruner import places
-from tui_pruner.patience import within
+from tui_pruner.domain.deadlines import within
+from tui_pruner.storage import paths
+
+
+async def next_line(stream: asyncio.StreamReader) -> bytes:
+    """A line; empty at the end, and after a line beyond all limits, since such a stream cannot be followed any further."""
+    try:
+        return await stream.readline()
+    except ValueError:
+        return b""
+
+
+def parse_message(line: bytes) -> dict[str, Any]:
+    """A message, or an empty one for a line that is none."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
 
 LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
@@ -31,7 +53,7 @@ def child_environment(log: Path | None = None) -> dict[str, str]:
         "YOLO_OFFLINE": "true",
         "YOLO_VERBOSE": "false",
         "PYTHONUNBUFFERED": "1",
-        **({} if log is None else {places.OWN_LOG: str(log)}),
+        **({} if log is None else {paths.OWN_LOG: str(log)}),
     }
 
 
@@ -58,7 +80,7 @@ async def start_python(*arguments: str, log: Path | None = None) -> asyncio.subp
 @contextlib.contextmanager
 def open_log(log: Path | None = None) -> Iterator[int]:
     """A file descriptor that appends to a log, by default the one that all share, or to nowhere if its folder cannot be written."""
-    path = log or places.log_file()
+    path = log or paths.log_file()
     rotate(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,3 +138,21 @@ async def own_end(process: asyncio.subprocess.Process) -> str:
 def _kill(group: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+
+
+MOST_LOGS = 50
+_NUMBERS = itertools.count(1)
+
+
+def new_log(kind: str) -> Path:
+    """A place for the log of a new job; the oldest logs beyond `MOST_LOGS` are removed."""
+    folder = paths.job_logs()
+    _remove_old(folder)
+    return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_NUMBERS)}-{kind}.log"
+
+
+def _remove_old(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        # A name begins with the time at which the job was started.
+        for log in sorted(folder.glob("*.log"))[: -MOST_LOGS + 1]:
+            log.unlink()

@@ -1,4 +1,4 @@
-"""Runs jobs: one child each, progress as it comes, ended as a whole whatever happens."""
+"""Jobs in processes of their own: started, followed, cancelled; and a second try with less where memory ran out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,38 @@ import signal
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tui_pruner import errors, places
+from tui_pruner.domain import errors
+from tui_pruner.domain.deadlines import within
+from tui_pruner.domain.errors import PrunerError
 from tui_pruner.engine.client import as_error
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.lines import next_line, parse_message
-from tui_pruner.engine.processes import end_group, kill_group, own_end, start_module
-from tui_pruner.engine.protocol import Message
-from tui_pruner.leftovers import removed_at_next_start
-from tui_pruner.patience import within
+from tui_pruner.engine.messages import Message
+from tui_pruner.engine.processes import end_group, kill_group, next_line, own_end, parse_message, start_module
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import removed_at_next_start
+
+Parameters = TypeVar("Parameters", bound=Message)
+NO_MEMORY = ("not enough memory", "out of memory")
+
+
+def with_half_the_batch(parameters: Parameters, error: PrunerError) -> Parameters | None:
+    """The job to try next after one that ended so; None where it had no batch to halve, or ended for another reason.
+
+    What a broken-off training has already is not trained again.
+    """
+    batch = getattr(parameters, "batch", 1)
+    if batch <= 1 or not any(words in str(error) for words in NO_MEMORY):
+        return None
+    resumes = {"resume": True} if hasattr(parameters, "resume") else {}
+    return parameters.model_copy(update={"batch": batch // 2, **resumes})
+
+
+def smaller_batch(before: Message, after: Message) -> str:
+    """What is said of it."""
+    return f"not enough memory for batches of {getattr(before, 'batch', 1)}: trying {getattr(after, 'batch', 1)}"
+
 
 LOOK_EVERY = 0.25
 LAST_WORDS = 2.0
@@ -95,7 +117,7 @@ class Job:
         if answer is None and self._stopped and process.returncode == -signal.SIGTERM:
             raise errors.Cancelled(f"{self.kind} was ended before it had a result")
         if answer is None:
-            raise errors.JobError(f"{self.kind} {how} without a result; see {self._log or places.log_file()}")
+            raise errors.JobError(f"{self.kind} {how} without a result; see {self._log or paths.log_file()}")
         if "error" in answer:
             raise self._explained(answer["error"])
         result: dict[str, Any] = answer["result"]
@@ -141,5 +163,5 @@ class Job:
 
     def _explained(self, view: Any) -> errors.PrunerError:
         if not isinstance(view, dict) or not isinstance(view.get("message"), str):
-            return errors.JobError(f"{self.kind} failed and did not say why; see {self._log or places.log_file()}")
+            return errors.JobError(f"{self.kind} failed and did not say why; see {self._log or paths.log_file()}")
         return as_error(view, otherwise=errors.JobError)

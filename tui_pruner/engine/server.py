@@ -1,4 +1,4 @@
-"""The engine's loop: a line in, a line out; slow answers come when they are ready, and nothing a library prints can get between."""
+"""The engine's process: messages on the real stdout alone, requests read from stdin and answered one by one, an end with its parent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,59 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.protocol import Message
-from tui_pruner.engine.wire import Wire, reserve_stdout
-from tui_pruner.errors import PrunerError
-from tui_pruner.unexpected import keep_traceback, one_line
-from tui_pruner.versions import versions_line
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.engine.messages import Message
+from tui_pruner.storage.error_log import keep_traceback, one_line, versions_line
 
 if TYPE_CHECKING:
-    from tui_pruner.core.service import Service
+    from tui_pruner.engine.service import Service
+
+
+class MessageStream:
+    """Sends messages, one JSON object a line, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._stream = os.fdopen(descriptor, "w", encoding="utf-8", newline="\n")
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write one message and flush it.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+        """
+        line = json.dumps(message)
+        with self._lock:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+def reserve_stdout() -> MessageStream:
+    """Keep the real stdout for messages; whatever else prints, in Python or in native code, goes to stderr from now on.
+
+    Call it before any library is imported: Ultralytics' log handler takes the `sys.stdout` that it finds at import.
+    """
+    sys.stdout.flush()
+    wire = MessageStream(os.dup(1))
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return wire
+
+
+def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> None:
+    """End this process, and its group if it leads one, as soon as stdin is at its end: the parent closed it or died."""
+
+    def watch() -> None:
+        # Not through sys.stdin: a daemon thread that holds its lock makes the interpreter abort at exit.
+        while os.read(0, 4096):
+            pass
+        clean_up()
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpid(), signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch stdin", daemon=True).start()
+
 
 LONGEST_FINISH = 900.0
 """Seconds; checking the written file alone may take most of them on a busy machine."""
@@ -57,9 +102,9 @@ def finish(service: Service) -> None:
     service.slow.shutdown()
 
 
-def load_service(wire: Wire) -> Service:
+def load_service(wire: MessageStream) -> Service:
     """Import the models' world, which takes a second, and start with an empty session."""
-    from tui_pruner.core.service import Service
+    from tui_pruner.engine.service import Service
 
     def say(event: str, data: Message) -> None:
         wire.send({"event": event, "data": data.model_dump(mode="json", by_alias=True)})
@@ -78,7 +123,7 @@ def unable(cause: BaseException) -> Ask:
     return ask
 
 
-def handle(ask: Ask, wire: Wire, line: bytes) -> None:
+def handle(ask: Ask, wire: MessageStream, line: bytes) -> None:
     """Answer one request: whatever happens, a line goes back."""
     try:
         request = json.loads(line)
@@ -98,7 +143,7 @@ def handle(ask: Ask, wire: Wire, line: bytes) -> None:
         send_result(wire, number, what, lambda: answer)
 
 
-def send_result(wire: Wire, number: int, what: str, result: Callable[[], Message]) -> None:
+def send_result(wire: MessageStream, number: int, what: str, result: Callable[[], Message]) -> None:
     """Send what a request gave, or why there is nothing: it failed, or what it gave cannot be sent."""
     try:
         wire.send({"id": number, "result": result().model_dump(mode="json", by_alias=True)})

@@ -1,8 +1,4 @@
-"""One job in a process of its own: `python -m tui_pruner.jobs KIND [SCRATCH]`.
-
-Reads one JSON line of parameters from stdin; writes {"progress": ...} lines, then one {"result": ...} or {"error": {"kind", "message"}}
-to stdout. Exit status 0 or 3. Ends by itself when stdin ends; SCRATCH is its folder for temporary files, removed with it.
-"""
+"""One job in a process of its own: `python -m tui_pruner.jobs KIND [SCRATCH]`, with a log of what it is and how it ended."""
 
 from __future__ import annotations
 
@@ -12,33 +8,62 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tui_pruner import places
-from tui_pruner.engine.compress_messages import CompressParameters, PruneParameters
+from tui_pruner.domain.errors import FAILED, JobError, PrunerError, out_of_memory
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
+    CompressParameters,
     ExportParameters,
     FinetuneParameters,
     JobProgress,
     PictureParameters,
+    PruneParameters,
     RecalibrationParameters,
     ReconstructionParameters,
     ReportParameters,
     ValidationParameters,
 )
-from tui_pruner.engine.latency_messages import BenchParameters, QuickenParameters
-from tui_pruner.engine.planning_messages import PlanningParameters
-from tui_pruner.engine.protocol import Message
-from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.engine.wire import Wire, end_with_parent, reserve_stdout
-from tui_pruner.errors import JobError, PrunerError, out_of_memory
-from tui_pruner.jobs.diary import Diary
-from tui_pruner.unexpected import one_line
+from tui_pruner.engine.messages import Message
+from tui_pruner.engine.search_messages import BenchParameters, GateParameters, PlanningParameters, QuickenParameters, ScanParameters
+from tui_pruner.engine.server import MessageStream, end_with_parent, reserve_stdout
+from tui_pruner.storage import paths
+from tui_pruner.storage.error_log import one_line, versions_line
 
-FAILED = 3
+PLAN, METRICS = "plan", "metrics/"
+
+
+class Diary:
+    """Lines on stderr, each with the time of day; never the same one twice in a row."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._last = ""
+
+    def begin(self, kind: str, parameters: Message) -> None:
+        """The job with its parameters, the plan's channels left out."""
+        fields = parameters.model_dump(exclude={PLAN}, exclude_none=True)
+        self._write(f"{time.strftime('%Y-%m-%d')} {versions_line()}")
+        self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items() if value != ""))
+
+    def follow(self, progress: JobProgress) -> None:
+        """How far it is, with the metrics so far."""
+        counted = f" {progress.done}/{progress.total}" if progress.total else ""
+        named = {name.removeprefix(METRICS): value for name, value in progress.metrics.items() if name.startswith(METRICS)}
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in named.items())
+        self._write(f"{progress.doing}{counted}" + (f": {metrics}" if metrics else ""))
+
+    def end(self) -> None:
+        """It has its result."""
+        self._write(f"done in {time.monotonic() - self._began:.1f} s")
+
+    def _write(self, text: str) -> None:
+        if text != self._last:
+            self._last = text
+            print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
 class Kind(NamedTuple):
@@ -51,19 +76,20 @@ class Kind(NamedTuple):
 
 KINDS = {
     "validate": Kind(ValidationParameters, "tui_pruner.jobs.validate", "run_validation"),
+    "gate": Kind(GateParameters, "tui_pruner.jobs.gate", "run_gate"),
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
-    "picture": Kind(PictureParameters, "tui_pruner.jobs.picture", "run_pictures"),
+    "picture": Kind(PictureParameters, "tui_pruner.jobs.pictures", "run_pictures"),
     "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
-    "bench": Kind(BenchParameters, "tui_pruner.jobs.bench", "run_bench"),
+    "bench": Kind(BenchParameters, "tui_pruner.jobs.latency", "run_bench"),
     "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),
-    "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.finetune", "run_finetuning"),
-    "scan": Kind(ScanParameters, "tui_pruner.jobs.scan", "run_scan"),
-    "quicken": Kind(QuickenParameters, "tui_pruner.jobs.quicken", "run_quickening"),
-    "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.reconstruct", "run_reconstruction"),
+    "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.training.finetune", "run_finetuning"),
+    "scan": Kind(ScanParameters, "tui_pruner.jobs.scan.scan", "run_scan"),
+    "quicken": Kind(QuickenParameters, "tui_pruner.jobs.latency", "run_quickening"),
+    "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.recover", "run_reconstruction"),
     "plan": Kind(PlanningParameters, "tui_pruner.jobs.plan", "run_planning"),
-    "prune": Kind(PruneParameters, "tui_pruner.jobs.prune", "run_pruning"),
+    "prune": Kind(PruneParameters, "tui_pruner.jobs.compress", "run_pruning"),
     "compress": Kind(CompressParameters, "tui_pruner.jobs.compress", "run_compression"),
-    "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recalibrate", "run_recalibration"),
+    "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recover", "run_recalibration"),
 }
 
 
@@ -89,11 +115,11 @@ def explain(error: BaseException) -> PrunerError:
     if isinstance(error, PrunerError):
         return error
     if out_of_memory(error):
-        return JobError(f"not enough memory for this job; free some, choose another --device or a smaller --imgsz; see {places.log_file()}")
+        return JobError(f"not enough memory for this job; free some, choose another --device or a smaller --imgsz; see {paths.log_file()}")
     return JobError(one_line("the job", error))
 
 
-def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Wire) -> Message:
+def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: MessageStream) -> Message:
     if not arguments or arguments[0] not in kinds:
         raise JobError(f"there is no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
     kind = kinds[arguments[0]]

@@ -1,4 +1,4 @@
-"""Results of jobs kept on disk by everything that they depend on; the folder can be deleted at any time."""
+"""Results of jobs kept on disk by everything that they depend on, and the journal of a compression."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tui_pruner import __version__, places
-from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
-from tui_pruner.metrics import FIGURES
-from tui_pruner.trust import is_trusted
-from tui_pruner.whole_file import replace_file
+from tui_pruner import __version__
+from tui_pruner.domain.errors import OutputError
+from tui_pruner.domain.results import FIGURES
+from tui_pruner.engine.job_messages import CalibrationParameters, CompressParameters, JobParameters, ValidationParameters, ValidationResult
+from tui_pruner.engine.messages import Message
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
+from tui_pruner.storage.trust import fingerprint, is_trusted
 
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
@@ -40,7 +43,7 @@ def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Pat
     }
     if parameters.kept_classes:
         criteria["kept_classes"] = parameters.kept_classes
-    return places.cache_folder() / "calibration" / f"{digest_of(parameters, data_digest, **criteria)}.npz"
+    return paths.cache_folder() / "calibration" / f"{digest_of(parameters, data_digest, **criteria)}.npz"
 
 
 def load(key: str) -> ValidationResult | None:
@@ -62,7 +65,7 @@ def _own_code(parameters: JobParameters) -> dict[str, str]:
     """The code of a trusted model's own classes, which can change while its file stays."""
     if not is_trusted(parameters.sha256):
         return {}
-    from tui_pruner.core.checkpoint.own_code import code_of_file
+    from tui_pruner.frameworks.ultralytics.security.names import code_of_file
 
     return {"own_code": code_of_file(Path(parameters.checkpoint).expanduser())}
 
@@ -84,4 +87,84 @@ def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:
 
 
 def _file(key: str) -> Path:
-    return places.cache_folder() / "validation" / f"{key}.json"
+    return paths.cache_folder() / "validation" / f"{key}.json"
+
+
+FORMAT = 1
+NAME = "compress.json"
+NEVER_DECIDES = {"force", "device", "batch", "resume", "folder"}
+"""Parameters that a result does not depend on."""
+
+
+class CompressionJournal:
+    """Finished stages by what they depend on; a stage counts while its file is the one that it wrote."""
+
+    def __init__(self, folder: Path, asked: CompressParameters) -> None:
+        """Go on with what the folder has.
+
+        Raises:
+            OutputError: it has another compression, or cannot be written to.
+        """
+        self.file = folder / NAME
+        self.asked = digest("compress", asked)
+        self.stages: dict[str, dict[str, Any]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {folder} cannot be used: {error.strerror or error}") from None
+        known = read(self.file)
+        if known is None and any(folder.iterdir()) and not asked.force:
+            raise OutputError(f"{folder} has files already: choose another folder or give --force")
+        if known is not None and known.get("asked") != self.asked and not asked.force:
+            raise OutputError(f"{folder} has another compression: choose another folder or give --force")
+        if known is not None and known.get("asked") == self.asked:
+            self.stages = known["stages"]
+        self._write()
+
+    def find(self, kind: str, parameters: Message) -> dict[str, Any] | None:
+        """Return what a stage came to; None where it was not done, or its file is another one now."""
+        found = self.stages.get(digest(kind, parameters))
+        if found is None or any(sha256_of(Path(file)) != sha256 for file, sha256 in found["files"].items()):
+            return None
+        result: dict[str, Any] = found["result"]
+        return result
+
+    def keep(self, kind: str, parameters: Message, result: dict[str, Any]) -> None:
+        """Remember what a stage came to."""
+        output = result.get("output")
+        files = {output: sha256_of(Path(output))} if isinstance(output, str) else {}
+        self.stages[digest(kind, parameters)] = {"kind": kind, "files": files, "result": result}
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            replace_file(self.file, json.dumps({"format": FORMAT, "asked": self.asked, "stages": self.stages}, indent=1).encode())
+        except OSError as error:
+            raise OutputError(f"{self.file} cannot be written: {error.strerror or error}") from None
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """Return a journal's content; None where there is none or it is damaged."""
+    try:
+        content = json.loads(file.read_bytes())
+        whole = content["format"] == FORMAT and isinstance(content["asked"], str) and isinstance(content["stages"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(content) if whole else None
+
+
+def digest(kind: str, parameters: Message) -> str:
+    """Return what a stage is known by: all that its result depends on."""
+    versions = {"program": __version__, "ultralytics": importlib.metadata.version("ultralytics")}
+    parts = {"kind": kind, **versions, **parameters.model_dump(exclude=NEVER_DECIDES)}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(file: Path) -> str:
+    """Return a file's SHA-256; that of a folder is of its files; empty where there is nothing."""
+    if file.is_dir():
+        return hashlib.sha256("".join(sha256_of(inside) for inside in sorted(file.rglob("*")) if inside.is_file()).encode()).hexdigest()
+    try:
+        return fingerprint(file)
+    except OSError:
+        return ""

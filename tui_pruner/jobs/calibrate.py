@@ -8,24 +8,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobParameters, JobProgress
-from tui_pruner.errors import DataError, JobError
 from tui_pruner.jobs import cache
-from tui_pruner.jobs.dataset import DataSet, read_data, without_labels
-from tui_pruner.jobs.devices import choose_device
-from tui_pruner.jobs.image_batches import StoredImages
-from tui_pruner.jobs.numbering import renumbered
-from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.data.dataset import DataSet, read_data, renumbered, without_labels
+from tui_pruner.jobs.data.linked_copy import number_of
+from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.tools import OnProgress, choose_device
 from tui_pruner.jobs.validate import fitting_side, opened, prepared, skipped
-from tui_pruner.jobs.view import number_of
-from tui_pruner.whole_file import replace_file
+from tui_pruner.storage.atomic import replace_file
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tui_pruner.core.analysis import Analysis
-    from tui_pruner.core.calibrated import Calibration
-    from tui_pruner.core.groups import CouplingMap
+    from tui_pruner.core.model.analysis import Analysis
+    from tui_pruner.core.pruning.importance import Calibration
+    from tui_pruner.core.tracing.coupling_map import CouplingMap
 
 REPORT_EVERY = 4
 
@@ -39,8 +37,8 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
         RequestError: no such device, or a model class whose data cannot be read here.
         JobError: the scores cannot be written.
     """
-    from tui_pruner.core.analysis import trace_checkpoint
-    from tui_pruner.core.some_classes import removal_of_all_but, with_some_classes
+    from tui_pruner.core.model.analysis import trace_checkpoint
+    from tui_pruner.core.pruning.proved_cut import removal_of_all_but, with_some_classes
 
     started = time.perf_counter()
     data, file = _subset(parameters), place_of(parameters)
@@ -73,8 +71,8 @@ def rank_by(
         DataError: the data cannot be used.
         JobError: the scores cannot be written.
     """
-    from tui_pruner.core.calibrated import calibration_for
-    from tui_pruner.core.importance import NEED_DATA
+    from tui_pruner.core.pruning.importance import calibration_for
+    from tui_pruner.domain.criteria import NEED_DATA
 
     if criterion not in NEED_DATA:
         return ""
@@ -96,21 +94,22 @@ def place_of(parameters: CalibrationParameters) -> Path:
 
 def reads_no_labels(parameters: CalibrationParameters) -> bool:
     """Whether images suffice for the criteria."""
-    from tui_pruner.core.importance import FROM_IMAGES
+    from tui_pruner.domain.criteria import FROM_IMAGES
 
     return set(parameters.criteria) <= set(FROM_IMAGES)
 
 
 def criteria_with(criterion: str) -> list[str]:
     """The criteria that are scored together with one: those that read the same."""
-    from tui_pruner.core.importance import FROM_IMAGES, FROM_LABELS
+    from tui_pruner.core.pruning.importance import FROM_LABELS
+    from tui_pruner.domain.criteria import FROM_IMAGES
 
     return list(FROM_IMAGES if criterion in FROM_IMAGES else FROM_LABELS)
 
 
 def cached_scores(file: Path, sha256: str, coupling: CouplingMap, criteria: Sequence[str]) -> Calibration | None:
     """What an earlier job found; None when there is no such file, or it is damaged or no good for this model."""
-    from tui_pruner.core.calibrated import calibration_for
+    from tui_pruner.core.pruning.importance import calibration_for
 
     try:
         return calibration_for(file, sha256, coupling, criteria)
@@ -127,8 +126,8 @@ def calibrate(
         DataError: the data is not for this model, or the loss on it is no number.
         RequestError: no such device, or a model class whose data cannot be read here.
     """
-    from tui_pruner.core.calibrated import Calibration
-    from tui_pruner.core.calibration import calibrated_axes, differentiable, gradients
+    from tui_pruner.core.pruning.importance import Calibration, calibrated_axes, gradients
+    from tui_pruner.frameworks.ultralytics.validation import differentiable
 
     data = renumbered(data, model)
     total = len(data.images)
@@ -155,10 +154,8 @@ def calibrate_without_labels(
         DataError: none of the images can be read.
         RequestError: no such device, or a model class whose images cannot be read here.
     """
-    from tui_pruner.core.calibrated import Calibration
-    from tui_pruner.core.calibration import by_axis
-    from tui_pruner.core.importance import Ranking
-    from tui_pruner.core.recovery.moments import Readers, obs_scores
+    from tui_pruner.core.pruning.importance import Calibration, Ranking, by_axis
+    from tui_pruner.core.recovery.damage import WeightReaders, obs_scores
 
     device = choose_device(parameters.device)
     side, notes = fitting_side(parameters.imgsz, model)
@@ -168,7 +165,7 @@ def calibrate_without_labels(
     if images.total < len(data.images):
         notes.append(skipped(len(data.images) - images.total, data))
     on_progress(JobProgress(done=0, total=0, doing="reading the layers' inputs"))
-    readers, ranking = Readers(copy.deepcopy(model).to(device), images), Ranking(model)
+    readers, ranking = WeightReaders(copy.deepcopy(model).to(device), images), Ranking(model)
     try:
         otherwise = {group.number: ranking.scores(group) for group in coupling.groups if group.prunable}
         axes = by_axis("obs", coupling, obs_scores(coupling, readers, otherwise))

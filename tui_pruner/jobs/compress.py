@@ -1,9 +1,4 @@
-"""One command from the checkpoint to the export: every stage a job of its own, kept in a journal, so that a killed one goes on.
-
-    original > plan > for each point: cut, refit, fine-tune where it is needed > bench > export > report
-
-With a limit on the drop, the targets are approached point by point, and the last point within the limit is taken.
-"""
+"""From the checkpoint to the export in one job: every stage, pruning among them, is a job of its own and kept in a journal."""
 
 from __future__ import annotations
 
@@ -15,14 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tui_pruner.engine.compress_messages import CompressParameters, CompressResult, CompressStage, PruneParameters, PruneResult
+from tui_pruner.domain.errors import DataError, JobError
+from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import (
+    CompressParameters,
+    CompressResult,
+    CompressStage,
     ExportParameters,
     ExportResult,
     FinetuneParameters,
     FinetuneResult,
     JobParameters,
     JobProgress,
+    PruneParameters,
+    PruneResult,
     ReconstructionParameters,
     ReconstructionResult,
     ReportParameters,
@@ -31,18 +32,53 @@ from tui_pruner.engine.job_messages import (
     ValidationParameters,
     ValidationResult,
 )
-from tui_pruner.engine.latency_messages import BenchParameters, BenchResult, BenchSubject
-from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
-from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult, PlanPoint
-from tui_pruner.engine.protocol import Message
-from tui_pruner.engine.runner import Job
-from tui_pruner.errors import DataError, JobError
-from tui_pruner.jobs.compress_journal import Journal
-from tui_pruner.jobs.dataset import read_data
-from tui_pruner.jobs.milestones import milestones, name_of
-from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.metrics import main_metric
-from tui_pruner.whole_file import replace_file
+from tui_pruner.engine.messages import Check, Message
+from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
+from tui_pruner.engine.search_messages import BenchParameters, BenchResult, BenchSubject, PlanningParameters, PlanningResult, PlanPoint
+from tui_pruner.jobs.cache import CompressionJournal
+from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.plan import milestones, name_of
+from tui_pruner.jobs.tools import OnProgress
+from tui_pruner.jobs.validate import opened
+from tui_pruner.storage.atomic import replace_file
+
+
+def run_pruning(parameters: PruneParameters, on_progress: OnProgress) -> PruneResult:
+    """The whole job.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        PlanError: the plan is for another checkpoint, or impossible on it.
+        ProofError: a step is not proved; nothing is written.
+        OutputError: the file cannot be written.
+        VerificationError: the file failed its checks.
+    """
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.removal import NOTHING
+    from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.frameworks.ultralytics import check_output
+    from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
+
+    def say(doing: str) -> None:
+        on_progress(JobProgress(done=0, total=0, doing=doing))
+
+    check_output(parameters.output, parameters.checkpoint, parameters.force)
+    say("reading the checkpoint")
+    session = PruningSession(analyse(opened(parameters), parameters.imgsz))
+    session.load(parameters.plan)
+    say("cutting and proving")
+    made = cut_prove_write(session, parameters.output, force=parameters.force, on_progress=say)
+    return PruneResult(
+        output=made.file.output,
+        sha256=made.file.sha256,
+        bytes=made.file.bytes,
+        checks=[Check(name=check.name, ok=check.ok, detail=check.detail) for check in made.file.checks],
+        own_names=list(made.file.own_names),
+        proof=made.proof.plain(),
+        before=dataclasses.asdict(session.arithmetic.widths(NOTHING).size),
+        after=dataclasses.asdict(session.widths.size),
+    )
+
 
 Result = TypeVar("Result", bound=Message)
 COMPRESSED = "compressed"
@@ -86,7 +122,7 @@ class Compression:
 
     def run(self) -> CompressResult:
         """Do it all."""
-        from tui_pruner.core.some_classes import plan_of_classes
+        from tui_pruner.core.pruning.proved_cut import plan_of_classes
 
         started = time.perf_counter()
         asked = self.parameters
@@ -95,7 +131,7 @@ class Compression:
         self.labels = self._has_labels()
         if asked.max_drop is not None and not self.labels:
             raise DataError(f"{asked.data} has no labels to validate on, and --max-drop needs them: leave it out, or give labelled data")
-        self.journal = Journal(self.folder, asked)
+        self.journal = CompressionJournal(self.folder, asked)
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
         self._tell("original", metrics=original)
         reached, stopped = self._walk(original)
@@ -269,8 +305,8 @@ class Compression:
     @cached_property
     def whole(self) -> dict[str, int]:
         """The checkpoint's own size."""
-        from tui_pruner.core.analysis import analyse
-        from tui_pruner.core.preview import Arithmetic
+        from tui_pruner.core.model.analysis import analyse
+        from tui_pruner.core.pruning.preview import Arithmetic
         from tui_pruner.jobs.validate import opened
 
         return dataclasses.asdict(Arithmetic(analyse(opened(self.parameters), self.parameters.imgsz)).whole.size)
@@ -290,7 +326,7 @@ class Compression:
         return str(self.folder / name)
 
     def _save_plan(self, file: Path, point: PlanPoint) -> None:
-        from tui_pruner.core.plan import parse_plan, save_plan
+        from tui_pruner.core.pruning.plan import parse_plan, save_plan
 
         save_plan(file, parse_plan(point.plan))
 

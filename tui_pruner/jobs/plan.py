@@ -1,4 +1,4 @@
-"""Planning by measured damage: whole plans for each target, cut and refitted on unlabelled images; the closest to the original is taken."""
+"""Planning by measured damage: whole plans for each target, cut and refitted on unlabelled images; points on the way to targets."""
 
 from __future__ import annotations
 
@@ -6,35 +6,65 @@ import contextlib
 import copy
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tui_pruner import __version__, places
+from tui_pruner import __version__
+from tui_pruner.domain.errors import DataError, RequestError
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
-from tui_pruner.engine.planning_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult
-from tui_pruner.engine.scan_messages import ScanParameters
-from tui_pruner.errors import DataError
+from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult, ScanParameters
 from tui_pruner.jobs.cache import digest_of
 from tui_pruner.jobs.calibrate import rank_by
-from tui_pruner.jobs.dataset import DataSet, held_apart, read_data, without_labels
-from tui_pruner.jobs.devices import choose_device
-from tui_pruner.jobs.image_batches import StoredImages
-from tui_pruner.jobs.stock import OnProgress
+from tui_pruner.jobs.data.dataset import DataSet, held_apart, read_data, without_labels
+from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.tools import OnProgress, choose_device
 from tui_pruner.jobs.validate import fitting_side, measure, opened, skipped
-from tui_pruner.whole_file import replace_file
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tui_pruner.core.budget.costs import Sensitivity
-    from tui_pruner.core.budget.damages import DamageCurves
-    from tui_pruner.core.budget.planning import Budget, Planner
-    from tui_pruner.core.budget.rivals import Ring, Tried
-    from tui_pruner.core.checkpoint import Checkpoint
+    from tui_pruner.core.model.checkpoint import Checkpoint
+    from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.core.recovery.damage import Damage
-    from tui_pruner.core.session import Session
+    from tui_pruner.core.search.measured_damage import DamageCurves
+    from tui_pruner.core.search.planner import Budget, Planner
+    from tui_pruner.core.search.rivals import Ring, Tried
+    from tui_pruner.core.search.sensitivity import Sensitivity
+
+
+def milestones(targets: list[str], step: int | None) -> list[list[str]]:
+    """Return the targets of each point, the mildest first and the targets themselves last; only these without a step.
+
+    Raises:
+        RequestError: a target that is no share, where there is a step.
+    """
+    from tui_pruner.core.search.targets import parse_target
+
+    parsed = [parse_target(text) for text in targets]
+    if not parsed:
+        raise RequestError("there is no target: give one, such as flops=60%")
+    if step is None:
+        return [targets]
+    shares = {target.measure: target.share for target in parsed}
+    unclear = next((text for text, target in zip(targets, parsed, strict=True) if target.share is None), None)
+    if unclear is not None:
+        raise RequestError(f"with --max-drop the target {unclear} must be a share, such as flops=60%: it is approached in steps")
+    count = max(1, math.ceil(max(100 * (1 - share) for share in shares.values() if share is not None) / step - 1e-9))
+    return [
+        [f"{measure}={100 - 100 * (1 - share) * number / count:g}%" for measure, share in shares.items() if share is not None]
+        for number in range(1, count + 1)
+    ]
+
+
+def name_of(targets: Sequence[str]) -> str:
+    """Return a point's name in files: flops-70."""
+    return "-".join(target.replace("=", "-").replace("%", "") for target in targets)
+
 
 JUDGED_ON = 32
 """Images that trials of the damage are judged on, of those that are worked on."""
@@ -52,18 +82,18 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
         PlanError: the plan so far is for another checkpoint.
         RequestError: a target that cannot be read, no such criterion or device.
     """
-    from tui_pruner.core.analysis import analyse
-    from tui_pruner.core.budget.ladders import Rules
-    from tui_pruner.core.budget.planning import Planner
-    from tui_pruner.core.classes import kept_classes
-    from tui_pruner.core.session import Session
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.classes import kept_classes
+    from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.core.search.ladders import Rules
+    from tui_pruner.core.search.planner import Planner
 
     started = time.perf_counter()
     targets_of(parameters)
     data = held_apart(without_labels(parameters.data), parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     analysis = analyse(opened(parameters), parameters.imgsz)
-    session = Session(analysis)
+    session = PruningSession(analysis)
     if parameters.plan:
         session.load(parameters.plan)
     kept = kept_classes(analysis.coupling, session.removal) or ()
@@ -89,14 +119,14 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
 
 def original_of(planner: Planner) -> Checkpoint:
     """The original with the classes that the plan so far leaves: what plans are measured against."""
-    from tui_pruner.core.some_classes import with_some_classes
+    from tui_pruner.core.pruning.proved_cut import with_some_classes
 
     return with_some_classes(planner.analysis.checkpoint, planner.analysis.coupling, planner.base)
 
 
 def targets_of(parameters: PlanningParameters) -> None:
     """Refuse targets that cannot be read, before anything heavy starts."""
-    from tui_pruner.core.budget.targets import latency_apart, parse_target
+    from tui_pruner.core.search.targets import latency_apart, parse_target
 
     for texts in parameters.points:
         latency_apart([parse_target(text) for text in texts])
@@ -134,12 +164,10 @@ class Images:
 
 def measured_damage(planner: Planner, images: Images, parameters: PlanningParameters, on_progress: OnProgress) -> tuple[Damage, bool]:
     """The damage of every ladder at several widths, and of every block that can be dropped: from the cache, or measured and kept."""
-    from tui_pruner.core.budget.damages import FEW_SHARES, SHARES, trials_of
-    from tui_pruner.core.budget.depth import drop_trials
-    from tui_pruner.core.classes import without_classes
-    from tui_pruner.core.recovery.damage import Damage, measure_damage
-    from tui_pruner.core.recovery.disagreement import Original
-    from tui_pruner.core.recovery.moments import Readers
+    from tui_pruner.core.pruning.classes import without_classes
+    from tui_pruner.core.recovery.damage import Damage, WeightReaders, measure_damage
+    from tui_pruner.core.recovery.disagreement import OriginalPredictions
+    from tui_pruner.core.search.measured_damage import FEW_SHARES, SHARES, drop_trials, trials_of
 
     analysis, base = planner.analysis, planner.base
     shares, judged = (FEW_SHARES, JUDGED_ON_IN_A_HURRY) if parameters.fast else (SHARES, JUDGED_ON)
@@ -149,7 +177,7 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
         [trial.groups, [places.tolist() for places in trial.removal.places.values()], sorted(trial.removal.dropped)] for trial in trials
     ]
     file = (
-        places.cache_folder()
+        paths.cache_folder()
         / "damage"
         / f"{digest_of(parameters, images.digests[0], program=__version__, trials=removes, judged=judged)}.json"
     )
@@ -159,9 +187,9 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
     network = copy.deepcopy(images.original).to(choose_device(parameters.device))
     measured = [dataclasses.replace(trial, removal=without_classes(analysis.coupling, trial.removal)) for trial in trials]
     on_progress(JobProgress(done=0, total=len(trials), doing="reading the layers' inputs"))
-    readers = Readers(network, images.working)
+    readers = WeightReaders(network, images.working)
     try:
-        judge = Original(network, list(first(images.working, judged)), resuming=True)
+        judge = OriginalPredictions(network, list(first(images.working, judged)), resuming=True)
         found = measure_damage(
             network, analysis.coupling, readers, measured, judge,
             lambda done: on_progress(JobProgress(done=done, total=len(trials), doing="measuring the damage of each layer")),
@@ -183,16 +211,15 @@ def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
 
 
 def point(
-    planner: Planner, session: Session, targets: Sequence[str], damage: Damage, images: Images, parameters: PlanningParameters,
+    planner: Planner, session: PruningSession, targets: Sequence[str], damage: Damage, images: Images, parameters: PlanningParameters,
     on_progress: OnProgress,
 ) -> PlanPoint:  # fmt: skip
     """What one point's targets come to."""
-    from tui_pruner.core.budget.damages import curves_of
-    from tui_pruner.core.budget.depth import drops_of, with_drops
-    from tui_pruner.core.budget.rivals import DEPTH, KNAPSACK, rivals, ways
-    from tui_pruner.core.budget.targets import latency_apart, parse_target
-    from tui_pruner.core.budget.views import measured
-    from tui_pruner.jobs.quicken import clock_of
+    from tui_pruner.core.search.measured_damage import curves_of, drops_of, with_drops
+    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, rivals, ways
+    from tui_pruner.core.search.targets import latency_apart, parse_target
+    from tui_pruner.engine.service import measured
+    from tui_pruner.jobs.latency import clock_of
 
     scan = measured(planner, parameters.scan) if parameters.scan else known_scan(planner, parameters)
     curves: DamageCurves = curves_of(planner.ladders.ladders, damage)
@@ -237,7 +264,7 @@ def sized(point: PlanPoint, budget: Budget) -> PlanPoint:
 
 def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity | None:
     """An earlier scan of this checkpoint on this data by the same criterion, where the data has labels and there is one."""
-    from tui_pruner.jobs.scan_lookup import known_sensitivity
+    from tui_pruner.jobs.scan.executors import known_sensitivity
 
     fields = parameters.model_dump(include=set(JobParameters.model_fields))
     subject = ScanParameters(**{**fields, "images": parameters.scanned}, criterion=parameters.criterion)
@@ -248,14 +275,14 @@ def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity 
 
 def ring_of(planner: Planner, images: Images, parameters: PlanningParameters) -> Ring:
     """Where rivals are cut and refitted."""
-    from tui_pruner.core.budget.rivals import Ring
-    from tui_pruner.core.checkpoint.contents import FROZEN
-    from tui_pruner.core.recovery.disagreement import Original
+    from tui_pruner.core.recovery.disagreement import OriginalPredictions
+    from tui_pruner.core.search.rivals import Ring
+    from tui_pruner.frameworks.ultralytics.contents import FROZEN
 
     original = copy.deepcopy(images.original).to(choose_device(parameters.device))
     frozen = frozenset(name for name, _ in original.named_parameters() if FROZEN in name)
     held_out = images.held_out if images.held_out.total else images.working
-    return Ring(planner, original, images.working, held_out, Original(original, held_out), frozen)
+    return Ring(planner, original, images.working, held_out, OriginalPredictions(original, held_out), frozen)
 
 
 def rival_result(tried: Tried) -> RivalResult:

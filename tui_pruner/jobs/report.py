@@ -1,18 +1,232 @@
-"""A report: everything about a plan in one file, proved and measured now."""
+"""A report: everything about a plan in one file, proved and measured now, written whole or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tui_pruner.engine.job_messages import JobProgress, ReportParameters, ReportResult
-from tui_pruner.jobs.evidence import Evidence, completed
-from tui_pruner.jobs.stock import OnProgress
-from tui_pruner.jobs.validate import opened
+from tui_pruner.domain.errors import OutputError, RequestError
+from tui_pruner.domain.formatting import command_line, legible
+from tui_pruner.engine.job_messages import (
+    JobProgress,
+    PictureParameters,
+    PictureResult,
+    ReportParameters,
+    ReportResult,
+    StageFigures,
+    ValidationParameters,
+    ValidationResult,
+)
+from tui_pruner.engine.search_messages import BenchParameters, BenchResult, BenchSubject, ScanParameters
+from tui_pruner.jobs.pictures import run_pictures
+from tui_pruner.jobs.tools import OnProgress
+from tui_pruner.jobs.validate import opened, run_validation
+from tui_pruner.storage.atomic import check_place, output_error, replace_file
+from tui_pruner.storage.error_log import versions
 
 if TYPE_CHECKING:
-    from tui_pruner.core.reporting.facts import Facts
-    from tui_pruner.core.session import Session
+    from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.report.facts import Facts, Material, Metrics, SensitivityFacts
+
+
+def check_report_output(output: Path, suffixes: tuple[str, ...], force: bool) -> None:
+    """Refuse a place where a report cannot be written.
+
+    Raises:
+        OutputError: another suffix, a folder, an existing file without `force`, no such folder, or no permission.
+    """
+    if output.suffix.lower() not in suffixes and not output.is_dir():
+        raise OutputError(f"{output} is no report: its name must end in {' or '.join(suffixes)}")
+    check_place(output, str(output), "report.html", force)
+
+
+def write_report(output: Path, text: str) -> None:
+    """Write a report to its place, whole or not at all.
+
+    Raises:
+        OutputError: the operating system refuses.
+    """
+    try:
+        replace_file(output, legible(text).encode())
+    except OSError as error:
+        raise output_error(output, error) from error
+
+
+DRAWN_TASKS = ("detect", "segment", "pose", "obb")
+GRAIN = 20
+"""Shares of channels are told to a twentieth: those that were asked for are that coarse, and no two groups hit them exactly."""
+
+
+@dataclass(frozen=True)
+class ReportMaterial:
+    """The options of `report` as they were given; `plan` is how the commands in it name the plan's file."""
+
+    plan: Path
+    output: Path
+    data: Path | None
+    validation_images: int | None
+    pictures: int
+    imgsz: int | None
+    device: str
+    classes: int | None
+    model: str | None
+    latency: bool = False
+    stages: tuple[StageFigures, ...] = ()
+
+
+def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Material:
+    """Facts with what is measured on images, the commands and the versions; what is not proved is not measured.
+
+    Raises:
+        DataError: the data cannot be used for this model.
+    """
+    from tui_pruner.core.pruning.plan import dump_yaml
+    from tui_pruner.report.facts import Material, PictureFacts
+
+    unmeasured = [] if facts.proved else ["nothing was measured: figures of a model that is not proved would say nothing of the plan"]
+    asked, wanted = wanted, wanted if facts.proved else dataclasses.replace(wanted, data=None, latency=False)
+    with tempfile.TemporaryDirectory(prefix="tui-pruner-pictures-") as folder:
+        metrics = accuracy(session, wanted, on_progress)
+        drawn = pictures(session, wanted, folder, on_progress)
+        images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
+    found = {
+        "metrics": metrics,
+        "stages": list(wanted.stages),
+        "latency": latency(session, wanted, on_progress),
+        "sensitivity": sensitivity(session, wanted),
+        "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
+        "confidence": drawn.confidence,
+        "notes": [*facts.notes, *unmeasured, *drawn.notes],
+        "commands": commands(facts, asked),
+        "versions": versions(),
+        "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    }
+    return Material(facts.model_copy(update=found), dump_yaml(session.plan), images)
+
+
+def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Metrics | None:
+    """The quick validation without the plan and with it; from the cache where it has them."""
+    from tui_pruner.core.pruning.proved_cut import plan_of_classes
+    from tui_pruner.report.facts import Metrics
+
+    if wanted.data is None:
+        return None
+
+    whole = session.plan.plain()
+
+    def validation(plan: dict[str, object] | None) -> ValidationResult:
+        of = "the pruned model" if plan is whole else "the checkpoint"
+        return run_validation(ValidationParameters(plan=plan, **subject(session, wanted)), doing(f"validate {of}", on_progress))
+
+    return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(plan_of_classes(whole)), after=validation(whole))
+
+
+def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> BenchResult | None:
+    """Both models timed in turns, block by block, where that is wanted."""
+    from tui_pruner.jobs.latency import run_bench
+
+    if not wanted.latency:
+        return None
+    checkpoint = session.analysis.checkpoint.path
+    subjects = [BenchSubject(checkpoint=checkpoint, classes=wanted.classes, plan=plan) for plan in (None, session.plan.plain())]
+    parameters = BenchParameters(subjects=subjects, imgsz=session.analysis.imgsz, blocks=True, device=wanted.device)
+    return run_bench(parameters, doing("latency", on_progress))
+
+
+def sensitivity(session: PruningSession, wanted: ReportMaterial) -> list[SensitivityFacts]:
+    """What a scan on the same images knows of each group, by the criterion of the plan's first cut; nothing where there was none."""
+    from tui_pruner.core.search.sensitivity import layer_of
+    from tui_pruner.jobs.scan.executors import known_sensitivity
+    from tui_pruner.report.facts import SensitivityFacts
+
+    cuts = [cut for applied in session.steps for cut in applied.step.cuts]
+    if wanted.data is None or not cuts:
+        return []
+    analysis = session.analysis
+    try:
+        known = known_sensitivity(analysis, ScanParameters(criterion=cuts[0].criterion, **subject(session, wanted)))
+    except RequestError:  # a criterion that needs scores which this session does not have
+        return []
+    if known is None:
+        return []
+    groups = [(number, analysis.coupling.groups[number]) for number in sorted(known.drops)]
+    found = [
+        SensitivityFacts(
+            layer=layer_of(analysis, group),
+            drops={round(GRAIN * share) / GRAIN: drop for share, drop in known.drops[number].items()},
+            taken=len(session.removal.of(group)) / group.channels,
+        )
+        for number, group in groups
+    ]
+    return [one for place, one in enumerate(found) if one not in found[:place]]  # parts of one layer that only go together
+
+
+def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_progress: OnProgress) -> PictureResult:
+    """Images with what both models find on them, drawn into a folder."""
+    if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
+        return PictureResult(pictures=[], confidence=0.0)
+    parameters = PictureParameters(plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, **subject(session, wanted))
+    return run_pictures(parameters, doing("pictures", on_progress))
+
+
+def subject(session: PruningSession, wanted: ReportMaterial) -> dict[str, Any]:
+    """The fields that all jobs on this checkpoint and data share."""
+    checkpoint = session.analysis.checkpoint
+    return {
+        "checkpoint": checkpoint.path,
+        "sha256": checkpoint.sha256,
+        "data": str(wanted.data),
+        "images": wanted.validation_images,
+        "imgsz": session.analysis.imgsz,
+        "device": wanted.device,
+        "classes": wanted.classes,
+    }
+
+
+def doing(what: str, on_progress: OnProgress) -> OnProgress:
+    """Tells progress as that of a part."""
+    return lambda progress: on_progress(progress.model_copy(update={"doing": f"{what} {progress.doing}".rstrip()}))
+
+
+def commands(facts: Facts, wanted: ReportMaterial) -> list[str]:
+    """What to type to get the pruned file, its proof, the metrics and this report."""
+    model, plan = facts.model.path, str(wanted.plan)
+    pruned = f"{Path(model).stem}-pruned.pt"
+    shared = [*option("--imgsz", wanted.imgsz), *option("--classes", wanted.classes)]
+    data = option("--data", wanted.data)
+    lines: list[list[object]] = [
+        ["prune", model, "--plan", plan, "-o", pruned, *shared],
+        ["prove", model, pruned, *option("--classes", wanted.classes)],
+        ["validate", model, "--plan", plan, *data, *option("--images", wanted.validation_images), *shared] if data else [],
+        [
+            "report",
+            plan,
+            *option("--model", wanted.model),
+            *data,
+            *counts(wanted),
+            *(["--latency"] if wanted.latency else []),
+            *shared,
+            "-o",
+            wanted.output,
+        ],
+    ]
+    return [command_line(["tui-pruner", *line]) for line in lines if line]
+
+
+def counts(wanted: ReportMaterial) -> list[str]:
+    """The options that say how many images."""
+    if wanted.data is None:
+        return []
+    return ["--images", str(wanted.pictures), *option("--validation-images", wanted.validation_images)]
+
+
+def option(name: str, value: object) -> list[str]:
+    """An option as it is typed; nothing where it was not given."""
+    return [] if value is None else [name, str(value)]
 
 
 def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportResult:
@@ -24,13 +238,13 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
         PlanError: the plan does not fit it.
     """
-    from tui_pruner.core.analysis import analyse
-    from tui_pruner.core.session import Session
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.session import PruningSession
 
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
-    session = Session(analyse(opened(parameters), parameters.imgsz))
+    session = PruningSession(analyse(opened(parameters), parameters.imgsz))
     session.load(parameters.plan)
-    evidence = Evidence(
+    evidence = ReportMaterial(
         plan=Path(parameters.plan_file),
         output=Path(parameters.output),
         data=Path(parameters.data) if parameters.data else None,
@@ -48,11 +262,10 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     )
 
 
-def make_report(session: Session, evidence: Evidence, on_progress: OnProgress) -> Facts:
+def make_report(session: PruningSession, evidence: ReportMaterial, on_progress: OnProgress) -> Facts:
     """Prove every step, measure what the evidence asks for, and write the file; gives what is in it."""
-    from tui_pruner.core.reporting.collecting import facts_of
-    from tui_pruner.core.reporting.output import write_report
-    from tui_pruner.core.reporting.writing import written_as
+    from tui_pruner.report.facts import facts_of
+    from tui_pruner.report.sections import written_as
 
     found = facts_of(session, str(evidence.plan), on_progress)
     material = completed(found, session, evidence, on_progress)

@@ -1,4 +1,4 @@
-"""Validation: Ultralytics' own validator on a seeded subset of the user's images, on a copy of the model, with cached results."""
+"""Validation: Ultralytics' own validator on a seeded subset of the user's images, with metrics on the way and how far they may be off."""
 
 from __future__ import annotations
 
@@ -10,23 +10,51 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.errors import CheckpointError, DataError
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
-from tui_pruner.errors import CheckpointError, DataError
 from tui_pruner.jobs import cache
-from tui_pruner.jobs.dataset import DataSet, read_data
-from tui_pruner.jobs.devices import choose_device
-from tui_pruner.jobs.fit import check_fits
-from tui_pruner.jobs.interval import interval_of
-from tui_pruner.jobs.numbering import numbering_in_words, renumbered
-from tui_pruner.jobs.recipe import labels_in_words, labels_of
-from tui_pruner.jobs.so_far import SoFar
-from tui_pruner.jobs.stock import OnProgress, StockTool, tool_for
-from tui_pruner.jobs.view import private_view
+from tui_pruner.jobs.data.dataset import DataSet, check_fits, numbering_in_words, read_data, renumbered
+from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, private_view
+from tui_pruner.jobs.intervals import interval_of
+from tui_pruner.jobs.tools import OnProgress, StockTool, choose_device, tool_for
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tui_pruner.core.checkpoint import Checkpoint
+    from tui_pruner.core.model.checkpoint import Checkpoint
+
+
+SHARE = 0.05
+
+
+class SoFar:
+    """What Ultralytics itself would say if the validation ended now, told as long as that costs a small share of the time.
+
+    The cost grows with the images seen, so that in a long validation most batches repeat what was computed last.
+    """
+
+    def __init__(self, validator: Any) -> None:
+        self._validator = validator
+        self._began = time.perf_counter()
+        self._spent = self._last = 0.0
+        self._metrics: dict[str, float] = {}
+
+    def metrics(self) -> dict[str, float]:
+        """By Ultralytics' names; the validation goes on as if nothing had been asked."""
+        began = time.perf_counter()
+        if self._spent + self._last <= SHARE * (began - self._began):
+            self._metrics = metrics_now(self._validator)
+            self._last = time.perf_counter() - began
+            self._spent += self._last
+        return self._metrics
+
+
+def metrics_now(validator: Any) -> dict[str, float]:
+    """The final metrics of a twin that has seen the same images: computing them empties what a validator has collected."""
+    twin = copy.copy(validator)
+    twin.metrics = copy.deepcopy(validator.metrics)
+    return {name: float(value) for name, value in twin.get_stats().items()}
+
 
 BATCH = 16
 NO_IMAGE_LEFT = ("No valid images found", "No images from the model's classes found")
@@ -130,7 +158,7 @@ def opened(parameters: JobParameters) -> Checkpoint:
     Raises:
         CheckpointError: it cannot be used, or is no longer the one that the job was made for.
     """
-    from tui_pruner.core.checkpoint import open_model
+    from tui_pruner.frameworks.ultralytics import open_model
 
     checkpoint = open_model(parameters.checkpoint, parameters.classes)
     if checkpoint.sha256 != parameters.sha256:
@@ -142,7 +170,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
     checkpoint = opened(parameters)
     if not parameters.plan:
         return checkpoint.model
-    from tui_pruner.core.cut_prove_write import apply_plan
+    from tui_pruner.core.pruning.proved_cut import apply_plan
 
     return apply_plan(checkpoint, parameters.plan)
 
@@ -153,7 +181,7 @@ def _validator_of(model: nn.Module) -> StockTool:
 
 def fitting_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
     """The image side rounded up to the model's stride, which its Concat layers need, and a note when it had to be."""
-    from tui_pruner.core.blocks import legal_side, stride_of
+    from tui_pruner.core.model.layers import legal_side, stride_of
 
     stride = stride_of(model)
     side = legal_side(imgsz, stride)

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
-from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
-from tui_pruner.config import Config
-from tui_pruner.leftovers import remove_leftovers
-from tui_pruner.printable import legible
-from tui_pruner.tui import colours, first_run, terminal
-from tui_pruner.tui.actions import ACTIONS
-from tui_pruner.tui.actions import keymap as keys
-from tui_pruner.tui.filters import InReverse, OnlyAscii, OnlyPrintable
-from tui_pruner.tui.glyphs import ASCII, CALM, SIGNS
+from tui_pruner.domain.formatting import legible
+from tui_pruner.storage.atomic import remove_leftovers
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.storage.settings import Config
+from tui_pruner.storage.trust import fingerprint
+from tui_pruner.storage.trust import remember as trust
+from tui_pruner.tui import terminal
+from tui_pruner.tui.actions.keymap import keymap_of, use
+from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.keys_in_order import KeysInOrder
-from tui_pruner.tui.messages import ModelChosen, Opened
+from tui_pruner.tui.messages import ModelChosen, Opened, OpenFailed, SessionChosen
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.palettes import PALETTES, wanted_palette
+from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.recent import remember
-from tui_pruner.tui.screens.workbench import Workbench
-from tui_pruner.tui.unfinished import SessionChosen
-from tui_pruner.tui.widgets.lines import Lines
-from tui_pruner.unexpected import keep_traceback, one_line
+from tui_pruner.tui.screens import help as first_run
+from tui_pruner.tui.screens.loading import LoadingScreen
+from tui_pruner.tui.terminal import InReverse, OnlyAscii, OnlyPrintable
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.colours import PALETTES, wanted_palette
+from tui_pruner.tui.theme.glyphs import ASCII, CALM, SIGNS
 
 if TYPE_CHECKING:
-    from tui_pruner.sessions import SavedSession
+    from textual.command import Provider
+
+    from tui_pruner.storage.sessions import SavedSession
+    from tui_pruner.tui.screens.workbench import Workbench
+
+
+def action_provider() -> type[Provider]:
+    """What finds actions for the palette, loaded when it is opened first."""
+    from tui_pruner.tui.screens.palette import ActionProvider
+
+    return ActionProvider
 
 
 class PrunerApp(KeysInOrder):
@@ -41,6 +55,7 @@ class PrunerApp(KeysInOrder):
     CSS_PATH = "app.tcss"
     TITLE = "tui-pruner"
     BINDINGS: ClassVar[list[BindingType]] = []
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {action_provider}
     NOTIFICATION_TIMEOUT = 4
 
     def __init__(self, opening: Opening | None, config: Config = Config(), hinting: bool = False) -> None:  # noqa: B008 (it is frozen)
@@ -53,8 +68,8 @@ class PrunerApp(KeysInOrder):
         self._printable = OnlyPrintable()
         self._only_ascii = OnlyAscii(enabled=SIGNS is ASCII)
         self.set_class(SIGNS is ASCII, "-ascii")
-        self.keymap = keys.keymap_of(ACTIONS, config.settings.keymap)
-        keys.use(self.keymap)
+        self.keymap = keymap_of(ACTIONS, config.settings.keymap)
+        use(self.keymap)
         name, self._problem = wanted_palette(self.console.color_system, self.no_color)
         for palette in PALETTES.values():
             self.register_theme(palette.theme)
@@ -104,20 +119,18 @@ class PrunerApp(KeysInOrder):
 
     def _first_screen(self) -> Screen[None]:
         if self._opening is not None:
-            return self._workbench(self._opening)
+            return self._loading(self._opening)
         from tui_pruner.tui.screens.start import StartScreen
 
         return StartScreen()
 
-    def _workbench(self, opening: Opening) -> Workbench:
-        bench = Workbench(opening)
-        bench.automatic = self._config.settings.validate_every_step
-        return bench
+    def _loading(self, opening: Opening) -> LoadingScreen:
+        return LoadingScreen(opening, self._config.settings.validate_every_step)
 
     def _tell_problems(self) -> None:
         for problem in self.problems:
             self.notify(problem, severity="warning", timeout=12, markup=False)
-            if isinstance(self.screen, Workbench):
+            if isinstance(self.screen, LoadingScreen):
                 self.screen.note(problem, failed=True)
 
     def on_model_chosen(self, event: ModelChosen) -> None:
@@ -126,19 +139,73 @@ class PrunerApp(KeysInOrder):
         self._opening = Opening(
             event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device
         )
-        self.switch_screen(self._workbench(self._opening))
+        self.switch_screen(self._loading(self._opening))
 
     def on_session_chosen(self, event: SessionChosen) -> None:
         """Go on with a session that was chosen on the start screen."""
         self._opening = event.opening
-        self.switch_screen(self._workbench(event.opening))
+        self.switch_screen(self._loading(event.opening))
 
     @on(Opened)
-    def remember_model(self, event: Opened) -> None:
-        """It can be opened: the start screen may offer it from now on."""
+    def show_workbench(self, event: Opened) -> None:
+        """Open the workbench on the model that was read; the start screen may offer it from now on."""
+        loading = self._session_screen
+        if not isinstance(loading, LoadingScreen) or loading.engine is None:
+            return
+        from tui_pruner.tui.screens.workbench import Workbench, first_state
+
         remember(event.result.model.path)
-        if self._hinting and not event.replayed:
-            self.screen.mount(first_run.hint())
+        state, view = first_state(event.result, loading)
+        self._replace(loading, Workbench(loading.engine, state, view))
+        if self._hinting:
+            self.call_after_refresh(lambda: self.screen.mount(first_run.hint()))
+
+    @on(OpenFailed)
+    def back_to_start(self, event: OpenFailed) -> None:
+        """Say on the start screen why the checkpoint cannot be used, or first ask whether it is trusted."""
+        self.kill_children()
+        screen = self._session_screen
+        opening = screen.opening if screen is not None else self._opening
+        if opening is None:
+            return
+        if event.untrusted:
+            work = self._ask_for_trust(opening, event.reason)
+            self.run_worker(work, name="asking whether the file is trusted", exit_on_error=False)
+        else:
+            self._give_up(opening, event.reason)
+
+    @property
+    def _session_screen(self) -> LoadingScreen | Workbench | None:
+        """The screen that has the engine."""
+        return next((screen for screen in self.screen_stack if hasattr(screen, "close_children")), None)  # type: ignore[return-value]
+
+    def _replace(self, old: Screen[Any], new: Screen[Any]) -> None:
+        """Show another screen in the place of one, whatever is in front of it."""
+        while self.screen is not old:
+            self.pop_screen()
+        self.switch_screen(new)
+
+    async def _ask_for_trust(self, opening: Opening, reason: str) -> None:
+        from tui_pruner.tui.screens.prompts import TrustPrompt
+
+        try:
+            sha256 = await asyncio.to_thread(fingerprint, Path(opening.model).expanduser())
+        except Exception as error:  # what cannot be read cannot be trusted either
+            keep_traceback(error)
+            self._give_up(opening, reason)
+            return
+        if await self.push_screen_wait(TrustPrompt(reason, sha256)) is None:
+            self.call_after_refresh(self._give_up, opening, reason)  # the screen behind is about to be drawn again first
+            return
+        trust(sha256)
+        self.post_message(SessionChosen(opening))
+
+    def _give_up(self, opening: Opening, reason: str) -> None:
+        from tui_pruner.tui.screens.start import StartScreen
+
+        screen = self._session_screen
+        if screen is not None:
+            self._replace(screen, StartScreen(opening.model, reason))
 
     async def on_event(self, event: events.Event) -> None:
         """Any key or click makes the hint of the first run go away, and does what it does besides."""
@@ -150,23 +217,14 @@ class PrunerApp(KeysInOrder):
 
     async def action_quit(self) -> None:
         """Quit through the workbench's question."""
-        workbench = next((screen for screen in self.screen_stack if isinstance(screen, Workbench)), None)
-        if workbench is None:
+        screen = self._session_screen
+        if screen is None:
             self.exit(0)
-        elif self.screen is workbench:
-            workbench.action_quit()
-
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The palette: every action of the workbench, or of the jobs' screen, by name, from any pane."""
-        if not getattr(screen, "has_palette", False):
-            return
-        for action in self.keymap.actions:
-            if not hasattr(screen, f"action_{action.method}"):
-                continue
-            yield SystemCommand(action.title, action.help, lambda name=action.name: self.call_later(screen.run_action, name))
+        elif self.screen is screen:
+            screen.action_run("quit")
 
     def _handle_exception(self, error: Exception) -> None:
-        from tui_pruner.tui.crash import last_words, write_report
+        from tui_pruner.tui.terminal import last_words, write_report
 
         if not self._last_words:
             self._last_words = last_words(error, write_report(error))
@@ -180,9 +238,9 @@ class PrunerApp(KeysInOrder):
 
     def kill_children(self) -> None:
         """End every child process at once."""
-        for screen in self.screen_stack:
-            if isinstance(screen, Workbench):
-                screen.close_children()
+        screen = self._session_screen
+        if screen is not None:
+            screen.close_children()
 
 
 def run_app(

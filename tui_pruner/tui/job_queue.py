@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message_pump import MessagePump
 
-from tui_pruner.errors import Cancelled, DataError, JobError, PrunerError, RequestError
-from tui_pruner.trust import inherit
-from tui_pruner.tui.actions import key_of
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.errors import Cancelled, DataError, JobError, PrunerError, RequestError
+from tui_pruner.domain.formatting import plural
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.storage.trust import inherit
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, JobSpec, QueuedJob
 from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.tui.queued_job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob, Wanted
-from tui_pruner.unexpected import keep_traceback, one_line
 
 if TYPE_CHECKING:
     from tui_pruner.engine.runner import Job, Start
@@ -52,13 +52,13 @@ class JobQueue:
         """Whether anything runs or waits."""
         return not all(job.over for job in self.jobs)
 
-    def add(self, wanted: Wanted) -> bool:
+    def add(self, wanted: JobSpec) -> bool:
         """Queue a job; False when the same one runs or waits already.
 
         Raises:
             RequestError: too many wait.
         """
-        if any(job.wanted.identity == wanted.identity for job in self.jobs if not job.over):
+        if any(job.spec.identity == wanted.identity for job in self.jobs if not job.over):
             return False
         if len(self.waiting) >= MOST_WAITING:
             ways_out = f"{key_of('all-jobs')} lists them and {key_of('cancel-chosen')} cancels one"
@@ -78,7 +78,7 @@ class JobQueue:
         job = job or self.running
         if job is None or job.over:
             return False
-        if job.state == RUNNING and self._job is not None and job.wanted.stops_early and not job.stopping:
+        if job.state == RUNNING and self._job is not None and job.spec.stops_early and not job.stopping:
             job.stopping = True
             self._job.stop()
             self._tell()
@@ -95,7 +95,7 @@ class JobQueue:
         Raises:
             RequestError: too many wait.
         """
-        return job.over and self.add(job.wanted)
+        return job.over and self.add(job.spec)
 
     def before(self, job: QueuedJob) -> int:
         """How many come before a job that waits."""
@@ -120,10 +120,10 @@ class JobQueue:
             self._tell(job)
 
     async def _do(self, job: QueuedJob) -> None:
-        from tui_pruner.engine.job_logs import new_log
+        from tui_pruner.engine.processes import new_log
 
         try:
-            job.start(time.monotonic(), new_log(job.wanted.kind))
+            job.start(time.monotonic(), new_log(job.spec.kind))
             self._tell()
             await self._run(job)
         except Cancelled:
@@ -131,37 +131,36 @@ class JobQueue:
         except PrunerError as error:
             job.end(FAILED, time.monotonic(), error)
             if isinstance(error, DataError):
-                self._drop_readers(job.wanted.data, error)
+                self._drop_readers(job.spec.data, error)
         except Exception as error:  # a job that is never over would hold up all that wait
             keep_traceback(error)
-            job.end(FAILED, time.monotonic(), JobError(one_line(job.wanted.name, error)))
+            job.end(FAILED, time.monotonic(), JobError(one_line(job.spec.name, error)))
         finally:
             self._job = None
 
     async def _run(self, job: QueuedJob) -> None:
         assert job.log is not None
-        job.parameters = job.wanted.parameters()
+        job.parameters = job.spec.parameters()
         result = await self._result_within_memory(job)
         inherit(str(result.get("sha256", "")), result.get("own_names", ()))
         try:
-            outcome = await job.wanted.take(result)
+            outcome = await job.spec.take(result)
         except PrunerError:
             raise
         except Exception as error:
             keep_traceback(error)
-            raise JobError(one_line(f"using the result of {job.wanted.name}", error)) from error
+            raise JobError(one_line(f"using the result of {job.spec.name}", error)) from error
         job.outcome = replace(outcome, notes=[*outcome.notes, *job.remarks])
         job.end(DONE, time.monotonic())
 
     async def _result_within_memory(self, job: QueuedJob) -> dict[str, Any]:
         """What a job gives, tried with ever smaller batches where memory does not suffice."""
-        from tui_pruner.engine.memory import smaller_batch, with_half_the_batch
-        from tui_pruner.engine.runner import Job, start_job
+        from tui_pruner.engine.runner import Job, smaller_batch, start_job, with_half_the_batch
 
         assert job.parameters is not None
         on_progress: Callable[..., None] = lambda progress: job.follow(progress, time.monotonic())  # noqa: E731
         while True:
-            self._job = Job(job.wanted.kind, job.parameters, on_progress, self._start or start_job, job.log)
+            self._job = Job(job.spec.kind, job.parameters, on_progress, self._start or start_job, job.log)
             try:
                 return await self._job.run()
             except JobError as error:
@@ -174,7 +173,7 @@ class JobQueue:
 
     def _drop_readers(self, data: str, error: PrunerError) -> None:
         for job in self.waiting:
-            if job.wanted.data == data:
+            if job.spec.data == data:
                 job.end(CANCELLED, time.monotonic(), error)
 
     def _forget_old(self) -> None:

@@ -10,7 +10,7 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
 
-from tui_pruner.patience import crowd
+from tui_pruner.domain.deadlines import crowd
 
 PATIENCE, TURN = 1.0, 0.05
 """Seconds; they are counted in turns, since each comes late where this process gets little of a processor."""

@@ -7,33 +7,27 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import (
+    from tui_pruner.engine.messages import (
         Comparison,
-        Detail,
         DryRun,
         ExplainResult,
+        Figures,
         OpenResult,
-        PreviewResult,
         ProofEvent,
         SavedPlan,
         SessionView,
-        TargetPlan,
-        TargetReach,
         WriteResult,
     )
-    from tui_pruner.tui.outline import Row
-    from tui_pruner.tui.queued_job import QueuedJob
+    from tui_pruner.engine.search_messages import TargetPlan, TargetReach
+    from tui_pruner.tui.job_specs.job import QueuedJob
+    from tui_pruner.tui.opening import Opening
 
 
-class RowHighlighted(Message):
-    """The tree's cursor is on another row."""
-
-    def __init__(self, row: Row | None) -> None:
-        self.row = row
-        super().__init__()
+class EngineMessage(Message):
+    """Something that the engine said, or that became of it."""
 
 
-class Opened(Message):
+class Opened(EngineMessage):
     """The engine has read and traced the checkpoint; `replayed` after a restart."""
 
     def __init__(self, result: OpenResult, replayed: bool) -> None:
@@ -42,7 +36,7 @@ class Opened(Message):
         super().__init__()
 
 
-class OpenFailed(Message):
+class OpenFailed(EngineMessage):
     """The checkpoint cannot be used; `untrusted`: unless the user trusts it."""
 
     def __init__(self, reason: str, untrusted: bool = False) -> None:
@@ -51,18 +45,18 @@ class OpenFailed(Message):
         super().__init__()
 
 
-class Refreshed(Message):
-    """New figures for what is asked for, and for the layer under the cursor (None where it is no layer), or why there are none."""
+class Refreshed(EngineMessage):
+    """New figures for the pending cuts, and for the layer under the cursor (None where it is no layer), or why there are none."""
 
-    def __init__(self, preview: PreviewResult | None = None, detail: Detail | None = None) -> None:
-        self.preview = preview
-        self.detail = detail
-        self.no_preview = ""
-        self.no_detail = ""
+    def __init__(self, figures: Figures, with_preview: bool = True) -> None:
+        self.preview = figures.preview if with_preview else None
+        self.no_preview = figures.no_preview if with_preview else ""
+        self.detail = figures.detail
+        self.no_detail = figures.no_detail
         super().__init__()
 
 
-class Explained(Message):
+class Explained(EngineMessage):
     """Why cutting one layer or block touches another."""
 
     def __init__(self, result: ExplainResult) -> None:
@@ -70,7 +64,7 @@ class Explained(Message):
         super().__init__()
 
 
-class ReachKnown(Message):
+class ReachKnown(EngineMessage):
     """What targets can be met, or why that is not known."""
 
     def __init__(self, result: TargetReach | None, reason: str = "") -> None:
@@ -79,7 +73,7 @@ class ReachKnown(Message):
         super().__init__()
 
 
-class TargetPlanned(Message):
+class TargetPlanned(EngineMessage):
     """The amounts that meet a target, or why there are none."""
 
     def __init__(self, result: TargetPlan) -> None:
@@ -87,7 +81,7 @@ class TargetPlanned(Message):
         super().__init__()
 
 
-class DryRan(Message):
+class DryRan(EngineMessage):
     """PyTorch's word on the shapes of what is asked for, or why there is none."""
 
     def __init__(self, result: DryRun | None, reason: str = "") -> None:
@@ -96,7 +90,7 @@ class DryRan(Message):
         super().__init__()
 
 
-class SessionChanged(Message):
+class SessionChanged(EngineMessage):
     """A step was applied, undone or redone; `did` says which in the user's words."""
 
     def __init__(self, session: SessionView, did: str) -> None:
@@ -105,7 +99,7 @@ class SessionChanged(Message):
         super().__init__()
 
 
-class ProofArrived(Message):
+class ProofArrived(EngineMessage):
     """The masked twin's verdict on a step."""
 
     def __init__(self, event: ProofEvent) -> None:
@@ -113,7 +107,7 @@ class ProofArrived(Message):
         super().__init__()
 
 
-class Doing(Message):
+class Doing(EngineMessage):
     """What the engine's long call is doing now; empty when it is over."""
 
     def __init__(self, what: str) -> None:
@@ -121,7 +115,7 @@ class Doing(Message):
         super().__init__()
 
 
-class Written(Message):
+class FileWritten(EngineMessage):
     """The pruned model is on disk and passed its checks."""
 
     def __init__(self, result: WriteResult) -> None:
@@ -129,7 +123,7 @@ class Written(Message):
         super().__init__()
 
 
-class Refused(Message):
+class RequestRefused(EngineMessage):
     """Something that was asked for cannot be done, in one line."""
 
     def __init__(self, reason: str, during: str = "") -> None:
@@ -138,13 +132,25 @@ class Refused(Message):
         super().__init__()
 
 
-class EngineDied(Message):
+class EngineDied(EngineMessage):
     """The engine ended by itself; `restarting` says whether it is being started again."""
 
     def __init__(self, reason: str, restarting: bool) -> None:
         self.reason = reason
         self.restarting = restarting
         super().__init__()
+
+    @property
+    def doing(self) -> str:
+        """What is under way now."""
+        return "starting the engine again" if self.restarting else ""
+
+    @property
+    def follows(self) -> str:
+        """What becomes of it, in the user's words."""
+        if self.restarting:
+            return "starting it again"
+        return "it died 5 times in 3 minutes and is not started again: write down your steps and restart the program"
 
 
 class JobsChanged(Message):
@@ -155,7 +161,7 @@ class JobsChanged(Message):
         super().__init__()
 
 
-class StatesCompared(Message):
+class StatesCompared(EngineMessage):
     """The engine put two states side by side, or says why it did not; `ends`: after how many steps each of them is."""
 
     def __init__(self, ends: tuple[int, int], result: Comparison | None, reason: str = "") -> None:
@@ -165,7 +171,7 @@ class StatesCompared(Message):
         super().__init__()
 
 
-class PlanSaved(Message):
+class PlanSaved(EngineMessage):
     """The plan was written."""
 
     def __init__(self, result: SavedPlan) -> None:
@@ -179,4 +185,12 @@ class ModelChosen(Message):
     def __init__(self, model: str, data: str | None = None) -> None:
         self.model = model
         self.data = data
+        super().__init__()
+
+
+class SessionChosen(Message):
+    """A kept session to go on with was chosen on the start screen."""
+
+    def __init__(self, opening: Opening) -> None:
+        self.opening = opening
         super().__init__()

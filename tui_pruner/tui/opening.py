@@ -1,4 +1,4 @@
-"""What to open, and how to measure it."""
+"""What to open and how to measure it, and the kept sessions that the start screen offers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner import places
+from tui_pruner.domain.formatting import plural
+from tui_pruner.storage import paths
 
 if TYPE_CHECKING:
-    from tui_pruner.sessions import SavedSession
+    from tui_pruner.storage.sessions import SavedSession
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Opening:
     def output(self) -> Path:
         """Where the pruned model goes unless the user says otherwise: best-pruned.pt beside best.pt; for the demo, the current folder."""
         path = Path(self.model)
-        is_ours = path.suffix != ".pt" or path.parent == places.demo_folder()
+        is_ours = path.suffix != ".pt" or path.parent == paths.demo_folder()
         folder = Path() if is_ours else path.parent
         return folder / f"{path.stem}-pruned.pt"
 
@@ -61,3 +62,27 @@ class Opening:
     def plan_file(self) -> Path:
         """Where the plan goes unless the user says otherwise: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-plan.yaml")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A session that was kept on disk: what to open, what it is, and when it was left (seconds since 1970)."""
+
+    opening: Opening
+    title: str
+    left: float
+
+
+def unfinished_sessions(most: int = 3) -> list[Unfinished]:
+    """The sessions to go on with that no other window has, the newest first."""
+    if not any(paths.sessions_folder().glob("*.jsonl")):
+        return []
+    from tui_pruner.storage.sessions import sessions
+
+    free = [session for session in sessions() if session.worth_keeping and not session.running]
+    return [Unfinished(Opening.of(session), _title(session), session.saved_at) for session in free[:most]]
+
+
+def _title(session: SavedSession) -> str:
+    asked = f", {plural(len(session.asked), 'ratio')} not applied" if session.asked else ""
+    return f"{Path(session.model).name}: {plural(session.steps, 'step')}{asked}"

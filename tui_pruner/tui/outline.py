@@ -1,17 +1,17 @@
-"""The model as rows: sections, blocks, layers, and which of them are visible."""
+"""The model as rows: sections, blocks, layers, which of them are visible, and which one the cursor is on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tui_pruner.tui.figures import plural
+from tui_pruner.domain.formatting import plural
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.protocol import BlockView, LayerView
+    from tui_pruner.engine.messages import BlockView, LayerView
 
 SECTIONS = ("backbone", "neck", "head")
 PRUNABLE = ("free", "coupled", "linked")
@@ -55,17 +55,6 @@ class Row:
         states = " ".join(sorted({layer.status for layer in self.layers})) if self.kind != "section" else ""
         full = self.layer.name if self.layer else self.key
         return f"{self.name} {full} {self.type} {self.section} {states}".lower()
-
-
-@dataclass(frozen=True)
-class Standpoint:
-    """How somebody looks at the model: the row under the cursor, the open rows, the filter's words, the order, and whether on the map."""
-
-    key: str
-    expanded: frozenset[str]
-    words: str = ""
-    order: str = ""
-    on_map: bool = False
 
 
 def outline(blocks: Sequence[BlockView]) -> list[Row]:
@@ -216,3 +205,142 @@ def _layer_row(block: BlockView, layer: LayerView) -> Row:
         layers=(layer,),
         expandable=False,
     )
+
+
+@dataclass(frozen=True)
+class TreeState:
+    """How the tree is looked at: the open rows, the filter's words, the order, and the cursor among the rows that are shown.
+
+    `drops` is what a scan measured, by layer. Every method gives another state.
+    """
+
+    rows: tuple[Row, ...] = ()
+    expanded: frozenset[str] = frozenset()
+    words: str = ""
+    order: str = IN_MODEL
+    drops: Mapping[str, float] = field(default_factory=lambda: NO_DROPS)
+    shown: tuple[Row, ...] = ()
+    cursor: int = 0
+
+    @classmethod
+    def of(cls, blocks: Sequence[BlockView], drops: Mapping[str, float] = NO_DROPS) -> TreeState:
+        """A model from the top, sections open, the cursor on the first block."""
+        rows = tuple(outline(blocks))
+        sections = frozenset(row.key for row in rows if row.kind == "section")
+        return cls(rows, sections, drops=drops, cursor=1 if len(rows) > 1 else 0)._with()
+
+    @property
+    def row(self) -> Row | None:
+        """The row under the cursor."""
+        return self.shown[self.cursor] if self.cursor < len(self.shown) else None
+
+    @property
+    def key(self) -> str:
+        """The key of the row under the cursor; empty where nothing is shown."""
+        return self.row.key if self.row else ""
+
+    @property
+    def layer(self) -> str:
+        """The name of the layer under the cursor; empty where it is none."""
+        return self.row.layer.name if self.row and self.row.layer else ""
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a filter hides rows."""
+        return bool(self.words.strip())
+
+    def has(self, key: str) -> bool:
+        """Whether the model has a row with this key."""
+        return any(row.key == key for row in self.rows)
+
+    def key_of(self, module: str) -> str:
+        """The row that shows a module; empty where none does."""
+        row = row_of(self.rows, module)
+        return row.key if row else ""
+
+    def is_open(self, key: str) -> bool:
+        """Whether what a row has below it is shown."""
+        return key in self.expanded
+
+    def at(self, number: int) -> TreeState:
+        """The cursor on the row of this number among those that are shown, or the nearest one."""
+        return replace(self, cursor=min(max(number, 0), max(len(self.shown) - 1, 0)))
+
+    def moved(self, lines: int) -> TreeState:
+        """The cursor so many rows further."""
+        return self.at(self.cursor + lines)
+
+    def on(self, key: str) -> TreeState:
+        """The cursor on a row, what it stands in opened; the same where there is no such row."""
+        by_key = {row.key: row for row in self.rows}
+        if key not in by_key:
+            return self._with()
+        opened, parent = set(self.expanded), by_key[key].parent
+        while parent:
+            opened.add(parent)
+            parent = by_key[parent].parent
+        return self._with(key, expanded=frozenset(opened))
+
+    def showing(self, key: str) -> TreeState:
+        """The cursor on a row, whatever the filter and the order hide."""
+        hidden = (self.filtered or bool(self.order)) and key not in {row.key for row in self.shown}
+        return (self.whole() if hidden else self).on(key)
+
+    def filter(self, words: str) -> TreeState:
+        """Only the rows that match all of these words, with what they stand in, the cursor on the first match."""
+        if words == self.words:
+            return self
+        if not words.strip():
+            return replace(self, words=words).on(self.key)
+        return self._with(nearest(self.rows, words, self.key), words=words)
+
+    def whole(self) -> TreeState:
+        """Without the filter and the order, the cursor staying where it is."""
+        return replace(self, words="", order=IN_MODEL).on(self.key)
+
+    def ordered(self) -> TreeState:
+        """The layers by the next share, from the heaviest down; after the last one as in the model again."""
+        orders = [IN_MODEL, *ORDERS, *([BY_DROP] if self.drops else [])]
+        order = orders[(orders.index(self.order) + 1) % len(orders)]
+        return replace(self._with(order=order), cursor=0) if order else replace(self, order=order).on(self.key)
+
+    def toggled(self) -> TreeState:
+        """The row under the cursor opened or closed; on a layer, its block closed; in another order, the row shown in the model."""
+        row = self.row
+        if row is None:
+            return self
+        if self.order:
+            return replace(self, order=IN_MODEL).on(row.key)
+        if not row.expandable and row.kind != "layer":
+            return self
+        key = row.parent if row.kind == "layer" else row.key
+        return self._with(key, expanded=self.expanded ^ {key})
+
+    def all_toggled(self) -> TreeState:
+        """Every block opened, or all of them closed when they are open."""
+        blocks = {row.key for row in self.rows if row.kind == "block" and row.expandable}
+        expanded = self.expanded ^ (blocks if blocks <= self.expanded else blocks - self.expanded)
+        row = self.row
+        keep = "" if row is None else row.parent if row.kind == "layer" and not blocks <= expanded else row.key
+        return self._with(keep, expanded=expanded)
+
+    def next_of(self, layers: Collection[str]) -> TreeState:
+        """The cursor on the next row after it whose layer is one of these, from the top again after the last."""
+        keys = [row.key for row in self.rows if row.layer is not None and row.layer.name in layers]
+        if not keys:
+            return self
+        order = [row.key for row in self.rows]
+        here = order.index(self.key) if self.row else 0
+        later = [key for key in keys if order.index(key) > here]
+        return self.on((later or keys)[0])
+
+    def measured(self, drops: Mapping[str, float]) -> TreeState:
+        """What a scan found is known, by which the layers can be ordered."""
+        return self._with(self.key, drops=drops)
+
+    def _with(self, keep: str = "", **changes: Any) -> TreeState:
+        changed = replace(self, **changes)
+        shown = tuple(visible(changed.rows, changed.expanded, changed.words, changed.order, changed.drops))
+        keys = [row.key for row in shown]
+        cursor = keys.index(keep) if keep in keys else min(self.cursor, max(len(keys) - 1, 0))
+        return replace(changed, shown=shown, cursor=cursor)

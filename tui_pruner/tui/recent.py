@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tui_pruner import places
-from tui_pruner.whole_file import replace_file
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
 
 PATTERNS = ("*.pt", "weights/*.pt", "runs/*/*/weights/best.pt", "runs/*/weights/best.pt")
 MOST = 20
@@ -41,7 +41,7 @@ def recent_checkpoints(most: int = 6) -> list[Recent]:
 def remember(model: str) -> None:
     """Remember that a checkpoint was opened now; a folder that cannot be written costs only the memory."""
     path = Path(model)
-    if not path.is_file() or path.resolve().parent == places.demo_folder().resolve():
+    if not path.is_file() or path.resolve().parent == paths.demo_folder().resolve():
         return
     opened = {**_remembered(), path.resolve(): time.time()}
     newest = sorted(opened.items(), key=lambda entry: entry[1], reverse=True)[:MOST]
@@ -51,7 +51,7 @@ def remember(model: str) -> None:
 
 
 def _file() -> Path:
-    return places.state_folder() / "recent.json"
+    return paths.state_folder() / "recent.json"
 
 
 def _remembered() -> dict[Path, float]:

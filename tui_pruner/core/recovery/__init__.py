@@ -1,1 +1,1 @@
-"""Recover the accuracy of a cut network without labels: refit its layers, and keep what comes closest to the original."""
+"""A cut model brought back to its original without labels: refits in closed form, and what a width costs."""

@@ -1,30 +1,190 @@
-"""Measured damage: how far a network's predictions move when channels go and their readers are refitted, for every group at several widths.
-
-No labels. Each trial is the masked twin, whose layers that read the removed channels are refitted in closed form from the moments of their
-inputs; only the blocks behind the first change are computed.
-"""
+"""What a width costs at the predictions once its readers are refitted, from the second moments of their inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.groups import CouplingMap, Indices
-from tui_pruner.core.recovery.disagreement import Original
-from tui_pruner.core.recovery.moments import Readers
-from tui_pruner.core.removal import Removal
-from tui_pruner.core.skeleton import named_tensors, owners_of_tensors, put_tensor, sharing_weights, tensor_at
-from tui_pruner.core.twin import masked_twin
+from tui_pruner.core.model.copies import named_tensors, owners_of_tensors, put_tensor, sharing_weights, tensor_at
+from tui_pruner.core.model.inputs import Given, Inputs, inputs_of
+from tui_pruner.core.pruning.importance import Scores
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.twin import masked_twin
+from tui_pruner.core.recovery.applications import Application, Applying, Convolution, Parameters, Site, observe
+from tui_pruner.core.recovery.disagreement import OriginalPredictions
+from tui_pruner.core.recovery.least_squares import as_matrix, as_weight, inputs_at, sample
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indices, Member
+
+RIDGE = 1e-2
+"""Of the mean diagonal of a layer's covariance."""
+MOST_POSITIONS, LEAST_POSITIONS = 400, 100
+ROWS_PER_FEATURE = 10
+IN_MEMORY = 2 << 30
+"""Bytes of matrices that are held in memory; more of them lie in a temporary file."""
+TINY = 1e-30
+
+
+@dataclass
+class WeightReader:
+    """A layer with ungrouped weights that reads channels.
+
+    `matrix` is its weight as [features, outputs], features in the order tap, channel; `covariance` that of its inputs, about their `mean`
+    where an intercept can be moved into `bias` or the running mean `shift`; `inverse` is that of the regularised covariance; `scale` is
+    what the normalisation behind it multiplies each output by.
+    """
+
+    geometry: Convolution | None
+    matrix: Tensor
+    mean: Tensor
+    inverse: Tensor
+    energy: float
+    scale: Tensor
+    bias: str
+    shift: str
+
+    @property
+    def taps(self) -> int:
+        """The number of kernel positions."""
+        return math.prod(self.geometry.kernel) if self.geometry else 1
+
+    def features(self, positions: Indices) -> Tensor:
+        """The features of channels: [..., n] input positions to [..., n * taps]."""
+        channels = len(self.matrix) // self.taps
+        taps = np.arange(self.taps) * channels
+        return torch.from_numpy((positions[..., None] + taps).reshape(*positions.shape[:-1], -1))
+
+    def unrepairable(self, positions: Indices) -> Scores:
+        """For each row of [n, m] input positions: the output error that is left without them after a refit, over the output's energy."""
+        features = self.features(positions)
+        blocks = self.inverse[features[:, :, None], features[:, None, :]]
+        weights = (self.matrix * self.scale)[features]
+        errors = (weights * torch.linalg.solve(blocks, weights)).sum((1, 2)) / self.energy
+        found: Scores = errors.numpy()
+        return found
+
+    def repaired(self, positions: Indices) -> tuple[Tensor, Tensor]:
+        """The weight without the given input positions, refitted: in its own shape with zeros there, and what the intercept gains."""
+        gone = self.features(np.unique(positions)[None])[0]
+        matrix = self.matrix.clone()
+        matrix -= self.inverse[:, gone] @ torch.linalg.solve(self.inverse[gone][:, gone], matrix[gone])
+        matrix[gone] = 0
+        return as_weight(matrix[None], self.geometry), self.mean @ (self.matrix - matrix)
+
+
+class WeightReaders:
+    """The readers of a network by their weights' names; their matrices live as long as this is open."""
+
+    def __init__(self, network: nn.Module, batches: Sequence[Given], ridge: float = RIDGE, seed: int = 0) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        sites = {site.weight: site for site in observe(network, inputs_of(batches[0]).first())}
+        sums = self._gathered(network, batches, seed)
+        self.by_weight = {name: self._reader(network, sites[name], found, ridge) for name, found in sums.items()}
+
+    def of(self, group: ChannelGroup) -> Iterator[tuple[Member, WeightReader]]:
+        """The layers that read a group's channels."""
+        for member in group.members:
+            reader = self.by_weight.get(member.axis.parameter)
+            if member.role == "in" and reader is not None:
+                yield member, reader
+
+    def scores(self, group: ChannelGroup) -> Scores | None:
+        """What the readers of each channel cannot repair, summed over them; None where no layer reads the group by weights."""
+        parts = [reader.unrepairable(member.indices) for member, reader in self.of(group)]
+        return np.sum(parts, axis=0) if parts else None
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _gathered(self, network: nn.Module, batches: Sequence[Given], seed: int) -> Mapping[str, _Sums]:
+        found: dict[str, _Sums] = {}
+        images = sum(len(inputs_of(batch)) for batch in batches)
+        room = IN_MEMORY
+        for number, batch in enumerate(map(inputs_of, batches)):
+
+            def read(application: Application, number: int = number, batch: Inputs = batch) -> None:
+                nonlocal room
+                geometry = application.geometry
+                if geometry is not None and geometry.groups > 1:
+                    return
+                features = application.inputs.shape[1] * (math.prod(geometry.kernel) if geometry else 1)
+                each = min(MOST_POSITIONS, max(LEAST_POSITIONS, math.ceil(ROWS_PER_FEATURE * features / images)))
+                picks = sample(application, each if geometry else each * len(batch), seed + number)
+                known = found.get(application.weight)
+                if known is None:
+                    room -= features * features * 8
+                    known = found[application.weight] = _Sums(self._matrix(application.weight, features, room < 0), geometry)
+                known.add(inputs_at(application, picks)[0])
+
+            with torch.no_grad(), Applying(Parameters(network), read, lambda application: None):
+                batch.to(next(network.parameters()).device).run(network)
+        return found
+
+    def _matrix(self, name: str, side: int, on_disk: bool) -> Tensor:
+        if not on_disk:
+            return torch.zeros(side, side, dtype=torch.float64)
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="tui-pruner-moments-")
+        file = Path(self._folder.name, name)
+        return torch.from_numpy(np.memmap(file, np.float64, "w+", shape=(side, side)))
+
+    def _reader(self, network: nn.Module, site: Site, sums: _Sums, ridge: float) -> WeightReader:
+        matrix = as_matrix(tensor_at(network, site.weight).detach().cpu(), sums.geometry)[0].double()
+        mean = sums.total / sums.rows
+        if not (site.bias or site.shift):
+            mean = torch.zeros_like(mean)
+        covariance = sums.gram.div_(sums.rows).addr_(mean, mean, alpha=-1.0)
+        scale = scale_behind(network, site.shift, matrix.shape[1])
+        scaled = matrix * scale
+        energy = float((scaled * (covariance @ scaled)).sum()) + TINY
+        covariance.diagonal().add_(float(ridge * covariance.diagonal().mean()) + TINY)
+        sums.gram.copy_(torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
+        return WeightReader(sums.geometry, matrix, mean, sums.gram, energy, scale, site.bias, site.shift)
+
+
+class _Sums:
+    """The sums of inputs and of their products, over sampled positions."""
+
+    def __init__(self, gram: Tensor, geometry: Convolution | None) -> None:
+        self.gram, self.geometry = gram, geometry
+        self.total, self.rows = torch.zeros(len(gram), dtype=torch.float64), 0
+
+    def add(self, inputs: Tensor) -> None:
+        """Add rows of inputs."""
+        self.gram += (inputs.t() @ inputs).cpu().double()
+        self.total += inputs.sum(0).cpu().double()
+        self.rows += len(inputs)
+
+
+def scale_behind(network: nn.Module, shift: str, outputs: int) -> Tensor:
+    """What the normalisation with this running mean multiplies each channel by; ones where there is none."""
+    norm = network.get_submodule(shift.rpartition(".")[0]) if shift else None
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:
+        return torch.ones(outputs, dtype=torch.float64)
+    scale = (norm.running_var.double() + norm.eps).rsqrt().cpu()
+    return scale if norm.weight is None else scale * norm.weight.detach().double().cpu()
+
+
+def obs_scores(coupling: CouplingMap, readers: WeightReaders, otherwise: Mapping[int, Scores]) -> Iterable[tuple[ChannelGroup, Scores]]:
+    """The score of every prunable channel: what a refit of its readers cannot repair; `otherwise` where no layer reads a group."""
+    for group in coupling.groups:
+        if group.prunable:
+            found = readers.scores(group)
+            yield group, found if found is not None else otherwise[group.number]
+
 
 Outputs = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Trial:
+class DamageTrial:
     """Channels of groups that are cut together, gone on top of what was gone before: `lost` counts them by group."""
 
     groups: tuple[int, ...]
@@ -37,11 +197,11 @@ class Damage:
     """What trials came to: the distance of the predictions from the original's, by output of the task; `base` that with none of them."""
 
     base: Outputs
-    trials: Sequence[tuple[Trial, Outputs]]
+    trials: Sequence[tuple[DamageTrial, Outputs]]
 
 
 def repaired_twin(
-    network: nn.Module, coupling: CouplingMap, removal: Removal, readers: Readers, owners: Mapping[str, Sequence[str]]
+    network: nn.Module, coupling: CouplingMap, removal: Removal, readers: WeightReaders, owners: Mapping[str, Sequence[str]]
 ) -> nn.Module:
     """The masked twin of a network, with the layers that read removed channels refitted in closed form; the network stays as it is."""
     twin = sharing_weights(masked_twin(network, coupling, removal, owners))
@@ -71,9 +231,9 @@ def _put(model: nn.Module, names: Sequence[str], tensor: Tensor) -> None:
 def measure_damage(
     network: nn.Module,
     coupling: CouplingMap,
-    readers: Readers,
-    trials: Sequence[Trial],
-    judge: Original,
+    readers: WeightReaders,
+    trials: Sequence[DamageTrial],
+    judge: OriginalPredictions,
     on_trial: Callable[[int], None] = lambda done: None,
 ) -> Damage:
     """The distance of the original's predictions from those of a network under every trial.
@@ -81,7 +241,7 @@ def measure_damage(
     `network` is the original, or a cut and refitted network in the original's shapes.
     """
     owners = owners_of_tensors(network)
-    found: list[tuple[Trial, Outputs]] = []
+    found: list[tuple[DamageTrial, Outputs]] = []
     base = judge.distance(network)
     for done, trial in enumerate(trials, start=1):
         with torch.no_grad():

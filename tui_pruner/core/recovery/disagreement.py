@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.inputs import Given, Inputs, inputs_of
-from tui_pruner.core.predictions import tensors
-from tui_pruner.core.recording import Recording, continued, record
+from tui_pruner.core.model.inputs import Given, Inputs, inputs_of
+from tui_pruner.core.model.predictions import tensors
+from tui_pruner.core.model.recorded_forward import Recording, continued, record
 
 SURE = 64
 """Anchors of each image that are compared: those that the original is surest of."""
@@ -122,7 +122,7 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-class Original:
+class OriginalPredictions:
     """The original's predictions on batches of inputs, such as images, which cut networks are compared with.
 
     With `resuming` what its blocks hand out is kept, so that a network which shares its first blocks is computed from the first other one.

@@ -1,27 +1,98 @@
-"""Refit a cut network in closed form: every layer, front to back, from the inputs that it gets now to the outputs that the original gave.
-
-No labels and no gradients. Known as reconstruction or compensation: ThiNet (Luo et al. 2017), channel pruning (He et al. 2017).
-"""
+"""The refit of a cut model: its normalisation measured again, and layer by layer the weights that come closest to the original's
+outputs."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.groups import Indices
-from tui_pruner.core.inputs import Given, inputs_of
-from tui_pruner.core.recalibration import recalibrate, statistics_of
-from tui_pruner.core.recovery.applications import Application, Site, by_weight, observe
-from tui_pruner.core.recovery.disagreement import Original
-from tui_pruner.core.recovery.forwards import Lockstep
+from tui_pruner.core.model.copies import tensor_at
+from tui_pruner.core.model.inputs import Given, inputs_of
+from tui_pruner.core.recovery.applications import Application, Lockstep, Site, by_weight, observe
+from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.least_squares import Equations, as_matrix, as_weight, best_correction, inputs_at, outputs_at, sample
-from tui_pruner.core.skeleton import tensor_at
+from tui_pruner.core.tracing.coupling_map import Indices
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """A copy of a model with new statistics, in how many layers, from how many images; its weights are the model's."""
+
+    model: nn.Module
+    layers: int
+    images: int
+
+
+def recalibrate(model: nn.Module, batches: Iterable[Given], device: str = "cpu") -> Recalibrated:
+    """Average every normalisation's statistics over all batches of inputs, such as images, as training would see them.
+
+    A layer that the forward does not reach keeps its statistics. Without a batch the model comes back as it is.
+    """
+    twin = copy.deepcopy(model).to(device).eval()
+    norms = statistics_of(twin)
+    before = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over all batches
+        norm.train()
+    images = send(twin, batches)
+    reached = [int(norm.num_batches_tracked) > 0 for norm in norms]
+    for norm, momentum, buffers, seen in zip(norms, momenta, before, reached, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+        kept = {"num_batches_tracked"} if seen else set(buffers)
+        for name in kept:
+            getattr(norm, name).copy_(buffers[name])
+    return Recalibrated(twin.cpu(), sum(reached), images)
+
+
+def statistics_of(model: nn.Module) -> list[Any]:
+    """The normalisations that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+
+
+def send(model: nn.Module, batches: Iterable[Given]) -> int:
+    """Send batches through; how many images they had."""
+    device = next(model.parameters()).device
+    images = 0
+    with torch.no_grad():
+        for batch in map(inputs_of, batches):
+            batch.to(device).run(model)
+            images += len(batch)
+    return images
+
+
+SMALL = 0.1
+"""The part of its layer's largest scale below which a scale counts as small."""
+
+
+def scales_of(model: nn.Module) -> list[Tensor]:
+    """The scales of every batch normalisation, one for each channel."""
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return [layer.weight for layer in layers if layer.weight is not None]
+
+
+def press(model: nn.Module, strength: float, scale: float = 1.0) -> None:
+    """Add the penalty's gradient to what backward left; `scale` is by what a gradient scaler has multiplied that."""
+    with torch.no_grad():
+        for weight in scales_of(model):
+            if weight.grad is not None:
+                weight.grad.add_(torch.sign(weight), alpha=strength * scale)
+
+
+def small_share(model: nn.Module) -> float:
+    """The share of all channels whose scale is small beside the largest of their layer."""
+    scales = [weight.detach().abs() for weight in scales_of(model)]
+    small = sum(int((scale < SMALL * scale.max()).sum()) for scale in scales)
+    return small / max(1, sum(len(scale) for scale in scales))
+
 
 RIDGES = (1e-3, 1e-2, 1e-1)
 MOST_POSITIONS, LEAST_POSITIONS = 400, 100
@@ -52,7 +123,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RefitSettings:
     """How a refit is made.
 
     `rows` is how many sampled positions there are for each feature that a layer reads, over all images, as far as `most` an image allow;
@@ -91,8 +162,8 @@ def reconstruct(
     held_out: Sequence[Given],
     *,
     frozen: Collection[str] = (),
-    settings: Settings | None = None,
-    memory: Memory | None = None,
+    settings: RefitSettings | None = None,
+    memory: FitMemory | None = None,
     on_layer: OnLayer = lambda fit, done, total: None,
 ) -> Reconstruction:
     """Refit a copy of a cut network to the original's outputs on batches of inputs, such as images; both networks stay as they are.
@@ -100,7 +171,7 @@ def reconstruct(
     `kept` has the original indices that each parameter keeps, by dimension. A fit that does not lower a layer's error on `held_out` is
     not taken. `frozen` names parameters that keep their values.
     """
-    settings = settings or Settings()
+    settings = settings or RefitSettings()
     model = copy.deepcopy(pruned).eval()
     sites = by_weight([site for site in observe(model, inputs_of(batches[0]).first()) if site.weight not in frozen])
     found = Reconstruction(model)
@@ -132,7 +203,7 @@ def reconstruct(
 
 def _refit(
     model: nn.Module, applied: Sequence[Site], theirs: Lockstep, ours: Lockstep, sizes: Sequence[int], held_out: int,
-    kept: Mapping[int, Indices], settings: Settings,
+    kept: Mapping[int, Indices], settings: RefitSettings,
 ) -> Fit | None:  # fmt: skip
     """Refit one weight at all its applications; None where the original never applies it. `sizes` counts the images of each batch."""
     images = sum(sizes[: len(sizes) - held_out])
@@ -233,7 +304,7 @@ def output_channels(kept: Mapping[int, Indices], wanted: Application, now: Appli
     return numbers.reshape(now.geometry.groups, -1, numbers.shape[1])[:, 0].reshape(-1)
 
 
-class Memory(Protocol):
+class FitMemory(Protocol):
     """Keeps finished fits, so that an interrupted refit goes on behind the last one."""
 
     def load(self, weight: str, first: int) -> tuple[Fit, Mapping[str, Tensor]] | None:
@@ -266,8 +337,8 @@ def recover(
     held_out: Sequence[Given],
     *,
     frozen: Collection[str] = (),
-    settings: Settings | None = None,
-    memory: Memory | None = None,
+    settings: RefitSettings | None = None,
+    memory: FitMemory | None = None,
     on_layer: OnLayer = lambda fit, done, total: None,
 ) -> Recovered:
     """Refit and recalibrate a cut network without labels, and keep what comes closest to the original, also if that is the cut itself.
@@ -282,7 +353,7 @@ def recover(
     if statistics_of(pruned):
         for name, base in (("recalibrated", pruned), ("both", refitted.model)):
             candidates[name] = recalibrate(base, batches, str(device)).model.to(device)
-    judge = Original(original, held_out or batches)
+    judge = OriginalPredictions(original, held_out or batches)
     outputs = {name: judge.distance(model) for name, model in candidates.items()}
     distance = {name: sum(found.values()) / max(len(found), 1) for name, found in outputs.items()}
     best = min(distance, key=lambda name: distance[name])

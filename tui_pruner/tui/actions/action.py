@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.binding import Binding
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.state import AppState
 
 RATIO, STEPS, JOBS, VIEW = "Ratio", "Steps and file", "Jobs", "Finding one's way"
 GROUPS = (RATIO, STEPS, JOBS, VIEW)
 INTERACTIVE = "-"
+"""The command line of an action that means nothing without a screen."""
+
+TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS = "tree", "map", "detail", "path", "steps", "all-jobs"
+PANE_TITLES: Mapping[str, str] = {
+    TREE: "The model",
+    MAP: "The map",
+    DETAIL: "The detail",
+    PATH: "The explanation",
+    STEPS_PANE: "The steps",
+    ALL_JOBS: "The background jobs",
+}
+PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    TREE: (("up down", "Go to the row above or below."), ("home end", "Go to the first or the last row.")),
+    MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
+    DETAIL: (("up down", "Scroll."),),
+    PATH: (("up down", "Go from stop to stop of the explanation."),),
+}
 
 
-@dataclass(frozen=True)
+def always(state: AppState) -> str:
+    """The reason of an action that is never disabled: none."""
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Action:
     """Something that the user can do.
 
-    `name` is the screen's `action_` method with its arguments; `keys` are as Textual names them, none where only the palette has it;
-    `shown` is how people read the keys; `headless` is the command line that does the same without the app, `INTERACTIVE` where there
-    is nothing to do without a screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has
-    the focus, where one is named, and come before the screen's.
+    `id` is how the user's own keymap calls it; `keys` are as Textual names them, none where only the palette has it, and `shown` is how
+    people read them; `cli` is the command line that does the same without the app, `INTERACTIVE` where there is nothing to do without a
+    screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has the focus, where one is
+    named, and come before the screen's. `disabled_reason` says in one line why it can do nothing now; empty where it can.
     """
 
-    name: str
-    keys: str
-    shown: str
+    id: str
     title: str
     help: str
     group: str
-    headless: str
+    cli: str
+    run: Callable[..., object]
+    keys: str = ""
+    shown: str = ""
     footer: str = ""
     pane: str = ""
+    disabled_reason: Callable[[AppState], str] = always
 
     @property
     def binding(self) -> Binding:
         """The action as a key binding with its tooltip."""
         return Binding(
             self.keys,
-            f"screen.{self.name}" if self.pane else self.name,
+            f"screen.run('{self.id}')" if self.pane else f"run('{self.id}')",
             self.title,
             show=False,
-            key_display=self.shown,
+            key_display=self.shown or self.keys,
             tooltip=self.help,
             id=self.id,
         )
-
-    @property
-    def method(self) -> str:
-        """The screen's method without its `action_`: of `nudge(-5)` it is `nudge`."""
-        return self.name.partition("(")[0]
-
-    @property
-    def id(self) -> str:
-        """How the user's own keymap calls it: `nudge(-5)` is `nudge-minus-5`."""
-        name, _, argument = self.name.replace("'", "").rstrip(")").partition("(")
-        return "-".join(part for part in (name.replace("_", "-"), re.sub("^-", "minus-", argument)) if part)

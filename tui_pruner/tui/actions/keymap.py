@@ -49,12 +49,22 @@ _shown: dict[str, str] = {}
 def use(keymap: Keymap) -> None:
     """Show these keys from now on, wherever keys are shown."""
     _shown.clear()
-    _shown.update({action.id: action.shown for action in keymap.actions if action.id in keymap.overrides})
+    _shown.update({action.id: shown_keys(action) for action in keymap.actions})
 
 
 def shown(action: Action) -> str:
-    """The keys that an action has now, as people read them; where it has none, the palette's."""
-    return _shown.get(action.id, action.shown) or PALETTE_KEY
+    """The keys that an action has now, as people read them."""
+    return _shown.get(action.id) or shown_keys(action)
+
+
+def key_of(id: str) -> str:
+    """The first key that an action has now, to tell the user to press it."""
+    return _shown[id].split()[0]
+
+
+def shown_keys(action: Action) -> str:
+    """An action's keys as people read them; where it has none, the palette's."""
+    return action.shown or action.keys or PALETTE_KEY
 
 
 @dataclass(frozen=True)

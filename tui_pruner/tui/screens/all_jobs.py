@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -10,41 +13,99 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
-from textual.screen import Screen
 from textual.timer import Timer
 
-from tui_pruner.errors import RequestError
-from tui_pruner.tui import colours
-from tui_pruner.tui.actions import ACTIONS, pane_bindings
-from tui_pruner.tui.actions.jobs import SCREEN
-from tui_pruner.tui.footer_text import fitting
-from tui_pruner.tui.job_detail_text import job_detail_lines
-from tui_pruner.tui.job_list_text import header_line, list_lines
-from tui_pruner.tui.log_tail import LogTail, window
+from tui_pruner.tui.actions.action import ALL_JOBS
+from tui_pruner.tui.actions.registry import Registry, bindings
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.controllers.job_list import JobListController
 from tui_pruner.tui.messages import JobsChanged
-from tui_pruner.tui.screens.bench import BEAT
-from tui_pruner.tui.screens.help import HelpScreen
-from tui_pruner.tui.widgets.lines import Lines, Pane
+from tui_pruner.tui.panes.bars import fitting
+from tui_pruner.tui.panes.jobs import header_line, job_detail_lines, list_lines
+from tui_pruner.tui.panes.widgets import Lines, Pane
+from tui_pruner.tui.screens.base import BEAT_SECONDS, ActionScreen
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import broken
 
 if TYPE_CHECKING:
-    from tui_pruner.tui.screens.job_keys import JobKeys
+    from tui_pruner.tui.screens.workbench import Workbench
+
+MOST_BYTES = 32 << 10
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class LogTail:
+    """One log at a time."""
+
+    def __init__(self) -> None:
+        self._read: tuple[Path | None, int] = (None, -1)
+        self.lines: list[str] = []
+
+    @property
+    def log(self) -> Path | None:
+        """The log that is followed."""
+        return self._read[0]
+
+    def follow(self, log: Path | None) -> bool:
+        """Read the end of this log where there is something new in it; whether there was."""
+        size = _size(log)
+        if (log, size) == self._read:
+            return False
+        self._read = (log, size)
+        self.lines = [] if log is None or size <= 0 else plain_lines(_end_of(log, size), whole=size <= MOST_BYTES)
+        return True
+
+
+def plain_lines(content: bytes, whole: bool = True) -> list[str]:
+    """Lines without control characters; of one that a progress bar wrote over its last state; the first one only if `whole`."""
+    lines = content.decode("utf-8", "replace").split("\n")
+    if not whole:
+        lines = lines[1:]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return [CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2]).expandtabs().rstrip() for line in lines]
+
+
+def window(lines: Sequence[str], width: int, height: int, back: int) -> list[str]:
+    """What a window of this size shows, `back` lines before the end: always exactly `height` lines, long ones broken."""
+    parts = [part for line in lines for part in broken(line, width)]
+    end = max(len(parts) - back, min(height, len(parts)))
+    shown = parts[max(end - height, 0) : end]
+    return shown + [""] * (height - len(shown))
+
+
+def _size(log: Path | None) -> int:
+    try:
+        return -1 if log is None else log.stat().st_size
+    except OSError:
+        return -1
+
+
+def _end_of(log: Path, size: int) -> bytes:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(size - MOST_BYTES, 0))
+            return stream.read(MOST_BYTES)
+    except OSError:
+        return b""
+
 
 LOG_BEATS = 4  # its whole pane moves with each line
 SHARED = ("automatic", "help")
-VIEWS = ("job-list", "job", "log")
-FOOTER = [action for action in ACTIONS if action.footer and (action.pane == SCREEN or action.name in SHARED)]
+PANES = ("job-list", "job", "log")
+FOOTER = [action for action in ACTIONS if action.footer and (action.pane == ALL_JOBS or action.id in SHARED)]
 
 
 class LogPane(Pane, inherit_bindings=False):
     """The pane of the log, which shows a part of it: going back and forth is the screen's business."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.log_back(1)", "Up", show=False),
-        Binding("down", "screen.log_back(-1)", "Down", show=False),
-        Binding("pageup", "screen.log_back(10)", "Page up", show=False),
-        Binding("pagedown", "screen.log_back(-10)", "Page down", show=False),
-        Binding("home", "screen.log_back(100000)", "Beginning", show=False),
-        Binding("end", "screen.log_back(-100000)", "End", show=False),
+        Binding("up", "screen.run('log-back', 1)", "Up", show=False),
+        Binding("down", "screen.run('log-back', -1)", "Down", show=False),
+        Binding("pageup", "screen.run('log-back', 10)", "Page up", show=False),
+        Binding("pagedown", "screen.run('log-back', -10)", "Page down", show=False),
+        Binding("home", "screen.run('log-back', 100000)", "Beginning", show=False),
+        Binding("end", "screen.run('log-back', -100000)", "End", show=False),
     ]
 
 
@@ -52,22 +113,25 @@ class JobList(Pane, inherit_bindings=False):
     """The pane of the list: up and down are the screen's, and go from job to job."""
 
 
-class AllJobs(Screen[None], inherit_bindings=False):
+class AllJobs(ActionScreen, inherit_bindings=False):
     """What ran, runs and waits; it changes nothing but the queue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *pane_bindings(SCREEN),
-        *(action.binding for action in ACTIONS if action.name in SHARED),
+        *bindings(ACTIONS, ALL_JOBS),
+        *(action.binding for action in ACTIONS if action.id in SHARED),
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     AUTO_FOCUS = "#job-list"
-    has_palette = True
 
-    def __init__(self, bench: JobKeys) -> None:
+    def __init__(self, workbench: Workbench) -> None:
         super().__init__()
-        self._bench = bench
-        self._queue = bench.jobs
-        self._chosen = self._queue.running or (self._queue.jobs[-1] if self._queue.jobs else None)
+        self.store = workbench.store
+        self.dialogs = workbench.dialogs
+        self._queue = workbench.queue
+        self._controller = JobListController(self._queue, self.dialogs, self)
+        shared = [action for action in workbench.registry if action.id in SHARED]
+        self.registry = Registry([*self._controller.actions(), *shared])
+        self.registry.register((), {"log-back": self.log_back})
         self._tail = LogTail()
         self._back = 0
         self._beats = 0
@@ -83,9 +147,14 @@ class AllJobs(Screen[None], inherit_bindings=False):
                 yield LogPane("Log", id="log")
         yield Lines(id="jobs-footer", expected=self.app.size.width)
 
+    @property
+    def current_pane(self) -> str:
+        """What the keys act on: the jobs."""
+        return ALL_JOBS
+
     def on_mount(self) -> None:
         """Follow the queue for as long as the screen is there."""
-        self._heart = self.set_interval(BEAT, self._beat)
+        self._heart = self.set_interval(BEAT_SECONDS, self._beat)
         self._unwatch = self._queue.watch(self)
         self.query_one("#jobs-footer", Lines).draw(lambda width, _: [fitting(FOOTER, width)])
         self.draw_all()
@@ -104,64 +173,29 @@ class AllJobs(Screen[None], inherit_bindings=False):
         """Draw what the queue says."""
         self.draw_all()
 
-    def action_job_move(self, lines: int) -> None:
-        """Go to another job."""
-        jobs = self._queue.jobs
-        if jobs:
-            here = jobs.index(self._chosen) if self._chosen in jobs else len(jobs)
-            self._chosen = jobs[min(max(here + lines, 0), len(jobs) - 1)]
-            self.draw_all()
+    def acted(self) -> None:
+        """Show what an action changed."""
+        self.draw_all(with_log=False)
 
-    def action_cancel_chosen(self) -> None:
-        """Stop the job under the cursor, or drop it."""
-        if self._chosen is None or not self._queue.cancel(self._chosen):
-            self._bench.say("this job is over" if self._chosen else "no job to cancel", "warning")
-
-    def action_again(self) -> None:
-        """Queue the job under the cursor once more, and go to it."""
-        if self._chosen is None:
-            return
-        try:
-            queued = self._queue.again(self._chosen)
-        except RequestError as error:
-            self._bench.say(str(error), "warning")
-            return
-        if queued:
-            self._chosen = self._queue.jobs[-1]
-            self.draw_all()
-        else:
-            self._bench.say("this job waits or runs already", "warning")
-
-    def action_log_back(self, lines: int) -> None:
+    def log_back(self, lines: int) -> None:
         """Look further back in the log, or towards its end, where it is followed."""
         self._back = min(max(self._back + lines, 0), max(len(self._tail.lines) - 1, 0))
         self._show_log()
 
-    def action_automatic(self) -> None:
-        """Switch the validation after every step."""
-        self._bench.action_automatic()
-        self.draw_all()
-
-    def action_next_view(self) -> None:
+    def next_pane(self) -> None:
         """Focus the next pane."""
         focused = self.focused.id if self.focused is not None else None
-        here = VIEWS.index(focused) if focused in VIEWS else -1
-        self.set_focus(self.query_one(f"#{VIEWS[(here + 1) % len(VIEWS)]}"))
+        here = PANES.index(focused) if focused in PANES else -1
+        self.set_focus(self.query_one(f"#{PANES[(here + 1) % len(PANES)]}"))
 
-    def action_help(self) -> None:
-        """Show all keys."""
-        self.app.push_screen(HelpScreen(SCREEN))
-
-    def action_leave(self) -> None:
+    def leave(self) -> None:
         """Go back to the workbench."""
         self.dismiss(None)
 
     def draw_all(self, with_log: bool = True) -> None:
         """Show the present state in every pane, and let the pulse run while a job does; nothing once it is being left."""
-        if self not in self.app.screen_stack:
+        if self not in self.app.screen_stack or not self.children:
             return
-        if self._chosen not in self._queue.jobs:
-            self._chosen = self._queue.jobs[-1] if self._queue.jobs else None
         self._draw_header()
         self._draw_list()
         self._draw_job()
@@ -171,23 +205,24 @@ class AllJobs(Screen[None], inherit_bindings=False):
             (self._heart.resume if self._queue.busy else self._heart.pause)()
 
     def _draw_header(self) -> None:
-        jobs, automatic, refitting = list(self._queue.jobs), self._bench.automatic, self._bench.refitting
-        self.query_one("#jobs-header", Lines).draw(lambda width, _: [header_line(jobs, automatic, width, refitting)])
+        jobs, state = list(self._queue.jobs), self.store.state
+        self.query_one("#jobs-header", Lines).draw(lambda width, _: [header_line(jobs, state.automatic, width, state.refitting)])
 
     def _draw_list(self) -> None:
-        jobs, chosen, now = list(self._queue.jobs), self._chosen, time.monotonic()
+        jobs, chosen, now = list(self._queue.jobs), self._controller.chosen, time.monotonic()
         line = jobs.index(chosen) if chosen is not None else None
         self.query_one("#job-list", Pane).draw(lambda width, _: list_lines(jobs, chosen, now, width, self._beats), see=line)
 
     def _draw_job(self) -> None:
-        job = self._chosen
+        job = self._controller.chosen
         if job is None:
             return
         before, now = self._queue.before(job), time.monotonic()
-        self.query_one("#job", Pane).draw(lambda width, _: job_detail_lines(job, before, now, width), job.wanted.name)
+        self.query_one("#job", Pane).draw(lambda width, _: job_detail_lines(job, before, now, width), job.spec.name)
 
     def _draw_log(self) -> None:
-        log = self._chosen.log if self._chosen else None
+        chosen = self._controller.chosen
+        log = chosen.log if chosen else None
         if log != self._tail.log:
             self._back = 0
         if self._tail.follow(log):

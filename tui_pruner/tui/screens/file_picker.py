@@ -15,15 +15,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
-from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import fit_middle
-from tui_pruner.tui.figures import plural
-from tui_pruner.tui.file_kinds import kind_of
-from tui_pruner.tui.folders import PARENT, Place, matching, places_in
-from tui_pruner.tui.places_text import place_line
-from tui_pruner.tui.widgets.chooser_input import ChooserInput
-from tui_pruner.tui.widgets.entries import Entries, Entry
-from tui_pruner.tui.widgets.lines import Lines
+from tui_pruner.domain.formatting import plural
+from tui_pruner.tui.panes.widgets import Lines
+from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
+from tui_pruner.tui.screens.files import PARENT, FolderEntry, entries_in, kind_of, matching, place_line
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit_middle
 
 
 class FilePicker(ModalScreen[str]):
@@ -34,8 +31,8 @@ class FilePicker(ModalScreen[str]):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
-        self._places: list[Place] = []
-        self._shown: dict[str, Place] = {}
+        self._places: list[FolderEntry] = []
+        self._shown: dict[str, FolderEntry] = {}
         self._problem = ""
 
     def compose(self) -> ComposeResult:
@@ -123,7 +120,7 @@ class FilePicker(ModalScreen[str]):
 
     def _enter(self, folder: Path, came_from: str = "") -> None:
         try:
-            self._places = places_in(folder)
+            self._places = entries_in(folder)
         except OSError as error:
             self._problem = f"{folder.name or folder} cannot be opened: {(error.strerror or str(error)).lower()}"
             self._tell()
@@ -145,7 +142,7 @@ class FilePicker(ModalScreen[str]):
         line = self._about(self._shown.get(self._entries.key))
         self.query_one("#about", Lines).draw(lambda width, _: [line])
 
-    def _about(self, place: Place | None) -> Text:
+    def _about(self, place: FolderEntry | None) -> Text:
         if self._problem:
             return Text(self._problem, colours.BAD)
         if place is not None and not place.is_folder:

@@ -1,8 +1,10 @@
-"""All keys, grouped: composed from the same table that binds them."""
+"""All keys, grouped, composed from the table that binds them; and the hint of the first run."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -11,12 +13,52 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
-from tui_pruner.tui import colours
-from tui_pruner.tui.actions import ACTIONS, GROUPS, Action, panes
-from tui_pruner.tui.actions.keymap import PALETTE_KEY, shown
-from tui_pruner.tui.drawing import fit, wrapped
-from tui_pruner.tui.glyphs import GLYPHS
-from tui_pruner.tui.widgets.lines import Lines
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
+from tui_pruner.tui.actions.action import GROUPS, PANE_MOVES, PANE_TITLES, TREE, Action
+from tui_pruner.tui.actions.keymap import PALETTE_KEY, key_of, shown
+from tui_pruner.tui.panes.widgets import Lines
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit, wrapped
+from tui_pruner.tui.theme.glyphs import GLYPHS
+
+HINT_WIDTH = 51
+
+
+def is_now() -> bool:
+    """Whether the user has never dismissed the hint."""
+    return not _file().exists()
+
+
+def is_over() -> None:
+    """Never show it again; where that cannot be remembered, it comes again."""
+    with contextlib.suppress(OSError):
+        replace_file(_file(), b"")
+
+
+def hint() -> Lines:
+    """The hint as a widget."""
+    lines = Lines(id="hint", expected=HINT_WIDTH)
+    lines.border_title = "The first keys"
+    lines.border_subtitle = "any key closes this"
+    lines.draw(lambda width, _: hint_lines())
+    return lines
+
+
+def hint_lines() -> list[Text]:
+    """Three lines: the keys, and what they are for."""
+    words = (
+        ("up down enter", f"look around; {key_of('explain')} explains a layer"),
+        (f"{GLYPHS.horizontal} then {key_of('apply')}", "how much goes, then cut and prove it"),
+        (f"{key_of('undo')}, {key_of('write')}, {key_of('help')}", "undo, write the file, all other keys"),
+    )
+    room = max(len(keys) for keys, _ in words)
+    return [Text.assemble((keys.ljust(room), f"bold {colours.WARNING}"), f"  {meaning}") for keys, meaning in words]
+
+
+def _file() -> Path:
+    return paths.state_folder() / "first-run-is-over"
+
 
 KEYS = 10
 WIDTH = 100
@@ -36,8 +78,9 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "leave", "Close", show=False)]
 
-    def __init__(self, pane: str = panes.TREE) -> None:
+    def __init__(self, actions: Sequence[tuple[Action, str]], pane: str = TREE) -> None:
         super().__init__()
+        self._actions = actions
         self._pane = pane
 
     def compose(self) -> ComposeResult:
@@ -46,7 +89,7 @@ class HelpScreen(ModalScreen[None]):
             box.border_title = "Keys"
             box.border_subtitle = "escape closes"
             lines = Lines(expected=min(WIDTH, self.app.size.width * 96 // 100) - BORDERS)
-            lines.draw(lambda width, _: help_lines(width, self._pane))
+            lines.draw(lambda width, _: help_lines(self._actions, width, self._pane))
             yield lines
 
     def action_leave(self) -> None:
@@ -54,24 +97,32 @@ class HelpScreen(ModalScreen[None]):
         self.dismiss(None)
 
 
-def help_lines(width: int, pane: str = panes.TREE) -> list[Text]:
-    """The keys of a pane, then all others by group and by pane, then what the words in the tree mean."""
-    lines = _pane_lines(pane, width)
+def help_lines(actions: Sequence[tuple[Action, str]], width: int, pane: str = TREE) -> list[Text]:
+    """The keys of a pane, then all others by group and by pane, then what the words in the tree mean.
+
+    `actions`: each with the reason why it can do nothing now; empty where it can.
+    """
+    lines = _pane_lines(actions, pane, width)
     for group in GROUPS:
-        members = [action for action in ACTIONS if action.group == group and not action.pane]
-        lines += _part(group, [(_shown(action), action.help) for action in members], width)
-    for other in panes.TITLES:
+        members = [entry for entry in actions if entry[0].group == group and not entry[0].pane]
+        lines += _part(group, [_told(*entry) for entry in members], width)
+    for other in PANE_TITLES:
         if other != pane:
-            lines += _pane_lines(other, width)
+            lines += _pane_lines(actions, other, width)
     lines.append(Text("Words in the tree", colours.HEADING))
     for word, meaning in WORDS:
         lines += _entry(word, colours.BLUE, meaning, width)
     return [*lines, Text(), Text(f"{PALETTE_KEY} lists every action by name", colours.MUTED)]
 
 
-def _pane_lines(pane: str, width: int) -> list[Text]:
-    own = [(_shown(action), action.help) for action in ACTIONS if action.pane == pane]
-    return _part(panes.TITLES.get(pane, pane), [*panes.MOVES.get(pane, ()), *own], width)
+def _pane_lines(actions: Sequence[tuple[Action, str]], pane: str, width: int) -> list[Text]:
+    own = [_told(*entry) for entry in actions if entry[0].pane == pane]
+    return _part(PANE_TITLES.get(pane, pane), [*PANE_MOVES.get(pane, ()), *own], width)
+
+
+def _told(action: Action, reason: str) -> tuple[str, str]:
+    keys = shown(action).replace(GLYPHS.horizontal, "right")
+    return keys, f"{action.help} Not now: {reason}." if reason else action.help
 
 
 def _part(title: str, entries: Sequence[tuple[str, str]], width: int) -> list[Text]:
@@ -87,7 +138,3 @@ def _entry(key: str, style: str, meaning: str, width: int) -> list[Text]:
         Text.assemble("  ", (fit(key if number == 0 else "", KEYS), style), "  ", line)
         for number, line in enumerate(wrapped(meaning, room))
     ]
-
-
-def _shown(action: Action) -> str:
-    return shown(action).replace(GLYPHS.horizontal, "right")

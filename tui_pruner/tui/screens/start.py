@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,13 +15,62 @@ from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from tui_pruner import places
-from tui_pruner.tui.messages import ModelChosen
+from tui_pruner.domain.formatting import ago
+from tui_pruner.storage import paths
+from tui_pruner.tui.messages import ModelChosen, SessionChosen
+from tui_pruner.tui.opening import Unfinished, unfinished_sessions
+from tui_pruner.tui.recent import Recent, checkpoints_near, recent_checkpoints
+from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
 from tui_pruner.tui.screens.file_picker import FilePicker
-from tui_pruner.tui.start_text import BROWSE, DEMO, FILE, SESSION, start_entries
-from tui_pruner.tui.unfinished import SessionChosen, unfinished_sessions
-from tui_pruner.tui.widgets.chooser_input import ChooserInput
-from tui_pruner.tui.widgets.entries import Entries
+from tui_pruner.tui.screens.files import file_line, heading, recent_line
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit, fit_middle
+
+BROWSE, DEMO, SESSION, FILE = "browse", "demo", "session:", "file:"
+
+
+def start_entries(folder: Path) -> list[Entry]:
+    """Everything to choose from, each part under its heading, the empty ones left out."""
+    recent = recent_checkpoints()
+    known = {entry.path for entry in recent}
+    near = [path for path in checkpoints_near(folder) if (folder / path).resolve() not in known]
+    return [
+        *_part("Go on with", [_unfinished(entry, number) for number, entry in enumerate(unfinished_sessions())]),
+        *_part("Opened lately", [_recent(entry) for entry in recent]),
+        *_part("Near", [_near(path, folder / path) for path in near]),
+        *_part("Elsewhere", [Entry(_words("browse the folders", "ctrl+o"), BROWSE), *_demo()]),
+    ]
+
+
+def _part(title: str, entries: Sequence[Entry]) -> list[Entry]:
+    return [Entry(lambda width: heading(title)), *entries] if entries else []
+
+
+def _unfinished(entry: Unfinished, number: int) -> Entry:
+    return Entry(_words(entry.title, ago(entry.left)), f"{SESSION}{number}")
+
+
+def _recent(entry: Recent) -> Entry:
+    key = "" if entry.problem else f"{FILE}{entry.path}"
+    return Entry(partial(recent_line, entry.path, entry.opened, entry.problem), key)
+
+
+def _near(name: Path, path: Path) -> Entry:
+    return Entry(partial(file_line, str(name), path), f"{FILE}{name}")
+
+
+def _demo() -> list[Entry]:
+    if not (paths.demo_folder() / "digits.pt").is_file():
+        return []
+    return [Entry(_words("demo: handwritten digits", "YOLOv8n, ten classes"), DEMO)]
+
+
+def _words(left: str, right: str) -> Callable[[int], Text]:
+    def draw(width: int) -> Text:
+        room = max(width - len(right) - 4, 8)
+        return Text.assemble(" ", (fit(fit_middle(left, room), room), colours.TEXT), "  ", (right, colours.MUTED))
+
+    return draw
 
 
 class StartScreen(Screen[None]):
@@ -98,7 +150,7 @@ class StartScreen(Screen[None]):
         if key == BROWSE:
             self.action_browse()
         elif key == DEMO:
-            folder = places.demo_folder()
+            folder = paths.demo_folder()
             self.post_message(ModelChosen(str(folder / "digits.pt"), str(folder / "digits.yaml")))
         elif key.startswith(SESSION):
             self.post_message(SessionChosen(unfinished_sessions()[int(key.removeprefix(SESSION))].opening))

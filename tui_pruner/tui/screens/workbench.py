@@ -1,141 +1,232 @@
-"""The workbench: the screen with every action bound, its engine, and its end."""
+"""The workbench: the panes of one checkpoint being pruned, with every action bound."""
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
+import time
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import on
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
-from tui_pruner.engine.processes import kill_group, start_module
-from tui_pruner.trust import fingerprint, remember
-from tui_pruner.tui.figures import plural
-from tui_pruner.tui.jobs_text import unfinished_jobs
-from tui_pruner.tui.messages import OpenFailed
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.tui.actions.action import MAP, STEPS_PANE, TREE
+from tui_pruner.tui.actions.registry import DIGITS, Registry, bindings
+from tui_pruner.tui.controllers import ACTIONS, Controllers
+from tui_pruner.tui.controllers.base import Jobs
+from tui_pruner.tui.engine_session import EngineSession
+from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.job_specs.job import OpenCheckpoint
+from tui_pruner.tui.messages import EngineMessage, JobsChanged
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.keeping import Keeping
-from tui_pruner.tui.screens.question import Answer, Question
-from tui_pruner.tui.unfinished import SessionChosen
-from tui_pruner.unexpected import keep_traceback, one_line
+from tui_pruner.tui.outline import TreeState
+from tui_pruner.tui.panes.bars import FooterBar, HeaderBar, StatusBar
+from tui_pruner.tui.panes.detail import DetailPane
+from tui_pruner.tui.panes.jobs import Activity, JobsPane
+from tui_pruner.tui.panes.map import MapPane
+from tui_pruner.tui.panes.steps import StepsPane
+from tui_pruner.tui.panes.tree import ModelTree
+from tui_pruner.tui.panes.widgets import EntryLine, Lines
+from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen
+from tui_pruner.tui.screens.dialogs import ScreenDialogs
+from tui_pruner.tui.state import BEAT, JOBS, AppState, Store, ViewState
+from tui_pruner.tui.timeline import StepMetrics
 
-ENGINE = "engine"
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import OpenResult
+    from tui_pruner.tui.screens.loading import LoadingScreen
+
+PANES = ("tree", "detail", "steps")
+SAVE_EVERY = 0.5
 
 
-class Workbench(Keeping):
-    """One checkpoint being pruned."""
+class BoundSteps(StepsPane, inherit_bindings=False):
+    """The pane of the steps with the keys of its actions."""
 
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening)
-        self._painted = asyncio.Event()
-        self._engine: asyncio.subprocess.Process | None = None
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings(ACTIONS, STEPS_PANE))
+
+
+class Workbench(ActionScreen, inherit_bindings=False):
+    """Composes the panes, runs actions by their ids, and hands what the engine says to the controllers."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTIONS), *DIGITS]
+    AUTO_FOCUS = "#tree"
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (SMALLEST[0], "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (32, "-tall"), (48, "-high")]
+
+    def __init__(self, engine: EngineSession, state: AppState, view: ViewState) -> None:
+        super().__init__()
+        self.engine = engine
+        self.store = Store(state, view, self.call_later)
+        self.queue = JobQueue(self)
+        self.dialogs = ScreenDialogs(self, self.show_jobs, self.leave)
+        self.jobs = Jobs(self.store, self.queue, self.dialogs)
+        self.controllers = Controllers.of(self.store, engine, self.jobs, self.dialogs)
+        self.registry = Registry()
+        for controller in self.controllers.all:
+            self.registry.register(controller.actions(), controller.moves())
+        self._beats = 0
+        self._heart: Timer | None = None
+        engine.target = self
+
+    def compose(self) -> ComposeResult:
+        """Header, panes, footer."""
+        width = self.app.size.width
+        yield HeaderBar(id="header", expected=width)
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                yield EntryLine("name, type, section or status", id="filter")
+                yield ModelTree(self.store, id="tree")
+                yield MapPane("Map", id="map")
+            yield DetailPane("Detail", id="detail")
+        with Horizontal(id="bottom"):
+            yield BoundSteps("Steps", id="steps")
+            yield JobsPane("Jobs", id="jobs")
+        yield StatusBar(id="status")
+        yield EntryLine("", id="amount")
+        yield FooterBar(id="footer", expected=width)
+        yield Lines(id="too-small")
+
+    @property
+    def current_pane(self) -> str:
+        """What the keys act on now: a pane, or what is shown in it."""
+        return self.store.view.pane
+
+    @property
+    def opening(self) -> Opening:
+        """How the checkpoint was opened."""
+        return self.store.state.checkpoint.opening
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that the screen shows moving."""
+        return bool(self.store.state.doing) or self.queue.busy
 
     def on_mount(self) -> None:
-        """Start the engine first of all, then paint."""
-        self.call_after_refresh(self._painted.set)
-        self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
+        """Have the panes follow the store, then begin."""
+        self.add_class("show-tree")
+        store = self.store
+        self.query_one(HeaderBar).follow(store)
+        self.query_one(MapPane).follow(store)
+        self.query_one(DetailPane).follow(store)
+        self.query_one(StepsPane).follow(store)
+        jobs = self.query_one(JobsPane)
+        jobs.can_focus = False
+        jobs.follow(store, self.work)
+        self.query_one(StatusBar).follow(store, self.work, lambda: not self.has_class("show-detail"))
+        self.query_one(FooterBar).follow(store, self.registry)
+        store.observe(("focus", "on_map"), self.move_focus, at_once=True)
+        store.observe(("tree", "on_map", "focus"), self.show_filter, at_once=True)
+        store.observe(("doing", JOBS), self.wake)
+        self._heart = self.set_interval(BEAT_SECONDS, self._beat)
+        for controller in self.controllers.all:
+            controller.begin()
+        self.set_interval(SAVE_EVERY, self.controllers.autosave.keep)
+        self.draw_all()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Compose everything for the new size."""
+        self.call_after_refresh(self.draw_all)
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what went on behind the screen that was in front."""
+        self.call_after_refresh(self.draw_all)
+
+    def draw_all(self) -> None:
+        """Show the present state in every pane."""
+        width, height = self.size
+        message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
+        for lines in self.query("#too-small").results(Lines):
+            lines.draw(lambda *_: [message])
+        self.store.redraw()
+
+    @on(EngineMessage)
+    @on(JobsChanged)
+    def take(self, message: EngineMessage | JobsChanged) -> None:
+        """Hand what happened to the controllers, which change the store."""
+        for handler in self.controllers.handlers_of(message):
+            handler(message)
 
     @on(Worker.StateChanged)
     def tell_failed_work(self, event: Worker.StateChanged) -> None:
-        """Say what went wrong in work of this screen; without an engine there is nothing to wait for."""
+        """Say what went wrong in work of this screen."""
         error = event.worker.error
-        if event.state is not WorkerState.ERROR or error is None:
-            return
-        keep_traceback(error)
-        if event.worker.name == ENGINE:
-            self.post_message(OpenFailed(one_line("starting the engine", error)))
-        else:
-            self.say(one_line(event.worker.name, error), "error")
-
-    async def _start_engine(self) -> None:
-        self._engine = await start_module("tui_pruner.engine")
-        await self._painted.wait()
-        # Only now: the messages' classes take a tenth of a second to import, and the first screen shall not wait for them.
-        from tui_pruner.tui.session import EngineSession
-
-        self.session = EngineSession(self, self.opening, self.keep_accepted)
-        await self.session.start(self._engine)
-
-    @on(OpenFailed)
-    def back_to_start(self, event: OpenFailed) -> None:
-        """Say on the start screen why the checkpoint cannot be used, or first ask whether it is trusted."""
-        self.close_children()
-        if event.untrusted:
-            self.run_worker(self._ask_for_trust(event.reason), name="asking whether the file is trusted", exit_on_error=False)
-        else:
-            self._give_up(event.reason)
-
-    async def _ask_for_trust(self, reason: str) -> None:
-        from tui_pruner.tui.screens.trust_prompt import TrustPrompt
-
-        try:
-            sha256 = await asyncio.to_thread(fingerprint, Path(self.opening.model).expanduser())
-        except Exception as error:  # what cannot be read cannot be trusted either
+        if event.state is WorkerState.ERROR and error is not None:
             keep_traceback(error)
-            self._give_up(reason)
-            return
-        if await self.app.push_screen_wait(TrustPrompt(reason, sha256)) is None:
-            self.call_after_refresh(self._give_up, reason)  # this screen is about to be drawn again first
-            return
-        remember(sha256)
-        self.app.post_message(SessionChosen(self.opening))
+            self.dialogs.say(one_line(event.worker.name, error), "error")
 
-    def _give_up(self, reason: str) -> None:
-        from tui_pruner.tui.screens.start import StartScreen
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The mouse moves the focus too: the keys are those of the pane that has it."""
+        pane = TREE if event.widget.id == MAP else event.widget.id
+        if pane in PANES:
+            self.action_run("pane", pane)
 
-        self.app.switch_screen(StartScreen(self.opening.model, reason))
+    def move_focus(self) -> None:
+        """Focus the pane that is looked at; in a small window it is the one that is shown. Keys that follow at once must land there."""
+        view = self.store.view
+        for pane in PANES:
+            self.set_class(pane == view.focus, f"show-{pane}")
+        self.set_class(view.on_map, "show-map")
+        self.set_focus(self.query_one(f"#{MAP if view.focus == TREE and view.on_map else view.focus}"))
+        self.call_after_refresh(self.draw_all)
 
-    def action_back(self) -> None:
-        """While a checkpoint is being opened: leave it for another one."""
-        if self.board is None and self.doing:
-            self.close_children()
-            self._give_up("")
-        else:
-            super().action_back()
+    def show_filter(self) -> None:
+        """Show the filter's words above the tree, where there are any and nobody types them."""
+        line, view = self.query_one("#filter", EntryLine), self.store.view
+        if not line.typing:
+            line.show("/", "" if view.on_map else view.tree.words)
 
-    def action_quit(self) -> None:
-        """Leave, after a question where something would be lost."""
-        reasons = self._unfinished()
-        if not reasons:
-            self._leave()
-            return
-        answers = [Answer("q", "quit anyway", "quit")]
-        if self.board is not None and self.board.session.unsaved:
-            answers.insert(0, Answer("w", "write first", "write"))
-        self.app.push_screen(Question("Quit?", "\n".join(reasons), answers), self._take_answer)
+    def show_jobs(self) -> None:
+        """List all jobs."""
+        from tui_pruner.tui.screens.all_jobs import AllJobs
+
+        self.app.push_screen(AllJobs(self))
+
+    def work(self) -> Activity:
+        """What the jobs pane shows now."""
+        state, queue = self.store.state, self.queue
+        return Activity(queue.running, queue.waiting, state.doing, state.notes, self._beats, time.monotonic())
+
+    def wake(self) -> None:
+        """Let the pulse run while something is under way, and stop it otherwise."""
+        if self._heart is not None:
+            (self._heart.resume if self.busy else self._heart.pause)()
+
+    def leave(self) -> None:
+        """Keep the session as one that was left on purpose, and end the app."""
+        self.controllers.autosave.leave()
+        self.app.exit(0)
 
     def close_children(self) -> None:
         """End the engine and the running job at once."""
-        self.jobs.close()
-        if self.session is not None:
-            self.session.kill()
-        elif self._engine is not None:
-            kill_group(self._engine)
+        self.queue.close()
+        self.engine.kill()
 
     async def on_unmount(self) -> None:
         """End the children and wait for the engine."""
+        for controller in self.controllers.all:
+            controller.end()
         self.close_children()
-        if self.session is not None:
-            await self.session.close()
+        await self.engine.close()
 
-    def _leave(self) -> None:
-        self.leave_session()
-        self.app.exit(0)
+    def _beat(self) -> None:
+        self._beats += 1
+        # Behind another screen not: Textual would paint that one whole each time, a hundred kilobytes a second.
+        if self.is_active:
+            self.store.touch(BEAT)
+        self.wake()
 
-    def _take_answer(self, answer: str | None) -> None:
-        if answer == "quit":
-            self._leave()
-        elif answer == "write":
-            self.action_write()
 
-    def _unfinished(self) -> list[str]:
-        reasons = []
-        if self.board is not None and self.board.session.unsaved:
-            reasons.append(f"{plural(len(self.board.session.steps), 'step')} not written to a file.")
-        if self.board is not None and self.board.asked:
-            reasons.append(f"{plural(len(self.board.asked.amounts), 'ratio')} asked for and not applied.")
-        if self.jobs.busy:
-            reasons.append(unfinished_jobs(self.work()))
-        if self.doing.startswith("writ"):
-            reasons.append("The file is being written.")
-        return reasons
+def first_state(result: OpenResult, loading: LoadingScreen) -> tuple[AppState, ViewState]:
+    """The state of a checkpoint that was just opened, with what was said while it was loading."""
+    opening = loading.opening
+    metrics = StepMetrics()
+    metrics.follow(result.session)
+    notes = [*loading.notes, *((warning, False) for warning in result.warnings)]
+    checkpoint = OpenCheckpoint(opening, result.model, opening.data)
+    state = AppState(result, result.session, checkpoint, metrics=metrics, notes=notes, automatic=loading.automatic)
+    return state, ViewState(tree=TreeState.of(result.blocks))

@@ -1,0 +1,90 @@
+"""`gate` on the digits: a perturbation that is no loss passes, a planted regression does not, and the reports say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from tests.cli.conftest import Call, Pruned
+
+MAP = "metrics/mAP50-95(B)"
+
+
+def perturbed(source: Path, output: Path, share: float) -> Path:
+    """A checkpoint whose convolutions are off by chance, by so much of their own size."""
+    content = torch.load(source, map_location="cpu", weights_only=False)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in content["model"].named_parameters():
+            if parameter.ndim == 4 and ".dfl" not in name:
+                noise = torch.randn(parameter.shape, generator=draw).to(parameter.dtype)
+                parameter += share * parameter.std() * noise
+    torch.save(content, output)
+    return output
+
+
+def test_noise_passes_and_a_planted_regression_does_not(call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
+    options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 48, "--max-drop", 0.01, "--json"]
+    reports = ["--junit", tmp_path / "gate.xml", "--markdown", tmp_path / "gate.md"]
+    quiet = call("gate", perturbed(demo_checkpoint, tmp_path / "quiet.pt", 0.002), *options)
+    assert quiet.status == 0, quiet.err
+    found = quiet.document
+    assert (found["verdict"], found["latency"], found["images"]) == ("yes", None, 48)
+    assert found["interval"][0] < found["drop"] < found["interval"][1] and abs(found["drop"]) < 0.01
+    loud = call("gate", perturbed(demo_checkpoint, tmp_path / "loud.pt", 0.3), *options, *reports)
+    assert loud.status == 1, loud.err
+    found = loud.document
+    assert (found["verdict"], found["certain"]) == ("no", True)
+    assert 0.01 < found["interval"][0] < found["drop"] == found["metrics"][0]["drop"]
+    assert found["drop"] == pytest.approx(found["metrics"][0]["original"] - found["metrics"][0]["pruned"])
+    suites = ElementTree.fromstring((tmp_path / "gate.xml").read_bytes())
+    assert (suites.get("tests"), suites.get("failures")) == ("1", "1")
+    text = (tmp_path / "gate.md").read_text()
+    assert text.startswith("## Pruning gate failed\n") and "`loud.pt` against `digits.pt`" in text and str(tmp_path) not in text
+
+
+def test_the_metrics_are_those_of_validate_and_people_get_the_verdict_in_the_last_line(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path
+):
+    options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 16]
+    validated = call("validate", pruned.file, *options, "--json").document
+    answer = call("gate", pruned.file, *options, "--max-drop", 0.5, "--max-latency", 5, "--runs", 5)
+    assert answer.status == 0, answer.err
+    header, metric, latency, images, *reasons, verdict = answer.out.splitlines()
+    assert header.split() == ["original", "pruned", "change", "95", "%", "interval", "allowed"]
+    assert metric.split()[:3] == [MAP.removeprefix("metrics/"), f"{validated['baseline'][MAP]:.4f}", f"{validated['metrics'][MAP]:.4f}"]
+    assert latency.startswith("latency, ms") and images.startswith("16 images, the same for both models")
+    assert len(reasons) == 2 and verdict == "yes: it may be merged"
+
+
+def test_a_model_with_fewer_classes_is_held_against_the_same_classes_of_the_original(
+    call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    assert call("prune", demo_checkpoint, "--keep-classes", "zero,one", "-o", tmp_path / "two.pt").status == 0
+    answer = call("gate", tmp_path / "two.pt", "--against", demo_checkpoint, "--data", demo_data, "--images", 24, "--json")
+    assert answer.status == 0, answer.err
+    assert answer.document["drop"] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--images", 1], "one image says nothing of others"),
+        (["--max-drop", "-1"], "--max-drop"),
+        (["--max-latency", "0"], "--max-latency"),
+        (["--junit", "missing/gate.xml"], "there is no folder missing"),
+        (["--against", "nope.pt"], "nope.pt"),
+        (["--data", "nope.yaml"], "nope.yaml"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    options: list[object], expected: str, demo_checkpoint: Path, demo_data: Path, call: Call
+):
+    usual = {"--against": demo_checkpoint, "--data": demo_data}
+    given = [part for name, value in usual.items() if name not in options for part in (name, value)]
+    answer = call("gate", demo_checkpoint, *given, *options)
+    assert (answer.status, answer.out) == (2, "")
+    assert expected in answer.remarks[-1] and answer.remarks[-1].startswith("tui-pruner: ")

@@ -1,0 +1,56 @@
+"""One word, one thing: words that `docs/glossary.md` leaves out are in no text that users read, and hardly anywhere else."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PLAIN = (
+    r"\bsomebody\b", r"\bnobody\b", r"\bwhoever\b", r"\bwhatever\b", r"\bgoes? along\b", r"\bas it stands\b", r"\bis no [a-z]+",
+    r"\bthe word of\b",
+    r"\bone (?:is|was|can|may)\b", r"\bso many\b",
+)  # fmt: skip
+"""Turns of phrase that a reader of English as a second language stumbles over."""
+ON_THE_SCREEN = (
+    *PLAIN, r"\breads less\b", r"\bGentle cuts\b", r"\bOpened lately\b", r"\bElsewhere\b", r"\btaught\b", r"\bmeasured again\b",
+    r"\bIn reach\b",
+    r"\bsatisfiable\b", r"\btakes it\b", r"\bstumbled\b", r"\bfalls by\b", r"\bFinding one's way\b", r"\bGo on with\b", r"\bgoes on with\b",
+)  # fmt: skip
+MOST = 15
+
+
+def found(patterns: tuple[str, ...], text: str) -> list[str]:
+    return [match.group() for pattern in patterns for match in re.finditer(pattern, text)]
+
+
+def shown_texts(file: Path) -> str:
+    """The strings of a module that are no docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        id(statement.value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented)
+        for statement in node.body
+        if isinstance(statement, ast.Expr)
+    }
+    texts = [
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs
+    ]
+    return "\n".join(texts)
+
+
+def test_the_screen_the_help_and_the_readme_use_the_words_of_the_glossary():
+    screens = [*(ROOT / "tui_pruner/tui").rglob("*.py"), *(ROOT / "tui_pruner/cli").rglob("*.py")]
+    wrong = {str(file.relative_to(ROOT)): words for file in screens if (words := found(ON_THE_SCREEN, shown_texts(file)))}
+    texts = [ROOT / "README.md", *(ROOT / "tests/tui/golden").glob("*.txt")]
+    wrong |= {file.name: words for file in texts if (words := found(ON_THE_SCREEN, file.read_text(encoding="utf-8")))}
+    assert wrong == {}
+
+
+def test_the_rest_hardly_uses_other_words():
+    files = [*(ROOT / "tui_pruner").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    words = [word for file in files if file.name != "glossary.md" for word in found(PLAIN, file.read_text(encoding="utf-8"))]
+    assert len(words) <= MOST, words

@@ -1,0 +1,46 @@
+"""An action that can do nothing now says why: on its key, in the help, and in the palette; in the footer it is dimmed."""
+
+from __future__ import annotations
+
+import pytest
+from textual.command import DiscoveryHit
+
+from tests.tui.helpers import Desk
+from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.panes.bars import footer_text
+from tui_pruner.tui.screens.palette import ActionProvider
+from tui_pruner.tui.theme import colours
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_key_that_can_do_nothing_says_why(desk: Desk):
+    reasons = {"u": "no step to undo", "ctrl+r": "no step to redo", "a": "nothing to apply", "k": "no job runs", "T": "nothing to settle"}
+    for key, reason in reasons.items():
+        await desk.press(key)
+        assert any(reason in said for said in desk.said), key
+
+
+async def test_help_and_palette_tell_the_reason_and_only_then(desk: Desk):
+    await desk.press("question_mark")
+    helped = {action.id: reason for action, reason in desk.bench.help_actions()}
+    assert helped["undo"] == "no step to undo" and helped["mark"] == ""
+    await desk.press("escape")
+    hits = [hit async for hit in ActionProvider(desk.bench).discover()]
+    told = {hit.display: hit.help for hit in hits if isinstance(hit, DiscoveryHit)}
+    assert told["Undo"] == "Take the last step back. Not now: no step to undo." and "Not now" not in told["Mark"]
+
+
+async def test_the_footer_dims_what_can_do_nothing_and_keeps_its_words(desk: Desk):
+    plain = footer_text(ACTIONS, 120)
+    dimmed = footer_text(ACTIONS, 120, disabled={"undo"})
+    assert plain.plain == dimmed.plain
+    styles = {dimmed.plain[span.start : span.end]: str(span.style) for span in dimmed.spans if isinstance(span.style, str)}
+    assert styles["u"] == styles[" undo"] == colours.FAINT != styles[" mark"]
+
+
+async def test_every_key_of_the_workbench_has_an_action_there(desk: Desk):
+    assert desk.bench.check_action("run", ("mark",)) and not desk.bench.check_action("run", ("again",))
+    with pytest.raises(ValueError, match="two actions are called mark"):
+        Registry([*ACTIONS, ACTIONS[0]])

@@ -1,0 +1,283 @@
+"""Children of the tests that find torch and Ultralytics imported: each is forked from a process that imported them once.
+
+Starting an engine, a job or a check of a written file costs seconds of imports otherwise, and the tests start hundreds. A child from
+here is a real process: with its own pid, group, pipes and environment, the exit status that its parent waits for, and children of its
+own from here. It has none of this program's modules before it runs. `@pytest.mark.cold` has a test's children start as for users.
+
+    parent --request, descriptors--> server --fork--> (ends at once) --fork--> child, a child of the parent: its nearest subreaper
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import ctypes
+import functools
+import gc
+import importlib
+import inspect
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).parent.parent
+MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.scan")
+SCRIPT = "reload_check.py"
+IMPORTED = (
+    "torch", "torchvision", "torch_pruning", "cv2", "yaml", "pydantic", "typer", "rich.console", "scipy.sparse", "PIL.Image",
+    "ultralytics", "ultralytics.data.build", "ultralytics.engine.trainer", "ultralytics.models.yolo.detect", "ultralytics.nn.tasks",
+    "ultralytics.utils.loss", "ultralytics.utils.nms",
+)  # fmt: skip
+SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS")
+"""What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
+MAY_DIFFER = ("PYTHONUNBUFFERED", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
+SUBREAPER, DEATH_SIGNAL = 36, 1
+REAP_EVERY = 0.02
+COLD = "TUI_PRUNER_TESTS_COLD"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
+
+
+def heed_interrupts() -> None:
+    """Let Ctrl-C mean something in a child even where the tests run in the background of a shell, which has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Server:
+    """The other end: forks children of this process on request."""
+
+    def __init__(self, connection: socket.socket, environment: Mapping[str, str]) -> None:
+        self._connection, self._environment, self._lock = connection, dict(environment), threading.Lock()
+        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+
+    def suits(self, environment: Mapping[str, str]) -> bool:
+        """Whether a child's environment gives the same imports."""
+        return imported_with(environment) == imported_with(self._environment)
+
+    def start(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> int:
+        """Return the pid of a new child of this process."""
+        with self._lock:
+            content = json.dumps(request).encode()
+            lengths = array.array("i", descriptors)
+            self._connection.sendmsg([len(content).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, lengths)])
+            self._connection.sendall(content)
+            answer = self._connection.recv(8)
+        if len(answer) < 8:
+            raise OSError("the server of warm processes is gone")
+        return int.from_bytes(answer, "big")
+
+
+def ours(arguments: Any) -> bool:
+    """Whether a command is this program's: its console script, engine or job, or the check of a written file."""
+    words = [os.fsdecode(word) for word in arguments] if isinstance(arguments, (list, tuple)) else []
+    if len(words) < 3 or words[0] != sys.executable:
+        return False
+    return (words[1] == "-m" and words[2] in MODULES) or any(word.endswith(SCRIPT) for word in words)
+
+
+def imported_with(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that imports depend on."""
+    return {name: value for name, value in environment.items() if name.startswith(SAME) and name not in MAY_DIFFER}
+
+
+def install(connect: Callable[[], Server]) -> None:
+    """Have `subprocess.Popen`, and asyncio's, ask a server for the commands that suit it; it is reached for when the first one comes."""
+    started: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+    signature = inspect.signature(started)
+    connect = functools.cache(functools.partial(_once, threading.Lock(), functools.cache(connect)))
+
+    @functools.wraps(started)
+    def start(self: Any, *given: Any, **named: Any) -> None:
+        asked = signature.bind(self, *given, **named).arguments
+        environment = dict(os.environ) if asked["env"] is None else {os.fsdecode(k): os.fsdecode(v) for k, v in asked["env"].items()}
+        plain = asked["preexec_fn"] in (None, heed_interrupts) and not (asked["pass_fds"] or asked["shell"] or asked["executable"])
+        if not plain or COLD in os.environ or not ours(asked["args"]) or not connect().suits(environment):
+            started(self, *given, **named)
+            return
+        ends = [asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        request = {
+            "words": [os.fsdecode(word) for word in asked["args"]],
+            "environment": environment,
+            "folder": os.fspath(asked["cwd"] or Path.cwd()),
+            "session": bool(asked["start_new_session"]),
+        }
+        standard = [end if end != -1 else own for own, end in enumerate((ends[0], ends[3], ends[5]))]
+        self.pid = connect().start(request, standard)
+        self._child_created = True
+        self._close_pipe_fds(*ends)
+
+    subprocess.Popen._execute_child = start  # type: ignore[attr-defined]
+
+
+def _once(lock: threading.Lock, connect: Callable[[], Server]) -> Server:
+    with lock:
+        return connect()
+
+
+def begin() -> None:
+    """Let this process have a server as soon as it starts a child that suits, and reap what its children leave behind."""
+    if sys.platform.startswith("linux"):
+        install(connected)
+
+
+def connected() -> Server:
+    """Start a server for this process."""
+    mine, theirs = socket.socketpair()
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+    command = [sys.executable, "-m", "tests.warm_processes", str(theirs.fileno())]
+    subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], env=environment)
+    theirs.close()
+    threading.Thread(target=reap, name="reap", daemon=True).start()
+    return Server(mine, environment)
+
+
+def reap() -> None:
+    """Wait for processes that were handed to us as the next ancestor of a killed child: members of other groups, not their leaders."""
+    own, children = os.getpgrp(), Path(f"/proc/self/task/{os.getpid()}/children")
+    while True:
+        for pid in map(int, children.read_text().split()):
+            try:
+                state, _, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+                if state == "Z" and int(group) not in (own, pid):
+                    os.waitpid(pid, os.WNOHANG)
+            except (OSError, ValueError):
+                continue
+        time.sleep(REAP_EVERY)
+
+
+def serve(connection: socket.socket) -> dict[str, Any]:
+    """Fork a child for each request, and return in it with what it shall do; ends with the connection."""
+    while True:
+        head, ancillary, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(3 * 4))
+        if len(head) < 8:
+            os._exit(0)
+        descriptors = array.array("i", ancillary[0][2])
+        content = b""
+        while len(content) < int.from_bytes(head, "big"):
+            content += connection.recv(1 << 20)
+        told, tell = os.pipe()
+        if (between := os.fork()) == 0:
+            between = os.getpid()
+            if (child := os.fork()) != 0:
+                os.write(tell, child.to_bytes(8, "big"))
+                os._exit(0)
+            while os.getppid() == between:
+                time.sleep(0.0005)
+            connection.detach()
+            return {**json.loads(content), "descriptors": list(descriptors)}
+        os.waitpid(between, 0)  # the child has its new parent from now on
+        connection.sendall(os.read(told, 8))
+        for descriptor in (*descriptors, told, tell):
+            os.close(descriptor)
+
+
+def become(request: Mapping[str, Any]) -> None:
+    """Take over streams, folder, environment and group; a server of its own is forked off first."""
+    if request["session"]:
+        os.setsid()
+    for number, descriptor in enumerate(request["descriptors"]):
+        os.dup2(descriptor, number + 100)
+    for number in range(3):
+        os.dup2(number + 100, number)
+    os.closerange(3, 256)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
+    heed_interrupts()
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None
+    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        lines = 1 if os.isatty(number) or number == 2 else -1
+        stream = open(number, "w", buffering=lines, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        stream.reconfigure(write_through=unbuffered)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def fork_server(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Fork a server for the children of this process, which goes on; return in one of those children with what it shall do."""
+    mine, theirs = socket.socketpair()
+    if os.fork() == 0:
+        mine.close()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nowhere, number)
+        return serve(theirs)
+    theirs.close()
+    server = Server(mine, environment)
+    install(lambda: server)
+    return None
+
+
+def main() -> None:
+    """Import, then serve; every child runs what it was asked for as if it had been started so."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    imported, path = dict(os.environ), [entry for entry in sys.path if entry not in ("", str(ROOT))]
+    request: dict[str, Any] | None = serve(connection)
+    while request is not None:
+        become(request)
+        words, isolated = request["words"], request["words"][1] != "-m"
+        sys.path[:] = (
+            path if isolated else [request["folder"], *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p), *path]
+        )
+        request = None if isolated else fork_server(imported)
+    sys.modules.pop("tests.warm_processes", None)
+    sys.orig_argv = words
+    end(run, words, isolated)
+
+
+def run(words: Sequence[str], isolated: bool) -> None:
+    """Run a module or a script as Python does it for these words of a command."""
+    if not isolated:
+        sys.argv[:] = words[2:]
+        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        return
+    at = next(number for number, word in enumerate(words) if word.endswith(SCRIPT))
+    sys.argv[:] = words[at:]
+    runpy.run_path(words[at], run_name="__main__")
+
+
+def end(work: Callable[..., None], *arguments: Any) -> NoReturn:
+    """Do the work, and end with its exit status as Python does, but for taking everything that was imported apart: that costs a second."""
+    status: Any = 0
+    try:
+        work(*arguments)
+    except SystemExit as error:
+        status = error.code
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What the Python API hands out beside models: groups, layers, previews, as plain frozen data that a notebook shows as tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui_pruner.core.pruning.preview import Size
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that live or die together: which layers write them, and whether they can be cut; `reason` says why not."""
+
+    id: int
+    layers: tuple[str, ...]
+    channels: int
+    prunable: bool
+    reason: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer now: its channels, whether it is free, coupled, linked or locked and why, and what it cost before any cut."""
+
+    in_channels: int
+    out_channels: int
+    status: str
+    reason: str
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What requests would do: sizes, the (input, output) channels of each layer that changes before and after, and contradictions."""
+
+    before: Size
+    after: Size
+    layers: Mapping[str, tuple[tuple[int, int], tuple[int, int]]]
+    conflicts: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        rows = [(name, f"{before[0]} > {before[1]}", f"{after[0]} > {after[1]}") for name, (before, after) in self.layers.items()]
+        sizes = f"{self.before.flops:,} > {self.after.flops:,} FLOPs, {self.before.parameters:,} > {self.after.parameters:,} parameters"
+        return f"<p>{sizes}</p>{table(('layer', 'before', 'after'), rows)}"
+
+
+class Groups(list[Group]):
+    """Groups that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(str(one.id), ", ".join(one.layers), str(one.channels), one.status, one.reason) for one in self]
+        return table(("id", "layers", "channels", "status", "reason"), rows)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as HTML."""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,301 @@
+"""Any `torch.nn.Module` in the Python API: opened with example inputs, saved as a plan and numbers, loaded into a freshly built module.
+
+session = tp.open(module, example_inputs=(torch.rand(1, 3, 224, 224),))
+session.target("flops=50%")
+session.reconstruct(batches)
+session.save("small.tp")
+small = tp.load("small.tp", build())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tui_pruner.api.session import IMAGES, Session
+from tui_pruner.domain.errors import OutputError, PlanError, RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tui_pruner.core.model.analysis import Analysis
+    from tui_pruner.core.model.inputs import Inputs
+    from tui_pruner.core.pruning.plan import Step
+    from tui_pruner.core.recovery.reconstruction import Recovered
+    from tui_pruner.engine.search_messages import PlanPoint
+    from tui_pruner.frameworks.plain.module import OpenedModule
+
+    Adapters = Mapping[type[nn.Module], Callable[..., None]]
+
+
+def open_module(
+    module: nn.Module,
+    example_inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    adapters: Adapters | None = None,
+) -> ModuleSession:
+    """Open any module, which stays as it is; `tp.open` says more of the arguments.
+
+    Raises:
+        CheckpointError: it is no module, or of a kind that cannot be cut.
+        RequestError: the inputs are missing, or are no inputs.
+        TraceError: its forward cannot be followed, or it has nothing to cut.
+    """
+    from tui_pruner.core.pruning.session import PruningSession as Steps
+
+    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters)), evaluate, loss)
+
+
+def looked_at(module: nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None, adapters: Adapters | None) -> Analysis:
+    """Return all that is known about a module's channels.
+
+    Raises:
+        PrunerError: as `open_module`.
+    """
+    from tui_pruner.core.model.inputs import Inputs, inputs_of
+    from tui_pruner.frameworks.plain.module import open_module as look
+    from tui_pruner.frameworks.plain.module import refuse_unusable
+
+    refuse_unusable(module)
+    if example_inputs is None and not kwargs:
+        raise RequestError("how is the module called? give example_inputs=(tensor, ...) or kwargs={name: tensor}")
+    given = inputs_of(example_inputs if example_inputs is not None else ())
+    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}), adapters)
+
+
+class ModuleSession(Session):
+    """An opened module and the steps so far."""
+
+    def __init__(self, steps: Any, evaluate: Callable[[nn.Module], float] | None, loss: Callable[[nn.Module, Any], Tensor] | None) -> None:
+        super().__init__(steps)
+        self._evaluate, self._loss = evaluate, loss
+
+    @property
+    def module(self) -> OpenedModule:
+        """What was opened: a copy of the module, and the digest of its structure by which a plan knows it."""
+        return cast("OpenedModule", self.checkpoint)
+
+    def evaluate(self) -> float:
+        """Return the figure that the `evaluate` of `tp.open` gives the model as it is now.
+
+        Raises:
+            RequestError: there was none.
+        """
+        if self._evaluate is None:
+            raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
+        return float(self._evaluate(self.model()))
+
+    def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
+        """Apply the step that reaches targets such as "flops=70%": from batches the one that moves the outputs least, else by importance.
+
+        Args:
+            targets: of flops, params or size, in percent of the whole module or as figures.
+            data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module reads them; what a tuple has more than
+                the module reads, such as labels, is left out. For the criteria taylor and hessian as `loss` reads them.
+            criterion: ranks channels where the plan is made by importance.
+            images: how many samples of the batches are looked at.
+
+        Raises:
+            RequestError: out of reach, no such measure, no batch, or a criterion that needs what is missing.
+            DataError: the loss is no number.
+        """
+        from tui_pruner.core.pruning.importance import FROM_LABELS
+        from tui_pruner.core.search.targets import parse_target
+        from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
+
+        aims, analysis, base = [parse_target(text) for text in targets], self._steps.analysis, self._steps.removal
+        if data is None:
+            return self._append(planned_by(analysis, base, aims, criterion or "l2"))
+        if isinstance(data, (str, Path)):
+            raise RequestError(f"{data} is a file: for a module give batches of its inputs, such as data=loader")
+        if criterion in FROM_LABELS:
+            if self._loss is None:
+                raise RequestError(f"the criterion {criterion} needs a loss: open the module with loss=function(model, batch)")
+            with unchanged_chance():
+                calibrate_by_loss(analysis, islice(data, images), self._loss, self.module.device)
+            return self._append(planned_by(analysis, base, aims, criterion or "l2"))
+        working, held_out = apart(self._batches(data, images))
+        with unchanged_chance():
+            step = planned_on(analysis, base, aims, working, held_out, self.module.device)
+        return self._append(step)
+
+    def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:
+        """Refuse: several targets are planned one by one, by `target` and `undo`.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError("front is for checkpoints on a data set: for a module call target for each point, and undo in between")
+
+    def reconstruct(self, batches: Iterable[Any], held_out: Iterable[Any] = ()) -> Recovered:
+        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` give the result until the next step.
+
+        Args:
+            batches: tensors, tuples of arguments or dicts of arguments by name, as the module reads them; labels in tuples are left out.
+            held_out: others that judge the fits; where there are none, `batches` do.
+
+        Raises:
+            RequestError: nothing was cut, or there is no batch.
+            ProofError: the cut is not proved.
+        """
+        from tui_pruner.core.pruning.surgery import by_tensor
+        from tui_pruner.core.recovery.reconstruction import recover
+        from tui_pruner.frameworks.plain.module import independent
+
+        if not self._steps.steps:
+            raise RequestError("nothing to refit: apply a step first")
+        working, judges = self._batches(batches), self._batches(held_out, needed=False)
+        kept, device = by_tensor(self._steps.removal.stays(self._steps.analysis.coupling)), self.module.device
+        original, pruned = (independent(model).to(device) for model in (self.module.model, self._proved()))
+        with unchanged_chance():
+            self._refit = recover(original, pruned, kept, working, judges)
+        return self._refit
+
+    def model(self) -> nn.Module:
+        """Return the module as it is now, refitted where it was, in evaluation mode, with the types and on the device that it came with.
+
+        Raises:
+            ProofError: the cut is not proved.
+        """
+        from tui_pruner.frameworks.plain.module import independent
+
+        return self.module.as_given(independent(self._now()))
+
+    def plan(self) -> dict[str, Any]:
+        """Return the steps so far as plain data, with what every parameter and buffer keeps."""
+        from tui_pruner.frameworks.plain.module_file import with_kept
+
+        return with_kept(self._steps.plan, self.kept()).plain()
+
+    def save(self, output: str | Path, force: bool = False) -> Path:
+        """Write the module, proved, as a folder with plan.yaml, model.safetensors and about.json, which `tp.load` reads.
+
+        Raises:
+            ProofError: a step is not proved.
+            OutputError: the place cannot be used, or nothing was cut.
+        """
+        import tui_pruner
+        from tui_pruner.frameworks.plain.module_file import save_module, with_kept
+
+        if not self._steps.steps:
+            raise OutputError("nothing was cut, so there is nothing to save: apply a step first")
+        model, proof = self.model(), self.prove()
+        about = {
+            "version": tui_pruner.__version__,
+            "module": self.module.path,
+            "structure": self.module.sha256,
+            "before": asdict(self._steps.arithmetic.whole.size),
+            "after": asdict(self.size),
+            "refit": self._refit.kept if self._refit is not None else None,
+            "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
+        }
+        written = save_module(Path(output), with_kept(self._steps.plan, self.kept()), model, about, force)
+        self._steps.mark_written()
+        return written
+
+    def _batches(self, batches: Any, images: int | None = None, needed: bool = True) -> list[Inputs]:
+        """Batches as arguments, of so many samples at most, in numbers that the module is computed with.
+
+        Raises:
+            RequestError: there is none, or one is no batch.
+        """
+        from tui_pruner.core.model.inputs import batches_of
+
+        given = [batches] if hasattr(batches, "untyped_storage") else batches
+        found, seen = [], 0
+        for batch in batches_of(taken(given), self.module.inputs):
+            found.append(batch)
+            seen += len(batch)
+            if images is not None and seen >= images:
+                break
+        if needed and not found:
+            raise RequestError("there is no batch: give tensors, tuples of arguments or dicts of arguments by name")
+        return [batch.computable() for batch in found]
+
+
+def taken(batches: Any) -> Iterator[Any]:
+    """Go through batches.
+
+    Raises:
+        RequestError: they cannot be gone through.
+    """
+    try:
+        yield from batches
+    except TypeError as error:
+        raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
+
+
+def unchanged_chance() -> Any:
+    """Return a context in which PyTorch's random numbers are drawn from a state of its own."""
+    import torch
+
+    return torch.random.fork_rng(devices=[])
+
+
+def load(folder: str | Path, module: nn.Module, *, adapters: Adapters | None = None) -> nn.Module:
+    """Cut a copy of a freshly built module by the plan in a saved folder, and load the numbers in it strictly.
+
+    Returns:
+        the cut module in evaluation mode; the one handed in stays as it is, and may be on the meta device.
+
+    Raises:
+        CheckpointError: the folder is none, or its files are damaged or do not belong together.
+        PlanError: the module is not built as the one that was cut.
+    """
+    from tui_pruner.core.tracing.adapters import register_own
+    from tui_pruner.frameworks.plain.module_file import load_module
+
+    register_own(adapters or {})
+    return load_module(folder, module)
+
+
+def apply_plan(
+    module: nn.Module,
+    plan: str | Path | Mapping[str, Any],
+    *,
+    example_inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    adapters: Adapters | None = None,
+) -> nn.Module:
+    """Cut a copy of a module, with the weights that it has, by a plan from a file or as plain data.
+
+    A plan that a session saved says what every parameter keeps; for one that was written by hand, `example_inputs` are needed to find out.
+
+    Returns:
+        the cut module in evaluation mode; the one handed in stays as it is.
+
+    Raises:
+        PlanError: the plan is malformed, for a module of another structure, or needs example inputs.
+    """
+    from tui_pruner.core.pruning.plan import parse_plan, read_plan
+    from tui_pruner.core.tracing.adapters import register_own
+    from tui_pruner.frameworks.plain.module_file import check_structure, cut_by_plan
+
+    register_own(adapters or {})
+    found = read_plan(plan_file(plan)) if isinstance(plan, (str, Path)) else parse_plan(dict(plan))
+    if found.kept or not found.steps or (example_inputs is None and not kwargs):
+        return cut_by_plan(module, found)
+    check_structure(module, found)
+    session = open_module(module, example_inputs, kwargs, adapters=adapters)
+    session.load(found.plain())
+    return session.model()
+
+
+def plan_file(plan: str | Path) -> Path:
+    """The plan's file, also where the folder that a session saved is named.
+
+    Raises:
+        PlanError: there is neither.
+    """
+    path = Path(plan)
+    if path.is_dir():
+        path = path / "plan.yaml"
+    if not path.is_file():
+        raise PlanError(f"there is no plan {path}: give the file, or the folder that a session saved")
+    return path

@@ -1,0 +1,385 @@
+"""The Python API: what the app and the commands do, in a script or a notebook, in this process.
+
+    import tui_pruner as tp
+
+    session = tp.open("best.pt")                                   # or: tp.open(module, example_inputs=(x,))
+    session.apply(["6=30%"])
+    session.prove()
+    session.save("small.pt")
+
+Shapes are [batch, channels, height, width]; sizes are numbers of parameters, floating-point operations of one image (for a module: of one
+forward of its example inputs), and bytes in half precision. All errors are `tp.PrunerError`.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.api.data import Group, Groups, Layer, Preview
+from tui_pruner.domain.errors import PlanError, ProofError, RequestError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tui_pruner.core.model.block_flow import BlockFlow
+    from tui_pruner.core.model.checkpoint import Checkpoint
+    from tui_pruner.core.pruning.explain import Explanation
+    from tui_pruner.core.pruning.plan import Step
+    from tui_pruner.core.pruning.preview import Size
+    from tui_pruner.core.pruning.proof import Proof
+    from tui_pruner.core.pruning.session import PruningSession as Steps
+    from tui_pruner.core.recovery.reconstruction import Recovered
+    from tui_pruner.domain.cuts import Request
+    from tui_pruner.engine.job_messages import CompressResult
+    from tui_pruner.engine.search_messages import PlanPoint
+
+IMAGES = 64
+
+
+def open(
+    model: str | Path | nn.Module,
+    *,
+    trust: str | None = None,
+    imgsz: int | None = None,
+    classes: int | None = None,
+    example_inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    adapters: Mapping[type[nn.Module], Callable[..., None]] | None = None,
+) -> Session:
+    """Open an Ultralytics checkpoint or an architecture by its yaml, as the app does, or any module.
+
+    Args:
+        model: a file, the name of a yaml of Ultralytics, which gets random weights, or a module, which is never changed.
+        trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is loaded like a program then.
+        imgsz: side of the square image that operations are counted for, in pixels; by default the model's own.
+        classes: how many, for an architecture.
+        example_inputs: for a module a tuple of what its forward reads, tensors of any shape and type, on the module's device.
+        kwargs: what its forward reads by name.
+        evaluate: for a module, model -> figure: what `session.evaluate()` calls.
+        loss: for a module, (model, batch) -> number to differentiate: what the criteria taylor and hessian rank by.
+        adapters: for a module, {Class: function(module, kept)}, which makes the attributes of a class that name widths true after a cut;
+            `kept(layer)` gives the indices of its outputs that a layer within the module keeps, None where it keeps all.
+
+    Raises:
+        CheckpointError: the file, or a module of this kind, cannot be used.
+        UntrustedError: it needs more than stock classes, and is not trusted.
+        RequestError: the inputs are missing, or are no inputs.
+        TraceError: its forward cannot be followed.
+    """
+    if not isinstance(model, (str, Path)):
+        from tui_pruner.api.modules import open_module
+
+        return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters)
+    if example_inputs is not None or kwargs:
+        raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.session import PruningSession as Steps
+    from tui_pruner.frameworks.ultralytics import open_model
+
+    if trust:
+        from tui_pruner.storage.trust import trust as allow
+
+        allow([trust])
+    return Session(Steps(analyse(open_model(str(model), classes), imgsz)))
+
+
+class Session:
+    """An opened checkpoint or module and the steps so far; the file, and a module that was handed in, are never changed."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._refit: Recovered | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The opened checkpoint."""
+        return self._steps.analysis.checkpoint
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps that count now."""
+        return [applied.step for applied in self._steps.steps]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of the model: how it was read, what was adjusted, what is locked since no rule knows it."""
+        return (*self.checkpoint.warnings, *self._steps.analysis.notes)
+
+    @property
+    def size(self) -> Size:
+        """The size now."""
+        return self._steps.widths.size
+
+    def groups(self) -> Groups:
+        """Return all groups of channels that some layer writes."""
+        coupling = self._steps.analysis.coupling
+        names = {layer.path: layer.name for layer in self._steps.analysis.layers.values()}
+        found = Groups()
+        for group in coupling.groups:
+            layers = tuple(dict.fromkeys(names.get(member.axis.module, member.axis.module) for member in group.producers))
+            shared = "coupled" if len(layers) > 1 else "free"
+            status = "locked" if not group.prunable else "linked" if group.links else shared
+            found.append(Group(group.number, layers, group.channels, group.prunable, group.reason, status))
+        return found
+
+    def layers(self) -> dict[str, Layer]:
+        """Return all layers by name, with their channels as they are now."""
+        from tui_pruner.engine.views import layer_view, layer_widths
+
+        analysis, widths = self._steps.analysis, self._steps.widths
+        found = {}
+        for name, layer in analysis.layers.items():
+            view = layer_view(analysis, self._steps.arithmetic, layer)
+            found[name] = Layer(*layer_widths(analysis, widths, layer), view.status, view.reason, view.parameters, view.flops)
+        return found
+
+    def explain(self, a: str, b: str | None = None) -> Explanation:
+        """Return why cutting a's outputs touches b, or everything that it touches."""
+        from tui_pruner.core.pruning.explain import explain
+
+        return explain(self._steps.analysis, a, b)
+
+    def preview(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Preview:
+        """Return what cuts such as "6=30%", "model.6.m.1=drop" or "classes=person,car" would do; nothing is changed.
+
+        Raises:
+            RequestError: one of them makes no sense for this model.
+        """
+        from tui_pruner.engine.views import layer_widths
+
+        found = self._steps.preview(requests_of(cuts, criterion, round_to))
+        found.demand_possible()
+        analysis, arithmetic = self._steps.analysis, self._steps.arithmetic
+        before, after = self._steps.widths, arithmetic.widths(self._steps.removal.together(found.removal))
+        pairs = {
+            name: (layer_widths(analysis, before, layer), layer_widths(analysis, after, layer)) for name, layer in analysis.layers.items()
+        }
+        changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        return Preview(before.size, after.size, changed, tuple(one.message for one in found.contradictions))
+
+    def apply(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Step:
+        """Make cuts a step.
+
+        Raises:
+            ConflictError: two of them ask one group for different widths.
+            RequestError: one of them makes no sense for this model.
+        """
+        self._refit = None
+        return self._steps.apply(requests_of(cuts, criterion, round_to)).step
+
+    def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
+        """Apply the step that reaches targets such as "flops=70%": by measured damage where there is data, else by importance.
+
+        `data` is the yaml of a data set, or a folder of classes; `images` of them are looked at.
+
+        Raises:
+            RequestError: out of reach, or no such measure.
+            DataError: the data cannot be used.
+        """
+        from tui_pruner.core.search.planner import Planner
+        from tui_pruner.core.search.targets import parse_target
+
+        if data is not None:
+            (point,) = self.front([targets], data, criterion or "obs", images)
+            if point.plan is None:
+                raise RequestError(point.stopped)
+            self.load(point.plan)
+            return self.steps[-1]
+        found = Planner(self._steps.analysis, self._steps.removal).plan([parse_target(text) for text in targets], criterion or "l2")
+        if found.step is None:
+            raise RequestError(found.stopped)
+        return self._append(found.step)
+
+    def front(
+        self, points: Sequence[Sequence[str] | str], data: str | Path, criterion: str = "obs", images: int = IMAGES
+    ) -> list[PlanPoint]:
+        """Return a plan for each point's targets, by measured damage; nothing is applied (`load(point.plan)` does).
+
+        Raises:
+            DataError: the data cannot be used.
+        """
+        from tui_pruner.engine.search_messages import PlanningParameters
+        from tui_pruner.jobs.plan import run_planning
+
+        plan = self._steps.plan.plain() if self._steps.steps else None
+        asked = [[point] if isinstance(point, str) else list(point) for point in points]
+        parameters = PlanningParameters(**{**self._fields(data), "images": images}, plan=plan, points=asked, criterion=criterion)
+        return run_planning(parameters, lambda progress: None).points
+
+    def reconstruct(self, batches: Iterable[Any], held_out: Iterable[Any] = ()) -> Recovered:
+        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` give the result until the next step.
+
+        Args:
+            batches: images as the model reads them, [batch, channels, height, width], values from 0 to 1.
+            held_out: others that judge the fits; where there are none, `batches` do.
+
+        Raises:
+            RequestError: nothing was cut, or there is no image.
+            ProofError: the cut is not proved.
+        """
+        from tui_pruner.core.pruning.proved_cut import with_some_classes
+        from tui_pruner.core.pruning.surgery import by_tensor
+        from tui_pruner.core.recovery.reconstruction import recover
+        from tui_pruner.frameworks.ultralytics.contents import FROZEN
+
+        if not self._steps.steps:
+            raise RequestError("nothing to refit: apply a step first")
+        batches, held_out = list(batches), list(held_out)
+        if not batches:
+            raise RequestError("there is no image to refit on: give batches [batch, channels, height, width]")
+        analysis = self._steps.analysis
+        original = with_some_classes(self.checkpoint, analysis.coupling, self._steps.removal).model
+        kept = by_tensor(self._steps.removal.stays(analysis.coupling))
+        frozen = {name for name, _ in original.named_parameters() if FROZEN in name}
+        self._refit = recover(original, self._proved(), kept, batches, held_out, frozen=frozen)
+        return self._refit
+
+    def prove(self) -> Proof:
+        """Return the masked twin's verdict on the cuts so far; a refit is none of its matter.
+
+        Raises:
+            RequestError: nothing was cut.
+        """
+        if not self._steps.steps:
+            raise RequestError("nothing to prove: apply a step first")
+        return self._steps.prove(self._steps.steps[-1])
+
+    def model(self) -> nn.Module:
+        """Return the model as it is now, refitted where it was, independent of the session.
+
+        Raises:
+            ProofError: the cut is not proved.
+        """
+        return copy.deepcopy(self._now())
+
+    def kept(self) -> dict[str, dict[str, list[int]]]:
+        """Return, for each parameter and buffer that lost something, the original indices that it keeps by dimension."""
+        return self._steps.removal.kept(self._steps.analysis.coupling)
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        self._refit = None
+        self._steps.undo()
+
+    def redo(self) -> None:
+        """Bring the last undone step again."""
+        self._refit = None
+        self._steps.redo()
+
+    def plan(self) -> dict[str, Any]:
+        """Return the steps so far as plain data, as a plan's file has them."""
+        return self._steps.plan.plain()
+
+    def load(self, plan: Mapping[str, Any] | str | Path) -> None:
+        """Replace the steps by those of a plan, given as plain data or as a file.
+
+        Raises:
+            PlanError: it is malformed, or for another checkpoint.
+        """
+        from tui_pruner.core.pruning.plan import read_plan
+
+        self._refit = None
+        self._steps.load(read_plan(plan).plain() if isinstance(plan, (str, Path)) else dict(plan))
+
+    def flow(self) -> list[BlockFlow]:
+        """Return where every block's channels come from now: its sources with their offsets, and why widths in a row need not match."""
+        from tui_pruner.core.model.block_flow import block_flows
+
+        return block_flows(self._steps.analysis, self._steps.removal)
+
+    def mask(self, output: str | Path, force: bool = False) -> Path:
+        """Write the checkpoint with the removed channels at zero and all its shapes, proved to compute what the cut model computes.
+
+        Raises:
+            RequestError: no zeros stand for what is removed.
+            ProofError: a step is not proved.
+            OutputError: the place cannot be used, or nothing was cut.
+        """
+        from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
+
+        return Path(cut_prove_write(self._steps, output, mask=True, force=force).file.output)
+
+    def save(self, output: str | Path, force: bool = False) -> Path:
+        """Write the model, proved and verified in a clean process, as a file that stock Ultralytics loads; a refit is a stage in it.
+
+        Raises:
+            ProofError: a step is not proved.
+            OutputError: the place cannot be used, or nothing was cut.
+            VerificationError: the file failed its checks; nothing is left of it.
+        """
+        from tui_pruner.core.model.checkpoint import next_stage
+        from tui_pruner.frameworks.ultralytics import read_checkpoint
+        from tui_pruner.frameworks.ultralytics.writing import cut_prove_write, write_model
+
+        if self._refit is None:
+            return Path(cut_prove_write(self._steps, output, force=force).file.output)
+        with tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
+            cut_file = cut_prove_write(self._steps, Path(folder) / "cut.pt").file.output
+            source = read_checkpoint(cut_file)
+            details = {"kept": self._refit.kept, "distance": dict(self._refit.distance), "original": self.checkpoint.sha256}
+            written = write_model(self._refit.model, source, str(output), next_stage(source, "reconstruct", **details), force)
+        return Path(written.output)
+
+    def _proved(self) -> nn.Module:
+        from tui_pruner.core.pruning.surgery import cut
+
+        proof = self.prove()
+        if not proof.equal:
+            raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
+        return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
+
+    def _now(self) -> nn.Module:
+        """The session's own model as it is now."""
+        if self._refit is not None:
+            return self._refit.model
+        return self._proved() if self._steps.steps else self.checkpoint.model
+
+    def _append(self, step: Step) -> Step:
+        """Make a planned step one of the session's."""
+        plain = self._steps.plan.plain()
+        self.load({**plain, "steps": [*plain["steps"], step.model_dump(mode="json")]})
+        return self.steps[-1]
+
+    def _fields(self, data: str | Path) -> dict[str, Any]:
+        from tui_pruner.storage.yaml import everywhere
+
+        checkpoint = self.checkpoint
+        if not Path(checkpoint.path).is_file():
+            raise PlanError(f"{checkpoint.path} is no file: plans on data are made for a checkpoint")
+        return {
+            "checkpoint": checkpoint.path,
+            "sha256": checkpoint.sha256,
+            "data": everywhere(Path(data)),
+            "imgsz": self._steps.analysis.imgsz,
+        }
+
+
+def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str], folder: str | Path, **options: Any) -> CompressResult:
+    """Do everything in one, as `tui-pruner compress` does: each stage in a process of its own, kept, so that a killed one goes on.
+
+    `options` are those of `CompressParameters`: max_drop, epochs, images, format and others.
+
+    Raises:
+        DataError: the data cannot be used.
+        JobError: a stage ended without a result.
+    """
+    from tui_pruner.engine.job_messages import CompressParameters
+    from tui_pruner.jobs.compress import run_compression
+
+    fields = open(model)._fields(data)
+    targets = [target] if isinstance(target, str) else list(target)
+    parameters = CompressParameters(**{**fields, "images": IMAGES, **options}, targets=targets, folder=str(folder))
+    return run_compression(parameters, lambda progress: None)
+
+
+def requests_of(cuts: Sequence[str], criterion: str, round_to: int) -> list[Request]:
+    """Return cuts as they are written, as requests."""
+    from tui_pruner.domain.cuts import parse_request
+
+    return [parse_request(text, criterion, round_to) for text in ([cuts] if isinstance(cuts, str) else cuts)]

@@ -1,0 +1,131 @@
+"""`compress`: everything from the checkpoint to the export in one command, which goes on where it was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tui_pruner.cli.commands.plan import Fast, Floor, Protected, Targets
+from tui_pruner.cli.commands.recover import tell_training
+from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo, needed
+from tui_pruner.cli.output import Output, change, reserved_stdout, say
+from tui_pruner.domain.results import main_metric
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import CompressResult
+
+Folder = Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where everything is written.")]
+
+
+def compress(
+    model: Model,
+    output: Folder,
+    target: Targets = None,
+    data: Data = None,
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", min=0, help="Stop at the last point that loses no more of the main metric: 0.01.")
+    ] = None,
+    step: Annotated[int, typer.Option("--step", min=1, max=100, help="With --max-drop: how far apart these points are, in per cent.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=0, help="Fine-tune after the refit, the original being the teacher.")] = 0,
+    lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
+    taught: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
+    plan: PlanFile = None,
+    keep_classes: KeepClasses = None,
+    criterion: Annotated[str, typer.Option("--criterion", help="Which channels go first.")] = "obs",
+    round_to: RoundTo = 1,
+    floor: Floor = 0.25,
+    protect: Protected = None,
+    fast: Fast = False,
+    images: Annotated[int, typer.Option("--images", min=2, help="Unlabelled training images to plan and refit on.")] = 64,
+    validation_images: Annotated[
+        int | None, typer.Option("--validation-images", min=1, help="Validate on so many images; by default on all.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
+    format: Annotated[str, typer.Option("--format", help="Export to this format of Ultralytics; none: no export.")] = "onnx",
+    runs: Annotated[int, typer.Option("--runs", min=0, help="Samples of both models' latency; 0: not timed.")] = 50,
+    report: Annotated[str, typer.Option("--report", metavar="NAME", help="Its name, .html or .md; none: no report.")] = "report.html",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Selects images, augmentation and order.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Use a folder that has other files.")] = False,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    classes: Classes = None,
+    as_json: Json = False,
+) -> int:
+    """Plan, cut, prove, refit, fine-tune, validate, time, export and report; the same command goes on where it was interrupted.
+
+    Status 1 where the target is out of reach, or every point loses more than --max-drop.
+    """
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.job_runs import NO_DATA, run_job
+        from tui_pruner.cli.session import open_session
+        from tui_pruner.engine.job_messages import CompressParameters, CompressResult
+        from tui_pruner.jobs.plan import milestones
+        from tui_pruner.storage.yaml import everywhere
+
+        milestones(target or [], step if max_drop is not None else None)
+        session = open_session(model, imgsz, classes, plan, (), NO_DATA, writing=True, keep_classes=keep_classes)
+        checkpoint = session.analysis.checkpoint
+        parameters = CompressParameters(
+            checkpoint=checkpoint.path,
+            sha256=checkpoint.sha256,
+            data=everywhere(needed(data)),
+            images=images,
+            imgsz=session.analysis.imgsz,
+            device=device,
+            classes=classes,
+            seed=seed,
+            plan=session.plan.plain() if session.steps else None,
+            targets=target or [],
+            max_drop=max_drop,
+            step=step,
+            criterion=criterion,
+            round_to=round_to,
+            floor=floor,
+            protect=protect or [],
+            fast=fast,
+            epochs=epochs,
+            lr0=lr0,
+            taught=taught,
+            batch=batch,
+            validated=validation_images,
+            format="" if format == "none" else format,
+            bench=runs,
+            report="" if report == "none" else report,
+            folder=str(output),
+            force=force,
+        )
+        result = CompressResult.model_validate(run_job("compress", parameters, tell_training, ends_early=False))
+        for note in result.notes:
+            say(note)
+        results.document(result.model_dump())
+        show(results, result)
+        return 0 if result.output else 1
+
+
+def show(results: Output, result: CompressResult) -> None:
+    """The stages and what came out, for people."""
+    main = (main_metric(result.original) or ("metric", 0.0))[0]
+    rows = [
+        [
+            stage.name,
+            f"{stage.flops / 1e9:.2f} G" if stage.flops else "",
+            f"{stage.metrics[main]:.4f}" if main in stage.metrics else "",
+            "kept" if stage.kept else f"{stage.seconds:.0f} s",
+            "; ".join(stage.details),
+        ]
+        for stage in result.stages
+    ]
+    results.table(["stage", "FLOPs", main.removeprefix("metrics/"), "", "came to"], rows, right=["FLOPs", main.removeprefix("metrics/")])
+    if result.stopped:
+        say(f"tui-pruner: {result.stopped}")
+    if result.output is None:
+        return
+    results.line(f"FLOPs      {change(result.flops['before'], result.flops['after'])}")
+    results.line(f"parameters {change(result.parameters['before'], result.parameters['after'])}")
+    if result.latency is not None:
+        results.line(f"latency    {result.latency:.3f} of the original's")
+    for name in (result.output, result.exported, result.report):
+        if name:
+            results.line(f"written    {name}")

@@ -1,0 +1,221 @@
+"""The commands for any module: `--model package.module:build --inputs package.module:inputs` in place of a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tui_pruner.cli.commands.inspect import show_blocks, show_group, show_preview
+from tui_pruner.cli.commands.prune import verdict
+from tui_pruner.cli.options import Criterion, Cuts, Json, PlanFile, RoundTo
+from tui_pruner.cli.output import change, count, reserved_stdout, say
+from tui_pruner.domain.errors import RequestError
+
+if TYPE_CHECKING:
+    from tui_pruner.api.modules import ModuleSession
+    from tui_pruner.frameworks.plain.named_module import NamedModule
+
+OPTIONS = ("--model", "--inputs")
+EPILOG = "This runs the code of the module, in the folder that you are in, as any program does."
+Build = Annotated[str, typer.Option("--model", metavar="PACKAGE.MODULE:BUILD", help="A function that builds the module.")]
+Given = Annotated[
+    str, typer.Option("--inputs", metavar="PACKAGE.MODULE:INPUTS", help="What its forward reads, or a function that gives it.")
+]
+Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Its weights, as safetensors.")]
+Measured = Annotated[str, typer.Option("--evaluate", metavar="PACKAGE.MODULE:EVALUATE", help="A function: a figure for a module.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")]
+Targets = Annotated[list[str] | None, typer.Option("--target", metavar="MEASURE=AMOUNT", help="Such as flops=50%; repeatable.")]
+app = typer.Typer(
+    name="tui-pruner",
+    help="Make any torch.nn.Module smaller.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def is_meant(arguments: list[str]) -> bool:
+    """Whether a command line is about a module; `report` has an option --model of its own."""
+    own = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+    return bool(own & set(arguments[:1])) and any(argument.partition("=")[0] in OPTIONS for argument in arguments)
+
+
+def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = "") -> NamedModule:
+    """What the options name; says whose code runs."""
+    from tui_pruner.frameworks.plain.named_module import NamedModule
+
+    say(f"running the code of {model} and {inputs}, as the program that it is")
+    return NamedModule(model, inputs, weights, evaluate)
+
+
+def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
+    """A session on a module, with the steps of a plan file; says what should be known of it."""
+    from tui_pruner.api.modules import ModuleSession
+    from tui_pruner.core.pruning.session import PruningSession as Steps
+    from tui_pruner.frameworks.plain.module import open_module
+
+    session = ModuleSession(Steps(open_module(source.built().eval(), source.given())), source.measure(), None)
+    for note in session.notes:
+        say(note)
+    if plan is not None:
+        session.load(plan)
+    return session
+
+
+@app.command(epilog=EPILOG)
+def inspect(model: Build, inputs: Given, weights: Weights = None, as_json: Json = False) -> None:
+    """The block tree: every layer with its channels, cost and status."""
+    with reserved_stdout(as_json) as output:
+        from tui_pruner.engine.views import block_views, model_info
+
+        steps = opened(named(model, inputs, weights))._steps
+        info, blocks = model_info(steps.analysis, steps.arithmetic), block_views(steps.analysis, steps.arithmetic)
+        output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
+        output.line(f"{info.path}  {info.parameters:,} parameters  {count(info.flops)} FLOPs  structure {info.sha256[:12]}")
+        output.line()
+        show_blocks(output, blocks)
+
+
+@app.command(epilog=EPILOG)
+def groups(model: Build, inputs: Given, weights: Weights = None, as_json: Json = False) -> None:
+    """The coupling map: which channels live and die together, and what is locked, with the reason."""
+    with reserved_stdout(as_json) as output:
+        from tui_pruner.core.pruning.coverage import coupling_report
+
+        report = coupling_report(opened(named(model, inputs, weights))._steps.analysis)
+        output.document(report)
+        for group in report["groups"]:
+            show_group(output, group)
+        output.line(f"traced in {report['seconds'] * 1000:.0f} ms")
+
+
+@app.command(epilog=EPILOG)
+def explain(
+    model: Build,
+    inputs: Given,
+    first: Annotated[str, typer.Argument(metavar="A", help="A layer, a block number or a module path.")],
+    second: Annotated[str | None, typer.Argument(metavar="[B]", help="Another one: how do A's channels get there?")] = None,
+    as_json: Json = False,
+) -> int:
+    """Why cutting A touches B; without B, everything that it touches. Status 1 where nothing leads to B."""
+    with reserved_stdout(as_json) as output:
+        found = opened(named(model, inputs)).explain(first, second)
+        output.document(dataclasses.asdict(found))
+        output.line(found.summary)
+        output.table(["at", "operation", "channels"], [[step.at, step.operation, step.detail] for step in found.path])
+        output.table(["layer", "", "channels", "because"], [[t.layer, t.role, t.channels, t.because] for t in found.touches])
+        return 0 if found.coupled or second is None else 1
+
+
+@app.command(epilog=EPILOG)
+def preview(
+    model: Build,
+    inputs: Given,
+    cut: Cuts = None,
+    plan: PlanFile = None,
+    criterion: Criterion = "l2",
+    round_to: RoundTo = 1,
+    weights: Weights = None,
+    as_json: Json = False,
+) -> int:
+    """What cuts would do: sizes and shapes before and after, and PyTorch's dry run of them."""
+    with reserved_stdout(as_json) as output:
+        from tui_pruner.api.session import requests_of
+        from tui_pruner.core.pruning.preview import dry_run
+        from tui_pruner.engine.views import preview_view
+
+        steps = opened(named(model, inputs, weights), plan)._steps
+        requests = requests_of(cut or (), criterion, round_to)
+        found = steps.preview(requests)
+        found.demand_possible()
+        view = preview_view(steps, requests, against_checkpoint=True)
+        report = dry_run(steps.analysis, steps.removal.together(found.removal))
+        output.document({**view.model_dump(), "dry_run": dataclasses.asdict(report)})
+        show_preview(output, view)
+        output.line(f"dry run {'ok' if report.ok else 'failed: ' + report.error}")
+        return 1 if view.conflicts or not report.ok else 0
+
+
+@app.command(epilog=EPILOG)
+def prune(
+    model: Build,
+    inputs: Given,
+    output: Output,
+    cut: Cuts = None,
+    target: Targets = None,
+    plan: PlanFile = None,
+    criterion: Criterion = "l2",
+    round_to: RoundTo = 1,
+    weights: Weights = None,
+    evaluate: Measured = "",
+    force: Force = False,
+    as_json: Json = False,
+) -> int:
+    """Prune, prove against the masked twin, and save a folder that is loaded into a freshly built module."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.frameworks.plain.module_file import check_folder, load_module, same_state
+
+        if not (cut or target or plan):
+            raise RequestError("nothing to cut: give --cut LAYER=AMOUNT, --target flops=50% or --plan FILE")
+        check_folder(output, force)
+        source = named(model, inputs, weights, evaluate)
+        session = opened(source, plan)
+        source.check_steady(session.module.model)
+        whole = session.size
+        before = session.evaluate() if evaluate else None
+        if cut:
+            session.apply(cut, criterion, round_to)
+        if target:
+            session.target(*target, criterion=criterion)
+        written = session.save(output, force)
+        proof, loads = session.prove(), same_state(load_module(written, source.built()), session.model())
+        after = session.evaluate() if evaluate else None
+        sizes: dict[str, Any] = {"before": dataclasses.asdict(whole), "after": dataclasses.asdict(session.size)}
+        figures = {"evaluate": {"before": before, "after": after}} if evaluate else {}
+        results.document(
+            {
+                "output": str(written),
+                **sizes,
+                "kept": session.kept(),
+                "proof": proof.plain(),
+                "loads": loads,
+                **figures,
+                "notes": session.notes,
+            }
+        )
+        results.line(f"parameters {change(whole.parameters, session.size.parameters)}")
+        results.line(f"FLOPs      {change(whole.flops, session.size.flops)}")
+        results.line(verdict(proof))
+        if evaluate:
+            results.line(f"evaluate   {before:.6g} > {after:.6g}")
+        results.line(
+            f"written    {written}, {'loaded again into a freshly built module' if loads else 'WHICH DOES NOT LOAD AGAIN AS IT WAS'}"
+        )
+        return 0 if loads else 3
+
+
+@app.command(epilog=EPILOG)
+def prove(
+    model: Build,
+    inputs: Given,
+    pruned: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `prune` wrote.")],
+    weights: Weights = None,
+    as_json: Json = False,
+) -> int:
+    """Compare a saved module with the masked twin of the one that it was cut from, which needs the same weights."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.core.pruning.proof import prove as compare
+        from tui_pruner.frameworks.plain.module_file import PLAN, load_module
+
+        source = named(model, inputs, weights)
+        session = opened(source, pruned / PLAN)
+        steps = session._steps
+        small = load_module(pruned, source.built()).float()
+        proof = compare(session.module.model, small, steps.analysis.coupling, steps.removal, original=steps.original())
+        results.document(proof.plain())
+        results.line(verdict(proof))
+        return 0 if proof.equal else 1

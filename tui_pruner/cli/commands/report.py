@@ -1,0 +1,80 @@
+"""`report`: one file about a plan, to attach to a pull request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json
+from tui_pruner.cli.output import Output, change, reserved_stdout, tell_progress
+from tui_pruner.domain.errors import PlanError
+
+if TYPE_CHECKING:
+    from tui_pruner.report.facts import Facts
+
+YAML_SUFFIXES = (".yaml", ".yml")
+
+
+def report(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (YAML), as prune --save-plan and the app write it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: .html with pictures, or .md.")],
+    model: Annotated[str | None, typer.Option("--model", help="The plan's checkpoint, where it is not beside the plan.")] = None,
+    data: Data = None,
+    images: Annotated[int, typer.Option("--images", min=0, help="Show so many validation images with their detections.")] = 6,
+    validation_images: Annotated[int, typer.Option("--validation-images", min=1, help="Validate on this many images.")] = 64,
+    latency: Annotated[bool, typer.Option("--latency", help="Time both models in turns on this machine, block by block.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    imgsz: ImageSize = None,
+    device: Device = "",
+    classes: Classes = None,
+    as_json: Json = False,
+) -> int:
+    """A self-contained report on a plan: sizes, proofs, groups; with --data also accuracy and detections before and after."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.job_runs import CalibrationData
+        from tui_pruner.cli.session import open_session, remark
+        from tui_pruner.core.pruning.plan import read_plan
+        from tui_pruner.jobs.report import ReportMaterial, check_report_output, make_report
+        from tui_pruner.report.sections import FORMATS
+
+        check_report_output(output, tuple(FORMATS), force)
+        found = read_plan(plan)
+        if not found.steps:
+            raise PlanError(f"{plan} has no step, so there is nothing to report: apply one first")
+        session = open_session(
+            model or checkpoint_of(plan, found.checkpoint), imgsz, classes, plan, data=CalibrationData(data, device=device)
+        )
+        remark(session)
+        evidence = ReportMaterial(plan, output, data, validation_images, images, imgsz, device, classes, model, latency)
+        facts = make_report(session, evidence, tell_progress)
+        conclude(results, facts, output)
+        return 0 if facts.proved else 1
+
+
+def checkpoint_of(plan: Path, name: str) -> str:
+    """Where a plan's checkpoint is: beside the plan, or here; an architecture needs no file.
+
+    Raises:
+        PlanError: in neither place.
+    """
+    places = [plan.parent / name, Path(name)]
+    if Path(name).suffix.lower() in YAML_SUFFIXES:
+        return name
+    there = next((place for place in places if place.is_file()), None)
+    if there is None:
+        raise PlanError(f"the checkpoint {name} is neither beside {plan} nor here: say where it is with --model PATH")
+    return str(there)
+
+
+def conclude(results: Output, facts: Facts, output: Path) -> None:
+    """What was found, in short or as data."""
+    results.document({"output": str(output), "bytes": output.stat().st_size, "proved": facts.proved, **facts.model_dump()})
+    results.line(f"parameters {change(facts.before.parameters, facts.after.parameters)}")
+    results.line(f"FLOPs      {change(facts.before.flops, facts.after.flops)}")
+    for step in facts.steps:
+        proof = step.proof
+        verdict = "not proved" if proof is None else "proved" if proof.equal else f"{proof.verdict.upper()}, {proof.reason}"
+        results.line(f"step {step.number}     {verdict}: {step.title}")
+    results.line(f"written    {output}  {output.stat().st_size / 1e3:.0f} kB")

@@ -1,0 +1,170 @@
+"""What every command that touches a model begins with: the checkpoint opened, traced, and a plan replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tui_pruner.cli.job_runs import NO_DATA, CalibrationData, calibrate
+from tui_pruner.cli.output import say
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.classes import kept_classes, only_classes, removal_of_classes
+from tui_pruner.core.pruning.masks import plan_in_mask
+from tui_pruner.core.pruning.plan import Plan, read_plan, removal_of_cut
+from tui_pruner.core.pruning.removal import NOTHING
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.cuts import CLASSES, Request, class_request, parse_request
+from tui_pruner.domain.errors import PlanError, RequestError
+from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.frameworks.ultralytics import open_model, require_writable
+from tui_pruner.jobs.validate import run_validation
+from tui_pruner.storage.model_file import is_architecture
+
+NOTHING_TO_CUT = "nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE"
+
+
+def may_have_plan(model: str, plan: Path | None) -> bool:
+    """Whether a plan is given, or may be in the model's own file, where it is masked."""
+    return plan is not None or not is_architecture(model)
+
+
+def demand_cuts(session: PruningSession, requests: Sequence[Request]) -> None:
+    """Refuse to go on where there is neither a step nor a cut.
+
+    Raises:
+        RequestError: so it is.
+    """
+    if not session.steps and not requests:
+        raise RequestError(NOTHING_TO_CUT)
+
+
+def open_session(
+    model: str,
+    imgsz: int | None,
+    classes: int | None = None,
+    plan: Path | None = None,
+    requests: Sequence[Request] = (),
+    data: CalibrationData = NO_DATA,
+    up_to: int | None = None,
+    writing: bool = False,
+    keep_classes: str | None = None,
+    from_mask: bool = False,
+) -> PruningSession:
+    """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
+
+    `from_mask`: without a plan file, a masked model starts with the plan that it was masked by.
+    `keep_classes`: the classes that stay, cut in a step of its own behind the plan's.
+    `writing`: what comes of it is to be written, so a model that nothing can be written from is refused before the work begins.
+
+    Raises:
+        OutputError: it is one.
+        DataError: a criterion needs data, and there is none or it cannot be used.
+        PrunerError: the model or the plan cannot be used.
+    """
+    steps = first_steps(plan, up_to) if plan else None
+    wanted = [*requests, *(request for step in steps.steps if step.unsettled for request in step.requests())] if steps else requests
+    data.check(wanted)
+    checkpoint = open_model(model, classes)
+    if writing:
+        require_writable(checkpoint)
+    session = PruningSession(analyse(checkpoint, imgsz))
+    calibrate(session, wanted, data, classes, classes_left(session, steps, requests, keep_classes))
+    masked = plan_in_mask(checkpoint, bool(requests)) if from_mask and not steps else None
+    if steps or masked:
+        session.load(steps.plain() if steps else masked or {})
+    if keep_classes is not None:
+        session.apply([class_request(keep_classes)])
+    return session
+
+
+def classes_left(session: PruningSession, plan: Plan | None, requests: Sequence[Request], keep_classes: str | None) -> list[int]:
+    """The numbers of the classes that are left after a plan and requests; none where all are.
+
+    Raises:
+        RequestError: there is no such class, or it is gone before.
+        PlanError: the plan's classes are not this model's.
+    """
+    coupling, model = session.analysis.coupling, session.analysis.checkpoint.model
+    asked = [*requests, *([class_request(keep_classes)] if keep_classes is not None else [])]
+    removal = NOTHING
+    for step in plan.steps if plan else ():
+        settled = [cut for cut in step.cuts if cut.layer == CLASSES and cut.removes]
+        for cut in settled:
+            removal = removal.together(only_classes(coupling, removal_of_cut(cut, coupling)))
+        asked = [*(request for request in step.requests() if request.layer == CLASSES and not settled), *asked]
+    for request in asked:
+        if request.layer == CLASSES:
+            removal = removal.together(removal_of_classes(coupling, model, request.amount, removal))
+    return kept_classes(coupling, removal) or []
+
+
+def first_steps(plan: Path, up_to: int | None) -> Plan:
+    """A plan file's first steps, all of them where `up_to` is None.
+
+    Raises:
+        PlanError: no plan, or it has not so many steps.
+    """
+    found = read_plan(plan)
+    if up_to is not None and up_to > len(found.steps):
+        raise PlanError(f"{plan} has no step {up_to}: the last one is {len(found.steps)}")
+    return found.model_copy(update={"steps": found.steps[:up_to]})
+
+
+def settled_plan(
+    model: str, imgsz: int | None, classes: int | None, plan: Path, data: CalibrationData, up_to: int | None
+) -> dict[str, Any]:
+    """A plan file's content, which says of every step which channels it removes."""
+    found = first_steps(plan, up_to)
+    unsettled = any(step.unsettled for step in found.steps)
+    return open_session(model, imgsz, classes, plan, data=data, up_to=up_to).plan.plain() if unsettled else found.plain()
+
+
+def remark(session: PruningSession, *more: str, shown: str = "") -> None:
+    """Say on stderr what a user should know of a result: how the model was read, what was adjusted, what was skipped.
+
+    `shown` is what the result says itself.
+    """
+    analysis = session.analysis
+    for line in (*analysis.checkpoint.warnings, *analysis.notes, *more):
+        if line != shown:
+            say(line)
+
+
+def requests_from(
+    cuts: Sequence[str] | None, criterion: str, round_to: int, has_plan: bool = False, keep_classes: str | None = None
+) -> list[Request]:
+    """The requests of `--cut` and `--keep-classes` options.
+
+    Raises:
+        RequestError: none given and no plan either, or one that cannot be read.
+    """
+    if not cuts and not has_plan and keep_classes is None:
+        raise RequestError(NOTHING_TO_CUT)
+    classes = [] if keep_classes is None else [class_request(keep_classes)]
+    return [*classes, *(parse_request(cut, criterion, round_to) for cut in cuts or ())]
+
+
+def validated(
+    model: str,
+    data: str,
+    images: int | None,
+    imgsz: int | None,
+    device: str,
+    classes: int | None,
+    plan: dict[str, Any] | None,
+    on_progress: Callable[[JobProgress], None],
+) -> ValidationResult:
+    """The metrics of a model under a plan; from the cache where it has them."""
+    checkpoint = open_model(model, classes)
+    parameters = ValidationParameters(
+        checkpoint=model,
+        sha256=checkpoint.sha256,
+        plan=plan,
+        data=data,
+        images=images,
+        imgsz=imgsz or checkpoint.default_imgsz,
+        device=device,
+        classes=classes,
+    )
+    return run_validation(parameters, on_progress)

@@ -1,0 +1,278 @@
+"""A model looked at once: its blocks, its coupling map, its cost at an input size. Everything else works on this."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.model.copies import named_tensors, sharing_weights, without_weights
+from tui_pruner.core.model.inputs import Inputs, asked, image_of
+from tui_pruner.core.model.layers import Block, ModelLayer, block_tree, image_channels, legal_side, sequence, stride_of
+from tui_pruner.core.pruning.classes import kept_classes, only_classes, with_classes
+from tui_pruner.core.pruning.importance import Ranking
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.tracing import cache
+from tui_pruner.core.tracing.cache import code_of
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.inner_blocks import Dropped, after
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.core.tracing.meta_device import WORK, ShapeMode
+from tui_pruner.core.tracing.size_check import couple_and_try
+from tui_pruner.core.tracing.tracer import trace
+from tui_pruner.domain.errors import PrunerError, TraceError
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """The operations of one layer for one image, 2 per multiply-add: `axes` are those whose width they are proportional to.
+
+    Neither module nor axes are known where no stored weight is multiplied with.
+    """
+
+    module: str
+    flops: int
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one forward of one image costs, and the output shape of every block that returns a tensor (without the batch)."""
+
+    work: tuple[LayerWork, ...]
+    output_shapes: dict[str, tuple[int, ...]]
+    shape: tuple[int, ...]
+
+    @property
+    def flops(self) -> int:
+        """All operations together: convolutions, linear layers and matrix products, as torchinfo and fvcore count (times 2)."""
+        return sum(work.flops for work in self.work)
+
+
+class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
+    """Adds up the work of convolutions, linear layers and matrix products while shapes flow through."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.work: list[LayerWork] = []
+        self._alive: list[Tensor] = []
+        self._names = {id(tensor): name for name, tensor in named_tensors(model)}
+
+    def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Count one operation."""
+        if name not in WORK:
+            self._follow(name, args, result)
+        elif name == "convolution":
+            self._convolution(args[1], result, transposed=args[6], groups=args[8], image=args[0])
+        else:
+            left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
+            self._product(left, right, result)
+
+    def _follow(self, name: str, args: tuple[Any, ...], result: Any) -> None:
+        """Know a weight again that was transposed."""
+        if name in ("t", "transpose") and id(args[0]) in self._names:
+            self._names[id(result)] = self._names[id(args[0])]
+            self._alive.append(result)
+
+    def _convolution(self, weight: Tensor, result: Tensor, *, transposed: bool, groups: int, image: Tensor) -> None:
+        name = self._names.get(id(weight), "")
+        positions = (image if transposed else result).shape[2:].numel() * result.shape[0]
+        flops = 2 * weight.numel() * positions
+        depthwise = groups == weight.shape[0] > 1
+        axes = (Axis(name, 0), Axis(name, 1))[: (1 if depthwise else 2) if name else 0]
+        self.work.append(LayerWork(axes[0].module if axes else "", flops, axes))
+
+    def _product(self, left: Tensor, right: Tensor, result: Tensor) -> None:
+        name = self._names.get(id(right), "")
+        axes = (Axis(name, 0), Axis(name, 1)) if name else ()
+        self.work.append(LayerWork(axes[0].module if axes else "", 2 * result.numel() * left.shape[-1], axes))
+
+
+def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:
+    """Measure one forward of a model on the meta device on real inputs, or on an image of a shape [1, channels, height, width]."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    mode, inputs = WorkMode(skeleton), asked(given).on_meta()
+    with torch.no_grad(), recording_outputs(blocks, shapes), mode:
+        inputs.run(skeleton)
+    return Measurement(tuple(mode.work), shapes, next((tuple(tensor.shape) for tensor in inputs.tensors), ()))
+
+
+@contextmanager
+def recording_outputs(blocks: Sequence[tuple[str, nn.Module]], shapes: dict[str, tuple[int, ...]]) -> Any:
+    """Keep the shape of what each block returns; of a tuple or list its first tensor."""
+
+    def keep(path: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, (tuple, list)) and output else output
+            if isinstance(first, Tensor):
+                shapes[path] = tuple(first.shape[1:])
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(path)) for path, module in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def parameter_count(model: nn.Module) -> int:
+    """All parameters of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A checkpoint with all that is known about its channels at one input size.
+
+    `skeleton` is the model on the meta device; `notes` says what was adjusted, such as an input side rounded up.
+    """
+
+    checkpoint: Checkpoint
+    skeleton: nn.Module
+    blocks: tuple[Block, ...]
+    coupling: CouplingMap
+    measurement: Measurement
+    imgsz: int
+    notes: tuple[str, ...]
+
+    @cached_property
+    def layers(self) -> dict[str, ModelLayer]:
+        """Every layer by its short name, in the model's order."""
+        return {layer.name: layer for block in self.blocks for layer in block.layers}
+
+    @cached_property
+    def sections(self) -> dict[str, tuple[ModelLayer, ...]]:
+        """The layers of the backbone, the neck and the head."""
+        names = dict.fromkeys(block.section for block in self.blocks)
+        return {name: tuple(layer for block in self.blocks if block.section == name for layer in block.layers) for name in names}
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The importance of the groups' channels."""
+        return Ranking(self.checkpoint.model)
+
+    def ranked(self, removal: Removal) -> Ranking:
+        """The importance of the groups' channels for the classes that a removal leaves."""
+        kept = tuple(kept_classes(self.coupling, removal) or ())
+        if not kept:
+            return self.ranking
+        if kept not in self._ranked:
+            some = cut(self.checkpoint.model, self.coupling, only_classes(self.coupling, removal))
+            self._ranked[kept] = self.ranking.of_classes(some)
+        return self._ranked[kept]
+
+    @cached_property
+    def _ranked(self) -> dict[tuple[int, ...], Ranking]:
+        return {}
+
+    def after(self, dropped: Dropped) -> Analysis:
+        """The same where some inner blocks are gone already: what is left to cut, in the same numbering."""
+        if not dropped:
+            return self
+        left = replace(self, coupling=after(self.coupling, dropped))
+        left.__dict__.update(ranking=self.ranking, _ranked=self._ranked)
+        return left
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """The shape of one input image with its batch dimension."""
+        return 1, image_channels(self.skeleton), self.imgsz, self.imgsz
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a forward is given: the checkpoint's own inputs, or an image."""
+        return self.checkpoint.inputs or image_of(self.image_shape)
+
+
+def trace_model(model: nn.Module, given: Inputs | Sequence[int] | None = None) -> tuple[nn.Module, CouplingMap]:
+    """The skeleton and the coupling map of a model; `given`: legal inputs, or the shape of an image, by default the smallest one.
+
+    Raises:
+        TraceError: the model's forward failed, or did not end.
+    """
+    skeleton = without_weights(model)
+    return skeleton, traced(skeleton, given or smallest_input(model))
+
+
+def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
+    """The skeleton and the coupling map of a checkpoint's model; the map of a file is traced once and kept in the cache folder.
+
+    Raises:
+        TraceError: the model's forward failed, or did not end.
+    """
+    if not checkpoint.is_trained:  # what an architecture is built from, its digest does not say
+        return trace_model(checkpoint.model, checkpoint.inputs)
+    skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
+    key = cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
+    coupling = cache.load(key, skeleton)
+    if coupling is None:
+        coupling = traced(skeleton, shape)
+        cache.store(key, coupling)
+    return skeleton, coupling
+
+
+def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
+    """The shape of the smallest image that every family takes: two of the largest strides to a side."""
+    side = 2 * stride_of(model)
+    return 1, image_channels(model), side, side
+
+
+def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
+    """The coupling map of a model on the meta device, with the time that the trace took."""
+    started = time.perf_counter()
+    inputs, first = asked(given), sharing_weights(skeleton)  # what a forward keeps of a run must not meet the next one
+    coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, inputs)
+    return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
+
+
+def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
+    """Look at a checkpoint. `imgsz`, by default the one it was trained at, is rounded up to a multiple of the stride.
+
+    Raises:
+        TraceError: the model's forward failed, or a file's layers are not what their classes say.
+    """
+    try:
+        return _analysed(checkpoint, imgsz)
+    except (PrunerError, MemoryError):
+        raise
+    except Exception as error:
+        if not checkpoint.is_trained:
+            raise
+        # A damaged file can have any value anywhere; should it be our fault after all, the log has the place.
+        logger.info("looking at %s", checkpoint.path, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise TraceError(f"{checkpoint.path} has layers that are not as Ultralytics makes them ({reason}): fetch the file again") from error
+
+
+def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
+    skeleton, coupling = trace_checkpoint(checkpoint)
+    wanted = imgsz or checkpoint.default_imgsz
+    side = legal_side(wanted, checkpoint.stride) if checkpoint.inputs is None else wanted
+    notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []
+    notes += [f"no rule for {name} ({count} times): what enters it is locked" for name, count in coupling.unknown_operations.items()]
+    notes += coupling.remarks
+    measured = sharing_weights(skeleton)
+    inputs = checkpoint.inputs or image_of((1, image_channels(skeleton), side, side))
+    return Analysis(
+        checkpoint=checkpoint,
+        skeleton=skeleton,
+        blocks=block_tree(checkpoint.model, checkpoint.original_yaml),
+        coupling=coupling,
+        measurement=measure(measured, inputs, sequence(measured)),
+        imgsz=side,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,148 @@
+"""Copies of a model that share what need not be copied: without weights, with some modules of their own, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.domain.errors import TraceError
+
+CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
+"""What heads remember between two forwards; their classes hold the empty value."""
+OWN_TABLES = tuple(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer with its full name, each shared tensor under its first name only."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def owners_of_tensors(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Every name of each parameter and buffer by its first one: tied weights have several owners."""
+    owners: dict[int, list[str]] = {}
+    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+        owners.setdefault(id(tensor), []).append(name)
+    return {names[0]: tuple(names) for names in owners.values()}
+
+
+def tensor_at(model: nn.Module, name: str) -> Tensor:
+    """A parameter or buffer by its full name."""
+    path, _, attribute = name.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(path), attribute)
+    return tensor
+
+
+def put_tensor(model: nn.Module, name: str, tensor: Tensor) -> dict[str, nn.Module]:
+    """Give a parameter or buffer a new value; the module that owns it, by its path."""
+    path, _, attribute = name.rpartition(".")
+    owner = model.get_submodule(path)
+    setattr(owner, attribute, tensor)
+    return {path: owner}
+
+
+def without_weights(model: nn.Module) -> nn.Module:
+    """A copy of the model whose parameters and buffers live on the meta device; no weight is copied.
+
+    Attributes that are tensors but no buffers (a detection head's strides) stay real, since `forward` reads their values; what heads
+    remember of an earlier forward does not come along, as it is real too and would meet what is not.
+    """
+    known: dict[int, Tensor] = {}
+
+    def on_meta(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            empty = torch.empty_like(tensor, device="meta")
+            known[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
+        return known[id(tensor)]
+
+    skeleton = _copied(model, on_meta, {})
+    forget_caches(skeleton)
+    return skeleton
+
+
+def forget_caches(model: nn.Module) -> None:
+    """Make all heads as they were before their first forward."""
+    for module in model.modules():
+        for name in CACHES:
+            if name in vars(module) and hasattr(type(module), name):
+                delattr(module, name)
+
+
+def sharing_weights(model: nn.Module) -> nn.Module:
+    """A copy of the model's modules around the very same tensors: replacing one in the copy leaves the original as it was."""
+    return _copied(model, lambda tensor: tensor, {})
+
+
+def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dict[int, nn.Module], path: str = "") -> nn.Module:
+    """A module in evaluation mode with tables of its own and children copied likewise.
+
+    `copy.deepcopy` is ten times slower, as it walks every attribute, and `eval()` takes twice as long as the copy. `__new__` of `torch.fx`
+    would make another class, without the forward that the module has.
+
+    Raises:
+        TraceError: a part is TorchScript.
+    """
+    if id(module) in known:
+        return known[id(module)]
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TraceError(f"{path or 'the model'} is TorchScript, whose operations cannot be followed: give the model from before torch.jit")
+    twin = known[id(module)] = object.__new__(type(module))
+    state = {**module.__dict__, "training": False}
+    for table in OWN_TABLES:
+        state[table] = state[table].copy()
+    for table in ("_parameters", "_buffers"):
+        state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
+    twin.__dict__.update(state)
+    for name, child in module._modules.items():
+        twin._modules[name] = None if child is None else _copied(child, tensor_of, known, f"{path}.{name}" if path else name)
+    return twin
+
+
+def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
+    """A copy that has the modules at these paths, and all above them, to itself, and shares every other one with the model."""
+    known: dict[int, nn.Module] = {}
+    top = own(model, known)
+    for path in paths:
+        module = top
+        for part in path.split(".") if path else ():
+            children: dict[str, Any] = module._modules
+            module = children[part] = own(children[part], known)
+    return top
+
+
+def own(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
+    """A copy of one module around the same children and tensors; the copy of a copy is itself."""
+    if id(module) not in known:
+        twin = object.__new__(type(module))
+        tables = {table: module.__dict__[table].copy() for table in OWN_TABLES}
+        twin.__dict__.update({**module.__dict__, **tables})
+        known[id(module)] = known[id(twin)] = twin
+    return known[id(module)]
+
+
+def below(model: nn.Module, prefix: str) -> list[str]:
+    """The path of a module and of everything in it."""
+    return [path for path, _ in model.get_submodule(prefix).named_modules(prefix=prefix)]
+
+
+def in_float64(model: nn.Module, known: dict[int, Tensor]) -> nn.Module:
+    """A copy in evaluation mode that computes in float64. `known` has what is converted already, by the identity of the tensor."""
+    copy = sharing_weights(model)
+    forget_caches(copy)
+    for module in copy.modules():
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is not None and (tensor.is_floating_point() or tensor.is_complex()):
+                    if id(tensor) not in known:
+                        known[id(tensor)] = exact(tensor)
+                    table[name] = known[id(tensor)]  # type: ignore[assignment]
+    return copy
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """A tensor in float64; a parameter stays one."""
+    value = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
+    return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value

@@ -1,0 +1,174 @@
+"""What a model's forward is given: an image, or any arguments with tensors in them; and images to send through it where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from tui_pruner.core.model.predictions import Unseen, tensors
+from tui_pruner.domain.errors import RequestError
+
+PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+FINER = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""The complex numbers of each precision."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of one forward: `args` and `kwargs`, with tensors at any depth of tuples, lists and dicts; `name` is for people."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "input"
+
+    def run(self, model: nn.Module) -> Any:
+        """Call a model with them as they are, and return what it gives."""
+        return model(*self.args, **self.kwargs)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors in them, in their order."""
+        return [leaf for leaf in tree_leaves((self.args, dict(self.kwargs))) if isinstance(leaf, Tensor)]
+
+    @property
+    def channels(self) -> int:
+        """How many channels the first tensor has, at its second dimension; 0 where it has none."""
+        first = next(iter(self.tensors), None)
+        return int(first.shape[1]) if first is not None and first.ndim > 1 else 0
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """The same with every tensor changed."""
+        args, kwargs = tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, (self.args, dict(self.kwargs)))
+        return Inputs(args, kwargs, self.name)
+
+    def on_meta(self) -> Inputs:
+        """Without the values of real numbers. Whole numbers keep theirs: forwards look at places in tables, at masks and lengths."""
+        return self.changed(lambda t: torch.empty_like(t, device="meta") if is_real(t) else t.clone())
+
+    def to(self, where: torch.dtype | torch.device) -> Inputs:
+        """A copy on a device, or with its real numbers at a precision; a forward that writes into it leaves these as they are."""
+        if isinstance(where, torch.device):
+            return self.changed(lambda t: t.to(where, copy=True))
+        return self.changed(lambda t: t.to(precision_of(t, where), copy=True))
+
+    def computable(self) -> Inputs:
+        """The same at single precision where it has less."""
+        return self.changed(lambda t: t.detach().float() if t.dtype in (torch.float16, torch.bfloat16) else t.detach())
+
+    def __len__(self) -> int:
+        """How many samples are in the batch: the length of the first dimension of the first tensor that has one."""
+        return next((int(tensor.shape[0]) for tensor in self.tensors if tensor.ndim), 1)
+
+    def first(self) -> Inputs:
+        """The first sample alone, where all tensors have one for each; else the whole batch."""
+        count = len(self)
+        if any(not tensor.ndim or tensor.shape[0] != count for tensor in self.tensors):
+            return self
+        return self.changed(lambda t: t[:1])
+
+
+Given = Inputs | Tensor | Sequence[Any] | Mapping[str, Any]
+"""A batch as people have it: a tensor, a tuple or list of arguments, a dict of arguments by name."""
+
+
+def image_of(shape: Sequence[int]) -> Inputs:
+    """An image [batch, channels, height, width] without values."""
+    return Inputs((torch.empty(tuple(shape), device="meta"),), name="image")
+
+
+def inputs_of(given: Given) -> Inputs:
+    """A batch as the arguments of a forward."""
+    if isinstance(given, Inputs):
+        return given
+    if isinstance(given, Mapping):
+        return Inputs((), dict(given))
+    return Inputs((given,)) if isinstance(given, Tensor) else Inputs(tuple(given))
+
+
+def asked(given: Inputs | Sequence[int]) -> Inputs:
+    """Inputs, or an image of a shape."""
+    return given if isinstance(given, Inputs) else image_of(given)
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether a tensor holds real or complex numbers, in place of whole ones or truths."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def precision_of(tensor: Tensor, precision: torch.dtype) -> torch.dtype:
+    """The type of a tensor's numbers at a precision; whole numbers stay."""
+    if tensor.is_complex():
+        return FINER.get(precision, tensor.dtype)
+    return precision if tensor.is_floating_point() else tensor.dtype
+
+
+def checked(given: Inputs) -> Inputs:
+    """The inputs, detached from any graph.
+
+    Raises:
+        RequestError: there is no tensor in them, or one is in a container that cannot be looked into, or has no values.
+    """
+    for leaf in tree_leaves((given.args, dict(given.kwargs))):
+        if not isinstance(leaf, (Tensor, *PLAIN)) and holds_tensors(leaf):
+            raise RequestError(f"example_inputs have tensors in a {type(leaf).__name__}: give tensors, in tuples, lists or dicts")
+    if not given.tensors:
+        raise RequestError(
+            "example_inputs have no tensor: give what the forward reads, such as example_inputs=(torch.rand(1, 3, 224, 224),)"
+        )
+    if any(tensor.is_meta for tensor in given.tensors):
+        raise RequestError("example_inputs have no values, as they are on the meta device: give tensors with numbers")
+    return given.changed(lambda t: t.detach())
+
+
+def holds_tensors(leaf: Any) -> bool:
+    """Whether a tensor is found in an object that PyTorch's pytree takes for a leaf."""
+    try:
+        return bool(tensors(leaf))
+    except Unseen:
+        return False
+
+
+def lively(given: Inputs, seed: int = 0) -> Inputs:
+    """The inputs with values that tell: real numbers that are all the same, as people give zeros and ones for the shape, are drawn anew."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point() or tensor.numel() < 2 or not bool((tensor == tensor.flatten()[0]).all()):
+            return tensor
+        return torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+
+    return given.changed(drawn)
+
+
+def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[Inputs]:
+    """Batches as the arguments of forwards; of one with more entries than the model takes, such as labels behind images, the first.
+
+    Raises:
+        RequestError: a batch is no tensor, tuple, list or dict, or has no tensor in it.
+    """
+    for batch in batches:
+        if not isinstance(batch, (Inputs, Tensor, tuple, list, Mapping)):
+            raise RequestError(f"a batch is a {type(batch).__name__}: give tensors, tuples of arguments or dicts of arguments by name")
+        one = inputs_of(batch)
+        if like is not None and len(one.args) > len(like.args) > 0:
+            one = Inputs(one.args[: len(like.args)], one.kwargs)
+        if not one.tensors:
+            raise RequestError("a batch has no tensor in it: give what the forward reads")
+        yield one
+
+
+COARSE = 4
+
+
+def probe_images(count: int, channels: int, side: int, generator: torch.Generator | None = None) -> Tensor:
+    """[count, channels, side, side] in 0..1. Plain noise would average out on its way down, and every image would look the same."""
+    coarse = torch.rand(count, channels, COARSE, COARSE, generator=generator)
+    areas = nn.functional.interpolate(coarse, size=(side, side), mode="nearest")
+    contrast = torch.rand(count, 1, 1, 1, generator=generator)
+    noise = torch.rand(count, channels, side, side, generator=generator)
+    return (0.75 * contrast * areas + 0.25 * noise).clamp(0.0, 1.0)

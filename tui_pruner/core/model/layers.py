@@ -1,0 +1,241 @@
+"""The tree that a person sees (sections, blocks, layers, and the names to ask for them by), and the width attributes of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+Section = Literal["backbone", "neck", "head"]
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class ModelLayer:
+    """One convolution or linear layer: the short name that people use (model.6.cv1) and its module's full path (model.6.cv1.conv)."""
+
+    name: str
+    path: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """One entry of the model's sequence, with the absolute indices of its sources (-1: the image)."""
+
+    index: int
+    path: str
+    type: str
+    sources: tuple[int, ...]
+    section: Section
+    layers: tuple[ModelLayer, ...]
+
+
+def sequence(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Path and module of an Ultralytics model's blocks in order; for any other network its children, those of its stages one by one."""
+    inner = getattr(model, "model", None)
+    if isinstance(inner, nn.Sequential) and keeps_blocks(model):
+        return [(f"model.{number}", block) for number, block in enumerate(inner)]
+    return [found for path, child in model.named_children() for found in stages(path, child)]
+
+
+IN_BLOCKS: list[str] = []
+"""What the names of modules begin with whose models keep blocks in a sequence; entered by frameworks."""
+
+
+def keeps_blocks(model: nn.Module) -> bool:
+    """Whether a model is one of Ultralytics', or an heir of one."""
+    return any(base.__module__.startswith(tuple(IN_BLOCKS)) for base in type(model).__mro__)
+
+
+def stages(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A module, or what it lists where it is no more than a list."""
+    if type(module) not in LISTS or not len(module._modules):
+        yield path, module
+        return
+    for name, child in module.named_children():
+        yield from stages(f"{path}.{name}", child)
+
+
+def stride_of(model: nn.Module) -> int:
+    """The largest stride of a model: the side of an input must be a multiple of it. At least 32."""
+    stride = getattr(model, "stride", None)
+    return max(32, int(stride.max())) if isinstance(stride, torch.Tensor) else 32
+
+
+def legal_side(side: int, stride: int) -> int:
+    """The next multiple of the stride: other sides make the branches of a Concat differ by a pixel."""
+    return max(stride, (side + stride - 1) // stride * stride)
+
+
+def image_channels(model: nn.Module) -> int:
+    """How many channels the image has that the model reads."""
+    yaml = getattr(model, "yaml", None)
+    if isinstance(yaml, dict) and ("channels" in yaml or "ch" in yaml):
+        return int(yaml.get("channels") or yaml.get("ch") or 3)
+    first = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    return int(first.in_channels) if first is not None else 3
+
+
+def layers_below(model: nn.Module, prefix: str) -> Iterator[ModelLayer]:
+    """The layers of a block, in the order of its modules."""
+    for path, module in model.get_submodule(prefix).named_modules(prefix=prefix):
+        if isinstance(module, LAYERS):
+            yield ModelLayer(short_name(model, path), path, layer_type(module))
+
+
+def short_name(model: nn.Module, path: str) -> str:
+    """A layer's name without the last part, where that only says that a Conv block contains its convolution."""
+    parent, _, last = path.rpartition(".")
+    if last != "conv" or not parent:
+        return path
+    own = [child for child in model.get_submodule(parent).children() if isinstance(child, LAYERS)]
+    return parent if len(own) == 1 else path
+
+
+def layer_type(module: nn.Module) -> str:
+    """A layer's kind in a few characters: "Conv 3x3", "Conv 3x3 /2", "DWConv 3x3", "Linear"."""
+    if not isinstance(module, nn.modules.conv._ConvNd):
+        return "Linear"
+    kernel = "x".join(str(side) for side in module.kernel_size)
+    step = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
+    kind = "DWConv" if module.groups == module.in_channels > 1 else "ConvT" if module.transposed else "Conv"
+    return f"{kind} {kernel}{step}"
+
+
+def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
+    """The blocks of a model; `yaml` is its original description, whose backbone says where the neck begins."""
+    blocks = sequence(model)
+    if not keeps_blocks(model):
+        return tuple(plain_block(model, number, path, module) for number, (path, module) in enumerate(blocks))
+    backbone = yaml.get("backbone")
+    border = len(backbone) if isinstance(backbone, list) and 0 < len(backbone) < len(blocks) else first_branch(blocks)
+    return tuple(
+        Block(
+            index=number,
+            path=path,
+            type=type(module).__name__,
+            sources=sources_of(module, number),
+            section="head" if number == len(blocks) - 1 else "backbone" if number < border else "neck",
+            layers=tuple(layers_below(model, path)),
+        )
+        for number, (path, module) in enumerate(blocks)
+    )
+
+
+def plain_block(model: nn.Module, number: int, path: str, module: nn.Module) -> Block:
+    """A block of a model that says nothing of what its blocks read; it has no sections but the whole."""
+    return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path)))
+
+
+def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:
+    """The first block that upsamples or reads several others, where no description tells."""
+    branches = (n for n, (_, m) in enumerate(blocks) if isinstance(m, nn.Upsample) or isinstance(getattr(m, "f", -1), list))
+    return next(branches, len(blocks) - 1)
+
+
+def sources_of(module: nn.Module, number: int) -> tuple[int, ...]:
+    """The absolute indices of the blocks that a block reads."""
+    given = getattr(module, "f", -1)
+    return tuple(number + f if f < 0 else f for f in (given if isinstance(given, list) else [given]))
+
+
+COMPUTING_HOOKS = (BasePruningMethod, WeightNorm, SpectralNorm)
+"""What `torch.nn.utils` hangs before a layer's forward to have its weight computed; the result stays behind as an attribute."""
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+WIDTHS: dict[type[nn.Module], Callable[[Any], None]] = {}
+
+
+def widths_of(*classes: type[nn.Module]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Register a function that makes the width attributes of these classes and their heirs true."""
+
+    def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
+        WIDTHS.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+@widths_of(nn.modules.conv._ConvNd)
+def convolution(layer: Any) -> None:
+    """Depthwise convolutions lose whole groups, others the same number in each."""
+    weight, depthwise = layer.weight, layer.groups == layer.in_channels > 1
+    if depthwise:
+        layer.groups = weight.shape[0] if layer.transposed else weight.shape[0] * layer.groups // layer.out_channels
+    narrow, wide = (weight.shape[0], weight.shape[1]) if layer.transposed else (weight.shape[1], weight.shape[0])
+    if layer.transposed:
+        layer.in_channels, layer.out_channels = narrow, wide * layer.groups
+    else:
+        layer.in_channels, layer.out_channels = narrow * layer.groups, wide
+
+
+@widths_of(nn.Linear)
+def linear(layer: Any) -> None:
+    """Features in and out."""
+    layer.out_features, layer.in_features = layer.weight.shape
+
+
+@widths_of(nn.modules.batchnorm._NormBase)
+def batch_norm(layer: Any) -> None:
+    """The number of features, of what the layer has: weight or statistics."""
+    known = layer.weight if layer.weight is not None else layer.running_mean
+    layer.num_features = len(known)
+
+
+@widths_of(nn.LayerNorm)
+def layer_norm(layer: Any) -> None:
+    """The shape that is normalised."""
+    layer.normalized_shape = tuple(layer.weight.shape)
+
+
+@widths_of(nn.PReLU)
+def prelu(layer: Any) -> None:
+    """One slope for each channel, or one for all."""
+    layer.num_parameters = len(layer.weight)
+
+
+@widths_of(nn.Embedding)
+def embedding(layer: Any) -> None:
+    """The number of vectors and their width."""
+    layer.num_embeddings, layer.embedding_dim = layer.weight.shape
+
+
+def computing_hooks(module: nn.Module) -> list[Any]:
+    """The hooks of PyTorch's own that compute a weight of a module before each forward."""
+    return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, COMPUTING_HOOKS)]
+
+
+def compute_weights(module: nn.Module) -> None:
+    """Bring weights up to date that hooks compute: what a module has of them is from its last forward."""
+    with torch.no_grad():
+        for hook in computing_hooks(module):
+            hook(module, ())
+
+
+def rule_of(module: nn.Module) -> Callable[[Any], None] | None:
+    """What makes a module's width attributes true, if it is a layer that we know."""
+    return next((WIDTHS[base] for base in type(module).__mro__ if base in WIDTHS), None)
+
+
+def true_widths(modules: Iterable[nn.Module]) -> None:
+    """Make the width attributes of these modules what their weights' shapes say."""
+    for module in modules:
+        compute_weights(module)
+        rule = rule_of(module)
+        if rule is not None:
+            rule(module)
+
+
+def keeps_own_widths(module: nn.Module) -> str:
+    """The name of PyTorch's class where a module keeps widths in attributes that we cannot rewrite (LSTM, MultiheadAttention), else ""."""
+    if rule_of(module) is not None or isinstance(module, CONTAINERS):
+        return ""
+    bases = (base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.modules.") and base is not nn.Module)
+    return next((base.__name__ for base in bases), "")

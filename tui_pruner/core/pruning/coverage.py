@@ -1,0 +1,216 @@
+"""What can be cut of a model: the coupling map as plain data, and every group cut and proved alone."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.pruning.explain import standing
+from tui_pruner.core.pruning.links import Wishes, ask_alone
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.resolve import choose
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import Original
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
+from tui_pruner.domain.errors import PrunerError
+
+
+def short_names(analysis: Analysis) -> dict[str, str]:
+    """Short layer names by module path."""
+    return {layer.path: layer.name for layer in analysis.layers.values()}
+
+
+def coupling_report(analysis: Analysis) -> dict[str, Any]:
+    """Groups with their members, links and locks; how many convolutions are free, coupled, linked, locked; what no rule knew."""
+    coupling, names = analysis.coupling, short_names(analysis)
+    statuses = Counter(
+        standing(coupling, layer, names).status
+        for layer in analysis.layers.values()
+        if isinstance(analysis.skeleton.get_submodule(layer.path), nn.modules.conv._ConvNd)
+    )
+    return {
+        "groups": [group_report(analysis, group, names) for group in coupling.groups],
+        "droppable": [
+            {"block": block.path, "type": block.type, "adds_to_its_input": bool(block.silenced)} for block in coupling.inner.values()
+        ],
+        "links": [
+            {"id": link.number, "operation": link.operation, "module": link.module, "parts": [list(part) for part in link.parts]}
+            for link in coupling.links
+        ],
+        "convolutions": {
+            "total": sum(statuses.values()),
+            **{status: statuses[status] for status in ("free", "coupled", "linked", "locked")},
+        },
+        "unknown_operations": dict(coupling.unknown_operations),
+        "operations": coupling.operations,
+        "seconds": coupling.seconds,
+    }
+
+
+def group_report(analysis: Analysis, group: ChannelGroup, names: dict[str, str]) -> dict[str, Any]:
+    """One group: `channels` of a member are the indices on its dimension."""
+    lock = group.lock
+    return {
+        "id": group.number,
+        "channels": group.channels,
+        "prunable": group.prunable,
+        "reason": group.reason,
+        "lock": {"reason": lock.reason, "operation": lock.operation, "module": lock.module, "dim": lock.dim} if lock else None,
+        "linked": [other.number for other in analysis.coupling.linked_groups(group)],
+        "members": [
+            {
+                "layer": layer_of(member.axis.module, names),
+                "parameter": member.axis.parameter,
+                "dim": member.axis.dim,
+                "role": "out" if member.produces and member.role == "depthwise" else member.role or "unused",
+                "channels": sorted(int(index) for index in member.indices.reshape(-1)),
+            }
+            for member in group.members
+        ],
+    }
+
+
+def layer_of(module: str, names: dict[str, str]) -> str:
+    """The layer that a parameter's module belongs to: itself, or the Conv block around a norm."""
+    if module in names:
+        return names[module]
+    parent = module.rpartition(".")[0]
+    return parent if parent in names.values() else module
+
+
+RATIO = 0.25
+LEAST, MOST = 0.05, 0.60
+PLANS = 3
+
+
+@dataclass(frozen=True)
+class CoverageOutcome:
+    """What became of a cut: "equal", "approximate", "failed" or "locked", and what is to be said about it."""
+
+    outcome: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CoverageTrial(CoverageOutcome):
+    """One group cut alone."""
+
+    group: ChannelGroup
+
+
+@dataclass(frozen=True)
+class PlanTrial(CoverageOutcome):
+    """All groups cut at once, each by a ratio of its own: how many were cut, and how many that could be stayed whole."""
+
+    seed: int
+    cut: int
+    whole: int
+
+
+def removal_of_one(analysis: Analysis, group: ChannelGroup, ratio: float = RATIO) -> Removal:
+    """A share of a group's channels, the least important, and of every group that is linked to it."""
+    wishes = Wishes()
+    ask_alone(analysis.coupling, group, ratio, wishes)
+    groups = analysis.coupling.groups
+    return Removal({number: choose(analysis, groups[number], demands[0], NOTHING) for number, demands in wishes.demands.items()})
+
+
+def random_removal(coupling: CouplingMap, seed: int) -> Removal:
+    """Random channels of every group at once, each by a random ratio.
+
+    Where a group's links leave no room for its own demand beside those already made, it takes what they give it, or stays whole.
+    """
+    generator = np.random.default_rng(seed)
+    wishes = Wishes()
+    free = [group for group in coupling.groups if group.prunable]
+    for place in generator.permutation(len(free)):
+        if free[place].number not in wishes.demands:
+            wider = Wishes(demands=copy(wishes.demands))
+            ask_alone(coupling, free[place], generator.uniform(LEAST, MOST), wider)
+            wishes = wishes if wider.contradictions else wider
+    counts = {number: demands[0].count for number, demands in wishes.demands.items()}
+    return Removal(
+        {n: np.sort(generator.choice(coupling.groups[n].channels, count, replace=False)) for n, count in counts.items() if count > 0}
+    )
+
+
+@dataclass
+class Coverage:
+    """The trials of one model; its original is run once for all of them."""
+
+    analysis: Analysis
+    original: Original = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.original = Original(self.analysis.checkpoint.model)
+
+    def trials(self) -> Iterator[CoverageTrial]:
+        """Try every group that some layer produces."""
+        for group in self.analysis.coupling.groups:
+            if group.producers:
+                found = self.alone(group) if group.prunable else CoverageOutcome("locked", group.reason)
+                yield CoverageTrial(found.outcome, found.detail, group)
+
+    def plans(self, count: int = PLANS) -> Iterator[PlanTrial]:
+        """Cut everything at once, from seed 0 on."""
+        free = sum(group.prunable for group in self.analysis.coupling.groups)
+        for seed in range(count):
+            removal = random_removal(self.analysis.coupling, seed)
+            found = self.proved(removal)
+            yield PlanTrial(found.outcome, found.detail, seed, len(removal.places), free - len(removal.places))
+
+    def alone(self, group: ChannelGroup) -> CoverageOutcome:
+        """Cut one group."""
+        try:
+            removal = removal_of_one(self.analysis, group)
+        except (PrunerError, RuntimeError, ValueError, IndexError, TypeError) as error:
+            return CoverageOutcome("failed", said(error))
+        return self.proved(removal)
+
+    def proved(self, removal: Removal) -> CoverageOutcome:
+        """Cut and compare with the masked twin."""
+        model, coupling = self.analysis.checkpoint.model, self.analysis.coupling
+        try:
+            proof = prove(model, cut(model, coupling, removal), coupling, removal, original=self.original)
+        except (PrunerError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+            return CoverageOutcome("failed", said(error))
+        figure = f"relative difference {proof.relative_difference:.1e}, effect {proof.effect:.1e}"
+        if not proof.equal:
+            return CoverageOutcome("failed", proof.failure or figure)
+        return CoverageOutcome("approximate" if proof.approximate else "equal", figure)
+
+
+def said(error: Exception) -> str:
+    """An error's kind and first line."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def cover(analysis: Analysis) -> Iterator[CoverageTrial]:
+    """Try every group of a model that some layer produces."""
+    return Coverage(analysis).trials()
+
+
+def attempt(analysis: Analysis, group: ChannelGroup) -> CoverageOutcome:
+    """Cut one group alone."""
+    return Coverage(analysis).alone(group)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Spare the garbage collector what is there already: with a model's thousand modules in memory it takes a third of the time."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,237 @@
+"""The plan: an ordered list of steps, each a list of cuts with the exact channels that they remove. Plain data, as YAML or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
+from tui_pruner.core.tracing.inner_blocks import demand_droppable, outermost
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.domain.cuts import CLASSES, Request
+from tui_pruner.domain.errors import OutputError, PlanError
+from tui_pruner.storage.atomic import replace_file
+from tui_pruner.storage.yaml import read_plan_file
+
+FORMAT = 1
+
+
+class Cut(BaseModel):
+    """What was asked for, and which output channels of which parameters it removes (indices of the original checkpoint)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    layer: str = Field(description="A module path such as model.6.m.0.cv1, a block number, a section, a glob, or classes.")
+    amount: str = Field(
+        description="What to remove (30%, 0.3, heads:1), what to keep (keep:205, of classes keep:person,car), or drop for an inner block."
+    )
+    criterion: str = Field(default="l2", description="Which channels go first; taylor and hessian need data when no channels are given.")
+    round_to: int = Field(default=1, ge=1, description="Keep a multiple of this many channels.")
+    removes: dict[str, dict[int, list[int]]] = Field(
+        default={},
+        description="Parameter, dimension, indices: the channels that go. Leave it out to have them chosen when the plan is opened.",
+    )
+    drops: list[str] = Field(
+        default=[], description="The inner blocks that go as a whole. Leave it out to have them looked up when the plan is opened."
+    )
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if not self.drops:  # as a plan without them was always written
+            plain.pop("drops", None)
+        return plain
+
+
+class Step(BaseModel):
+    """Cuts that were made together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(default="", description="What people call it.")
+    cuts: list[Cut]
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it says what is wanted, but not which channels that removes: somebody wrote it by hand."""
+        return bool(self.cuts) and not any(cut.removes or cut.drops for cut in self.cuts)
+
+    def requests(self) -> list[Request]:
+        """What its cuts ask for."""
+        return [Request(cut.layer, cut.amount, cut.criterion, cut.round_to) for cut in self.cuts]
+
+
+class Plan(BaseModel):
+    """All steps from the checkpoint to the pruned model. The checkpoint is known by its SHA-256."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = Field(default=FORMAT, description=f"The version of this format: {FORMAT}.")
+    checkpoint: str = Field(description="The checkpoint's file name.")
+    sha256: str = Field(description="The checkpoint's SHA-256: a plan is good for that file alone.")
+    steps: list[Step] = []
+    kept: dict[str, dict[int, str]] = Field(
+        default={},
+        description="Parameter or buffer, dimension, positions that stay (0-3,5): for a module, so that it can be cut without a trace.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        if not self.kept:
+            plain.pop("kept", None)
+        return plain
+
+    def plain(self) -> dict[str, Any]:
+        """As dictionaries, lists, strings and numbers."""
+        return self.model_dump(mode="json")
+
+    def check_checkpoint(self, sha256: str) -> None:
+        """Refuse a plan that was made for another checkpoint than the one with this SHA-256.
+
+        Raises:
+            PlanError: it was.
+        """
+        if self.sha256 != sha256:
+            raise PlanError(f"the plan was made for {self.checkpoint} ({self.sha256[:12]}), not for this checkpoint ({sha256[:12]})")
+
+
+def parse_plan(content: object, where: str = "the plan") -> Plan:
+    """A plan from plain data.
+
+    Raises:
+        PlanError: not a plan; the message names the place.
+    """
+    if not isinstance(content, dict):
+        raise PlanError(f"{where} is not a plan: it must be a mapping with checkpoint, sha256 and steps")
+    try:
+        plan = Plan.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise PlanError(f"{where}: {place}: {first['msg'].lower()}") from None
+    if plan.format != FORMAT:
+        raise PlanError(f"{where} has format {plan.format}; this version reads format {FORMAT}")
+    return plan
+
+
+def read_plan(path: str | Path) -> Plan:
+    """A plan from a YAML file.
+
+    Raises:
+        PlanError: missing, too large, not YAML, or not a plan.
+    """
+    return parse_plan(read_plan_file(path), str(path))
+
+
+def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
+    """The channels that a cut's indices mean, in terms of groups, and the blocks that it drops.
+
+    Raises:
+        PlanError: a parameter, an index or a block that this model does not have, or classes where the cut is of a layer.
+    """
+    for path in cut.drops:
+        demand_droppable(coupling, path)
+    places: dict[int, list[int]] = {}
+    for parameter, dims in cut.removes.items():
+        for dim, indices in dims.items():
+            group, place = positions_on(coupling, Axis(parameter, dim))
+            outside = next((index for index in indices if not 0 <= index < len(group)), None)
+            if outside is not None:
+                raise PlanError(f"the plan removes channel {outside} of {parameter}, which has {len(group)}")
+            for index in indices:
+                places.setdefault(int(group[index]), []).append(int(place[index]))
+    if coupling.classes is not None and coupling.classes in places and cut.layer != CLASSES:
+        locked = coupling.groups[coupling.classes]
+        raise PlanError(f"the plan cuts {locked.members[0].axis.module} by {cut.layer}, which is locked but for {CLASSES}: {locked.reason}")
+    return Removal({number: np.unique(found) for number, found in places.items()}, outermost(cut.drops))
+
+
+def positions_on(coupling: CouplingMap, axis: Axis) -> tuple[Indices, Indices]:
+    """For each index of an axis, its group's number and its place in the group."""
+    if axis not in coupling.sizes:
+        raise PlanError(f"the plan cuts {axis.parameter}, which this model does not have")
+    group = np.full(coupling.sizes[axis], -1, dtype=np.int64)
+    place = np.zeros(coupling.sizes[axis], dtype=np.int64)
+    for number in coupling.groups_of_axis.get(axis, ()):
+        indices = coupling.groups[number].member(axis).indices
+        group[indices] = number
+        place[indices] = np.arange(len(indices))[:, None]
+    return group, place
+
+
+def removes_of(removal: Removal, coupling: CouplingMap) -> dict[str, dict[int, list[int]]]:
+    """A removal as indices of each group's first producer: what a plan stores."""
+    removes: dict[str, dict[int, list[int]]] = {}
+    for number, places in sorted(removal.places.items()):
+        root = next(iter(coupling.groups[number].producers), coupling.groups[number].members[0])
+        indices = removes.setdefault(root.axis.parameter, {}).setdefault(root.axis.dim, [])
+        indices.extend(int(i) for i in np.sort(root.indices[places].reshape(-1)))
+        indices.sort()
+    return removes
+
+
+def removal_of_step(step: Step, coupling: CouplingMap) -> Removal:
+    """Everything that a step removes."""
+    removal = NOTHING
+    for cut in step.cuts:
+        removal = removal.together(removal_of_cut(cut, coupling))
+    return removal
+
+
+def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
+    """Everything that a plan removes, checked against the model.
+
+    Raises:
+        PlanError: made for another checkpoint, impossible on this one, or without a word about which channels.
+    """
+    plan.check_checkpoint(sha256)
+    removal = NOTHING
+    for number, step in enumerate(plan.steps, start=1):
+        if step.unsettled:
+            raise PlanError(f"step {number} of the plan does not say which channels it removes: open the plan and save it first")
+        removal = removal.together(removal_of_step(step, coupling))
+    removal.check(coupling)
+    return removal
+
+
+def dump_yaml(plan: Plan) -> str:
+    """A plan as YAML that a person can read: every list of channels on one line."""
+    return yaml.dump(_inline(plan.plain()), Dumper=_Dumper, sort_keys=False, width=1_000_000)
+
+
+def save_plan(file: Path, plan: Plan) -> None:
+    """Write a plan as YAML, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        replace_file(file, dump_yaml(plan).encode())
+    except OSError as error:
+        raise OutputError(f"the plan {file} cannot be written: {error.strerror or error}") from None
+
+
+class _Inline(list[Any]):
+    """A list that YAML shows on one line."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """A dumper that knows inline lists."""
+
+
+_Dumper.add_representer(_Inline, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True))
+
+
+def _inline(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _inline(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return _Inline(value) if value and all(isinstance(item, int) for item in value) else [_inline(item) for item in value]
+    return value

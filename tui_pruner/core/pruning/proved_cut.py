@@ -1,0 +1,109 @@
+"""A cut model that may be used: cut, and proved against the masked twin.
+
+No other function hands a pruned model to a file or a job, so none that is not proved gets there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tui_pruner.core.model.analysis import trace_checkpoint
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.pruning.classes import class_group, names_in, numberings, only_classes
+from tui_pruner.core.pruning.plan import parse_plan, replay
+from tui_pruner.core.pruning.proof import Proof, prove
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import Original
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.domain.cuts import CLASSES
+from tui_pruner.domain.errors import ProofError
+
+
+def cut_and_prove(model: nn.Module, coupling: CouplingMap, removal: Removal, original: Original | None = None) -> tuple[nn.Module, Proof]:
+    """Return the pruned model and its proof, whatever that says."""
+    pruned = cut(model, coupling, removal)
+    return pruned, prove(model, pruned, coupling, removal, original=original)
+
+
+def demand_proved(proof: Proof, what: str, advice: str) -> None:
+    """Refuse to go on with what is not proved.
+
+    Raises:
+        ProofError: the proof says anything but equal; it has the figures.
+    """
+    if not proof.equal:
+        raise ProofError(f"{what} is not proved: {proof.reason}; {advice}", proof.plain())
+
+
+def proved_cut(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) -> nn.Module:
+    """Return the pruned model of a removal, for a job to work on.
+
+    Raises:
+        ProofError: the masked twin disagrees.
+        PlanError: the removal breaks a lock or a link.
+    """
+    pruned, proof = cut_and_prove(checkpoint.model, coupling, removal)
+    demand_proved(proof, "the model under this plan", "leave out the step whose proof fails (tui-pruner report tells which)")
+    return pruned
+
+
+def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None) -> nn.Module:
+    """Return the pruned model of a checkpoint and a plan, proved: always the same for the same two.
+
+    Raises:
+        PlanError: the plan is malformed or was made for another checkpoint.
+        ProofError: the masked twin disagrees.
+    """
+    if not plan or not plan.get("steps"):
+        return checkpoint.model
+    _, coupling = trace_checkpoint(checkpoint)
+    return proved_cut(checkpoint, coupling, replay(parse_plan(plan), coupling, checkpoint.sha256))
+
+
+def with_some_classes(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) -> Checkpoint:
+    """Return a checkpoint without the classes that a removal takes, proved; all else is as it was, in the same groups.
+
+    Raises:
+        ProofError: the masked twin disagrees.
+    """
+    classes = only_classes(coupling, removal)
+    if not classes.places:
+        return checkpoint
+    return dataclasses.replace(checkpoint, model=proved_cut(checkpoint, coupling, classes))
+
+
+def removal_of_all_but(coupling: CouplingMap, kept: Sequence[int]) -> Removal:
+    """Return what keeping the classes with these numbers removes; nothing where there are none of them."""
+    group = class_group(coupling)
+    if group is None or not kept:
+        return NOTHING
+    return Removal({group.number: np.setdiff1d(np.arange(group.channels), np.array(kept, dtype=np.int64))})
+
+
+def as_numbered_in(original: Checkpoint, descendant: Checkpoint) -> Checkpoint:
+    """Return an original with the classes that a file has which was cut from it; the original itself where it has no others.
+
+    Raises:
+        ProofError: the masked twin disagrees.
+    """
+    names = [name for _, name in sorted(names_in(original.model).items())]
+    found = next((one for one in numberings(descendant.model) if one["names"] == names), None)
+    if found is None or original.classes == descendant.classes:
+        return original
+    coupling = trace_checkpoint(original)[1]
+    return with_some_classes(original, coupling, removal_of_all_but(coupling, found["kept"]))
+
+
+def plan_of_classes(plan: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return of a plan what it cuts of the classes: under it the original is measured on the same labels; None where that is nothing."""
+    if not plan:
+        return None
+    steps = [{**step, "cuts": [cut for cut in step["cuts"] if cut["layer"] == CLASSES]} for step in plan["steps"]]
+    left = [step for step in steps if step["cuts"]]
+    return {**plan, "steps": left} if left else None

@@ -1,0 +1,82 @@
+"""Apply a plan: take the removed positions out of every tensor that has them, on a copy that shares all other tensors.
+
+A removal already says for each axis of each parameter and buffer which positions go, so that one rule serves convolutions of every kind,
+norms, raw parameters and weights with several owners. torch-pruning's functions by layer class know neither of the last two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.core.model.copies import owners_of_tensors, put_tensor, sharing_weights, tensor_at
+from tui_pruner.core.model.layers import true_widths
+from tui_pruner.core.pruning.classes import kept_classes, rewrite_classes
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.tracing.adapters import rewrite_attributes
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
+from tui_pruner.core.tracing.inner_blocks import inside
+from tui_pruner.core.tracing.labels import Axis
+
+
+def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
+    """A copy of a model without the removed channels and blocks; works on the meta device too. The model itself stays as it is.
+
+    Raises:
+        PlanError: the removal breaks a lock or a link.
+    """
+    removal.check(coupling)
+    stays = removal.stays(coupling)
+    pruned = narrowed_to(model, by_tensor(stays), removal.dropped)
+    if (kept := kept_classes(coupling, removal)) is not None:
+        rewrite_classes(pruned, kept)
+    rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
+    return pruned
+
+
+def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dropped: Collection[str]) -> nn.Module:
+    """A copy of a model without some blocks, whose parameters and buffers have only the kept indices of each dimension."""
+    pruned, owners = skipping(sharing_weights(model), dropped), owners_of_tensors(model)
+    changed: dict[str, nn.Module] = {}
+    for name, by_dim in kept.items():
+        tensor = narrowed(tensor_at(model, name), by_dim)
+        for owner in owners[name]:
+            if inside(owner, dropped):
+                continue
+            changed |= put_tensor(pruned, owner, tensor)
+            if (layer := Axis(owner, 0).module) not in changed:  # a parametrization computes the weight of the module above it
+                changed[layer] = pruned.get_submodule(layer)
+    true_widths(changed.values())
+    return pruned
+
+
+def skipping(model: nn.Module, dropped: Iterable[str]) -> nn.Module:
+    """The same model with blocks in place that hand out what they read."""
+    for path in dropped:
+        parent, _, name = path.rpartition(".")
+        model.get_submodule(parent)._modules[name] = nn.Identity().train(model.training)
+    return model
+
+
+def by_tensor(stays: Mapping[Axis, Indices]) -> dict[str, dict[int, Indices]]:
+    """The kept indices of each parameter and buffer by dimension."""
+    grouped: dict[str, dict[int, Indices]] = {}
+    for axis, indices in stays.items():
+        grouped.setdefault(axis.parameter, {})[axis.dim] = indices
+    return grouped
+
+
+def narrowed(tensor: Tensor, kept: Mapping[int, Indices]) -> Tensor:
+    """A tensor with the given indices of each dimension, of the same kind (parameter or buffer)."""
+    small = tensor.detach()
+    for dim, indices in kept.items():
+        small = small.index_select(dim, torch.from_numpy(indices).to(tensor.device))
+    return nn.Parameter(small, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else small
+
+
+def outputs_left(coupling: CouplingMap, layer: str, stays: Mapping[Axis, Indices]) -> list[int] | None:
+    """The original output indices that a layer keeps; None: all of them."""
+    axis = coupling.output_axes.get(layer)
+    return stays[axis].tolist() if axis is not None and axis in stays else None

@@ -1,0 +1,249 @@
+"""What a cut model is compared with: the masked twin, which has zeros in place of what went, and what the original computes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tui_pruner.core.model.copies import (
+    in_float64,
+    named_tensors,
+    owners_of_tensors,
+    put_tensor,
+    sharing_weights,
+    tensor_at,
+    with_own,
+    without_weights,
+)
+from tui_pruner.core.model.inputs import Inputs, inputs_of, probe_images
+from tui_pruner.core.model.layers import image_channels, stride_of
+from tui_pruner.core.model.predictions import Leaves, handed_through, predicted
+from tui_pruner.core.model.recorded_forward import BUFFER, Recording, continued, record, tapped, trained
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import skipping
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
+from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.core.tracing.meta_device import Following, training_paths
+
+Change = Callable[[Tensor], Tensor]
+Owners = Mapping[str, Sequence[str]]
+REMAINS = 1e-9
+
+
+def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Owners | None = None) -> nn.Module:
+    """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
+
+    A dropped block adds nothing to its input, as the last layers of what it adds are zero; one that adds nothing anyway is skipped.
+
+    `owners` has the names under which each tensor is stored, where they are known already.
+    """
+    return without_blocks(with_slices(model, coupling, removal, torch.zeros_like, owners), coupling, removal)
+
+
+def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
+    """Return a copy of a model that skips the dropped blocks which no zeros can silence; everything else is shared."""
+    skipped = [path for path in removal.dropped if not coupling.inner[path].silenced]
+    return skipping(with_own(model, {path.rpartition(".")[0] for path in skipped}), skipped) if skipped else model
+
+
+def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, change: Change, owners: Owners | None = None) -> nn.Module:
+    """Return a copy of a model in which the slices of parameters that a removal takes are changed; everything else is shared.
+
+    Of dropped blocks these are the parameters that silence them.
+
+    Axes that the forward divides by keep their values, as zeros there would be no numbers; the trace made sure that nothing reads them.
+    A masked class is never likely: its bias is minus infinity, since zero would be as likely as not.
+    """
+    owners = owners or owners_of_tensors(model)
+    own: dict[str, nn.Parameter] = {}
+    classes = set[Axis]()
+    if coupling.classes is not None and coupling.classes in removal.places:
+        classes = {member.axis for member in coupling.groups[coupling.classes].members}
+    for axis, positions in slices_of(model, coupling, removal):
+        name, dim = axis.parameter, axis.dim
+        if name not in own:
+            own[name] = nn.Parameter(tensor_at(model, name).detach().clone(), requires_grad=False)
+        places = torch.from_numpy(positions).to(own[name].device)
+        was = own[name].data.index_select(dim, places)
+        never = axis in classes and was.ndim == 1 and change in MASKS
+        own[name].data.index_copy_(dim, places, torch.full_like(was, -torch.inf) if never else change(was))
+    for name in (name for path in removal.dropped for name in coupling.inner[path].silenced):
+        stored = tensor_at(model, name)
+        own[name] = nn.Parameter(change(stored.detach()), requires_grad=False)
+    changed = with_own(model, {owner.rpartition(".")[0] for name in own for owner in owners[name]})
+    for name, parameter in own.items():
+        for owner in owners[name]:
+            put_tensor(changed, owner, parameter)
+    return changed
+
+
+def slices_of(model: nn.Module, coupling: CouplingMap, removal: Removal) -> Iterator[tuple[Axis, Indices]]:
+    """Return the slices of parameters that a removal takes, but for those that the forward divides by."""
+    for member, positions in removal.members(coupling):
+        if member.axis not in coupling.spared and isinstance(tensor_at(model, member.axis.parameter), nn.Parameter):
+            yield member.axis, positions
+
+
+def masked_slices(model: nn.Module, coupling: CouplingMap, removal: Removal) -> dict[str, dict[str, list[int]]]:
+    """Return what the masked twin has at zero as plain data: parameter -> dimension -> indices; of dropped blocks what silences them."""
+    gone: dict[Axis, list[Indices]] = {}
+    for axis, positions in slices_of(model, coupling, removal):
+        gone.setdefault(axis, []).append(positions)
+    for name in (name for path in removal.dropped for name in coupling.inner[path].silenced):
+        gone[Axis(name, 0)] = [np.arange(len(tensor_at(model, name)))]
+    masked: dict[str, dict[str, list[int]]] = {}
+    for axis, parts in gone.items():
+        masked.setdefault(axis.parameter, {})[str(axis.dim)] = np.unique(np.concatenate(parts)).tolist()
+    return masked
+
+
+def nearly_zero(slices: Tensor) -> Tensor:
+    """Return what is left of removed slices where zero would be divided by zero: a ratio, weighed by next to nothing."""
+    return slices * REMAINS
+
+
+MASKS: tuple[Change, ...] = (torch.zeros_like, nearly_zero)
+
+
+def lively(seed: int) -> Change:
+    """Return a change to random slices, which matter whatever they were; biases and scales are positive, as ReLU would hide others."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(slices: Tensor) -> Tensor:
+        values = torch.randn(slices.shape, generator=generator, dtype=torch.float64)
+        return (values.abs() + 1 if values.ndim == 1 else values).to(slices.dtype)
+
+    return change
+
+
+SIDE_IN_STRIDES = 4
+SEEDS = (0, 1)
+LOG = logging.getLogger(__name__)
+Reached = Mapping[str, set[str]]
+
+
+class Paths:
+    """From which parameters the outputs of a model are computed, in evaluation and on the paths of training: the same for all cuts."""
+
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+        self._model = model
+        self._inputs = inputs
+
+    @cached_property
+    def reached(self) -> Reached:
+        """By place in the output: the parameters and buffers that it is computed from."""
+        return dependences(self._model, self._inputs)
+
+    @cached_property
+    def idle(self) -> set[str]:
+        """The parameters and buffers that no prediction depends on: the modules above them have other paths in training."""
+        return {name for name, tensor in named_tensors(self._model) if tensor.ndim}.difference(*self.reached.values())
+
+    @cached_property
+    def reached_in_training(self) -> Reached:
+        """The same as `reached` on the paths of training, with the buffers that they give new values.
+
+        Nothing where these paths cannot be run, or where chance decides what they compute.
+        """
+        try:
+            reached = dependences(self._model, self._inputs, self.idle)
+            first, second = (trained(self._model, self._inputs.to(least_of(self._model)), self.idle, reached, seed) for seed in SEEDS)
+        except Exception as error:  # whatever a forward does in training, it is not what is proved first of all
+            LOG.info("the paths of training cannot be run: %s", error)
+            return {}
+        same = all(torch.equal(first[place], second[place]) for place in first if isinstance(first[place], Tensor))
+        return reached if same else {}
+
+
+class Original:
+    """What a model computes, once for each precision. `images` [n, channels, ...] are drawn where no inputs are given.
+
+    `paths` are the model's own, where they are known. A model in float64 is never run at less.
+    """
+
+    def __init__(self, model: nn.Module, seed: int = 0, images: Inputs | Tensor | None = None, paths: Paths | None = None) -> None:
+        self.model = sharing_weights(model)
+        self.inputs = inputs_of(drawn_for(self.model, seed) if images is None else images)
+        self.paths = paths or Paths(self.model, self.inputs)
+        self._least = least_of(self.model)
+        self._converted: dict[int, Tensor] = {}
+        self._recordings: dict[torch.dtype, Recording] = {}
+        self._trained: dict[torch.dtype, Leaves] = {}
+
+    @cached_property
+    def owners(self) -> dict[str, tuple[str, ...]]:
+        """The names under which each tensor is stored."""
+        return owners_of_tensors(self.model)
+
+    @cached_property
+    def exact(self) -> nn.Module:
+        """The same network in float64."""
+        return in_float64(self.model, self._converted)
+
+    def recording(self, precision: torch.dtype) -> Recording:
+        """Its predictions, and what its blocks hand out on the way."""
+        if precision not in self._recordings:
+            self._recordings[precision] = record(self._at(precision), self._given(precision))
+        return self._recordings[precision]
+
+    def predictions_of(self, network: nn.Module, precision: torch.dtype) -> Leaves:
+        """What another network predicts on the same images; what it has in common with this one is not computed again."""
+        recording, given = self.recording(precision), self._given(precision)
+        leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), recording, given)
+        return leaves
+
+    def trained(self, precision: torch.dtype) -> Leaves:
+        """What it predicts on the paths of training."""
+        if precision not in self._trained:
+            self._trained[precision] = self.trained_like(self._at(precision), precision)
+        return self._trained[precision]
+
+    def trained_like(self, network: nn.Module, precision: torch.dtype) -> Leaves:
+        """What another network predicts on them."""
+        return trained(self._as_exact(network, precision), self._given(precision), self.paths.idle, self.paths.reached_in_training)
+
+    def tapped(self, network: nn.Module, paths: Iterable[str]) -> Leaves:
+        """What some modules of another network hand out on the same images, and its predictions, at double precision."""
+        return tapped(self._as_exact(network, torch.float64), self._given(torch.float64), paths)
+
+    def _at(self, precision: torch.dtype) -> nn.Module:
+        return self.model if self._plain(precision) else self.exact
+
+    def _as_exact(self, network: nn.Module, precision: torch.dtype) -> nn.Module:
+        return network if self._plain(precision) else in_float64(network, dict(self._converted))
+
+    def _plain(self, precision: torch.dtype) -> bool:
+        """Whether the model is run as it is."""
+        return precision == torch.float32 == self._least
+
+    def _given(self, precision: torch.dtype) -> Inputs:
+        return self.inputs.to(precision if self._plain(precision) else torch.float64)
+
+
+def least_of(model: nn.Module) -> torch.dtype:
+    """The precision that a model is run at where nothing else is needed: float64 where any of its tensors has that."""
+    return torch.float64 if any(tensor.dtype in (torch.float64, torch.complex128) for _, tensor in named_tensors(model)) else torch.float32
+
+
+def drawn_for(model: nn.Module, seed: int) -> Tensor:
+    """Return images that a proof can be made on."""
+    side = SIDE_IN_STRIDES * stride_of(model)
+    return probe_images(2, image_channels(model), side, torch.Generator().manual_seed(seed))
+
+
+def dependences(model: nn.Module, inputs: Inputs, idle: Iterable[str] = ()) -> Reached:
+    """By place in the output: the parameters and buffers that it is computed from, found out without computing it.
+
+    With `idle` parameters on the paths of training that they lie on, where the buffers that these write count as output too.
+    """
+    skeleton, given = without_weights(model), inputs.on_meta()
+    with torch.no_grad(), handed_through(skeleton) as features, Following(skeleton) as following, training_paths(skeleton, idle):
+        leaves = predicted(given.run(skeleton), features)
+    follows = following.dependence
+    state = {BUFFER + name: {name} | follows.read_by([tensor]) for name, tensor in follows.state.items()} if idle else {}
+    return {place: follows.read_by([leaf]) for place, leaf in leaves.items() if isinstance(leaf, Tensor)} | state

@@ -1,0 +1,239 @@
+"""From targets to a plan: the reachable range, the cuts, what stopped them; and a latency as the target, which is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.model.latency import Interval
+from tui_pruner.core.pruning.links import Demand
+from tui_pruner.core.pruning.plan import Cut, Step, removal_of_step, removes_of
+from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
+from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.resolve import choose
+from tui_pruner.core.search.ladders import TOLERANCE, Ladder, Ladders, Rules, ladders_of
+from tui_pruner.core.search.sensitivity import Sensitivity, by_importance, by_sensitivity, layer_of
+from tui_pruner.core.search.targets import Descent, Goal, Landing, Pricing, Target, goals_of, shares_left
+from tui_pruner.core.tracing.coupling_map import ChannelGroup
+from tui_pruner.domain.cuts import Request
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the most that can be left, as shares of the checkpoint by measure."""
+
+    least: dict[str, float]
+    most: dict[str, float]
+
+    def text(self, measure: str) -> str:
+        """For people: "34 % to 100 %"."""
+        return f"{100 * self.least[measure]:.1f} % to {100 * self.most[measure]:.1f} %"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What targets come to. `step` is None where they cannot be met, and `stopped` then says why; `size` is how far it went."""
+
+    step: Step | None
+    size: Size
+    shares: dict[str, float]
+    stopped: str = ""
+
+
+class Search(Protocol):
+    """A way to find widths that meet goals, on top of what a planner has gone already."""
+
+    def __call__(self, planner: Planner, goals: Sequence[Goal]) -> Landing:
+        """Where the search ends."""
+
+
+class Planner:
+    """Finds steps on top of what is gone already, under given rules. The ladders are made once, for all targets and criteria."""
+
+    def __init__(self, analysis: Analysis, base: Removal = NOTHING, rules: Rules | None = None) -> None:
+        self.analysis, self.base, self.rules = analysis.after(base.dropped), base, rules or Rules()
+        self.arithmetic = Arithmetic(self.analysis)
+        self.ladders: Ladders = ladders_of(self.analysis, base, self.rules)
+        self.original = self.arithmetic.whole.size
+
+    @property
+    def range(self) -> Range:
+        """What is left with every ladder at its end, and with none begun."""
+        counts = self.base.counts(self.analysis.coupling)
+        for ladder in self.ladders.ladders:
+            counts[list(ladder.groups)] += ladder.rungs[-1]
+        lowest = Widths(self.arithmetic, counts, self.arithmetic.sizes - self.arithmetic.shares @ counts, self.base.dropped).size
+        highest = self.arithmetic.widths(self.base).size
+        return Range(shares_left(lowest, self.original), shares_left(highest, self.original))
+
+    def plan(
+        self, targets: Sequence[Target], criterion: str = "l2", pricing: Pricing | None = None, search: Search | None = None
+    ) -> Budget:
+        """The step that meets targets, by what the lost channels cost: their importance by the criterion, unless `pricing` says else.
+
+        `search` finds the widths in place of a descent by these prices.
+
+        Raises:
+            RequestError: the checkpoint has no more than that already, or no such criterion.
+        """
+        self.analysis.ranking.check(criterion)
+        goals = goals_of(targets, self.original)
+        landing = search(self, goals) if search else self.descend(goals, pricing or by_importance(self.analysis, self.base, criterion))
+        shares = shares_left(landing.widths.size, self.original)
+        if not landing.met:
+            return Budget(None, landing.widths.size, shares, self._why(goals, landing))
+        step = Step(name=name_of(goals), cuts=self._cuts(landing, criterion))
+        return Budget(step, landing.widths.size, shares)
+
+    def descend(self, goals: Sequence[Goal], pricing: Pricing) -> Landing:
+        """Go down the ladders by prices until the goals are met."""
+        return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals, self.rules.tolerance).run()
+
+    def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
+        """Prices by a scan, where it says something of everything that can be cut."""
+        if scan is None or not scan.covers(self.ladders.ladders):
+            return None
+        return by_sensitivity(self.analysis, self.base, criterion, scan)
+
+    def _why(self, goals: Sequence[Goal], landing: Landing) -> str:
+        """Why a search ended too early."""
+        reach, shares = self.range, shares_left(landing.widths.size, self.original)
+        least, goal = min((reach.least[goal.measure] <= goal.share, goal) for goal in goals if shares[goal.measure] > goal.share)
+        wanted = f"{goal.measure}={100 * goal.share:.4g}%"
+        if least:
+            nearest = f"{100 * shares[goal.measure]:.1f} %"
+            return f"{wanted} falls between two widths: the nearest above is {nearest}; use a smaller --round-to than {self.rules.round_to}"
+        kept = ", ".join(f"{count} {reason}" for reason, count in self.ladders.staying.items()) or "nothing is locked"
+        rules = f"with a floor of {self.rules.floor:.0%} and multiples of {self.rules.round_to}"
+        return f"{wanted} is out of reach: satisfiable is {reach.text(goal.measure)} {rules} ({kept})"
+
+    def _cuts(self, landing: Landing, criterion: str) -> list[Cut]:
+        return [cut for ladder in self.ladders.ladders if (cut := self._cut(ladder, landing, criterion)) is not None]
+
+    def _cut(self, ladder: Ladder, landing: Landing, criterion: str) -> Cut | None:
+        """One ladder's cut, named by the first layer that produces its channels."""
+        coupling = self.analysis.coupling
+        first = coupling.groups[ladder.groups[0]]
+        request = Request(layer_of(self.analysis, first), self._keeps(first, landing), criterion, self.rules.round_to)
+        places = {}
+        for number in ladder.groups:
+            lost = int(landing.widths.counts[number]) - len(self.base.of(coupling.groups[number]))
+            if lost:
+                places[number] = choose(self.analysis, coupling.groups[number], Demand(lost, request.layer, request), self.base)
+        if not places:
+            return None
+        return Cut(
+            layer=request.layer,
+            amount=request.amount,
+            criterion=criterion,
+            round_to=request.round_to,
+            removes=removes_of(Removal(places), coupling),
+        )
+
+    def _keeps(self, group: ChannelGroup, landing: Landing) -> str:
+        return f"keep:{landing.widths.axis(group.producers[0].axis)}"
+
+
+def name_of(goals: Sequence[Goal]) -> str:
+    """What a step is called: "flops 70 %"."""
+    return ", ".join(f"{goal.measure} {100 * goal.share:.4g} %" for goal in goals)
+
+
+Measure = Callable[[Removal], Interval]
+"""How long the model without these channels takes, as a share of the checkpoint."""
+TRIES = 10
+CLOSE = 0.004
+"""Shares of the operations that are as good as one: between them lies a layer or two of one channel."""
+
+
+@dataclass(frozen=True)
+class Quickened:
+    """What a latency target comes to: the budget, its measured latency, and that of the most that can be cut, as shares."""
+
+    budget: Budget
+    latency: Interval
+    least: Interval
+    tries: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A budget, which has so many of the operations left, and its latency as a share."""
+
+    flops: float
+    budget: Budget | None
+    latency: Interval
+
+
+@dataclass
+class Quickening:
+    """One search between the most that can be cut and nothing more; the bounds move together, guess by guess."""
+
+    planner: Planner
+    share: float
+    measure: Measure
+    targets: Sequence[Target] = ()
+    criterion: str = "l2"
+    pricing: Pricing | None = None
+    search: Search | None = None
+    tries: int = field(default=0, init=False)
+
+    def run(self) -> Quickened:
+        """The slowest plan that is fast enough; a budget without a step where even the smallest is not.
+
+        Raises:
+            RequestError: the checkpoint has no more than another target's amount already, or no such criterion.
+        """
+        reach = self.planner.range
+        least = self._at(reach.least["flops"] * (1 + TOLERANCE))
+        if least.budget is None or least.budget.step is None or not self._fast_enough(least):
+            return Quickened(self._out_of_reach(least), least.latency, least.latency, self.tries)
+        found = self._between(least, Point(reach.most["flops"], None, self._measured(self.planner.base)))
+        assert found.budget is not None
+        return Quickened(found.budget, found.latency, least.latency, self.tries)
+
+    def _between(self, fast: Point, slow: Point) -> Point:
+        """The slowest plan that is fast enough between one that is and one that is not."""
+        while self.tries < TRIES and slow.flops - fast.flops > CLOSE and not self._close_enough(fast):
+            tried = self._at(self._guess(fast, slow))
+            if tried.budget is None or tried.budget.step is None:
+                return fast
+            fast, slow = (tried, slow) if self._fast_enough(tried) else (fast, tried)
+        return fast
+
+    def _guess(self, fast: Point, slow: Point) -> float:
+        """Where a straight line between two points meets the target, but not too near to either."""
+        rise = slow.latency.median - fast.latency.median
+        place = (self.share - fast.latency.median) / rise if rise > 0 else 0.5
+        return fast.flops + (slow.flops - fast.flops) * min(0.9, max(0.1, place))
+
+    def _at(self, flops: float) -> Point:
+        """The plan for a share of the operations, measured."""
+        found = self.planner.plan([*self.targets, Target("flops", share=flops)], self.criterion, self.pricing, self.search)
+        if found.step is None:
+            return Point(flops, found, Interval(1.0, 1.0, 1.0))
+        removal = self.planner.base.together(removal_of_step(found.step, self.planner.analysis.coupling))
+        return Point(found.shares["flops"], found, self._measured(removal))
+
+    def _measured(self, removal: Removal) -> Interval:
+        self.tries += 1
+        return self.measure(removal)
+
+    def _fast_enough(self, point: Point) -> bool:
+        return point.latency.median <= self.share * (1 + TOLERANCE)
+
+    def _close_enough(self, point: Point) -> bool:
+        return self._fast_enough(point) and point.latency.median >= self.share * (1 - TOLERANCE)
+
+    def _out_of_reach(self, least: Point) -> Budget:
+        assert least.budget is not None
+        if least.budget.step is None:
+            return least.budget
+        measured, flops = least.latency.as_share, f"{100 * least.flops:.1f} %"
+        stopped = (
+            f"latency={100 * self.share:.4g}% is out of reach: the smallest plan was measured at {measured} of the checkpoint's latency"
+            f" with {flops} of its FLOPs left"
+        )
+        return Budget(None, least.budget.size, least.budget.shares, stopped)

@@ -1,0 +1,235 @@
+"""Targets (what share of the operations, parameters or bytes may be left), and two ways down to them: greedy, and one share for all."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.search.ladders import TOLERANCE, Ladder
+from tui_pruner.domain.errors import RequestError
+
+MEASURES: Mapping[str, str] = {"flops": "flops", "params": "parameters", "bytes": "bytes"}
+"""What can be aimed at, and the field of a `Size` that has it."""
+LATENCY = "latency"
+"""What can be aimed at too, but only measured."""
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+NUMBER = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*([%kmg]?)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What shall be left by one measure: a share of what the checkpoint has (above 0, below 1), or else an amount."""
+
+    measure: str
+    share: float | None = None
+    amount: float | None = None
+
+    def share_of(self, original: Size) -> float:
+        """The share of the checkpoint that may be left.
+
+        Raises:
+            RequestError: it has no more than that already.
+        """
+        whole = size_by(original, self.measure)
+        share = self.share if self.share is not None else (self.amount or 0.0) / whole
+        if share >= 1:
+            raise RequestError(f"the target {self.measure}={self.amount:,.0f} is no less than the checkpoint's {whole:,.0f}: ask for less")
+        return share
+
+
+@dataclass(frozen=True, order=True)
+class Goal:
+    """A target on one checkpoint: the share that may be left, above 0 and below 1."""
+
+    measure: str
+    share: float
+
+
+def goals_of(targets: Iterable[Target], original: Size) -> list[Goal]:
+    """What targets mean for a checkpoint of this size; of two by one measure the smaller counts.
+
+    Raises:
+        RequestError: the checkpoint has no more than that already.
+    """
+    shares: dict[str, float] = {}
+    for target in targets:
+        shares[target.measure] = min(target.share_of(original), shares.get(target.measure, 1.0))
+    return [Goal(measure, share) for measure, share in shares.items()]
+
+
+def latency_apart(targets: Iterable[Target]) -> tuple[list[Target], float | None]:
+    """The targets that arithmetic can answer, and the share of the latency that may be left; the smallest of several."""
+    apart: dict[bool, list[Target]] = {True: [], False: []}
+    for target in targets:
+        apart[target.measure == LATENCY].append(target)
+    shares = [target.share for target in apart[True] if target.share is not None]
+    return apart[False], min(shares, default=None)
+
+
+def size_by(size: Size, measure: str) -> float:
+    """A size by the name of a measure."""
+    return float(getattr(size, MEASURES[measure]))
+
+
+def shares_left(size: Size, original: Size) -> dict[str, float]:
+    """What share of the checkpoint a size is, by every measure."""
+    return {measure: size_by(size, measure) / size_by(original, measure) for measure in MEASURES}
+
+
+def parse_target(text: str) -> Target:
+    """MEASURE=WHAT IS LEFT: "flops=70%", "flops=0.7", "params=2.1M", "bytes=4000k".
+
+    Raises:
+        RequestError: another measure, no number, or a share that is not between 0 and 100 %.
+    """
+    measure, equals, amount = (part.strip() for part in text.partition("="))
+    if not equals or measure not in (*MEASURES, LATENCY):
+        measures = ", ".join((*MEASURES, LATENCY))
+        raise RequestError(f"cannot read the target {text!r}: write what shall be left, by {measures}, such as flops=70%")
+    found = NUMBER.match(amount)
+    if not found:
+        raise RequestError(f"the target {text!r} has no number: write a share that shall be left (70% or 0.7), or an amount (2.1M)")
+    value, unit = float(found.group(1)), found.group(2).lower()
+    if unit == "%" or (not unit and value <= 1):
+        return Target(measure, share=legal_share(text, value / 100 if unit else value))
+    if measure == LATENCY:
+        raise RequestError(f"the target {text!r} is an amount, and latency is compared with the checkpoint's: write latency=70%")
+    return Target(measure, amount=value * UNITS[unit])
+
+
+def legal_share(text: str, share: float) -> float:
+    """A share that something can be left of."""
+    if not 0 < share < 1:
+        raise RequestError(f"the target {text!r} is out of bounds: give the share that shall be left, above 0 % and below 100 %")
+    return share
+
+
+Costs = NDArray[np.float64]
+NOTHING_SAVED = 1e-12
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What rungs cost: `costs_of` gives it for every rung of a ladder; a price is the cost over what it saves, to the power `thrift`."""
+
+    costs_of: Callable[[Ladder], Costs]
+    thrift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Where a descent ended: the widths, whether every goal is met, and whether it ended since every rung that is left is too large."""
+
+    widths: Widths
+    met: bool
+    too_large: bool
+
+
+class Descent:
+    """The state of one search. Its prices only rise: what a rung saves shrinks with every other rung that is taken.
+
+    So the cheapest of the known prices, once it is computed again and still the cheapest, is the cheapest of all (accelerated greedy
+    search: M. Minoux, 1978).
+    """
+
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        base: Removal,
+        ladders: Sequence[Ladder],
+        pricing: Pricing,
+        goals: Sequence[Goal],
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self._tolerance = tolerance
+        self._arithmetic, self._original = arithmetic, arithmetic.whole.size
+        self._ladders, self._goals, self._thrift = ladders, goals, pricing.thrift
+        self._costs = [pricing.costs_of(ladder) for ladder in ladders]
+        self._rungs = [0] * len(ladders)
+        self.widths = arithmetic.widths(base)
+
+    def run(self) -> Landing:
+        """Go down until the goals are met or nothing is left to take."""
+        waiting = [(self._price(number), number) for number in range(len(self._ladders))]
+        heapq.heapify(waiting)
+        too_large = False
+        while waiting and (unmet := self._unmet(self.widths)):
+            _, number = heapq.heappop(waiting)
+            price = self._price(number)
+            if waiting and price > waiting[0][0]:
+                heapq.heappush(waiting, (price, number))
+                continue
+            below = self._below(number)
+            if self._overshoots(below, unmet):
+                too_large = True
+                continue
+            self.widths = below
+            self._rungs[number] += 1
+            if len(self._unmet(below)) < len(unmet):  # other savings count from here on
+                waiting = [(self._price(other), other) for _, other in waiting]
+                heapq.heapify(waiting)
+            if self._rungs[number] < self._ladders[number].last:
+                heapq.heappush(waiting, (self._price(number), number))
+        met = not self._unmet(self.widths)
+        return Landing(self.widths, met, too_large and not met)
+
+    def _price(self, number: int) -> float:
+        """What the next rung of a ladder costs for what it saves of the measures whose goals are not met."""
+        rung, costs = self._rungs[number], self._costs[number]
+        now, then = self._shares(self.widths), self._shares(self._below(number))
+        saved = sum(now[goal.measure] - then[goal.measure] for goal in self._unmet(self.widths) or self._goals)
+        return float((costs[rung + 1] - costs[rung]) / max(saved, NOTHING_SAVED) ** self._thrift)
+
+    def _shares(self, widths: Widths) -> dict[str, float]:
+        return shares_left(widths.size, self._original)
+
+    def _unmet(self, widths: Widths) -> list[Goal]:
+        left = self._shares(widths)
+        return [goal for goal in self._goals if left[goal.measure] > goal.share]
+
+    def _overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
+        """Whether all goals would be met, but each that is newly met by more than it may be."""
+        left = self._shares(widths)
+        return all(left[goal.measure] < goal.share * (1 - self._tolerance) for goal in unmet)
+
+    def _below(self, number: int) -> Widths:
+        """The widths with the next rung of a ladder taken."""
+        ladder, rung = self._ladders[number], self._rungs[number]
+        change, groups = ladder.rungs[rung + 1] - ladder.rungs[rung], list(ladder.groups)
+        counts = self.widths.counts.copy()
+        counts[groups] += change
+        return Widths(self._arithmetic, counts, self.widths.of_axis - self._arithmetic.shares[:, groups] @ change, self.widths.dropped)
+
+
+HALVINGS = 24
+
+
+def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], goals: Sequence[Goal]) -> Landing:
+    """The least share, taken of every ladder alike, that meets the goals; each ladder goes to the rung that is nearest to it."""
+    gone = base.counts(arithmetic.analysis.coupling)
+    channels = [sum(base.left(arithmetic.analysis.coupling.groups[number]) for number in ladder.groups) for ladder in ladders]
+
+    def at(share: float) -> Widths:
+        counts = gone.copy()
+        for ladder, whole in zip(ladders, channels, strict=True):
+            counts[list(ladder.groups)] += ladder.rungs[int(np.argmin(np.abs(ladder.rungs.sum(1) - share * whole)))]
+        return Widths(arithmetic, counts, arithmetic.sizes - arithmetic.shares @ counts, base.dropped)
+
+    def met(widths: Widths) -> bool:
+        left = shares_left(widths.size, arithmetic.whole.size)
+        return all(left[goal.measure] <= goal.share for goal in goals)
+
+    low, high = 0.0, 1.0
+    if not met(at(high)):
+        return Landing(at(high), False, False)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if met(at(middle)) else (middle, high)
+    return Landing(at(high), True, False)

@@ -1,0 +1,258 @@
+"""From what a trace recorded to the coupling map: connected components of labels, grouped by the axes that they touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, InnerBlock, Lock, Member, Product
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LockedLabels, Operation
+
+SILENT_JOINS = frozenset(
+    {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
+)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The components of the labels: `channel` by label, `first` label and lock by channel, `group` and place in it by channel."""
+
+    channel: Indices
+    lock: Indices
+    group: Indices
+    place: Indices
+
+
+def couple(record: FlowRecord) -> CouplingMap:
+    """The coupling map of a traced model."""
+    axes = list(record.source.sizes)
+    owner = owners(record, axes)
+    locks = sorted(record.locks, key=lambda lock: lock.rank)
+    channels = into_groups(record, owner, locks)
+    members = collect_members(record, axes, owner, channels)
+    links = collect_links(record, channels)
+    joins = joining_operations(record, channels)
+    found_locks = locks_of(record, locks, channels, len(members))
+    linked = links_by_group(links)
+    groups = [
+        ChannelGroup(
+            number=number,
+            channels=len(shares[0].indices),
+            members=shares,
+            lock=found_locks[number],
+            links=linked.get(number, ()),
+            joined_by=joins.get(number, ()),
+        )
+        for number, shares in enumerate(members)
+    ]
+    return CouplingMap(
+        groups=tuple(held_by_links(groups, links)),
+        links=links,
+        sizes=dict(record.source.sizes),
+        roles=dict(record.roles),
+        block_outputs={path: channels.group[channels.channel[labels]] for path, labels in record.block_outputs.items()},
+        inner={
+            path: InnerBlock(
+                path,
+                found.type,
+                channels.group[channels.channel[found.inputs]],
+                channels.group[channels.channel[found.outputs]],
+                bool(np.array_equal(channels.channel[found.inputs], channels.channel[found.outputs])),
+                found.silenced,
+            )
+            for path, found in record.inner.items()
+        },
+        products=tuple(
+            Product(
+                record.operations[product.operation].module,
+                product.place,
+                tuple(channels.group[channels.channel[labels]] for labels in product.factors),
+            )
+            for product in record.products
+        ),
+        unknown_operations=dict(record.unknown),
+        operations=len(record.operations),
+        seconds=0.0,
+        spared=frozenset(record.spared),
+        remarks=tuple(record.remarks),
+    )
+
+
+def owners(record: FlowRecord, axes: Sequence[Axis]) -> Indices:
+    """The number of the axis that owns each label, -1 for the image's and for label 0."""
+    owner = np.full(record.source.count, -1, dtype=np.int64)
+    for number, axis in enumerate(axes):
+        start = record.source.starts[axis]
+        owner[start : start + record.source.sizes[axis]] = number
+    return owner
+
+
+def components(record: FlowRecord) -> Indices:
+    """The channel of each label: connected components over all unions."""
+    left = np.concatenate([union.left for union in record.unions] or [np.zeros(0, np.int64)])
+    right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
+    first = first_connected(record.source.count, left, right)
+    return cast(Indices, np.cumsum(first == np.arange(len(first)))[first])
+
+
+def first_connected(count: int, left: Labels, right: Labels) -> Labels:
+    """For each number the smallest one that pairs connect it with: smaller roots adopt larger ones, and chains are shortened.
+
+    SciPy has this too, but its import takes longer than the whole trace.
+    """
+    root = np.arange(count)
+    while len(left):
+        root[np.maximum(left, right)] = np.minimum(left, right)  # of several smaller ones any will do: the others stay apart
+        while not np.array_equal(shorter := root[root], root):
+            root = shorter
+        left, right = root[left], root[right]
+        apart = left != right
+        left, right = left[apart], right[apart]
+    return root
+
+
+def distinct(numbers: Indices) -> Indices:
+    """The different numbers, none of them negative, in order; `np.unique` hashes and takes ten times as long."""
+    ordered = np.sort(numbers)
+    return cast(Indices, ordered[np.diff(ordered, prepend=-1) != 0])
+
+
+def scrambled(numbers: Indices) -> NDArray[np.uint64]:
+    """A 64-bit hash of each number (splitmix64), so that sums of hashes tell sets of numbers apart."""
+    x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)), dtype=np.uint64)
+
+
+def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels]) -> Channels:
+    """Put channels with the same axes, the same linked parts and the same lock into one group."""
+    channel = components(record)
+    count = int(channel.max()) + 1
+    owned = owner >= 0
+    entries, kinds = [channel[owned]], [owner[owned]]
+    kind = len(record.source.sizes)
+    lock = np.full(count, len(locks), dtype=np.int64)
+    for number in reversed(range(len(locks))):
+        lock[channel[locks[number].labels]] = number
+    parts = [part for link in record.links for part in link.parts]
+    if parts:
+        numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        linked, part_of = np.divmod(distinct(channel[np.concatenate(parts)] * len(parts) + numbers), len(parts))
+        free = lock[linked] == len(locks)  # what stays as it is need not be told apart
+        entries.append(linked[free])
+        kinds.append(kind + part_of[free])
+        kind += len(parts)
+    signature = np.zeros(count, dtype=np.uint64)
+    np.add.at(signature, np.concatenate(entries), scrambled(np.concatenate(kinds)))
+    signature += scrambled(lock + kind)
+    return numbered(channel, lock, signature, owned)
+
+
+def numbered(channel: Indices, lock: Indices, signature: NDArray[np.uint64], owned: NDArray[np.bool_]) -> Channels:
+    """Number the groups, and the channels within each, in the order in which the model's parameters name them."""
+    count = len(signature)
+    first = np.full(count, len(channel), dtype=np.int64)
+    labels = np.flatnonzero(owned)
+    np.minimum.at(first, channel[labels], labels)
+    real = np.flatnonzero(first < len(channel))
+    real = real[np.argsort(first[real], kind="stable")]
+    _, start, inverse = np.unique(signature[real], return_index=True, return_inverse=True)
+    rank = np.empty(len(start), dtype=np.int64)
+    rank[np.argsort(start, kind="stable")] = np.arange(len(start))
+    group, place = np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    group[real] = rank[inverse]
+    order = np.argsort(group[real], kind="stable")
+    starts = np.searchsorted(group[real][order], np.arange(len(start)))
+    place[real[order]] = np.arange(len(real)) - starts[group[real][order]]
+    return Channels(channel, lock, group, place)
+
+
+def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, channels: Channels) -> list[tuple[Member, ...]]:
+    """Each group's shares in the axes, from labels sorted by group, axis, channel and position (their own order)."""
+    labels = np.flatnonzero(owner >= 0)
+    channel = channels.channel[labels]
+    group, place, axis = channels.group[channel], channels.place[channel], owner[labels]
+    order = np.argsort((group * len(axes) + axis) * (int(place.max(initial=0)) + 1) + place, kind="stable")
+    labels, group, axis, place = labels[order], group[order], axis[order], place[order]
+    positions = labels - np.array([record.source.starts[name] for name in axes])[axis]
+    highs = np.append(np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1, len(labels))
+    members: list[list[Member]] = [[] for _ in range(int(channels.group.max()) + 1)]
+    low = 0
+    for high, number, which, last in zip(*(x.tolist() for x in (highs, group[highs - 1], axis[highs - 1], place[highs - 1])), strict=True):
+        members[number].append(Member(axes[which], record.roles.get(axes[which]), positions[low:high].reshape(last + 1, -1)))
+        low = high
+    return [tuple(shares) for shares in members]
+
+
+def collect_links(record: FlowRecord, channels: Channels) -> tuple[ChannelLink, ...]:
+    """The links in terms of groups, each once."""
+    links: dict[tuple[tuple[int, ...], ...], ChannelLink] = {}
+    for linked in record.links:
+        parts = tuple(groups_in(part, channels) for part in linked.parts)
+        operation = record.operations[linked.operation]
+        if len(set(parts)) > 1 and parts not in links:
+            links[parts] = ChannelLink(len(links), operation.name, operation.module, parts, linked.heads)
+    return tuple(links.values())
+
+
+def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:
+    """The groups that a vector of labels touches."""
+    return tuple(sorted(set(channels.group[channels.channel[labels]].tolist())))
+
+
+def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tuple[Operation, ...]]:
+    """The operations, apart from layers and norms, that tied each group together: the element-wise ones."""
+    loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
+    if not loud:
+        return {}
+    group = channels.group[channels.channel[np.concatenate([union.left for union in loud])]]
+    operation = np.repeat([union.operation for union in loud], [len(union.left) for union in loud])
+    joins: dict[int, tuple[Operation, ...]] = {}
+    count = len(record.operations)
+    for pair in distinct((group + 1) * count + operation).tolist():
+        number = pair // count - 1
+        joins[number] = (*joins.get(number, ()), record.operations[pair % count])
+    return joins
+
+
+def links_by_group(links: Sequence[ChannelLink]) -> dict[int, tuple[int, ...]]:
+    """The numbers of the links that each group takes part in."""
+    found: dict[int, tuple[int, ...]] = {}
+    for link in links:
+        for number in {number for part in link.parts for number in part}:
+            found[number] = (*found.get(number, ()), link.number)
+    return found
+
+
+def locks_of(record: FlowRecord, locks: Sequence[LockedLabels], channels: Channels, groups: int) -> list[Lock | None]:
+    """The best explanation of why each group is locked, None where it is not; all channels of a group have the same."""
+    which = np.full(groups, len(locks), dtype=np.int64)
+    grouped = channels.group >= 0
+    which[channels.group[grouped]] = channels.lock[grouped]
+    return [lock_of(record, locks[number]) if number < len(locks) else None for number in which.tolist()]
+
+
+def lock_of(record: FlowRecord, locked: LockedLabels) -> Lock:
+    """A lock in words."""
+    operation = record.operations[locked.operation]
+    return Lock(locked.reason, operation.name, operation.module, locked.dim)
+
+
+def held_by_links(groups: list[ChannelGroup], links: Sequence[ChannelLink]) -> list[ChannelGroup]:
+    """Lock what is linked to a part that cannot lose anything, until nothing changes."""
+    changed = True
+    while changed:
+        changed = False
+        for link in links:
+            if all(any(groups[n].prunable for n in part) for part in link.parts):
+                continue
+            reason = "must stay as wide as another part, which is locked"
+            for number in {n for part in link.parts for n in part if groups[n].prunable}:
+                groups[number] = replace(groups[number], lock=Lock(reason, link.operation, link.module, 1))
+                changed = True
+    return groups

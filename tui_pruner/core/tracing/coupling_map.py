@@ -1,0 +1,208 @@
+"""The coupling map: which channels live and die together, which must stay equally many, which must stay, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_pruner.core.tracing.labels import Axis, Operation, Role
+
+Indices = NDArray[np.int64]
+PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})
+
+
+@dataclass(frozen=True)
+class Member:
+    """A group's share in one parameter dimension. `indices` is [channels, n]: the n positions there of each of the group's channels."""
+
+    axis: Axis
+    role: Role | None
+    indices: Indices
+
+    @property
+    def produces(self) -> bool:
+        """Whether the layer's output channels are meant."""
+        return self.role in PRODUCERS
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Why channels must stay: the reason in words, the operation, its module, and the dimension that it concerns."""
+
+    reason: str
+    operation: str
+    module: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class ChannelLink:
+    """Parts of one axis that must lose equally many channels; each part is a tuple of group numbers.
+
+    Where the parts are attention `heads`, one may also lose all its channels: the module then has a head less.
+    """
+
+    number: int
+    operation: str
+    module: str
+    parts: tuple[tuple[int, ...], ...]
+    heads: bool = False
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels with the same members: any of them can be removed, everywhere at once, as long as its links agree."""
+
+    number: int
+    channels: int
+    members: tuple[Member, ...]
+    lock: Lock | None
+    links: tuple[int, ...]
+    joined_by: tuple[Operation, ...]
+
+    @cached_property
+    def producers(self) -> tuple[Member, ...]:
+        """The layers whose outputs these channels are."""
+        return tuple(member for member in self.members if member.produces)
+
+    @property
+    def prunable(self) -> bool:
+        """Whether channels may be removed at all."""
+        return self.lock is None and bool(self.producers) and self.channels > 1
+
+    @property
+    def reason(self) -> str:
+        """Why it is not prunable, or an empty string."""
+        if self.lock is not None:
+            where = f" ({self.lock.operation} in {self.lock.module})" if self.lock.module else ""
+            return self.lock.reason + where
+        if not self.producers:
+            return "no layer produces these channels"
+        return "" if self.channels > 1 else "has a single channel"
+
+    def member(self, axis: Axis) -> Member:
+        """The member of an axis."""
+        return next(member for member in self.members if member.axis == axis)
+
+
+@dataclass(frozen=True)
+class InnerBlock:
+    """A repeat within a block that hands out as many channels as it reads, so that a forward can do without it.
+
+    `inputs` and `outputs` have the group of each channel (-1 where there is none). `tied`: what goes out are the channels that came in,
+    as where something is added to them. `silenced` names the parameters that make it hand out its input where they are zero, if any do.
+    """
+
+    path: str
+    type: str
+    inputs: Indices
+    outputs: Indices
+    tied: bool
+    silenced: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of two activations, such as attention's, or a convolution with a computed weight: the module that makes it, its place among
+    all products and convolutions, and for each factor of its work the group of each channel (-1 where there is none)."""
+
+    module: str
+    place: int
+    factors: tuple[Indices, ...]
+
+
+@dataclass(frozen=True)
+class CouplingMap:
+    """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
+
+    `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words;
+    `classes`: the group that has a channel for each class, which requests for classes alone may cut.
+    `inner` has the blocks that can be dropped, by path; `dropped` those that are, and `gone` the groups that went with them.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    links: tuple[ChannelLink, ...]
+    sizes: Mapping[Axis, int]
+    roles: Mapping[Axis, Role]
+    block_outputs: Mapping[str, Indices]
+    products: tuple[Product, ...]
+    unknown_operations: Mapping[str, int]
+    operations: int
+    seconds: float
+    spared: frozenset[Axis] = frozenset()
+    remarks: tuple[str, ...] = ()
+    classes: int | None = None
+    inner: Mapping[str, InnerBlock] = field(default_factory=dict)
+    dropped: frozenset[str] = frozenset()
+    gone: frozenset[int] = frozenset()
+
+    @cached_property
+    def without(self) -> dict[frozenset[str], CouplingMap]:
+        """This map without some inner blocks, as far as it was worked out (`depth.after`)."""
+        return {}
+
+    @cached_property
+    def groups_of_axis(self) -> dict[Axis, tuple[int, ...]]:
+        """The numbers of the groups that share an axis, in the order of their first channel there."""
+        found: dict[Axis, list[tuple[int, int]]] = {}
+        for group in self.groups:
+            for member in group.members:
+                found.setdefault(member.axis, []).append((int(member.indices[0, 0]), group.number))
+        return {axis: tuple(number for _, number in sorted(pairs)) for axis, pairs in found.items()}
+
+    @cached_property
+    def output_axes(self) -> dict[str, Axis]:
+        """The output axis of every layer, by the layer's module path."""
+        found = {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS}
+        return found | {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS and axis.is_weight}
+
+    @cached_property
+    def input_axes(self) -> dict[str, Axis]:
+        """The input axis of every layer that has one of its own, by the layer's module path."""
+        return {axis.module: axis for axis, role in self.roles.items() if role == "in"}
+
+    def timed(self, seconds: float) -> CouplingMap:
+        """The same map with the time that it took."""
+        return replace(self, seconds=seconds)
+
+    def output_groups(self, layer: str) -> tuple[ChannelGroup, ...]:
+        """The groups that a layer's output channels belong to."""
+        axis = self.output_axes.get(layer)
+        return tuple(self.groups[number] for number in self.groups_of_axis.get(axis, ())) if axis else ()
+
+    def links_of(self, group: ChannelGroup) -> tuple[ChannelLink, ...]:
+        """The links that a group takes part in."""
+        return tuple(self.links[number] for number in group.links)
+
+    @cached_property
+    def _bundles(self) -> dict[int, frozenset[int]]:
+        """By group: the groups that must lose exactly as many, through links whose parts are single groups."""
+        bundles = {group.number: frozenset({group.number}) for group in self.groups}
+        for link in self.links:
+            if all(len(part) == 1 for part in link.parts):
+                merged = frozenset().union(*(bundles[part[0]] for part in link.parts))
+                bundles.update(dict.fromkeys(merged, merged))
+        return bundles
+
+    def bundle_of(self, group: ChannelGroup) -> frozenset[int]:
+        """The groups that must lose exactly as many channels as this one, itself included."""
+        return self._bundles[group.number]
+
+    def linked_system(self, group: ChannelGroup) -> set[int]:
+        """Everything that links reach from a group, over any number of them, itself included."""
+        system, waiting = {group.number}, [group]
+        while waiting:
+            for other in self.linked_groups(waiting.pop()):
+                if other.number not in system:
+                    system.add(other.number)
+                    waiting.append(other)
+        return system
+
+    def linked_groups(self, group: ChannelGroup) -> Sequence[ChannelGroup]:
+        """Other groups that must lose as many channels as this one."""
+        numbers = {n for link in self.links_of(group) for part in link.parts for n in part}
+        return [self.groups[n] for n in sorted(numbers - {group.number})]

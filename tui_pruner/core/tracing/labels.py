@@ -1,0 +1,347 @@
+"""Labels of channels, the strands that computed weights carry, and the record that a trace makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Labels = NDArray[np.int64]
+NOT_A_CHANNEL = 0
+PARAMETRIZED = ".parametrizations."
+"""Where `torch.nn.utils.parametrize` keeps what a module's weight is computed from."""
+
+
+@dataclass(frozen=True, order=True)
+class Axis:
+    """One dimension of one named parameter or buffer."""
+
+    parameter: str
+    dim: int
+
+    @property
+    def module(self) -> str:
+        """The path of the module that works with the parameter: its owner, or the one whose weight a parametrization computes from it."""
+        owner = "." + self.parameter.rpartition(".")[0]
+        return owner.partition(PARAMETRIZED)[0][1:]
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is the module's weight, or what its weight is computed from (`weight_v`, `parametrizations.weight.original0`)."""
+        own = self.parameter[len(self.module) :].lstrip(".")
+        return own.removeprefix(PARAMETRIZED[1:]).startswith("weight")
+
+
+@dataclass(frozen=True)
+class AxisLabels:
+    """The labels of a whole weight, one vector per dimension (None for those that carry no channels, such as a kernel's sides)."""
+
+    shape: tuple[int, ...]
+    vectors: tuple[Labels | None, ...]
+
+    def permuted(self, order: Sequence[int]) -> AxisLabels:
+        """The labels after the weight's dimensions were reordered."""
+        return AxisLabels(tuple(self.shape[d] for d in order), tuple(self.vectors[d] for d in order))
+
+    @cached_property
+    def crossed(self) -> bool:
+        """Whether elements belong to several channels, one for each axis."""
+        return len(self.shape) > 1 and self.as_elements() is None
+
+    def as_elements(self) -> Tensor | None:
+        """Element labels where only one dimension is longer than 1; None where two axes would compete for an element."""
+        long = [d for d, size in enumerate(self.shape) if size > 1]
+        if not long and self.shape and self.vectors[0] is not None:
+            long = [0]
+        if len(long) != 1 or self.vectors[long[0]] is None:
+            return None
+        vector = self.vectors[long[0]]
+        return along(vector, long[0], self.shape) if vector is not None else None
+
+
+def along(vector: Labels, dim: int, shape: Sequence[int]) -> Tensor:
+    """A tensor of labels of the given shape that follows `vector` along `dim` and is constant elsewhere (stride 0)."""
+    sides = [1] * len(shape)
+    sides[dim] = -1
+    return torch.from_numpy(vector).view(sides).expand(tuple(shape))
+
+
+def nothing(shape: Sequence[int]) -> Tensor:
+    """A tensor of "not a channel" that takes no memory."""
+    return torch.zeros((), dtype=torch.int64).expand(tuple(shape))
+
+
+def compact(*labels: Tensor) -> tuple[Tensor, ...]:
+    """The tensors of one shape with every dimension narrowed to 1 along which none of them changes."""
+    shape, narrow = labels[0].shape, list(labels)
+    for dim in range(len(shape)):
+        if shape[dim] > 1 and all(tensor.stride(dim) == 0 for tensor in labels):
+            narrow = [tensor.narrow(dim, 0, 1) for tensor in narrow]
+    return tuple(narrow)
+
+
+def varies(labels: Tensor, dim: int) -> bool:
+    """Whether the labels change along a dimension."""
+    if labels.shape[dim] < 2 or labels.stride(dim) == 0:
+        return False
+    (small,) = compact(labels)
+    first = small.narrow(dim, 0, 1)
+    return bool((small.narrow(dim, 1, 1) != first).any()) or bool((small != first).any())  # most that change do so at once
+
+
+def changing(labels: Tensor) -> list[int]:
+    """The dimensions along which labels change."""
+    return [d for d in range(labels.ndim) if varies(labels, d)]
+
+
+def spread(labels: Tensor) -> Tensor:
+    """The labels with only those dimensions left along which they change, in their order; one dimension at least."""
+    (small,) = compact(labels)
+    for dim in range(small.ndim):
+        if small.shape[dim] > 1 and not varies(small, dim):
+            small = small.narrow(dim, 0, 1)
+    return small.reshape([side for side in small.shape if side > 1] or [1])
+
+
+def rows_of(labels: Tensor) -> list[Labels]:
+    """The vectors along the last dimension that changes, one for each place in the others."""
+    core = spread(labels)
+    return [row.numpy() for row in core.reshape(-1, core.shape[-1])]
+
+
+def flat(labels: Tensor) -> Labels:
+    """All labels of a tensor as a vector, each run of repeated ones along constant dimensions only once."""
+    (small,) = compact(labels)
+    vector: Labels = small.reshape(-1).numpy()
+    return vector
+
+
+def channel_vector(labels: Tensor, dim: int) -> Labels | None:
+    """The labels along one dimension, or None where they also change along another, so that no single vector says it."""
+    (small,) = compact(labels)
+    if any(side > 1 for d, side in enumerate(small.shape) if d != dim):
+        small = small.transpose(0, dim).reshape(small.shape[dim], -1)
+        if bool((small != small[:, :1]).any()):
+            return None
+        small = small[:, 0]
+    vector: Labels = small.reshape(-1).expand(labels.shape[dim]).numpy()
+    return vector
+
+
+class LabelSource:
+    """Hands out fresh labels and remembers which axis each belongs to."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self.starts: dict[Axis, int] = {}
+        self.sizes: dict[Axis, int] = {}
+
+    def fresh(self, size: int) -> Labels:
+        """`size` new labels that belong to no parameter."""
+        first, self.count = self.count, self.count + size
+        return np.arange(first, self.count, dtype=np.int64)
+
+    def for_axis(self, axis: Axis, size: int) -> Labels:
+        """`size` new labels for the indices of a parameter's dimension."""
+        self.starts[axis], self.sizes[axis] = self.count, size
+        return self.fresh(size)
+
+    def owners(self, vector: Labels) -> list[Axis]:
+        """The axes that any of these labels belong to."""
+        axes, starts = list(self.starts), np.fromiter(self.starts.values(), dtype=np.int64)
+        places = np.searchsorted(starts, vector, side="right") - 1
+        ends = starts + np.fromiter(self.sizes.values(), dtype=np.int64)
+        return [axes[place] for place in np.unique(places[(places >= 0) & (vector < ends[places])]).tolist()]
+
+    def labels_of(self, axis: Axis) -> Labels:
+        """The labels of an axis."""
+        return np.arange(self.starts[axis], self.starts[axis] + self.sizes[axis], dtype=np.int64)
+
+
+Role = Literal["out", "in", "depthwise", "norm", "scale"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation that ran: its aten name, the module whose forward called it, and what it did to channels."""
+
+    index: int
+    name: str
+    module: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Union:
+    """Labels that an operation made one and the same channel, pairwise."""
+
+    operation: int
+    left: Labels
+    right: Labels
+
+
+@dataclass(frozen=True)
+class LinkedLabels:
+    """An axis cut into equal parts: each part must lose equally many channels. Of `heads`, one may also go as a whole."""
+
+    operation: int
+    parts: tuple[Labels, ...]
+    heads: bool = False
+
+
+@dataclass(frozen=True)
+class LockedLabels:
+    """Labels that may not be removed, and why. A lower rank is the better explanation where several apply."""
+
+    operation: int
+    labels: Labels
+    reason: str
+    dim: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class SizedLabels:
+    """Labels that went through an operation with sizes in its arguments, which the forward may have computed or may name.
+
+    `place` says where: the module's class and how many operations it had run.
+    """
+
+    operation: int
+    labels: Labels
+    place: tuple[str, int]
+
+
+@dataclass(frozen=True)
+class ProductLabels:
+    """A convolution or matrix product by something else than a stored weight: which of all that ran, in order, and the labels that its
+    work is proportional to, a vector for each factor."""
+
+    operation: int
+    place: int
+    factors: tuple[Labels, ...]
+
+
+@dataclass(frozen=True)
+class InnerLabels:
+    """The channels that a repeat within a block reads and hands out, equally many, with its class and what silences it."""
+
+    type: str
+    inputs: Labels
+    outputs: Labels
+    silenced: tuple[str, ...]
+
+
+@dataclass
+class FlowRecord:
+    """Everything that one run of the model told about its channels.
+
+    `spared`: axes that something is divided by, so that zeros in a removed channel would make it no number; `relied`: axes whose zeros in a
+    removed channel make a computed weight forget it.
+    """
+
+    source: LabelSource = field(default_factory=LabelSource)
+    operations: list[Operation] = field(default_factory=list)
+    unions: list[Union] = field(default_factory=list)
+    links: list[LinkedLabels] = field(default_factory=list)
+    sized: list[SizedLabels] = field(default_factory=list)
+    products: list[ProductLabels] = field(default_factory=list)
+    locks: list[LockedLabels] = field(default_factory=list)
+    roles: dict[Axis, Role] = field(default_factory=dict)
+    unknown: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+    spared: set[Axis] = field(default_factory=set)
+    relied: set[Axis] = field(default_factory=set)
+    block_outputs: dict[str, Labels] = field(default_factory=dict)
+    inner: dict[str, InnerLabels] = field(default_factory=dict)
+
+    def note(self, name: str, module: str) -> Operation:
+        """Add an operation, and give it its number."""
+        operation = Operation(len(self.operations), name, module)
+        self.operations.append(operation)
+        return operation
+
+    def unify(self, operation: int, left: Labels, right: Labels) -> None:
+        """Make two vectors of labels the same channels; positions that are no channels on either side are left out."""
+        both = (left != 0) & (right != 0) & (left != right)
+        if both.any():
+            self.unions.append(Union(operation, left[both], right[both]))
+
+    def lock(self, operation: int, labels: Labels, reason: str, dim: int = 1, rank: int = 5) -> None:
+        """Forbid the removal of these labels."""
+        present = np.zeros(self.source.count, dtype=bool)
+        present[labels] = True
+        present[0] = False
+        found = np.flatnonzero(present)
+        if len(found):
+            self.locks.append(LockedLabels(operation, found, reason, dim, rank))
+
+
+Causes = frozenset[frozenset[Axis]]
+"""Sets of parameter axes. Where all axes of any one set are zero at a channel, the values of that channel are zero too."""
+NEVER: Causes = frozenset()
+ALWAYS: Causes = frozenset([frozenset()])
+
+
+def any_of(*causes: Causes) -> Causes:
+    """What makes a product zero: whatever makes one of its factors zero."""
+    return frozenset().union(*causes)
+
+
+def all_of(*causes: Causes) -> Causes:
+    """What makes a sum zero: all of its terms being zero."""
+    return frozenset(frozenset().union(*sets) for sets in product(*causes)) if causes else NEVER
+
+
+@dataclass(frozen=True)
+class Strand:
+    """One channel for each element, and what makes the elements of a channel zero."""
+
+    labels: Tensor
+    zero: Causes = NEVER
+
+    @cached_property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions along which the channel changes."""
+        return tuple(changing(self.labels))
+
+    @property
+    def present(self) -> bool:
+        """Whether any element is of a channel at all."""
+        (small,) = compact(self.labels)
+        return bool((small != 0).any())
+
+    def expanded(self, shape: tuple[int, ...]) -> Strand:
+        """The same channels in a tensor that is broadcast."""
+        return replace(self, labels=self.labels.expand(shape))
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The strands of a value that was computed from parameters."""
+
+    strands: tuple[Strand, ...]
+
+    @cached_property
+    def changing(self) -> tuple[Strand, ...]:
+        """The strands of more than one channel."""
+        return tuple(strand for strand in self.strands if strand.dims)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether elements belong to several channels."""
+        return len(self.changing) > 1
+
+    def as_elements(self) -> Tensor | None:
+        """Element labels where there is but one strand of several channels; None where strands would compete for an element."""
+        if self.crossed:
+            return None
+        return next((strand.labels for strand in (*self.changing, *self.strands)), None)

@@ -1,0 +1,377 @@
+"""Operations on the meta device: the shapes of the commonest without PyTorch's slow kernels, and which parameters an output depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.model.predictions import storage_of
+
+Arguments = tuple[Any, ...]
+
+
+def empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    """A meta tensor of the shape, with the other's type."""
+    return torch.empty(tuple(shape), dtype=like.dtype, device="meta")
+
+
+def convolution_shape(args: Arguments) -> list[int]:
+    """The output shape of `aten.convolution`, any number of spatial dimensions, transposed or not."""
+    image, weight, _, stride, padding, dilation, transposed, output_padding, groups = args[:9]
+    sides = list(image.shape[2:])
+    out = weight.shape[1] * groups if transposed else weight.shape[0]
+    for d, side in enumerate(sides):
+        kernel, step, pad, hole = weight.shape[2 + d], pick(stride, d), pick(padding, d), pick(dilation, d)
+        if transposed:
+            sides[d] = (side - 1) * step - 2 * pad + hole * (kernel - 1) + pick(output_padding, d) + 1
+        else:
+            sides[d] = (side + 2 * pad - hole * (kernel - 1) - 1) // step + 1
+    return [image.shape[0], out, *sides]
+
+
+def pick(values: Sequence[int], dim: int) -> int:
+    """The value for a dimension, where one may stand for all."""
+    return values[dim] if len(values) > dim else values[0]
+
+
+def _convolution(args: Arguments) -> Tensor:
+    if args[0].shape[1] != args[1].shape[0 if args[6] else 1] * (1 if args[6] else args[8]):
+        raise RuntimeError(f"a weight of shape {list(args[1].shape)} cannot read {args[0].shape[1]} channels")
+    shape = convolution_shape(args)
+    if min(shape[2:], default=1) < 1:
+        raise RuntimeError(f"a feature map of {list(args[0].shape[2:])} is too small for a kernel of {list(args[1].shape[2:])}")
+    return empty(shape, args[0])
+
+
+def _batch_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    none = torch.empty(0, device="meta")
+    return empty(args[0].shape, args[0]), none, none
+
+
+def _same(args: Arguments) -> Tensor:
+    return empty(args[0].shape, args[0])
+
+
+def _itself(args: Arguments) -> Tensor:
+    tensor: Tensor = args[0]
+    return tensor
+
+
+def _broadcast(args: Arguments) -> Tensor:
+    left, right = args[:2]
+    if not isinstance(right, Tensor):
+        return empty(left.shape, left)
+    if not isinstance(left, Tensor):
+        return empty(right.shape, right)
+    shape = np.broadcast_shapes(left.shape, right.shape)  # torch's own imports sympy
+    return torch.empty(shape, dtype=torch.result_type(left, right), device="meta")
+
+
+def _cat(args: Arguments) -> Tensor:
+    tensors: Sequence[Tensor] = [tensor for tensor in args[0] if tensor.shape != (0,)] or args[0]  # an empty vector fits anything
+    first = tensors[0]
+    dim = args[1] % first.ndim if len(args) > 1 else 0
+    for other in tensors[1:]:
+        if [s for d, s in enumerate(other.shape) if d != dim] != [s for d, s in enumerate(first.shape) if d != dim]:
+            raise RuntimeError(f"cannot join {list(other.shape)} with {list(first.shape)} along dimension {dim}")
+    sides = [sum(t.shape[dim] for t in tensors) if d == dim else side for d, side in enumerate(first.shape)]
+    return empty(sides, first)
+
+
+def _stack(args: Arguments) -> Tensor:
+    tensors: Sequence[Tensor] = args[0]
+    sides = list(tensors[0].shape)
+    sides.insert((args[1] if len(args) > 1 else 0) % (len(sides) + 1), len(tensors))
+    return empty(sides, tensors[0])
+
+
+def _max_pool(args: Arguments) -> tuple[Tensor, Tensor]:
+    image, kernel = args[:2]
+    stride = args[2] if len(args) > 2 and args[2] else kernel
+    padding, dilation, ceil = list(args[3:6]) + [(0,), (1,), False][len(args[3:6]) :]
+    sides = [
+        pooled(side, pick(kernel, d), pick(stride, d), pick(padding, d), pick(dilation, d), bool(ceil))
+        for d, side in enumerate(image.shape[-2:])
+    ]
+    if min(sides) < 1:
+        raise RuntimeError(f"a feature map of {list(image.shape[-2:])} is too small for pooling by {list(kernel)}")
+    shape = [*image.shape[:-2], *sides]
+    return empty(shape, image), torch.empty(shape, dtype=torch.int64, device="meta")
+
+
+def _average_pool(args: Arguments) -> Tensor:
+    given = args[:5]
+    image, kernel, stride, padding, ceil = given + ((), (0,), False)[len(given) - 2 :]
+    return _max_pool((image, kernel, stride, padding, (1,), ceil))[0]
+
+
+def pooled(side: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
+    """The side of an image after pooling; rounded up, no window may start in the padding."""
+    reach = side + 2 * padding - dilation * (kernel - 1) - 1
+    out = (reach + (stride - 1 if ceil else 0)) // stride + 1
+    return out - 1 if ceil and (out - 1) * stride >= side + padding else out
+
+
+def _full(args: Arguments) -> Tensor:
+    return empty(args[1], args[0])
+
+
+def _upsample(args: Arguments) -> Tensor:
+    image, size = args[:2]
+    factors = next((a for a in args[2:] if isinstance(a, (list, tuple)) and len(a) == image.ndim - 2), None)
+    sides = list(size) if size is not None else [int(side * factor) for side, factor in zip(image.shape[2:], factors or (), strict=True)]
+    return empty([*image.shape[:2], *sides], image)
+
+
+def _product(args: Arguments) -> Tensor:
+    left, right = args[:2]
+    if left.shape[-1] != right.shape[-2]:
+        raise RuntimeError(f"cannot multiply {list(left.shape)} with {list(right.shape)}")
+    return empty([*left.shape[:-1], right.shape[-1]], left)
+
+
+def _product_and_sum(args: Arguments) -> Tensor:
+    return _product(args[1:])
+
+
+def _layer_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
+    image, normalised = args[:2]
+    if list(image.shape[-len(normalised) :]) != list(normalised):
+        raise RuntimeError(f"a layer norm over {list(normalised)} cannot read {list(image.shape)}")
+    statistics = [*image.shape[: image.ndim - len(normalised)], *(1 for _ in normalised)]
+    return empty(image.shape, image), empty(statistics, image), empty(statistics, image)
+
+
+def _grid_sample(args: Arguments) -> Tensor:
+    image, grid = args[:2]
+    return empty([*image.shape[:2], *grid.shape[1:3]], image)
+
+
+def _comparison(args: Arguments) -> Tensor:
+    return _broadcast(args).to(torch.bool)
+
+
+def _weight_norm(args: Arguments) -> tuple[Tensor, Tensor]:
+    return empty(args[0].shape, args[0]), empty(args[1].shape, args[1])
+
+
+WORK = frozenset({"convolution", "addmm", "mm", "bmm", "baddbmm", "linear"})
+"""Operations that a network's work is counted by: convolutions, linear layers, matrix products."""
+STEERING = {"out", "dtype", "device"}
+"""Keywords that make an operation's result another one than its shape rule says."""
+UNARY = ["silu", "relu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid", "gelu", "leaky_relu", "mish", "softplus", "exp", "neg"]
+BINARY = ["add", "sub", "rsub", "mul", "div"]
+COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
+
+EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
+    "convolution": _convolution,
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "cudnn_batch_norm": _batch_norm,
+    "_softmax": _same,
+    "_weight_norm_interface": _weight_norm,
+    "cat": _cat,
+    "stack": _stack,
+    "max_pool2d_with_indices": _max_pool,
+    "avg_pool2d": _average_pool,
+    "new_full": _full,
+    "mm": _product,
+    "bmm": _product,
+    "addmm": _product_and_sum,
+    "native_layer_norm": _layer_norm,
+    "grid_sampler_2d": _grid_sample,
+    "bitwise_and": _broadcast,
+    "masked_fill": _same,
+    "clamp": _same,
+    "clamp_min": _same,
+    "clamp_max": _same,
+    "upsample_nearest2d": _upsample,
+    "upsample_bilinear2d": _upsample,
+    **dict.fromkeys(UNARY, _same),
+    **dict.fromkeys((f"{name}_" for name in UNARY), _itself),
+    **dict.fromkeys(BINARY, _broadcast),
+    **dict.fromkeys(COMPARISONS, _comparison),
+    **dict.fromkeys((f"{name}_" for name in BINARY), _itself),
+}
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors among what an operation takes or gives: alone, or in lists, which is all that aten knows (PyTorch's pytree is slower)."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, (tuple, list)) else []
+
+
+def operation_name(function: Any) -> str:
+    """The aten name without namespace and overload, such as "convolution"."""
+    name: str = function._schema.name
+    return name.rpartition("::")[2]
+
+
+def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+    """Run an operation; where it reads values that are known beside some that are not, and cannot, by the shapes of all.
+
+    What is known, as indices and masks are, stays so as long as it meets nothing else. Nothing that is unknown is written into it.
+    """
+    given = [*tensors_in(args), *tensors_in(tuple(kwargs.values()))]
+    unknown = [tensor.is_meta for tensor in given if tensor.ndim]
+    if not any(unknown) or all(unknown):
+        return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except (RuntimeError, NotImplementedError):
+        if not all(tensor.is_meta for tensor in tensors_in(written_by(function._schema, args, kwargs))):
+            raise
+    return function(*(shape_of(value) for value in args), **{name: shape_of(value) for name, value in kwargs.items()})
+
+
+def written_by(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """Return the arguments of an operation that it writes into."""
+    named = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
+    writes = {argument.name for argument in schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
+    return [value for name, value in named.items() if name in writes]
+
+
+def shape_of(value: Any) -> Any:
+    """An argument of an operation without the values of its tensors, but for single numbers."""
+    if isinstance(value, Tensor):
+        return value if value.is_meta or not value.ndim else value.to("meta")
+    return type(value)(shape_of(item) for item in value) if isinstance(value, (tuple, list)) else value
+
+
+class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs a network on the meta device with PyTorch's own shapes, beside values that are known."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """As in `ShapeMode`."""
+        return False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Run one operation."""
+        return run_on_meta(function, args, kwargs or {})
+
+
+class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs a network without computing it: known operations by their shape rule, all others on the meta device.
+
+    Subclasses see every operation in `observe`.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to be wrapped by `torch._disable_dynamo`, whose first call imports the compiler (0.9 s)."""
+        return False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
+        """Evaluate one operation and show it to `observe`."""
+        kwargs = kwargs or {}
+        name = operation_name(function)
+        known = EVALUATIONS.get(name)
+        on_meta = bool(args) and all(tensor.is_meta for tensor in tensors_in(args[:2]) if tensor.ndim)
+        result = known(args) if known and on_meta and not kwargs.keys() & STEERING else run_on_meta(function, args, kwargs)
+        self.observe(name, function, args, kwargs, result)
+        return result
+
+    def observe(self, name: str, function: Any, args: Arguments, kwargs: dict[str, Any], result: Any) -> None:
+        """Look at an operation that just ran."""
+
+
+class Dependence:
+    """Follows a forward operation by operation. A tensor stands for its memory, so that views and changes in place are followed too.
+
+    `tensors` has the parameters and buffers by name.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.tensors = dict(named_tensors(model))
+        self._model = model
+        self._sources: dict[int, int] = {}
+        self._alive: list[Any] = []
+        self._seen = 0
+        self._written: set[int] = set()
+        for number, tensor in enumerate(self.tensors.values()):
+            key = storage_of(tensor)
+            self._sources[key] = self._sources.get(key, 0) | 1 << number
+
+    def follow(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+        """Take note of one operation: what it gives, and what it writes into, depends on all that it reads."""
+        given = [*args, *kwargs.values()]
+        sources = self._of(tensors_in(given))
+        written = tensors_in(written_by(function._schema, args, kwargs)) if function._schema.is_mutable else []
+        for tensor in (*tensors_in(result), *written):
+            key = storage_of(tensor)
+            self._sources[key] = self._sources.get(key, 0) | sources
+        self._seen |= sources
+        self._written.update(map(storage_of, written))
+        self._alive.append(result)  # memory that is given back would be handed out again
+
+    @property
+    def read(self) -> set[str]:
+        """The names of all parameters and buffers that an operation has read."""
+        return self._names(self._seen)
+
+    def read_by(self, tensors: Iterable[Tensor]) -> set[str]:
+        """Return the names of all parameters and buffers that these tensors were computed from."""
+        return self._names(self._of(tensors))
+
+    def idle(self, outputs: Iterable[Tensor]) -> set[str]:
+        """Return the names of those that none of the outputs depends on, but for single numbers."""
+        return {name for name, tensor in self.tensors.items() if tensor.ndim} - self.read_by(outputs)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The buffers to which the forward gave new values: what it leaves behind beside its output."""
+        now = dict(self._model.named_buffers())
+        return {name: one for name, one in now.items() if one is not self.tensors.get(name) or storage_of(one) in self._written}
+
+    def _names(self, sources: int) -> set[str]:
+        return {name for number, name in enumerate(self.tensors) if sources >> number & 1}
+
+    def _of(self, tensors: Iterable[Tensor]) -> int:
+        sources = 0
+        for tensor in tensors:
+            sources |= self._sources.get(storage_of(tensor), 0)
+        return sources
+
+
+class Following(ShapeMode):  # type: ignore[no-untyped-call]
+    """Runs a network on the meta device for its dependences alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.dependence = Dependence(model)
+
+    def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Follow one operation."""
+        self.dependence.follow(function, args, kwargs, result)
+
+
+@contextmanager
+def training_paths(model: nn.Module, idle: Iterable[str]) -> Iterator[bool]:
+    """Have the modules above some parameters take the paths of training; whether there are any.
+
+    Layers stay in evaluation mode, so that normalisation and dropout do what they did.
+    """
+    above = {model.get_submodule(path) for name in idle for path in ancestors(name)}
+    switched = [module for module in above if next(module.children(), None) is not None]
+    for module in switched:
+        module.training = True
+    try:
+        yield bool(switched)
+    finally:
+        for module in switched:
+            module.training = False
+
+
+def ancestors(name: str) -> list[str]:
+    """Return the paths of all modules above a parameter, the model's own among them."""
+    parts = name.split(".")[:-1]
+    return [".".join(parts[:depth]) for depth in range(len(parts) + 1)]

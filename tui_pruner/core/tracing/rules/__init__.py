@@ -1,0 +1,1 @@
+"""What each aten operation does to labels, by kind of operation."""

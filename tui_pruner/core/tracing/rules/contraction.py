@@ -1,0 +1,228 @@
+"""Rules of operations that sum over channels: convolutions, linear layers, matrix products, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from tui_pruner.core.tracing.labels import AxisLabels, Labels, Strand, along, channel_vector, compact, flat, varies
+from tui_pruner.core.tracing.rules.elementwise import hold_against_constant, where_present
+from tui_pruner.core.tracing.state import CHANNEL_DIMS, Call, Flow, rule
+
+COMPUTED = "is convolved with a weight that is computed, not stored"
+MULTIPLIED = "is multiplied with a weight that is computed, not stored"
+
+
+@rule("convolution _convolution")
+def convolution(flow: Flow, call: Call) -> None:
+    """Output channels are the weight's; each input channel is the weight's input index that reads it."""
+    image, weight, bias = call.args[:3]
+    transposed, groups = call.args[6], call.args[8]
+    one_each = groups > 1 and (weight.shape[0] == groups and weight.shape[1] == 1 if transposed else image.shape[1] == groups)
+    axes = kernel(flow, call, weight, COMPUTED, None if one_each else 0 if transposed else 1)
+    out = depthwise(flow, call, weight, axes) if one_each else in_groups(flow, call, axes)
+    if out is None:
+        flow.lock(call, [bias] if bias is not None else [], COMPUTED)
+        return
+    if bias is not None:
+        flow.unify_vector(call, bias, out, "scale")
+    flow.put(call.result, along(out, 1, call.result.shape))
+
+
+def kernel(flow: Flow, call: Call, weight: Tensor, reason: str, reads: int | None) -> AxisLabels:
+    """The labels of a weight's axes, be it stored or computed; those that cannot be told apart by axis are held.
+
+    `reads`: the dimension that is summed over, along which a computed weight must vanish where a channel is gone.
+    """
+    return flow.weight(weight) or axes_of(flow, call, flow.strands(weight), weight.shape, reason, reads)
+
+
+def axes_of(flow: Flow, call: Call, computed: Sequence[Strand], shape: Sequence[int], reason: str, reads: int | None) -> AxisLabels:
+    """The labels of the axes of a computed weight of this shape."""
+    vectors: list[Labels | None] = [None] * len(shape)
+    strands = sorted(computed, key=lambda strand: not strand.dims)  # single channels take what is left
+    for strand in strands:
+        dim = next((d for d in strand.dims or range(CHANNEL_DIMS) if d < CHANNEL_DIMS and vectors[d] is None), None)
+        vector = channel_vector(strand.labels, dim) if dim is not None and (strand.dims or shape[dim] == 1) else None
+        if dim is None or vector is None or (dim == reads and not flow.vanishes(strand)):
+            flow.record.lock(call.index, flat(strand.labels), reason)
+        elif dim == reads:
+            flow.rely(strand)
+        if dim is not None:
+            vectors[dim] = vector
+    return AxisLabels(tuple(shape), tuple(vectors))
+
+
+def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels | None:
+    """Every input channel is a group of its own and goes with the outputs that are computed from it."""
+    own = axes.vectors[0]
+    if own is None:
+        flow.lock(call, [call.args[0], weight], COMPUTED)
+        return None
+    flow.mark_vectors(own, "depthwise")
+    note_work(flow, call, weight, own)
+    vector = channel_vector(flow.elements(call.args[0]), 1)
+    if vector is None:
+        flow.lock(call, [call.args[0], weight], "is convolved with other channels at the same place")
+    else:
+        flow.unify(call, np.repeat(vector, len(own) // len(vector)), own)
+    return own
+
+
+def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
+    """One weight index for the inputs at one place of every group; the groups' outputs stay equally many. One group: the plain case."""
+    image, weight, transposed, groups = call.args[0], call.args[1], call.args[6], call.args[8]
+    written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
+    note_work(flow, call, weight, written, read)
+    if written is not None:
+        flow.mark_vectors(written, "out")
+        written = np.tile(written, groups) if transposed else written
+    if read is not None:
+        flow.mark_vectors(read, "in")
+        read = read if transposed else np.tile(read, groups)
+    for split in (part for part in [read if transposed else written] if groups > 1 and part is not None):
+        flow.link(call, np.split(split, groups))
+    if read is None:
+        flow.lock(call, [image], COMPUTED)
+    else:
+        unify_channels(flow, call, image, 1, read)
+    return written
+
+
+def note_work(flow: Flow, call: Call, weight: Tensor, *factors: Labels | None) -> None:
+    """Say what the work is proportional to, where a stored weight's widths do not tell."""
+    if flow.weight(weight) is None:
+        flow.note_work(call, *factors)
+
+
+def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:
+    """Every label that occurs at channel c of the input is the index c of what reads it."""
+    labels = flow.elements(image)
+    vector = channel_vector(labels, dim)
+    if vector is not None:
+        flow.unify(call, vector, read, dim)
+        return
+    if not varies(labels, dim):
+        mixed = np.concatenate((flat(labels), read))
+        flow.record.lock(call.index, mixed, "carries channels along another dimension than the layer reads", dim, rank=3)
+        return
+    (small,) = compact(labels)
+    columns = small.movedim(dim, -1).reshape(-1, small.shape[dim]).numpy()
+    for row in np.unique(columns, axis=0):
+        flow.unify(call, row, np.broadcast_to(read, row.shape), dim)
+
+
+@rule("linear")
+def linear(flow: Flow, call: Call) -> None:
+    """x W' + b."""
+    weight_product(flow, call, call.args[0], matrix(flow, call, call.args[1], 1), call.args[1], call.argument(2, "bias"))
+
+
+@rule("addmm")
+def addmm(flow: Flow, call: Call) -> None:
+    """b + x W', the weight having been transposed just before."""
+    bias, left, right = call.args[:3]
+    axes = matrix(flow, call, right, 0)
+    weight_product(flow, call, left, axes.permuted((1, 0)) if axes else None, right, bias)
+
+
+@rule("mm matmul bmm")
+def product(flow: Flow, call: Call) -> None:
+    """A product with a weight on the right, or of two activations."""
+    left, right = call.args[:2]
+    axes = matrix(flow, call, right, 0)
+    if axes is not None:
+        weight_product(flow, call, left, axes.permuted((1, 0)), right, None)
+    else:
+        activations(flow, call, left, right)
+
+
+def matrix(flow: Flow, call: Call, right: Tensor, reads: int) -> AxisLabels | None:
+    """The labels of a matrix that is a weight, stored or computed, or the same one for a whole batch; None for an activation."""
+    if not (flow.is_computed(right) or flow.weight(right)):
+        return None
+    if right.ndim == 2:
+        return kernel(flow, call, right, MULTIPLIED, reads)
+    strands = flow.strands(right)
+    if right.ndim != 3 or call.name != "bmm" or any(0 in strand.dims for strand in strands):
+        return None
+    return axes_of(flow, call, [Strand(s.labels.select(0, 0), s.zero) for s in strands], right.shape[1:], MULTIPLIED, reads)
+
+
+@rule("baddbmm")
+def product_and_sum(flow: Flow, call: Call) -> None:
+    """A batched product of two activations onto a third."""
+    activations(flow, call, *call.args[1:3])
+    add_onto(flow, call, call.args[0])
+
+
+def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
+    """What a product is added onto: the same channels, place by place, as in a sum."""
+    product, under = flow.elements(call.result), flow.elements(base).expand(call.result.shape)
+    flow.unify_tensors(call, product, under)
+    merged = where_present(product, under)
+    for tensor in (base, call.result):
+        hold_against_constant(flow, call, tensor, merged)
+    flow.put(call.result, merged)
+
+
+def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None, weight: Tensor, bias: Tensor | None) -> None:
+    """Rows of features times a weight of [out, in]."""
+    if axes is None:
+        activations(flow, call, rows, weight)
+        return
+    out, read = axes.vectors
+    note_work(flow, call, weight, out, read)
+    if read is None:
+        flow.lock(call, [rows], MULTIPLIED)
+    else:
+        flow.mark_vectors(read, "in")
+        unify_channels(flow, call, rows, rows.ndim - 1, read)
+    if out is None:
+        flow.lock(call, [bias] if bias is not None else [], "is added to what a computed weight writes")
+        return
+    flow.mark_vectors(out, "out")
+    flow.put(call.result, along(out, call.result.ndim - 1, call.result.shape))
+    if bias is not None and flow.weight(bias) is None:
+        add_onto(flow, call, bias)
+    elif bias is not None:
+        flow.unify_vector(call, bias, out, "scale")
+
+
+def work_labels(a: Tensor, b: Tensor) -> Labels:
+    """The labels that the work of [.., N, K] x [.., K, M] is proportional to: of the contracted dimension, or of the one that is kept."""
+    if varies(a, a.ndim - 1):
+        return flat(a.narrow(-2, 0, 1))
+    if varies(a, a.ndim - 2):
+        return flat(a.narrow(-1, 0, 1))
+    return flat(b.narrow(-2, 0, 1)) if varies(b, b.ndim - 1) else np.zeros(0, np.int64)
+
+
+def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
+    """[.., N, K] x [.., K, M]: the contracted dimension is unified pairwise, one of the others may carry channels on."""
+    a, b = flow.elements(left), flow.elements(right)
+    contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
+    flow.note_work(call, work_labels(a, b))
+    if all(contracted) and not varies(a, a.ndim - 2) and not varies(b, b.ndim - 1):
+        flow.unify_tensors(call, a.narrow(-2, 0, 1).transpose(-1, -2), b.narrow(-1, 0, 1))
+    elif any(contracted):
+        flow.lock(call, [left, right], "is summed against values that are no channels")
+        return
+    rows, columns = varies(a, a.ndim - 2), varies(b, b.ndim - 1)
+    if rows and columns:
+        flow.lock(call, [left, right], "meets other channels in an outer product")
+    elif columns:
+        flow.put(call.result, b.narrow(-2, 0, 1).expand(call.result.shape))
+    elif rows:
+        flow.put(call.result, a.narrow(-1, 0, 1).expand(call.result.shape))
+    elif not any(contracted):
+        side_by_side(flow, call, a, b)
+
+
+def side_by_side(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
+    """Channels that count the products of a batch, one for one."""
+    a, b = (labels.narrow(-1, 0, 1).narrow(-2, 0, 1).expand(call.result.shape) for labels in (left, right))
+    flow.unify_or_hold(call, a, b, "is multiplied with values that are no channels")
+    flow.put(call.result, where_present(a, b))

@@ -1,0 +1,231 @@
+"""Rules for element-wise operations, reductions and comparisons."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tui_pruner.core.tracing.labels import along, channel_vector, compact, varies
+from tui_pruner.core.tracing.state import Call, Flow, rule
+
+
+@rule(
+    "silu relu sigmoid tanh hardtanh leaky_relu gelu hardswish hardsigmoid mish softplus elu relu6 exp log neg abs "
+    "sqrt rsqrt erf sin cos reciprocal clamp clamp_min clamp_max dropout native_dropout logit floor round sign "
+    "zeros_like ones_like full_like empty_like zero fill softshrink hardshrink threshold isnan isinf sinh cosh asin acos atan "
+    "asinh acosh atanh expm1 log1p log2 log10 exp2 trunc ceil frac sgn erfc nan_to_num logical_not bitwise_not log_sigmoid_forward "
+    "rrelu_with_noise celu sinc erfinv angle _conj _conj_physical"
+)
+def one_by_one(flow: Flow, call: Call) -> None:
+    """Every element for itself: channels pass through."""
+    source = call.args[0]
+    for out in call.outputs:
+        if out.shape == source.shape:
+            flow.put(out, flow.elements(source))
+
+
+@rule("clone detach _to_copy contiguous alias lift_fresh")
+def the_same(flow: Flow, call: Call) -> None:
+    """The same values once more: a weight stays one."""
+    flow.put_same(call.result, call.args[0])
+
+
+@rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp _prelu_kernel")
+def together(flow: Flow, call: Call) -> None:
+    """Channels that meet at one position become one; a constant of fixed extent holds the channels that it meets."""
+    out = call.result
+    if call.name.startswith("div") and isinstance(call.args[1], Tensor):
+        flow.spare(call.args[1])
+    present = [t for t in call.tensors if flow.has_labels(t)]
+    present = [t for t in present if not hold_shared(flow, call, t, present)]
+    labels = [flow.elements(t).expand(out.shape) for t in present]
+    if not labels:
+        return
+    merged = labels[0]
+    for other in labels[1:]:
+        flow.unify_tensors(call, merged, other)
+        merged = where_present(merged, other)
+    for tensor in call.tensors:
+        hold_against_constant(flow, call, tensor, merged)
+    flow.put(out, merged)
+
+
+def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
+    """Lock a single channel that meets all channels of another tensor; whether it is one."""
+    stretched = [d for d in range(1, call.result.ndim + 1) if d > tensor.ndim or tensor.shape[-d] == 1 < call.result.shape[-d]]
+    met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
+    if met:
+        flow.lock(call, [tensor], f"{call.name} applies it to all channels of another feature map", rank=3)
+    return met
+
+
+def where_present(first: Tensor, second: Tensor) -> Tensor:
+    """The first labels, and the second where the first are none."""
+    a, b = compact(first, second)
+    if bool((a != 0).all()):
+        return first
+    return torch.where(a != 0, a, b).expand(first.shape)
+
+
+def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tensor) -> None:
+    """Lock the channels that meet an unlabelled value along a dimension where that value has an extent of its own."""
+    shape = (1,) * (merged.ndim - constant.ndim) + tuple(constant.shape)
+    extended = [d for d in range(merged.ndim) if shape[d] > 1 and varies(merged, d)]
+    if not extended:
+        return
+    own = flow.elements(constant).expand(merged.shape)
+    a, b = compact(merged, own)
+    met = a[(a != 0) & (b == 0)]
+    if len(met):
+        flow.record.lock(call.index, met.numpy(), f"{call.name} with a constant of fixed extent", extended[0], rank=3)
+
+
+@rule("native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm instance_norm")
+def batch_norm(flow: Flow, call: Call) -> None:
+    """Weight, bias and statistics belong to their channel."""
+    image, parameters = call.args[0], call.args[1:5]
+    labels = flow.elements(image)
+    vector = channel_vector(labels, 1)
+    if vector is None:
+        flow.lock(call, [image], "is normalised with other channels at the same place")
+        return
+    for parameter in parameters:
+        if isinstance(parameter, Tensor):
+            flow.unify_vector(call, parameter, vector, "norm")
+    flow.put(call.outputs[0], labels)
+
+
+@rule("native_layer_norm native_group_norm")
+def across_channels(flow: Flow, call: Call) -> None:
+    """Normalisation over a dimension that carries channels cannot lose one without changing the others."""
+    image = call.args[0]
+    labels = flow.elements(image)
+    dims = range(image.ndim - len(call.args[1]), image.ndim) if call.name == "native_layer_norm" else range(1, image.ndim)
+    if any(varies(labels, d) for d in dims):
+        flow.lock(call, call.tensors, f"{call.name.removeprefix('native_')} normalises across channels")
+    flow.put(call.outputs[0], labels)
+
+
+@rule("embedding")
+def looked_up(flow: Flow, call: Call) -> None:
+    """Vectors picked from a table carry the table's columns."""
+    table, index = call.args[:2]
+    axes = flow.weight(table)
+    vector = axes.vectors[1] if axes else channel_vector(flow.elements(table), 1)
+    flow.lock(call, [index], "is looked up in a table")
+    if vector is None:
+        flow.lock(call, [table], "is looked up by its place")
+    else:
+        flow.put(call.result, along(vector, call.result.ndim - 1, call.result.shape))
+
+
+@rule("new_full new_zeros new_ones new_empty new_empty_strided size is_same_size")
+def makes_constant(flow: Flow, call: Call) -> None:
+    """A fresh constant that takes only its type from the input carries no channel."""
+
+
+@rule("_softmax _safe_softmax _log_softmax cumsum cumprod logcumsumexp")
+def along_dimension(flow: Flow, call: Call) -> None:
+    """Passes channels on, unless it works across them."""
+    labels = flow.elements(call.args[0])
+    if varies(labels, call.args[1] % labels.ndim):
+        flow.lock(call, [call.args[0]], f"{call.name.strip('_')} mixes channels")
+    flow.put(call.result, labels)
+
+
+@rule("topk sort")
+def order(flow: Flow, call: Call) -> None:
+    """Ordering along a dimension leaves the channels of the others alone."""
+    labels = flow.elements(call.args[0])
+    dim = call.argument(2 if call.name == "topk" else 1, "dim", -1) % labels.ndim
+    if varies(labels, dim):
+        flow.lock(call, [call.args[0]], f"{call.name} orders channels")
+    else:
+        for out in call.outputs:
+            flow.put(out, labels.narrow(dim, 0, 1).expand(out.shape))
+
+
+@rule(
+    "mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all "
+    "logsumexp median nanmedian nansum aminmax"
+)
+def reduction(flow: Flow, call: Call) -> None:
+    """Dimensions that carry no channels fold away; a reduction over channels locks them."""
+    source, labels, folded = call.args[0], flow.elements(call.args[0]), folded_dims(call)
+    across = [d for d in folded if varies(labels, d)]
+    if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
+        flow.lock(call, [source], f"{call.name} mixes channels", rank=3)
+        return
+    for d in across:  # a sum over a stack of feature maps ties them, as an addition does
+        first = labels.narrow(d, 0, 1)
+        flow.unify_or_hold(call, first.expand(labels.shape), labels, f"{call.name} joins it with values that are no channels")
+    for out in call.outputs:
+        flow.put(out, without_dims(labels, folded, out.shape))
+
+
+def folded_dims(call: Call) -> list[int]:
+    """The dimensions that a reduction takes away or makes one long."""
+    dims = call.argument(2 if "norm" in call.name else 1, "dim")
+    ndim = call.args[0].ndim
+    listed = [dims] if isinstance(dims, int) else list(dims or range(ndim))
+    return sorted(d % ndim for d in listed)
+
+
+def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The labels after a reduction of these dimensions to a shape that may still have them, as long as one."""
+    for d in folded:
+        labels = labels.narrow(d, 0, 1)
+    if len(shape) < labels.ndim:
+        labels = labels.reshape([labels.shape[d] for d in range(labels.ndim) if d not in folded])
+    return labels.expand(tuple(shape))
+
+
+@rule(
+    "max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d "
+    "adaptive_max_pool2d upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
+    "upsample_nearest3d grid_sampler_2d upsample_linear1d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_3d _adaptive_avg_pool3d adaptive_max_pool3d"
+)
+def over_space(flow: Flow, call: Call) -> None:
+    """Pooling and upsampling change the sides of the image and leave its channels alone."""
+    labels = flow.elements(call.args[0])
+    sides = int(re.findall(r"(\d)d", call.name)[0])
+    for d in range(labels.ndim - sides, labels.ndim):
+        if varies(labels, d):
+            flow.lock(call, [call.args[0]], f"{call.name} mixes channels")
+            return
+        labels = labels.narrow(d, 0, 1)
+    for out in call.outputs:
+        flow.put(out, labels.expand(out.shape))
+
+
+@rule(
+    "eq ne lt le gt ge logical_and logical_or logical_xor bitwise_and bitwise_or bitwise_xor "
+    "fmin fmax hypot copysign logaddexp xlogy heaviside masked_fill"
+)
+def place_by_place(flow: Flow, call: Call) -> None:
+    """What is compared, or filled by a mask, belongs to one channel, as what is added does."""
+    together(flow, call)
+
+
+@rule("remainder fmod floor_divide")
+def remains(flow: Flow, call: Call) -> None:
+    """Division without a rest, or the rest alone: what is divided by keeps its values in the masked twin."""
+    if isinstance(call.args[1], Tensor):
+        flow.spare(call.args[1])
+    together(flow, call)
+
+
+@rule("index_put")
+def put_by_index(flow: Flow, call: Call) -> None:
+    """One value put where a mask of the same shape says; anything else that is put by its place holds the channels."""
+    target, indices, value = call.args[:3]
+    mask = indices[0] if len(indices) == 1 else None
+    if mask is None or mask.dtype != torch.bool or mask.shape != target.shape or value.numel() != 1 or flow.has_labels(value):
+        flow.lock(call, call.tensors, "index_put writes values by their place", rank=3)
+        return
+    flow.unify_or_hold(call, flow.elements(target), flow.elements(mask), "is changed where values say that are no channels")
+    flow.put(call.result, flow.elements(target))

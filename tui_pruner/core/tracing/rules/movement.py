@@ -1,0 +1,314 @@
+"""Rules for data movement: labels are moved like the numbers, an axis that is cut into rows leaves a link, patches are taken apart and
+joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from tui_pruner.core.tracing.adapters import is_adapted
+from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies
+from tui_pruner.core.tracing.meta_device import tensors_in
+from tui_pruner.core.tracing.state import Call, Flow, rule
+
+
+@rule("view _unsafe_view reshape _reshape_alias")
+def reshape(flow: Flow, call: Call) -> None:
+    """More dimensions that carry channels: rows. Fewer: rows joined again, or columns tied."""
+    before = flow.elements(call.args[0])
+    after = before.reshape(call.result.shape)
+    flow.put(call.result, after)
+    old, new = spread(before), spread(after)
+    flow.note_sizes(call, before)
+    if old.shape == new.shape:
+        return
+    if new.ndim > old.ndim:
+        flow.link(call, rows_of(after), rows=True)
+    elif new.ndim < old.ndim:
+        join(flow, call, before, old)
+        flow.note_rows(rows_of(after))
+    elif new.ndim > 1 and not flow.are_rows(rows_of(after)):
+        flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
+
+
+def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
+    """Rows one after the other stay free; rows that are interleaved are tied place by place; anything else is held."""
+    if flow.are_rows(rows_of(before)):
+        return
+    columns = rows_of(before.transpose(*changing(before))) if core.ndim == 2 else []
+    if columns and flow.are_rows(columns):
+        tie(flow, call, columns)
+    else:
+        flow.lock(call, [call.args[0]], "is folded across channels that are not known to be rows")
+
+
+def tie(flow: Flow, call: Call, rows: Sequence[Labels]) -> None:
+    """Make the k-th channels of all rows one."""
+    for other in rows[1:]:
+        flow.unify_or_hold(call, torch.from_numpy(rows[0]), torch.from_numpy(other), "is dealt out with values that are no channels")
+
+
+def is_row_dimension(flow: Flow, labels: Tensor, dim: int) -> bool:
+    """Whether a dimension counts rows, so that no cut changes its length."""
+    return len(changing(labels)) > 1 and flow.are_rows(rows_of(labels.movedim(dim, 0)))
+
+
+def hold_places(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> None:
+    """Lock channels that an operation addresses by their place along a dimension: a cut would move others there."""
+    labels = flow.elements(source)
+    if any(varies(labels, d) and not is_row_dimension(flow, labels, d) for d in dims):
+        flow.lock(call, [source], f"{call.name} takes channels by their place", rank=3)
+
+
+def link_rows(flow: Flow, call: Call, part: Tensor) -> None:
+    """Where channels also vary along an earlier dimension (attention heads), each of its rows keeps equally many in this part."""
+    flow.link(call, rows_of(part), rows=True)
+
+
+@rule("channel_shuffle native_channel_shuffle")
+def shuffle(flow: Flow, call: Call) -> None:
+    """Groups of channels dealt out in turn: the k-th of each group belong together."""
+    labels, groups = flow.elements(call.args[0]), int(call.args[1])
+    vector = flat(labels.movedim(1, 0).reshape(labels.shape[1], -1)[:, 0])
+    rows = list(vector.reshape(groups, -1))
+    flow.link(call, rows)
+    tie(flow, call, rows)
+    flow.put(call.result, torch.channel_shuffle(labels.contiguous(), groups))
+
+
+@rule("glu")
+def gated(flow: Flow, call: Call) -> None:
+    """The second half gates the first, place by place."""
+    labels = flow.elements(call.args[0])
+    first, second = labels.chunk(2, call.argument(1, "dim", -1))
+    flow.link(call, [flat(first), flat(second)])
+    flow.unify_or_hold(call, first, second, "gates a value that is no channel, or is gated by one")
+    flow.put(call.result, first)
+
+
+@rule("t transpose permute")
+def reorder(flow: Flow, call: Call) -> None:
+    """Dimensions change places, in a weight as well as in an activation."""
+    source = call.args[0]
+    axes = flow.weight(source)
+    if axes is None:
+        run_on_labels(flow, call, call.args)
+        return
+    order = list(range(source.ndim))
+    if call.name == "permute":
+        order = [d % source.ndim for d in call.args[1]]
+    elif source.ndim >= 2:
+        first, second = (0, 1) if call.name == "t" else call.args[1:3]
+        order[first], order[second] = order[second], order[first]
+    flow.put(call.result, axes.permuted(order))
+
+
+@rule("expand unsqueeze squeeze repeat flip pixel_shuffle pixel_unshuffle movedim")
+def move(flow: Flow, call: Call) -> None:
+    """Everything whose result is made of its inputs' values."""
+    run_on_labels(flow, call, call.args)
+
+
+@rule("slice select narrow unbind unfold roll")
+def move_by_place(flow: Flow, call: Call) -> None:
+    """Values found by where they are: along a dimension of channels, a cut would put others there."""
+    source = call.args[0]
+    dims = call.argument(2, "dims", ()) if call.name == "roll" else call.argument(1, "dim", 0)
+    if not (call.name == "slice" and call.result.shape == source.shape):
+        hold_places(flow, call, source, [d % source.ndim for d in ([dims] if isinstance(dims, int) else dims)])
+    run_on_labels(flow, call, call.args)
+
+
+@rule("stack")
+def stack(flow: Flow, call: Call) -> None:
+    """Feature maps side by side in a new dimension are rows of equal length."""
+    run_on_labels(flow, call, call.args)
+    flow.link(call, [flat(flow.elements(tensor)) for tensor in call.args[0]])
+
+
+@rule("index gather index_select take_along_dim")
+def pick(flow: Flow, call: Call) -> None:
+    """Values picked by an index leave the channels of the other dimensions alone; those that an index was computed from meet them."""
+    source = call.args[0]
+    hold_places(flow, call, source, [d % source.ndim for d in picked_dims(call)])
+    run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
+    for index in (tensor for tensor in call.tensors[1:] if flow.has_labels(tensor)):
+        if call.name in ("gather", "take_along_dim"):
+            result = flow.elements(call.result)
+            flow.unify_or_hold(call, result, flow.elements(index).expand(result.shape), f"{call.name} picks by or from a constant")
+        else:
+            flow.lock(call, [index], f"{call.name} picks by values of channels")
+
+
+def anywhere(leaf: Any) -> Any:
+    """In place of an index that the trace does not know, one that points at the first position."""
+    return torch.zeros(leaf.shape, dtype=torch.int64) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
+
+
+def picked_dims(call: Call) -> list[int]:
+    """The dimensions that an index runs over."""
+    if call.name == "index":
+        return [d for d, index in enumerate(call.args[1]) if index is not None]
+    return [next(argument for argument in call.args[1:] if isinstance(argument, int))]
+
+
+@rule("constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d pad")
+def pad(flow: Flow, call: Call) -> None:
+    """A border around an image belongs to its channel; padding along the channels adds places that are none."""
+    labels, widths = flow.elements(call.args[0]), call.args[1]
+    grown = [labels.ndim - 1 - n // 2 for n in range(0, len(widths), 2) if widths[n] or widths[n + 1]]
+    across = [0] * len(widths)
+    for d in grown:
+        if varies(labels, d):
+            place = 2 * (labels.ndim - 1 - d)
+            across[place : place + 2] = widths[place : place + 2]
+        else:
+            labels = labels.narrow(d, 0, 1)
+    flow.put(call.result, torch.constant_pad_nd(labels, across, 0).expand(call.result.shape))
+
+
+@rule("copy")
+def write_into(flow: Flow, call: Call) -> None:
+    """Values written over others: the same channels may take their place, anything else holds both."""
+    target, source = call.args[:2]
+    over, written = flow.elements(target), flow.elements(source).expand(target.shape)
+    flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
+
+
+@rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
+def split(flow: Flow, call: Call) -> None:
+    """Equal parts of a channel axis are linked; those of widths that the forward names are held, unless an adapter rewrites them."""
+    source = call.args[0]
+    dim = call.argument(2, "dim", 0) % source.ndim
+    labels = flow.elements(source)
+    widths = [out.shape[dim] for out in call.outputs]
+    parts = torch.split(labels, widths, dim)
+    for out, part in zip(call.outputs, parts, strict=True):
+        flow.put(out, part)
+    if not varies(labels, dim) or len(parts) < 2 or is_row_dimension(flow, labels, dim):
+        return
+    for part in parts:
+        link_rows(flow, call, part)
+    named = len(set(widths)) > 1 or call.name == "split_with_sizes"
+    if named and not is_adapted(flow.running):
+        flow.lock(call, [source], f"is split into fixed widths {widths}")
+    elif len(set(widths)) == 1:
+        flow.link(call, [flat(part) for part in parts])
+        flow.note_sizes(call, labels)
+
+
+@rule("cat")
+def concatenate(flow: Flow, call: Call) -> None:
+    """Channels side by side, constant dimensions kept narrow."""
+    tensors = [t for t in call.args[0] if t.ndim == call.result.ndim]
+    dim = call.argument(1, "dim", 0) % call.result.ndim
+    labels = [flow.elements(t) for t in tensors]
+    across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
+    for label in across[1:]:  # channels along another dimension go on side by side
+        flow.unify_tensors(call, across[0].narrow(dim, 0, 1), label.narrow(dim, 0, 1))
+    for d in range(call.result.ndim):
+        if d != dim and all(label.stride(d) == 0 for label in labels):
+            labels = [label.narrow(d, 0, 1) for label in labels]
+    flow.put(call.result, torch.cat(labels, dim).expand(call.result.shape))
+
+
+def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
+    """Do to the labels what was done to the values."""
+    if any(flow.has_labels(tensor) for tensor in call.tensors):
+        moved = call.function(*tree_map(lambda leaf: label_argument(flow, leaf), args))
+        for out, labels in zip(call.outputs, tensors_in(moved), strict=True):
+            flow.put(out, labels)
+
+
+def label_argument(flow: Flow, leaf: Any) -> Any:
+    """The labels in place of a tensor that the trace follows; an index that is known, and everything else, as it is."""
+    return flow.elements(leaf) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
+
+
+IMAGE = 4
+PATCHES = 3
+
+
+@rule("im2col")
+def unfolded(flow: Flow, call: Call) -> None:
+    """[n, c, h, w] to [n, c k, places]: every channel becomes as many rows as its kernel has places."""
+    image, kernel = call.args[:2]
+    vector = channel_vector(flow.elements(image), 1) if image.ndim == IMAGE else None
+    if vector is None:
+        flow.lock(call, [image], "im2col mixes channels")
+    else:
+        flow.put(call.result, along(np.repeat(vector, math.prod(kernel)), 1, call.result.shape))
+
+
+@rule("col2im")
+def folded(flow: Flow, call: Call) -> None:
+    """[n, c k, places] to [n, c, h, w]: the rows of one channel are summed, so they live or die together."""
+    rows, kernel = call.args[0], call.args[2]
+    vector = channel_vector(flow.elements(rows), 1) if rows.ndim == PATCHES else None
+    if vector is None:
+        flow.lock(call, [rows], "col2im mixes channels")
+        return
+    parts = vector.reshape(-1, math.prod(kernel))
+    for place in range(1, parts.shape[1]):
+        flow.unify(call, parts[:, 0], parts[:, place])
+        flow.unify(call, parts[:, place], parts[:, 0])
+    flow.put(call.result, along(parts[:, 0].copy(), 1, call.result.shape))
+
+
+@rule("max_unpool2d max_unpool3d")
+def unpooled(flow: Flow, call: Call) -> None:
+    """Values go back to where a pooling found them, which belongs to the same channel."""
+    values, places = call.args[:2]
+    labels, sides = flow.elements(values), 2 if "2d" in call.name else 3
+    flow.unify_or_hold(call, labels, flow.elements(places), "is put back to places that are no channels")
+    if any(varies(labels, d) for d in range(labels.ndim - sides, labels.ndim)):
+        flow.lock(call, [values, places], f"{call.name} mixes channels")
+        return
+    for d in range(labels.ndim - sides, labels.ndim):
+        labels = labels.narrow(d, 0, 1)
+    flow.put(call.result, labels.expand(call.result.shape))
+
+
+@rule("roi_align")
+def regions(flow: Flow, call: Call) -> None:
+    """[n, c, h, w] and boxes to [boxes, c, height, width]: every box is cut out of all channels alike."""
+    image, boxes = call.args[:2]
+    flow.lock(call, [boxes], "roi_align reads where the boxes are")
+    vector = channel_vector(flow.elements(image), 1)
+    if vector is None:
+        flow.lock(call, [image], "roi_align mixes channels")
+    else:
+        flow.put(call.result, along(vector, 1, call.result.shape))
+
+
+@rule("_euclidean_dist _cdist_forward")
+def distances(flow: Flow, call: Call) -> None:
+    """[.., P, c] and [.., R, c]: a channel that is zero in both adds nothing to how far vectors are apart."""
+    left, right = (flow.elements(tensor) for tensor in call.args[:2])
+    summed = varies(left, left.ndim - 1) and varies(right, right.ndim - 1)
+    if summed and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
+        a, b = left.narrow(-2, 0, 1), right.narrow(-2, 0, 1)
+        flow.unify_or_hold(call, a, b, "is compared with values that are no channels")
+    else:
+        flow.lock(call, call.args[:2], "is compared with other channels, or with values that are none", rank=3)
+
+
+@rule("index_add scatter_add index_copy")
+def gathered_into(flow: Flow, call: Call) -> None:
+    """Rows added or written by an index: the channels along the other dimensions go on, place by place."""
+    target, dim, index, source = call.args[0], call.args[1] % call.args[0].ndim, call.args[2], call.args[3]
+    for tensor in (target, source):
+        hold_places(flow, call, tensor, [dim])
+    flow.lock(call, [index] if index.ndim < source.ndim else [], f"{call.name} picks by values of channels")
+    into, given = (flow.elements(tensor).narrow(dim, 0, 1) for tensor in (target, source))
+    if into.shape != given.shape:
+        flow.lock(call, [target, source], f"{call.name} leaves some places alone", rank=3)
+        return
+    flow.unify_tensors(call, into, given)
+    flow.put(call.result, (into if flow.has_labels(target) else given).expand(call.result.shape))

@@ -1,0 +1,299 @@
+"""The state of a trace while a forward runs, and the table of rules that it asks for each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.model.layers import rule_of
+from tui_pruner.core.tracing.adapters import has_heads, is_adapted
+from tui_pruner.core.tracing.labels import (
+    NEVER,
+    Axis,
+    AxisLabels,
+    Computed,
+    FlowRecord,
+    Labels,
+    LinkedLabels,
+    ProductLabels,
+    Role,
+    SizedLabels,
+    Strand,
+    along,
+    channel_vector,
+    compact,
+    flat,
+    nothing,
+)
+from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
+from tui_pruner.domain.errors import TraceError
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation as it ran."""
+
+    index: int
+    name: str
+    module: str
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    @cached_property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that entered."""
+        return [*tensors_in(self.args), *tensors_in(tuple(self.kwargs.values()))]
+
+    @cached_property
+    def outputs(self) -> list[Tensor]:
+        """The tensors that came out."""
+        return tensors_in(self.result)
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """An argument by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+
+
+Rule = Callable[["Flow", Call], None]
+RULES: dict[str, Rule] = {}
+KERNEL_RULES: dict[str, Rule] = {}
+"""What the same operations do to weights, whose elements belong to several channels each."""
+
+
+def kernel_rule(names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these operations where they work on weights, on their way to what reads them."""
+    return into(KERNEL_RULES, names)
+
+
+def rule(names: str) -> Callable[[Rule], Rule]:
+    """Register a function as the rule of these aten operations (names between spaces), and of their in-place forms."""
+    return into(RULES, names)
+
+
+def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
+    """Register a function in a table under these names and their in-place forms."""
+
+    def register(function: Rule) -> Rule:
+        for name in names.split():
+            table[name] = table[f"{name}_"] = function
+        return function
+
+    return register
+
+
+CHANNEL_DIMS = 2
+PRODUCING: tuple[Role, ...] = ("out", "depthwise")
+
+
+class Flow(ShapeMode):  # type: ignore[no-untyped-call]
+    """The state of one trace: which labels each live tensor carries, and the record that grows."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.record = FlowRecord()
+        self.modules: list[str] = [""]
+        self.entered: list[int] = [0]
+        self.given: list[tuple[Any, ...]] = [()]
+        self.outputs: dict[str, Tensor] = {}
+        self.running: nn.Module = model
+        self._labels: dict[int, Tensor | AxisLabels | Computed] = {}
+        self._alive: list[Tensor] = []
+        self._axis_of_label: dict[int, Axis] = {}
+        self._parameters = {name for name, _ in model.named_parameters()}
+        self._lost: list[Tensor] = []
+        self._work = 0
+        self._rows: set[bytes] = set()
+        self.dependence = Dependence(model)
+        for name, tensor in named_tensors(model):
+            self._label_parameter(name, tensor)
+
+    def _label_parameter(self, name: str, tensor: Tensor) -> None:
+        if tensor.ndim == 0:
+            return
+        vectors: list[Labels | None] = []
+        for dim, size in enumerate(tensor.shape):
+            channels = dim < CHANNEL_DIMS or (size > 1 and tensor.numel() == size)
+            vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
+            if vectors[-1] is not None:
+                self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)
+        self.put(tensor, AxisLabels(tuple(tensor.shape), tuple(vectors)))
+
+    def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        """Label what came out of an operation by its rule."""
+        call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
+        self.record.note(name, call.module)
+        self.dependence.follow(function, args, kwargs, result)
+        self._work += name in WORK
+        known = RULES.get(name) if name not in KERNEL_RULES or not self._is_about_weights(call) else KERNEL_RULES[name]
+        if known is not None:
+            known(self, call)
+        elif any(self.has_labels(t) for t in call.tensors):
+            self.record.unknown[name] += 1
+            self.lock(call, call.tensors, f"no rule for the operation {name}")
+        if self._lost:
+            self.lock(call, self._lost, f"belongs to a weight that the forward computes with {name}")
+            self._lost = []
+
+    def _is_about_weights(self, call: Call) -> bool:
+        """Whether an operation works on parameters alone, or on one whose elements belong to several channels each."""
+        known = [labels for tensor in call.tensors if (labels := self._labels.get(id(tensor))) is not None]
+        weights = [labels for labels in known if not isinstance(labels, Tensor)]
+        return bool(weights) and (len(weights) == len(known) or any(labels.crossed for labels in weights))
+
+    def put(self, tensor: Tensor, labels: Tensor | AxisLabels | Computed) -> None:
+        """Attach labels to a tensor for as long as the trace lasts."""
+        self._labels[id(tensor)] = labels
+        self._alive.append(tensor)
+
+    def put_same(self, tensor: Tensor, other: Tensor) -> None:
+        """Attach another tensor's labels, in whatever form it has them."""
+        labels = self._labels.get(id(other))
+        if labels is not None:
+            self.put(tensor, labels)
+
+    def has_labels(self, tensor: Tensor) -> bool:
+        """Whether a tensor carries any channel."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, Computed):
+            return any(strand.present for strand in labels.strands)
+        return self.has_labels_in(labels) if isinstance(labels, Tensor) else labels is not None
+
+    @property
+    def place(self) -> str:
+        """The module that is running, by its path, or the model's class."""
+        return self.modules[-1] or type(self.running).__name__
+
+    @staticmethod
+    def has_labels_in(labels: Tensor) -> bool:
+        """Whether any of these labels is a channel."""
+        (small,) = compact(labels)
+        return bool((small != 0).any())
+
+    def elements(self, tensor: Tensor) -> Tensor:
+        """A tensor's labels element by element, zeros where it carries none; those of a weight, which have several, are held."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, (AxisLabels, Computed)):
+            if labels.crossed:
+                self._lost.append(tensor)
+            labels = labels.as_elements()
+        return nothing(tensor.shape) if labels is None else labels
+
+    def weight(self, tensor: Tensor) -> AxisLabels | None:
+        """The labels of a parameter's axes as it is stored, or None for everything else."""
+        labels = self._labels.get(id(tensor))
+        return labels if isinstance(labels, AxisLabels) else None
+
+    def is_computed(self, tensor: Tensor) -> bool:
+        """Whether a tensor was computed from parameters."""
+        return isinstance(self._labels.get(id(tensor)), Computed)
+
+    def strands(self, tensor: Tensor) -> tuple[Strand, ...]:
+        """All labels of any tensor, a strand for each of a parameter's axes."""
+        labels = self._labels.get(id(tensor))
+        if isinstance(labels, Computed):
+            return labels.strands
+        if isinstance(labels, Tensor):
+            return (Strand(labels),) if self.has_labels_in(labels) else ()
+        return tuple(self._strand_of(labels, dim) for dim, vector in enumerate(labels.vectors) if vector is not None) if labels else ()
+
+    def _strand_of(self, labels: AxisLabels, dim: int) -> Strand:
+        vector = labels.vectors[dim]
+        assert vector is not None
+        axis = self._axis_of_label.get(int(vector[0]))
+        zero = frozenset([frozenset([axis])]) if axis is not None and axis.parameter in self._parameters else NEVER
+        return Strand(along(vector, dim, labels.shape), zero)
+
+    def vanishes(self, strand: Strand) -> bool:
+        """Whether the values of a removed channel are zero in the masked twin."""
+        return any(not cause & self.record.spared for cause in strand.zero)
+
+    def rely(self, strand: Strand) -> None:
+        """Note that the values of a removed channel have to be zero."""
+        usable = [sorted(cause) for cause in strand.zero if not cause & self.record.spared]
+        self.record.relied.update(min(usable, default=[]))
+
+    def spare(self, tensor: Tensor) -> None:
+        """Note that something is divided by a tensor: what would make its values zero keeps its values in the masked twin."""
+        for strand in self.strands(tensor):
+            self.record.spared.update(*strand.zero)
+
+    def note_work(self, call: Call, *factors: Labels | None) -> None:
+        """Say what the work of a convolution or product is proportional to, where that is no stored weight's width."""
+        if call.name in WORK:
+            known = tuple(factor for factor in factors if factor is not None)
+            self.record.products.append(ProductLabels(call.index, self._work - 1, known))
+
+    def mark_vectors(self, vector: Labels, role: Role) -> None:
+        """Say what the axes that own these labels are for."""
+        axis = self._axis_of_label.get(int(vector[0]))
+        whole = axis is not None and len(vector) == self.record.source.sizes[axis]
+        for owner in [axis] if whole and axis is not None else self.record.source.owners(vector):
+            if self.record.roles.get(owner) not in PRODUCING:  # of tied uses, the one that writes the channels
+                self.record.roles[owner] = role
+
+    def unify(self, call: Call, left: Labels, right: Labels, dim: int = 1) -> None:
+        """Make two vectors the same channels; a channel that meets a constant in a weight's axis stays as it is."""
+        if left.shape != right.shape:
+            raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
+        self.record.unify(call.index, left, right)
+        fixed = right[left == 0]
+        if len(fixed):
+            self.record.lock(call.index, fixed, f"{call.name} reads a value that is no channel", dim, rank=4)
+
+    def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
+        """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
+        own = channel_vector(self.elements(parameter), 0)
+        if own is not None and parameter.ndim == 1:
+            self.mark_vectors(own, role)
+            self.unify(call, own, vector)
+
+    def unify_tensors(self, call: Call, left: Tensor, right: Tensor) -> None:
+        """Unify position by position."""
+        a, b = compact(left, right)
+        self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
+
+    def unify_or_hold(self, call: Call, left: Tensor, right: Tensor, reason: str) -> None:
+        """Unify position by position; a channel that meets none stays."""
+        self.unify_tensors(call, left, right)
+        a, b = compact(left, right)
+        for labels, other in ((a, b), (b, a)):
+            self.record.lock(call.index, labels[(labels != 0) & (other == 0)].numpy(), reason, 1, rank=4)
+
+    def link(self, call: Call, parts: Sequence[Labels], *, rows: bool = False) -> None:
+        """Demand that parts of an axis lose equally many channels; each is a row from now on. `rows` came out of a fold of the axis."""
+        self.note_rows(parts)
+        if len({part.tobytes() for part in parts}) > 1:  # what is no channel in a part stays in its place
+            channels = tuple(part[part != 0] for part in parts)
+            self.record.links.append(LinkedLabels(call.index, channels, rows and has_heads(self.running)))
+
+    def note_rows(self, parts: Sequence[Labels]) -> None:
+        """Remember vectors whose channels stay together, in their order, whichever of them go."""
+        self._rows.update(part.tobytes() for part in parts)
+
+    def note_sizes(self, call: Call, labels: Tensor) -> None:
+        """Remember channels that meet sizes which the forward may name; those of PyTorch's layers and of adapted modules are true."""
+        if not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels):
+            place = (type(self.running).__name__, call.index - self.entered[-1])
+            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place))
+
+    def are_rows(self, parts: Sequence[Labels]) -> bool:
+        """Whether each of these vectors was seen as a row, or carries no channel."""
+        return all(part.tobytes() in self._rows or not part.any() for part in parts)
+
+    def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
+        """Forbid cutting any channel of these tensors."""
+        self.lock_at(call.index, tensors, reason, dim, rank)
+
+    def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
+        """The same for an operation by its number."""
+        for tensor in tensors:
+            for strand in self.strands(tensor):
+                self.record.lock(operation, flat(strand.labels), reason, dim, rank)

@@ -1,0 +1,303 @@
+"""Send labels through a model: its own forward runs on the meta device, and each operation does to the labels what it does to the
+numbers."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from tui_pruner.core.model.copies import tensor_at
+from tui_pruner.core.model.inputs import Inputs, asked
+from tui_pruner.core.model.layers import keeps_own_widths
+from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
+from tui_pruner.core.tracing.adapters import equal_widths
+from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
+from tui_pruner.core.tracing.labels import FlowRecord, InnerLabels, Labels, LinkedLabels, along
+from tui_pruner.core.tracing.meta_device import training_paths
+from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement, spectra  # noqa: F401  # they fill the table of rules
+from tui_pruner.core.tracing.state import Flow
+from tui_pruner.domain.deadlines import crowd
+from tui_pruner.domain.errors import TraceError
+
+AGAIN = 0.5
+"""Seconds between two attempts."""
+
+
+class TooLate(BaseException):
+    """The time is up; no `except Exception` on the way swallows it."""
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise `TooLate` in the thread that entered, at its next line of Python after so many seconds, more on a busy machine (`patience`).
+
+    Again and again until it leaves: an exception that meets a callback of the garbage collector is swallowed there.
+    """
+    thread, leaving = threading.get_ident(), threading.Lock()
+    thrown, over = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        began, wait = time.monotonic(), seconds
+        while not over.wait(wait):
+            wait = AGAIN
+            if time.monotonic() - began < seconds * crowd():
+                continue
+            with leaving:
+                if not over.is_set():
+                    thrown.set()
+                    throw(thread, TooLate)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        yield
+    finally:
+        with leaving:
+            over.set()
+            if thrown.is_set():  # else CPython 3.11 would look for what is not there for ever, and hang under a profiler
+                throw(thread, None)  # what was thrown in the last moment and has not arrived
+
+
+def throw(thread: int, error: type[BaseException] | None) -> None:
+    """Have a thread raise an exception; None takes back one that it has not raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
+
+
+def link_equal_widths(flow: Flow, model: nn.Module) -> None:
+    """Links that no operation shows: widths that a module's forward takes from its input's shape and demands of something else.
+
+    Where one of the layers has no channels that are known, the other keeps those that it has.
+    """
+    reads = {axis.module: flow.record.source.labels_of(axis) for axis, role in flow.record.roles.items() if role == "in"}
+    for path, module in model.named_modules():
+        for pair in equal_widths(module):
+            vectors = tuple(reads[f"{path}.{layer}"] for layer in pair if f"{path}.{layer}" in reads)
+            operation = flow.record.note("same width", path)
+            if len(vectors) == len(pair):
+                flow.record.links.append(LinkedLabels(operation.index, vectors))
+            for vector in vectors if len(vectors) < len(pair) else ():
+                flow.record.lock(operation.index, vector, "must stay as wide as another layer, whose channels are not known")
+
+
+def hold_own_widths(flow: Flow, model: nn.Module) -> None:
+    """Lock the parameters of PyTorch's modules that keep widths in attributes which nothing rewrites."""
+    for path, module in model.named_modules():
+        name = keeps_own_widths(module)
+        if name:
+            operation = flow.record.note(name, path)
+            own = [*module.parameters(recurse=False), *getattr(module, "parametrizations", nn.Module()).parameters()]
+            flow.lock_at(operation.index, own, f"PyTorch's {name} keeps its widths in attributes", 0, rank=2)
+
+
+LONGEST_RUN = 120.0
+"""Seconds that a forward may take without computing anything."""
+
+
+NO_VALUES = (
+    "on meta",
+    "meta device",
+    "meta tensor",
+    "Meta tensor",
+    "out of meta",
+    "data-independent",
+    "data-dependent",
+    "'meta'",
+    "fake value",
+)
+"""How PyTorch says that a tensor without values was asked for one."""
+LONGEST_QUOTE = 160
+
+
+def in_words(error: Exception, place: str) -> str:
+    """What a failed forward is about."""
+    said = quoted(error)
+    if any(phrase in said for phrase in NO_VALUES):
+        return f"{place} decides by a computed value, which a trace of the shapes does not have: such a forward cannot be followed ({said})"
+    return f"the forward stopped in {place}: {said}"
+
+
+def quoted(error: Exception) -> str:
+    """The first line of what an exception says."""
+    said = " ".join((str(error).splitlines() or [""])[0].split()) or type(error).__name__
+    said = f"{type(error).__name__}: {said}" if isinstance(error, LookupError) else said
+    return said if len(said) <= LONGEST_QUOTE else f"{said[:LONGEST_QUOTE]}..."
+
+
+def first_place(labels: Tensor) -> Labels:
+    """The labels of all channels of a feature map at one place."""
+    rest = labels.narrow(0, 0, 1).movedim(1, 0)
+    for _ in range(rest.ndim - 1):
+        rest = rest.select(1, 0)
+    return np.ascontiguousarray(rest.numpy())
+
+
+@contextmanager
+def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]) -> Iterator[None]:
+    """Tell the flow which module is running, and keep the labels that each block hands out.
+
+    Hooks of the process, as two for each of a thousand modules take longer to register than many a trace.
+    """
+    paths = {module: path for path, module in model.named_modules()}
+    repeats = {module: path for path, module in repeats_of(model)}
+    around: list[nn.Module] = []
+    around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+
+    def enter(module: nn.Module, args: Any) -> None:
+        if module in paths:
+            flow.modules.append(paths[module])
+            flow.entered.append(len(flow.record.operations))
+            flow.given.append(args)
+            around.append(flow.running)
+            flow.running = module
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if module not in paths:
+            return
+        path, flow.running = flow.modules.pop(), around.pop()
+        flow.entered.pop()
+        flow.given.pop()
+        if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
+            flow.outputs[path] = flow.elements(output)
+        if module in repeats and path not in around_repeats and replaceable(args, output):
+            # Labels are looked at after the trace: an operation on them here would be taken for one of the forward.
+            around_repeats[path] = module, flow.elements(args[0]), flow.elements(output)
+
+    handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for path, (module, inputs, outputs) in around_repeats.items():
+        places = first_place(inputs), first_place(outputs)
+        flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silencing(model, path, module))
+
+
+def replaceable(args: Any, output: Any) -> bool:
+    """Whether a module made one tensor of one that is as large, so that the latter can take its place."""
+    given = args[0] if len(args) == 1 else None
+    return isinstance(given, Tensor) and isinstance(output, Tensor) and given.ndim > 1 and given.shape == output.shape
+
+
+def silencing(model: nn.Module, path: str, module: nn.Module) -> tuple[str, ...]:
+    """The parameters by their full names that make a module hand out its input where they are zero; none where others share them."""
+    names = tuple(f"{path}.{name}" for name in silenced_by(module))
+    own = {name for name, _ in model.named_parameters()}
+    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    alone = all(name in own and times[id(tensor_at(model, name))] == 1 for name in names)
+    return names if alone else ()
+
+
+def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
+    """Follow the channels of a model through one forward.
+
+    Args:
+        skeleton: the model on the meta device, in evaluation mode (`skeleton.without_weights`).
+        given: the inputs, or the shape of an image [batch, channels, height, width]; as small as the model allows.
+        blocks: path and module of the model's blocks.
+
+    Raises:
+        TraceError: the forward failed, or no tensor is found in what it returns.
+    """
+    flow = Flow(skeleton)
+    inputs = asked(given).on_meta()
+    hold_inputs(flow, inputs)
+    with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:
+        try:
+            with deadline(LONGEST_RUN), flow:
+                outputs = tensors(predicted(inputs.run(skeleton), features))
+                idle = flow.dependence.idle(outputs)
+                outputs += trained(skeleton, inputs, flow, idle, features)
+        except TraceError:
+            raise
+        except Unseen as error:
+            raise TraceError(str(error)) from None
+        except TooLate:
+            late = f"the forward of {type(skeleton).__name__} had not ended after {LONGEST_RUN:g} seconds, in {flow.place}"
+            raise TraceError(f"{late}: trace a model that ends") from None
+        except Exception as error:
+            raise TraceError(in_words(error, flow.place)) from error
+    flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
+    link_equal_widths(flow, skeleton)
+    hold_own_widths(flow, skeleton)
+    hold_contradictions(flow)
+    told = [path for path, _ in repeats_of(skeleton) if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction
+    flow.record.inner = {path: flow.record.inner[path] for path in told if path in flow.record.inner}
+    end = flow.record.note("output", flow.modules[-1])
+    for leaf in outputs:
+        flow.lock_at(end.index, [leaf], "feeds the model's predictions", 1, rank=0)
+    hold_idle(flow, idle - flow.dependence.read_by([*outputs, *flow.dependence.state.values()]))
+    return flow.record
+
+
+def hold_inputs(flow: Flow, inputs: Inputs) -> None:
+    """Label the channels of what the forward is given, and lock them; whole numbers have none."""
+    start = flow.record.note("input", "")
+    for tensor in inputs.tensors:
+        if tensor.is_meta and tensor.ndim > 1:
+            channels = flow.record.source.fresh(tensor.shape[1])
+            flow.put(tensor, along(channels, 1, tensor.shape))
+            flow.record.lock(start.index, channels, f"reads the {inputs.name}", 1, rank=1)
+
+
+def hold_contradictions(flow: Flow) -> None:
+    """Lock parameters that one operation divides by and another needs to be zero where a channel is gone."""
+    for axis in sorted(flow.record.spared & flow.record.relied):
+        operation = flow.record.note("division", axis.module)
+        labels = flow.record.source.labels_of(axis)
+        flow.record.lock(operation.index, labels, "is divided by in one place and summed over in another", axis.dim)
+
+
+def trained(skeleton: nn.Module, inputs: Inputs, flow: Flow, idle: set[str], features: Mapping[int, Tensor]) -> list[Tensor]:
+    """Return what the model predicts on the paths of training, where there are parameters that its predictions do not depend on.
+
+    An auxiliary head runs in training alone, or its result is thrown away elsewhere; yet it reads channels that a cut takes away. Where
+    these paths cannot be run there are no more predictions; what an auxiliary head reads for which the image is too small is held.
+    """
+    depth = len(flow.modules)
+    with training_paths(skeleton, idle) as found:
+        try:
+            return tensors(predicted(inputs.run(skeleton), features)) if found else []
+        except (TraceError, TooLate):
+            raise
+        except Exception as error:
+            unread = idle - flow.dependence.read
+            if unread:
+                hold_stopped(flow, skeleton, {skeleton.get_submodule(name.rpartition(".")[0]) for name in unread}, error, depth)
+            del flow.modules[depth:], flow.entered[depth:], flow.given[depth:]
+            return []
+
+
+def hold_stopped(flow: Flow, model: nn.Module, idle: set[nn.Module], error: Exception, depth: int) -> None:
+    """Lock what the first module reads that only training runs, where its forward stops."""
+    said, place = quoted(error), flow.place
+    read = next((n for n in range(depth, len(flow.modules)) if only_in_training(model.get_submodule(flow.modules[n]), idle)), None)
+    if read is not None:
+        place = flow.modules[read]
+        operation = flow.record.note("training", place).index
+        flow.lock_at(operation, tensors(flow.given[read]), f"is read in training only, where it stops: {said}")
+    left = "what it reads stays as it is" if read is not None else "layers that only training runs may not fit the pruned model"
+    flow.record.remarks.append(f"the forward of training cannot be followed, as it stops in {place} ({said}): {left}")
+
+
+def only_in_training(module: nn.Module, idle: set[nn.Module]) -> bool:
+    """Whether evaluation reads no parameter of a module and of those below it."""
+    owners = [part for part in module.modules() if part._parameters]
+    return bool(owners) and idle.issuperset(owners)
+
+
+def hold_idle(flow: Flow, idle: set[str]) -> None:
+    """Lock what the forward reads though nothing that it returns depends on it: no proof could tell a wrong cut there from a right one."""
+    read = [flow.dependence.tensors[name] for name in sorted(idle & flow.dependence.read)]
+    if read:
+        operation = flow.record.note("output", flow.modules[-1])
+        flow.lock_at(operation.index, read, "is read by what no prediction depends on, so no proof could tell", 1, rank=2)

@@ -1,0 +1,59 @@
+"""The criteria that say which channels go first: what they are called, what they go by, and what is scored for them first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A criterion: the engine's name for it, what it is called, and what it goes by.
+
+    `needs`: what is scored first, images with labels or images alone; empty where the weights suffice.
+    """
+
+    name: str
+    label: str
+    meaning: str
+    needs: str = ""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether images are scored first."""
+        return bool(self.needs)
+
+
+LABELS, IMAGES = "labels", "images"
+REPAIR = "obs"
+"""The criterion that plans by measured damage rank by where the user chose none."""
+
+CRITERIA = (
+    Criterion("l2", "L2", "length of a channel's weights"),
+    Criterion("l1", "L1", "sum of a channel's absolute weights"),
+    Criterion("bn-scale", "BN scale", "the scale of its batch norm"),
+    Criterion("lamp", "LAMP", "weight against all stronger channels"),
+    Criterion("fpgm", "FPGM", "distance to the other channels"),
+    Criterion("random", "random", "by a seed, to compare with"),
+    Criterion("taylor", "Taylor", "gradient of the loss on images", needs=LABELS),
+    Criterion("hessian", "Hessian", "curvature of the loss on images", needs=LABELS),
+    Criterion(REPAIR, "OBS", "what a refit cannot repair, no labels", needs=IMAGES),
+)
+_BY_NAME = {criterion.name: criterion for criterion in CRITERIA}
+
+
+def criterion_of(name: str) -> Criterion:
+    """The criterion that the engine calls so; one that is not in the table is called by its name."""
+    return _BY_NAME.get(name, Criterion(name, name, ""))
+
+
+def scored_with(name: str) -> list[str]:
+    """The criteria that one calibration scores together with this one: those that need the same."""
+    needs = criterion_of(name).needs
+    return [criterion.name for criterion in CRITERIA if needs and criterion.needs == needs]
+
+
+FROM_IMAGES = tuple(criterion.name for criterion in CRITERIA if criterion.needs == IMAGES)
+"""Criteria that read images without labels: `obs` ranks by what a refit of the readers cannot repair."""
+NEED_DATA = (*(criterion.name for criterion in CRITERIA if criterion.needs == LABELS), *FROM_IMAGES)
+NAMES = tuple(criterion.name for criterion in CRITERIA if not criterion.needs)
+"""Criteria that need nothing but the weights."""

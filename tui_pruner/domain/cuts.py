@@ -1,0 +1,257 @@
+"""What is asked for: LAYER=AMOUNT, and what an amount means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from tui_pruner.domain.errors import RequestError
+
+if TYPE_CHECKING:
+    pass
+
+
+PERCENT = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*%$")
+FRACTION = re.compile(r"^(\d*\.\d+|\d+(?:\.\d*)?)$")
+HEADS = re.compile(r"^heads\s*:\s*(.+)$", re.IGNORECASE)
+DROP = re.compile(r"^drop$", re.IGNORECASE)
+KEEP = re.compile(r"^keep\s*:\s*(.+)$", re.IGNORECASE)
+
+
+CLASSES = "classes"
+"""What stands in place of a layer where classes are cut: `classes=person,car` keeps these two."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much: the share of the channels to `remove`, the number of channels to `keep`, the number of attention `heads` to remove as a
+    whole, or the `classes` to keep, with commas. None of them drops a whole inner block.
+    """
+
+    remove: float | None = None
+    keep: int | None = None
+    heads: int | None = None
+    classes: str = ""
+
+    @classmethod
+    def share(cls, percent: float) -> Amount:
+        """A share to remove that is given in percent."""
+        return cls(remove=percent / 100)
+
+    @property
+    def percent(self) -> int | None:
+        """The share that is removed in whole percent."""
+        return None if self.remove is None else round(100 * self.remove)
+
+    @property
+    def drops(self) -> bool:
+        """Whether a whole inner block goes."""
+        return self.remove is None and self.keep is None and self.heads is None and not self.classes
+
+    @property
+    def request(self) -> str:
+        """The amount as the engine and the command line write it."""
+        if self.drops:
+            return "drop"
+        if self.heads is not None:
+            return f"heads:{self.heads}"
+        return f"{100 * self.remove:g}%" if self.remove is not None else f"keep:{self.classes or self.keep}"
+
+    def written(self, minus: str = "-") -> str:
+        """The amount as people see it, with this sign in front of what goes."""
+        if self.drops:
+            return "drop"
+        if self.heads is not None:
+            return f"{minus}{self.heads} head{'' if self.heads == 1 else 's'}"
+        return f"{minus}{100 * self.remove:g}%" if self.remove is not None else f"keep {self.classes or self.keep}"
+
+    def percent_of(self, width: int) -> int:
+        """The share of `width` channels that this removes, in whole percent; 0 where heads or classes go."""
+        if self.drops:
+            return 100
+        if self.percent is not None:
+            return self.percent
+        return round(100 * (1 - self.keep / width)) if width and self.keep else 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One cut that is asked for."""
+
+    layer: str
+    amount: str
+    criterion: str = "l2"
+    round_to: int = 1
+
+
+def parse_request(text: str, criterion: str = "l2", round_to: int = 1) -> Request:
+    """LAYER=AMOUNT.
+
+    Raises:
+        RequestError: no equals sign, or an amount that is none.
+    """
+    if text.partition("=")[0].strip() == CLASSES:
+        return class_request(text.partition("=")[2])
+    layer, equals, amount = text.rpartition("=")
+    if not equals or not layer.strip() or not amount.strip():
+        raise RequestError(f"cannot read the cut {text!r}: write LAYER=AMOUNT, such as model.6.m.0.cv1=30% or 7=keep:205")
+    request = Request(layer.strip(), amount.strip(), criterion, round_to)
+    parse_amount(request.amount)
+    return request
+
+
+def class_request(listed: str) -> Request:
+    """The classes that stay, by names or numbers: "person,car".
+
+    Raises:
+        RequestError: none is named.
+    """
+    words = [word.strip() for word in listed.strip().removeprefix("keep:").split(",") if word.strip()]
+    if not words:
+        raise RequestError("which classes? name those to keep, by names or numbers: classes=person,car")
+    return Request(CLASSES, f"keep:{','.join(words)}")
+
+
+def parse_amount(text: str) -> Amount:
+    """What to remove ("30%", "0.3", "heads:1", "drop") or to keep ("keep:205").
+
+    Raises:
+        RequestError: not a number, 0, or 100 % and more.
+    """
+    if DROP.match(text.strip()):
+        return Amount()
+    kept = KEEP.match(text.strip())
+    if kept:
+        return Amount(keep=parse_width(kept.group(1).strip(), text))
+    heads = HEADS.match(text.strip())
+    if heads:
+        return Amount(heads=parse_width(heads.group(1).strip(), text))
+    percent, fraction = PERCENT.match(text.strip()), FRACTION.match(text.strip())
+    if percent is None and fraction is None:
+        raise RequestError(f"the amount {text!r} is no number: write what to remove (30% or 0.3), what to keep (keep:205), or drop")
+    share = float(percent.group(1)) / 100 if percent else float(text)
+    if share <= 0:
+        raise RequestError(f"the amount {text!r} removes nothing: give more than 0")
+    if share >= 1:
+        hint = f"; did you mean {text.strip()}%?" if percent is None else ""
+        raise RequestError(f"the amount {text!r} would remove every channel: give less than 100%{hint}")
+    return Amount(remove=share)
+
+
+def parse_width(number: str, text: str) -> int:
+    """A positive number of channels to keep, or of heads to remove."""
+    if not number.isdecimal():
+        raise RequestError(f"the amount {text!r} is no number of channels: write keep:205, or heads:1 for whole attention heads")
+    if int(number) == 0:
+        what = "remove no head: remove" if HEADS.match(text.strip()) else "keep no channel: keep"
+        raise RequestError(f"the amount {text!r} would {what} at least 1")
+    return int(number)
+
+
+MOST_PERCENT = 99
+_NUMBER = re.compile(r"^(?:(keep)\s*[: ]\s*)?(\d+(?:\.\d+)?)\s*(%?)$")
+
+
+class Room(NamedTuple):
+    """A layer's channels, and the widest part of them that a share is taken of at once: one half where they are split in two."""
+
+    width: int
+    part: int
+
+
+def typed_amount(text: str, keeping: bool = False) -> Amount | None:
+    """Read what a person types: an amount, or "30" for 30 %; with `keeping`, a bare number is a width. None clears the amount.
+
+    Raises:
+        RequestError: the text is no amount, or removes everything.
+    """
+    if DROP.match(text.strip()) or HEADS.match(text.strip()):
+        return parse_amount(text)
+    found = _NUMBER.match(text.strip().lower())
+    if found is None:
+        raise RequestError(f"{text.strip()!r} is no amount: type 30 for 30 %, drop for the inner block, or = and the channels to keep")
+    keep, number, percent = found.groups()
+    if keep or (keeping and not percent):
+        return _width(number)
+    share = float(number) * 100 if not percent and 0 < float(number) < 1 else float(number)
+    if share == 0:
+        return None
+    if not 0.5 <= share < MOST_PERCENT + 0.5:
+        raise RequestError(f"{number} % cannot be removed: give 1 to {MOST_PERCENT}")
+    return Amount.share(round(share))
+
+
+def classes_to_keep(text: str) -> Amount | None:
+    """Read "person, car" or "0,2": the classes that stay. None where none is named, which clears the amount."""
+    words = [word.strip() for word in text.removeprefix("keep:").split(",") if word.strip()]
+    return Amount(classes=",".join(words)) if words else None
+
+
+def _width(number: str) -> Amount:
+    if "." in number or int(number) == 0:
+        raise RequestError(f"{number} channels cannot be kept: give a whole number from 1")
+    return Amount(keep=int(number))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All amounts that are asked for and not applied yet, by layer, or by inner block where that is to be dropped.
+
+    For all of them: `criterion` says which channels go first, `round_to` is what the channels that stay are a multiple of.
+    """
+
+    amounts: Mapping[str, Amount] = field(default_factory=dict)
+    criterion: str = "l2"
+    round_to: int = 1
+
+    def __bool__(self) -> bool:
+        return bool(self.amounts)
+
+    @property
+    def cleared(self) -> Asked:
+        """No amounts any more; how channels are chosen stays."""
+        return replace(self, amounts={})
+
+    def put(self, layers: Iterable[str], amount: Amount | None) -> Asked:
+        """The same with this amount for these layers; None clears them."""
+        named = dict.fromkeys(layers, amount)
+        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in named}
+        if amount is not None:
+            changed.update(dict.fromkeys(named, amount))
+        return replace(self, amounts=changed)
+
+    def of(self, layer: str) -> Amount | None:
+        """What is asked of a layer: its own amount, or that it goes with the block around it."""
+        around = (amount for block, amount in self.amounts.items() if amount.drops and layer.startswith(f"{block}."))
+        return self.amounts.get(layer) or next(around, None)
+
+    def share(self, rooms: Mapping[str, Room], percent: int) -> Asked:
+        """The same with this share for these layers; those that it removes no channel of are cleared."""
+        wide = [layer for layer, room in rooms.items() if self.loses(room.part, percent)]
+        return self.put(rooms, None).put(wide, Amount.share(percent))
+
+    def nudge(self, rooms: Mapping[str, Room], percent: int) -> Asked:
+        """The same with the share that is removed moved by `percent` for each of these layers.
+
+        Shares that remove nothing are stepped over: up to the first that does, down to none.
+        """
+        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in rooms}
+        for layer, room in rooms.items():
+            known = self.amounts.get(layer)
+            share = self._moved(known.percent_of(room.width) if known else 0, percent, room.part)
+            if share:
+                changed[layer] = Amount.share(share)
+        return replace(self, amounts=changed)
+
+    def loses(self, width: int, percent: int) -> bool:
+        """Whether removing this share of `width` channels, rounded as asked, removes any."""
+        keep = width - (width * percent + 50) // 100
+        return max(self.round_to, (2 * keep + self.round_to) // (2 * self.round_to) * self.round_to) < width
+
+    def _moved(self, share: int, by: int, width: int) -> int:
+        moved = min(max(share + by, 0), MOST_PERCENT)
+        while 0 < moved < MOST_PERCENT and not self.loses(width, moved):
+            moved += 1 if by > 0 else -1
+        return moved if self.loses(width, moved) else 0

@@ -1,0 +1,152 @@
+"""What the engine can be asked: one class a request, which names its answer.
+
+`EngineClient.call` sends it, a method of `Service` handles it. A new request is a class here, a method there, and the place that calls it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Generic, TypeVar
+
+from tui_pruner.engine.messages import (
+    Calibrated,
+    Comparison,
+    CutRequest,
+    DryRun,
+    ExplainResult,
+    Figures,
+    Message,
+    OpenResult,
+    SavedPlan,
+    SessionView,
+    WriteResult,
+)
+from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
+
+Answer = TypeVar("Answer", bound=Message)
+KINDS: dict[str, type[EngineRequest[Any]]] = {}
+"""All requests by their method: the name of the class, without a `Request` at its end, in lower case with underscores."""
+
+
+class EngineRequest(Message, Generic[Answer]):
+    """Base of all requests; `Request[OpenResult]` is one that is answered by an `OpenResult`."""
+
+    method: ClassVar[str]
+    answer: ClassVar[type[Message]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **named: Any) -> None:
+        """Register a request under its method."""
+        super().__pydantic_init_subclass__(**named)
+        bound = cls.__bases__[0].__pydantic_generic_metadata__["args"] if issubclass(cls.__bases__[0], Message) else ()
+        if bound and isinstance(bound[0], type):
+            cls.method = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Request")).lower()
+            cls.answer = bound[0]
+            KINDS[cls.method] = cls
+
+
+class Open(EngineRequest[OpenResult]):
+    """Read and trace a checkpoint, and replay a plan on it; of its steps the first `steps` count, the others can be redone."""
+
+    path: str
+    imgsz: int | None = None
+    classes: int | None = None
+    plan: dict[str, Any] | None = None
+    steps: int | None = None
+
+
+class PreviewRequest(EngineRequest[Figures]):
+    """What the session plus these cuts would be, with everything about one layer where it is named; milliseconds."""
+
+    requests: list[CutRequest]
+    layer: str | None = None
+    criterion: str = "l2"
+
+
+class Explain(EngineRequest[ExplainResult]):
+    """Why cutting one layer or block touches another, or all that it touches; milliseconds."""
+
+    first: str
+    second: str = ""
+
+
+class CheckShapes(EngineRequest[DryRun]):
+    """Run the model's own forward on the meta device under these cuts; about a tenth of a second."""
+
+    requests: list[CutRequest]
+
+
+class Apply(EngineRequest[SessionView]):
+    """Make these cuts a step. Its proof follows as the event "proof"."""
+
+    requests: list[CutRequest]
+
+
+class Undo(EngineRequest[SessionView]):
+    """Take the last step back."""
+
+
+class Redo(EngineRequest[SessionView]):
+    """Apply the last undone step again."""
+
+
+class GoTo(EngineRequest[SessionView]):
+    """Undo or redo until this many steps are applied."""
+
+    step: int
+
+
+class NameStep(EngineRequest[SessionView]):
+    """Give a step a name; an empty one takes it away."""
+
+    step: int
+    name: str
+
+
+class Compare(EngineRequest[Comparison]):
+    """Put two states of the session side by side, each after this many steps; milliseconds."""
+
+    first: int
+    second: int
+
+
+class LoadPlan(EngineRequest[SessionView]):
+    """Replace the steps by those of a plan (plain data); nothing changes where it does not fit this checkpoint."""
+
+    plan: Any
+
+
+class SavePlan(EngineRequest[SavedPlan]):
+    """Write the plan as YAML."""
+
+    path: str
+    force: bool = False
+
+
+class Calibrate(EngineRequest[Calibrated]):
+    """Hand over the file that a calibration job wrote, for the criteria that need data; again after every `Open`."""
+
+    scores: str
+
+
+class Reach(EngineRequest[TargetReach]):
+    """Find what targets can be met on top of the session."""
+
+    round_to: int = 1
+
+
+class PlanTarget(EngineRequest[TargetPlan]):
+    """Find the amounts that meet targets such as flops=70% on top of the session, by a scan if there is one of all that can be cut."""
+
+    targets: list[str]
+    criterion: str = "l2"
+    round_to: int = 1
+    scan: ScanDrops | None = None
+
+
+class Write(EngineRequest[WriteResult]):
+    """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved."""
+
+    path: str
+    force: bool = False
+    scratch: bool = False

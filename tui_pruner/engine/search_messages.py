@@ -1,0 +1,356 @@
+"""What searches are told and what they answer: scans, latencies, targets, measured plans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from tui_pruner.engine.job_messages import JobParameters
+from tui_pruner.engine.messages import Message
+
+if TYPE_CHECKING:
+    pass
+
+
+class GateParameters(JobParameters):
+    """What a gate is: a pruned checkpoint, the one to hold it `against`, how much may be lost, and how much of the time it may take.
+
+    `max_drop` is in the metric's own unit; `max_latency` a share of the original's. `strict`: what is not certain does not pass.
+    """
+
+    images: int | None = None
+    against: str
+    max_drop: float = 0.01
+    max_latency: float | None = None
+    strict: bool = False
+    runs: int = 50
+
+
+class GateMetric(Message):
+    """One metric of both models on the same images: its drop with the 95 % interval, and what that comes to against `allowed`.
+
+    `certain`: the whole interval lies on one side of what is allowed.
+    """
+
+    name: str
+    original: float
+    pruned: float
+    drop: float
+    low: float
+    high: float
+    allowed: float
+    ok: bool
+    certain: bool
+
+
+class GateLatency(Message):
+    """The pruned model's latency as a share of the original's, with its 95 % interval, and the medians in milliseconds."""
+
+    ratio: float
+    low: float
+    high: float
+    allowed: float
+    ok: bool
+    certain: bool
+    original_ms: float
+    pruned_ms: float
+    runs: int
+    device: str
+
+
+class GateResult(Message):
+    """The verdict, and everything that it rests on: `drop` and `interval` are those of the metric that fell most.
+
+    `reasons` has a sentence for each judgement; `images_needed`: how many might settle what is not certain, where it is known.
+    """
+
+    verdict: Literal["yes", "no"]
+    certain: bool
+    drop: float
+    interval: tuple[float, float]
+    latency: GateLatency | None
+    metrics: list[GateMetric]
+    reasons: list[str]
+    rule: str
+    images: int
+    images_needed: int | None
+    original: str
+    pruned: str
+    original_parameters: int
+    pruned_parameters: int
+    seconds: float
+    notes: list[str] = []
+
+
+class TrialDrop(Message):
+    """What a scan measured of one group: how many of its channels were gone, and how far the metric fell."""
+
+    group: int
+    channels: int
+    drop: float
+
+
+class ScanDrops(Message):
+    """A scan as planning needs it: the metric with nothing gone, and every trial."""
+
+    baseline: float
+    trials: list[TrialDrop]
+
+
+class TargetReach(Message):
+    """The least and the most that can be left of the checkpoint on top of the session's steps, as shares by measure."""
+
+    least: dict[str, float]
+    most: dict[str, float]
+
+
+class TargetPlan(Message):
+    """The amounts that meet targets, by layer, to be asked for; none where they are out of reach, which `stopped` explains.
+
+    `shares`: what is left by measure; `scanned`: whether a scan priced the cuts, or else the channels' importance.
+    """
+
+    amounts: dict[str, str]
+    shares: dict[str, float]
+    scanned: bool
+    stopped: str = ""
+
+
+class ScanExecutor(Message):
+    """Who runs the trials of a scan; no result depends on it.
+
+    `name`: local or ray; `workers`: processes on this machine; `address`: of the Ray cluster; `gpus_per_task`, `cpus_per_task`: what Ray
+    reserves for a task (by default a GPU where the device is one).
+    """
+
+    name: str = "local"
+    workers: int = 1
+    address: str = "auto"
+    gpus_per_task: float | None = None
+    cpus_per_task: float = 1.0
+
+
+class ScanParameters(JobParameters):
+    """What a scan is: every prunable group alone at each of these shares of its channels, the weakest by the criterion."""
+
+    ratios: list[float] = [0.1, 0.3, 0.5]
+    criterion: str = "l2"
+    calibration_images: int = 64
+    executor: ScanExecutor = ScanExecutor()
+
+
+class ScanTrial(Message):
+    """One group at one ratio: the metric with it gone, the drop against the baseline, and what is left of the model.
+
+    `layers`: all that produce its channels, the first one being `layer`; `along`: the other groups that its links take along.
+    """
+
+    id: int
+    layer: str
+    layers: list[str]
+    ratio: float
+    channels: int
+    along: list[int]
+    metric: float
+    drop: float
+    parameters: int
+    flops: int
+
+
+class ScanFailure(Message):
+    """A trial that was skipped, and why."""
+
+    id: int
+    layer: str
+    ratio: float
+    error: str
+
+
+class ScanResult(Message):
+    """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were there already.
+
+    `notes`: what holds for every run of this scan; `remarks`: what happened in this one.
+    """
+
+    name: str
+    baseline: float
+    metrics: dict[str, float]
+    images: int
+    parameters: int
+    flops: int
+    groups: list[ScanTrial]
+    failed: list[ScanFailure] = []
+    notes: list[str] = []
+    remarks: list[str] = []
+    cached: int = 0
+    seconds: float = 0.0
+
+
+class BenchSubject(Message):
+    """A model to time: a checkpoint or an architecture, under a plan or as it is."""
+
+    checkpoint: str
+    classes: int | None = None
+    plan: dict[str, Any] | None = None
+
+
+class BenchParameters(Message):
+    """What a latency job is: models to time in turns, the first one the reference, and how often; no size: the first one's own."""
+
+    subjects: list[BenchSubject]
+    imgsz: int | None = None
+    batch: int = 1
+    runs: int = 50
+    blocks: bool = False
+    suggest: bool = False
+    device: str = ""
+
+
+class BlockLatency(Message):
+    """The milliseconds that a block takes within a forward."""
+
+    name: str
+    type: str
+    median_ms: float
+
+
+class WidthSuggestion(Message):
+    """A cut layer that, timed alone, is faster at another width, and the ratio of the two with its upper 95 % bound."""
+
+    layer: str
+    width: int
+    median_ms: float
+    faster: int
+    faster_median_ms: float
+    ratio: float
+    ratio_high: float
+
+
+class BenchedModel(Message):
+    """A model's latency in milliseconds for a batch, and as a share of the reference's with its 95 % interval.
+
+    `verdict`: reference, faster, slower or no difference.
+    """
+
+    model: str
+    parameters: int
+    median_ms: float
+    p90_ms: float
+    runs: int
+    device: str
+    threads: int
+    imgsz: int
+    batch: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    verdict: str
+    blocks: list[BlockLatency] = []
+    suggestions: list[WidthSuggestion] = []
+
+
+class BenchResult(Message):
+    """The timed models in the order of the parameters."""
+
+    models: list[BenchedModel]
+    notes: list[str] = []
+
+
+class QuickenParameters(JobParameters):
+    """What a search for a latency is: the checkpoint, the plan so far, what shall be left, and by what cuts are chosen; no `data`.
+
+    `targets`: as they are written, one of them a latency; `scan`: prices the cuts; `scores`: the file of a calibration, for criteria
+    that need one; `runs`: samples of the checkpoint and of each plan that is tried, in turns.
+    """
+
+    data: str = ""
+    plan: dict[str, Any] | None = None
+    targets: list[str]
+    criterion: str = "l2"
+    round_to: int = 1
+    scan: ScanDrops | None = None
+    scores: str | None = None
+    runs: int = 50
+
+
+class LatencyShare(Message):
+    """How long a model takes as a share of the checkpoint: the median, and the range that holds the true one in 95 % of cases."""
+
+    median: float
+    low: float
+    high: float
+
+
+class QuickenResult(Message):
+    """The amounts that reach a latency, how long that model was measured to take, and how long the smallest one takes."""
+
+    plan: TargetPlan
+    latency: LatencyShare
+    least: LatencyShare
+    tries: int
+    device: str
+    threads: int
+
+
+class PlanningParameters(JobParameters):
+    """What a search for plans is: the checkpoint, the plan so far, and the targets of each point of the front.
+
+    Damage is measured, and plans are refitted, on `images` of the training split without labels; others of it judge. `fast`: the plan by
+    measured damage is taken without a trial. `validated`: the plan that is taken is validated too, refitted, on so many images of the
+    validation split; 0: not at all. A scan competes too: `scan`, or one that is known of `scanned` validation images.
+    """
+
+    images: int | None = 64
+    plan: dict[str, Any] | None = None
+    points: list[list[str]]
+    criterion: str = "obs"
+    round_to: int = 1
+    floor: float = 0.25
+    protect: list[str] = []
+    scan: ScanDrops | None = None
+    scanned: int | None = 64
+    fast: bool = False
+    validated: int | None = 0
+    batch: int = 16
+
+
+class RivalResult(Message):
+    """One whole plan: how it was found, and the distance of the predictions from the original's on held-out images, cut and refitted."""
+
+    name: str
+    shares: dict[str, float]
+    distance_cut: float
+    distance: float
+    outputs: dict[str, float]
+
+
+class PlanPoint(Message):
+    """What one point's targets come to: the plan that was taken (None: out of reach, and `stopped` says why) and its rivals.
+
+    `amounts` has its last step by layer; `measured` the metrics of the refitted model, where it was validated.
+    """
+
+    targets: list[str]
+    plan: dict[str, Any] | None
+    amounts: dict[str, str] = {}
+    shares: dict[str, float] = {}
+    parameters: int = 0
+    flops: int = 0
+    bytes: int = 0
+    chosen: str = ""
+    rivals: list[RivalResult] = []
+    measured: dict[str, float] | None = None
+    stopped: str = ""
+
+
+class PlanningResult(Message):
+    """All points, the file with the scores that channels were ranked by, where the criterion needs one, and how it was done."""
+
+    points: list[PlanPoint]
+    scores: str
+    original: dict[str, float] | None
+    images: int
+    held_out: int
+    trials: int
+    cached: bool
+    seconds: float
+    notes: list[str] = []

@@ -1,0 +1,320 @@
+"""The engine's answers: a model opened, previewed, cut, proved, and written, each request by its own method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.importance import calibration_for
+from tui_pruner.core.pruning.plan import parse_plan, save_plan
+from tui_pruner.core.pruning.preview import dry_run
+from tui_pruner.core.pruning.proof import Proof
+from tui_pruner.core.pruning.session import AppliedStep, PruningSession
+from tui_pruner.core.search.ladders import Rules
+from tui_pruner.core.search.planner import Budget, Planner
+from tui_pruner.core.search.sensitivity import Sensitivity
+from tui_pruner.core.search.targets import Target, parse_target
+from tui_pruner.domain.errors import EngineError, OutputError, ProofError, PrunerError
+from tui_pruner.engine import requests
+from tui_pruner.engine.messages import (
+    Calibrated,
+    Check,
+    Comparison,
+    DryRun,
+    ExplainResult,
+    Figures,
+    Message,
+    OpenResult,
+    ProgressEvent,
+    ProofEvent,
+    SavedPlan,
+    SessionView,
+    TroubleEvent,
+    WriteResult,
+)
+from tui_pruner.engine.requests import KINDS, Answer, EngineRequest
+from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
+from tui_pruner.engine.views import (
+    as_requests,
+    block_views,
+    comparison_view,
+    detail_view,
+    explain_view,
+    model_info,
+    preview_view,
+    proof_view,
+    session_view,
+)
+from tui_pruner.frameworks.ultralytics import open_model
+from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
+from tui_pruner.storage.atomic import check_place
+from tui_pruner.storage.error_log import keep_traceback, one_line
+
+
+def reach_view(planner: Planner) -> TargetReach:
+    """The range of every measure."""
+    reach = planner.range
+    return TargetReach(least=reach.least, most=reach.most)
+
+
+def target_view(planner: Planner, targets: Sequence[Target], criterion: str, scan: ScanDrops | None) -> TargetPlan:
+    """The amounts that meet targets, or what stopped the search.
+
+    Raises:
+        RequestError: the checkpoint has no more than that already, or no such criterion.
+    """
+    pricing = planner.priced_by(measured(planner, scan) if scan else None, criterion)
+    return plan_view(planner.plan(targets, criterion, pricing), pricing is not None)
+
+
+def plan_view(found: Budget, scanned: bool) -> TargetPlan:
+    """The amounts of a budget's cuts, by layer."""
+    amounts = {cut.layer: cut.amount for cut in found.step.cuts} if found.step else {}
+    return TargetPlan(amounts=amounts, shares=found.shares, scanned=scanned, stopped=found.stopped)
+
+
+def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:
+    """A scan's message by groups and the shares of their channels that were gone."""
+    groups = planner.analysis.coupling.groups
+    drops: dict[int, dict[float, float]] = {}
+    for trial in scan.trials:
+        if 0 <= trial.group < len(groups):
+            drops.setdefault(trial.group, {})[trial.channels / groups[trial.group].channels] = trial.drop
+    return Sensitivity(scan.baseline, drops)
+
+
+Say = Callable[[str, Message], None]
+
+
+class Service:
+    """One session at a time. What takes longer than a key press runs in `slow`, one after the other, and is answered from there."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._session: PruningSession | None = None
+        self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
+        self.writing: Future[Message] | None = None
+
+    @property
+    def session(self) -> PruningSession:
+        """The open session.
+
+        Raises:
+            EngineError: nothing is open yet.
+        """
+        if self._session is None:
+            raise EngineError("no checkpoint is open")
+        return self._session
+
+    def answer(self, method: str, params: dict[str, Any]) -> Message | Future[Message]:
+        """Do what a request asks that came over the wire.
+
+        Raises:
+            PrunerError: it cannot be done, and why.
+        """
+        if method not in KINDS:
+            raise EngineError(f"the engine knows no method {method!r}")
+        try:
+            request = KINDS[method].model_validate(params)
+        except ValidationError as error:
+            raise EngineError(f"the engine cannot read the parameters of {method!r}: {error.errors()[0]['msg']}") from error
+        return self.call(request)
+
+    def call(self, request: EngineRequest[Any]) -> Message | Future[Message]:
+        """Do what a request asks: at once, or later in the other thread.
+
+        Raises:
+            PrunerError: it cannot be done, and why.
+        """
+        handle: Callable[[Any], Message | Future[Message]] = getattr(self, request.method)
+        return handle(request)
+
+    def open(self, asked: requests.Open) -> OpenResult:
+        """Read, trace, and replay a plan; of its steps the first `steps` count, the others can be redone."""
+        started = time.perf_counter()
+        analysis = analyse(open_model(asked.path, asked.classes), asked.imgsz)
+        session = PruningSession(analysis)
+        if asked.plan:
+            session.load(asked.plan)
+            session.go_to(len(session.steps) if asked.steps is None else asked.steps)
+        self._session = session
+        result = OpenResult(
+            model=model_info(analysis, session.arithmetic),
+            blocks=block_views(analysis, session.arithmetic),
+            session=session_view(session),
+            criteria=list(analysis.ranking.names),
+            warnings=[*analysis.checkpoint.warnings, *analysis.notes],
+            seconds=time.perf_counter() - started,
+        )
+        self.slow.submit(self._prepare, session)
+        self._prove_all(session)
+        return result
+
+    def preview(self, asked: requests.PreviewRequest) -> Figures:
+        """Preview cuts and look at a layer under them; where one of the two fails, the other is answered all the same."""
+        session, cuts, figures = self.session, as_requests(asked.requests), Figures()
+        if cuts or asked.layer is None:
+            figures.preview, figures.no_preview = answer_or_reason("preview", lambda: preview_view(session, cuts))
+        if (layer := asked.layer) is not None:
+            figures.detail, figures.no_detail = answer_or_reason(
+                f"detail {layer}", lambda: detail_view(session, layer, cuts, asked.criterion)
+            )
+        return figures
+
+    def explain(self, asked: requests.Explain) -> ExplainResult:
+        """Explain why cutting one layer or block touches another."""
+        return explain_view(self.session.analysis, asked.first, asked.second)
+
+    def check_shapes(self, asked: requests.CheckShapes) -> Future[Message]:
+        """Let PyTorch say which shapes there are."""
+        session = self.session
+        removal = session.removal.together(session.preview(as_requests(asked.requests)).removal)
+
+        def run() -> Message:
+            report = dry_run(session.analysis, removal)
+            return DryRun(ok=report.ok, seconds=report.seconds, error=report.error)
+
+        return self.slow.submit(run)
+
+    def apply(self, asked: requests.Apply) -> SessionView:
+        """Make cuts a step; its proof follows."""
+        session = self.session
+        applied = session.apply(as_requests(asked.requests))
+        self.slow.submit(self._prove, session, applied)
+        return self._view()
+
+    def undo(self, asked: requests.Undo) -> SessionView:
+        """Take the last step back."""
+        self.session.undo()
+        return self._view()
+
+    def redo(self, asked: requests.Redo) -> SessionView:
+        """Apply the last undone step again."""
+        self.session.redo()
+        self._prove_all(self.session)
+        return self._view()
+
+    def go_to(self, asked: requests.GoTo) -> SessionView:
+        """Undo or redo until this many steps are applied."""
+        self.session.go_to(asked.step)
+        self._prove_all(self.session)
+        return self._view()
+
+    def name_step(self, asked: requests.NameStep) -> SessionView:
+        """Give a step a name."""
+        self.session.rename(asked.step, asked.name)
+        return self._view()
+
+    def compare(self, asked: requests.Compare) -> Comparison:
+        """Put two states side by side."""
+        return comparison_view(self.session, asked.first, asked.second)
+
+    def load_plan(self, asked: requests.LoadPlan) -> SessionView:
+        """Replace the steps by those of a plan; their proofs follow."""
+        self.session.load(parse_plan(asked.plan).plain())
+        self._prove_all(self.session)
+        return self._view()
+
+    def save_plan(self, asked: requests.SavePlan) -> SavedPlan:
+        """Write the plan as YAML."""
+        plan, file = self.session.plan, Path(asked.path)
+        check_place(file, f"the plan {file}", "plan.yaml", asked.force)
+        save_plan(file, plan)
+        return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
+
+    def calibrate(self, asked: requests.Calibrate) -> Calibrated:
+        """Rank by the scores in a calibration job's file where a criterion needs data."""
+        analysis = self.session.analysis
+        found = calibration_for(asked.scores, analysis.checkpoint.sha256, analysis.coupling)
+        analysis.ranking.calibrate(found)
+        return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
+
+    def reach(self, asked: requests.Reach) -> Future[Message]:
+        """Find what targets can be met."""
+        session, rules = self.session, Rules(round_to=asked.round_to)
+        return self.slow.submit(lambda: reach_view(Planner(session.analysis, session.removal, rules)))
+
+    def plan_target(self, asked: requests.PlanTarget) -> Future[Message]:
+        """Find the amounts that meet targets."""
+        session, aims, rules = self.session, [parse_target(text) for text in asked.targets], Rules(round_to=asked.round_to)
+
+        def run() -> Message:
+            return target_view(Planner(session.analysis, session.removal, rules), aims, asked.criterion, asked.scan)
+
+        return self.slow.submit(run)
+
+    def write(self, asked: requests.Write) -> Future[Message]:
+        """Save and verify the pruned model; a scratch file is for a job, and leaves the session unsaved."""
+        session = self.session
+        if not session.steps:
+            raise OutputError("nothing to write: no step was applied, the model is as it was")
+        self.writing = self.slow.submit(self._write, session, list(session.steps), asked)
+        return self.writing
+
+    def _prove_all(self, session: PruningSession) -> None:
+        for applied in session.steps:
+            if applied.proof is None:
+                self.slow.submit(self._prove, session, applied)
+
+    def _view(self) -> SessionView:
+        return session_view(self.session)
+
+    def _prepare(self, session: PruningSession) -> None:
+        """Warm up behind the answers; what fails here is told at once, not when a key press meets it."""
+        try:
+            self._warm_up(session)
+        except BaseException as error:
+            keep_traceback(error)
+            self._say("trouble", TroubleEvent(message=one_line("preparing the scores and the dry run", error)))
+
+    def _warm_up(self, session: PruningSession) -> None:
+        for group in session.analysis.coupling.groups:
+            if group.prunable and self._session is session:
+                session.analysis.ranking.scores(group)
+        dry_run(session.analysis, session.removal)
+
+    def _prove(self, session: PruningSession, applied: AppliedStep) -> None:
+        try:
+            session.prove(applied)
+        except BaseException as error:  # without a verdict the step would look as if it were still being proved
+            keep_traceback(error)
+            applied.proof = Proof.failed(one_line("the proof", error))
+        self._tell_proofs(session, [applied])
+
+    def _tell_proofs(self, session: PruningSession, steps: list[AppliedStep]) -> None:
+        for applied in steps:
+            if applied.proof is not None and self._session is session and applied in session.steps:
+                self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(applied.proof)))
+
+    def _write(self, session: PruningSession, steps: list[AppliedStep], asked: requests.Write) -> Message:
+        def on_progress(doing: str) -> None:
+            self._say("progress", ProgressEvent(doing=doing))
+
+        try:
+            written = cut_prove_write(session, asked.path, steps=steps, force=asked.force, on_progress=on_progress).file
+        except ProofError:
+            self._tell_proofs(session, steps)
+            raise
+        if not asked.scratch:
+            session.written = tuple(applied.step for applied in steps)
+        checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
+        return WriteResult(
+            output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks, own_names=list(written.own_names)
+        )
+
+
+def answer_or_reason(what: str, ask: Callable[[], Answer]) -> tuple[Answer | None, str]:
+    """Return an answer, or why there is none, in one line."""
+    try:
+        return ask(), ""
+    except PrunerError as error:
+        return None, str(error)
+    except Exception as error:
+        keep_traceback(error)
+        return None, one_line(what, error)

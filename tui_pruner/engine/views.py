@@ -1,0 +1,339 @@
+"""An analysis, a session and its steps as the messages that interfaces show and scripts read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.model.layers import Block, ModelLayer
+from tui_pruner.core.pruning.coverage import short_names
+from tui_pruner.core.pruning.explain import explain, in_words, joined, standing, why_read
+from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
+from tui_pruner.core.pruning.proof import Proof
+from tui_pruner.core.pruning.removal import NOTHING
+from tui_pruner.core.pruning.resolve import Resolution
+from tui_pruner.core.pruning.session import AppliedStep, PruningSession
+from tui_pruner.core.tracing.coupling_map import ChannelGroup
+from tui_pruner.core.tracing.inner_blocks import inside
+from tui_pruner.domain.cuts import Request
+from tui_pruner.engine.messages import (
+    BlockShape,
+    BlockView,
+    Comparison,
+    Conflict,
+    CutRequest,
+    Detail,
+    ExplainResult,
+    LayerView,
+    MemberView,
+    ModelInfo,
+    PreviewResult,
+    ProofView,
+    RefusedRequest,
+    SessionView,
+    Station,
+    StepView,
+    Totals,
+    Touched,
+    Width,
+)
+
+MOST_SAMPLES = 120
+
+
+def totals(size: Size) -> Totals:
+    """A model's size."""
+    return Totals(parameters=size.parameters, flops=size.flops, bytes=size.bytes)
+
+
+def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
+    """What a checkpoint is."""
+    checkpoint = analysis.checkpoint
+    size = arithmetic.widths(NOTHING).size
+    return ModelInfo(
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
+        family=checkpoint.family,
+        task=checkpoint.task,
+        classes=checkpoint.classes,
+        stride=checkpoint.stride,
+        parameters=size.parameters,
+        flops=size.flops,
+        imgsz=analysis.imgsz,
+        names=[name for _, name in sorted(checkpoint.names.items())],
+    )
+
+
+def block_views(analysis: Analysis, arithmetic: Arithmetic) -> list[BlockView]:
+    """The tree of blocks and layers."""
+    outputs = {-1: analysis.inputs.channels}
+    views = []
+    for block in analysis.blocks:
+        view = block_view(analysis, arithmetic, block, outputs)
+        outputs[block.index] = view.out_channels
+        views.append(view)
+    return views
+
+
+def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs: dict[int, int]) -> BlockView:
+    """One block; `outputs` has the output channels of the blocks before it."""
+    shape = analysis.measurement.output_shapes.get(block.path, ())
+    layers = [layer_view(analysis, arithmetic, layer) for layer in block.layers]
+    module = analysis.skeleton.get_submodule(block.path)
+    return BlockView(
+        index=block.index,
+        name=block.path,
+        type=block.type,
+        **{"from": list(block.sources)},
+        section=block.section,
+        in_channels=sum(outputs.get(source, 0) for source in block.sources) if block.sources else layers[0].in_channels if layers else 0,
+        out_channels=shape[0] if shape else 0,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        flops=arithmetic.whole.work_inside(block.path),
+        output_shape=list(shape),
+        layers=layers,
+        droppable=[path for path in analysis.coupling.inner if path.startswith(f"{block.path}.")],
+    )
+
+
+def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) -> LayerView:
+    """One layer with its status."""
+    found = standing(analysis.coupling, layer, short_names(analysis))
+    widths = arithmetic.widths(NOTHING)
+    inputs, outputs = layer_widths(analysis, widths, layer)
+    return LayerView(
+        name=layer.name,
+        type=layer.type,
+        in_channels=inputs,
+        out_channels=outputs,
+        status=found.status,
+        reason=found.reason,
+        parameters=arithmetic.parameters_of_layer.get(layer.name, 0),
+        flops=arithmetic.flops_of_path.get(layer.path, 0),
+        widest_group=max((group.channels for group in analysis.coupling.output_groups(layer.path) if group.prunable), default=0),
+        drops_with=max((path for path in analysis.coupling.inner if inside(layer.path, [path])), key=len, default=""),
+    )
+
+
+def layer_widths(analysis: Analysis, widths: Widths, layer: ModelLayer) -> tuple[int, int]:
+    """A layer's input and output channels; a depthwise convolution's are the same. Those that no trace knows are never cut.
+
+    Of a layer in a dropped block nothing is left.
+    """
+    if inside(layer.path, widths.dropped):
+        return 0, 0
+    coupling = analysis.coupling
+    output = coupling.output_axes.get(layer.path)
+    reads = coupling.input_axes.get(layer.path, output if output and coupling.roles[output] == "depthwise" else None)
+    own: Any = analysis.skeleton.get_submodule(layer.path) if reads is None or output is None else None
+    linear = isinstance(own, nn.Linear)
+    return (
+        widths.axis(reads) if reads else int(own.in_features if linear else own.in_channels),
+        widths.axis(output) if output else int(own.out_features if linear else own.out_channels),
+    )
+
+
+def changed_layers(analysis: Analysis, before: Widths, after: Widths, asked: Sequence[str]) -> dict[str, Width]:
+    """The layers whose widths differ."""
+    changed = {}
+    for name, layer in analysis.layers.items():
+        (in_before, out_before), (in_after, out_after) = layer_widths(analysis, before, layer), layer_widths(analysis, after, layer)
+        if (in_before, out_before) != (in_after, out_after):
+            changed[name] = Width(out_before=out_before, out_after=out_after, in_before=in_before, in_after=in_after, asked=name in asked)
+    return changed
+
+
+def block_shapes(analysis: Analysis, before: Widths, after: Widths) -> list[BlockShape]:
+    """Every block's output shape before and after."""
+    return [
+        BlockShape(index=b.index, name=b.path, before=list(before.block_shape(b.path)), after=list(after.block_shape(b.path)))
+        for b in analysis.blocks
+    ]
+
+
+def as_requests(requests: Sequence[CutRequest]) -> list[Request]:
+    """Requests as the core understands them."""
+    return [Request(r.layer, r.amount, r.criterion, r.round_to) for r in requests]
+
+
+def preview_view(session: PruningSession, requests: Sequence[Request], against_checkpoint: bool = False) -> PreviewResult:
+    """What a session plus requests would be. `before` is the size now, or the checkpoint's; layers and blocks compare with the latter."""
+    started = time.perf_counter()
+    found = session.preview(requests)
+    original = session.arithmetic.widths(NOTHING)
+    after = session.arithmetic.widths(session.removal.together(found.removal))
+    return PreviewResult(
+        before=totals((original if against_checkpoint else session.widths).size),
+        after=totals(after.size),
+        layers=changed_layers(session.analysis, original, after, found.asked),
+        blocks=block_shapes(session.analysis, original, after),
+        groups=sorted(found.removal.places),
+        conflicts=conflicts(found),
+        refused=[RefusedRequest(layer=refusal.request.layer, message=refusal.message) for refusal in found.refusals],
+        notes=list(found.notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def conflicts(found: Resolution) -> list[Conflict]:
+    """The contradictions of a resolution."""
+    return [Conflict(group=c.group, layers=list(c.layers), amounts=list(c.amounts), message=c.message) for c in found.contradictions]
+
+
+def detail_view(session: PruningSession, name: str, requests: Sequence[Request], criterion: str) -> Detail:
+    """Everything about one layer under requests."""
+    analysis = session.analysis
+    layer = analysis.layers[name]
+    found = session.preview(requests)
+    now, after = session.widths, session.arithmetic.widths(session.removal.together(found.removal))
+    left = analysis.after(session.removal.dropped).coupling
+    state = standing(left, layer, short_names(analysis))
+    groups = left.output_groups(layer.path)
+    curve, cut_at = importance_curve(session, groups, found, criterion)
+    shapes = [shape for shape in block_shapes(analysis, now, after) if shape.before != shape.after]
+    return Detail(
+        layer=name,
+        type=layer.type,
+        status=state.status,
+        reason=state.reason,
+        before=layer_widths(analysis, session.arithmetic.widths(NOTHING), layer)[1],
+        current=layer_widths(analysis, now, layer)[1],
+        after=layer_widths(analysis, after, layer)[1],
+        criterion=criterion,
+        curve=curve,
+        cut_at=cut_at,
+        members=members(session, layer, groups, now, after),
+        shapes=shapes,
+    )
+
+
+def importance_curve(
+    session: PruningSession, groups: Sequence[ChannelGroup], found: Resolution, criterion: str
+) -> tuple[list[float], float]:
+    """The remaining channels' importance, weakest first, the strongest being 1; and the share that requests would remove."""
+    free = [group for group in groups if group.prunable]
+    if not free:
+        return [], 0.0
+    base = session.removal
+    ranking = session.analysis.ranked(base)
+    scores = np.sort(np.concatenate([ranking.scores(group, criterion)[base.remaining(group)] for group in free]))
+    removed = sum(len(found.removal.of(group)) for group in free)
+    samples = scores[np.linspace(0, len(scores) - 1, min(len(scores), MOST_SAMPLES)).round().astype(int)]
+    top = float(samples.max()) or 1.0
+    return [round(float(score) / top, 4) for score in samples], removed / len(scores)
+
+
+def members(session: PruningSession, layer: ModelLayer, groups: Sequence[ChannelGroup], now: Widths, after: Widths) -> list[MemberView]:
+    """Every layer that goes along with a layer's output channels, and why."""
+    coupling, names = session.analysis.coupling, short_names(session.analysis)
+    own = {group.number for group in groups}
+    linked = {g.number: g for group in groups for g in coupling.linked_groups(group) if g.number not in own}
+    views = []
+    for group in (*groups, *linked.values()):
+        for member in group.members:
+            if not member.axis.is_weight or member.role not in ("out", "in", "depthwise") or inside(member.axis.module, now.dropped):
+                continue
+            if member.axis.module == layer.path and member.produces and group.number not in linked and len(groups) == 1:
+                continue
+            views.append(
+                MemberView(
+                    layer=names.get(member.axis.module, member.axis.module),
+                    role="linked" if group.number in linked and member.produces else "out" if member.produces else "in",
+                    channels=in_words(member.indices, coupling.sizes[member.axis]),
+                    before=now.axis(member.axis),
+                    after=after.axis(member.axis),
+                    because=because(session, layer, group, member.produces, member.axis.module, group.number in linked)
+                    if member.produces
+                    else why_read(member, coupling.sizes[member.axis]),
+                )
+            )
+    return views
+
+
+def because(session: PruningSession, layer: ModelLayer, group: ChannelGroup, produces: bool, module: str, linked: bool) -> str:
+    """Why another layer's output goes along."""
+    if linked or module == layer.path:
+        links = session.analysis.coupling.links_of(group)
+        return f"keeps as many as the other part ({links[0].operation} in {links[0].module})" if links else "is this layer"
+    return joined(group, module)
+
+
+def explain_view(analysis: Analysis, first: str, second: str) -> ExplainResult:
+    """Why cutting one layer or block touches another; all that it touches where `second` is empty."""
+    found = explain(analysis, first, second or None)
+    return ExplainResult(
+        first=first,
+        second=second,
+        coupled=found.coupled,
+        summary=found.summary,
+        path=[Station(at=step.at, operation=step.operation, detail=step.detail) for step in found.path],
+        touches=[Touched(layer=t.layer, role=t.role, channels=t.channels, because=t.because) for t in found.touches],
+    )
+
+
+def session_view(session: PruningSession) -> SessionView:
+    """Where a session stands."""
+    original, now = session.arithmetic.widths(NOTHING), session.widths
+    views = [step_view(session, number, applied) for number, applied in enumerate(session.timeline, start=1)]
+    done = len(session.steps)
+    return SessionView(
+        steps=views[:done],
+        ahead=views[done:],
+        original=totals(original.size),
+        current=totals(now.size),
+        layers=changed_layers(session.analysis, original, now, ()),
+        blocks=block_shapes(session.analysis, original, now),
+        unsaved=session.unsaved,
+        plan=session.plan.plain(),
+        later=[applied.step.model_dump(mode="json") for applied in reversed(session.undone)],
+    )
+
+
+def step_view(session: PruningSession, number: int, applied: AppliedStep) -> StepView:
+    """One step of the timeline."""
+    requests = [CutRequest(**cut.model_dump(exclude={"removes", "drops"})) for cut in applied.step.cuts]
+    return StepView(
+        number=number,
+        title=applied.step.name or title(requests),
+        name=applied.step.name,
+        requests=requests,
+        totals=totals(session.arithmetic.widths(applied.removal).size),
+        notes=list(applied.notes),
+        proof=proof_view(applied.proof) if applied.proof else None,
+    )
+
+
+def comparison_view(session: PruningSession, first: int, second: int) -> Comparison:
+    """Two states of the timeline side by side, each after so many steps.
+
+    Raises:
+        RequestError: there are not so many steps.
+    """
+    before, after = (session.arithmetic.widths(session.removal_at(number)) for number in (first, second))
+    return Comparison(
+        first=first,
+        second=second,
+        before=totals(before.size),
+        after=totals(after.size),
+        layers=changed_layers(session.analysis, before, after, ()),
+        blocks=[shape for shape in block_shapes(session.analysis, before, after) if shape.before != shape.after],
+    )
+
+
+def proof_view(proof: Proof) -> ProofView:
+    """A verdict of the masked twin."""
+    return ProofView(**proof.plain())
+
+
+def title(requests: Sequence[CutRequest]) -> str:
+    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"."""
+    amounts = list(dict.fromkeys(request.amount for request in requests))
+    what = requests[0].layer if len(requests) == 1 else f"{len(requests)} layers"
+    if len(amounts) > 1:
+        return what
+    return f"{what} {amounts[0] if amounts[0].startswith(('keep', 'drop')) else '-' + amounts[0]}"

@@ -1,0 +1,1 @@
+"""Any `torch.nn.Module`, whatever library it is from."""

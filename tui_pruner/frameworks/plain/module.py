@@ -1,0 +1,345 @@
+"""Any module in place of a checkpoint: looked at before it runs, copied once, known by its structure, and planned for on batches of its
+inputs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+import tui_pruner.frameworks.ultralytics  # noqa: F401  # any module may be one of theirs, or hold one
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.model.inputs import Inputs, checked, lively
+from tui_pruner.core.model.layers import compute_weights
+from tui_pruner.core.model.recorded_forward import isolated
+from tui_pruner.core.pruning.importance import Calibration, Gradients, Ranking, by_axis, calibrated_axes
+from tui_pruner.core.pruning.plan import Step
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.recovery.damage import WeightReaders, measure_damage, obs_scores
+from tui_pruner.core.recovery.disagreement import OriginalPredictions
+from tui_pruner.core.search.ladders import Rules
+from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials_of
+from tui_pruner.core.search.planner import Planner
+from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Ring, rivals, ways
+from tui_pruner.core.search.targets import Target
+from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
+from tui_pruner.core.tracing.adapters import Adapter, register_own
+from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError
+
+COARSE = (torch.float16, torch.bfloat16)
+"""Types that are computed with at single precision, which holds all of their numbers."""
+WRAPPERS = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "OptimizedModule": "_orig_mod",
+    "FullyShardedDataParallel": "module",
+}
+"""Classes around a model, and the attribute that has it."""
+LONGEST = 160
+
+
+@dataclass(frozen=True)
+class OpenedModule(Checkpoint):
+    """A module that was handed in, as a checkpoint: `model` is a copy of it on the CPU in evaluation mode, `sha256` that of its structure.
+
+    `types` has the type and `device` the place of the numbers that were handed in, which what is handed out has again.
+    """
+
+    types: Mapping[str, torch.dtype] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it was read from a file: no."""
+        return False
+
+    @property
+    def task(self) -> str:
+        """What it predicts is its own affair."""
+        return "module"
+
+    @property
+    def names(self) -> dict[int, str]:
+        """There are no classes by name."""
+        return {}
+
+    @property
+    def classes(self) -> int:
+        """There are none that could be cut."""
+        return 0
+
+    @property
+    def stride(self) -> int:
+        """It is only run at the size that was given."""
+        return 1
+
+    @property
+    def family(self) -> str:
+        """Its class."""
+        return type(self.model).__name__
+
+    @property
+    def default_imgsz(self) -> int:
+        """There is no square image."""
+        return 0
+
+    def as_given(self, model: nn.Module) -> nn.Module:
+        """Give a model that was made of it the types and the device that it was handed in with; the very model."""
+        for name, tensor in named_tensors(model):
+            tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
+        return model
+
+
+def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None) -> Analysis:
+    """Look at a module, which stays as it is: everything works on a copy.
+
+    Raises:
+        CheckpointError: it is of a kind that cannot be cut.
+        RequestError: the inputs are none, or on another device.
+        TraceError: its forward cannot be followed, or it has nothing to cut.
+    """
+    refuse_unusable(module)
+    inputs = on_one_device(module, checked(inputs))
+    register_own(adapters or {})
+    with chance(0):
+        opened = opened_module(module, lively(inputs))
+        try:
+            analysis = analyse(opened)
+            demand_steady(analysis.skeleton, analysis.inputs)
+            analysis = replace(analysis, notes=(*analysis.notes, *remarks_on(analysis.skeleton, analysis.inputs)))
+        except (PrunerError, MemoryError):
+            raise
+        except Exception as error:  # whatever a foreign module may do
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+            raise TraceError(f"{opened.family} cannot be followed ({reason}): give a module whose forward is plain PyTorch") from error
+    if not any(group.producers for group in analysis.coupling.groups):
+        raise TraceError(
+            f"{opened.family} has no layer whose channels could be cut: convolutions and linear layers have, where forward uses them"
+        )
+    return analysis
+
+
+def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
+    """A module copied, on the CPU, with numbers that can be computed with."""
+    types = {name: tensor.dtype for name, tensor in named_tensors(module)}
+    device = next(iter(devices_of(module)), torch.device("cpu"))
+    warnings = ["the module was handed in in training mode: it is looked at, proved and handed out in evaluation mode"]
+    own = independent(module).eval()
+    for _, tensor in named_tensors(own):
+        tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
+    for part in own.modules():
+        compute_weights(part)
+    inputs = inputs.to(torch.device("cpu"))
+    return OpenedModule(
+        path=name_of(module),
+        sha256=digest_of(structure_of(module)),
+        model=own,
+        content={},
+        provenance=None,
+        original_yaml={},
+        warnings=tuple(warnings if module.training else ()),
+        inputs=inputs.computable(),
+        types=types,
+        device=device,
+    )
+
+
+def independent(module: nn.Module) -> nn.Module:
+    """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict, where these can be copied."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
+            if isinstance(value, Tensor) and id(value) not in memo:
+                fresh = value.detach().clone()
+                memo[id(value)] = nn.Parameter(fresh, value.requires_grad) if isinstance(value, nn.Parameter) else fresh
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception:  # a lock, a generator, an open file: what the module shares with its copy then is no tensor
+        return isolated(module)
+
+
+def structure_of(module: nn.Module) -> dict[str, list[Any]]:
+    """The shape and type of every parameter and buffer by name, whatever their values."""
+    return {name: [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in named_tensors(module)}
+
+
+def digest_of(structure: Mapping[str, Any]) -> str:
+    """The SHA-256 of a structure: a freshly built module has that of the one that a plan was made for."""
+    return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
+
+
+def name_of(module: nn.Module) -> str:
+    """The class of a module with the Python module that defines it."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def devices_of(module: nn.Module) -> list[torch.device]:
+    """The devices that a module's numbers are on."""
+    return list(dict.fromkeys(tensor.device for _, tensor in named_tensors(module)))
+
+
+def on_one_device(module: nn.Module, inputs: Inputs) -> Inputs:
+    """The inputs, if they are where the module is.
+
+    Raises:
+        RequestError: they are on another device.
+    """
+    devices = devices_of(module)
+    strange = next((tensor.device for tensor in inputs.tensors if devices and tensor.device not in devices), None)
+    if strange is not None:
+        raise RequestError(f"example_inputs are on {strange}, the module is on {devices[0]}: move one to the other")
+    return inputs
+
+
+def refuse_unusable(module: nn.Module) -> None:
+    """Say of a module that cannot be cut why not.
+
+    Raises:
+        CheckpointError: it is none, or of a kind that cannot be cut.
+    """
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(f"a {type(module).__name__} is no torch.nn.Module, and no file: give a module with example_inputs, or a path")
+    inner = WRAPPERS.get(type(module).__name__)
+    if inner and hasattr(module, inner):
+        raise CheckpointError(f"the module is wrapped in {type(module).__name__}: give what it wraps, its attribute {inner}")
+    for path, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            where = path or "the module"
+            raise CheckpointError(f"{where} is TorchScript, whose operations cannot be followed: give the module from before torch.jit")
+        if ".quantized." in type(part).__module__ and not part.__module__.startswith("torch.ao.nn.qat"):
+            raise CheckpointError(
+                f"{path or 'the module'} is quantised ({type(part).__name__}): prune the module first, and quantise what comes of it"
+            )
+    for name, why in refused_tensors(module):
+        raise CheckpointError(f"{name} {why}")
+
+
+REFUSED: dict[str, Callable[[Tensor], bool]] = {
+    "is not initialised yet, as its layer is lazy: run the module once first": is_lazy,
+    "is on the meta device, without values: load or draw the module's weights first": lambda tensor: tensor.is_meta,
+    "is quantised: prune the module first, and quantise what comes of it": lambda tensor: tensor.is_quantized,
+    "is sparse: make it dense first, or a removed channel could not be told from a zero": lambda tensor: tensor.layout != torch.strided,
+}
+
+
+def refused_tensors(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Parameters and buffers that cannot be cut, each with the reason."""
+    found = False
+    for name, tensor in named_tensors(module):
+        found = True
+        yield from ((name, why) for why, is_so in REFUSED.items() if is_so(tensor))
+    if not found:
+        yield type(module).__name__, "has no parameters: there is nothing to cut"
+
+
+Loss = Callable[[nn.Module, Any], Tensor]
+JUDGED_ON = 2
+"""Batches by which the damage of single layers is measured."""
+COMPETING = (UNIFORM, KNAPSACK)
+"""The ways to plan whose results are cut, refitted and compared: each takes a whole refit, and these two are the furthest apart."""
+TOLERANCES = (0.01, 0.05, 0.2, 1.0)
+"""How far below its goal a plan may end, as parts of the goal: a small module has few widths, so that the nearest may be far below."""
+HELD_OUT = 4
+"""One batch in so many judges what was fitted on the others."""
+
+
+def apart(batches: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
+    """Batches to work on and others to judge by; the same where there is only one."""
+    held_out = list(batches[HELD_OUT - 1 :: HELD_OUT]) or list(batches[1:2])
+    working = [batch for batch in batches if all(batch is not other for other in held_out)]
+    return working, held_out or working
+
+
+def planned_on(
+    analysis: Analysis,
+    base: Removal,
+    targets: Sequence[Target],
+    working: Sequence[Inputs],
+    held_out: Sequence[Inputs],
+    device: torch.device,
+) -> Step:
+    """The step that reaches targets at the least distance from the original's outputs: whole plans, cut, refitted and compared.
+
+    Raises:
+        RequestError: the targets are out of reach.
+    """
+    original = independent(analysis.checkpoint.model).to(device)
+    readers = WeightReaders(original, working)
+    try:
+        calibrate_without_labels(analysis, readers, sum(len(batch) for batch in working))
+        planner = Planner(analysis, base)
+        trials = list(trials_of(analysis, planner.ladders.ladders, base, "obs", FEW_SHARES))
+        damage = measure_damage(original, analysis.coupling, readers, trials, OriginalPredictions(original, held_out[:JUDGED_ON]))
+    finally:
+        readers.close()
+    curves = curves_of(planner.ladders.ladders, damage)
+    for tolerance in TOLERANCES:
+        planner.rules = replace(planner.rules, tolerance=tolerance)
+        searches = {name: search for name, search in ways(planner, "obs", curves, None).items() if name in COMPETING}
+        found, budget = rivals(planner, targets, "obs", searches)
+        if found:
+            break
+    else:
+        raise RequestError(budget.stopped)
+    ring = Ring(planner, original, working, held_out, OriginalPredictions(original, held_out))
+    best = min(ring.tried(found), key=lambda tried: tried.distance) if len(found) > 1 else None
+    step = best.rival.budget.step if best else found[0].budget.step
+    assert step is not None
+    return step
+
+
+def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], criterion: str) -> Step:
+    """The step that reaches targets by the importance of channels alone.
+
+    Raises:
+        RequestError: the targets are out of reach, or there is no such criterion.
+    """
+    budget = None
+    for tolerance in TOLERANCES:
+        budget = Planner(analysis, base, Rules(tolerance=tolerance)).plan(targets, criterion)
+        if budget.step is not None:
+            return budget.step
+    raise RequestError(budget.stopped if budget else "there is no target")
+
+
+def calibrate_without_labels(analysis: Analysis, readers: WeightReaders, samples: int) -> None:
+    """Give an analysis the scores that need inputs alone."""
+    ranking = Ranking(analysis.checkpoint.model)
+    otherwise = {group.number: ranking.scores(group) for group in analysis.coupling.groups if group.prunable}
+    axes = by_axis("obs", analysis.coupling, obs_scores(analysis.coupling, readers, otherwise))
+    analysis.ranking.calibrate(Calibration(analysis.checkpoint.sha256, samples, (), axes))
+
+
+def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, device: torch.device) -> None:
+    """Give an analysis the scores that need gradients of a loss, batch by batch.
+
+    Raises:
+        DataError: there is no batch, or the loss or a gradient is no number.
+    """
+    twin = independent(analysis.checkpoint.model).to(device).requires_grad_(True)
+    parameters = dict(twin.named_parameters())
+    mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    square = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    done = 0
+    for done, batch in enumerate(batches, start=1):
+        value = loss(twin, batch)
+        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
+            raise DataError(f"the loss on batch {done} is no finite number that can be differentiated: loss(model, batch) must return one")
+        for name, gradient in zip(parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True):
+            if gradient is not None:
+                mean[name] += gradient
+                square[name] += gradient.square()
+    if not done:
+        raise DataError("there is no batch to rank by: give batches as loss(model, batch) reads them")
+    found = Gradients(done, {name: total / done for name, total in mean.items()}, {name: total / done for name, total in square.items()})
+    axes = calibrated_axes(twin, analysis.coupling, found)
+    analysis.ranking.calibrate(Calibration(analysis.checkpoint.sha256, done, (), axes))

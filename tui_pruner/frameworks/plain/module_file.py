@@ -1,0 +1,258 @@
+"""A cut module as a folder without pickle: plan.yaml says what went, model.safetensors has what stays, about.json where it is from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tui_pruner.core.model.copies import named_tensors, owners_of_tensors, put_tensor, tensor_at
+from tui_pruner.core.model.layers import compute_weights
+from tui_pruner.core.pruning.plan import Plan, dump_yaml, read_plan
+from tui_pruner.core.pruning.surgery import narrowed_to
+from tui_pruner.core.tracing.adapters import rewrite_attributes
+from tui_pruner.core.tracing.coupling_map import Indices
+from tui_pruner.core.tracing.inner_blocks import outermost
+from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError
+from tui_pruner.frameworks.plain.module import digest_of, independent, name_of, structure_of
+from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
+
+PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+LARGEST = 1 << 24
+
+
+def as_ranges(positions: Sequence[int]) -> str:
+    """Ascending positions as text."""
+    found: list[list[int]] = []
+    for position in positions:
+        if found and position == found[-1][1] + 1:
+            found[-1][1] = position
+        else:
+            found.append([position, position])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def from_ranges(text: str) -> NDArray[np.int64]:
+    """The positions that a text means.
+
+    Raises:
+        ValueError: it is no such text, not ascending, or about absurdly many positions.
+    """
+    parts: list[NDArray[np.int64]] = []
+    after = 0
+    for part in text.split(","):
+        match = PART.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if first < after or last < first or last > LARGEST:
+            raise ValueError(f"{part.strip()!r} is no ascending range of positions")
+        parts.append(np.arange(first, last + 1, dtype=np.int64))
+        after = last + 1
+    return np.concatenate(parts)
+
+
+PLAN, WEIGHTS, ABOUT = "plan.yaml", "model.safetensors", "about.json"
+FILES = frozenset({PLAN, WEIGHTS, ABOUT})
+
+
+def with_kept(plan: Plan, kept: Mapping[str, Mapping[str, list[int]]]) -> Plan:
+    """A plan that says of every parameter and buffer what it keeps, so that no trace is needed to apply it."""
+    ranges = {name: {int(dim): as_ranges(indices) for dim, indices in dims.items()} for name, dims in kept.items()}
+    return plan.model_copy(update={"kept": ranges})
+
+
+def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, Any], force: bool = False) -> Path:
+    """Write a cut module, whole or not at all.
+
+    Raises:
+        OutputError: the folder exists, or cannot be written, or the module keeps what is no tensor in its state.
+    """
+    from safetensors.torch import save
+
+    check_folder(folder, force)
+    tensors, tied = separate(model)
+    contents = {
+        PLAN: dump_yaml(plan).encode(),
+        WEIGHTS: save(tensors, {"format": "pt"}),
+        ABOUT: (json.dumps({**about, "tied": tied}, indent=2) + "\n").encode(),
+    }
+    fresh = folder.with_name(f".writing-{secrets.token_hex(8)}")
+    try:
+        with removed_at_next_start(fresh):
+            fresh.mkdir()
+            for name, content in contents.items():
+                write_durably(fresh / name, content)
+            sync_folder(fresh)
+            if folder.exists():
+                old = folder.with_name(f".replaced-{secrets.token_hex(8)}")
+                with removed_at_next_start(old):
+                    folder.replace(old)
+                    fresh.replace(folder)
+                    shutil.rmtree(old, ignore_errors=True)
+            else:
+                fresh.replace(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from None
+    return folder
+
+
+def check_folder(folder: Path, force: bool) -> None:
+    """Refuse a place where no folder can be made, or where one is that holds anything else.
+
+    Raises:
+        OutputError: it is such a place.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: a module is saved as a folder, choose another name")
+    if folder.exists() and not {entry.name for entry in folder.iterdir()} <= FILES:
+        raise OutputError(f"{folder} holds other files: choose another name")
+    if folder.exists() and not force:
+        raise OutputError(f"{folder} exists already: choose another name, or replace it by force")
+    if not folder.parent.is_dir():
+        raise OutputError(f"{folder} cannot be written: there is no folder {folder.parent}, create it first")
+    if not os.access(folder.parent, os.W_OK):
+        raise OutputError(f"{folder} cannot be written: no permission, choose another folder")
+
+
+def separate(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a module's state with memory of their own, and the further names of shared ones, each with the first.
+
+    Raises:
+        OutputError: something else than tensors is in its state.
+    """
+    first = {name: names[0] for names in owners_of_tensors(model).values() for name in names}
+    tensors: dict[str, Tensor] = {}
+    tied: dict[str, str] = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise OutputError(f"{name} in the module's state is a {type(value).__name__}: only tensors can be saved without pickle")
+        if first.get(name, name) != name:
+            tied[name] = first[name]
+        else:
+            tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+    return tensors, tied
+
+
+def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
+    """A freshly built module cut by the plan in a folder, with the numbers in it, all of which have their place; the module stays as it is.
+
+    Raises:
+        CheckpointError: the folder is none, or its files are damaged or do not belong together.
+        PlanError: the module is not built as the one that was cut.
+    """
+    from safetensors.torch import load
+
+    path = Path(folder)
+    missing = sorted(name for name in (PLAN, WEIGHTS) if not (path / name).is_file())
+    if missing:
+        raise CheckpointError(f"{path} has no {missing[0]}: give the folder that a session saved")
+    pruned = cut_by_plan(module, read_plan(path / PLAN))
+    try:
+        tensors = load((path / WEIGHTS).read_bytes())
+    except Exception as error:
+        raise CheckpointError(f"{path / WEIGHTS} cannot be read ({' '.join(str(error).split())[:120]}): save it again") from None
+    fill(pruned, tensors, str(path / WEIGHTS))
+    return pruned
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load all tensors into a model, each to its place.
+
+    Raises:
+        CheckpointError: one is missing, is not in the model, or has another shape or type there.
+    """
+    owners = {name: names for names in owners_of_tensors(model).values() for name in names}
+    wanted: dict[str, Any] = dict(model.state_dict())
+    given = {other: tensors[name] for name in tensors for other in owners.get(name, (name,)) if other in wanted or other == name}
+    for name in sorted(given.keys() ^ wanted.keys()):
+        raise CheckpointError(
+            f"{where} {'has' if name in given else 'lacks'} {name}, which the cut module {'lacks' if name in given else 'has'}"
+        )
+    for name, tensor in given.items():
+        there = wanted[name]
+        if tensor.shape != there.shape or tensor.dtype != there.dtype:
+            said, other = (f"{list(one.shape)} of {str(one.dtype).removeprefix('torch.')}" for one in (tensor, there))
+            raise CheckpointError(f"{where} has {name} as {said}, the cut module as {other}: the files do not belong together")
+    empty = any(tensor.is_meta for tensor in wanted.values())
+    model.load_state_dict(given, strict=True, assign=empty)
+    for names in {names for names in owners.values() if empty and len(names) > 1}:
+        for name in names[1:]:
+            put_tensor(model, name, tensor_at(model, names[0]))
+    for part in model.modules():
+        compute_weights(part)
+
+
+def cut_by_plan(module: nn.Module, plan: Plan) -> nn.Module:
+    """A copy of a module, cut by a plan that says what every parameter and buffer keeps; in evaluation mode.
+
+    Raises:
+        PlanError: the plan is for a module of another structure, or does not say that.
+    """
+    check_structure(module, plan)
+    cuts = [cut for step in plan.steps for cut in step.cuts]
+    if cuts and not plan.kept and not any(cut.drops for cut in cuts):
+        raise PlanError("the plan does not say what each parameter keeps: save it from a session, or give example_inputs to find that out")
+    dropped = outermost([path for cut in cuts for path in cut.drops])
+    kept = {name: dict(checked_positions(module, name, dims)) for name, dims in plan.kept.items()}
+    pruned = narrowed_to(module, kept, dropped)
+    rewrite_attributes(pruned, lambda layer: outputs_kept(pruned, layer, kept))
+    return independent(pruned)
+
+
+def check_structure(module: nn.Module, plan: Plan) -> None:
+    """Refuse a module that is not built as the one that a plan was made for.
+
+    Raises:
+        PlanError: it is not.
+    """
+    digest = digest_of(structure_of(module))
+    if digest != plan.sha256:
+        raise PlanError(
+            f"the plan was made for {plan.checkpoint} (structure {plan.sha256[:12]}), not for this {name_of(module)} ({digest[:12]}): "
+            "names, shapes and types of parameters and buffers must be the same, so build the module with the same arguments"
+        )
+
+
+def checked_positions(module: nn.Module, name: str, dims: Mapping[int, str]) -> Iterator[tuple[int, Indices]]:
+    """What a plan keeps of one parameter or buffer, by dimension.
+
+    Raises:
+        PlanError: there is no such tensor, dimension or position.
+    """
+    known = dict(named_tensors(module))
+    if name not in known:
+        raise PlanError(f"the plan cuts {name}, which this module does not have")
+    for dim, text in dims.items():
+        try:
+            positions = from_ranges(text)
+        except ValueError as error:
+            raise PlanError(f"the plan's kept.{name}.{dim}: {error}") from None
+        if not 0 <= dim < known[name].ndim or positions[-1] >= known[name].shape[dim]:
+            raise PlanError(
+                f"the plan keeps position {positions[-1]} at dimension {dim} of {name}, whose shape is {list(known[name].shape)}"
+            )
+        yield dim, positions
+
+
+def outputs_kept(model: nn.Module, layer: str, kept: Mapping[str, Mapping[int, Indices]]) -> list[int] | None:
+    """The original output indices that a layer keeps; None: all of them."""
+    transposed = getattr(model.get_submodule(layer), "transposed", False)
+    found = kept.get(f"{layer}.weight", {}).get(1 if transposed else 0)
+    return None if found is None else np.asarray(found).tolist()
+
+
+def same_state(left: nn.Module, right: nn.Module) -> bool:
+    """Whether two modules have the same tensors under the same names, number by number."""
+    mine, other = left.state_dict(), right.state_dict()
+    return mine.keys() == other.keys() and all(torch.equal(mine[name].cpu(), other[name].cpu()) for name in mine)

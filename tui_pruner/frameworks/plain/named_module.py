@@ -1,0 +1,127 @@
+"""A module by the names of what builds it: `package.module:build` and `package.module:inputs`, found in the folder that one stands in."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from tui_pruner.core.model.inputs import Inputs, inputs_of
+from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.frameworks.plain.module import digest_of, name_of, structure_of
+from tui_pruner.frameworks.plain.module_file import fill
+
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+LONGEST = 160
+
+
+@dataclass(frozen=True)
+class NamedModule:
+    """What builds a module and its inputs, what measures it, and a file with its weights."""
+
+    build: str
+    inputs: str
+    weights: Path | None = None
+    evaluate: str = ""
+
+    def built(self) -> nn.Module:
+        """A freshly built module, with the weights of the file.
+
+        Raises:
+            CheckpointError: it cannot be built, or the weights are not of it.
+        """
+        made = called(self.build, found(self.build, "--model"))
+        if not isinstance(made, nn.Module):
+            raise CheckpointError(f"{self.build} gives a {type(made).__name__}: it must return a torch.nn.Module")
+        if self.weights is not None:
+            fill(made, weights_in(self.weights), str(self.weights))
+        return made
+
+    def given(self) -> Inputs:
+        """The example inputs: what a function returns, or what has the name.
+
+        Raises:
+            RequestError: they cannot be made.
+        """
+        value = found(self.inputs, "--inputs")
+        return inputs_of(called(self.inputs, value) if callable(value) else value)
+
+    def measure(self) -> Callable[[nn.Module], float] | None:
+        """What gives a figure for a module, if there is such a thing."""
+        return found(self.evaluate, "--evaluate") if self.evaluate else None
+
+    def check_steady(self, module: nn.Module) -> None:
+        """Refuse a factory that builds another module each time: what is saved could not be loaded into it.
+
+        Raises:
+            CheckpointError: it does.
+        """
+        again = called(self.build, found(self.build, "--model"))
+        if digest_of(structure_of(again)) != digest_of(structure_of(module)):
+            raise CheckpointError(
+                f"{self.build} gives another module each time: make it build the same {name_of(module)} whenever it is called"
+            )
+
+
+def found(name: str, option: str) -> Any:
+    """What a name such as `package.module:attribute` stands for, looked for in this folder first: this runs the user's code.
+
+    Raises:
+        RequestError: no such name, or its module cannot be imported.
+    """
+    package, colon, attribute = name.partition(":")
+    if not package or not colon or not attribute:
+        raise RequestError(f"{option} {name!r} is no name: write package.module:function")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        value: Any = importlib.import_module(package)
+    except Exception as error:
+        raise RequestError(
+            f"{option} {name}: {package} cannot be imported from {os.curdir} or the installed packages ({said(error)})"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise RequestError(f"{option} {name}: {package} has no {attribute}")
+        value = getattr(value, part)
+    return value
+
+
+def called(name: str, function: Any) -> Any:
+    """What a function of the user's gives.
+
+    Raises:
+        RequestError: it is none, or raises.
+    """
+    try:
+        return function()
+    except Exception as error:
+        raise RequestError(f"{name}() raises {said(error)}") from error
+
+
+def said(error: Exception) -> str:
+    """An exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
+
+
+def weights_in(file: Path) -> Any:
+    """The tensors in a safetensors file.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    from safetensors.torch import load
+
+    if file.suffix.lower() in PICKLED:
+        raise CheckpointError(f"{file} is read by running what it says: save the state as safetensors, or load it in the factory yourself")
+    try:
+        return load(file.read_bytes())
+    except Exception as error:
+        raise CheckpointError(f"the weights {file} cannot be read ({said(error)}): give a safetensors file") from None

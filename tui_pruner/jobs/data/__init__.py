@@ -1,0 +1,1 @@
+"""Data sets as jobs read them: checked first, and never written to."""

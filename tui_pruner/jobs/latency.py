@@ -1,0 +1,241 @@
+"""Latencies side by side, and the search for the plan that reaches one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.search_messages import (
+    BenchedModel,
+    BenchParameters,
+    BenchResult,
+    BenchSubject,
+    BlockLatency,
+    LatencyShare,
+    QuickenParameters,
+    QuickenResult,
+    WidthSuggestion,
+)
+from tui_pruner.jobs.tools import OnProgress, choose_device, device_name
+from tui_pruner.jobs.validate import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from tui_pruner.core.model.analysis import Analysis
+    from tui_pruner.core.model.checkpoint import Checkpoint
+    from tui_pruner.core.model.latency import Interval, Timing
+    from tui_pruner.core.pruning.removal import Removal
+    from tui_pruner.core.search.planner import Measure, Planner, Quickened
+    from tui_pruner.core.search.targets import Pricing, Target
+
+
+def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResult:
+    """The whole job; every model is compared with the first one.
+
+    Raises:
+        CheckpointError: a file cannot be used.
+        PlanError: a plan is for another checkpoint.
+        RequestError: no such device.
+    """
+    import torch
+
+    from tui_pruner.core.model.latency import batch_for, deployed, time_blocks, time_in_turns
+    from tui_pruner.core.model.layers import legal_side
+
+    device = choose_device(parameters.device)
+    checkpoints = [opened_subject(subject, on_progress) for subject in parameters.subjects]
+    asked = parameters.imgsz or checkpoints[0].default_imgsz
+    side = max(legal_side(asked, one.stride) for one in checkpoints)
+    models = [deployed(planned(one, subject), device) for one, subject in zip(checkpoints, parameters.subjects, strict=True)]
+    images = [batch_for(one.model, parameters.batch, side, device) for one in checkpoints]
+
+    def told(doing: str) -> Callable[[int], None]:
+        return lambda run: on_progress(JobProgress(done=run, total=parameters.runs, doing=doing))
+
+    timings = time_in_turns(models, images, parameters.runs, told("timing"))
+    blocks = time_blocks(models, images, parameters.runs, told("timing blocks")) if parameters.blocks else [{} for _ in models]
+    suggestions = [suggested(models[0], model, batch, parameters, on_progress) for model, batch in zip(models, images, strict=True)]
+    shared: dict[str, Any] = {
+        "imgsz": side,
+        "batch": parameters.batch,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "runs": parameters.runs,
+    }
+    return BenchResult(
+        models=[
+            benched(
+                subject, model, timings, place, {**shared, "blocks": latencies(model, blocks[place]), "suggestions": suggestions[place]}
+            )
+            for place, (subject, model) in enumerate(zip(parameters.subjects, models, strict=True))
+        ],
+        notes=[] if side == asked else [f"image side {asked} rounded up to {side}, a multiple of the stride"],
+    )
+
+
+def opened_subject(subject: BenchSubject, on_progress: OnProgress) -> Checkpoint:
+    """The checkpoint of a subject."""
+    from tui_pruner.frameworks.ultralytics import open_model
+
+    on_progress(JobProgress(done=0, total=0, doing=f"reading {subject.checkpoint}"))
+    return open_model(subject.checkpoint, subject.classes)
+
+
+def planned(checkpoint: Checkpoint, subject: BenchSubject) -> nn.Module:
+    """The model under the subject's plan."""
+    from tui_pruner.core.pruning.proved_cut import apply_plan
+
+    return apply_plan(checkpoint, subject.plan) if subject.plan else checkpoint.model
+
+
+def suggested(
+    original: nn.Module, model: nn.Module, batch: Tensor, parameters: BenchParameters, on_progress: OnProgress
+) -> list[WidthSuggestion]:
+    """Widths at which layers that are narrower than the reference's are faster."""
+    from tui_pruner.core.model.latency import faster_widths
+
+    if not parameters.suggest:
+        return []
+    found = faster_widths(
+        original,
+        model,
+        batch,
+        parameters.runs,
+        lambda done, total: on_progress(JobProgress(done=done, total=total, doing="trying widths")),
+    )
+    return [
+        WidthSuggestion(
+            layer=one.layer,
+            width=one.width,
+            median_ms=one.milliseconds,
+            faster=one.faster,
+            faster_median_ms=one.faster_milliseconds,
+            ratio=one.ratio.median,
+            ratio_high=one.ratio.high,
+        )
+        for one in found
+    ]
+
+
+def latencies(model: nn.Module, blocks: dict[str, Timing]) -> list[BlockLatency]:
+    """The blocks' figures, with their types."""
+    from tui_pruner.core.model.layers import sequence
+
+    types = {path: type(block).__name__ for path, block in sequence(model)}
+    return [BlockLatency(name=path, type=types[path], median_ms=timing.median) for path, timing in blocks.items()]
+
+
+def benched(subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...], place: int, more: dict[str, Any]) -> BenchedModel:
+    """One model's figures."""
+    from tui_pruner.core.model.analysis import parameter_count
+    from tui_pruner.core.model.latency import ratio
+
+    own, relative = timings[place], ratio(timings[place], timings[0])
+    return BenchedModel(
+        model=subject.checkpoint,
+        parameters=parameter_count(model),
+        median_ms=own.median,
+        p90_ms=own.p90,
+        ratio=relative.median,
+        ratio_low=relative.low,
+        ratio_high=relative.high,
+        verdict="reference" if place == 0 else verdict(relative),
+        **more,
+    )
+
+
+def verdict(relative: Interval) -> str:
+    """Whether a ratio differs from 1, as far as the samples tell: faster, slower or no difference."""
+    return "faster" if relative.high < 1 else "slower" if relative.low > 1 else "no difference"
+
+
+SETTLING_SECONDS = 0.2
+
+
+def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> QuickenResult:
+    """The whole job.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        PlanError: the plan so far is for another checkpoint.
+        DataError: the scores are missing, damaged, or of another checkpoint.
+        RequestError: no latency among the targets, an amount that is reached already, no such criterion or device.
+    """
+    import torch
+
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.importance import calibration_for
+    from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.core.search.ladders import Rules
+    from tui_pruner.core.search.planner import Planner
+    from tui_pruner.core.search.targets import parse_target
+    from tui_pruner.engine.service import measured, plan_view
+
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    analysis = analyse(opened(parameters), parameters.imgsz)
+    if parameters.scores:
+        analysis.ranking.calibrate(calibration_for(parameters.scores, parameters.sha256, analysis.coupling))
+    session = PruningSession(analysis)
+    if parameters.plan:
+        session.load(parameters.plan)
+    planner = Planner(analysis, session.removal, Rules(round_to=parameters.round_to))
+    pricing = planner.priced_by(measured(planner, parameters.scan) if parameters.scan else None, parameters.criterion)
+    device = choose_device(parameters.device)
+    targets = [parse_target(text) for text in parameters.targets]
+    clock = clock_of(analysis, device, parameters.runs, on_progress)
+    found = quickened(planner, targets, parameters.criterion, pricing, clock)
+    return QuickenResult(
+        plan=plan_view(found.budget, pricing is not None),
+        latency=share_of(found.latency),
+        least=share_of(found.least),
+        tries=found.tries,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def quickened(planner: Planner, targets: Sequence[Target], criterion: str, pricing: Pricing | None, clock: Measure) -> Quickened:
+    """The search with targets of which one is a latency.
+
+    Raises:
+        RequestError: none is, an amount that is reached already, or no such criterion.
+    """
+    from tui_pruner.core.search.planner import Quickening
+    from tui_pruner.core.search.targets import latency_apart
+
+    others, share = latency_apart(targets)
+    if share is None:
+        raise RequestError("there is no latency among the targets: write latency=70%")
+    return Quickening(planner, share, clock, others, criterion, pricing).run()
+
+
+def clock_of(analysis: Analysis, device: str, runs: int, on_progress: OnProgress) -> Measure:
+    """Something that times a cut model beside the checkpoint, both as they are deployed, one image at a time."""
+    from tui_pruner.core.model.latency import batch_for, deployed, ratio, time_in_turns
+    from tui_pruner.core.pruning.surgery import cut
+
+    model = analysis.checkpoint.model
+    original, images = deployed(model, device), batch_for(model, 1, analysis.imgsz, device)
+    tries = 0
+
+    def told(run: int) -> None:
+        on_progress(JobProgress(done=run, total=runs, doing=f"timing plan {tries}"))
+
+    def clock(removal: Removal) -> Interval:
+        nonlocal tries
+        tries += 1
+        candidate = deployed(cut(model, analysis.coupling, removal), device)
+        timings = time_in_turns([original, candidate], [images, images], runs, told, SETTLING_SECONDS)
+        return ratio(timings[1], timings[0])
+
+    return clock
+
+
+def share_of(latency: Interval) -> LatencyShare:
+    """A measured share as a message."""
+    return LatencyShare(median=latency.median, low=latency.low, high=latency.high)

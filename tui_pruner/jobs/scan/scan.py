@@ -1,0 +1,179 @@
+"""The sensitivity scan: every prunable group alone at several ratios, by the masked twin, each result kept as it lands."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tui_pruner.domain.errors import JobError
+from tui_pruner.domain.results import main_metric
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.search_messages import ScanFailure, ScanParameters, ScanResult, ScanTrial
+from tui_pruner.jobs.calibrate import rank_by
+from tui_pruner.jobs.data.dataset import numbering_in_words, read_data, renumbered
+from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of
+from tui_pruner.jobs.scan.executors import BASELINE, IMAGES, SHARED, Executor, Metrics, ScanStore, ScanSubject, TrialResults, executor_for
+from tui_pruner.jobs.tools import OnProgress
+from tui_pruner.jobs.validate import fitting_side, opened, skipped
+
+if TYPE_CHECKING:
+    from tui_pruner.core.search.sensitivity import Skipped, Trial
+
+APART = 1e-4
+"""How far two workers' metrics of the unchanged checkpoint may be apart before it is said."""
+
+
+@dataclass(frozen=True)
+class Scan(ScanSubject):
+    """What is scanned, and where the results are."""
+
+    store: ScanStore
+
+
+@dataclass
+class Found:
+    """What a run has come to, of so many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
+
+    total: int
+    metrics: dict[str, Metrics]
+    broken: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
+    """The whole job; what an earlier one of the same parameters found is not measured again.
+
+    Raises:
+        DataError: the data cannot be used for this model.
+        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        RequestError: no such criterion, device or executor, a ratio that is none, or a model class that has no validator here.
+    """
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.search.sensitivity import trials_of
+
+    started = time.perf_counter()
+    executor = executor_for(parameters.executor)
+    data = read_data(parameters.data).subset(parameters.images, parameters.seed)
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    analysis = analyse(opened(parameters), parameters.imgsz)
+    rank_by(analysis, parameters.criterion, parameters, parameters.calibration_images, on_progress)
+    scan = Scan(analysis, parameters, data, ScanStore(parameters, data.digest()))
+    trials, impossible = trials_of(analysis, parameters.ratios, parameters.criterion)
+    known = {digest: kept for digest in (BASELINE, *(t.digest for t in trials)) if (kept := scan.store.load(digest))}
+    cached = len(known) - (BASELINE in known)
+    missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
+    found = Found(len({trial.digest for trial in trials}), known)
+    if missing or BASELINE not in known:
+        measure(scan, executor, missing, found, on_progress)
+    result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
+    run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started}
+    return result.model_copy(update={"notes": notes_of(scan, found.metrics[BASELINE]), **run})
+
+
+def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, on_progress: OnProgress) -> None:
+    """Let the executor measure trials, and keep each as it lands.
+
+    Raises:
+        JobError: nobody could measure even the unchanged checkpoint.
+    """
+    names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
+    done, total = found.total - len(missing), found.total
+    on_progress(JobProgress(done=done, total=total, doing="validating the checkpoint"))
+    with contextlib.closing(executor(scan, missing)) as landings:
+        for landing in landings:
+            for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
+                on_progress(JobProgress(done=done, total=total, doing=remark))
+                found.remarks += [remark] if remark not in found.remarks else []
+            for digest, outcome in landing.outcomes.items():
+                done += 1
+                keep(scan, digest, outcome, found)
+                metrics = {} if isinstance(outcome, str) else outcome
+                doing = f"{names[digest]}, {landing.where}" if landing.where else names[digest]
+                on_progress(JobProgress(done=done, total=total, doing=doing, metrics=metrics))
+    if BASELINE not in found.metrics:
+        raise JobError(f"no worker came back with a result: {next(iter(found.broken.values()), 'there was no task')}")
+
+
+def settle_baseline(scan: Scan, landing: TrialResults, found: Found) -> list[str]:
+    """Keep the first baseline that lands; a remark where another one differs, since drops would then be of two models."""
+    if landing.baseline is None:
+        return []
+    known = found.metrics.setdefault(BASELINE, landing.baseline)
+    if known is landing.baseline:
+        scan.store.keep(BASELINE, known)
+    (name, value), (_, first) = main_metric(landing.baseline) or ("", 0.0), main_metric(known) or ("", 0.0)
+    remark = (
+        f"{landing.where or 'this run'} has {name} {value:.4f} for the checkpoint instead of {first:.4f}: its trials are off by as much"
+    )
+    return [remark] if abs(value - first) > APART and remark not in found.remarks else []
+
+
+def keep(scan: Scan, digest: str, outcome: Metrics | str, found: Found) -> None:
+    """Remember an outcome; one that failed is tried again by the next run."""
+    if isinstance(outcome, str):
+        found.broken[digest] = outcome
+        return
+    found.metrics[digest] = outcome
+    scan.store.keep(digest, outcome)
+
+
+def notes_of(scan: Scan, baseline: Metrics) -> list[str]:
+    """What holds for every run of this scan, however often it was broken off."""
+    model, images = scan.analysis.checkpoint.model, int(baseline[IMAGES])
+    notes = fitting_side(scan.parameters.imgsz, model)[1] + labels_in_words(labels_of(model))
+    if not baseline.get(SHARED, 1.0):
+        notes.append(f"every trial ran the whole {type(model).__name__}: its blocks cannot be shared without changing what it predicts")
+    data = renumbered(scan.data, model)
+    notes += numbering_in_words(data)
+    if images < len(data.images):
+        notes.append(skipped(len(data.images) - images, data))
+    return notes
+
+
+def failures(trials: Sequence[Trial], broken: Mapping[str, str]) -> list[ScanFailure]:
+    """The trials that failed while they ran."""
+    return [failure_of(trial, broken[trial.digest]) for trial in trials if trial.digest in broken]
+
+
+def failure_of(trial: Trial | Skipped, reason: str) -> ScanFailure:
+    """A trial that was skipped, as a message."""
+    return ScanFailure(id=trial.group, layer=trial.layer, ratio=trial.ratio, error=reason)
+
+
+def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics], failed: Sequence[ScanFailure]) -> ScanResult:
+    """Everything that was measured as rows in the order of the groups."""
+    from tui_pruner.core.pruning.preview import Arithmetic
+    from tui_pruner.core.search.sensitivity import layers_of
+
+    arithmetic = Arithmetic(scan.analysis)
+    baseline = {name: value for name, value in metrics[BASELINE].items() if name not in (IMAGES, SHARED)}
+    name, value = main_metric(baseline) or ("", 0.0)
+
+    def row(trial: Trial) -> ScanTrial:
+        size, metric = arithmetic.widths(trial.removal).size, metrics[trial.digest].get(name, 0.0)
+        return ScanTrial(
+            id=trial.group,
+            layer=trial.layer,
+            layers=layers_of(scan.analysis, scan.analysis.coupling.groups[trial.group]),
+            ratio=trial.ratio,
+            channels=len(trial.removal.places[trial.group]),
+            along=sorted(set(trial.removal.places) - {trial.group}),
+            metric=metric,
+            drop=value - metric,
+            parameters=size.parameters,
+            flops=size.flops,
+        )
+
+    return ScanResult(
+        name=name,
+        baseline=value,
+        metrics=baseline,
+        images=int(metrics[BASELINE][IMAGES]),
+        parameters=arithmetic.whole.size.parameters,
+        flops=arithmetic.whole.size.flops,
+        groups=[row(trial) for trial in trials if trial.digest in metrics],
+        failed=list(failed),
+    )

@@ -1,0 +1,249 @@
+"""The folder of a training: its checkpoints, how far it is, and whether it shall stop; it outlives the process."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tui_pruner.domain.errors import JobError
+from tui_pruner.domain.formatting import own_name
+from tui_pruner.domain.results import FIGURES
+from tui_pruner.engine.job_messages import FinetuneParameters, JobProgress
+from tui_pruner.jobs.tools import OnProgress
+from tui_pruner.jobs.training.trainers import EPOCH
+from tui_pruner.storage import paths
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stopping_on_signals(wish: Path) -> Iterator[None]:
+    """The first SIGINT or SIGTERM writes a file; the next one does what it did before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can handle signals
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: Any) -> None:
+        back()
+        wish.touch()
+
+    for number in SIGNALS:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        back()
+
+
+DECIDES = {"sha256", "data", "epochs", "imgsz", "lr0", "teacher", "teacher_weight", "sparsity", "seed", "patience", "freeze"}
+KEY_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The files of one training, below a folder that is all its own."""
+
+    folder: Path
+
+    @property
+    def ultralytics(self) -> Path:
+        """What Ultralytics' trainer writes into, and may remove."""
+        return self.folder / "run"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint after the last whole epoch."""
+        return self.ultralytics / "weights" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch so far; the last one where a training has not told them apart."""
+        best = self.ultralytics / "weights" / "best.pt"
+        return best if best.exists() else self.last
+
+    @property
+    def best_epoch(self) -> int:
+        """The number of the epoch that the best checkpoint is of, from 1."""
+        return int(self.best.with_suffix(EPOCH).read_text())
+
+    @property
+    def progress(self) -> Path:
+        """A line for each report of the training's processes."""
+        return self.folder / "progress.jsonl"
+
+    @property
+    def stop(self) -> Path:
+        """Is there when the training shall end early."""
+        return self.folder / "stop"
+
+    @property
+    def done(self) -> Path:
+        """Is there when the training has come to its end."""
+        return self.folder / "done"
+
+    def prepare(self, resume: bool) -> bool:
+        """Make the folder ready; whether there is a training in it to go on with, which otherwise is removed."""
+        goes_on = resume and self.best.exists()
+        if not goes_on:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for file in (self.progress, self.stop):
+            file.unlink(missing_ok=True)
+        return goes_on
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder while the block runs.
+
+        Raises:
+            JobError: the same training runs already.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.folder.with_name(f".{self.folder.name}.lock")
+        with lock.open("w") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise JobError(f"the same training is already running in {self.folder}: wait for it or change its options") from error
+            yield
+            lock.unlink(missing_ok=True)
+
+
+def run_of(parameters: FinetuneParameters) -> TrainingRun:
+    """The run that these parameters are: the same ones give the same folder, whatever the device, the batch and the file to write."""
+    parts = {**parameters.model_dump(include=DECIDES), "figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+    parent = Path(parameters.project).expanduser().resolve() if parameters.project else paths.cache_folder() / "finetune"
+    return TrainingRun(parent / f"{own_name(Path(parameters.checkpoint).stem)}-{key}")
+
+
+REPORT_EVERY = 0.5
+LOOK_EVERY = 0.1
+FIRST = (-1, 0)
+"""The ranks of the process that reports: the only one, or the first of several."""
+
+
+class Reporter:
+    """Callbacks of a trainer that write its progress and heed a wish to stop. It is pickled into the processes of several GPUs."""
+
+    def __init__(self, progress: Path, stop: Path) -> None:
+        self._progress, self._stop = progress, stop
+        self._batches = 0
+        self._told = 0.0
+        self._in_epoch = False
+
+    def attach(self, trainer: Any) -> None:
+        """Follow a trainer."""
+        for event in ("on_train_epoch_start", "on_train_batch_end", "on_train_epoch_end", "on_fit_epoch_end"):
+            trainer.add_callback(event, getattr(self, event))
+
+    def on_train_epoch_start(self, trainer: Any) -> None:
+        """Count batches from here."""
+        self._batches, self._in_epoch = 0, True
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        """Report the losses so far; where one process trains alone, stop between two batches."""
+        self._batches += 1
+        if trainer.world_size <= 1:
+            self._heed(trainer)
+        if time.monotonic() - self._told >= REPORT_EVERY:
+            self._tell(trainer, losses(trainer))
+
+    def on_train_epoch_end(self, trainer: Any) -> None:
+        """Refuse losses that are no numbers from the beginning; several processes stop together, here."""
+        if trainer.epoch == trainer.start_epoch and not all(math.isfinite(value) for value in losses(trainer).values()):
+            raise JobError(
+                f"the loss is not a number in epoch {trainer.epoch + 1}: lower the learning rate (--lr0, now {trainer.args.lr0:g}) "
+                "or look for damaged labels"
+            )
+        self._heed(trainer)
+
+    def on_fit_epoch_end(self, trainer: Any) -> None:
+        """Report the metrics of an epoch, not those of the final validation, which comes after all epochs."""
+        if self._in_epoch:
+            self._in_epoch = False
+            self._tell(trainer, {**losses(trainer), **{name: float(value) for name, value in trainer.metrics.items()}})
+
+    def _heed(self, trainer: Any) -> None:
+        trainer.stop = trainer.stop or self._stop.exists()
+
+    def _tell(self, trainer: Any, metrics: dict[str, float]) -> None:
+        if rank() not in FIRST:
+            return
+        self._told = time.monotonic()
+        batches = len(trainer.train_loader)
+        progress = JobProgress(
+            done=trainer.epoch * batches + self._batches,
+            total=trainer.epochs * batches,
+            doing=f"epoch {trainer.epoch + 1}/{trainer.epochs}",
+            metrics=metrics,
+        )
+        with self._progress.open("ab") as stream:
+            stream.write(progress.to_json() + b"\n")
+
+
+def losses(trainer: Any) -> dict[str, float]:
+    """The mean losses of the epoch so far, by Ultralytics' names."""
+    return {f"train/{name}": float(value) for name, value in (trainer.tloss or {}).items()}
+
+
+def rank() -> int:
+    """The number of this process among those that train together; -1 when it is alone."""
+    from ultralytics.utils import RANK
+
+    return int(RANK)
+
+
+@contextlib.contextmanager
+def passed_on(file: Path, on_progress: OnProgress) -> Iterator[None]:
+    """Pass on each report that is written into a file while the block runs."""
+    over = threading.Event()
+    follower = threading.Thread(target=follow, args=(file, on_progress, over), name="follow training", daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        over.set()
+        follower.join()
+
+
+def follow(file: Path, on_progress: OnProgress, over: threading.Event) -> None:
+    """Pass on whole lines until it is over, and then the rest."""
+    place = 0
+    while True:
+        last = over.wait(LOOK_EVERY)
+        place += pass_on_from(file, place, on_progress)
+        if last:
+            return
+
+
+def pass_on_from(file: Path, place: int, on_progress: OnProgress) -> int:
+    """Pass on the whole lines from a place in a file; how many bytes they are."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(place)
+            content = stream.read()
+    except FileNotFoundError:
+        return 0
+    whole = content[: content.rfind(b"\n") + 1]
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            on_progress(JobProgress.from_json(line))
+    return len(whole)

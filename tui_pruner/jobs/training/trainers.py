@@ -1,0 +1,212 @@
+"""Ultralytics' trainers by model class, made to keep the network that they are given, and to go on exactly where they were stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.formatting import BYTES, legible
+from tui_pruner.jobs.tools import StockTool, UnhurriedEvaluations, tool_for
+from tui_pruner.jobs.validate import without_fonts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+PATTERN = "exact-*.pt"
+
+
+def file_of(folder: Path, epoch: int) -> Path:
+    """Return the file of an epoch, counted from 0, beside Ultralytics' checkpoints."""
+    return folder / f"exact-{epoch}.pt"
+
+
+class ExactState:
+    """Callbacks of a trainer that seed each epoch by its number and load full precision where it goes on; pickled for several GPUs."""
+
+    def attach(self, trainer: Any) -> None:
+        """Follow a trainer."""
+        for event in ("on_pretrain_routine_end", "on_train_epoch_start"):
+            trainer.add_callback(event, getattr(self, event))
+
+    def on_pretrain_routine_end(self, trainer: Any) -> None:
+        """Load the state of the epoch before, where there is one."""
+        import torch
+
+        file = file_of(trainer.wdir, trainer.start_epoch - 1)
+        if trainer.start_epoch == 0 or not file.exists():
+            return
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        network_of(trainer).load_state_dict(state["model"])
+        if trainer.ema and state["ema"]:
+            trainer.ema.ema.load_state_dict(state["ema"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+
+    def on_train_epoch_start(self, trainer: Any) -> None:
+        """Seed everything that draws numbers, the workers that read images too, and have these begin anew."""
+        import random
+
+        import numpy as np
+        import torch
+
+        seed = int(trainer.args.seed) + trainer.epoch
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        loader = trainer.train_loader
+        if trainer.world_size > 1 or not hasattr(loader, "reset"):
+            return
+        loader.generator.manual_seed(seed)
+        loader.reset()
+        forget_images(loader.dataset)
+
+
+def forget_images(dataset: Any) -> None:
+    """Empty what a data set keeps of images for mosaics, as in a fresh one: the list of them, and themselves.
+
+    An image that stayed without being listed would never be listed again, and a mosaic of none cannot be made.
+    """
+    listed = getattr(dataset, "buffer", None)
+    if not isinstance(listed, list) or getattr(dataset, "cache", None) == "ram":
+        return
+    while listed:
+        index = listed.pop()
+        dataset.ims[index] = dataset.im_hw0[index] = dataset.im_hw[index] = None
+
+
+def keep(trainer: Any) -> None:
+    """Write the state after an epoch, whole or not at all; the files of earlier epochs go once Ultralytics' checkpoint is this one's."""
+    import torch
+
+    state = {
+        "model": network_of(trainer).state_dict(),
+        "ema": trainer.ema.ema.state_dict() if trainer.ema else None,
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+    file = file_of(trainer.wdir, trainer.epoch)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".writing-{file.name}")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def forget_others(folder: Path, epoch: int) -> None:
+    """Remove the states of other epochs than this one."""
+    for file in folder.glob(PATTERN):
+        if file != file_of(folder, epoch):
+            file.unlink(missing_ok=True)
+
+
+def network_of(trainer: Any) -> Any:
+    """Return the network that a trainer trains, out of what wraps it for several GPUs."""
+    return getattr(trainer.model, "module", trainer.model)
+
+
+EPOCH = ".epoch"
+"""Beside each checkpoint, the number of its epoch: once a training has ended, Ultralytics' own files do not tell."""
+
+TRAINERS = {
+    "DetectionModel": StockTool("detect", "ultralytics.models.yolo.detect", "DetectionTrainer"),
+    "SegmentationModel": StockTool("segment", "ultralytics.models.yolo.segment", "SegmentationTrainer"),
+    "PoseModel": StockTool("pose", "ultralytics.models.yolo.pose", "PoseTrainer"),
+    "ClassificationModel": StockTool("classify", "ultralytics.models.yolo.classify", "ClassificationTrainer"),
+    "OBBModel": StockTool("obb", "ultralytics.models.yolo.obb", "OBBTrainer"),
+    "RTDETRDetectionModel": StockTool("detect", "ultralytics.models.rtdetr.train", "RTDETRTrainer"),
+}
+
+
+def trainer_of(model: nn.Module) -> StockTool:
+    """The trainer for a model's class.
+
+    Raises:
+        RequestError: there is none.
+    """
+    return tool_for(model, TRAINERS, "cannot be fine-tuned here")
+
+
+class KeepsStructure(UnhurriedEvaluations):
+    """What a trainer does otherwise than stock: the network stays as it is, also on resuming, and checkpoints are whole or not there."""
+
+    last: Any
+    best: Any
+    epoch: int
+    model: Any
+    scaler: Any
+    sparsity: float = 0.0
+    own_names: tuple[str, ...] = ()
+    """What the network's file takes from modules beyond Ultralytics' own list, and the trainer's own checkpoints so too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        with legible_yaml():
+            super().__init__(*arguments, **options)
+
+    def train(self) -> Any:
+        """As stock; in a process for one of several GPUs too, the trainer's own checkpoints can be read again."""
+        from tui_pruner.frameworks.ultralytics.security.names import permitting
+
+        with permitting(self.own_names):
+            return super().train()  # type: ignore[misc]
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        """The network of the checkpoint itself, in place of one built from its yaml."""
+        return weights
+
+    def get_dataset(self) -> Any:
+        """As stock, without looking for a font to draw with."""
+        with without_fonts():
+            return super().get_dataset()  # type: ignore[misc]
+
+    def optimizer_step(self) -> None:
+        """As stock, with the penalty on normalisation scales where one is wanted."""
+        if self.sparsity:
+            from tui_pruner.core.recovery.reconstruction import press
+
+            network = getattr(self.model, "module", self.model)
+            press(getattr(network, "student_model", network), self.sparsity, self.scaler.get_scale())
+        super().optimizer_step()  # type: ignore[misc]
+
+    def save_model(self) -> Any:
+        """As stock, under other names first: a full disk or a kill in between must not cost the last good checkpoint."""
+        keep(self)
+        final = self.last, self.best
+        self.last, self.best = (file.with_name(f".writing-{file.name}") for file in final)
+        written = (self.last, self.best)
+        try:
+            saved = super().save_model()  # type: ignore[misc]
+            for temporary, file in zip(written, final, strict=True):
+                if temporary.exists():
+                    temporary.replace(file)
+                    file.with_suffix(EPOCH).write_text(f"{self.epoch + 1}\n")
+            forget_others(self.last.parent, self.epoch)
+        finally:
+            self.last, self.best = final
+            for temporary in written:
+                temporary.unlink(missing_ok=True)
+        return saved
+
+
+@contextlib.contextmanager
+def legible_yaml() -> Iterator[None]:
+    """Ultralytics writes down its arguments for people; its YAML has no paths that are not UTF-8."""
+    from ultralytics.utils import YAML
+
+    def save(file: Any = "data.yaml", data: Mapping[str, Any] | None = None, header: str = "") -> None:
+        odd = {key: legible(str(value)) for key, value in (data or {}).items() if BYTES.search(str(value))}
+        stock(file, {**(data or {}), **odd} if odd else data, header)
+
+    stock = YAML.save
+    YAML.save = save
+    try:
+        yield
+    finally:
+        YAML.save = stock
+
+
+def keeping_structure(stock: type, sparsity: float = 0.0, own_names: Iterable[str] = ()) -> type:
+    """A trainer class that keeps the network's structure; several processes on several GPUs get it as it is."""
+    return type(stock.__name__, (KeepsStructure, stock), {"sparsity": sparsity, "own_names": tuple(own_names)})

@@ -1,0 +1,173 @@
+"""Sessions kept on disk while one works, so that a dropped line or a kill costs nothing: what is open, its steps, marks and results."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tui_pruner.domain.errors import PlanError
+from tui_pruner.domain.formatting import own_name
+from tui_pruner.domain.results import FIGURES
+from tui_pruner.storage import paths
+from tui_pruner.storage.journal import HeldElsewhere, Journal, State, is_held, read
+
+FORMAT = 2
+MOST = 40
+LONGEST_NAME = 80
+"""Bytes of the model's name in that of a session."""
+SUFFIX = ".jsonl"
+NOT_KEPT = {"damaged", "running"}
+
+
+class SavedSession(BaseModel):
+    """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
+
+    `metrics` is by the plans' keys (`tui/scores.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit by a key.
+    Of what was read, not kept: `running`, whether a living process has it, and `damaged`, how many lines at its end were no good.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = FORMAT
+    id: str
+    saved_at: float = 0.0
+    left: bool = False
+    running: bool = False
+    damaged: int = 0
+    model: str
+    imgsz: int | None = None
+    classes: int | None = None
+    data: str | None = None
+    images: int | None = None
+    device: str = ""
+    plan: dict[str, Any]
+    steps: int
+    unsaved: bool = False
+    asked: dict[str, str] = {}
+    criterion: str = "l2"
+    round_to: int = 1
+    marks: list[str] = []
+    cursor: str = ""
+    figures: int = FIGURES
+    metric: str = "mAP"
+    metrics: dict[str, float] = Field(default={})
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether anything would be lost without it."""
+        return bool(self.plan["steps"] or self.asked or self.marks)
+
+    @property
+    def state(self) -> State:
+        """As a journal has it: the plan's steps by themselves, so that only new ones are written down."""
+        content = self.model_dump(mode="json", exclude=NOT_KEPT)
+        plan = content.pop("plan")
+        return {**content, "planned": plan.pop("steps"), "plan": plan}
+
+    @classmethod
+    def of_state(cls, state: State, **read: Any) -> SavedSession:
+        """From what a journal has, without metrics that would be measured otherwise today.
+
+        Raises:
+            ValidationError: it is something else.
+        """
+        content = dict(state)
+        if content.pop("figures", None) != FIGURES:
+            content.pop("metrics", None)
+        steps, plan = content.pop("planned", []), content.pop("plan", {})
+        return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
+
+
+class SessionFile:
+    """The journal of one session, which no other process writes at the same time."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self._in_turn = threading.Lock()
+        self._closed = False
+        self._journal = Journal(paths.sessions_folder() / f"{id}{SUFFIX}")
+
+    def keep(self, session: SavedSession) -> None:
+        """Have a session on the disk; one that is worth nothing leaves no file.
+
+        Raises:
+            OSError: it cannot be written.
+            PlanError: another process has it.
+        """
+        with self._in_turn:
+            if not self._closed:
+                self._keep(session)
+
+    def close(self) -> None:
+        """Let another process have it; what comes after that is not kept."""
+        with self._in_turn:
+            self._closed = True
+            self._journal.close()
+
+    def _keep(self, session: SavedSession) -> None:
+        if not session.worth_keeping:
+            self._journal.close()
+            self._journal.file.unlink(missing_ok=True)
+            self._journal = Journal(self._journal.file)
+            return
+        first = not self._journal.file.exists()
+        try:
+            self._journal.record(session.model_copy(update={"saved_at": time.time()}).state)
+        except HeldElsewhere as error:
+            raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
+        if first:
+            with contextlib.suppress(OSError):  # this one is kept, whatever becomes of old ones
+                _drop_oldest()
+
+
+def new_id(model: str) -> str:
+    """A name for a session of a model that no other has."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{own_name(Path(model).stem, LONGEST_NAME)}-{secrets.token_hex(2)}"
+
+
+def sessions() -> list[SavedSession]:
+    """All that can be read, the newest first."""
+    return sorted(_readable(), key=lambda session: session.saved_at, reverse=True)
+
+
+def session_to_resume(wanted: str = "") -> SavedSession:
+    """The newest session that no living process has, or the one whose id begins so.
+
+    Raises:
+        PlanError: there is none.
+    """
+    free = [session for session in sessions() if not session.running and session.id.startswith(wanted)]
+    if not free:
+        which = f"no session begins with {wanted!r}" if wanted else "there is no session to resume"
+        raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {paths.sessions_folder()}")
+    return free[0]
+
+
+def dropped_session(model: str) -> SavedSession | None:
+    """The newest session of a model that ended without its user's leave, if it is the newest of this model."""
+    of_model = [session for session in sessions() if session.model == model and not session.running]
+    return of_model[0] if of_model and not of_model[0].left else None
+
+
+def _readable() -> Iterator[SavedSession]:
+    for file in paths.sessions_folder().glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError, ValidationError, TypeError, ValueError):
+            found = read(file)
+            session = SavedSession.of_state(found.state, damaged=found.damaged, running=is_held(file))
+            if session.format == FORMAT:
+                yield session
+
+
+def _drop_oldest() -> None:
+    files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[MOST:]:
+        with contextlib.suppress(OSError):
+            if not is_held(file):
+                file.unlink()

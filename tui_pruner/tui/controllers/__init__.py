@@ -1,0 +1,90 @@
+"""One controller for each group of actions: what the user can do, and what becomes of the engine's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.tui.actions import keymap
+from tui_pruner.tui.actions.action import Action
+from tui_pruner.tui.controllers.autosave import Autosave
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Jobs
+from tui_pruner.tui.controllers.criterion import CriterionController
+from tui_pruner.tui.controllers.cut import CutController
+from tui_pruner.tui.controllers.explain import ExplainController
+from tui_pruner.tui.controllers.file import FileController
+from tui_pruner.tui.controllers.job import JobController
+from tui_pruner.tui.controllers.job_list import JobListController
+from tui_pruner.tui.controllers.preset import PresetController
+from tui_pruner.tui.controllers.preview import PreviewController
+from tui_pruner.tui.controllers.recover import RecoverController
+from tui_pruner.tui.controllers.step import StepController
+from tui_pruner.tui.controllers.target import TargetController
+from tui_pruner.tui.controllers.view import ViewController
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.engine_session import EngineSession
+    from tui_pruner.tui.state import Store
+
+ACTIONS: tuple[Action, ...] = tuple(
+    action
+    for kind in (
+        CutController, PresetController, CriterionController, TargetController, StepController, FileController, JobController,
+        JobListController, RecoverController, ViewController, ExplainController,
+    )
+    for action in kind.listed()
+)  # fmt: skip
+"""Every action of the app, to list and to bind: none of these can be run, since no session is behind them."""
+keymap.use(keymap.keymap_of(ACTIONS, {}))
+
+
+@dataclass(frozen=True)
+class Controllers:
+    """The controllers of one open session, wired together."""
+
+    cut: CutController
+    preset: PresetController
+    criterion: CriterionController
+    target: TargetController
+    step: StepController
+    file: FileController
+    job: JobController
+    recover: RecoverController
+    view: ViewController
+    explain: ExplainController
+    preview: PreviewController
+    autosave: Autosave
+
+    @classmethod
+    def of(cls, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> Controllers:
+        """Make them all on one store."""
+        common = (store, engine, jobs, dialogs)
+        criterion, view, file = CriterionController(*common), ViewController(*common), FileController(*common)
+        autosave = Autosave(*common, criterion)
+        return cls(
+            cut=CutController(*common),
+            preset=PresetController(*common),
+            criterion=criterion,
+            target=TargetController(*common, criterion),
+            step=StepController(*common),
+            file=file,
+            job=JobController(*common),
+            recover=RecoverController(*common, file, autosave.keep),
+            view=view,
+            explain=ExplainController(*common, view),
+            preview=PreviewController(*common),
+            autosave=autosave,
+        )
+
+    @property
+    def all(self) -> Sequence[Controller]:
+        """All of them in the order in which they hear of a message: steps before whoever follows them, the disk last."""
+        return (
+            self.cut, self.preset, self.criterion, self.target, self.step, self.file, self.job, self.recover, self.view, self.explain,
+            self.preview, self.autosave,
+        )  # fmt: skip
+
+    def handlers_of(self, message: object) -> list[Callable[[Any], None]]:
+        """What becomes of a message, in order."""
+        return [handler for one in self.all for kind, handler in one.handlers().items() if isinstance(message, kind)]

@@ -1,0 +1,210 @@
+"""Keeps the session on disk while the user works, and brings one back after a dropped line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.domain.formatting import ago, plural
+from tui_pruner.storage.error_log import keep_traceback, named
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
+from tui_pruner.tui.controllers.criterion import CriterionController
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
+from tui_pruner.tui.state import Store
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import SessionView
+    from tui_pruner.storage.sessions import SavedSession, SessionFile
+    from tui_pruner.tui.engine_session import EngineSession, NewestOnly
+    from tui_pruner.tui.opening import Opening
+
+
+class Autosave(Controller):
+    """Steps are on the disk before they are shown; the pending cuts and the marks follow when the moment is over."""
+
+    _file: SessionFile | None = None
+    _kept: tuple[object, ...] = ()
+    _accepted: SessionView | None = None
+    _restoring = False
+    _told = False
+
+    def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
+        from tui_pruner.tui.engine_session import NewestOnly
+
+        super().__init__(store, engine, jobs, dialogs)
+        self._criterion = criterion
+        self._in_turn = asyncio.Lock()
+        self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """Changed steps."""
+        return {SessionChanged: self.take_session}
+
+    def begin(self) -> None:
+        """Go on with the session that was asked for, or offer the one that a dropped line left."""
+        opened, opening = self.state.opened, self.opening
+        self.engine.keep_accepted = self.keep_accepted
+        if opening.saved is not None:
+            self.resume(opening.saved)
+        elif opening.plan is None:
+            self._offer(opened.model.path, opened.model.sha256)
+
+    def end(self) -> None:
+        """Another window may go on with the session."""
+        if self._file is not None:
+            self._file.close()
+
+    @property
+    def opening(self) -> Opening:
+        """How the checkpoint was opened."""
+        return self.jobs.checkpoint.opening
+
+    def keep(self) -> None:
+        """Write the session where it differs from what was kept last."""
+        found = self._content()
+        if found != self._kept:
+            self._kept = found
+            self._writing.submit(None)
+
+    async def keep_accepted(self, session: SessionView) -> None:
+        """Have the steps on the disk before the screen says that they were made."""
+        self._accepted = session
+        await self._write()
+
+    def leave(self) -> None:
+        """The user quits: keep the session as one that was left on purpose."""
+        try:
+            file = self._session_file()
+            file.keep(self._snapshot(file).model_copy(update={"left": True}))
+            file.close()
+        except Exception:
+            self._told = True  # there is no screen to say it on any more
+
+    def take_session(self, event: SessionChanged) -> None:
+        """Steps are kept by now; after an earlier session's have come back, bring back the rest of it."""
+        if self._accepted is event.session:
+            self._accepted = None
+        if event.did == "resumed" and self.opening.saved is not None:
+            self._restore(self.opening.saved)
+        self.keep()
+
+    def resume(self, saved: SavedSession) -> None:
+        """Go on with a session that was kept."""
+        self.jobs.checkpoint.opening = self.opening.resuming(saved)
+        self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
+
+    def _offer(self, path: str, sha256: str) -> None:
+        from tui_pruner.storage.sessions import dropped_session
+
+        saved = dropped_session(path)
+        if saved is None or saved.plan["sha256"] != sha256:
+            return
+        what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
+        text = f"It ended {ago(saved.saved_at)} without being left.\n{what}"
+        answers = [("g", "go on", "go on")]
+        self.dialogs.confirm("Go on with the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
+
+    def _take_over(self, saved: SavedSession) -> None:
+        """From now on the earlier session is written on; not before it was accepted, since a refused one stays as it is."""
+        from tui_pruner.storage.sessions import SessionFile
+
+        if self._file is not None:
+            self._file.close()
+        self._file, self._restoring = SessionFile(saved.id), True
+
+    def _restore(self, saved: SavedSession) -> None:
+        """Bring back what the engine does not know."""
+        self._restoring = False
+        state = self.state
+        amounts = {layer: typed_amount(amount) for layer, amount in saved.asked.items() if layer in state.known}
+        amounts[CLASSES] = classes_to_keep(saved.asked.get(CLASSES, ""))
+        self._restore_metrics(saved)
+        self.store.update(marks=set(saved.marks) & set(state.layers), tree=self.view.tree.showing(saved.cursor))
+        self.store.touch("metrics")
+        pending = Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to)
+        self._criterion.request(pending)
+        lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
+        self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
+
+    def _restore_metrics(self, saved: SavedSession) -> None:
+        """Metrics belong to the data that they were measured on, which a session without data takes over."""
+        checkpoint, metrics = self.jobs.checkpoint, self.state.metrics
+        if checkpoint.data is None:
+            checkpoint.data = saved.data
+        if checkpoint.data == saved.data:
+            metrics.name = saved.metric
+            metrics.by_plan = {**saved.metrics, **metrics.by_plan}
+
+    def _content(self) -> tuple[object, ...]:
+        """What a session is made of, quick to compare."""
+        state = self.state
+        return (
+            state.session,
+            state.session.unsaved,
+            state.pending,
+            frozenset(state.marks),
+            self.view.tree.key,
+            tuple(state.metrics.by_plan.items()),
+            self.jobs.checkpoint.data,
+        )
+
+    def _session_file(self) -> SessionFile:
+        from tui_pruner.storage.sessions import SessionFile, new_id
+
+        self._file = self._file or SessionFile(new_id(self.state.opened.model.path))
+        return self._file
+
+    def _snapshot(self, file: SessionFile) -> SavedSession:
+        from tui_pruner.storage.sessions import SavedSession
+
+        state, opening = self.state, self.opening
+        session = self._accepted or state.session
+        return SavedSession(
+            id=file.id,
+            model=state.opened.model.path,
+            imgsz=opening.imgsz,
+            classes=opening.classes,
+            data=self.jobs.checkpoint.data,
+            images=opening.images,
+            device=opening.device,
+            plan={**session.plan, "steps": [*session.plan["steps"], *session.later]},
+            steps=len(session.steps),
+            unsaved=session.unsaved,
+            asked={layer: amount.request for layer, amount in state.pending.amounts.items()},
+            criterion=state.pending.criterion,
+            round_to=state.pending.round_to,
+            marks=sorted(state.marks),
+            cursor=self.view.tree.key,
+            metric=state.metrics.name,
+            metrics=state.metrics.by_plan,
+        )
+
+    async def _write(self) -> None:
+        async with self._in_turn:
+            if not self._restoring:  # until then the file has more than the screen
+                await self._write_now()
+
+    async def _write_now(self) -> None:
+        try:
+            file = self._session_file()
+            await asyncio.to_thread(file.keep, self._snapshot(file))
+        except Exception as error:  # whatever it is, the step that was made must be shown
+            self._tell_unkept(error)
+        else:
+            self._told = False
+
+    def _tell_unkept(self, error: Exception) -> None:
+        from tui_pruner.storage import paths
+
+        self._kept = ()  # try again
+        if not self._told:
+            if not isinstance(error, OSError):
+                keep_traceback(error)
+            reason = error if isinstance(error, (OSError, PrunerError)) else named(error)
+            where = f"the session cannot be kept in {paths.sessions_folder()} ({reason})"
+            self.say(f"{where}: save the plan elsewhere with {key_of('save-plan')} in the steps pane", "error")
+        self._told = True

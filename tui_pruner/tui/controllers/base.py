@@ -1,0 +1,231 @@
+"""What controllers are made of: the store, the engine, the jobs, and the dialogs that ask the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.tui.actions.action import Action
+from tui_pruner.tui.job_specs.validation import Validations
+from tui_pruner.tui.messages import EngineMessage, JobsChanged
+from tui_pruner.tui.timeline import unproved
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.engine_session import EngineSession
+    from tui_pruner.tui.job_queue import JobQueue
+    from tui_pruner.tui.job_specs.job import JobSpec, OpenCheckpoint
+    from tui_pruner.tui.state import AppState, Store, ViewState
+
+Answers = Sequence[tuple[str, str, str]]
+"""The answers to a question: the key, what it says, and the value that the question ends with."""
+Choices = Sequence[tuple[str, str, str]]
+"""The lines of a list: the value, its name, and a few words on it."""
+Handler = Callable[[Any], None]
+
+
+class Dialogs(Protocol):
+    """How controllers ask the user: every dialog hands what was answered to a callable, and comes up at once."""
+
+    def say(self, text: str, severity: str = "information") -> None:
+        """Show one line for a few seconds."""
+
+    def choose(self, title: str, text: str, choices: Choices, then: Callable[[str], None], chosen: str = "") -> None:
+        """Let one line of a list be chosen; `then` gets its value, or an empty text."""
+
+    def confirm(self, title: str, text: str, answers: Answers, then: Callable[[str], None]) -> None:
+        """Ask a question with a few answers; `then` gets the value of one, or an empty text."""
+
+    def ask_text(
+        self, title: str, text: str, value: str, then: Callable[[str | None], None], hint: str = "", may_be_empty: bool = False
+    ) -> None:
+        """Ask for a line of text; `then` gets it, or None."""
+
+    def retell(self, text: str) -> None:
+        """Say something else above the line of text that is being asked for, if it still is."""
+
+    def ask_recipe(self, text: str, folder: str, then: Callable[[dict[str, Any] | None], None]) -> None:
+        """Show the recipe of a compression; `then` gets what its fields say, or None."""
+
+    def show_help(self) -> None:
+        """Show all keys, those of the focused pane first."""
+
+    def show_jobs(self) -> None:
+        """List all jobs."""
+
+    def open_line(
+        self,
+        which: str,
+        label: str,
+        text: str = "",
+        *,
+        done: Callable[[str], None],
+        left: Callable[[], None],
+        typed: Callable[[str], None] | None = None,
+        stepped: Callable[[int], None] | None = None,
+        replacing: bool = False,
+    ) -> None:
+        """Open one of the two lines inside the workbench: "filter" or "amount"."""
+
+    def close_line(self, which: str) -> None:
+        """Hide such a line, and go back to what had the focus before it was opened."""
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something in the background; what goes wrong is said."""
+
+    def scroll_detail(self, lines: int) -> None:
+        """Scroll the detail pane."""
+
+    def use_theme(self, name: str) -> None:
+        """Draw in other colours."""
+
+    def send(self, message: Any) -> None:
+        """Tell the app."""
+
+    def leave(self) -> None:
+        """End the app."""
+
+    @property
+    def map_width(self) -> int:
+        """How many cells the map has."""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether there is room for one pane only."""
+
+
+class Jobs:
+    """The queue with what every job is about, and with the words on what becomes of a job."""
+
+    def __init__(self, store: Store, queue: JobQueue, dialogs: Dialogs) -> None:
+        self.queue = queue
+        self._store = store
+        self._dialogs = dialogs
+        self._validations = Validations(queue, store.state.checkpoint, store.state.metrics)
+
+    @property
+    def checkpoint(self) -> OpenCheckpoint:
+        """The open checkpoint, with its data where that is known."""
+        return self._store.state.checkpoint
+
+    def add(self, spec: JobSpec, queued: str = "", known: str = "") -> None:
+        """Queue a job and say so, or that the same one waits or runs already, or why it cannot be."""
+        try:
+            words = queued if self.queue.add(spec) else known
+        except RequestError as error:
+            self._dialogs.say(str(error), "warning")
+            return
+        if words:
+            self._dialogs.say(words)
+
+    def validate(self, quiet: bool = False) -> None:
+        """Measure the session as it is now; `quiet`: say nothing where it is measured already."""
+        try:
+            queued = self._validations.ask(self._store.state.session)
+        except RequestError as error:
+            self._dialogs.say(str(error), "warning")
+            return
+        if not queued and not quiet:
+            self._dialogs.say("this state is measured already, or is being measured")
+
+    def validate_step(self) -> None:
+        """Measure a new step, where that is switched on and the data is known."""
+        state = self._store.state
+        if state.automatic and self.checkpoint.data and not unproved(state.session):
+            self.validate(quiet=True)
+
+    def with_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
+        """Do something that needs the data yaml, after asking for it where it is not known."""
+        if self.checkpoint.data is None:
+            self.ask_for_data(then, title)
+        else:
+            then()
+
+    def ask_for_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
+        """Ask for the data yaml, then do something with it."""
+
+        def take(path: str | None) -> None:
+            if path:
+                self._validations.use(str(Path(path).expanduser()))
+                then()
+
+        text = "The data yaml that this model was trained with: its validation images are used."
+        self._dialogs.ask_text(title, text, self.checkpoint.data or "", take, "path/to/data.yaml")
+
+
+class Controller:
+    """One group of actions on the open session: a plain object that changes the store and knows no widget."""
+
+    def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> None:
+        self.store = store
+        self.engine = engine
+        self.jobs = jobs
+        self.dialogs = dialogs
+
+    @classmethod
+    def listed(cls) -> Sequence[Action]:
+        """Give the actions without a session behind them, to list them and to bind their keys: they cannot be run."""
+        return cls.__new__(cls).actions()
+
+    def actions(self) -> Sequence[Action]:
+        """What the user can do here."""
+        return ()
+
+    def moves(self) -> Mapping[str, Callable[..., object]]:
+        """What panes and mouse clicks ask for by name, besides the actions."""
+        return {}
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """What becomes of messages, by their class."""
+        return {}
+
+    def begin(self) -> None:
+        """The workbench is there."""
+
+    def end(self) -> None:
+        """The workbench is gone."""
+
+    @property
+    def state(self) -> AppState:
+        """What is known."""
+        return self.store.state
+
+    @property
+    def view(self) -> ViewState:
+        """How it is looked at."""
+        return self.store.view
+
+    def say(self, text: str, severity: str = "information") -> None:
+        """Show one line to the user."""
+        self.dialogs.say(text, severity)
+
+    def ask_place(
+        self,
+        title: str,
+        text: str,
+        path: Path,
+        put: Callable[[str, bool], None],
+        hint: str = "",
+        fault: Callable[[Path], str] = lambda _: "",
+    ) -> None:
+        """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced."""
+
+        def take(typed: str | None) -> None:
+            place = Path(typed or "").expanduser()
+            if not typed:
+                return
+            if said := fault(place):
+                self.say(said, "error")
+            elif place.exists():
+                replace = [("r", "replace it", "replace")]
+                self.dialogs.confirm("Replace the file?", f"{place} exists.", replace, lambda yes: put(str(place), True) if yes else None)
+            else:
+                put(str(place), False)
+
+        self.dialogs.ask_text(title, text, str(path), take, hint)
+
+
+def unproved_reason(state: AppState) -> str:
+    """Why no file and no job may start from the session; empty where no proof failed."""
+    return unproved(state.session)

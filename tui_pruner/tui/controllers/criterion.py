@@ -1,0 +1,82 @@
+"""Chooses by which criterion channels go, and runs the calibration that some of them need first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tui_pruner.domain.criteria import CRITERIA, criterion_of, scored_with
+from tui_pruner.domain.cuts import Asked
+from tui_pruner.domain.formatting import listing
+from tui_pruner.tui.actions.action import RATIO, Action
+from tui_pruner.tui.controllers.base import Controller
+from tui_pruner.tui.job_specs.plan_search import calibration, classes_left
+
+
+class CriterionController(Controller):
+    """Which channels go first."""
+
+    _wished = ""
+
+    def actions(self) -> Sequence[Action]:
+        """The choice of a criterion."""
+        return (
+            Action(
+                id="criterion",
+                keys="i",
+                title="Importance",
+                help="Choose by which criterion channels matter; some score images first.",
+                group=RATIO,
+                cli="preview MODEL --cut LAYER=30% --criterion l1",
+                run=self.choose,
+            ),
+        )
+
+    def request(self, pending: Asked) -> None:
+        """Make these the pending cuts; a criterion that the engine has no scores for, in a session that is resumed, follows when it has."""
+        if self._is_ready(pending.criterion):
+            self.store.request(pending)
+            return
+        self.store.request(replace(pending, criterion=Asked().criterion))
+        self._take(pending.criterion)
+
+    def choose(self) -> None:
+        """Choose the criterion for the pending cuts and the curve in the detail."""
+        choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
+        first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
+        waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
+        text = " ".join(["Channels go that matter least by this.", *waits])
+        self.dialogs.choose("Importance", text, choices, self._take, self.state.pending.criterion)
+
+    async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:
+        """Rank by the scores in a job's file for these criteria from now on."""
+        self.state.opened.criteria = await self.engine.calibrate(scores, criteria)
+
+    def _is_ready(self, name: str) -> bool:
+        return name in self.state.opened.criteria
+
+    def _take(self, name: str) -> None:
+        if not name:
+            return
+        self._wished = ""
+        self.store.update(criterion_chosen=True)
+        if self._is_ready(name):
+            self.store.request(replace(self.state.pending, criterion=name))
+            return
+        self._wished = name
+        self.jobs.with_data(self._calibrate, "Calibrate on")
+
+    def _calibrate(self) -> None:
+        if not self._wished:
+            return
+        kept = classes_left(self.state.session.plan, len(self.state.opened.model.names))
+        label, criteria = criterion_of(self._wished).label, scored_with(self._wished)
+
+        async def hand_over(scores: str) -> None:
+            await self.take_scores(scores, criteria)
+            if self._wished and self._is_ready(self._wished):
+                self.store.request(replace(self.state.pending, criterion=self._wished))
+                self._wished = ""
+
+        spec = calibration(self.jobs.checkpoint, criteria, hand_over, kept)
+        self.jobs.add(spec, f"{label} follows when the images are scored", f"the images are being scored; {label} follows")

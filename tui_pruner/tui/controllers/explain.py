@@ -1,0 +1,217 @@
+"""Explains: from one end, to another, and along the path between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tui_pruner.tui.actions.action import DETAIL, INTERACTIVE, TREE, VIEW, Action
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
+from tui_pruner.tui.controllers.view import ViewController
+from tui_pruner.tui.messages import EngineMessage, Explained, JobsChanged
+from tui_pruner.tui.outline import Row
+from tui_pruner.tui.panes.explanation import OpenExplanation, Origin
+from tui_pruner.tui.state import Store
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.engine_session import EngineSession
+
+EXPLAIN = "explain MODEL A B"
+
+
+class ExplainController(Controller):
+    """One explanation at a time: it stays in the detail pane while the tree's cursor goes along it."""
+
+    _home: Origin | None = None
+
+    def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, view: ViewController) -> None:
+        super().__init__(store, engine, jobs, dialogs)
+        self._views = view
+
+    def actions(self) -> Sequence[Action]:
+        """Explanations, and the way along them."""
+        return (
+            Action(
+                id="explain",
+                keys="e",
+                title="Explain",
+                help="Explain what a cut of the layer or block under the cursor touches; on a second one, the path between them.",
+                group=VIEW,
+                cli="explain MODEL A",
+                run=self.explain,
+                footer="explain",
+            ),
+            Action(
+                id="path-to",
+                keys="p",
+                title="Explain the path to",
+                help="Type the other end of the explanation, to see how the channels get there.",
+                group=VIEW,
+                cli=EXPLAIN,
+                run=self.path_to,
+            ),
+            Action(
+                id="station-1",
+                keys="right_square_bracket,l",
+                shown="] l",
+                title="Next station",
+                help="Go to the next station of the explained path, or touched layer.",
+                group=VIEW,
+                cli=EXPLAIN,
+                run=partial(self.go, 1),
+            ),
+            Action(
+                id="station-minus-1",
+                keys="left_square_bracket,h",
+                shown="[ h",
+                title="Previous station",
+                help="Go back along the explained path.",
+                group=VIEW,
+                cli=EXPLAIN,
+                run=partial(self.go, -1),
+            ),
+            Action(
+                id="expand",
+                keys="enter",
+                title="Open or close",
+                help="Open or close the block under the cursor.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.expand,
+            ),
+            Action(
+                id="back",
+                keys="escape",
+                title="Back",
+                help="Leave the explanation for where one was; leave the map; drop the filter, then the order; or go back to the model.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.back,
+            ),
+        )
+
+    def moves(self) -> Mapping[str, Callable[..., object]]:
+        """Up and down in the detail pane, and a click on a line of the explanation."""
+        return {"look": self.look, "visit": self.visit}
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """What the engine explains."""
+        return {Explained: self.take_explanation}
+
+    def explain(self) -> None:
+        """Explain what is under the cursor; on a second layer or block, the path from the first one to it."""
+        name = self._end()
+        if not name:
+            return
+        found = self.view.explanation
+        open_end = found.found.first if found and not found.found.second else ""
+        first, second = (open_end, name) if open_end and open_end != name else (name, "")
+        self._ask(first, second)
+
+    def path_to(self) -> None:
+        """Type the other end of the explanation that is open, or of one from what is under the cursor."""
+        first = self.view.explanation.found.first if self.view.explanation else self._end()
+        if not first:
+            return
+        here = self._origin
+
+        def done(words: str) -> None:
+            self.store.update(tree=self.view.tree.filter(words))
+            name = _name_of(self.view.tree.row)
+            self._return_to(here)
+            if name:
+                self._ask(first, name if name != first else "")
+
+        self._views.show_map(False)
+        self.dialogs.open_line(
+            "filter",
+            "path to",
+            done=done,
+            left=lambda: self._return_to(here),
+            typed=self._views.type_filter,
+            stepped=self._views.move,
+        )
+
+    def expand(self) -> None:
+        """Open or close a block; in an explanation go to the chosen stop, or take the layer under the cursor as its other end."""
+        row, found = self.view.tree.row, self.view.explanation
+        if self.view.focus == DETAIL and found is not None:
+            self.visit(found.chosen)
+        elif found is not None and not found.found.second and row is not None and not row.expandable:
+            self.explain()
+        else:
+            self._views.expand()
+
+    def go(self, by: int) -> None:
+        """Go to the next or the previous stop: the tree follows, the explanation stays."""
+        found = self.view.explanation
+        if found is None:
+            self.say("nothing is explained yet: e explains what is under the cursor", "warning")
+        elif not found.stops:
+            self.say(found.found.summary)
+        else:
+            self._stop_at(found.moved(by))
+
+    def look(self, lines: int) -> None:
+        """Up or down in the detail pane: from stop to stop of an explanation, or a line further."""
+        found = self.view.explanation
+        if found is not None and found.stops:
+            self._stop_at(found.moved(lines))
+        else:
+            self.dialogs.scroll_detail(lines)
+
+    def visit(self, number: int | None) -> None:
+        """Go to a stop in the tree."""
+        if self.view.explanation is not None and number is not None:
+            self._stop_at(self.view.explanation.at(number))
+            self._views.show_map(False)
+
+    def back(self) -> None:
+        """Leave the explanation for where one was; otherwise drop the filter, or go back to the model."""
+        found, tree = self.view.explanation, self.view.tree
+        filtered = self.view.focus == TREE and tree.filtered and not self.view.on_map
+        if found is None or (filtered and tree.words != found.home.tree.words):
+            self._views.back()
+            return
+        self.store.update(explanation=None)
+        self._return_to(found.home)
+
+    def take_explanation(self, event: Explained) -> None:
+        """Show what the engine found; a small window shows nothing else."""
+        found = self.view.explanation
+        home = found.home if found is not None else self._home or self._origin
+        self.store.update(explanation=OpenExplanation(event.result, home))
+        if self.dialogs.narrow:
+            self._views.show_pane(DETAIL)
+
+    def _ask(self, first: str, second: str) -> None:
+        self._home = self._origin
+        self.engine.explain(first, second)
+
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self.view.tree, self.view.on_map)
+
+    def _end(self) -> str:
+        """The layer or block under the cursor; empty, with a word to the user, where there is none."""
+        name = _name_of(self.view.tree.row)
+        if not name:
+            self.say("choose a layer or a block to explain", "warning")
+        return name
+
+    def _stop_at(self, explanation: OpenExplanation) -> None:
+        tree = self.view.tree
+        key = tree.key_of(explanation.stop)
+        self.store.update(explanation=explanation, tree=tree.showing(key) if key else tree)
+
+    def _return_to(self, origin: Origin) -> None:
+        self.store.update(tree=replace(origin.tree, drops=self.view.tree.drops))
+        self._views.show_map(origin.on_map)
+
+
+def _name_of(row: Row | None) -> str:
+    if row is None or row.kind == "section":
+        return ""
+    return row.layer.name if row.layer is not None else row.key

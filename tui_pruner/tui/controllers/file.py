@@ -1,0 +1,277 @@
+"""Brings the session into files and back: the pruned model, plans, reports, and other formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tui_pruner.domain.errors import PlanError, ProofError, PrunerError, RequestError
+from tui_pruner.domain.formatting import file_size, plural
+from tui_pruner.storage import paths
+from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, STEPS, STEPS_PANE, VIEW, Action
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
+from tui_pruner.tui.job_specs.export import FORMATS, SUFFIXES, Format, export, report
+from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
+from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved
+from tui_pruner.tui.panes.jobs import Activity, unfinished_jobs
+from tui_pruner.tui.state import AppState
+from tui_pruner.tui.timeline import last, name_of, plan_key
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.opening import Opening
+
+MakeJob = Callable[[OpenCheckpoint, ModelFile], JobSpec]
+
+
+class FileController(Controller):
+    """Nothing is written over without a question, and no steps are replaced without one."""
+
+    def actions(self) -> Sequence[Action]:
+        """Model, plan, report, and export."""
+        return (
+            Action(
+                id="write",
+                keys="w",
+                title="Write",
+                help="Save the pruned model as a .pt file that stock Ultralytics loads.",
+                group=STEPS,
+                cli="prune MODEL --plan FILE -o OUT",
+                run=self.write,
+                footer="write",
+                disabled_reason=lambda state: no_steps(state, "write") or unproved_reason(state),
+            ),
+            Action(
+                id="save-plan",
+                keys="p",
+                title="Save the plan",
+                help="Write the steps as YAML that a person can read and edit.",
+                group=STEPS,
+                cli="steps MODEL --cut LAYER=AMOUNT --save-plan FILE",
+                run=self.save_plan,
+                footer="save plan",
+                pane=STEPS_PANE,
+                disabled_reason=lambda state: no_steps(state, "save"),
+            ),
+            Action(
+                id="report",
+                keys="r",
+                title="Write a report",
+                help="Put the steps, their proofs, the metrics and pictures in one file, to attach to a pull request.",
+                group=STEPS,
+                cli="report PLAN --data DATA -o OUT.html",
+                run=self.report,
+                footer="report",
+                pane=STEPS_PANE,
+                disabled_reason=lambda state: no_steps(state, "report"),
+            ),
+            Action(
+                id="open-plan",
+                keys="o",
+                title="Open a plan",
+                help="Replace the steps by those of a plan file; one of another checkpoint is refused.",
+                group=STEPS,
+                cli="steps MODEL --plan FILE",
+                run=self.open_plan,
+                footer="open plan",
+                pane=STEPS_PANE,
+            ),
+            Action(
+                id="export",
+                keys="X",
+                title="Export",
+                help="Have Ultralytics make another format of the model as it stands; it is kept if it computes the same.",
+                group=JOBS,
+                cli="export PRUNED --format onnx",
+                run=self.export,
+                disabled_reason=unproved_reason,
+            ),
+            Action(
+                id="quit",
+                keys="q",
+                title="Quit",
+                help="Leave; asks when something is not written.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.quit,
+                footer="quit",
+            ),
+        )
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """What was written."""
+        return {FileWritten: self.tell_written, PlanSaved: self.tell_saved}
+
+    @property
+    def opening(self) -> Opening:
+        """How the checkpoint was opened, by which files get their names."""
+        return self.jobs.checkpoint.opening
+
+    @property
+    def begins(self) -> str:
+        """What a job would start from, at the beginning of a sentence."""
+        steps = len(self.state.session.steps)
+        return f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
+
+    def write(self) -> None:
+        """Ask where to, then save."""
+        pending = self.state.pending
+        asked = f"  {plural(len(pending.amounts), 'ratio')} not applied will not be in it." if pending else ""
+        text = f"A .pt file that stock Ultralytics loads, checked in a clean process before it is put there.{asked}"
+        self.ask_place("Write the pruned model to", text, self.opening.output, self.engine.write)
+
+    def save_plan(self) -> None:
+        """Ask where to, then write the plan."""
+        text = f"{plural(len(self.state.session.steps), 'step')} as YAML, to read, edit, open again here, or use with --plan."
+        self.ask_place("Save the plan as", text, self.opening.plan_file, self.engine.save_plan, "plan.yaml")
+
+    def report(self) -> None:
+        """Ask where to, then have the report written in the background."""
+        without = f"without metrics, since no data is chosen ({key_of('choose-data')})"
+        measured = "with metrics and pictures" if self.jobs.checkpoint.data else without
+        text = f"{plural(len(self.state.session.steps), 'step')} in one .html or .md file, {measured}."
+
+        def put(target: str, force: bool) -> None:
+            self.jobs.add(report(self.jobs.checkpoint, self.state.session, str(self.opening.plan_file), target))
+
+        self.ask_place("Write the report to", text, self.opening.report_file, put, "report.html", no_report)
+
+    def open_plan(self) -> None:
+        """Ask for a plan file, then replace the steps by its."""
+        text = "A plan of this checkpoint: its steps replace the present ones."
+        self.dialogs.ask_text("Open the plan", text, str(self.opening.plan_file), self._take_plan, "plan.yaml")
+
+    def export(self) -> None:
+        """Choose the format, then a place; the file is there when it computes what the model computes."""
+        choices = [(str(number), one.argument, one.meaning) for number, one in enumerate(FORMATS)]
+        text = f"{self.begins} is exported by Ultralytics in the background."
+        self.dialogs.choose("Export", text, choices, self._take_format)
+
+    def quit(self) -> None:
+        """Leave, after a question where something would be lost."""
+        reasons = self._unfinished()
+        if not reasons:
+            self.dialogs.leave()
+            return
+        answers = [("q", "quit anyway", "quit")]
+        if self.state.session.unsaved:
+            answers.insert(0, ("w", "write first", "write"))
+        self.dialogs.confirm("Quit?", "\n".join(reasons), answers, self._take_quit)
+
+    def queue_on_file(self, make: MakeJob, then: Callable[[], None] = lambda: None) -> None:
+        """Write the session's model, then queue a job on that file, without steps on the checkpoint itself; `then` always follows.
+
+        The session stays as it is, and as unsaved as it was.
+        """
+        self.dialogs.start(self._queue_on_file(make, then), "writing the model for a job")
+
+    def tell_written(self, event: FileWritten) -> None:
+        """Say where the file is and what was checked."""
+        result = event.result
+        self.store.update(session=self.state.session.model_copy(update={"unsaved": False}))
+        good = sum(check.ok for check in result.checks)
+        text = f"wrote {Path(result.output).name}, {file_size(result.bytes)}, {good} of {plural(len(result.checks), 'check')} passed"
+        self.store.note(text)
+        self.say(f"{text}: {result.output}")
+
+    def tell_saved(self, event: PlanSaved) -> None:
+        """Say where the plan is."""
+        text = f"saved {plural(event.result.steps, 'step')} to {Path(event.result.output).name}"
+        self.store.note(text)
+        self.say(f"{text}: {event.result.output}")
+
+    def _take_format(self, chosen: str) -> None:
+        if not chosen:
+            return
+        one: Format = FORMATS[int(chosen)]
+        place = self.opening.output.with_name(f"{self.opening.output.stem}{one.suffix}")
+
+        def put(target: str, force: bool) -> None:
+            self.queue_on_file(lambda checkpoint, source: export(one, checkpoint, source, target, force))
+
+        self.ask_place("Export to", one.meaning, place, put)
+
+    def _take_plan(self, path: str | None) -> None:
+        from tui_pruner.storage.yaml import read_plan_file
+
+        if not path:
+            return
+        try:
+            plan = read_plan_file(Path(path).expanduser())
+        except PlanError as error:
+            self.say(str(error), "error")
+            return
+        session = self.state.session
+        if not last(session):
+            self.engine.load_plan(plan)
+            return
+        text = f"{plural(last(session), 'step')} will be replaced: {name_of(session, 1)} and what follows."
+        answers = [("r", "replace them", "replace"), ("s", "save them first", "save")]
+        self.dialogs.confirm("Replace the steps?", text, answers, lambda answer: self._replace_steps(answer, plan))
+
+    def _replace_steps(self, answer: str, plan: object) -> None:
+        if answer == "save" and (reason := no_steps(self.state, "save")):
+            self.say(reason, "warning")
+        elif answer == "save":
+            self.save_plan()
+        elif answer == "replace":
+            self.engine.load_plan(plan)
+
+    def _take_quit(self, answer: str) -> None:
+        if answer == "quit":
+            self.dialogs.leave()
+        elif answer == "write":
+            reason = no_steps(self.state, "write") or unproved_reason(self.state)
+            if reason:
+                self.say(reason, "error")
+            else:
+                self.write()
+
+    def _unfinished(self) -> list[str]:
+        state, queue = self.state, self.jobs.queue
+        reasons = []
+        if state.session.unsaved:
+            reasons.append(f"{plural(len(state.session.steps), 'step')} not written to a file.")
+        if state.pending:
+            reasons.append(f"{plural(len(state.pending.amounts), 'ratio')} asked for and not applied.")
+        if queue.busy:
+            reasons.append(unfinished_jobs(Activity(queue.running, queue.waiting)))
+        if state.doing.startswith("writ"):
+            reasons.append("The file is being written.")
+        return reasons
+
+    async def _queue_on_file(self, make: MakeJob, then: Callable[[], None]) -> None:
+        try:
+            source = await self._file()
+        except ProofError as error:
+            self.say(unproved_reason(self.state) or str(error), "error")
+        except (PrunerError, OSError) as error:
+            self.say(str(error), "error")
+        else:
+            self.jobs.add(make(self.jobs.checkpoint, source))
+        then()
+
+    async def _file(self) -> ModelFile:
+        state, model = self.state, self.jobs.checkpoint.model
+        if not state.session.steps:
+            return ModelFile(model.path, model.sha256)
+        key = plan_key(state.session.plan)
+        place = paths.cache_folder() / "stages" / f"{key[:16]}.pt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        written = await self.engine.written(str(place))
+        if plan_key(state.session.plan) != key:
+            raise RequestError("the steps changed while the model was written for the job: ask for it again")
+        return ModelFile(written.output, written.sha256)
+
+
+def no_steps(state: AppState, verb: str) -> str:
+    """Why there is nothing to write; empty where there are steps."""
+    return "" if state.session.steps else f"nothing to {verb}: no step was applied"
+
+
+def no_report(place: Path) -> str:
+    """Why no report can be put there; empty where one can."""
+    if place.suffix.lower() not in SUFFIXES:
+        return f"{place.name} is no report: its name must end in {' or '.join(SUFFIXES)}"
+    return "" if place.parent.is_dir() else f"there is no folder {place.parent}: create it first"

@@ -1,0 +1,128 @@
+"""Starts and stops what runs in the background, and tells what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tui_pruner.domain.errors import DataError
+from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, Action
+from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
+from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, QueuedJob
+from tui_pruner.tui.messages import EngineMessage, JobsChanged
+from tui_pruner.tui.state import JOBS as QUEUE
+from tui_pruner.tui.state import AppState
+
+VALIDATE = "validate MODEL --plan FILE --data DATA"
+
+
+class JobController(Controller):
+    """Validations and whatever else the queue has."""
+
+    def actions(self) -> Sequence[Action]:
+        """Validations, their data, and the queue."""
+        return (
+            Action(
+                id="validate",
+                keys="v",
+                title="Validate",
+                help="Measure the model as it stands on the data set, in the background.",
+                group=JOBS,
+                cli=VALIDATE,
+                run=self.validate,
+                footer="validate",
+                disabled_reason=unproved_reason,
+            ),
+            Action(
+                id="choose-data",
+                keys="d",
+                title="Choose the data",
+                help="Say which data yaml validations use.",
+                group=JOBS,
+                cli=VALIDATE,
+                run=self.choose_data,
+            ),
+            Action(
+                id="automatic",
+                keys="y",
+                title="Validate every step",
+                help="Switch the validation after every step on or off.",
+                group=JOBS,
+                cli=VALIDATE,
+                run=self.switch_automatic,
+            ),
+            Action(
+                id="cancel-job",
+                keys="k",
+                title="Cancel the job",
+                help="Stop the running job; the others go on.",
+                group=JOBS,
+                cli=INTERACTIVE,
+                run=self.cancel,
+                disabled_reason=self.nothing_runs,
+            ),
+            Action(
+                id="all-jobs",
+                keys="b",
+                title="Background jobs",
+                help="List all jobs, waiting, running and over, with what came out of them and their logs.",
+                group=JOBS,
+                cli=INTERACTIVE,
+                run=lambda: self.dialogs.show_jobs(),
+            ),
+        )
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """What becomes of jobs."""
+        return {JobsChanged: self.take_change}
+
+    def begin(self) -> None:
+        """Measure the checkpoint where the data is known."""
+        if self.jobs.checkpoint.data:
+            self.jobs.validate(quiet=True)
+
+    def validate(self) -> None:
+        """Measure the session as it is now; asks for the data when it is not known."""
+        self.jobs.with_data(self._validate)
+
+    def choose_data(self) -> None:
+        """Ask for the data yaml, then validate."""
+        self.jobs.ask_for_data(self._validate)
+
+    def switch_automatic(self) -> None:
+        """Switch the validation after every step."""
+        self.store.update(automatic=not self.state.automatic)
+        self.say(f"validation after every step is {'on' if self.state.automatic else 'off'}")
+
+    def cancel(self) -> None:
+        """Stop the running job."""
+        self.jobs.queue.cancel()
+
+    def nothing_runs(self, state: AppState) -> str:
+        """Why there is nothing to cancel."""
+        return "" if self.jobs.queue.running is not None else "no job runs"
+
+    def take_change(self, event: JobsChanged) -> None:
+        """Tell how a job ended; its result is where it belongs by now."""
+        if event.ended is not None:
+            self._tell_end(event.ended)
+        self.store.touch(QUEUE, "metrics")
+
+    def _validate(self) -> None:
+        if reason := unproved_reason(self.state):
+            self.say(reason, "error")
+        else:
+            self.jobs.validate()
+
+    def _tell_end(self, job: QueuedJob) -> None:
+        if job.state == DONE:
+            self.store.note(f"{job.spec.title} {job.outcome.figure}")
+        elif job.state == CANCELLED:
+            self.store.note(f"{job.spec.name} cancelled")
+        elif job.state == FAILED:
+            self._tell_failure(job)
+
+    def _tell_failure(self, job: QueuedJob) -> None:
+        self.store.note(str(job.error), failed=True)
+        self.say(f"{job.spec.name}: {job.error}", "error")
+        if isinstance(job.error, DataError) and self.jobs.checkpoint.data == job.spec.data:
+            self.jobs.checkpoint.data = None  # the next job that needs data asks for it

@@ -1,0 +1,113 @@
+"""Asks the engine about the pending cuts and the row under the cursor whenever one of them changes, and takes its answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from tui_pruner.tui.controllers.base import Controller, Handler
+from tui_pruner.tui.job_specs.job import OpenCheckpoint
+from tui_pruner.tui.messages import Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
+from tui_pruner.tui.outline import TreeState
+from tui_pruner.tui.timeline import unproved
+
+QUIET = 0.25
+"""Seconds without a change before the dry run."""
+
+
+class PreviewController(Controller):
+    """Figures at once, the dry run when the keys are quiet; and what the engine itself says."""
+
+    _quiet: asyncio.TimerHandle | None = None
+    _row = ""
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """Figures, shapes, and the engine's life."""
+        return {
+            Refreshed: self.take_figures,
+            DryRan: self.take_dry_run,
+            Opened: self.take_restarted,
+            Doing: self.take_doing,
+            RequestRefused: self.take_refusal,
+            EngineDied: self.take_death,
+        }
+
+    def begin(self) -> None:
+        """Follow the pending cuts, the steps and the cursor."""
+        self.store.observe(("pending",), self.schedule_dry_run, at_once=True)
+        self.store.observe(("pending", "session"), self.refresh, at_once=True)
+        self.store.observe(("tree",), self.follow_cursor, at_once=True)
+        self._row = self.view.tree.key
+        self.refresh()
+
+    def end(self) -> None:
+        """Ask nothing any more."""
+        if self._quiet is not None:
+            self._quiet.cancel()
+
+    def refresh(self) -> None:
+        """Ask for the figures of the pending cuts, with the detail of the layer under the cursor, in one call."""
+        self.engine.refresh(self.state.pending, self.view.tree.layer or None)
+
+    def follow_cursor(self) -> None:
+        """Ask for the detail of another row."""
+        if self.view.tree.key == self._row:
+            return
+        self._row = self.view.tree.key
+        self.store.update(no_detail="")
+        self.refresh()
+
+    def schedule_dry_run(self) -> None:
+        """Ask for PyTorch's word on the shapes once no key changes the cuts any more."""
+        self.end()
+        if self.state.pending:
+            self._quiet = asyncio.get_running_loop().call_later(QUIET, self.dry_run)
+
+    def dry_run(self) -> None:
+        """Ask for PyTorch's word on the shapes."""
+        if self.state.pending:
+            self.engine.dry_run(self.state.pending)
+
+    def take_figures(self, event: Refreshed) -> None:
+        """Show what the engine answered."""
+        values: dict[str, object] = {"detail": event.detail, "no_detail": event.no_detail}
+        if self.state.pending:
+            preview = None if event.no_preview else event.preview or self.state.preview
+            values |= {"preview": preview, "no_preview": event.no_preview}
+        self.store.update(**values)
+
+    def take_dry_run(self, event: DryRan) -> None:
+        """Show PyTorch's word."""
+        if self.state.pending:
+            self.store.update(dry_run=event.result, no_dry_run=event.reason)
+
+    def take_restarted(self, event: Opened) -> None:
+        """Show the same session in another engine, and ask it about the pending cuts."""
+        state, tree = self.state, self.view.tree
+        for cached in ("layers", "known"):
+            vars(state).pop(cached, None)
+        checkpoint: OpenCheckpoint = state.checkpoint
+        checkpoint.model = event.result.model
+        state.metrics.follow(event.result.session)
+        state.detail, state.preview = None, None
+        fresh = TreeState.of(event.result.blocks, tree.drops)
+        self.store.update(opened=event.result, session=event.result.session, doing="", tree=fresh.on(tree.key))
+        self.store.request(state.pending)
+        self.say("the engine is back, with every step")
+        for warning in event.result.warnings:
+            self.store.note(warning)
+
+    def take_doing(self, event: Doing) -> None:
+        """Show what the engine is busy with."""
+        self.store.update(doing=event.what)
+
+    def take_refusal(self, event: RequestRefused) -> None:
+        """Say why not; a file that was not written for want of a proof is told with the step to undo."""
+        reason = unproved(self.state.session) if event.during == "written" else ""
+        self.say(reason or event.reason, "error")
+
+    def take_death(self, event: EngineDied) -> None:
+        """Say what happened and what follows."""
+        self.store.note(event.reason, failed=True)
+        self.store.update(doing=event.doing)
+        self.say(f"{event.reason}; {event.follows}", "error")

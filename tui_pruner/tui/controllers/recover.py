@@ -1,0 +1,177 @@
+"""Gets accuracy back: the pruned model is written, refitted or trained in the background, and opened as the next stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.tui.actions.action import JOBS, Action
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
+from tui_pruner.tui.controllers.file import FileController
+from tui_pruner.tui.controllers.target import ranking
+from tui_pruner.tui.job_specs.compression import compression
+from tui_pruner.tui.job_specs.recovery import RECOVERIES, Recovery, moved, recovery, refit
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
+from tui_pruner.tui.state import Store
+from tui_pruner.tui.timeline import plan_key
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import ReconstructionResult
+    from tui_pruner.tui.engine_session import EngineSession
+    from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
+
+REFIT = "reconstruct PRUNED --data DATA -o OUT"
+
+
+class RecoverController(Controller):
+    """The session stays as it is: what is recovered is a file of its own, which can be opened after it."""
+
+    _to_refit = ""
+
+    def __init__(
+        self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, files: FileController, keep: Callable[[], None]
+    ) -> None:
+        super().__init__(store, engine, jobs, dialogs)
+        self._files = files
+        self._keep = keep
+
+    def actions(self) -> Sequence[Action]:
+        """Recoveries, the refit of every step, and compressions."""
+        return (
+            Action(
+                id="recover",
+                keys="R",
+                title="Recover accuracy",
+                help="Refit the layers or measure the normalisation again, without labels, or fine-tune; the result can be opened as the "
+                "next stage.",
+                group=JOBS,
+                cli=REFIT,
+                run=lambda: self.jobs.with_data(self.choose, "Recover on"),
+                disabled_reason=unproved_reason,
+            ),
+            Action(
+                id="go-on",
+                keys="G",
+                title="Go on with the recovered model",
+                help="Open the file that was recovered last, as the next stage; this session is kept.",
+                group=JOBS,
+                cli="open MODEL",
+                run=self.go_on,
+                disabled_reason=lambda state: "" if state.recovered else f"nothing was recovered yet: {key_of('recover')} does",
+            ),
+            Action(
+                id="compress",
+                keys="C",
+                title="Compress",
+                help="Everything in one: plan to a target, cut and prove, refit, fine-tune, validate, time, export, report; each stage "
+                "is kept.",
+                group=JOBS,
+                cli="compress MODEL --data DATA --target flops=60% -o FOLDER",
+                run=lambda: self.jobs.with_data(self.show_recipe, "Compress on"),
+                disabled_reason=unproved_reason,
+            ),
+            Action(
+                id="refitting",
+                keys="Y",
+                title="Refit every step",
+                help="Switch the refit after every step on or off: how close it comes to the original's outputs is shown with the step.",
+                group=JOBS,
+                cli=REFIT,
+                run=self.switch_refitting,
+            ),
+        )
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """New steps and their proofs: a step is refitted once it is proved, and measured then."""
+        return {SessionChanged: self.take_session, ProofArrived: self.take_proof}
+
+    def choose(self) -> None:
+        """Choose how to get accuracy back, then where to put the file."""
+        choices = [(str(number), way.name, way.meaning) for number, way in enumerate(RECOVERIES)]
+        text = f"{self._files.begins} is refitted or trained in the background, and written to a file of its own."
+        self.dialogs.choose("Recover accuracy", text, choices, self._take_recovery)
+
+    def switch_refitting(self) -> None:
+        """Switch the refit after every step."""
+        on = not self.state.refitting
+        self.store.update(refitting=on)
+        waits = "" if self.jobs.checkpoint.data else f"; it waits for data: {key_of('choose-data')} chooses it"
+        self.say(f"refit after every step is {'on' if on else 'off'}{waits if on else ''}")
+
+    def go_on(self) -> None:
+        """Open what was recovered last, after a question."""
+        output = self.state.recovered
+        text = f"{output}\nGoing on with it begins a session of its own; this one is kept."
+
+        def take(answer: str) -> None:
+            if answer:
+                self._keep()
+                self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data))
+
+        self.dialogs.confirm(f"Go on with {Path(output).name}?", text, [("g", "go on with it", "go")], take)
+
+    def show_recipe(self) -> None:
+        """Show the recipe of a compression; the steps so far are where it begins."""
+        begins = f"{self._files.begins}: planned, cut and proved, refitted, fine-tuned, each validated. A killed one goes on in its folder."
+        output = self._files.opening.output
+        folder = output.with_name(f"{output.stem}-compressed".replace("-pruned", ""))
+        self.dialogs.ask_recipe(begins, str(folder), self._take_recipe)
+
+    def take_session(self, event: SessionChanged) -> None:
+        """Measure a new step; where it is refitted first, once it is proved."""
+        if event.did != "applied":
+            return
+        if self.state.refitting and self.jobs.checkpoint.data:
+            self._to_refit = plan_key(self.state.session.plan)
+        else:
+            self.jobs.validate_step()
+
+    def take_proof(self, event: ProofArrived) -> None:
+        """Refit the step that waits for this proof, then measure it; one that is not proved is only measured."""
+        if not self._to_refit or event.event.step != len(self.state.session.steps):
+            return
+        key, self._to_refit = self._to_refit, ""
+        if key != plan_key(self.state.session.plan):
+            return
+        if event.event.proof.equal:
+            self._files.queue_on_file(partial(self._refit_of, key), then=self.jobs.validate_step)
+        else:
+            self.jobs.validate_step()
+
+    def _take_recovery(self, chosen: str) -> None:
+        if not chosen:
+            return
+        way: Recovery = RECOVERIES[int(chosen)]
+
+        def put(target: str, force: bool) -> None:
+            judged = partial(self._show_refit, plan_key(self.state.session.plan))
+            self._files.queue_on_file(
+                lambda checkpoint, source: recovery(way, checkpoint, source, target, force, self._offer_stage, judged)
+            )
+
+        self.ask_place("Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put)
+
+    def _take_recipe(self, wishes: dict[str, Any] | None) -> None:
+        if not wishes:
+            return
+        state = self.state
+        spec = compression(self.jobs.checkpoint, state.session, wishes, ranking(state), state.pending.round_to, self._offer_stage)
+        self.jobs.add(spec, "every stage follows, and is kept", "this compression waits or runs already")
+
+    def _show_refit(self, key: str, result: ReconstructionResult) -> None:
+        """Keep how far a refit brought the state of this key back, beside its step."""
+        self.state.metrics.refits[key] = moved(result)
+        self.store.touch("metrics")
+
+    def _refit_of(self, key: str, checkpoint: OpenCheckpoint, source: ModelFile) -> JobSpec:
+        output = Path(source.path).with_name(f"{key[:16]}-refitted.pt")
+        title = f"step {len(self.state.session.steps)}"
+        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), title)
+
+    def _offer_stage(self, output: str) -> None:
+        # No question that nobody asked for: it would take the keys of somebody who is typing.
+        self.store.update(recovered=output)
+        self.say(f"{Path(output).name} is there: {key_of('go-on')} goes on with it")

@@ -1,0 +1,220 @@
+"""Makes steps of the pending cuts, takes them back, goes among them, compares and names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tui_pruner.domain.formatting import plural
+from tui_pruner.tui.actions.action import INTERACTIVE, STEPS, STEPS_PANE, Action
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged, StatesCompared
+from tui_pruner.tui.panes.comparison import Compared, NotCompared
+from tui_pruner.tui.state import PROOFS, AppState, Store
+from tui_pruner.tui.timeline import Timeline, last, step_at
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import ProofView
+    from tui_pruner.tui.engine_session import EngineSession
+
+UP_TO = "prune MODEL --plan FILE --steps N -o OUT"
+COMPARE = "steps MODEL --plan FILE --compare A B"
+
+
+class StepController(Controller):
+    """The steps; while their pane has the focus, the detail pane compares the one under the cursor.
+
+    `_early`: verdicts on steps that are not shown yet, since a step is on the disk before it is shown, and its proof may be quicker.
+    """
+
+    def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> None:
+        super().__init__(store, engine, jobs, dialogs)
+        self._early: dict[int, ProofView] = {}
+
+    def actions(self) -> Sequence[Action]:
+        """What makes steps, and what is done with them in their pane."""
+        return (
+            Action(
+                id="apply",
+                keys="a",
+                title="Apply",
+                help="Make what is asked for a step: it is cut, then proved against the masked twin.",
+                group=STEPS,
+                cli="prune MODEL --cut LAYER=AMOUNT -o OUT",
+                run=self.apply,
+                footer="apply",
+                disabled_reason=not_to_apply,
+            ),
+            Action(
+                id="undo",
+                keys="u,ctrl+z",
+                shown="u",
+                title="Undo",
+                help="Take the last step back.",
+                group=STEPS,
+                cli=UP_TO,
+                run=lambda: self.engine.undo(),
+                footer="undo",
+                disabled_reason=lambda state: "" if state.session.steps else "no step to undo",
+            ),
+            Action(
+                id="redo",
+                keys="ctrl+r,ctrl+y",
+                shown="ctrl+r",
+                title="Redo",
+                help="Bring the last undone step again.",
+                group=STEPS,
+                cli=UP_TO,
+                run=lambda: self.engine.redo(),
+                disabled_reason=lambda state: "" if state.session.ahead else "no step to redo",
+            ),
+            Action(
+                id="step-move-minus-1",
+                keys="up",
+                title="Step before",
+                help="Compare the step before with the one that it follows.",
+                group=STEPS,
+                cli=INTERACTIVE,
+                run=partial(self.move, -1),
+                pane=STEPS_PANE,
+            ),
+            Action(
+                id="step-move-1",
+                keys="down",
+                title="Step after",
+                help="Compare the step after with the one that it follows.",
+                group=STEPS,
+                cli=INTERACTIVE,
+                run=partial(self.move, 1),
+                pane=STEPS_PANE,
+            ),
+            Action(
+                id="go-to-step",
+                keys="enter",
+                title="Go to the step",
+                help="Undo or redo until the step under the cursor is the last; the others stay in sight.",
+                group=STEPS,
+                cli=UP_TO,
+                run=self.go_to,
+                footer="go there",
+                pane=STEPS_PANE,
+            ),
+            Action(
+                id="pin-step",
+                keys="space",
+                title="Compare with it",
+                help="Hold the step under the cursor, to compare others with it; again lets go.",
+                group=STEPS,
+                cli=COMPARE,
+                run=self.pin,
+                footer="compare with",
+                pane=STEPS_PANE,
+            ),
+            Action(
+                id="name-step",
+                keys="n",
+                title="Name the step",
+                help="Give the step under the cursor a name.",
+                group=STEPS,
+                cli="steps MODEL --plan FILE --name N=WORDS --save-plan FILE",
+                run=self.name,
+                footer="name",
+                pane=STEPS_PANE,
+            ),
+        )
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """Other steps, their proofs, and comparisons."""
+        return {SessionChanged: self.take_session, ProofArrived: self.take_proof, StatesCompared: self.take_comparison}
+
+    def begin(self) -> None:
+        """Follow the focus, the steps and their proofs."""
+        self.store.observe(("focus", "timeline", "session", PROOFS), self.compare, at_once=True)
+
+    def apply(self) -> None:
+        """Make the pending cuts a step."""
+        self.engine.apply(self.state.pending)
+
+    def move(self, by: int) -> None:
+        """The cursor to another step."""
+        self._stand(self.view.timeline.moved(by, self.state.session))
+
+    def pin(self) -> None:
+        """Hold the step under the cursor, or let go of it."""
+        self._stand(self.view.timeline.holding())
+
+    def go_to(self) -> None:
+        """Undo or redo until the step under the cursor is the last that counts."""
+        if self.view.timeline.at != len(self.state.session.steps):
+            self.engine.go_to(self.view.timeline.at)
+
+    def name(self) -> None:
+        """Type a name for the step under the cursor, or for the last one."""
+        session = self.state.session
+        number = self.view.timeline.at if self.view.focus == STEPS_PANE else len(session.steps)
+        step = step_at(session, number)
+        if step is None:
+            self.say("the checkpoint has the name of its file: choose a step to name", "warning")
+            return
+
+        def take(name: str | None) -> None:
+            if name is not None:
+                self.engine.name_step(number, name)
+
+        text = "What the steps, the plan and the report call it; empty: what it cuts."
+        self.dialogs.ask_text(f"Name step {number}", text, step.name, take, step.title, may_be_empty=True)
+
+    def compare(self) -> None:
+        """Ask for the comparison that belongs to the cursor, where the steps are looked at."""
+        if self.view.focus == STEPS_PANE and last(self.state.session):
+            self.engine.compare(*self.view.timeline.ends(self.state.session))
+
+    def take_session(self, event: SessionChanged) -> None:
+        """Show the steps as they are now; an applied step clears what was pending."""
+        state, session, values = self.state, event.session, {}
+        state.metrics.follow(session)
+        for step in session.steps:
+            step.proof = step.proof or self._early.get(step.number)
+        self._early.clear()
+        if event.did == "applied":
+            state.preview, state.dry_run = None, None
+            state.no_preview = state.no_dry_run = ""
+            values = {"pending": state.pending.cleared, "marks": set()}
+        if event.did != "named":
+            values["timeline"] = self.view.timeline.kept(session)
+        self.store.update(session=session, **values)
+        if event.did == "opened":
+            self.store.note(f"opened a plan of {plural(len(session.steps), 'step')}")
+        for note in session.steps[-1].notes if event.did == "applied" and session.steps else []:
+            self.store.note(note)
+
+    def take_proof(self, event: ProofArrived) -> None:
+        """Put the verdict beside its step."""
+        number, proof = event.event.step, event.event.proof
+        if number > len(self.state.session.steps):
+            self._early[number] = proof
+        for step in self.state.session.steps:
+            if step.number == number:
+                step.proof = proof
+        if not proof.equal:
+            self.store.note(f"step {number} is not proved: {proof.reason}", failed=True)
+            if reason := unproved_reason(self.state):
+                self.say(reason, "error")
+        self.store.touch(PROOFS)
+
+    def take_comparison(self, event: StatesCompared) -> None:
+        """Show two states side by side, if the steps are still looked at."""
+        if self.view.focus != STEPS_PANE:
+            return
+        session = self.state.session
+        found = Compared(event.result, session, self.state.metrics) if event.result else NotCompared(event.ends, session, event.reason)
+        self.store.update(comparison=found)
+
+    def _stand(self, timeline: Timeline) -> None:
+        self.store.update(timeline=timeline)
+
+
+def not_to_apply(state: AppState) -> str:
+    """Why the pending cuts cannot be made a step; empty where they can."""
+    return state.clash if state.pending else "nothing to apply: change a ratio with left and right first"

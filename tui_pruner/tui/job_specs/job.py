@@ -1,0 +1,169 @@
+"""What a job is: what it works on, what is wanted, how far it is, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.formatting import legible
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tui_pruner.domain.errors import PrunerError
+    from tui_pruner.engine.job_messages import JobProgress
+    from tui_pruner.engine.messages import Message, ModelInfo
+    from tui_pruner.tui.opening import Opening
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file that a job starts from, and the SHA-256 of its content."""
+
+    path: str
+    sha256: str
+
+
+@dataclass
+class OpenCheckpoint:
+    """The checkpoint, how it was opened, and the data yaml where one is known."""
+
+    opening: Opening
+    model: ModelInfo
+    data: str | None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of `JobParameters`."""
+        return {
+            "checkpoint": self.model.path,
+            "sha256": self.model.sha256,
+            "data": self.data or "",
+            "images": self.opening.images,
+            "imgsz": self.model.imgsz,
+            "device": self.opening.device,
+            "classes": self.opening.classes,
+        }
+
+
+@dataclass
+class ProgressRate:
+    """Counts from the first report of a part on, so that starting up and other parts do not spoil the estimate."""
+
+    part: str | None = None
+    first: tuple[int, float] = (0, 0.0)
+    last: tuple[int, float] = (0, 0.0)
+
+    def follow(self, part: str, done: int, now: float) -> None:
+        """A report: so many are done of this part at this second."""
+        if part != self.part or done < self.last[0]:
+            self.part, self.first = part, (done, now)
+        self.last = (done, now)
+
+    def remaining(self, total: int, now: float) -> float | None:
+        """Seconds until all are done; None before the second report, and when all are."""
+        (first, since), (done, then) = self.first, self.last
+        if not first < done < total:
+            return None
+        return max((then - since) / (done - first) * (total - done) - (now - then), 0.0)
+
+
+WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
+MOST_POINTS = 400
+"""Of a curve; where more come, every other one goes."""
+OVER = (DONE, FAILED, CANCELLED)
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """What came of a job: in a few words, in detail as names with values, and notes on how it was done."""
+
+    figure: str = ""
+    details: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job that is wanted.
+
+    `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
+    the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
+    `stops_early`: asked to stop, it ends soon with what it has.
+    """
+
+    kind: str
+    title: str
+    key: str
+    parameters: Callable[[], Message]
+    take: Callable[[dict[str, Any]], Awaitable[JobOutcome]]
+    data: str = ""
+    stops_early: bool = False
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What makes it the same job as another one."""
+        return self.kind, self.key, self.data
+
+    @property
+    def name(self) -> str:
+        """What people call it: "validate step 2"."""
+        return legible(f"{self.kind} {self.title}".rstrip())
+
+
+@dataclass(eq=False)
+class QueuedJob:
+    """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
+
+    `history`: what its metrics and losses were, one after the other, by name.
+    """
+
+    spec: JobSpec
+    number: int
+    state: str = WAITING
+    parameters: Message | None = None
+    progress: JobProgress | None = None
+    started: float | None = None
+    ended: float | None = None
+    outcome: JobOutcome = JobOutcome()
+    error: PrunerError | None = None
+    remarks: list[str] = field(default_factory=list)
+    log: Path | None = None
+    stopping: bool = False
+    history: dict[str, list[float]] = field(default_factory=dict)
+    _rate: ProgressRate = field(default_factory=ProgressRate)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in OVER
+
+    def start(self, now: float, log: Path) -> None:
+        """Its turn has come."""
+        self.state, self.started, self.log = RUNNING, now, log
+
+    def follow(self, progress: JobProgress, now: float) -> None:
+        """It said how far it is."""
+        self.progress = progress
+        self._rate.follow(progress.doing, progress.done, now)
+        for name, value in progress.metrics.items():
+            points = self.history.setdefault(name, [])
+            if not points or points[-1] != value:
+                points.append(value)
+            if len(points) > MOST_POINTS:
+                del points[1::2]
+
+    def end(self, state: str, now: float, error: PrunerError | None = None) -> None:
+        """It is over."""
+        self.state, self.ended, self.error = state, now, error
+
+    def elapsed(self, now: float) -> float:
+        """Seconds since its turn came, or that it took; 0 while it waits."""
+        return 0.0 if self.started is None else (now if self.ended is None else self.ended) - self.started
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until its present part is done at the pace so far; None where that cannot be said."""
+        if self.state != RUNNING or self.progress is None:
+            return None
+        return self._rate.remaining(self.progress.total, now)

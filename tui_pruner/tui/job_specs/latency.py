@@ -1,0 +1,124 @@
+"""Latencies as jobs: the checkpoint and the session timed side by side, and the search for cuts that reach a latency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.formatting import milliseconds
+from tui_pruner.domain.results import share_words
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
+from tui_pruner.tui.timeline import plan_key
+
+if TYPE_CHECKING:
+    from tui_pruner.domain.cuts import Asked
+    from tui_pruner.engine.messages import SessionView
+    from tui_pruner.engine.search_messages import (
+        BenchedModel,
+        BenchParameters,
+        BenchResult,
+        LatencyShare,
+        QuickenParameters,
+        ScanDrops,
+        TargetPlan,
+    )
+    from tui_pruner.tui.job_specs.job import OpenCheckpoint
+
+
+BENCH = "bench"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds of each block within a forward: of the checkpoint, and after the steps of `plan` where there are any."""
+
+    plan: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callable[[Timed], None]) -> JobSpec:
+    """The job on the session as it is now: the checkpoint and, where there are steps, the cut model, timed in turns."""
+    model, opening = checkpoint.model, checkpoint.opening
+    plan = session.plan if session.steps else None
+    key = plan_key(plan)
+
+    def parameters() -> BenchParameters:
+        from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
+
+        plans = [None, plan] if plan else [None]
+        subjects = [BenchSubject(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
+        return BenchParameters(subjects=subjects, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.search_messages import BenchResult
+
+        result = BenchResult.model_validate(content)
+        first, last = result.models[0], result.models[-1]
+        hand_over(Timed(key, _times(first), _times(last) if plan else {}))
+        return JobOutcome(_figure(first, last, bool(plan)), _details(result), result.notes)
+
+    steps = len(session.steps)
+    return JobSpec(BENCH, f"step {steps}" if steps else "checkpoint", key, parameters, take)
+
+
+def _times(model: BenchedModel) -> dict[str, float]:
+    return {block.name: block.median_ms for block in model.blocks}
+
+
+def _figure(first: BenchedModel, last: BenchedModel, cut: bool) -> str:
+    where = f"{last.imgsz}x{last.imgsz} on {last.device}"
+    if not cut:
+        return f"{milliseconds(first.median_ms)}, {where}"
+    change = f"{last.ratio:.2f} ({last.ratio_low:.2f} to {last.ratio_high:.2f}): {last.verdict}"
+    return f"{milliseconds(last.median_ms)} of {milliseconds(first.median_ms)}, {change}, {where}"
+
+
+def _details(result: BenchResult) -> list[tuple[str, str]]:
+    last = result.models[-1]
+    quick = f"median {milliseconds(last.median_ms)}, 90 % below {milliseconds(last.p90_ms)}, {last.runs} runs, {last.threads} threads"
+    faster = [
+        (f"{one.layer} keep {one.faster}", f"{milliseconds(one.faster_median_ms)} alone, {milliseconds(one.median_ms)} at {one.width}")
+        for one in last.suggestions
+    ]
+    return [("latency", quick), *faster]
+
+
+QUICKEN = "quicken"
+
+
+def latency_search(
+    checkpoint: OpenCheckpoint,
+    session: SessionView,
+    targets: Sequence[str],
+    asked: Asked,
+    scan: ScanDrops | None,
+    scores: str,
+    hand_over: Callable[[TargetPlan], None],
+) -> JobSpec:
+    """The job on top of the session as it is now; the cuts are chosen as `asked` says."""
+    fields = {**checkpoint.fields, "data": "", "images": None}
+    plan = session.plan if session.steps else None
+
+    def parameters() -> QuickenParameters:
+        from tui_pruner.engine.search_messages import QuickenParameters
+
+        return QuickenParameters(
+            **fields, plan=plan, targets=list(targets), criterion=asked.criterion, round_to=asked.round_to, scan=scan, scores=scores or None
+        )
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.search_messages import QuickenResult
+
+        result = QuickenResult.model_validate(content)
+        hand_over(result.plan)
+        figure = f"latency {as_share(result.latency)} of the checkpoint's, {result.tries} plans timed on {result.device}"
+        return JobOutcome(result.plan.stopped or figure, [("the smallest plan", as_share(result.least))])
+
+    return JobSpec(QUICKEN, " ".join(targets), "", parameters, take)
+
+
+def as_share(latency: LatencyShare) -> str:
+    """For people."""
+    return share_words(latency.median, latency.low, latency.high)

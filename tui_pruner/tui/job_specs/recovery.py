@@ -1,0 +1,212 @@
+"""Getting accuracy back as jobs, on a file that this program wrote: a refit, BatchNorm statistics estimated again, or fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.formatting import distance, duration, file_size, plural, score
+from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.figures import arrow
+from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
+from tui_pruner.tui.job_specs.validation import shown_metrics
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import (
+        FinetuneParameters,
+        LayerFit,
+        RecalibrationParameters,
+        ReconstructionParameters,
+        ReconstructionResult,
+    )
+    from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
+
+
+REFIT = "reconstruct"
+IMAGES = 64
+CUT = "cut"
+KEPT = {
+    CUT: "kept as cut",
+    "recalibrated": "recalibrated",
+    "refitted": "refitted",
+    "both": "refitted and recalibrated",
+}
+PROOF = "the masked twin proves the cut alone; the refit that follows is judged by its distance"
+
+
+def refit(
+    checkpoint: OpenCheckpoint,
+    source: ModelFile,
+    output: str,
+    force: bool,
+    hand_over: Callable[[ReconstructionResult], None],
+    title: str = "",
+) -> JobSpec:
+    """The job that refits a file of the session, or the opened file itself where it was pruned before.
+
+    With a `title` only the distance is asked for: the file is removed again.
+    """
+    fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
+    original = checkpoint.model.path if source.path != checkpoint.model.path else None
+
+    def parameters() -> ReconstructionParameters:
+        from tui_pruner.engine.job_messages import ReconstructionParameters
+
+        return ReconstructionParameters(**{**fields, "images": IMAGES}, original=original)
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.job_messages import ReconstructionResult
+
+        result = ReconstructionResult.model_validate(content)
+        hand_over(result)
+        if title:
+            Path(result.output).unlink(missing_ok=True)
+        file = [] if title else [("file", result.output), ("size", file_size(result.bytes))]
+        return JobOutcome(_figure(result), [*file, *_details(result)], result.notes)
+
+    return JobSpec(REFIT, title or Path(output).name, output, parameters, take, fields["data"])
+
+
+def moved(result: ReconstructionResult) -> tuple[float, float]:
+    """The distance from the original's outputs as cut, and of what was kept."""
+    return result.distance[CUT], result.distance[result.kept]
+
+
+def _figure(result: ReconstructionResult) -> str:
+    images = f"{plural(result.images, 'image')}, {duration(result.seconds)}"
+    return f"{KEPT.get(result.kept, result.kept)}, distance {between(*moved(result))}, {images}"
+
+
+def between(before: float, after: float) -> str:
+    """Two distances, or one where nothing moved: 0.120→0.034."""
+    return arrow(distance(before), distance(after))
+
+
+def _details(result: ReconstructionResult) -> list[tuple[str, str]]:
+    images = f"{result.images} to refit on, {result.held_out} others to judge by, no labels"
+    candidates = [
+        (distance(far), f"{KEPT[name] if name == 'both' else name}{', kept as the closest' if name == result.kept else ''}")
+        for name, far in sorted(result.distance.items(), key=lambda pair: pair[1])
+    ]
+    return [
+        ("images", images),
+        ("proof", PROOF),
+        ("distance", "from the original's outputs, of each candidate:"),
+        *candidates,
+        *_outputs(result.outputs, result.kept),
+        ("layer error", "relative, before and after the refit, on images that were held out:"),
+        *map(_fit, result.layers),
+    ]
+
+
+def _outputs(outputs: Mapping[str, Mapping[str, float]], kept: str) -> list[tuple[str, str]]:
+    """The kept candidate's distance for each of the task's outputs, where there are several."""
+    found = outputs.get(kept, {})
+    return [("outputs", ", ".join(f"{name} {distance(far)}" for name, far in found.items()))] if len(found) > 1 else []
+
+
+def _fit(fit: LayerFit) -> tuple[str, str]:
+    left = ", left as cut" if fit.error_before == fit.error_after else ""
+    return between(fit.error_before, fit.error_after), f"{fit.layer}{left}"
+
+
+RECALIBRATE, FINETUNE = "recalibrate", "finetune"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A way to get accuracy back, by a job of this kind; `taught`: the checkpoint that was opened is the teacher.
+
+    `sparsity`: the penalty on normalisation scales.
+    """
+
+    name: str
+    meaning: str
+    kind: str = FINETUNE
+    epochs: int = 0
+    taught: bool = False
+    sparsity: float = 0.0
+
+
+SPARSITY = 0.001
+RECOVERIES = (
+    Recovery("refit", "reconstruction: layers fitted to the original's outputs, no labels", REFIT),
+    Recovery("recalibrate", "normalisation measured again, no labels: seconds", RECALIBRATE),
+    Recovery("3 epochs", "a short fine-tuning", epochs=3),
+    Recovery("10 epochs", "fine-tuning by Ultralytics, the structure kept", epochs=10),
+    Recovery("30 epochs", "a longer one", epochs=30),
+    Recovery("10 epochs, taught", "with the opened checkpoint as teacher", epochs=10, taught=True),
+    Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", epochs=10, sparsity=SPARSITY),
+)
+
+
+def recovery(
+    way: Recovery,
+    checkpoint: OpenCheckpoint,
+    source: ModelFile,
+    output: str,
+    force: bool,
+    hand_over: Callable[[str], None],
+    judged: Callable[[ReconstructionResult], None] = lambda result: None,
+) -> JobSpec:
+    """The job that writes a recovered file; its place goes to `hand_over` once it is there, and what a refit came to goes to `judged`."""
+    if way.kind == REFIT:
+
+        def take_refit(result: ReconstructionResult) -> None:
+            judged(result)
+            hand_over(result.output)
+
+        return refit(checkpoint, source, output, force, take_refit)
+    fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
+    teacher = checkpoint.model.path if way.taught else None
+    if way.kind == RECALIBRATE:
+        return _recalibration(fields, hand_over)
+    from tui_pruner.storage.yaml import everywhere
+
+    fields["data"] = everywhere(fields["data"])
+
+    def parameters() -> FinetuneParameters:
+        from tui_pruner.engine.job_messages import FinetuneParameters
+
+        return FinetuneParameters(**{**fields, "images": None}, epochs=way.epochs, teacher=teacher, sparsity=way.sparsity)
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.job_messages import FinetuneResult
+
+        result = FinetuneResult.model_validate(content)
+        hand_over(result.output)
+        found = short_metric(result.metrics)
+        figure = f"{found[0]} {score(found[1])} on all validation images" if found else "no metric"
+        early = ", stopped early" if result.stopped else ""
+        best = f"epoch {result.best_epoch} of {result.epochs} was best" if result.best_epoch else "no epoch was better than the file"
+        epochs = f"{best}{early}"
+        curve = [(f"epoch {number}", _figures(epoch)) for number, epoch in enumerate(result.curve, start=1)]
+        details = [("file", result.output), *shown_metrics(result.metrics), *curve]
+        return JobOutcome(f"{figure}: {epochs}, {duration(result.seconds)}", details, result.notes)
+
+    return JobSpec(FINETUNE, Path(output).name, output, parameters, take, fields["data"], stops_early=True)
+
+
+def _recalibration(fields: dict[str, Any], hand_over: Callable[[str], None]) -> JobSpec:
+    def parameters() -> RecalibrationParameters:
+        from tui_pruner.engine.job_messages import RecalibrationParameters
+
+        return RecalibrationParameters(**{**fields, "images": 256})
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.job_messages import RecalibrationResult
+
+        result = RecalibrationResult.model_validate(content)
+        hand_over(result.output)
+        figure = f"{plural(result.layers, 'layer')} recalibrated on {plural(result.images, 'image')}, {duration(result.seconds)}"
+        return JobOutcome(figure, [("file", result.output), ("size", file_size(result.bytes))], result.notes)
+
+    return JobSpec(RECALIBRATE, Path(fields["output"]).name, fields["output"], parameters, take, fields["data"])
+
+
+def _figures(epoch: dict[str, float]) -> str:
+    found = short_metric(epoch)
+    losses = [f"{name.rpartition('/')[2]} {value:.3g}" for name, value in epoch.items() if name.startswith("train/")]
+    return ", ".join([*([f"{found[0]} {score(found[1])}"] if found else []), *losses])

@@ -1,0 +1,195 @@
+"""The bars above and below the panes as text: the header with the figures of the model, and the footer with the main keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.style import Style
+from rich.text import Text
+
+from tui_pruner.domain.formatting import count, giga, plural, score
+from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, STEPS_PANE, Action
+from tui_pruner.tui.actions.keymap import shown
+from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.figures import change
+from tui_pruner.tui.panes.explanation import stop_line
+from tui_pruner.tui.panes.jobs import Activity, running_line
+from tui_pruner.tui.panes.steps import last_step
+from tui_pruner.tui.panes.widgets import CLICK, Lines
+from tui_pruner.tui.state import BEAT, COLOURS, JOBS, PROOFS, AppState, Store
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit, fit_middle
+from tui_pruner.tui.theme.glyphs import GLYPHS
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import ModelInfo
+    from tui_pruner.tui.timeline import StepMetrics
+
+
+GAP = "   "
+ONE_LINE = 100
+SHORTEST_NAME = 12
+
+
+def header_lines(state: AppState, metrics: StepMetrics, width: int) -> list[Text]:
+    """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
+    figures, model = _figures(state, metrics), state.opened.model
+    room = width - figures.cell_len - len(GAP) - 2
+    if width < ONE_LINE or room < SHORTEST_NAME:
+        return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
+    identity = _identity(model, room)
+    space = " " * (width - 2 - identity.cell_len - figures.cell_len)
+    return [Text.assemble(" ", identity, space, figures, " ")]
+
+
+def waiting_line(name: str, what: str, width: int) -> Text:
+    """The header before the model is there."""
+    return Text.assemble(" ", (fit_middle(name, max(width - len(what) - 6, 8)), colours.STRONG), GAP, (what, colours.WARNING))
+
+
+def _identity(model: ModelInfo, width: int) -> Text:
+    dot = f" {GLYPHS.dot} "
+    facts = [f"{model.family} {model.task}", f"{model.classes} classes", str(model.imgsz)]
+    name = Path(model.path).name
+    while facts and cell_len(name + "  " + dot.join(facts)) > width:
+        facts.pop()
+    return Text.assemble((fit_middle(name, width), colours.STRONG), "  " if facts else "", (dot.join(facts), colours.MUTED))
+
+
+def _figures(state: AppState, metrics: StepMetrics) -> Text:
+    before, after = state.session.original, state.after
+    text = Text.assemble(
+        _pair("params", count(before.parameters), count(after.parameters), change(before.parameters, after.parameters)),
+        GAP,
+        _pair("GFLOPs", giga(before.flops), giga(after.flops), change(before.flops, after.flops)),
+    )
+    if metrics.baseline is not None:
+        now = metrics.latest
+        text.append(GAP)
+        text.append_text(_metric(metrics.name, metrics.baseline, now))
+    return text
+
+
+def _pair(name: str, before: str, after: str, moved: str) -> Text:
+    if not moved:
+        return Text.assemble((f"{name} ", colours.MUTED), (after, colours.STRONG))
+    return Text.assemble(
+        (f"{name} ", colours.MUTED),
+        before,
+        (GLYPHS.arrow, colours.MUTED),
+        (after, f"bold {colours.GOOD}"),
+        (f" {moved}", colours.GOOD),
+    )
+
+
+def _metric(name: str, baseline: float, now: float | None) -> Text:
+    if now is None:
+        return Text.assemble((f"{name} ", colours.MUTED), (score(baseline), colours.STRONG))
+    style = f"bold {colours.GOOD if now >= baseline - 0.005 else colours.WARNING}"
+    return Text.assemble((f"{name} ", colours.MUTED), score(baseline), (GLYPHS.arrow, colours.MUTED), (score(now), style))
+
+
+FOOTER = ("mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "next-pane", "help", "quit")
+"""The actions of the whole workbench in the footer, in their order."""
+NEEDED = ("help", "quit", "next-pane", "mark", "nudge-1", "apply", "write", "validate", "undo", "filter", "explain", "map")
+"""The same, those that stay longest first."""
+PANE_WORDS: Mapping[str, Mapping[str, str]] = {
+    MAP: {"map": "tree"},
+    DETAIL: {"explain": "explain", "path-to": "path to"},
+    PATH: {"map": "map", "path-to": "path to", "station-1": "next stop", "back": "back"},
+    STEPS_PANE: {"all-jobs": "jobs"},
+}
+"""The actions of the whole workbench that matter most in a pane, with their words there."""
+
+
+def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()) -> Text:
+    """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked.
+
+    `disabled`: the ids of the actions that can do nothing now, which are dimmed.
+    """
+    by_id, words = {action.id: action for action in actions}, PANE_WORDS.get(pane, {})
+    own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
+    own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
+    taken = {key for action in own for key in action.keys.split(",")}
+    rest = [by_id[id] for id in FOOTER if id in by_id and not taken & set(by_id[id].keys.split(","))]
+    return fitting(own + rest, width, leading, {action.id for action in own}, disabled)
+
+
+def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Collection[str] = (), disabled: Collection[str] = ()) -> Text:
+    """These actions in one line of at most `width` cells, without the least needed ones where it is too narrow."""
+    shown_now = list(actions)
+    text = _line(shown_now, leading, disabled)
+    while text.cell_len > width and len(shown_now) > 1:
+        shown_now.remove(max(reversed(shown_now), key=lambda action: _need(action, needed)))
+        text = _line(shown_now, leading, disabled)
+    return text
+
+
+def _need(action: Action, needed: Collection[str]) -> int:
+    """How early an action may leave the footer: the later ones first."""
+    return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
+
+
+def _line(actions: Sequence[Action], leading: str, disabled: Collection[str]) -> Text:
+    text = Text(" ", no_wrap=True)
+    if leading:
+        text.append(f"{leading}  ", f"bold {colours.GOOD}")
+    for action in actions:
+        dim = action.id in disabled
+        start = len(text)
+        text.append(shown(action), colours.FAINT if dim else f"bold {colours.WARNING}")
+        text.append(f" {action.footer}", colours.FAINT if dim else colours.TEXT)
+        text.stylize(Style(meta={CLICK: f"run('{action.id}')"}), start, len(text))
+        text.append("  ")
+    text.rstrip()
+    return text
+
+
+class HeaderBar(Lines):
+    """The model and its totals."""
+
+    def follow(self, store: Store) -> None:
+        """Show the figures of a session from now on."""
+        state = store.state
+        draw = lambda: self.draw(lambda width, _: header_lines(state, state.metrics, width))  # noqa: E731
+        store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
+
+
+class StatusBar(Lines):
+    """In a small window the last step, or the chosen stop of an explanation, and what runs."""
+
+    def follow(self, store: Store, work: Callable[[], Activity], with_explanation: Callable[[], bool]) -> None:
+        """Show the newest state of a session from now on."""
+        state, view = store.state, store.view
+
+        def lines(width: int, height: int) -> list[Text]:
+            now, found = work(), view.explanation if with_explanation() else None
+            first = last_step(state, state.metrics, width - 2) if found is None else stop_line(found, width - 2)
+            if now.running:
+                return [first, running_line(now, width - 2)]
+            return [first, Text(fit(now.doing, width - 2))] if now.doing else [first]
+
+        names = ("session", "pending", "preview", "metrics", "explanation", "doing", "focus", PROOFS, JOBS, BEAT, COLOURS)
+        store.observe(names, lambda: self.draw(lines))
+
+
+class FooterBar(Lines):
+    """The main keys, with what they act on; those that can do nothing now are dimmed."""
+
+    def follow(self, store: Store, registry: Registry) -> None:
+        """Show the keys of a session from now on."""
+        state, view = store.state, store.view
+
+        def line(width: int, height: int) -> list[Text]:
+            rounding = state.pending.round_to
+            marked = f"{plural(len(state.marks), 'layer')} marked" if state.marks else ""
+            leading = ", ".join(filter(None, (marked, f"multiples of {rounding}" if rounding > 1 else "")))
+            disabled = {action.id for action in registry if action.disabled_reason(state)}
+            return [footer_text(registry, width, leading, view.pane, disabled)]
+
+        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", PROOFS, JOBS, COLOURS)
+        store.observe(names, lambda: self.draw(line))

@@ -1,0 +1,171 @@
+"""Two states of the session side by side: sizes, metric, proof, and what differs layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from tui_pruner.domain.formatting import count, file_size, giga, score
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.figures import arrow, change, shape, signed
+from tui_pruner.tui.job_specs.recovery import between
+from tui_pruner.tui.panes.explanation import short
+from tui_pruner.tui.panes.steps import proof_cell
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit, wrapped
+from tui_pruner.tui.theme.glyphs import GLYPHS
+from tui_pruner.tui.timeline import StepMetrics, name_of, step_at
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import Comparison, SessionView
+
+
+LABEL = 12
+CELL = 11
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison with what is known beside it."""
+
+    found: Comparison
+    session: SessionView
+    metrics: StepMetrics
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """After how many steps each of the two states is."""
+        return self.found.first, self.found.second
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """Two states that the engine could not compare, and why."""
+
+    ends: tuple[int, int]
+    session: SessionView
+    reason: str
+
+
+def compare_title(compared: Compared | NotCompared) -> str:
+    """The two ends."""
+    first, second = (name_of(compared.session, number) for number in compared.ends)
+    return f"Compare {first} {GLYPHS.arrow} {second}"
+
+
+def compare_lines(compared: Compared | NotCompared, width: int) -> list[Text]:
+    """Everything that differs, in lines of at most `width` cells."""
+    if isinstance(compared, NotCompared):
+        return wrapped(f"{GLYPHS.bad} not compared: {compared.reason}", width, colours.BAD)
+    parts = [
+        _sizes(compared),
+        [*_metric(compared), *_proofs(compared, width), *_refits(compared)],
+        _blocks(compared.found, width),
+        _layers(compared.found, width),
+    ]
+    return [line for part in parts if part for line in [*part, Text()]][:-1]
+
+
+def _sizes(compared: Compared) -> list[Text]:
+    before, after = compared.found.before, compared.found.after
+    return [
+        _figure("parameters", before.parameters, after.parameters, count),
+        _figure("GFLOPs", before.flops, after.flops, giga),
+        _figure("size", before.bytes, after.bytes, lambda size: file_size(round(size))),
+    ]
+
+
+def _figure(label: str, before: float, after: float, written: Callable[[float], str]) -> Text:
+    style = colours.GOOD if after < before else colours.WARNING if after > before else colours.MUTED
+    return Text.assemble(
+        (fit(label, LABEL), colours.MUTED),
+        fit(written(before), CELL),
+        (f"{GLYPHS.arrow} ", colours.MUTED),
+        (fit(written(after), CELL), colours.STRONG),
+        (change(before, after) or "the same", style),
+    )
+
+
+def _metric(compared: Compared) -> list[Text]:
+    metrics, found = compared.metrics, compared.found
+    before, after = metrics.of_step(found.first), metrics.of_step(found.second)
+    if before is None and after is None:
+        return [
+            Text.assemble(
+                (fit(metrics.name, LABEL), colours.MUTED), (f"not measured: {key_of('validate')} validates what counts", colours.MUTED)
+            )
+        ]
+    moved = "" if before is None or after is None else signed(score(abs(after - before)), after < before)
+    style = colours.WARNING if moved.startswith(GLYPHS.minus) else colours.GOOD
+    cells = ["not measured" if metric is None else score(metric) for metric in (before, after)]
+    return [
+        Text.assemble(
+            (fit(metrics.name, LABEL), colours.MUTED),
+            fit(cells[0], max(CELL, len(cells[0]) + 1)),
+            (f"{GLYPHS.arrow} ", colours.MUTED),
+            (fit(cells[1], max(CELL, len(cells[1]) + 1)), colours.STRONG),
+            (moved, style),
+        )
+    ]
+
+
+def _refits(compared: Compared) -> list[Text]:
+    """How far each state is from the original's outputs as cut, and refitted, where that was measured."""
+    lines = []
+    for number in sorted({compared.found.first, compared.found.second}):
+        refit = compared.metrics.refit_of_step(number)
+        if refit is not None:
+            words = f"{between(*refit)} from the original, refitted"
+            lines.append(Text.assemble((fit(f"step {number}", LABEL), colours.MUTED), (words, colours.BLUE)))
+    return lines
+
+
+def _proofs(compared: Compared, width: int) -> list[Text]:
+    lines = []
+    for number in sorted({compared.found.first, compared.found.second}):
+        step = step_at(compared.session, number)
+        if step is not None:
+            words, style = (
+                ("not proved yet", colours.MUTED) if step in compared.session.ahead and step.proof is None else proof_cell(step.proof)
+            )
+            lines.append(Text.assemble((fit(f"step {number}", LABEL), colours.MUTED), (words, style)))
+            if step.proof is not None and not step.proof.equal:
+                lines += [Text(f"{' ' * LABEL}{line}", colours.BAD) for line in wrap(step.proof.reason, max(width - LABEL, CELL))]
+    return lines
+
+
+def _blocks(found: Comparison, width: int) -> list[Text]:
+    if not found.blocks:
+        return []
+    lines = [_heading("Blocks", f"{len(found.blocks)} changed")]
+    for block in found.blocks:
+        lines.append(Text.assemble("  ", fit(short(block.name), LABEL), arrow(shape(block.before), shape(block.after))))
+    return lines
+
+
+def _layers(found: Comparison, width: int) -> list[Text]:
+    if not found.layers:
+        return [Text("no layer differs", colours.MUTED)]
+    names = min(max(len(short(name)) for name in found.layers), max(width - 32, 10))
+    lines = [_heading("Layers", f"{len(found.layers)} changed")]
+    for name, layer in found.layers.items():
+        cut = layer.out_before != layer.out_after
+        lines.append(
+            Text.assemble(
+                "  ",
+                (fit(short(name), names), colours.TEXT if cut else colours.MUTED),
+                ("  out ", colours.FAINT),
+                (fit(arrow(layer.out_before, layer.out_after), CELL), colours.GOOD if cut else colours.MUTED),
+                (" in ", colours.FAINT),
+                (arrow(layer.in_before, layer.in_after), colours.BLUE if layer.in_before != layer.in_after else colours.MUTED),
+            )
+        )
+    return lines
+
+
+def _heading(title: str, counted: str) -> Text:
+    return Text.assemble((title, colours.HEADING), (f"  {counted}", colours.MUTED))

@@ -1,0 +1,318 @@
+"""The detail pane as lines of text: the ratio, the importance, what goes along and why, the shapes, the dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+
+from tui_pruner.domain.criteria import criterion_of
+from tui_pruner.domain.formatting import count, duration, operations, percent, plural, score
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
+from tui_pruner.tui.figures import arrow, difference, drop, shape
+from tui_pruner.tui.outline import Row
+from tui_pruner.tui.panes.comparison import compare_lines, compare_title
+from tui_pruner.tui.panes.explanation import explain_lines, explain_title
+from tui_pruner.tui.panes.tree_row import heat_colour
+from tui_pruner.tui.panes.widgets import Pane
+from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import curve, cut_column, fit, slider, wrapped
+from tui_pruner.tui.theme.glyphs import GLYPHS
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import Detail, MemberView
+
+
+LABEL = 9
+CURVE_HEIGHT = 3
+MOST_NOTES = 3
+
+
+def title(row: Row | None) -> str:
+    """What the pane is about."""
+    if row is None:
+        return "Detail"
+    return row.layer.name if row.layer else f"{row.key}  {row.name.split()[-1]}" if row.kind == "block" else row.name
+
+
+def detail_lines(row: Row | None, state: AppState, width: int) -> list[Text]:
+    """Everything that the pane shows for a row, in lines of at most `width` cells."""
+    if row is None:
+        return [Text("nothing matches the filter", colours.MUTED)]
+    if row.layer is None:
+        return [*_summary(row, state, width), *_verdicts(row, state, width)]
+    detail = state.detail if state.detail and state.detail.layer == row.layer.name else None
+    if detail is None:
+        return [*_head(row, state, width), *_verdicts(row, state, width), *_missing("detail", state.no_detail, width)]
+    parts = [
+        [*_head(row, state, width), *_verdicts(row, state, width)],
+        [*_importance(detail, width), *_sensitivity(row, state, width)],
+        _members(detail, width),
+        _shapes(detail, width),
+    ]
+    return [line for part in parts if part for line in [*part, Text()]][:-1]
+
+
+def _head(row: Row, state: AppState, width: int) -> list[Text]:
+    layer = row.layer
+    assert layer is not None
+    change = state.change(layer)
+    first = Text.assemble(
+        (layer.type, colours.STRONG),
+        (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
+        (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
+    )
+    weight = _weight(layer.parameters, layer.flops, state)
+    named = [Text.assemble(first, "   ", weight)] if first.cell_len + 3 + weight.cell_len <= width else [first, weight]
+    lines = [*named, *wrapped(layer.reason, width, colours.MUTED)]
+    return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, state, width), *_rounding(state)]
+
+
+def _weight(parameters: int, flops: int, state: AppState) -> Text:
+    whole = state.session.original
+    return Text.assemble(
+        (f"{count(parameters)} params ", colours.MUTED),
+        (percent(parameters / max(whole.parameters, 1)), colours.BLUE),
+        (f"   {operations(flops)} ", colours.MUTED),
+        (percent(flops / max(whole.flops, 1)), colours.PURPLE),
+    )
+
+
+def _ratio(row: Row, state: AppState, width: int) -> Text:
+    layer = row.layer
+    assert layer is not None
+    _, now, after = state.change(layer).outputs
+    amount = state.pending.of(layer.name)
+    removed = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
+    style = colours.GOOD if amount else colours.WARNING if after != now else colours.MUTED
+    keeps = f"keeps {after} of {now}"
+    track = slider(removed / 100, max(min(width - LABEL - 5 - len(keeps) - 2, 40), 8), style, colours.FAINT)
+    return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{removed:>2}%  ", f"bold {style}"), track, f"  {keeps}")
+
+
+def _rounding(state: AppState) -> list[Text]:
+    step = state.pending.round_to
+    return [Text.assemble((fit("Rounds", LABEL), colours.MUTED), (f"to multiples of {step}", colours.TEXT))] if step > 1 else []
+
+
+def _importance(detail: Detail, width: int) -> list[Text]:
+    if not detail.curve:
+        return []
+    room = max(min(width - 2, 72), 10)
+    border = cut_column(detail.cut_at, room)
+    criterion = criterion_of(detail.criterion).label
+    weakest, strongest = detail.curve[0], detail.curve[-1]
+    span = max(strongest - weakest, 1e-9)
+    scaled = [(value - weakest) / span for value in detail.curve]
+    share = f", from {score(weakest / strongest)}" if strongest > 0 else ""
+    lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion}, weakest first{share}", colours.MUTED))]
+    for row in curve(scaled, room, CURVE_HEIGHT):
+        divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
+        lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
+    if border:
+        held = Text(f"the weakest {percent(detail.cut_at)} hold {percent(lost_importance(detail))} of it", colours.BAD)
+        inline = lines[0].cell_len + 2 + held.cell_len <= width
+        lines = [Text.assemble(lines[0], "  ", held), *lines[1:]] if inline else [*lines, held]
+    return lines
+
+
+def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
+    scan = state.scan
+    drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
+    if scan is None or not drops:
+        return []
+    text = Text.assemble((fit(scan.metric, LABEL), colours.MUTED))
+    for share, fall in sorted(drops.items()):
+        text.append(f"{GLYPHS.minus}{share:.0%} ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
+    ground = f"alone, {plural(scan.images, 'image')}"
+    return [text.append(ground, colours.MUTED)] if text.cell_len + len(ground) <= width else [text]
+
+
+def lost_importance(detail: Detail) -> float:
+    """The share of the channels' summed importance that the cut takes, from the curve's samples."""
+    taken = round(detail.cut_at * len(detail.curve))
+    return sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)
+
+
+def _members(detail: Detail, width: int) -> list[Text]:
+    if not detail.members:
+        return []
+    names = min(max(max(len(member.layer) for member in detail.members), 12), max(width // 3, 12))
+    places = min(max(max(len(_place(member)) for member in detail.members), 8), 18)
+    sizes = max(max(len(arrow(member.before, member.after)) for member in detail.members), 8)
+    rest = width - names - places - sizes - 6
+    inline = all(len(member.because) <= rest for member in detail.members)
+    titles = f"{fit('axis', places)}  {fit('channels', sizes)}  {'because' if inline else ''}"
+    lines = [Text.assemble((fit("Goes along", names + 2), colours.HEADING), (titles, colours.MUTED))]
+    return lines + [line for member in detail.members for line in _member(member, names, places, sizes, rest, width)]
+
+
+def _member(member: MemberView, names: int, places: int, sizes: int, rest: int, width: int) -> list[Text]:
+    changed = member.before != member.after
+    line = Text.assemble(
+        (fit(member.layer, names) + "  ", colours.WARNING if changed else colours.TEXT),
+        (fit(_place(member), places) + "  ", colours.MUTED),
+        (fit(arrow(member.before, member.after), sizes) + "  ", colours.GOOD if changed else colours.TEXT),
+    )
+    if len(member.because) <= rest:
+        return [line.append(member.because, colours.MUTED)]
+    return [line, *(Text.assemble("    ", more) for more in wrapped(member.because, width - 4, colours.MUTED))]
+
+
+def _place(member: MemberView) -> str:
+    whole = member.channels.startswith("all")
+    return member.role if whole else f"{member.role} {member.channels}"
+
+
+def _shapes(detail: Detail, width: int) -> list[Text]:
+    if not detail.shapes:
+        same = "no block's output changes" if detail.after != detail.current else ""
+        return [Text.assemble((fit("Shapes", 12), colours.HEADING), (same, colours.MUTED))] if same else []
+    names = max(max(len(block.name) for block in detail.shapes), 10)
+    lines = [Text.assemble((fit("Shapes", names + 2), colours.HEADING), (f"{fit('before', 14)}after", colours.MUTED))]
+    for block in detail.shapes:
+        changed = list(block.before) != list(block.after)
+        after = (shape(block.after), colours.GOOD) if changed else ("unchanged", colours.MUTED)
+        lines.append(Text.assemble((fit(block.name, names + 2), colours.TEXT), (fit(shape(block.before), 14), colours.MUTED), after))
+    return lines
+
+
+def _missing(what: str, reason: str, width: int) -> list[Text]:
+    """A figure that the engine could not give, and why."""
+    return wrapped(f"{GLYPHS.bad} no {what}: {reason}", width, colours.BAD) if reason else []
+
+
+def _verdicts(row: Row, state: AppState, width: int) -> list[Text]:
+    preview = state.preview
+    if not state.pending:
+        return []
+    if preview is None:
+        return _missing("preview", state.no_preview, width)
+    now = state.session.current
+    lines = [
+        Text.assemble(
+            (fit("Saves", LABEL), colours.MUTED),
+            (f"{difference(now.parameters, preview.after.parameters, count)} params", colours.GOOD),
+            (f"   {difference(now.flops, preview.after.flops, operations)}", colours.GOOD),
+        ),
+        *(_missing("dry run", state.no_dry_run, width) or [_dry_run(state)]),
+    ]
+    lines += _trouble(row, state, width)
+    return [*lines, *_notes(row, preview.notes, width)]
+
+
+def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
+    """What was adjusted in this row's layers, and how much elsewhere."""
+    names = {layer.name for layer in row.layers}
+    own = [note for note in notes if note.partition(":")[0] in names]
+    lines = [line for note in own[:MOST_NOTES] for line in wrapped(note, width, colours.MUTED)]
+    rest = len(notes) - len(own[:MOST_NOTES])
+    return [*lines, *([Text(f"{'and ' if own else ''}{plural(rest, 'adjusted width')} elsewhere", colours.MUTED)] if rest else [])]
+
+
+def _trouble(row: Row, state: AppState, width: int) -> list[Text]:
+    """What stands in the way of applying, this row's own first, with the ways out that the key offers."""
+    found = troubles(state.preview, state.pending)
+    trouble = nearest_trouble(found, row.layer.name if row.layer else "")
+    if trouble is None:
+        return []
+    more = [Text(f"{plural(len(found) - 1, 'more conflict')} after this one", colours.MUTED)] if len(found) > 1 else []
+    return [*wrapped(f"{GLYPHS.bad} {trouble.title}: {trouble.message}", width, colours.BAD), *_ways(trouble, width), *more]
+
+
+def _ways(trouble: Trouble, width: int) -> list[Text]:
+    lines = []
+    for number, way in enumerate(trouble.ways, start=1):
+        first, *rest = wrapped(way.words, width - LABEL, colours.TEXT)
+        key = (fit(f"  {key_of('settle')} {number}", LABEL), f"bold {colours.WARNING}")
+        lines += [Text.assemble(key, first), *(Text.assemble(" " * LABEL, line) for line in rest)]
+    return lines
+
+
+def _dry_run(state: AppState) -> Text:
+    result = state.dry_run
+    label = (fit("Dry run", LABEL), colours.MUTED)
+    if result is None:
+        return Text.assemble(label, (GLYPHS.dot, colours.MUTED))
+    if not result.ok:
+        return Text.assemble(label, (f"{GLYPHS.bad} {result.error}", colours.BAD))
+    side = state.opened.model.imgsz
+    return Text.assemble(
+        label, (GLYPHS.good, colours.GOOD), (f" the shapes fit at {side}{GLYPHS.times}{side}, {duration(result.seconds)}", colours.MUTED)
+    )
+
+
+def _summary(row: Row, state: AppState, width: int) -> list[Text]:
+    states = [layer.status for layer in row.layers]
+    counted = [(status, states.count(status)) for status in ("free", "coupled", "linked", "locked") if status in states]
+    lines = [
+        Text.assemble(
+            (f"{row.inputs} in, {row.outputs} out", colours.STRONG),
+            (f"   {shape(row.output_shape)}" if row.output_shape else "", colours.MUTED),
+        ),
+        _weight(row.parameters, row.flops, state) if row.parameters else Text("no weights of its own", colours.MUTED),
+        *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
+        Text(),
+    ]
+    if counted:
+        lines.append(Text(plural(len(states), "layer"), colours.HEADING))
+        lines += [
+            Text.assemble((fit(status, 10), colours.STATUS_COLOURS[status]), f"{number:>4}  ", (_MEANING[status], colours.MUTED))
+            for status, number in counted
+        ]
+        lines += [Text(), *wrapped("Space marks all of them that can be cut; the ratio keys change them together.", width, colours.MUTED)]
+    else:
+        lines += wrapped("Nothing to cut here: its channels follow from what it reads.", width, colours.MUTED)
+    return [*lines, Text()]
+
+
+_MEANING = {
+    "free": "cut alone",
+    "coupled": "cut together with others",
+    "linked": "as many as its other part",
+    "locked": "cannot be cut",
+}
+
+
+def _sources(sources: Sequence[int]) -> str:
+    names = ["the image" if source < 0 else f"block {source}" for source in sources]
+    return " and ".join(names)
+
+
+class DetailPane(Pane, inherit_bindings=False):
+    """What is known about the row under the cursor, or an explanation, or two states side by side.
+
+    Up and down are the screen's business: they scroll, or go from stop to stop of an explanation.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.run('look', -1)", "Up", show=False),
+        Binding("down", "screen.run('look', 1)", "Down", show=False),
+        Binding("home", "scroll_home", "Top", show=False),
+        Binding("end", "scroll_end", "Bottom", show=False),
+    ]
+
+    def follow(self, store: Store) -> None:
+        """Show the detail of a session from now on."""
+        names = (
+            "opened", "session", "pending", "preview", "detail", "no_detail", "dry_run", "scan", "metrics", "tree", "explanation",
+            "comparison", "focus", PROOFS, COLOURS,
+        )  # fmt: skip
+        store.observe(names, lambda: self.show(store))
+
+    def show(self, store: Store) -> None:
+        """Draw what the pane is about now."""
+        state, view = store.state, store.view
+        row, compared, explanation = view.tree.row, view.comparison, view.explanation
+        if compared is not None:
+            self.draw(lambda width, _: compare_lines(compared, width), compare_title(compared))
+        elif explanation is not None:
+            room = self.scrollable_content_region.width
+            line = explain_lines(explanation, room)[1] if room else 0
+            self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation), see=line)
+        else:
+            self.draw(lambda width, _: detail_lines(row, state, width), title(row))

@@ -1,0 +1,174 @@
+"""An open explanation, and its lines of text: the sentence, the path station by station, and what else a cut touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich.style import Style
+from rich.text import Text
+
+from tui_pruner.domain.formatting import plural
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.outline import TreeState
+from tui_pruner.tui.panes.widgets import CLICK
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit, wrapped
+from tui_pruner.tui.theme.glyphs import GLYPHS
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import ExplainResult
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where somebody came from: how the tree was looked at, and whether on the map."""
+
+    tree: TreeState
+    on_map: bool
+
+
+@dataclass(frozen=True)
+class OpenExplanation:
+    """What was found, `home` to come back to, and which stop was chosen last: a station of the path or a touched layer."""
+
+    found: ExplainResult
+    home: Origin
+    chosen: int | None = None
+
+    @property
+    def stops(self) -> list[str]:
+        """The module paths of the stations, then of the touched layers."""
+        return [station.at for station in self.found.path] + [touched.layer for touched in self.found.touches]
+
+    @property
+    def stop(self) -> str:
+        """The module path of the chosen stop; empty when none is."""
+        return "" if self.chosen is None else self.stops[self.chosen]
+
+    @property
+    def path(self) -> Sequence[str]:
+        """The module paths to light up: the stations, or without a second end all that is touched."""
+        return [station.at for station in self.found.path] if self.found.second else [self.found.first, *self.stops]
+
+    def moved(self, by: int) -> OpenExplanation:
+        """The same at a later or earlier stop, staying at the ends; from none to the first or the last."""
+        last = len(self.stops) - 1
+        if last < 0:
+            return self
+        start = self.chosen if self.chosen is not None else -1 if by > 0 else last + 1
+        return self.at(start + by)
+
+    def at(self, number: int) -> OpenExplanation:
+        """The same at this stop, or the nearest one."""
+        return replace(self, chosen=min(max(number, 0), len(self.stops) - 1)) if self.stops else self
+
+
+def short(name: str) -> str:
+    """A module path without the prefix that all have."""
+    return name.removeprefix("model.")
+
+
+Cells = tuple[str, str, str]
+GAP = "  "
+INDENT = 4
+ON_ANOTHER = "on another layer or block: the path to it"
+
+
+def explain_title(explanation: OpenExplanation) -> str:
+    """The two ends."""
+    ends = [short(name) for name in (explanation.found.first, explanation.found.second) if name]
+    return f"Explain {f' {GLYPHS.arrow} '.join(ends)}"
+
+
+def explain_lines(explanation: OpenExplanation, width: int) -> tuple[list[Text], int]:
+    """All lines of at most `width` cells, and the number of the chosen stop's line; 0 where none is chosen."""
+    found = explanation.found
+    path: list[Cells] = [(short(station.at), station.operation, station.detail) for station in found.path]
+    touches: list[Cells] = [(short(touched.layer), f"{touched.role} {touched.channels}", touched.because) for touched in found.touches]
+    lines = [*_sentence(explanation, width), Text()]
+    if path:
+        lines.append(_heading("Path", plural(len(path), "station")))
+        chosen = len(lines) + _line_of(path, explanation.chosen, width)
+        lines += [*_table(path, explanation.chosen, 0, width), Text()]
+    if touches:
+        lines.append(_heading(f"A cut of {short(found.first)} touches", plural(len({cells[0] for cells in touches}), "layer")))
+        below = len(lines)
+        lines += [*_table(touches, explanation.chosen, len(path), width), Text()]
+    number = explanation.chosen
+    line = 0 if number is None else chosen if number < len(path) else below + _line_of(touches, number - len(path), width)
+    return [*lines, *(_hint(key, does, width) for key, does in _hints(with_path=bool(found.second)))], line
+
+
+def _hints(with_path: bool) -> list[tuple[str, str]]:
+    other_end = [] if with_path else [(key_of("explain"), ON_ANOTHER)]
+    return [
+        *other_end,
+        (f"{key_of('station-1')} {key_of('station-minus-1')}", "from stop to stop: the tree follows"),
+        ("enter", "to the chosen one"),
+        (key_of("back"), "back to where you were"),
+        (key_of("path-to"), "type another end"),
+    ]
+
+
+def stop_line(explanation: OpenExplanation, width: int) -> Text:
+    """The chosen stop in one line, for a screen that shows only the tree; the sentence where none is chosen."""
+    found, number = explanation.found, explanation.chosen
+    if number is None:
+        return Text(fit(found.summary, width).rstrip(), colours.HEADING)
+    if number < len(found.path):
+        station = found.path[number]
+        said = f"{short(station.at)} {station.operation} {station.detail}"
+    else:
+        touched = found.touches[number - len(found.path)]
+        said = f"{short(touched.layer)} {touched.role} {touched.channels}: {touched.because}"
+    return Text(fit(f"{number + 1}/{len(explanation.stops)} {said}", width).rstrip(), colours.HEADING)
+
+
+def _sentence(explanation: OpenExplanation, width: int) -> list[Text]:
+    lost = explanation.found.second and not explanation.found.path
+    return wrapped(explanation.found.summary, width, colours.WARNING if lost else colours.STRONG)
+
+
+def _heading(title: str, counted: str) -> Text:
+    return Text.assemble((title, colours.HEADING), (f"{GAP}{counted}", colours.MUTED))
+
+
+def _hint(key: str, does: str, width: int) -> Text:
+    return Text.assemble((fit(key, 8), f"bold {colours.WARNING}"), (fit(does, width - 8).rstrip(), colours.MUTED))
+
+
+def _table(rows: Sequence[Cells], chosen: int | None, first: int, width: int) -> list[Text]:
+    lines = []
+    for number, row in enumerate(rows, start=first):
+        for line in _row(row, _widths(rows, width), width, number == chosen):
+            line.stylize(Style(meta={CLICK: f"run('visit', {number})"}))
+            lines.append(line)
+    return lines
+
+
+def _widths(rows: Sequence[Cells], width: int) -> tuple[int, int]:
+    names = min(max(len(row[0]) for row in rows), width // 3)
+    return names, min(max(len(row[1]) for row in rows), width - names - 2 * len(GAP) - 2)
+
+
+def _row(row: Cells, widths: tuple[int, int], width: int, chosen: bool) -> list[Text]:
+    name, what, detail = row
+    sign = f"{GLYPHS.pending} " if chosen else "  "
+    first = Text.assemble((sign, colours.WARNING), fit(name, widths[0]), GAP, (fit(what, widths[1]), colours.BLUE))
+    lines = [first]
+    if first.cell_len + len(GAP) + len(detail) <= width:
+        first.append(GAP + detail, colours.MUTED)
+    else:
+        lines += [Text.assemble(" " * INDENT, more) for more in wrapped(detail, width - INDENT, colours.MUTED)]
+    if chosen:
+        for line in lines:
+            line.append(" " * (width - line.cell_len))
+            line.stylize(f"bold on {colours.SELECTION}")
+    return lines
+
+
+def _line_of(rows: Sequence[Cells], number: int | None, width: int) -> int:
+    before = rows[: number or 0]
+    return sum(len(_row(row, _widths(rows, width), width, False)) for row in before)

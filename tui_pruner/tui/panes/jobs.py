@@ -1,0 +1,299 @@
+"""Jobs as text: the pane of the workbench, the list of all jobs, and one job in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+
+from tui_pruner.domain.formatting import clock, plural, score
+from tui_pruner.domain.results import main_metric, short_metric
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
+from tui_pruner.tui.job_specs.validation import shown_metrics
+from tui_pruner.tui.panes.widgets import Pane
+from tui_pruner.tui.state import BEAT, COLOURS, JOBS, Store
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import broken, curve, fit, slider, wrapped
+from tui_pruner.tui.theme.glyphs import GLYPHS
+
+WIDEST_BAR, NARROWEST_BAR = 30, 4
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the jobs pane shows: the running job, the queue, the engine's long call, and the last results, newest last."""
+
+    running: QueuedJob | None = None
+    waiting: Sequence[QueuedJob] = ()
+    doing: str = ""
+    notes: Sequence[tuple[str, bool]] = ()
+    beat: int = 0
+    now: float = 0.0
+
+
+def jobs_title(automatic: bool, refitting: bool = False) -> str:
+    """The pane's title, with the switches."""
+    return f"Jobs {GLYPHS.dot} {switch_text(automatic, refitting)}"
+
+
+def switch_text(automatic: bool, refitting: bool = False) -> str:
+    """Whether every step is validated, and that it is refitted before where it is."""
+    if refitting:
+        return f"every step: refit{', validate' if automatic else ''}"
+    return f"validate every step: {'on' if automatic else 'off'}"
+
+
+def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
+    """The pane's lines, at most `height` of them: work first, then as many results as there is room for."""
+    lines = []
+    if work.doing:
+        lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit(work.doing, width - 2).rstrip()))
+    if work.running is not None:
+        lines.append(running_line(work, width))
+        if (told := running_metrics(work.running)) and told[0] not in lines[-1].plain:
+            lines.append(Text(f"  {told[0]}", colours.MUTED))
+    if work.waiting:
+        lines.append(Text(fit(f"  then {', '.join(job.spec.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
+    room = max(height - len(lines), 0)
+    for note, failed in list(work.notes)[-room:] if room else []:
+        sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
+        lines.append(Text.assemble((f"{sign} ", style), (fit(note, width - len(sign) - 1).rstrip(), style if failed else colours.MUTED)))
+    return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
+
+
+def running_line(work: Activity, width: int) -> Text:
+    """The running job with its progress."""
+    assert work.running is not None
+    lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.spec.name)
+    hint = f"  {key_of('cancel-job')} {_ending(work.running)}"
+    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint))
+
+
+def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Text:
+    """A running job's bar, count, metric so far, and time left, as much as fits into `width` cells, and `hint` if there is room."""
+    progress = job.progress
+    if progress is None or not progress.total:
+        return Text(f"  starting  {clock(job.elapsed(now))}", colours.MUTED)
+    tails = [f"{progress.done}/{progress.total}", *running_metrics(job), time_left(job, now)]
+    tail = "  ".join(tails)
+    if len(tail) + NARROWEST_BAR + 4 > width:
+        tail = "  ".join((tails[0], tails[-1]))
+    if width >= len(tail) + len(hint) + 14:
+        tail += hint
+    room = min(max(width - len(tail) - 4, NARROWEST_BAR), WIDEST_BAR)
+    return Text.assemble("  ", slider(progress.done / progress.total, room, colours.GOOD, colours.FAINT), (f"  {tail}", colours.MUTED))
+
+
+def _ending(job: QueuedJob) -> str:
+    """What the key that cancels does to a job."""
+    return "cancels" if job.stopping or not job.spec.stops_early else "ends it early"
+
+
+def running_metrics(job: QueuedJob) -> list[str]:
+    """The job's main metric over what it has done so far, where it tells one."""
+    found = short_metric(job.progress.metrics) if job.progress else None
+    return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
+
+
+def time_left(job: QueuedJob, now: float) -> str:
+    """The time that remains, or where that cannot be said the time so far."""
+    remaining = job.remaining(now)
+    return clock(job.elapsed(now)) if remaining is None else f"{clock(remaining)} left"
+
+
+def unfinished_jobs(work: Activity) -> str:
+    """What would be lost by leaving now, as a sentence."""
+    parts = []
+    if work.running is not None:
+        progress = work.running.progress
+        parts.append(f"{work.running.spec.name} is running" + (f" ({progress.done} of {progress.total})" if progress else ""))
+    if work.waiting:
+        parts.append(f"{plural(len(work.waiting), 'job')} wait{'s' if len(work.waiting) == 1 else ''}")
+    sentence = " and ".join(parts)
+    return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
+def spinner(beat: int) -> str:
+    """The sign that something is under way."""
+    return GLYPHS.spinner[beat % len(GLYPHS.spinner)]
+
+
+SHORTEST_NAME, LONGEST_NAME = 12, 24
+TIME = 6
+STATES = (RUNNING, WAITING, DONE, FAILED, CANCELLED)
+
+
+def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, width: int, beat: int) -> list[Text]:
+    """A line for each job, the chosen one marked."""
+    names = min(max(SHORTEST_NAME, *(len(job.spec.name) for job in jobs)), LONGEST_NAME) if jobs else 0
+    lines = []
+    for place, job in enumerate(jobs):
+        text = _head(job, job is chosen, names, beat)
+        text.append_text(_course(job, sum(not other.over for other in jobs[:place]), now, width - text.cell_len))
+        lines.append(_filled(text, job is chosen, width))
+    return lines or [Text(fit(none_yet(), width).rstrip(), colours.MUTED)]
+
+
+def none_yet() -> str:
+    """What stands in an empty list."""
+    return f"no job yet: {key_of('validate')} in the workbench validates the model as it stands"
+
+
+def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int, refitting: bool = False) -> Text:
+    """How many jobs there are, and whether every step is validated and refitted."""
+    switch = f"   {switch_text(automatic, refitting)}"
+    return Text.assemble((f" {fit(counted(jobs), width - len(switch) - 1).rstrip()}", colours.STRONG), switch)
+
+
+def counted(jobs: Sequence[QueuedJob]) -> str:
+    """How many there are of each state: "1 running, 2 waiting, 3 done"."""
+    numbers = {state: sum(job.state == state for job in jobs) for state in STATES}
+    return ", ".join(f"{number} {state}" for state, number in numbers.items() if number) or "no jobs"
+
+
+def sign(job: QueuedJob, beat: int) -> tuple[str, str]:
+    """A job's state in one sign, with its colour."""
+    signs = {
+        RUNNING: (spinner(beat), colours.WARNING),
+        WAITING: (GLYPHS.dot, colours.MUTED),
+        DONE: (GLYPHS.good, colours.GOOD),
+        FAILED: (GLYPHS.bad, colours.BAD),
+        CANCELLED: (GLYPHS.minus, colours.MUTED),
+    }
+    return signs[job.state]
+
+
+def job_status(job: QueuedJob, before: int) -> str:
+    """Where a job that does not run stands, in a few words; `before` jobs come before it."""
+    words = {
+        WAITING: "is next" if before == 0 else f"waits for {plural(before, 'job')}",
+        DONE: job.outcome.figure,
+        FAILED: str(job.error),
+        CANCELLED: "cancelled",
+    }
+    return words[job.state]
+
+
+def _head(job: QueuedJob, chosen: bool, names: int, beat: int) -> Text:
+    mark, style = sign(job, beat)
+    cursor = GLYPHS.closed if chosen else " "
+    return Text.assemble(
+        (f"{cursor} ", colours.WARNING),
+        (fit(mark, 2), style),
+        " ",
+        (fit(job.spec.name, names), colours.STRONG if chosen else colours.TEXT),
+    )
+
+
+def _course(job: QueuedJob, before: int, now: float, width: int) -> Text:
+    if job.state == RUNNING:
+        return progress_text(job, now, width)
+    time = clock(job.elapsed(now)) if job.started is not None else ""
+    words = fit(job_status(job, before), width - TIME - 3)
+    return Text(f"  {words} {fit(time, TIME, right=True)}", colours.BAD if job.state == FAILED else colours.MUTED)
+
+
+def _filled(text: Text, chosen: bool, width: int) -> Text:
+    text.append(" " * max(width - text.cell_len, 0))
+    if chosen:
+        text.stylize(f"on {colours.SELECTION}")
+    return text
+
+
+NAMES, FIGURE = 14, 6
+FEWEST_POINTS = 3
+LOSSES = "train/"
+HIDDEN = ("plan",)
+
+
+def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> list[Text]:
+    """Everything about one job; `before` is how many come before it."""
+    lines = [Text(line.plain, colours.BAD if job.state == FAILED else colours.STRONG) for line in wrapped(_state(job, before, now), width)]
+    if job.error is not None:
+        lines += wrapped(str(job.error), width, colours.BAD if job.state == FAILED else colours.MUTED)
+    lines += _section("Result", job.outcome.details, width)
+    if job.state == RUNNING and job.progress is not None:
+        lines += _section("So far", [("doing", job.progress.doing), *shown_metrics(job.progress.metrics)], width)
+    lines += _curves(job, width)
+    lines += [line for note in job.outcome.notes for line in wrapped(note, width, colours.WARNING)]
+    lines += _section("Asked for", _parameters(job), width)
+    return lines + _section("Plan", _plan(job), width)
+
+
+def _curves(job: QueuedJob, width: int) -> list[Text]:
+    """The losses and the main metric from the beginning until now, each from its lowest to its highest value."""
+    main = main_metric({name: points[-1] for name, points in job.history.items()})
+    wanted = [name for name in job.history if name.startswith(LOSSES) or (main and name == main[0])]
+    lines = [_curve(name, job.history[name], width) for name in wanted if len(job.history[name]) >= FEWEST_POINTS]
+    return [Text(), Text("Curves", colours.HEADING), *lines] if lines else []
+
+
+def _curve(name: str, points: Sequence[float], width: int) -> Text:
+    low, high = min(points), max(points)
+    room = max(width - NAMES - FIGURE - 2, 8)
+    drawn = curve([(point - low) / (high - low) if high > low else 0.5 for point in points], min(room, len(points)))[0]
+    label = fit(name.rpartition("/")[2], NAMES)
+    return Text.assemble(
+        (label, colours.MUTED), " ", (fit(f"{points[-1]:.3g}", FIGURE, right=True), colours.TEXT), " ", (drawn, colours.BLUE)
+    )
+
+
+def _state(job: QueuedJob, before: int, now: float) -> str:
+    if job.state == WAITING:
+        return f"waiting: {plural(before, 'job')} before it" if before else "waiting: it is next"
+    if job.state == RUNNING:
+        progress = job.progress
+        counted = f", {progress.done} of {progress.total}, {time_left(job, now)}" if progress and progress.total else ""
+        return f"running for {clock(job.elapsed(now))}{counted}"
+    after = f" after {clock(job.elapsed(now))}" if job.started is not None else " before its turn"
+    return f"done: {job.outcome.figure}" if job.state == DONE else f"{job.state}{after}"
+
+
+def _parameters(job: QueuedJob) -> list[tuple[str, str]]:
+    if job.parameters is None:
+        return [("data", job.spec.data)] if job.spec.data else []
+    fields: Mapping[str, Any] = job.parameters.model_dump(exclude=set(HIDDEN), exclude_none=True)
+    log = [("log", str(job.log))] if job.log else []
+    return [(name, _short(value)) for name, value in fields.items() if value != ""] + log
+
+
+def _plan(job: QueuedJob) -> list[tuple[str, str]]:
+    plan = getattr(job.parameters, "plan", None)
+    steps: Sequence[Mapping[str, Any]] = (plan or {}).get("steps", [])
+    return [(f"step {number}", _step(step)) for number, step in enumerate(steps, start=1)]
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    cuts = ", ".join(f"{cut['layer']} {cut['amount']}" for cut in step["cuts"])
+    return f"{step['name']}: {cuts}" if step.get("name") else cuts
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + GLYPHS.ellipsis if len(text) == 64 and text.isalnum() else text
+
+
+def _section(title: str, pairs: Sequence[tuple[str, str]], width: int) -> list[Text]:
+    if not pairs:
+        return []
+    lines = [Text(), Text(title, colours.HEADING)]
+    for name, value in pairs:
+        for number, line in enumerate(broken(value, max(width - NAMES - 1, 10))):
+            lines.append(Text.assemble((fit(name if number == 0 else "", NAMES), colours.MUTED), " ", (line, colours.TEXT)))
+    return lines
+
+
+class JobsPane(Pane, inherit_bindings=False):
+    """What runs, what waits, and what came out last."""
+
+    def follow(self, store: Store, work: Callable[[], Activity]) -> None:
+        """Show the jobs of a session from now on."""
+        names = ("doing", "notes", "automatic", "refitting", JOBS, BEAT, COLOURS)
+        store.observe(names, lambda: self.show(work(), store.state.automatic, store.state.refitting))
+
+    def show(self, work: Activity, automatic: bool, refitting: bool = False) -> None:
+        """Draw what goes on."""
+        self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting))

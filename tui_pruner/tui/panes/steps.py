@@ -1,0 +1,185 @@
+"""The steps as a table: what was cut, the size after it, its proof and its metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from tui_pruner.domain.formatting import count, giga, plural, score, tiny
+from tui_pruner.tui.actions.action import STEPS_PANE
+from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.job_specs.recovery import between
+from tui_pruner.tui.panes.widgets import Pane
+from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit
+from tui_pruner.tui.theme.glyphs import GLYPHS
+from tui_pruner.tui.timeline import StepMetrics, Timeline
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import ProofView, StepView
+
+
+SIZES_NEED = 56
+PROOF = 17
+METRIC = 9
+REFIT = 12
+
+
+def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
+    """One line per step, the checkpoint first, the undone ones after, what is asked for last; and the line of the cursor.
+
+    `timeline` where the pane has the focus: its cursor and the step that is held are shown.
+    """
+    session, before = state.session, state.session.original
+    steps = [*session.steps, *session.ahead]
+    room = len(str(len(steps))) + 1
+    columns = Columns(width, room, any(metrics.refit_of_step(step.number) for step in steps))
+    lines = [
+        heading(metrics.name, columns),
+        _line("", "checkpoint", columns.sizes(before.parameters, before.flops), ("", ""), metrics, 0, columns),
+    ]
+    for step in steps:
+        undone = step.number > len(session.steps)
+        sizes = columns.sizes(step.totals.parameters, step.totals.flops)
+        proof = undone_cell(step.proof) if undone else proof_cell(step.proof)
+        line = _line(str(step.number), step.title, sizes, proof, metrics, step.number, columns)
+        if undone:
+            line.stylize(colours.FAINT)
+        lines.append(line)
+    at = len(session.steps) + 1
+    if timeline is not None:
+        at = timeline.at + 1
+        _light(lines, timeline, width, room)
+    if state.pending:
+        lines.append(_pending(state, width))
+    return lines, at
+
+
+def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None:
+    """The cursor as a band, and a sign on the step that is held."""
+    if timeline.held is not None:
+        number, rest = lines[timeline.held + 1].divide([room])
+        lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", room), colours.WARNING), rest)
+    line = lines[timeline.at + 1]
+    line.append(" " * max(width - line.cell_len, 0))
+    line.stylize(f"bold on {colours.SELECTION}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the table is laid out in `width` cells: `room` for the numbers, and whether there is a column for refits.
+
+    The parameters go first where it is narrow, then the refits and the FLOPs.
+    """
+
+    width: int
+    room: int = 2
+    refitted: bool = False
+
+    @property
+    def refit(self) -> int:
+        """The width of the refits' column; 0 where there is none."""
+        return REFIT if self.refitted and self.width >= SIZES_NEED else 0
+
+    def sizes(self, parameters: int, flops: int) -> str:
+        """The sizes that there is room for."""
+        return self.written(count(parameters), giga(flops))
+
+    def written(self, parameters: str, flops: str) -> str:
+        """The sizes as they are put into the columns."""
+        if self.width < SIZES_NEED:
+            return ""
+        return f"{flops:>6}" if self.refit and self.width < SIZES_NEED + REFIT else f"{parameters:>6} {flops:>6}"
+
+    def names(self, sizes: str) -> int:
+        """The width that is left for what was cut."""
+        return max(self.width - self.room - len(sizes) - 2 - PROOF - self.refit - METRIC, 8)
+
+
+def heading(metric: str, columns: Columns) -> Text:
+    """The titles of the columns."""
+    sizes = columns.written("params", "GFLOPs")
+    proof = f"{fit('proof', PROOF)}{fit('refit' if columns.refit else '', columns.refit)}"
+    return Text(f"{' ' * columns.room}{fit('cut', columns.names(sizes))}{sizes}  {proof}{fit(metric, METRIC, right=True)}", colours.FAINT)
+
+
+def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
+    """The newest step in one line, for a small screen."""
+    if state.pending:
+        return _pending(state, width)
+    if not state.session.steps:
+        return Text("no steps yet", colours.MUTED)
+    step: StepView = state.session.steps[-1]
+    words, style = proof_cell(step.proof)
+    metric = metrics.of_step(step.number)
+    tail = f"  {words}" + (f"  {metrics.name} {score(metric)}" if metric is not None else "")
+    return Text.assemble((f"{step.number} ", colours.MUTED), fit(step.title, max(width - len(tail) - 3, 6)).rstrip(), (tail, style))
+
+
+def proof_cell(proof: ProofView | None) -> tuple[str, str]:
+    """The masked twin's verdict in a few words, with its colour."""
+    if proof is None:
+        return f"proving{GLYPHS.ellipsis}", colours.WARNING
+    if not proof.equal:
+        figure = f" {tiny(proof.relative_difference)}" if proof.verdict == "not equal" else ""
+        return f"{proof.verdict.upper()}{figure}", f"bold {colours.BAD}"
+    word = "approximate" if proof.approximate else "proved"
+    return f"{word} {tiny(proof.relative_difference)}", colours.GOOD
+
+
+def undone_cell(proof: ProofView | None) -> tuple[str, str]:
+    """The same for an undone step, of which only a failed proof is of interest: it fails again when the step is redone."""
+    failed = proof is not None and not proof.equal
+    return ("undone, failed", colours.BAD) if failed else ("undone", colours.MUTED)
+
+
+def _pending(state: AppState, width: int) -> Text:
+    shares = {amount.written(GLYPHS.minus) for amount in state.pending.amounts.values()}
+    amount = shares.pop() if len(shares) == 1 else "by different amounts"
+    layers = list(state.pending.amounts)
+    what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")
+    title = f"{what} {amount}"
+    preview = state.preview
+    if state.no_preview:
+        hint = ("no preview: see the detail", colours.BAD)
+    elif preview is not None and preview.conflicts:
+        hint = (f"conflict: {key_of('settle')} settles it", colours.BAD)
+    elif preview is not None and preview.refused:
+        hint = (f"{preview.refused[0].layer} refused: cannot be applied", colours.BAD)
+    else:
+        hint = (f"{key_of('apply')} applies it", colours.MUTED)
+    return Text.assemble(
+        (f"{GLYPHS.pending} ", colours.WARNING), (fit(title, max(min(width - 26, 40), 10)).rstrip(), colours.STRONG), "  ", hint
+    )
+
+
+def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: StepMetrics, step: int, columns: Columns) -> Text:
+    metric, refit = metrics.of_step(step), metrics.refit_of_step(step)
+    text = Text.assemble(
+        (fit(number, columns.room), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
+    )
+    text.append(sizes + "  ", colours.MUTED)
+    text.append(fit(proof[0], PROOF), proof[1])
+    if columns.refit:
+        text.append(fit(between(*refit) if refit else "", columns.refit), colours.BLUE)
+    text.append(fit("" if metric is None else score(metric), METRIC, right=True), colours.WARNING)
+    return text
+
+
+class StepsPane(Pane, inherit_bindings=False):
+    """The pane of the steps; up and down, which go from step to step, are among the keys that the workbench gives it."""
+
+    def follow(self, store: Store) -> None:
+        """Show the steps of a session from now on."""
+        names = ("session", "pending", "preview", "no_preview", "metrics", "timeline", "focus", PROOFS, COLOURS)
+        store.observe(names, lambda: self.show(store))
+
+    def show(self, store: Store) -> None:
+        """Draw the steps; while the pane has the focus, with their cursor."""
+        state = store.state
+        timeline = store.view.timeline if store.view.focus == STEPS_PANE else None
+        line = step_lines(state, state.metrics, 80, timeline)[1]
+        self.draw(lambda width, _: step_lines(state, state.metrics, width, timeline)[0], see=line)

@@ -1,0 +1,139 @@
+"""The model tree: a scrolling list of rows with fixed columns, drawn line by line so that a key press repaints only what changed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.markup import escape
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui_pruner.domain.formatting import plural
+from tui_pruner.tui.outline import TreeState, matching_layers
+from tui_pruner.tui.panes.tree_row import Column, Look, heading, layout, row_text
+from tui_pruner.tui.state import COLOURS, Store
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import strip_of
+
+
+class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
+    """Sections, blocks and layers, with a cursor. It shows the store and asks the screen to change it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "screen.run('move', -1)", "Up", show=False),
+        Binding("down", "screen.run('move', 1)", "Down", show=False),
+        Binding("home", "screen.run('move', -100000)", "First row", show=False),
+        Binding("end", "screen.run('move', 100000)", "Last row", show=False),
+    ]
+
+    def __init__(self, store: Store, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.border_title = "Model"
+        self._store = store
+        self._tree = TreeState()
+        self._look = Look(store.state, frozenset())
+        self._measured: frozenset[str] = frozenset()
+        self._painted: dict[int, Strip] = {}
+        store.observe(("tree", "opened"), self.show)
+        store.observe(("scan", "latency"), self.show_measurements)
+        store.observe(("opened", "session", "pending", "marks", "preview", COLOURS), self.redraw)
+
+    def show(self) -> None:
+        """Show the rows as they are looked at now, with the cursor in sight."""
+        before, tree = self._tree, self._store.view.tree
+        if tree is before:
+            self.redraw()
+            return
+        self._tree = tree
+        if tree.shown is not before.shown:
+            self._measure(tree)
+            self.refresh()
+        self._reveal()
+
+    def show_measurements(self) -> None:
+        """Show what was measured: how sensitive the layers are, and how long the blocks take."""
+        state = self._store.state
+        drops = state.scan is not None and state.scan.heats
+        self._measured = frozenset([*(["drop"] if drops else []), *(["time"] if state.latency is not None else [])])
+        self.refresh()
+
+    def on_mount(self) -> None:
+        """Show what the store has already."""
+        self.show_measurements()
+        self.show()
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor where the mouse is; a second click opens or closes."""
+        line = event.get_content_offset(self)
+        if line is not None:
+            self.call_later(self.run_action, f"screen.run('row', {line.y - 1 + self.scroll_offset.y})")
+
+    def on_resize(self) -> None:
+        """Fit the columns again, and start from the top so that no room stays empty."""
+        self.scroll_to(y=0, animate=False, force=True)
+        self._measure(self._tree)
+        self._reveal()
+        self.refresh()
+
+    def redraw(self) -> None:
+        """Paint the rows again that look different now."""
+        width = self.scrollable_content_region.width
+        changed = [y for y, painted in list(self._painted.items()) if painted != self._line(y)]
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def render_line(self, y: int) -> Strip:
+        """The heading, or one row."""
+        self._painted[y] = strip = self._line(y)
+        return strip
+
+    def _line(self, y: int) -> Strip:
+        width, tree = self.scrollable_content_region.width, self._tree
+        if y == 0:
+            return self._strip(heading(self._columns), width, Style(bgcolor=colours.BACKGROUND))
+        number = y - 1 + self.scroll_offset.y
+        if number >= len(tree.shown):
+            return Strip.blank(width, Style(bgcolor=colours.BACKGROUND))
+        text = row_text(tree.shown[number], self._columns, self._look)
+        chosen = number == tree.cursor
+        back = (colours.SELECTION if self.has_focus else colours.BAND) if chosen else colours.BACKGROUND
+        if chosen:
+            text.stylize("bold")
+        return self._strip(text, width, Style(bgcolor=back))
+
+    @property
+    def _columns(self) -> tuple[Column, ...]:
+        return layout(self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured)
+
+    def _measure(self, tree: TreeState) -> None:
+        opened = frozenset(row.parent for row in tree.shown) if tree.filtered else tree.expanded
+        scale = tree.shown if tree.order else [row for row in tree.rows if row.kind == "block"]
+        self._look = Look(
+            self._store.state,
+            opened,
+            most_parameters=max((row.parameters for row in scale), default=1),
+            most_flops=max((row.flops for row in scale), default=1),
+        )
+        self.border_title = _title(tree)
+        self.virtual_size = Size(self.scrollable_content_region.width, len(tree.shown) + 1)
+
+    def _reveal(self) -> None:
+        self.scroll_to_region(Region(0, self._tree.cursor, 1, 2), animate=False, force=True)
+        self.redraw()
+
+    def _strip(self, text: Text, width: int, base: Style) -> Strip:
+        return strip_of(text, self.app.console, width, base)
+
+
+def _title(tree: TreeState) -> str:
+    words = " ".join(tree.words.split())
+    if not words and not tree.order:
+        return "Model"
+    found, all_layers = len(matching_layers(tree.rows, words)), len(matching_layers(tree.rows))
+    counted = f"{found} of {plural(all_layers, 'layer')}" if words else plural(all_layers, "layer")
+    return "  ".join(part for part in ("Model", escape(words), counted, tree.order) if part)

@@ -1,0 +1,289 @@
+"""The rows of the model tree as text: which columns there are at a width, and one small function per column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rich.text import Text
+
+from tui_pruner.domain.formatting import percent
+from tui_pruner.tui.figures import arrow, drop, shape
+from tui_pruner.tui.outline import Row
+from tui_pruner.tui.state import AppState, Change
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import bar, fit, fit_middle
+from tui_pruner.tui.theme.glyphs import GLYPHS
+
+GAP = 1
+NARROWEST_NAME = 16
+WIDEST_NAME = 26
+WIDEST_BAR = 12
+SHARE = 9
+SHARE_NEEDS = 60
+BARS = ("parameters", "flops")
+MEASURED = ("time", "drop")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its heading, its width in cells, and from which width of the tree it is shown."""
+
+    key: str
+    title: str
+    width: int
+    needs: int = 0
+    right: bool = False
+
+
+NAME = Column("name", "Layer", NARROWEST_NAME)
+COLUMNS = (
+    NAME,
+    Column("type", "Type", 11, needs=72),
+    Column("inputs", "In", 5, needs=96, right=True),
+    Column("channels", "Channels", 9),
+    Column("output", "Output", 11, needs=88),
+    Column("parameters", "Params", 6, needs=44),
+    Column("flops", "FLOPs", 5, needs=50),
+    Column("time", "ms", 5, needs=62, right=True),
+    Column("drop", "Drop", 5, needs=58, right=True),
+    Column("status", "Status", 11),
+)
+
+
+@lru_cache(maxsize=8)
+def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozenset()) -> tuple[Column, ...]:
+    """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
+
+    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `measured`: which of
+    the columns that need a measurement have one, and take room from the bars.
+    """
+    hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
+    shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
+    with_shares = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
+    if ranked or (width >= SHARE_NEEDS and _total(with_shares) <= width):
+        shown = with_shares
+    spare = width - _total(shown) + NAME.width
+    bars = [column for column in shown if column.key in BARS]
+    extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
+    widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
+    spare -= min(extra, WIDEST_BAR) * len(bars)
+    return tuple(_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened)
+
+
+def _total(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + GAP * (len(columns) - 1)
+
+
+def _wider(column: Column, by: int) -> Column:
+    return Column(column.key, column.title, max(column.width + by, 4), column.needs, column.right)
+
+
+Cell = tuple[str, str]
+PERCENT = 5
+LITTLE, MUCH = 0.01, 0.05
+FASTER = 0.95
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale."""
+
+    state: AppState
+    expanded: Collection[str]
+    most_parameters: int = 1
+    most_flops: int = 1
+
+
+def heading(columns: Sequence[Column]) -> Text:
+    """The titles of the columns."""
+    gap = " " * GAP
+    return Text(gap.join(fit(column.title, column.width, column.right) for column in columns), colours.MUTED, no_wrap=True)
+
+
+def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
+    """One row, every cell in its column's width."""
+    text = Text(no_wrap=True)
+    for number, column in enumerate(columns):
+        content, style = _CELLS[column.key](row, look, column.width)
+        text.append((" " * GAP if number else "") + fit(content, column.width, column.right), style)
+    return text
+
+
+def share(part: int, most: int, whole: int, width: int) -> str:
+    """A bar on the scale of the largest part, with the share of the whole in percent where there is room for both."""
+    if width < SHARE or not part:
+        return bar(part / max(most, 1), width)
+    return bar(part / max(most, 1), width - PERCENT) + fit(percent(part / max(whole, 1)), PERCENT, right=True)
+
+
+def heat_colour(fall: float, baseline: float) -> str:
+    """The colour of a fall of the metric: good below a hundredth of it, bad from a twentieth."""
+    share = fall / max(baseline, 1e-9)
+    return colours.GOOD if share < LITTLE else colours.WARNING if share < MUCH else colours.BAD
+
+
+def _name(row: Row, look: Look, width: int) -> Cell:
+    state = look.state
+    sign = (GLYPHS.opened if row.key in look.expanded else GLYPHS.closed) if row.expandable else " "
+    if row.kind == "section":
+        return f"{sign} {row.name}", colours.HEADING
+    marked = GLYPHS.mark if _is_marked(row, state) else " "
+    style = _change_style(row, look) or (colours.MUTED if _all_locked(row) else colours.TEXT)
+    if row.depth == 0:
+        return f"{marked} {fit_middle(row.name, width - 2)}", style
+    return f"{'  ' * (row.depth - 1)}{marked} {sign} {row.name}", style
+
+
+def _type(row: Row, look: Look, width: int) -> Cell:
+    return row.type, colours.MUTED
+
+
+def _inputs(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return str(row.inputs), colours.MUTED
+
+
+def _channels(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    before, after = outputs(row, look.state)
+    if before == after:
+        return str(before), colours.MUTED if _all_locked(row) else colours.TEXT
+    return arrow(before, after), _change_style(row, look) or colours.GOOD
+
+
+def _output(row: Row, look: Look, width: int) -> Cell:
+    if not row.output_shape or row.kind == "section":
+        return "", ""
+    after = next((block.after for block in look.state.shapes if block.name == row.key), list(row.output_shape))
+    changed = list(after) != list(row.output_shape)
+    return shape(after), colours.GOOD if changed else colours.MUTED
+
+
+def _parameters(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return share(row.parameters, look.most_parameters, look.state.session.original.parameters, width), colours.BLUE
+
+
+def _flops(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return share(row.flops, look.most_flops, look.state.session.original.flops, width), colours.PURPLE
+
+
+def _time(row: Row, look: Look, width: int) -> Cell:
+    """A block's milliseconds, after the steps where those are what was timed, else in the checkpoint."""
+    timed = look.state.latency
+    before = timed.before.get(row.key) if timed is not None else None
+    if timed is None or before is None or row.kind != "block":
+        return "", ""
+    time = timed.after.get(row.key, before)
+    faster = time < FASTER * before
+    return f"{time:.2f}"[:width], colours.GOOD if faster else colours.BAD if time > before / FASTER else colours.TEXT
+
+
+def _drop(row: Row, look: Look, width: int) -> Cell:
+    scan = look.state.scan
+    heat = scan.heat(row.layer.name) if scan is not None and row.layer is not None else None
+    return ("", "") if scan is None or heat is None else (drop(heat), heat_colour(heat, scan.baseline))
+
+
+def _status(row: Row, look: Look, width: int) -> Cell:
+    if row.kind == "section":
+        return "", ""
+    return status_of(row, look.state)
+
+
+def status_of(row: Row, state: AppState) -> Cell:
+    """What is going on with a layer or a block in a few words, with its colour."""
+    return _layer_status(row, state) if row.layer is not None else _block_status(row, state)
+
+
+def _layer_status(row: Row, state: AppState) -> Cell:
+    layer = row.layer
+    assert layer is not None
+    change = state.change(layer)
+    amount = state.pending.of(layer.name)
+    if amount is not None and state.in_conflict(layer.name):
+        return f"{amount.written(GLYPHS.minus)} {GLYPHS.bad}", colours.BAD
+    if amount is not None:
+        return amount.written(GLYPHS.minus), f"bold {colours.GOOD}"
+    if change.pending:
+        return "goes along", colours.WARNING
+    if change.reads_less:
+        return "reads less", colours.WARNING
+    if change.gone:
+        return "dropped", colours.GOOD
+    if change.stepped:
+        return f"cut {GLYPHS.minus}{_lost(change)}%", colours.GOOD
+    return layer.status, colours.STATUS_COLOURS[layer.status]
+
+
+def _block_status(row: Row, state: AppState) -> Cell:
+    if not row.layers:
+        return "", ""
+    asked = sum(state.pending.of(layer.name) is not None for layer in row.layers)
+    if any(state.in_conflict(layer.name) for layer in row.layers):
+        return f"conflict {GLYPHS.bad}", colours.BAD
+    if asked:
+        return f"{asked} to cut", f"bold {colours.GOOD}"
+    changes = [state.change(layer) for layer in row.layers]
+    if any(change.pending for change in changes):
+        return "goes along", colours.WARNING
+    if any(change.reads_less for change in changes):
+        return "reads less", colours.WARNING
+    if cut := sum(change.stepped for change in changes):
+        return f"{cut} cut", colours.GOOD
+    locked = sum(layer.status == "locked" for layer in row.layers)
+    return (f"{locked} locked", colours.MUTED) if locked else ("", "")
+
+
+def _lost(change: Change) -> int:
+    return round(100 * (1 - change.outputs[1] / change.outputs[0]))
+
+
+def outputs(row: Row, state: AppState) -> tuple[int, int]:
+    """A row's output channels in the checkpoint, and with the steps and what is asked for."""
+    if row.layer is not None:
+        change = state.change(row.layer)
+        return change.outputs[0], change.outputs[2]
+    after = next((block.after for block in state.shapes if block.name == row.key), None)
+    return row.outputs, (after[0] if after and after[0] != row.output_shape[0] else row.outputs)
+
+
+def _is_marked(row: Row, state: AppState) -> bool:
+    names = [layer.name for layer in row.layers] if row.layer else row.prunable
+    return bool(names) and all(name in state.marks for name in names)
+
+
+def _all_locked(row: Row) -> bool:
+    return all(layer.status == "locked" for layer in row.layers)
+
+
+def _change_style(row: Row, look: Look) -> str:
+    if any(look.state.in_conflict(layer.name) for layer in row.layers):
+        return colours.BAD
+    if any(look.state.pending.of(layer.name) for layer in row.layers):
+        return f"bold {colours.GOOD}"
+    changes = [look.state.change(layer) for layer in row.layers]
+    if any(change.pending or change.reads_less for change in changes):
+        return colours.WARNING
+    return ""
+
+
+_CELLS: dict[str, Callable[[Row, Look, int], Cell]] = {
+    "name": _name,
+    "type": _type,
+    "inputs": _inputs,
+    "channels": _channels,
+    "output": _output,
+    "parameters": _parameters,
+    "flops": _flops,
+    "time": _time,
+    "drop": _drop,
+    "status": _status,
+}

@@ -1,0 +1,209 @@
+"""The parts that panes are made of: lines of text, a scrolling box around them, and a one-line input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from tui_pruner.tui.theme.drawing import strip_of
+
+CLICK = "action"
+"""Under which key a piece of text names the action of the screen that a click on it runs."""
+Compose = Callable[[int, int], Sequence[Text]]
+
+
+class Lines(Widget):
+    """Lines of text that `compose_lines` gives for a width and a height; only those that changed are painted again.
+
+    `expected` is the width in cells to compose for before the first layout, so that nothing jumps after it.
+    """
+
+    def __init__(self, id: str | None = None, expected: int = 0) -> None:
+        super().__init__(id=id)
+        self._expected = expected
+        self._compose_lines: Compose | None = None
+        self._texts: list[Text] = []
+
+    def draw(self, compose_lines: Compose) -> None:
+        """Show these lines from now on."""
+        self._compose_lines = compose_lines
+        self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """One row for each line."""
+        return len(self._texts)
+
+    def render_line(self, y: int) -> Strip:
+        """One line."""
+        width, style = self.content_size.width, self.rich_style
+        if y >= len(self._texts):
+            return Strip.blank(width, style)
+        return strip_of(self._texts[y], self.app.console, width, style)
+
+    def on_resize(self) -> None:
+        """Compose for the new width, once the layout that brought it is done: during it a new height would be lost."""
+        self.call_after_refresh(self.redraw)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Run the action that the clicked text names."""
+        if name := event.style.meta.get(CLICK):
+            await self.screen.run_action(name)
+
+    def redraw(self) -> None:
+        """Compose again what is shown."""
+        width = self.content_size.width or self._expected
+        if self._compose_lines is None or width <= 0:
+            return
+        before, self._texts = self._texts, list(self._compose_lines(width, self.content_size.height))
+        if len(before) != len(self._texts):
+            self.refresh(layout=True)
+            return
+        changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old != new]
+        if changed:
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+
+class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
+    """A scrolling box around lines; left and right stay free for the ratio."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", "Up", show=False),
+        Binding("down", "scroll_down", "Down", show=False),
+        Binding("home", "scroll_home", "Top", show=False),
+        Binding("end", "scroll_end", "Bottom", show=False),
+    ]
+
+    def __init__(self, title: str, id: str) -> None:
+        super().__init__(id=id)
+        self._title = self.border_title = title
+        self._lines = Lines()
+
+    def compose(self) -> ComposeResult:
+        """The lines."""
+        yield self._lines
+
+    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None) -> None:
+        """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number."""
+        if title and title != self._title:
+            self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
+        height = self.scrollable_content_region.height
+        self._lines.draw(lambda width, _: compose_lines(width, height))
+        if to_end:
+            self.scroll_end(animate=False)
+        if see is not None:
+            self.call_after_refresh(self.scroll_to_region, Region(0, see, 1, 2), animate=False, force=True)
+
+
+class EntryInput(Input):
+    """An input that hands over what is typed at once, not through a message."""
+
+    async def action_submit(self) -> None:
+        """Hand what is typed to the line."""
+        if isinstance(self.parent, EntryLine):
+            self.parent.action_done()
+
+
+class EntryLine(Horizontal):
+    """A label and an input in one line, hidden until it is opened.
+
+    It answers through callables and not through messages: keys typed fast, or sent in one piece over a slow line,
+    must find what the keys before them did already done.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "done", "Done", show=False),
+        Binding("up", "step(-1)", "Up", show=False),
+        Binding("down", "step(1)", "Down", show=False),
+        Binding("escape", "leave", "Leave", show=False),
+    ]
+
+    def __init__(self, hint: str, id: str) -> None:
+        super().__init__(id=id)
+        self._label = Static(markup=False)
+        self._input = EntryInput(placeholder=hint, select_on_focus=False, compact=True)
+        self._input.cursor_blink = False
+        self._typed: Callable[[str], None] = lambda _: None
+        self._done: Callable[[str], None] = lambda _: None
+        self._left: Callable[[], None] = lambda: None
+        self._stepped: Callable[[int], None] | None = None
+        self.display = False
+
+    def connect(
+        self,
+        done: Callable[[str], None],
+        left: Callable[[], None],
+        typed: Callable[[str], None] | None = None,
+        stepped: Callable[[int], None] | None = None,
+    ) -> None:
+        """Say what happens on enter, on escape, while one types, and on up and down (-1 and 1), which otherwise are like enter."""
+        self._done, self._left, self._stepped = done, left, stepped
+        self._typed = typed or (lambda _: None)
+
+    def compose(self) -> ComposeResult:
+        """The label and the input."""
+        yield self._label
+        yield self._input
+
+    def open(self, label: str, text: str = "", replacing: bool = False) -> None:
+        """Show the line with the cursor in it; `replacing` selects its text, so that typing replaces it."""
+        self._label.update(label)
+        self._input.value = text
+        self.display = True
+        # Not focus(), which waits for its turn: keys that follow at once must land in the input.
+        self.screen.set_focus(self._input)
+        self._input.cursor_position = len(text)
+        if replacing:
+            self._input.select_all()
+
+    def show(self, label: str, text: str) -> None:
+        """Show the line without the cursor in it; nothing to show hides it."""
+        self._label.update(label)
+        self._input.value = text
+        self.display = bool(text.strip())
+
+    def close(self) -> None:
+        """Hide the line, empty."""
+        self._input.value = ""
+        self.display = False
+
+    @property
+    def text(self) -> str:
+        """What is typed."""
+        return self._input.value
+
+    @on(Input.Changed)
+    def changed(self, event: Input.Changed) -> None:
+        """Tell what is typed, unless more has been typed since."""
+        event.stop()
+        if self.display and event.value == self._input.value:
+            self._typed(event.value)
+
+    def action_done(self) -> None:
+        """Take what is typed."""
+        self._done(self._input.value)
+
+    @property
+    def typing(self) -> bool:
+        """Whether keys go into the line."""
+        return self.screen.focused is self._input
+
+    def action_step(self, lines: int) -> None:
+        """Move in what the line is about, or take what is typed."""
+        if self._stepped is None:
+            self.action_done()
+        else:
+            self._stepped(lines)
+
+    def action_leave(self) -> None:
+        """Leave without it."""
+        self._left()

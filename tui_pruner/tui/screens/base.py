@@ -1,0 +1,64 @@
+"""What the screens with actions have in common: a key, a click or the palette runs an action by its id, or hears why it cannot be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.screen import Screen
+
+from tui_pruner.tui.actions.action import Action
+from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.controllers.base import Dialogs
+from tui_pruner.tui.state import Store
+from tui_pruner.tui.theme.glyphs import CALM
+
+SMALLEST = (60, 15)
+BEAT_SECONDS = 2.0 if CALM else 0.25
+
+
+class ActionScreen(Screen[None], inherit_bindings=False):
+    """A screen whose actions are in a registry."""
+
+    registry: Registry
+    store: Store
+    dialogs: Dialogs
+
+    @property
+    def current_pane(self) -> str:
+        """What the keys act on now: a pane, or what is shown in it."""
+        raise NotImplementedError
+
+    def action_run(self, id: str, first: object = None, second: object = None) -> None:
+        """Run an action, or say why it can do nothing now."""
+        arguments = [argument for argument in (first, second) if argument is not None]
+        if move := self.registry.move(id):
+            move(*arguments)
+        elif action := self.registry.find(id):
+            if reason := action.disabled_reason(self.store.state):
+                self.dialogs.say(reason, "warning")
+            else:
+                action.run(*arguments)
+        self.acted()
+
+    def acted(self) -> None:
+        """An action was run."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether there is such an action here; one that can do nothing now stays, since its key says why."""
+        if action != "run":
+            return super().check_action(action, parameters)
+        id = str(parameters[0]) if parameters else ""
+        return self.registry.find(id) is not None or self.registry.move(id) is not None
+
+    def help_of(self, action: Action) -> str:
+        """What an action does, with the reason where it can do nothing now."""
+        reason = action.disabled_reason(self.store.state)
+        return f"{action.help} Not now: {reason}." if reason else action.help
+
+    def help_actions(self) -> Sequence[tuple[Action, str]]:
+        """All actions of the app, each with the reason where this screen has it and it can do nothing now."""
+        from tui_pruner.tui.controllers import ACTIONS
+
+        state = self.store.state
+        found = [(action, self.registry.find(action.id)) for action in ACTIONS]
+        return [(own or action, own.disabled_reason(state) if own else "") for action, own in found]

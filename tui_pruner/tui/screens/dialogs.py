@@ -1,0 +1,125 @@
+"""The dialogs of the workbench: screens that come up in front of it, its two input lines, and its notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.message import Message
+from textual.widget import Widget
+
+from tui_pruner.tui.controllers.base import Answers, Choices
+from tui_pruner.tui.panes.detail import DetailPane
+from tui_pruner.tui.panes.map import MapPane
+from tui_pruner.tui.panes.widgets import EntryLine
+from tui_pruner.tui.screens.base import ActionScreen
+from tui_pruner.tui.screens.prompts import Answer, PathPrompt, Question
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.app import PrunerApp
+
+
+class ScreenDialogs:
+    """Asks the user on a screen; each dialog is there before the next key is handled."""
+
+    def __init__(self, screen: ActionScreen, show_jobs: Callable[[], None], leave: Callable[[], None]) -> None:
+        self._screen = screen
+        self._typed_in: Widget | None = None
+        self.show_jobs = show_jobs
+        self.leave = leave
+
+    def say(self, text: str, severity: str = "information") -> None:
+        """Show one line for a few seconds."""
+        timeout = 8 if severity != "information" else 4
+        self._screen.app.notify(text, severity=severity, timeout=timeout, markup=False)  # type: ignore[arg-type]
+
+    def choose(self, title: str, text: str, choices: Choices, then: Callable[[str], None], chosen: str = "") -> None:
+        """Let one line of a list be chosen; `then` gets its value, or an empty text."""
+        from tui_pruner.tui.screens.forms import Choice, Chooser
+
+        lines = [Choice(*choice) for choice in choices]
+        self._screen.app.push_screen(Chooser(title, text, lines, chosen), lambda value: then(value or ""))
+
+    def confirm(self, title: str, text: str, answers: Answers, then: Callable[[str], None]) -> None:
+        """Ask a question with a few answers; `then` gets the value of one, or an empty text."""
+        question = Question(title, text, [Answer(*answer) for answer in answers])
+        self._screen.app.push_screen(question, lambda value: then(value or ""))
+
+    def ask_text(
+        self, title: str, text: str, value: str, then: Callable[[str | None], None], hint: str = "", may_be_empty: bool = False
+    ) -> None:
+        """Ask for a line of text; `then` gets it, or None."""
+        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty), then)
+
+    def retell(self, text: str) -> None:
+        """Say something else above the line of text that is being asked for, if it still is."""
+        if isinstance(self._screen.app.screen, PathPrompt):
+            self._screen.app.screen.tell(text)
+
+    def ask_recipe(self, text: str, folder: str, then: Callable[[dict[str, Any] | None], None]) -> None:
+        """Show the recipe of a compression; `then` gets what its fields say, or None."""
+        from tui_pruner.tui.screens.forms import Recipe
+
+        self._screen.app.push_screen(Recipe(text, folder), then)
+
+    def show_help(self) -> None:
+        """Show all keys, those of the focused pane first, with why an action can do nothing now."""
+        from tui_pruner.tui.screens.help import HelpScreen
+
+        front = self._screen.app.screen
+        screen = front if isinstance(front, ActionScreen) else self._screen
+        self._screen.app.push_screen(HelpScreen(screen.help_actions(), screen.current_pane))
+
+    def open_line(
+        self,
+        which: str,
+        label: str,
+        text: str = "",
+        *,
+        done: Callable[[str], None],
+        left: Callable[[], None],
+        typed: Callable[[str], None] | None = None,
+        stepped: Callable[[int], None] | None = None,
+        replacing: bool = False,
+    ) -> None:
+        """Open one of the two lines inside the workbench: "filter" or "amount"."""
+        self._typed_in = self._screen.focused
+        line = self._line(which)
+        line.connect(done, left, typed, stepped)
+        line.open(label, text, replacing)
+
+    def close_line(self, which: str) -> None:
+        """Hide such a line, and go back to what had the focus before it was opened."""
+        line = self._line(which)
+        if line.typing:
+            self._screen.set_focus(self._typed_in)
+        line.close()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something in the background; what goes wrong is said."""
+        self._screen.run_worker(work, name=name, exit_on_error=False)
+
+    def scroll_detail(self, lines: int) -> None:
+        """Scroll the detail pane."""
+        self._screen.query_one(DetailPane).scroll_relative(y=lines, animate=False)
+
+    def use_theme(self, name: str) -> None:
+        """Draw in other colours."""
+        cast("PrunerApp", self._screen.app).use_palette(name)
+
+    def send(self, message: Message) -> None:
+        """Tell the app."""
+        self._screen.app.post_message(message)
+
+    @property
+    def map_width(self) -> int:
+        """How many cells the map has."""
+        return self._screen.query_one(MapPane).width
+
+    @property
+    def narrow(self) -> bool:
+        """Whether there is room for one pane only."""
+        return self._screen.has_class("-narrow")
+
+    def _line(self, which: str) -> EntryLine:
+        return self._screen.query_one(f"#{which}", EntryLine)

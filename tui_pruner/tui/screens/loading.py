@@ -1,0 +1,166 @@
+"""The loading screen: the frame of the workbench, while the engine starts and reads the checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
+
+from tui_pruner.domain.formatting import clock
+from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, RequestRefused
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.panes.bars import footer_text, waiting_line
+from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
+from tui_pruner.tui.panes.widgets import Lines, Pane
+from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST
+from tui_pruner.tui.state import MOST_NOTES
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.engine_session import EngineSession
+
+ENGINE = "engine"
+KEYS = ("back", "help", "quit")
+
+
+class LoadingScreen(Screen[None], inherit_bindings=False):
+    """Starts the engine first of all, then paints; what it says until the model is there is shown, and handed on to the workbench."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [action.binding for action in ACTIONS if action.id in KEYS]
+    AUTO_FOCUS = ""
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (SMALLEST[0], "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (32, "-tall"), (48, "-high")]
+
+    def __init__(self, opening: Opening, automatic: bool) -> None:
+        super().__init__()
+        self.opening = opening
+        self.automatic = automatic
+        self.engine: EngineSession | None = None
+        self.notes: list[tuple[str, bool]] = []
+        self.doing = f"loading {opening.name}"
+        self._began = time.monotonic()
+        self._beats = 0
+        self._painted = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+
+    def compose(self) -> ComposeResult:
+        """Header, empty panes, footer."""
+        width = self.app.size.width
+        yield Lines(id="header", expected=width)
+        with Horizontal(id="panes"):
+            with Vertical(id="left"):
+                yield Pane("Model", id="tree")
+            yield Pane("Detail", id="detail")
+        with Horizontal(id="bottom"):
+            yield Pane("Steps", id="steps")
+            yield JobsPane("Jobs", id="jobs")
+        yield Lines(id="status")
+        yield Lines(id="footer", expected=width)
+        yield Lines(id="too-small")
+
+    def on_mount(self) -> None:
+        """Start the engine, then paint."""
+        self.add_class("show-tree")
+        self.call_after_refresh(self._painted.set)
+        self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
+        self.set_interval(BEAT_SECONDS, self._beat)
+        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(ACTIONS, width, pane="tree")])
+        self.draw()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Compose everything for the new size."""
+        self.call_after_refresh(self.draw)
+
+    def draw(self) -> None:
+        """Say what goes on; a screen that was left meanwhile loses its panes one by one."""
+        if not self.children or self not in self.app.screen_stack:
+            return
+        what = f"{spinner(self._beats)} loading  {clock(time.monotonic() - self._began)}" if self.doing else "not loaded"
+        self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
+        work = Activity(doing=self.doing, notes=self.notes, beat=self._beats)
+        self.query_one("#jobs", JobsPane).show(work, self.automatic)
+        width, height = self.size
+        message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
+        self.query_one("#too-small", Lines).draw(lambda *_: [message])
+
+    def note(self, text: str, failed: bool = False) -> None:
+        """Keep a line in the jobs pane."""
+        self.notes = [*self.notes, (text, failed)][-MOST_NOTES:]
+        self.draw()
+
+    def action_run(self, id: str) -> None:
+        """Leave for another checkpoint, quit, or show all keys."""
+        if id == "back":
+            self.close_children()
+            self.post_message(OpenFailed(""))
+        elif id == "quit":
+            self.app.exit(0)
+        elif id == "help":
+            from tui_pruner.tui.screens.help import HelpScreen
+
+            self.app.push_screen(HelpScreen([(action, "") for action in ACTIONS]))
+
+    @on(EngineDied)
+    def tell_death(self, event: EngineDied) -> None:
+        """Say what happened and what follows."""
+        self.doing = event.doing
+        self.note(event.reason, failed=True)
+        self.app.notify(f"{event.reason}; {event.follows}", severity="error", timeout=8, markup=False)
+
+    @on(Doing)
+    def show_doing(self, event: Doing) -> None:
+        """Show what the engine is busy with."""
+        self.doing = event.what or self.doing
+        self.draw()
+
+    @on(RequestRefused)
+    def tell_refusal(self, event: RequestRefused) -> None:
+        """Say what cannot be done."""
+        self.app.notify(event.reason, severity="error", timeout=8, markup=False)
+
+    @on(Worker.StateChanged)
+    def tell_failed_work(self, event: Worker.StateChanged) -> None:
+        """Without an engine there is nothing to wait for."""
+        error = event.worker.error
+        if event.state is WorkerState.ERROR and error is not None:
+            keep_traceback(error)
+            self.post_message(OpenFailed(one_line("starting the engine", error)))
+
+    def close_children(self) -> None:
+        """End the engine at once."""
+        if self.engine is not None:
+            self.engine.kill()
+        elif self._process is not None:
+            kill_group(self._process)
+
+    async def on_unmount(self) -> None:
+        """End the engine, unless it went on to the workbench."""
+        if self.engine is None or self.engine.target is self:
+            self.close_children()
+            if self.engine is not None:
+                await self.engine.close()
+
+    async def _start_engine(self) -> None:
+        self._process = await start_module("tui_pruner.engine")
+        await self._painted.wait()
+        # Only now: the messages' classes take a tenth of a second to import, and the first screen shall not wait for them.
+        from tui_pruner.tui.engine_session import EngineSession
+        from tui_pruner.tui.screens import workbench  # noqa: F401 (so that it is there when the model is)
+
+        self.engine = EngineSession(self, self.opening)
+        await self.engine.start(self._process)
+
+    def _beat(self) -> None:
+        self._beats += 1
+        if self.is_active:
+            self.draw()

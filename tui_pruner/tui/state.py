@@ -1,0 +1,241 @@
+"""What the workbench knows and how it is looked at, and the store that panes observe: controllers change it, widgets read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.cuts import Asked, Room
+from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, TREE
+from tui_pruner.tui.outline import TreeState
+from tui_pruner.tui.timeline import StepMetrics, Timeline
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.messages import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
+    from tui_pruner.tui.job_specs.job import OpenCheckpoint
+    from tui_pruner.tui.job_specs.latency import Timed
+    from tui_pruner.tui.job_specs.scan import Scanned
+    from tui_pruner.tui.panes.comparison import Compared, NotCompared
+    from tui_pruner.tui.panes.explanation import OpenExplanation
+
+MOST_NOTES = 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """A layer's outputs and inputs in the checkpoint, after the steps, and after the pending cuts."""
+
+    outputs: tuple[int, int, int]
+    inputs: tuple[int, int, int]
+
+    @property
+    def gone(self) -> bool:
+        """Whether the layer went with a dropped block."""
+        return self.outputs[1] == 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether the pending cuts change its outputs."""
+        return self.outputs[1] != self.outputs[2]
+
+    @property
+    def reads_less(self) -> bool:
+        """Whether only its inputs shrink with the pending cuts."""
+        return not self.pending and self.inputs[1] != self.inputs[2]
+
+    @property
+    def stepped(self) -> bool:
+        """Whether an applied step has cut its outputs."""
+        return self.outputs[0] != self.outputs[1]
+
+
+@dataclass
+class AppState:
+    """The open checkpoint, its session, what is pending, and what the engine and the jobs answered last.
+
+    `no_preview`, `no_detail` and `no_dry_run`: why the engine gave none, in one line; empty where it did, or was not asked yet.
+    `doing`: the engine's long call. `notes`: the lines of the jobs pane, each with whether it tells of a failure. `recovered`: the file
+    that a recovery wrote last. `criterion_chosen`: whether the user chose how channels are ranked.
+    """
+
+    opened: OpenResult
+    session: SessionView
+    checkpoint: OpenCheckpoint
+    pending: Asked = field(default_factory=Asked)
+    marks: set[str] = field(default_factory=set)
+    preview: PreviewResult | None = None
+    detail: Detail | None = None
+    dry_run: DryRun | None = None
+    scan: Scanned | None = None
+    latency: Timed | None = None
+    metrics: StepMetrics = field(default_factory=StepMetrics)
+    no_preview: str = ""
+    no_detail: str = ""
+    no_dry_run: str = ""
+    doing: str = ""
+    notes: Sequence[tuple[str, bool]] = ()
+    automatic: bool = True
+    refitting: bool = False
+    criterion_chosen: bool = False
+    recovered: str = ""
+
+    @cached_property
+    def layers(self) -> dict[str, LayerView]:
+        """Every layer of the checkpoint by name."""
+        return {layer.name: layer for block in self.opened.blocks for layer in block.layers}
+
+    @cached_property
+    def known(self) -> set[str]:
+        """Everything that an amount can be asked of: layers, and the inner blocks that can be dropped."""
+        return {*self.layers, *(path for block in self.opened.blocks for path in block.droppable)}
+
+    @property
+    def after(self) -> Totals:
+        """The totals with the steps and the pending cuts."""
+        return self.preview.after if self.preview and self.pending else self.session.current
+
+    @property
+    def shapes(self) -> Sequence[BlockShape]:
+        """The blocks' output shapes before and after."""
+        return self.preview.blocks if self.preview and self.pending else self.session.blocks
+
+    def change(self, layer: LayerView) -> Change:
+        """How a layer's widths move."""
+        stepped = self.session.layers.get(layer.name)
+        planned = self.preview.layers.get(layer.name) if self.preview and self.pending else stepped
+        return Change(
+            outputs=(layer.out_channels, _outputs(stepped, layer), _outputs(planned, layer)),
+            inputs=(layer.in_channels, _inputs(stepped, layer), _inputs(planned, layer)),
+        )
+
+    def in_conflict(self, layer: str) -> bool:
+        """Whether this layer's amount clashes with another one's, or was refused."""
+        if self.preview is None or not self.pending:
+            return False
+        return any(layer in conflict.layers for conflict in self.preview.conflicts) or any(
+            layer == refused.layer or layer.startswith(f"{refused.layer}.") for refused in self.preview.refused
+        )
+
+    @property
+    def clash(self) -> str:
+        """Why the pending cuts cannot be applied; empty when they can."""
+        if self.preview is None or not self.pending:
+            return ""
+        problems = [conflict.message for conflict in self.preview.conflicts] + [refused.message for refused in self.preview.refused]
+        return problems[0] if problems else ""
+
+    def targets(self, prunable: Sequence[str]) -> list[str]:
+        """The layers that a ratio key changes: the marked ones, or those under the cursor."""
+        return sorted(self.marks) or list(prunable)
+
+    def inner_blocks(self, layers: Sequence[str]) -> list[str]:
+        """The innermost blocks around these layers that the model can do without."""
+        return list(dict.fromkeys(block for layer in layers if (block := self.layers[layer].drops_with)))
+
+    def widths(self, layers: Sequence[str]) -> dict[str, int]:
+        """The present widths of these layers."""
+        return {layer: self.change(self.layers[layer]).outputs[1] for layer in layers}
+
+    def rooms(self, layers: Sequence[str]) -> dict[str, Room]:
+        """What there is to take of these layers now."""
+        return {layer: _room(self.layers[layer], width) for layer, width in self.widths(layers).items()}
+
+
+@dataclass
+class ViewState:
+    """How the session is looked at: the pane with the focus, the map or the tree, and what the detail pane explains or compares."""
+
+    tree: TreeState = field(default_factory=TreeState)
+    focus: str = TREE
+    on_map: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
+    explanation: OpenExplanation | None = None
+    comparison: Compared | NotCompared | None = None
+
+    @property
+    def pane(self) -> str:
+        """What the keys act on: a pane, or what is shown in it."""
+        if self.focus == TREE and self.on_map:
+            return MAP
+        return PATH if self.focus == DETAIL and self.explanation is not None else self.focus
+
+
+VIEW_FIELDS = frozenset(one.name for one in fields(ViewState))
+PROOFS, JOBS, COLOURS, BEAT = "proofs", "jobs", "colours", "beat"
+"""What changes without a field of its own: a step's proof, the queue, the colours in use, and the pulse while something is under way."""
+Observer = Callable[[], None]
+
+
+class Store:
+    """The state and how it is looked at. Whoever observes fields is called once after all changes of the moment, or at once.
+
+    `defer` runs a callable when what is going on now is done: a held key must not queue behind its own pictures.
+    """
+
+    def __init__(self, state: AppState, view: ViewState, defer: Callable[[Observer], object] = lambda flush: flush()) -> None:
+        self.state = state
+        self.view = view
+        self._defer = defer
+        self._observers: list[tuple[frozenset[str], Observer]] = []
+        self._immediate: list[tuple[frozenset[str], Observer]] = []
+        self._changed: set[str] = set()
+        self._due = False
+
+    def observe(self, names: Sequence[str], observer: Observer, at_once: bool = False) -> None:
+        """Call an observer after one of these fields changed."""
+        (self._immediate if at_once else self._observers).append((frozenset(names), observer))
+
+    def update(self, **values: Any) -> None:
+        """Change fields of the state or of the view."""
+        for name, value in values.items():
+            setattr(self.view if name in VIEW_FIELDS else self.state, name, value)
+        self.touch(*values)
+
+    def touch(self, *names: str) -> None:
+        """Say that what is behind these fields changed."""
+        self._changed.update(names)
+        for observed, observer in self._immediate:
+            if observed & set(names):
+                observer()
+        self._flush_soon()
+
+    def redraw(self) -> None:
+        """Call everybody who draws, though nothing changed: the size is another, or the screen was behind another one."""
+        for observed, _ in self._observers:
+            self._changed.update(observed)
+        self._flush_soon()
+
+    def flush(self) -> None:
+        """Call the observers of everything that changed."""
+        changed, self._changed, self._due = self._changed, set(), False
+        for observed, observer in self._observers:
+            if observed & changed:
+                observer()
+
+    def _flush_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._defer(self.flush)
+
+    def request(self, pending: Asked) -> None:
+        """Make these the pending cuts: what was said about the ones before no longer holds."""
+        gone = {} if pending else {"preview": None, "no_preview": ""}
+        self.update(pending=pending, dry_run=None, no_dry_run="", **gone)
+
+    def note(self, text: str, failed: bool = False) -> None:
+        """Keep a line in the jobs pane."""
+        self.update(notes=[*self.state.notes, (text, failed)][-MOST_NOTES:])
+
+
+def _room(layer: LayerView, width: int) -> Room:
+    return Room(width, layer.widest_group * width // max(layer.out_channels, 1))
+
+
+def _outputs(width: Width | None, layer: LayerView) -> int:
+    return width.out_after if width else layer.out_channels
+
+
+def _inputs(width: Width | None, layer: LayerView) -> int:
+    return width.in_after if width else layer.in_channels

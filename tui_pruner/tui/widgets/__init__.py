@@ -1,1 +1,0 @@
-"""The parts of the workbench, each drawing what a pure function beside it computed."""
