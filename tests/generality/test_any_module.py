@@ -157,7 +157,7 @@ class Coin(nn.Module):
         return self.last(self.second(x) if self.toss() < 0.5 else x)
 
 
-@pytest.mark.parametrize("toss", [lambda: torch.rand(1), lambda: float(torch.rand(())), random.random, np.random.rand])
+@pytest.mark.parametrize("toss", [lambda: torch.rand(1), lambda: float(torch.rand(())), random.random, lambda: np.random.rand()])
 def test_a_path_by_chance_is_refused(toss):
     with pytest.raises(tp.TraceError, match="takes another path from run to run"):
         tp.open(Coin(toss), example_inputs=(torch.rand(2, 4),))

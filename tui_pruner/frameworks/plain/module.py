@@ -29,7 +29,7 @@ from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials_of
 from tui_pruner.core.search.planner import Planner
-from tui_pruner.core.search.rivals import Ring, rivals, ways
+from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Ring, rivals, ways
 from tui_pruner.core.search.targets import Target
 from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
@@ -244,6 +244,8 @@ def refused_tensors(module: nn.Module) -> Iterator[tuple[str, str]]:
 Loss = Callable[[nn.Module, Any], Tensor]
 JUDGED_ON = 2
 """Batches by which the damage of single layers is measured."""
+COMPETING = (UNIFORM, KNAPSACK)
+"""The ways to plan whose results are cut, refitted and compared: each takes a whole refit, and these two are the furthest apart."""
 TOLERANCES = (0.01, 0.05, 0.2, 1.0)
 """How far below its goal a plan may end, as parts of the goal: a small module has few widths, so that the nearest may be far below."""
 HELD_OUT = 4
@@ -282,7 +284,8 @@ def planned_on(
     curves = curves_of(planner.ladders.ladders, damage)
     for tolerance in TOLERANCES:
         planner.rules = replace(planner.rules, tolerance=tolerance)
-        found, budget = rivals(planner, targets, "obs", ways(planner, "obs", curves, None))
+        searches = {name: search for name, search in ways(planner, "obs", curves, None).items() if name in COMPETING}
+        found, budget = rivals(planner, targets, "obs", searches)
         if found:
             break
     else:
