@@ -1,4 +1,4 @@
-"""One subject: how every candidate is judged, recalibrated, refitted and trained, whoever made it."""
+"""One subject: how every candidate is judged, recalibrated, refitted and trained, anyone who made it."""
 
 from __future__ import annotations
 

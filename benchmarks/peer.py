@@ -155,7 +155,7 @@ def once(model: nn.Module, image: Tensor, recipe: Recipe, ratio: float) -> tuple
                         left[name] = np.delete(left[name], indices)
                 group.prune()
             found.eval()(image)
-    except Exception:  # whatever their tracer or the pruned model stumbles over, the recipe is no use here
+    except Exception:  # no matter what their tracer or the pruned model stumbles over, the recipe is not a use here
         return None
     found.zero_grad()
     if any(len(left[name]) != len(module.weight) for module, name in names.items() if name in left):

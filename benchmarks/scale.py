@@ -63,7 +63,7 @@ class Work:
 
 
 def seconds(measured: Measured, work: Work, workers: int) -> float:
-    """How long so many workers take: start, the baseline, and as many rounds of waves as the fullest of them gets."""
+    """How long this many workers take: start, the baseline, and as many rounds of waves as the fullest of them gets."""
     side = max(1, min(SIDE_BY_SIDE, math.ceil(work.trials / workers)))
     rounds = math.ceil(math.ceil(work.trials / side) / workers)
     wave = work.images * (measured.shared + side * measured.trial)
@@ -71,7 +71,7 @@ def seconds(measured: Measured, work: Work, workers: int) -> float:
 
 
 def scaled(measured: Measured, images_per_second: float) -> Measured:
-    """The same shares of a validation on a device that validates so many images a second; starting takes as long as here."""
+    """The same shares of a validation on a device that validates this many images a second; starting takes as long as here."""
     factor = 1.0 / images_per_second / measured.validation
     per_image = {name: getattr(measured, name) * factor for name in ("validation", "shared", "trial")}
     return Measured(**{**vars(measured), **per_image})
@@ -135,7 +135,7 @@ def validating(subject: ScanSubject) -> float:
 
 
 def waving(subject: ScanSubject, trials: Sequence[Trial], room: int) -> tuple[float, int]:
-    """Seconds of a full wave with so many bytes for what can be kept between waves, and the bytes of its result."""
+    """Seconds of a full wave with this many bytes for what can be kept between waves, and the bytes of its result."""
     before, sensitivity_run.KEPT_BYTES = sensitivity_run.KEPT_BYTES, room
     try:
         with trial_runner(subject.analysis, subject.data, subject.parameters) as found:
@@ -153,7 +153,7 @@ def run(found: TrialRunner, trials: Sequence[Trial]) -> None:
 
 
 def fastest(work: Callable[[], object], clock: Callable[[], float] = time.process_time, times: int = 3) -> float:
-    """Seconds of the fastest of some runs; by default those of the core alone, whatever else the machine does."""
+    """Seconds of the fastest of some runs; by default those of the core alone, no matter what else the machine does."""
     took = []
     for _ in range(times):
         started = clock()

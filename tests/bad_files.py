@@ -52,11 +52,11 @@ NOT_EVEN_A_CHECKPOINT: dict[str, tuple[Callable[[Path], object], str]] = {
     "old.pt": (lambda path: torch.save({"a": 1}, path, _use_new_zipfile_serialization=False), "format before 1.6"),
     "foreign.pt": (foreign_zip, "holds no PyTorch checkpoint"),
     "script.pt": (torchscript, "is a TorchScript export"),
-    "model.onnx": (lambda path: path.write_bytes(b"whatever"), "is an ONNX export"),
+    "model.onnx": (lambda path: path.write_bytes(b"no matter what"), "is an ONNX export"),
     "renamed-onnx.pt": (lambda path: path.write_bytes(b"\x08\x09\x12\x07pytorch\x1a\x05"), "is an ONNX export"),
     "folder.pt": (lambda path: path.mkdir(), "is a folder"),
     "missing.pt": (lambda path: None, "no such file"),
-    "list.pt": (lambda path: torch.save([1, 2], path), "is no checkpoint that Ultralytics saved"),
+    "list.pt": (lambda path: torch.save([1, 2], path), "is not a checkpoint that Ultralytics saved"),
     "numbers.pt": (lambda path: torch.save({"epoch": 3}, path), "holds no model"),
     "linear.pt": (lambda path: torch.save({"model": nn.Linear(2, 2)}, path), "holds a Linear"),
 }

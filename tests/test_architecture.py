@@ -106,7 +106,7 @@ def project_files() -> list[Path]:
 
 
 def tracked_files() -> list[Path]:
-    """What git tracks here; nothing where there is no git."""
+    """What git tracks here; nothing where no git exists."""
     if shutil.which("git") is None:
         return []
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A journal says exactly what was recorded, whatever becomes of its end, and stays short."""
+"""A journal says exactly what was recorded, no matter what becomes of its end, and stays short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that runs code of its own is loaded for whoever names its SHA-256, in that call alone; the app remembers what was typed."""
+"""A file that runs code of its own is loaded for anyone who names its SHA-256, in that call alone; the app remembers what was typed."""
 
 from __future__ import annotations
 

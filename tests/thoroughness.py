@@ -11,7 +11,7 @@ THOROUGH = os.environ.get("TUI_PRUNER_PROPERTY") == "thorough"
 
 
 def some(items: Sequence[Item], count: int) -> list[Item]:
-    """So many items, evenly spread, the first and the last among them; all of them under `make thorough`."""
+    """This many items, evenly spread, the first and the last among them; all of them under `make thorough`."""
     if THOROUGH or len(items) <= count:
         return list(items)
     return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]

@@ -1,6 +1,6 @@
-"""The console script: a word that is no command is a model to open, and what needs no library answers before any is imported.
+"""The console script: a word that is not a command is a model to open, and what needs no library answers before any is imported.
 
-It runs in Python's UTF-8 mode, whatever the locale says: in it, every file's name is the same text in all of our processes.
+It runs in Python's UTF-8 mode, no matter what the locale says: in it, every file's name is the same text in all of our processes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
         return 0
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ.pop(TRUSTED, None)  # nobody trusts a file by what the environment says
+    os.environ.pop(TRUSTED, None)  # an environment variable never makes a file trusted
     if COMPLETION in os.environ:
         from tui_pruner.cli.main import call
 

@@ -87,5 +87,5 @@ def label_bytes(record: FlowRecord) -> int:
 
 
 if __name__ == "__main__":
-    trace_model(opened(SMALL))  # what the first trace of a process imports is no memory of labels
+    trace_model(opened(SMALL))  # what the first trace of a process imports is not a memory of labels
     print(json.dumps([asdict(figure) for figure in [*(f for name in WIDE for f in figures_of_memory(name)), *figures_of_time()]]))

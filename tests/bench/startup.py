@@ -24,7 +24,7 @@ class Bare(App):
         yield Static("a bare app")
 Bare().run()
 """
-READY_WORDS = ("Backbone", "Neck", "Head", "Goes along", "reads it")
+READY_WORDS = ("Backbone", "Neck", "Head", "Also affected", "reads it")
 
 Series = defaultdict[str, list[float]]
 
@@ -89,6 +89,6 @@ def is_painted(lines: Text) -> bool:
 
 
 def is_ready(lines: Text) -> bool:
-    """The tree has its sections, and the detail pane what goes along with the first layer, and why."""
+    """The tree has its sections, and the detail pane what also affected with the first layer, and why."""
     shown = "\n".join(lines)
     return all(word in shown for word in READY_WORDS)

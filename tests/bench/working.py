@@ -74,7 +74,7 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
 
 
 def watch(load: Load, folder: Path) -> Work:
-    """One session: a validation starts with the app; first nobody presses a key, then many; then it is cancelled and nothing runs."""
+    """One session: a validation starts with the app; first no one presses a key, then many; then it is cancelled and nothing runs."""
     command = [
         str(PROGRAM),
         str(CHECKPOINT),
@@ -113,7 +113,7 @@ def watch(load: Load, folder: Path) -> Work:
 
 
 def bytes_and_cores(terminal: Terminal, processes: Sequence[int], seconds: float) -> tuple[float, float]:
-    """Bytes a second that come, and cores that the processes keep busy, while nobody presses a key."""
+    """Bytes a second that come, and cores that the processes keep busy, while no one presses a key."""
     before = terminal.recording.size
     cores = cores_used(processes, lambda: terminal.record(seconds))
     return (terminal.recording.size - before) / seconds, cores
@@ -139,7 +139,7 @@ def is_job(process: int) -> bool:
 
 
 def copied_scenes(folder: Path, copies: int) -> Path:
-    """The bundled scenes so many times over, as a data set of its own; gives its data yaml."""
+    """The bundled scenes this many times over, as a data set of its own; gives its data yaml."""
     from tui_pruner.storage.paths import demo_folder
 
     content = yaml.safe_load((demo_folder() / "digits.yaml").read_text())

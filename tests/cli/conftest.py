@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ultralytics  # noqa: F401  # its log handler keeps the stdout of whoever imports it first, which must not be one test's
+import ultralytics  # noqa: F401  # its log handler keeps the stdout of anyone who imports it first, which must not be one test's
 
 from tests.deadlines import HANGING
 from tests.warm_processes import heed_interrupts

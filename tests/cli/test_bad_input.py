@@ -91,14 +91,14 @@ BAD_CUTS = {
     "5=100%": "the amount '100%' would remove every channel: give less than 100%",
     "5=150%": "the amount '150%' would remove every channel",
     "5=30": "did you mean 30%?",
-    "5=-3%": "is no number",
-    "5=much": "the amount 'much' is no number: write what to remove (30% or 0.3), what to keep (keep:205), or drop",
-    "5=nan": "is no number",
+    "5=-3%": "is not a number",
+    "5=much": "the amount 'much' is not a number: write what to remove (30% or 0.3), what to keep (keep:205), or drop",
+    "5=nan": "is not a number",
     "5": "cannot read the cut '5': write LAYER=AMOUNT",
     "=30%": "cannot read the cut",
     "5=keep:0": "the amount 'keep:0' would keep no channel: keep at least 1",
     "5=keep:129": "model.5 has 128 channels: keep:129 is more than there are",
-    "5=keep:x": "is no number of channels",
+    "5=keep:x": "is not a number of channels",
     "6.cv1=keep:91": "is cut into 2 equal parts: keep:91 does not divide; use keep:90 or keep:92",
     "0=1%": "removes nothing: it is less than one channel",
     "model.22.dfl=30%": "model.22.dfl is locked: feeds the model's predictions",
@@ -163,7 +163,7 @@ BAD_OUTPUTS: list[tuple[Callable[[Path], Path], list[str], str]] = [
     (the_input, ["--force"], "is the model that is being pruned"),
     (a_link_to_the_input, ["--force"], "is the model that is being pruned"),
     (an_existing_file, [], "exists already: choose another name or give --force"),
-    (lambda folder: folder / "missing" / "out.pt", [], "there is no folder"),
+    (lambda folder: folder / "missing" / "out.pt", [], "no folder"),
     (lambda folder: folder, ["--force"], "is a folder: add a file name"),
     (lambda folder: folder / "out.onnx", [], "does not end in .pt"),
     (lambda folder: folder / f"{'x' * 300}.pt", [], "the name is too long"),
@@ -187,7 +187,7 @@ def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("missing/plan.yaml", "there is no folder"), (".", "is a folder"), ("best.pt", "exists already")]
+    ("name", "expected"), [("missing/plan.yaml", "no folder"), (".", "is a folder"), ("best.pt", "exists already")]
 )
 def test_a_place_for_the_plan_that_cannot_be_written_is_refused_before_the_work(name: str, expected: str, call: Call, own_checkpoint: Path):
     folder = own_checkpoint.parent
@@ -197,7 +197,7 @@ def test_a_place_for_the_plan_that_cannot_be_written_is_refused_before_the_work(
 
 
 BAD_DATA = {
-    "missing.yaml": (None, "there is no data yaml"),
+    "missing.yaml": (None, "no data yaml"),
     "names-missing.yaml": ("names: [zero]\n", "has no val split"),
     "no-images.yaml": ("val: empty\nnames: [zero]\n", "holds no images"),
     "nowhere.yaml": ("val: nowhere\nnames: [zero]\n", "do not exist"),
@@ -225,7 +225,7 @@ BAD_USAGE = {
     "no model": (["inspect"], "Missing argument 'MODEL'"),
     "one too many": (["inspect", "yolov8n.yaml", "more"], "unexpected extra argument"),
     "a side of 0": (["inspect", "yolov8n.yaml", "--imgsz", "0"], "--imgsz"),
-    "a side that is no number": (["inspect", "yolov8n.yaml", "--imgsz", "wide"], "--imgsz"),
+    "a side that is not a number": (["inspect", "yolov8n.yaml", "--imgsz", "wide"], "--imgsz"),
     "no output": (["prune", "yolov8n.yaml", "--cut", "5=30%"], "Missing option '-o' / '--output'"),
     "no cut": (["preview", "yolov8n.yaml"], "nothing to cut: give --cut LAYER=AMOUNT"),
     "no data": (["validate", "yolov8n.yaml"], "which data set? give --data"),
@@ -233,7 +233,7 @@ BAD_USAGE = {
     "unknown criterion": (["preview", "yolov8n.yaml", "--cut", "5=30%", "--criterion", "l3"], "unknown criterion 'l3'"),
     "unknown yaml": (["inspect", "yolov8nn.yaml"], "no such architecture; nearest: "),
     "no classes": (["inspect", "yolov8n.yaml", "--classes", "0"], "--classes"),
-    "unknown place": (["locate", "treasure"], "there is no place 'treasure': ask for config, state, log, cache"),
+    "unknown place": (["locate", "treasure"], "no place 'treasure': ask for config, state, log, cache"),
     "no terminal": (["yolov8n.yaml"], "the app needs a terminal"),
     "nothing at all": ([], "the app needs a terminal"),
 }

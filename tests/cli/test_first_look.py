@@ -32,12 +32,12 @@ BAD = {
     "an architecture": (["inspect", "yolov8nn.yaml"], "no such architecture; nearest: "),
     "a plan": (["preview", "{model}", "--plan", "nope.yaml"], "cannot read the plan nope.yaml"),
     "a plan that is no YAML": (["preview", "{model}", "--plan", "{broken}"], "broken.yaml is not YAML"),
-    "a data yaml": (["validate", "{model}", "--data", "nope.yaml"], "there is no data yaml nope.yaml"),
+    "a data yaml": (["validate", "{model}", "--data", "nope.yaml"], "no data yaml nope.yaml"),
     "a data yaml that is none": (["scan", "{model}", "--data", "{broken}"], "broken.yaml is not a data yaml"),
-    "a cut": (["preview", "{model}", "--cut", "5=much"], "the amount 'much' is no number"),
+    "a cut": (["preview", "{model}", "--cut", "5=much"], "the amount 'much' is not a number"),
     "an option": (["inspect", "{model}", "--jsn"], "No such option: --jsn; did you mean --json?"),
-    "a command": (["inspct", "{model}"], "there is no command 'inspct', and no such file: did you mean inspect?"),
-    "a command alone": (["valdate"], "there is no command 'valdate', and no such file: did you mean validate?"),
+    "a command": (["inspct", "{model}"], "no command 'inspct', and no such file: did you mean inspect?"),
+    "a command alone": (["valdate"], "no command 'valdate', and no such file: did you mean validate?"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`gate` on the digits: a perturbation that is no loss passes, a planted regression does not, and the reports say the same."""
+"""`gate` on the digits: a perturbation that is not a loss passes, a planted regression does not, and the reports say the same."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_model_with_fewer_classes_is_held_against_the_same_classes_of_the_orig
         (["--images", 1], "one image says nothing of others"),
         (["--max-drop", "-1"], "--max-drop"),
         (["--max-latency", "0"], "--max-latency"),
-        (["--junit", "missing/gate.xml"], "there is no folder missing"),
+        (["--junit", "missing/gate.xml"], "no folder missing"),
         (["--against", "nope.pt"], "nope.pt"),
         (["--data", "nope.yaml"], "nope.yaml"),
     ],

@@ -183,7 +183,7 @@ def test_zeros_that_did_not_stay_are_not_removed_in_silence(masked: Masked, tmp_
     ("options", "expected"),
     [
         (["--keep-classes", "0,1"], "a mask keeps all shapes, and so all classes"),
-        (["--cut", "model.6=nope"], "is no number"),
+        (["--cut", "model.6=nope"], "is not a number"),
     ],
 )
 def test_what_no_zeros_stand_for_is_refused(options: list[str], expected: str, demo_checkpoint: Path, tmp_path: Path, call: Call):

@@ -29,7 +29,7 @@ def test_a_target_becomes_a_plan_that_prunes_to_it(call: Call, tmp_path: Path):
 def test_without_a_target_the_range_is_told(call: Call):
     answer = call("plan", *SMALL, "--floor", 0.5)
     assert answer.status == 0
-    assert answer.out.splitlines()[0].startswith("satisfiable: flops 2") and answer.out.splitlines()[0].endswith("to 100.0 %")
+    assert answer.out.splitlines()[0].startswith("reachable: flops 2") and answer.out.splitlines()[0].endswith("to 100.0 %")
 
 
 def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tmp_path: Path):
@@ -38,7 +38,7 @@ def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tm
     assert answer.status == 1 and not file.exists()
     assert answer.document["plan"] is None and not answer.document["satisfied"]
     assert answer.document["reached"]["flops"] == pytest.approx(answer.document["range"]["flops"]["least"])
-    assert "flops=5% is out of reach: satisfiable is" in answer.remarks[-1]
+    assert "flops=5% is out of reach: reachable is" in answer.remarks[-1]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_latency_is_reached_by_measuring_plans(call: Call, tmp_path: Path, mon
     found = answer.document
     assert found["latency"]["least"]["low"] <= found["latency"]["least"]["median"] <= found["latency"]["least"]["high"]
     assert answer.status == (0 if found["satisfied"] else 1)
-    if found["satisfied"]:  # on a machine where a narrow model is no faster, the answer is rightly no
+    if found["satisfied"]:  # on a machine where a narrow model is not a faster, the answer is rightly no
         assert file.exists() and found["latency"]["latency"]["median"] <= 0.85 * 1.01
         assert found["latency"]["least"]["median"] <= 0.85 * 1.01
     else:

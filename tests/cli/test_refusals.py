@@ -68,13 +68,13 @@ LOST: dict[str, tuple[Rename, Rename, str]] = {
     ),
     "a module that is nowhere": (
         BLOCK, (b"my_blocks.attention", b"Coord"),
-        r"names my_blocks\.attention\.Coord, and there is no module my_blocks here: it is looked for on PYTHONPATH",
+        r"names my_blocks\.attention\.Coord, and no module my_blocks here: it is looked for on PYTHONPATH",
     ),
     "YOLOv5's repository": (
         MODEL, (b"models.yolo", b"DetectionModel"),
         r"saved by the code of another repository \(it names models\.yolo\.DetectionModel\).*which Ultralytics cannot open",
     ),
-    "odd names": (BLOCK, (b"..\x01/x", b"Coord"), "there is no module"),
+    "odd names": (BLOCK, (b"..\x01/x", b"Coord"), "no module"),
 }  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_a_module_that_can_be_found_is_named_with_the_offer_to_trust_it(tmp_path
         told = call("contents", file)
         assert told.status == 1 and f"with --trust {fingerprint(file)[:8]} it is" in told.out
     elsewhere = refusal(file)
-    assert not isinstance(elsewhere, UntrustedError) and f"there is no module {MODULE} here" in str(elsewhere)
+    assert not isinstance(elsewhere, UntrustedError) and f"no module {MODULE} here" in str(elsewhere)
 
 
 def test_a_module_that_has_lost_the_class_is_named_with_its_file(tmp_path: Path):

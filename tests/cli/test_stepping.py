@@ -45,8 +45,8 @@ def test_the_first_steps_of_a_plan_are_used_alone(call: Call, plan: Path):
     ("options", "words"),
     [
         (["--name", "first"], "is not N=WORDS"),
-        (["--name", "3=third"], "there is no step 3"),
-        (["--compare", 0, 9], "there is no step 9"),
+        (["--name", "3=third"], "no step 3"),
+        (["--compare", 0, 9], "no step 9"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(call: Call, plan: Path, options: list[object], words: str):

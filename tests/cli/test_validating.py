@@ -71,4 +71,4 @@ def test_data_with_other_classes_than_the_model_s_is_refused(call: Call, demo_da
 def test_a_device_that_is_not_there_is_refused(call: Call, demo_checkpoint: Path, demo_data: Path):
     answer = call("validate", demo_checkpoint, "--data", demo_data, "--images", 2, "--device", "cuda:9")
     assert (answer.status, answer.out) == (2, "")
-    assert "there is no device 'cuda:9' here: the devices are cpu" in answer.remarks[-1]
+    assert "no device 'cuda:9' here: the devices are cpu" in answer.remarks[-1]

@@ -16,7 +16,7 @@ from tui_pruner.core.tracing.size_check import smallest_removal
 
 
 class Odd(nn.Module):
-    """A stem of `wide` channels, whatever `body` does with its output, and a last layer that reads `last` of them."""
+    """A stem of `wide` channels, no matter what `body` does with its output, and a last layer that reads `last` of them."""
 
     def __init__(self, body: Callable[..., Tensor], wide: int = 8, last: int = 8, **parts: nn.Module | Tensor) -> None:
         super().__init__()

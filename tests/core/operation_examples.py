@@ -471,7 +471,7 @@ MORE: dict[str, Example] = {
     "mul with a map of one channel": one(lambda b: b * torch.ones(b.shape[2:], device=b.device)),
     "cat over channels": two(lambda a, b: torch.cat((b, a), 1), last=16),
     "cat over places": two(lambda a, b: torch.cat((b, a), 2)),
-    "cat over places that nobody reads": two(lambda a, b: b + torch.cat((a, b), 2).new_zeros(())),
+    "cat over places that no one reads": two(lambda a, b: b + torch.cat((a, b), 2).new_zeros(())),
     "constant_pad_nd across channels": one(lambda b: F.pad(b, (0, 0, 0, 0, 2, 1)), last=11),
     "mean over everything but channels": one(lambda b: b.mean((0, 2, 3))[None, :, None, None]),
     "sum over a stack": two(lambda a, b: torch.stack((a, b), 2).sum(2)),
@@ -558,7 +558,7 @@ HELD_TOO: dict[str, Example] = {
         held="is multiplied with values that are no channels",
     ),
     "native_batch_norm with constant statistics": one(
-        lambda b: F.batch_norm(b, torch.zeros(8, device=b.device), torch.ones(8, device=b.device)), held="reads a value that is no channel"
+        lambda b: F.batch_norm(b, torch.zeros(8, device=b.device), torch.ones(8, device=b.device)), held="reads a value that is not a channel"
     ),
     "native_layer_norm as a layer": using_held(
         lambda m, a, b: m.layer(b.movedim(1, 3)).movedim(3, 1), "layer_norm normalises across channels", layer=lambda: nn.LayerNorm(8)

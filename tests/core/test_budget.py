@@ -105,7 +105,7 @@ def test_a_target_out_of_reach_says_the_range_and_goes_as_far_as_it_says(nano: A
     least = planner.range.least["flops"]
     assert found.step is None and 0.5 < least < 0.7
     assert found.shares["flops"] == pytest.approx(least, abs=1e-12)
-    assert f"satisfiable is {100 * least:.1f} % to 100.0 %" in found.stopped and "floor of 75%" in found.stopped
+    assert f"reachable is {100 * least:.1f} % to 100.0 %" in found.stopped and "floor of 75%" in found.stopped
     reached = planner.plan([Target("flops", share=least)])
     assert reached.step is not None and reached.shares["flops"] == pytest.approx(least, abs=1e-12)
 
@@ -118,7 +118,7 @@ def test_a_target_between_two_rounded_widths_names_the_nearest(nano: Analysis):
 
 
 def test_a_target_that_the_checkpoint_meets_already_is_refused(nano: Analysis):
-    with pytest.raises(RequestError, match="no less than the checkpoint's"):
+    with pytest.raises(RequestError, match="not below the checkpoint's"):
         planned(nano, "params=300M")
 
 

@@ -78,7 +78,7 @@ def eleven(tmp_path_factory) -> Analysis:
     [
         ("model.10.m.0.attn.qkv=heads:2", "heads: heads:2 would leave none"),
         ("model.10.m.0.attn.qkv=heads:0", "would remove no head: remove at least 1"),
-        ("model.10.m.0.attn.qkv=heads:many", "is no number of channels"),
+        ("model.10.m.0.attn.qkv=heads:many", "is not a number of channels"),
         ("model.2.cv1=heads:1", "has no attention that could lose heads"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a model returns is found in whatever holds it, or the model is refused; and a proof compares all of it."""
+"""What a model returns is found in no matter what holds it, or the model is refused; and a proof compares all of it."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def linked(widths: list[int], *parts: tuple[tuple[int, ...], ...], locked: tuple
 
 
 def demanded(coupling: CouplingMap, counts: dict[int, int], amount: str = "25%") -> tuple[dict[int, int], Wishes]:
-    """What each group loses once the links are obeyed, where these are asked to lose so many."""
+    """What each group loses once the links are obeyed, where these are asked to lose this many."""
     wishes = Wishes()
     for number, count in counts.items():
         wishes.add(coupling.groups[number], Demand(count, f"layer{number}", Request(f"layer{number}", amount)))

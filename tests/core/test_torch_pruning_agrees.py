@@ -123,4 +123,4 @@ def test_a_plan_for_a_network_that_is_not_ultralytics_own_is_proved(name):
 
 
 def test_every_public_network_has_a_small_one_to_prove():
-    assert len(SMALL) == len(PUBLIC) - 1  # VGG-16 has 100 million weights behind its features, whatever their width
+    assert len(SMALL) == len(PUBLIC) - 1  # VGG-16 has 100 million weights behind its features, no matter what their width

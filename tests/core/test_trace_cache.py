@@ -1,4 +1,4 @@
-"""The second opening of a checkpoint takes its coupling map from the cache folder; whatever is wrong there, it is traced again."""
+"""The second opening of a checkpoint takes its coupling map from the cache folder; no matter what is wrong there, it is traced again."""
 
 from __future__ import annotations
 

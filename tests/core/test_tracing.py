@@ -105,7 +105,7 @@ def test_features_that_a_head_detaches_in_training_are_no_predictions_either(fam
 
 
 class Detaching(nn.Module):
-    """A module of no known class that hands its input out, apart from its gradient: whoever reads that reads a prediction."""
+    """A module of no known class that hands its input out, apart from its gradient: anyone who reads that reads a prediction."""
 
     def __init__(self) -> None:
         super().__init__()

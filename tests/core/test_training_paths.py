@@ -1,4 +1,4 @@
-"""What runs in training alone is proved by running it, or said to be not exercised, which is no proof."""
+"""What runs in training alone is proved by running it, or said to be not exercised, which is not a proof."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a pruned model: a stranger can use the file without this program, and whatever goes wrong leaves nothing behind."""
+"""Writing a pruned model: a stranger can use the file without this program, and no matter what goes wrong leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -356,12 +356,12 @@ REFUSED_PLACES: list[tuple[Callable[[Path], Path], bool, str]] = [
     (a_link_to_the_input, True, "is the model that is being pruned"),
     (a_second_name_of_the_input, True, "is the model that is being pruned"),
     (an_existing_file, False, "exists already"),
-    (lambda folder: folder / "missing" / "out.pt", False, "there is no folder"),
+    (lambda folder: folder / "missing" / "out.pt", False, "no folder"),
     (lambda folder: folder, True, "is a folder"),
     (lambda folder: folder / "out.onnx", False, "does not end in .pt"),
     (lambda folder: folder / "my-yolov5n.pt", False, "looked up as my-yolov5nu.pt by Ultralytics"),
     (lambda folder: folder / f"{'x' * 300}.pt", False, "name is too long"),
-    (lambda folder: folder / "best.pt" / "out.pt", False, "there is no folder"),
+    (lambda folder: folder / "best.pt" / "out.pt", False, "no folder"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The client against a real engine child: a session, its death and its replay, and whatever else may come through the pipes."""
+"""The client against a real engine child: a session, its death and its replay, and no matter what else may come through the pipes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_refusals_come_as_the_classes_that_they_were(engine: Engine, demo_
     with pytest.raises(errors.OutputError, match="nothing to write"):
         await client.call(Write(path=str(tmp_path / "out.pt")))
     await client.call(Apply(requests=CUT))
-    with pytest.raises(errors.OutputError, match="there is no folder"):
+    with pytest.raises(errors.OutputError, match="no folder"):
         await client.call(Write(path=str(tmp_path / "none" / "out.pt")))
     assert (await client.call(PreviewRequest(requests=[]))).preview.after.parameters < 3_012_798, "the engine still answers"
     assert engine.deaths == []

@@ -27,7 +27,7 @@ async def test_the_engine_says_in_the_log_which_versions_it_runs_on(tmp_path: Pa
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     client = EngineClient(lambda event, data: None, lambda why: None)
     await client.start()
-    with pytest.raises(Exception, match=r"no such file|there is no file|does not exist"):
+    with pytest.raises(Exception, match=r"no such file|no file exists|does not exist"):
         await client.call(Open(path=str(tmp_path / "missing.pt")))
     await client.close()
     (line,) = [line for line in paths.log_file().read_text().splitlines() if " engine: " in line]

@@ -59,7 +59,7 @@ def job(script: str, on_progress=lambda progress: None, **parameters) -> Job:
 
 
 def wait_until_free(lock: Path) -> None:
-    """Returns when nobody holds the lock; an orphan makes the test run into its time limit."""
+    """Returns when no one holds the lock; an orphan makes the test run into its time limit."""
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
 
@@ -304,5 +304,5 @@ async def test_a_real_job_refuses_bad_data_in_one_line(tmp_path):
     from tui_pruner.engine.job_messages import ValidationParameters
 
     parameters = ValidationParameters(checkpoint="none.pt", sha256="0", data=str(tmp_path / "none.yaml"), imgsz=64)
-    with pytest.raises(errors.DataError, match=r"there is no data yaml .*none\.yaml"):
+    with pytest.raises(errors.DataError, match=r"no data yaml .*none\.yaml"):
         await Job("validate", parameters, lambda progress: None).run()

@@ -1,4 +1,4 @@
-"""Whatever a method meets, the engine answers in one line and goes on; what it does behind the answers is told too."""
+"""No matter what a method meets, the engine answers in one line and goes on; what it does behind the answers is told too."""
 
 from __future__ import annotations
 

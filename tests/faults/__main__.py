@@ -24,7 +24,7 @@ def main(wanted: list[str]) -> int:
     """Run the scripts that are named, or all; status 1 where something happened that must not."""
     unknown = [name for name in wanted if name not in SCRIPTS]
     if unknown:
-        print(f"there is no {unknown[0]}: {', '.join(SCRIPTS)}", file=sys.stderr)
+        print(f"no {unknown[0]}: {', '.join(SCRIPTS)}", file=sys.stderr)
         return 2
     faults: list[str] = []
     for name in wanted or SCRIPTS:

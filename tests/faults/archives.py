@@ -57,7 +57,7 @@ def call(module: str, attribute: str, *arguments: bytes) -> bytes:
 
 
 def tensor(key: str, stored: int, shape: Iterable[int], strides: Iterable[int], storage: str = "FloatStorage", offset: int = 0) -> bytes:
-    """A tensor on a storage of so many numbers, pickled."""
+    """A tensor on a storage of this many numbers, pickled."""
     reference = b"(" + text("storage") + name("torch", storage) + text(key) + text("cpu") + number(stored) + b"tQ"
     sides, steps = (b"(" + b"".join(map(number, sizes)) + b"t" for sizes in (shape, strides))
     return call("torch._utils", "_rebuild_tensor_v2", reference, number(offset), sides, steps, b"\x89", EMPTY_HOOKS)

@@ -166,6 +166,6 @@ def run(wanted: int = WANTED) -> list[str]:
 def _fails(test: Any) -> str:
     try:
         test()
-    except BaseException as error:  # whatever it is, it must not have come through
+    except BaseException as error:  # no matter what it is, it must not have come through
         return f"{type(error).__name__}: {error}"[:400]
     return ""

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.hand CHECKPOINT DATA OUTPUT SEED`: the real app without a terminal, and somebody who works in it at random.
+"""`python -m tests.faults.hand CHECKPOINT DATA OUTPUT SEED`: the real app without a terminal, and someone who works in it at random.
 
 Says on stdout, one JSON object a line, what stands on its screen: the steps that count whenever they change, and what it is about to do.
 """
@@ -28,7 +28,7 @@ def say(**what: Any) -> None:
 
 
 async def work(desk: Desk, output: str, chance: random.Random) -> None:
-    """Do something again and again, whatever became of what was done before."""
+    """Do something again and again, no matter what became of what was done before."""
     while True:
         action = chance.choice(ACTIONS)
         say(does=action)
@@ -78,7 +78,7 @@ async def watch(desk: Desk) -> None:
 
 
 async def main(checkpoint: str, data: str, output: str, seed: str) -> None:
-    """Go on with the session that is offered, then work until somebody kills this process."""
+    """Resume the session that is offered, then work until someone kills this process."""
     app = PrunerApp(Opening(checkpoint, imgsz=64, data=data, images=4, device="cpu"))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         desk = Desk(app, pilot)

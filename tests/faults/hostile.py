@@ -1,6 +1,6 @@
 """`python -m tests.faults hostile`: files that want to run something, opened, previewed, cut and written by the engine.
 
-A canary file must not appear, a guarded one must not change, and nobody may call the listening socket. Each file is then given to plain
+A canary file must not appear, a guarded one must not change, and no one may call the listening socket. Each file is then given to plain
 `torch.load` as well, in a process of its own: a trap that springs nowhere would prove nothing.
 """
 
@@ -102,7 +102,7 @@ def attempt(kind: str, original: Path, engine: Reader, folder: Path, elsewhere: 
 
 
 def alone() -> dict[str, Any]:
-    """How a process is run that nobody hears."""
+    """How a process is run that no one hears."""
     return {"env": child_environment(), "stdin": subprocess.DEVNULL, "capture_output": True, "check": False}
 
 

@@ -17,7 +17,7 @@ STEPS = [{"name": f"step {number}", "cuts": [{"layer": f"model.{number}", "amoun
 STATES = [0, 1, 2, 3, 2, 3, 4, 2, 0, 0, 1, 5, 6, 3, 2, 1]
 """How many steps there are after each action; none makes the session worth nothing, and its file goes."""
 TAKEN_OVER = (3, 11)
-"""Before these, another process goes on with it."""
+"""Before these, another process continues it."""
 
 
 class Journalling:
@@ -74,7 +74,7 @@ class Journalling:
 
 
 def session(steps: int) -> SavedSession:
-    """A session of so many steps."""
+    """A session of this many steps."""
     return SavedSession(id=ID, model="/models/narrow.pt", plan={"sha256": "0", "steps": STEPS[:steps]}, steps=steps)
 
 
@@ -84,7 +84,7 @@ def kept_file() -> Path:
 
 
 def kept_steps() -> int:
-    """How many steps whoever resumes it would find."""
+    """How many steps anyone who resumes it would find."""
     if not kept_file().exists() or not (state := read(kept_file()).state):
         return 0
     found = SavedSession.of_state(state)

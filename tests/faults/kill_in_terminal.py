@@ -79,7 +79,7 @@ def steps_in(text: str) -> Shown:
 
 
 def run(runs: int = RUNS, seed: int = 1) -> list[str]:
-    """Kill so many; gives what went wrong."""
+    """Kill this many; gives what went wrong."""
     faults: list[str] = []
     kinds: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="kill-in-terminal-") as folder:

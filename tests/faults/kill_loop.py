@@ -115,7 +115,7 @@ class Loop:
         return life
 
     def run(self, runs: int) -> None:
-        """Lives and deaths until so many were killed."""
+        """Lives and deaths until this many were killed."""
         while sum(self.kills.values()) < runs and len(self.faults) < 10:
             life = self.begin()
             while life.process.poll() is None and sum(self.kills.values()) < runs:
@@ -197,7 +197,7 @@ def title_of(step: dict[str, Any]) -> str:
 
 
 def strays(folder: Path) -> list[Path]:
-    """Temporary files that nobody works on any more: what writes now has a note."""
+    """Temporary files that no one works on any more: what writes now has a note."""
     working = {Path(os.fsdecode(note.read_bytes())) for note in (paths.state_folder() / "pending").glob("*")}
     roots = (folder / "out", paths.state_folder(), paths.cache_folder())
     found = [path for root in roots for path in root.rglob(f"{WRITING}*")] + list(Path(tempfile.gettempdir()).glob("tui-pruner-job-*"))
@@ -226,7 +226,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a dead one that nobody has waited for does not."""
+    """Whether a process runs; a dead one that no one has waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
@@ -259,7 +259,7 @@ def prepared(folder: Path, seed: int) -> Loop:
 
 
 def run(runs: int = RUNS, seed: int = 0) -> list[str]:
-    """Kill so many; gives what went wrong."""
+    """Kill this many; gives what went wrong."""
     with tempfile.TemporaryDirectory(prefix="kill-loop-") as folder:
         before = tempfile.tempdir
         try:

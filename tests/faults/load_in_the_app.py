@@ -19,7 +19,7 @@ LAYERS = ("model.1", "model.3", "model.5", "model.7", "model.16", "model.19")
 
 
 async def work(checkpoint: str, times: int) -> list[str]:
-    """So many, a fifth of them to warm up; gives what grew."""
+    """This many, a fifth of them to warm up; gives what grew."""
     seconds: list[float] = []
     app = PrunerApp(Opening(checkpoint, imgsz=64))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

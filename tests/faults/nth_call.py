@@ -1,6 +1,6 @@
 """`python -m tests.faults nth_call`: each call on the disk fails in turn, while a model, a plan and the journal of a session are written.
 
-Whatever fails, the old file is intact or the new one is complete, the error is one line, no descriptor stays open, and once the disk works
+No matter what fails, the old file is intact or the new one is complete, the error is one line, no descriptor stays open, and once the disk works
 again the same can be done and leaves no stray file. A journal never says less than what was acknowledged.
 """
 

@@ -1,4 +1,4 @@
-"""The engine as a long-lived reader of files that nobody would send: what it answers, how long that takes, and how much memory."""
+"""The engine as a long-lived reader of files that no one would send: what it answers, how long that takes, and how much memory."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Reader:
 
 @contextlib.contextmanager
 def reader() -> Iterator[Reader]:
-    """A reader that is ended with whoever needs it."""
+    """A reader that is ended with anyone who needs it."""
     made = Reader()
     try:
         yield made

@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
-        """The system takes the process and its locks; whoever starts again has the journal and nothing else."""
+        """The system takes the process and its locks; anyone who starts again has the journal and nothing else."""
         self.service.slow.shutdown()
         self.file._journal.close()
         del self.service, self.file
@@ -265,7 +265,7 @@ def narrow_engine(folder: Path) -> Iterator[None]:
 
 
 def run(runs: int = RUNS, steps: int = STEPS) -> list[str]:
-    """So many runs, and on until they come to so many steps each on average; gives the divergence, if there is one."""
+    """This many runs, and on until they come to this many steps each on average; gives the divergence, if there is one."""
     Machine.actions.clear()
     Machine.refusals.clear()
     Machine.runs, round_ = 0, 0

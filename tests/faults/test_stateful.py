@@ -1,4 +1,4 @@
-"""Whatever order one works in, the session is what it should be and the shown totals are those of the real network."""
+"""No matter what order one works in, the session is what it should be and the shown totals are those of the real network."""
 
 from __future__ import annotations
 

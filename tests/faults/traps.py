@@ -21,7 +21,7 @@ GUARDED = "guarded"
 
 @dataclass(frozen=True)
 class Trap:
-    """A canary that must not appear, a file that must stay as it is, a socket that nobody may call, and scripts that do harm when run."""
+    """A canary that must not appear, a file that must stay as it is, a socket that no one may call, and scripts that do harm when run."""
 
     folder: Path
     listener: socket.socket

@@ -19,7 +19,7 @@ from tests.generality.modules import CASES, Between, Case, Training, image
 
 EXACT = 1e-9
 HALF = 1e-3
-"""Where a forward rounds to half precision on its way, in whatever precision it runs."""
+"""Where a forward rounds to half precision on its way, in no matter what precision it runs."""
 
 
 def built(case: Case) -> nn.Module:

@@ -29,8 +29,8 @@ def quantised() -> nn.Module:
 
 VECTOR = torch.rand(2, 5)
 REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
-    "no module": (lambda: 3, VECTOR, "a int is no torch.nn.Module"),
-    "a state": (lambda: small().state_dict(), VECTOR, "is no torch.nn.Module"),
+    "no module": (lambda: 3, VECTOR, "a int is not a torch.nn.Module"),
+    "a state": (lambda: small().state_dict(), VECTOR, "is not a torch.nn.Module"),
     "no inputs": (small, None, "give example_inputs"),
     "no tensor": (small, ("x",), "example_inputs have no tensor"),
     "inputs without values": (small, (VECTOR.to("meta"),), "example_inputs have no values"),
@@ -98,7 +98,7 @@ def test_batches_that_are_none_are_refused():
     with pytest.raises(tp.RequestError, match="apply a step first"):
         session.reconstruct([VECTOR])
     session.apply(["0=30%"])
-    for wrong, said in (([], "there is no batch"), (["x"], "a batch is a str"), ([("x",)], "no tensor"), (3, "cannot be gone through")):
+    for wrong, said in (([], "no batch"), (["x"], "a batch is a str"), ([("x",)], "no tensor"), (3, "cannot be gone through")):
         with pytest.raises(tp.RequestError, match=said):
             session.reconstruct(wrong)
     with pytest.raises(tp.RequestError, match="front is for checkpoints"):

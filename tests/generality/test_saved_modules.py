@@ -154,7 +154,7 @@ def test_a_place_is_looked_at_before_it_is_written_to(tmp_path):
     whole = tp.open(seeded(CASES[PLAIN]), example_inputs=CASES[PLAIN].args)
     with pytest.raises(tp.OutputError, match="nothing was cut"):
         whole.save(tmp_path / "whole.tp")
-    with pytest.raises(tp.OutputError, match="there is no folder"):
+    with pytest.raises(tp.OutputError, match="no folder"):
         session.save(tmp_path / "nowhere" / "small.tp")
     session.save(tmp_path / "small.tp")
     with pytest.raises(tp.OutputError, match="exists already"):

@@ -1,7 +1,7 @@
 """`python -m tests.gpu.check [REPORT]`: every kind of job on the CPU and on the first GPU, for a report to send to the maintainers.
 
 It runs the bundled checkpoint on the bundled images, in some ten minutes, and reads and writes nothing else than a temporary folder and the
-report. Exit status 0: all figures agree; 1: some do not, or a job failed; 2: there is no GPU.
+report. Exit status 0: all figures agree; 1: some do not, or a job failed; 2: no GPU.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def line_of(found: Mapping[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Check the first GPU, where there is one."""
     if not torch.cuda.is_available():
-        print(f"there is no GPU that torch {torch.__version__} can use here (built for CUDA {torch.version.cuda}): nothing was checked")
+        print(f"no GPU that torch {torch.__version__} can use here (built for CUDA {torch.version.cuda}): nothing was checked")
         return 2
     report, visible = Path(arguments[0] if arguments else REPORT).absolute(), os.environ.get("CUDA_VISIBLE_DEVICES")
     with temporary_home():

@@ -109,7 +109,7 @@ class Machine:
         """The GPU that something names; the current one where it names none.
 
         Raises:
-            RuntimeError: there are not so many, or this process was forked off one that used them.
+            RuntimeError: there are not this many, or this process was forked off one that used them.
         """
         if self.forked:
             raise RuntimeError(

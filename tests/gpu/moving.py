@@ -244,7 +244,7 @@ def restore(storage: Any, location: str) -> Any:
     """The storage of a file for the place that is asked for.
 
     Raises:
-        RuntimeError: there is no such GPU.
+        RuntimeError: no such GPU.
     """
     if not location.startswith("cuda"):
         return None

@@ -109,7 +109,7 @@ LOCK = threading.RLock()
 
 @contextmanager
 def pretended_gpus(count: int = 1, memory: int = MEMORY, name: str = GPU, evidence: Path | None = None) -> Iterator[Machine]:
-    """This process takes itself for one with so many GPUs of so many bytes, until the block ends."""
+    """This process takes itself for one with this many GPUs of this many bytes, until the block ends."""
     register_once()
     machine, patches = Machine(count, memory, name, evidence), Patches()
     with LOCK:

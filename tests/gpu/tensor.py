@@ -35,7 +35,7 @@ def dtype_name(tensor: Tensor) -> str:
 
 
 class Content(str):
-    """What a pretended tensor is made of; whoever looks through a tensor's attributes for more tensors finds no more than a string."""
+    """What a pretended tensor is made of; anyone who looks through a tensor's attributes for more tensors finds no more than a string."""
 
     held: Tensor
     block: Block

@@ -1,4 +1,4 @@
-"""`make gpu-check` says in one line that there is no GPU, and fails where figures differ."""
+"""`make gpu-check` says in one line that no GPU exists, and fails where figures differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.gpu.workload import RUNS, Subject
 def test_without_a_gpu_it_says_so_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert check.main([str(tmp_path / "report.json")]) == 2
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("there is no GPU that torch ") and not list(tmp_path.iterdir())
+    assert line.startswith("no GPU that torch ") and not list(tmp_path.iterdir())
 
 
 def test_every_job_has_a_tolerance():

@@ -21,7 +21,7 @@ def test_a_job_runs_on_the_gpu_that_was_asked_for_or_the_first_one(asked: str, f
 
 @pytest.mark.parametrize("asked", ["2", "cuda:2", "0,2", "mps", "nonsense"])
 def test_what_is_not_there_is_refused_with_what_is(asked: str, gpus: Machine):
-    with pytest.raises(RequestError, match=rf"there is no device '{asked}' here: the devices are cpu, cuda:0, cuda:1$"):
+    with pytest.raises(RequestError, match=rf"no device '{asked}' here: the devices are cpu, cuda:0, cuda:1$"):
         chosen_devices(asked)
 
 

@@ -142,5 +142,5 @@ def test_a_narrower_layer_is_offered_only_where_it_saves_more_time_than_channels
 
 
 def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(RequestError, match="there is no device 'cuda:3' here"):
+    with pytest.raises(RequestError, match="no device 'cuda:3' here"):
         run_bench(BenchParameters(subjects=[BenchSubject(checkpoint="yolov8n.yaml")], device="cuda:3"), ignore)

@@ -95,7 +95,7 @@ def test_a_scan_finds_the_same_in_this_process_and_in_others(subject, late, limi
 
 
 def few(step: int) -> Callable[..., Any]:
-    """Every so many trials of a scan."""
+    """Every this many trials of a scan."""
     from tui_pruner.core.search.sensitivity import trials_of
 
     def some(*arguments: Any) -> Any:

@@ -60,7 +60,7 @@ BROKEN = {
     "a folder without images": ({"val": "labels", "names": ["a", "b"]}, "holds no images"),
     "neither names nor nc": ({"val": "images/val"}, "neither names nor nc"),
     "names and nc that disagree": ({"val": "images/val", "names": ["a"], "nc": 2}, "has 1 names but nc: 2"),
-    "an nc that is no number": ({"val": "images/val", "nc": "two"}, "nc must be a whole number, not 'two'"),
+    "an nc that is not a number": ({"val": "images/val", "nc": "two"}, "nc must be a whole number, not 'two'"),
     "names with a gap": ({"val": "images/val", "names": {0: "a", 2: "b"}}, "numbered 0 to 1"),
     "names that are text": ({"val": "images/val", "names": "ab"}, "not str"),
     "a path that is a list": ({"path": ["x"], "val": "images/val", "nc": 2}, "path must be a folder's name"),
@@ -90,7 +90,7 @@ def test_what_does_not_parse_is_no_data_yaml(tmp_path, text):
 
 
 def test_a_missing_yaml_and_a_folder_are_told_apart(tmp_path):
-    with pytest.raises(DataError, match=r"there is no data yaml .*none\.yaml"):
+    with pytest.raises(DataError, match=r"no data yaml .*none\.yaml"):
         read_data(tmp_path / "none.yaml")
     with pytest.raises(DataError, match="is a folder"):
         read_data(tmp_path)
@@ -157,8 +157,8 @@ WRONG = {
     "a colon too many": ("val: images/val\nnames: a: b\n", r"line 2: mapping values are not allowed"),
     "a fault behind a control character": ("val: images/val # \x07\n\nnames: a: b\n", r"line 3: mapping values are not allowed"),
     "two documents": ("val: images/val\n---\nnames: [a]\n", r"line 2: but found another document"),
-    "a date that there is not": ("val: images/val\nnames: [2024-13-99]\n", r"line 2: this is no timestamp"),
-    "a key that is no number": ("val: images/val\nnames: {a: b}\n", "a key is no number"),
+    "a date that there is not": ("val: images/val\nnames: [2024-13-99]\n", r"line 2: this is not a timestamp"),
+    "a key that is not a number": ("val: images/val\nnames: {a: b}\n", "a key is not a number"),
     "no names in it": ("val: images/val\nnames: []\n", "names is empty"),
     "more classes than anybody has": ("val: images/val\nnc: 1e12\n", "nc must be a whole number"),
     "a count without end": ("val: images/val\nnc: .inf\n", "nc must be a whole number"),
@@ -172,8 +172,8 @@ WRONG = {
         r"caf do not exist \(line 1 has bytes that are not UTF-8.*save it as",
     ),
     "a fault in UTF-16": ("val: images/val\nnames: a: b\n".encode("utf-16"), r"line 2: .*\(it is UTF-16, of which only ASCII is read"),
-    "a list in Latin-1": ("val: latin.txt\nnc: 2\n", r"latin\.txt is no list of images in UTF-8 \(line 2\)"),
-    "an image for a folder": ("val: images/val/001.jpg\nnc: 2\n", "001.jpg is no list of images in UTF-8"),
+    "a list in Latin-1": ("val: latin.txt\nnc: 2\n", r"latin\.txt is not a list of images in UTF-8 \(line 2\)"),
+    "an image for a folder": ("val: images/val/001.jpg\nnc: 2\n", "001.jpg is not a list of images in UTF-8"),
     "a pattern": ("val: images/val/*.jpg\nnc: 2\n", r"val/\*\.jpg do not exist"),
     "billions by aliases": (
         "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(f"{k}: &{k} [{', '.join([f'*{p}'] * 9)}]\n" for p, k in zip("abcdefghi", "bcdefghij")),
@@ -226,9 +226,9 @@ def test_a_file_here_comes_before_ultralytics_own_and_an_absolute_path_is_meant(
     monkeypatch.chdir(tmp_path)
     build_scenes(tmp_path, 2).rename(tmp_path / "coco8.yaml")
     assert read_data("coco8.yaml").names == ("square", "tall")
-    with pytest.raises(DataError, match=r"there is no data yaml /elsewhere/coco8\.yaml"):
+    with pytest.raises(DataError, match=r"no data yaml /elsewhere/coco8\.yaml"):
         read_data("/elsewhere/coco8.yaml")
-    with pytest.raises(DataError, match=r"there is no data yaml coco9\.yaml, and Ultralytics has no data set of that name"):
+    with pytest.raises(DataError, match=r"no data yaml coco9\.yaml, and Ultralytics has no data set of that name"):
         read_data("coco9.yaml")
 
 

@@ -163,7 +163,7 @@ def test_without_the_extra_it_is_said_how_to_install_it(parameters: ScanParamete
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RequestError, match=r"pip install 'tui-pruner\[ray\]'"):
         job.run_scan(by(parameters, name="ray"), lambda progress: None)
-    with pytest.raises(RequestError, match="there is no executor 'dask': it is one of local, ray"):
+    with pytest.raises(RequestError, match="no executor 'dask': it is one of local, ray"):
         job.run_scan(by(parameters, name="dask"), lambda progress: None)
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: Ultralytics trains, the pruned structure stays, and whatever ends it leaves the last good checkpoint."""
+"""Fine-tuning: Ultralytics trains, the pruned structure stays, and no matter what ends it leaves the last good checkpoint."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ def test_a_teacher_of_other_classes_or_another_task_is_refused(pruned, tmp_path)
 
 
 def test_devices_that_are_not_there_are_refused():
-    with pytest.raises(RequestError, match="there is no device '0,1' here: the devices are cpu"):
+    with pytest.raises(RequestError, match="no device '0,1' here: the devices are cpu"):
         job.devices("0,1")
 
 

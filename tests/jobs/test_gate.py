@@ -43,7 +43,7 @@ def test_a_model_that_loses_just_what_is_allowed_is_refused_once_in_forty():
 
 
 class Detections:
-    """What validations of two models collect of the same images: so many of four objects are found, by the very sums of Ultralytics."""
+    """What validations of two models collect of the same images: this many of four objects are found, by the very sums of Ultralytics."""
 
     def __init__(self, right: Sequence[int]) -> None:
         from ultralytics.utils.metrics import DetMetrics

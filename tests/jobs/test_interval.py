@@ -16,7 +16,7 @@ METRICS = {"DetMetrics": [], "OBBMetrics": [], "SegmentMetrics": ["tp_m"], "Pose
 
 
 class Fake:
-    """A validator that has seen some images: in each `per_image` boxes, of which so many are right."""
+    """A validator that has seen some images: in each `per_image` boxes, of which this many are right."""
 
     def __init__(self, kind: str, right: list[int], per_image: int = 4) -> None:
         from ultralytics.utils import metrics

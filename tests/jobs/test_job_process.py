@@ -95,7 +95,7 @@ def test_a_failure_is_one_line_with_its_traceback_in_the_log(tmp_path, body, kin
 
 def test_an_unknown_kind_and_unreadable_parameters_are_job_errors():
     for arguments, line, words in (
-        (["dance"], "{}", "there is no job 'dance'; the jobs are validate"),
+        (["dance"], "{}", "no job 'dance'; the jobs are validate"),
         (["validate"], "{", "ValidationError"),
     ):
         command = [sys.executable, "-m", "tui_pruner.jobs", *arguments]

@@ -77,7 +77,7 @@ def rule_replaced(tree: ast.Module) -> Iterator[Change]:
         flow, call = (argument.arg for argument in function.args.args)
         for what, source in (
             ("only passes labels through", f"{PASSES}({flow}, {call})\nreturn"),
-            ("locks whatever enters", f"{flow}.lock({call}, {call}.tensors, 'broken on purpose')"),
+            ("locks no matter what enters", f"{flow}.lock({call}, {call}.tensors, 'broken on purpose')"),
         ):
 
             def apply(function: ast.FunctionDef = function, source: str = source) -> None:

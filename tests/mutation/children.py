@@ -1,4 +1,4 @@
-"""Work in forked children: each starts with everything in memory, and whatever it breaks is gone with it."""
+"""Work in forked children: each starts with everything in memory, and no matter what it breaks is gone with it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 NOT_DISPATCHED = "PyTorch computes it before a trace could see it"
-NO_PARAMETER = "what is no parameter is passed over further in as well"
-HELD_ALREADY = "what is held stays held, whatever labels go on"
+NO_PARAMETER = "what is not a parameter is passed over further in as well"
+HELD_ALREADY = "what is held stays held, no matter what labels go on"
 NO_LABELS = "where there are no labels, nothing is unified and nothing held"
 TIED_ALREADY = "channels that are one need no link to stay equally many"
 AT_IMPORT = "runs before anything is broken; each of its entries is removed on its own"
@@ -13,7 +13,7 @@ REASON_ONLY = "a single channel is never cut: the lock only says why"
 SLOWER = "the general way comes to the same, only more slowly"
 ANY_NUMBER = "a number that only tells things apart may be another one"
 ALWAYS_LABELLED = "a layer's weight always has labels"
-IMAGE_HELD = "all channels of the image are held, in whatever order"
+IMAGE_HELD = "all channels of the image are held, in any order"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("contraction.convolution", "True for transposed"): "read for transposed convolutions only",

@@ -17,7 +17,7 @@ SAME_EXPORTED = 1e-3
 
 @dataclass(frozen=True)
 class Export:
-    """An export as it is asked of Ultralytics, `wider` by so many strides than the image that the export was made for."""
+    """An export as it is asked of Ultralytics, `wider` by this many strides than the image that the export was made for."""
 
     options: dict[str, Any]
     end_to_end: bool = False

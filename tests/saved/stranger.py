@@ -1,4 +1,4 @@
-"""Everything that somebody with stock Ultralytics does with a pruned file: load, predict, export, train(), fine-tune, load again.
+"""Everything that someone with stock Ultralytics does with a pruned file: load, predict, export, train(), fine-tune, load again.
 
 Run as `python -I stranger.py REQUEST`; REQUEST is a JSON file {file, expected, data, folder, side}. The last line that it prints is a JSON
 document.
@@ -37,7 +37,7 @@ def difference(wanted: list[torch.Tensor], given: list[torch.Tensor]) -> float:
     shapes = [tuple(one.shape) for one in wanted], [tuple(one.shape) for one in given]
     assert shapes[0] == shapes[1] and wanted, shapes
     each = [(one.float() - other.float()).abs().max() / one.float().abs().max() for one, other in zip(wanted, given)]
-    return float(torch.stack(each).max())  # one that is no number makes all none
+    return float(torch.stack(each).max())  # one that is not a number makes all none
 
 
 def structure(file: str | Path) -> dict[str, list[int]]:

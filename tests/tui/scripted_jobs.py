@@ -42,7 +42,7 @@ class Nothing(Message):
 
 
 class Batches(Nothing):
-    """Parameters of a job that takes so many images at once."""
+    """Parameters of a job that takes this many images at once."""
 
     batch: int
 
@@ -76,6 +76,6 @@ def held(lock: Path) -> bool:
 
 
 def wait_until_free(lock: Path) -> None:
-    """Returns when nobody holds the lock; an orphan makes the test run into its time limit."""
+    """Returns when no one holds the lock; an orphan makes the test run into its time limit."""
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Nothing that a file is called or says moves the cursor, sets colours or writes to the clipboard of whoever looks at it."""
+"""Nothing that a file is called or says moves the cursor, sets colours or writes to the clipboard of anyone who looks at it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`e` explains: what a cut touches, the path between two layers, and going along it while the explanation stays."""
+"""`e` explains: what a cut touches, the path between two layers, and also affected it while the explanation stays."""
 
 import pytest
 
@@ -38,7 +38,7 @@ async def test_two_ends_are_chosen_and_the_path_is_walked_while_the_explanation_
     await desk.press("escape")
     assert desk.view.explanation is None and tree.row.key == "model.4.cv2"
     assert not any(row.key == "model.15.cv1" for row in tree.shown)
-    await desk.until(lambda: "Goes along" in desk.text, "the detail again")
+    await desk.until(lambda: "Also affected" in desk.text, "the detail again")
 
 
 async def test_the_other_end_can_be_typed_and_no_path_is_said(desk):

@@ -1,4 +1,4 @@
-"""Another format of the model as it stands: made in the background, and kept if it computes the same."""
+"""Another format of the current model: made in the background, and kept if it computes the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_the_cut_model_is_exported_to_the_place_that_was_asked_for(start, 
         assert "digits-pruned.onnx" in desk.text
         await desk.press("ctrl+u", *str(target), "enter")
         await desk.until(lambda: any("equal on 4 drawn images" in note for note, _ in desk.state.notes), "the file")
-        assert desk.state.session.unsaved, "a job's file is no place where the user saved"
+        assert desk.state.session.unsaved, "a job's file is not a place where the user saved"
     weights = {tensor.name: tensor.dims for tensor in onnx.load(target).graph.initializer}
     assert weights["model.5.conv.weight"][0] == 90
 

@@ -1,4 +1,4 @@
-"""The queue: real child processes one after another, each with its own log, whatever becomes of the others."""
+"""The queue: real child processes one after another, each with its own log, no matter what becomes of the others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Listener:
         return True
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        """Let the queue work; a job's progress is no news, so that it is looked at now and then."""
+        """Let the queue work; a job's progress is not a news, so that it is looked at now and then."""
         started = time.monotonic()
         while not reached():
             assert time_left(started) > 0, f"the jobs are {self.states}"

@@ -18,7 +18,7 @@ MAP = {"metrics/mAP50-95(B)": 0.4981, "fitness": 0.4981}
 
 
 def job(kind: str, title: str, number: int = 1, done: int | None = None) -> QueuedJob:
-    """A job that waits, or runs since second 10 with so many of 64 done at second 20."""
+    """A job that waits, or runs since second 10 with this many of 64 done at second 20."""
     made = QueuedJob(wanted(kind, title), number)
     if done is not None:
         made.start(10.0, Path("job.log"))

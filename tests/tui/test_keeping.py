@@ -54,7 +54,7 @@ async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_d
         await work(desk)
     dropped = drop()
     async with start() as desk:
-        await desk.until(lambda: "Go on with the last session?" in desk.text, "the offer")
+        await desk.until(lambda: "Resume the last session?" in desk.text, "the offer")
         assert "2 steps, 1 ratio not applied" in desk.text
         await desk.press("g")
         await desk.until(lambda: as_it_was(desk), "the session")

@@ -31,8 +31,8 @@ async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_n
         await desk.press(str(NUMBERS["recalibrate"]))
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any("goes on with it" in said for said in desk.said), "the file")
-        assert target.exists() and desk.state.session.unsaved, "a job's file is no place where the user saved"
+        await desk.until(lambda: any("continues it" in said for said in desk.said), "the file")
+        assert target.exists() and desk.state.session.unsaved, "a job's file is not a place where the user saved"
         assert any("57 layers recalibrated" in note for note, _ in desk.state.notes)
         before = desk.bench
         await desk.press("G")
@@ -54,7 +54,7 @@ def job_of(name: str, demo_data: Path, taken: list[str], source: ModelFile = PRU
 
 
 def test_what_a_fine_tuning_is_asked_for(demo_data: Path):
-    parameters = job_of("10 epochs, taught", demo_data, []).parameters()
+    parameters = job_of("10 epochs + distillation", demo_data, []).parameters()
     assert (parameters.checkpoint, parameters.sha256, parameters.output, parameters.force) == ("pruned.pt", "1" * 64, "out.pt", True)
     assert (parameters.epochs, parameters.teacher, parameters.images, parameters.imgsz) == (10, "original.pt", None, 160)
     assert job_of("3 epochs", demo_data, []).parameters().teacher is None

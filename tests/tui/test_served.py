@@ -34,7 +34,7 @@ KEYS = {"Enter": ("\r", 13), "Escape": ("\x1b", 27)}
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that no one listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

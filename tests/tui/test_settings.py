@@ -34,7 +34,7 @@ def test_no_file_and_an_empty_one_are_the_defaults(tmp_path):
         ("- theme", "config.yaml line 1: expected `key: value` lines"),
         ("calm: true\ntheme: drak", "config.yaml line 2: theme: it should be 'dark', 'light', 'high-contrast' or 'ansi'"),
         ("calm: true\n\nimgsz: -3", "config.yaml line 3: imgsz: -3 is less than 1"),
-        ("calm: true\nthmee: dark", "config.yaml line 2: there is no setting 'thmee', did you mean theme?"),
+        ("calm: true\nthmee: dark", "config.yaml line 2: no setting 'thmee', did you mean theme?"),
     ],
 )
 def test_a_mistake_is_said_with_its_line_and_the_rest_is_used(text, problem):
@@ -76,9 +76,9 @@ def test_a_key_given_twice_to_one_action_counts_once():
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
-        ({"aply": "enter"}, "keymap: there is no action 'aply', did you mean apply? (see tui-pruner keys)"),
-        ({"apply": "froop"}, "keymap: apply: there is no key 'froop': its default is used"),
-        ({"apply": ""}, "keymap: apply: there is no key '': its default is used"),
+        ({"aply": "enter"}, "keymap: no action 'aply', did you mean apply? (see tui-pruner keys)"),
+        ({"apply": "froop"}, "keymap: apply: no key 'froop': its default is used"),
+        ({"apply": ""}, "keymap: apply: no key '': its default is used"),
         ({"apply": "w"}, "keymap: w of apply is also for write: the default is used"),
         ({"apply": "5"}, "keymap: 5 of apply is also for typing a ratio: the default is used"),
         ({"apply": "up"}, "keymap: up of apply is also for moving about: the default is used"),

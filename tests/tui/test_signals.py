@@ -95,8 +95,8 @@ def test_a_mistake_of_the_interface_leaves_a_report_a_terminal_and_a_session_to_
         terminal.wait_for(r"model[.]5 .30%")
         terminal.press("r")
         assert terminal.wait_for_end() == 1
-        terminal.wait_for("--resume goes on with it")
-        assert "stumbled over KeyError" in terminal.text and "Traceback" not in terminal.text
+        terminal.wait_for("--resume continues it")
+        assert "crashed: KeyError" in terminal.text and "Traceback" not in terminal.text
         assert not Path(f"/proc/{engine}").exists()
     (report,) = (state / "tui-pruner" / "crashes").iterdir()
     assert "a mistake of ours" in report.read_text() and "torch " in report.read_text().splitlines()[0]

@@ -59,7 +59,7 @@ async def test_the_list_is_walked_past_its_headings_and_what_is_gone_cannot_be_o
     async with app.run_test(size=(80, 24)) as pilot:
         await asked(app, pilot)
         lines = [line.strip("│ ") for line in screen_text(app).splitlines()]
-        assert [line for line in lines if line in ("Opened lately", "Near", "Elsewhere")] == ["Opened lately", "Near", "Elsewhere"]
+        assert [line for line in lines if line in ("Recent", "This folder", "More")] == ["Recent", "This folder", "More"]
         assert next(line for line in lines if line.startswith("gone.pt")).endswith("is gone")
         entries = app.screen.query_one("#choices")
         keys = []

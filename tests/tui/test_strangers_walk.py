@@ -30,7 +30,7 @@ class Walk:
         self.wide = terminal.screen.columns >= 100
 
     def sees(self, title: str) -> None:
-        """The screen becomes what it was when somebody looked at it, but for what differs from run to run and machine to machine."""
+        """The screen becomes what it was when someone looked at it, but for what differs from run to run and machine to machine."""
         name = f"walk-{self.name}-{title}"
         if os.environ.get("TUI_PRUNER_GOLDEN") == "write":
             self.terminal.wait_for_quiet(QUIET)
@@ -69,7 +69,7 @@ def lasting(text: str) -> str:
     return re.sub(r"[\d.]+ KB", "SIZE", text)
 
 
-STATUS = re.compile(r"\b(free|coupled|linked|locked|goes along|reads less)\b|−\d+%")
+STATUS = re.compile(r"\b(free|coupled|linked|locked|also affected|fewer inputs)\b|−\d+%")
 
 
 def layers(text: str) -> dict[str, str]:

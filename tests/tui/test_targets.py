@@ -49,7 +49,7 @@ async def target(desk: Desk, text: str) -> None:
 
 async def test_the_question_says_what_is_in_reach_and_the_cuts_are_asked_for(desk: Desk):
     await desk.press("t")
-    await desk.until(lambda: "In reach: flops" in desk.text, "the range")
+    await desk.until(lambda: "Reachable: flops" in desk.text, "the range")
     await desk.press("escape")
     await target(desk, "flops=70%")
     await desk.until(lambda: len(desk.state.pending.amounts) > 10, "the cuts")
@@ -71,7 +71,7 @@ async def test_two_measures_at_once_and_rounded_widths(desk: Desk):
     await desk.press("r", "r", "r")
 
 
-@pytest.mark.parametrize(("text", "said"), [("flops=1%", "satisfiable is"), ("speed=2x", "cannot read the target 'speed=2x'")])
+@pytest.mark.parametrize(("text", "said"), [("flops=1%", "reachable is"), ("speed=2x", "cannot read the target 'speed=2x'")])
 async def test_what_cannot_be_reached_or_read_is_said_and_changes_nothing(desk: Desk, text: str, said: str):
     await desk.go("model.5")
     await desk.press("3", "0", "enter")

@@ -1,4 +1,4 @@
-"""Whatever a request to the engine meets is a line on the screen, and the same request works once the fault is gone."""
+"""No matter what a request to the engine meets is a line on the screen, and the same request works once the fault is gone."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
     "load_plan": (cut, replaced, lambda desk: not desk.state.session.steps),
     "save_plan": (cut, saved, lambda desk: (paths.state_folder() / "plan.yaml").exists()),
     "plan_target": (nothing, target, lambda desk: bool(desk.state.pending)),
-    "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "In reach:" in desk.text),
+    "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "Reachable:" in desk.text),
     "write": (cut, written, lambda desk: (paths.state_folder() / "pruned.pt").exists()),
 }
 ELSEWHERE = {"open", "calibrate"}

@@ -68,7 +68,7 @@ def read_what_goes_along(terminal: Terminal, wide: bool) -> None:
     """The coupled layers and the new shapes stand in the detail pane; on a narrow screen one tab away."""
     if not wide:
         terminal.press("tab")
-    terminal.wait_for("Goes along")
+    terminal.wait_for("Also affected")
     terminal.wait_for(r"model[.]1[58]")
     terminal.wait_for(r"reads it")
     terminal.wait_for(r"90×")

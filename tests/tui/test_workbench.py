@@ -29,7 +29,7 @@ async def test_a_ratio_shows_its_width_what_goes_along_and_the_dry_run(start):
         assert desk.state.preview.layers[CONV].out_after == 115
         assert desk.state.after.parameters < desk.state.session.original.parameters
         assert "128→115" in desk.line("5 Conv") and "−10%" in desk.line("5 Conv")
-        assert "reads less" in desk.line("6 C2f")
+        assert "fewer inputs" in desk.line("6 C2f")
         assert desk.state.dry_run.ok and "the shapes fit at 64×64" in desk.text
         assert any(member.layer == "model.6.cv1" and (member.before, member.after) == (128, 115) for member in desk.state.detail.members)
         await desk.press("x")
@@ -88,7 +88,7 @@ async def test_a_conflict_is_shown_and_refused_until_it_is_resolved(start):
         assert not desk.state.session.steps
         await desk.press("x")
         await desk.until(lambda: not desk.state.clash, "the resolved conflict")
-        assert "goes along" in desk.line("     m.1.cv2")
+        assert "also affected" in desk.line("     m.1.cv2")
         await desk.press("a")
         await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
 
@@ -198,9 +198,9 @@ async def test_a_small_window_shows_one_pane_at_a_time(start):
     async with start(size=(80, 24)) as desk:
         lines = desk.text.splitlines()
         assert lines[0].startswith(" tiny.pt") and lines[1].startswith(" params 3.01M") and "? help" in lines[-1]
-        assert "Backbone" in desk.text and "Goes along" not in desk.text
+        assert "Backbone" in desk.text and "Also affected" not in desk.text
         await desk.press("tab")
-        await desk.until(lambda: "Goes along" in desk.text, "the detail")
+        await desk.until(lambda: "Also affected" in desk.text, "the detail")
         assert "Backbone" not in desk.text
         await desk.press("s")
         await desk.until(lambda: "checkpoint" in desk.text and "Jobs" in desk.text, "the steps")

@@ -43,7 +43,7 @@ def open_module(
     """Open any module, which stays as it is; `tp.open` says more of the arguments.
 
     Raises:
-        CheckpointError: it is no module, or of a kind that cannot be cut.
+        CheckpointError: it is not a module, or of a kind that cannot be cut.
         RequestError: the inputs are missing, or are no inputs.
         TraceError: its forward cannot be followed, or it has nothing to cut.
     """
@@ -103,7 +103,7 @@ class ModuleSession(Session):
 
         Raises:
             RequestError: out of reach, no such measure, no batch, or a criterion that needs what is missing.
-            DataError: the loss is no number.
+            DataError: the loss is NaN.
         """
         from tui_pruner.core.pruning.importance import FROM_LABELS
         from tui_pruner.core.search.targets import parse_target
@@ -141,7 +141,7 @@ class ModuleSession(Session):
             held_out: others that judge the fits; where there are none, `batches` do.
 
         Raises:
-            RequestError: nothing was cut, or there is no batch.
+            RequestError: nothing was cut, or no batch exists.
             ProofError: the cut is not proved.
         """
         from tui_pruner.core.pruning.surgery import by_tensor
@@ -200,10 +200,10 @@ class ModuleSession(Session):
         return written
 
     def _batches(self, batches: Any, images: int | None = None, needed: bool = True) -> list[Inputs]:
-        """Batches as arguments, of so many samples at most, in numbers that the module is computed with.
+        """Batches as arguments, of this many samples at most, in numbers that the module is computed with.
 
         Raises:
-            RequestError: there is none, or one is no batch.
+            RequestError: there is none, or one is not a batch.
         """
         from tui_pruner.core.model.inputs import batches_of
 
@@ -215,7 +215,7 @@ class ModuleSession(Session):
             if images is not None and seen >= images:
                 break
         if needed and not found:
-            raise RequestError("there is no batch: give tensors, tuples of arguments or dicts of arguments by name")
+            raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
         return [batch.computable() for batch in found]
 
 
@@ -297,5 +297,5 @@ def plan_file(plan: str | Path) -> Path:
     if path.is_dir():
         path = path / "plan.yaml"
     if not path.is_file():
-        raise PlanError(f"there is no plan {path}: give the file, or the folder that a session saved")
+        raise PlanError(f"no plan {path}: give the file, or the folder that a session saved")
     return path

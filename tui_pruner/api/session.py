@@ -220,7 +220,7 @@ class Session:
             held_out: others that judge the fits; where there are none, `batches` do.
 
         Raises:
-            RequestError: nothing was cut, or there is no image.
+            RequestError: nothing was cut, or no image was given.
             ProofError: the cut is not proved.
         """
         from tui_pruner.core.pruning.proved_cut import with_some_classes
@@ -232,7 +232,7 @@ class Session:
             raise RequestError("nothing to refit: apply a step first")
         batches, held_out = list(batches), list(held_out)
         if not batches:
-            raise RequestError("there is no image to refit on: give batches [batch, channels, height, width]")
+            raise RequestError("no image to refit on: give batches [batch, channels, height, width]")
         analysis = self._steps.analysis
         original = with_some_classes(self.checkpoint, analysis.coupling, self._steps.removal).model
         kept = by_tensor(self._steps.removal.stays(analysis.coupling))
@@ -351,7 +351,7 @@ class Session:
 
         checkpoint = self.checkpoint
         if not Path(checkpoint.path).is_file():
-            raise PlanError(f"{checkpoint.path} is no file: plans on data are made for a checkpoint")
+            raise PlanError(f"{checkpoint.path} is not a file: plans on data are made for a checkpoint")
         return {
             "checkpoint": checkpoint.path,
             "sha256": checkpoint.sha256,

@@ -62,7 +62,7 @@ def foresee(output: Output, session: PruningSession) -> dict[str, Any]:
     """What the cuts would do."""
     requests = [parse_request(text) for text in CUTS]
     view = preview_view(session, requests)
-    dry_run(session.analysis, NOTHING)  # PyTorch's first meta forward imports for a second; the next one is what a user waits for
+    dry_run(session.analysis, NOTHING)  # PyTorch's first meta forward imports for a second; the second is what a user waits for
     report = dry_run(session.analysis, session.preview(requests).removal)
     output.line(f"\n2 Preview: {', '.join(CUTS)} ({view.seconds * 1000:.1f} ms)")
     show_preview(output, view)

@@ -55,7 +55,7 @@ def is_long(file: Path) -> bool:
 
 
 def demand_no_misspelt_command(word: str, commands: Iterable[str]) -> None:
-    """Refuse a word that is no file and looks like a command; without a command, a word is a model to open.
+    """Refuse a word that is not a file and looks like a command; without a command, a word is a model to open.
 
     Raises:
         RequestError: it does, and the message has the nearest ones.
@@ -64,4 +64,4 @@ def demand_no_misspelt_command(word: str, commands: Iterable[str]) -> None:
         return
     near = get_close_matches(word, list(commands), n=1, cutoff=0.6)
     if near:
-        raise RequestError(f"there is no command {word!r}, and no such file: did you mean {near[0]}?")
+        raise RequestError(f"no command {word!r}, and no such file: did you mean {near[0]}?")

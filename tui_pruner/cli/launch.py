@@ -45,7 +45,7 @@ def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, 
     """The app on a model, or on the start screen, with the user's settings; the other `options` are those of `run_app`.
 
     Raises:
-        RequestError: there is no terminal.
+        RequestError: no terminal.
     """
     if not in_terminal():
         raise RequestError("the app needs a terminal; without one use inspect, preview, prune, validate (see tui-pruner --help)")

@@ -21,7 +21,7 @@ from tui_pruner.storage.trust import trust
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
 ImageSize = Annotated[int | None, typer.Option("--imgsz", min=1, help="Side of the input image; by default the one it was trained at.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, 0, cuda:1, ...; by default a GPU where one is; 0,1 to train or scan.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, 0, cuda:1, ...; by default a GPU if there is one; 0,1 to train or scan.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
 Cuts = Annotated[

@@ -47,7 +47,7 @@ class Output:
         self._console = PlainConsole(file=stream, force_terminal=terminal, width=width, highlight=False, soft_wrap=not terminal)
 
     def document(self, content: dict[str, Any]) -> None:
-        """Print the JSON document, where JSON was asked for; a figure that is no number becomes null."""
+        """Print the JSON document, where JSON was asked for; NaN becomes null."""
         if self.as_json:
             self._stream.write(json.dumps(finite(content), allow_nan=False) + "\n")
 

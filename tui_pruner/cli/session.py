@@ -82,7 +82,7 @@ def classes_left(session: PruningSession, plan: Plan | None, requests: Sequence[
     """The numbers of the classes that are left after a plan and requests; none where all are.
 
     Raises:
-        RequestError: there is no such class, or it is gone before.
+        RequestError: the class does not exist, or is gone already.
         PlanError: the plan's classes are not this model's.
     """
     coupling, model = session.analysis.coupling, session.analysis.checkpoint.model
@@ -103,11 +103,11 @@ def first_steps(plan: Path, up_to: int | None) -> Plan:
     """A plan file's first steps, all of them where `up_to` is None.
 
     Raises:
-        PlanError: no plan, or it has not so many steps.
+        PlanError: no plan, or it has fewer steps.
     """
     found = read_plan(plan)
     if up_to is not None and up_to > len(found.steps):
-        raise PlanError(f"{plan} has no step {up_to}: the last one is {len(found.steps)}")
+        raise PlanError(f"{plan} has no step {up_to}: the last step is {len(found.steps)}")
     return found.model_copy(update={"steps": found.steps[:up_to]})
 
 

@@ -130,7 +130,7 @@ def parse_amount(text: str) -> Amount:
         return Amount(heads=parse_width(heads.group(1).strip(), text))
     percent, fraction = PERCENT.match(text.strip()), FRACTION.match(text.strip())
     if percent is None and fraction is None:
-        raise RequestError(f"the amount {text!r} is no number: write what to remove (30% or 0.3), what to keep (keep:205), or drop")
+        raise RequestError(f"the amount {text!r} is not a number: write what to remove (30% or 0.3), what to keep (keep:205), or drop")
     share = float(percent.group(1)) / 100 if percent else float(text)
     if share <= 0:
         raise RequestError(f"the amount {text!r} removes nothing: give more than 0")
@@ -143,7 +143,7 @@ def parse_amount(text: str) -> Amount:
 def parse_width(number: str, text: str) -> int:
     """A positive number of channels to keep, or of heads to remove."""
     if not number.isdecimal():
-        raise RequestError(f"the amount {text!r} is no number of channels: write keep:205, or heads:1 for whole attention heads")
+        raise RequestError(f"the amount {text!r} is not a number of channels: write keep:205, or heads:1 for whole attention heads")
     if int(number) == 0:
         what = "remove no head: remove" if HEADS.match(text.strip()) else "keep no channel: keep"
         raise RequestError(f"the amount {text!r} would {what} at least 1")
@@ -165,13 +165,13 @@ def typed_amount(text: str, keeping: bool = False) -> Amount | None:
     """Read what a person types: an amount, or "30" for 30 %; with `keeping`, a bare number is a width. None clears the amount.
 
     Raises:
-        RequestError: the text is no amount, or removes everything.
+        RequestError: the text is not an amount, or removes everything.
     """
     if DROP.match(text.strip()) or HEADS.match(text.strip()):
         return parse_amount(text)
     found = _NUMBER.match(text.strip().lower())
     if found is None:
-        raise RequestError(f"{text.strip()!r} is no amount: type 30 for 30 %, drop for the inner block, or = and the channels to keep")
+        raise RequestError(f"{text.strip()!r} is not an amount: type 30 for 30 %, drop for the inner block, or = and the channels to keep")
     keep, number, percent = found.groups()
     if keep or (keeping and not percent):
         return _width(number)

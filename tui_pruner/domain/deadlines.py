@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 def crowd() -> float:
     """How many processes want each processor of this machine, over the last minute; at least 1.
 
-    An answer that takes a second alone takes so many seconds.
+    How many seconds an answer takes that takes one second alone.
     """
     try:
         return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

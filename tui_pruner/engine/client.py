@@ -75,7 +75,7 @@ class EngineClient:
             await asyncio.gather(self._reader, return_exceptions=True)
 
     def end(self) -> None:
-        """End the child at once and for good: this is no death."""
+        """End the child at once and for good: this does not count as a death."""
         self._closing = True
         self._kill()
 
@@ -122,7 +122,7 @@ class EngineClient:
 
 
 def settle(waiting: asyncio.Future[Any], message: Mapping[str, Any]) -> None:
-    """Give whoever waits what the engine answered."""
+    """Give the waiting caller what the engine answered."""
     if "error" in message:
         waiting.set_exception(as_error(message["error"]))
     else:

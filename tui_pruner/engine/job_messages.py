@@ -142,7 +142,7 @@ class RecalibrationParameters(JobParameters):
 
 
 class RecalibrationResult(WriteResult):
-    """The written file: new statistics in so many layers, from so many images."""
+    """The written file: new statistics in this many layers, from this many images."""
 
     images: int
     layers: int
@@ -194,7 +194,7 @@ class FinetuneParameters(JobParameters):
     `teacher`: a checkpoint to learn from, its part in the loss weighed by `teacher_weight`; `lr0`: Ultralytics' own choice where None;
     `project`: a folder where the run is kept, by default in the cache until the file is written; `resume`: go on with what an interrupted
     run of the same parameters left; `sparsity`: the strength of a penalty on normalisation scales, with which an uncut file may be
-    trained too; `patience`: stop after so many epochs without a better one, 0: never; `freeze`: so many first blocks stay as they are.
+    trained too; `patience`: stop after this many epochs without a better one, 0: never; `freeze`: this many first blocks stay as they are.
     """
 
     epochs: int
@@ -212,7 +212,7 @@ class FinetuneParameters(JobParameters):
 
 
 class FinetuneResult(WriteResult):
-    """The written file: the best of so many epochs, its metrics by Ultralytics' names, and what every epoch came to.
+    """The written file: the best of this many epochs, its metrics by Ultralytics' names, and what every epoch came to.
 
     `best_epoch` is 0, and the weights are those of the file that was trained, where no epoch was better; `metrics_before` has that one's.
     `stopped`: it was asked to end early.
@@ -276,7 +276,7 @@ class CompressParameters(JobParameters):
     """What a compression is: the checkpoint, the plan so far, what shall be left, and the folder that everything is written to.
 
     Plans are made and refitted on `images` of the training split, without labels. `max_drop`: how much of the original's main metric may
-    be lost; the targets are then approached in points of `step` hundredths, and the last good one is taken. `epochs`: of fine-tuning, with
+    be lost; the targets are then approached in points of `step` hundredths, and the last good point is taken. `epochs`: of fine-tuning, with
     the original as teacher where `taught`; 0: none. `validated`: images of the validation split, None: all. `format`: of the export, empty:
     none. `bench`: samples of each model's latency, 0: none. `report`: how the report's file is called, empty: none.
     """

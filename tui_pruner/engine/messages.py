@@ -19,7 +19,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     def to_json(self, exclude: set[str] | None = None) -> bytes:
-        """One line of ASCII, whatever files are called: Pydantic's own JSON refuses names that are not UTF-8."""
+        """One line of ASCII, no matter what files are called: Pydantic's own JSON refuses names that are not UTF-8."""
         return json.dumps(self.model_dump(exclude=exclude)).encode()
 
     @classmethod
@@ -99,7 +99,7 @@ class BlockView(Message):
 
 
 class CutRequest(Message):
-    """A cut that somebody asks for: LAYER=AMOUNT, as on the command line ("30%", "0.3", "keep:205", "drop")."""
+    """A requested cut: LAYER=AMOUNT, as on the command line ("30%", "0.3", "keep:205", "drop")."""
 
     layer: str
     amount: str
@@ -143,7 +143,7 @@ class RefusedRequest(Message):
 
 
 class MemberView(Message):
-    """A parameter axis that goes along. `channels`: the indices in words ("all 64", "64..127"); `because`: why it is coupled."""
+    """A parameter axis that also affected. `channels`: the indices in words ("all 64", "64..127"); `because`: why it is coupled."""
 
     layer: str
     role: Literal["out", "in", "linked"]
@@ -188,7 +188,7 @@ class PreviewResult(Message):
 
 
 class Figures(Message):
-    """The answer to a preview: what the cuts would do, and everything about a layer where one was named; or why there is no such thing."""
+    """The answer to a preview: what the cuts would do, and everything about a layer where one was named; or why not."""
 
     preview: PreviewResult | None = None
     no_preview: str = ""
@@ -214,7 +214,7 @@ class Touched(Message):
 
 
 class ExplainResult(Message):
-    """What cutting `first` touches, and the way of its channels to `second` where one was asked for; no path: it is left alone."""
+    """What cutting `first` touches, and the way of its channels to `second` if asked for; no path: it is left alone."""
 
     first: str
     second: str = ""
@@ -281,7 +281,7 @@ class SessionView(Message):
 
 
 class Comparison(Message):
-    """Two states of a session, each after so many steps (0: the checkpoint). `layers` and `blocks` hold what differs between them."""
+    """Two states of a session, each after this many steps (0: the checkpoint). `layers` and `blocks` hold what differs between them."""
 
     first: int
     second: int

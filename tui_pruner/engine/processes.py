@@ -115,7 +115,7 @@ async def end_group(process: asyncio.subprocess.Process) -> None:
     # Bounded: a process stuck in a driver call does not even die of SIGKILL, and must not take the interface with it.
     with contextlib.suppress(asyncio.TimeoutError):
         await within(LONGEST_END, process.wait())
-    # Whatever left the group may still hold the other end of a pipe, and asyncio closes ours only after that.
+    # Processes that left the group may still hold the other end of a pipe, and asyncio closes ours only after that.
     process._transport.close()  # type: ignore[attr-defined]
 
 

@@ -133,7 +133,7 @@ class Job:
         try:
             while not listening.done() and process.returncode is None:
                 await asyncio.wait({listening}, timeout=LOOK_EVERY)
-            # The child's own death is no end of the stream while something that it started holds the other end of the pipe.
+            # The child's own death does not end the stream while something that it started holds the other end of the pipe.
             with contextlib.suppress(asyncio.TimeoutError):
                 return await within(LAST_WORDS, listening)
             return None

@@ -295,7 +295,7 @@ class PlanningParameters(JobParameters):
     """What a search for plans is: the checkpoint, the plan so far, and the targets of each point of the front.
 
     Damage is measured, and plans are refitted, on `images` of the training split without labels; others of it judge. `fast`: the plan by
-    measured damage is taken without a trial. `validated`: the plan that is taken is validated too, refitted, on so many images of the
+    measured damage is taken without a trial. `validated`: the plan that is taken is validated too, refitted, on this many images of the
     validation split; 0: not at all. A scan competes too: `scan`, or one that is known of `scanned` validation images.
     """
 

@@ -31,7 +31,7 @@ class MessageStream:
         """Write one message and flush it.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader is gone.
         """
         line = json.dumps(message)
         with self._lock:
@@ -40,7 +40,7 @@ class MessageStream:
 
 
 def reserve_stdout() -> MessageStream:
-    """Keep the real stdout for messages; whatever else prints, in Python or in native code, goes to stderr from now on.
+    """Keep the real stdout for messages; all other output, of Python or native code, goes to stderr from now on.
 
     Call it before any library is imported: Ultralytics' log handler takes the `sys.stdout` that it finds at import.
     """
@@ -92,7 +92,7 @@ def serve() -> None:
 
 
 def finish(service: Service) -> None:
-    """Let a write that is under way come to its end, within limits, since somebody wants the file; nothing else is waited for."""
+    """Let a write that is under way come to its end, within limits, since the user wants the file; nothing else is waited for."""
     service.slow.shutdown(wait=False, cancel_futures=True)
     if service.writing is None or not service.writing.running():
         return
@@ -124,12 +124,12 @@ def unable(cause: BaseException) -> Ask:
 
 
 def handle(ask: Ask, wire: MessageStream, line: bytes) -> None:
-    """Answer one request: whatever happens, a line goes back."""
+    """Answer one request: no matter what happens, a line goes back."""
     try:
         request = json.loads(line)
         number, method, params = request["id"], request["method"], request["params"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        wire.send({"id": -1, "error": {"kind": "EngineError", "message": "the engine got a line that is no request"}})
+        wire.send({"id": -1, "error": {"kind": "EngineError", "message": "the engine got a line that is not a request"}})
         return
     what = described(method, params)
     try:
@@ -154,7 +154,7 @@ def send_result(wire: MessageStream, number: int, what: str, result: Callable[[]
 
 
 def explain(what: str, error: BaseException) -> dict[str, Any]:
-    """An error as a message; an unexpected one is kept in the log with its traceback.
+    """An error as a message; an unexpected error is kept in the log with its traceback.
 
     An exit that a library asks for, an interrupt, and a lack of memory are answers too: the session is in this process.
     """

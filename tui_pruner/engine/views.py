@@ -229,7 +229,7 @@ def importance_curve(
 
 
 def members(session: PruningSession, layer: ModelLayer, groups: Sequence[ChannelGroup], now: Widths, after: Widths) -> list[MemberView]:
-    """Every layer that goes along with a layer's output channels, and why."""
+    """Every layer that also affected with a layer's output channels, and why."""
     coupling, names = session.analysis.coupling, short_names(session.analysis)
     own = {group.number for group in groups}
     linked = {g.number: g for group in groups for g in coupling.linked_groups(group) if g.number not in own}
@@ -256,7 +256,7 @@ def members(session: PruningSession, layer: ModelLayer, groups: Sequence[Channel
 
 
 def because(session: PruningSession, layer: ModelLayer, group: ChannelGroup, produces: bool, module: str, linked: bool) -> str:
-    """Why another layer's output goes along."""
+    """Why another layer's output also affected."""
     if linked or module == layer.path:
         links = session.analysis.coupling.links_of(group)
         return f"keeps as many as the other part ({links[0].operation} in {links[0].module})" if links else "is this layer"
@@ -309,10 +309,10 @@ def step_view(session: PruningSession, number: int, applied: AppliedStep) -> Ste
 
 
 def comparison_view(session: PruningSession, first: int, second: int) -> Comparison:
-    """Two states of the timeline side by side, each after so many steps.
+    """Two states of the timeline side by side, each after this many steps.
 
     Raises:
-        RequestError: there are not so many steps.
+        RequestError: there are fewer steps.
     """
     before, after = (session.arithmetic.widths(session.removal_at(number)) for number in (first, second))
     return Comparison(

@@ -121,7 +121,7 @@ def explain(error: BaseException) -> PrunerError:
 
 def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: MessageStream) -> Message:
     if not arguments or arguments[0] not in kinds:
-        raise JobError(f"there is no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
+        raise JobError(f"no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
     kind = kinds[arguments[0]]
     parameters = kind.parameters.from_json(line)
     diary = Diary()

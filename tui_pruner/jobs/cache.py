@@ -56,7 +56,7 @@ def load(key: str) -> ValidationResult | None:
 
 
 def store(key: str, result: ValidationResult) -> None:
-    """Keep a result, whole or not at all; a cache that cannot be written is no reason to lose the result."""
+    """Keep a result, whole or not at all; a cache that cannot be written must not lose the result."""
     with contextlib.suppress(OSError):
         replace_file(_file(key), result.to_json(exclude={"cached"}))
 
@@ -100,7 +100,7 @@ class CompressionJournal:
     """Finished stages by what they depend on; a stage counts while its file is the one that it wrote."""
 
     def __init__(self, folder: Path, asked: CompressParameters) -> None:
-        """Go on with what the folder has.
+        """Resume what the folder has.
 
         Raises:
             OutputError: it has another compression, or cannot be written to.

@@ -32,8 +32,8 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
     """The whole job: the cached scores, or the checkpoint's channels scored and the scores kept.
 
     Raises:
-        DataError: the data cannot be used, or the loss on it is no number.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        DataError: the data cannot be used, or the loss on it is NaN.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         RequestError: no such device, or a model class whose data cannot be read here.
         JobError: the scores cannot be written.
     """
@@ -63,7 +63,7 @@ def rank_by(
     on_progress: OnProgress,
     kept_classes: Sequence[int] = (),
 ) -> str:
-    """Give an analysis the scores that a criterion needs, from so many images; the file with them, "" where it needs none.
+    """Give an analysis the scores that a criterion needs, from this many images; the file with them, "" where it needs none.
 
     `kept_classes`: the numbers of those that count, where others are to go.
 
@@ -108,7 +108,7 @@ def criteria_with(criterion: str) -> list[str]:
 
 
 def cached_scores(file: Path, sha256: str, coupling: CouplingMap, criteria: Sequence[str]) -> Calibration | None:
-    """What an earlier job found; None when there is no such file, or it is damaged or no good for this model."""
+    """What an earlier job found; None when the file does not exist, is damaged or does not fit this model."""
     from tui_pruner.core.pruning.importance import calibration_for
 
     try:
@@ -123,7 +123,7 @@ def calibrate(
     """Score the channels of a model that is at hand, one image at a time; the model stays as it is.
 
     Raises:
-        DataError: the data is not for this model, or the loss on it is no number.
+        DataError: the data is not for this model, or the loss on it is NaN.
         RequestError: no such device, or a model class whose data cannot be read here.
     """
     from tui_pruner.core.pruning.importance import Calibration, calibrated_axes, gradients

@@ -47,7 +47,7 @@ def run_pruning(parameters: PruneParameters, on_progress: OnProgress) -> PruneRe
     """The whole job.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         PlanError: the plan is for another checkpoint, or impossible on it.
         ProofError: a step is not proved; nothing is written.
         OutputError: the file cannot be written.
@@ -89,7 +89,7 @@ def run_compression(parameters: CompressParameters, on_progress: OnProgress) -> 
 
     Raises:
         DataError: the data cannot be used, or has no labels while a limit on the drop needs them.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         RequestError: a target that cannot be read, no such criterion, device or format.
         OutputError: the folder cannot be used, or has another compression.
         JobError: a stage ended without a result.

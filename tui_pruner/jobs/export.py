@@ -69,7 +69,7 @@ def difference(model: nn.Module, file_format: str, run: Run, images: Iterable[Te
 
 
 def distance(wanted: Tensor, given: Tensor) -> Difference:
-    """How far two tensors are apart; infinitely where one holds what is no number."""
+    """How far two tensors are apart; infinitely where one holds NaN."""
     import torch
 
     if not wanted.numel():
@@ -172,7 +172,7 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
     """The whole job. Without a data set the comparison is made on drawn images.
 
     Raises:
-        CheckpointError: the file cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the file cannot be used, or changed since the job was created.
         RequestError: no such format or device, or one that this model or machine cannot be exported to.
         DataError: the data cannot be used.
         OutputError: the file cannot be written.
@@ -243,7 +243,7 @@ def suffix_of(name: str) -> str:
     table = export_formats()
     formats = dict(zip(table["Argument"][1:], table["Suffix"][1:]))
     if name not in formats:
-        raise RequestError(f"there is no format {name!r}: Ultralytics exports to {', '.join(formats)}")
+        raise RequestError(f"no format {name!r}: Ultralytics exports to {', '.join(formats)}")
     return str(formats[name])
 
 
@@ -256,7 +256,7 @@ def check_free(target: Path, force: bool) -> None:
     if target.exists() and not force:
         raise OutputError(f"{target} exists already: choose another name with -o or give --force")
     if not target.parent.is_dir():
-        raise OutputError(f"{target} cannot be written: there is no folder {target.parent}, create it first")
+        raise OutputError(f"{target} cannot be written: no folder {target.parent}, create it first")
 
 
 def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) -> list[Tensor]:

@@ -213,7 +213,7 @@ def timed(parameters: GateParameters, on_progress: OnProgress) -> GateLatency:
 
 
 def rarely(on_progress: OnProgress, progress: JobProgress) -> None:
-    """Pass on every so many reports."""
+    """Pass on every n-th report."""
     if progress.done % SAID_EVERY == 0:
         on_progress(progress)
 

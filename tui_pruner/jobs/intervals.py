@@ -82,7 +82,7 @@ RULE = (
 )
 STRICT_RULE = "Yes, only where the whole 95 % interval lies within what is allowed: what is not certain does not pass."
 Metrics = Callable[[Sequence[int]], Mapping[str, float]]
-"""A model's metrics on some images, given by their places; one may come several times."""
+"""A model's metrics on some images, given by their places, which may repeat."""
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> Qu
     """The whole job.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         PlanError: the plan so far is for another checkpoint.
         DataError: the scores are missing, damaged, or of another checkpoint.
         RequestError: no latency among the targets, an amount that is reached already, no such criterion or device.
@@ -200,7 +200,7 @@ def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> Qu
 
 
 def quickened(planner: Planner, targets: Sequence[Target], criterion: str, pricing: Pricing | None, clock: Measure) -> Quickened:
-    """The search with targets of which one is a latency.
+    """The search with a latency among its targets.
 
     Raises:
         RequestError: none is, an amount that is reached already, or no such criterion.
@@ -210,7 +210,7 @@ def quickened(planner: Planner, targets: Sequence[Target], criterion: str, prici
 
     others, share = latency_apart(targets)
     if share is None:
-        raise RequestError("there is no latency among the targets: write latency=70%")
+        raise RequestError("no latency among the targets: write latency=70%")
     return Quickening(planner, share, clock, others, criterion, pricing).run()
 
 

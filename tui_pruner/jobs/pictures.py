@@ -45,7 +45,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
 
     Raises:
         DataError: the data cannot be used.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         RequestError: no such device, or a model class whose predictions are no detections.
     """
     from tui_pruner.core.pruning.proved_cut import apply_plan

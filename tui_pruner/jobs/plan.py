@@ -41,13 +41,13 @@ def milestones(targets: list[str], step: int | None) -> list[list[str]]:
     """Return the targets of each point, the mildest first and the targets themselves last; only these without a step.
 
     Raises:
-        RequestError: a target that is no share, where there is a step.
+        RequestError: a target that is not a share, where there is a step.
     """
     from tui_pruner.core.search.targets import parse_target
 
     parsed = [parse_target(text) for text in targets]
     if not parsed:
-        raise RequestError("there is no target: give one, such as flops=60%")
+        raise RequestError("no target: give one, such as flops=60%")
     if step is None:
         return [targets]
     shares = {target.measure: target.share for target in parsed}
@@ -78,7 +78,7 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
 
     Raises:
         DataError: the data cannot be used.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         PlanError: the plan so far is for another checkpoint.
         RequestError: a target that cannot be read, no such criterion or device.
     """
@@ -202,7 +202,7 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
 
 
 def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
-    """The first so many images, in batches."""
+    """The first images, this many, in batches."""
     for batch in batches:
         yield batch[:count]
         count -= len(batch)

@@ -79,7 +79,7 @@ def run_recalibration(parameters: RecalibrationParameters, on_progress: OnProgre
 
     Raises:
         DataError: the data cannot be used.
-        CheckpointError: the file cannot be used, was not pruned, or is no longer the one that the job was made for.
+        CheckpointError: the file cannot be used, was not pruned, or changed since the job was created.
         RequestError: no such device, or a model without such statistics.
         OutputError: the file cannot be written.
         VerificationError: the new file failed its checks.
@@ -104,7 +104,7 @@ def run_recalibration(parameters: RecalibrationParameters, on_progress: OnProgre
 
 
 def unlabelled(parameters: RecalibrationParameters) -> DataSet:
-    """The first images of a seeded order of the training split; of the validation split where there is no other.
+    """The first images of a seeded order of the training split; of the validation split where it is the only one.
 
     Raises:
         DataError: the data has no images.
@@ -155,7 +155,7 @@ def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProg
 
     Raises:
         DataError: the data cannot be used, or has fewer than two images.
-        CheckpointError: a file cannot be used, was trained after the cut, or is no longer the one that the job was made for.
+        CheckpointError: a file cannot be used, was trained after the cut, or changed since the job was created.
         PlanError: the original is another one than the file was cut from.
         RequestError: no such device.
         OutputError: the file cannot be written.

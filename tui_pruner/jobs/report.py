@@ -40,7 +40,7 @@ def check_report_output(output: Path, suffixes: tuple[str, ...], force: bool) ->
         OutputError: another suffix, a folder, an existing file without `force`, no such folder, or no permission.
     """
     if output.suffix.lower() not in suffixes and not output.is_dir():
-        raise OutputError(f"{output} is no report: its name must end in {' or '.join(suffixes)}")
+        raise OutputError(f"{output} is not a report: its name must end in {' or '.join(suffixes)}")
     check_place(output, str(output), "report.html", force)
 
 
@@ -235,7 +235,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     Raises:
         OutputError: the file cannot be written.
         DataError: the data cannot be used for this model.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         PlanError: the plan does not fit it.
     """
     from tui_pruner.core.model.analysis import analyse

@@ -132,7 +132,7 @@ def not_there(asked: str) -> RequestError:
 
     count = torch.cuda.device_count()
     known = ", ".join(["cpu", *(f"cuda:{number}" for number in range(count))])
-    return RequestError(f"there is no device {asked!r} here: the devices are {known}")
+    return RequestError(f"no device {asked!r} here: the devices are {known}")
 
 
 def device_name(device: str) -> str:

@@ -75,7 +75,7 @@ def run_validation(parameters: ValidationParameters, on_progress: OnProgress) ->
 
     Raises:
         DataError: the data cannot be used.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
     """
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
     key = cache.key_of(parameters, data.digest())
@@ -156,7 +156,7 @@ def opened(parameters: JobParameters) -> Checkpoint:
     """The checkpoint that a job is about.
 
     Raises:
-        CheckpointError: it cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: it cannot be used, or changed since the job was created.
     """
     from tui_pruner.frameworks.ultralytics import open_model
 

@@ -129,7 +129,7 @@ def groups(material: Material) -> Section | None:
         )
         for group in facts.groups
     )
-    said = "Channels of one group live and die together: whoever writes them loses outputs, whoever reads them loses inputs."
+    said = "Channels of one group live and die together: their producers lose outputs, their readers lose inputs."
     return Section(f"The {plural(len(rows), 'coupled group')} that {'was' if len(rows) == 1 else 'were'} cut",
                    (Paragraph(said), Table(columns, rows, right=("channels",))))  # fmt: skip
 
@@ -150,7 +150,7 @@ def layers(material: Material) -> Section | None:
             Cell(name, code=True),
             width_cell(width.in_before, width.in_after),
             width_cell(width.out_before, width.out_after),
-            Cell("asked for" if width.asked else "goes along", "plain" if width.asked else "quiet"),
+            Cell("cut" if width.asked else "also affected", "plain" if width.asked else "quiet"),
         )
         for name, width in facts.layers.items()
     )

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them, and nothing left of what it did not finish."""
+"""Files that are there whole or not at all, no matter what ends the process that writes them, and nothing left of what it did not finish."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def check_place(path: Path, name: str, example: str, force: bool) -> None:
     if path.exists() and not force:
         raise OutputError(f"{name} exists already: choose another name or give --force")
     if not path.parent.is_dir():
-        raise OutputError(f"{name} cannot be written: there is no folder {path.parent}, create it first")
+        raise OutputError(f"{name} cannot be written: no folder {path.parent}, create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise OutputError(f"{name} cannot be written: no permission, choose another folder")
 

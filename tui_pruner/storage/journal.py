@@ -52,7 +52,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 SMALLEST_TO_COMPACT = 1 << 18
 ATTEMPTS, BETWEEN = 20, 0.01
 GROWTH = 8
-"""A journal that is so many times as long as what it says is written anew."""
+"""A journal this many times as long as its content is written anew."""
 
 
 class HeldElsewhere(Exception):
@@ -158,7 +158,7 @@ class Journal:
             except (OSError, HeldElsewhere):
                 os.close(descriptor)
                 raise
-            # From here on the old file has no name: what is written to it is lost, whatever else fails.
+            # From here on the old file has no name: what is written to it is lost, no matter what else fails.
             self.close()
             self._descriptor, self._length = descriptor, len(whole)
 
@@ -215,7 +215,7 @@ def locked(descriptor: int, owner: str) -> bool:
 
 
 def patiently(attempt: Callable[[], bool]) -> bool:
-    """Try for a moment: whoever lists sessions has each of them for the blink of an eye."""
+    """Try for a moment: a process that lists sessions holds each of them for a moment."""
     for _ in range(ATTEMPTS):
         if attempt():
             return True

@@ -123,7 +123,7 @@ class SessionFile:
         except HeldElsewhere as error:
             raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
         if first:
-            with contextlib.suppress(OSError):  # this one is kept, whatever becomes of old ones
+            with contextlib.suppress(OSError):  # this one is kept even if old ones cannot be removed
                 _drop_oldest()
 
 
@@ -145,7 +145,7 @@ def session_to_resume(wanted: str = "") -> SavedSession:
     """
     free = [session for session in sessions() if not session.running and session.id.startswith(wanted)]
     if not free:
-        which = f"no session begins with {wanted!r}" if wanted else "there is no session to resume"
+        which = f"no session begins with {wanted!r}" if wanted else "no session to resume"
         raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {paths.sessions_folder()}")
     return free[0]
 

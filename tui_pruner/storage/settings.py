@@ -99,7 +99,7 @@ def _checked(content: dict[Any, Any], lines: Mapping[Any, int], name: str) -> Co
         if key not in types:
             shown = str(key)[:LONGEST_KEY]
             near = difflib.get_close_matches(shown, types, n=1)
-            problems.append(f"{where}: there is no setting {shown!r}{f', did you mean {near[0]}?' if near else ''}")
+            problems.append(f"{where}: no setting {shown!r}{f', did you mean {near[0]}?' if near else ''}")
             continue
         try:
             good[key] = TypeAdapter(types[key]).validate_python(value)

@@ -86,7 +86,7 @@ class _Loader(_Fastest):  # type: ignore[misc]
         except (ValueError, AttributeError, TypeError, KeyError, OverflowError) as error:
             kind = node.tag.rpartition(":")[2]
             reason = str(error) if isinstance(error, ValueError) else type(error).__name__
-            raise ConstructorError(None, None, f"this is no {kind} ({reason[:80]})", node.start_mark) from None
+            raise ConstructorError(None, None, f"this is not a {kind} ({reason[:80]})", node.start_mark) from None
 
 
 def _readable(text: str) -> tuple[str, dict[str, str]]:
@@ -200,7 +200,7 @@ def yaml_in(folder: Path) -> Path:
     """Return the data yaml of a data set's folder: the only one in it, or, of several, the one with the folder's name.
 
     Raises:
-        DataError: there is none, or which one is not clear.
+        DataError: none, or several.
     """
     found = next((files for suffix in SUFFIXES for place in ("*", "**/*") if (files := _named(folder, f"{place}{suffix}"))), [])
     files = found if len(found) < 2 else [file for file in found if file.stem == folder.resolve().stem]
@@ -226,7 +226,7 @@ def read_data_yaml(path: Path) -> DataYaml:
         with path.open("rb") as stream:
             raw = stream.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise DataError(f"there is no data yaml {path}, and Ultralytics has no data set of that name: check the path") from None
+        raise DataError(f"no data yaml {path}, and Ultralytics has no data set of that name: check the path") from None
     except OSError as error:
         raise DataError(f"the data yaml {path} cannot be read: {error.strerror}") from error
     if len(raw) > LARGEST_FILE:
@@ -317,7 +317,7 @@ def _numbered(data: DataYaml, names: list[Any] | dict[Any, Any]) -> dict[int, st
     try:
         return {int(key): str(name) for key, name in (names.items() if isinstance(names, dict) else enumerate(names))}
     except (TypeError, ValueError, OverflowError):
-        raise data.error(": names must be a list or a mapping from number to name; a key is no number") from None
+        raise data.error(": names must be a list or a mapping from number to name; a key is not a number") from None
 
 
 def _whole(data: DataYaml, count: Any) -> int:

@@ -142,7 +142,7 @@ class PrunerApp(KeysInOrder):
         self.switch_screen(self._loading(self._opening))
 
     def on_session_chosen(self, event: SessionChosen) -> None:
-        """Go on with a session that was chosen on the start screen."""
+        """Resume a session that was chosen on the start screen."""
         self._opening = event.opening
         self.switch_screen(self._loading(event.opening))
 
@@ -180,7 +180,7 @@ class PrunerApp(KeysInOrder):
         return next((screen for screen in self.screen_stack if hasattr(screen, "close_children")), None)  # type: ignore[return-value]
 
     def _replace(self, old: Screen[Any], new: Screen[Any]) -> None:
-        """Show another screen in the place of one, whatever is in front of it."""
+        """Show another screen in the place of one, no matter what is in front of it."""
         while self.screen is not old:
             self.pop_screen()
         self.switch_screen(new)

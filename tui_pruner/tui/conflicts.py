@@ -1,4 +1,4 @@
-"""Amounts that cannot be together, and the ways out: one of them stays and the others go along with it, or none stays."""
+"""Amounts that cannot be together, and the ways out: one of them stays and the others also affected with it, or none stays."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _contradiction(conflict: Conflict, asked: Asked) -> Trouble:
 
 def _keep(asked: Asked, side: Sequence[str], layers: Iterable[str]) -> WayOut:
     dropped = tuple(layer for layer in layers if layer not in side)
-    follows = "goes along" if len(dropped) == 1 else "go along"
+    follows = "also affected" if len(dropped) == 1 else "also affected"
     return WayOut(f"{asked.amounts[side[0]].written(GLYPHS.minus)} of {_named(side)}; {_named(dropped)} {follows}", tuple(side), dropped)
 
 

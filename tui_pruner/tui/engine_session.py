@@ -109,7 +109,7 @@ class EngineSession:
             self._post(messages.OpenFailed(str(error), isinstance(error, UntrustedError)))
             return
         for scores in dict.fromkeys(self._scores.values()):
-            with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said where one is asked for
+            with contextlib.suppress(PrunerError):  # then the criteria that need them are not there, which is said when they are asked for
                 result.criteria = (await self._answer(self._client.call(requests.Calibrate(scores=scores)))).criteria
         self._opened = True
         self._keep(result.session)
@@ -140,7 +140,7 @@ class EngineSession:
         self._spawn(self._change(lambda: self._client.call(requests.Redo()), "redone"))
 
     def go_to(self, step: int) -> None:
-        """Undo or redo until so many steps count; posts SessionChanged or RequestRefused."""
+        """Undo or redo until this many steps count; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.call(requests.GoTo(step=step)), "moved"))
 
     def name_step(self, step: int, name: str) -> None:
@@ -152,7 +152,7 @@ class EngineSession:
         self._spawn(self._change(lambda: self._client.call(requests.LoadPlan(plan=plan)), "opened"))
 
     def resume(self, plan: dict[str, Any], steps: int, accepted: Callable[[], None]) -> None:
-        """Replace the steps by those of a plan, of which so many count, and call `accepted`; posts SessionChanged or RequestRefused."""
+        """Replace the steps by those of a plan, of which this many count, and call `accepted`; posts SessionChanged or RequestRefused."""
 
         async def go_on() -> SessionView:
             await self._client.call(requests.LoadPlan(plan=plan))
@@ -227,7 +227,7 @@ class EngineSession:
 
         Raises:
             EngineGone: it died, or did not answer in time.
-            PrunerError: any other reason why there is no answer, in one line.
+            PrunerError: any other failure, in one line.
         """
         try:
             return await (ask if limit is None else within(limit, ask))
@@ -245,7 +245,7 @@ class EngineSession:
         """What the engine answers, or why there is nothing.
 
         Raises:
-            EngineGone: it died, or did not answer in time: the next one is asked again.
+            EngineGone: it died, or did not answer in time: the next engine is asked again.
         """
         try:
             return await self._answer(ask, limit), ""

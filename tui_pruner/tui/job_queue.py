@@ -26,7 +26,7 @@ MOST_KEPT = 50
 
 
 class JobQueue:
-    """The jobs in the order in which they were asked for; posts JobsChanged to its target and to whoever watches."""
+    """The jobs in the order in which they were asked for; posts JobsChanged to its target and to all observers."""
 
     def __init__(self, target: MessagePump, start: Start | None = None) -> None:
         self._target = target
@@ -104,7 +104,7 @@ class JobQueue:
     def close(self) -> None:
         """Stop what runs and drop the rest."""
         for job in [*self.waiting, *filter(None, [self.running])]:
-            job.stopping = True  # there is nobody to wait for what it has
+            job.stopping = True  # no caller waits for what it has
             self.cancel(job)
 
     def watch(self, watcher: MessagePump) -> Callable[[], None]:

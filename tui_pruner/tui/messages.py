@@ -46,7 +46,7 @@ class OpenFailed(EngineMessage):
 
 
 class Refreshed(EngineMessage):
-    """New figures for the pending cuts, and for the layer under the cursor (None where it is no layer), or why there are none."""
+    """New figures for the pending cuts, and for the layer under the cursor (None where it is not a layer), or why there are none."""
 
     def __init__(self, figures: Figures, with_preview: bool = True) -> None:
         self.preview = figures.preview if with_preview else None

@@ -267,11 +267,11 @@ class TreeState:
         return replace(self, cursor=min(max(number, 0), max(len(self.shown) - 1, 0)))
 
     def moved(self, lines: int) -> TreeState:
-        """The cursor so many rows further."""
+        """The cursor this many rows further."""
         return self.at(self.cursor + lines)
 
     def on(self, key: str) -> TreeState:
-        """The cursor on a row, what it stands in opened; the same where there is no such row."""
+        """The cursor on a row, what it stands in opened; the same where no such row exists."""
         by_key = {row.key: row for row in self.rows}
         if key not in by_key:
             return self._with()
@@ -282,7 +282,7 @@ class TreeState:
         return self._with(key, expanded=frozenset(opened))
 
     def showing(self, key: str) -> TreeState:
-        """The cursor on a row, whatever the filter and the order hide."""
+        """The cursor on a row, no matter what the filter and the order hide."""
         hidden = (self.filtered or bool(self.order)) and key not in {row.key for row in self.shown}
         return (self.whole() if hidden else self).on(key)
 

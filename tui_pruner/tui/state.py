@@ -169,7 +169,7 @@ Observer = Callable[[], None]
 
 
 class Store:
-    """The state and how it is looked at. Whoever observes fields is called once after all changes of the moment, or at once.
+    """The state and how it is looked at. Anyone who observes fields is called once after all changes of the moment, or at once.
 
     `defer` runs a callable when what is going on now is done: a held key must not queue behind its own pictures.
     """

@@ -48,7 +48,7 @@ def on_hangup(leave: Callable[[int], None], kill_children: Callable[[], None]) -
 
 
 def watch_for_hangup(loop: asyncio.AbstractEventLoop, gone: Callable[[], None]) -> None:
-    """Call `gone` when the terminal is closed and nobody says so: without a controlling terminal there is no SIGHUP."""
+    """Call `gone` when the terminal is closed without a signal: without a controlling terminal no SIGHUP comes."""
     terminal = select.poll()
     if not os.isatty(0):
         return
@@ -171,5 +171,5 @@ def last_words(error: BaseException, report: Path | None) -> str:
     first = next(iter(str(error).splitlines()), "")
     where = f"; the report is {report}" if report else ""
     return printable(
-        f"tui-pruner: stumbled over {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume goes on with it"
+        f"tui-pruner: crashed: {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume continues it"
     )

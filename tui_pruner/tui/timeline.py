@@ -128,5 +128,5 @@ class StepMetrics:
 
     @property
     def latest(self) -> float | None:
-        """The metric of the session as it stands, once there are steps."""
+        """The metric of the current session, once there are steps."""
         return self.of_step(self.steps) if self.steps else None

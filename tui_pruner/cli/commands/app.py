@@ -33,8 +33,8 @@ def open_app(
     theme: Colours = None,
     ascii: Ascii = False,
     calm: Calm = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last session.")] = False,
-    session: Annotated[str, typer.Option("--session", metavar="ID", help="Go on with this one; tui-pruner sessions lists them.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the last session.")] = False,
+    session: Annotated[str, typer.Option("--session", metavar="ID", help="Resume this one; tui-pruner sessions lists them.")] = "",
 ) -> int:
     """Open the app on a model, or the start screen."""
     if resume or session:
@@ -89,7 +89,7 @@ def serve(
 
 
 def sessions(as_json: Json = False) -> int:
-    """The kept sessions, newest first; --resume goes on with the first that is not open, --session ID with another."""
+    """The kept sessions, newest first; --resume continues the first that is not open, --session ID with another."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.storage.sessions import sessions as kept
 
@@ -163,7 +163,7 @@ PLACES = {
 def locate(what: Annotated[str, typer.Argument(metavar="config|state|log|cache|demo")], as_json: Json = False) -> None:
     """Where files live: configuration, state, log, cache, demo."""
     if what not in PLACES:
-        raise RequestError(f"there is no place {what!r}: ask for {', '.join(PLACES)}")
+        raise RequestError(f"no place {what!r}: ask for {', '.join(PLACES)}")
     path = str(PLACES[what]())
     if as_json:
         print(json.dumps({what: path}))

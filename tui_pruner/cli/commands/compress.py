@@ -40,7 +40,7 @@ def compress(
     fast: Fast = False,
     images: Annotated[int, typer.Option("--images", min=2, help="Unlabelled training images to plan and refit on.")] = 64,
     validation_images: Annotated[
-        int | None, typer.Option("--validation-images", min=1, help="Validate on so many images; by default on all.")
+        int | None, typer.Option("--validation-images", min=1, help="Validate on this many images; by default on all.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
     format: Annotated[str, typer.Option("--format", help="Export to this format of Ultralytics; none: no export.")] = "onnx",

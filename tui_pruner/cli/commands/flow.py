@@ -41,7 +41,7 @@ def flow(
     classes: Classes = None,
     as_json: Json = False,
 ) -> None:
-    """Where every block's channels come from, with offsets, and why a width that differs from the block before is no mismatch."""
+    """Where every block's channels come from, with offsets, and why a width that differs from the block before is not a mismatch."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.job_runs import CalibrationData
         from tui_pruner.cli.session import open_session, remark, requests_from

@@ -136,7 +136,7 @@ def plan(
 def found_by(
     planner: Planner, targets: list[Target], criterion: str, pricing: Pricing | None, device: str
 ) -> tuple[Budget, Quickened | None]:
-    """The cuts that reach targets, by arithmetic; where one is a latency, by timing plans, with what was measured."""
+    """The cuts that reach targets, by arithmetic; for a latency target, by timing plans, with what was measured."""
     from tui_pruner.core.search.targets import latency_apart
     from tui_pruner.jobs.latency import clock_of, quickened
     from tui_pruner.jobs.tools import choose_device
@@ -162,7 +162,7 @@ def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int,
     )  # fmt: skip
     pricing = planner.priced_by(known_sensitivity(analysis, subject), criterion)
     if pricing is None:
-        say("ranked by importance: there is no scan of this checkpoint on this data (tui-pruner scan makes one)")
+        say("ranked by importance: no scan of this checkpoint on this data (tui-pruner scan makes one)")
     else:
         say(f"ranked by the scan on {images} images")
     return pricing
@@ -238,7 +238,7 @@ def show_range(results: Output, planner: Planner) -> None:
     reach = planner.range
     results.document({"range": bounds(reach)})
     for measure in reach.least:
-        results.line(f"satisfiable: {measure} {reach.text(measure)}")
+        results.line(f"reachable: {measure} {reach.text(measure)}")
 
 
 def bounds(reach: Range) -> dict[str, dict[str, float]]:
@@ -251,7 +251,7 @@ def show(results: Output, planner: Planner, found: Budget, latency: Quickened | 
     if latency:
         results.line(f"latency {latency.latency.as_share} of the checkpoint's; the smallest plan takes {latency.least.as_share}")
     for measure in found.shares:
-        results.line(f"{measure:<6} {100 * found.shares[measure]:.2f} % left; satisfiable: {planner.range.text(measure)}")
+        results.line(f"{measure:<6} {100 * found.shares[measure]:.2f} % left; reachable: {planner.range.text(measure)}")
     results.line(f"parameters {change(planner.original.parameters, found.size.parameters)}")
     results.line(f"FLOPs      {change(planner.original.flops, found.size.flops)}")
     cuts = found.step.cuts if found.step else []

@@ -22,7 +22,7 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: .html with pictures, or .md.")],
     model: Annotated[str | None, typer.Option("--model", help="The plan's checkpoint, where it is not beside the plan.")] = None,
     data: Data = None,
-    images: Annotated[int, typer.Option("--images", min=0, help="Show so many validation images with their detections.")] = 6,
+    images: Annotated[int, typer.Option("--images", min=0, help="Show this many validation images with their detections.")] = 6,
     validation_images: Annotated[int, typer.Option("--validation-images", min=1, help="Validate on this many images.")] = 64,
     latency: Annotated[bool, typer.Option("--latency", help="Time both models in turns on this machine, block by block.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,

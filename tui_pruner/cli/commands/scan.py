@@ -59,7 +59,7 @@ def scan(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """The sensitivity of every group: each alone, with what its links demand, without surgery. Goes on where an earlier one was killed."""
+    """The sensitivity of every group: each alone, with what its links demand, without surgery. Continues where an earlier scan was killed."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.model.analysis import analyse
         from tui_pruner.core.pruning.plan import save_plan as write_plan
@@ -102,7 +102,7 @@ def parse_ratios(text: str) -> list[float]:
     """Shares between 0 and 1, ascending, from "10%,0.3".
 
     Raises:
-        RequestError: one is no such share.
+        RequestError: one is not such a share.
     """
     from tui_pruner.domain.cuts import parse_amount
 

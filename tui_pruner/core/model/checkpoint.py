@@ -24,14 +24,14 @@ FAMILY = re.compile(r"yolo(v?)(\d+)(p6-)?([tnsmlbxce]?)(.*)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as it was read or built; nobody modifies it, so every plan is applied to a copy.
+    """A model as it was read or built; it is never modified: every plan is applied to a copy.
 
     `path` is what the user typed, `sha256` identifies the content (the file's bytes; for a yaml its canonical content, class count
     and seed), `model` is float32 on the CPU in eval mode, `content` is the rest of the checkpoint dictionary, `provenance` what this
     program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
     `own_names` is what the file takes from modules beyond Ultralytics' own list, which a file that is made from it takes too;
     `trusted` says that it was loaded in full, since its user trusts it; `unwritable` why nothing can be written that is made from it.
-    `inputs` are what its forward is given where that is no square image.
+    `inputs` are what its forward is given where that is not a square image.
     """
 
     path: str

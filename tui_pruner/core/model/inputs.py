@@ -111,7 +111,7 @@ def checked(given: Inputs) -> Inputs:
     """The inputs, detached from any graph.
 
     Raises:
-        RequestError: there is no tensor in them, or one is in a container that cannot be looked into, or has no values.
+        RequestError: no tensor in them, or one is in a container that cannot be looked into, or has no values.
     """
     for leaf in tree_leaves((given.args, dict(given.kwargs))):
         if not isinstance(leaf, (Tensor, *PLAIN)) and holds_tensors(leaf):
@@ -149,7 +149,7 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
     """Batches as the arguments of forwards; of one with more entries than the model takes, such as labels behind images, the first.
 
     Raises:
-        RequestError: a batch is no tensor, tuple, list or dict, or has no tensor in it.
+        RequestError: a batch is not a tensor, tuple, list or dict, or has no tensor in it.
     """
     for batch in batches:
         if not isinstance(batch, (Inputs, Tensor, tuple, list, Mapping)):

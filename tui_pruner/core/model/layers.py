@@ -56,7 +56,7 @@ def keeps_blocks(model: nn.Module) -> bool:
 
 
 def stages(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A module, or what it lists where it is no more than a list."""
+    """A module, or what it lists where it is only a list."""
     if type(module) not in LISTS or not len(module._modules):
         yield path, module
         return

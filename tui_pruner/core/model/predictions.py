@@ -1,4 +1,4 @@
-"""What a model predicts (every tensor in its output, whatever holds it), and how far the outputs of two models are apart.
+"""What a model predicts (every tensor in its output, no matter what holds it), and how far the outputs of two models are apart.
 
 An output is taken apart into its leaves, each under its place such as `output[1]['boxes']`. What could hide a tensor and cannot be
 looked into is an error: nothing would lock the channels in it, and a proof would not see them.
@@ -24,7 +24,7 @@ CONSTANTS = (
     bool, int, float, complex, str, bytes, type(None), type, Enum, range, slice, nn.Module, types.ModuleType, torch.Size,
     torch.dtype, torch.device, torch.layout, torch.memory_format,
 )  # fmt: skip
-"""What holds no output: a module is part of the model, and what a forward leaves in it is no output."""
+"""What holds no output: a module is part of the model, and what a forward leaves in it is not an output."""
 Leaves = dict[str, Any]
 
 
@@ -57,7 +57,7 @@ def predicted(output: Any, features: Mapping[int, Tensor]) -> Leaves:
     """Return the leaves of an output that are predictions: all but some features.
 
     Raises:
-        Unseen: there is no tensor among them, or what cannot be looked into.
+        Unseen: no tensor is among them, or what cannot be looked into.
     """
     leaves = leaves_of(output)
     found = {place: leaf for place, leaf in leaves.items() if id(leaf) not in features}
@@ -259,7 +259,7 @@ def gaps_between(actual: Leaves, expected: Leaves, before: Leaves, precision: to
 
 
 def gap_between(given: Tensor, wanted: Tensor, was: Tensor) -> Gap:
-    """Compare one tensor. What is no number, or infinite, in the same place and alike in both, is equal and proves nothing."""
+    """Compare one tensor. NaN, or infinite, in the same place and alike in both, is equal and proves nothing."""
     was = was if was.shape == wanted.shape else wanted
     size, difference, effect = largest(wanted), largest(given - wanted), largest(wanted - was)
     if math.isfinite(difference + effect):
@@ -277,7 +277,7 @@ def gap_between(given: Tensor, wanted: Tensor, was: Tensor) -> Gap:
 
 
 def largest(values: Tensor) -> float:
-    """Return the largest absolute value, NaN where one is; 0 where there is none."""
+    """Return the largest absolute value, NaN if any is; 0 without values."""
     return float(values.abs().max()) if values.numel() else 0.0
 
 

@@ -53,7 +53,7 @@ def head_of(model: nn.Module) -> tuple[str, Any, Head | None]:
 
 
 def shape_with_fewer(model: nn.Module, path: str, shape: tuple[int, ...], lost: int) -> tuple[int, ...]:
-    """Return the shape of a block's first output, without the batch, after so many classes are gone: only a head's has them."""
+    """Return the shape of a block's first output, without the batch, after this many classes are gone: only a head's has them."""
     found, head, known = head_of(model)
     if not lost or path != found or known is None or not known.counts_classes(head):
         return shape
@@ -147,7 +147,7 @@ def removal_of_classes(coupling: CouplingMap, model: nn.Module, amount: str, bas
     """Return what keeping some classes, by names or numbers, removes on top of what is gone.
 
     Raises:
-        RequestError: the model's classes cannot be cut, there is no such class, or nothing would go.
+        RequestError: the model's classes cannot be cut, the class does not exist, or nothing would go.
     """
     group = class_group(coupling)
     if group is None:
@@ -207,7 +207,7 @@ def rewrite_classes(pruned: Any, kept: Sequence[int]) -> None:
 
 
 def numberings(model: Any) -> list[dict[str, Any]]:
-    """Return how the classes were numbered in the models that one was cut from, the oldest first.
+    """Return how the classes were numbered in the models that it was cut from, the oldest first.
 
     Each has its `names` by number and the numbers there that the model still has, `kept`.
     """

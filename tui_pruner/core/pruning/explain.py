@@ -85,7 +85,7 @@ def common_prefix(operation: Operation, path: str) -> int:
 
 
 def why_read(member: Member, size: int) -> str:
-    """Why a layer's input goes along with a group."""
+    """Why a layer's input also affected with a group."""
     times = member.indices.shape[1]
     if times > 1:
         return f"reads it {times} times in a concat"
@@ -255,7 +255,7 @@ class Touch:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that a cut of A touches, and the path to B where one was asked for; no path means that B is left alone."""
+    """Everything that a cut of A touches, and the path to B if asked for; no path means that B is left alone."""
 
     coupled: bool
     path: tuple[PathStep, ...]

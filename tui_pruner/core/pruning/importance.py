@@ -296,7 +296,7 @@ def gradients(twin: nn.Module, batches: Iterable[tuple[str, Batch]], on_image: C
     """Gradients of `twin.loss` for each named batch of one image, summed up as they come; no `.grad` is left behind.
 
     Raises:
-        DataError: a loss or a gradient that is no number.
+        DataError: a loss or a gradient that is NaN.
     """
     parameters = dict(twin.named_parameters())
     mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}

@@ -25,9 +25,9 @@ Slices = Mapping[str, Mapping[str, list[int]]]
 
 @dataclass(frozen=True)
 class Mask:
-    """The slices that were set to zero, by parameter and dimension: `channels` outputs of so many `layers`. `holds`: all still are zero.
+    """The slices that were set to zero, by parameter and dimension: `channels` outputs of this many `layers`. `holds`: all still are zero.
 
-    Gradients leave a channel at zero that nobody writes and nobody reads, as long as its activation gives zero for zero. They move what
+    Gradients leave a channel at zero that no one writes and no one reads, as long as its activation gives zero for zero. They move what
     silences a dropped block, and other ways to train move everything. `changed_by` is then the first kind of stage after the mask.
     """
 

@@ -59,7 +59,7 @@ class Step(BaseModel):
 
     @property
     def unsettled(self) -> bool:
-        """Whether it says what is wanted, but not which channels that removes: somebody wrote it by hand."""
+        """Whether it says what is wanted, but not which channels that removes: it was written by hand."""
         return bool(self.cuts) and not any(cut.removes or cut.drops for cut in self.cuts)
 
     def requests(self) -> list[Request]:

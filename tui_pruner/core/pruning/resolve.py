@@ -56,7 +56,7 @@ def collect_heads(analysis: Analysis, request: Request, count: int, layers: Sequ
     """Demand the least important heads of every attention among these layers.
 
     Raises:
-        RequestError: no attention here can lose a head, or not so many.
+        RequestError: no attention here can lose a head, or not as many.
     """
     found = [(layer, link) for layer in layers if (link := heads_of(analysis.coupling, layer.path)) is not None]
     if not found:

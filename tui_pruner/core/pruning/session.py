@@ -65,7 +65,7 @@ class PruningSession:
         return tuple(applied.step for applied in self.steps) != self.written
 
     def load(self, content: dict[str, Any]) -> None:
-        """Replace the steps by those of a plan; where one was written by hand, without channels, they are chosen now.
+        """Replace the steps by those of a plan; if it was written by hand, without channels, they are chosen now.
 
         Raises:
             PlanError: malformed, impossible here, or made for another checkpoint.
@@ -150,21 +150,21 @@ class PruningSession:
         return [*self.steps, *reversed(self.undone)]
 
     def removal_at(self, number: int) -> Removal:
-        """Everything that is gone after so many steps of the timeline, 0 being the checkpoint.
+        """Everything that is gone after this many steps of the timeline, 0 being the checkpoint.
 
         Raises:
-            RequestError: there are not so many.
+            RequestError: there are fewer.
         """
         timeline = self.timeline
         if not 0 <= number <= len(timeline):
-            raise RequestError(f"there is no step {number}: the last one is {len(timeline)}")
+            raise RequestError(f"no step {number}: the last step is {len(timeline)}")
         return timeline[number - 1].removal if number else NOTHING
 
     def go_to(self, number: int) -> None:
-        """Undo or redo until so many steps of the timeline count.
+        """Undo or redo until this many steps of the timeline count.
 
         Raises:
-            RequestError: there are not so many.
+            RequestError: there are fewer.
         """
         self.removal_at(number)
         while len(self.steps) > number:
@@ -176,7 +176,7 @@ class PruningSession:
         """Give a step of the timeline a name; an empty one takes it away.
 
         Raises:
-            RequestError: there is no such step.
+            RequestError: the step does not exist.
         """
         if number < 1:
             raise RequestError("the checkpoint has the name of its file: only steps can be named")

@@ -111,7 +111,7 @@ MASKS: tuple[Change, ...] = (torch.zeros_like, nearly_zero)
 
 
 def lively(seed: int) -> Change:
-    """Return a change to random slices, which matter whatever they were; biases and scales are positive, as ReLU would hide others."""
+    """Return a change to random slices, which matter in any case; biases and scales are positive, as ReLU would hide others."""
     generator = torch.Generator().manual_seed(seed)
 
     def change(slices: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ class Paths:
         try:
             reached = dependences(self._model, self._inputs, self.idle)
             first, second = (trained(self._model, self._inputs.to(least_of(self._model)), self.idle, reached, seed) for seed in SEEDS)
-        except Exception as error:  # whatever a forward does in training, it is not what is proved first of all
+        except Exception as error:  # training paths are not what is proved first of all
             LOG.info("the paths of training cannot be run: %s", error)
             return {}
         same = all(torch.equal(first[place], second[place]) for place in first if isinstance(first[place], Tensor))
@@ -192,7 +192,7 @@ class Original:
         return self._recordings[precision]
 
     def predictions_of(self, network: nn.Module, precision: torch.dtype) -> Leaves:
-        """What another network predicts on the same images; what it has in common with this one is not computed again."""
+        """What another network predicts on the same images; what both have in common is not computed again."""
         recording, given = self.recording(precision), self._given(precision)
         leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), recording, given)
         return leaves

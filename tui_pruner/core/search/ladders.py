@@ -36,7 +36,7 @@ class Rules:
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < 1:
-            raise RequestError(f"the floor {self.floor:g} is no share of a layer that can stay: give 0 to 0.99, such as 0.25")
+            raise RequestError(f"the floor {self.floor:g} is not a share of a layer that can stay: give 0 to 0.99, such as 0.25")
         if self.round_to < 1:
             raise RequestError(f"--round-to {self.round_to} makes no sense: give 1 or more")
 

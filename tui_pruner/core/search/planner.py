@@ -107,7 +107,7 @@ class Planner:
             return f"{wanted} falls between two widths: the nearest above is {nearest}; use a smaller --round-to than {self.rules.round_to}"
         kept = ", ".join(f"{count} {reason}" for reason, count in self.ladders.staying.items()) or "nothing is locked"
         rules = f"with a floor of {self.rules.floor:.0%} and multiples of {self.rules.round_to}"
-        return f"{wanted} is out of reach: satisfiable is {reach.text(goal.measure)} {rules} ({kept})"
+        return f"{wanted} is out of reach: reachable is {reach.text(goal.measure)} {rules} ({kept})"
 
     def _cuts(self, landing: Landing, criterion: str) -> list[Cut]:
         return [cut for ladder in self.ladders.ladders if (cut := self._cut(ladder, landing, criterion)) is not None]
@@ -160,7 +160,7 @@ class Quickened:
 
 @dataclass(frozen=True)
 class Point:
-    """A budget, which has so many of the operations left, and its latency as a share."""
+    """A budget, which has this many of the operations left, and its latency as a share."""
 
     flops: float
     budget: Budget | None

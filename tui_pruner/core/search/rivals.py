@@ -150,7 +150,7 @@ class Knapsack:
 
 
 def considered(ladder: Ladder, lost: int) -> NDArray[np.int64]:
-    """Rungs that are chosen from: all, or evenly spaced ones, with the one where so many channels are lost."""
+    """Rungs that are chosen from: all, or evenly spaced ones, with the one where this many channels are lost."""
     start = int(np.argmin(np.abs(ladder.rungs.sum(1) - lost)))
     return np.unique([*np.linspace(0, ladder.last, min(RUNGS, ladder.last + 1)).round().astype(np.int64), start])
 

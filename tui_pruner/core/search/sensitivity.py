@@ -139,7 +139,7 @@ class Sensitivity:
 
 
 def by_importance(analysis: Analysis, base: Removal, criterion: str) -> Pricing:
-    """Prices by the criterion alone, whatever a rung saves.
+    """Prices by the criterion alone, no matter what a rung saves.
 
     Measured on the bundled checkpoint at 70 % of the FLOPs, with normalisation calibrated again: mAP50-95 is 0.82 of 0.90; priced by what
     is lost for each operation saved it is 0.18, for its fourth root 0.72, and 0.54 where all layers are cut by one share.

@@ -25,7 +25,7 @@ NUMBER = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*([%kmg]?)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Target:
-    """What shall be left by one measure: a share of what the checkpoint has (above 0, below 1), or else an amount."""
+    """What remains by one measure: a share of what the checkpoint has (above 0, below 1), or else an amount."""
 
     measure: str
     share: float | None = None
@@ -40,7 +40,7 @@ class Target:
         whole = size_by(original, self.measure)
         share = self.share if self.share is not None else (self.amount or 0.0) / whole
         if share >= 1:
-            raise RequestError(f"the target {self.measure}={self.amount:,.0f} is no less than the checkpoint's {whole:,.0f}: ask for less")
+            raise RequestError(f"the target {self.measure}={self.amount:,.0f} is not below the checkpoint's {whole:,.0f}: ask for less")
         return share
 
 

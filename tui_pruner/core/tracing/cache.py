@@ -34,7 +34,7 @@ LIBRARIES = ("torch", "torchvision", "ultralytics")
 def module_spec(name: str, where: Iterable[str] | None = None) -> ModuleSpec | None:
     """What the import system would load under a name, `where` its package is; found without importing anything.
 
-    A file chooses the name, so whatever a finder makes of it means that there is no such module.
+    A file chooses the name, so any error of a finder means that the module does not exist.
     """
     known = getattr(sys.modules.get(name), "__spec__", None)
     if known is not None:
@@ -149,7 +149,7 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
 
 
 def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
-    """The map and what it is of. What is no such file, or a damaged one, raises whatever the zip, the JSON or their use come upon."""
+    """The map and what it is of. Another kind of file, or a damaged one, raises the error of the zip, the JSON or their use."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:  # unlike np.load, `read` goes to a member's end, where its checksum is compared
         document: Document = json.loads(archive.read(DOCUMENT))
         indices = np.lib.format.read_array(io.BytesIO(archive.read(INDICES)), allow_pickle=False).astype(np.int64)
@@ -248,7 +248,7 @@ def load(key: Key, skeleton: nn.Module) -> CouplingMap | None:
         coupling, about = from_bytes(file.read_bytes())
     except FileNotFoundError:
         return None
-    except Exception as error:  # whatever is wrong with a file that can be made again, tracing is the answer
+    except Exception as error:  # a file that cannot be read is made again by tracing
         LOG.info("traced again, since %s cannot be read: %s", file, error)
         return None
     if about != key or not fits(coupling, skeleton):

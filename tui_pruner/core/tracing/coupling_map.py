@@ -43,7 +43,7 @@ class Lock:
 class ChannelLink:
     """Parts of one axis that must lose equally many channels; each part is a tuple of group numbers.
 
-    Where the parts are attention `heads`, one may also lose all its channels: the module then has a head less.
+    Where the parts are attention `heads`, a whole head may also lose all its channels: the module then has a head less.
     """
 
     number: int

@@ -108,7 +108,7 @@ def demand_droppable(coupling: CouplingMap, path: str) -> InnerBlock:
         PlanError: it is none that the forward can do without.
     """
     if path not in coupling.inner:
-        raise PlanError(f"{path} cannot be dropped: it is no repeat that could hand on its input; {droppable_in_words(coupling)}")
+        raise PlanError(f"{path} cannot be dropped: it is not a repeat that could hand on its input; {droppable_in_words(coupling)}")
     return coupling.inner[path]
 
 
@@ -121,7 +121,7 @@ def after(coupling: CouplingMap, dropped: Dropped) -> CouplingMap:
     """The map as it is without some blocks: what was inside is gone, and what it tied no longer is.
 
     Raises:
-        PlanError: one of them is no block that the forward can do without.
+        PlanError: one of them is not a block that the forward can do without.
     """
     if dropped <= coupling.dropped:
         return coupling

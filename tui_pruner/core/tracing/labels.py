@@ -190,7 +190,7 @@ class Union:
 
 @dataclass(frozen=True)
 class LinkedLabels:
-    """An axis cut into equal parts: each part must lose equally many channels. Of `heads`, one may also go as a whole."""
+    """An axis cut into equal parts: each part must lose equally many channels. Of `heads`, a whole head may also go."""
 
     operation: int
     parts: tuple[Labels, ...]
@@ -292,7 +292,7 @@ ALWAYS: Causes = frozenset([frozenset()])
 
 
 def any_of(*causes: Causes) -> Causes:
-    """What makes a product zero: whatever makes one of its factors zero."""
+    """What makes a product zero: all that makes one of its factors zero."""
     return frozenset().union(*causes)
 
 

@@ -37,7 +37,7 @@ def convolution_shape(args: Arguments) -> list[int]:
 
 
 def pick(values: Sequence[int], dim: int) -> int:
-    """The value for a dimension, where one may stand for all."""
+    """The value for a dimension, where a single value may stand for all."""
     return values[dim] if len(values) > dim else values[0]
 
 

@@ -154,7 +154,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._alive.append(tensor)
 
     def put_same(self, tensor: Tensor, other: Tensor) -> None:
-        """Attach another tensor's labels, in whatever form it has them."""
+        """Attach another tensor's labels, in any form."""
         labels = self._labels.get(id(other))
         if labels is not None:
             self.put(tensor, labels)
@@ -226,7 +226,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             self.record.spared.update(*strand.zero)
 
     def note_work(self, call: Call, *factors: Labels | None) -> None:
-        """Say what the work of a convolution or product is proportional to, where that is no stored weight's width."""
+        """Say what the work of a convolution or product is proportional to, where that is not a stored weight's width."""
         if call.name in WORK:
             known = tuple(factor for factor in factors if factor is not None)
             self.record.products.append(ProductLabels(call.index, self._work - 1, known))
@@ -246,7 +246,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.record.unify(call.index, left, right)
         fixed = right[left == 0]
         if len(fixed):
-            self.record.lock(call.index, fixed, f"{call.name} reads a value that is no channel", dim, rank=4)
+            self.record.lock(call.index, fixed, f"{call.name} reads a value that is not a channel", dim, rank=4)
 
     def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
         """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
@@ -270,7 +270,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     def link(self, call: Call, parts: Sequence[Labels], *, rows: bool = False) -> None:
         """Demand that parts of an axis lose equally many channels; each is a row from now on. `rows` came out of a fold of the axis."""
         self.note_rows(parts)
-        if len({part.tobytes() for part in parts}) > 1:  # what is no channel in a part stays in its place
+        if len({part.tobytes() for part in parts}) > 1:  # what is not a channel in a part stays in its place
             channels = tuple(part[part != 0] for part in parts)
             self.record.links.append(LinkedLabels(call.index, channels, rows and has_heads(self.running)))
 

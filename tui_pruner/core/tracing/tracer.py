@@ -39,7 +39,7 @@ class TooLate(BaseException):
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise `TooLate` in the thread that entered, at its next line of Python after so many seconds, more on a busy machine (`patience`).
+    """Raise `TooLate` in the thread that entered, at its next line of Python after this many seconds, more on a busy machine (`patience`).
 
     Again and again until it leaves: an exception that meets a callback of the garbage collector is swallowed there.
     """

@@ -89,7 +89,7 @@ class OpenedModule(Checkpoint):
 
     @property
     def default_imgsz(self) -> int:
-        """There is no square image."""
+        """No square image."""
         return 0
 
     def as_given(self, model: nn.Module) -> nn.Module:
@@ -118,7 +118,7 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
             analysis = replace(analysis, notes=(*analysis.notes, *remarks_on(analysis.skeleton, analysis.inputs)))
         except (PrunerError, MemoryError):
             raise
-        except Exception as error:  # whatever a foreign module may do
+        except Exception as error:  # a foreign module may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
             raise TraceError(f"{opened.family} cannot be followed ({reason}): give a module whose forward is plain PyTorch") from error
     if not any(group.producers for group in analysis.coupling.groups):
@@ -163,12 +163,12 @@ def independent(module: nn.Module) -> nn.Module:
                 memo[id(value)] = nn.Parameter(fresh, value.requires_grad) if isinstance(value, nn.Parameter) else fresh
     try:
         return copy.deepcopy(module, memo)
-    except Exception:  # a lock, a generator, an open file: what the module shares with its copy then is no tensor
+    except Exception:  # a lock, a generator, an open file: what the module shares with its copy then is not a tensor
         return isolated(module)
 
 
 def structure_of(module: nn.Module) -> dict[str, list[Any]]:
-    """The shape and type of every parameter and buffer by name, whatever their values."""
+    """The shape and type of every parameter and buffer by name, no matter what their values."""
     return {name: [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in named_tensors(module)}
 
 
@@ -207,7 +207,7 @@ def refuse_unusable(module: nn.Module) -> None:
         CheckpointError: it is none, or of a kind that cannot be cut.
     """
     if not isinstance(module, nn.Module):
-        raise CheckpointError(f"a {type(module).__name__} is no torch.nn.Module, and no file: give a module with example_inputs, or a path")
+        raise CheckpointError(f"a {type(module).__name__} is not a torch.nn.Module, and no file: give a module with example_inputs, or a path")
     inner = WRAPPERS.get(type(module).__name__)
     if inner and hasattr(module, inner):
         raise CheckpointError(f"the module is wrapped in {type(module).__name__}: give what it wraps, its attribute {inner}")
@@ -249,7 +249,7 @@ COMPETING = (UNIFORM, KNAPSACK)
 TOLERANCES = (0.01, 0.05, 0.2, 1.0)
 """How far below its goal a plan may end, as parts of the goal: a small module has few widths, so that the nearest may be far below."""
 HELD_OUT = 4
-"""One batch in so many judges what was fitted on the others."""
+"""One batch in this many judges what was fitted on the others."""
 
 
 def apart(batches: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
@@ -301,14 +301,14 @@ def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], cri
     """The step that reaches targets by the importance of channels alone.
 
     Raises:
-        RequestError: the targets are out of reach, or there is no such criterion.
+        RequestError: the targets are out of reach, or no such criterion exists.
     """
     budget = None
     for tolerance in TOLERANCES:
         budget = Planner(analysis, base, Rules(tolerance=tolerance)).plan(targets, criterion)
         if budget.step is not None:
             return budget.step
-    raise RequestError(budget.stopped if budget else "there is no target")
+    raise RequestError(budget.stopped if budget else "no target")
 
 
 def calibrate_without_labels(analysis: Analysis, readers: WeightReaders, samples: int) -> None:
@@ -323,7 +323,7 @@ def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, de
     """Give an analysis the scores that need gradients of a loss, batch by batch.
 
     Raises:
-        DataError: there is no batch, or the loss or a gradient is no number.
+        DataError: no batch, or the loss or a gradient is not a number.
     """
     twin = independent(analysis.checkpoint.model).to(device).requires_grad_(True)
     parameters = dict(twin.named_parameters())
@@ -333,13 +333,13 @@ def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, de
     for done, batch in enumerate(batches, start=1):
         value = loss(twin, batch)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
-            raise DataError(f"the loss on batch {done} is no finite number that can be differentiated: loss(model, batch) must return one")
+            raise DataError(f"the loss on batch {done} is not a finite number that can be differentiated: loss(model, batch) must return one")
         for name, gradient in zip(parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True):
             if gradient is not None:
                 mean[name] += gradient
                 square[name] += gradient.square()
     if not done:
-        raise DataError("there is no batch to rank by: give batches as loss(model, batch) reads them")
+        raise DataError("no batch to rank by: give batches as loss(model, batch) reads them")
     found = Gradients(done, {name: total / done for name, total in mean.items()}, {name: total / done for name, total in square.items()})
     axes = calibrated_axes(twin, analysis.coupling, found)
     analysis.ranking.calibrate(Calibration(analysis.checkpoint.sha256, done, (), axes))

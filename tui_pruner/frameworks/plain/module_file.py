@@ -46,7 +46,7 @@ def from_ranges(text: str) -> NDArray[np.int64]:
     """The positions that a text means.
 
     Raises:
-        ValueError: it is no such text, not ascending, or about absurdly many positions.
+        ValueError: it is another text, not ascending, or about absurdly many positions.
     """
     parts: list[NDArray[np.int64]] = []
     after = 0
@@ -54,7 +54,7 @@ def from_ranges(text: str) -> NDArray[np.int64]:
         match = PART.fullmatch(part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
         if first < after or last < first or last > LARGEST:
-            raise ValueError(f"{part.strip()!r} is no ascending range of positions")
+            raise ValueError(f"{part.strip()!r} is not an ascending range of positions")
         parts.append(np.arange(first, last + 1, dtype=np.int64))
         after = last + 1
     return np.concatenate(parts)
@@ -74,7 +74,7 @@ def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, 
     """Write a cut module, whole or not at all.
 
     Raises:
-        OutputError: the folder exists, or cannot be written, or the module keeps what is no tensor in its state.
+        OutputError: the folder exists, or cannot be written, or the module keeps what is not a tensor in its state.
     """
     from safetensors.torch import save
 
@@ -120,7 +120,7 @@ def check_folder(folder: Path, force: bool) -> None:
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already: choose another name, or replace it by force")
     if not folder.parent.is_dir():
-        raise OutputError(f"{folder} cannot be written: there is no folder {folder.parent}, create it first")
+        raise OutputError(f"{folder} cannot be written: no folder {folder.parent}, create it first")
     if not os.access(folder.parent, os.W_OK):
         raise OutputError(f"{folder} cannot be written: no permission, choose another folder")
 
@@ -228,7 +228,7 @@ def checked_positions(module: nn.Module, name: str, dims: Mapping[int, str]) -> 
     """What a plan keeps of one parameter or buffer, by dimension.
 
     Raises:
-        PlanError: there is no such tensor, dimension or position.
+        PlanError: no such tensor, dimension or position.
     """
     known = dict(named_tensors(module))
     if name not in known:

@@ -77,7 +77,7 @@ def found(name: str, option: str) -> Any:
     """
     package, colon, attribute = name.partition(":")
     if not package or not colon or not attribute:
-        raise RequestError(f"{option} {name!r} is no name: write package.module:function")
+        raise RequestError(f"{option} {name!r} is not a name: write package.module:function")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)

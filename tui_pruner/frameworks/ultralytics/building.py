@@ -32,7 +32,7 @@ def stock_tasks() -> ModuleType:
     from ultralytics.utils import checks
 
     tasks.SAFE_LOAD = True  # the flag above is read at import, which may have happened before
-    checks.AUTOINSTALL = False  # whatever the user's environment says: a file that names a module gets none installed
+    checks.AUTOINSTALL = False  # no matter what the user's environment says: a file that names a module gets none installed
     return tasks  # type: ignore[no-any-return]
 
 
@@ -69,7 +69,7 @@ def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
 
     Batch normalisation gets random affine parameters, and statistics that keep the signal alive: freshly initialised it is the identity,
     behind which a wrong cut can hide. Needs no network.
-    Raises CheckpointError when there is no such yaml or it describes no model.
+    Raises CheckpointError when the yaml does not exist or describes no model.
     """
     if classes is not None and classes < 1:
         raise CheckpointError(f"{name} cannot have {classes} classes: give 1 or more")

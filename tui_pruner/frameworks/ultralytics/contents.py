@@ -36,7 +36,7 @@ SPARE_BYTES = 1 << 20
 def check_output(output: str | Path, source_path: str | Path, force: bool) -> Path:
     """The path to write to, with `~` and symbolic links resolved; never the source.
 
-    Raises OutputError, one line, for whatever can be known in advance to go wrong.
+    Raises OutputError, one line, for everything that is known in advance to go wrong.
     """
     try:
         return _check(output, Path(source_path).expanduser(), force)
@@ -90,7 +90,7 @@ def _check_existing(output: str | Path, target: Path, source: Path, force: bool)
 
 def _check_folder(output: str | Path, folder: Path, needed: int) -> None:
     if not folder.is_dir():
-        raise OutputError(f"{output} cannot be written: there is no folder {folder}, create it first")
+        raise OutputError(f"{output} cannot be written: no folder {folder}, create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{output} cannot be written: the folder {folder} is read-only for you, {ELSEWHERE}")
     free = shutil.disk_usage(folder).free
@@ -110,7 +110,7 @@ TRAINERS = {
     "classify": "ClassificationTrainer",
 }
 TRAINERS_OF_HEADS = {"RTDETRDecoder": ("ultralytics.models.rtdetr.train", "RTDETRTrainer")}
-"""Heads that a trainer of their own fine-tunes, whatever the task."""
+"""Heads that a trainer of their own fine-tunes, no matter what the task."""
 
 
 def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def checkpoint_dictionary(model: nn.Module, source: Checkpoint, provenance: Mapp
 
 
 def save_for_ultralytics(source: Checkpoint, file: Path) -> None:
-    """A file that stock Ultralytics reads the model from as it was read here, in whatever its own file had it wrapped.
+    """A file that stock Ultralytics reads the model from as it was read here, in the wrapper that its own file had.
 
     Raises:
         OutputError: no file can hold it.

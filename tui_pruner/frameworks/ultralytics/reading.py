@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """The checkpoint in a file that Ultralytics, or this program, saved.
 
     Raises UntrustedError for a file that wants more than the known classes, unless the user trusts it, and CheckpointError in one line
-    for whatever else the path may lead to.
+    for anything else that the path may lead to.
     """
     file = Path(path).expanduser()
     require_readable_file(file)
@@ -96,14 +96,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         with limited_memory(contents.bytes), confined(trusted):
             checkpoint = _checkpoint(str(path), file, sha256, _load(file, contents, trusted), contents, trusted)
     except UntrustedError as refusal:
-        raise UntrustedError(f"{refusal}; whoever trusts it like a program opens it with --trust {sha256[:SHOWN_DIGITS]}") from refusal
+        raise UntrustedError(f"{refusal}; to allow it to execute arbitrary code, open it with --trust {sha256[:SHOWN_DIGITS]}") from refusal
     except MemoryError as error:
         raise CheckpointError(f"{file} takes more memory than a model of its size: {RETRAIN}") from error
     except Confined as error:
         raise CheckpointError(f"{file} {error}: {RETRAIN}") from error
     after = file.stat()
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
-        raise CheckpointError(f"{file} changed while it was read: wait until whatever writes it is done")
+        raise CheckpointError(f"{file} changed while it was read: wait until it is completely written")
     return checkpoint
 
 
@@ -178,7 +178,7 @@ def _told_as_ours(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Lo
 
 def _refusal(error: Exception, safe_only: bool) -> str:
     if isinstance(error, AttributeError) and str(error).endswith("has no attribute 'model'"):
-        return f"is no checkpoint that Ultralytics saved: {RETRAIN}"
+        return f"is not a checkpoint that Ultralytics saved: {RETRAIN}"
     reason = " ".join(str(error.__cause__ or error).split())
     if "PytorchStreamReader" in reason:
         return "is damaged (PyTorch cannot open the archive): fetch it again"
@@ -250,7 +250,7 @@ def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
         raise CheckpointError(f"{file} holds no model: {RETRAIN}")
     if not isinstance(model, stock_tasks().BaseModel):
         raise CheckpointError(f"{file} holds a {type(model).__name__}, which is no Ultralytics model: {RETRAIN}")
-    vars(model).pop("criterion", None)  # a training's, and made anew where one is needed
+    vars(model).pop("criterion", None)  # a training's, and made anew when needed
     if dictionary.get("modelopt"):
         raise CheckpointError(f"{file} is trained for quantisation, which pruning would undo: give the checkpoint from before that")
     if model.is_fused():

@@ -158,7 +158,7 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) 
     """The largest difference, relative to the largest value, of the tensors that both have."""
     common = [name for name in expected if name in actual]
     if not common:
-        raise CheckFailed("there is no output to compare")
+        raise CheckFailed("no output to compare")
     worst = 0.0
     for name in common:
         one, other = expected[name], actual[name]
@@ -192,7 +192,7 @@ def examine(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Examine what the request names; whatever libraries print goes to stderr, the verdict alone to stdout."""
+    """Examine what the request names; what libraries print goes to stderr, the verdict alone to stdout."""
     sys.modules["tui_pruner"] = None  # type: ignore[assignment]  # the file must need nothing of ours
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

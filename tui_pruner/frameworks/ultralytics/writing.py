@@ -253,7 +253,7 @@ def cut_prove_write(
     Raises:
         RequestError: no zeros stand for what a step takes.
         ProofError: a step is not proved; nothing is written.
-        OutputError: there is no step, or the place cannot be used.
+        OutputError: no step, or an unusable output path.
         VerificationError: the file failed its checks; nothing is left of it.
     """
     applied = session.steps if steps is None else list(steps)

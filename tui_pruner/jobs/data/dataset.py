@@ -19,7 +19,7 @@ from tui_pruner.storage.yaml import DataYaml, located, names_of, read_data_yaml,
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 HELD_OUT = 4
-"""One image is held out to judge by for each so many that are worked on."""
+"""One image in this many is held out to judge by."""
 
 
 class Split(NamedTuple):
@@ -91,7 +91,7 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
 
 
 def without_labels(file: str | Path) -> DataSet:
-    """The images of the training split, for what reads no labels; of the validation split where there is no other.
+    """The images of the training split, for what reads no labels; of the validation split where it is the only one.
 
     Raises:
         DataError: the data has no images.
@@ -217,7 +217,7 @@ def _listed(path: Path, source: Path) -> Iterator[Path]:
         image = source.parent / said[2:] if said.startswith("./") else Path(said).absolute()
         if BYTES.search(said) and not image.is_file():
             raise DataError(
-                f"{path}: {source} is no list of images in UTF-8 (line {number}): give a folder, or a text file with an image a line"
+                f"{path}: {source} is not a list of images in UTF-8 (line {number}): give a folder, or a text file with an image a line"
             )
         yield image
 
@@ -265,7 +265,7 @@ def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any]
         raise DataError(f"{data.yaml_file}: none of the {len(files)} images has a label; expected for example {files[0]}")
     for label, columns in (first, *(row for _, row in zip(range(ROWS_LOOKED_AT), rows))):
         if not _row_fits(columns, task, data.settings):
-            raise DataError(f"{label} has {columns} numbers a row, which is no {task} label, but the model's task is {task}")
+            raise DataError(f"{label} has {columns} numbers a row, which is not a {task} label, but the model's task is {task}")
 
 
 def _first_rows(labels: Iterable[Path]) -> Iterator[tuple[Path, int]]:
@@ -296,7 +296,7 @@ NUMBERINGS = "tui_pruner_classes"
 def renumbered(data: DataSet, model: Any) -> DataSet:
     """Return a data set as a model numbers its classes: one that is already so comes back as it is.
 
-    One that names the classes of a model that this one was cut from loses the labels, or the class folders, of those that are gone.
+    One that names the classes of a model that the model at hand was cut from loses the labels, or the class folders, of those that are gone.
     """
     numberings = getattr(model, NUMBERINGS, None)
     if not numberings or len(data.names) == len(model.names):
@@ -329,7 +329,7 @@ def numbers_in(text: str, numbers: Mapping[int, int]) -> str:
 
 
 def number_in(word: str) -> int | None:
-    """Return the class that a row begins with; None where that is no whole number."""
+    """Return the class that a row begins with; None where that is not a whole number."""
     try:
         number = float(word)
         return int(number) if number == int(number) else None

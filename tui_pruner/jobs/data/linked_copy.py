@@ -30,7 +30,7 @@ Thresholds, sizes and speeds are the user's to choose.
 """
 
 NOMINAL_BATCH = 64
-"""Ultralytics gathers the gradients of so many images for every update."""
+"""Ultralytics gathers the gradients of this many images for every update."""
 ENOUGH_UPDATES = 1000
 
 
@@ -169,7 +169,7 @@ def read_both(file: str | Path) -> TrainingData:
     """The splits that a data yaml, or a folder with classes, names.
 
     Raises:
-        DataError: one is missing or cannot be used.
+        DataError: a file is missing or cannot be used.
     """
     return TrainingData(read_data(file, TRAINING), read_data(file, VALIDATION))
 

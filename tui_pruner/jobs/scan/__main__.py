@@ -20,7 +20,7 @@ from tui_pruner.jobs.scan.workers import Order, Task, claim_cores, common_folder
 
 
 def main(scratch: str) -> int:
-    """Do what comes until there is no more; gives the exit status."""
+    """Do what comes until the end; gives the exit status."""
     wire = reserve_stdout()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the job decides what ends
     claims = claim_cores(int(os.environ["OMP_NUM_THREADS"]), common_folder())

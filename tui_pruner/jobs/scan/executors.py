@@ -52,7 +52,7 @@ class ScanStore:
         return {str(name): float(value) for name, value in content.items()} if sound else None
 
     def keep(self, digest: str, metrics: Mapping[str, float]) -> None:
-        """Remember a trial, whole or not at all; a cache that cannot be written is no reason to lose the result."""
+        """Remember a trial, whole or not at all; a cache that cannot be written must not lose the result."""
         with contextlib.suppress(OSError):
             replace_file(self.folder / f"{digest}.json", json.dumps(dict(metrics)).encode())
 
@@ -87,7 +87,7 @@ Outcome = Metrics | str
 """The metrics of a trial, or the reason why it failed."""
 SIDE_BY_SIDE = 8
 SIDE_BY_SIDE_BYTES = 1 << 30
-"""How many networks see a batch one after the other, and the bytes of their weights: the results of so many are lost in a crash."""
+"""How many networks see a batch one after the other, and the bytes of their weights: the results of that many are lost in a crash."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def side_by_side(model: nn.Module) -> int:
 
 
 def parts(trials: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """A sequence in parts of at most so many."""
+    """A sequence in parts of at most this size."""
     return (trials[start : start + size] for start in range(0, len(trials), size))
 
 
@@ -200,9 +200,9 @@ class ScanSubject:
 
 @dataclass(frozen=True)
 class TrialResults:
-    """What has come back: metrics or a reason by the digests of trials, with the baseline of whoever measured them.
+    """What has come back: metrics or a reason by the digests of trials, with the baseline of the process that measured them.
 
-    `baseline`: None where nobody did; `where`: who it was; `remarks`: what the user should know of how it went.
+    `baseline`: None where it was not measured; `where`: by which process; `remarks`: what the user should know of how it went.
     """
 
     baseline: Metrics | None = None
@@ -230,7 +230,7 @@ def executor_for(wanted: ScanExecutor) -> Executor:
         RequestError: there is none.
     """
     if wanted.name not in EXECUTORS:
-        raise RequestError(f"there is no executor {wanted.name!r}: it is one of {', '.join(EXECUTORS)}")
+        raise RequestError(f"no executor {wanted.name!r}: it is one of {', '.join(EXECUTORS)}")
     executor: Executor = importlib.import_module(EXECUTORS[wanted.name]).landings
     return executor
 

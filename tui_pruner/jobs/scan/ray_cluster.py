@@ -103,7 +103,7 @@ CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")
 
 
 def landings(subject: ScanSubject, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
-    """Task by task, in whatever order nodes are done.
+    """Task by task, in any order nodes are done.
 
     Raises:
         RequestError: Ray is not installed.
@@ -164,7 +164,7 @@ def connection(address: str) -> Iterator[Any]:
     try:
         with own_sigterm():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (Exception, SystemExit) as error:  # where nobody answers as Ray would, it raises SystemExit after two minutes
+    except (Exception, SystemExit) as error:  # where no Ray server answers, it raises SystemExit after two minutes
         raise JobError(f"the Ray cluster at {address} cannot be used: {last_line(error)}") from None
     try:
         yield ray
@@ -201,7 +201,7 @@ def probe(address: str) -> None:
 
     Raises:
         RequestError: it is none.
-        JobError: nobody opens.
+        JobError: the cluster does not answer.
     """
     text = known_address() if address == "auto" else address
     if text is None:

@@ -35,7 +35,7 @@ class Scan(ScanSubject):
 
 @dataclass
 class Found:
-    """What a run has come to, of so many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
+    """What a run has come to, of this many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
 
     total: int
     metrics: dict[str, Metrics]
@@ -48,7 +48,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
 
     Raises:
         DataError: the data cannot be used for this model.
-        CheckpointError: the checkpoint cannot be used, or is no longer the one that the job was made for.
+        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
         RequestError: no such criterion, device or executor, a ratio that is none, or a model class that has no validator here.
     """
     from tui_pruner.core.model.analysis import analyse
@@ -77,7 +77,7 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
     """Let the executor measure trials, and keep each as it lands.
 
     Raises:
-        JobError: nobody could measure even the unchanged checkpoint.
+        JobError: not even the unchanged checkpoint could be measured.
     """
     names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
     done, total = found.total - len(missing), found.total

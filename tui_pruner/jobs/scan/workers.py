@@ -66,7 +66,7 @@ def own() -> Own:
 
 
 def claim_cores(count: int, common: Path) -> list[TextIO]:
-    """Bind this process to so many cores that no other worker has; to none where there are not enough.
+    """Bind this process to this many cores that no other worker has; to none where there are not enough.
 
     Its claims are locks that end with the process or with these streams: keep them.
     """
@@ -83,7 +83,7 @@ def claim_cores(count: int, common: Path) -> list[TextIO]:
 
 
 def locked(file: Path) -> TextIO | None:
-    """The file, locked; None where somebody else has it."""
+    """The file, locked; None where another process has it."""
     stream = file.open("w")
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +114,7 @@ class Task(Message):
 class Order(Message):
     """What all tasks of a scan share: the checkpoint and the data with the digest that it must have, and the versions that decide.
 
-    `trusted`: whether the driver's user trusts the checkpoint; a node of a cluster runs whatever its driver says anyway.
+    `trusted`: whether the driver's user trusts the checkpoint; a node of a cluster runs what its driver says anyway.
     """
 
     parameters: ScanParameters
@@ -298,7 +298,7 @@ class Worker:
 
 
 def worker_landings(subject: ScanSubject, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
-    """Task by task, in whatever order they are done."""
+    """Task by task, in any order they are done."""
     count = subject.parameters.executor.workers
     tasks = tasks_of(subject, trials, count)
     staff = [Worker(order_of(subject, device), threads_each(count)) for device in devices(subject.parameters.device, count)]

@@ -98,10 +98,10 @@ class Trained:
 
 
 def read_trained(file: Path, source: Checkpoint) -> Trained:
-    """The weights in a trainer's checkpoint, put into a copy of the source's network: whatever else training attached is left out.
+    """The weights in a trainer's checkpoint, put into a copy of the source's network: everything else that training attached is left out.
 
     Raises:
-        JobError: its structure is another one, or it holds what is no number.
+        JobError: its structure differs, or it holds NaN.
     """
     import torch
 
@@ -116,7 +116,7 @@ def read_trained(file: Path, source: Checkpoint) -> Trained:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise JobError(f"{file} is no longer the pruned network: it was not written; train again without --resume") from error
+        raise JobError(f"{file} does not hold the pruned network any more: it was not written; train again without --resume") from error
     metrics = {name: float(value) for name, value in content["train_metrics"].items() if name.startswith(METRICS)}
     return Trained(model.eval(), metrics, dict(content["train_args"]), float(content["train_metrics"][FITNESS]))
 
@@ -130,9 +130,9 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
 
     Raises:
         DataError: the data cannot be used.
-        CheckpointError: the file or the teacher cannot be used, was not pruned, or is no longer the one that the job was made for.
+        CheckpointError: the file or the teacher cannot be used, was not pruned, or changed since the job was created.
         RequestError: no such device, or a teacher that is for something else.
-        JobError: the loss is no number, the disk is full, or the same training runs already.
+        JobError: the loss is NaN, the disk is full, or the same training runs already.
         OutputError: the file cannot be written.
         VerificationError: the new file failed its checks.
     """
@@ -290,7 +290,7 @@ def devices(asked: str) -> str:
     """The device to train on, or several GPUs as Ultralytics names them: "0,1".
 
     Raises:
-        RequestError: one is not there, or several need a package that is not installed.
+        RequestError: a device does not exist, or several need a package that is not installed.
     """
     import importlib.util
 

@@ -127,7 +127,7 @@ class TrainingRun:
 
 
 def run_of(parameters: FinetuneParameters) -> TrainingRun:
-    """The run that these parameters are: the same ones give the same folder, whatever the device, the batch and the file to write."""
+    """The run that these parameters are: the same ones give the same folder, no matter what the device, the batch and the file to write."""
     parts = {**parameters.model_dump(include=DECIDES), "figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
     parent = Path(parameters.project).expanduser().resolve() if parameters.project else paths.cache_folder() / "finetune"

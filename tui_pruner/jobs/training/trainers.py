@@ -162,7 +162,7 @@ class KeepsStructure(UnhurriedEvaluations):
             return super().get_dataset()  # type: ignore[misc]
 
     def optimizer_step(self) -> None:
-        """As stock, with the penalty on normalisation scales where one is wanted."""
+        """As stock, with the penalty on normalisation scales if wanted."""
         if self.sparsity:
             from tui_pruner.core.recovery.reconstruction import press
 

@@ -11,7 +11,7 @@ from textual.binding import Binding
 if TYPE_CHECKING:
     from tui_pruner.tui.state import AppState
 
-RATIO, STEPS, JOBS, VIEW = "Ratio", "Steps and file", "Jobs", "Finding one's way"
+RATIO, STEPS, JOBS, VIEW = "Ratio", "Steps and file", "Jobs", "Navigation"
 GROUPS = (RATIO, STEPS, JOBS, VIEW)
 INTERACTIVE = "-"
 """The command line of an action that means nothing without a screen."""
@@ -29,7 +29,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     TREE: (("up down", "Go to the row above or below."), ("home end", "Go to the first or the last row.")),
     MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
     DETAIL: (("up down", "Scroll."),),
-    PATH: (("up down", "Go from stop to stop of the explanation."),),
+    PATH: (("up down", "Go from hop to hop of the explanation."),),
 }
 
 
@@ -44,7 +44,7 @@ class Action:
 
     `id` is how the user's own keymap calls it; `keys` are as Textual names them, none where only the palette has it, and `shown` is how
     people read them; `cli` is the command line that does the same without the app, `INTERACTIVE` where there is nothing to do without a
-    screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has the focus, where one is
+    screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has the focus, if
     named, and come before the screen's. `disabled_reason` says in one line why it can do nothing now; empty where it can.
     """
 

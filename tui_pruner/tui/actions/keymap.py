@@ -82,9 +82,9 @@ def _known(actions: Sequence[Action], wanted: Mapping[str, Any], problems: list[
         bad = [key for key in keys if not _exists(key)]
         if id not in ids:
             near = difflib.get_close_matches(id, ids, n=1)
-            problems.append(f"keymap: there is no action {id!r}{f', did you mean {near[0]}?' if near else ''} (see tui-pruner keys)")
+            problems.append(f"keymap: no action {id!r}{f', did you mean {near[0]}?' if near else ''} (see tui-pruner keys)")
         elif bad or not keys:
-            problems.append(f"keymap: {id}: there is no key {bad[0] if bad else ''!r}: its default is used")
+            problems.append(f"keymap: {id}: no key {bad[0] if bad else ''!r}: its default is used")
         else:
             overrides[id] = ",".join(keys)
     return overrides

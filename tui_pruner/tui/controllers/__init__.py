@@ -79,7 +79,7 @@ class Controllers:
 
     @property
     def all(self) -> Sequence[Controller]:
-        """All of them in the order in which they hear of a message: steps before whoever follows them, the disk last."""
+        """All of them in the order in which they hear of a message: steps before anyone who follows them, the disk last."""
         return (
             self.cut, self.preset, self.criterion, self.target, self.step, self.file, self.job, self.recover, self.view, self.explain,
             self.preview, self.autosave,

@@ -45,7 +45,7 @@ class Autosave(Controller):
         return {SessionChanged: self.take_session}
 
     def begin(self) -> None:
-        """Go on with the session that was asked for, or offer the one that a dropped line left."""
+        """Resume the session that was asked for, or offer the one that a dropped line left."""
         opened, opening = self.state.opened, self.opening
         self.engine.keep_accepted = self.keep_accepted
         if opening.saved is not None:
@@ -82,7 +82,7 @@ class Autosave(Controller):
             file.keep(self._snapshot(file).model_copy(update={"left": True}))
             file.close()
         except Exception:
-            self._told = True  # there is no screen to say it on any more
+            self._told = True  # no screen is left to say it on
 
     def take_session(self, event: SessionChanged) -> None:
         """Steps are kept by now; after an earlier session's have come back, bring back the rest of it."""
@@ -93,7 +93,7 @@ class Autosave(Controller):
         self.keep()
 
     def resume(self, saved: SavedSession) -> None:
-        """Go on with a session that was kept."""
+        """Resume a session that was kept."""
         self.jobs.checkpoint.opening = self.opening.resuming(saved)
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
@@ -106,7 +106,7 @@ class Autosave(Controller):
         what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
         text = f"It ended {ago(saved.saved_at)} without being left.\n{what}"
         answers = [("g", "go on", "go on")]
-        self.dialogs.confirm("Go on with the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
+        self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
     def _take_over(self, saved: SavedSession) -> None:
         """From now on the earlier session is written on; not before it was accepted, since a refused one stays as it is."""
@@ -192,7 +192,7 @@ class Autosave(Controller):
         try:
             file = self._session_file()
             await asyncio.to_thread(file.keep, self._snapshot(file))
-        except Exception as error:  # whatever it is, the step that was made must be shown
+        except Exception as error:  # in any case the step that was made must be shown
             self._tell_unkept(error)
         else:
             self._told = False

@@ -142,7 +142,7 @@ class CutController(Controller):
                 id="clear-all",
                 keys="c",
                 title="Clear all ratios",
-                help="Forget everything that is asked for and not applied.",
+                help="Discard pending cuts.",
                 group=RATIO,
                 cli=CUT,
                 run=self.clear_all,
@@ -176,7 +176,7 @@ class CutController(Controller):
         self.store.request(self.state.pending.cleared)
 
     def drop(self) -> None:
-        """Drop the inner blocks of the marked layers, or the one under the cursor; where all are asked for, keep them again."""
+        """Drop the inner blocks of the marked layers, or the one under the cursor; where all are pending, keep them again."""
         names = self._inside()
         if not names:
             return

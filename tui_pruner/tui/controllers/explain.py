@@ -22,7 +22,7 @@ EXPLAIN = "explain MODEL A B"
 
 
 class ExplainController(Controller):
-    """One explanation at a time: it stays in the detail pane while the tree's cursor goes along it."""
+    """One explanation at a time: it stays in the detail pane while the tree's cursor also affected it."""
 
     _home: Origin | None = None
 
@@ -85,7 +85,7 @@ class ExplainController(Controller):
                 id="back",
                 keys="escape",
                 title="Back",
-                help="Leave the explanation for where one was; leave the map; drop the filter, then the order; or go back to the model.",
+                help="Leave the explanation for the previous position; leave the map; drop the filter, then the order; or go back to the model.",
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.back,
@@ -169,7 +169,7 @@ class ExplainController(Controller):
             self._views.show_map(False)
 
     def back(self) -> None:
-        """Leave the explanation for where one was; otherwise drop the filter, or go back to the model."""
+        """Leave the explanation for the previous position; otherwise drop the filter, or go back to the model."""
         found, tree = self.view.explanation, self.view.tree
         filtered = self.view.focus == TREE and tree.filtered and not self.view.on_map
         if found is None or (filtered and tree.words != found.home.tree.words):

@@ -81,7 +81,7 @@ class FileController(Controller):
                 id="export",
                 keys="X",
                 title="Export",
-                help="Have Ultralytics make another format of the model as it stands; it is kept if it computes the same.",
+                help="Have Ultralytics make another format of the current model; it is kept if it computes the same.",
                 group=JOBS,
                 cli="export PRUNED --format onnx",
                 run=self.export,
@@ -234,7 +234,7 @@ class FileController(Controller):
         if state.session.unsaved:
             reasons.append(f"{plural(len(state.session.steps), 'step')} not written to a file.")
         if state.pending:
-            reasons.append(f"{plural(len(state.pending.amounts), 'ratio')} asked for and not applied.")
+            reasons.append(f"{plural(len(state.pending.amounts), 'ratio')} pending, not applied.")
         if queue.busy:
             reasons.append(unfinished_jobs(Activity(queue.running, queue.waiting)))
         if state.doing.startswith("writ"):
@@ -271,7 +271,7 @@ def no_steps(state: AppState, verb: str) -> str:
 
 
 def no_report(place: Path) -> str:
-    """Why no report can be put there; empty where one can."""
+    """Why no report can be put there; empty if it can."""
     if place.suffix.lower() not in SUFFIXES:
-        return f"{place.name} is no report: its name must end in {' or '.join(SUFFIXES)}"
-    return "" if place.parent.is_dir() else f"there is no folder {place.parent}: create it first"
+        return f"{place.name} is not a report: its name must end in {' or '.join(SUFFIXES)}"
+    return "" if place.parent.is_dir() else f"no folder {place.parent}: create it first"

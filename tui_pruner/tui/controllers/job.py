@@ -16,7 +16,7 @@ VALIDATE = "validate MODEL --plan FILE --data DATA"
 
 
 class JobController(Controller):
-    """Validations and whatever else the queue has."""
+    """Validations and the other jobs of the queue."""
 
     def actions(self) -> Sequence[Action]:
         """Validations, their data, and the queue."""
@@ -25,7 +25,7 @@ class JobController(Controller):
                 id="validate",
                 keys="v",
                 title="Validate",
-                help="Measure the model as it stands on the data set, in the background.",
+                help="Measure the current model on the data set, in the background.",
                 group=JOBS,
                 cli=VALIDATE,
                 run=self.validate,

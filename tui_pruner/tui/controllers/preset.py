@@ -42,7 +42,7 @@ class PresetController(Controller):
             Action(
                 id="presets",
                 keys="g",
-                title="Gentle cuts",
+                title="Uniform pruning",
                 help="Remove 5 % or 10 % of everything that can be cut, or a share of backbone, neck or head; of the marked layers where "
                 "some are.",
                 group=RATIO,
@@ -63,7 +63,7 @@ class PresetController(Controller):
                 id="settle",
                 keys="T",
                 title="Settle a conflict",
-                help="Choose which of contradictory ratios stays; the other layers go along with it.",
+                help="Choose which of contradictory ratios stays; the other layers also affected with it.",
                 group=RATIO,
                 cli=CUT,
                 run=self.settle,
@@ -75,8 +75,8 @@ class PresetController(Controller):
         """Choose a preset; it replaces the pending cuts."""
         found = {preset.name: preset for preset in presets(self.state.opened.blocks, self.state.marks)}
         choices = [(preset.name, preset.name, preset.meaning) for preset in found.values()]
-        text = "Remove the same share of many layers, in place of what is asked for now. Locked layers stay."
-        self.dialogs.choose("Gentle cuts", text, choices, lambda name: self._take(found.get(name)))
+        text = "Remove the same share of many layers, in place of the pending cuts. Locked layers stay."
+        self.dialogs.choose("Uniform pruning", text, choices, lambda name: self._take(found.get(name)))
 
     def copy_ratio(self) -> None:
         """Give the ratio of the layer under the cursor to the layers of the same name in other blocks, and mark them."""
@@ -159,7 +159,7 @@ def _layers(blocks: Sequence[BlockView], section: str, marks: Collection[str]) -
 
 
 def similar_layers(blocks: Sequence[BlockView], name: str) -> list[str]:
-    """The layers that can be cut and are to their blocks what this one is to its own, without it, in the model's order.
+    """The layers that can be cut and are to their blocks what the layer is to its own, without the layer, in the model's order.
 
     They are of the same kind as well: what is called m.0.cv1 is 1x1 in one block and 3x3 in another where their insides differ.
     """

@@ -55,7 +55,7 @@ class RecoverController(Controller):
             Action(
                 id="go-on",
                 keys="G",
-                title="Go on with the recovered model",
+                title="Continue from the recovered model",
                 help="Open the file that was recovered last, as the next stage; this session is kept.",
                 group=JOBS,
                 cli="open MODEL",
@@ -104,14 +104,14 @@ class RecoverController(Controller):
     def go_on(self) -> None:
         """Open what was recovered last, after a question."""
         output = self.state.recovered
-        text = f"{output}\nGoing on with it begins a session of its own; this one is kept."
+        text = f"{output}\nContinuing from it begins a session of its own; the present session is kept."
 
         def take(answer: str) -> None:
             if answer:
                 self._keep()
                 self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data))
 
-        self.dialogs.confirm(f"Go on with {Path(output).name}?", text, [("g", "go on with it", "go")], take)
+        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "go on with it", "go")], take)
 
     def show_recipe(self) -> None:
         """Show the recipe of a compression; the steps so far are where it begins."""
@@ -172,6 +172,6 @@ class RecoverController(Controller):
         return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), title)
 
     def _offer_stage(self, output: str) -> None:
-        # No question that nobody asked for: it would take the keys of somebody who is typing.
+        # No unasked question: it would take the keys of a user who is typing.
         self.store.update(recovered=output)
-        self.say(f"{Path(output).name} is there: {key_of('go-on')} goes on with it")
+        self.say(f"Saved {Path(output).name}. Press {key_of('go-on')} to continue from it")

@@ -39,7 +39,7 @@ class StepController(Controller):
                 id="apply",
                 keys="a",
                 title="Apply",
-                help="Make what is asked for a step: it is cut, then proved against the masked twin.",
+                help="Apply the pending cuts as a new step: cut, then proved against the masked twin.",
                 group=STEPS,
                 cli="prune MODEL --cut LAYER=AMOUNT -o OUT",
                 run=self.apply,

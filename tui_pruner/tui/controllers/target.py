@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LATENCY = "latency"
 EXAMPLE = "flops=70%"
-WHAT = "What shall be left, by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces."
+WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces."
 
 
 class TargetController(Controller):
@@ -63,7 +63,7 @@ class TargetController(Controller):
                 id="latency",
                 keys="L",
                 title="Measure the latency",
-                help="Time the checkpoint and the model as it stands in turns, and every block of it; the tree then shows the "
+                help="Time the checkpoint and the current model in turns, and every block of it; the tree then shows the "
                 "milliseconds.",
                 group=JOBS,
                 cli="bench MODEL PRUNED --blocks --suggest",
@@ -86,7 +86,7 @@ class TargetController(Controller):
         reach = event.result
         if reach is not None:
             ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
-            known = f"In reach: {', '.join(ranges)}."
+            known = f"Reachable: {', '.join(ranges)}."
         else:
             known = f"What is in reach is not known: {event.reason}."
         self.dialogs.retell(f"{WHAT}\n{known}\n{self._ground()}")

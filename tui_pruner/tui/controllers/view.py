@@ -80,7 +80,7 @@ class ViewController(Controller):
                 id="next-problem",
                 keys="n",
                 title="Next asked layer",
-                help="Jump to the next layer that is asked for, goes along, or is in conflict.",
+                help="Jump to the next layer with a pending cut, also affected, or in conflict.",
                 group=VIEW,
                 cli="preview MODEL --cut LAYER=AMOUNT",
                 run=self.next_problem,
@@ -196,7 +196,7 @@ class ViewController(Controller):
         self.show_pane(TREE)
 
     def next_problem(self) -> None:
-        """Jump to the next layer that is asked for or changes."""
+        """Jump to the next layer with a pending cut or a change."""
         state = self.state
         changed = {layer.name for layer in state.layers.values() if state.change(layer).pending or state.change(layer).reads_less}
         self.store.update(tree=self.view.tree.next_of(changed | set(state.pending.amounts)))

@@ -22,7 +22,7 @@ KIND = "compress"
 
 @dataclass(frozen=True)
 class Item:
-    """One stage in the recipe and what can be changed of it: `field` is by which name, `value` as it stands first."""
+    """One stage in the recipe and what can be changed of it: `field` is by which name, `value` its default."""
 
     stage: str
     field: str

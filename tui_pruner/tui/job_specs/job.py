@@ -27,7 +27,7 @@ class ModelFile:
 
 @dataclass
 class OpenCheckpoint:
-    """The checkpoint, how it was opened, and the data yaml where one is known."""
+    """The checkpoint, how it was opened, and the data yaml if known."""
 
     opening: Opening
     model: ModelInfo
@@ -56,7 +56,7 @@ class ProgressRate:
     last: tuple[int, float] = (0, 0.0)
 
     def follow(self, part: str, done: int, now: float) -> None:
-        """A report: so many are done of this part at this second."""
+        """A report: this many of this part are done at this second."""
         if part != self.part or done < self.last[0]:
             self.part, self.first = part, (done, now)
         self.last = (done, now)

@@ -23,7 +23,7 @@ CALIBRATE = "calibrate"
 
 
 def classes_left(plan: dict[str, Any], count: int) -> list[int]:
-    """The numbers of the classes that a plan leaves of so many; none where it cuts none."""
+    """The numbers of the classes that a plan keeps; none where it cuts none."""
     cuts = [cut["removes"] for step in plan["steps"] for cut in step["cuts"] if cut["layer"] == CLASSES]
     gone = {index for removes in cuts for dims in removes.values() for indices in dims.values() for index in indices}
     return sorted(set(range(count)) - gone) if gone else []

@@ -133,11 +133,11 @@ class Recovery:
 SPARSITY = 0.001
 RECOVERIES = (
     Recovery("refit", "reconstruction: layers fitted to the original's outputs, no labels", REFIT),
-    Recovery("recalibrate", "normalisation measured again, no labels: seconds", RECALIBRATE),
+    Recovery("recalibrate", "BatchNorm statistics re-estimated, no labels: seconds", RECALIBRATE),
     Recovery("3 epochs", "a short fine-tuning", epochs=3),
     Recovery("10 epochs", "fine-tuning by Ultralytics, the structure kept", epochs=10),
     Recovery("30 epochs", "a longer one", epochs=30),
-    Recovery("10 epochs, taught", "with the opened checkpoint as teacher", epochs=10, taught=True),
+    Recovery("10 epochs + distillation", "with the opened checkpoint as teacher", epochs=10, taught=True),
     Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", epochs=10, sparsity=SPARSITY),
 )
 

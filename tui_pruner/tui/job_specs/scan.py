@@ -85,7 +85,7 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         worst = sorted(result.groups, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
-            *((f"{trial.layer} -{trial.ratio:.0%}", f"falls by {score(trial.drop)}") for trial in worst),
+            *((f"{trial.layer} -{trial.ratio:.0%}", f"{signed_loss(trial.drop)}") for trial in worst),
         ]
         notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
         return JobOutcome(figure, details, notes)

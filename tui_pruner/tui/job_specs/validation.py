@@ -30,7 +30,7 @@ class Validations:
         self._metrics = metrics
 
     def ask(self, session: SessionView) -> bool:
-        """Queue the validation of the session as it stands, and of the checkpoint before it; False when both are known or queued.
+        """Queue the validation of the current session, and of the checkpoint before it; False when both are known or queued.
 
         Raises:
             RequestError: too many jobs wait.

@@ -100,7 +100,7 @@ NEEDED = ("help", "quit", "next-pane", "mark", "nudge-1", "apply", "write", "val
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "path-to": "path to"},
-    PATH: {"map": "map", "path-to": "path to", "station-1": "next stop", "back": "back"},
+    PATH: {"map": "map", "path-to": "path to", "station-1": "next hop", "back": "back"},
     STEPS_PANE: {"all-jobs": "jobs"},
 }
 """The actions of the whole workbench that matter most in a pane, with their words there."""

@@ -1,4 +1,4 @@
-"""The detail pane as lines of text: the ratio, the importance, what goes along and why, the shapes, the dry run."""
+"""The detail pane as lines of text: the ratio, the importance, what also affected and why, the shapes, the dry run."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _importance(detail: Detail, width: int) -> list[Text]:
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
     if border:
-        held = Text(f"the weakest {percent(detail.cut_at)} hold {percent(lost_importance(detail))} of it", colours.BAD)
+        held = Text(f"the weakest {percent(detail.cut_at)} carry {percent(lost_importance(detail))} of the importance", colours.BAD)
         inline = lines[0].cell_len + 2 + held.cell_len <= width
         lines = [Text.assemble(lines[0], "  ", held), *lines[1:]] if inline else [*lines, held]
     return lines
@@ -147,7 +147,7 @@ def _members(detail: Detail, width: int) -> list[Text]:
     rest = width - names - places - sizes - 6
     inline = all(len(member.because) <= rest for member in detail.members)
     titles = f"{fit('axis', places)}  {fit('channels', sizes)}  {'because' if inline else ''}"
-    lines = [Text.assemble((fit("Goes along", names + 2), colours.HEADING), (titles, colours.MUTED))]
+    lines = [Text.assemble((fit("Also affected", names + 2), colours.HEADING), (titles, colours.MUTED))]
     return lines + [line for member in detail.members for line in _member(member, names, places, sizes, rest, width)]
 
 

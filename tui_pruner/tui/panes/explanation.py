@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where somebody came from: how the tree was looked at, and whether on the map."""
+    """Where someone came from: how the tree was looked at, and whether on the map."""
 
     tree: TreeState
     on_map: bool

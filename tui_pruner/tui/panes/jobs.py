@@ -139,7 +139,7 @@ def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, 
 
 def none_yet() -> str:
     """What stands in an empty list."""
-    return f"no job yet: {key_of('validate')} in the workbench validates the model as it stands"
+    return f"no job yet: {key_of('validate')} in the workbench validates the current model"
 
 
 def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int, refitting: bool = False) -> Text:

@@ -159,7 +159,7 @@ class Chart:
         return next(card for card in self.cards if card.index == index)
 
     def neighbour(self, index: int, columns: int, rows: int) -> int:
-        """The block that lies so many cards further along the model, or in the row above or below; the same at the edge."""
+        """The block this many cards further along the model, or in the row above or below; the same at the edge."""
         here = self.card(index)
         if columns:
             place = self.cards.index(here) + columns
@@ -169,7 +169,7 @@ class Chart:
 
 
 def chart(blocks: Sequence[BlockView], width: int) -> Chart:
-    """The map of a model in so many cells of width."""
+    """The map of a model this many cells wide."""
     cards = place(blocks, max((width + GAP) // PITCH, 1))
     by_index = {card.index: card for card in cards}
     pairs = [(source, block.index) for block in blocks for source in block.from_ if source in by_index]
@@ -189,7 +189,7 @@ def block_under(blocks: Sequence[BlockView], row: Row | None) -> int:
 
 
 def place(blocks: Sequence[BlockView], columns: int) -> list[Card]:
-    """The cards: every section begins a row, and a row ends where there is no more room."""
+    """The cards: every section begins a row, and a row ends where the width does."""
     cards: list[Card] = []
     row = column = 0
     for block in blocks:

@@ -48,7 +48,7 @@ COLUMNS = (
     Column("flops", "FLOPs", 5, needs=50),
     Column("time", "ms", 5, needs=62, right=True),
     Column("drop", "Drop", 5, needs=58, right=True),
-    Column("status", "Status", 11),
+    Column("status", "Status", 13),
 )
 
 
@@ -213,9 +213,9 @@ def _layer_status(row: Row, state: AppState) -> Cell:
     if amount is not None:
         return amount.written(GLYPHS.minus), f"bold {colours.GOOD}"
     if change.pending:
-        return "goes along", colours.WARNING
+        return "also affected", colours.WARNING
     if change.reads_less:
-        return "reads less", colours.WARNING
+        return "fewer inputs", colours.WARNING
     if change.gone:
         return "dropped", colours.GOOD
     if change.stepped:
@@ -233,9 +233,9 @@ def _block_status(row: Row, state: AppState) -> Cell:
         return f"{asked} to cut", f"bold {colours.GOOD}"
     changes = [state.change(layer) for layer in row.layers]
     if any(change.pending for change in changes):
-        return "goes along", colours.WARNING
+        return "also affected", colours.WARNING
     if any(change.reads_less for change in changes):
-        return "reads less", colours.WARNING
+        return "fewer inputs", colours.WARNING
     if cut := sum(change.stepped for change in changes):
         return f"{cut} cut", colours.GOOD
     locked = sum(layer.status == "locked" for layer in row.layers)

@@ -29,7 +29,7 @@ class Entry:
 
 
 class Entries(ScrollView):
-    """Entries with a cursor; whoever has the focus moves it."""
+    """Entries with a cursor; the focused widget moves it."""
 
     class Moved(Message):
         """The cursor is on another entry, or on none."""

@@ -44,7 +44,7 @@ class FilePicker(ModalScreen[str]):
             yield Lines(id="about", expected=70)
 
     def on_mount(self) -> None:
-        """Show where one is."""
+        """Show the current folder."""
         self._enter(self._folder)
 
     @on(Input.Changed)

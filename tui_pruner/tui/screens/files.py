@@ -45,7 +45,7 @@ def entries_in(folder: Path) -> list[FolderEntry]:
 
 
 def matching(places: list[FolderEntry], words: str) -> list[FolderEntry]:
-    """The places whose name has all of these words in it, whatever their case; the way up stays."""
+    """The places whose name has all of these words in it, no matter what their case; the way up stays."""
     wanted = words.lower().split()
     return [place for place in places if place.name == PARENT or all(word in place.name.lower() for word in wanted)]
 

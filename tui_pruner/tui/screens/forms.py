@@ -55,7 +55,7 @@ class Chooser(ModalScreen[str]):
         """The list in a box."""
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
-            box.border_subtitle = "a number or enter chooses    escape leaves"
+            box.border_subtitle = "number or Enter choose    Esc close"
             yield Static(self._text, markup=False)
             yield OptionList(*self._options(), markup=False)
 

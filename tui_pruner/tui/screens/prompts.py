@@ -88,7 +88,7 @@ class PathPrompt(ModalScreen[str | None]):
         """The prompt in a box."""
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
-            box.border_subtitle = "enter takes it    escape cancels"
+            box.border_subtitle = "Enter confirm    Esc cancel"
             yield Static(legible(self._text), markup=False, id="what")
             field = Input(self._path, placeholder=self._hint, select_on_focus=False)
             field.cursor_blink = False
@@ -124,7 +124,7 @@ class PathPrompt(ModalScreen[str | None]):
 
 
 ASKS = (
-    "It can do whatever you can do, as a program that you start. If you trust whoever made it, type the first {digits} digits of its "
+    "It can do everything that you can do, like a program that you start. If you trust its author, type the first {digits} digits of its "
     "SHA-256, {shown}; the app remembers the file."
 )
 

@@ -35,10 +35,10 @@ def start_entries(folder: Path) -> list[Entry]:
     known = {entry.path for entry in recent}
     near = [path for path in checkpoints_near(folder) if (folder / path).resolve() not in known]
     return [
-        *_part("Go on with", [_unfinished(entry, number) for number, entry in enumerate(unfinished_sessions())]),
-        *_part("Opened lately", [_recent(entry) for entry in recent]),
-        *_part("Near", [_near(path, folder / path) for path in near]),
-        *_part("Elsewhere", [Entry(_words("browse the folders", "ctrl+o"), BROWSE), *_demo()]),
+        *_part("Resume", [_unfinished(entry, number) for number, entry in enumerate(unfinished_sessions())]),
+        *_part("Recent", [_recent(entry) for entry in recent]),
+        *_part("This folder", [_near(path, folder / path) for path in near]),
+        *_part("More", [Entry(_words("browse the folders", "ctrl+o"), BROWSE), *_demo()]),
     ]
 
 

@@ -175,7 +175,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def show_filter(self) -> None:
-        """Show the filter's words above the tree, where there are any and nobody types them."""
+        """Show the filter's words above the tree, where there are any and no one types them."""
         line, view = self.query_one("#filter", EntryLine), self.store.view
         if not line.typing:
             line.show("/", "" if view.on_map else view.tree.words)

@@ -15,7 +15,7 @@ PREFIX = "tui-pruner-"
 class Palette:
     """Colours by what they mean, as Rich names them; `strong`, `heading` and where there are few colours `muted` are styles.
 
-    `ansi` says that they are the terminal's own 16, of which only the default is a ground: what has another one is shown in reverse.
+    `ansi` says that they are the terminal's own 16, of which only the default is a ground: other grounds are shown in reverse.
     """
 
     name: str
@@ -184,7 +184,7 @@ def wanted_palette(colour_system: str | None, no_color: bool) -> tuple[str, str]
     fitting = ANSI.name if no_color or colour_system in FEW_COLOURS else DARK.name
     if not name or name in PALETTES:
         return name or fitting, ""
-    return fitting, f"{VARIABLE}: there is no theme {name!r}: take {', '.join(PALETTES)}"
+    return fitting, f"{VARIABLE}: no theme {name!r}: take {', '.join(PALETTES)}"
 
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from tui_pruner.storage.settings import is_on
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One set of signs; every one is a single cell wide, except that `blocks` and `levels` are ladders of such signs, and
+    """One set of signs; each is a single cell wide, except that `blocks` and `levels` are ladders of such signs, and
     `wires` has one for each set of sides: 1 up, 2 down, 4 left, 8 right."""
 
     arrow: str

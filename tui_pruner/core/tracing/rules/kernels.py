@@ -22,7 +22,7 @@ def plain(call: Call) -> str:
 
 
 def put(flow: Flow, out: Tensor, strands: Sequence[Strand], *, feature_map: bool = False) -> None:
-    """Attach strands to a tensor; a feature map that has only one is like any other from here on."""
+    """Attach strands to a tensor; a feature map with a single strand is like any other from here on."""
     changing = [strand for strand in strands if strand.dims]
     if feature_map and len(changing) < 2:
         for strand in changing:

@@ -88,7 +88,7 @@ def gated(flow: Flow, call: Call) -> None:
     labels = flow.elements(call.args[0])
     first, second = labels.chunk(2, call.argument(1, "dim", -1))
     flow.link(call, [flat(first), flat(second)])
-    flow.unify_or_hold(call, first, second, "gates a value that is no channel, or is gated by one")
+    flow.unify_or_hold(call, first, second, "gates a value that is not a channel, or is gated by one")
     flow.put(call.result, first)
 
 

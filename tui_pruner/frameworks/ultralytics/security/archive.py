@@ -83,7 +83,7 @@ def _require_sane_directory(path: Path) -> None:
             file.seek(min(int.from_bytes(last[found - 12 : found - 4], "little"), start + found))
             size = int.from_bytes(file.read(56)[40:48], "little")
     if size > LARGEST_DIRECTORY:
-        raise CheckpointError(f"{path} is no archive that PyTorch wrote (a directory of {size:,} bytes): {RETRAIN}")
+        raise CheckpointError(f"{path} is not an archive that PyTorch wrote (a directory of {size:,} bytes): {RETRAIN}")
 
 
 def _intact_members(path: Path) -> list[str]:
@@ -195,7 +195,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 PICKLE = "data.pkl"
-ODD = "is no archive that PyTorch wrote"
+ODD = "is not an archive that PyTorch wrote"
 BYTES_OF_STORAGE = {
     "torch.ByteStorage": 1, "torch.CharStorage": 1, "torch.BoolStorage": 1, "torch.ShortStorage": 2, "torch.HalfStorage": 2,
     "torch.BFloat16Storage": 2, "torch.IntStorage": 4, "torch.FloatStorage": 4, "torch.LongStorage": 8, "torch.DoubleStorage": 8,
@@ -240,7 +240,7 @@ def contents_of(path: Path) -> Contents:
 
 
 def names_in(pickled: bytes) -> tuple[str, ...]:
-    """All names that a pickle takes from modules, of whatever protocol, as far as it can be read."""
+    """All names that a pickle takes from modules, of any protocol, as far as it can be read."""
     names: set[str] = set()
     memo: dict[int, Any] = {}
     latest: list[Any] = [None, None]

@@ -56,7 +56,7 @@ class Ignored:
     """Stands in for a part of a compiled model."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
-        """As whatever it was called with."""
+        """With the arguments of the call."""
 
     def __setstate__(self, state: object) -> None:
         """Without it."""
@@ -150,7 +150,7 @@ MADE_TO_BE_CALLED = ("torchvision.transforms.",)
 
 
 def require_modest(file: Path, content: Any) -> None:
-    """Refuse data that is nested in itself, or that a few shared parts make endless: whoever walked it would never come back.
+    """Refuse data that is nested in itself, or that a few shared parts make endless: walking it would never end.
 
     Raises:
         CheckpointError: it is.

@@ -77,7 +77,7 @@ def permitting(names: Iterable[str]) -> Iterator[None]:
     """Let PyTorch's restricted loader take these names too, here and wherever stock Ultralytics loads, until the block ends.
 
     Raises:
-        ImportError: there is no such module.
+        ImportError: the module does not exist.
         AttributeError: it has no such name.
     """
     import numpy as np
@@ -112,7 +112,7 @@ class Outlining(pickle.Pickler):
 
 
 def own_names(model: nn.Module, arguments: Mapping[str, Any], taken: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """What a file made from a model names beyond Ultralytics' own list, and why none can be made; empty where one can.
+    """What a file made from a model names beyond Ultralytics' own list, and why none can be made; empty otherwise.
 
     It may name what the model's own file took from modules (`taken`), under the names that this has today, and nothing else.
     """
@@ -191,7 +191,7 @@ def what_is_lost(names: Sequence[str]) -> str:
         return f"names {listed(names)}, which {place} does not define: put the folder of the version that saved it first on PYTHONPATH"
     missing = _first_missing(module) or module
     return (
-        f"names {listed(names)}, and there is no module {missing} here: it is looked for on PYTHONPATH, so put the folder that holds it "
+        f"names {listed(names)}, and no module {missing} here: it is looked for on PYTHONPATH, so put the folder that holds it "
         "there, or install it"
     )
 
@@ -242,7 +242,7 @@ def load_in_full(file: Path, neutral: Path) -> tuple[Any, dict[str, Any]]:
 
     Raises:
         CheckpointError: it takes what is nowhere here.
-        Exception: whatever the file raises.
+        Exception: any, as the file raises it.
     """
     taken: dict[str, Any] = {}
 
@@ -280,6 +280,6 @@ def code_of_file(checkpoint: Path) -> str:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             pickled = archive.read(next(name for name in archive.namelist() if name.partition("/")[2] == PICKLE))
-    except (OSError, zipfile.BadZipFile, StopIteration):  # whoever opens it will say so
+    except (OSError, zipfile.BadZipFile, StopIteration):  # opening it reports the error
         return ""
     return code_of(names_in(pickled))
