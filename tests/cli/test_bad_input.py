@@ -186,9 +186,7 @@ def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monke
     assert "is read-only for you, choose another folder" in line
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("missing/plan.yaml", "no folder"), (".", "is a folder"), ("best.pt", "exists already")]
-)
+@pytest.mark.parametrize(("name", "expected"), [("missing/plan.yaml", "no folder"), (".", "is a folder"), ("best.pt", "exists already")])
 def test_a_place_for_the_plan_that_cannot_be_written_is_refused_before_the_work(name: str, expected: str, call: Call, own_checkpoint: Path):
     folder = own_checkpoint.parent
     with nothing_changes(folder):

@@ -558,7 +558,7 @@ HELD_TOO: dict[str, Example] = {
         held="is multiplied with values that are no channels",
     ),
     "native_batch_norm with constant statistics": one(
-        lambda b: F.batch_norm(b, torch.zeros(8, device=b.device), torch.ones(8, device=b.device)), held="reads a value that is not a channel"
+        lambda b: F.batch_norm(b, torch.zeros(8, device=b.device), torch.ones(8, device=b.device)), held="is not a channel"
     ),
     "native_layer_norm as a layer": using_held(
         lambda m, a, b: m.layer(b.movedim(1, 3)).movedim(3, 1), "layer_norm normalises across channels", layer=lambda: nn.LayerNorm(8)

@@ -46,7 +46,8 @@ async def test_garbage_is_answered_and_survived(process: asyncio.subprocess.Proc
     for line in GARBAGE:
         process.stdin.write(line + b"\n")
     for _ in GARBAGE:
-        assert await answer(process) == {"id": -1, "error": {"kind": "EngineError", "message": "the engine got a line that is not a request"}}
+        told = {"kind": "EngineError", "message": "the engine got a line that is not a request"}
+        assert await answer(process) == {"id": -1, "error": told}
     await tell(process, 7, "undo", {})
     assert await answer(process) == {"id": 7, "error": {"kind": "EngineError", "message": "no checkpoint is open"}}
 

@@ -1,7 +1,7 @@
 """`python -m tests.faults nth_call`: each call on the disk fails in turn, while a model, a plan and the journal of a session are written.
 
-No matter what fails, the old file is intact or the new one is complete, the error is one line, no descriptor stays open, and once the disk works
-again the same can be done and leaves no stray file. A journal never says less than what was acknowledged.
+No matter what fails, the old file is intact or the new one is complete, the error is one line, no descriptor stays open, and once the disk
+works again the same can be done and leaves no stray file. A journal never says less than what was acknowledged.
 """
 
 from __future__ import annotations

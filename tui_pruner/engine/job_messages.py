@@ -276,7 +276,7 @@ class CompressParameters(JobParameters):
     """What a compression is: the checkpoint, the plan so far, what shall be left, and the folder that everything is written to.
 
     Plans are made and refitted on `images` of the training split, without labels. `max_drop`: how much of the original's main metric may
-    be lost; the targets are then approached in points of `step` hundredths, and the last good point is taken. `epochs`: of fine-tuning, with
+    be lost; the targets are then approached in points of `step` hundredths, and the last good one is taken. `epochs`: of fine-tuning, with
     the original as teacher where `taught`; 0: none. `validated`: images of the validation split, None: all. `format`: of the export, empty:
     none. `bench`: samples of each model's latency, 0: none. `report`: how the report's file is called, empty: none.
     """

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, no matter what ends the process that writes them, and nothing left of what it did not finish."""
+"""Files that are there whole or not at all, no matter what ends the process that writes them, and no leftovers of unfinished ones."""
 
 from __future__ import annotations
 

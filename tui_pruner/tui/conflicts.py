@@ -64,7 +64,7 @@ def _contradiction(conflict: Conflict, asked: Asked) -> Trouble:
 
 def _keep(asked: Asked, side: Sequence[str], layers: Iterable[str]) -> WayOut:
     dropped = tuple(layer for layer in layers if layer not in side)
-    follows = "also affected" if len(dropped) == 1 else "also affected"
+    follows = "is also affected" if len(dropped) == 1 else "are also affected"
     return WayOut(f"{asked.amounts[side[0]].written(GLYPHS.minus)} of {_named(side)}; {_named(dropped)} {follows}", tuple(side), dropped)
 
 

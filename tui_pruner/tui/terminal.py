@@ -170,6 +170,4 @@ def last_words(error: BaseException, report: Path | None) -> str:
     """What stands in the terminal when the screen is gone."""
     first = next(iter(str(error).splitlines()), "")
     where = f"; the report is {report}" if report else ""
-    return printable(
-        f"tui-pruner: crashed: {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume continues it"
-    )
+    return printable(f"tui-pruner: crashed: {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume continues it")

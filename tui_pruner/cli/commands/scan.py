@@ -59,7 +59,7 @@ def scan(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """The sensitivity of every group: each alone, with what its links demand, without surgery. Continues where an earlier scan was killed."""
+    """The sensitivity of every group: each alone, with what its links demand, without surgery. Continues where it was killed."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.model.analysis import analyse
         from tui_pruner.core.pruning.plan import save_plan as write_plan

@@ -296,7 +296,7 @@ NUMBERINGS = "tui_pruner_classes"
 def renumbered(data: DataSet, model: Any) -> DataSet:
     """Return a data set as a model numbers its classes: one that is already so comes back as it is.
 
-    One that names the classes of a model that the model at hand was cut from loses the labels, or the class folders, of those that are gone.
+    One that names the classes of an ancestor of the model loses the labels, or the class folders, of those that are gone.
     """
     numberings = getattr(model, NUMBERINGS, None)
     if not numberings or len(data.names) == len(model.names):

@@ -63,8 +63,7 @@ class TargetController(Controller):
                 id="latency",
                 keys="L",
                 title="Measure the latency",
-                help="Time the checkpoint and the current model in turns, and every block of it; the tree then shows the "
-                "milliseconds.",
+                help="Time the checkpoint and the current model in turns, and every block of it; the tree then shows the milliseconds.",
                 group=JOBS,
                 cli="bench MODEL PRUNED --blocks --suggest",
                 run=self.measure_latency,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import duration, plural, score
 from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.figures import drop
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         worst = sorted(result.groups, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
-            *((f"{trial.layer} -{trial.ratio:.0%}", f"{signed_loss(trial.drop)}") for trial in worst),
+            *((f"{trial.layer} -{trial.ratio:.0%}", drop(trial.drop)) for trial in worst),
         ]
         notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
         return JobOutcome(figure, details, notes)

@@ -187,7 +187,7 @@ def set_items(machine: Machine, name: str, argument: Any) -> None:
 def call(machine: Machine, name: str, argument: Any) -> None:
     """A function with its arguments."""
     arguments, function = machine.stack.pop(), machine.stack.pop()
-    shown = function if isinstance(function, Name) else f"what {function.by} gave" if isinstance(function, Made) else "what is not a function"
+    shown = function if isinstance(function, Name) else f"what {function.by} gave" if isinstance(function, Made) else "something else"
     if not isinstance(function, Name) or function not in CALLS:
         raise RefusedPickle(f"calls {shown}")
     if type(arguments) is not tuple or not CALLS[function](arguments):
