@@ -207,9 +207,7 @@ def refuse_unusable(module: nn.Module) -> None:
         CheckpointError: it is none, or of a kind that cannot be cut.
     """
     if not isinstance(module, nn.Module):
-        raise CheckpointError(
-            f"a {type(module).__name__} is neither a torch.nn.Module nor a file: give a module with example_inputs, or a path"
-        )
+        raise CheckpointError(f"a {type(module).__name__} is not a torch.nn.Module: give one with example_inputs, or a path")
     inner = WRAPPERS.get(type(module).__name__)
     if inner and hasattr(module, inner):
         raise CheckpointError(f"the module is wrapped in {type(module).__name__}: give what it wraps, its attribute {inner}")
@@ -335,9 +333,7 @@ def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, de
     for done, batch in enumerate(batches, start=1):
         value = loss(twin, batch)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
-            raise DataError(
-                f"the loss on batch {done} is not finite or cannot be differentiated: loss(model, batch) must return such a number"
-            )
+            raise DataError(f"the loss on batch {done} is not finite or has no gradient: loss(model, batch) must return such a number")
         for name, gradient in zip(parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True):
             if gradient is not None:
                 mean[name] += gradient

@@ -85,7 +85,7 @@ class ExplainController(Controller):
                 id="back",
                 keys="escape",
                 title="Back",
-                help="Leave the explanation for the previous position, or the map; drop the filter, then the order; or go back to the model.",
+                help="Leave the explanation, then the map; drop the filter, then the order; or go back to the model.",
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.back,
