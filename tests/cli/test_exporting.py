@@ -33,5 +33,5 @@ def test_a_file_that_differs_is_status_1(call: Call, pruned: Pruned, monkeypatch
     assert answer.status == 1
     assert answer.out.splitlines() == [
         "NOT EQUAL  relative difference 5.0e-01 on 8 drawn images",
-        "not written: the onnx file computes something else than the model",
+        "not written: the onnx file's outputs differ from those of the PyTorch model",
     ]

@@ -40,7 +40,7 @@ def test_labels_of_the_models_task_are_accepted(labelled, task, row, keys):
     [
         ("detect", POINTS, {"kpt_shape": [2, 3]}, "has a kpt_shape"),
         ("detect", "0 0.5 0.5", {}, "3 numbers a row"),
-        ("segment", BOX, {}, "5 numbers a row, which is not a segment label"),
+        ("segment", BOX, {}, "5 numbers a row, which makes no segment label"),
         ("obb", BOX, {}, "no obb label"),
         ("pose", BOX, {}, "has no kpt_shape"),
         ("pose", BOX, {"kpt_shape": [2, 3]}, "no pose label"),

@@ -43,7 +43,7 @@ CalibrationImages = Annotated[
 Images = Annotated[int | None, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]
 Trust = Annotated[
     list[str] | None,
-    typer.Option("--trust", metavar="SHA256", help="Load the file with this SHA-256 though it runs code of its own, as a program does."),
+    typer.Option("--trust", metavar="SHA256", help="Allow the file with this SHA-256 to execute arbitrary code."),
 ]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
 Calm = Annotated[bool, typer.Option("--calm", help="Nothing spins, blinks or slides: for slow lines and screen readers.")]

@@ -58,6 +58,6 @@ def show(results: Output, result: ExportResult, file_format: str) -> None:
         verdict = "equal     " if result.equal else "NOT EQUAL "
         results.line(f"{verdict} relative difference {result.relative_difference:.1e} on {result.images} {kind}")
     if result.output is None:
-        results.line(f"not written: the {file_format} file computes something else than the model")
+        results.line(f"not written: the {file_format} file's outputs differ from those of the PyTorch model")
         return
     results.line(f"written    {result.output}  {result.bytes / 1e6:.2f} MB (the checkpoint has {result.source_bytes / 1e6:.2f} MB)")

@@ -265,7 +265,7 @@ def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any]
         raise DataError(f"{data.yaml_file}: none of the {len(files)} images has a label; expected for example {files[0]}")
     for label, columns in (first, *(row for _, row in zip(range(ROWS_LOOKED_AT), rows))):
         if not _row_fits(columns, task, data.settings):
-            raise DataError(f"{label} has {columns} numbers a row, which is not a {task} label, but the model's task is {task}")
+            raise DataError(f"{label} has {columns} numbers a row, which makes no {task} label, but the model's task is {task}")
 
 
 def _first_rows(labels: Iterable[Path]) -> Iterator[tuple[Path, int]]:

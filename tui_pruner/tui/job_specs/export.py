@@ -62,7 +62,7 @@ def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output
         if result.relative_difference is not None:
             details.append(("differs by", f"{result.relative_difference:.1e} relative on {images}"))
         if result.output is None:
-            return JobOutcome("NOT written: the file computes something else than the model", details, result.notes)
+            return JobOutcome("NOT written: outputs differ from the PyTorch model", details, result.notes)
         word = {True: f"equal on {images}", None: "not compared", False: "not equal"}[result.equal]
         return JobOutcome(f"{file_size(result.bytes)}, {word}", [("file", result.output), *details], result.notes)
 
