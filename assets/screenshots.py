@@ -61,7 +61,7 @@ async def take() -> None:
         await pilot.press("m", "escape", "c", "S", "L")
         await until(pilot, "the scan and the latency", lambda screen: " Drop " in screen and " ms " in screen)
         await pilot.press("t")
-        await until(pilot, "the range", lambda screen: "In reach" in screen)
+        await until(pilot, "the range", lambda screen: "Reachable" in screen)
         await pilot.press("enter")
         await until(pilot, "the cuts", lambda screen: "by different amounts" in screen)
         await go_to(pilot, "15.cv1")

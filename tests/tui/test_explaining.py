@@ -1,4 +1,4 @@
-"""`e` explains: what a cut touches, the path between two layers, and also affected it while the explanation stays."""
+"""`e` explains: what a cut touches, the path between two layers, and follows it while the explanation stays."""
 
 import pytest
 

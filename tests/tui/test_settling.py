@@ -53,8 +53,8 @@ async def test_the_detail_says_both_layers_and_the_ways_out(desk):
     await conflict(desk)
     text = " ".join(line.split("││")[1].strip(" │") for line in desk.text.splitlines() if "││" in line)
     assert f"conflict: {FIRST} (20%) and {SECOND} (40%)" in text
-    assert f"T 1 −20% of {FIRST}; {SECOND} also affected" in " ".join(text.split())
-    assert f"T 2 −40% of {SECOND}; {FIRST} also affected" in " ".join(text.split())
+    assert f"T 1 −20% of {FIRST}; {SECOND} is also affected" in " ".join(text.split())
+    assert f"T 2 −40% of {SECOND}; {FIRST} is also affected" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(("number", "stays", "width"), [(1, FIRST, 51), (2, SECOND, 38)])

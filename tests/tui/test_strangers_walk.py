@@ -69,7 +69,7 @@ def lasting(text: str) -> str:
     return re.sub(r"[\d.]+ KB", "SIZE", text)
 
 
-STATUS = re.compile(r"\b(free|coupled|linked|locked|also affected|fewer inputs)\b|−\d+%")
+STATUS = re.compile(r"\b(free|coupled|linked|locked|affected|fewer inputs)\b|−\d+%")
 
 
 def layers(text: str) -> dict[str, str]:

@@ -138,7 +138,7 @@ async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk,
     content = result([trial(0, ["model.0"], 0.1, 0.02), trial(1, ["model.1"], 0.1, 0.5)]).model_dump()
     outcome = await wanted.take(content)
     assert taken[0].criterion == "l1" and taken[0].heats == {"model.0": 0.02, "model.1": 0.5}
-    assert outcome.figure.startswith("scanned by 2 trials on 16 images") and outcome.details[1] == ("model.1 -10%", "falls by .500")
+    assert outcome.figure.startswith("scanned by 2 trials on 16 images") and outcome.details[1] == ("model.1 -10%", "−.500")
 
 
 async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_asked_for(desk: Desk):

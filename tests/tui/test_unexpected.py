@@ -50,11 +50,11 @@ class InThisProcess(EngineClient):
         service = Service(lambda event, data: wire.send({"event": event, "data": data.model_dump(mode="json", by_alias=True)}))
         self._handle = lambda line: server.handle(failing(service.answer, lambda: FAULTS), wire, line)
 
-    async def ask(self, answer: Any, method: str, **params: Any) -> Any:
+    async def call(self, request: Any) -> Any:
         self._next += 1
         waiting = self._waiting[self._next] = asyncio.get_running_loop().create_future()
-        self._handle(json.dumps({"id": self._next, "method": method, "params": params}).encode())
-        return answer.model_validate(await waiting)
+        self._handle(json.dumps({"id": self._next, "method": request.method, "params": request.model_dump()}).encode())
+        return request.answer.model_validate(await waiting)
 
 
 async def no_process(module: str) -> None:
@@ -159,7 +159,7 @@ async def nothing(desk: Desk) -> None:
 Do = Callable[[Desk], Awaitable[None]]
 Worked = Callable[[Desk], bool]
 REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
-    "preview": (nothing, ask_for_a_cut, lambda desk: desk.state.preview is not None and "Saves" in desk.text),
+    "preview": (lambda desk: desk.go(LAYER), lambda desk: desk.press("right"), lambda desk: desk.state.preview is not None and "Saves" in desk.text),
     "check_shapes": (nothing, ask_for_a_cut, lambda desk: desk.state.dry_run is not None and desk.state.dry_run.ok),
     "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.view.explanation is not None),
     "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.state.session.steps) == 1),

@@ -48,7 +48,7 @@ COLUMNS = (
     Column("flops", "FLOPs", 5, needs=50),
     Column("time", "ms", 5, needs=62, right=True),
     Column("drop", "Drop", 5, needs=58, right=True),
-    Column("status", "Status", 13),
+    Column("status", "Status", 12),
 )
 
 
@@ -213,7 +213,7 @@ def _layer_status(row: Row, state: AppState) -> Cell:
     if amount is not None:
         return amount.written(GLYPHS.minus), f"bold {colours.GOOD}"
     if change.pending:
-        return "also affected", colours.WARNING
+        return "affected", colours.WARNING
     if change.reads_less:
         return "fewer inputs", colours.WARNING
     if change.gone:
@@ -233,7 +233,7 @@ def _block_status(row: Row, state: AppState) -> Cell:
         return f"{asked} to cut", f"bold {colours.GOOD}"
     changes = [state.change(layer) for layer in row.layers]
     if any(change.pending for change in changes):
-        return "also affected", colours.WARNING
+        return "affected", colours.WARNING
     if any(change.reads_less for change in changes):
         return "fewer inputs", colours.WARNING
     if cut := sum(change.stepped for change in changes):

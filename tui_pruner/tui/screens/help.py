@@ -68,7 +68,7 @@ WORDS = (
     ("coupled", "is cut together with others: the detail pane lists them and why"),
     ("linked", "must keep as many channels as the other part of its split"),
     ("locked", "cannot be cut: the reason is in the detail pane"),
-    ("also affected", "changes because of another layer's cut"),
+    ("affected", "changes because of another layer's cut"),
     ("fewer inputs", "only gets fewer inputs"),
 )
 
