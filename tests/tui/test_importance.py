@@ -30,7 +30,7 @@ async def test_the_cut_line_moves_with_the_ratio_and_stands_in_every_row(desk):
         *curve, said = await drawn(desk, key, "0", "enter")
         assert len({row.index("│") for row in curve}) == 1
         places.append(curve[0].index("│"))
-        assert said.startswith(f"the weakest {key}0% hold ")
+        assert said.startswith(f"the weakest {key}0% carry ")
     assert places[0] / places[1] == pytest.approx(2 / 5, abs=0.03)
 
 

@@ -42,7 +42,7 @@ async def test_choosers_fit_the_smallest_window(desk):
         await desk.press(key)
         await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the chooser")
         lines = desk.text.splitlines()
-        assert all(len(line) <= 60 for line in lines) and "escape leaves" in desk.text
+        assert all(len(line) <= 60 for line in lines) and "Esc close" in desk.text
         check_golden(f"chooser-{key}-60x20", "\n".join(line for line in lines if re.search("[│╭╰]{2}", line)))
         await desk.press("escape")
     await choose(desk, "i", 2)

@@ -31,7 +31,7 @@ async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_n
         await desk.press(str(NUMBERS["recalibrate"]))
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any("continues it" in said for said in desk.said), "the file")
+        await desk.until(lambda: any("to continue from it" in said for said in desk.said), "the file")
         assert target.exists() and desk.state.session.unsaved, "a job's file is not a place where the user saved"
         assert any("57 layers recalibrated" in note for note, _ in desk.state.notes)
         before = desk.bench

@@ -108,7 +108,7 @@ class Recipe(ModalScreen[dict[str, Any] | None]):
         """The stages in a box."""
         with VerticalScroll(classes="dialog wide recipe", can_focus=False) as box:
             box.border_title = "Compress"
-            box.border_subtitle = "enter starts    tab next field    escape cancels"
+            box.border_subtitle = "Enter start    Tab next field    Esc cancel"
             yield Static(self._text, markup=False, id="what")
             for item in self._items:
                 with Horizontal(classes="item"):

@@ -87,7 +87,7 @@ class HelpScreen(ModalScreen[None]):
         """The help in a box."""
         with VerticalScroll(classes="dialog help") as box:
             box.border_title = "Keys"
-            box.border_subtitle = "escape closes"
+            box.border_subtitle = "Esc close"
             lines = Lines(expected=min(WIDTH, self.app.size.width * 96 // 100) - BORDERS)
             lines.draw(lambda width, _: help_lines(self._actions, width, self._pane))
             yield lines
