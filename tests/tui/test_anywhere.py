@@ -66,7 +66,7 @@ def test_a_terminal_is_too_small_then_large_and_the_mouse_does_it_all(tmp_path: 
         click(terminal, "15 C2f")
         terminal.wait_for("─ model[.]15 ")
         click(terminal, "help")
-        terminal.wait_for("escape closes")
+        terminal.wait_for("Esc close")
 
 
 @pytest.mark.skipif(TMUX is None, reason="needs tmux")
@@ -95,7 +95,7 @@ def test_a_tmux_is_left_and_entered_again_at_another_size(tmp_path: Path):
                 tmux("detach-client")
                 client.wait_for_end()
         tmux("send-keys", "?")
-        shows("escape closes")
+        shows("Esc close")
         tmux("send-keys", "Escape")
         shows("Jobs")
         wait_until(lambda: quit_in(socket), "the session's end")

@@ -106,7 +106,7 @@ def walk(terminal: Terminal) -> None:
     """Open everything that draws something of its own: help, palette, map, an input, a question."""
     terminal.wait_for("Backbone")
     for opening, seen, closing in (
-        ("?", "escape closes", "escape"),
+        ("?", "Esc close", "escape"),
         ("\x10", "Search", "escape"),
         ("m", "[─-] Map", "m"),
         ("d", "Validate on", "escape"),

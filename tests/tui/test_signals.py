@@ -45,7 +45,7 @@ def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, num
 def test_old_mouse_reports_from_a_reattached_tmux_do_not_end_the_keyboard(terminal):
     os.write(terminal._master, b"\x1b[M \xf0\xe9\x1b[M#\xff\xff")
     terminal.press("?")
-    terminal.wait_for("escape closes")
+    terminal.wait_for("Esc close")
 
 
 def test_keys_sent_in_one_piece_land_where_they_were_meant(terminal):
@@ -59,7 +59,7 @@ def test_it_can_be_stopped_and_goes_on(terminal):
     terminal.wait_for(lambda _: state_of(pid) == "T")
     terminal.process.send_signal(signal.SIGCONT)
     terminal.press("?")
-    terminal.wait_for("escape closes")
+    terminal.wait_for("Esc close")
 
 
 def test_a_terminal_that_is_closed_ends_it_with_its_engine(terminal):

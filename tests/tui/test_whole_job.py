@@ -82,8 +82,8 @@ def proved_and_validated_while_keys_answer(terminal: Terminal) -> None:
     while not DONE.search(terminal.text):
         pressed = time.perf_counter()
         terminal.press("?")
-        terminal.wait_for(lambda text: "escape closes" in text)
+        terminal.wait_for(lambda text: "Esc close" in text)
         terminal.press("escape")
-        terminal.wait_for(lambda text: "escape closes" not in text and "─ Keys" not in text)
+        terminal.wait_for(lambda text: "Esc close" not in text and "─ Keys" not in text)
         slowest = max(slowest, time.perf_counter() - pressed)
     assert 0 < slowest < SLOWEST_KEYS
