@@ -105,3 +105,16 @@ FOUR = np.arange(1, 5)
 )
 def test_a_product_s_work_grows_with_the_channels_that_it_sums_or_else_with_those_that_it_keeps(left, right, work):
     assert work_labels(left, right).tolist() == work
+
+
+def test_every_layer_and_block_says_what_it_costs_after_a_cut(nano):
+    removal = ask(nano, "*=40%").removal
+    widths, pruned = Arithmetic(nano).widths(removal), cut(nano.skeleton, nano.coupling, removal)
+    for block in nano.blocks:
+        own = pruned.get_submodule(block.path)
+        assert widths.parameters_inside(block.path) == sum(one.numel() for one in own.parameters()), block.path
+    for layer in nano.layers.values():
+        name, _, _ = layer.path.rpartition(".")
+        module = pruned.get_submodule(name if layer.name == name else layer.path)
+        assert widths.parameters_of_layers[layer.name] == sum(one.numel() for one in module.parameters()), layer.name
+    assert sum(widths.flops_of_paths.values()) == pytest.approx(widths.size.flops, abs=len(widths.flops_of_paths))

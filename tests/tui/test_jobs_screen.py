@@ -144,9 +144,9 @@ async def test_the_switch_is_in_the_title_and_works_on_both_screens(jobs):
     before = jobs.state.automatic
     words = {True: "validate every step: on", False: "validate every step: off"}
     assert words[before] in jobs.text
-    await jobs.press("y")
+    await jobs.press("V")
     await jobs.until(lambda: words[not before] in jobs.text, "the other state")
-    await jobs.press("b", "y")
+    await jobs.press("b", "V")
     await jobs.until(lambda: isinstance(jobs.app.screen, AllJobs) and words[before] in jobs.text, "the first state again")
     assert jobs.state.automatic is before
 

@@ -44,8 +44,17 @@ class Totals(Message):
     bytes: int
 
 
+class FileStage(Message):
+    """One thing that was done to make a file: its `kind`, and name, SHA-256 and, where known, parameters of what it was done to."""
+
+    kind: str
+    source: str
+    sha256: str
+    parameters: int = 0
+
+
 class ModelInfo(Message):
-    """What a checkpoint is. `names` are those of its classes, by number."""
+    """What a checkpoint is. `names` are those of its classes, by number; `stages` is what it was made by, the oldest first."""
 
     path: str
     sha256: str
@@ -57,6 +66,7 @@ class ModelInfo(Message):
     flops: int
     imgsz: int
     names: list[str] = []
+    stages: list[FileStage] = []
 
 
 class LayerView(Message):
@@ -108,22 +118,26 @@ class CutRequest(Message):
 
 
 class Width(Message):
-    """A layer's channels under a plan. `asked`: named by a request; otherwise it changes because it is coupled."""
+    """A layer's channels under a plan, and what it then costs. `asked`: named by a request; otherwise it changes because it is coupled."""
 
     out_before: int
     out_after: int
     in_before: int
     in_after: int
+    parameters_after: int = 0
+    flops_after: int = 0
     asked: bool = False
 
 
 class BlockShape(Message):
-    """A block's output before and after, as [channels, height, width]."""
+    """A block's output before and after, as [channels, height, width], and what the block costs after."""
 
     index: int
     name: str
     before: list[int]
     after: list[int]
+    parameters_after: int = 0
+    flops_after: int = 0
 
 
 class Conflict(Message):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from tui_pruner.core.model.analysis import Analysis
+from tui_pruner.core.model.checkpoint import stages_of
 from tui_pruner.core.model.layers import Block, ModelLayer
 from tui_pruner.core.pruning.coverage import short_names
 from tui_pruner.core.pruning.explain import explain, in_words, joined, standing, why_read
@@ -21,6 +23,7 @@ from tui_pruner.core.pruning.session import AppliedStep, PruningSession
 from tui_pruner.core.tracing.coupling_map import ChannelGroup
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.domain.cuts import Request
+from tui_pruner.domain.formatting import printable
 from tui_pruner.engine.messages import (
     BlockShape,
     BlockView,
@@ -29,6 +32,7 @@ from tui_pruner.engine.messages import (
     CutRequest,
     Detail,
     ExplainResult,
+    FileStage,
     LayerView,
     MemberView,
     ModelInfo,
@@ -66,7 +70,20 @@ def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
         flops=size.flops,
         imgsz=analysis.imgsz,
         names=[name for _, name in sorted(checkpoint.names.items())],
+        stages=file_stages(checkpoint.provenance),
     )
+
+
+def file_stages(provenance: Mapping[str, Any] | None) -> list[FileStage]:
+    """What a file says of how it was made; only of what was cut last it says the size. What cannot be read is left out."""
+    found: list[FileStage] = []
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        cut = (provenance or {}).get("source") or {}
+        for stage in stages_of(provenance):
+            source = stage["source"]
+            size = int(cut.get("parameters", 0)) if cut.get("sha256") == source["sha256"] else 0
+            found.append(FileStage(kind=stage["kind"], source=printable(source["name"]), sha256=source["sha256"], parameters=size))
+    return found
 
 
 def block_views(analysis: Analysis, arithmetic: Arithmetic) -> list[BlockView]:
@@ -113,8 +130,8 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) ->
         out_channels=outputs,
         status=found.status,
         reason=found.reason,
-        parameters=arithmetic.parameters_of_layer.get(layer.name, 0),
-        flops=arithmetic.flops_of_path.get(layer.path, 0),
+        parameters=arithmetic.whole.parameters_of_layers.get(layer.name, 0),
+        flops=arithmetic.whole.flops_of_paths.get(layer.path, 0),
         widest_group=max((group.channels for group in analysis.coupling.output_groups(layer.path) if group.prunable), default=0),
         drops_with=max((path for path in analysis.coupling.inner if inside(layer.path, [path])), key=len, default=""),
     )
@@ -144,14 +161,29 @@ def changed_layers(analysis: Analysis, before: Widths, after: Widths, asked: Seq
     for name, layer in analysis.layers.items():
         (in_before, out_before), (in_after, out_after) = layer_widths(analysis, before, layer), layer_widths(analysis, after, layer)
         if (in_before, out_before) != (in_after, out_after):
-            changed[name] = Width(out_before=out_before, out_after=out_after, in_before=in_before, in_after=in_after, asked=name in asked)
+            changed[name] = Width(
+                out_before=out_before,
+                out_after=out_after,
+                in_before=in_before,
+                in_after=in_after,
+                parameters_after=after.parameters_of_layers.get(name, 0),
+                flops_after=after.flops_of_paths.get(layer.path, 0),
+                asked=name in asked,
+            )
     return changed
 
 
 def block_shapes(analysis: Analysis, before: Widths, after: Widths) -> list[BlockShape]:
     """Every block's output shape before and after."""
     return [
-        BlockShape(index=b.index, name=b.path, before=list(before.block_shape(b.path)), after=list(after.block_shape(b.path)))
+        BlockShape(
+            index=b.index,
+            name=b.path,
+            before=list(before.block_shape(b.path)),
+            after=list(after.block_shape(b.path)),
+            parameters_after=after.parameters_inside(b.path),
+            flops_after=after.work_inside(b.path),
+        )
         for b in analysis.blocks
     ]
 

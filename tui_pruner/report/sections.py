@@ -15,6 +15,7 @@ from tui_pruner.report.document import (
     Code,
     Document,
     Gallery,
+    Mood,
     Pair,
     Paragraph,
     Section,
@@ -27,6 +28,8 @@ from tui_pruner.report.document import (
 from tui_pruner.report.facts import Facts, Material, SensitivityFacts
 from tui_pruner.report.layer_sections import blocks, dropped, groups, layers, steps
 
+METRIC_NOISE = 0.005
+"""A change of a metric below it says nothing."""
 PARTS = {"(B)": " (box)", "(M)": " (mask)", "(P)": " (pose)"}
 
 
@@ -43,7 +46,7 @@ def summary(material: Material) -> Section:
     if found is not None:
         name, was, now, images = found
         tiles.append(Tile(label(name), moved(f"{was:.4f}", f"{now:.4f}"), f"quick validation on {plural(images, 'image')}, not fine-tuned",
-                          signed_number(now - was, 4), Bar(1.0, now / was) if was else None))  # fmt: skip
+                          signed_number(now - was, 4), Bar(1.0, now / was) if was else None, mood_of(was, now)))  # fmt: skip
     kept = (
         f"Of {facts.model.classes} classes {len(facts.classes)} stay, in this order: {', '.join(facts.classes)}. "
         "Accuracy is measured on their labels alone, before and after."
@@ -79,6 +82,11 @@ def headline_metric(facts: Facts) -> tuple[str, float, float, int] | None:
     return name, before[name], after[name], facts.metrics.after.images
 
 
+def mood_of(before: float, after: float) -> Mood:
+    """A loss beyond noise is bad, no matter what else is better."""
+    return "bad" if after < before - METRIC_NOISE else "plain"
+
+
 def label(metric: str) -> str:
     """A metric of Ultralytics in words: "mAP50-95 (box)"."""
     name = metric.removeprefix("metrics/")
@@ -92,7 +100,12 @@ def metrics(material: Material) -> Section | None:
         return None
     before, after = facts.metrics.before, facts.metrics.after
     rows = [
-        (Cell(label(name)), Cell(f"{was:.4f}"), Cell(f"{after.metrics[name]:.4f}"), Cell(signed_number(after.metrics[name] - was, 4)))
+        (
+            Cell(label(name)),
+            Cell(f"{was:.4f}"),
+            Cell(f"{after.metrics[name]:.4f}"),
+            Cell(signed_number(after.metrics[name] - was, 4), mood_of(was, after.metrics[name])),
+        )
         for name, was in before.metrics.items()
         if name.startswith("metrics/")
     ]

@@ -30,6 +30,7 @@ class SavedSession(BaseModel):
     """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
 
     `metrics` is by the plans' keys (`tui/scores.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit by a key.
+    `intervals`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages besides the plan's.
     Of what was read, not kept: `running`, whether a living process has it, and `damaged`, how many lines at its end were no good.
     """
 
@@ -58,11 +59,15 @@ class SavedSession(BaseModel):
     figures: int = FIGURES
     metric: str = "mAP"
     metrics: dict[str, float] = Field(default={})
+    intervals: dict[str, tuple[float, float]] = Field(default={})
+    latencies: dict[str, float] = Field(default={})
+    forecasts: dict[str, tuple[float, float, float, float]] = Field(default={})
+    lineage: list[dict[str, Any]] = Field(default=[])
 
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return bool(self.plan["steps"] or self.asked or self.marks)
+        return bool(self.plan["steps"] or self.asked or self.marks or self.lineage)
 
     @property
     def state(self) -> State:
@@ -80,7 +85,8 @@ class SavedSession(BaseModel):
         """
         content = dict(state)
         if content.pop("figures", None) != FIGURES:
-            content.pop("metrics", None)
+            for measured in ("metrics", "intervals", "forecasts"):
+                content.pop(measured, None)
         steps, plan = content.pop("planned", []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
 

@@ -134,11 +134,12 @@ class PrunerApp(KeysInOrder):
                 self.screen.note(problem, failed=True)
 
     def on_model_chosen(self, event: ModelChosen) -> None:
-        """Open what was chosen on the start screen."""
+        """Open what was chosen on the start screen, or as the next stage of a session."""
         settings = self._opening or Opening(event.model)
         self._opening = Opening(
-            event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device
-        )
+            event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device,
+            event.plan, lineage=event.lineage,
+        )  # fmt: skip
         self.switch_screen(self._loading(self._opening))
 
     def on_session_chosen(self, event: SessionChosen) -> None:

@@ -36,6 +36,11 @@ def drop(fall: float) -> str:
     return f"{GLYPHS.minus if fall > 0 else '+'}{score(abs(fall))}"
 
 
+def gain(before: float, after: float) -> str:
+    """How a metric moved, with a sign: −.012 where it fell, +.003 where it rose, and 0 for less than a thousandth."""
+    return drop(before - after)
+
+
 def shape(sizes: Sequence[int]) -> str:
     """An output shape: 64×80×80."""
     return GLYPHS.times.join(str(size) for size in sizes)

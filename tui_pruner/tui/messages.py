@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from tui_pruner.domain.lineage import Stage
     from tui_pruner.engine.messages import (
         Comparison,
         DryRun,
@@ -180,11 +182,13 @@ class PlanSaved(EngineMessage):
 
 
 class ModelChosen(Message):
-    """A checkpoint was chosen on the start screen, with its data where that is known."""
+    """A checkpoint was chosen, with its data where that is known; in a session with the plan to open and the stages so far."""
 
-    def __init__(self, model: str, data: str | None = None) -> None:
+    def __init__(self, model: str, data: str | None = None, lineage: Sequence[Stage] = (), plan: dict[str, Any] | None = None) -> None:
         self.model = model
         self.data = data
+        self.lineage = tuple(lineage)
+        self.plan = plan
         super().__init__()
 
 

@@ -10,12 +10,13 @@ from tui_pruner.domain.formatting import plural
 from tui_pruner.storage import paths
 
 if TYPE_CHECKING:
+    from tui_pruner.domain.lineage import Stage
     from tui_pruner.storage.sessions import SavedSession
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A checkpoint with the settings that it is opened and validated with."""
+    """A checkpoint with the settings that it is opened and validated with; `lineage`: the stages of the session that it follows."""
 
     model: str
     imgsz: int | None = None
@@ -25,6 +26,7 @@ class Opening:
     device: str = ""
     plan: dict[str, Any] | None = None
     saved: SavedSession | None = None
+    lineage: tuple[Stage, ...] = ()
 
     def resuming(self, saved: SavedSession) -> Opening:
         """The same, to go on with a session that was kept."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SECTIONS = ("backbone", "neck", "head")
 PRUNABLE = ("free", "coupled", "linked")
 IN_MODEL = ""
+Weight = tuple[int, int]
+"""The parameters and operations of a row."""
 NO_DROPS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -207,6 +209,11 @@ def _layer_row(block: BlockView, layer: LayerView) -> Row:
     )
 
 
+def _weighed(row: Row, weights: Mapping[str, Weight]) -> Row:
+    found = weights.get(row.key)
+    return replace(row, parameters=found[0], flops=found[1]) if found else row
+
+
 @dataclass(frozen=True)
 class TreeState:
     """How the tree is looked at: the open rows, the filter's words, the order, and the cursor among the rows that are shown.
@@ -333,6 +340,11 @@ class TreeState:
         here = order.index(self.key) if self.row else 0
         later = [key for key in keys if order.index(key) > here]
         return self.on((later or keys)[0])
+
+    def weighed(self, weights: Mapping[str, Weight]) -> TreeState:
+        """What the rows cost now, by which the layers can be ordered; a section costs what its blocks do."""
+        rows = tuple(_weighed(row, weights) for row in self.rows)
+        return self if rows == self.rows else self._with(self.key, rows=rows)
 
     def measured(self, drops: Mapping[str, float]) -> TreeState:
         """What a scan found is known, by which the layers can be ordered."""

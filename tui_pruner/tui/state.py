@@ -8,12 +8,26 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.cuts import Asked, Room
+from tui_pruner.domain.forecast import Forecast, forecast, summed
+from tui_pruner.domain.lineage import Lineage
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, TREE
-from tui_pruner.tui.outline import TreeState
+from tui_pruner.tui.commands import CommandLog
+from tui_pruner.tui.outline import TreeState, Weight
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.messages import BlockShape, Detail, DryRun, LayerView, OpenResult, PreviewResult, SessionView, Totals, Width
+    from tui_pruner.engine.messages import (
+        BlockShape,
+        BlockView,
+        Detail,
+        DryRun,
+        LayerView,
+        OpenResult,
+        PreviewResult,
+        SessionView,
+        Totals,
+        Width,
+    )
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
     from tui_pruner.tui.job_specs.latency import Timed
     from tui_pruner.tui.job_specs.scan import Scanned
@@ -80,6 +94,8 @@ class AppState:
     refitting: bool = False
     criterion_chosen: bool = False
     recovered: str = ""
+    lineage: Lineage = field(default_factory=Lineage)
+    commands: CommandLog = field(default_factory=CommandLog)
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:
@@ -97,6 +113,43 @@ class AppState:
         return self.preview.after if self.preview and self.pending else self.session.current
 
     @property
+    def forecast(self) -> Forecast | None:
+        """What the metric will probably be after the pending cuts; None where the scan does not tell.
+
+        Each layer counts with its share of the checkpoint's channels, before and after. The scan must be by the criterion and on the data
+        that count now, and what is there before the cuts must be measured.
+        """
+        found, metrics, pending = self.scan, self.metrics, self.pending
+        if found is None or not pending or self.preview is None:
+            return None
+        if (found.criterion, found.data) != (pending.criterion, self.checkpoint.data):
+            return None
+        base = metrics.latest if self.session.steps else found.baseline
+        if base is None or any(layer not in self.layers for layer in pending.amounts):
+            return None
+        changes = {layer: self.change(self.layers[layer]).outputs for layer in pending.amounts}
+        cuts = {layer: (1 - now / whole, 1 - after / whole) for layer, (whole, now, after) in changes.items() if whole}
+        drop = summed(cuts, found.layers, found.coupled)
+        return forecast(base, drop, metrics.tried) if drop is not None else None
+
+    @property
+    def origin(self) -> Totals:
+        """The size that everything is compared with: that of the original that the file came from, where it is known."""
+        first = self.lineage.original
+        own = self.session.original
+        if first is None or not (first.parameters and first.flops):
+            return own
+        return own.model_copy(update={"parameters": first.parameters, "flops": first.flops})
+
+    @property
+    def origin_metric(self) -> float | None:
+        """The original's metric, where it was measured on the same data; else the opened checkpoint's."""
+        first = self.lineage.original
+        if first is not None and first.metric is not None and first.data == self.checkpoint.data:
+            return first.metric
+        return self.metrics.baseline
+
+    @property
     def shapes(self) -> Sequence[BlockShape]:
         """The blocks' output shapes before and after."""
         return self.preview.blocks if self.preview and self.pending else self.session.blocks
@@ -109,6 +162,26 @@ class AppState:
             outputs=(layer.out_channels, _outputs(stepped, layer), _outputs(planned, layer)),
             inputs=(layer.in_channels, _inputs(stepped, layer), _inputs(planned, layer)),
         )
+
+    @property
+    def weights(self) -> dict[str, Weight]:
+        """What every section, block and layer costs after the steps, by its row's key."""
+        found = {layer.name: self.weight(layer, pending=False) for layer in self.layers.values()}
+        now = {shape.name: shape for shape in self.session.blocks}
+        for block in self.opened.blocks:
+            found[block.name] = _cost(now.get(block.name), block)
+            before = found.get(block.section, (0, 0))
+            found[block.section] = before[0] + found[block.name][0], before[1] + found[block.name][1]
+        return found
+
+    def weight(self, layer: LayerView, pending: bool = True) -> Weight:
+        """What a layer costs after the steps, and with what is asked for."""
+        source = self.preview if pending and self.preview and self.pending else self.session
+        return _cost(source.layers.get(layer.name), layer)
+
+    def block_weight(self, block: BlockView) -> Weight:
+        """What a block costs after the steps and with what is asked for."""
+        return _cost(next((shape for shape in self.shapes if shape.name == block.name), None), block)
 
     def in_conflict(self, layer: str) -> bool:
         """Whether this layer's amount clashes with another one's, or was refused."""
@@ -231,6 +304,10 @@ class Store:
 
 def _room(layer: LayerView, width: int) -> Room:
     return Room(width, layer.widest_group * width // max(layer.out_channels, 1))
+
+
+def _cost(now: Width | BlockShape | None, before: LayerView | BlockView) -> Weight:
+    return (now.parameters_after, now.flops_after) if now else (before.parameters, before.flops)
 
 
 def _outputs(width: Width | None, layer: LayerView) -> int:

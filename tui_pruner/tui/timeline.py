@@ -12,6 +12,7 @@ from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.actions.keymap import key_of
 
 if TYPE_CHECKING:
+    from tui_pruner.domain.forecast import Forecast
     from tui_pruner.engine.messages import SessionView, StepView
 
 
@@ -92,10 +93,16 @@ def plan_key(plan: Mapping[str, Any] | None) -> str:
 
 @dataclass
 class StepMetrics:
-    """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted."""
+    """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted.
+
+    `intervals` has where a metric lies in 95 % of cases, `latencies` milliseconds, `forecasts` what was expected of a step.
+    """
 
     name: str = "mAP"
     by_plan: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    latencies: dict[str, float] = field(default_factory=dict)
+    forecasts: dict[str, Forecast] = field(default_factory=dict)
     refits: dict[str, tuple[float, float]] = field(default_factory=dict)
     keys: list[str] = field(default_factory=lambda: [BASELINE])
     steps: int = 0
@@ -105,12 +112,14 @@ class StepMetrics:
         self.steps = len(session.steps)
         self.keys = step_keys([*session.plan["steps"], *session.later])
 
-    def put(self, plan: str, metrics: Mapping[str, float]) -> float | None:
+    def put(self, plan: str, metrics: Mapping[str, float], interval: tuple[float, float] | None = None) -> float | None:
         """Keep a validation's result; gives its main figure."""
         found = short_metric(metrics)
         if found is None:
             return None
         self.name, self.by_plan[plan] = found
+        if interval is not None:
+            self.intervals[plan] = interval
         return found[1]
 
     def of_step(self, number: int) -> float | None:
@@ -120,6 +129,21 @@ class StepMetrics:
     def refit_of_step(self, number: int) -> tuple[float, float] | None:
         """The distances after this many steps, where that state was refitted."""
         return self.refits.get(self.keys[number]) if number < len(self.keys) else None
+
+    def forget(self) -> None:
+        """Drop what was measured on data: on other data it compares with nothing."""
+        for known in (self.by_plan, self.refits, self.intervals, self.forecasts):
+            known.clear()
+
+    @property
+    def tried(self) -> list[tuple[float, float]]:
+        """For each forecast whose step was measured since, the sum of scanned drops, and the drop that came."""
+        return [(one.drop, one.base - self.by_plan[key]) for key, one in self.forecasts.items() if key in self.by_plan]
+
+    def error_of_step(self, number: int) -> float | None:
+        """How far the metric after this many steps is above its forecast, where there was one."""
+        key = self.keys[number] if number < len(self.keys) else None
+        return self.by_plan[key] - self.forecasts[key].expected if key in self.forecasts and key in self.by_plan else None
 
     @property
     def baseline(self) -> float | None:

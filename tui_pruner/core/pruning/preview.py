@@ -89,10 +89,15 @@ class Widths:
         return int(self.of_axis[self.arithmetic.number[axis]])
 
     @cached_property
+    def elements(self) -> Indices:
+        """The number of elements that are left of every parameter and buffer."""
+        left: Indices = self.arithmetic.elements(self.of_axis) * self.arithmetic.tensors_left(self.dropped)
+        return left
+
+    @cached_property
     def size(self) -> Size:
         """The whole model's size."""
-        arithmetic = self.arithmetic
-        values = arithmetic.elements(self.of_axis) * arithmetic.tensors_left(self.dropped)
+        arithmetic, values = self.arithmetic, self.elements
         return Size(
             parameters=int(values[arithmetic.trainable].sum()),
             flops=round(float(self.work.sum())),
@@ -107,6 +112,24 @@ class Widths:
     def work_inside(self, path: str) -> int:
         """The operations of a module and all below it."""
         return round(float((self.work * self.arithmetic.work_below(path)).sum()))
+
+    def parameters_inside(self, path: str) -> int:
+        """The parameters of a module and all below it."""
+        return int((self.elements * self.arithmetic.parameters_below(path)).sum())
+
+    @cached_property
+    def parameters_of_layers(self) -> dict[str, int]:
+        """Parameters by layer name: a layer's own and those of its block's norm beside it."""
+        arithmetic = self.arithmetic
+        sums = np.bincount(arithmetic.owner_of_tensor, weights=self.elements * arithmetic.trainable, minlength=len(arithmetic.owners) + 1)
+        return {name: int(total) for name, total in zip(arithmetic.owners, sums)}
+
+    @cached_property
+    def flops_of_paths(self) -> dict[str, int]:
+        """Operations by module path of the layer."""
+        arithmetic = self.arithmetic
+        sums = np.bincount(arithmetic.place_of_work, weights=self.work, minlength=len(arithmetic.places))
+        return {path: round(float(total)) for path, total in zip(arithmetic.places, sums)}
 
     def block_shape(self, path: str) -> tuple[int, ...]:
         """The output shape of a block, without the batch."""
@@ -137,6 +160,7 @@ class Arithmetic:
         self.block_rows = {path: self._row(groups) for path, groups in coupling.block_outputs.items()}
         self._describe_tensors()
         self._describe_work()
+        self._below: dict[tuple[str, str], NDArray[np.bool_]] = {}
         self._left: dict[tuple[str, Dropped], NDArray[np.bool_]] = {}
 
     def _row(self, groups: Indices) -> Indices:
@@ -189,8 +213,17 @@ class Arithmetic:
 
     def work_below(self, path: str) -> NDArray[np.bool_]:
         """Which pieces of work a module and all below it do."""
-        inside = f"{path}."
-        return np.array([module == path or module.startswith(inside) for module in self.work_module], dtype=bool)
+        return self._inside("work", self.work_module, path)
+
+    def parameters_below(self, path: str) -> NDArray[np.bool_]:
+        """Which tensors are parameters of a module and all below it."""
+        below: NDArray[np.bool_] = self.trainable & self._inside("tensors", self.tensor_modules, path)
+        return below
+
+    def _inside(self, what: str, modules: Sequence[str], path: str) -> NDArray[np.bool_]:
+        if (what, path) not in self._below:
+            self._below[what, path] = np.array([bool(inside(module, (path,))) for module in modules], dtype=bool)
+        return self._below[what, path]
 
     def tensors_left(self, dropped: Dropped) -> NDArray[np.bool_]:
         """Which parameters and buffers lie in none of the dropped blocks."""
@@ -216,25 +249,30 @@ class Arithmetic:
         return self.widths(NOTHING)
 
     @cached_property
-    def parameters_of_layer(self) -> dict[str, int]:
-        """Parameters by layer name: a layer's own and those of its block's norm beside it."""
-        totals: dict[str, int] = {}
-        owners = {layer.name: layer.name for layer in self.analysis.layers.values()}
-        owners |= {layer.path: layer.name for layer in self.analysis.layers.values()}
-        for name, parameter in self.analysis.skeleton.named_parameters():
-            module = Axis(name, 0).module
-            owner = owners.get(module) or owners.get(module.rpartition(".")[0])
-            if owner:
-                totals[owner] = totals.get(owner, 0) + parameter.numel()
-        return totals
+    def owners(self) -> list[str]:
+        """The names of the layers that have parameters."""
+        return list(self.analysis.layers)
 
     @cached_property
-    def flops_of_path(self) -> dict[str, int]:
-        """Operations by module path of the layer."""
-        totals: dict[str, int] = {}
-        for module, work in zip(self.work_module, self.analysis.measurement.work, strict=True):
-            totals[module] = totals.get(module, 0) + work.flops
-        return totals
+    def owner_of_tensor(self) -> Indices:
+        """Whose every tensor is, as a number among the owners; the number after the last where it is not a layer's."""
+        numbers = {name: number for number, name in enumerate(self.owners)}
+        layers = self.analysis.layers.values()
+        of_module = {layer.name: numbers[layer.name] for layer in layers} | {layer.path: numbers[layer.name] for layer in layers}
+        no one = len(numbers)
+        found = [of_module.get(module, of_module.get(module.rpartition(".")[0], no one)) for module in self.tensor_modules]
+        return np.array(found, dtype=np.int64)
+
+    @cached_property
+    def places(self) -> list[str]:
+        """The modules that do work."""
+        return list(dict.fromkeys(self.work_module))
+
+    @cached_property
+    def place_of_work(self) -> Indices:
+        """Which of the places does every piece of work."""
+        numbers = {path: number for number, path in enumerate(self.places)}
+        return np.array([numbers[module] for module in self.work_module], dtype=np.int64)
 
 
 @dataclass(frozen=True)

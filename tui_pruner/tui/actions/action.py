@@ -16,7 +16,7 @@ GROUPS = (RATIO, STEPS, JOBS, VIEW)
 INTERACTIVE = "-"
 """The command line of an action that means nothing without a screen."""
 
-TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS = "tree", "map", "detail", "path", "steps", "all-jobs"
+TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS, STAGES = "tree", "map", "detail", "path", "steps", "all-jobs", "stages"
 PANE_TITLES: Mapping[str, str] = {
     TREE: "The model",
     MAP: "The map",
@@ -24,6 +24,7 @@ PANE_TITLES: Mapping[str, str] = {
     PATH: "The explanation",
     STEPS_PANE: "The steps",
     ALL_JOBS: "The background jobs",
+    STAGES: "The lineage and the front",
 }
 PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     TREE: (("up down", "Go to the row above or below."), ("home end", "Go to the first or the last row.")),

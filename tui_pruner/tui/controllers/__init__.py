@@ -10,12 +10,14 @@ from tui_pruner.tui.actions import keymap
 from tui_pruner.tui.actions.action import Action
 from tui_pruner.tui.controllers.autosave import Autosave
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Jobs
+from tui_pruner.tui.controllers.copy import CopyController
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.controllers.cut import CutController
 from tui_pruner.tui.controllers.explain import ExplainController
 from tui_pruner.tui.controllers.file import FileController
 from tui_pruner.tui.controllers.job import JobController
 from tui_pruner.tui.controllers.job_list import JobListController
+from tui_pruner.tui.controllers.lineage import LineageController, StageListController
 from tui_pruner.tui.controllers.preset import PresetController
 from tui_pruner.tui.controllers.preview import PreviewController
 from tui_pruner.tui.controllers.recover import RecoverController
@@ -31,7 +33,8 @@ ACTIONS: tuple[Action, ...] = tuple(
     action
     for kind in (
         CutController, PresetController, CriterionController, TargetController, StepController, FileController, JobController,
-        JobListController, RecoverController, ViewController, ExplainController,
+        JobListController, RecoverController, ViewController, ExplainController, LineageController, StageListController,
+        CopyController,
     )
     for action in kind.listed()
 )  # fmt: skip
@@ -54,6 +57,8 @@ class Controllers:
     view: ViewController
     explain: ExplainController
     preview: PreviewController
+    lineage: LineageController
+    copy: CopyController
     autosave: Autosave
 
     @classmethod
@@ -74,6 +79,8 @@ class Controllers:
             view=view,
             explain=ExplainController(*common, view),
             preview=PreviewController(*common),
+            lineage=LineageController(*common),
+            copy=CopyController(*common),
             autosave=autosave,
         )
 
@@ -82,7 +89,7 @@ class Controllers:
         """All of them in the order in which they hear of a message: steps before anyone who follows them, the disk last."""
         return (
             self.cut, self.preset, self.criterion, self.target, self.step, self.file, self.job, self.recover, self.view, self.explain,
-            self.preview, self.autosave,
+            self.preview, self.lineage, self.copy, self.autosave,
         )  # fmt: skip
 
     def handlers_of(self, message: object) -> list[Callable[[Any], None]]:

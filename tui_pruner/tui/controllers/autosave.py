@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
 from tui_pruner.domain.errors import PrunerError
+from tui_pruner.domain.forecast import Forecast
 from tui_pruner.domain.formatting import ago, plural
 from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
+from tui_pruner.tui.controllers.lineage import kept_lineage, restore_lineage
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
 from tui_pruner.tui.state import Store
 
@@ -138,6 +140,10 @@ class Autosave(Controller):
         if checkpoint.data == saved.data:
             metrics.name = saved.metric
             metrics.by_plan = {**saved.metrics, **metrics.by_plan}
+            metrics.intervals = {**saved.intervals, **metrics.intervals}
+            metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
+        metrics.latencies = {**saved.latencies, **metrics.latencies}
+        restore_lineage(self.state, saved.lineage)
 
     def _content(self) -> tuple[object, ...]:
         """What a session is made of, quick to compare."""
@@ -149,6 +155,8 @@ class Autosave(Controller):
             frozenset(state.marks),
             self.view.tree.key,
             tuple(state.metrics.by_plan.items()),
+            tuple(state.metrics.latencies.items()),
+            tuple(state.lineage.stages),
             self.jobs.checkpoint.data,
         )
 
@@ -181,6 +189,10 @@ class Autosave(Controller):
             cursor=self.view.tree.key,
             metric=state.metrics.name,
             metrics=state.metrics.by_plan,
+            intervals=state.metrics.intervals,
+            latencies=state.metrics.latencies,
+            forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
+            lineage=kept_lineage(state),
         )
 
     async def _write(self) -> None:

@@ -54,6 +54,12 @@ class Dialogs(Protocol):
     def show_jobs(self) -> None:
         """List all jobs."""
 
+    def copy(self, text: str) -> None:
+        """Give a text to the terminal's clipboard."""
+
+    def show_stages(self, on_front: bool) -> None:
+        """Show the stages, as a tree or on the front."""
+
     def open_line(
         self,
         which: str,

@@ -43,7 +43,7 @@ class JobController(Controller):
             ),
             Action(
                 id="automatic",
-                keys="y",
+                keys="V",
                 title="Validate every step",
                 help="Switch the validation after every step on or off.",
                 group=JOBS,

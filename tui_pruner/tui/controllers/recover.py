@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.lineage import FILE, Stage
 from tui_pruner.tui.actions.action import JOBS, Action
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
 from tui_pruner.tui.controllers.file import FileController
 from tui_pruner.tui.controllers.target import ranking
+from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
 from tui_pruner.tui.job_specs.compression import compression
 from tui_pruner.tui.job_specs.recovery import RECOVERIES, Recovery, moved, recovery, refit
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
@@ -109,7 +111,7 @@ class RecoverController(Controller):
         def take(answer: str) -> None:
             if answer:
                 self._keep()
-                self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data))
+                self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data, tuple(self.state.lineage)))
 
         self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "go on with it", "go")], take)
 
@@ -148,9 +150,8 @@ class RecoverController(Controller):
 
         def put(target: str, force: bool) -> None:
             judged = partial(self._show_refit, plan_key(self.state.session.plan))
-            self._files.queue_on_file(
-                lambda checkpoint, source: recovery(way, checkpoint, source, target, force, self._offer_stage, judged)
-            )
+            offer = partial(self._offer_stage, way.kind, self.state.lineage.here)
+            self._files.queue_on_file(lambda checkpoint, source: recovery(way, checkpoint, source, target, force, offer, judged))
 
         self.ask_place("Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put)
 
@@ -158,7 +159,8 @@ class RecoverController(Controller):
         if not wishes:
             return
         state = self.state
-        spec = compression(self.jobs.checkpoint, state.session, wishes, ranking(state), state.pending.round_to, self._offer_stage)
+        offer = partial(self._offer_stage, COMPRESS, state.lineage.here)
+        spec = compression(self.jobs.checkpoint, state.session, wishes, ranking(state), state.pending.round_to, offer)
         self.jobs.add(spec, "every stage follows, and is kept", "this compression waits or runs already")
 
     def _show_refit(self, key: str, result: ReconstructionResult) -> None:
@@ -171,7 +173,10 @@ class RecoverController(Controller):
         title = f"step {len(self.state.session.steps)}"
         return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), title)
 
-    def _offer_stage(self, output: str) -> None:
+    def _offer_stage(self, kind: str, parent: str, output: str) -> None:
+        made = self.state.lineage.stages.get(parent)
+        sizes = (made.parameters, made.flops) if made is not None and kind != COMPRESS else (0, 0)
+        self.state.lineage.put(Stage(f"{FILE}{output}", parent, kind, Path(output).name, *sizes, path=output))
         # No unasked question: it would take the keys of a user who is typing.
         self.store.update(recovered=output)
         self.say(f"Saved {Path(output).name}. Press {key_of('go-on')} to continue from it")

@@ -12,7 +12,7 @@ from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, 
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged, StatesCompared
 from tui_pruner.tui.panes.comparison import Compared, NotCompared
 from tui_pruner.tui.state import PROOFS, AppState, Store
-from tui_pruner.tui.timeline import Timeline, last, step_at
+from tui_pruner.tui.timeline import Timeline, last, plan_key, step_at
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import ProofView
@@ -173,10 +173,13 @@ class StepController(Controller):
     def take_session(self, event: SessionChanged) -> None:
         """Show the steps as they are now; an applied step clears what was pending."""
         state, session, values = self.state, event.session, {}
+        expected = state.forecast if event.did == "applied" else None
         state.metrics.follow(session)
         for step in session.steps:
             step.proof = step.proof or self._early.get(step.number)
         self._early.clear()
+        if expected is not None:
+            state.metrics.forecasts[plan_key(session.plan)] = expected
         if event.did == "applied":
             state.preview, state.dry_run = None, None
             state.no_preview = state.no_dry_run = ""

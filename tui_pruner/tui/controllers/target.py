@@ -105,6 +105,7 @@ class TargetController(Controller):
 
     def take_latency(self, found: Timed | None) -> None:
         """Show what was timed."""
+        self.state.metrics.latencies.update(found.whole if found is not None else {})
         self.store.update(latency=found)
 
     def _scan(self) -> None:

@@ -139,6 +139,17 @@ class ViewController(Controller):
             "pane": self.enter_pane,
         }
 
+    def begin(self) -> None:
+        """Follow the steps: what the rows cost, and their order."""
+        self.store.observe(("session",), self.weigh, at_once=True)
+        self.weigh()
+
+    def weigh(self) -> None:
+        """Show what every row costs after the steps."""
+        tree = self.view.tree.weighed(self.state.weights)
+        if tree is not self.view.tree:
+            self.store.update(tree=tree)
+
     def move(self, lines: int) -> None:
         """Move the cursor of the tree."""
         self.store.update(tree=self.view.tree.moved(lines))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import milliseconds
 from tui_pruner.domain.results import share_words
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
-from tui_pruner.tui.timeline import plan_key
+from tui_pruner.tui.timeline import BASELINE, plan_key
 
 if TYPE_CHECKING:
     from tui_pruner.domain.cuts import Asked
@@ -31,11 +31,15 @@ BENCH = "bench"
 
 @dataclass(frozen=True)
 class Timed:
-    """Milliseconds of each block within a forward: of the checkpoint, and after the steps of `plan` where there are any."""
+    """Milliseconds of each block within a forward: of the checkpoint, and after the steps of `plan` where there are any.
+
+    `whole`: those of a whole forward, by the plans' keys.
+    """
 
     plan: str
     before: Mapping[str, float]
     after: Mapping[str, float]
+    whole: Mapping[str, float] = field(default_factory=dict)
 
 
 def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callable[[Timed], None]) -> JobSpec:
@@ -56,7 +60,8 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
 
         result = BenchResult.model_validate(content)
         first, last = result.models[0], result.models[-1]
-        hand_over(Timed(key, _times(first), _times(last) if plan else {}))
+        whole = {BASELINE: first.median_ms, key: last.median_ms}
+        hand_over(Timed(key, _times(first), _times(last) if plan else {}, whole))
         return JobOutcome(_figure(first, last, bool(plan)), _details(result), result.notes)
 
     steps = len(session.steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import duration, plural, score
@@ -24,7 +24,10 @@ Drops = Mapping[float, float]
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a scan of the checkpoint found. `layers`: for each layer, by the share that was gone, how far the metric fell at most."""
+    """What a scan of the checkpoint found. `layers`: for each layer, by the share that was gone, how far the metric fell at most.
+
+    `coupled`: for each layer a number that it shares with those that lose the same channels.
+    """
 
     criterion: str
     data: str
@@ -33,6 +36,7 @@ class Scanned:
     baseline: float
     layers: Mapping[str, Drops]
     drops: ScanDrops
+    coupled: Mapping[str, int] = field(default_factory=dict)
 
     def heat(self, layer: str) -> float | None:
         """How far the metric falls with about `HEAT` of a layer's channels gone; None where that was not measured."""
@@ -64,6 +68,7 @@ def scanned(result: ScanResult, criterion: str, data: str) -> Scanned:
         result.baseline,
         layers,
         ScanDrops(baseline=result.baseline, trials=trials),
+        {layer: trial.id for trial in reversed(result.groups) for layer in trial.layers},
     )
 
 

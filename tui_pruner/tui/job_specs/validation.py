@@ -47,8 +47,7 @@ class Validations:
         if data == self._checkpoint.data:
             return
         self._checkpoint.data = data
-        self._metrics.by_plan.clear()
-        self._metrics.refits.clear()
+        self._metrics.forget()
         for job in self._queue.jobs:
             if job.spec.kind == KIND and not job.over:
                 self._queue.cancel(job)
@@ -67,7 +66,7 @@ class Validations:
             result = ValidationResult.model_validate(content)
             self._checkpoint.data = self._checkpoint.data or fields["data"]
             if fields["data"] == self._checkpoint.data:
-                self._metrics.put(key, result.metrics)
+                self._metrics.put(key, result.metrics, result.interval)
             return _outcome(result)
 
         return JobSpec(KIND, title, key, parameters, take, fields["data"])

@@ -15,10 +15,11 @@ from tui_pruner.domain.formatting import count, giga, plural, score
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
-from tui_pruner.tui.figures import change
+from tui_pruner.tui.figures import change, gain
 from tui_pruner.tui.panes.explanation import stop_line
 from tui_pruner.tui.panes.jobs import Activity, running_line
 from tui_pruner.tui.panes.steps import last_step
+from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.panes.widgets import CLICK, Lines
 from tui_pruner.tui.state import BEAT, COLOURS, JOBS, PROOFS, AppState, Store
 from tui_pruner.tui.theme import colours
@@ -37,7 +38,10 @@ SHORTEST_NAME = 12
 
 def header_lines(state: AppState, metrics: StepMetrics, width: int) -> list[Text]:
     """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
-    figures, model = _figures(state, metrics), state.opened.model
+    model = state.opened.model
+    figures = next(
+        found for level in range(LEVELS) if (found := _figures(state, metrics, level)).cell_len <= width - 2 or level == LEVELS - 1
+    )
     room = width - figures.cell_len - len(GAP) - 2
     if width < ONE_LINE or room < SHORTEST_NAME:
         return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
@@ -60,37 +64,50 @@ def _identity(model: ModelInfo, width: int) -> Text:
     return Text.assemble((fit_middle(name, width), colours.STRONG), "  " if facts else "", (dot.join(facts), colours.MUTED))
 
 
-def _figures(state: AppState, metrics: StepMetrics) -> Text:
-    before, after = state.session.original, state.after
+LEVELS = 4
+"""How short the figures can be: whole, without units, without what was before, without how much that is less."""
+
+
+def _figures(state: AppState, metrics: StepMetrics, level: int = 0) -> Text:
+    before, after = state.origin, state.after
     text = Text.assemble(
-        _pair("params", count(before.parameters), count(after.parameters), change(before.parameters, after.parameters)),
+        _pair("params", count(before.parameters), count(after.parameters), change(before.parameters, after.parameters), level),
         GAP,
-        _pair("GFLOPs", giga(before.flops), giga(after.flops), change(before.flops, after.flops)),
+        _pair("GFLOPs", giga(before.flops), giga(after.flops), change(before.flops, after.flops), level, "G"),
     )
-    if metrics.baseline is not None:
+    if (baseline := state.origin_metric) is not None:
         now = metrics.latest
+        if now is None and not state.session.steps and state.lineage.ancestors():
+            now = metrics.baseline
         text.append(GAP)
-        text.append_text(_metric(metrics.name, metrics.baseline, now))
+        text.append_text(_metric(metrics.name, baseline, now))
+    if (expected := state.forecast) is not None:
+        spread = f" {GLYPHS.about}{score(expected.spread)}" if level < 2 else ""
+        words = f" ~{score(expected.expected)}{spread}"
+        text.append(words if state.origin_metric is not None else f"{GAP}{metrics.name}{words}", f"italic {colours.WARNING}")
     return text
 
 
-def _pair(name: str, before: str, after: str, moved: str) -> Text:
+def _pair(name: str, before: str, after: str, moved: str, level: int, unit: str = "") -> Text:
+    title = (f"{name} ", colours.MUTED) if not level else ""
+    shown_after = after + unit if level else after
     if not moved:
-        return Text.assemble((f"{name} ", colours.MUTED), (after, colours.STRONG))
-    return Text.assemble(
-        (f"{name} ", colours.MUTED),
-        before,
-        (GLYPHS.arrow, colours.MUTED),
-        (after, f"bold {colours.GOOD}"),
-        (f" {moved}", colours.GOOD),
-    )
+        return Text.assemble(title, (shown_after, colours.STRONG))
+    was = (before, (GLYPHS.arrow, colours.MUTED)) if level < 2 else ()
+    return Text.assemble(title, *was, (shown_after, f"bold {colours.GOOD}"), (f" {moved}" if level < 3 else "", colours.GOOD))
 
 
 def _metric(name: str, baseline: float, now: float | None) -> Text:
     if now is None:
         return Text.assemble((f"{name} ", colours.MUTED), (score(baseline), colours.STRONG))
-    style = f"bold {colours.GOOD if now >= baseline - 0.005 else colours.WARNING}"
-    return Text.assemble((f"{name} ", colours.MUTED), score(baseline), (GLYPHS.arrow, colours.MUTED), (score(now), style))
+    style = metric_colour(baseline, now)
+    return Text.assemble(
+        (f"{name} ", colours.MUTED),
+        score(baseline),
+        (GLYPHS.arrow, colours.MUTED),
+        (score(now), f"bold {style}"),
+        (f" {gain(baseline, now)}", style),
+    )
 
 
 FOOTER = ("mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "next-pane", "help", "quit")

@@ -11,10 +11,11 @@ from rich.text import Text
 
 from tui_pruner.domain.formatting import count, file_size, giga, score
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import arrow, change, shape, signed
+from tui_pruner.tui.figures import arrow, change, gain, shape
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.explanation import short
 from tui_pruner.tui.panes.steps import proof_cell
+from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
@@ -99,8 +100,7 @@ def _metric(compared: Compared) -> list[Text]:
                 (fit(metrics.name, LABEL), colours.MUTED), (f"not measured: {key_of('validate')} validates what counts", colours.MUTED)
             )
         ]
-    moved = "" if before is None or after is None else signed(score(abs(after - before)), after < before)
-    style = colours.WARNING if moved.startswith(GLYPHS.minus) else colours.GOOD
+    moved, style = ("", "") if before is None or after is None else (gain(before, after), metric_colour(before, after))
     cells = ["not measured" if metric is None else score(metric) for metric in (before, after)]
     return [
         Text.assemble(

@@ -13,10 +13,10 @@ from tui_pruner.domain.formatting import count, duration, operations, percent, p
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.figures import arrow, difference, drop, shape
-from tui_pruner.tui.outline import Row
+from tui_pruner.tui.outline import Row, Weight
 from tui_pruner.tui.panes.comparison import compare_lines, compare_title
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title
-from tui_pruner.tui.panes.tree_row import heat_colour
+from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
 from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
 from tui_pruner.tui.theme import colours
@@ -64,22 +64,34 @@ def _head(row: Row, state: AppState, width: int) -> list[Text]:
     first = Text.assemble(
         (layer.type, colours.STRONG),
         (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
-        (f"   {change.inputs[2]} in  {change.outputs[2]} out", colours.TEXT),
+        (f"   {arrow(change.inputs[0], change.inputs[2])} in  {arrow(change.outputs[0], change.outputs[2])} out", colours.TEXT),
     )
-    weight = _weight(layer.parameters, layer.flops, state)
+    weight = _weight((layer.parameters, layer.flops), state.weight(layer), state)
     named = [Text.assemble(first, "   ", weight)] if first.cell_len + 3 + weight.cell_len <= width else [first, weight]
     lines = [*named, *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, state, width), *_rounding(state)]
 
 
-def _weight(parameters: int, flops: int, state: AppState) -> Text:
-    whole = state.session.original
+def _weight(before: Weight, now: Weight, state: AppState) -> Text:
+    """What a part costs in the checkpoint and now, with its share of the whole as that is now."""
+    whole = state.after
     return Text.assemble(
-        (f"{count(parameters)} params ", colours.MUTED),
-        (percent(parameters / max(whole.parameters, 1)), colours.BLUE),
-        (f"   {operations(flops)} ", colours.MUTED),
-        (percent(flops / max(whole.flops, 1)), colours.PURPLE),
+        (f"{arrow(count(before[0]), count(now[0]))} params ", colours.MUTED),
+        (percent(now[0] / max(whole.parameters, 1)), colours.BLUE),
+        (f"   {arrow(operations(before[1]), operations(now[1]))} ", colours.MUTED),
+        (percent(now[1] / max(whole.flops, 1)), colours.PURPLE),
     )
+
+
+def _row_weights(row: Row, state: AppState) -> tuple[Weight, Weight]:
+    """What the blocks of a row cost in the checkpoint, and now."""
+    blocks = [block for block in state.opened.blocks if row.key in (block.name, block.section)]
+    before, now = [(block.parameters, block.flops) for block in blocks], [state.block_weight(block) for block in blocks]
+    return _sum(before), _sum(now)
+
+
+def _sum(weights: Sequence[Weight]) -> Weight:
+    return sum(parameters for parameters, _ in weights), sum(flops for _, flops in weights)
 
 
 def _ratio(row: Row, state: AppState, width: int) -> Text:
@@ -249,12 +261,13 @@ def _dry_run(state: AppState) -> Text:
 def _summary(row: Row, state: AppState, width: int) -> list[Text]:
     states = [layer.status for layer in row.layers]
     counted = [(status, states.count(status)) for status in ("free", "coupled", "linked", "locked") if status in states]
+    after = next((list(block.after) for block in state.shapes if block.name == row.key), list(row.output_shape))
     lines = [
         Text.assemble(
-            (f"{row.inputs} in, {row.outputs} out", colours.STRONG),
-            (f"   {shape(row.output_shape)}" if row.output_shape else "", colours.MUTED),
+            (f"{arrow(*inputs(row, state))} in, {arrow(*outputs(row, state))} out", colours.STRONG),
+            (f"   {arrow(shape(row.output_shape), shape(after))}" if row.output_shape else "", colours.MUTED),
         ),
-        _weight(row.parameters, row.flops, state) if row.parameters else Text("no weights of its own", colours.MUTED),
+        _weight(*_row_weights(row, state), state) if row.parameters else Text("no weights of its own", colours.MUTED),
         *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),
     ]

@@ -10,7 +10,10 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, plural, score, tiny
 from tui_pruner.tui.actions.action import STEPS_PANE
 from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.figures import drop, gain
 from tui_pruner.tui.job_specs.recovery import between
+from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
+from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
 from tui_pruner.tui.theme import colours
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
 SIZES_NEED = 56
 PROOF = 17
 METRIC = 9
+WIDE_METRIC = 12
 REFIT = 12
+ERROR = 8
 
 
 def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
@@ -35,8 +40,8 @@ def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Time
     """
     session, before = state.session, state.session.original
     steps = [*session.steps, *session.ahead]
-    room = len(str(len(steps))) + 1
-    columns = Columns(width, room, any(metrics.refit_of_step(step.number) for step in steps))
+    columns = columns_of(state, metrics, width)
+    room = columns.room
     lines = [
         heading(metrics.name, columns),
         _line("", "checkpoint", columns.sizes(before.parameters, before.flops), ("", ""), metrics, 0, columns),
@@ -58,6 +63,14 @@ def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Time
     return lines, at
 
 
+def columns_of(state: AppState, metrics: StepMetrics, width: int) -> Columns:
+    """How the table of a session is laid out."""
+    steps = [*state.session.steps, *state.session.ahead]
+    refitted = any(metrics.refit_of_step(step.number) for step in steps)
+    forecast = any(metrics.error_of_step(step.number) is not None for step in steps)
+    return Columns(width, len(str(len(steps))) + 1, refitted, forecast)
+
+
 def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None:
     """The cursor as a band, and a sign on the step that is held."""
     if timeline.held is not None:
@@ -70,7 +83,7 @@ def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None
 
 @dataclass(frozen=True)
 class Columns:
-    """How the table is laid out in `width` cells: `room` for the numbers, and whether there is a column for refits.
+    """How the table is laid out in `width` cells: `room` for the numbers, and whether there are columns for refits and forecasts' errors.
 
     The parameters go first where it is narrow, then the refits and the FLOPs.
     """
@@ -78,11 +91,22 @@ class Columns:
     width: int
     room: int = 2
     refitted: bool = False
+    forecast: bool = False
+
+    @property
+    def metric(self) -> int:
+        """The width of the metric's column, with how far it is from the checkpoint's where there is room."""
+        return WIDE_METRIC if self.width >= SIZES_NEED else METRIC
 
     @property
     def refit(self) -> int:
         """The width of the refits' column; 0 where there is none."""
         return REFIT if self.refitted and self.width >= SIZES_NEED else 0
+
+    @property
+    def error(self) -> int:
+        """The width of the column for errors of forecasts; 0 where there is none."""
+        return ERROR if self.forecast and self.width >= SIZES_NEED else 0
 
     def sizes(self, parameters: int, flops: int) -> str:
         """The sizes that there is room for."""
@@ -96,14 +120,15 @@ class Columns:
 
     def names(self, sizes: str) -> int:
         """The width that is left for what was cut."""
-        return max(self.width - self.room - len(sizes) - 2 - PROOF - self.refit - METRIC, 8)
+        return max(self.width - self.room - len(sizes) - 2 - PROOF - self.refit - self.metric - self.error, 8)
 
 
 def heading(metric: str, columns: Columns) -> Text:
     """The titles of the columns."""
     sizes = columns.written("params", "GFLOPs")
     proof = f"{fit('proof', PROOF)}{fit('refit' if columns.refit else '', columns.refit)}"
-    return Text(f"{' ' * columns.room}{fit('cut', columns.names(sizes))}{sizes}  {proof}{fit(metric, METRIC, right=True)}", colours.FAINT)
+    scores = f"{fit(metric, columns.metric, right=True)}{fit('~' if columns.error else '', columns.error, right=True)}"
+    return Text(f"{' ' * columns.room}{fit('cut', columns.names(sizes))}{sizes}  {proof}{scores}", colours.FAINT)
 
 
 def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
@@ -115,8 +140,11 @@ def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
     step: StepView = state.session.steps[-1]
     words, style = proof_cell(step.proof)
     metric = metrics.of_step(step.number)
-    tail = f"  {words}" + (f"  {metrics.name} {score(metric)}" if metric is not None else "")
-    return Text.assemble((f"{step.number} ", colours.MUTED), fit(step.title, max(width - len(tail) - 3, 6)).rstrip(), (tail, style))
+    tail = Text.assemble((f"  {words}", style))
+    if metric is not None:
+        baseline = metrics.baseline if metrics.baseline is not None else metric
+        tail.append(f"  {metrics.name} {score(metric)} {gain(baseline, metric)}", metric_colour(baseline, metric))
+    return Text.assemble((f"{step.number} ", colours.MUTED), fit(step.title, max(width - len(tail) - 3, 6)).rstrip(), tail)
 
 
 def proof_cell(proof: ProofView | None) -> tuple[str, str]:
@@ -157,7 +185,7 @@ def _pending(state: AppState, width: int) -> Text:
 
 
 def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: StepMetrics, step: int, columns: Columns) -> Text:
-    metric, refit = metrics.of_step(step), metrics.refit_of_step(step)
+    refit = metrics.refit_of_step(step)
     text = Text.assemble(
         (fit(number, columns.room), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
     )
@@ -165,8 +193,22 @@ def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: 
     text.append(fit(proof[0], PROOF), proof[1])
     if columns.refit:
         text.append(fit(between(*refit) if refit else "", columns.refit), colours.BLUE)
-    text.append(fit("" if metric is None else score(metric), METRIC, right=True), colours.WARNING)
+    text.append_text(_metric(metrics, step, columns))
+    if columns.error:
+        error = metrics.error_of_step(step)
+        text.append(fit("" if error is None else f"~{drop(-error)}", columns.error, right=True), colours.MUTED)
     return text
+
+
+def _metric(metrics: StepMetrics, step: int, columns: Columns) -> Text:
+    """A step's metric and how far it is from the checkpoint's."""
+    metric, baseline = metrics.of_step(step), metrics.baseline
+    if metric is None:
+        return Text(" " * columns.metric)
+    if not step or baseline is None:
+        return Text(fit(score(metric), columns.metric, right=True), colours.TEXT)
+    moved = f" {gain(baseline, metric)}" if columns.metric == WIDE_METRIC else ""
+    return Text(fit(f"{score(metric)}{moved}", columns.metric, right=True), metric_colour(baseline, metric))
 
 
 class StepsPane(Pane, inherit_bindings=False):
@@ -181,5 +223,14 @@ class StepsPane(Pane, inherit_bindings=False):
         """Draw the steps; while the pane has the focus, with their cursor."""
         state = store.state
         timeline = store.view.timeline if store.view.focus == STEPS_PANE else None
-        line = step_lines(state, state.metrics, 80, timeline)[1]
-        self.draw(lambda width, _: step_lines(state, state.metrics, width, timeline)[0], see=line)
+        line = with_ancestors(state, 80, timeline)[1]
+        self.draw(lambda width, _: with_ancestors(state, width, timeline)[0], see=line)
+
+
+def with_ancestors(state: AppState, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
+    """The steps with the stages before the open file above them, and the line of the cursor."""
+    lines, at = step_lines(state, state.metrics, width, timeline)
+    columns = columns_of(state, state.metrics, width)
+    shown = Shown(state.lineage, state.checkpoint.data or "", state.metrics.name)
+    before = ancestor_lines(shown, columns.sizes, columns.room + columns.names(columns.sizes(0, 0)), columns.metric, width - columns.error)
+    return [*lines[:1], *before, *lines[1:]], at + len(before)

@@ -124,6 +124,18 @@ def heat_colour(fall: float, baseline: float) -> str:
     return colours.GOOD if share < LITTLE else colours.WARNING if share < MUCH else colours.BAD
 
 
+METRIC_NOISE = 0.005
+"""A change of a metric below it says nothing."""
+
+
+def metric_colour(before: float, now: float) -> str:
+    """The colour of a metric that moved: a loss is never green, one beyond noise a warning, and a large one bad."""
+    fall = before - now
+    if fall <= METRIC_NOISE:
+        return colours.GOOD if fall < -METRIC_NOISE else colours.TEXT
+    return colours.BAD if fall / max(before, 1e-9) >= MUCH else colours.WARNING
+
+
 def _name(row: Row, look: Look, width: int) -> Cell:
     state = look.state
     sign = (GLYPHS.opened if row.key in look.expanded else GLYPHS.closed) if row.expandable else " "
@@ -143,7 +155,8 @@ def _type(row: Row, look: Look, width: int) -> Cell:
 def _inputs(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return str(row.inputs), colours.MUTED
+    before, after = inputs(row, look.state)
+    return str(after), colours.MUTED if before == after else _change_style(row, look) or colours.GOOD
 
 
 def _channels(row: Row, look: Look, width: int) -> Cell:
@@ -166,13 +179,13 @@ def _output(row: Row, look: Look, width: int) -> Cell:
 def _parameters(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return share(row.parameters, look.most_parameters, look.state.session.original.parameters, width), colours.BLUE
+    return share(row.parameters, look.most_parameters, look.state.session.current.parameters, width), colours.BLUE
 
 
 def _flops(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return share(row.flops, look.most_flops, look.state.session.original.flops, width), colours.PURPLE
+    return share(row.flops, look.most_flops, look.state.session.current.flops, width), colours.PURPLE
 
 
 def _time(row: Row, look: Look, width: int) -> Cell:
@@ -244,6 +257,15 @@ def _block_status(row: Row, state: AppState) -> Cell:
 
 def _lost(change: Change) -> int:
     return round(100 * (1 - change.outputs[1] / change.outputs[0]))
+
+
+def inputs(row: Row, state: AppState) -> tuple[int, int]:
+    """The channels that a row reads in the checkpoint, and with the steps and what is asked for."""
+    if row.layer is not None:
+        change = state.change(row.layer)
+        return change.inputs[0], change.inputs[2]
+    lost = sum(shape.before[0] - shape.after[0] for shape in state.shapes if shape.index in row.sources and shape.before and shape.after)
+    return row.inputs, row.inputs - lost
 
 
 def outputs(row: Row, state: AppState) -> tuple[int, int]:

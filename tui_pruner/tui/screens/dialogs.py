@@ -17,6 +17,7 @@ from tui_pruner.tui.screens.prompts import Answer, PathPrompt, Question
 
 if TYPE_CHECKING:
     from tui_pruner.tui.app import PrunerApp
+    from tui_pruner.tui.screens.workbench import Workbench
 
 
 class ScreenDialogs:
@@ -69,6 +70,16 @@ class ScreenDialogs:
         front = self._screen.app.screen
         screen = front if isinstance(front, ActionScreen) else self._screen
         self._screen.app.push_screen(HelpScreen(screen.help_actions(), screen.current_pane))
+
+    def copy(self, text: str) -> None:
+        """Give a text to the terminal's clipboard, by OSC 52."""
+        self._screen.app.copy_to_clipboard(text)
+
+    def show_stages(self, on_front: bool) -> None:
+        """Show the stages, as a tree or on the front."""
+        from tui_pruner.tui.screens.stages import Stages
+
+        self._screen.app.push_screen(Stages(cast("Workbench", self._screen), on_front))
 
     def open_line(
         self,

@@ -18,6 +18,7 @@ class Glyphs:
     up: str
     times: str
     minus: str
+    about: str
     mark: str
     lit: str
     opened: str
@@ -43,6 +44,7 @@ UNICODE = Glyphs(
     up="▲",
     times="×",
     minus="−",
+    about="±",
     mark="●",
     lit="◆",
     opened="▾",
@@ -67,6 +69,7 @@ ASCII = Glyphs(
     up="+",
     times="x",
     minus="-",
+    about="+-",
     mark="*",
     lit="#",
     opened="v",

@@ -1,0 +1,67 @@
+"""A forecast adds up what a scan found, learns from what came, and is shown as what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tui_pruner.domain.forecast import NOISE, drop_at, forecast, learnt, summed
+from tui_pruner.engine.search_messages import ScanDrops
+from tui_pruner.tui.job_specs.scan import Scanned
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.stages import Stages
+
+DROPS = {0.1: 0.01, 0.3: 0.05, 0.5: 0.2}
+
+
+def test_a_drop_lies_on_straight_lines_between_what_was_scanned_and_nothing_is_said_beyond():
+    assert [drop_at(DROPS, share) for share in (0.0, 0.05, 0.3, 0.4, 0.5)] == pytest.approx([0.0, 0.005, 0.05, 0.125, 0.2])
+    assert drop_at(DROPS, 0.6) is None and drop_at({}, 0.1) is None
+
+
+def test_drops_are_added_once_for_each_group_and_from_where_a_layer_stands():
+    layers = {"a": DROPS, "b": DROPS, "c": {0.5: 0.1}}
+    assert summed({"a": (0.0, 0.3), "c": (0.0, 0.5)}, layers, {}) == pytest.approx(0.15)
+    assert summed({"a": (0.0, 0.3), "b": (0.0, 0.5)}, layers, {"a": 1, "b": 1}) == pytest.approx(0.2)
+    assert summed({"a": (0.3, 0.5)}, layers, {}) == pytest.approx(0.15)
+    assert summed({"a": (0.0, 0.3), "unknown": (0.0, 0.3)}, layers, {}) is None
+    assert summed({}, layers, {}) is None
+
+
+def test_a_session_learns_how_its_drops_compare_with_the_sums():
+    plain = forecast(0.9, 0.1, [])
+    assert (plain.expected, plain.spread) == pytest.approx((0.8, 0.05))
+    taught = forecast(0.9, 0.1, [(0.1, 0.2), (0.2, 0.4)])
+    assert learnt([(0.1, 0.2), (0.2, 0.4)])[0] == pytest.approx(0.62 / 0.32)
+    assert taught.expected == pytest.approx(0.9 - 0.1 * 0.62 / 0.32) and taught.spread / (0.9 - taught.expected) < 0.5
+    assert forecast(0.9, 0.0, []).spread == NOISE and forecast(0.1, 0.5, []).expected == 0.0
+    assert learnt([(0.0, 9.0)])[0] == 5.0
+
+
+def scan_of(data: str) -> Scanned:
+    return Scanned("l2", data, 2, "mAP", 0.9, {"model.5": DROPS}, ScanDrops(baseline=0.9, trials=[]), {"model.5": 1})
+
+
+async def test_the_header_says_what_to_expect_and_the_steps_how_far_off_it_was(start, demo_checkpoint: Path, demo_data: Path):
+    async with start(size=(140, 40), opening=Opening(str(demo_checkpoint), images=2)) as desk:
+        desk.state.checkpoint.data, desk.state.automatic = str(demo_data), False
+        desk.bench.store.update(scan=scan_of(str(demo_data)))
+        desk.state.metrics.by_plan[""] = 0.9
+        await desk.go("model.5")
+        await desk.press("3", "0", "enter")
+        await desk.until(lambda: "~.85" in desk.text, "the forecast")
+        assert "±.025" in desk.line("~.85")
+        await desk.press("F")
+        await desk.until(lambda: isinstance(desk.app.screen, Stages) and "○" in desk.text, "the front with the ring")
+        await desk.press("left", "escape", "a")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
+        assert desk.state.forecast is None
+        desk.state.metrics.by_plan[desk.state.metrics.keys[1]] = 0.8
+        desk.bench.store.touch("metrics")
+        await desk.until(lambda: "~−.05" in desk.line("1 model.5"), "its error")
+        assert desk.state.metrics.tried == [pytest.approx((desk.state.metrics.tried[0][0], 0.1))]
+        await desk.go("model.7")
+        await desk.press("3", "0", "enter")
+        await desk.previewed()
+        assert desk.state.forecast is None, "this layer was not scanned"

@@ -1,0 +1,141 @@
+"""The tree of stages: drawn like a log, kept over recovered files and sessions, and gone back to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.tui.helpers import check_golden
+from tests.tui.test_recovering import NUMBERS
+from tui_pruner.domain.lineage import ORIGINAL, STEP, Lineage, Stage, from_stages
+from tui_pruner.storage import sessions
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.panes.lineage import Shown, graph_lines, stage_lines
+from tui_pruner.tui.screens.forms import Chooser
+from tui_pruner.tui.screens.prompts import PathPrompt, Question
+from tui_pruner.tui.screens.stages import Stages
+
+DATA = "digits.yaml"
+
+
+def measured(stage: Stage, metric: float, low: float, high: float, latency: float | None = None) -> Stage:
+    return replace(stage, metric=metric, low=low, high=high, latency=latency, data=DATA)
+
+
+def grown() -> Shown:
+    """An original with two steps, one of them made again another way, a refit, and a fine-tuned file with a step of its own."""
+    lineage = Lineage()
+    proof = {"proof": "proved 3e-7", "proved": True}
+    lineage.put(
+        measured(Stage("a:", "", ORIGINAL, "best.pt", 3_010_000, 8_100_000_000, path="best.pt"), 0.894, 0.871, 0.917, 8.31),
+        measured(Stage("a:1", "a:", STEP, "1 model.5 -30%", 2_710_000, 7_400_000_000, step={"cuts": [1]}, **proof), 0.861, 0.84, 0.88),
+        Stage("a:2", "a:1", STEP, "2 model.7 -60%", 2_100_000, 6_900_000_000, step={"cuts": [2]}, proof="NOT EQUAL 1e-2", proved=False),
+        measured(
+            Stage("a:3", "a:1", STEP, "2 model.6.m.0.cv1 -50%", 2_500_000, 6_500_000_000, step={"cuts": [3]}, **proof), 0.79, 0.76, 0.82
+        ),
+        Stage("file:refit.pt", "a:3", "reconstruct", "refit.pt", 2_500_000, 6_500_000_000, path="refit.pt"),
+        measured(Stage("b:", "a:3", "finetune", "tuned.pt", 2_500_000, 6_500_000_000, path="tuned.pt"), 0.889, 0.866, 0.912, 6.9),
+        Stage("b:1", "b:", STEP, "1 model.8 -25%", 2_300_000, 6_100_000_000, step={"cuts": [4]}, **proof),
+    )
+    lineage.here = "b:1"
+    return Shown(lineage, DATA, "mAP", frozenset(), tuple(stage.id for stage in lineage.chain("b:1")))
+
+
+@pytest.mark.parametrize("width", [116, 76])
+def test_the_tree_is_drawn_like_a_log_with_the_figures_of_every_stage(width: int):
+    shown = grown()
+    lines, at = graph_lines(shown, width, "a:3", "a:")
+    assert at == 4 and all(line.cell_len <= width for line in lines)
+    stage = shown.lineage.stages["a:3"]
+    told = [line.plain.rstrip() for line in stage_lines(shown, stage, shown.lineage.stages["a:"], width)]
+    check_golden(f"lineage-{width + 4}", "\n".join([*(line.plain.rstrip() for line in lines), "", *told]))
+
+
+def test_a_stage_that_was_measured_on_other_data_shows_no_metric():
+    shown = replace(grown(), data="other.yaml")
+    assert ".894" not in "".join(line.plain for line in graph_lines(shown, 116)[0])
+
+
+def test_a_file_that_is_opened_takes_the_place_where_it_was_made():
+    lineage = grown().lineage
+    lineage.opened(Stage("c:", "", "reconstruct", "refit.pt", path="refit.pt"))
+    assert [stage.id for stage in lineage.chain("c:")] == ["a:", "a:1", "a:3", "c:"]
+    assert "file:refit.pt" not in lineage.stages and lineage.here == "c:"
+    assert [stage.id for stage in lineage.ancestors()] == ["a:", "a:1", "a:3"]
+    assert lineage.original is lineage.stages["a:"] and lineage.root_of("b:1") is lineage.stages["b:"]
+    assert lineage.steps_of("a:3") == [{"cuts": [1]}, {"cuts": [3]}]
+
+
+def test_what_a_file_says_of_itself_is_a_chain_of_files():
+    told = [
+        {"kind": "prune", "source": "best.pt", "sha256": "a" * 64, "parameters": 3_010_000},
+        {"kind": "finetune", "source": "small.pt", "sha256": "b" * 64},
+    ]
+    found = from_stages(told)
+    assert [(stage.kind, stage.title, stage.parent, stage.parameters) for stage in found] == [
+        ("original", "best.pt", "", 3_010_000),
+        ("prune", "small.pt", found[0].id, 0),
+    ]
+
+
+def test_a_stage_comes_back_from_a_journal_as_it_was_and_from_a_later_version_too():
+    for stage in grown().lineage:
+        assert Stage.of({**stage.plain, "mood": "good"}) == stage
+
+
+async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
+    start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    target = tmp_path / "digits-recovered.pt"
+    async with start(opening=Opening(str(demo_checkpoint), images=2, data=str(demo_data))) as desk:
+        desk.state.automatic = False
+        await desk.until(lambda: desk.state.metrics.baseline is not None, "the original's metric")
+        original = desk.state.session.original
+        await desk.go("model.5")
+        await desk.press("3", "0", "enter", "a")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
+        await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
+        await desk.press("R")
+        await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the ways")
+        await desk.press(str(NUMBERS["recalibrate"]))
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
+        await desk.press("ctrl+u", *str(target), "enter")
+        await desk.until(lambda: any("continues it" in said for said in desk.said), "the file")
+        await desk.press("u")
+        await desk.until(lambda: not desk.state.session.steps, "the step undone")
+        await desk.go("model.7")
+        await desk.press("2", "0", "enter", "a")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "another step")
+        await desk.press("H")
+        await desk.until(lambda: isinstance(desk.app.screen, Stages) and "model.7 -20%" in desk.text, "the lineage")
+        assert "├─● 1 model.5 -30%" in desk.text and "recalibrated" in desk.text
+        await desk.press("up", "up", "enter")
+        await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.5 -30%"], "the step before")
+        before = desk.bench
+        await desk.press("G")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        await desk.press("g")
+        await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")
+        assert desk.state.origin.parameters == original.parameters
+        assert desk.state.session.original.parameters < original.parameters
+        assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1 model.5 -30%"]
+        await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1 model.5 -30%" in desk.text, "the ancestors above the steps")
+        assert desk.state.origin_metric is not None and "→" in desk.line("GFLOPs")
+        await desk.until(lambda: any(kept.model == str(target) for kept in sessions.sessions()), "the journal of the next stage")
+        kept = next(kept for kept in sessions.sessions() if kept.model == str(target))
+        assert [stage["title"] for stage in kept.lineage][:2] == ["digits.pt", "1 model.5 -30%"]
+        await desk.press("H")
+        await desk.until(lambda: isinstance(desk.app.screen, Stages), "the lineage")
+        await desk.press("up", "enter")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        before = desk.bench
+        await desk.press("g")
+        await desk.until(lambda: desk.ready and desk.bench is not before, "the stage before")
+        assert [step.title for step in desk.state.session.steps] == ["model.5 -30%"]
+        assert {stage.kind for stage in desk.state.lineage} >= {"original", "step", "recalibrate"}
+    resumed = sessions.session_to_resume(kept.id)
+    async with start(opening=Opening.of(resumed)) as desk:
+        await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+        assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1 model.5 -30%"]

@@ -1,0 +1,58 @@
+"""After a step every number is the one of the network as it is now: sizes, inputs, shares, and the order."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.helpers import Desk
+from tui_pruner.tui.panes.tree_row import inputs
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LAYER = "model.22.cv3.0.1"
+
+
+async def cut(desk: Desk, layer: str, digits: str) -> None:
+    await desk.go(layer)
+    await desk.press(*digits, "enter")
+    await desk.previewed()
+    await desk.press("a")
+    await desk.until(lambda: bool(desk.state.session.steps) and not desk.state.pending, "the step")
+
+
+async def test_a_layers_cost_follows_the_steps(desk: Desk):
+    before = desk.state.layers[LAYER]
+    await cut(desk, "model.22.cv3.0.0", "50")
+    await desk.go(LAYER)
+    parameters, flops = desk.state.weight(before)
+    assert before.parameters / 2 <= parameters < 0.51 * before.parameters and flops == before.flops // 2
+    assert "64→32 in  64 out" in desk.text
+    assert "37.0K→18.6K params" in desk.text
+    row = next(row for row in desk.tree.rows if row.key == LAYER)
+    assert (row.parameters, row.flops) == (parameters, flops)
+    sections = sum(row.parameters for row in desk.tree.rows if row.kind == "section")
+    assert sections == desk.state.session.current.parameters
+    await desk.press("u")
+    await desk.until(lambda: not desk.state.session.steps, "the undo")
+    assert desk.state.weight(before) == (before.parameters, before.flops)
+
+
+async def test_the_order_is_the_present_one(desk: Desk):
+    await desk.press("o")
+    assert desk.tree.order == "by FLOPs"
+    first = desk.tree.shown[0].layer.name
+    await cut(desk, first, "80")
+    costs = [row.flops for row in desk.tree.shown]
+    assert costs == sorted(costs, reverse=True)
+    assert desk.tree.shown[0].layer.name != first
+    assert desk.view.tree.layer == first
+
+
+async def test_inputs_and_shares_move_with_a_step(desk: Desk):
+    await desk.pilot.resize_terminal(200, 60)
+    await cut(desk, "model.7", "50")
+    await desk.go("model.8.cv1")
+    line = next(line for line in desk.text.splitlines() if " cv1 " in line and "reads" not in line and " 128 " in line)
+    assert " 128 " in line
+    block = next(row for row in desk.tree.rows if row.key == "model.8")
+    assert inputs(block, desk.state) == (256, 128)

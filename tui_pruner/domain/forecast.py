@@ -1,0 +1,78 @@
+"""What a metric will probably be after cuts that are asked for: the drops of a scan added up, and what the session learnt of such sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+NOISE = 0.01
+"""A metric on a few images is not a surer than that, no matter what the cut."""
+UNTRIED = 0.5
+"""How far a sum of drops is off before any was tried, as a share of it: drops of layers that are cut together do not just add up."""
+WEIGHT = 0.02
+"""How much drop the trust in plain sums is worth against what was measured."""
+RANGE = (0.2, 5.0)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The metric before (`base`), the sum of the scanned drops, what is expected, and how far that may be off."""
+
+    base: float
+    drop: float
+    expected: float
+    spread: float
+
+
+def drop_at(drops: Mapping[float, float], share: float) -> float | None:
+    """How far the metric falls where a share of a layer's channels is gone, on straight lines between 0 and the shares that were scanned;
+    None beyond the largest of them, where nothing is known."""
+    points = sorted({0.0: 0.0, **drops}.items())
+    if len(points) < 2 or share > points[-1][0] + 0.005:
+        return None
+    for (left, low), (right, high) in pairwise(points):
+        if share <= right:
+            return low + (high - low) * (share - left) / (right - left)
+    return points[-1][1]
+
+
+def summed(
+    cuts: Mapping[str, tuple[float, float]], layers: Mapping[str, Mapping[float, float]], coupled: Mapping[str, int]
+) -> float | None:
+    """The drops of all cuts together: each layer's at its share after them, less that at its share before.
+
+    None where a layer was not scanned that far. Layers with the same number in `coupled` lose the same channels: the one that costs most
+    counts for all of them.
+    """
+    found: dict[object, float] = {}
+    for layer, (before, after) in cuts.items():
+        drops = layers.get(layer, {})
+        first, last = drop_at(drops, before), drop_at(drops, after)
+        if first is None or last is None:
+            return None
+        group = coupled.get(layer, layer)
+        found[group] = max(last - first, found.get(group, -math.inf))
+    return sum(found.values()) if found else None
+
+
+def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """By how much a sum of drops is multiplied, and how far the product is off, as a share of it.
+
+    `tried`: for every step of the session that had a forecast and was measured, the sum and the drop that came. The factor is the quotient
+    of all measured drops and all sums, where plain sums count as if a drop of `WEIGHT` had come just so; the share is the root mean square
+    of the errors so far, with `UNTRIED` as one of them.
+    """
+    pairs = list(tried)
+    factor = (WEIGHT + sum(max(came, 0.0) for _, came in pairs)) / (WEIGHT + sum(max(drop, 0.0) for drop, _ in pairs))
+    factor = min(max(factor, RANGE[0]), RANGE[1])
+    errors = [UNTRIED, *((came - factor * drop) / max(abs(factor * drop), WEIGHT) for drop, came in pairs)]
+    return factor, math.sqrt(sum(error * error for error in errors) / len(errors))
+
+
+def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]]) -> Forecast:
+    """What is expected of a metric that was `base`, where the scanned drops come to `drop`."""
+    factor, share = learnt(tried)
+    fall = factor * drop
+    return Forecast(base, drop, min(max(base - fall, 0.0), 1.0), max(NOISE, share * abs(fall)))

@@ -1,0 +1,168 @@
+"""Where a model comes from and what became of it: one tree of stages, from the original over steps and recovered files to what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+ORIGINAL, STEP, PRUNED, ASKED = "original", "step", "prune", "asked"
+FILE = "file:"
+"""What the id of a file begins with until it is opened: its content is not known before."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One state of the model. `kind`: the original, a step, or what made a file (`finetune`, `reconstruct`, ...).
+
+    `step` is what a plan has of it, `plan` the rest of the plan of a file that was opened. Figures that were not measured are None, sizes
+    that are not known 0; `data` is what the metric was measured on. `low` and `high`: the metric's 95 % interval.
+    """
+
+    id: str
+    parent: str
+    kind: str
+    title: str
+    parameters: int = 0
+    flops: int = 0
+    path: str = ""
+    step: dict[str, Any] | None = None
+    plan: dict[str, Any] | None = None
+    data: str = ""
+    metric: float | None = None
+    low: float | None = None
+    high: float | None = None
+    latency: float | None = None
+    proof: str = ""
+    proved: bool | None = None
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As a journal has it: only what is there."""
+        usual = {one.name: one.default for one in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value is not usual[name] and value != usual[name]}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Stage:
+        """From what a journal has; what it has besides is of a later version, and left.
+
+        Raises:
+            TypeError: something that every stage has is not there.
+        """
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in content.items() if name in known})
+
+
+@dataclass(frozen=True)
+class GraphLine:
+    """One stage of a tree with what is drawn before it: for each column whether a line runs on ("|") or branches off ("+")."""
+
+    columns: str
+    stage: Stage
+
+
+def file_id(sha256: str) -> str:
+    """What a file's stage is called, by its content."""
+    return f"{sha256[:16]}:"
+
+
+def state_id(sha256: str, key: str) -> str:
+    """What the state of an opened file after some steps is called; without a step it is the file itself."""
+    return f"{sha256[:16]}:{key[:16]}"
+
+
+@dataclass
+class Lineage:
+    """All stages that are known, by id; a stage comes after its parent. `here`: where the session stands. `derived`: what the open file
+    says of itself, which need not be kept.
+    """
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    here: str = ""
+    derived: set[str] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages.values())
+
+    def put(self, *stages: Stage) -> None:
+        """Take stages in, or what is known anew of them."""
+        self.stages.update((stage.id, stage) for stage in stages)
+
+    def opened(self, root: Stage) -> None:
+        """A file of the tree was opened: its content is known by now, and it stays where it was made."""
+        made = self.stages.pop(f"{FILE}{root.path}", None) or self.stages.get(root.id)
+        if made is not None and made.id != root.id:
+            root = replace(root, parent=made.parent, kind=made.kind, title=made.title)
+        elif made is not None:
+            root = replace(root, parent=made.parent or root.parent, kind=made.kind, title=made.title)
+        self.put(root)
+        self.here = root.id
+
+    def chain(self, id: str) -> list[Stage]:
+        """The stages from the original to this one."""
+        found: list[Stage] = []
+        while (stage := self.stages.get(id)) is not None and stage not in found:
+            found.insert(0, stage)
+            id = stage.parent
+        return found
+
+    def root_of(self, id: str) -> Stage | None:
+        """The file that a stage's steps start from; a file itself."""
+        return next((stage for stage in reversed(self.chain(id)) if stage.kind != STEP), None)
+
+    @property
+    def original(self) -> Stage | None:
+        """Where everything begins."""
+        return next(iter(self.chain(self.here)), None)
+
+    def ancestors(self) -> list[Stage]:
+        """What came before the file that is open, the original first."""
+        root = self.root_of(self.here)
+        return self.chain(root.parent) if root else []
+
+    def steps_of(self, id: str) -> list[dict[str, Any]]:
+        """What a plan has of the steps from a stage's file to the stage."""
+        steps: list[dict[str, Any]] = []
+        for stage in reversed(self.chain(id)):
+            if stage.kind != STEP:
+                break
+            steps.insert(0, stage.step or {})
+        return steps
+
+    def graph(self, main: Sequence[str] = ()) -> list[GraphLine]:
+        """The tree as lines, parents first. A child on the way of `main`, else the newest, goes on in its parent's column, and the others
+        branch off before it.
+        """
+        children: dict[str, list[Stage]] = {}
+        for stage in self:
+            children.setdefault(stage.parent if stage.parent in self.stages else "", []).append(stage)
+        lines: list[GraphLine] = []
+        waiting = [(stage, "", "") for stage in reversed(children.get("", []))]
+        while waiting:
+            stage, before, columns = waiting.pop()
+            lines.append(GraphLine(before, stage))
+            born = children.get(stage.id, [])
+            along = next((child for child in born if child.id in main), born[-1] if born else None)
+            if along is not None:
+                waiting.append((along, columns, columns))
+            waiting += [(child, f"{columns}+", f"{columns}|") for child in reversed(born) if child is not along]
+        return lines
+
+    def besides(self, ids: Iterable[str]) -> list[dict[str, Any]]:
+        """All stages but these, as a journal has them."""
+        left = set(ids)
+        return [stage.plain for stage in self if stage.id not in left]
+
+
+def from_stages(stages: Sequence[Mapping[str, Any]]) -> list[Stage]:
+    """What a file says of itself, as stages: the files that it was made from, the oldest first; it itself is not among them.
+
+    `stages`: for each thing that was done its `kind`, and `source`, `sha256` and `parameters` of the file that it was done to.
+    """
+    found: list[Stage] = []
+    kind = ORIGINAL
+    for stage in stages:
+        parent = found[-1].id if found else ""
+        found.append(Stage(file_id(stage["sha256"]), parent, kind, stage["source"], parameters=stage.get("parameters", 0)))
+        kind = stage["kind"]
+    return list({stage.id: stage for stage in found}.values())

@@ -1,0 +1,186 @@
+"""Command lines that do what was done or asked for in the app, with the names of this session's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tui_pruner.domain.criteria import NEED_DATA
+from tui_pruner.domain.cuts import CLASSES, Asked
+from tui_pruner.domain.formatting import command_line
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.state import AppState
+
+PROGRAM = "tui-pruner"
+SAME = {"criterion": "l2", "round_to": 1}
+
+
+@dataclass(frozen=True)
+class CutWords:
+    """The cuts of one step as the command line takes them."""
+
+    cuts: Sequence[tuple[str, str]]
+    criterion: str = "l2"
+    round_to: int = 1
+
+    def words(self, data: str) -> list[str]:
+        """The options; a criterion that scores images needs the data."""
+        found: list[str] = []
+        for layer, amount in self.cuts:
+            found += ["--keep-classes", amount.removeprefix("keep:")] if layer == CLASSES else ["--cut", f"{layer}={amount}"]
+        if self.criterion != SAME["criterion"]:
+            found += ["--criterion", self.criterion]
+        if self.criterion in NEED_DATA:
+            found += ["--data", data or "DATA"]
+        return [*found, "--round-to", str(self.round_to)] if self.round_to != SAME["round_to"] else found
+
+    @classmethod
+    def of_step(cls, requests: Sequence[Any]) -> CutWords:
+        """Those of a step that was made."""
+        first = requests[0] if requests else None
+        cuts = [(one.layer, one.amount) for one in requests]
+        return cls(cuts, first.criterion, first.round_to) if first else cls(cuts)
+
+    @classmethod
+    def of_asked(cls, asked: Asked) -> CutWords:
+        """Those that are pending, not applied."""
+        return cls([(layer, amount.request) for layer, amount in asked.amounts.items()], asked.criterion, asked.round_to)
+
+
+def layer_words(state: AppState, row: str) -> str:
+    """The layer or block under the cursor, as a command line calls it."""
+    return row if row in state.known else row.removeprefix("model.") if row else ""
+
+
+def cut_words(state: AppState) -> str:
+    """The pending cuts, LAYER=AMOUNT each."""
+    return " ".join(f"{layer}={amount.request}" for layer, amount in state.pending.amounts.items())
+
+
+def prune_command(state: AppState, pending: bool) -> str:
+    """The exact command that writes the model with the steps so far, and with the pending cuts where they are wanted.
+
+    `prune` makes one step of its cuts; where there are more, the ones before are kept in a plan file first, one command for each.
+    """
+    opening = state.checkpoint.opening
+    steps = [CutWords.of_step(step.requests) for step in state.session.steps]
+    if pending and state.pending:
+        steps.append(CutWords.of_asked(state.pending))
+    return " && ".join(prune_commands(state, steps, str(opening.output), str(opening.plan_file)))
+
+
+def prune_commands(state: AppState, steps: Sequence[CutWords], output: str, plan: str) -> list[str]:
+    """One command for each of these steps; the last one writes the model."""
+    data, common = state.checkpoint.data or "", sizes_of(state)
+    lines = []
+    for number, step in enumerate(steps, start=1):
+        so_far = ["--plan", plan] if number > 1 else []
+        last = number == len(steps)
+        begin = [PROGRAM, "prune" if last else "steps", state.opened.model.path, *common, *so_far, *step.words(data)]
+        ends = ["-o", output] if last else ["--save-plan", plan, *(["--force"] if number > 1 else [])]
+        lines.append(command_line([*begin, *ends]))
+    return lines
+
+
+def step_command(state: AppState) -> str:
+    """The command that adds the last step to the plan file, in which the log has those before it."""
+    opening, number = state.checkpoint.opening, len(state.session.steps)
+    if not number:
+        return ""
+    plan = str(opening.plan_file)
+    before = ["--plan", plan, "--steps", str(number - 1)] if number > 1 else []
+    words = CutWords.of_step(state.session.steps[-1].requests).words(state.checkpoint.data or "")
+    ends = ["--save-plan", plan, *(["--force"] if before else [])]
+    return command_line([PROGRAM, "steps", state.opened.model.path, *sizes_of(state), *before, *words, *ends])
+
+
+def saved_command(state: AppState, output: str) -> str:
+    """The command that saves the steps so far as a plan of this name."""
+    opening, number = state.checkpoint.opening, str(len(state.session.steps))
+    return command_line(
+        [PROGRAM, "steps", state.opened.model.path, "--plan", opening.plan_file, "--steps", number, "--save-plan", output, "--force"]
+    )
+
+
+def sizes_of(state: AppState) -> list[str]:
+    """What the checkpoint was opened with, as options."""
+    opening = state.checkpoint.opening
+    sizes = ["--imgsz", str(opening.imgsz)] if opening.imgsz else []
+    return [*sizes, *(["--classes", str(opening.classes)] if opening.classes else [])]
+
+
+def preview_command(state: AppState) -> str:
+    """The command that shows what the pending cuts would do."""
+    steps = str(len(state.session.steps))
+    plan = ["--plan", str(state.checkpoint.opening.plan_file), "--steps", steps] if state.session.steps else []
+    words = CutWords.of_asked(state.pending).words(state.checkpoint.data or "")
+    return command_line([PROGRAM, "preview", state.opened.model.path, *plan, *words])
+
+
+def steps_command(state: AppState, output: str) -> str:
+    """The command that writes the model with this many steps of the plan."""
+    steps = str(len(state.session.steps))
+    plan = state.checkpoint.opening.plan_file
+    return command_line([PROGRAM, "prune", state.opened.model.path, "--plan", plan, "--steps", steps, "-o", output])
+
+
+WORDS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "validate": ("validate", ("data", "images")),
+    "scan": ("scan", ("data", "images", "criterion")),
+    "plan": ("plan", ("data", "images", "criterion", "round_to", "targets")),
+    "quicken": ("plan", ("criterion", "round_to", "targets")),
+    "bench": ("bench", ("imgsz", "blocks", "suggest")),
+    "reconstruct": ("reconstruct", ("data", "images", "original", "output")),
+    "recalibrate": ("recalibrate", ("data", "images", "output")),
+    "finetune": ("finetune", ("data", "epochs", "teacher", "sparsity", "output")),
+    "export": ("export", ("format", "output")),
+    "report": ("report", ("data", "output")),
+    "compress": ("compress", ("data", "targets", "images", "epochs", "max_drop", "criterion", "round_to", "format", "folder")),
+}
+"""For each kind of job its command, and which of the job's parameters are its options."""
+NAMES = {"output": "-o", "folder": "-o", "targets": "--target", "max_drop": "--max-drop", "round_to": "--round-to"}
+ON_A_PLAN = ("validate", "plan", "quicken", "compress")
+WRITES = {"scan": "scan.json", "plan": "plan.yaml"}
+
+
+def job_command(kind: str, parameters: Mapping[str, Any], plan_file: str) -> str:
+    """The command that does what a job did; empty where there is none. A job's plan is the one of the session, as it is saved."""
+    if kind not in WORDS:
+        return ""
+    command, fields = WORDS[kind]
+    words: list[object] = [PROGRAM, command]
+    if kind == "report":
+        words.append(parameters.get("plan_file") or plan_file)
+    elif kind == "bench":
+        words += dict.fromkeys(subject["checkpoint"] for subject in parameters.get("subjects", []))
+        words += ["PRUNED"] if any(subject.get("plan") for subject in parameters.get("subjects", [])) else []
+    else:
+        words.append(parameters.get("checkpoint", "MODEL"))
+        words += ["--plan", plan_file] if parameters.get("plan") and kind in ON_A_PLAN else []
+    for field_name in fields:
+        value, option = parameters.get(field_name), NAMES.get(field_name, f"--{field_name}")
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list):
+            words += [word for one in value for word in (option, one)]
+        elif value not in (None, "", False, 0, 0.0):
+            words += [option, value]
+    return command_line([*words, *(["-o", WRITES[command]] if command in WRITES else [])])
+
+
+@dataclass
+class CommandLog:
+    """What was done in the session, as command lines with a few words on each; the newest last."""
+
+    entries: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, words: str, line: str, instead: bool = False) -> None:
+        """Keep what was done. The same again is one entry; `instead` takes the place of the last one where that had the same words."""
+        last = self.entries[-1] if self.entries else ("", "")
+        if not line or last == (words, line):
+            return
+        if instead and last[0] == words:
+            self.entries.pop()
+        self.entries.append((words, line))

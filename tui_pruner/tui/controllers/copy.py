@@ -1,0 +1,176 @@
+"""Copies the layer, the cuts or the command that does the same to the terminal's clipboard, and keeps the log of commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tui_pruner.domain.formatting import command_line
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
+from tui_pruner.tui.actions.action import INTERACTIVE, VIEW, Action
+from tui_pruner.tui.commands import (
+    PROGRAM,
+    CommandLog,
+    cut_words,
+    job_command,
+    layer_words,
+    preview_command,
+    prune_command,
+    saved_command,
+    step_command,
+    steps_command,
+)
+from tui_pruner.tui.controllers.base import Controller, Handler
+from tui_pruner.tui.job_specs.job import DONE
+from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved, SessionChanged
+
+WITHOUT = ("linux", "dumb", "vt100", "vt220", "ansi")
+"""Terminals, by TERM, that know no OSC 52."""
+WITH = ("kitty", "foot", "wezterm", "ghostty", "alacritty", "contour")
+"""Those that do; of all others it is not known."""
+PROGRAMS = ("iTerm.app", "WezTerm", "ghostty", "WarpTerminal")
+LAYER, CUTS, COMMAND, STEPS = "layer", "cuts", "command", "steps"
+
+
+def takes_copies() -> bool | None:
+    """Whether the terminal takes what is copied; None where that cannot be known."""
+    term, program = os.environ.get("TERM", ""), os.environ.get("TERM_PROGRAM", "")
+    if term in WITHOUT or program == "Apple_Terminal":
+        return False
+    return True if any(name in term for name in WITH) or program in PROGRAMS else None
+
+
+class CopyController(Controller):
+    """Nothing here changes the session."""
+
+    def actions(self) -> Sequence[Action]:
+        """Copying, and the log."""
+        return (
+            Action(
+                id="copy",
+                keys="y",
+                title="Copy",
+                help="Copy the layer, the cuts that are asked for, or the exact command that does the same.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.choose,
+                footer="copy",
+            ),
+            Action(
+                id="command-log",
+                keys="P",
+                title="Command log",
+                help="List the commands that do what was done in this session; enter copies one.",
+                group=VIEW,
+                cli="keys",
+                run=self.show_log,
+            ),
+        )
+
+    def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
+        """What was done, each with the command that does the same."""
+        return {SessionChanged: self.take_session, FileWritten: self.take_file, PlanSaved: self.take_plan, JobsChanged: self.take_job}
+
+    def begin(self) -> None:
+        """Follow what is asked for."""
+        self.store.observe(("pending",), self.take_pending)
+
+    def take_pending(self) -> None:
+        """Keep the ratios as they are now: turning them is one entry."""
+        if self.state.pending:
+            self.log.note("ratios", preview_command(self.state), instead=True)
+
+    def take_session(self, event: SessionChanged) -> None:
+        """Keep a step that was made, taken back or gone to."""
+        state = self.state
+        if event.did == "applied":
+            self.log.note(f"step {len(state.session.steps)}", step_command(state))
+        elif event.did in ("undone", "redone", "moved") and state.session.steps:
+            self.log.note(event.did, steps_command(state, str(state.checkpoint.opening.output)))
+        elif event.did == "opened":
+            plan = state.checkpoint.opening.plan_file
+            self.log.note("plan opened", command_line([PROGRAM, "steps", state.opened.model.path, "--plan", plan]))
+
+    def take_file(self, event: FileWritten) -> None:
+        """Keep that the model was written."""
+        self.log.note("written", steps_command(self.state, event.result.output))
+
+    def take_plan(self, event: PlanSaved) -> None:
+        """Keep that the plan was saved."""
+        self.log.note("plan saved", saved_command(self.state, event.result.output))
+
+    def take_job(self, event: JobsChanged) -> None:
+        """Keep a job that is done."""
+        job = event.ended
+        if job is not None and job.state == DONE and job.parameters is not None:
+            plan = str(self.state.checkpoint.opening.plan_file)
+            self.log.note(job.spec.name, job_command(job.spec.kind, job.parameters.model_dump(), plan))
+
+    @property
+    def log(self) -> CommandLog:
+        """What was done so far."""
+        return self.state.commands
+
+    def choose(self) -> None:
+        """Ask what to copy, then copy it."""
+        found = self.texts()
+        choices = [(name, title, text) for name, title, text in found]
+        self.dialogs.choose("Copy", "To the clipboard of your terminal.", choices, lambda name: self._take(name, found))
+
+    def texts(self) -> list[tuple[str, str, str]]:
+        """What can be copied now: a name, what it is, and the text."""
+        state, row = self.state, self.view.tree.row
+        found = [(LAYER, "layer", layer_words(state, row.key if row else ""))]
+        if state.pending:
+            found += [(CUTS, "cuts", cut_words(state)), (COMMAND, "command", prune_command(state, pending=True))]
+        if state.session.steps:
+            found.append((STEPS, "steps", prune_command(state, pending=False)))
+        return [entry for entry in found if entry[2]]
+
+    def show_log(self) -> None:
+        """List the commands, the newest first; one that is chosen is copied."""
+        entries = list(reversed(self.log.entries))
+        if not entries:
+            self.say("nothing was done yet that a command line would do")
+            return
+        choices = [(str(number), title, line) for number, (title, line) in enumerate(entries)]
+        text = "What was done in this session, the newest first; enter copies the command that does the same."
+        self.dialogs.choose("Command log", text, choices, lambda number: self.copy(entries[int(number)][1]) if number else None)
+
+    def copy(self, text: str) -> None:
+        """Give a text to the terminal; where it takes none, or no one knows, to a file whose place is said."""
+        takes = takes_copies()
+        if takes is not False:
+            self.dialogs.copy(text)
+        short = text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+        if takes:
+            self.say(f"copied: {short}")
+            return
+        try:
+            place = write_copy(text)
+        except OSError as error:
+            self.say(f"copied: {short}" if takes is None else f"nothing was copied: {error}", "information" if takes is None else "error")
+            return
+        self.say(f"this terminal takes no copies: it is in {place}" if takes is False else f"copied: {short}; also in {place}")
+
+    def _take(self, name: str, found: Sequence[tuple[str, str, str]]) -> None:
+        text = next((text for one, _, text in found if one == name), "")
+        if text:
+            self.copy(text)
+
+
+SHORT = 60
+
+
+def write_copy(text: str) -> Path:
+    """Put a text where it can be picked up.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    place = paths.state_folder() / "copied.txt"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(place, f"{text}\n".encode(errors="surrogateescape"))
+    return place

@@ -1,0 +1,331 @@
+"""Keeps the tree of stages that the session is part of, and goes from stage to stage on the lineage and on the front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tui_pruner.domain.lineage import ASKED, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages, state_id
+from tui_pruner.tui.actions.action import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
+from tui_pruner.tui.controllers.base import Controller
+from tui_pruner.tui.messages import ModelChosen
+from tui_pruner.tui.panes.front import AXES, TITLES, dots_of
+from tui_pruner.tui.panes.lineage import Shown, moved_cursor
+from tui_pruner.tui.panes.steps import proof_cell
+from tui_pruner.tui.state import PROOFS, AppState
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.state import Store
+
+SHOW = "steps MODEL --plan FILE"
+GO = "prune MODEL --plan FILE --steps N -o OUT"
+
+
+class LineageController(Controller):
+    """The stages follow the steps, their proofs and what is measured; nothing here changes any of them."""
+
+    def actions(self) -> Sequence[Action]:
+        """The two pictures of the stages."""
+        return (
+            Action(
+                id="lineage",
+                keys="H",
+                title="Lineage",
+                help="Show where the model comes from, as a tree of stages with size, metric, latency and proof; compare two, go to any.",
+                group=STEPS,
+                cli=SHOW,
+                run=lambda: self.dialogs.show_stages(False),
+                footer="lineage",
+            ),
+            Action(
+                id="front",
+                keys="F",
+                title="Front",
+                help="Show every measured stage as a dot, its metric over FLOPs, parameters or ms; go from dot to dot and to any of them.",
+                group=STEPS,
+                cli=SHOW,
+                run=lambda: self.dialogs.show_stages(True),
+                footer="front",
+            ),
+        )
+
+    def begin(self) -> None:
+        """Put the file that is open where it belongs, then follow."""
+        begin_lineage(self.state, self.jobs.checkpoint.opening.lineage)
+        self.store.observe(("session", "metrics", "latency", PROOFS), self.follow, at_once=True)
+        self.follow()
+
+    def follow(self) -> None:
+        """Have the stages say what the session says."""
+        follow(self.state)
+
+    def go_to(self, id: str) -> None:
+        """Undo, redo or open until this stage is what counts."""
+        state, session = self.state, self.state.session
+        timeline, lineage = ids_of(state), state.lineage
+        stage = lineage.stages.get(id)
+        if id in timeline:
+            if id != lineage.here:
+                self.engine.go_to(timeline.index(id))
+        elif stage is not None and stage.kind == STEP and id.startswith(file_id(state.opened.model.sha256)):
+            self.engine.load_plan({**session.plan, "steps": lineage.steps_of(id)})
+        elif stage is not None:
+            self._open(stage)
+
+    def _open(self, stage: Stage) -> None:
+        """Open the file of a stage that is not this session's, after a question."""
+        lineage = self.state.lineage
+        root = lineage.root_of(stage.id)
+        if root is None or not root.path or not Path(root.path).exists():
+            self.say(f"the file of {stage.title} is not known here: open it by its path", "warning")
+            return
+        steps = lineage.steps_of(stage.id)
+        plan = {**root.plan, "steps": steps} if root.plan is not None and steps else None
+        if steps and plan is None:
+            self.say(f"the plan of {stage.title} is not known here: open its file, then the plan", "warning")
+            return
+        path = root.path
+
+        def take(answer: str) -> None:
+            if answer:
+                self.dialogs.send(ModelChosen(path, self.jobs.checkpoint.data, tuple(lineage), plan))
+
+        text = f"{path}\nIt becomes the open file again, with the steps up to {stage.title}; this session is kept."
+        self.dialogs.confirm(f"Go to {stage.title}?", text, [("g", "go to it", "go")], take)
+
+
+def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
+    """Put the file that is open where it belongs: after the stages of the session before, else after what it says of itself."""
+    model, lineage = state.opened.model, state.lineage
+    lineage.put(*handed)
+    made = [stage.model_dump() for stage in model.stages]
+    root = Stage(file_id(model.sha256), "", made[-1]["kind"] if made else ORIGINAL, Path(model.path).name, path=model.path)
+    known = len(lineage.stages)
+    if not known:
+        told = [stage for stage in from_stages(made) if stage.id != root.id]
+        lineage.put(*told)
+        root = replace(root, parent=told[-1].id if told else "")
+        lineage.derived = {root.id, *(stage.id for stage in told)}
+    lineage.opened(root)
+
+
+def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None:
+    """Take in the stages of a kept session; the file that is open has its place among them."""
+    stages = [Stage.of(content) for content in saved]
+    own = file_id(state.opened.model.sha256)
+    if any(stage.id == own and stage.parent for stage in stages):
+        state.lineage = Lineage()
+        state.lineage.put(*stages)
+    else:
+        state.lineage.put(*(stage for stage in stages if stage.id != own))
+    state.lineage.here = own
+    follow(state)
+
+
+def kept_lineage(state: AppState) -> list[dict[str, Any]]:
+    """What a journal has to keep of the stages: neither the plan's steps nor what the file itself says."""
+    timeline = ids_of(state)
+    return state.lineage.besides({*timeline[1:], *state.lineage.derived})
+
+
+def ids_of(state: AppState) -> list[str]:
+    """The stages of the session's steps, the file's first, the undone ones last."""
+    return [state_id(state.opened.model.sha256, key) for key in state.metrics.keys]
+
+
+def follow(state: AppState) -> None:
+    """Have the stages of the open file say what the session knows of them."""
+    lineage, metrics, session = state.lineage, state.metrics, state.session
+    sha256, ids = state.opened.model.sha256, ids_of(state)
+    root = lineage.stages.get(ids[0])
+    if root is None:
+        return
+    size = session.original
+    lineage.put(replace(root, parameters=size.parameters, flops=size.flops, plan={**session.plan, "steps": []}))
+    planned = [*session.plan["steps"], *session.later]
+    for number, (step, plain) in enumerate(zip([*session.steps, *session.ahead], planned), start=1):
+        known = lineage.stages.get(ids[number])
+        proof = step.proof or None
+        proved, words = (proof.equal, proof_cell(proof)[0]) if proof else (known.proved, known.proof) if known else (None, "")
+        lineage.put(
+            Stage(
+                ids[number], ids[number - 1], STEP, f"{number} {step.title}", step.totals.parameters, step.totals.flops, step=dict(plain),
+                proof=words, proved=proved,
+            )
+        )  # fmt: skip
+    keys = {state_id(sha256, key): key for key in (*metrics.by_plan, *metrics.latencies, *metrics.keys)}
+    for id, key in keys.items():
+        stage, interval = lineage.stages.get(id), metrics.intervals.get(key)
+        if stage is not None:
+            found = metrics.by_plan.get(key)
+            low, high = interval or (None, None)
+            data = state.checkpoint.data or "" if found is not None else ""
+            latency = metrics.latencies.get(key, stage.latency)
+            lineage.put(replace(stage, metric=found, low=low, high=high, data=data, latency=latency))
+    lineage.here = ids[min(len(session.steps), len(ids) - 1)]
+
+
+def shown_of(state: AppState) -> Shown:
+    """The stages as they are drawn."""
+    ids = ids_of(state)
+    undone = frozenset(ids[len(state.session.steps) + 1 :])
+    main = (*(stage.id for stage in state.lineage.chain(state.lineage.here)), *ids)
+    return Shown(state.lineage, state.checkpoint.data or "", state.metrics.name, undone, main)
+
+
+def asked_stage(state: AppState) -> Stage | None:
+    """What is asked for as a stage with its forecast; None where no forecast exists."""
+    expected, after = state.forecast, state.after
+    if expected is None:
+        return None
+    low, high = expected.expected - expected.spread, expected.expected + expected.spread
+    return Stage(
+        ASKED, state.lineage.here, ASKED, "asked for, not applied", after.parameters, after.flops, metric=expected.expected, low=low,
+        high=high,
+    )  # fmt: skip
+
+
+class StageView(Protocol):
+    """The screen that shows the stages."""
+
+    def draw_all(self) -> None:
+        """Show the present state."""
+
+    def leave(self) -> None:
+        """Go back to the workbench."""
+
+
+class StageListController:
+    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with."""
+
+    def __init__(self, store: Store, lineage: LineageController, view: StageView, on_front: bool) -> None:
+        self._store = store
+        self._lineage = lineage
+        self._view = view
+        self.on_front = on_front
+        self.cursor = store.state.lineage.here
+        self.held = ""
+        self.axis = AXES[0]
+
+    @classmethod
+    def listed(cls) -> Sequence[Action]:
+        """Give the actions without a session behind them, to list them and to bind their keys: they cannot be run."""
+        return cls.__new__(cls).actions()
+
+    def actions(self) -> Sequence[Action]:
+        """What is done with one stage."""
+        moves = (
+            ("stage-move-minus-1", "up,left", "Stage before", "Go to the stage above, or to the dot on the left.", -1),
+            ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right.", 1),
+        )
+        return (
+            *(
+                Action(id=id, keys=keys, title=title, help=help, group=STEPS, cli=INTERACTIVE, run=partial(self.move, by), pane=STAGES)
+                for id, keys, title, help, by in moves
+            ),
+            Action(
+                id="go-to-stage",
+                keys="enter",
+                title="Go to the stage",
+                help="Undo, redo or open until the stage under the cursor is what counts; all others stay in the tree.",
+                group=STEPS,
+                cli=GO,
+                run=self.go,
+                footer="go there",
+                pane=STAGES,
+            ),
+            Action(
+                id="hold-stage",
+                keys="space",
+                title="Compare with the stage",
+                help="Hold the stage under the cursor, to compare others with it; again lets go.",
+                group=STEPS,
+                cli="steps MODEL --plan FILE --compare A B",
+                run=self.hold,
+                footer="compare with",
+                pane=STAGES,
+            ),
+            Action(
+                id="switch-picture",
+                keys="tab,F,H",
+                shown="tab",
+                title="Tree or front",
+                help="Show the stages as a tree, or on the front.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.switch,
+                footer="tree/front",
+                pane=STAGES,
+            ),
+            Action(
+                id="next-axis",
+                keys="x",
+                title="What is across",
+                help="Have FLOPs, parameters or milliseconds across the front.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.next_axis,
+                footer="across",
+                pane=STAGES,
+            ),
+            Action(
+                id="leave-stages",
+                keys="escape,q",
+                shown="escape",
+                title="Back from the stages",
+                help="Leave the stages.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=lambda: self._view.leave(),
+                footer="back",
+                pane=STAGES,
+            ),
+        )
+
+    @property
+    def ids(self) -> list[str]:
+        """The stages that the cursor also affected: the lines of the tree, or the dots."""
+        state, shown = self._store.state, shown_of(self._store.state)
+        if self.on_front:
+            return [dot.id for dot in dots_of(shown, self.axis, asked_stage(state))]
+        return [line.stage.id for line in shown.lines]
+
+    def move(self, by: int) -> None:
+        """Go to another stage."""
+        self.cursor = moved_cursor(self.ids, self.cursor, by)
+
+    def hold(self) -> None:
+        """Hold the stage under the cursor, or let go of it."""
+        self.held = "" if self.held == self.cursor else self.cursor
+
+    def switch(self) -> None:
+        """Show the other picture, with the cursor on the same stage where it is there too."""
+        self.on_front = not self.on_front
+        self._stay()
+
+    def next_axis(self) -> None:
+        """Have something else across."""
+        self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+        self._stay()
+
+    @property
+    def axis_title(self) -> str:
+        """What is across now."""
+        return TITLES[self.axis]
+
+    def go(self) -> None:
+        """Leave, and go to the stage under the cursor; to what is asked for in the tree of the model."""
+        cursor = self.cursor
+        self._view.leave()
+        if cursor == ASKED:
+            self._store.update(focus=TREE, comparison=None)
+            return
+        self._store.update(focus=STEPS_PANE)
+        self._lineage.go_to(cursor)
+
+    def _stay(self) -> None:
+        if self.cursor not in self.ids:
+            self.cursor = moved_cursor(self.ids, self.cursor, 0)

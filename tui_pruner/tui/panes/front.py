@@ -1,0 +1,188 @@
+"""The front as text: every measured stage as a dot over its size or latency, its interval as a bar, and what is asked for as a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rich.text import Text
+
+from tui_pruner.domain.formatting import count, giga, score
+from tui_pruner.domain.lineage import ASKED, Stage
+from tui_pruner.tui.panes.lineage import Shown
+from tui_pruner.tui.theme import colours
+from tui_pruner.tui.theme.drawing import fit
+from tui_pruner.tui.theme.glyphs import SIGNS, UNICODE
+
+AXES = ("flops", "params", "ms")
+TITLES = {"flops": "GFLOPs", "params": "params", "ms": "ms"}
+DOTS, PLAIN_DOTS = ("○", "◆", "●"), ("o", "#", "*")
+BRAILLE = SIGNS is UNICODE
+EMPTY = 0x2800
+BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""The dots of a braille sign, by row and column."""
+LABEL = 6
+MARGIN = 0.08
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One stage on the front: where it is across and up, and the interval of its metric where that is known."""
+
+    id: str
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    hollow: bool = False
+    here: bool = False
+
+
+def dots_of(shown: Shown, axis: str, asked: Stage | None = None) -> list[Dot]:
+    """The stages whose metric was measured and whose place on the axis is known, from left to right; what is asked for by its forecast."""
+    found = []
+    for stage in [*shown.lineage, *([asked] if asked else [])]:
+        x, y = across(stage, axis), stage.metric if stage.kind == ASKED else shown.measured(stage)
+        if x is not None and y is not None:
+            low, high = (stage.low, stage.high) if stage.kind == ASKED else shown.interval(stage) or (None, None)
+            found.append(Dot(stage.id, x, y, low, high, stage.kind == ASKED, stage.id == shown.lineage.here))
+    return sorted(found, key=lambda dot: (dot.x, dot.y))
+
+
+def across(stage: Stage, axis: str) -> float | None:
+    """A stage's place on an axis; None where that is not known."""
+    if axis == "ms":
+        return stage.latency
+    return (stage.flops if axis == "flops" else stage.parameters) or None
+
+
+def best(dots: Sequence[Dot]) -> list[Dot]:
+    """Those that no other one beats at the same size or a smaller one, from left to right."""
+    found: list[Dot] = []
+    for dot in sorted((dot for dot in dots if not dot.hollow), key=lambda dot: (dot.x, -dot.y)):
+        if not found or dot.y > found[-1].y:
+            found.append(dot)
+    return found
+
+
+class PointCanvas:
+    """A field of signs that lines are drawn on, in braille dots or whole cells of ASCII."""
+
+    def __init__(self, width: int, height: int, braille: bool) -> None:
+        self.width, self.height = width, height
+        self._braille = braille
+        self.fine = (2, 4) if braille else (1, 1)
+        self._cells: dict[tuple[int, int], int] = {}
+
+    @property
+    def dots(self) -> tuple[str, str, str]:
+        """The signs of what is asked for, of what counts, and of any other stage."""
+        return DOTS if self._braille else PLAIN_DOTS
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many points there are across and down."""
+        return self.width * self.fine[0], self.height * self.fine[1]
+
+    def point(self, column: int, row: int) -> None:
+        """Set one point; what is outside is left out."""
+        columns, rows = self.size
+        if 0 <= column < columns and 0 <= row < rows:
+            cell = column // self.fine[0], row // self.fine[1]
+            self._cells[cell] = self._cells.get(cell, 0) | BITS[row % self.fine[1]][column % self.fine[0]]
+
+    def sign(self, column: int, row: int, plain: str) -> str:
+        """What is in a cell; `plain` where there are no braille signs."""
+        bits = self._cells.get((column, row), 0)
+        return " " if not bits else chr(EMPTY | bits) if self._braille else plain
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Which part of the plane is shown: from left to right and from the bottom to the top."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+    @classmethod
+    def around(cls, dots: Sequence[Dot]) -> Frame:
+        """All dots with their intervals, and a margin."""
+        xs = [dot.x for dot in dots]
+        ys = [y for dot in dots for y in (dot.y, dot.low, dot.high) if y is not None]
+        across, up = max(xs) - min(xs) or max(xs) * 0.2 or 1.0, max(ys) - min(ys) or 0.05
+        return cls(min(xs) - MARGIN * across, max(xs) + MARGIN * across, min(ys) - MARGIN * up, max(ys) + MARGIN * up)
+
+    def place(self, x: float, y: float, columns: int, rows: int) -> tuple[int, int]:
+        """The point of a field that is nearest."""
+        column = round((x - self.left) / (self.right - self.left) * (columns - 1))
+        row = round((self.top - y) / (self.top - self.bottom) * (rows - 1))
+        return column, row
+
+
+def front_lines(
+    dots: Sequence[Dot], axis: str, metric: str, width: int, height: int, cursor: str = "", braille: bool = BRAILLE
+) -> list[Text]:
+    """The scatter in exactly `height` lines of at most `width` cells: the metric up, the axis across, the best dots joined by steps."""
+    if not dots:
+        where = {"flops": "", "params": "", "ms": " and timed"}[axis]
+        return [Text(f"nothing is measured{where} yet", colours.MUTED), *[Text() for _ in range(height - 1)]]
+    inner, rows = max(width - LABEL - 1, 8), max(height - 2, 3)
+    frame, bars, joined = Frame.around(dots), PointCanvas(inner, rows, braille), PointCanvas(inner, rows, braille)
+    for dot in dots:
+        if dot.low is not None and dot.high is not None:
+            column = frame.place(dot.x, dot.y, inner, rows)[0] * bars.fine[0]
+            for row in range(frame.place(dot.x, dot.high, *bars.size)[1], frame.place(dot.x, dot.low, *bars.size)[1] + 1):
+                bars.point(column, row)
+    _join(joined, frame, best(dots))
+    signs = {frame.place(dot.x, dot.y, inner, rows): dot for dot in sorted(dots, key=lambda dot: (dot.id == cursor, dot.here))}
+    lines = []
+    labels = {0: frame.top, rows // 2: (frame.top + frame.bottom) / 2, rows - 1: frame.bottom}
+    for row in range(rows):
+        line = Text.assemble((fit(score(labels[row]) if row in labels else "", LABEL - 1, right=True), colours.MUTED), " ")
+        line.append("│" if braille else "|", colours.FAINT)
+        for column in range(inner):
+            line.append(*_cell(signs.get((column, row)), cursor, bars, joined, column, row))
+        lines.append(line)
+    return [*lines, _axis(inner, braille), _scale(frame, axis, metric, inner)][:height]
+
+
+def _cell(dot: Dot | None, cursor: str, bars: PointCanvas, joined: PointCanvas, column: int, row: int) -> tuple[str, str]:
+    if dot is not None:
+        ring, here, mark = bars.dots
+        sign = ring if dot.hollow else here if dot.here else mark
+        style = colours.WARNING if dot.hollow or dot.here else colours.BLUE
+        return sign, f"bold {style} on {colours.SELECTION}" if dot.id == cursor else style
+    bar = bars.sign(column, row, "|")
+    return (bar, colours.MUTED) if bar != " " else (joined.sign(column, row, "."), colours.FAINT)
+
+
+def _join(canvas: PointCanvas, frame: Frame, dots: Sequence[Dot]) -> None:
+    """Steps from each of the best dots to the next one: what is known to be reachable at a size."""
+    (across, down), cells = canvas.fine, [frame.place(dot.x, dot.y, canvas.width, canvas.height) for dot in dots]
+    places = [(column * across, row * down + down // 2) for column, row in cells]
+    for (left, low), (right, high) in pairwise(places):
+        for column in range(left, right + 1, 2):
+            canvas.point(column, low)
+        for row in range(high, low + 1, 2):
+            canvas.point(right, row)
+
+
+def _axis(width: int, braille: bool) -> Text:
+    corner, line = ("└", "─") if braille else ("+", "-")
+    return Text.assemble(" " * LABEL, (corner + line * width, colours.FAINT))
+
+
+def _scale(frame: Frame, axis: str, metric: str, width: int) -> Text:
+    left, right = (written(value, axis) for value in (frame.left, frame.right))
+    title = f"{metric} over {TITLES[axis]}"
+    middle = title.center(max(width - len(left) - len(right), len(title)))
+    return Text.assemble(" " * (LABEL + 1), (left, colours.MUTED), (middle, colours.FAINT), (right, colours.MUTED))
+
+
+def written(value: float, axis: str) -> str:
+    """A place on an axis."""
+    value = max(value, 0.0)
+    return giga(value) if axis == "flops" else count(value) if axis == "params" else f"{value:.2f}"

@@ -1,0 +1,99 @@
+"""The stages on a screen of their own: as a tree, or as dots on the front, with the one under the cursor in figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+
+from tui_pruner.domain.lineage import ASKED
+from tui_pruner.tui.actions.action import STAGES
+from tui_pruner.tui.actions.registry import Registry, bindings
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.controllers.lineage import StageListController, asked_stage, shown_of
+from tui_pruner.tui.panes.bars import fitting
+from tui_pruner.tui.panes.front import dots_of, front_lines
+from tui_pruner.tui.panes.lineage import graph_lines, stage_lines
+from tui_pruner.tui.panes.widgets import Lines, Pane
+from tui_pruner.tui.screens.base import ActionScreen
+
+if TYPE_CHECKING:
+    from tui_pruner.tui.screens.workbench import Workbench
+
+SHARED = ("help",)
+EVERY = 0.5
+
+
+class StagePane(Pane, inherit_bindings=False):
+    """The pane of the picture, whose keys are the screen's."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+
+class Stages(ActionScreen, inherit_bindings=False):
+    """Follows the session behind it; it changes nothing but where the cursor is."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(ACTIONS, STAGES),
+        *(action.binding for action in ACTIONS if action.id in SHARED),
+    ]
+    AUTO_FOCUS = "#picture"
+
+    def __init__(self, workbench: Workbench, on_front: bool) -> None:
+        super().__init__()
+        self.store = workbench.store
+        self.dialogs = workbench.dialogs
+        self._controller = StageListController(self.store, workbench.controllers.lineage, self, on_front)
+        shared = [action for action in workbench.registry if action.id in SHARED]
+        self.registry = Registry([*self._controller.actions(), *shared])
+
+    def compose(self) -> ComposeResult:
+        """The picture, the stage under the cursor, the keys."""
+        yield StagePane("Lineage", id="picture")
+        yield Lines(id="stage", expected=self.app.size.width)
+        yield Lines(id="stages-footer", expected=self.app.size.width)
+
+    @property
+    def place(self) -> str:
+        """What the keys act on: the stages."""
+        return STAGES
+
+    def on_mount(self) -> None:
+        """Draw, and again while something is measured behind this screen."""
+        self.set_interval(EVERY, self.draw_all)
+        self.call_after_refresh(self.draw_all)
+
+    def on_resize(self) -> None:
+        """Compose everything for the new size."""
+        self.call_after_refresh(self.draw_all)
+
+    def acted(self) -> None:
+        """Show what an action changed."""
+        self.draw_all()
+
+    def leave(self) -> None:
+        """Go back to the workbench."""
+        self.dismiss(None)
+
+    def draw_all(self) -> None:
+        """Show the present state; nothing once it is being left."""
+        if self not in self.app.screen_stack or not self.children:
+            return
+        state, at = self.store.state, self._controller
+        shown, asked = shown_of(state), asked_stage(state)
+        pane = self.query_one("#picture", Pane)
+        if at.on_front:
+            dots = dots_of(shown, at.axis, asked)
+            pane.draw(lambda width, height: front_lines(dots, at.axis, shown.metric, width, height, at.cursor), "Front")
+        else:
+            width = pane.scrollable_content_region.width or self.app.size.width - 4
+            line = graph_lines(shown, width, at.cursor, at.held)[1]
+            pane.draw(lambda width, _: graph_lines(shown, width, at.cursor, at.held)[0], "Lineage", see=line)
+        stage = asked if at.cursor == ASKED else state.lineage.stages.get(at.cursor)
+        held = asked if at.held == ASKED else state.lineage.stages.get(at.held)
+        told = self.query_one("#stage", Lines)
+        told.draw(lambda width, _: stage_lines(shown, stage, held, width) if stage is not None else [Text()])
+        own = [action for action in self.registry if action.footer and (at.on_front or action.id != "next-axis")]
+        self.query_one("#stages-footer", Lines).draw(lambda width, _: [fitting(own, width)])
