@@ -159,7 +159,11 @@ async def nothing(desk: Desk) -> None:
 Do = Callable[[Desk], Awaitable[None]]
 Worked = Callable[[Desk], bool]
 REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
-    "preview": (lambda desk: desk.go(LAYER), lambda desk: desk.press("right"), lambda desk: desk.state.preview is not None and "Saves" in desk.text),
+    "preview": (
+        lambda desk: desk.go(LAYER),
+        lambda desk: desk.press("right"),
+        lambda desk: desk.state.preview is not None and "Saves" in desk.text,
+    ),
     "check_shapes": (nothing, ask_for_a_cut, lambda desk: desk.state.dry_run is not None and desk.state.dry_run.ok),
     "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.view.explanation is not None),
     "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.state.session.steps) == 1),

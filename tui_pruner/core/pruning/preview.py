@@ -259,8 +259,8 @@ class Arithmetic:
         numbers = {name: number for number, name in enumerate(self.owners)}
         layers = self.analysis.layers.values()
         of_module = {layer.name: numbers[layer.name] for layer in layers} | {layer.path: numbers[layer.name] for layer in layers}
-        no one = len(numbers)
-        found = [of_module.get(module, of_module.get(module.rpartition(".")[0], no one)) for module in self.tensor_modules]
+        none_of_them = len(numbers)
+        found = [of_module.get(module, of_module.get(module.rpartition(".")[0], none_of_them)) for module in self.tensor_modules]
         return np.array(found, dtype=np.int64)
 
     @cached_property
