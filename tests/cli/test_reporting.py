@@ -131,6 +131,28 @@ def test_the_page_has_everything_in_it_and_asks_for_nothing(page: Page, folder: 
     assert "prefers-color-scheme: dark" in source
 
 
+def test_no_folder_of_this_machine_is_in_the_page(page: Page, folder: Path, demo_checkpoint: Path, demo_data: Path, pruned: Pruned):
+    source = (folder / "report.html").read_text() + "".join(plan.decode() for plan in page.files("application/yaml"))
+    for place in (folder, demo_checkpoint.parent, demo_data.parent, pruned.plan.parent, Path.home(), Path.cwd()):
+        assert str(place) not in source
+    assert demo_checkpoint.name in page.text and demo_data.name in page.text
+
+
+def test_redact_hides_the_names_of_files_and_classes(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
+    mine, data = tmp_path / "orchard.pt", tmp_path / "fruit.yaml"
+    mine.write_bytes(demo_checkpoint.read_bytes())
+    content = yaml.safe_load(demo_data.read_text())
+    data.write_text(yaml.safe_dump({**content, "path": str(demo_data.parent / content.get("path", "."))}))
+    options = ["--data", data, "--images", 2, "--validation-images", 2, "--redact"]
+    found = call("report", pruned.plan, "-o", tmp_path / "report.html", "--model", mine, *options)
+    assert found.status == 0, found.err
+    page = Page((tmp_path / "report.html").read_text())
+    source = (tmp_path / "report.html").read_text() + "".join(plan.decode() for plan in page.files("application/yaml"))
+    for name in (str(tmp_path), "orchard", "fruit", "digits", "seven", "eight", "nine", "three"):
+        assert not re.search(rf"(?<![a-zA-Z]){name}", source), name
+    assert "model.pt" in page.text and "data.yaml" in page.text and "class-" in page.text and "image 1" in page.text
+
+
 def test_the_page_shows_the_measured_figures(page: Page, answer: Answer):
     facts = answer.document
     assert f"{facts['before']['parameters']:,} → {facts['after']['parameters']:,}" in page.text
@@ -154,7 +176,8 @@ def test_pictures_are_jpegs_of_the_validated_images_with_their_detections(page: 
 
 def test_the_plan_is_inside_the_page(page: Page, pruned: Pruned):
     (plan,) = page.files("application/yaml")
-    assert yaml.safe_load(plan) == yaml.safe_load(pruned.plan.read_text())
+    saved = yaml.safe_load(pruned.plan.read_text())
+    assert yaml.safe_load(plan) == {name: value for name, value in saved.items() if name != "path"}
 
 
 def test_the_commands_to_reproduce_are_exact(answer: Answer, pruned: Pruned, folder: Path, demo_checkpoint: Path, demo_data: Path):
@@ -259,7 +282,6 @@ def refused(found: Answer) -> str:
         (".", [], "is a folder: add a file name such as report.html"),
         ("missing/report.html", [], "create it first"),
         ("new.html", ["--model", "nowhere.pt"], "nowhere.pt"),
-        ("new.html", [], "the checkpoint digits.pt is neither beside"),
         ("new.html", ["--model", FIELD_MODEL[0], *FIELD_MODEL[1:]], "the plan was made for digits.pt (44ccea2f7277), not for this"),
     ],
 )
@@ -270,6 +292,53 @@ def test_what_cannot_be_reported_is_refused_in_one_line(
     (tmp_path / "old.html").write_text("old")
     assert expected in refused(call("report", pruned.plan, "-o", tmp_path / output, *options))
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old.html", "old")]
+
+
+def test_a_recovered_file_is_measured_beside_the_plans_model(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    options = ["--model", demo_checkpoint, "--data", demo_data, "--images", 0, "--validation-images", IMAGES]
+    found = call("report", pruned.plan, "-o", tmp_path / "report.html", *options, "--recovered", pruned.file, "--json")
+    assert found.status == 0, found.err
+    original, cut, recovered = found.document["stages"]
+    assert (original["name"], cut["name"], recovered["name"]) == ("original", "cut", "recovered")
+    assert recovered["metrics"] == pytest.approx(cut["metrics"], abs=1e-4)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "mAP50-95 (box) recovered" in page.text and "svg" in page.elements
+    assert "is not this plan's model" in refused(
+        call("report", pruned.plan, "-o", tmp_path / "b.html", *options, "--recovered", demo_checkpoint)
+    )
+    assert "give --data" in refused(call("report", pruned.plan, "-o", tmp_path / "c.html", "--recovered", pruned.file))
+
+
+def test_the_checkpoint_is_found_by_the_hint_in_the_plan(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    work = own_checkpoint.parent / "work"
+    models, plans = work / "models", work / "plans"
+    models.mkdir(parents=True)
+    plans.mkdir()
+    own_checkpoint.rename(models / "best.pt")
+    monkeypatch.chdir(work)
+    made = call("steps", "models/best.pt", "--cut", "model.6.cv1=25%", "--save-plan", "plans/plan.yaml")
+    assert made.status == 0, made.err
+    assert yaml.safe_load((plans / "plan.yaml").read_text())["path"] == "../models/best.pt"
+    monkeypatch.chdir(own_checkpoint.parent)
+    found = call("report", "work/plans/plan.yaml", "-o", "report.md")
+    assert found.status == 0, found.err
+    (models / "best.pt").write_bytes(b"something else")
+    (plans / "best.pt").write_bytes(b"something else too")
+    said = refused(call("report", "work/plans/plan.yaml", "-o", "report2.md"))
+    for place in (
+        "work/plans/../models/best.pt (another file)", "../models/best.pt (no such file)", "work/plans/best.pt (another file)",
+        "best.pt (no such file)", "--model PATH",
+    ):  # fmt: skip
+        assert place in said, place
+
+
+def test_an_old_plan_without_a_hint_says_where_its_checkpoint_was_looked_for(call: Call, pruned: Pruned, tmp_path: Path):
+    plan = {name: value for name, value in yaml.safe_load(pruned.plan.read_text()).items() if name != "path"}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    said = refused(call("report", tmp_path / "plan.yaml", "-o", tmp_path / "report.md"))
+    assert f"the checkpoint digits.pt ({plan['sha256'][:12]}) was not found, looked at {tmp_path / 'digits.pt'} (no such file)" in said
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ class Service:
         """Write the plan as YAML."""
         plan, file = self.session.plan, Path(asked.path)
         check_place(file, f"the plan {file}", "plan.yaml", asked.force)
-        save_plan(file, plan)
+        save_plan(file, plan, self.session.analysis.checkpoint.path)
         return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
 
     def calibrate(self, asked: requests.Calibrate) -> Calibrated:

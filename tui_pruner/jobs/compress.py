@@ -200,7 +200,7 @@ class Compression:
         trained = self._job(f"fine-tune {name}", "finetune", parameters, FinetuneResult)
         metrics = self._validated(f"fine-tune {name}", file, trained.sha256)
         kept = f"epoch {trained.best_epoch} of {trained.epochs} was best" if trained.best_epoch else "no epoch was better than the refit"
-        self._tell(f"fine-tune {name}", file, metrics, reached.size, [kept])
+        self._tell(f"fine-tune {name}", file, metrics, reached.size, [kept], trained.curve)
         return Reached(reached.point, file, trained.sha256, metrics, reached.size)
 
     def _concluded(self, result: CompressResult, reached: Reached) -> CompressResult:
@@ -289,7 +289,7 @@ class Compression:
 
     def _tell(
         self, name: str, output: str | None = None, metrics: dict[str, float] | None = None, size: dict[str, int] | None = None,
-        details: list[str] | None = None,
+        details: list[str] | None = None, curve: list[dict[str, float]] | None = None,
     ) -> None:  # fmt: skip
         size = size or (self.whole if name == "original" else {})
         now = time.perf_counter()
@@ -297,6 +297,7 @@ class Compression:
             CompressStage(
                 name=name, output=output, metrics=metrics or {}, flops=size.get("flops", 0), parameters=size.get("parameters", 0),
                 seconds=now - self.since, kept=not self.worked, details=details or [],
+                curve=curve or [],
             )
         )  # fmt: skip
         self.worked, self.since = False, now
@@ -328,7 +329,7 @@ class Compression:
     def _save_plan(self, file: Path, point: PlanPoint) -> None:
         from tui_pruner.core.pruning.plan import parse_plan, save_plan
 
-        save_plan(file, parse_plan(point.plan))
+        save_plan(file, parse_plan(point.plan), self.parameters.checkpoint)
 
 
 def sizes(point: PlanPoint) -> dict[str, int]:

@@ -7,7 +7,7 @@ import copy
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -49,6 +49,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
         RequestError: no such device, or a model class whose predictions are no detections.
     """
     from tui_pruner.core.pruning.proved_cut import apply_plan
+    from tui_pruner.report.privacy import neutral_classes
 
     data = read_data(parameters.data).subset(parameters.images, parameters.seed).subset(parameters.pictures, parameters.seed)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
@@ -56,10 +57,11 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     kind = predictor_of(checkpoint.model)
     check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, labels_of(checkpoint.model))
     before, after = (predictor(kind, model, parameters) for model in (checkpoint.model, apply_plan(checkpoint, parameters.plan)))
+    neutral = neutral_classes(checkpoint.names) if parameters.redact else {}
     pictures = []
     with no_fonts():
         for number, image in enumerate(data.images, start=1):
-            pictures += picture(before, after, image, Path(parameters.folder), number)
+            pictures += picture(before, after, image, Path(parameters.folder), number, neutral)
             on_progress(JobProgress(done=number, total=len(data.images), doing="drawing"))
     missing = len(data.images) - len(pictures)
     return PictureResult(pictures=pictures, confidence=CONFIDENCE, notes=[skipped(missing, data)] if missing else [])
@@ -90,13 +92,14 @@ def predictor(kind: StockTool, model: nn.Module, parameters: PictureParameters) 
     return made
 
 
-def picture(before: Any, after: Any, image: Path, folder: Path, number: int) -> list[Picture]:
-    """One image drawn twice; nothing where Ultralytics cannot read it."""
+def picture(before: Any, after: Any, image: Path, folder: Path, number: int, neutral: Mapping[str, str]) -> list[Picture]:
+    """One image drawn twice, with `neutral` names for those of classes; nothing where Ultralytics cannot read it."""
     results = [found[0] for found in (before(str(image)), after(str(image))) if found]
     if len(results) < 2:
         return []
     files = [f"{number:03}-{side}.jpg" for side in ("before", "after")]
     for result, file in zip(results, files, strict=True):
+        result.names = {place: neutral.get(name, name) for place, name in result.names.items()}
         (folder / file).write_bytes(jpeg(result))
     counts = [dict(sorted(Counter(class_names(result)).items())) for result in results]
     return [Picture(image=image.name, before_file=files[0], after_file=files[1], before=counts[0], after=counts[1])]

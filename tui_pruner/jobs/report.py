@@ -76,6 +76,8 @@ class ReportMaterial:
     model: str | None
     latency: bool = False
     stages: tuple[StageFigures, ...] = ()
+    redact: bool = False
+    recovered: Path | None = None
 
 
 def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Material:
@@ -95,7 +97,7 @@ def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
     found = {
         "metrics": metrics,
-        "stages": list(wanted.stages),
+        "stages": [*wanted.stages, *recovered_stages(session, wanted, metrics, on_progress)],
         "latency": latency(session, wanted, on_progress),
         "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
@@ -118,11 +120,49 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
 
     whole = session.plan.plain()
 
-    def validation(plan: dict[str, object] | None) -> ValidationResult:
-        of = "the pruned model" if plan is whole else "the checkpoint"
+    def validation(plan: dict[str, object] | None, of: str) -> ValidationResult:
         return run_validation(ValidationParameters(plan=plan, **subject(session, wanted)), doing(f"validate {of}", on_progress))
 
-    return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=validation(plan_of_classes(whole)), after=validation(whole))
+    before, after = validation(plan_of_classes(whole), "the checkpoint"), validation(whole, "the pruned model")
+    steps: list[ValidationResult | None]
+    if plan_of_classes(whole) is None:  # otherwise steps before the classes went were measured on others
+        earlier = [session.plan.model_copy(update={"steps": session.plan.steps[:count]}) for count in range(1, len(session.steps))]
+        steps = [*(validation(plan.plain(), f"step {count}") for count, plan in enumerate(earlier, start=1)), after]
+    else:
+        steps = [*[None] * (len(session.steps) - 1), after]
+    return Metrics(data=str(wanted.data), imgsz=session.analysis.imgsz, before=before, after=after, steps=steps)
+
+
+def recovered_stages(
+    session: PruningSession, wanted: ReportMaterial, metrics: Metrics | None, on_progress: OnProgress
+) -> list[StageFigures]:
+    """The original, the cut model, and the one that was recovered from it, measured like these.
+
+    Raises:
+        RequestError: the file is not of the plan's model.
+    """
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.preview import Arithmetic
+    from tui_pruner.frameworks.ultralytics import open_model
+
+    if wanted.recovered is None or metrics is None:
+        return []
+    checkpoint = open_model(str(wanted.recovered))
+    size, cut, whole = (
+        Arithmetic(analyse(checkpoint, session.analysis.imgsz)).whole.size,
+        session.widths.size,
+        session.arithmetic.whole.size,
+    )
+    if (size.parameters, size.flops) != (cut.parameters, cut.flops):
+        raise RequestError(f"{wanted.recovered} is not this plan's model: it has {size.parameters:,} parameters, not {cut.parameters:,}")
+    changed = {"checkpoint": str(wanted.recovered), "sha256": checkpoint.sha256, "classes": None}
+    parameters = ValidationParameters(**{**subject(session, wanted), **changed})
+    found = run_validation(parameters, doing("validate the recovered model", on_progress))
+    measured = (("original", whole, metrics.before), ("cut", cut, metrics.after), ("recovered", size, found))
+    return [
+        StageFigures(name=name, metrics=of.metrics, flops=cost.flops, parameters=cost.parameters, interval=of.interval)
+        for name, cost, of in measured
+    ]
 
 
 def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> BenchResult | None:
@@ -169,7 +209,9 @@ def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_pr
     """Images with what both models find on them, drawn into a folder."""
     if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
-    parameters = PictureParameters(plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, **subject(session, wanted))
+    parameters = PictureParameters(
+        plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact, **subject(session, wanted)
+    )
     return run_pictures(parameters, doing("pictures", on_progress))
 
 
@@ -208,7 +250,9 @@ def commands(facts: Facts, wanted: ReportMaterial) -> list[str]:
             *option("--model", wanted.model),
             *data,
             *counts(wanted),
+            *option("--recovered", wanted.recovered),
             *(["--latency"] if wanted.latency else []),
+            *(["--redact"] if wanted.redact else []),
             *shared,
             "-o",
             wanted.output,
@@ -255,6 +299,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         classes=parameters.classes,
         model=parameters.checkpoint,
         stages=tuple(parameters.stages),
+        redact=parameters.redact,
     )
     facts = make_report(session, evidence, on_progress)
     return ReportResult(
@@ -269,5 +314,25 @@ def make_report(session: PruningSession, evidence: ReportMaterial, on_progress: 
 
     found = facts_of(session, str(evidence.plan), on_progress)
     material = completed(found, session, evidence, on_progress)
-    write_report(evidence.output, written_as(evidence.output.suffix, material))
+    shown = neutral(material, evidence) if evidence.redact else material
+    write_report(evidence.output, written_as(evidence.output.suffix, shown))
     return material.facts
+
+
+def neutral(material: Material, evidence: ReportMaterial) -> Material:
+    """The material with neutral names, also in the commands."""
+    from tui_pruner.report.privacy import NeutralNames, redacted
+
+    facts = material.facts
+    names = NeutralNames.of(facts.model.path, str(evidence.data) if evidence.data else None, str(evidence.plan), facts.model.names)
+    model = names.file(facts.model.path)
+    shown = dataclasses.replace(
+        evidence,
+        plan=Path(names.file(str(evidence.plan))),
+        output=Path(f"report{evidence.output.suffix}"),
+        data=Path(names.file(str(evidence.data))) if evidence.data else None,
+        model=model if evidence.model else None,
+        recovered=Path("recovered.pt") if evidence.recovered else None,
+    )
+    named = facts.model_copy(update={"model": facts.model.model_copy(update={"path": model})})
+    return redacted(material, names, commands(named, shown))

@@ -9,6 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
+from tui_pruner.report.diagrams import Diagram, html_diagram, rows_of
+
 Mood = Literal["plain", "good", "bad", "quiet"]
 
 
@@ -18,6 +20,7 @@ class Bar:
 
     before: float
     after: float
+    mood: Mood = "plain"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,15 @@ class Gallery:
     pairs: tuple[Pair, ...]
 
 
-Part = Tiles | Table | Paragraph | Code | Attachment | Gallery
+@dataclass(frozen=True)
+class Folded:
+    """A long table behind a line that says what is in it; on paper it is open."""
+
+    summary: str
+    table: Table
+
+
+Part = Tiles | Table | Folded | Paragraph | Code | Attachment | Gallery | Diagram
 
 
 @dataclass(frozen=True)
@@ -195,6 +206,11 @@ def html_table(part: Table) -> str:
     return f'{legend}<div class="wide"><table{total}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
 
 
+def html_folded(part: Folded) -> str:
+    """A table that opens."""
+    return f"<details><summary>{escape(part.summary)}</summary>\n{html_table(part.table)}\n</details>"
+
+
 CLASS_RIGHT = {True: ' class="right"', False: ""}
 
 
@@ -217,7 +233,8 @@ def bar(found: Bar | None) -> str:
     if found is None:
         return ""
     was, now = (f"{100 * min(1.0, max(0.0, length)):.2f}%" for length in (found.before, found.after))
-    return f'<span class="bar" aria-hidden="true"><i style="width:{was}"></i><b style="width:{now}"></b></span>'
+    mood = "" if found.mood == "plain" else f" {found.mood}"
+    return f'<span class="bar{mood}" aria-hidden="true"><i style="width:{was}"></i><b style="width:{now}"></b></span>'
 
 
 def html_gallery(part: Gallery) -> str:
@@ -248,6 +265,8 @@ def html_attachment(part: Attachment) -> str:
 HTML_WRITERS: dict[type, Callable[[Any], str]] = {
     Tiles: html_tiles,
     Table: html_table,
+    Folded: html_folded,
+    Diagram: html_diagram,
     Paragraph: lambda part: f"<p>{escape(part.text)}</p>",
     Code: lambda part: f"<pre><code>{escape(chr(10).join(part.lines))}</code></pre>",
     Attachment: html_attachment,
@@ -324,6 +343,10 @@ def escaped(text: str) -> str:
 MARKDOWN_WRITERS: dict[type, Callable[[Any], str]] = {
     Tiles: markdown_tiles,
     Table: markdown_table,
+    Folded: lambda part: markdown_table(part.table),
+    Diagram: lambda part: grid(
+        ["line", "point", part.right, part.up], [list(map(escaped, row)) for row in rows_of(part)], [part.right, part.up]
+    ),
     Paragraph: lambda part: escaped(part.text),
     Code: lambda part: fenced("\n".join(part.lines), "console"),
     Attachment: markdown_attachment,

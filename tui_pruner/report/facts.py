@@ -73,12 +73,16 @@ class DroppedFacts(Message):
 
 
 class Metrics(Message):
-    """Quick validations of both models on the same images of a data set, at one image size."""
+    """Quick validations of both models on the same images of a data set, at one image size.
+
+    `steps`: those of the model after each step; None where that was not measured.
+    """
 
     data: str
     imgsz: int
     before: ValidationResult
     after: ValidationResult
+    steps: list[ValidationResult | None] = []
 
 
 class PictureFacts(Message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tui_pruner.domain.formatting import dimensions, moved, plural, relative_change, scientific, short
 from tui_pruner.engine.messages import ProofView, StepView, Totals
-from tui_pruner.report.document import Bar, Cell, Paragraph, Section, Table
+from tui_pruner.report.document import Bar, Cell, Folded, Paragraph, Section, Table
 from tui_pruner.report.facts import Cost, Material, ReaderFacts
 
 PRODUCTS = "Products of activations, as in attention, are no layer's and are counted at their original width."
@@ -75,7 +75,8 @@ def blocks(material: Material) -> Section:
     rows.append((Cell("all"), *[Cell("")] * 3, *cost_cells(total, left, None)))
     said = f"Output shapes for one image of {facts.model.imgsz}×{facts.model.imgsz}.{f' {PRODUCTS}' if elsewhere else ''}"
     table = Table(columns, tuple(rows), right=columns[2:], total=True, legend=BARS)
-    return Section("Block by block", (Paragraph(said), table))
+    smaller = sum(block.before != block.after for block in facts.blocks)
+    return Section("Block by block", (Paragraph(said), Folded(f"{plural(len(facts.blocks), 'block')}, {smaller} of them smaller", table)))
 
 
 def cost_cells(before: Cost, after: Cost, most: Cost | None) -> tuple[Cell, Cell]:
@@ -154,7 +155,8 @@ def layers(material: Material) -> Section | None:
         )
         for name, width in facts.layers.items()
     )
-    return Section("Layers whose widths changed", (Table(("layer", "input channels", "output channels", "why"), rows, right=()),))
+    table = Table(("layer", "input channels", "output channels", "why"), rows, right=())
+    return Section("Layers whose widths changed", (Folded(plural(len(rows), "layer"), table),))
 
 
 def width_cell(before: int, after: int) -> Cell:

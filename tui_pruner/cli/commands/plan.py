@@ -117,7 +117,7 @@ def plan(
             return 1
         session.load(session.plan.model_copy(update={"steps": [*session.plan.steps, found.step]}).plain())
         if output:
-            save_plan(output, session.plan)
+            save_plan(output, session.plan, session.analysis.checkpoint.path, typed=True)
         compared = None
         if compare_criteria:
             assert data is not None

@@ -229,7 +229,7 @@ def written_front(asked: MeasuredPlan, found: PlanningResult) -> list[str | None
     for point in found.points:
         file = asked.output / file_of(point.targets)
         if point.plan is not None:
-            save_plan(file, parse_plan(point.plan))
+            save_plan(file, parse_plan(point.plan), asked.model, typed=True)
         files.append(str(file) if point.plan is not None else None)
     rows = [point_document(point, found.original, file) for point, file in zip(found.points, files, strict=True)]
     replace_file(asked.output / "front.json", json.dumps({"original": found.original, "front": rows}, indent=1).encode())
@@ -262,7 +262,7 @@ def save(asked: MeasuredPlan, session: PruningSession, point: PlanPoint) -> str 
 
     if point.plan is None or asked.output is None:
         return None
-    save_plan(asked.output, parse_plan(point.plan))
+    save_plan(asked.output, parse_plan(point.plan), asked.model, typed=True)
     return str(asked.output)
 
 

@@ -88,7 +88,7 @@ def write_proved(results: Output, session: PruningSession, output: Path, force: 
     made = cut_prove_write(session, output, mask=mask, force=force, on_progress=say)
     written, proof = made.file, made.proof
     if save_plan:
-        write_plan(save_plan, session.plan)
+        write_plan(save_plan, session.plan, session.analysis.checkpoint.path, typed=True)
     before, structural = session.arithmetic.widths(NOTHING).size, session.widths.size
     after = before if mask else structural
     indices = {"masked": made.masked, "structural": dataclasses.asdict(structural)} if mask else {"kept": kept_indices(session)}
@@ -206,7 +206,7 @@ def steps(
         if found:
             show_comparison(results, found)
         if save_plan:
-            write_plan(save_plan, session.plan)
+            write_plan(save_plan, session.plan, session.analysis.checkpoint.path, typed=True)
             results.line(f"saved {save_plan}")
         return 0
 

@@ -9,9 +9,10 @@ import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json
 from tui_pruner.cli.output import Output, change, reserved_stdout, tell_progress
-from tui_pruner.domain.errors import PlanError
+from tui_pruner.domain.errors import PlanError, RequestError
 
 if TYPE_CHECKING:
+    from tui_pruner.core.pruning.plan import Plan
     from tui_pruner.report.facts import Facts
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -20,11 +21,17 @@ YAML_SUFFIXES = (".yaml", ".yml")
 def report(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (YAML), as prune --save-plan and the app write it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: .html with pictures, or .md.")],
-    model: Annotated[str | None, typer.Option("--model", help="The plan's checkpoint, where it is not beside the plan.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The plan's checkpoint, where it is not found by the plan's hint or name.")
+    ] = None,
     data: Data = None,
     images: Annotated[int, typer.Option("--images", min=0, help="Show this many validation images with their detections.")] = 6,
     validation_images: Annotated[int, typer.Option("--validation-images", min=1, help="Validate on this many images.")] = 64,
     latency: Annotated[bool, typer.Option("--latency", help="Time both models in turns on this machine, block by block.")] = False,
+    recovered: Annotated[
+        Path | None, typer.Option("--recovered", metavar="FILE", help="The plan's model after a refit or a training, measured too.")
+    ] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Neutral names for the model's and the data's files and the classes.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     imgsz: ImageSize = None,
     device: Device = "",
@@ -40,32 +47,42 @@ def report(
         from tui_pruner.report.sections import FORMATS
 
         check_report_output(output, tuple(FORMATS), force)
+        if recovered and data is None:
+            raise RequestError("--recovered measures the file: give --data DATA.yaml too")
         found = read_plan(plan)
         if not found.steps:
             raise PlanError(f"{plan} has no step, so there is nothing to report: apply one first")
-        session = open_session(
-            model or checkpoint_of(plan, found.checkpoint), imgsz, classes, plan, data=CalibrationData(data, device=device)
-        )
+        session = open_session(model or checkpoint_of(plan, found), imgsz, classes, plan, data=CalibrationData(data, device=device))
         remark(session)
-        evidence = ReportMaterial(plan, output, data, validation_images, images, imgsz, device, classes, model, latency)
+        evidence = ReportMaterial(
+            plan, output, data, validation_images, images, imgsz, device, classes, model, latency, redact=redact, recovered=recovered
+        )
         facts = make_report(session, evidence, tell_progress)
         conclude(results, facts, output)
         return 0 if facts.proved else 1
 
 
-def checkpoint_of(plan: Path, name: str) -> str:
-    """Where a plan's checkpoint is: beside the plan, or here; an architecture needs no file.
+def checkpoint_of(file: Path, plan: Plan) -> str:
+    """Where a plan's checkpoint is: where its hint says, beside the plan, or here; its SHA-256 decides. An architecture needs no file.
 
     Raises:
-        PlanError: in neither place.
+        PlanError: in no place.
     """
-    places = [plan.parent / name, Path(name)]
-    if Path(name).suffix.lower() in YAML_SUFFIXES:
-        return name
-    there = next((place for place in places if place.is_file()), None)
-    if there is None:
-        raise PlanError(f"the checkpoint {name} is neither beside {plan} nor here: say where it is with --model PATH")
-    return str(there)
+    from tui_pruner.storage.trust import fingerprint
+
+    if Path(plan.checkpoint).suffix.lower() in YAML_SUFFIXES:
+        return plan.checkpoint
+    names = dict.fromkeys(filter(None, (plan.path, plan.checkpoint)))
+    looked = []
+    for place in dict.fromkeys(place for name in names for place in (file.parent / name, Path(name))):
+        if not place.is_file():
+            looked.append(f"{place} (no such file)")
+        elif fingerprint(place) == plan.sha256:
+            return str(place)
+        else:
+            looked.append(f"{place} (another file)")
+    wanted = f"the checkpoint {plan.checkpoint} ({plan.sha256[:12]})"
+    raise PlanError(f"{wanted} was not found, looked at {', '.join(looked)}: say where it is with --model PATH")
 
 
 def conclude(results: Output, facts: Facts, output: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ class Plan(BaseModel):
     format: int = Field(default=FORMAT, description=f"The version of this format: {FORMAT}.")
     checkpoint: str = Field(description="The checkpoint's file name.")
     sha256: str = Field(description="The checkpoint's SHA-256: a plan is good for that file alone.")
+    path: str = Field(
+        default="", description="A hint where the checkpoint is, seen from the plan's folder or as it was typed; its SHA-256 decides."
+    )
     steps: list[Step] = []
     kept: dict[str, dict[int, str]] = Field(
         default={},
@@ -84,13 +88,14 @@ class Plan(BaseModel):
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        if not self.kept:
-            plain.pop("kept", None)
+        for name in ("kept", "path"):  # as a plan without them was always written
+            if not plain.get(name):
+                plain.pop(name, None)
         return plain
 
     def plain(self) -> dict[str, Any]:
-        """As dictionaries, lists, strings and numbers."""
-        return self.model_dump(mode="json")
+        """As dictionaries, lists, strings and numbers; without the hint, since where a file lies changes no result."""
+        return self.model_dump(mode="json", exclude={"path"})
 
     def check_checkpoint(self, sha256: str) -> None:
         """Refuse a plan that was made for another checkpoint than the one with this SHA-256.
@@ -203,15 +208,28 @@ def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
 
 def dump_yaml(plan: Plan) -> str:
     """A plan as YAML that a person can read: every list of channels on one line."""
-    return yaml.dump(_inline(plan.plain()), Dumper=_Dumper, sort_keys=False, width=1_000_000)
+    return yaml.dump(_inline(plan.model_dump(mode="json")), Dumper=_Dumper, sort_keys=False, width=1_000_000)
 
 
-def save_plan(file: Path, plan: Plan) -> None:
-    """Write a plan as YAML, whole or not at all.
+def path_hint(file: Path, checkpoint: str, typed: bool) -> str:
+    """Where a checkpoint is, for a plan in `file`: from the plan's folder where both have folders in common, else as it was `typed`.
+
+    Nothing where the name says it all, or where only an absolute path that no one typed would do.
+    """
+    folder, there = Path(os.path.normpath(file.absolute())).parent, Path(os.path.normpath(Path(checkpoint).absolute()))
+    apart = os.path.commonpath([folder, there]) == there.anchor
+    hint = (checkpoint if typed else "") if apart else os.path.relpath(there, folder)
+    return "" if hint == there.name else hint
+
+
+def save_plan(file: Path, plan: Plan, checkpoint: str = "", typed: bool = False) -> None:
+    """Write a plan as YAML, whole or not at all; with a hint where its checkpoint is, `typed` by someone under that name.
 
     Raises:
         OutputError: it cannot be written.
     """
+    if checkpoint and Path(checkpoint).is_file():
+        plan = plan.model_copy(update={"path": path_hint(file, checkpoint, typed)})
     try:
         replace_file(file, dump_yaml(plan).encode())
     except OSError as error:

@@ -1,0 +1,244 @@
+"""What was measured on images and on the clock: accuracy, stages, pictures, latency, sensitivity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tui_pruner.domain.formatting import counted, moved, plural, signed_number
+from tui_pruner.domain.results import main_metric
+from tui_pruner.engine.job_messages import StageFigures, ValidationResult
+from tui_pruner.engine.search_messages import BenchedModel
+from tui_pruner.report.document import Bar, Cell, Gallery, Mood, Pair, Paragraph, Section, Table, Tile
+from tui_pruner.report.facts import Facts, Material, SensitivityFacts
+
+PARTS = {"(B)": " (box)", "(M)": " (mask)", "(P)": " (pose)"}
+
+
+def label(metric: str) -> str:
+    """A metric of Ultralytics in words: "mAP50-95 (box)"."""
+    name = metric.removeprefix("metrics/")
+    return name[:-3] + PARTS[name[-3:]] if name[-3:] in PARTS else name
+
+
+def reach_of(result: ValidationResult) -> float:
+    """How much the main metric's 95 % interval reaches above it: a loss up to that may be chance; nothing where it is not known."""
+    main = main_metric(result.metrics)
+    return max(0.0, result.interval[1] - main[1]) if result.interval and main else 0.0
+
+
+def mood_of(change: float, reach: float) -> Mood:
+    """Loss reads as loss, gain as gain, and what may be chance as neither."""
+    if abs(change) <= reach or signed_number(change, 4) == signed_number(0.0, 4):
+        return "quiet"
+    return "bad" if change < 0 else "good"
+
+
+def changed(was: float, now: float, reach: float) -> Cell:
+    """The change of a metric."""
+    return Cell(signed_number(now - was, 4), mood_of(now - was, reach))
+
+
+@dataclass(frozen=True)
+class RecoveredFigures:
+    """The stages right after the cut and at the end of what was done against the loss."""
+
+    cut: StageFigures
+    last: StageFigures
+
+
+RECOVERING = ("refit", "recalibrat", "recover", "fine-tune")
+
+
+def recovered_figures(facts: Facts) -> RecoveredFigures | None:
+    """The last measured stage that recovers, and the cut before it; None where there is none."""
+    measured = [stage for stage in facts.stages if stage.metrics]
+    last = next((number for number in reversed(range(len(measured))) if measured[number].name.startswith(RECOVERING)), None)
+    if last is None:
+        return None
+    cut = next((stage for stage in reversed(measured[:last]) if not stage.name.startswith(RECOVERING)), measured[last])
+    return RecoveredFigures(cut, measured[last])
+
+
+def metric_tiles(facts: Facts) -> Iterable[Tile]:
+    """The figure that people compare by, as cut and as recovered."""
+    if facts.metrics is None or (main := main_metric(facts.metrics.before.metrics)) is None:
+        return
+    name, was = main
+    after = facts.metrics.after
+    sure = f"95 % interval {after.interval[0]:.4f} to {after.interval[1]:.4f}; " if after.interval else ""
+    detail = f"{sure}quick validation on {plural(after.images, 'image')}, not fine-tuned"
+    yield metric_tile(label(name), was, after.metrics[name], reach_of(after), detail)
+    recovered = recovered_figures(facts)
+    if recovered is not None and name in recovered.last.metrics:
+        last = recovered.last
+        now, low_high = last.metrics[name], last.interval
+        sure = f"95 % interval {low_high[0]:.4f} to {low_high[1]:.4f}; " if low_high else ""
+        reach = max(0.0, low_high[1] - now) if low_high else reach_of(after)
+        yield metric_tile(f"{label(name)} recovered", was, now, reach, f"{sure}{stage_words(last.name)}")
+
+
+def stage_words(name: str) -> str:
+    """When a recovered model was measured: "after refit 60"."""
+    return "after recovery" if name == "recovered" else f"after {name}"
+
+
+def metric_tile(name: str, was: float, now: float, reach: float, detail: str) -> Tile:
+    """A metric before and after."""
+    mood = mood_of(now - was, reach)
+    return Tile(
+        name, moved(f"{was:.4f}", f"{now:.4f}"), detail, signed_number(now - was, 4), Bar(1.0, now / was, mood) if was else None, mood
+    )
+
+
+def latency_tile(facts: Facts) -> Tile | None:
+    """Both times, and the ratio with its interval."""
+    if facts.latency is None:
+        return None
+    before, after = facts.latency.models
+    mood: Mood = "bad" if after.ratio_low > 1 else "plain" if after.ratio_high < 1 else "quiet"
+    detail = f"{after.ratio:.3f} of the original's time, 95 % interval {after.ratio_low:.3f} to {after.ratio_high:.3f}, on {after.device}"
+    times = moved(f"{before.median_ms:.2f} ms", f"{after.median_ms:.2f} ms")
+    change = f"{signed_number(100 * (after.ratio - 1), 1)} %"
+    return Tile("Latency", times, detail, change, Bar(1.0, min(1.0, after.ratio), mood), mood)
+
+
+def metrics(material: Material) -> Section | None:
+    """Both validations side by side, and the recovered model's where there is one."""
+    facts = material.facts
+    if facts.metrics is None:
+        return None
+    before, after = facts.metrics.before, facts.metrics.after
+    reach, found = reach_of(after), recovered_figures(facts)
+    recovered = found.last.metrics if found else {}
+    rows = []
+    for name, was in before.metrics.items():
+        if not name.startswith("metrics/"):
+            continue
+        row = [Cell(label(name)), Cell(f"{was:.4f}"), Cell(f"{after.metrics[name]:.4f}"), changed(was, after.metrics[name], reach)]
+        if recovered:
+            known = name in recovered
+            row += [Cell(f"{recovered[name]:.4f}"), changed(was, recovered[name], reach)] if known else [Cell(""), Cell("")]
+        rows.append(tuple(row))
+    said = (
+        f"Ultralytics' own validator on the same {plural(after.images, 'image')} of {Path(facts.metrics.data).name}, chosen by a seed, at "
+        f"{facts.metrics.imgsz} px. The pruned model has not been fine-tuned."
+    )
+    if found:
+        said += f" Recovered is the model {stage_words(found.last.name)}."
+    if after.interval and (main := main_metric(after.metrics)):
+        low, high = after.interval
+        said += (
+            f" {label(main[0])} after the cut: {low:.4f} to {high:.4f} with 95 % certainty. Changes up to {reach:.4f}, as far as that "
+            "reaches above it, are grey."
+        )
+    notes = [Paragraph(note) for note in dict.fromkeys((*before.notes, *after.notes))]
+    columns = ("metric", "before", "after", "change", *(("recovered", "change from before") if recovered else ()))
+    return Section("Accuracy", (Paragraph(said), *notes, Table(columns, tuple(rows), right=columns[1:])))
+
+
+def pictures(material: Material) -> Section | None:
+    """The same images with what each model finds on them."""
+    facts = material.facts
+    if not facts.pictures:
+        return None
+    drawn = zip(facts.pictures, material.images, strict=True)
+    pairs = tuple(Pair(found.image, *files, counted(found.before), counted(found.after)) for found, files in drawn)
+    said = f"Predicted and drawn by Ultralytics, from confidence {facts.confidence:g} up; before on the left, after on the right."
+    return Section("The same images before and after", (Paragraph(said), Gallery(pairs)))
+
+
+MOST = 40
+"""Rows: the groups that matter most."""
+
+
+def stages(material: Material) -> Section | None:
+    """What the model was after each stage of a compression."""
+    facts = material.facts
+    found = facts.stages
+    if not found:
+        return None
+    main = next((main for stage in found if (main := main_metric(stage.metrics))), ("", 0.0))
+    name, original = main
+    reach = reach_of(facts.metrics.after) if facts.metrics else 0.0
+    columns = ("stage", "FLOPs", "parameters", label(name) or "metric", "change", "")
+    rows = tuple(
+        (
+            Cell(stage.name),
+            Cell(f"{stage.flops:,}" if stage.flops else ""),
+            Cell(f"{stage.parameters:,}" if stage.parameters else ""),
+            Cell(f"{stage.metrics[name]:.4f}" if name in stage.metrics else ""),
+            changed(original, stage.metrics[name], reach) if name in stage.metrics and stage is not found[0] else Cell(""),
+            Cell("; ".join(stage.details)),
+        )
+        for stage in found
+    )
+    said = "Every stage from the original to the result, validated on the same images. The change is the one from the first measured stage."
+    return Section("Stages", (Paragraph(said), Table(columns, rows, columns[1:5])))
+
+
+def latency(material: Material) -> Section | None:
+    """Both models in turns, as a whole and block by block."""
+    found = material.facts.latency
+    if found is None:
+        return None
+    before, after = found.models
+    said = (
+        f"Timed in turns, {plural(before.runs, 'run')} each, {plural(before.batch, 'image')} of {before.imgsz} px on {before.device} with"
+        f" {plural(before.threads, 'thread')}, fused as deployed, without NMS. The pruned model takes {after.ratio:.3f} of the original's"
+        f" time ({after.ratio_low:.3f} to {after.ratio_high:.3f} with 95 % certainty): {after.verdict}."
+    )
+    slower = after.ratio_low > 1
+    whole = (Cell("whole network"), *times(before.median_ms, after.median_ms, before.median_ms, slower))
+    legend = (
+        "Each bar is the original's time, the darker part what the pruned model takes of it. Blocks that the plan leaves alone are grey."
+    )
+    columns = ("block", "ms before", "ms after")
+    cut = {block.name for block in material.facts.blocks if block.before != block.after}
+    return Section("Latency", (Paragraph(said), Table(columns, (*block_rows(before, after, cut), whole), columns[1:], True, legend)))
+
+
+def block_rows(before: BenchedModel, after: BenchedModel, cut: set[str]) -> Iterable[tuple[Cell, ...]]:
+    """Each block that both models have; the time of one that was not cut differs by chance."""
+    pruned = {block.name: block.median_ms for block in after.blocks}
+    longest = max((block.median_ms for block in before.blocks), default=0.0)
+    for block in before.blocks:
+        if block.name in pruned:
+            now = pruned[block.name]
+            slower = now > 1.05 * block.median_ms if block.name in cut else None
+            yield Cell(f"{block.name} {block.type}", code=True), *times(block.median_ms, now, longest, slower)
+
+
+def times(before: float, after: float, longest: float, slower: bool | None) -> tuple[Cell, Cell]:
+    """Milliseconds before and after, with their bar; grey where `slower` is not known."""
+    lengths = Bar(before / longest, after / longest) if longest else None
+    mood: Mood = "quiet" if slower is None else "bad" if slower else "plain"
+    return Cell(f"{before:.3f}"), Cell(f"{after:.3f}", mood=mood, bar=lengths)
+
+
+def sensitivity(material: Material) -> Section | None:
+    """What each group costs alone, the most sensitive first."""
+    found = sorted(material.facts.sensitivity, key=lambda one: -worst(one))[:MOST]
+    if not found:
+        return None
+    shares = sorted({share for one in found for share in one.drops})
+    highest = max(worst(one) for one in found)
+    columns = ("layer", *(f"{share:.0%} gone" for share in shares), "cut here")
+    rows = tuple((Cell(one.layer, code=True), *drops(one, shares, highest), Cell(f"{one.taken:.0%}" if one.taken else "")) for one in found)
+    said = "How far the metric fell in a scan with the weakest channels of one group gone and nothing else; the first layer stands for all."
+    table = Table(columns, rows, columns[1:], legend="Each bar is the drop beside the largest one.")
+    return Section("Sensitivity", (Paragraph(said), table))
+
+
+def worst(one: SensitivityFacts) -> float:
+    """The largest drop that was measured."""
+    return max(one.drops.values(), default=0.0)
+
+
+def drops(one: SensitivityFacts, shares: Iterable[float], highest: float) -> Iterable[Cell]:
+    """A drop for each share; empty where it was not measured."""
+    for share in shares:
+        drop = one.drops.get(share)
+        length = Bar(0.0, max(0.0, drop) / highest, "bad") if drop is not None and highest > 0 else None
+        yield Cell("" if drop is None else signed_number(-drop, 4), bar=length)

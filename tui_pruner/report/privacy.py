@@ -1,0 +1,137 @@
+"""What a page tells of where it was made: names of files without their folders, and on request neutral names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tui_pruner.core.pruning.plan import Plan, dump_yaml, parse_plan
+from tui_pruner.engine.messages import StepView
+from tui_pruner.report.document import Document
+from tui_pruner.report.facts import Facts, Material, PictureFacts
+
+FOLDERS = re.compile(r"""(?<![\w.~:/\\])~?/(?:[^/\s'"`<>|]+/)*(?=[^/\s])""")
+"""The folders of an absolute path within a text: "/srv/runs/" of "/srv/runs/best.pt"."""
+
+
+def without_folders(document: Document, known: tuple[str, ...]) -> Document:
+    """The document with every absolute path as the file's name; `known` are paths that may hold blanks."""
+    absolute = sorted((path for path in known if Path(path).is_absolute()), key=len, reverse=True)
+
+    def named(text: str) -> str:
+        for path in absolute:
+            text = text.replace(path, Path(path).name)
+        return FOLDERS.sub("", text)
+
+    found = mapped(document, named)
+    assert isinstance(found, Document)
+    return found
+
+
+def mapped(found: Any, change: Callable[[str], str]) -> Any:
+    """The same data with every text changed."""
+    if isinstance(found, str):
+        return change(found)
+    if isinstance(found, tuple):
+        return tuple(mapped(one, change) for one in found)
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        return type(found)(**{field.name: mapped(getattr(found, field.name), change) for field in dataclasses.fields(found)})
+    return found
+
+
+@dataclass(frozen=True)
+class NeutralNames:
+    """Names that say nothing, in place of those of the model's file, the data's file and the classes."""
+
+    files: dict[str, str]
+    classes: dict[str, str]
+
+    @classmethod
+    def of(cls, model: str, data: str | None, plan: str, names: list[str]) -> NeutralNames:
+        """The neutral names for what a report is about."""
+        files = {Path(plan).name: f"plan{Path(plan).suffix}", Path(model).name: f"model{Path(model).suffix}"}
+        if data:
+            files[Path(data).name] = f"data{Path(data).suffix}"
+        return cls(files, neutral_classes(dict(enumerate(names))))
+
+    def file(self, path: str) -> str:
+        """A file's neutral name."""
+        return self.files.get(Path(path).name, self.words(Path(path).name))
+
+    def words(self, text: str) -> str:
+        """A text that may have names in it: also what begins with a file's name, as that of the pruned file does."""
+        text = exchanged(text, self.files)
+        stems = {Path(name).stem: Path(neutral).stem for name, neutral in self.files.items() if Path(name).stem != Path(neutral).stem}
+        return exchanged(exchanged(text, stems, r"(?=[-_.]\w)"), self.classes)
+
+
+def neutral_classes(names: Mapping[int, str]) -> dict[str, str]:
+    """By the name of a class: one that says its number alone."""
+    return {name: f"class-{number}" for number, name in names.items()}
+
+
+def exchanged(text: str, names: Mapping[str, str], end: str = r"(?!\w)") -> str:
+    """A text with whole words exchanged."""
+    words = sorted(filter(None, names), key=len, reverse=True)
+    if not words:
+        return text
+    return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))}){end}", lambda found: names[found[0]], text)
+
+
+def redacted(material: Material, names: NeutralNames, commands: list[str]) -> Material:
+    """The material under neutral names; images are drawn with neutral names already."""
+    facts = material.facts
+    metrics = facts.metrics
+    if metrics is not None:
+        sides = {side: getattr(metrics, side) for side in ("before", "after")}
+        said = {side: found.model_copy(update={"notes": [names.words(note) for note in found.notes]}) for side, found in sides.items()}
+        metrics = metrics.model_copy(update={"data": names.file(metrics.data), **said})
+    changed: dict[str, Any] = {
+        "plan": names.file(facts.plan),
+        "model": facts.model.model_copy(update={"path": names.file(facts.model.path), "names": list(names.classes.values())}),
+        "metrics": metrics,
+        "steps": [step_under(step, names) for step in facts.steps],
+        "stages": [stage.model_copy(update={"details": [names.words(line) for line in stage.details]}) for stage in facts.stages],
+        "pictures": [picture_under(f"image {number}", found, names) for number, found in enumerate(facts.pictures, start=1)],
+        "classes": [names.classes.get(name, name) for name in facts.classes],
+        "notes": [names.words(note) for note in facts.notes],
+        "commands": commands,
+    }
+    return dataclasses.replace(material, facts=facts.model_copy(update=changed), plan=plan_under(material.plan, names))
+
+
+def step_under(step: StepView, names: NeutralNames) -> StepView:
+    """A step without its name, which is someone's own words."""
+    requests = [request.model_copy(update={"amount": names.words(request.amount)}) for request in step.requests]
+    proof = step.proof
+    if proof is not None:
+        proof = proof.model_copy(update={"reason": names.words(proof.reason), "failure": names.words(proof.failure)})
+    notes = [names.words(note) for note in step.notes]
+    return step.model_copy(update={"title": f"step {step.number}", "name": "", "requests": requests, "notes": notes, "proof": proof})
+
+
+def picture_under(image: str, found: PictureFacts, names: NeutralNames) -> PictureFacts:
+    """What is seen on an image, by neutral names."""
+    before, after = ({names.classes.get(name, name): count for name, count in side.items()} for side in (found.before, found.after))
+    return PictureFacts(image=image, before=before, after=after)
+
+
+def plan_under(text: str, names: NeutralNames) -> str:
+    """A plan that works as before: it knows the checkpoint by its SHA-256, and the channels by their numbers."""
+    plan: Plan = parse_plan(yaml.safe_load(text))
+    steps = [
+        step.model_copy(update={"name": "", "cuts": [cut.model_copy(update={"amount": names.words(cut.amount)}) for cut in step.cuts]})
+        for step in plan.steps
+    ]
+    return dump_yaml(plan.model_copy(update={"checkpoint": names.file(plan.checkpoint), "steps": steps}))
+
+
+def paths_of(facts: Facts) -> tuple[str, ...]:
+    """The paths that the facts name."""
+    return tuple(filter(None, (facts.model.path, facts.plan, facts.metrics.data if facts.metrics else "")))
