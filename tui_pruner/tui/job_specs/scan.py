@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import duration, plural, score
 from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.figures import fall
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.search_messages import ScanDrops, ScanParameters, ScanResult
@@ -90,7 +92,7 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         worst = sorted(result.groups, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
-            *((f"{trial.layer} -{trial.ratio:.0%}", f"{signed_loss(trial.drop)}") for trial in worst),
+            *((f"falls by {fall(trial.drop)}", f"{trial.layer} {GLYPHS.minus}{trial.ratio:.0%}") for trial in worst),
         ]
         notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
         return JobOutcome(figure, details, notes)
