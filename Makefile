@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test ray-test pictures bench quality coverage saved gpu-check rebuild-demo thorough mutants faults clean
+.PHONY: demo test ray-test pictures bench quality coverage coverage-any saved gpu-check rebuild-demo thorough mutants faults clean
 
 demo: $(VENV)/.app  ## Install into .venv and open the app on the bundled checkpoint; without a terminal, print the same walk.
 	@$(BIN)/tui-pruner demo
@@ -24,6 +24,9 @@ saved: $(VENV)/.test  ## Use every family's pruned file with stock Ultralytics a
 
 coverage: $(VENV)/.test  ## Cut and prove every group of every architecture; hours, goes on where it was broken off; writes docs/coverage.md.
 	@$(BIN)/python -m tests.coverage.report
+
+coverage-any: $(VENV)/.test  ## Cut and prove the networks of torchvision, and of timm where it is installed; an hour, goes on; writes docs/coverage-any.md.
+	@$(BIN)/python -m tests.coverage_any.report
 
 bench: $(VENV)/.test  ## Speed and memory as ratios within one run; a report, not a test.
 	@$(BIN)/python -m tests.bench.report

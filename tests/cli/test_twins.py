@@ -15,7 +15,7 @@ from tui_pruner.tui.controllers import ACTIONS
 
 PARSER = typer.main.get_command(app)
 MOVES = {
-    "expand", "toggle-all", "next-pane", "show-steps", "back", "step-move-1", "step-move-minus-1",
+    "suspend", "expand", "toggle-all", "next-pane", "show-steps", "back", "step-move-1", "step-move-minus-1",
     "all-jobs", "job-move-1", "job-move-minus-1", "next-view", "leave", "copy",
     "stage-move-1", "stage-move-minus-1", "switch-picture", "next-axis", "leave-stages",
 }  # fmt: skip

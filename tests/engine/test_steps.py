@@ -95,3 +95,12 @@ async def test_every_step_of_an_opened_plan_is_proved(stepped: Engine):
     await stepped.client.call(LoadPlan(plan={**view.plan, "steps": view.later}))
     await stepped.until(lambda: len(stepped.of("proof")) == 4)
     assert [(proof["step"], proof["proof"]["equal"]) for proof in stepped.of("proof")] == [(1, True), (2, True)] * 2
+
+
+async def test_a_step_counts_the_layers_that_it_cut(engine: Engine, demo_checkpoint: Path):
+    await engine.client.call(Open(path=str(demo_checkpoint)))
+    view = await engine.client.call(
+        Apply(requests=[CutRequest(layer="model.22.cv3.*", amount="25%"), CutRequest(layer="model.5", amount="25%")])
+    )
+    cut = [name for name, width in view.layers.items() if width.out_after < width.out_before]
+    assert len(cut) > 2 and view.steps[0].title == f"{len(cut)} layers -25%"

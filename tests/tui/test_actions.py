@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_key_that_can_do_nothing_says_why(desk: Desk):
-    reasons = {"u": "no step to undo", "ctrl+r": "no step to redo", "a": "nothing to apply", "k": "no job runs", "T": "nothing to settle"}
+    reasons = {"u": "no step to undo", "ctrl+r": "no step to redo", "a": "nothing to apply", "K": "no job runs", "T": "nothing to settle"}
     for key, reason in reasons.items():
         await desk.press(key)
         assert any(reason in said for said in desk.said), key

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def keep(desk: Desk, text: str) -> None:
-    await desk.press("K")
+    await desk.press("N")
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
     await desk.press("ctrl+u", *text, "enter")
 

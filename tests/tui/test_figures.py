@@ -50,9 +50,14 @@ def test_scores_drop_the_zero_but_not_the_one():
     assert [score(value) for value in (0.5123, 0.9999, 1.0, 0.0)] == [".512", "1.000", "1.000", ".000"]
 
 
-def test_a_saving_has_a_minus_and_its_unit():
-    assert figures.difference(3_012_213, 2_800_000, count) == "−212K"
-    assert figures.difference(8.1e9, 7.7e9, operations) == "−400 MFLOPs"
+def test_a_saving_has_its_unit_and_a_minus_only_where_it_is_none():
+    assert figures.saving(3_012_213, 2_800_000, count) == "212K"
+    assert figures.saving(8.1e9, 7.7e9, operations) == "400 MFLOPs"
+    assert figures.saving(7.7e9, 8.1e9, operations) == "−400 MFLOPs"
+
+
+def test_a_fall_has_no_sign_and_a_rise_has_one():
+    assert [figures.fall(value) for value in (0.079, -0.003, 0.0001)] == [".079", "+.003", "0"]
 
 
 def test_file_sizes_have_a_space_before_the_unit():

@@ -60,7 +60,7 @@ async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(job
     for size in ((120, 40), (80, 24), (60, 20)):
         await jobs.pilot.resize_terminal(*size)
         await jobs.until(
-            lambda size=size: jobs.text.splitlines()[-1].startswith(" k cancel") and len(jobs.text.splitlines()) == size[1], "the size"
+            lambda size=size: jobs.text.splitlines()[-1].startswith(" K cancel") and len(jobs.text.splitlines()) == size[1], "the size"
         )
         await jobs.until(lambda: "3/8" in jobs.text and "it begins" in jobs.text, "everything at this size")
         check_golden(f"jobs-{size[0]}x{size[1]}", re.sub(f"[{GLYPHS.spinner}]", GLYPHS.spinner[0], jobs.text))
@@ -77,11 +77,11 @@ async def test_jobs_are_cancelled_dropped_and_run_again_from_the_screen(jobs):
     queue.add(wanted("quick", "second"))
     await jobs.press("b")
     await at_three(jobs)
-    await jobs.press("down", "k")
+    await jobs.press("down", "K")
     await jobs.until(lambda: queue.jobs[1].state == "cancelled", "the dropped job")
-    await jobs.press("up", "k")
+    await jobs.press("up", "K", "y")
     await jobs.until(lambda: queue.jobs[0].state == "cancelled", "the killed job")
-    await jobs.press("k")
+    await jobs.press("K")
     assert any("this job is over" in said for said in jobs.said)
     await jobs.press("down", "r")
     await jobs.until(lambda: [job.state for job in queue.jobs] == ["cancelled", "cancelled", "done"], "the second try")

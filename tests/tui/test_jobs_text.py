@@ -46,7 +46,7 @@ def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
     running, waiting = job_lines(work, 70)
     assert "validate step 2" in running.plain and "16/64  mAP .498 so far  12 s left" in running.plain
     assert waiting.plain == "  then checkpoint"
-    assert "k cancels" in job_lines(work, 90)[0].plain
+    assert "K cancels" in job_lines(work, 110)[0].plain and "so far  10 s elapsed  12 s left" in job_lines(work, 110)[0].plain
     for width in (30, 44, 50, 60, 90):
         assert all(line.cell_len <= max(width, 46) for line in job_lines(work, width))
     assert "so far" not in job_lines(work, 46)[0].plain and "16/64  12 s left" in job_lines(work, 46)[0].plain

@@ -114,7 +114,7 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         await desk.press("up", "up", "enter")
         await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.5 -30%"], "the step before")
         before = desk.bench
-        await desk.press("G")
+        await desk.press("O")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("g")
         await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")

@@ -41,9 +41,9 @@ async def test_similar_layers_do_the_same_in_blocks_of_the_same_type(desk):
 
 async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_it_all_back(desk):
     await desk.go("model.6.m.0.cv1")
-    await desk.press("j")
+    await desk.press("J")
     assert any("no ratio to copy" in said for said in desk.said)
-    await desk.press("3", "0", "enter", "j")
+    await desk.press("3", "0", "enter", "J")
     await desk.previewed()
     assert desk.state.pending.amounts == dict.fromkeys(INNER, Amount.share(30))
     assert desk.state.marks == set(INNER) and "10 layers marked" in desk.text
@@ -55,7 +55,7 @@ async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_
 
 async def test_an_exact_width_is_copied_as_the_share_that_it_removes(desk):
     await desk.go("model.6.m.0.cv1")
-    await desk.press("equals_sign", "4", "8", "enter", "j")
+    await desk.press("equals_sign", "4", "8", "enter", "J")
     assert desk.state.pending.amounts["model.8.m.0.cv1"] == Amount.share(25)
     assert desk.state.pending.amounts["model.6.m.0.cv1"] == Amount(keep=48)
 
@@ -63,7 +63,7 @@ async def test_an_exact_width_is_copied_as_the_share_that_it_removes(desk):
 async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_out(desk):
     await desk.go("model.5")
     await desk.press("5", "0", "enter")
-    await choose(desk, "g", 2)
+    await choose(desk, "B", 2)
     await desk.previewed()
     prunable = {layer.name for layer in desk.state.layers.values() if layer.status != "locked"}
     assert desk.state.pending.amounts == dict.fromkeys(prunable, Amount.share(10)) and len(prunable) == 57
@@ -72,7 +72,7 @@ async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_o
 
 
 async def test_a_section_gets_the_share_that_is_typed(desk):
-    await choose(desk, "g", 4)
+    await choose(desk, "B", 4)
     await desk.press("2", "5", "enter")
     blocks = {int(name.split(".")[1]) for name in desk.state.pending.amounts}
     assert blocks == {12, 15, 16, 18, 19, 21}
@@ -83,7 +83,7 @@ async def test_presets_are_for_the_marked_layers_where_some_are_marked(desk):
     for layer in ("model.5", "model.0"):
         await desk.go(layer)
         await desk.press("space")
-    await choose(desk, "g", 1)
+    await choose(desk, "B", 1)
     assert desk.state.pending.amounts == {"model.0": Amount.share(5), "model.5": Amount.share(5)}
 
 

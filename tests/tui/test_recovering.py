@@ -21,7 +21,7 @@ async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_n
     target = tmp_path / "digits-recovered.pt"
     async with start(opening=Opening(str(demo_checkpoint), images=2, data=str(demo_data))) as desk:
         desk.state.automatic = False
-        await desk.press("G")
+        await desk.press("O")
         await desk.until(lambda: any("nothing was recovered yet" in said for said in desk.said), "the refusal")
         await desk.go("model.5")
         await desk.press("3", "0", "enter", "a")
@@ -35,7 +35,7 @@ async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_n
         assert target.exists() and desk.state.session.unsaved, "a job's file is not a place where the user saved"
         assert any("57 layers recalibrated" in note for note, _ in desk.state.notes)
         before = desk.bench
-        await desk.press("G")
+        await desk.press("O")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("g")
         await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")

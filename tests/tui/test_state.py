@@ -104,4 +104,4 @@ def test_the_footer_fits_and_help_and_quit_stay_longest():
         text = footer_text(ACTIONS, width, "12 layers marked")
         assert text.cell_len <= width
         assert "? help" in text.plain and "q quit" in text.plain
-    assert "filter" in footer_text(ACTIONS, 120).plain and "tab pane" in footer_text(ACTIONS, 80).plain
+    assert "filter" in footer_text(ACTIONS, 200).plain and "tab pane" in footer_text(ACTIONS, 80).plain

@@ -8,14 +8,14 @@ import pytest
 import yaml
 from rich.text import Text
 
-from tests.tui.helpers import Desk
+from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals, Width
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, step_lines
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
 from tui_pruner.tui.theme import colours
-from tui_pruner.tui.timeline import StepMetrics, Timeline, unproved
+from tui_pruner.tui.timeline import StepMetrics, Timeline, name_of, unproved
 
 FIRST, SECOND = "model.5", "model.6.m.0.cv1"
 
@@ -111,8 +111,7 @@ async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(
         await desk.until(lambda: any("nowhere.yaml" in said for said in desk.said), "the refusal")
         await desk.press("r")
         await type_into(desk, str(tmp_path / "report.txt"))
-        await desk.until(lambda: any("must end in .html or .md" in said for said in desk.said), "the refusal")
-        await desk.press("r")
+        await desk.until(lambda: "must end in .html or .md" in unwrapped(desk.app), "the refusal")
         await type_into(desk, str(tmp_path / "report.md"))
         await desk.until(lambda: "1 step all proved" in desk.text, "the report")
         assert "model.7" in (tmp_path / "report.md").read_text()
@@ -232,3 +231,9 @@ async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk
     step.take_proof(ProofArrived(ProofEvent(step=1, proof=proved.steps[0].proof)))
     step.take_session(SessionChanged(unproved, "applied"))
     assert desk.state.session.steps[0].proof == proved.steps[0].proof
+
+
+def test_two_numbers_never_stand_side_by_side(undone_session):
+    assert name_of(undone_session, 1) == "1 model.5 -50%"
+    undone_session.ahead[0].title = "4 layers"
+    assert (name_of(undone_session, 1), name_of(undone_session, 0)) == ("step 1: 4 layers", "checkpoint")

@@ -90,7 +90,7 @@ async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_quest
         await desk.press("ctrl+u", *str(recovered), "enter")
         await desk.until(lambda: any("to continue from it" in said for said in desk.said), "the file")
         before = desk.bench
-        await desk.press("G")
+        await desk.press("O")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question whether to go on")
         await desk.press("g")
         await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage, with no question of trust")

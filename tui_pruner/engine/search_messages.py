@@ -206,11 +206,13 @@ class BenchParameters(Message):
 
 
 class BlockLatency(Message):
-    """The milliseconds that a block takes within a forward."""
+    """The milliseconds that a block takes within a forward; eight in ten runs are from `low_ms` to `high_ms`."""
 
     name: str
     type: str
     median_ms: float
+    low_ms: float = 0.0
+    high_ms: float = 0.0
 
 
 class WidthSuggestion(Message):

@@ -18,11 +18,12 @@ from tui_pruner.core.pruning.explain import explain, in_words, joined, standing,
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
 from tui_pruner.core.pruning.proof import Proof
 from tui_pruner.core.pruning.removal import NOTHING
-from tui_pruner.core.pruning.resolve import Resolution
+from tui_pruner.core.pruning.resolve import Resolution, match_layers
 from tui_pruner.core.pruning.session import AppliedStep, PruningSession
 from tui_pruner.core.tracing.coupling_map import ChannelGroup
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.domain.cuts import Request
+from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import printable
 from tui_pruner.engine.messages import (
     BlockShape,
@@ -331,7 +332,7 @@ def step_view(session: PruningSession, number: int, applied: AppliedStep) -> Ste
     requests = [CutRequest(**cut.model_dump(exclude={"removes", "drops"})) for cut in applied.step.cuts]
     return StepView(
         number=number,
-        title=applied.step.name or title(requests),
+        title=applied.step.name or title(requests, cut_layers(session, number, requests)),
         name=applied.step.name,
         requests=requests,
         totals=totals(session.arithmetic.widths(applied.removal).size),
@@ -362,10 +363,22 @@ def proof_view(proof: Proof) -> ProofView:
     return ProofView(**proof.plain())
 
 
-def title(requests: Sequence[CutRequest]) -> str:
-    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"."""
+def cut_layers(session: PruningSession, number: int, requests: Sequence[CutRequest]) -> int:
+    """How many of the layers that a step names it made narrower."""
+    analysis = session.analysis
+    before, after = (session.arithmetic.widths(session.removal_at(count)) for count in (number - 1, number))
+    named: set[str] = set()
+    for request in requests:
+        with contextlib.suppress(RequestError):  # a dropped block and a choice of classes name no layer
+            named |= {layer.name for layer in match_layers(request.layer, analysis.layers, analysis.sections).layers}
+    layers = [analysis.layers[name] for name in named]
+    return sum(layer_widths(analysis, after, layer)[1] < layer_widths(analysis, before, layer)[1] for layer in layers)
+
+
+def title(requests: Sequence[CutRequest], layers: int = 0) -> str:
+    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"; `layers`: how many of those that it names were cut."""
     amounts = list(dict.fromkeys(request.amount for request in requests))
-    what = requests[0].layer if len(requests) == 1 else f"{len(requests)} layers"
+    what = requests[0].layer if len(requests) == 1 else f"{layers or len(requests)} layers"
     if len(amounts) > 1:
         return what
     return f"{what} {amounts[0] if amounts[0].startswith(('keep', 'drop')) else '-' + amounts[0]}"

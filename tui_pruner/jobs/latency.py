@@ -127,7 +127,10 @@ def latencies(model: nn.Module, blocks: dict[str, Timing]) -> list[BlockLatency]
     from tui_pruner.core.model.layers import sequence
 
     types = {path: type(block).__name__ for path, block in sequence(model)}
-    return [BlockLatency(name=path, type=types[path], median_ms=timing.median) for path, timing in blocks.items()]
+    return [
+        BlockLatency(name=path, type=types[path], median_ms=timing.median, low_ms=timing.low, high_ms=timing.p90)
+        for path, timing in blocks.items()
+    ]
 
 
 def benched(subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...], place: int, more: dict[str, Any]) -> BenchedModel:

@@ -68,6 +68,7 @@ class PrunerApp(KeysInOrder):
         self._printable = OnlyPrintable()
         self._only_ascii = OnlyAscii(enabled=SIGNS is ASCII)
         self.set_class(SIGNS is ASCII, "-ascii")
+        self.set_class(self.no_color, "-no-color")
         self.keymap = keymap_of(ACTIONS, config.settings.keymap)
         use(self.keymap)
         name, self._problem = wanted_palette(self.console.color_system, self.no_color)
@@ -215,6 +216,11 @@ class PrunerApp(KeysInOrder):
             first_run.is_over()
             await self.screen.query("#hint").remove()
         await super().on_event(event)
+
+    def action_command_palette(self) -> None:
+        """Offer the palette where there are actions: over a dialog it would be empty."""
+        if hasattr(self.screen, "registry"):
+            super().action_command_palette()
 
     async def action_quit(self) -> None:
         """Quit through the workbench's question."""

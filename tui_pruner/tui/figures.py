@@ -24,9 +24,14 @@ def signed(text: str, negative: bool) -> str:
     return f"{GLYPHS.minus if negative else '+'}{text}"
 
 
-def difference(before: float, after: float, figure: Callable[[float], str]) -> str:
-    """What a cut takes away or adds, written by `figure`."""
-    return signed(figure(abs(after - before)), after <= before)
+def saving(before: float, after: float, figure: Callable[[float], str]) -> str:
+    """What a cut saves, written by `figure`, without a sign unless it adds: 212K, and −3K where there is more than before."""
+    return figure(before - after) if after <= before else signed(figure(after - before), True)
+
+
+def fall(drop: float) -> str:
+    """How far a metric falls: .012; +.003 where it rises, and 0 for less than a thousandth."""
+    return "0" if abs(drop) < 0.0005 else score(drop) if drop > 0 else f"+{score(-drop)}"
 
 
 def drop(fall: float) -> str:

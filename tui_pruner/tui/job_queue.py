@@ -64,6 +64,8 @@ class JobQueue:
             ways_out = f"{key_of('all-jobs')} lists them and {key_of('cancel-chosen')} cancels one"
             raise RequestError(f"{wanted.name} is not queued: {plural(MOST_WAITING, 'job')} wait already, {ways_out}")
         self._number += 1
+        if wanted.about and any(job.spec.name == wanted.name and job.spec.key != wanted.key for job in self.jobs):
+            wanted = replace(wanted, title=f"{wanted.title}: {wanted.about}")
         self.jobs.append(QueuedJob(wanted, self._number))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())

@@ -311,6 +311,12 @@ class TreeState:
         order = orders[(orders.index(self.order) + 1) % len(orders)]
         return replace(self._with(order=order), cursor=0) if order else replace(self, order=order).on(self.key)
 
+    def ordered_by(self, order: str) -> TreeState:
+        """The layers in this order; in the model's again where they are in it already, or where no such order exists now."""
+        if order == self.order or (order == BY_DROP and not self.drops):
+            order = IN_MODEL
+        return replace(self._with(order=order), cursor=0) if order else replace(self, order=order).on(self.key)
+
     def toggled(self) -> TreeState:
         """The row under the cursor opened or closed; on a layer, its block closed; in another order, the row shown in the model."""
         row = self.row

@@ -69,9 +69,11 @@ def unproved(session: SessionView) -> str:
 
 
 def name_of(session: SessionView, number: int) -> str:
-    """What a step is called."""
+    """What a step is called: "1 model.5 -30%", and "step 1: 4 layers" where two numbers would stand side by side."""
     step = step_at(session, number)
-    return f"{number} {step.title}" if step else "checkpoint"
+    if step is None:
+        return "checkpoint"
+    return f"step {number}: {step.title}" if step.title[:1].isdigit() else f"{number} {step.title}"
 
 
 BASELINE = ""

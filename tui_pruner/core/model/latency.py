@@ -51,6 +51,11 @@ class Timing:
         return quantile(self.samples, 0.5)
 
     @property
+    def low(self) -> float:
+        """One in ten samples took less."""
+        return quantile(self.samples, 0.1)
+
+    @property
     def p90(self) -> float:
         """One in ten samples took longer."""
         return quantile(self.samples, 0.9)

@@ -14,6 +14,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 Section = Literal["backbone", "neck", "head"]
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+PROJECTING: list[type[nn.Module]] = []
+"""Modules beside these whose own parameters write channels; entered by frameworks."""
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -86,8 +88,9 @@ def image_channels(model: nn.Module) -> int:
 
 def layers_below(model: nn.Module, prefix: str) -> Iterator[ModelLayer]:
     """The layers of a block, in the order of its modules."""
+    kinds: tuple[type[nn.Module], ...] = (*LAYERS, *PROJECTING)
     for path, module in model.get_submodule(prefix).named_modules(prefix=prefix):
-        if isinstance(module, LAYERS):
+        if isinstance(module, kinds):
             yield ModelLayer(short_name(model, path), path, layer_type(module))
 
 
@@ -103,7 +106,7 @@ def short_name(model: nn.Module, path: str) -> str:
 def layer_type(module: nn.Module) -> str:
     """A layer's kind in a few characters: "Conv 3x3", "Conv 3x3 /2", "DWConv 3x3", "Linear"."""
     if not isinstance(module, nn.modules.conv._ConvNd):
-        return "Linear"
+        return "Linear" if isinstance(module, nn.Linear) else "Attention"
     kernel = "x".join(str(side) for side in module.kernel_size)
     step = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
     kind = "DWConv" if module.groups == module.in_channels > 1 else "ConvT" if module.transposed else "Conv"

@@ -24,7 +24,8 @@ from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.measured_damage import DamageCurves
 from tui_pruner.core.search.planner import Budget, Measure, Planner, Quickening, Search
 from tui_pruner.core.search.sensitivity import Sensitivity, by_importance
-from tui_pruner.core.search.targets import LATENCY, Goal, Landing, Pricing, Target, latency_apart, shares_left, uniform
+from tui_pruner.core.search.targets import Goal, Landing, Pricing, Target, latency_apart, shares_left, uniform
+from tui_pruner.domain.target_words import LATENCY
 
 ROUNDS = 4
 RUNGS = 10

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import heapq
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +13,9 @@ from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.search.ladders import TOLERANCE, Ladder
 from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.target_words import LATENCY, MEASURES, read_target
 
-MEASURES: Mapping[str, str] = {"flops": "flops", "params": "parameters", "bytes": "bytes"}
 """What can be aimed at, and the field of a `Size` that has it."""
-LATENCY = "latency"
-"""What can be aimed at too, but only measured."""
-UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-NUMBER = re.compile(r"^(\d+(?:\.\d+)?|\.\d+)\s*([%kmg]?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,26 +84,7 @@ def parse_target(text: str) -> Target:
     Raises:
         RequestError: another measure, no number, or a share that is not between 0 and 100 %.
     """
-    measure, equals, amount = (part.strip() for part in text.partition("="))
-    if not equals or measure not in (*MEASURES, LATENCY):
-        measures = ", ".join((*MEASURES, LATENCY))
-        raise RequestError(f"cannot read the target {text!r}: write what shall be left, by {measures}, such as flops=70%")
-    found = NUMBER.match(amount)
-    if not found:
-        raise RequestError(f"the target {text!r} has no number: write a share that shall be left (70% or 0.7), or an amount (2.1M)")
-    value, unit = float(found.group(1)), found.group(2).lower()
-    if unit == "%" or (not unit and value <= 1):
-        return Target(measure, share=legal_share(text, value / 100 if unit else value))
-    if measure == LATENCY:
-        raise RequestError(f"the target {text!r} is an amount, and latency is compared with the checkpoint's: write latency=70%")
-    return Target(measure, amount=value * UNITS[unit])
-
-
-def legal_share(text: str, share: float) -> float:
-    """A share that something can be left of."""
-    if not 0 < share < 1:
-        raise RequestError(f"the target {text!r} is out of bounds: give the share that shall be left, above 0 % and below 100 %")
-    return share
+    return Target(*read_target(text))
 
 
 Costs = NDArray[np.float64]

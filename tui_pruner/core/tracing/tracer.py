@@ -20,7 +20,7 @@ from tui_pruner.core.model.copies import tensor_at
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
-from tui_pruner.core.tracing.adapters import equal_widths
+from tui_pruner.core.tracing.adapters import equal_widths, own_adapter
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
@@ -92,7 +92,7 @@ def hold_own_widths(flow: Flow, model: nn.Module) -> None:
     """Lock the parameters of PyTorch's modules that keep widths in attributes which nothing rewrites."""
     for path, module in model.named_modules():
         name = keeps_own_widths(module)
-        if name:
+        if name and own_adapter(module) is None:
             operation = flow.record.note(name, path)
             own = [*module.parameters(recurse=False), *getattr(module, "parametrizations", nn.Module()).parameters()]
             flow.lock_at(operation.index, own, f"PyTorch's {name} keeps its widths in attributes", 0, rank=2)

@@ -34,6 +34,7 @@ from tui_pruner.core.search.targets import Target
 from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError
+from tui_pruner.frameworks.plain.attention import free_attentions, settle_attentions
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed with at single precision, which holds all of their numbers."""
@@ -96,7 +97,7 @@ class OpenedModule(Checkpoint):
         """Give a model that was made of it the types and the device that it was handed in with; the very model."""
         for name, tensor in named_tensors(model):
             tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
-        return model
+        return settle_attentions(model)
 
 
 def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None) -> Analysis:
@@ -133,7 +134,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was handed in in training mode: it is looked at, proved and handed out in evaluation mode"]
-    own = independent(module).eval()
+    own = free_attentions(independent(module).eval())
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():

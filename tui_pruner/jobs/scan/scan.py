@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.errors import JobError
+from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.search_messages import ScanFailure, ScanParameters, ScanResult, ScanTrial
@@ -80,8 +81,9 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
         JobError: not even the unchanged checkpoint could be measured.
     """
     names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
+    tried = f"{plural(len({trial.layer for trial in missing}), 'layer')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
     done, total = found.total - len(missing), found.total
-    on_progress(JobProgress(done=done, total=total, doing="validating the checkpoint"))
+    on_progress(JobProgress(done=done, total=total, doing=f"validating the checkpoint, then {tried}"))
     with contextlib.closing(executor(scan, missing)) as landings:
         for landing in landings:
             for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
@@ -91,7 +93,7 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
                 done += 1
                 keep(scan, digest, outcome, found)
                 metrics = {} if isinstance(outcome, str) else outcome
-                doing = f"{names[digest]}, {landing.where}" if landing.where else names[digest]
+                doing = ", ".join(filter(None, (tried, names[digest], landing.where)))
                 on_progress(JobProgress(done=done, total=total, doing=doing, metrics=metrics))
     if BASELINE not in found.metrics:
         raise JobError(f"no worker came back with a result: {next(iter(found.broken.values()), 'there was no task')}")

@@ -14,7 +14,8 @@ from textual.keys import Keys, format_key
 from tui_pruner.tui.actions.action import Action
 
 PALETTE_KEY = "ctrl+p"
-TAKEN = dict.fromkeys(("up", "down", "home", "end"), "moving about") | {
+MOTIONS = ("up", "down", "home", "end", "j", "k", "g", "G", "ctrl+d", "ctrl+u")
+TAKEN = dict.fromkeys(MOTIONS, "moving about") | {
     PALETTE_KEY: "the palette",
     "ctrl+q": "quitting",
     **{str(digit): "typing a ratio" for digit in range(1, 10)},

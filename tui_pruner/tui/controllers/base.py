@@ -15,7 +15,7 @@ from tui_pruner.tui.timeline import unproved
 if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession
     from tui_pruner.tui.job_queue import JobQueue
-    from tui_pruner.tui.job_specs.job import JobSpec, OpenCheckpoint
+    from tui_pruner.tui.job_specs.job import JobSpec, OpenCheckpoint, QueuedJob
     from tui_pruner.tui.state import AppState, Store, ViewState
 
 Answers = Sequence[tuple[str, str, str]]
@@ -38,9 +38,16 @@ class Dialogs(Protocol):
         """Ask a question with a few answers; `then` gets the value of one, or an empty text."""
 
     def ask_text(
-        self, title: str, text: str, value: str, then: Callable[[str | None], None], hint: str = "", may_be_empty: bool = False
+        self,
+        title: str,
+        text: str,
+        value: str,
+        then: Callable[[str | None], None],
+        hint: str = "",
+        may_be_empty: bool = False,
+        fault: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None."""
+        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays."""
 
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
@@ -88,6 +95,9 @@ class Dialogs(Protocol):
 
     def send(self, message: Any) -> None:
         """Tell the app."""
+
+    def suspend(self) -> None:
+        """Go back to the shell until it brings the app back."""
 
     def leave(self) -> None:
         """End the app."""
@@ -160,6 +170,32 @@ class Jobs:
         self._dialogs.ask_text(title, text, self.checkpoint.data or "", take, "path/to/data.yaml")
 
 
+def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
+    """What is wrong with a text, in the words of what reads it; empty where nothing is."""
+
+    def fault(text: str) -> str:
+        try:
+            read(text)
+        except RequestError as error:
+            return str(error)
+        return ""
+
+    return fault
+
+
+def ask_to_cancel(dialogs: Dialogs, queue: JobQueue, job: QueuedJob) -> None:
+    """Stop a running job, if the user says so."""
+    early = job.spec.stops_early and not job.stopping
+    text = f"{job.spec.name} ends early, with the best so far." if early else f"What {job.spec.name} has done so far is lost."
+    answers = [("y", "end it early" if early else "cancel it", "cancel")]
+
+    def take(answer: str) -> None:
+        if answer:
+            queue.cancel(job)
+
+    dialogs.confirm("Cancel the job?", text, answers, take)
+
+
 class Controller:
     """One group of actions on the open session: a plain object that changes the store and knows no widget."""
 
@@ -221,15 +257,13 @@ class Controller:
             place = Path(typed or "").expanduser()
             if not typed:
                 return
-            if said := fault(place):
-                self.say(said, "error")
-            elif place.exists():
+            if place.exists():
                 replace = [("r", "replace it", "replace")]
                 self.dialogs.confirm("Replace the file?", f"{place} exists.", replace, lambda yes: put(str(place), True) if yes else None)
             else:
                 put(str(place), False)
 
-        self.dialogs.ask_text(title, text, str(path), take, hint)
+        self.dialogs.ask_text(title, text, str(path), take, hint, fault=lambda typed: fault(Path(typed).expanduser()))
 
 
 def unproved_reason(state: AppState) -> str:

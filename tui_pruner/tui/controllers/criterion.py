@@ -29,6 +29,7 @@ class CriterionController(Controller):
                 group=RATIO,
                 cli="preview MODEL --cut LAYER=30% --criterion l1",
                 run=self.choose,
+                footer="importance",
             ),
         )
 

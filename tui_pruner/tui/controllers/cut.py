@@ -128,10 +128,11 @@ class CutController(Controller):
                 group=RATIO,
                 cli="preview MODEL --cut LAYER=30% --round-to 8",
                 run=self.rounding,
+                footer="round",
             ),
             Action(
                 id="keep-classes",
-                keys="K",
+                keys="N",
                 title="Keep classes",
                 help="Name the classes that stay; the outputs of all others are cut, and names and numbers follow.",
                 group=RATIO,

@@ -86,6 +86,7 @@ class FileController(Controller):
                 cli="export PRUNED --format onnx",
                 run=self.export,
                 disabled_reason=unproved_reason,
+                footer="export",
             ),
             Action(
                 id="quit",
@@ -171,21 +172,22 @@ class FileController(Controller):
         result = event.result
         self.store.update(session=self.state.session.model_copy(update={"unsaved": False}))
         good = sum(check.ok for check in result.checks)
-        text = f"wrote {Path(result.output).name}, {file_size(result.bytes)}, {good} of {plural(len(result.checks), 'check')} passed"
-        self.store.note(text)
-        self.say(f"{text}: {result.output}")
+        checked = f"{file_size(result.bytes)}, {good} of {plural(len(result.checks), 'check')} passed"
+        self.store.note(f"wrote {Path(result.output).name}, {checked}")
+        self.say(f"wrote {result.output}, {checked}")
 
     def tell_saved(self, event: PlanSaved) -> None:
         """Say where the plan is."""
-        text = f"saved {plural(event.result.steps, 'step')} to {Path(event.result.output).name}"
-        self.store.note(text)
-        self.say(f"{text}: {event.result.output}")
+        text = f"saved {plural(event.result.steps, 'step')} to"
+        self.store.note(f"{text} {Path(event.result.output).name}")
+        self.say(f"{text} {event.result.output}")
 
     def _take_format(self, chosen: str) -> None:
         if not chosen:
             return
         one: Format = FORMATS[int(chosen)]
-        place = self.opening.output.with_name(f"{self.opening.output.stem}{one.suffix}")
+        stem = self.opening.output.stem if self.state.session.steps else Path(self.opening.model).stem
+        place = self.opening.output.with_name(f"{stem}{one.suffix}")
 
         def put(target: str, force: bool) -> None:
             self.queue_on_file(lambda checkpoint, source: export(one, checkpoint, source, target, force))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tui_pruner.domain.errors import DataError
 from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, Action
-from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
+from tui_pruner.tui.controllers.base import Controller, Handler, ask_to_cancel, unproved_reason
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, QueuedJob
 from tui_pruner.tui.messages import EngineMessage, JobsChanged
 from tui_pruner.tui.state import JOBS as QUEUE
@@ -52,7 +52,7 @@ class JobController(Controller):
             ),
             Action(
                 id="cancel-job",
-                keys="k",
+                keys="K",
                 title="Cancel the job",
                 help="Stop the running job; the others go on.",
                 group=JOBS,
@@ -94,8 +94,9 @@ class JobController(Controller):
         self.say(f"validation after every step is {'on' if self.state.automatic else 'off'}")
 
     def cancel(self) -> None:
-        """Stop the running job."""
-        self.jobs.queue.cancel()
+        """Stop the running job, after a question."""
+        if self.jobs.queue.running is not None:
+            ask_to_cancel(self.dialogs, self.jobs.queue, self.jobs.queue.running)
 
     def nothing_runs(self, state: AppState) -> str:
         """Why there is nothing to cancel."""

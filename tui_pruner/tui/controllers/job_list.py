@@ -8,10 +8,10 @@ from typing import Protocol
 
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.tui.actions.action import ALL_JOBS, INTERACTIVE, JOBS, Action
-from tui_pruner.tui.controllers.base import Dialogs
+from tui_pruner.tui.controllers.base import Dialogs, ask_to_cancel
 from tui_pruner.tui.controllers.job import VALIDATE
 from tui_pruner.tui.job_queue import JobQueue
-from tui_pruner.tui.job_specs.job import QueuedJob
+from tui_pruner.tui.job_specs.job import WAITING, QueuedJob
 
 
 class JobView(Protocol):
@@ -53,7 +53,8 @@ class JobListController:
         return (
             Action(
                 id="job-move-minus-1",
-                keys="up",
+                keys="up,k",
+                shown="up k",
                 title="Job above",
                 help="Go to the job above.",
                 group=JOBS,
@@ -63,7 +64,8 @@ class JobListController:
             ),
             Action(
                 id="job-move-1",
-                keys="down",
+                keys="down,j",
+                shown="down j",
                 title="Job below",
                 help="Go to the job below.",
                 group=JOBS,
@@ -73,7 +75,7 @@ class JobListController:
             ),
             Action(
                 id="cancel-chosen",
-                keys="k",
+                keys="K",
                 title="Cancel this job",
                 help="Stop the job under the cursor, or drop it from the queue.",
                 group=JOBS,
@@ -128,8 +130,13 @@ class JobListController:
 
     def cancel(self) -> None:
         """Stop the job under the cursor, or drop it."""
-        if self.chosen is None or not self._queue.cancel(self.chosen):
-            self._dialogs.say("this job is over" if self.chosen else "no job to cancel", "warning")
+        job = self.chosen
+        if job is None or job.over:
+            self._dialogs.say("this job is over" if job else "no job to cancel", "warning")
+        elif job.state == WAITING:
+            self._queue.cancel(job)
+        else:
+            ask_to_cancel(self._dialogs, self._queue, job)
 
     def run_again(self) -> None:
         """Queue the job under the cursor once more, and go to it."""

@@ -13,7 +13,7 @@ from tui_pruner.tui.actions.action import RATIO, Action
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.controllers.base import Controller
 from tui_pruner.tui.controllers.cut import CUT, share_out, type_amount
-from tui_pruner.tui.outline import PRUNABLE, SECTIONS
+from tui_pruner.tui.outline import PRUNABLE, SECTIONS, matching_layers
 from tui_pruner.tui.state import AppState
 
 if TYPE_CHECKING:
@@ -41,17 +41,18 @@ class PresetController(Controller):
         return (
             Action(
                 id="presets",
-                keys="g",
+                keys="B",
                 title="Uniform pruning",
                 help="Remove 5 % or 10 % of everything that can be cut, or a share of backbone, neck or head; of the marked layers where "
                 "some are.",
                 group=RATIO,
                 cli="preview MODEL --cut 'model.*=5%' --cut neck=10%",
                 run=self.choose,
+                footer="share",
             ),
             Action(
                 id="copy-ratio",
-                keys="j",
+                keys="J",
                 title="Copy to similar layers",
                 help="Give the ratio of the layer under the cursor to the layers of the same name in other blocks of its type, and mark "
                 "them.",
@@ -73,10 +74,17 @@ class PresetController(Controller):
 
     def choose(self) -> None:
         """Choose a preset; it replaces the pending cuts."""
-        found = {preset.name: preset for preset in presets(self.state.opened.blocks, self.state.marks)}
+        found = {preset.name: preset for preset in presets(self.state.opened.blocks, *self._chosen())}
         choices = [(preset.name, preset.name, preset.meaning) for preset in found.values()]
         text = "Remove the same share of many layers, in place of the pending cuts. Locked layers stay."
         self.dialogs.choose("Uniform pruning", text, choices, lambda name: self._take(found.get(name)))
+
+    def _chosen(self) -> tuple[Collection[str], str]:
+        """The layers that a preset is for: the marked ones, or those that the filter shows; none for all."""
+        tree = self.view.tree
+        if self.state.marks or not tree.filtered:
+            return self.state.marks, "marked"
+        return {row.layer.name for row in matching_layers(tree.rows, tree.words) if row.layer}, "shown"
 
     def copy_ratio(self) -> None:
         """Give the ratio of the layer under the cursor to the layers of the same name in other blocks, and mark them."""
@@ -142,13 +150,13 @@ def no_conflict(state: AppState) -> str:
     return "" if troubles(state.preview, state.pending) else "nothing to settle: no amounts contradict each other"
 
 
-def presets(blocks: Sequence[BlockView], marks: Collection[str]) -> list[Preset]:
-    """What can be chosen: of the marked layers where some are marked, of all that can be cut otherwise."""
+def presets(blocks: Sequence[BlockView], marks: Collection[str], word: str = "marked") -> list[Preset]:
+    """What can be chosen: of the marked or shown layers where there are some, of all that can be cut otherwise."""
     sections = {section: tuple(_layers(blocks, section, marks)) for section in SECTIONS}
     every = tuple(layer for layers in sections.values() for layer in layers)
-    whom = f"of the {plural(len(every), 'marked layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
+    whom = f"of the {plural(len(every), f'{word} layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
     gentle = [Preset(f"{percent} %", whom, every, percent) for percent in GENTLE]
-    marked = "marked " if marks else ""
+    marked = f"{word} " if marks else ""
     typed = [Preset(section, f"{plural(len(layers), f'{marked}layer')}: type the share", layers) for section, layers in sections.items()]
     return [preset for preset in (*gentle, *typed) if preset.layers]
 

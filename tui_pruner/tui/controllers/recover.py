@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.lineage import FILE, Stage
 from tui_pruner.tui.actions.action import JOBS, Action
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.file import FileController
 from tui_pruner.tui.controllers.target import ranking
 from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
 from tui_pruner.tui.job_specs.compression import compression
-from tui_pruner.tui.job_specs.recovery import RECOVERIES, Recovery, moved, recovery, refit
+from tui_pruner.tui.job_specs.recovery import OWN, RECOVERIES, SPARSE, Recovery, moved, own_recovery, recovery, refit
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
 from tui_pruner.tui.state import Store
 from tui_pruner.tui.timeline import plan_key
@@ -53,16 +53,27 @@ class RecoverController(Controller):
                 cli=REFIT,
                 run=lambda: self.jobs.with_data(self.choose, "Recover on"),
                 disabled_reason=unproved_reason,
+                footer="recover",
             ),
             Action(
                 id="go-on",
-                keys="G",
+                keys="O",
                 title="Continue from the recovered model",
                 help="Open the file that was recovered last, as the next stage; this session is kept.",
                 group=JOBS,
                 cli="open MODEL",
                 run=self.go_on,
                 disabled_reason=lambda state: "" if state.recovered else f"nothing was recovered yet: {key_of('recover')} does",
+                footer="go on",
+            ),
+            Action(
+                id="train-sparse",
+                title="Train with sparse scales",
+                help="Before cutting by bn-scale: train with a penalty, so that normalisation scales that matter little go to zero.",
+                group=JOBS,
+                cli="finetune MODEL --data DATA --sparsity 0.001 -o OUT",
+                run=lambda: self.jobs.with_data(partial(self._recover, SPARSE), "Train on"),
+                disabled_reason=unproved_reason,
             ),
             Action(
                 id="compress",
@@ -147,7 +158,20 @@ class RecoverController(Controller):
         if not chosen:
             return
         way: Recovery = RECOVERIES[int(chosen)]
+        if not way.own:
+            self._recover(way)
+            return
+        text = (
+            "Words with numbers; what is left out is as Ultralytics chooses. Patience ends it after this many epochs without a better one."
+        )
 
+        def take(typed: str | None) -> None:
+            if typed:
+                self._recover(own_recovery(way, typed))
+
+        self.dialogs.ask_text("Fine-tune", text, OWN, take, OWN, fault=fault_of(partial(own_recovery, way)))
+
+    def _recover(self, way: Recovery) -> None:
         def put(target: str, force: bool) -> None:
             judged = partial(self._show_refit, plan_key(self.state.session.plan))
             offer = partial(self._offer_stage, way.kind, self.state.lineage.here)

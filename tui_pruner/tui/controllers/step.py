@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,8 +48,7 @@ class StepController(Controller):
             ),
             Action(
                 id="undo",
-                keys="u,ctrl+z",
-                shown="u",
+                keys="u",
                 title="Undo",
                 help="Take the last step back.",
                 group=STEPS,
@@ -71,7 +70,8 @@ class StepController(Controller):
             ),
             Action(
                 id="step-move-minus-1",
-                keys="up",
+                keys="up,k",
+                shown="up k",
                 title="Step before",
                 help="Compare the step before with the one that it follows.",
                 group=STEPS,
@@ -81,7 +81,8 @@ class StepController(Controller):
             ),
             Action(
                 id="step-move-1",
-                keys="down",
+                keys="down,j",
+                shown="down j",
                 title="Step after",
                 help="Compare the step after with the one that it follows.",
                 group=STEPS,
@@ -123,6 +124,10 @@ class StepController(Controller):
                 pane=STEPS_PANE,
             ),
         )
+
+    def moves(self) -> Mapping[str, Callable[..., object]]:
+        """To the first and the last step, and half a pane further."""
+        return {"step-move": self.move}
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """Other steps, their proofs, and comparisons."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from tui_pruner.domain.criteria import REPAIR, criterion_of, scored_with
 from tui_pruner.domain.cuts import Asked, typed_amount
 from tui_pruner.domain.formatting import plural
+from tui_pruner.domain.target_words import targets_in
 from tui_pruner.tui.actions.action import JOBS, RATIO, Action
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
+from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
 from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LATENCY = "latency"
 EXAMPLE = "flops=70%"
-WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces."
+WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces. 60% is flops=60%."
 
 
 class TargetController(Controller):
@@ -48,6 +49,7 @@ class TargetController(Controller):
                 cli="plan MODEL --target flops=70% --data DATA -o FILE",
                 run=self.reach,
                 disabled_reason=unproved_reason,
+                footer="target",
             ),
             Action(
                 id="scan",
@@ -58,6 +60,7 @@ class TargetController(Controller):
                 group=JOBS,
                 cli="scan MODEL --data DATA -o FILE",
                 run=self.scan,
+                footer="scan",
             ),
             Action(
                 id="latency",
@@ -68,6 +71,7 @@ class TargetController(Controller):
                 cli="bench MODEL PRUNED --blocks --suggest",
                 run=self.measure_latency,
                 disabled_reason=unproved_reason,
+                footer="latency",
             ),
         )
 
@@ -77,7 +81,9 @@ class TargetController(Controller):
 
     def reach(self) -> None:
         """Ask what shall be left, then ask for the cuts that reach it."""
-        self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self._ground()}", EXAMPLE, self._take_target, EXAMPLE)
+        self.dialogs.ask_text(
+            "Reach a target", f"{WHAT}\n{self._ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in)
+        )
         self.engine.reach(self.state.pending)
 
     def tell_reach(self, event: ReachKnown) -> None:
@@ -115,7 +121,7 @@ class TargetController(Controller):
     def _take_target(self, text: str | None) -> None:
         if not text:
             return
-        usable, targets = self._usable_scan(), text.replace(",", " ").split()
+        usable, targets = self._usable_scan(), targets_in(text)
         drops = usable.drops if usable else None
         if any(target.startswith(LATENCY) for target in targets):
             self._search_latency(targets, drops)

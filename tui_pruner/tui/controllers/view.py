@@ -65,6 +65,7 @@ class ViewController(Controller):
                 group=VIEW,
                 cli=INSPECT,
                 run=self.order,
+                footer="order",
             ),
             Action(
                 id="map",
@@ -105,6 +106,15 @@ class ViewController(Controller):
                 run=lambda: self.show_pane(STEPS_PANE),
             ),
             Action(
+                id="suspend",
+                keys="ctrl+z",
+                title="Suspend",
+                help="Go back to the shell; fg comes back here. Jobs go on.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=lambda: self.dialogs.suspend(),
+            ),
+            Action(
                 id="help",
                 keys="question_mark,f1",
                 shown="?",
@@ -133,6 +143,7 @@ class ViewController(Controller):
         return {
             "move": self.move,
             "row": self.choose_row,
+            "order-by": self.order_by,
             "map-move": self.move_on_map,
             "map-to": self.go_on_map,
             "map-enter": self.leave_map,
@@ -194,6 +205,10 @@ class ViewController(Controller):
         """Order the layers by their share of the FLOPs, of the parameters, or as in the model."""
         self.show_map(False)
         self.store.update(tree=self.view.tree.ordered())
+
+    def order_by(self, order: str) -> None:
+        """Order the layers by the column that was clicked on; again: as in the model."""
+        self.store.update(tree=self.view.tree.ordered_by(order))
 
     def back(self) -> None:
         """Leave the map, drop the filter, then the order, or go back to the model."""

@@ -90,7 +90,7 @@ class JobSpec:
 
     `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
     the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
-    `stops_early`: asked to stop, it ends soon with what it has.
+    `stops_early`: asked to stop, it ends soon with what it has. `about`: what tells it from another one of the same title.
     """
 
     kind: str
@@ -100,6 +100,7 @@ class JobSpec:
     take: Callable[[dict[str, Any]], Awaitable[JobOutcome]]
     data: str = ""
     stops_early: bool = False
+    about: str = ""
 
     @property
     def identity(self) -> tuple[str, str, str]:

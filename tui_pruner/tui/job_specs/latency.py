@@ -27,19 +27,26 @@ if TYPE_CHECKING:
 
 
 BENCH = "bench"
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Timed:
     """Milliseconds of each block within a forward: of the checkpoint, and after the steps of `plan` where there are any.
 
-    `whole`: those of a whole forward, by the plans' keys.
+    `whole`: those of a whole forward, by the plans' keys. `ranges` has where eight in ten runs of each block are, before and after.
     """
 
     plan: str
     before: Mapping[str, float]
     after: Mapping[str, float]
+    ranges: Mapping[str, tuple[Range, Range]] = field(default_factory=dict)
     whole: Mapping[str, float] = field(default_factory=dict)
+
+    def told_apart(self, block: str) -> bool:
+        """Whether a block's times before and after are further apart than its runs are from each other."""
+        before, after = self.ranges.get(block, ((0.0, 0.0), (0.0, 0.0)))
+        return block not in self.ranges or after[1] < before[0] or after[0] > before[1]
 
 
 def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callable[[Timed], None]) -> JobSpec:
@@ -61,15 +68,21 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
         result = BenchResult.model_validate(content)
         first, last = result.models[0], result.models[-1]
         whole = {BASELINE: first.median_ms, key: last.median_ms}
-        hand_over(Timed(key, _times(first), _times(last) if plan else {}, whole))
+        hand_over(Timed(key, _times(first), _times(last) if plan else {}, _ranges(first, last), whole))
         return JobOutcome(_figure(first, last, bool(plan)), _details(result), result.notes)
 
     steps = len(session.steps)
-    return JobSpec(BENCH, f"step {steps}" if steps else "checkpoint", key, parameters, take)
+    about = session.steps[-1].title if steps else ""
+    return JobSpec(BENCH, f"step {steps}" if steps else "checkpoint", key, parameters, take, about=about)
 
 
 def _times(model: BenchedModel) -> dict[str, float]:
     return {block.name: block.median_ms for block in model.blocks}
+
+
+def _ranges(first: BenchedModel, last: BenchedModel) -> dict[str, tuple[Range, Range]]:
+    found = {block.name: (block.low_ms, block.high_ms) for block in last.blocks if block.high_ms}
+    return {block.name: ((block.low_ms, block.high_ms), found[block.name]) for block in first.blocks if block.name in found}
 
 
 def _figure(first: BenchedModel, last: BenchedModel, cut: bool) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import distance, duration, file_size, plural, score
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.figures import arrow
@@ -128,6 +130,10 @@ class Recovery:
     epochs: int = 0
     taught: bool = False
     sparsity: float = 0.0
+    lr0: float | None = None
+    batch: int = 16
+    patience: int = 0
+    own: bool = False
 
 
 SPARSITY = 0.001
@@ -138,8 +144,40 @@ RECOVERIES = (
     Recovery("10 epochs", "fine-tuning by Ultralytics, the structure kept", epochs=10),
     Recovery("30 epochs", "a longer one", epochs=30),
     Recovery("10 epochs + distillation", "with the opened checkpoint as teacher", epochs=10, taught=True),
-    Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", epochs=10, sparsity=SPARSITY),
+    Recovery("your own", "epochs, learning rate, batch and patience as you type them", epochs=20, own=True),
 )
+SPARSE = Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", epochs=10, sparsity=SPARSITY)
+OWN = "epochs=20 lr=0.001 batch=16 patience=5"
+"""How people write a fine-tuning of their own; what is left out is as Ultralytics chooses."""
+FIELDS: Mapping[str, tuple[str, type[int] | type[float], float]] = {
+    "epochs": ("epochs", int, 1),
+    "lr": ("lr0", float, 0.0),
+    "batch": ("batch", int, 1),
+    "patience": ("patience", int, 0),
+}
+"""Each word with its field, what it is, and the least that it can be."""
+
+
+def own_recovery(way: Recovery, text: str) -> Recovery:
+    """The way with what the words say.
+
+    Raises:
+        RequestError: a word is none of them, or its value is not a number that can be used.
+    """
+    found: dict[str, Any] = {}
+    for word in text.replace(",", " ").split():
+        name, _, value = word.partition("=")
+        if name not in FIELDS:
+            raise RequestError(f"cannot read {word!r}: write {', '.join(f'{known}=NUMBER' for known in FIELDS)}")
+        field, kind, least = FIELDS[name]
+        try:
+            number = kind(value)
+        except ValueError:
+            raise RequestError(f"{word!r} has no {'whole ' if kind is int else ''}number") from None
+        if not math.isfinite(number) or number < least or (kind is float and number <= 0):
+            raise RequestError(f"{word!r} is too {'small' if number <= least else 'large'}")
+        found[field] = number
+    return replace(way, **found)
 
 
 def recovery(
@@ -170,7 +208,15 @@ def recovery(
     def parameters() -> FinetuneParameters:
         from tui_pruner.engine.job_messages import FinetuneParameters
 
-        return FinetuneParameters(**{**fields, "images": None}, epochs=way.epochs, teacher=teacher, sparsity=way.sparsity)
+        return FinetuneParameters(
+            **{**fields, "images": None},
+            epochs=way.epochs,
+            lr0=way.lr0,
+            batch=way.batch,
+            patience=way.patience,
+            teacher=teacher,
+            sparsity=way.sparsity,
+        )
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import FinetuneResult

@@ -10,6 +10,7 @@ from tui_pruner.domain.formatting import duration, plural, score
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.figures import drop
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.search_messages import ScanDrops, ScanParameters, ScanResult
@@ -91,7 +92,7 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         worst = sorted(result.groups, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
-            *((f"{trial.layer} -{trial.ratio:.0%}", drop(trial.drop)) for trial in worst),
+            *((drop(trial.drop), f"{trial.layer} {GLYPHS.minus}{trial.ratio:.0%}") for trial in worst),
         ]
         notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
         return JobOutcome(figure, details, notes)

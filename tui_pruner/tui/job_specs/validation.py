@@ -38,7 +38,7 @@ class Validations:
         steps = len(session.steps)
         wanted = [self._wanted("checkpoint", BASELINE, None)]
         if steps:
-            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan), session.plan))
+            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan), session.plan, session.steps[-1].title))
         added = [self._queue.add(entry) for entry in wanted if entry.key not in self._metrics.by_plan]
         return any(added)
 
@@ -52,7 +52,7 @@ class Validations:
             if job.spec.kind == KIND and not job.over:
                 self._queue.cancel(job)
 
-    def _wanted(self, title: str, key: str, plan: dict[str, Any] | None) -> JobSpec:
+    def _wanted(self, title: str, key: str, plan: dict[str, Any] | None, about: str = "") -> JobSpec:
         fields = self._checkpoint.fields
 
         def parameters() -> ValidationParameters:
@@ -69,7 +69,7 @@ class Validations:
                 self._metrics.put(key, result.metrics, result.interval)
             return _outcome(result)
 
-        return JobSpec(KIND, title, key, parameters, take, fields["data"])
+        return JobSpec(KIND, title, key, parameters, take, fields["data"], about=about)
 
 
 def _outcome(result: ValidationResult) -> JobOutcome:

@@ -110,15 +110,23 @@ def _metric(name: str, baseline: float, now: float | None) -> Text:
     )
 
 
-FOOTER = ("mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "next-pane", "help", "quit")
+FOOTER = (
+    "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "recover", "latency", "go-on",
+    "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
+)  # fmt: skip
 """The actions of the whole workbench in the footer, in their order."""
-NEEDED = ("help", "quit", "next-pane", "mark", "nudge-1", "apply", "write", "validate", "undo", "filter", "explain", "map")
+NEEDED = (
+    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "validate",
+    "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
+)  # fmt: skip
 """The same, those that stay longest first."""
+NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
+"""Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "station-1": "next hop", "back": "back"},
-    STEPS_PANE: {"all-jobs": "jobs"},
+    STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
 }
 """The actions of the whole workbench that matter most in a pane, with their words there."""
 
@@ -132,6 +140,8 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
     own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
     taken = {key for action in own for key in action.keys.split(",")}
+    if width < ONE_LINE:
+        by_id |= {id: replace(by_id[id], footer=word) for id, word in NARROW_WORDS.items() if id in by_id}
     rest = [by_id[id] for id in FOOTER if id in by_id and not taken & set(by_id[id].keys.split(","))]
     return fitting(own + rest, width, leading, {action.id for action in own}, disabled)
 

@@ -12,12 +12,12 @@ from tui_pruner.domain.criteria import criterion_of
 from tui_pruner.domain.formatting import count, duration, operations, percent, plural, score
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
-from tui_pruner.tui.figures import arrow, difference, drop, shape
+from tui_pruner.tui.figures import arrow, drop, saving, shape
 from tui_pruner.tui.outline import Row, Weight
 from tui_pruner.tui.panes.comparison import compare_lines, compare_title
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
-from tui_pruner.tui.panes.widgets import Pane
+from tui_pruner.tui.panes.widgets import ENDS, Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import curve, cut_column, fit, slider, wrapped
@@ -67,7 +67,8 @@ def _head(row: Row, state: AppState, width: int) -> list[Text]:
         (f"   {arrow(change.inputs[0], change.inputs[2])} in  {arrow(change.outputs[0], change.outputs[2])} out", colours.TEXT),
     )
     weight = _weight((layer.parameters, layer.flops), state.weight(layer), state)
-    named = [Text.assemble(first, "   ", weight)] if first.cell_len + 3 + weight.cell_len <= width else [first, weight]
+    # In two lines on a wide screen too: the figures grow while a ratio turns.
+    named = [first, weight]
     lines = [*named, *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, state, width), *_rounding(state)]
 
@@ -78,9 +79,15 @@ def _weight(before: Weight, now: Weight, state: AppState) -> Text:
     return Text.assemble(
         (f"{arrow(count(before[0]), count(now[0]))} params ", colours.MUTED),
         (percent(now[0] / max(whole.parameters, 1)), colours.BLUE),
-        (f"   {arrow(operations(before[1]), operations(now[1]))} ", colours.MUTED),
+        (f"   {_moved(operations(before[1]), operations(now[1]))} ", colours.MUTED),
         (percent(now[1] / max(whole.flops, 1)), colours.PURPLE),
     )
+
+
+def _moved(before: str, now: str) -> str:
+    """Two figures with their unit once, where it is the same: 7.37→5.18 MFLOPs."""
+    figure, _, unit = before.partition(" ")
+    return f"{figure}{GLYPHS.arrow}{now}" if before != now and now.endswith(f" {unit}") else arrow(before, now)
 
 
 def _row_weights(row: Row, state: AppState) -> tuple[Weight, Weight]:
@@ -208,8 +215,9 @@ def _verdicts(row: Row, state: AppState, width: int) -> list[Text]:
     lines = [
         Text.assemble(
             (fit("Saves", LABEL), colours.MUTED),
-            (f"{difference(now.parameters, preview.after.parameters, count)} params", colours.GOOD),
-            (f"   {difference(now.flops, preview.after.flops, operations)}", colours.GOOD),
+            (f"{saving(now.parameters, preview.after.parameters, count)} params", colours.GOOD),
+            (f"   {saving(now.flops, preview.after.flops, operations)}", colours.GOOD),
+            ("   in all", colours.MUTED),
         ),
         *(_missing("dry run", state.no_dry_run, width) or [_dry_run(state)]),
     ]
@@ -268,6 +276,7 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
             (f"   {arrow(shape(row.output_shape), shape(after))}" if row.output_shape else "", colours.MUTED),
         ),
         _weight(*_row_weights(row, state), state) if row.parameters else Text("no weights of its own", colours.MUTED),
+        *_times(row, state),
         *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),
     ]
@@ -281,6 +290,20 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
     else:
         lines += wrapped("Nothing to cut here: its channels follow from what it reads.", width, colours.MUTED)
     return [*lines, Text()]
+
+
+def _times(row: Row, state: AppState) -> list[Text]:
+    """A block's milliseconds, with where eight in ten runs are."""
+    timed = state.latency
+    if timed is None or row.key not in timed.ranges:
+        return []
+    (low, high), (now_low, now_high) = timed.ranges[row.key]
+    before = f"{timed.before[row.key]:.2f} ({low:.2f} to {high:.2f})"
+    if row.key not in timed.after:
+        return [Text(f"{before} ms", colours.MUTED)]
+    noise = "" if timed.told_apart(row.key) else ", within noise"
+    after = f"{timed.after[row.key]:.2f} ({now_low:.2f} to {now_high:.2f})"
+    return [Text(f"{arrow(before, after)} ms{noise}", colours.MUTED)]
 
 
 _MEANING = {
@@ -303,10 +326,9 @@ class DetailPane(Pane, inherit_bindings=False):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.run('look', -1)", "Up", show=False),
-        Binding("down", "screen.run('look', 1)", "Down", show=False),
-        Binding("home", "scroll_home", "Top", show=False),
-        Binding("end", "scroll_end", "Bottom", show=False),
+        Binding("up,k", "screen.run('look', -1)", "Up", show=False),
+        Binding("down,j", "screen.run('look', 1)", "Down", show=False),
+        *ENDS,
     ]
 
     def follow(self, store: Store) -> None:

@@ -76,11 +76,11 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
     """A running job's bar, count, metric so far, and time left, as much as fits into `width` cells, and `hint` if there is room."""
     progress = job.progress
     if progress is None or not progress.total:
-        return Text(f"  starting  {clock(job.elapsed(now))}", colours.MUTED)
-    tails = [f"{progress.done}/{progress.total}", *running_metrics(job), time_left(job, now)]
-    tail = "  ".join(tails)
-    if len(tail) + NARROWEST_BAR + 4 > width:
-        tail = "  ".join((tails[0], tails[-1]))
+        return Text(f"  starting  {clock(job.elapsed(now))} elapsed", colours.MUTED)
+    counted, left, gone = f"{progress.done}/{progress.total}", time_left(job, now), f"{clock(job.elapsed(now))} elapsed"
+    times = [left] if left == gone else [gone, left]
+    ways = ([counted, *running_metrics(job), *times], [counted, *running_metrics(job), left], [counted, *times], [counted, left])
+    tail = next((tail for way in ways if len(tail := "  ".join(way)) + NARROWEST_BAR + 4 <= width), "  ".join(ways[-1]))
     if width >= len(tail) + len(hint) + 14:
         tail += hint
     room = min(max(width - len(tail) - 4, NARROWEST_BAR), WIDEST_BAR)
@@ -101,7 +101,7 @@ def running_metrics(job: QueuedJob) -> list[str]:
 def time_left(job: QueuedJob, now: float) -> str:
     """The time that remains, or where that cannot be said the time so far."""
     remaining = job.remaining(now)
-    return clock(job.elapsed(now)) if remaining is None else f"{clock(remaining)} left"
+    return f"{clock(job.elapsed(now))} elapsed" if remaining is None else f"{clock(remaining)} left"
 
 
 def unfinished_jobs(work: Activity) -> str:

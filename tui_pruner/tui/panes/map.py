@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.widget import Widget
 
+from tui_pruner.tui.actions.action import TREE
 from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Card, Chart, MapLink, Point, block_under, chart
@@ -94,6 +96,7 @@ def draw_names(canvas: Canvas, chart: Chart) -> None:
 def draw_wires(canvas: Canvas, chart: Chart, lit: Collection[int]) -> None:
     """All links; those of the lit path last, so that nothing hides them."""
     masks: dict[Point, dict[int, int]] = {}
+    heads: dict[Point, tuple[str, str]] = {}
     for link in chart.links:
         for point, mask in steps(link.points):
             masks.setdefault(point, {})
@@ -104,9 +107,10 @@ def draw_wires(canvas: Canvas, chart: Chart, lit: Collection[int]) -> None:
             canvas.cells[point] = (joint(masks[point].values()), style)
         (y, x), (before_y, before_x) = link.points[-1], link.points[-2]
         if y > before_y:
-            canvas.cells[y - 1, x] = (GLYPHS.opened, style)
+            heads[y - 1, x] = (GLYPHS.opened, style)
         elif x > before_x:
-            canvas.cells[y, x - 1] = (GLYPHS.closed, style)
+            heads[y, x - 1] = (GLYPHS.closed, style)
+    canvas.cells |= heads
 
 
 def is_lit(link: MapLink, lit: Collection[int]) -> bool:
@@ -190,12 +194,12 @@ class MapPane(Pane, inherit_bindings=False):
     """The pane of the map: all four arrows go from block to block."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.run('map-move', 0, -1)", "Up", show=False),
-        Binding("down", "screen.run('map-move', 0, 1)", "Down", show=False),
+        Binding("up,k", "screen.run('map-move', 0, -1)", "Up", show=False),
+        Binding("down,j", "screen.run('map-move', 0, 1)", "Down", show=False),
         Binding("left", "screen.run('map-move', -1, 0)", "Left", show=False),
         Binding("right", "screen.run('map-move', 1, 0)", "Right", show=False),
-        Binding("home", "screen.run('map-move', -1000, 0)", "First block", show=False),
-        Binding("end", "screen.run('map-move', 1000, 0)", "Last block", show=False),
+        Binding("home,g", "screen.run('map-move', -1000, 0)", "First block", show=False),
+        Binding("end,G", "screen.run('map-move', 1000, 0)", "Last block", show=False),
         Binding("enter", "screen.run('map-enter')", "Show in the tree", show=False),
     ]
     _laid_out: tuple[int, Sequence[BlockView], Chart] | None = None
@@ -209,6 +213,11 @@ class MapPane(Pane, inherit_bindings=False):
     def width(self) -> int:
         """How many cells the map has."""
         return self.scrollable_content_region.width or self.app.size.width
+
+    def _expect_the_trees_width(self) -> None:
+        for tree in self.screen.query(f"#{TREE}").results(Widget):
+            if tree.scrollable_content_region.width:
+                self.expect(tree.scrollable_content_region.width + 1)  # the tree has a free column on its left
 
     def show(self, store: Store) -> None:
         """Draw the map, where it is in the tree's place."""
@@ -226,5 +235,6 @@ class MapPane(Pane, inherit_bindings=False):
             return map_lines(plan, faces(view.tree.rows, state, lit, plan.card(here).name), lit, width)
 
         if view.on_map:
+            self._expect_the_trees_width()
             plan = charts(self.width)
             self.draw(lines, see=plan.tops[plan.card(block_under(blocks, view.tree.row)).row] + HEIGHT - 1)

@@ -15,7 +15,7 @@ from textual.strip import Strip
 
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.outline import TreeState, matching_layers
-from tui_pruner.tui.panes.tree_row import Column, Look, heading, layout, row_text
+from tui_pruner.tui.panes.tree_row import Column, Look, column_order, heading, layout, row_text
 from tui_pruner.tui.state import COLOURS, Store
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import strip_of
@@ -25,10 +25,12 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     """Sections, blocks and layers, with a cursor. It shows the store and asks the screen to change it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.run('move', -1)", "Up", show=False),
-        Binding("down", "screen.run('move', 1)", "Down", show=False),
-        Binding("home", "screen.run('move', -100000)", "First row", show=False),
-        Binding("end", "screen.run('move', 100000)", "Last row", show=False),
+        Binding("up,k", "screen.run('move', -1)", "Up", show=False),
+        Binding("down,j", "screen.run('move', 1)", "Down", show=False),
+        Binding("home,g", "screen.run('move', -100000)", "First row", show=False),
+        Binding("end,G", "screen.run('move', 100000)", "Last row", show=False),
+        Binding("ctrl+u", "half_page(-1)", "Half a page up", show=False),
+        Binding("ctrl+d", "half_page(1)", "Half a page down", show=False),
     ]
 
     def __init__(self, store: Store, id: str | None = None) -> None:
@@ -62,15 +64,24 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._measured = frozenset([*(["drop"] if drops else []), *(["time"] if state.latency is not None else [])])
         self.refresh()
 
+    async def action_half_page(self, way: int) -> None:
+        """Move the cursor by half of what is shown."""
+        lines = max(self.scrollable_content_region.height // 2, 1)
+        await self.run_action(f"screen.run('move', {way * lines})")
+
     def on_mount(self) -> None:
         """Show what the store has already."""
         self.show_measurements()
         self.show()
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where the mouse is; a second click opens or closes."""
+        """Put the cursor where the mouse is; a second click opens or closes. On a column's title, order by it."""
         line = event.get_content_offset(self)
-        if line is not None:
+        if line is not None and line.y == 0:
+            order = column_order(self._columns, line.x)
+            if order is not None:
+                self.call_later(self.run_action, f"screen.run('order-by', {order!r})")
+        elif line is not None:
             self.call_later(self.run_action, f"screen.run('row', {line.y - 1 + self.scroll_offset.y})")
 
     def on_resize(self) -> None:

@@ -9,8 +9,8 @@ from functools import lru_cache
 from rich.text import Text
 
 from tui_pruner.domain.formatting import percent
-from tui_pruner.tui.figures import arrow, drop, shape
-from tui_pruner.tui.outline import Row
+from tui_pruner.tui.figures import arrow, fall, shape
+from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row
 from tui_pruner.tui.state import AppState, Change
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import bar, fit, fit_middle
@@ -100,6 +100,18 @@ def heading(columns: Sequence[Column]) -> Text:
     """The titles of the columns."""
     gap = " " * GAP
     return Text(gap.join(fit(column.title, column.width, column.right) for column in columns), colours.MUTED, no_wrap=True)
+
+
+COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by FLOPs", "drop": BY_DROP}
+
+
+def column_order(columns: Sequence[Column], x: int) -> str | None:
+    """The order that a click on a column's title asks for; None where it has none."""
+    for column in columns:
+        if x < column.width:
+            return COLUMN_ORDERS.get(column.key)
+        x -= column.width + GAP
+    return None
 
 
 def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
@@ -196,13 +208,15 @@ def _time(row: Row, look: Look, width: int) -> Cell:
         return "", ""
     time = timed.after.get(row.key, before)
     faster = time < FASTER * before
+    if not timed.told_apart(row.key):
+        return f"{time:.2f}"[:width], colours.MUTED
     return f"{time:.2f}"[:width], colours.GOOD if faster else colours.BAD if time > before / FASTER else colours.TEXT
 
 
 def _drop(row: Row, look: Look, width: int) -> Cell:
     scan = look.state.scan
     heat = scan.heat(row.layer.name) if scan is not None and row.layer is not None else None
-    return ("", "") if scan is None or heat is None else (drop(heat), heat_colour(heat, scan.baseline))
+    return ("", "") if scan is None or heat is None else (fall(heat), heat_colour(heat, scan.baseline))
 
 
 def _status(row: Row, look: Look, width: int) -> Cell:

@@ -34,6 +34,10 @@ class Lines(Widget):
         self._compose_lines: Compose | None = None
         self._texts: list[Text] = []
 
+    def expect(self, width: int) -> None:
+        """Compose for this width until there is a layout: a first picture without lines would be an empty one."""
+        self._expected = width
+
     def draw(self, compose_lines: Compose) -> None:
         """Show these lines from now on."""
         self._compose_lines = compose_lines
@@ -73,14 +77,21 @@ class Lines(Widget):
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
 
+ENDS = (
+    Binding("home,g", "scroll_home", "Top", show=False),
+    Binding("end,G", "scroll_end", "Bottom", show=False),
+    Binding("ctrl+u", "half_page(-1)", "Half a page up", show=False),
+    Binding("ctrl+d", "half_page(1)", "Half a page down", show=False),
+)
+
+
 class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
     """A scrolling box around lines; left and right stay free for the ratio."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "scroll_up", "Up", show=False),
-        Binding("down", "scroll_down", "Down", show=False),
-        Binding("home", "scroll_home", "Top", show=False),
-        Binding("end", "scroll_end", "Bottom", show=False),
+        Binding("up,k", "scroll_up", "Up", show=False),
+        Binding("down,j", "scroll_down", "Down", show=False),
+        *ENDS,
     ]
 
     def __init__(self, title: str, id: str) -> None:
@@ -88,9 +99,17 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         self._title = self.border_title = title
         self._lines = Lines()
 
+    def action_half_page(self, way: int) -> None:
+        """Scroll by half of what is shown."""
+        self.scroll_relative(y=way * max(self.scrollable_content_region.height // 2, 1), animate=False)
+
     def compose(self) -> ComposeResult:
         """The lines."""
         yield self._lines
+
+    def expect(self, width: int) -> None:
+        """Compose for this width until there is a layout."""
+        self._lines.expect(width)
 
     def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None) -> None:
         """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number."""

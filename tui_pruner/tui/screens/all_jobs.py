@@ -30,6 +30,7 @@ from tui_pruner.tui.theme.drawing import broken
 if TYPE_CHECKING:
     from tui_pruner.tui.screens.workbench import Workbench
 
+SMALLEST_WIDE = 100
 MOST_BYTES = 32 << 10
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -100,17 +101,24 @@ class LogPane(Pane, inherit_bindings=False):
     """The pane of the log, which shows a part of it: going back and forth is the screen's business."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "screen.run('log-back', 1)", "Up", show=False),
-        Binding("down", "screen.run('log-back', -1)", "Down", show=False),
-        Binding("pageup", "screen.run('log-back', 10)", "Page up", show=False),
-        Binding("pagedown", "screen.run('log-back', -10)", "Page down", show=False),
-        Binding("home", "screen.run('log-back', 100000)", "Beginning", show=False),
-        Binding("end", "screen.run('log-back', -100000)", "End", show=False),
+        Binding("up,k", "screen.run('log-back', 1)", "Up", show=False),
+        Binding("down,j", "screen.run('log-back', -1)", "Down", show=False),
+        Binding("pageup,ctrl+u", "screen.run('log-back', 10)", "Page up", show=False),
+        Binding("pagedown,ctrl+d", "screen.run('log-back', -10)", "Page down", show=False),
+        Binding("home,g", "screen.run('log-back', 100000)", "Beginning", show=False),
+        Binding("end,G", "screen.run('log-back', -100000)", "End", show=False),
     ]
 
 
 class JobList(Pane, inherit_bindings=False):
     """The pane of the list: up and down are the screen's, and go from job to job."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home,g", "screen.run('job-move', -100000)", "First job", show=False),
+        Binding("end,G", "screen.run('job-move', 100000)", "Last job", show=False),
+        Binding("ctrl+u", "screen.run('job-move', -5)", "Jobs above", show=False),
+        Binding("ctrl+d", "screen.run('job-move', 5)", "Jobs below", show=False),
+    ]
 
 
 class AllJobs(ActionScreen, inherit_bindings=False):
@@ -131,7 +139,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         self._controller = JobListController(self._queue, self.dialogs, self)
         shared = [action for action in workbench.registry if action.id in SHARED]
         self.registry = Registry([*self._controller.actions(), *shared])
-        self.registry.register((), {"log-back": self.log_back})
+        self.registry.register((), {"log-back": self.log_back, "job-move": self._controller.move})
         self._tail = LogTail()
         self._back = 0
         self._beats = 0
@@ -156,6 +164,9 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         """Follow the queue for as long as the screen is there."""
         self._heart = self.set_interval(BEAT_SECONDS, self._beat)
         self._unwatch = self._queue.watch(self)
+        width = self.app.size.width
+        for pane in self.query(Pane):
+            pane.expect(width * (5 if pane.id == "job-list" else 4) // 9 - 4 if width >= SMALLEST_WIDE else width - 4)
         self.query_one("#jobs-footer", Lines).draw(lambda width, _: [fitting(FOOTER, width)])
         self.draw_all()
 

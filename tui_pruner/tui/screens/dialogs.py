@@ -47,10 +47,17 @@ class ScreenDialogs:
         self._screen.app.push_screen(question, lambda value: then(value or ""))
 
     def ask_text(
-        self, title: str, text: str, value: str, then: Callable[[str | None], None], hint: str = "", may_be_empty: bool = False
+        self,
+        title: str,
+        text: str,
+        value: str,
+        then: Callable[[str | None], None],
+        hint: str = "",
+        may_be_empty: bool = False,
+        fault: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None."""
-        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty), then)
+        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays."""
+        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault), then)
 
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
@@ -117,6 +124,10 @@ class ScreenDialogs:
     def use_theme(self, name: str) -> None:
         """Draw in other colours."""
         cast("PrunerApp", self._screen.app).use_palette(name)
+
+    def suspend(self) -> None:
+        """Go back to the shell until it brings the app back; where there is none to go back to, nothing happens."""
+        self._screen.app.action_suspend_process()
 
     def send(self, message: Message) -> None:
         """Tell the app."""

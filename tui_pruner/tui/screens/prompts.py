@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,8 +76,11 @@ class PathPrompt(ModalScreen[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", show=False)]
 
-    def __init__(self, title: str, text: str, path: str, hint: str = "", may_be_empty: bool = False) -> None:
+    def __init__(
+        self, title: str, text: str, path: str, hint: str = "", may_be_empty: bool = False, fault: Callable[[str], str] = lambda _: ""
+    ) -> None:
         super().__init__()
+        self._fault = fault
         self._title = title
         self._text = text
         self._path = path
@@ -93,6 +96,9 @@ class PathPrompt(ModalScreen[str | None]):
             field = Input(self._path, placeholder=self._hint, select_on_focus=False)
             field.cursor_blink = False
             yield field
+            wrong = Static(markup=False, id="wrong")
+            wrong.display = False
+            yield wrong
 
     def on_mount(self) -> None:
         """Show the end of a long path, the file's name, once there is a layout to scroll in."""
@@ -114,8 +120,13 @@ class PathPrompt(ModalScreen[str | None]):
         self.take(event.value.strip())
 
     def take(self, text: str) -> None:
-        """Give what was typed."""
-        if text or self._may_be_empty:
+        """Give what was typed, unless something is wrong with it: then that is said, and the text stays."""
+        wrong = self._fault(text) if text else ""
+        if wrong:
+            line = self.query_one("#wrong", Static)
+            line.update(Text(legible(wrong), colours.BAD))
+            line.display = True
+        elif text or self._may_be_empty:
             self.dismiss(text)
 
     def action_leave(self) -> None:

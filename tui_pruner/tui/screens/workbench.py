@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.worker import Worker, WorkerState
@@ -47,7 +47,13 @@ SAVE_EVERY = 0.5
 class BoundSteps(StepsPane, inherit_bindings=False):
     """The pane of the steps with the keys of its actions."""
 
-    BINDINGS: ClassVar[list[BindingType]] = list(bindings(ACTIONS, STEPS_PANE))
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(ACTIONS, STEPS_PANE),
+        Binding("home,g", "screen.run('step-move', -100000)", "The checkpoint", show=False),
+        Binding("end,G", "screen.run('step-move', 100000)", "The last step", show=False),
+        Binding("ctrl+u", "screen.run('step-move', -5)", "Steps before", show=False),
+        Binding("ctrl+d", "screen.run('step-move', 5)", "Steps after", show=False),
+    ]
 
 
 class Workbench(ActionScreen, inherit_bindings=False):

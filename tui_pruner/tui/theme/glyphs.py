@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import locale
+import os
 from dataclasses import dataclass, replace
 
 from tui_pruner.storage.settings import is_on
@@ -92,7 +93,12 @@ ASCII = Glyphs(
 
 def wants_ascii() -> bool:
     """Whether the user asked for ASCII (TUI_PRUNER_ASCII) or the locale cannot carry Unicode."""
-    return is_on("TUI_PRUNER_ASCII") or "utf" not in locale.getpreferredencoding(False).lower()
+    return is_on("TUI_PRUNER_ASCII") or _asks_for_c() or "utf" not in locale.getpreferredencoding(False).lower()
+
+
+def _asks_for_c() -> bool:
+    """Whether the locale is C's by its name: Python then runs in its UTF-8 mode, which says nothing of the terminal."""
+    return next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "") in ("C", "POSIX")
 
 
 def wants_calm() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tui_pruner.core.tracing.adapters import is_adapted
 from tui_pruner.core.tracing.labels import ALWAYS, NEVER, Causes, Computed, Strand, all_of, any_of, channel_vector, flat, nothing
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.rules import contraction, movement
@@ -56,14 +57,17 @@ def move(flow: Flow, call: Call) -> None:
 
 @kernel_rule("slice select narrow unbind roll split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
 def move_by_place(flow: Flow, call: Call) -> None:
-    """Values found by where they are: channels along that dimension are held."""
+    """Values found by where they are: channels along that dimension are held, but for equal parts whose widths an adapter rewrites."""
     source = call.args[0]
     position = 2 if "split" in call.name or "chunk" in call.name or plain(call) == "roll" else 1
     dims = call.argument(position, "dims" if plain(call) == "roll" else "dim", 0)
     addressed = {d % source.ndim for d in ([dims] if isinstance(dims, int) else dims or range(source.ndim))}
     whole = plain(call) == "slice" and call.result.shape == source.shape
+    equal = "split" in call.name and is_adapted(flow.running) and len({out.shape for out in call.outputs}) == 1
     for strand in flow.strands(source):
-        if addressed & set(strand.dims) and not whole:
+        if addressed & set(strand.dims) and equal:
+            flow.link(call, [flat(part) for part in strand.labels.chunk(len(call.outputs), dims)])
+        elif addressed & set(strand.dims) and not whole:
             hold(flow, call, strand, f"{call.name} takes channels by their place")
     move(flow, call)
 

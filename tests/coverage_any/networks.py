@@ -1,0 +1,152 @@
+"""The networks of torchvision, and of timm one a family where it is installed, by name; built with random weights whose signal is alive."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from tests.bench.sandbox import ROOT
+
+SIDE = 64
+SIDES = {"inception_v3": 128, "maxvit_t": 224, "vit_h_14": 56, "ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}
+TIMM_SIDE = 128
+SMALL_NAMES = ("atto", "femto", "pico", "nano", "micro", "mini", "xxs", "xx_small", "xs", "x_small", "tiny", "_t0", "_s", "small", "b0")
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class PublicNetwork:
+    """Where a network is from ("classification", "segmentation", "detection", "timm"), and its name there."""
+
+    kind: str
+    name: str
+
+    @property
+    def key(self) -> str:
+        """What its results are kept under."""
+        return f"{self.kind}/{self.name}"
+
+
+def networks() -> list[PublicNetwork]:
+    """All of them, the smallest of each source first; timm's last."""
+    models = torchvision.models
+    places = {"classification": models, "segmentation": models.segmentation, "detection": models.detection}
+    found = [PublicNetwork(kind, name) for kind, place in places.items() for name in sorted(models.list_models(place), key=parameters)]
+    return [*found, *timm_networks()]
+
+
+def parameters(name: str) -> int:
+    """How many parameters a network of torchvision has, as its weights say."""
+    return int(max(weights.meta["num_params"] for weights in torchvision.models.get_model_weights(name)))
+
+
+def timm_networks() -> list[PublicNetwork]:
+    """One network a family of timm, a small one by its name, the smallest first; none where timm is not installed."""
+    if importlib.util.find_spec("timm") is None:
+        return []
+    import timm
+
+    file = ROOT / "build" / f"timm-{timm.__version__}.json"
+    if not file.exists():
+        families = {family: timm.list_models(module=family) for family in timm.list_modules()}
+        found = sorted((min(names, key=smallness) for names in families.values() if names), key=weight)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found), encoding="utf-8")
+    return [PublicNetwork("timm", name) for name in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def weight(name: str) -> float:
+    """How many parameters a network of timm has; without end where it cannot be built without values."""
+    import timm
+
+    try:
+        with torch.device("meta"):
+            return float(sum(parameter.numel() for parameter in timm.create_model(name, pretrained=False).parameters()))
+    except (RuntimeError, NotImplementedError, ValueError, TypeError):
+        return float("inf")
+
+
+def smallness(name: str) -> tuple[int, int, str]:
+    """Orders the models of a family by what their names say of their size."""
+    rank = next((number for number, word in enumerate(SMALL_NAMES) if word in name), len(SMALL_NAMES))
+    return rank, len(name), name
+
+
+class DetectionTrunk(nn.Module):
+    """What a detector of torchvision computes before it looks for boxes by value: its features, and the heads that read all of them."""
+
+    def __init__(self, detector: Any) -> None:
+        super().__init__()
+        self.backbone = detector.backbone
+        self.head = detector.rpn.head if hasattr(detector, "rpn") else detector.head
+
+    def forward(self, x: Tensor) -> Any:
+        """Features to predictions."""
+        features = self.backbone(x)
+        return self.head(list(features.values()) if isinstance(features, Mapping) else [features])
+
+
+def built(network: PublicNetwork) -> tuple[nn.Module, Tensor]:
+    """A network in evaluation mode with an image for it; the same weights every time."""
+    torch.manual_seed(0)
+    model, side = made(network)
+    settle(model, side)
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return model.eval(), image
+
+
+def made(network: PublicNetwork) -> tuple[nn.Module, int]:
+    """A network, and the side of the square image that it reads."""
+    if network.kind == "timm":
+        return made_by_timm(network.name)
+    build: Callable[..., nn.Module] = torchvision.models.get_model_builder(network.name)
+    side = SIDES.get(network.name, SIDE)
+    if network.kind == "classification":
+        own: dict[str, Any] = {"image_size": side} if network.name.startswith("vit_") else {}
+        own |= {"init_weights": False} if network.name in ("googlenet", "inception_v3") else {}  # minutes of SciPy's truncated normal
+        return build(weights=None, **own), side
+    model = build(weights=None, weights_backbone=None)
+    return (DetectionTrunk(model) if network.kind == "detection" else model), side
+
+
+def made_by_timm(name: str) -> tuple[nn.Module, int]:
+    """A network of timm, at its own side where no other is allowed."""
+    import timm
+
+    model = timm.create_model(name, pretrained=False)
+    known = model.pretrained_cfg
+    wanted = known.get("input_size", (3, 224, 224))[-1]
+    return model, wanted if known.get("fixed_input_size") else min(TIMM_SIDE, wanted)
+
+
+def settle(model: nn.Module, side: int) -> None:
+    """Have the statistics of batch norms fit random images, and scales that begin near zero at one: else a cut would move nothing."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim and float(parameter.abs().max()) < 1e-3 and "bias" not in name:
+                parameter.fill_(1.0)
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    model.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = None
+    with torch.no_grad():
+        model(torch.rand(BATCH, 3, side, side))
+
+
+def told(output: Any) -> list[Tensor]:
+    """The tensors that a network returns."""
+    if isinstance(output, Tensor):
+        return [output]
+    parts = output.values() if isinstance(output, (dict, OrderedDict)) else output if isinstance(output, (list, tuple)) else ()
+    return [tensor for part in parts for tensor in told(part)]

@@ -1,0 +1,58 @@
+"""What is typed wrong stays where it is, with what is wrong under it; shares alone are FLOPs; a fine-tuning of one's own."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input
+
+from tests.tui.helpers import Desk
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.target_words import targets_in
+from tui_pruner.tui.job_specs.latency import Timed
+from tui_pruner.tui.job_specs.recovery import RECOVERIES, SPARSE, own_recovery
+from tui_pruner.tui.screens.prompts import PathPrompt
+
+shared = pytest.mark.asyncio(loop_scope="session")
+OWN = next(way for way in RECOVERIES if way.own)
+
+
+@pytest.mark.parametrize(("text", "targets"), [("60%", ["flops=60%"]), ("0.6", ["flops=0.6"]), (".6 params=2M", ["flops=.6", "params=2M"])])
+def test_a_share_alone_is_one_of_the_flops(text, targets):
+    assert targets_in(text) == targets
+
+
+def test_what_is_no_target_is_said():
+    for text in ("speed=3", "flops=", "120%", "60"):
+        with pytest.raises(RequestError):
+            targets_in(text)
+
+
+@shared
+async def test_a_wrong_target_keeps_the_question_with_the_text(desk: Desk):
+    await desk.press("t")
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+    field = desk.app.screen.query_one(Input)
+    field.value = "flops=lots"
+    await desk.press("enter")
+    assert isinstance(desk.app.screen, PathPrompt) and field.value == "flops=lots"
+    await desk.until(lambda: "has no number" in desk.text, "what is wrong")
+    await desk.press("escape")
+    assert desk.app.screen is desk.bench
+
+
+def test_a_fine_tuning_of_ones_own_has_epochs_rate_batch_and_patience():
+    way = own_recovery(OWN, "epochs=7 lr=0.002, batch=4 patience=3")
+    assert (way.epochs, way.lr0, way.batch, way.patience) == (7, 0.002, 4, 3)
+    assert own_recovery(OWN, "epochs=7").batch == 16
+    for words in ("epoch=7", "epochs=0", "epochs=2.5", "lr=0", "lr=nan", "batch"):
+        with pytest.raises(RequestError):
+            own_recovery(OWN, words)
+
+
+def test_sparse_training_is_no_recovery():
+    assert SPARSE not in RECOVERIES and SPARSE.sparsity and not any(way.sparsity for way in RECOVERIES)
+
+
+def test_times_that_overlap_are_not_told_apart():
+    timed = Timed("", {"a": 1.9, "b": 2.0}, {"a": 5.6, "b": 1.0}, {"a": ((1.0, 6.0), (1.5, 7.0)), "b": ((1.9, 2.1), (0.9, 1.1))})
+    assert not timed.told_apart("a") and timed.told_apart("b") and timed.told_apart("c")

@@ -1,0 +1,57 @@
+"""Hands that know an editor move about and break nothing; the footer shows what sets the app apart."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.helpers import Desk
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.panes.bars import footer_text
+
+MOTIONS = {"j", "k", "g", "G", "ctrl+d", "ctrl+u"}
+shared = pytest.mark.asyncio(loop_scope="session")
+
+
+def test_no_action_is_on_a_bare_motion_key():
+    assert not [action.id for action in ACTIONS if not action.pane and MOTIONS & set(action.keys.split(","))]
+
+
+@shared
+async def test_motions_move_the_cursor_of_the_tree_and_of_the_map(desk: Desk):
+    rows = len(desk.tree.shown)
+    await desk.press("j", "j", "k")
+    assert desk.view.tree.cursor == 2
+    await desk.press("G")
+    assert desk.view.tree.cursor == rows - 1
+    await desk.press("g", "ctrl+d")
+    half = desk.view.tree.cursor
+    assert half > 5
+    await desk.press("ctrl+u")
+    assert desk.view.tree.cursor == 0
+    await desk.press("m", "G")
+    assert desk.view.tree.key == "model.22"
+    await desk.press("g", "j")
+    assert desk.view.tree.key != "model.0"
+    assert not desk.state.pending and not desk.queue.jobs
+
+
+@shared
+async def test_no_palette_comes_up_over_a_dialog(desk: Desk):
+    await desk.press("B")
+    dialog = desk.app.screen
+    await desk.press("ctrl+p")
+    assert desk.app.screen is dialog
+    await desk.press("escape", "ctrl+p")
+    assert desk.app.screen is not desk.bench
+    await desk.press("escape")
+
+
+def test_the_footer_has_the_keys_that_set_the_app_apart():
+    def keys(width: int) -> set[str]:
+        return {part.split()[0] for part in footer_text(ACTIONS, width).plain.strip().split("  ")}
+
+    assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "u", "m", "e"} <= keys(240)
+    assert {"S", "t", "R", "u", "m", "e", "w"} <= keys(120)
+    assert {"u", "m", "e", "tab", "?"} <= keys(80)
+    for width in range(40, 260):
+        assert footer_text(ACTIONS, width).cell_len <= width

@@ -1,0 +1,94 @@
+"""What figures say: whose saving, how a metric falls, how long a job has run, and which of two steps with one number is meant."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from textual.message_pump import MessagePump
+
+from tests.tui.helpers import Desk
+from tests.tui.scripted_jobs import start_script, wanted
+from tui_pruner.tui.controllers.preset import presets
+from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.panes.map import draw_wires
+from tui_pruner.tui.panes.tree_row import column_order, layout
+from tui_pruner.tui.theme import glyphs
+
+shared = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize(
+    ("environment", "ascii"), [({"LC_ALL": "C"}, True), ({"LC_ALL": "POSIX"}, True), ({"LC_ALL": "C.UTF-8"}, False), ({}, False)]
+)
+def test_a_locale_that_is_cs_by_its_name_gets_ascii(monkeypatch, environment, ascii):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG", "TUI_PRUNER_ASCII"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(glyphs.locale, "getpreferredencoding", lambda _: "UTF-8")
+    assert glyphs.wants_ascii() is ascii
+
+
+def test_a_click_on_a_columns_title_orders_by_it():
+    columns = layout(110, measured=frozenset(["drop"]))
+    found, x = {}, 0
+    for column in columns:
+        found[column.key] = column_order(columns, x)
+        x += column.width + 1
+    assert found["flops"] == "by FLOPs" and found["parameters"] == "by parameters" and found["drop"] == "by drop" and found["name"] == ""
+    assert found["type"] is None
+
+
+@shared
+async def test_the_title_of_a_column_can_be_clicked(desk: Desk):
+    await desk.click("Params ")
+    await desk.until(lambda: desk.tree.order == "by parameters", "the order")
+    await desk.click("Params ")
+    await desk.until(lambda: not desk.tree.order, "the model's order")
+
+
+@shared
+async def test_the_saving_is_everybodys_and_has_no_minus(desk: Desk):
+    await desk.go("model.5")
+    await desk.press("5", "0", "enter")
+    await desk.previewed()
+    line = desk.line("Saves")
+    assert "in all" in line and "−" not in line
+
+
+@shared
+async def test_a_preset_is_for_what_the_filter_shows(desk: Desk):
+    desk.filter("neck")
+    chosen, word = desk.controllers.preset._chosen()
+    found = presets(desk.state.opened.blocks, chosen, word)
+    assert {name.split(".")[1] for preset in found for name in preset.layers} <= {"12", "15", "16", "18", "19", "21"}
+    assert "shown layer" in found[0].meaning
+
+
+async def test_two_results_of_one_number_are_told_apart(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    from dataclasses import replace
+
+    queue = JobQueue(MessagePump(), start_script)
+    one = replace(wanted("hang", "step 1"), about="model.5 -25%", key="a")
+    queue.add(one)
+    queue.add(replace(one, about="model.7 -50%", key="b"))
+    assert [job.spec.title for job in queue.jobs] == ["step 1", "step 1: model.7 -50%"]
+    queue.close()
+    await asyncio.sleep(0)
+
+
+def test_a_crossing_leaves_every_arrowhead(monkeypatch):
+    from tests.tui.test_map import nano
+    from tui_pruner.tui.panes.map import Canvas
+    from tui_pruner.tui.panes.map_layout import chart
+
+    for width in (63, 76, 100, 130):
+        plan = chart(nano(), width)
+        canvas = Canvas(width, plan.height)
+        draw_wires(canvas, plan, set())
+        for link in plan.links:
+            (y, x), (before_y, before_x) = link.points[-1], link.points[-2]
+            sign = canvas.cells[y - 1, x][0] if y > before_y else canvas.cells[y, x - 1][0] if x > before_x else None
+            assert sign in (None, glyphs.GLYPHS.opened, glyphs.GLYPHS.closed), (link.source, link.target)
