@@ -1,4 +1,4 @@
-"""PyTorch's MultiheadAttention: its heads are narrowed, no matter what its input keeps, and it stays PyTorch's own where it loses nothing."""
+"""PyTorch's MultiheadAttention: its heads are narrowed independently of its input, and it stays PyTorch's own where it loses nothing."""
 
 from __future__ import annotations
 

@@ -161,9 +161,7 @@ class RecoverController(Controller):
         if not way.own:
             self._recover(way)
             return
-        text = (
-            "Words with numbers; what is left out is as Ultralytics chooses. Patience ends it after this many epochs without a better one."
-        )
+        text = "Words with numbers; what is left out is Ultralytics' choice. Patience: stop after this many epochs without a better one."
 
         def take(typed: str | None) -> None:
             if typed:
