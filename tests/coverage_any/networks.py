@@ -132,7 +132,7 @@ def settle(model: nn.Module, side: int) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim and float(parameter.abs().max()) < 1e-3 and "bias" not in name:
-                parameter.fill_(1.0)
+                parameter.uniform_(0.5, 1.5)  # all alike, a head would sum what a layer norm made zero on average
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
