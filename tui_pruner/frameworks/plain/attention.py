@@ -1,7 +1,7 @@
 """`nn.MultiheadAttention` with widths of its own: PyTorch's forward demands that the heads together are as wide as what they read.
 
 A copy of a module has its attentions rewritten before it is traced. They compute the same from the same parameters, but ask these for their
-widths, so that the keys and the values of every head can lose channels independently of the input. Those that lost nothing are handed out as
+widths, so that the keys and the values of every head can lose channels independently of it. Those that lost nothing are handed out as
 PyTorch's again.
 """
 
