@@ -204,7 +204,7 @@ async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(liste
     queue = listener.queue
     queue.add(wanted("quick", "0"))
     queue.add(wanted("quick", "1"))
-    with pytest.raises(RequestError, match=r"^quick 2 is not queued: 2 jobs wait already, b lists them and k cancels one$"):
+    with pytest.raises(RequestError, match=r"^quick 2 is not queued: 2 jobs wait already, b lists them and K cancels one$"):
         queue.add(wanted("quick", "2"))
     await listener.until(lambda: not queue.busy)
     queue.add(wanted("quick", "3"))
@@ -229,8 +229,8 @@ async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_
     queue.add(wanted("train", "one", taken=taken, early=True))
     await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
     first = queue.running
-    assert "k ends it early" in running_line(Activity(first, now=first.started), 100).plain
-    assert queue.cancel() and "k cancels" in running_line(Activity(first, now=first.started), 100).plain
+    assert "K ends it early" in running_line(Activity(first, now=first.started), 100).plain
+    assert queue.cancel() and "K cancels" in running_line(Activity(first, now=first.started), 100).plain
     await listener.until(lambda: first.over)
     assert listener.ended == ["one done"] and taken == [("one", 7)]
     queue.add(wanted("hang", "two", early=True))

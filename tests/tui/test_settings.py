@@ -60,11 +60,11 @@ def test_a_flag_goes_before_the_variable_and_the_variable_before_the_file(monkey
 
 
 def test_two_actions_can_swap_their_keys_and_signs_are_taken_for_names():
-    keymap = keymap_of(ACTIONS, {"apply": "u", "undo": "a, ctrl+x", "filter": ["/", "B"]})
+    keymap = keymap_of(ACTIONS, {"apply": "u", "undo": "a, ctrl+x", "filter": ["/", "U"]})
     assert keymap.problems == ()
-    assert keymap.overrides == {"apply": "u", "undo": "a,ctrl+x", "filter": "slash,B"}
+    assert keymap.overrides == {"apply": "u", "undo": "a,ctrl+x", "filter": "slash,U"}
     assert {action.id: action.shown for action in keymap.actions if action.id in keymap.overrides} == {
-        "apply": "u", "undo": "a ctrl+x", "filter": "/ B",
+        "apply": "u", "undo": "a ctrl+x", "filter": "/ U",
     }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_a_key_that_cannot_be_is_said_and_the_default_stays(wanted, problem):
 
 
 async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkpoint):
-    config = parse_config("keymap:\n  map: B\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
+    config = parse_config("keymap:\n  map: U\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), config)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: len(app._notifications) == 2, "the warnings")
@@ -102,7 +102,7 @@ async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkp
         assert not app.screen.store.state.automatic
         await pilot.press("m")
         assert not app.screen.store.view.on_map
-        await pilot.press("B")
+        await pilot.press("U")
         assert app.screen.store.view.on_map
 
 
