@@ -102,7 +102,7 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         await desk.press(str(NUMBERS["recalibrate"]))
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any("continues it" in said for said in desk.said), "the file")
+        await desk.until(lambda: any("to continue from it" in said for said in desk.said), "the file")
         await desk.press("u")
         await desk.until(lambda: not desk.state.session.steps, "the step undone")
         await desk.go("model.7")

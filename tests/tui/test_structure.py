@@ -34,7 +34,7 @@ def test_no_class_is_more_than_three_deep_and_no_action_calls_the_one_above():
 def test_no_file_is_too_long_and_no_folder_too_full():
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES) <= 390
     folders = Counter(path.parent for path in FILES if path.name != "__init__.py")
-    assert max(folders.values()) <= 15
+    assert max(folders.values()) <= 16
 
 
 def test_actions_import_no_controller_and_controllers_no_screen():

@@ -37,7 +37,7 @@ def checkpoint() -> OpenCheckpoint:
 
 
 def session(steps: list[dict[str, Any]]) -> Any:
-    return SimpleNamespace(steps=steps, plan={"steps": steps}, later=[])
+    return SimpleNamespace(steps=[SimpleNamespace(title="model.5 -30%") for _ in steps], plan={"steps": steps}, later=[])
 
 
 class Desk:

@@ -217,10 +217,11 @@ class PrunerApp(KeysInOrder):
             await self.screen.query("#hint").remove()
         await super().on_event(event)
 
-    def action_command_palette(self) -> None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer the palette where there are actions: over a dialog it would be empty."""
-        if hasattr(self.screen, "registry"):
-            super().action_command_palette()
+        if action == "command_palette":
+            return hasattr(self.screen, "registry")
+        return super().check_action(action, parameters)
 
     async def action_quit(self) -> None:
         """Quit through the workbench's question."""
