@@ -1,7 +1,7 @@
 """Take the README's pictures of the real app on the demo checkpoint: `make pictures`, which runs this file in the project's folder.
 
 workbench.svg: two steps applied, proved and validated, and a pending ratio, with what it affects. map.svg: the network with an explained
-path. steps.svg: two steps side by side while a validation runs. target.svg: what a scan and a timing found, and cuts that reach a target.
+path. lineage.svg, front.svg: the stages as a tree and as dots. steps.svg: two steps side by side while a validation runs. target.svg: what a scan and a timing found, and cuts that reach a target.
 """
 
 from __future__ import annotations
@@ -49,6 +49,13 @@ async def take() -> None:
         save(app, "steps")
         await pilot.press("escape")
         await until(pilot, "the second step", lambda screen: "step 2 mAP" in screen)
+        await pilot.press("H")
+        await until(pilot, "the lineage", lambda screen: "Lineage" in screen and "step 2" in screen)
+        save(app, "lineage")
+        await pilot.press("tab")
+        await until(pilot, "the front", lambda screen: "Front" in screen)
+        save(app, "front")
+        await pilot.press("escape")
         await ask(pilot, "6.m.0.cv2", "30")
         await until(pilot, "the dry run", lambda screen: "the shapes fit" in screen)
         save(app, "workbench")

@@ -109,7 +109,7 @@ def test_a_package_that_the_exporter_needs_is_named(pruned, tmp_path, monkeypatc
 
 
 def test_what_cannot_be_exported_here_is_a_sentence(pruned, tmp_path):
-    with pytest.raises(RequestError, match=r"^no format exists 'onxx': Ultralytics exports to torchscript, onnx, openvino"):
+    with pytest.raises(RequestError, match=r"^no format 'onxx': Ultralytics exports to torchscript, onnx, openvino"):
         exporting(pruned, format="onxx")
     with pytest.raises(RequestError, match="cannot be exported to engine here: ") as caught:
         exporting(pruned, format="engine")

@@ -11,7 +11,7 @@ import pytest
 import tui_pruner.report
 from tests.report.pages import LEFT, PROOF, measured, metrics, page, stage
 from tui_pruner.engine.messages import CutRequest, StepView, Totals
-from tui_pruner.report.diagrams import Diagram, Dot, DotLine, svg, ticks
+from tui_pruner.report.diagrams import ChartDot, Diagram, DotLine, svg, ticks
 
 STYLE = Path(tui_pruner.report.__file__).with_name("page.css")
 STAGES = [stage("original", 0.60, 4000), stage("cut 50", 0.41), stage("refit 50", 0.59), stage("bench")]
@@ -62,15 +62,21 @@ def test_markdown_has_the_points_as_a_table():
 
 
 def test_higher_is_higher_and_more_is_to_the_right():
-    (drawing,) = drawings(svg(Diagram("x", "y", (DotLine("a", (Dot(1, 1, "low"), Dot(2, 3, "high"))),))))
+    (drawing,) = drawings(svg(Diagram("x", "y", (DotLine("a", (ChartDot(1, 1, "low"), ChartDot(2, 3, "high"))),))))
     low, high = (found.find("circle") for found in drawing.iter("g") if found.find("title") is not None)
     assert float(low.get("cx")) < float(high.get("cx")) and float(low.get("cy")) > float(high.get("cy"))
 
 
 @pytest.mark.parametrize(
-    "dots", [(Dot(1, 1),), (Dot(0, 0), Dot(0, 0)), (Dot(1, float("nan")), Dot(1, 2)), (Dot(1e12, -1e-9), Dot(1e12, 1e-9))]
+    "dots",
+    [
+        (ChartDot(1, 1),),
+        (ChartDot(0, 0), ChartDot(0, 0)),
+        (ChartDot(1, float("nan")), ChartDot(1, 2)),
+        (ChartDot(1e12, -1e-9), ChartDot(1e12, 1e-9)),
+    ],
 )
-def test_any_numbers_can_be_drawn(dots: tuple[Dot, ...]):
+def test_any_numbers_can_be_drawn(dots: tuple[ChartDot, ...]):
     text = svg(Diagram("x", "<y>", (DotLine("a & b", dots),)))
     assert "nan" not in text and "inf" not in text
     assert drawings(text)
@@ -83,7 +89,7 @@ def test_ticks_are_few_and_reach_around_both_ends(low: float, high: float):
 
 
 def test_names_never_lie_on_one_another():
-    text = svg(Diagram("x", "y", (DotLine("a", tuple(Dot(n / 100, 0.5, f"stage {n}") for n in range(40))),)))
+    text = svg(Diagram("x", "y", (DotLine("a", tuple(ChartDot(n / 100, 0.5, f"stage {n}") for n in range(40))),)))
     assert 3 <= text.count('class="name"') < 40
     assert text.count("<title>") == 40
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import StageFigures, ValidationResult
-from tui_pruner.report.diagrams import Diagram, Dot, DotLine
+from tui_pruner.report.diagrams import ChartDot, Diagram, DotLine
 from tui_pruner.report.document import Paragraph, Section
 from tui_pruner.report.facts import Facts, Material
 from tui_pruner.report.measured_sections import label
@@ -19,7 +19,7 @@ def trade(material: Material) -> Section | None:
     if name is None:
         return None
     steps = tuple(step_dots(facts, name))
-    stages = tuple(Dot(s.flops, s.metrics[name], s.name, s.interval) for s in facts.stages if s.flops and name in s.metrics)
+    stages = tuple(ChartDot(s.flops, s.metrics[name], s.name, s.interval) for s in facts.stages if s.flops and name in s.metrics)
     lines = tuple(DotLine(*found) for found in (("steps of the plan", steps), ("stages", stages)) if len(found[1]) > 1)
     if not lines:
         return None
@@ -36,7 +36,7 @@ def main_name(facts: Facts) -> str | None:
     return next((main[0] for found in (*measured, *(s.metrics for s in facts.stages)) if (main := main_metric(found))), None)
 
 
-def step_dots(facts: Facts, name: str) -> Iterable[Dot]:
+def step_dots(facts: Facts, name: str) -> Iterable[ChartDot]:
     """The original, and each step that was measured."""
     if facts.metrics is None:
         return
@@ -50,9 +50,9 @@ def step_dots(facts: Facts, name: str) -> Iterable[Dot]:
             yield dot(step.totals.flops, found, name, f"step {step.number}")
 
 
-def dot(flops: int, found: ValidationResult, name: str, words: str) -> Dot:
+def dot(flops: int, found: ValidationResult, name: str, words: str) -> ChartDot:
     """A validated model."""
-    return Dot(flops, found.metrics[name], words, found.interval)
+    return ChartDot(flops, found.metrics[name], words, found.interval)
 
 
 def training(material: Material) -> Section | None:
@@ -86,9 +86,9 @@ def summed(prefix: str) -> Callable[[dict[str, float]], float | None]:
     return of
 
 
-def epochs(stage: StageFigures, figure: Callable[[dict[str, float]], float | None]) -> Iterable[Dot]:
+def epochs(stage: StageFigures, figure: Callable[[dict[str, float]], float | None]) -> Iterable[ChartDot]:
     """A figure by epoch."""
     for number, row in enumerate(stage.curve, start=1):
         value = figure(row)
         if value is not None:
-            yield Dot(row.get("epoch", number), value)
+            yield ChartDot(row.get("epoch", number), value)

@@ -16,7 +16,7 @@ OFFSETS = ((0, -10, "middle"), (9, 4, "start"), (0, 20, "middle"), (-9, 4, "end"
 
 
 @dataclass(frozen=True)
-class Dot:
+class ChartDot:
     """A point with its name, and the interval of its height where that is known."""
 
     x: float
@@ -30,7 +30,7 @@ class DotLine:
     """Points of one kind in their order."""
 
     name: str
-    dots: tuple[Dot, ...]
+    dots: tuple[ChartDot, ...]
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,13 @@ def triangle(x: float, y: float) -> str:
 SHAPES: tuple[Callable[[float, float], str], ...] = (circle, square, triangle)
 
 
-def words(dot: Dot) -> str:
+def words(dot: ChartDot) -> str:
     """A dot in words."""
     sure = f" ({dot.interval[0]:.4f} to {dot.interval[1]:.4f})" if dot.interval else ""
     return f"{dot.name} {dot.y:.4f}{sure}".strip()
 
 
-def labels(dots: list[Dot], axes: Axes) -> Iterable[str]:
+def labels(dots: list[ChartDot], axes: Axes) -> Iterable[str]:
     """Names beside their dots, where there is room for them."""
     taken = [(axes.x(dot.x) - 5, axes.y(dot.y) - 5, axes.x(dot.x) + 5, axes.y(dot.y) + 5) for dot in dots]
     named = {(dot.name, dot.x, dot.y): dot for dot in dots if dot.name}
