@@ -2,7 +2,8 @@
 
 Starting an engine, a job or a check of a written file costs seconds of imports otherwise, and the tests start hundreds. A child from
 here is a real process: with its own pid, group, pipes and environment, the exit status that its parent waits for, and children of its
-own from here. It has none of this program's modules before it runs. `@pytest.mark.cold` has a test's children start as for users.
+own from here. What checks a written file finds none of this program's modules. `@pytest.mark.cold` has a test's children start as for
+users, and so does a command that reads settings when it is imported (the app's colours and signs are not imported here).
 
     parent --request, descriptors--> server --fork--> (ends at once) --fork--> child, a child of the parent: its nearest subreaper
 """
@@ -38,7 +39,8 @@ SCRIPT = "reload_check.py"
 IMPORTED = (
     "torch", "torchvision", "torch_pruning", "cv2", "yaml", "pydantic", "typer", "rich.console", "scipy.sparse", "PIL.Image",
     "ultralytics", "ultralytics.data.build", "ultralytics.engine.trainer", "ultralytics.models.yolo.detect", "ultralytics.nn.tasks",
-    "ultralytics.utils.loss", "ultralytics.utils.nms",
+    "ultralytics.utils.loss", "ultralytics.utils.nms", "tui_pruner.engine.server", "tui_pruner.engine.service", "tui_pruner.jobs.__main__",
+    "tui_pruner.jobs.validate", "tui_pruner.jobs.training.finetune", "tui_pruner.jobs.plan", "tui_pruner.cli.main",
 )  # fmt: skip
 SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS")
 """What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
@@ -240,7 +242,10 @@ def main() -> None:
             path if isolated else [request["folder"], *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p), *path]
         )
         request = None if isolated else fork_server(imported)
+    for name in [name for name in sys.modules if isolated and name.partition(".")[0] == "tui_pruner"]:
+        del sys.modules[name]
     sys.modules.pop("tests.warm_processes", None)
+    sys.modules.pop("tui_pruner.jobs.__main__", None)
     sys.orig_argv = words
     end(run, words, isolated)
 
