@@ -38,7 +38,7 @@ def test_the_first_steps_of_a_plan_are_used_alone(call: Call, plan: Path):
     assert {name for name, width in document["layers"].items() if width["out_before"] != width["out_after"]} == {"model.5"}
     refused = call("preview", *SMALL, "--plan", plan, "--steps", 3)
     assert refused.status == 2
-    assert refused.err.splitlines()[-1].endswith("has no step 3: the last one is 2")
+    assert refused.err.splitlines()[-1].endswith("has no step 3: the last step is 2")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ async def test_one_goes_to_any_step_and_those_after_it_stay_in_sight(stepped: En
     assert (start.steps, len(start.ahead), start.current) == ([], 2, start.original)
     again = await client.call(GoTo(step=2))
     assert (len(again.steps), again.ahead, again.layers["model.5"].out_after) == (2, [], 96)
-    with pytest.raises(errors.RequestError, match="no step 3: the last one is 2"):
+    with pytest.raises(errors.RequestError, match="no step 3: the last step is 2"):
         await client.call(GoTo(step=3))
 
 

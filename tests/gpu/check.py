@@ -44,6 +44,7 @@ ALLOWED = {
     "validate": METRICS,
     "calibrate": Allowed(0.1),
     "calibrate without labels": Allowed(0.1),
+    "gate": METRICS,
     "scan": Allowed(0.1),
     "recalibrate": Allowed(0.02),
     "reconstruct": Allowed(0.1, lambda name: name.startswith("distance")),
