@@ -15,7 +15,9 @@ def test_prune_keeps_classes_by_name_and_the_file_says_what_their_numbers_were(c
     plan = tmp_path / "plan.yaml"
     kept = ("--keep-classes", "seven, 1", "--cut", "model.6.m.0.cv1=30%")
     previewed = call("preview", demo_checkpoint, *kept, "--json").document
-    assert previewed["layers"]["model.22.cv3.1.2"] == {"out_before": 10, "out_after": 2, "in_before": 64, "in_after": 64, "asked": True}
+    assert previewed["layers"]["model.22.cv3.1.2"] == {
+        "out_before": 10, "out_after": 2, "in_before": 64, "in_after": 64, "asked": True, "parameters_after": 130, "flops_after": 25_600,
+    }  # fmt: skip
     document = call("prune", demo_checkpoint, *kept, "-o", tmp_path / "two.pt", "--save-plan", plan, "--json").document
     assert document["proof"]["equal"] and document["kept"]["model.22.cv3.0.2.weight"]["0"] == [1, 7]
     content = torch.load(tmp_path / "two.pt", map_location="cpu", weights_only=False)

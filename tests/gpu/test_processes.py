@@ -51,7 +51,8 @@ def test_the_job_of_a_command_trains_on_the_gpu_that_was_asked_for(subject: Subj
     assert answer.status == 0, answer.err
     assert used(evidence) == {"cuda:1": 1}
     figures = RUNS["train sparsely"].figures
-    assert differences(figures(here("train sparsely")), figures(FinetuneResult(**answer.document)), 1e-3) == []
+    # AdamW's first steps are as long for a gradient of rounding noise as for any other: a process of its own may round otherwise
+    assert differences(figures(here("train sparsely")), figures(FinetuneResult(**answer.document)), 2e-2) == []
 
 
 def test_two_workers_scan_on_a_gpu_each(gpus: Machine, evidence: Path, here: Any):
