@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults import load
 from tests.faults.standing import Standing, compared
+
+pytestmark = pytest.mark.cold
 
 
 def test_a_journal_of_steps_that_come_and_go_stays_short_and_its_process_small(monkeypatch):

@@ -12,6 +12,7 @@ from tests.faults import nth_call
 from tests.faults.journalling import Journalling
 from tests.faults.nth_call import REFUSED, every_fault
 
+pytestmark = pytest.mark.cold
 STEPS = {"plan over an old one": 1, "model without hard links": 20}
 """Of which writings every call fails in turn, and of which every twentieth: a model takes a third of a second."""
 
