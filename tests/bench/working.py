@@ -101,6 +101,8 @@ def watch(load: Load, folder: Path) -> Work:
         keys = press_keys(terminal, load.keys)
         assert jobs == [child for child in children_of(interface) if is_job(child)], "the validation was over before the last key"
         terminal.press("K")
+        terminal.read_until(["Cancel the job?"], settled=False)
+        terminal.press("y")
         terminal.read_until(["cancelled"])
         for child in children_of(interface):
             wait_until_idle(child)
