@@ -71,6 +71,8 @@ def read_what_goes_along(terminal: Terminal, wide: bool) -> None:
     terminal.wait_for("Also affected")
     terminal.wait_for(r"model[.]1[58]")
     terminal.wait_for(r"reads it")
+    if not wide:
+        terminal.press(*["down"] * 30)
     terminal.wait_for(r"90×")
     if not wide:
         terminal.press("tab")
