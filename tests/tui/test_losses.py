@@ -7,12 +7,21 @@ import pytest
 from tests.tui.helpers import Desk
 from tui_pruner.tui.panes.bars import header_lines
 from tui_pruner.tui.panes.steps import step_lines
+from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.timeline import StepMetrics
 
 shared = pytest.mark.asyncio(loop_scope="session")
 
 
+def test_a_loss_is_never_green():
+    assert metric_colour(0.894, 0.582) == colours.BAD
+    assert metric_colour(0.894, 0.880) == colours.WARNING
+    assert metric_colour(0.894, 0.892) == colours.TEXT
+    assert metric_colour(0.894, 0.920) == colours.GOOD
+
+
+@shared
 async def test_the_header_and_the_steps_show_the_loss_at_every_width(desk: Desk):
     await desk.go("model.5")
     await desk.press("5", "0", "enter")
