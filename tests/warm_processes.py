@@ -97,7 +97,7 @@ def install(connect: Callable[[], Server]) -> None:
     """Have `subprocess.Popen`, and asyncio's, ask a server for the commands that suit it; it is reached for when the first one comes."""
     started: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     signature = inspect.signature(started)
-    connect = functools.cache(functools.partial(_once, threading.Lock(), functools.cache(connect)))
+    connect = functools.partial(_once, threading.Lock(), functools.cache(connect))
 
     @functools.wraps(started)
     def start(self: Any, *given: Any, **named: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tui_pruner.cli.commands.inspect import show_preview
 from tui_pruner.cli.commands.prune import verdict
-from tui_pruner.cli.output import Output, change, count, progress_of, reserved_stdout, say
+from tui_pruner.cli.output import Output, change, progress_of, reserved_stdout, say
 from tui_pruner.cli.session import open_session, validated
 from tui_pruner.core.pruning.coverage import coupling_report
 from tui_pruner.core.pruning.preview import dry_run
@@ -19,6 +19,7 @@ from tui_pruner.core.pruning.proved_cut import demand_proved
 from tui_pruner.core.pruning.removal import NOTHING
 from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.domain.cuts import parse_request
+from tui_pruner.domain.formatting import large
 from tui_pruner.engine.job_messages import ValidationResult
 from tui_pruner.engine.views import model_info, preview_view
 from tui_pruner.frameworks.ultralytics import WrittenFile, read_checkpoint
@@ -51,7 +52,7 @@ def look(output: Output, session: PruningSession) -> dict[str, Any]:
     report = coupling_report(session.analysis)
     convolutions = report["convolutions"]
     output.line(f"1 Look: {Path(info.path).name}, {info.family} {info.task}, {info.classes} classes, {info.imgsz} px, "
-                f"{info.parameters:,} parameters, {count(info.flops)} FLOPs")  # fmt: skip
+                f"{info.parameters:,} parameters, {large(info.flops)} FLOPs")  # fmt: skip
     output.line(f"  {len(report['groups'])} channel groups in {report['seconds'] * 1000:.0f} ms; of {convolutions['total']} convolutions "
                 f"{convolutions['free']} are free, {convolutions['coupled']} coupled, {convolutions['linked']} linked, "
                 f"{convolutions['locked']} locked")  # fmt: skip

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tui_pruner.domain.errors import ProofError
-from tui_pruner.domain.formatting import printable
+from tui_pruner.domain.formatting import large, printable
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
@@ -138,18 +138,10 @@ def tell_progress(progress: JobProgress) -> None:
         say(f"{progress.doing} {progress.done}/{progress.total}" if progress.total else progress.doing)
 
 
-def count(number: float) -> str:
-    """A large number in three digits: 3.01M, 8.1G."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
-
-
 def change(before: float, after: float) -> str:
     """Two figures and the change between them: "3.01M > 2.21M -27%"."""
     share = f" {100 * (after - before) / before:+.1f}%" if before else ""
-    return f"{count(before)} -> {count(after)}{share}"
+    return f"{large(before)} -> {large(after)}{share}"
 
 
 def shape(sides: Sequence[int]) -> str:

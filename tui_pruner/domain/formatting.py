@@ -164,7 +164,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def short(number: float, unit: str = "") -> str:
+def large(number: float, unit: str = "") -> str:
     """A large number in three digits: 3.01M, 8.1G; with its unit, 6.05 MB."""
     for size, letter in UNITS:
         if abs(number) >= size * 0.9995:

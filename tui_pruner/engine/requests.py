@@ -29,7 +29,7 @@ KINDS: dict[str, type[EngineRequest[Any]]] = {}
 
 
 class EngineRequest(Message, Generic[Answer]):
-    """Base of all requests; `Request[OpenResult]` is one that is answered by an `OpenResult`."""
+    """Base of all requests; `EngineRequest[OpenResult]` is one that is answered by an `OpenResult`."""
 
     method: ClassVar[str]
     answer: ClassVar[type[Message]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui_pruner.domain.formatting import dimensions, moved, plural, relative_change, scientific, short
+from tui_pruner.domain.formatting import dimensions, large, moved, plural, relative_change, scientific
 from tui_pruner.engine.messages import ProofView, StepView, Totals
 from tui_pruner.report.document import Bar, Cell, Folded, Paragraph, Section, Table
 from tui_pruner.report.facts import Cost, Material, ReaderFacts
@@ -34,8 +34,8 @@ def step_row(step: StepView, was: Totals) -> tuple[Cell, ...]:
     return (
         Cell(str(step.number)),
         Cell(cuts, code=True),
-        Cell(moved(short(was.parameters), short(step.totals.parameters)), change=relative_change(was.parameters, step.totals.parameters)),
-        Cell(moved(short(was.flops), short(step.totals.flops)), change=relative_change(was.flops, step.totals.flops)),
+        Cell(moved(large(was.parameters), large(step.totals.parameters)), change=relative_change(was.parameters, step.totals.parameters)),
+        Cell(moved(large(was.flops), large(step.totals.flops)), change=relative_change(was.flops, step.totals.flops)),
         *proof_cells(step.proof),
     )
 
@@ -91,7 +91,7 @@ def cost_cell(before: int, after: int, most: int) -> Cell:
     """One figure before and after with its bar."""
     scale = Bar(before / most, after / most) if most else None
     return Cell(
-        moved(short(before), short(after)), "plain" if before != after else "quiet", change=relative_change(before, after), bar=scale
+        moved(large(before), large(after)), "plain" if before != after else "quiet", change=relative_change(before, after), bar=scale
     )
 
 

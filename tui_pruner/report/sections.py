@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tui_pruner.domain.formatting import moved, plural, relative_change, short
+from tui_pruner.domain.formatting import large, moved, plural, relative_change
 from tui_pruner.report.diagram_sections import trade, training
 from tui_pruner.report.document import Attachment, Bar, Cell, Code, Document, Paragraph, Section, Table, Tile, Tiles, html, markdown
 from tui_pruner.report.facts import Facts, Material
@@ -31,14 +31,14 @@ def summary(material: Material) -> Section:
         f"Of {facts.model.classes} classes {len(facts.classes)} stay, in this order: {', '.join(facts.classes)}. "
         "Accuracy is measured on their labels alone, before and after."
     )
-    return Section("In short", (Tiles(tuple(tiles)), *([Paragraph(kept)] if facts.classes else [])))
+    return Section("In large", (Tiles(tuple(tiles)), *([Paragraph(kept)] if facts.classes else [])))
 
 
 def size_tile(name: str, before: int, after: int, detail: str, unit: str = "") -> Tile:
     """A size before and after."""
     return Tile(
         name,
-        moved(short(before, unit), short(after, unit)),
+        moved(large(before, unit), large(after, unit)),
         detail,
         relative_change(before, after),
         Bar(1.0, after / before if before else 0),

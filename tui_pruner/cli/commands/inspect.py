@@ -23,7 +23,8 @@ from tui_pruner.cli.options import (
     RoundTo,
     Steps,
 )
-from tui_pruner.cli.output import Output, change, count, reserved_stdout, shape
+from tui_pruner.cli.output import Output, change, reserved_stdout, shape
+from tui_pruner.domain.formatting import large
 
 if TYPE_CHECKING:
     from tui_pruner.core.model.analysis import Analysis
@@ -47,7 +48,7 @@ def inspect(model: Model, imgsz: ImageSize = None, device: Device = "", classes:
         about = {**info.model_dump(), "masked": mask.plain() if mask else None}
         output.document({"model": about, "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.family} {info.task}  {info.classes} classes  {info.imgsz} px  stride {info.stride}")
-        output.line(f"{info.parameters:,} parameters  {count(info.flops)} FLOPs  sha256 {info.sha256[:12]}")
+        output.line(f"{info.parameters:,} parameters  {large(info.flops)} FLOPs  sha256 {info.sha256[:12]}")
         if mask:
             output.line(mask.in_words)
         output.line(f"classes {', '.join(f'{number} {name}' for number, name in enumerate(info.names))}")
@@ -68,14 +69,14 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
                 width,
                 shape(block.output_shape),
                 f"{block.parameters:,}",
-                count(block.flops),
+                large(block.flops),
                 f"{block.section}{can_drop(block)}",
             ]
         )
         for layer in block.layers:
             status = f"{layer.status}{': ' + layer.reason if layer.reason else ''}"
             name = f"  {layer.name.removeprefix(block.name + '.')}  {layer.type}" if layer.name != block.name else f"  {layer.type}"
-            rows.append([name, "", f"{layer.in_channels} -> {layer.out_channels}", "", f"{layer.parameters:,}", count(layer.flops), status])
+            rows.append([name, "", f"{layer.in_channels} -> {layer.out_channels}", "", f"{layer.parameters:,}", large(layer.flops), status])
     output.table(["layer", "from", "channels", "output", "parameters", "FLOPs", "status"], rows, right=["parameters", "FLOPs"])
 
 
@@ -187,7 +188,7 @@ def contents(model: Model, imgsz: ImageSize = None, device: Device = "", as_json
         found, sha256 = look_into(file), fingerprint(file)
         refusal = refusal_of(file, file, found)
         output.document({"path": model, "sha256": sha256, **plain(found, refusal)})
-        output.line(f"{model}  {count(found.bytes)} bytes in {found.members} members  sha256 {sha256}")
+        output.line(f"{model}  {large(found.bytes)} bytes in {found.members} members  sha256 {sha256}")
         for name in found.survey.names:
             output.line(f"  {name}")
         trust = f"; with --trust {short(sha256)} it is" if isinstance(refusal, UntrustedError) else ""

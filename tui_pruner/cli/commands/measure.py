@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, Steps, needed
-from tui_pruner.cli.output import Output, count, progress_of, reserved_stdout, say, tell_progress
+from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say, tell_progress
+from tui_pruner.domain.formatting import large
 from tui_pruner.domain.results import main_metric
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def is_yaml(model: str) -> bool:
 def show_latencies(output: Output, result: BenchResult) -> None:
     """The figures for people."""
     rows = [
-        [one.model, count(one.parameters), f"{one.median_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.ratio:.3f}", one.verdict]
+        [one.model, large(one.parameters), f"{one.median_ms:.2f}", f"{one.p90_ms:.2f}", f"{one.ratio:.3f}", one.verdict]
         for one in result.models
     ]
     output.table(["model", "parameters", "median ms", "p90 ms", "ratio", ""], rows, right=["parameters", "median ms", "p90 ms", "ratio"])

@@ -11,8 +11,9 @@ import typer
 from tui_pruner.cli.commands.inspect import show_blocks, show_group, show_preview
 from tui_pruner.cli.commands.prune import verdict
 from tui_pruner.cli.options import Criterion, Cuts, Json, PlanFile, RoundTo
-from tui_pruner.cli.output import change, count, reserved_stdout, say
+from tui_pruner.cli.output import change, reserved_stdout, say
 from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.formatting import large
 
 if TYPE_CHECKING:
     from tui_pruner.api.modules import ModuleSession
@@ -75,7 +76,7 @@ def inspect(model: Build, inputs: Given, weights: Weights = None, as_json: Json 
         steps = opened(named(model, inputs, weights))._steps
         info, blocks = model_info(steps.analysis, steps.arithmetic), block_views(steps.analysis, steps.arithmetic)
         output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
-        output.line(f"{info.path}  {info.parameters:,} parameters  {count(info.flops)} FLOPs  structure {info.sha256[:12]}")
+        output.line(f"{info.path}  {info.parameters:,} parameters  {large(info.flops)} FLOPs  structure {info.sha256[:12]}")
         output.line()
         show_blocks(output, blocks)
 

@@ -23,8 +23,9 @@ from tui_pruner.cli.options import (
     RoundTo,
     Steps,
 )
-from tui_pruner.cli.output import Output, change, count, reserved_stdout, say
+from tui_pruner.cli.output import Output, change, reserved_stdout, say
 from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.formatting import large
 from tui_pruner.storage.trust import short
 
 if TYPE_CHECKING:
@@ -200,8 +201,8 @@ def steps(
                 "plan": str(save_plan) if save_plan else None,
             }
         )
-        rows = [["", "checkpoint", count(view.original.parameters), count(view.original.flops)]]
-        rows += [[str(step.number), step.title, count(step.totals.parameters), count(step.totals.flops)] for step in view.steps]
+        rows = [["", "checkpoint", large(view.original.parameters), large(view.original.flops)]]
+        rows += [[str(step.number), step.title, large(step.totals.parameters), large(step.totals.flops)] for step in view.steps]
         results.table(["step", "what", "parameters", "FLOPs"], rows, right=["parameters", "FLOPs"])
         if found:
             show_comparison(results, found)

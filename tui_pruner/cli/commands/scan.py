@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import CalibrationImages, Classes, Criterion, Data, Device, ImageSize, Json, Model, needed
-from tui_pruner.cli.output import Output, count, progress_of, reserved_stdout, say
+from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say
 from tui_pruner.domain.errors import OutputError, RequestError
+from tui_pruner.domain.formatting import large
 
 if TYPE_CHECKING:
     from tui_pruner.core.model.analysis import Analysis
@@ -166,7 +167,7 @@ def show(results: Output, found: ScanResult) -> None:
     ordered = sorted(by_group, key=lambda number: (by_group[number].get(ratios[-1], 1.0), number))
     columns = [f"-{ratio:.0%}" for ratio in ratios]
     rows = [
-        [number, names[number], *(f"{-by_group[number][r]:+.4f}" if r in by_group[number] else "" for r in ratios), count(sizes[number])]
+        [number, names[number], *(f"{-by_group[number][r]:+.4f}" if r in by_group[number] else "" for r in ratios), large(sizes[number])]
         for number in ordered
     ]
     results.line(f"{found.name} {found.baseline:.4f} on {found.images} images; the change with one group cut, the cheapest first")

@@ -15,8 +15,6 @@ from tui_pruner.core.search.ladders import TOLERANCE, Ladder
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.target_words import LATENCY, MEASURES, read_target
 
-"""What can be aimed at, and the field of a `Size` that has it."""
-
 
 @dataclass(frozen=True)
 class Target:
