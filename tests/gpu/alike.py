@@ -43,6 +43,14 @@ def distance(one: Any, other: Any) -> float:
     return float(apart / max(np.abs(left).max(), np.abs(right).max(), SMALLEST))
 
 
+def strayed(one: Any, other: Any, tolerance: float) -> int:
+    """How many numbers of two arrays are further apart than a share of the largest; none of what is no array."""
+    left, right = np.asarray(one), np.asarray(other)
+    if left.dtype.kind != "f" or not left.ndim or left.shape != right.shape:
+        return 0
+    return int((np.abs(left - right) > tolerance * max(np.abs(left).max(initial=0.0), SMALLEST)).sum())
+
+
 def words(figure: Any) -> str:
     """A figure in a few characters."""
     if isinstance(figure, str):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Call
 from tests.faults.nth_call import quick_verification
-from tests.gpu.alike import differences
+from tests.gpu.alike import differences, strayed
 from tests.gpu.conftest import used
 from tests.gpu.device import Machine
 from tests.gpu.workload import RUNS, Subject, function_of, parameters
@@ -51,8 +51,11 @@ def test_the_job_of_a_command_trains_on_the_gpu_that_was_asked_for(subject: Subj
     assert answer.status == 0, answer.err
     assert used(evidence) == {"cuda:1": 1}
     figures = RUNS["train sparsely"].figures
-    # AdamW's first steps are as long for a gradient of rounding noise as for any other: a process of its own may round otherwise
-    assert differences(figures(here("train sparsely")), figures(FinetuneResult(**answer.document)), 2e-2) == []
+    expected, found = figures(here("train sparsely")), figures(FinetuneResult(**answer.document))
+    # AdamW's first step is as long for a gradient of rounding noise as for any other: here one number of millions
+    strays = sum(strayed(expected[name], number, 1e-3) for name, number in found.items() if name in expected)
+    assert strays <= 3
+    assert differences(expected, found, 1e-3 if not strays else 2e-2) == []
 
 
 def test_two_workers_scan_on_a_gpu_each(gpus: Machine, evidence: Path, here: Any):

@@ -28,7 +28,6 @@ from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import ModelInfo
-    from tui_pruner.tui.timeline import StepMetrics
 
 
 GAP = "   "
@@ -36,12 +35,10 @@ ONE_LINE = 100
 SHORTEST_NAME = 12
 
 
-def header_lines(state: AppState, metrics: StepMetrics, width: int) -> list[Text]:
+def header_lines(state: AppState, width: int) -> list[Text]:
     """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
     model = state.opened.model
-    figures = next(
-        found for level in range(LEVELS) if (found := _figures(state, metrics, level)).cell_len <= width - 2 or level == LEVELS - 1
-    )
+    figures = next(found for level in range(LEVELS) if (found := _figures(state, level)).cell_len <= width - 2 or level == LEVELS - 1)
     room = width - figures.cell_len - len(GAP) - 2
     if width < ONE_LINE or room < SHORTEST_NAME:
         return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
@@ -68,8 +65,8 @@ LEVELS = 4
 """How short the figures can be: whole, without units, without what was before, without how much that is less."""
 
 
-def _figures(state: AppState, metrics: StepMetrics, level: int = 0) -> Text:
-    before, after = state.origin, state.after
+def _figures(state: AppState, level: int = 0) -> Text:
+    before, after, metrics = state.origin, state.after, state.metrics
     text = Text.assemble(
         _pair("params", count(before.parameters), count(after.parameters), change(before.parameters, after.parameters), level),
         GAP,
@@ -182,7 +179,7 @@ class HeaderBar(Lines):
     def follow(self, store: Store) -> None:
         """Show the figures of a session from now on."""
         state = store.state
-        draw = lambda: self.draw(lambda width, _: header_lines(state, state.metrics, width))  # noqa: E731
+        draw = lambda: self.draw(lambda width, _: header_lines(state, width))  # noqa: E731
         store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
 
 
