@@ -31,7 +31,7 @@ def summary(material: Material) -> Section:
         f"Of {facts.model.classes} classes {len(facts.classes)} stay, in this order: {', '.join(facts.classes)}. "
         "Accuracy is measured on their labels alone, before and after."
     )
-    return Section("In large", (Tiles(tuple(tiles)), *([Paragraph(kept)] if facts.classes else [])))
+    return Section("In short", (Tiles(tuple(tiles)), *([Paragraph(kept)] if facts.classes else [])))
 
 
 def size_tile(name: str, before: int, after: int, detail: str, unit: str = "") -> Tile:
