@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.deadlines import LOOK_EVERY, time_left
 from tui_pruner.domain.cuts import Asked
@@ -23,6 +24,7 @@ from tui_pruner.tui.controllers import Controllers
 from tui_pruner.tui.engine_session import EngineSession
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.outline import Row, TreeState
+from tui_pruner.tui.screens.prompts import PathPrompt
 from tui_pruner.tui.screens.workbench import Workbench
 from tui_pruner.tui.state import AppState, ViewState
 
@@ -30,9 +32,9 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str) -> None:
-    """Let the app run until a state is reached."""
+    """Let the app run until a state is reached, and until a question for a line of text takes keys."""
     started = time.monotonic()
-    while not reached():
+    while not reached() or (isinstance(pilot.app.screen, PathPrompt) and not isinstance(pilot.app.focused, Input)):
         assert time_left(started) > 0, f"never came: {what}"
         await pilot.pause(LOOK_EVERY)
     await pilot.pause()

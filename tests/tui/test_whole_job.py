@@ -57,7 +57,7 @@ def mark(terminal: Terminal, words: str, block: str, others: str) -> None:
     """Filter for one layer, stand on it and mark it; then drop the filter."""
     terminal.press("/")
     terminal.press(words, "enter")
-    terminal.wait_for(lambda text: block in text and others not in text)
+    terminal.wait_for(lambda text: f"/ {words}" in text and block in text and others not in text)
     terminal.press(" ")
     terminal.wait_for(lambda text: text.count("●") == 1)
     terminal.press("escape")
