@@ -37,12 +37,18 @@ def test_a_plan_is_not_written_either_and_one_line_says_why(pruned: Pruned, demo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plan_that_is_not_proved_is_not_measured(pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
+def test_a_plan_that_is_not_proved_is_not_measured(
+    pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # another test may have measured the same plan, proved
     answer = damaged("validate", demo_checkpoint, "--plan", pruned.plan, "--data", demo_data, "--images", 2, "--json")
     assert (answer.status, answer.document["output"], answer.document["proof"]["equal"]) == (1, None, False), answer.err
 
 
-def test_a_report_on_it_says_so_and_measures_nothing(pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
+def test_a_report_on_it_says_so_and_measures_nothing(
+    pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     options = ["--validation-images", 2, "--images", 2, "--data", demo_data, "--json"]
     answer = damaged("report", pruned.plan, "-o", tmp_path / "report.md", "--model", demo_checkpoint, *options)
     assert (answer.status, answer.document["proved"], answer.document["metrics"]) == (1, False, None)
