@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.tui.helpers import check_golden
 from tests.tui.scripted_jobs import start_script, wanted
+from tui_pruner.tui.job_specs.job import QueuedJob
 from tui_pruner.tui.screens.all_jobs import AllJobs
 from tui_pruner.tui.screens.palette import ActionProvider
 from tui_pruner.tui.screens.prompts import Question
@@ -36,6 +37,13 @@ async def jobs(desk, tmp_path, monkeypatch):
     desk.clear_notes()
 
 
+def hold_the_clock(monkeypatch):
+    """Give every job times of one digit: on a busy machine they are longer, and the stored screens are not."""
+    remaining = QueuedJob.remaining
+    monkeypatch.setattr(QueuedJob, "elapsed", lambda job, now: 3.0)
+    monkeypatch.setattr(QueuedJob, "remaining", lambda job, now: None if remaining(job, now) is None else 4.0)
+
+
 async def at_three(desk):
     """Wait until the running job has reported its last word, and the screen shows it."""
     queue = desk.queue
@@ -45,6 +53,7 @@ async def at_three(desk):
 
 async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(jobs, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    hold_the_clock(monkeypatch)
     queue = jobs.queue
     queue.add(wanted("quick", "one"))
     await jobs.until(lambda: not queue.busy, "the first result")
