@@ -157,7 +157,7 @@ class RefusedRequest(Message):
 
 
 class MemberView(Message):
-    """A parameter axis that also affected. `channels`: the indices in words ("all 64", "64..127"); `because`: why it is coupled."""
+    """A parameter axis that is also affected. `channels`: the indices in words ("all 64", "64..127"); `because`: why it is coupled."""
 
     layer: str
     role: Literal["out", "in", "linked"]

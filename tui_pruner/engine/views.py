@@ -262,7 +262,7 @@ def importance_curve(
 
 
 def members(session: PruningSession, layer: ModelLayer, groups: Sequence[ChannelGroup], now: Widths, after: Widths) -> list[MemberView]:
-    """Every layer that also affected with a layer's output channels, and why."""
+    """Every layer that is affected with a layer's output channels, and why."""
     coupling, names = session.analysis.coupling, short_names(session.analysis)
     own = {group.number for group in groups}
     linked = {g.number: g for group in groups for g in coupling.linked_groups(group) if g.number not in own}
@@ -289,7 +289,7 @@ def members(session: PruningSession, layer: ModelLayer, groups: Sequence[Channel
 
 
 def because(session: PruningSession, layer: ModelLayer, group: ChannelGroup, produces: bool, module: str, linked: bool) -> str:
-    """Why another layer's output also affected."""
+    """Why another layer's output is also affected."""
     if linked or module == layer.path:
         links = session.analysis.coupling.links_of(group)
         return f"keeps as many as the other part ({links[0].operation} in {links[0].module})" if links else "is this layer"

@@ -44,7 +44,7 @@ class BlockFacts(Message):
 
 
 class ReaderFacts(Message):
-    """A layer whose inputs also affected with a group, and how it reads them."""
+    """A layer whose inputs are cut with a group, and how it reads them."""
 
     layer: str
     because: str

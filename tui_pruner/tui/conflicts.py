@@ -1,4 +1,4 @@
-"""Amounts that cannot be together, and the ways out: one of them stays and the others also affected with it, or none stays."""
+"""Amounts that cannot be together, and the ways out: one of them stays and the others follow it, or none stays."""
 
 from __future__ import annotations
 

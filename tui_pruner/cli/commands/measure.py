@@ -164,7 +164,7 @@ def show_suggestions(output: Output, one: BenchedModel) -> None:
         [found.layer, found.width, f"{found.median_ms:.3f}", f"keep:{found.faster}", f"{found.faster_median_ms:.3f}", f"{found.ratio:.2f}"]
         for found in one.suggestions
     ]
-    output.line(f"{one.model}: layers that are surely faster at another width, timed alone; what also affected with them changes too")
+    output.line(f"{one.model}: layers that are surely faster at another width, timed alone; the layers coupled with them change too")
     output.table(["layer", "width", "ms", "try", "ms then", "ratio"], rows, right=["width", "ms", "ms then", "ratio"])
 
 

@@ -85,7 +85,7 @@ def common_prefix(operation: Operation, path: str) -> int:
 
 
 def why_read(member: Member, size: int) -> str:
-    """Why a layer's input also affected with a group."""
+    """Why a layer's input is cut with a group."""
     times = member.indices.shape[1]
     if times > 1:
         return f"reads it {times} times in a concat"

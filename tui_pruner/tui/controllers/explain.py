@@ -22,7 +22,7 @@ EXPLAIN = "explain MODEL A B"
 
 
 class ExplainController(Controller):
-    """One explanation at a time: it stays in the detail pane while the tree's cursor also affected it."""
+    """One explanation at a time: it stays in the detail pane while the tree's cursor moves."""
 
     _home: Origin | None = None
 

@@ -287,7 +287,7 @@ class StageListController:
 
     @property
     def ids(self) -> list[str]:
-        """The stages that the cursor also affected: the lines of the tree, or the dots."""
+        """The stages that the cursor moves over: the lines of the tree, or the dots."""
         state, shown = self._store.state, shown_of(self._store.state)
         if self.on_front:
             return [dot.id for dot in dots_of(shown, self.axis, asked_stage(state))]

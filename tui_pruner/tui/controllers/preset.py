@@ -64,7 +64,7 @@ class PresetController(Controller):
                 id="settle",
                 keys="T",
                 title="Settle a conflict",
-                help="Choose which of contradictory ratios stays; the other layers also affected with it.",
+                help="Choose which of contradictory ratios stays; the other layers follow it.",
                 group=RATIO,
                 cli=CUT,
                 run=self.settle,

@@ -81,7 +81,7 @@ class ViewController(Controller):
                 id="next-problem",
                 keys="n",
                 title="Next asked layer",
-                help="Jump to the next layer with a pending cut, also affected, or in conflict.",
+                help="Jump to the next layer that has a pending cut, is also affected, or is in conflict.",
                 group=VIEW,
                 cli="preview MODEL --cut LAYER=AMOUNT",
                 run=self.next_problem,

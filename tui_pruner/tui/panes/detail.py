@@ -1,4 +1,4 @@
-"""The detail pane as lines of text: the ratio, the importance, what also affected and why, the shapes, the dry run."""
+"""The detail pane as lines of text: the ratio, the importance, what else is affected and why, the shapes, the dry run."""
 
 from __future__ import annotations
 
