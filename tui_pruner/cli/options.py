@@ -102,13 +102,44 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
 
 LOOK, CUT, MEASURE, RECOVER, REST = "Look", "Cut and prove", "Measure and decide", "Recover, compress, deploy", "App and files"
 GROUPS = {
-    LOOK: ("inspect", "contents", "groups", "flow", "explain", "steps"),
-    CUT: ("preview", "prune", "prove", "coverage"),
-    MEASURE: ("validate", "scan", "plan", "bench", "gate", "report"),
-    RECOVER: ("recalibrate", "reconstruct", "finetune", "compress", "export"),
-    REST: ("demo", "serve", "sessions", "keys", "locate"),
+    LOOK: {
+        "inspect": "The block tree: channels, cost and status of every layer.",
+        "contents": "The classes that a .pt names, without loading it.",
+        "groups": "The coupling map: which channels are cut together, and why.",
+        "flow": "Where every block's channels come from, with offsets.",
+        "explain": "Why cutting A touches B, or all that cutting A touches.",
+        "steps": "The steps of a plan; add, name, compare or select some.",
+    },
+    CUT: {
+        "preview": "Sizes and shapes that a plan or some cuts would come to.",
+        "prune": "Cut, prove against the masked twin, write and verify.",
+        "prove": "Compare a pruned file with its original's masked twin.",
+        "coverage": "Cut every group alone and prove each.",
+    },
+    MEASURE: {
+        "validate": "Metrics with their interval, beside another model's.",
+        "scan": "What each group's cut alone costs in accuracy.",
+        "plan": "The cuts that reach a target; --front gives several.",
+        "bench": "Latency of one or two models, measured in turns.",
+        "gate": "For CI: may PRUNED be merged? Status 0 yes, 1 no.",
+        "report": "One HTML or Markdown file about a plan, to attach.",
+    },
+    RECOVER: {
+        "recalibrate": "Estimate the normalisation statistics again.",
+        "reconstruct": "Refit the cut layers in closed form, without labels.",
+        "finetune": "Train with Ultralytics' trainer, the widths kept.",
+        "compress": "All stages from the checkpoint to report and export.",
+        "export": "Another format, compared with the PyTorch model.",
+    },
+    REST: {
+        "demo": "The app on the bundled checkpoint.",
+        "serve": "The app in a browser.",
+        "sessions": "The kept sessions, newest first.",
+        "keys": "Every action with its key and the command that does it.",
+        "locate": "Where settings, sessions, log and cache live.",
+    },
 }
-"""By heading: the commands in the order in which they are listed."""
+"""By heading: the commands in the order in which they are listed, each in words that 80 columns have room for."""
 
 
 def panel_of(command: str) -> str | None:
@@ -121,7 +152,6 @@ class GroupedCommands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each heading."""
-        limit = formatter.width - 6 - max(map(len, self.commands))
-        for heading, names in GROUPS.items():
+        for heading, commands in GROUPS.items():
             with formatter.section(heading):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit)) for name in names if name in self.commands])
+                formatter.write_dl([(name, words) for name, words in commands.items() if name in self.commands])
