@@ -105,7 +105,7 @@ def test_every_command_stands_under_one_heading_of_the_help(call: Call):
     assert sorted([*shown, "open"]) == sorted(COMMANDS) and len(set(shown)) == len(shown)
     lines = call("--help").out.splitlines()
     assert [line[:-1] for line in lines if line[:-1] in GROUPS] == list(GROUPS)
-    assert not any("..." in line for line in lines), "no sentence is broken off"
+    assert not any(line.endswith("...") for line in lines[1:]), "no sentence is broken off"
     assert {line.split()[0] for line in lines if line.startswith("  ") and line.split()[0] in COMMANDS} == set(shown)
 
 
