@@ -178,17 +178,22 @@ def serve(connection: socket.socket) -> dict[str, Any]:
             while os.getppid() == between:
                 time.sleep(0.0005)
             connection.detach()
-            return {**json.loads(content), "descriptors": list(descriptors)}
+            request = json.loads(content)
+            if request["session"]:
+                os.setsid()
+            os.write(tell, b"!")
+            return {**request, "descriptors": list(descriptors)}
+        os.close(tell)
         os.waitpid(between, 0)  # the child has its new parent from now on
-        connection.sendall(os.read(told, 8))
-        for descriptor in (*descriptors, told, tell):
+        pid = os.read(told, 8)
+        os.read(told, 1)  # and its own group, which may be killed as soon as its number is known
+        connection.sendall(pid)
+        for descriptor in (*descriptors, told):
             os.close(descriptor)
 
 
 def become(request: Mapping[str, Any]) -> None:
     """Take over streams, folder, environment and group; a server of its own is forked off first."""
-    if request["session"]:
-        os.setsid()
     for number, descriptor in enumerate(request["descriptors"]):
         os.dup2(descriptor, number + 100)
     for number in range(3):
