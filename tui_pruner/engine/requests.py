@@ -70,6 +70,44 @@ class Explain(EngineRequest[ExplainResult]):
     second: str = ""
 
 
+class FlowPart(Message):
+    """Channels that a block reads, from one block (-1: the image) or from one that is behind it, and the layers that write them."""
+
+    index: int
+    channels: int
+    offset: int
+    layers: list[str] = []
+
+
+class FlowView(Message):
+    """What one block reads and writes, in channels: from which blocks (`sources`) and written where (`origins`).
+
+    `previous` is what the block before it in the list writes; `mismatch` says why another number than that is no error, None where there
+    is nothing to say.
+    """
+
+    index: int
+    name: str
+    type: str
+    reads: int
+    writes: int
+    previous: int
+    sources: list[FlowPart]
+    origins: list[FlowPart]
+    mismatch: str | None = None
+
+
+class FlowResult(Message):
+    """The flow of channels through all blocks of the model after this many steps."""
+
+    steps: int
+    blocks: list[FlowView]
+
+
+class Flow(EngineRequest[FlowResult]):
+    """Where the channels that every block reads come from, after the steps; a tenth of a second and more."""
+
+
 class CheckShapes(EngineRequest[DryRun]):
     """Run the model's own forward on the meta device under these cuts; about a tenth of a second."""
 

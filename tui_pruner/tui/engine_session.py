@@ -92,6 +92,7 @@ class EngineSession:
         self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._tell_mistake)
         self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._tell_mistake)
         self._explanations: NewestOnly[tuple[str, str]] = NewestOnly(self._explain, self._tell_mistake)
+        self._flows: NewestOnly[None] = NewestOnly(lambda _: self._tell(requests.Flow(), messages.FlowKnown), self._tell_mistake)
         self._comparisons: NewestOnly[tuple[int, int]] = NewestOnly(self._compare, self._tell_mistake)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -126,6 +127,10 @@ class EngineSession:
     def explain(self, first: str, second: str) -> None:
         """Ask why cutting one layer or block touches another, or with no `second` what it touches; posts Explained or RequestRefused."""
         self._explanations.submit((first, second))
+
+    def flow(self) -> None:
+        """Ask where the channels of every block come from after the steps; posts FlowKnown or RequestRefused."""
+        self._flows.submit(None)
 
     def apply(self, asked: Asked) -> None:
         """Make the amounts a step; posts SessionChanged or RequestRefused."""
@@ -268,8 +273,12 @@ class EngineSession:
             self._post(messages.DryRan(*await self._answer_or_reason(self._client.call(requests.CheckShapes(requests=requests_of(asked))))))
 
     async def _explain(self, ends: tuple[str, str]) -> None:
+        await self._tell(requests.Explain(first=ends[0], second=ends[1]), messages.Explained)
+
+    async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message]) -> None:
+        """Ask once, and post what was answered or why nothing was."""
         try:
-            self._post(messages.Explained(await self._answer(self._client.call(requests.Explain(first=ends[0], second=ends[1])))))
+            self._post(message(await self._answer(self._client.call(asked))))
         except PrunerError as error:
             self._post(messages.RequestRefused(str(error)))
 

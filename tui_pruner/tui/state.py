@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.job_specs.scan import Scanned
     from tui_pruner.tui.panes.comparison import Compared, NotCompared
     from tui_pruner.tui.panes.explanation import OpenExplanation
+    from tui_pruner.tui.panes.flow import OpenFlow
 
 MOST_NOTES = 20
 
@@ -226,6 +227,7 @@ class ViewState:
     timeline: Timeline = field(default_factory=Timeline)
     explanation: OpenExplanation | None = None
     comparison: Compared | NotCompared | None = None
+    flow: OpenFlow | None = None
 
     @property
     def pane(self) -> str:
