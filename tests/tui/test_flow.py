@@ -35,7 +35,9 @@ async def test_the_engine_follows_the_channels_of_the_model_as_it_is_after_the_s
 
 
 async def followed(desk: Desk, steps: int = 0) -> None:
-    await desk.until(lambda: desk.view.flow and desk.view.flow.found and desk.view.flow.found.steps == steps, f"the flow after {steps} steps")
+    await desk.until(
+        lambda: desk.view.flow and desk.view.flow.found and desk.view.flow.found.steps == steps, f"the flow after {steps} steps"
+    )
 
 
 async def test_the_flow_fits_every_size_and_follows_the_cursor(desk):

@@ -21,9 +21,13 @@ class JobParameters(Message):
 
 
 class ValidationParameters(JobParameters):
-    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these."""
+    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these.
+
+    `masked`: what the plan removes is at zero in the model that is measured, and all shapes stay.
+    """
 
     plan: dict[str, Any] | None = None
+    masked: bool = False
 
 
 class CalibrationParameters(JobParameters):

@@ -183,8 +183,12 @@ class PlanTarget(EngineRequest[TargetPlan]):
 
 
 class Write(EngineRequest[WriteResult]):
-    """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved."""
+    """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved.
+
+    `mask`: the masked twin is saved in its place, with all shapes and the removed channels at zero.
+    """
 
     path: str
     force: bool = False
     scratch: bool = False
+    mask: bool = False

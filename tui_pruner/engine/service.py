@@ -313,15 +313,21 @@ class Service:
             self._say("progress", ProgressEvent(doing=doing))
 
         try:
-            written = cut_prove_write(session, asked.path, steps=steps, force=asked.force, on_progress=on_progress).file
+            made = cut_prove_write(session, asked.path, steps=steps, mask=asked.mask, force=asked.force, on_progress=on_progress)
         except ProofError:
             self._tell_proofs(session, steps)
             raise
         if not asked.scratch:
             session.written = tuple(applied.step for applied in steps)
+        written, masked = made.file, made.proof.relative_difference if asked.mask else None
         checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
         return WriteResult(
-            output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks, own_names=list(written.own_names)
+            output=written.output,
+            sha256=written.sha256,
+            bytes=written.bytes,
+            checks=checks,
+            own_names=list(written.own_names),
+            masked=masked,
         )
 
 

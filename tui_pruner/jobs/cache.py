@@ -31,7 +31,9 @@ def digest_of(parameters: JobParameters, data_digest: str, **others: Any) -> str
 
 def key_of(parameters: ValidationParameters, data_digest: str) -> str:
     """What a validation's result is kept under: the same for plans that remove the same channels."""
-    return digest_of(parameters, data_digest, plan=_what_it_removes(parameters.plan))
+    removed = _what_it_removes(parameters.plan)
+    masked = {"masked": True} if parameters.masked and removed is not None else {}
+    return digest_of(parameters, data_digest, plan=removed, **masked)
 
 
 def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Path:

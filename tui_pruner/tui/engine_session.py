@@ -183,9 +183,9 @@ class EngineSession:
         """Write the plan as YAML; posts PlanSaved or RequestRefused."""
         self._spawn(self._save_plan(path, force))
 
-    def write(self, path: str, force: bool) -> None:
-        """Save the pruned model; posts Doing while it runs, then FileWritten or RequestRefused."""
-        self._spawn(self._write(path, force))
+    def write(self, path: str, force: bool, mask: bool = False) -> None:
+        """Save the pruned or the masked model; posts Doing while it runs, then FileWritten or RequestRefused."""
+        self._spawn(self._write(requests.Write(path=path, force=force, mask=mask)))
 
     async def written(self, path: str) -> WriteResult:
         """Save the pruned model for a job, over what was there; posts Doing while it runs.
@@ -327,10 +327,10 @@ class EngineSession:
         self._plan = {**session.plan, "steps": [*session.plan["steps"], *session.later]}
         self._steps = len(session.steps)
 
-    async def _write(self, path: str, force: bool) -> None:
+    async def _write(self, asked: requests.Write) -> None:
         self._post(messages.Doing("writing"))
         try:
-            result = await self._answer(self._client.call(requests.Write(path=path, force=force)))
+            result = await self._answer(self._client.call(asked))
             inherit(result.sha256, result.own_names)
         except PrunerError as error:
             self._post(messages.RequestRefused(str(error), during="written"))

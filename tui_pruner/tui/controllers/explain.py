@@ -68,7 +68,7 @@ class ExplainController(Controller):
                 keys="right_square_bracket,l",
                 shown="] l",
                 title="Next station",
-                help="Go to the next station of the explained path, or touched layer; of the channel flow to the next block whose widths differ.",
+                help="Go to the next station of the explained path, or touched layer; in the channel flow, to the next block that differs.",
                 group=VIEW,
                 cli=EXPLAIN,
                 run=partial(self.go, 1),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.message import Message
 from textual.widget import Widget
 
-from tui_pruner.tui.controllers.base import Answers, Choices
+from tui_pruner.tui.controllers.base import Answers, Choices, Switch
 from tui_pruner.tui.panes.detail import DetailPane
 from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.widgets import EntryLine
@@ -55,9 +55,13 @@ class ScreenDialogs:
         hint: str = "",
         may_be_empty: bool = False,
         fault: Callable[[str], str] = lambda _: "",
+        switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays."""
-        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault), then)
+        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+
+        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        """
+        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch), then)
 
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
