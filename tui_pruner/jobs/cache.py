@@ -48,6 +48,12 @@ def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Pat
     return paths.cache_folder() / "calibration" / f"{digest_of(parameters, data_digest, **criteria)}.npz"
 
 
+def detections_file(parameters: ValidationParameters, data_digest: str, confidence: float) -> Path:
+    """Where a stage's detections on some images are kept."""
+    key = digest_of(parameters, data_digest, plan=_what_it_removes(parameters.plan), confidence=confidence)
+    return paths.cache_folder() / "detections" / f"{key}.json"
+
+
 def load(key: str) -> ValidationResult | None:
     """The result under this key; None when there is none or its file is damaged."""
     try:

@@ -16,6 +16,7 @@ from tui_pruner.tui.outline import TreeState, Weight
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
 if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import DetectionResult
     from tui_pruner.engine.messages import (
         BlockShape,
         BlockView,
@@ -97,6 +98,7 @@ class AppState:
     recovered: str = ""
     lineage: Lineage = field(default_factory=Lineage)
     commands: CommandLog = field(default_factory=CommandLog)
+    detected: dict[str, DetectionResult] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:

@@ -15,6 +15,7 @@ from tui_pruner.tui.timeline import unproved
 if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession
     from tui_pruner.tui.job_queue import JobQueue
+    from tui_pruner.tui.job_specs.export import StagePair
     from tui_pruner.tui.job_specs.job import JobSpec, OpenCheckpoint, QueuedJob
     from tui_pruner.tui.state import AppState, Store, ViewState
 
@@ -72,6 +73,9 @@ class Dialogs(Protocol):
 
     def show_stages(self, on_front: bool) -> None:
         """Show the stages, as a tree or on the front."""
+
+    def show_detections(self, pair: StagePair) -> None:
+        """Show what two stages find on the same images."""
 
     def open_line(
         self,

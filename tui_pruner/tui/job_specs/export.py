@@ -1,4 +1,4 @@
-"""Files made by jobs: another format of the model, compared with it before it is kept, and a report about all steps."""
+"""What jobs make of the model for people to take away or to look at: another format, a report, and detections of two stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import ExportParameters, ReportParameters
+    from collections.abc import Callable
+
+    from tui_pruner.engine.job_messages import DetectionParameters, DetectionResult, ExportParameters, ReportParameters, StageFile
     from tui_pruner.engine.messages import SessionView
     from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
 
@@ -91,3 +93,36 @@ def report(checkpoint: OpenCheckpoint, session: SessionView, plan_file: str, out
         return JobOutcome(figure, [("file", result.output)], result.notes)
 
     return JobSpec(REPORT, Path(output).name, output, parameters, take, fields["data"])
+
+
+DETECT = "detect"
+MOST_IMAGES = 24
+
+
+@dataclass(frozen=True)
+class StagePair:
+    """Two stages whose detections are compared: what they are called, and where a job finds them; `key` is the same for the same two."""
+
+    titles: tuple[str, str]
+    files: tuple[StageFile, StageFile]
+    key: str
+
+
+def detections(checkpoint: OpenCheckpoint, pair: StagePair, keep: Callable[[DetectionResult], None]) -> JobSpec:
+    """The job that runs two stages on the same validation images; `keep` gets what they find."""
+    fields = {**checkpoint.fields, "images": min(checkpoint.opening.images or MOST_IMAGES, MOST_IMAGES)}
+
+    def parameters() -> DetectionParameters:
+        from tui_pruner.engine.job_messages import DetectionParameters
+
+        return DetectionParameters(stages=pair.files, **fields)
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.job_messages import DetectionResult
+
+        result = DetectionResult.model_validate(content)
+        keep(result)
+        changed = sum(bool(one.changed) for one in result.images)
+        return JobOutcome(f"{changed} of {plural(len(result.images), 'image')} changed", notes=result.notes)
+
+    return JobSpec(DETECT, f"{pair.titles[0]}, {pair.titles[1]}", pair.key, parameters, take, fields["data"])

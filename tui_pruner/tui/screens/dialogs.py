@@ -17,6 +17,7 @@ from tui_pruner.tui.screens.prompts import Answer, PathPrompt, Question
 
 if TYPE_CHECKING:
     from tui_pruner.tui.app import PrunerApp
+    from tui_pruner.tui.job_specs.export import StagePair
     from tui_pruner.tui.screens.workbench import Workbench
 
 
@@ -91,6 +92,12 @@ class ScreenDialogs:
         from tui_pruner.tui.screens.stages import Stages
 
         self._screen.app.push_screen(Stages(cast("Workbench", self._screen), on_front))
+
+    def show_detections(self, pair: StagePair) -> None:
+        """Show what two stages find on the same images."""
+        from tui_pruner.tui.screens.detections import Detections
+
+        self._screen.app.push_screen(Detections(cast("Workbench", self._screen), pair))
 
     def open_line(
         self,
