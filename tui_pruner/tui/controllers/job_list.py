@@ -188,14 +188,14 @@ class ImageListController:
     def actions(self) -> Sequence[Action]:
         """What is done with the images."""
         moves = (
-            ("image-minus-1", "left,up,k", "left k", "Image before", "Go to the image before, which changed more.", -1),
-            ("image-1", "right,down,j", "right j", "Image after", "Go to the next image, which changed less.", 1),
+            ("image-minus-1", "left,up,k", "left k", "Previous image", "Go to the image before, which changed more.", -1),
+            ("image-1", "right,down,j", "right j", "Next image", "Go to the next image, which changed less.", 1),
         )
         return (
             *(
                 Action(
                     id=id, keys=keys, shown=shown, title=title, help=help, group=VIEW, cli=INTERACTIVE, run=partial(self.move, by),
-                    footer=title.lower(), pane=DETECTIONS,
+                    footer=title.lower().removesuffix(" image"), pane=DETECTIONS,
                 )
                 for id, keys, shown, title, help, by in moves
             ),

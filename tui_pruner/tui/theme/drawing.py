@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len
 from rich.color import Color
@@ -117,8 +118,14 @@ def half_blocks(pixels: Sequence[Pixel], width: int) -> list[list[Segment]]:
     rows = []
     for start in range(0, len(pixels) - width, 2 * width):
         pairs = zip(pixels[start : start + width], pixels[start + width : start + 2 * width], strict=True)
-        rows.append([Segment(UPPER_HALF, Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))) for upper, lower in pairs])
+        rows.append([half_block(upper, lower) for upper, lower in pairs])
     return rows
+
+
+@lru_cache(4096)
+def half_block(upper: Pixel, lower: Pixel) -> Segment:
+    """One cell with two pixels."""
+    return Segment(UPPER_HALF, Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
 
 
 def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
