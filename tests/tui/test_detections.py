@@ -14,7 +14,7 @@ from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.engine.job_messages import Box, DetectedImage
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens import detections
-from tui_pruner.tui.screens.detections import Detections, Picture, cannot_draw, changed_lines, graphics, need_not_draw, with_boxes
+from tui_pruner.tui.screens.detections import Detections, PictureBox, cannot_draw, changed_lines, graphics, need_not_draw, with_boxes
 from tui_pruner.tui.screens.stages import Stages
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import half_blocks
@@ -137,7 +137,7 @@ async def test_the_images_of_two_stages_are_drawn_the_most_changed_first(start, 
         await desk.press("left", "left")
         await desk.until(lambda: f"1/4  {first.image}" in desk.text, "the first image again")
         await desk.pilot.resize_terminal(80, 24)
-        rows = desk.app.screen.query_one("#picture-before", Picture)
+        rows = desk.app.screen.query_one("#picture-before", PictureBox)
         await desk.until(lambda: 0 < len(rows._rows) <= 16, "the smaller picture")
         await desk.press("p")
         await desk.until(lambda: "▀" not in desk.text and "no pictures · p draws them" in desk.text, "words alone")

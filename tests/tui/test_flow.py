@@ -20,9 +20,9 @@ def answered(service: Service, request):
 async def test_the_engine_follows_the_channels_of_the_model_as_it_is_after_the_steps(demo_checkpoint):
     service = Service(lambda name, message: None)
     answered(service, requests.Open(path=str(demo_checkpoint)))
-    whole = answered(service, requests.Flow())
+    whole = answered(service, requests.FlowRequest())
     answered(service, requests.Apply(requests=[{"layer": "model.6.cv2", "amount": "keep:100"}]))
-    cut = answered(service, requests.Flow())
+    cut = answered(service, requests.FlowRequest())
     service.slow.shutdown()
     assert (whole.steps, cut.steps) == (0, 1)
     concat = whole.blocks[11]

@@ -82,7 +82,7 @@ class FlowPart(Message):
 class FlowView(Message):
     """What one block reads and writes, in channels: from which blocks (`sources`) and written where (`origins`).
 
-    `previous` is what the block before it in the list writes; `mismatch` says why another number than that is no error, None where there
+    `previous` is what the block before it in the list writes; `mismatch` says why another number than that is right, None where there
     is nothing to say.
     """
 
@@ -104,7 +104,7 @@ class FlowResult(Message):
     blocks: list[FlowView]
 
 
-class Flow(EngineRequest[FlowResult]):
+class FlowRequest(EngineRequest[FlowResult]):
     """Where the channels that every block reads come from, after the steps; a tenth of a second and more."""
 
 

@@ -178,7 +178,7 @@ class Service:
         """Explain why cutting one layer or block touches another."""
         return explain_view(self.session.analysis, asked.first, asked.second)
 
-    def flow(self, asked: requests.Flow) -> Future[Message]:
+    def flow(self, asked: requests.FlowRequest) -> Future[Message]:
         """Follow the channels from block to block."""
         analysis, removal, steps = self.session.analysis, self.session.removal, len(self.session.steps)
 

@@ -25,18 +25,18 @@ OFF = frozenset({"", "0", "no", "off", "false"})
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may set; `pictures` says how images of detections are drawn (auto: as the terminal can, and over SSH when asked for).
+    """What the user may set; `pictures`: how images of detections are drawn; without it as the terminal can, and over SSH when asked for.
 
     `keymap` gives actions other keys, by the ids that `tui-pruner keys` lists: text, or a list of it."""
 
     theme: Theme | None = None
     ascii: bool = False
     calm: bool = False
-    pictures: Pictures = "auto"
     imgsz: int | None = None
     images: int | None = 64
     validate_every_step: bool = True
     keymap: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class EngineSession:
         self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._tell_mistake)
         self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._tell_mistake)
         self._explanations: NewestOnly[tuple[str, str]] = NewestOnly(self._explain, self._tell_mistake)
-        self._flows: NewestOnly[None] = NewestOnly(lambda _: self._tell(requests.Flow(), messages.FlowKnown), self._tell_mistake)
+        self._flows: NewestOnly[None] = NewestOnly(lambda _: self._tell(requests.FlowRequest(), messages.FlowKnown), self._tell_mistake)
         self._comparisons: NewestOnly[tuple[int, int]] = NewestOnly(self._compare, self._tell_mistake)
         self._tasks: set[asyncio.Task[None]] = set()
 

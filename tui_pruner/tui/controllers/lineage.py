@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages, state_id
 from tui_pruner.tui.actions.action import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
-from tui_pruner.tui.job_specs.export import StagePair, detections
+from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.panes.front import AXES, TITLES, dots_of
 from tui_pruner.tui.panes.lineage import Shown, moved_cursor
@@ -19,7 +19,6 @@ from tui_pruner.tui.panes.steps import proof_cell
 from tui_pruner.tui.state import PROOFS, AppState
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import StageFile
     from tui_pruner.tui.state import Store
 
 SHOW = "steps MODEL --plan FILE"
@@ -92,9 +91,9 @@ class LineageController(Controller):
         """Show what two stages find on the same images: by default where the model comes from, and what counts now."""
         lineage = self.state.lineage
         second = second or lineage.here
-        before = [stage.id for stage in lineage.chain(second)[:-1] if self.file_of(stage.id) is not None]
+        before = [stage.id for stage in lineage.chain(second)[:-1] if stage_file(self.state, stage.id) is not None]
         first = first or next(iter(before), "")
-        files = self.file_of(first), self.file_of(second)
+        files = stage_file(self.state, first), stage_file(self.state, second)
         if first == second or files[0] is None or files[1] is None:
             self.say("two stages are needed whose files are known here: apply a step, or choose others in the lineage", "warning")
             return
@@ -107,22 +106,6 @@ class LineageController(Controller):
         if pair.key not in self.state.detected:
             self.jobs.add(detections(self.jobs.checkpoint, pair, partial(self.state.detected.__setitem__, pair.key)))
         self.dialogs.show_detections(pair)
-
-    def file_of(self, id: str) -> StageFile | None:
-        """Where a job finds a stage; None where its file or its plan is not known here."""
-        from tui_pruner.engine.job_messages import StageFile
-
-        lineage, model = self.state.lineage, self.state.opened.model
-        root, steps = lineage.root_of(id), lineage.steps_of(id)
-        if root is None or not root.path or (steps and root.plan is None):
-            return None
-        if root.id == file_id(model.sha256):
-            path, sha256, classes = model.path, model.sha256, self.jobs.checkpoint.opening.classes
-        elif Path(root.path).exists():
-            path, sha256, classes = root.path, str((root.plan or {}).get("sha256", "")), None
-        else:
-            return None
-        return StageFile(checkpoint=path, sha256=sha256, classes=classes, plan={**(root.plan or {}), "steps": steps} if steps else None)
 
     def _open(self, stage: Stage) -> None:
         """Open the file of a stage that is not this session's, after a question."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import file_size, plural
+from tui_pruner.domain.lineage import file_id
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import DetectionParameters, DetectionResult, ExportParameters, ReportParameters, StageFile
     from tui_pruner.engine.messages import SessionView
     from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
+    from tui_pruner.tui.state import AppState
 
 
 EXPORT = "export"
@@ -106,6 +108,23 @@ class StagePair:
     titles: tuple[str, str]
     files: tuple[StageFile, StageFile]
     key: str
+
+
+def stage_file(state: AppState, id: str) -> StageFile | None:
+    """Where a job finds a stage; None where its file or its plan is not known here."""
+    from tui_pruner.engine.job_messages import StageFile
+
+    lineage, model = state.lineage, state.opened.model
+    root, steps = lineage.root_of(id), lineage.steps_of(id)
+    if root is None or not root.path or (steps and root.plan is None):
+        return None
+    if root.id == file_id(model.sha256):
+        path, sha256, classes = model.path, model.sha256, state.checkpoint.opening.classes
+    elif Path(root.path).exists():
+        path, sha256, classes = root.path, str((root.plan or {}).get("sha256", "")), None
+    else:
+        return None
+    return StageFile(checkpoint=path, sha256=sha256, classes=classes, plan={**(root.plan or {}), "steps": steps} if steps else None)
 
 
 def detections(checkpoint: OpenCheckpoint, pair: StagePair, keep: Callable[[DetectionResult], None]) -> JobSpec:

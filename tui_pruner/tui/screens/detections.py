@@ -152,10 +152,10 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
     return rows
 
 
-class Picture(Widget):
+class PictureBox(Widget):
     """One picture in half blocks, in the middle of its place."""
 
-    DEFAULT_CSS = "Picture { width: 1fr; height: 1fr; }"
+    DEFAULT_CSS = "PictureBox { width: 1fr; height: 1fr; }"
 
     def __init__(self, after: bool, id: str) -> None:
         super().__init__(id=id)
@@ -208,7 +208,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         yield Lines(id="detected", expected=self.app.size.width)
         with Horizontal(id="pair"):
             for side in ("before", "after"):
-                yield Vertical(Picture(side == "after", id=f"picture-{side}"), id=side, classes="side")
+                yield Vertical(PictureBox(side == "after", id=f"picture-{side}"), id=side, classes="side")
         yield Lines(id="changes", expected=self.app.size.width)
         yield Lines(id="detections-footer", expected=self.app.size.width)
 
@@ -264,7 +264,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         box.border_title = f"{fit_middle(title, max(box.size.width - len(counted) - 6, 8))}{counted}"
         shown = image if drawn else None
         if self._graphics is None:
-            self.query_one(f"#picture-{side}", Picture).show(shown)
+            self.query_one(f"#picture-{side}", PictureBox).show(shown)
         elif self._placed.get(side) != (file := shown.file if shown is not None else ""):
             self._placed[side] = file
             self._place(box, with_boxes(file, found, side == "after") if file else None)
