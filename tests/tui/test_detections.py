@@ -16,6 +16,7 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens import detections
 from tui_pruner.tui.screens.detections import Detections, PictureBox, cannot_draw, changed_lines, graphics, need_not_draw, with_boxes
 from tui_pruner.tui.screens.stages import Stages
+from tui_pruner.tui.terminal import without_orders
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import half_blocks
 
@@ -25,7 +26,17 @@ LOST = Box(sides=(0.25, 0.25, 0.75, 0.75), label="seven", score=0.9)
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch):
     """A terminal without pictures of its own, not over SSH."""
-    for name in ("SSH_CONNECTION", "SSH_TTY", "TERM", "TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", detections.VARIABLE):
+    for name in (
+        "SSH_CONNECTION",
+        "SSH_TTY",
+        "TERM",
+        "TERM_PROGRAM",
+        "KITTY_WINDOW_ID",
+        "TMUX",
+        "TEXTUAL_CELL_WIDTH",
+        "TEXTUAL_CELL_HEIGHT",
+        detections.VARIABLE,
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(colours, "_in_use", colours.DARK)
 
@@ -104,6 +115,17 @@ def test_the_optional_package_sees_no_terminal_while_it_is_imported(monkeypatch:
     monkeypatch.setitem(sys.modules, "textual_image", package)
     monkeypatch.setitem(sys.modules, "textual_image.widget", widgets)
     assert detections.graphics_widget("TGPImage") is Widget and sys.__stdout__ is terminal
+
+
+def test_a_picture_of_the_terminal_s_own_keeps_its_shape(monkeypatch: pytest.MonkeyPatch):
+    assert detections.fitted((512, 256), (58, 32)) == (58, 14) and detections.fitted((256, 512), (58, 32)) == (32, 32)
+    monkeypatch.setenv("TEXTUAL_CELL_WIDTH", "8")
+    monkeypatch.setenv("TEXTUAL_CELL_HEIGHT", "24")
+    assert detections.fitted((512, 512), (58, 32)) == (58, 19)
+
+
+def test_the_filter_of_orders_leaves_kitty_s_places_for_pictures():
+    assert without_orders("\U0010eeee\u0305 a") == "\U0010eeee\u0305 a" and without_orders("\x1b[2J\U0010eeee") == "[2J\U0010eeee"
 
 
 async def cut(desk: Desk) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import io
 import os
+import struct
 import sys
+import termios
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -81,11 +84,23 @@ def graphics() -> str:
     return "SixelImage" if term in SIXEL or program in SIXEL_PROGRAMS else ""
 
 
+def cell_size() -> dict[str, str]:
+    """The pixels of a cell as textual-image takes them from the environment; empty where the terminal does not tell its kernel."""
+    try:
+        rows, columns, width, height = struct.unpack("HHHH", fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return {}
+    if not (rows and columns and width and height):
+        return {}
+    return {"TEXTUAL_CELL_WIDTH": str(width // columns), "TEXTUAL_CELL_HEIGHT": str(height // rows)}
+
+
 def graphics_widget(name: str) -> type[Any] | None:
     """The widget of textual-image for a kind of graphics; None where the package is not installed.
 
     On its import it asks the terminal, unless there is none: then it would take the user's keys for the answer.
     """
+    os.environ.update(cell_size())
     streams: Any = sys
     terminal, streams.__stdout__ = streams.__stdout__, io.StringIO()
     try:
@@ -150,6 +165,13 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
         for column, sign in enumerate(label, start=min(left, len(row) - len(label))):
             row[column] = Segment(sign, style)
     return rows
+
+
+def fitted(picture: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+    """The cells that a picture takes in a room of cells; they are twice as high as wide where the terminal does not tell."""
+    ratio = int(os.environ.get("TEXTUAL_CELL_HEIGHT", 2)) / int(os.environ.get("TEXTUAL_CELL_WIDTH", 1))
+    scale = min(room[0] / picture[0], room[1] * ratio / picture[1])
+    return max(int(picture[0] * scale), 1), max(int(picture[1] * scale / ratio), 1)
 
 
 class PictureBox(Widget):
@@ -220,12 +242,18 @@ class Detections(ActionScreen, inherit_bindings=False):
     def on_mount(self) -> None:
         """Draw, and again while the job runs."""
         kind = graphics()
-        self._graphics = graphics_widget(kind) if kind and not cannot_draw(self.app.no_color) else None
+        if kind and not cannot_draw(self.app.no_color):
+            self.run_worker(lambda: self._load(kind), name="loading textual-image", thread=True, exit_on_error=False)
         self.set_interval(EVERY, self.draw_all)
         self.call_after_refresh(self.draw_all)
 
+    def _load(self, kind: str) -> None:
+        """Import what draws the terminal's own pictures, in a thread: it takes a quarter of a second."""
+        self._graphics = graphics_widget(kind)
+
     def on_resize(self) -> None:
         """Draw for the new size."""
+        self._placed.clear()
         self.call_after_refresh(self.draw_all)
 
     def acted(self) -> None:
@@ -274,7 +302,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         box.remove_children()
         if picture is not None and self._graphics is not None:
             made = self._graphics(picture)
-            made.styles.width, made.styles.height = "auto", "100%"
+            made.styles.width, made.styles.height = fitted(picture.size, box.content_size)
             box.mount(made)
 
     def _heading(self, image: DetectedImage | None) -> str:
