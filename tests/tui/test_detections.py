@@ -14,7 +14,16 @@ from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.engine.job_messages import Box, DetectedImage
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens import detections
-from tui_pruner.tui.screens.detections import Detections, PictureBox, cannot_draw, changed_lines, graphics, need_not_draw, with_boxes
+from tui_pruner.tui.screens.detections import (
+    Detections,
+    PictureBox,
+    cannot_draw,
+    changed_lines,
+    graphics,
+    need_not_draw,
+    places,
+    with_boxes,
+)
 from tui_pruner.tui.screens.stages import Stages
 from tui_pruner.tui.terminal import without_orders
 from tui_pruner.tui.theme import colours
@@ -105,15 +114,28 @@ def test_a_terminal_that_is_known_to_have_pictures_of_its_own(variables: dict[st
     assert graphics() == expected
 
 
+class TerminalsOwn(Widget):
+    """What textual-image offers: a widget of a picture."""
+
+    def __init__(self, picture) -> None:
+        super().__init__()
+        self.picture = picture
+
+
+def with_package(monkeypatch: pytest.MonkeyPatch, kind: type[Widget]) -> None:
+    """A textual-image whose kitty widget is this one."""
+    package, widgets = types.ModuleType("textual_image"), types.ModuleType("textual_image.widget")
+    widgets.TGPImage = kind
+    monkeypatch.setitem(sys.modules, "textual_image", package)
+    monkeypatch.setitem(sys.modules, "textual_image.widget", widgets)
+
+
 def test_the_optional_package_sees_no_terminal_while_it_is_imported(monkeypatch: pytest.MonkeyPatch):
     terminal = sys.__stdout__
     monkeypatch.setitem(sys.modules, "textual_image", None)
     monkeypatch.delitem(sys.modules, "textual_image.widget", raising=False)
     assert detections.graphics_widget("TGPImage") is None and sys.__stdout__ is terminal
-    package, widgets = types.ModuleType("textual_image"), types.ModuleType("textual_image.widget")
-    widgets.TGPImage = Widget
-    monkeypatch.setitem(sys.modules, "textual_image", package)
-    monkeypatch.setitem(sys.modules, "textual_image.widget", widgets)
+    with_package(monkeypatch, Widget)
     assert detections.graphics_widget("TGPImage") is Widget and sys.__stdout__ is terminal
 
 
@@ -137,7 +159,9 @@ async def cut(desk: Desk) -> None:
     await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
 
 
-async def test_the_images_of_two_stages_are_drawn_the_most_changed_first(start, demo_checkpoint: Path, demo_data: Path):
+async def test_the_images_of_two_stages_are_drawn_the_most_changed_first(
+    start, demo_checkpoint: Path, demo_data: Path, monkeypatch: pytest.MonkeyPatch
+):
     async with start(opening=Opening(str(demo_checkpoint), images=4, data=str(demo_data))) as desk:
         await desk.press("I")
         assert "two stages are needed" in desk.said[-1]
@@ -169,6 +193,14 @@ async def test_the_images_of_two_stages_are_drawn_the_most_changed_first(start, 
         await desk.until(lambda: isinstance(desk.app.screen, Detections) and "1/4" in desk.text, "the same two, known by now")
         assert len([job for job in desk.queue.jobs if job.spec.kind == "detect"]) == 1
         await desk.press("escape", "escape")
+        monkeypatch.setenv("TERM", "xterm-kitty")
+        with_package(monkeypatch, TerminalsOwn)
+        await desk.press("I")
+        await desk.until(lambda: len(desk.app.screen.query(TerminalsOwn)) == 2, "the terminal's own pictures")
+        own = desk.app.screen.query_one("#before", Widget).query_one(TerminalsOwn)
+        assert own.picture.size == (160, 160) and "▀" not in desk.text
+        assert own.picture.getpixel((0, 0)) != own.picture.getpixel(places(first.before[0], (160, 160))[:2])
+        await desk.press("escape")
 
 
 async def test_a_job_that_detects_is_cancelled_by_a_key(start, demo_checkpoint: Path, demo_data: Path):

@@ -59,7 +59,7 @@ async def test_tab_writes_the_mask_and_opening_it_offers_the_way_to_the_cut(star
     assert {name: tensor.shape for name, tensor in weights(soft).items()} == {n: t.shape for n, t in weights(demo_checkpoint).items()}
     async with start(opening=Opening(str(soft)), wait=False) as desk:
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the offer")
-        assert "38 output channels of 1 layers are zero" in " ".join(desk.text.split())
+        assert "38 output channels of 1 layer are zero" in " ".join(desk.text.split())
         await desk.press("t")
         await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the mask as a step")
         assert desk.state.session.steps[0].proof.equal and desk.state.session.layers["model.6.cv2"].out_after == 90

@@ -92,7 +92,9 @@ class EngineSession:
         self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._tell_mistake)
         self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._tell_mistake)
         self._explanations: NewestOnly[tuple[str, str]] = NewestOnly(self._explain, self._tell_mistake)
-        self._flows: NewestOnly[None] = NewestOnly(lambda _: self._tell(requests.FlowRequest(), messages.FlowKnown), self._tell_mistake)
+        self._flows: NewestOnly[None] = NewestOnly(
+            lambda _: self._tell(requests.FlowRequest(), messages.FlowKnown, messages.FLOW), self._tell_mistake
+        )
         self._comparisons: NewestOnly[tuple[int, int]] = NewestOnly(self._compare, self._tell_mistake)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -275,12 +277,12 @@ class EngineSession:
     async def _explain(self, ends: tuple[str, str]) -> None:
         await self._tell(requests.Explain(first=ends[0], second=ends[1]), messages.Explained)
 
-    async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message]) -> None:
+    async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message], during: str = "") -> None:
         """Ask once, and post what was answered or why nothing was."""
         try:
             self._post(message(await self._answer(self._client.call(asked))))
         except PrunerError as error:
-            self._post(messages.RequestRefused(str(error)))
+            self._post(messages.RequestRefused(str(error), during))
 
     async def _compare(self, ends: tuple[int, int]) -> None:
         with contextlib.suppress(EngineGone):

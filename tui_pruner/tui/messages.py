@@ -67,6 +67,10 @@ class Explained(EngineMessage):
         super().__init__()
 
 
+FLOW = "flow"
+"""What is under way while the engine follows channels."""
+
+
 class FlowKnown(EngineMessage):
     """Where the channels that every block reads come from."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tui_pruner.tui.actions.action import DETAIL, INTERACTIVE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.view import ViewController
-from tui_pruner.tui.messages import EngineMessage, Explained, FlowKnown, JobsChanged, SessionChanged
+from tui_pruner.tui.messages import FLOW, EngineMessage, Explained, FlowKnown, JobsChanged, RequestRefused, SessionChanged
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.explanation import OpenExplanation, Origin
 from tui_pruner.tui.panes.flow import OpenFlow
@@ -109,7 +109,12 @@ class ExplainController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """What the engine explains."""
-        return {Explained: self.take_explanation, FlowKnown: self.take_flow, SessionChanged: self.take_session}
+        return {
+            Explained: self.take_explanation,
+            FlowKnown: self.take_flow,
+            RequestRefused: self.take_refusal,
+            SessionChanged: self.take_session,
+        }
 
     def explain(self) -> None:
         """Explain what is under the cursor; on a second layer or block, the path from the first one to it."""
@@ -219,6 +224,11 @@ class ExplainController(Controller):
         """Show what the engine found, if it is still wanted."""
         if self.view.flow is not None:
             self.store.update(flow=OpenFlow(event.result))
+
+    def take_refusal(self, event: RequestRefused) -> None:
+        """Show no flow where the engine found none."""
+        if event.during == FLOW:
+            self.store.update(flow=None)
 
     def take_session(self, event: SessionChanged) -> None:
         """Follow the channels again: the steps are others."""

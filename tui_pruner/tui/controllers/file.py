@@ -128,13 +128,11 @@ class FileController(Controller):
         return f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
 
     def begin(self) -> None:
-        """Say that the file is masked, and offer to take its mask over."""
+        """Offer to take over the mask of a masked file."""
         mask, opening = self.state.opened.model.mask, self.opening
-        if mask is None:
-            return
-        self.store.note(mask.words)
-        if mask.plan is not None and opening.plan is None and opening.saved is None:
-            text = f"{mask.words}.\nAs a step they are removed when the model is written, and the step can be undone."
+        if mask is not None and mask.plan is not None and opening.plan is None and opening.saved is None:
+            zeros = mask.words.partition(";")[0]
+            text = f"{zeros}.\nAs a step they are removed when the model is written, and the step can be undone."
             answers = [("t", "take it over as a step", "take")]
             self.dialogs.confirm("Take the mask over?", text, answers, lambda answer: self.take_mask() if answer else None)
 
