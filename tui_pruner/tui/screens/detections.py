@@ -139,12 +139,17 @@ def with_boxes(file: str, boxes: Sequence[Box], after: bool, size: tuple[int, in
         image = image.resize((max(round(image.width * scale), 1), max(round(image.height * scale / 2), 1) * 2))
         image = image.quantize(COLOURS).convert("RGB")
     draw = ImageDraw.Draw(image)
-    for box in reversed(boxes):
+    for box in in_turn(boxes):
         left, upper, right, lower = places(box, image.size)
         draw.rectangle((left, upper, right, lower), outline=rgb(colour_of(box, after)), width=1 if size else 2)
         if size is None:
             draw.text((left + 2, max(upper - 11, 0)), label_of(box), fill=rgb(colour_of(box, after)))
     return image
+
+
+def in_turn(boxes: Sequence[Box]) -> list[Box]:
+    """Boxes in the order in which they are drawn: what changed comes on top of what did not, the surer over the others."""
+    return sorted(reversed(boxes), key=lambda box: not box.matched)
 
 
 def places(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -157,7 +162,7 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
     """A picture with its frames as rows of cells, the labels above the boxes or at their upper side."""
     values = image.tobytes()
     rows = half_blocks(list(zip(values[::3], values[1::3], values[2::3], strict=True)), image.width)
-    for box in reversed(boxes):
+    for box in in_turn(boxes):
         left, upper, _, _ = places(box, image.size)
         style = Style(color="black", bgcolor=colour_of(box, after))
         row = rows[max(upper // 2 - 1, 0)]
