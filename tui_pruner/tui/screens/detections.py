@@ -149,7 +149,7 @@ def with_boxes(file: str, boxes: Sequence[Box], after: bool, size: tuple[int, in
 
 def in_turn(boxes: Sequence[Box]) -> list[Box]:
     """Boxes in the order in which they are drawn: what changed comes on top of what did not, the surer over the others."""
-    return sorted(reversed(boxes), key=lambda box: not box.matched)
+    return sorted(boxes, key=lambda box: (not box.matched, box.score))
 
 
 def places(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
