@@ -183,7 +183,7 @@ class EngineSession:
 
     def save_plan(self, path: str, force: bool) -> None:
         """Write the plan as YAML; posts PlanSaved or RequestRefused."""
-        self._spawn(self._save_plan(path, force))
+        self._spawn(self._tell(requests.SavePlan(path=path, force=force), messages.PlanSaved, "saved"))
 
     def write(self, path: str, force: bool, mask: bool = False) -> None:
         """Save the pruned or the masked model; posts Doing while it runs, then FileWritten or RequestRefused."""
@@ -307,12 +307,6 @@ class EngineSession:
             self._post(messages.RequestRefused(str(error)))
         finally:
             self._post(messages.Doing(""))
-
-    async def _save_plan(self, path: str, force: bool) -> None:
-        try:
-            self._post(messages.PlanSaved(await self._answer(self._client.call(requests.SavePlan(path=path, force=force)))))
-        except PrunerError as error:
-            self._post(messages.RequestRefused(str(error), during="saved"))
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
