@@ -1,8 +1,8 @@
 """Take the README's pictures of the real app on the demo checkpoint: `make pictures`, which runs this file in the project's folder.
 
 workbench.svg: two steps applied, proved and validated, and a pending ratio, with what it affects. map.svg: the network with an explained
-path. lineage.svg, front.svg: the stages as a tree and as dots. steps.svg: two steps side by side while a validation runs. target.svg: what
-a scan and a timing found, and cuts that reach a target.
+path. lineage.svg, front.svg: the stages as a tree and as dots. detections.svg: the same image at two stages. steps.svg: two steps side by
+side while a validation runs. target.svg: what a scan and a timing found, and cuts that reach a target.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ async def take() -> None:
         await pilot.press("tab")
         await until(pilot, "the front", lambda screen: "95 % interval" not in screen)
         save(app, "front")
+        await pilot.press("escape")
+        await pilot.press("I")
+        await until(pilot, "the detections", lambda screen: "1/24" in screen and "▀" in screen)
+        save(app, "detections")
         await pilot.press("escape")
         await ask(pilot, "6.m.0.cv2", "30")
         await until(pilot, "the dry run", lambda screen: "the shapes fit" in screen)

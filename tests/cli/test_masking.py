@@ -88,6 +88,15 @@ def test_masked_and_cut_have_the_same_metric(masked: Masked, pruned: Pruned, dem
     assert 0.5 < soft[MAP] < 0.95
 
 
+def test_a_plan_is_measured_as_a_mask_without_a_file(demo_checkpoint: Path, demo_data: Path, tmp_path: Path, call: Call):
+    plan = tmp_path / "plan.yaml"
+    assert call("steps", demo_checkpoint, *MASKED, "--save-plan", plan).status == 0
+    options = [demo_checkpoint, "--plan", plan, "--data", demo_data, "--images", 8, "--json"]
+    soft, hard = (call("validate", *options, *how).document for how in (["--mask"], []))
+    assert not soft["cached"] and not hard["cached"]
+    assert soft["metrics"] == pytest.approx(hard["metrics"], abs=1e-4)
+
+
 def test_a_masked_file_is_proved_and_one_that_was_tampered_with_is_not(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
     answer = call("prove", demo_checkpoint, masked.file, "--json")
     assert (answer.status, answer.document["equal"]) == (0, True) and answer.document["relative_difference"] < 1e-4

@@ -18,8 +18,9 @@ MOVES = {
     "suspend", "expand", "toggle-all", "next-pane", "show-steps", "back", "step-move-1", "step-move-minus-1",
     "all-jobs", "job-move-1", "job-move-minus-1", "next-view", "leave", "copy",
     "stage-move-1", "stage-move-minus-1", "switch-picture", "next-axis", "leave-stages",
+    "image-1", "image-minus-1", "pictures", "leave-detections",
 }  # fmt: skip
-ENDS = {"quit", "cancel-job", "cancel-chosen"}
+ENDS = {"quit", "cancel-job", "cancel-chosen", "cancel-detections"}
 
 
 def options_of(command: str) -> set[str]:

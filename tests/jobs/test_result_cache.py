@@ -63,6 +63,12 @@ def test_everything_that_a_metric_depends_on_makes_another_key():
     assert len(set(keys)) == len(CHANGES) + 2
 
 
+def test_a_mask_has_a_result_of_its_own():
+    cut = PARAMETERS.model_copy(update={"plan": {"steps": [1]}})
+    assert cache.key_of(cut, "data") != cache.key_of(cut.model_copy(update={"masked": True}), "data")
+    assert cache.key_of(PARAMETERS, "data") == cache.key_of(PARAMETERS.model_copy(update={"masked": True}), "data")
+
+
 def test_the_device_and_the_place_of_the_checkpoint_make_no_difference():
     same = PARAMETERS.model_copy(update={"device": "cpu", "checkpoint": "moved.pt"})
     assert cache.key_of(PARAMETERS, "data") == cache.key_of(same, "data")

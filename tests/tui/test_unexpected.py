@@ -166,6 +166,7 @@ REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
     ),
     "check_shapes": (nothing, ask_for_a_cut, lambda desk: desk.state.dry_run is not None and desk.state.dry_run.ok),
     "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.view.explanation is not None),
+    "flow": (nothing, lambda desk: desk.press("E"), lambda desk: desk.view.flow is not None and desk.view.flow.found is not None),
     "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.state.session.steps) == 1),
     "undo": (cut, lambda desk: desk.press("u"), lambda desk: not desk.state.session.steps),
     "redo": (

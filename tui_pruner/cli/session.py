@@ -154,13 +154,15 @@ def validated(
     classes: int | None,
     plan: dict[str, Any] | None,
     on_progress: Callable[[JobProgress], None],
+    masked: bool = False,
 ) -> ValidationResult:
-    """The metrics of a model under a plan; from the cache where it has them."""
+    """The metrics of a model under a plan, cut or as a mask; from the cache where it has them."""
     checkpoint = open_model(model, classes)
     parameters = ValidationParameters(
         checkpoint=model,
         sha256=checkpoint.sha256,
         plan=plan,
+        masked=masked,
         data=data,
         images=images,
         imgsz=imgsz or checkpoint.default_imgsz,

@@ -21,9 +21,13 @@ class JobParameters(Message):
 
 
 class ValidationParameters(JobParameters):
-    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these."""
+    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these.
+
+    `masked`: what the plan removes is at zero in the model that is measured, and all shapes stay.
+    """
 
     plan: dict[str, Any] | None = None
+    masked: bool = False
 
 
 class CalibrationParameters(JobParameters):
@@ -260,6 +264,52 @@ class ExportResult(Message):
     relative_difference: float | None
     images: int
     drawn: bool
+    notes: list[str] = []
+
+
+class StageFile(Message):
+    """A stage as a job finds it: a file with a plan on it; `sha256` is empty where no one has looked at the file yet."""
+
+    checkpoint: str
+    sha256: str = ""
+    classes: int | None = None
+    plan: dict[str, Any] | None = None
+
+
+class DetectionParameters(JobParameters):
+    """What a job on detections is: two stages, the first of which is to be compared with. Detections are cached by stage and images."""
+
+    stages: tuple[StageFile, StageFile]
+
+
+class Box(Message):
+    """One detection: the left, upper, right and lower side as shares of the image, the class, and how sure the model is.
+
+    `matched`: the other stage has it too, of the same class in nearly the same place.
+    """
+
+    sides: tuple[float, float, float, float]
+    label: str
+    score: float
+    matched: bool = False
+
+
+class DetectedImage(Message):
+    """One image with the detections of both stages; `file` is a small picture of it, `changed` how far they differ."""
+
+    image: str
+    file: str
+    before: list[Box]
+    after: list[Box]
+    changed: float
+
+
+class DetectionResult(Message):
+    """All images, those whose detections changed most first; those that could not be read are in `notes`."""
+
+    images: list[DetectedImage]
+    confidence: float
+    cached: bool = False
     notes: list[str] = []
 
 

@@ -53,6 +53,13 @@ class FileStage(Message):
     parameters: int = 0
 
 
+class MaskInfo(Message):
+    """What a masked file is, in words; `plan`: what was masked, for the file itself, None where its channels did not stay zero."""
+
+    words: str
+    plan: dict[str, Any] | None = None
+
+
 class ModelInfo(Message):
     """What a checkpoint is. `names` are those of its classes, by number; `stages` is what it was made by, the oldest first."""
 
@@ -67,6 +74,7 @@ class ModelInfo(Message):
     imgsz: int
     names: list[str] = []
     stages: list[FileStage] = []
+    mask: MaskInfo | None = None
 
 
 class LayerView(Message):
@@ -342,6 +350,7 @@ class WriteResult(Message):
     """A written file that passed its checks in a clean process.
 
     `own_names`: what it takes from modules of its user's, as the trusted file did that it was made from; without trust it is not opened.
+    `masked`: how far the outputs of the masked model in it are from the cut one's; None where it has the cut one.
     """
 
     output: str
@@ -349,6 +358,7 @@ class WriteResult(Message):
     bytes: int
     checks: list[Check]
     own_names: list[str] = []
+    masked: float | None = None
 
 
 class ErrorView(Message):

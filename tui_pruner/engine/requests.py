@@ -70,6 +70,44 @@ class Explain(EngineRequest[ExplainResult]):
     second: str = ""
 
 
+class FlowPart(Message):
+    """Channels that a block reads, from one block (-1: the image) or from one that is behind it, and the layers that write them."""
+
+    index: int
+    channels: int
+    offset: int
+    layers: list[str] = []
+
+
+class FlowView(Message):
+    """What one block reads and writes, in channels: from which blocks (`sources`) and written where (`origins`).
+
+    `previous` is what the block before it in the list writes; `mismatch` says why another number than that is right, None where there
+    is nothing to say.
+    """
+
+    index: int
+    name: str
+    type: str
+    reads: int
+    writes: int
+    previous: int
+    sources: list[FlowPart]
+    origins: list[FlowPart]
+    mismatch: str | None = None
+
+
+class FlowResult(Message):
+    """The flow of channels through all blocks of the model after this many steps."""
+
+    steps: int
+    blocks: list[FlowView]
+
+
+class FlowRequest(EngineRequest[FlowResult]):
+    """Where the channels that every block reads come from, after the steps; a tenth of a second and more."""
+
+
 class CheckShapes(EngineRequest[DryRun]):
     """Run the model's own forward on the meta device under these cuts; about a tenth of a second."""
 
@@ -145,8 +183,12 @@ class PlanTarget(EngineRequest[TargetPlan]):
 
 
 class Write(EngineRequest[WriteResult]):
-    """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved."""
+    """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved.
+
+    `mask`: the masked twin is saved in its place, with all shapes and the removed channels at zero.
+    """
 
     path: str
     force: bool = False
     scratch: bool = False
+    mask: bool = False

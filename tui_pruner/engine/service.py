@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.model.block_flow import BlockFlow, block_flows
 from tui_pruner.core.pruning.importance import calibration_for
 from tui_pruner.core.pruning.plan import parse_plan, save_plan
 from tui_pruner.core.pruning.preview import dry_run
@@ -87,6 +89,11 @@ def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:
         if 0 <= trial.group < len(groups):
             drops.setdefault(trial.group, {})[trial.channels / groups[trial.group].channels] = trial.drop
     return Sensitivity(scan.baseline, drops)
+
+
+def flow_view(block: BlockFlow) -> requests.FlowView:
+    """One block's flow of channels."""
+    return requests.FlowView.model_validate(dataclasses.asdict(block))
 
 
 Say = Callable[[str, Message], None]
@@ -170,6 +177,15 @@ class Service:
     def explain(self, asked: requests.Explain) -> ExplainResult:
         """Explain why cutting one layer or block touches another."""
         return explain_view(self.session.analysis, asked.first, asked.second)
+
+    def flow(self, asked: requests.FlowRequest) -> Future[Message]:
+        """Follow the channels from block to block."""
+        analysis, removal, steps = self.session.analysis, self.session.removal, len(self.session.steps)
+
+        def run() -> Message:
+            return requests.FlowResult(steps=steps, blocks=[flow_view(block) for block in block_flows(analysis, removal)])
+
+        return self.slow.submit(run)
 
     def check_shapes(self, asked: requests.CheckShapes) -> Future[Message]:
         """Let PyTorch say which shapes there are."""
@@ -297,15 +313,21 @@ class Service:
             self._say("progress", ProgressEvent(doing=doing))
 
         try:
-            written = cut_prove_write(session, asked.path, steps=steps, force=asked.force, on_progress=on_progress).file
+            made = cut_prove_write(session, asked.path, steps=steps, mask=asked.mask, force=asked.force, on_progress=on_progress)
         except ProofError:
             self._tell_proofs(session, steps)
             raise
         if not asked.scratch:
             session.written = tuple(applied.step for applied in steps)
+        written, masked = made.file, made.proof.relative_difference if asked.mask else None
         checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
         return WriteResult(
-            output=written.output, sha256=written.sha256, bytes=written.bytes, checks=checks, own_names=list(written.own_names)
+            output=written.output,
+            sha256=written.sha256,
+            bytes=written.bytes,
+            checks=checks,
+            own_names=list(written.own_names),
+            masked=masked,
         )
 
 

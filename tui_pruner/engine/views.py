@@ -11,10 +11,11 @@ import numpy as np
 from torch import nn
 
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.model.checkpoint import stages_of
+from tui_pruner.core.model.checkpoint import Checkpoint, stages_of
 from tui_pruner.core.model.layers import Block, ModelLayer
 from tui_pruner.core.pruning.coverage import short_names
 from tui_pruner.core.pruning.explain import explain, in_words, joined, standing, why_read
+from tui_pruner.core.pruning.masks import mask_of, plan_in_mask
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
 from tui_pruner.core.pruning.proof import Proof
 from tui_pruner.core.pruning.removal import NOTHING
@@ -35,6 +36,7 @@ from tui_pruner.engine.messages import (
     ExplainResult,
     FileStage,
     LayerView,
+    MaskInfo,
     MemberView,
     ModelInfo,
     PreviewResult,
@@ -72,7 +74,14 @@ def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
         imgsz=analysis.imgsz,
         names=[name for _, name in sorted(checkpoint.names.items())],
         stages=file_stages(checkpoint.provenance),
+        mask=mask_info(checkpoint),
     )
+
+
+def mask_info(checkpoint: Checkpoint) -> MaskInfo | None:
+    """What a masked file says of itself; None for any other."""
+    found = mask_of(checkpoint.model, checkpoint.provenance)
+    return MaskInfo(words=found.in_words, plan=plan_in_mask(checkpoint, more=True)) if found else None
 
 
 def file_stages(provenance: Mapping[str, Any] | None) -> list[FileStage]:

@@ -17,6 +17,7 @@ from tui_pruner.domain.errors import FAILED, JobError, PrunerError, out_of_memor
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
     CompressParameters,
+    DetectionParameters,
     ExportParameters,
     FinetuneParameters,
     JobProgress,
@@ -79,6 +80,7 @@ KINDS = {
     "gate": Kind(GateParameters, "tui_pruner.jobs.gate", "run_gate"),
     "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
     "picture": Kind(PictureParameters, "tui_pruner.jobs.pictures", "run_pictures"),
+    "detect": Kind(DetectionParameters, "tui_pruner.jobs.detections", "run_detections"),
     "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
     "bench": Kind(BenchParameters, "tui_pruner.jobs.latency", "run_bench"),
     "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),

@@ -31,7 +31,9 @@ def digest_of(parameters: JobParameters, data_digest: str, **others: Any) -> str
 
 def key_of(parameters: ValidationParameters, data_digest: str) -> str:
     """What a validation's result is kept under: the same for plans that remove the same channels."""
-    return digest_of(parameters, data_digest, plan=_what_it_removes(parameters.plan))
+    removed = _what_it_removes(parameters.plan)
+    masked = {"masked": True} if parameters.masked and removed is not None else {}
+    return digest_of(parameters, data_digest, plan=removed, **masked)
 
 
 def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Path:
@@ -44,6 +46,12 @@ def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Pat
     if parameters.kept_classes:
         criteria["kept_classes"] = parameters.kept_classes
     return paths.cache_folder() / "calibration" / f"{digest_of(parameters, data_digest, **criteria)}.npz"
+
+
+def detections_file(parameters: ValidationParameters, data_digest: str, confidence: float) -> Path:
+    """Where a stage's detections on some images are kept."""
+    key = digest_of(parameters, data_digest, plan=_what_it_removes(parameters.plan), confidence=confidence)
+    return paths.cache_folder() / "detections" / f"{key}.json"
 
 
 def load(key: str) -> ValidationResult | None:

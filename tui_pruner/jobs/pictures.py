@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.engine.job_messages import JobProgress, Picture, PictureParameters, PictureResult
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, Picture, PictureParameters, PictureResult
 from tui_pruner.jobs.data.dataset import check_fits, read_data, renumbered
 from tui_pruner.jobs.data.linked_copy import labels_of
 from tui_pruner.jobs.tools import OnProgress, StockTool, choose_device, tool_for
@@ -76,7 +76,7 @@ def predictor_of(model: nn.Module) -> StockTool:
     return tool_for(model, PREDICTORS, "has no detections to draw")
 
 
-def predictor(kind: StockTool, model: nn.Module, parameters: PictureParameters) -> Any:
+def predictor(kind: StockTool, model: nn.Module, parameters: JobParameters) -> Any:
     """Ultralytics' predictor for a model at hand, which stays as it is; with the settings of a plain `predict`."""
     settings = {
         "mode": "predict",

@@ -172,7 +172,7 @@ def _planned_model(parameters: ValidationParameters) -> nn.Module:
         return checkpoint.model
     from tui_pruner.core.pruning.proved_cut import apply_plan
 
-    return apply_plan(checkpoint, parameters.plan)
+    return apply_plan(checkpoint, parameters.plan, parameters.masked)
 
 
 def _validator_of(model: nn.Module) -> StockTool:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from yaml import Node
 
 Theme = Literal["dark", "light", "high-contrast", "ansi"]
-SWITCHES = {"theme": "TUI_PRUNER_THEME", "ascii": "TUI_PRUNER_ASCII", "calm": "TUI_PRUNER_CALM"}
+Pictures = Literal["auto", "blocks", "never"]
+SWITCHES = {"theme": "TUI_PRUNER_THEME", "pictures": "TUI_PRUNER_PICTURES", "ascii": "TUI_PRUNER_ASCII", "calm": "TUI_PRUNER_CALM"}
 LARGEST_FILE = 1 << 20
 LONGEST_KEY = 60
 OFF = frozenset({"", "0", "no", "off", "false"})
@@ -24,7 +25,9 @@ OFF = frozenset({"", "0", "no", "off", "false"})
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may set; `keymap` gives actions other keys, by the ids that `tui-pruner keys` lists: text, or a list of it."""
+    """What the user may set; `pictures`: how images of detections are drawn; without it as the terminal can, and over SSH when asked for.
+
+    `keymap` gives actions other keys, by the ids that `tui-pruner keys` lists: text, or a list of it."""
 
     theme: Theme | None = None
     ascii: bool = False
@@ -33,6 +36,7 @@ class Settings:
     images: int | None = 64
     validate_every_step: bool = True
     keymap: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True)

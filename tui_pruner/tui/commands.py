@@ -119,15 +119,16 @@ def preview_command(state: AppState) -> str:
     return command_line([PROGRAM, "preview", state.opened.model.path, *plan, *words])
 
 
-def steps_command(state: AppState, output: str) -> str:
-    """The command that writes the model with this many steps of the plan."""
+def steps_command(state: AppState, output: str, mask: bool = False) -> str:
+    """The command that writes the model with this many steps of the plan, or its mask."""
     steps = str(len(state.session.steps))
     plan = state.checkpoint.opening.plan_file
-    return command_line([PROGRAM, "prune", state.opened.model.path, "--plan", plan, "--steps", steps, "-o", output])
+    kind = ["--mask"] if mask else []
+    return command_line([PROGRAM, "prune", state.opened.model.path, "--plan", plan, "--steps", steps, *kind, "-o", output])
 
 
 WORDS: Mapping[str, tuple[str, Sequence[str]]] = {
-    "validate": ("validate", ("data", "images")),
+    "validate": ("validate", ("data", "images", "masked")),
     "scan": ("scan", ("data", "images", "criterion")),
     "plan": ("plan", ("data", "images", "criterion", "round_to", "targets")),
     "quicken": ("plan", ("criterion", "round_to", "targets")),
@@ -140,7 +141,7 @@ WORDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "compress": ("compress", ("data", "targets", "images", "epochs", "max_drop", "criterion", "round_to", "format", "folder")),
 }
 """For each kind of job its command, and which of the job's parameters are its options."""
-NAMES = {"output": "-o", "folder": "-o", "targets": "--target", "max_drop": "--max-drop", "round_to": "--round-to"}
+NAMES = {"masked": "--mask", "output": "-o", "folder": "-o", "targets": "--target", "max_drop": "--max-drop", "round_to": "--round-to"}
 ON_A_PLAN = ("validate", "plan", "quicken", "compress")
 WRITES = {"scan": "scan.json", "plan": "plan.yaml"}
 

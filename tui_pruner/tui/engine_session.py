@@ -92,6 +92,9 @@ class EngineSession:
         self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._tell_mistake)
         self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._tell_mistake)
         self._explanations: NewestOnly[tuple[str, str]] = NewestOnly(self._explain, self._tell_mistake)
+        self._flows: NewestOnly[None] = NewestOnly(
+            lambda _: self._tell(requests.FlowRequest(), messages.FlowKnown, messages.FLOW), self._tell_mistake
+        )
         self._comparisons: NewestOnly[tuple[int, int]] = NewestOnly(self._compare, self._tell_mistake)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -126,6 +129,10 @@ class EngineSession:
     def explain(self, first: str, second: str) -> None:
         """Ask why cutting one layer or block touches another, or with no `second` what it touches; posts Explained or RequestRefused."""
         self._explanations.submit((first, second))
+
+    def flow(self) -> None:
+        """Ask where the channels of every block come from after the steps; posts FlowKnown or RequestRefused."""
+        self._flows.submit(None)
 
     def apply(self, asked: Asked) -> None:
         """Make the amounts a step; posts SessionChanged or RequestRefused."""
@@ -176,11 +183,11 @@ class EngineSession:
 
     def save_plan(self, path: str, force: bool) -> None:
         """Write the plan as YAML; posts PlanSaved or RequestRefused."""
-        self._spawn(self._save_plan(path, force))
+        self._spawn(self._tell(requests.SavePlan(path=path, force=force), messages.PlanSaved, "saved"))
 
-    def write(self, path: str, force: bool) -> None:
-        """Save the pruned model; posts Doing while it runs, then FileWritten or RequestRefused."""
-        self._spawn(self._write(path, force))
+    def write(self, path: str, force: bool, mask: bool = False) -> None:
+        """Save the pruned or the masked model; posts Doing while it runs, then FileWritten or RequestRefused."""
+        self._spawn(self._write(requests.Write(path=path, force=force, mask=mask)))
 
     async def written(self, path: str) -> WriteResult:
         """Save the pruned model for a job, over what was there; posts Doing while it runs.
@@ -268,10 +275,14 @@ class EngineSession:
             self._post(messages.DryRan(*await self._answer_or_reason(self._client.call(requests.CheckShapes(requests=requests_of(asked))))))
 
     async def _explain(self, ends: tuple[str, str]) -> None:
+        await self._tell(requests.Explain(first=ends[0], second=ends[1]), messages.Explained)
+
+    async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message], during: str = "") -> None:
+        """Ask once, and post what was answered or why nothing was."""
         try:
-            self._post(messages.Explained(await self._answer(self._client.call(requests.Explain(first=ends[0], second=ends[1])))))
+            self._post(message(await self._answer(self._client.call(asked))))
         except PrunerError as error:
-            self._post(messages.RequestRefused(str(error)))
+            self._post(messages.RequestRefused(str(error), during))
 
     async def _compare(self, ends: tuple[int, int]) -> None:
         with contextlib.suppress(EngineGone):
@@ -297,12 +308,6 @@ class EngineSession:
         finally:
             self._post(messages.Doing(""))
 
-    async def _save_plan(self, path: str, force: bool) -> None:
-        try:
-            self._post(messages.PlanSaved(await self._answer(self._client.call(requests.SavePlan(path=path, force=force)))))
-        except PrunerError as error:
-            self._post(messages.RequestRefused(str(error), during="saved"))
-
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
             session = await self._answer(ask(), LONGEST_CHANGE)
@@ -318,10 +323,10 @@ class EngineSession:
         self._plan = {**session.plan, "steps": [*session.plan["steps"], *session.later]}
         self._steps = len(session.steps)
 
-    async def _write(self, path: str, force: bool) -> None:
+    async def _write(self, asked: requests.Write) -> None:
         self._post(messages.Doing("writing"))
         try:
-            result = await self._answer(self._client.call(requests.Write(path=path, force=force)))
+            result = await self._answer(self._client.call(asked))
             inherit(result.sha256, result.own_names)
         except PrunerError as error:
             self._post(messages.RequestRefused(str(error), during="written"))

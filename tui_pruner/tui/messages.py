@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         SessionView,
         WriteResult,
     )
+    from tui_pruner.engine.requests import FlowResult
     from tui_pruner.engine.search_messages import TargetPlan, TargetReach
     from tui_pruner.tui.job_specs.job import QueuedJob
     from tui_pruner.tui.opening import Opening
@@ -62,6 +63,18 @@ class Explained(EngineMessage):
     """Why cutting one layer or block touches another."""
 
     def __init__(self, result: ExplainResult) -> None:
+        self.result = result
+        super().__init__()
+
+
+FLOW = "flow"
+"""What is under way while the engine follows channels."""
+
+
+class FlowKnown(EngineMessage):
+    """Where the channels that every block reads come from."""
+
+    def __init__(self, result: FlowResult) -> None:
         self.result = result
         super().__init__()
 

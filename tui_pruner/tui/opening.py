@@ -51,6 +51,11 @@ class Opening:
         return folder / f"{path.stem}-pruned.pt"
 
     @property
+    def masked_file(self) -> Path:
+        """Where the masked model goes unless the user says otherwise: beside the pruned model."""
+        return self.output.with_name(f"{Path(self.model).stem}-masked.pt")
+
+    @property
     def recovered_file(self) -> Path:
         """Where a recovered model goes unless the user says otherwise: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-recovered.pt")

@@ -16,6 +16,7 @@ from tui_pruner.tui.outline import TreeState, Weight
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
 if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import DetectionResult
     from tui_pruner.engine.messages import (
         BlockShape,
         BlockView,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.job_specs.scan import Scanned
     from tui_pruner.tui.panes.comparison import Compared, NotCompared
     from tui_pruner.tui.panes.explanation import OpenExplanation
+    from tui_pruner.tui.panes.flow import OpenFlow
 
 MOST_NOTES = 20
 
@@ -96,6 +98,7 @@ class AppState:
     recovered: str = ""
     lineage: Lineage = field(default_factory=Lineage)
     commands: CommandLog = field(default_factory=CommandLog)
+    detected: dict[str, DetectionResult] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:
@@ -226,6 +229,7 @@ class ViewState:
     timeline: Timeline = field(default_factory=Timeline)
     explanation: OpenExplanation | None = None
     comparison: Compared | NotCompared | None = None
+    flow: OpenFlow | None = None
 
     @property
     def pane(self) -> str:

@@ -85,6 +85,8 @@ def tolerate_stray_bytes() -> None:
 
 
 DEFAULT = RichColor.default()
+KITTY_PICTURE = "\U0010eeee"
+"""What kitty puts a part of a picture in the place of: a private character that no terminal obeys."""
 SAME = {
     "|": "│║┃▏▎▍▌▐▊▉▕┆╎┊",
     "_": "▁▂▃",
@@ -138,7 +140,9 @@ def reversed_style(style: Style) -> Style:
 
 def without_orders(text: str) -> str:
     """The text without control characters, cell by cell."""
-    return text if text.isprintable() else "".join(sign if printable(sign) == sign else "?" * cell_len(sign) for sign in text)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign == KITTY_PICTURE or printable(sign) == sign else "?" * cell_len(sign) for sign in text)
 
 
 def as_ascii(text: str) -> str:

@@ -24,6 +24,7 @@ def validate(
     against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
     plan: PlanFile = None,
     steps: Steps = None,
+    mask: Annotated[bool, typer.Option("--mask", help="With --plan: measure its channels at zero, all shapes kept.")] = False,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,
@@ -37,7 +38,7 @@ def validate(
 
         data_set = needed(data)
         content = settled_plan(model, imgsz, classes, plan, CalibrationData(data, device=device), steps) if plan else None
-        result = validated(model, data_set, images, imgsz, device, classes, content, progress_of("validate"))
+        result = validated(model, data_set, images, imgsz, device, classes, content, progress_of("validate"), mask)
         original = against or (model if content else None)
         same = plan_of_classes(content or plan_behind(model, against, classes))
         baseline = validated(original, data_set, images, imgsz, device, classes, same, progress_of("validate")) if original else None

@@ -17,6 +17,7 @@ from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.twin import Original, masked_twin
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.formatting import plural
 
 MASK = "mask"
 """The kind of stage that sets channels to zero and keeps all shapes."""
@@ -46,7 +47,7 @@ class Mask:
     @property
     def in_words(self) -> str:
         """Return what a person should know of the file."""
-        what = f"{self.channels} output channels of {self.layers} layers"
+        what = f"{plural(self.channels, 'output channel')} of {plural(self.layers, 'layer')}"
         if self.holds:
             return f"masked: {what} are zero, all shapes are those of {self.source}; prune it without --cut to remove them"
         return f"was masked, but {what} did not stay zero ({self.changed_by}): they count like any others now"

@@ -15,6 +15,7 @@ from torch import nn
 from tui_pruner.core.model.analysis import trace_checkpoint
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.pruning.classes import class_group, names_in, numberings, only_classes
+from tui_pruner.core.pruning.masks import masked_model
 from tui_pruner.core.pruning.plan import parse_plan, replay
 from tui_pruner.core.pruning.proof import Proof, prove
 from tui_pruner.core.pruning.removal import NOTHING, Removal
@@ -53,17 +54,22 @@ def proved_cut(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) 
     return pruned
 
 
-def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None) -> nn.Module:
+def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None, mask: bool = False) -> nn.Module:
     """Return the pruned model of a checkpoint and a plan, proved: always the same for the same two.
 
+    With `mask` it is the masked twin, which that proof says computes the same: all shapes stay.
+
     Raises:
+        RequestError: no zeros stand for what the plan takes.
         PlanError: the plan is malformed or was made for another checkpoint.
         ProofError: the masked twin disagrees.
     """
     if not plan or not plan.get("steps"):
         return checkpoint.model
     _, coupling = trace_checkpoint(checkpoint)
-    return proved_cut(checkpoint, coupling, replay(parse_plan(plan), coupling, checkpoint.sha256))
+    removal = replay(parse_plan(plan), coupling, checkpoint.sha256)
+    pruned = proved_cut(checkpoint, coupling, removal)
+    return masked_model(checkpoint.model, coupling, removal, Original(checkpoint.model, images=checkpoint.inputs)) if mask else pruned
 
 
 def with_some_classes(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) -> Checkpoint:

@@ -17,6 +17,7 @@ INTERACTIVE = "-"
 """The command line of an action that means nothing without a screen."""
 
 TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS, STAGES = "tree", "map", "detail", "path", "steps", "all-jobs", "stages"
+DETECTIONS = "detections"
 PANE_TITLES: Mapping[str, str] = {
     TREE: "The model",
     MAP: "The map",
@@ -25,6 +26,7 @@ PANE_TITLES: Mapping[str, str] = {
     STEPS_PANE: "The steps",
     ALL_JOBS: "The background jobs",
     STAGES: "The lineage and the front",
+    DETECTIONS: "The detections",
 }
 PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     TREE: (

@@ -16,7 +16,7 @@ from tui_pruner.tui.controllers.cut import CutController
 from tui_pruner.tui.controllers.explain import ExplainController
 from tui_pruner.tui.controllers.file import FileController
 from tui_pruner.tui.controllers.job import JobController
-from tui_pruner.tui.controllers.job_list import JobListController
+from tui_pruner.tui.controllers.job_list import ImageListController, JobListController
 from tui_pruner.tui.controllers.lineage import LineageController, StageListController
 from tui_pruner.tui.controllers.preset import PresetController
 from tui_pruner.tui.controllers.preview import PreviewController
@@ -34,7 +34,7 @@ ACTIONS: tuple[Action, ...] = tuple(
     for kind in (
         CutController, PresetController, CriterionController, TargetController, StepController, FileController, JobController,
         JobListController, RecoverController, ViewController, ExplainController, LineageController, StageListController,
-        CopyController,
+        ImageListController, CopyController,
     )
     for action in kind.listed()
 )  # fmt: skip

@@ -15,6 +15,7 @@ from tui_pruner.tui.timeline import unproved
 if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession
     from tui_pruner.tui.job_queue import JobQueue
+    from tui_pruner.tui.job_specs.export import StagePair
     from tui_pruner.tui.job_specs.job import JobSpec, OpenCheckpoint, QueuedJob
     from tui_pruner.tui.state import AppState, Store, ViewState
 
@@ -22,6 +23,8 @@ Answers = Sequence[tuple[str, str, str]]
 """The answers to a question: the key, what it says, and the value that the question ends with."""
 Choices = Sequence[tuple[str, str, str]]
 """The lines of a list: the value, its name, and a few words on it."""
+Switch = Callable[[str], tuple[str, str]]
+"""What Tab makes of a question with a line in it: the words and the line of the other way."""
 Handler = Callable[[Any], None]
 
 
@@ -46,8 +49,12 @@ class Dialogs(Protocol):
         hint: str = "",
         may_be_empty: bool = False,
         fault: Callable[[str], str] = lambda _: "",
+        switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays."""
+        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+
+        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        """
 
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
@@ -66,6 +73,9 @@ class Dialogs(Protocol):
 
     def show_stages(self, on_front: bool) -> None:
         """Show the stages, as a tree or on the front."""
+
+    def show_detections(self, pair: StagePair) -> None:
+        """Show what two stages find on the same images."""
 
     def open_line(
         self,
@@ -144,6 +154,15 @@ class Jobs:
             return
         if not queued and not quiet:
             self._dialogs.say("this state is measured already, or is being measured")
+
+    def validate_masked(self) -> None:
+        """Measure the steps as masked, beside the cut model."""
+        try:
+            queued = self._validations.ask_masked(self._store.state.session)
+        except RequestError as error:
+            self._dialogs.say(str(error), "warning")
+            return
+        self._dialogs.say("the steps are measured as masked, beside the cut" if queued else "they are being measured")
 
     def validate_step(self) -> None:
         """Measure a new step, where that is switched on and the data is known."""
@@ -250,6 +269,7 @@ class Controller:
         put: Callable[[str, bool], None],
         hint: str = "",
         fault: Callable[[Path], str] = lambda _: "",
+        switch: Switch | None = None,
     ) -> None:
         """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced."""
 
@@ -263,7 +283,7 @@ class Controller:
             else:
                 put(str(place), False)
 
-        self.dialogs.ask_text(title, text, str(path), take, hint, fault=lambda typed: fault(Path(typed).expanduser()))
+        self.dialogs.ask_text(title, text, str(path), take, hint, fault=lambda typed: fault(Path(typed).expanduser()), switch=switch)
 
 
 def unproved_reason(state: AppState) -> str:

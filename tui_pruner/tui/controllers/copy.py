@@ -95,7 +95,7 @@ class CopyController(Controller):
 
     def take_file(self, event: FileWritten) -> None:
         """Keep that the model was written."""
-        self.log.note("written", steps_command(self.state, event.result.output))
+        self.log.note("written", steps_command(self.state, event.result.output, event.result.masked is not None))
 
     def take_plan(self, event: PlanSaved) -> None:
         """Keep that the plan was saved."""

@@ -1,4 +1,4 @@
-"""Explains: from one end, to another, and along the path between them."""
+"""Explains: from one end, to another, and along the path between them; and where the channels of every block come from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from tui_pruner.tui.actions.action import DETAIL, INTERACTIVE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.view import ViewController
-from tui_pruner.tui.messages import EngineMessage, Explained, JobsChanged
+from tui_pruner.tui.messages import FLOW, EngineMessage, Explained, FlowKnown, JobsChanged, RequestRefused, SessionChanged
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.explanation import OpenExplanation, Origin
+from tui_pruner.tui.panes.flow import OpenFlow
+from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.state import Store
 
 if TYPE_CHECKING:
@@ -53,11 +55,20 @@ class ExplainController(Controller):
                 run=self.path_to,
             ),
             Action(
+                id="flow",
+                keys="E",
+                title="Channel flow",
+                help="Show where the channels that each block reads come from, with offsets, and why widths in a row need not match.",
+                group=VIEW,
+                cli="flow MODEL --plan FILE",
+                run=self.show_flow,
+            ),
+            Action(
                 id="station-1",
                 keys="right_square_bracket,l",
                 shown="] l",
                 title="Next station",
-                help="Go to the next station of the explained path, or touched layer.",
+                help="Go to the next station of the explained path, or touched layer; in the channel flow, to the next block that differs.",
                 group=VIEW,
                 cli=EXPLAIN,
                 run=partial(self.go, 1),
@@ -85,7 +96,7 @@ class ExplainController(Controller):
                 id="back",
                 keys="escape",
                 title="Back",
-                help="Leave the explanation, then the map; drop the filter, then the order; or go back to the model.",
+                help="Leave the explanation or the channel flow, then the map; drop the filter, then the order; or go back to the model.",
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.back,
@@ -98,7 +109,12 @@ class ExplainController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """What the engine explains."""
-        return {Explained: self.take_explanation}
+        return {
+            Explained: self.take_explanation,
+            FlowKnown: self.take_flow,
+            RequestRefused: self.take_refusal,
+            SessionChanged: self.take_session,
+        }
 
     def explain(self) -> None:
         """Explain what is under the cursor; on a second layer or block, the path from the first one to it."""
@@ -146,8 +162,10 @@ class ExplainController(Controller):
 
     def go(self, by: int) -> None:
         """Go to the next or the previous stop: the tree follows, the explanation stays."""
-        found = self.view.explanation
-        if found is None:
+        found, flow = self.view.explanation, self.view.flow
+        if found is None and flow is not None:
+            self._flow_to(flow.different, by)
+        elif found is None:
             self.say("nothing is explained yet: e explains what is under the cursor", "warning")
         elif not found.stops:
             self.say(found.found.summary)
@@ -159,6 +177,8 @@ class ExplainController(Controller):
         found = self.view.explanation
         if found is not None and found.stops:
             self._stop_at(found.moved(lines))
+        elif found is None and self.view.flow is not None:
+            self._flow_to([block.index for block in self.state.opened.blocks], lines)
         else:
             self.dialogs.scroll_detail(lines)
 
@@ -171,6 +191,10 @@ class ExplainController(Controller):
     def back(self) -> None:
         """Leave the explanation for the previous position; otherwise drop the filter, or go back to the model."""
         found, tree = self.view.explanation, self.view.tree
+        if found is None and self.view.flow is not None:
+            self.store.update(flow=None)
+            self._views.show_pane(TREE)
+            return
         filtered = self.view.focus == TREE and tree.filtered and not self.view.on_map
         if found is None or (filtered and tree.words != found.home.tree.words):
             self._views.back()
@@ -182,9 +206,43 @@ class ExplainController(Controller):
         """Show what the engine found; a small window shows nothing else."""
         found = self.view.explanation
         home = found.home if found is not None else self._home or self._origin
-        self.store.update(explanation=OpenExplanation(event.result, home))
+        self.store.update(explanation=OpenExplanation(event.result, home), flow=None)
         if self.dialogs.narrow:
             self._views.show_pane(DETAIL)
+
+    def show_flow(self) -> None:
+        """Show the flow of channels at the block under the cursor, or leave it; a small window shows nothing else."""
+        if self.view.flow is not None:
+            self.back()
+            return
+        self.store.update(flow=OpenFlow(), explanation=None)
+        self.engine.flow()
+        if self.dialogs.narrow:
+            self._views.show_pane(DETAIL)
+
+    def take_flow(self, event: FlowKnown) -> None:
+        """Show what the engine found, if it is still wanted."""
+        if self.view.flow is not None:
+            self.store.update(flow=OpenFlow(event.result))
+
+    def take_refusal(self, event: RequestRefused) -> None:
+        """Show no flow where the engine found none."""
+        if event.during == FLOW:
+            self.store.update(flow=None)
+
+    def take_session(self, event: SessionChanged) -> None:
+        """Follow the channels again: the steps are others."""
+        if self.view.flow is not None and event.did != "named":
+            self.engine.flow()
+
+    def _flow_to(self, blocks: Sequence[int], by: int) -> None:
+        """Go further among these blocks: the tree follows."""
+        here = block_under(self.state.opened.blocks, self.view.tree.row)
+        ahead = [index for index in blocks if (index - here) * by > 0]
+        if ahead:
+            to = (ahead if by > 0 else ahead[::-1])[min(abs(by), len(ahead)) - 1]
+            name = next(block.name for block in self.state.opened.blocks if block.index == to)
+            self.store.update(tree=self.view.tree.showing(name))
 
     def _ask(self, first: str, second: str) -> None:
         self._home = self._origin

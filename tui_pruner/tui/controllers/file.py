@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.errors import PlanError, ProofError, PrunerError, RequestError
 from tui_pruner.domain.formatting import file_size, plural
@@ -22,6 +22,9 @@ from tui_pruner.tui.timeline import last, name_of, plan_key
 if TYPE_CHECKING:
     from tui_pruner.tui.opening import Opening
 
+CHECKED = "A .pt file that stock Ultralytics loads, checked in a clean process before it is put there."
+PRUNED = f"{CHECKED}\nNow: pruned, the channels are gone. Tab: masked, same shapes, removed channels zero."
+MASKED = f"{CHECKED}\nNow: masked, same shapes, removed channels zero. Tab: pruned, the channels are gone."
 MakeJob = Callable[[OpenCheckpoint, ModelFile], JobSpec]
 
 
@@ -35,12 +38,21 @@ class FileController(Controller):
                 id="write",
                 keys="w",
                 title="Write",
-                help="Save the pruned model as a .pt file that stock Ultralytics loads.",
+                help="Save the pruned model, or with Tab the masked one, as a .pt file that stock Ultralytics loads.",
                 group=STEPS,
                 cli="prune MODEL --plan FILE -o OUT",
                 run=self.write,
                 footer="write",
                 disabled_reason=lambda state: no_steps(state, "write") or unproved_reason(state),
+            ),
+            Action(
+                id="take-mask",
+                title="Take the mask over",
+                help="Make what is zero in a masked file a step, whose channels are then removed when the model is written.",
+                group=STEPS,
+                cli="prune MASKED -o OUT",
+                run=self.take_mask,
+                disabled_reason=lambda state: "" if mask_plan(state) else "the open file is not masked, or its zeros did not stay",
             ),
             Action(
                 id="save-plan",
@@ -115,12 +127,41 @@ class FileController(Controller):
         steps = len(self.state.session.steps)
         return f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
 
+    def begin(self) -> None:
+        """Offer to take over the mask of a masked file."""
+        mask, opening = self.state.opened.model.mask, self.opening
+        if mask is not None and mask.plan is not None and opening.plan is None and opening.saved is None:
+            zeros = mask.words.partition(";")[0]
+            text = f"{zeros}.\nAs a step they are removed when the model is written, and the step can be undone."
+            answers = [("t", "take it over as a step", "take")]
+            self.dialogs.confirm("Take the mask over?", text, answers, lambda answer: self.take_mask() if answer else None)
+
+    def take_mask(self) -> None:
+        """Make the mask of the open file a step."""
+        plan = mask_plan(self.state)
+        if plan is not None:
+            self._replace_by(plan)
+
     def write(self) -> None:
-        """Ask where to, then save."""
+        """Ask where to, then save; as a mask where the user switches to it."""
+        place, masked = self.opening.output, self.opening.masked_file
+        ways = ((PRUNED, place), (MASKED, masked))
+        at = 0
+
+        def switch(typed: str) -> tuple[str, str]:
+            nonlocal at
+            was, at = ways[at], 1 - at
+            return self._way(ways[at][0]), str(ways[at][1]) if typed == str(was[1]) else typed
+
+        def put(path: str, force: bool) -> None:
+            self.engine.write(path, force, mask=at == 1)
+
+        self.ask_place("Write the pruned model to", self._way(PRUNED), place, put, switch=switch)
+
+    def _way(self, words: str) -> str:
         pending = self.state.pending
         asked = f"  {plural(len(pending.amounts), 'ratio')} not applied will not be in it." if pending else ""
-        text = f"A .pt file that stock Ultralytics loads, checked in a clean process before it is put there.{asked}"
-        self.ask_place("Write the pruned model to", text, self.opening.output, self.engine.write)
+        return f"{words}{asked}"
 
     def save_plan(self) -> None:
         """Ask where to, then write the plan."""
@@ -173,8 +214,9 @@ class FileController(Controller):
         self.store.update(session=self.state.session.model_copy(update={"unsaved": False}))
         good = sum(check.ok for check in result.checks)
         checked = f"{file_size(result.bytes)}, {good} of {plural(len(result.checks), 'check')} passed"
-        self.store.note(f"wrote {Path(result.output).name}, {checked}")
-        self.say(f"wrote {result.output}, {checked}")
+        masked = "" if result.masked is None else f"; masked: the cut computes the same, to {result.masked:.0e}"
+        self.store.note(f"wrote {Path(result.output).name}, {checked}{masked}")
+        self.say(f"wrote {result.output}, {checked}{masked}")
 
     def tell_saved(self, event: PlanSaved) -> None:
         """Say where the plan is."""
@@ -204,6 +246,10 @@ class FileController(Controller):
         except PlanError as error:
             self.say(str(error), "error")
             return
+        self._replace_by(plan)
+
+    def _replace_by(self, plan: object) -> None:
+        """Open a plan, after a question where there are steps."""
         session = self.state.session
         if not last(session):
             self.engine.load_plan(plan)
@@ -270,6 +316,12 @@ class FileController(Controller):
 def no_steps(state: AppState, verb: str) -> str:
     """Why there is nothing to write; empty where there are steps."""
     return "" if state.session.steps else f"nothing to {verb}: no step was applied"
+
+
+def mask_plan(state: AppState) -> dict[str, Any] | None:
+    """The plan by which the open file is masked; None where it is not, or its zeros did not stay."""
+    mask = state.opened.model.mask
+    return mask.plan if mask else None
 
 
 def no_report(place: Path) -> str:

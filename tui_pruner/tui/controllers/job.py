@@ -33,6 +33,16 @@ class JobController(Controller):
                 disabled_reason=unproved_reason,
             ),
             Action(
+                id="validate-masked",
+                keys="M",
+                title="Validate as masked",
+                help="Measure the steps as masked (zeros, all shapes), beside the cut model: both metrics must be the same to 1e-4.",
+                group=JOBS,
+                cli="validate MODEL --plan FILE --mask --data DATA",
+                run=lambda: self.jobs.with_data(self.jobs.validate_masked),
+                disabled_reason=lambda state: unproved_reason(state) or ("" if state.session.steps else "no step to measure as masked"),
+            ),
+            Action(
                 id="choose-data",
                 keys="d",
                 title="Choose the data",

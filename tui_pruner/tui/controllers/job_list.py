@@ -1,17 +1,22 @@
-"""The list of all jobs: goes from job to job, cancels one, and runs one again."""
+"""The lists on screens of their own: all jobs, of which one is cancelled or run again, and the images on which two stages detect."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.tui.actions.action import ALL_JOBS, INTERACTIVE, JOBS, Action
+from tui_pruner.tui.actions.action import ALL_JOBS, DETECTIONS, INTERACTIVE, JOBS, VIEW, Action
 from tui_pruner.tui.controllers.base import Dialogs, ask_to_cancel
 from tui_pruner.tui.controllers.job import VALIDATE
 from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.job_specs.export import DETECT, StagePair
 from tui_pruner.tui.job_specs.job import WAITING, QueuedJob
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import DetectedImage, DetectionResult
+    from tui_pruner.tui.state import AppState
 
 
 class JobView(Protocol):
@@ -152,3 +157,107 @@ class JobListController:
             self._view.draw_all()
         else:
             self._dialogs.say("this job waits or runs already", "warning")
+
+
+class ImageView(Protocol):
+    """The screen that shows the images."""
+
+    def switch_pictures(self) -> None:
+        """Draw the pictures, or only tell what was found."""
+
+    def leave(self) -> None:
+        """Go back."""
+
+
+class ImageListController:
+    """A cursor on the images on which two stages detect, those that changed most first."""
+
+    def __init__(self, state: AppState, queue: JobQueue, dialogs: Dialogs, view: ImageView, pair: StagePair) -> None:
+        self._state = state
+        self._queue = queue
+        self._dialogs = dialogs
+        self._view = view
+        self.pair = pair
+        self.at = 0
+
+    @classmethod
+    def listed(cls) -> Sequence[Action]:
+        """Give the actions without a session behind them, to list them and to bind their keys: they cannot be run."""
+        return cls.__new__(cls).actions()
+
+    def actions(self) -> Sequence[Action]:
+        """What is done with the images."""
+        moves = (
+            ("image-minus-1", "left,up,k", "left k", "Previous image", "Go to the image before, which changed more.", -1),
+            ("image-1", "right,down,j", "right j", "Next image", "Go to the next image, which changed less.", 1),
+        )
+        return (
+            *(
+                Action(
+                    id=id, keys=keys, shown=shown, title=title, help=help, group=VIEW, cli=INTERACTIVE, run=partial(self.move, by),
+                    footer=title.lower().removesuffix(" image"), pane=DETECTIONS,
+                )
+                for id, keys, shown, title, help, by in moves
+            ),
+            Action(
+                id="pictures",
+                keys="p",
+                title="Pictures",
+                help="Draw the pictures, or only tell what was found: over a slow line a picture takes seconds.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=lambda: self._view.switch_pictures(),
+                footer="pictures",
+                pane=DETECTIONS,
+            ),
+            Action(
+                id="cancel-detections",
+                keys="K",
+                title="Cancel the detections",
+                help="Stop the job that looks at the images.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=self.cancel,
+                footer="cancel",
+                pane=DETECTIONS,
+            ),
+            Action(
+                id="leave-detections",
+                keys="escape,q",
+                shown="escape",
+                title="Back from the detections",
+                help="Leave the detections; a job that runs is not stopped.",
+                group=VIEW,
+                cli=INTERACTIVE,
+                run=lambda: self._view.leave(),
+                footer="back",
+                pane=DETECTIONS,
+            ),
+        )  # fmt: skip
+
+    @property
+    def result(self) -> DetectionResult | None:
+        """What was found; None until it is there."""
+        return self._state.detected.get(self.pair.key)
+
+    @property
+    def image(self) -> DetectedImage | None:
+        """The image under the cursor."""
+        found = self.result.images if self.result is not None else []
+        return found[min(self.at, len(found) - 1)] if found else None
+
+    @property
+    def job(self) -> QueuedJob | None:
+        """The last job on these two stages."""
+        own = [job for job in self._queue.jobs if (job.spec.kind, job.spec.key) == (DETECT, self.pair.key)]
+        return own[-1] if own else None
+
+    def move(self, by: int) -> None:
+        """Go to another image."""
+        found = self.result.images if self.result is not None else []
+        self.at = min(max(self.at + by, 0), max(len(found) - 1, 0))
+
+    def cancel(self) -> None:
+        """Stop the job, or drop it from the queue."""
+        if self.job is None or not self._queue.cancel(self.job):
+            self._dialogs.say("no job to cancel", "warning")

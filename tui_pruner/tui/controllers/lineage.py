@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages, state_id
 from tui_pruner.tui.actions.action import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
-from tui_pruner.tui.controllers.base import Controller
+from tui_pruner.tui.controllers.base import Controller, unproved_reason
+from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.panes.front import AXES, TITLES, dots_of
 from tui_pruner.tui.panes.lineage import Shown, moved_cursor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.state import Store
 
 SHOW = "steps MODEL --plan FILE"
+PICTURES = "report PLAN --data DATA -o OUT.html"
 GO = "prune MODEL --plan FILE --steps N -o OUT"
 
 
@@ -50,6 +52,16 @@ class LineageController(Controller):
                 run=lambda: self.dialogs.show_stages(True),
                 footer="front",
             ),
+            Action(
+                id="detections",
+                keys="I",
+                title="Detections",
+                help="Show the same validation images at two stages with their boxes, side by side, those that changed most first.",
+                group=STEPS,
+                cli=PICTURES,
+                run=self.show_detections,
+                disabled_reason=unproved_reason,
+            ),
         )
 
     def begin(self) -> None:
@@ -74,6 +86,26 @@ class LineageController(Controller):
             self.engine.load_plan({**session.plan, "steps": lineage.steps_of(id)})
         elif stage is not None:
             self._open(stage)
+
+    def show_detections(self, first: str = "", second: str = "") -> None:
+        """Show what two stages find on the same images: by default where the model comes from, and what counts now."""
+        lineage = self.state.lineage
+        second = second or lineage.here
+        before = [stage.id for stage in lineage.chain(second)[:-1] if stage_file(self.state, stage.id) is not None]
+        first = first or next(iter(before), "")
+        files = stage_file(self.state, first), stage_file(self.state, second)
+        if first == second or files[0] is None or files[1] is None:
+            self.say("two stages are needed whose files are known here: apply a step, or choose others in the lineage", "warning")
+            return
+        titles = lineage.stages[first].title, lineage.stages[second].title
+        pair = StagePair(titles, (files[0], files[1]), f"{first} {second}")
+        self.jobs.with_data(lambda: self._detect(pair), "Detect on")
+
+    def _detect(self, pair: StagePair) -> None:
+        pair = replace(pair, key=f"{pair.key} {self.jobs.checkpoint.data}")
+        if pair.key not in self.state.detected:
+            self.jobs.add(detections(self.jobs.checkpoint, pair, partial(self.state.detected.__setitem__, pair.key)))
+        self.dialogs.show_detections(pair)
 
     def _open(self, stage: Stage) -> None:
         """Open the file of a stage that is not this session's, after a question."""
@@ -246,6 +278,17 @@ class StageListController:
                 cli="steps MODEL --plan FILE --compare A B",
                 run=self.hold,
                 footer="compare with",
+                pane=STAGES,
+            ),
+            Action(
+                id="stage-detections",
+                keys="I",
+                title="Detections of the stage",
+                help="Show what the stage under the cursor finds on validation images, beside the held one, or where the model comes from.",
+                group=STEPS,
+                cli=PICTURES,
+                run=lambda: self._lineage.show_detections(self.held, self.cursor),
+                footer="detections",
                 pane=STAGES,
             ),
             Action(

@@ -1,4 +1,4 @@
-"""Files made by jobs: another format of the model, compared with it before it is kept, and a report about all steps."""
+"""What jobs make of the model for people to take away or to look at: another format, a report, and detections of two stages."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import file_size, plural
+from tui_pruner.domain.lineage import file_id
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import ExportParameters, ReportParameters
+    from collections.abc import Callable
+
+    from tui_pruner.engine.job_messages import DetectionParameters, DetectionResult, ExportParameters, ReportParameters, StageFile
     from tui_pruner.engine.messages import SessionView
     from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
+    from tui_pruner.tui.state import AppState
 
 
 EXPORT = "export"
@@ -91,3 +95,53 @@ def report(checkpoint: OpenCheckpoint, session: SessionView, plan_file: str, out
         return JobOutcome(figure, [("file", result.output)], result.notes)
 
     return JobSpec(REPORT, Path(output).name, output, parameters, take, fields["data"])
+
+
+DETECT = "detect"
+MOST_IMAGES = 24
+
+
+@dataclass(frozen=True)
+class StagePair:
+    """Two stages whose detections are compared: what they are called, and where a job finds them; `key` is the same for the same two."""
+
+    titles: tuple[str, str]
+    files: tuple[StageFile, StageFile]
+    key: str
+
+
+def stage_file(state: AppState, id: str) -> StageFile | None:
+    """Where a job finds a stage; None where its file or its plan is not known here."""
+    from tui_pruner.engine.job_messages import StageFile
+
+    lineage, model = state.lineage, state.opened.model
+    root, steps = lineage.root_of(id), lineage.steps_of(id)
+    if root is None or not root.path or (steps and root.plan is None):
+        return None
+    if root.id == file_id(model.sha256):
+        path, sha256, classes = model.path, model.sha256, state.checkpoint.opening.classes
+    elif Path(root.path).exists():
+        path, sha256, classes = root.path, str((root.plan or {}).get("sha256", "")), None
+    else:
+        return None
+    return StageFile(checkpoint=path, sha256=sha256, classes=classes, plan={**(root.plan or {}), "steps": steps} if steps else None)
+
+
+def detections(checkpoint: OpenCheckpoint, pair: StagePair, keep: Callable[[DetectionResult], None]) -> JobSpec:
+    """The job that runs two stages on the same validation images; `keep` gets what they find."""
+    fields = {**checkpoint.fields, "images": min(checkpoint.opening.images or MOST_IMAGES, MOST_IMAGES)}
+
+    def parameters() -> DetectionParameters:
+        from tui_pruner.engine.job_messages import DetectionParameters
+
+        return DetectionParameters(stages=pair.files, **fields)
+
+    async def take(content: dict[str, Any]) -> JobOutcome:
+        from tui_pruner.engine.job_messages import DetectionResult
+
+        result = DetectionResult.model_validate(content)
+        keep(result)
+        changed = sum(bool(one.changed) for one in result.images)
+        return JobOutcome(f"{changed} of {plural(len(result.images), 'image')} changed", notes=result.notes)
+
+    return JobSpec(DETECT, f"{pair.titles[0]}, {pair.titles[1]}", pair.key, parameters, take, fields["data"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import duration, plural, score
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 KIND = "validate"
 NAMED = "metrics/"
+SAME = 1e-4
+"""How far the metrics of a cut and of the same cut as a mask may be apart."""
 
 
 class Validations:
@@ -42,6 +45,16 @@ class Validations:
         added = [self._queue.add(entry) for entry in wanted if entry.key not in self._metrics.by_plan]
         return any(added)
 
+    def ask_masked(self, session: SessionView) -> bool:
+        """Queue the validation of the steps as masked, behind that of the cut model where it is not known; False when all are queued.
+
+        Raises:
+            RequestError: too many jobs wait.
+        """
+        cut = self.ask(session)
+        masked = self._wanted(f"step {len(session.steps)} masked", plan_key(session.plan), session.plan, masked=True)
+        return self._queue.add(masked) or cut
+
     def use(self, data: str) -> None:
         """Measure on this data from now on; what was measured on other data compares with nothing and is forgotten."""
         if data == self._checkpoint.data:
@@ -52,24 +65,26 @@ class Validations:
             if job.spec.kind == KIND and not job.over:
                 self._queue.cancel(job)
 
-    def _wanted(self, title: str, key: str, plan: dict[str, Any] | None, about: str = "") -> JobSpec:
+    def _wanted(self, title: str, key: str, plan: dict[str, Any] | None, about: str = "", masked: bool = False) -> JobSpec:
         fields = self._checkpoint.fields
 
         def parameters() -> ValidationParameters:
             from tui_pruner.engine.job_messages import ValidationParameters
 
-            return ValidationParameters(plan=plan, **fields)
+            return ValidationParameters(plan=plan, masked=masked, **fields)
 
         async def take(content: dict[str, Any]) -> JobOutcome:
             from tui_pruner.engine.job_messages import ValidationResult
 
             result = ValidationResult.model_validate(content)
             self._checkpoint.data = self._checkpoint.data or fields["data"]
+            if masked:
+                return compared(result, self._metrics.by_plan.get(key) if fields["data"] == self._checkpoint.data else None)
             if fields["data"] == self._checkpoint.data:
                 self._metrics.put(key, result.metrics, result.interval)
             return _outcome(result)
 
-        return JobSpec(KIND, title, key, parameters, take, fields["data"], about=about)
+        return JobSpec(KIND, title, f"{key} masked" if masked else key, parameters, take, fields["data"], about=about)
 
 
 def _outcome(result: ValidationResult) -> JobOutcome:
@@ -79,6 +94,18 @@ def _outcome(result: ValidationResult) -> JobOutcome:
     doubt = [("95 % interval", f"{spread(result.interval)[2:-1]}, bootstrap over images")] if result.interval else []
     details = [("images", str(result.images)), *doubt, *shown_metrics(result.metrics)]
     return JobOutcome(f"{figure}, {plural(result.images, 'image')}, {measured}", details, result.notes)
+
+
+def compared(result: ValidationResult, cut: float | None) -> JobOutcome:
+    """What a masked model's validation came to, beside the metric of the cut one, where that is known."""
+    outcome, found = _outcome(result), short_metric(result.metrics)
+    if found is None or cut is None:
+        return outcome
+    apart = abs(found[1] - cut)
+    verdict = (
+        f"the cut has the same (differs by {apart:.1e})" if apart <= SAME else f"the cut has {score(cut)}, which differs by {apart:.1e}"
+    )
+    return replace(outcome, figure=f"{found[0]} {score(found[1])} masked; {verdict}")
 
 
 def spread(interval: tuple[float, float] | None) -> str:

@@ -121,7 +121,7 @@ NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
-    DETAIL: {"explain": "explain", "path-to": "path to"},
+    DETAIL: {"explain": "explain", "flow": "flow", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "station-1": "next hop", "back": "back"},
     STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
 }

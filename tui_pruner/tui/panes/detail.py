@@ -16,6 +16,8 @@ from tui_pruner.tui.figures import arrow, drop, saving, shape
 from tui_pruner.tui.outline import Row, Weight
 from tui_pruner.tui.panes.comparison import compare_lines, compare_title
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title
+from tui_pruner.tui.panes.flow import flow_lines, flow_title
+from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
 from tui_pruner.tui.panes.widgets import ENDS, Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
@@ -320,9 +322,9 @@ def _sources(sources: Sequence[int]) -> str:
 
 
 class DetailPane(Pane, inherit_bindings=False):
-    """What is known about the row under the cursor, or an explanation, or two states side by side.
+    """What is known about the row under the cursor, or an explanation, the flow of channels, or two states side by side.
 
-    Up and down are the screen's business: they scroll, or go from stop to stop of an explanation.
+    Up and down are the screen's business: they scroll, or go from stop to stop of an explanation and from block to block of the flow.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -335,19 +337,23 @@ class DetailPane(Pane, inherit_bindings=False):
         """Show the detail of a session from now on."""
         names = (
             "opened", "session", "pending", "preview", "detail", "no_detail", "dry_run", "scan", "metrics", "tree", "explanation",
-            "comparison", "focus", PROOFS, COLOURS,
+            "comparison", "flow", "focus", PROOFS, COLOURS,
         )  # fmt: skip
         store.observe(names, lambda: self.show(store))
 
     def show(self, store: Store) -> None:
         """Draw what the pane is about now."""
         state, view = store.state, store.view
-        row, compared, explanation = view.tree.row, view.comparison, view.explanation
+        row, compared, explanation, flow = view.tree.row, view.comparison, view.explanation, view.flow
         if compared is not None:
             self.draw(lambda width, _: compare_lines(compared, width), compare_title(compared))
         elif explanation is not None:
             room = self.scrollable_content_region.width
             line = explain_lines(explanation, room)[1] if room else 0
             self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation), see=line)
+        elif flow is not None:
+            room, at = self.scrollable_content_region.width, block_under(state.opened.blocks, row)
+            _, line, rows = flow_lines(flow, at, room) if room else ([], 0, 1)
+            self.draw(lambda width, _: flow_lines(flow, at, width)[0], flow_title(flow), see=line, rows=rows)
         else:
             self.draw(lambda width, _: detail_lines(row, state, width), title(row))

@@ -111,8 +111,8 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         """Compose for this width until there is a layout."""
         self._lines.expect(width)
 
-    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None) -> None:
-        """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number."""
+    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None, rows: int = 2) -> None:
+        """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number with those after it, `rows` in all."""
         if title and title != self._title:
             self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
         height = self.scrollable_content_region.height
@@ -120,7 +120,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         if to_end:
             self.scroll_end(animate=False)
         if see is not None:
-            self.call_after_refresh(self.scroll_to_region, Region(0, see, 1, 2), animate=False, force=True)
+            self.call_after_refresh(self.scroll_to_region, Region(0, see, 1, rows), animate=False, force=True)
 
 
 class EntryInput(Input):

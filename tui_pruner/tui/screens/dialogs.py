@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.message import Message
 from textual.widget import Widget
 
-from tui_pruner.tui.controllers.base import Answers, Choices
+from tui_pruner.tui.controllers.base import Answers, Choices, Switch
 from tui_pruner.tui.panes.detail import DetailPane
 from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.widgets import EntryLine
@@ -17,6 +17,7 @@ from tui_pruner.tui.screens.prompts import Answer, PathPrompt, Question
 
 if TYPE_CHECKING:
     from tui_pruner.tui.app import PrunerApp
+    from tui_pruner.tui.job_specs.export import StagePair
     from tui_pruner.tui.screens.workbench import Workbench
 
 
@@ -55,9 +56,13 @@ class ScreenDialogs:
         hint: str = "",
         may_be_empty: bool = False,
         fault: Callable[[str], str] = lambda _: "",
+        switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays."""
-        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault), then)
+        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+
+        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        """
+        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch), then)
 
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
@@ -87,6 +92,12 @@ class ScreenDialogs:
         from tui_pruner.tui.screens.stages import Stages
 
         self._screen.app.push_screen(Stages(cast("Workbench", self._screen), on_front))
+
+    def show_detections(self, pair: StagePair) -> None:
+        """Show what two stages find on the same images."""
+        from tui_pruner.tui.screens.detections import Detections
+
+        self._screen.app.push_screen(Detections(cast("Workbench", self._screen), pair))
 
     def open_line(
         self,

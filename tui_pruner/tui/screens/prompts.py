@@ -74,12 +74,24 @@ class Question(ModalScreen[str]):
 class PathPrompt(ModalScreen[str | None]):
     """One path, or another short text; enter takes it, an empty one only where that means something, and escape gives None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Cancel", show=False),
+        Binding("tab", "switch", "The other way", show=False),
+    ]
 
     def __init__(
-        self, title: str, text: str, path: str, hint: str = "", may_be_empty: bool = False, fault: Callable[[str], str] = lambda _: ""
+        self,
+        title: str,
+        text: str,
+        path: str,
+        hint: str = "",
+        may_be_empty: bool = False,
+        fault: Callable[[str], str] = lambda _: "",
+        switch: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
+        """Ask; `switch` gives other words and another line where Tab is pressed."""
         super().__init__()
+        self._switch = switch
         self._fault = fault
         self._title = title
         self._text = text
@@ -91,7 +103,7 @@ class PathPrompt(ModalScreen[str | None]):
         """The prompt in a box."""
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
-            box.border_subtitle = "Enter confirm    Esc cancel"
+            box.border_subtitle = f"Enter confirm    {'Tab switch    ' if self._switch else ''}Esc cancel"
             yield Static(legible(self._text), markup=False, id="what")
             field = Input(self._path, placeholder=self._hint, select_on_focus=False)
             field.cursor_blink = False
@@ -128,6 +140,13 @@ class PathPrompt(ModalScreen[str | None]):
             line.display = True
         elif text or self._may_be_empty:
             self.dismiss(text)
+
+    def action_switch(self) -> None:
+        """Ask for the same in the other way, where there is one."""
+        if self._switch is not None:
+            text, line = self._switch(self.query_one(Input).value)
+            self.tell(text)
+            self.query_one(Input).value = line
 
     def action_leave(self) -> None:
         """Give no path."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len
+from rich.color import Color
 from rich.console import Console
+from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.strip import Strip
@@ -104,6 +107,25 @@ def broken(text: str, width: int) -> list[str]:
     for line in wrapped(text, width):
         lines += [line.plain[at : at + width] for at in range(0, len(line.plain), width)]
     return lines[1:] or lines
+
+
+Pixel = tuple[int, int, int]
+UPPER_HALF = "▀"
+
+
+def half_blocks(pixels: Sequence[Pixel], width: int) -> list[list[Segment]]:
+    """Rows of cells, each with two pixels one above the other; `pixels` come row by row, an even number of rows of `width` each."""
+    rows = []
+    for start in range(0, len(pixels) - width, 2 * width):
+        pairs = zip(pixels[start : start + width], pixels[start + width : start + 2 * width], strict=True)
+        rows.append([half_block(upper, lower) for upper, lower in pairs])
+    return rows
+
+
+@lru_cache(4096)
+def half_block(upper: Pixel, lower: Pixel) -> Segment:
+    """One cell with two pixels."""
+    return Segment(UPPER_HALF, Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
 
 
 def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
