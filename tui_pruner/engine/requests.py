@@ -21,7 +21,7 @@ from tui_pruner.engine.messages import (
     SessionView,
     WriteResult,
 )
-from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
+from tui_pruner.engine.search_messages import ScanDrops, TargetLadder, TargetPlan, TargetReach
 
 Answer = TypeVar("Answer", bound=Message)
 KINDS: dict[str, type[EngineRequest[Any]]] = {}
@@ -139,6 +139,21 @@ class PlanTarget(EngineRequest[TargetPlan]):
     """Find the amounts that meet targets such as flops=70% on top of the session, by a scan if there is one of all that can be cut."""
 
     targets: list[str]
+    criterion: str = "l2"
+    round_to: int = 1
+    scan: ScanDrops | None = None
+
+
+class PlanLadder(EngineRequest[TargetLadder]):
+    """Plan every position of a target slider, shares by one measure that fall from one to the next; each follows as the event "rung".
+
+    Nothing is measured here: what a position costs in accuracy is a forecast, if anything. A later ladder takes this one's place, and one
+    without shares only ends it.
+    """
+
+    slider: int
+    measure: str = "flops"
+    shares: list[float] = []
     criterion: str = "l2"
     round_to: int = 1
     scan: ScanDrops | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from tui_pruner.engine.job_messages import JobParameters
-from tui_pruner.engine.messages import Message
+from tui_pruner.engine.messages import Message, PreviewResult
 
 if TYPE_CHECKING:
     pass
@@ -113,6 +113,33 @@ class TargetPlan(Message):
     shares: dict[str, float]
     scanned: bool
     stopped: str = ""
+
+
+class TargetRung(Message):
+    """Event "rung": one position of a target slider: the amounts that leave this share, as a plan, and what the model would be with them.
+
+    `slider`: which of the sliders that were asked for; `done` of `total` positions were planned so far.
+    """
+
+    slider: int
+    share: float
+    amounts: dict[str, str]
+    preview: PreviewResult
+    done: int
+    total: int
+
+
+class TargetLadder(Message):
+    """All positions of a target slider were planned: the least and the most that can be left, and how many of them are out of reach.
+
+    `scanned`: as in a `TargetPlan`.
+    """
+
+    slider: int
+    least: float
+    most: float
+    unreachable: int = 0
+    scanned: bool = False
 
 
 class ScanExecutor(Message):

@@ -18,7 +18,7 @@ from tui_pruner.domain.errors import EngineError, EngineGone, PrunerError, Untru
 from tui_pruner.engine import requests
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.messages import CutRequest, Figures, OpenResult, ProgressEvent, ProofEvent, SessionView, TroubleEvent, WriteResult
-from tui_pruner.engine.search_messages import ScanDrops
+from tui_pruner.engine.search_messages import ScanDrops, TargetRung
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.trust import inherit
 from tui_pruner.tui import messages
@@ -170,6 +170,10 @@ class EngineSession:
         """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or RequestRefused."""
         self._spawn(self._plan_target(targets, asked, scan))
 
+    def plan_ladder(self, ladder: requests.PlanLadder) -> None:
+        """Ask for the positions of a target slider, in place of the one before; posts RungPlanned for each, then LadderPlanned."""
+        self._spawn(self._plan_ladder(ladder))
+
     def compare(self, first: int, second: int) -> None:
         """Ask for two states side by side; posts StatesCompared."""
         self._comparisons.submit((first, second))
@@ -297,6 +301,12 @@ class EngineSession:
         finally:
             self._post(messages.Doing(""))
 
+    async def _plan_ladder(self, ladder: requests.PlanLadder) -> None:
+        try:
+            self._post(messages.LadderPlanned(ladder.slider, await self._answer(self._client.call(ladder))))
+        except PrunerError as error:
+            self._post(messages.LadderPlanned(ladder.slider, None, str(error)))
+
     async def _save_plan(self, path: str, force: bool) -> None:
         try:
             self._post(messages.PlanSaved(await self._answer(self._client.call(requests.SavePlan(path=path, force=force)))))
@@ -333,6 +343,8 @@ class EngineSession:
     def _on_event(self, name: str, data: dict[str, Any]) -> None:
         if name == "proof":
             self._post(messages.ProofArrived(ProofEvent.model_validate(data)))
+        elif name == "rung":
+            self._post(messages.RungPlanned(TargetRung.model_validate(data)))
         elif name == "progress":
             self._post(messages.Doing(ProgressEvent.model_validate(data).doing))
         elif name == "trouble":

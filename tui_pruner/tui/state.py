@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.cuts import Asked, Room
 from tui_pruner.domain.forecast import Forecast, forecast, summed
 from tui_pruner.domain.lineage import Lineage
-from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, TREE
+from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
 from tui_pruner.tui.outline import TreeState, Weight
 from tui_pruner.tui.timeline import StepMetrics, Timeline
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.job_specs.scan import Scanned
     from tui_pruner.tui.panes.comparison import Compared, NotCompared
     from tui_pruner.tui.panes.explanation import OpenExplanation
+    from tui_pruner.tui.panes.slider import TargetSlider
 
 MOST_NOTES = 20
 
@@ -166,8 +167,16 @@ class AppState:
     @property
     def weights(self) -> dict[str, Weight]:
         """What every section, block and layer costs after the steps, by its row's key."""
-        found = {layer.name: self.weight(layer, pending=False) for layer in self.layers.values()}
-        now = {shape.name: shape for shape in self.session.blocks}
+        return self._weights_in(self.session)
+
+    @property
+    def pending_weights(self) -> dict[str, Weight]:
+        """The same with the pending cuts; empty where there are none."""
+        return self._weights_in(self.preview) if self.preview is not None and self.pending else {}
+
+    def _weights_in(self, source: SessionView | PreviewResult) -> dict[str, Weight]:
+        found = {layer.name: _cost(source.layers.get(layer.name), layer) for layer in self.layers.values()}
+        now = {shape.name: shape for shape in source.blocks}
         for block in self.opened.blocks:
             found[block.name] = _cost(now.get(block.name), block)
             before = found.get(block.section, (0, 0))
@@ -218,7 +227,10 @@ class AppState:
 
 @dataclass
 class ViewState:
-    """How the session is looked at: the pane with the focus, the map or the tree, and what the detail pane explains or compares."""
+    """How the session is looked at: the pane with the focus, the map or the tree, and what the detail pane explains or compares.
+
+    `slider`: the open target slider; `sliding`: whether there is one, for those whom its positions do not concern.
+    """
 
     tree: TreeState = field(default_factory=TreeState)
     focus: str = TREE
@@ -226,10 +238,14 @@ class ViewState:
     timeline: Timeline = field(default_factory=Timeline)
     explanation: OpenExplanation | None = None
     comparison: Compared | NotCompared | None = None
+    slider: TargetSlider | None = None
+    sliding: bool = False
 
     @property
     def pane(self) -> str:
         """What the keys act on: a pane, or what is shown in it."""
+        if self.sliding:
+            return SLIDER
         if self.focus == TREE and self.on_map:
             return MAP
         return PATH if self.focus == DETAIL and self.explanation is not None else self.focus

@@ -17,6 +17,7 @@ INTERACTIVE = "-"
 """The command line of an action that means nothing without a screen."""
 
 TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS, STAGES = "tree", "map", "detail", "path", "steps", "all-jobs", "stages"
+SLIDER = "slider"
 PANE_TITLES: Mapping[str, str] = {
     TREE: "The model",
     MAP: "The map",
@@ -25,6 +26,7 @@ PANE_TITLES: Mapping[str, str] = {
     STEPS_PANE: "The steps",
     ALL_JOBS: "The background jobs",
     STAGES: "The lineage and the front",
+    SLIDER: "The target slider",
 }
 PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     TREE: (
@@ -35,6 +37,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
     DETAIL: (("up down", "Scroll."),),
     PATH: (("up down", "Go from hop to hop of the explanation."),),
+    SLIDER: (("up down", "Go to the row above or below; every other key acts on the model, and lets go of the slider where it cuts."),),
 }
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.criteria import REPAIR, criterion_of, scored_with
 from tui_pruner.domain.cuts import Asked, typed_amount
 from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.target_words import targets_in
-from tui_pruner.tui.actions.action import JOBS, RATIO, Action
+from tui_pruner.tui.actions.action import JOBS, RATIO, SLIDER, Action
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
 from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
 from tui_pruner.tui.job_specs.scan import Scanned, scan
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, ReachKnown, TargetPlanned
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, LadderPlanned, ReachKnown, RungPlanned, TargetPlanned
+from tui_pruner.tui.panes.slider import SHARES, TITLES, Position, TargetSlider
 from tui_pruner.tui.state import AppState, Store
+from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession
 
 LATENCY = "latency"
+PLAN = "plan MODEL --target flops=45% -o FILE"
 EXAMPLE = "flops=70%"
 WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces. 60% is flops=60%."
 
@@ -35,6 +40,7 @@ class TargetController(Controller):
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
         super().__init__(store, engine, jobs, dialogs)
         self._criterion = criterion
+        self._sliders = 0
 
     def actions(self) -> Sequence[Action]:
         """Targets, and the measurements that they go by."""
@@ -50,6 +56,74 @@ class TargetController(Controller):
                 run=self.reach,
                 disabled_reason=unproved_reason,
                 footer="target",
+            ),
+            Action(
+                id="slider",
+                keys="ctrl+t",
+                title="Drag a target",
+                help="Drag what is left from 100 % to 10 % by holding a key: the cuts that reach it, the sizes, the forecast and the map follow.",
+                group=RATIO,
+                cli=PLAN,
+                run=self.open_slider,
+                disabled_reason=unproved_reason,
+                footer="drag",
+            ),
+            Action(
+                id="slide-1",
+                keys="left",
+                shown=GLYPHS.horizontal,
+                title="Less left",
+                help="Drag the target 5 % down; hold the key. On the front the ring goes along where there is a forecast.",
+                group=RATIO,
+                cli=PLAN,
+                run=partial(self.slide, 1),
+                footer="drag",
+                pane=SLIDER,
+            ),
+            Action(
+                id="slide-minus-1",
+                keys="right",
+                title="More left",
+                help="Drag the target 5 % up; hold the key.",
+                group=RATIO,
+                cli=PLAN,
+                run=partial(self.slide, -1),
+                pane=SLIDER,
+            ),
+            Action(
+                id="slider-measure",
+                keys="x",
+                title="What the target is of",
+                help="Drag the share of the FLOPs, or of the parameters.",
+                group=RATIO,
+                cli="plan MODEL --target params=45% -o FILE",
+                run=self.next_measure,
+                footer="FLOPs/params",
+                pane=SLIDER,
+            ),
+            Action(
+                id="slider-keep",
+                keys="enter,ctrl+t",
+                shown="enter",
+                title="Keep the target",
+                help="Let go of the slider: the cuts that it stands on are pending, to look at, to change and to apply.",
+                group=RATIO,
+                cli=PLAN,
+                run=self.keep_slider,
+                footer="keep",
+                pane=SLIDER,
+            ),
+            Action(
+                id="slider-back",
+                keys="escape,q",
+                shown="escape",
+                title="Put the cuts back",
+                help="Leave the slider, with what was pending before.",
+                group=RATIO,
+                cli=PLAN,
+                run=self.leave_slider,
+                footer="put back",
+                pane=SLIDER,
             ),
             Action(
                 id="scan",
@@ -77,7 +151,105 @@ class TargetController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """What the engine finds."""
-        return {ReachKnown: self.tell_reach, TargetPlanned: lambda event: self._request(event.result)}
+        return {
+            ReachKnown: self.tell_reach,
+            TargetPlanned: lambda event: self._request(event.result),
+            RungPlanned: self.take_rung,
+            LadderPlanned: self.take_ladder,
+        }
+
+    def begin(self) -> None:
+        """Let go of the slider where something else changes what it stands on."""
+        self.store.observe(("pending", "session"), self._follow_slider, at_once=True)
+
+    def open_slider(self) -> None:
+        """Have the positions planned, and stand on the first, at which nothing goes."""
+        state = self.state
+        self._slide_over("flops", Position(1.0, state.pending, state.preview))
+
+    def slide(self, by: int) -> None:
+        """Go this many positions down: what is there has been planned, so that nobody has to be asked."""
+        slider = self.view.slider
+        if slider is not None:
+            self._stand_on(slider.moved(by))
+
+    def next_measure(self) -> None:
+        """Drag the share of something else, from the first position on."""
+        slider, measures = self.view.slider, list(TITLES)
+        if slider is not None:
+            self._slide_over(measures[(measures.index(slider.measure) + 1) % len(measures)], slider.before)
+
+    def keep_slider(self) -> None:
+        """Let go of the slider, with its cuts pending."""
+        slider = self.view.slider
+        if slider is None:
+            return
+        self._close_slider()
+        self.store.request(self.state.pending)
+        if slider.at:
+            self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
+
+    def leave_slider(self) -> None:
+        """Leave the slider, with what was pending before."""
+        slider = self.view.slider
+        if slider is not None:
+            self._close_slider()
+            self.store.update(preview=slider.before.preview)
+            self.store.request(slider.before.asked)
+
+    def take_rung(self, event: RungPlanned) -> None:
+        """One more position is there."""
+        slider = self.view.slider
+        if slider is not None and event.rung.slider == slider.number:
+            self.store.update(slider=slider.longer(event.rung))
+
+    def take_ladder(self, event: LadderPlanned) -> None:
+        """All positions are there, or it is said why not."""
+        slider = self.view.slider
+        if slider is None or event.slider != slider.number:
+            return
+        if event.result is not None:
+            self.store.update(slider=replace(slider, ladder=event.result))
+            return
+        self.say(event.reason, "error")
+        if len(slider.positions) == 1:
+            self.leave_slider()
+
+    def _slide_over(self, measure: str, before: Position) -> None:
+        from tui_pruner.engine.requests import PlanLadder
+
+        state, usable = self.state, self._usable_scan()
+        left = _share_left(state, measure)
+        start = Position(left, before.asked.cleared)
+        self._sliders += 1
+        shares = [share for share in SHARES if share < left]
+        self._stand_on(TargetSlider(self._sliders, measure, before, (start,)), sliding=True)
+        asked, drops = before.asked, usable.drops if usable else None
+        self.engine.plan_ladder(
+            PlanLadder(
+                slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops
+            )
+        )
+
+    def _stand_on(self, slider: TargetSlider, **changes: object) -> None:
+        here = slider.here
+        self.store.update(
+            slider=slider, pending=here.asked, preview=here.preview, no_preview="", dry_run=None, no_dry_run="", **changes
+        )
+
+    def _close_slider(self) -> None:
+        from tui_pruner.engine.requests import PlanLadder
+
+        slider = self.view.slider
+        if slider is not None and slider.ladder is None:
+            self._sliders += 1
+            self.engine.plan_ladder(PlanLadder(slider=self._sliders))
+        self.store.update(slider=None, sliding=False)
+
+    def _follow_slider(self) -> None:
+        slider = self.view.slider
+        if slider is not None and self.state.pending != slider.here.asked:
+            self._close_slider()
 
     def reach(self) -> None:
         """Ask what shall be left, then ask for the cuts that reach it."""
@@ -183,6 +355,16 @@ class TargetController(Controller):
         label = criterion_of(self.state.pending.criterion).label
         ground = f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
         return f"{ground} {better}"
+
+
+def _share_left(state: AppState, measure: str) -> float:
+    """What the steps have left of the checkpoint."""
+    now, whole = state.session.current, state.session.original
+    return now.flops / whole.flops if measure == "flops" else now.parameters / whole.parameters
+
+
+def _left_words(slider: TargetSlider) -> str:
+    return f"{100 * slider.here.share:.0f} % of the {TITLES[slider.measure]} left"
 
 
 def ranking(state: AppState) -> str:

@@ -215,5 +215,5 @@ class FooterBar(Lines):
             disabled = {action.id for action in registry if action.disabled_reason(state)}
             return [footer_text(registry, width, leading, view.pane, disabled)]
 
-        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", PROOFS, JOBS, COLOURS)
+        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", "sliding", PROOFS, JOBS, COLOURS)
         store.observe(names, lambda: self.draw(line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.markup import escape
@@ -93,6 +94,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def redraw(self) -> None:
         """Paint the rows again that look different now."""
+        self._look = replace(self._look, weights=self._store.state.pending_weights)
         width = self.scrollable_content_region.width
         changed = [y for y, painted in list(self._painted.items()) if painted != self._line(y)]
         if changed:
@@ -129,6 +131,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             opened,
             most_parameters=max((row.parameters for row in scale), default=1),
             most_flops=max((row.flops for row in scale), default=1),
+            weights=self._store.state.pending_weights,
         )
         self.border_title = _title(tree)
         self.virtual_size = Size(self.scrollable_content_region.width, len(tree.shown) + 1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rich.text import Text
 
 from tui_pruner.domain.formatting import percent
 from tui_pruner.tui.figures import arrow, fall, shape
-from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row
+from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
 from tui_pruner.tui.state import AppState, Change
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import bar, fit, fit_middle
@@ -88,12 +88,16 @@ FASTER = 0.95
 
 @dataclass(frozen=True)
 class Look:
-    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale."""
+    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale.
+
+    `weights`: what rows cost with the pending cuts, by their keys; a row that has none costs what it says.
+    """
 
     state: AppState
     expanded: Collection[str]
     most_parameters: int = 1
     most_flops: int = 1
+    weights: Mapping[str, Weight] = field(default_factory=dict)
 
 
 def heading(columns: Sequence[Column]) -> Text:
@@ -191,13 +195,15 @@ def _output(row: Row, look: Look, width: int) -> Cell:
 def _parameters(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return share(row.parameters, look.most_parameters, look.state.session.current.parameters, width), colours.BLUE
+    parameters = look.weights.get(row.key, (row.parameters, row.flops))[0]
+    return share(parameters, look.most_parameters, look.state.after.parameters, width), colours.BLUE
 
 
 def _flops(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return share(row.flops, look.most_flops, look.state.session.current.flops, width), colours.PURPLE
+    flops = look.weights.get(row.key, (row.parameters, row.flops))[1]
+    return share(flops, look.most_flops, look.state.after.flops, width), colours.PURPLE
 
 
 def _time(row: Row, look: Look, width: int) -> Cell:
