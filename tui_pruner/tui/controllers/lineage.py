@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from tui_pruner.tui.panes.steps import proof_cell
 from tui_pruner.tui.state import PROOFS, AppState
 
 if TYPE_CHECKING:
+    from tui_pruner.tui.panes.slider import TargetSlider
     from tui_pruner.tui.state import Store
 
 SHOW = "steps MODEL --plan FILE"
@@ -188,6 +189,16 @@ def asked_stage(state: AppState) -> Stage | None:
     )  # fmt: skip
 
 
+def asked_reach(state: AppState, slider: TargetSlider | None, axis: str) -> list[float]:
+    """Where on an axis what is asked for stands, and then the ends of the slider that it is dragged on; empty where nothing is asked for."""
+    if axis == "ms" or not (state.pending or slider):
+        return []
+    sizes = [state.after]
+    if slider is not None:
+        sizes += [state.session.current, *(position.preview.after for position in slider.positions[-1:] if position.preview)]
+    return [float(size.flops if axis == "flops" else size.parameters) for size in sizes]
+
+
 class StageView(Protocol):
     """The screen that shows the stages."""
 
@@ -199,10 +210,16 @@ class StageView(Protocol):
 
 
 class StageListController:
-    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with."""
+    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with.
 
-    def __init__(self, store: Store, lineage: LineageController, view: StageView, on_front: bool) -> None:
+    While a target is dragged, the same keys drag it on the front: `slide` goes this many positions down.
+    """
+
+    def __init__(
+        self, store: Store, lineage: LineageController, view: StageView, on_front: bool, slide: Callable[[int], None] = lambda by: None
+    ) -> None:
         self._store = store
+        self._slide = slide
         self._lineage = lineage
         self._view = view
         self.on_front = on_front
@@ -218,8 +235,8 @@ class StageListController:
     def actions(self) -> Sequence[Action]:
         """What is done with one stage."""
         moves = (
-            ("stage-move-minus-1", "up,left", "Stage before", "Go to the stage above, or to the dot on the left.", -1),
-            ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right.", 1),
+            ("stage-move-minus-1", "up,left", "Stage before", "Go to the stage above, or to the dot on the left; drag the target down.", -1),
+            ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right; drag the target up.", 1),
         )
         return (
             *(
@@ -294,7 +311,11 @@ class StageListController:
         return [line.stage.id for line in shown.lines]
 
     def move(self, by: int) -> None:
-        """Go to another stage."""
+        """Go to another stage; on the front of an open slider drag the target."""
+        if self.on_front and self._store.view.sliding:
+            self._slide(-by)
+            self.cursor = ASKED
+            return
         self.cursor = moved_cursor(self.ids, self.cursor, by)
 
     def hold(self) -> None:

@@ -41,6 +41,7 @@ class TargetController(Controller):
         super().__init__(store, engine, jobs, dialogs)
         self._criterion = criterion
         self._sliders = 0
+        self._slid_on = self.state.session
 
     def actions(self) -> Sequence[Action]:
         """Targets, and the measurements that they go by."""
@@ -185,7 +186,6 @@ class TargetController(Controller):
         if slider is None:
             return
         self._close_slider()
-        self.store.request(self.state.pending)
         if slider.at:
             self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
 
@@ -219,6 +219,7 @@ class TargetController(Controller):
         from tui_pruner.engine.requests import PlanLadder
 
         state, usable = self.state, self._usable_scan()
+        self._slid_on = state.session
         left = _share_left(state, measure)
         start = Position(left, before.asked.cleared)
         self._sliders += 1
@@ -245,10 +246,11 @@ class TargetController(Controller):
             self._sliders += 1
             self.engine.plan_ladder(PlanLadder(slider=self._sliders))
         self.store.update(slider=None, sliding=False)
+        self.store.touch("pending")
 
     def _follow_slider(self) -> None:
         slider = self.view.slider
-        if slider is not None and self.state.pending != slider.here.asked:
+        if slider is not None and (self.state.pending != slider.here.asked or self.state.session is not self._slid_on):
             self._close_slider()
 
     def reach(self) -> None:

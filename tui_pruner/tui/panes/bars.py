@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score
-from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, STEPS_PANE, Action
+from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
 from tui_pruner.tui.figures import change, gain
@@ -108,13 +108,13 @@ def _metric(name: str, baseline: float, now: float | None) -> Text:
 
 
 FOOTER = (
-    "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "recover", "latency", "go-on",
-    "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
+    "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "slider", "recover", "latency",
+    "go-on", "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
 )  # fmt: skip
 """The actions of the whole workbench in the footer, in their order."""
 NEEDED = (
-    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "validate",
-    "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
+    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "slider", "recover",
+    "validate", "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
 )  # fmt: skip
 """The same, those that stay longest first."""
 NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
@@ -124,6 +124,7 @@ PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     DETAIL: {"explain": "explain", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "station-1": "next hop", "back": "back"},
     STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
+    SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }
 """The actions of the whole workbench that matter most in a pane, with their words there."""
 
@@ -139,7 +140,7 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
     taken = {key for action in own for key in action.keys.split(",")}
     if width < ONE_LINE:
         by_id |= {id: replace(by_id[id], footer=word) for id, word in NARROW_WORDS.items() if id in by_id}
-    rest = [by_id[id] for id in FOOTER if id in by_id and not taken & set(by_id[id].keys.split(","))]
+    rest = [by_id[id] for id in FOOTER if pane != SLIDER and id in by_id and not taken & set(by_id[id].keys.split(","))]
     return fitting(own + rest, width, leading, {action.id for action in own}, disabled)
 
 
