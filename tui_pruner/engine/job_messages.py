@@ -38,12 +38,16 @@ class CalibrationParameters(JobParameters):
 
 
 class JobProgress(Message):
-    """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them."""
+    """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them.
+
+    `found`: what was found since the last report, as plain data, of jobs whose results are of use before the end.
+    """
 
     done: int
     total: int
     doing: str = ""
     metrics: dict[str, float] = {}
+    found: dict[str, Any] | None = None
 
 
 class CalibrationResult(Message):

@@ -17,11 +17,12 @@ from tui_pruner.engine.messages import (
     Figures,
     Message,
     OpenResult,
+    PreviewResult,
     SavedPlan,
     SessionView,
     WriteResult,
 )
-from tui_pruner.engine.search_messages import ScanDrops, TargetLadder, TargetPlan, TargetReach
+from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
 
 Answer = TypeVar("Answer", bound=Message)
 KINDS: dict[str, type[EngineRequest[Any]]] = {}
@@ -142,6 +143,33 @@ class PlanTarget(EngineRequest[TargetPlan]):
     criterion: str = "l2"
     round_to: int = 1
     scan: ScanDrops | None = None
+
+
+class TargetRung(Message):
+    """Event "rung": one position of a target slider: the amounts that leave this share, as a plan, and what the model would be with them.
+
+    `slider`: which of the sliders that were asked for; `done` of `total` positions were planned so far.
+    """
+
+    slider: int
+    share: float
+    amounts: dict[str, str]
+    preview: PreviewResult
+    done: int
+    total: int
+
+
+class TargetLadder(Message):
+    """All positions of a target slider were planned: the least and the most that can be left, and how many of them are out of reach.
+
+    `scanned`: as in a `TargetPlan`.
+    """
+
+    slider: int
+    least: float
+    most: float
+    unreachable: int = 0
+    scanned: bool = False
 
 
 class PlanLadder(EngineRequest[TargetLadder]):

@@ -39,8 +39,8 @@ from tui_pruner.engine.messages import (
     TroubleEvent,
     WriteResult,
 )
-from tui_pruner.engine.requests import KINDS, Answer, EngineRequest
-from tui_pruner.engine.search_messages import ScanDrops, TargetLadder, TargetPlan, TargetReach, TargetRung
+from tui_pruner.engine.requests import KINDS, Answer, EngineRequest, TargetLadder, TargetRung
+from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
 from tui_pruner.engine.views import (
     as_requests,
     block_views,
@@ -95,7 +95,7 @@ def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:
     for trial in scan.trials:
         if 0 <= trial.group < len(groups):
             drops.setdefault(trial.group, {})[trial.channels / groups[trial.group].channels] = trial.drop
-    return Sensitivity(scan.baseline, drops)
+    return Sensitivity(scan.baseline, drops, scan.partial)
 
 
 Say = Callable[[str, Message], None]

@@ -18,7 +18,7 @@ from tui_pruner.domain.errors import EngineError, EngineGone, PrunerError, Untru
 from tui_pruner.engine import requests
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.messages import CutRequest, Figures, OpenResult, ProgressEvent, ProofEvent, SessionView, TroubleEvent, WriteResult
-from tui_pruner.engine.search_messages import ScanDrops, TargetRung
+from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.trust import inherit
 from tui_pruner.tui import messages
@@ -344,7 +344,7 @@ class EngineSession:
         if name == "proof":
             self._post(messages.ProofArrived(ProofEvent.model_validate(data)))
         elif name == "rung":
-            self._post(messages.RungPlanned(TargetRung.model_validate(data)))
+            self._post(messages.RungPlanned(requests.TargetRung.model_validate(data)))
         elif name == "progress":
             self._post(messages.Doing(ProgressEvent.model_validate(data).doing))
         elif name == "trouble":

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
         SessionView,
         WriteResult,
     )
-    from tui_pruner.engine.search_messages import TargetLadder, TargetPlan, TargetReach, TargetRung
+    from tui_pruner.engine.requests import TargetLadder, TargetRung
+    from tui_pruner.engine.search_messages import TargetPlan, TargetReach
     from tui_pruner.tui.job_specs.job import QueuedJob
     from tui_pruner.tui.opening import Opening
 

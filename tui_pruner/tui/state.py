@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.cuts import Asked, Room
-from tui_pruner.domain.forecast import Forecast, forecast, summed
+from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
 from tui_pruner.domain.lineage import Lineage
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
@@ -118,7 +118,7 @@ class AppState:
         """What the metric will probably be after the pending cuts; None where the scan does not tell.
 
         Each layer counts with its share of the checkpoint's channels, before and after. The scan must be by the criterion and on the data
-        that count now, and what is there before the cuts must be measured.
+        that count now, and what is there before the cuts must be measured. What a stopped scan did not come to is guessed by the rest.
         """
         found, metrics, pending = self.scan, self.metrics, self.pending
         if found is None or not pending or self.preview is None:
@@ -130,6 +130,9 @@ class AppState:
             return None
         changes = {layer: self.change(self.layers[layer]).outputs for layer in pending.amounts}
         cuts = {layer: (1 - now / whole, 1 - after / whole) for layer, (whole, now, after) in changes.items() if whole}
+        if found.partial:
+            sums = guessed(cuts, found.layers, found.coupled, found.typical)
+            return forecast(base, sums[0], metrics.tried, sums[1]) if sums is not None else None
         drop = summed(cuts, found.layers, found.coupled)
         return forecast(base, drop, metrics.tried) if drop is not None else None
 

@@ -108,7 +108,7 @@ class Planner:
         return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals, self.rules.tolerance).run()
 
     def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
-        """Prices by a scan, where it says something of everything that can be cut."""
+        """Prices by a scan, where it says something of everything that can be cut; one that was stopped, of anything."""
         if scan is None or not scan.covers(self.ladders.ladders):
             return None
         return by_sensitivity(self.analysis, self.base, criterion, scan)

@@ -17,6 +17,7 @@ from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, 
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
 from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
+from tui_pruner.tui.job_specs.scan import KIND as SCAN
 from tui_pruner.tui.job_specs.scan import Scanned, scan
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, LadderPlanned, ReachKnown, RungPlanned, TargetPlanned
 from tui_pruner.tui.panes.slider import SHARES, TITLES, Position, TargetSlider
@@ -130,8 +131,8 @@ class TargetController(Controller):
                 id="scan",
                 keys="S",
                 title="Scan the sensitivity",
-                help="Measure what the metric loses with the weakest channels of each layer alone; the tree then shows it, and targets "
-                "go by it.",
+                help="Measure what the metric loses with the weakest channels of each layer alone, the dearest first; the tree shows it as "
+                "it comes, and targets go by it. Again: good enough, stop; what is there stays, and later it goes on from there.",
                 group=JOBS,
                 cli="scan MODEL --data DATA -o FILE",
                 run=self.scan,
@@ -224,7 +225,8 @@ class TargetController(Controller):
         start = Position(left, before.asked.cleared)
         self._sliders += 1
         shares = [share for share in SHARES if share < left]
-        self._stand_on(TargetSlider(self._sliders, measure, before, (start,)), sliding=True)
+        ground = self._scan_words() if usable else ""
+        self._stand_on(TargetSlider(self._sliders, measure, before, (start,), scan=ground), sliding=True)
         asked, drops = before.asked, usable.drops if usable else None
         self.engine.plan_ladder(
             PlanLadder(
@@ -271,8 +273,13 @@ class TargetController(Controller):
         self.dialogs.retell(f"{WHAT}\n{known}\n{self._ground()}")
 
     def scan(self) -> None:
-        """Measure what the metric loses with each layer's weakest channels."""
-        self.jobs.with_data(self._scan, "Scan on")
+        """Measure what the metric loses with each layer's weakest channels; while that goes on, stop it with what is there."""
+        running = self.jobs.queue.running
+        if running is None or running.spec.kind != SCAN:
+            self.jobs.with_data(self._scan, "Scan on")
+        elif not running.stopping:
+            self.jobs.queue.cancel(running)
+            self.say(f"the scan stops: what it has found stays, and {key_of('scan')} goes on with the rest")
 
     def take_scan(self, found: Scanned | None) -> None:
         """Show what a scan found."""
@@ -336,13 +343,17 @@ class TargetController(Controller):
         amounts = {layer: amount for layer, text in found.amounts.items() if (amount := typed_amount(text))}
         pending = self.state.pending
         self._criterion.request(Asked(amounts, criterion or pending.criterion, pending.round_to))
-        ground = ground or ("by the scan" if found.scanned else "by importance")
+        ground = ground or (self._scan_words() if found.scanned else "by importance")
         left = f"{shares_words(found.shares)} left; change what you like, {key_of('apply')} applies it"
         self.say(f"{plural(len(amounts), 'layer')} {ground}: {left}")
 
     def _usable_scan(self) -> Scanned | None:
         found = self.state.scan
         return found if found is not None and found.criterion == self.state.pending.criterion else None
+
+    def _scan_words(self) -> str:
+        usable = self._usable_scan()
+        return f"by the scan so far ({usable.extent})" if usable is not None and usable.partial else "by the scan"
 
     def _ground(self) -> str:
         """By what the cuts will be chosen."""
@@ -353,7 +364,8 @@ class TargetController(Controller):
             )
         usable, better = self._usable_scan(), f"With data ({key_of('choose-data')}), plans are measured."
         if usable is not None:
-            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')} come first. {better}"
+            so_far = f" ({usable.extent}; the others by importance)" if usable.partial else ""
+            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')}{so_far} come first. {better}"
         label = criterion_of(self.state.pending.criterion).label
         ground = f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
         return f"{ground} {better}"

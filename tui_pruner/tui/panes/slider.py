@@ -16,7 +16,7 @@ from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import PreviewResult
-    from tui_pruner.engine.search_messages import TargetLadder, TargetRung
+    from tui_pruner.engine.requests import TargetLadder, TargetRung
 
 SHARES = tuple(percent / 100 for percent in range(95, 5, -5))
 """What is left at the positions below the first one, at which nothing goes."""
@@ -37,7 +37,7 @@ class Position:
 class TargetSlider:
     """A slider over positions that fall from one to the next, the first of them without a cut; they come one after the other.
 
-    `before`: what was pending when it was opened. `total`: how many positions are being planned; `ladder` once all are there.
+    `before`: what was pending when it was opened; `scan`: by which scan, in words, where there is one. `total`: how many positions are being planned; `ladder` once all are there.
     """
 
     number: int
@@ -47,6 +47,7 @@ class TargetSlider:
     at: int = 0
     total: int = 0
     ladder: TargetLadder | None = None
+    scan: str = ""
 
     @property
     def here(self) -> Position:
@@ -93,7 +94,7 @@ def _reach(slider: TargetSlider) -> list[str]:
     if ladder is None:
         done = len(slider.positions) - 1
         return [f"{done} of {slider.total} positions planned{GLYPHS.ellipsis}" if slider.total else f"planning{GLYPHS.ellipsis}"]
-    ground = "by the scan" if ladder.scanned else "by importance"
+    ground = slider.scan if ladder.scanned else "by importance"
     return [f"reachable {100 * ladder.least:.0f} to {100 * ladder.most:.0f} %", ground]
 
 

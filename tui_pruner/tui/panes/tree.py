@@ -60,10 +60,21 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def show_measurements(self) -> None:
         """Show what was measured: how sensitive the layers are, and how long the blocks take."""
-        state = self._store.state
-        drops = state.scan is not None and state.scan.heats
+        state, before = self._store.state, self._columns
+        drops = state.scan is not None and state.scan.layers
         self._measured = frozenset([*(["drop"] if drops else []), *(["time"] if state.latency is not None else [])])
-        self.refresh()
+        self._retitle()
+        if self._columns == before:
+            self.redraw()
+        else:
+            self.refresh()
+
+    def _retitle(self) -> None:
+        scan, title = self._store.state.scan, _title(self._tree)
+        if scan is not None and scan.partial:
+            title += f"  scan: {scan.extent}"
+        if self.border_title != title:
+            self.border_title = title
 
     async def action_half_page(self, way: int) -> None:
         """Move the cursor by half of what is shown."""
@@ -121,7 +132,8 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     @property
     def _columns(self) -> tuple[Column, ...]:
-        return layout(self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured)
+        scan = self._store.state.scan
+        return layout(self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured, ratio=scan.ratio if scan else 0.0)
 
     def _measure(self, tree: TreeState) -> None:
         opened = frozenset(row.parent for row in tree.shown) if tree.filtered else tree.expanded
@@ -133,7 +145,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             most_flops=max((row.flops for row in scale), default=1),
             weights=self._store.state.pending_weights,
         )
-        self.border_title = _title(tree)
+        self._retitle()
         self.virtual_size = Size(self.scrollable_content_region.width, len(tree.shown) + 1)
 
     def _reveal(self) -> None:
