@@ -101,7 +101,7 @@ def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]], guess: float = 0.0) -> Forecast:
-    """What is expected of a metric that was `base`, where the scanned drops come to `drop`; `guess`: the error of what is guessed of them."""
+    """What is expected of a metric that was `base`, where the scanned drops come to `drop`; `guess`: how far off what is guessed may be."""
     factor, share = learnt(tried)
     fall = factor * drop
     return Forecast(base, drop, min(max(base - fall, 0.0), 1.0), max(NOISE, math.hypot(share * fall, factor * guess)))

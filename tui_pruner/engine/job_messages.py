@@ -64,10 +64,12 @@ class ValidationResult(Message):
     """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it.
 
     `interval`: where the main metric lies on other images of the same kind in 95 % of cases (bootstrap); None where that is not known.
+    `resamples`: the main metric on each of its draws, which are the same for every model on these images.
     """
 
     metrics: dict[str, float]
     interval: tuple[float, float] | None = None
+    resamples: list[float] = []
     images: int
     seconds: float
     cached: bool = False

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.cuts import Asked, Room
 from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
-from tui_pruner.domain.lineage import Lineage
+from tui_pruner.domain.lineage import Lineage, file_id
+from tui_pruner.domain.results import Measurement
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
 from tui_pruner.tui.outline import TreeState, Weight
-from tui_pruner.tui.timeline import StepMetrics, Timeline
+from tui_pruner.tui.timeline import BASELINE, StepMetrics, Timeline
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import (
@@ -146,12 +147,14 @@ class AppState:
         return own.model_copy(update={"parameters": first.parameters, "flops": first.flops})
 
     @property
-    def origin_metric(self) -> float | None:
+    def origin_metric(self) -> Measurement | None:
         """The original's metric, where it was measured on the same data; else the opened checkpoint's."""
         first = self.lineage.original
         if first is not None and first.metric is not None and first.data == self.checkpoint.data:
-            return first.metric
-        return self.metrics.baseline
+            own = first.id == file_id(self.opened.model.sha256)
+            interval = (first.low, first.high) if first.low is not None and first.high is not None else None
+            return (self.metrics.measurement(BASELINE) if own else None) or Measurement(first.metric, interval)
+        return self.metrics.measurement(BASELINE)
 
     @property
     def shapes(self) -> Sequence[BlockShape]:

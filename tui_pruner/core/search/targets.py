@@ -136,8 +136,10 @@ class Descent:
         return self._landing(self._first())
 
     def landings(self, goals: Iterable[Goal]) -> Iterator[Landing]:
-        """Where `run` ends for each of these goals alone, all by one measure and ever smaller, in one descent: up to where the next rung is
-        too large for a goal, the ways to it and to all smaller ones are the same."""
+        """Where `run` ends for each of these goals alone, all by one measure and ever smaller, in one descent.
+
+        Up to where the next rung is too large for a goal, the ways to it and to all smaller ones are the same.
+        """
         waiting = self._first()
         for goal in goals:
             self._goals = [goal]
@@ -157,7 +159,7 @@ class Descent:
         return Landing(self.widths, met, too_large and not met)
 
     def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
-        """Take rungs, the cheapest first; whether one was too large. Each that is ends its ladder, or with `to_first_overshoot` this way."""
+        """Take rungs, the cheapest first; whether one was too large, which ends its ladder, or with `to_first_overshoot` the whole way."""
         too_large = False
         while waiting and (unmet := self._unmet(self.widths)):
             _, number = heapq.heappop(waiting)

@@ -149,6 +149,11 @@ class Teller:
 
         self._rows = Rows(self.scan, Arithmetic(self.scan.analysis))
 
+    @property
+    def begun(self) -> bool:
+        """Whether the baseline was told."""
+        return BASELINE in self._told
+
     def tell(self, done: int, doing: str, metrics: Metrics | None = None) -> None:
         """A report; the first after the baseline is there has all that was known before."""
         told = self._since() if BASELINE in self.found.metrics else None
@@ -203,6 +208,8 @@ def take(scan: Scan, missing: Sequence[Trial], landings: Iterator[TrialResults],
         for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
             teller.tell(done, remark)
             found.remarks += [remark] if remark not in found.remarks else []
+        if not teller.begun:
+            teller.tell(done, tried)
         for digest, outcome in landing.outcomes.items():
             done += 1
             keep(scan, digest, outcome, found)

@@ -174,7 +174,8 @@ def shown_of(state: AppState) -> Shown:
     ids = ids_of(state)
     undone = frozenset(ids[len(state.session.steps) + 1 :])
     main = (*(stage.id for stage in state.lineage.chain(state.lineage.here)), *ids)
-    return Shown(state.lineage, state.checkpoint.data or "", state.metrics.name, undone, main)
+    resamples = {state_id(state.opened.model.sha256, key): draws for key, draws in state.metrics.resamples.items()}
+    return Shown(state.lineage, state.checkpoint.data or "", state.metrics.name, undone, main, resamples)
 
 
 def asked_stage(state: AppState) -> Stage | None:
@@ -190,7 +191,7 @@ def asked_stage(state: AppState) -> Stage | None:
 
 
 def asked_reach(state: AppState, slider: TargetSlider | None, axis: str) -> list[float]:
-    """Where on an axis what is asked for stands, and then the ends of the slider that it is dragged on; empty where nothing is asked for."""
+    """Where on an axis what is asked for stands, and then the ends of the slider that drags it; empty where nothing is asked for."""
     if axis == "ms" or not (state.pending or slider):
         return []
     sizes = [state.after]
@@ -235,7 +236,13 @@ class StageListController:
     def actions(self) -> Sequence[Action]:
         """What is done with one stage."""
         moves = (
-            ("stage-move-minus-1", "up,left", "Stage before", "Go to the stage above, or to the dot on the left; drag the target down.", -1),
+            (
+                "stage-move-minus-1",
+                "up,left",
+                "Stage before",
+                "Go to the stage above, or to the dot on the left; drag the target down.",
+                -1,
+            ),
             ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right; drag the target up.", 1),
         )
         return (

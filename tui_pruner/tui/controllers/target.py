@@ -63,7 +63,8 @@ class TargetController(Controller):
                 id="slider",
                 keys="ctrl+t",
                 title="Drag a target",
-                help="Drag what is left from 100 % to 10 % by holding a key: the cuts that reach it, the sizes, the forecast and the map follow.",
+                help="Drag what is left from 100 % to 10 % by holding a key: the cuts that reach it, the sizes, the forecast and the map "
+                "follow.",
                 group=RATIO,
                 cli=PLAN,
                 run=self.open_slider,
@@ -229,16 +230,12 @@ class TargetController(Controller):
         self._stand_on(TargetSlider(self._sliders, measure, before, (start,), scan=ground), sliding=True)
         asked, drops = before.asked, usable.drops if usable else None
         self.engine.plan_ladder(
-            PlanLadder(
-                slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops
-            )
+            PlanLadder(slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops)
         )
 
     def _stand_on(self, slider: TargetSlider, **changes: object) -> None:
         here = slider.here
-        self.store.update(
-            slider=slider, pending=here.asked, preview=here.preview, no_preview="", dry_run=None, no_dry_run="", **changes
-        )
+        self.store.update(slider=slider, pending=here.asked, preview=here.preview, no_preview="", dry_run=None, no_dry_run="", **changes)
 
     def _close_slider(self) -> None:
         from tui_pruner.engine.requests import PlanLadder

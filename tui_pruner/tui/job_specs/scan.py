@@ -17,7 +17,7 @@ from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
-    from tui_pruner.engine.search_messages import ScanDrops, ScanFound, ScanParameters, ScanResult, ScanTrial
+    from tui_pruner.engine.search_messages import ScanDrops, ScanParameters, ScanResult, ScanTrial
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -103,7 +103,7 @@ def by_layers(
     groups: Mapping[int, Sequence[str]],
     extent: tuple[int, int],
 ) -> Scanned:
-    """Trials by layers. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: how many of how many."""
+    """Trials by layers. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: as in `Scanned`."""
     from tui_pruner.engine.search_messages import ScanDrops, TrialDrop
 
     (name, baseline, images), layers = about, dict[str, dict[float, float]]()

@@ -66,7 +66,7 @@ class Validations:
             result = ValidationResult.model_validate(content)
             self._checkpoint.data = self._checkpoint.data or fields["data"]
             if fields["data"] == self._checkpoint.data:
-                self._metrics.put(key, result.metrics, result.interval)
+                self._metrics.put(key, result.metrics, result.interval, result.resamples)
             return _outcome(result)
 
         return JobSpec(KIND, title, key, parameters, take, fields["data"], about=about)

@@ -12,6 +12,7 @@ from rich.style import Style
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score
+from tui_pruner.domain.results import Measurement
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
@@ -73,9 +74,9 @@ def _figures(state: AppState, level: int = 0) -> Text:
         _pair("GFLOPs", giga(before.flops), giga(after.flops), change(before.flops, after.flops), level, "G"),
     )
     if (baseline := state.origin_metric) is not None:
-        now = metrics.latest
+        now = metrics.measurement_of_step(metrics.steps) if metrics.steps else None
         if now is None and not state.session.steps and state.lineage.ancestors():
-            now = metrics.baseline
+            now = metrics.measurement_of_step(0)
         text.append(GAP)
         text.append_text(_metric(metrics.name, baseline, now))
     if (expected := state.forecast) is not None:
@@ -94,16 +95,16 @@ def _pair(name: str, before: str, after: str, moved: str, level: int, unit: str 
     return Text.assemble(title, *was, (shown_after, f"bold {colours.GOOD}"), (f" {moved}" if level < 3 else "", colours.GOOD))
 
 
-def _metric(name: str, baseline: float, now: float | None) -> Text:
+def _metric(name: str, baseline: Measurement, now: Measurement | None) -> Text:
     if now is None:
-        return Text.assemble((f"{name} ", colours.MUTED), (score(baseline), colours.STRONG))
+        return Text.assemble((f"{name} ", colours.MUTED), (score(baseline.value), colours.STRONG))
     style = metric_colour(baseline, now)
     return Text.assemble(
         (f"{name} ", colours.MUTED),
-        score(baseline),
+        score(baseline.value),
         (GLYPHS.arrow, colours.MUTED),
-        (score(now), f"bold {style}"),
-        (f" {gain(baseline, now)}", style),
+        (score(now.value), f"bold {style}"),
+        (f" {gain(baseline.value, now.value)}", style),
     )
 
 

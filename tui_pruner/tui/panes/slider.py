@@ -37,7 +37,8 @@ class Position:
 class TargetSlider:
     """A slider over positions that fall from one to the next, the first of them without a cut; they come one after the other.
 
-    `before`: what was pending when it was opened; `scan`: by which scan, in words, where there is one. `total`: how many positions are being planned; `ladder` once all are there.
+    `before`: what was pending when it was opened; `scan`: by which scan, in words, where there is one. `total`: how many positions
+    are being planned; `ladder` once all are there.
     """
 
     number: int

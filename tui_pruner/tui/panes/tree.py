@@ -133,7 +133,9 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     @property
     def _columns(self) -> tuple[Column, ...]:
         scan = self._store.state.scan
-        return layout(self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured, ratio=scan.ratio if scan else 0.0)
+        return layout(
+            self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured, ratio=scan.ratio if scan else 0.0
+        )
 
     def _measure(self, tree: TreeState) -> None:
         opened = frozenset(row.parent for row in tree.shown) if tree.filtered else tree.expanded

@@ -9,6 +9,7 @@ from functools import lru_cache
 from rich.text import Text
 
 from tui_pruner.domain.formatting import percent
+from tui_pruner.domain.results import Measurement, change_between
 from tui_pruner.tui.figures import arrow, fall, shape
 from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
 from tui_pruner.tui.state import AppState, Change
@@ -150,15 +151,21 @@ def heat_colour(fall: float, baseline: float) -> str:
 
 
 METRIC_NOISE = 0.005
-"""A change of a metric below it says nothing."""
+"""A change of a metric below it says nothing, where its interval is not known."""
 
 
-def metric_colour(before: float, now: float) -> str:
-    """The colour of a metric that moved: a loss is never green, one beyond noise a warning, and a large one bad."""
-    fall = before - now
-    if fall <= METRIC_NOISE:
-        return colours.GOOD if fall < -METRIC_NOISE else colours.TEXT
-    return colours.BAD if fall / max(before, 1e-9) >= MUCH else colours.WARNING
+def metric_colour(before: Measurement, now: Measurement) -> str:
+    """The colour of a metric that moved: grey within noise; a loss is never green, one beyond noise a warning, and a large one bad.
+
+    Within noise is a change whose 95 % interval includes zero, or where no interval is known one that is tiny.
+    """
+    fall, change = before.value - now.value, change_between(before, now)
+    noise = abs(fall) <= METRIC_NOISE if change is None else change[0] <= 0 <= change[1]
+    if noise:
+        return colours.MUTED
+    if fall < 0:
+        return colours.GOOD
+    return colours.BAD if fall / max(before.value, 1e-9) >= MUCH else colours.WARNING
 
 
 def _name(row: Row, look: Look, width: int) -> Cell:
@@ -234,7 +241,10 @@ def _drop(row: Row, look: Look, width: int) -> Cell:
     drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
     if scan is None or not drops:
         return "", ""
-    figure, colour = drops.get(scan.ratio), heat_colour(max(drops.values()) if scan.ratio not in drops else drops[scan.ratio], scan.baseline)
+    figure, colour = (
+        drops.get(scan.ratio),
+        heat_colour(max(drops.values()) if scan.ratio not in drops else drops[scan.ratio], scan.baseline),
+    )
     words = "" if figure is None else fall(figure)
     if width < CURVE + 1 + FIGURE:
         return fit(words, width, right=True), colour
