@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.helpers import Desk, unwrapped
+from tests.tui.helpers import Desk
 from tests.tui.scripted_jobs import PRELUDE
 from tests.tui.test_targets import result, trial
 from tui_pruner.domain.forecast import guessed
@@ -84,9 +84,7 @@ async def test_results_fill_the_tree_while_the_scan_runs_and_a_key_stops_it_with
     assert desk.state.scan.partial and desk.state.scan.heats == pytest.approx({"model.5": 0.06, "model.7": 0.3, "model.3": 0.006})
     assert "scan: 8 of 153 trials" in desk.text
     desk.state.checkpoint.data = None
-    await desk.press("t")
-    await desk.until(lambda: "(8 of 153 trials; the others by importance)" in unwrapped(desk.app), "what targets go by")
-    await desk.press("escape")
+    assert "by the scan of 16 images (8 of 153 trials; the others by importance) come first" in desk.controllers.target.ground()
     asked = desk.state.scan.drops
     assert asked.partial and len(asked.trials) == 8
 

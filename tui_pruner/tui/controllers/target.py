@@ -255,7 +255,7 @@ class TargetController(Controller):
     def reach(self) -> None:
         """Ask what shall be left, then ask for the cuts that reach it."""
         self.dialogs.ask_text(
-            "Reach a target", f"{WHAT}\n{self._ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in)
+            "Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in)
         )
         self.engine.reach(self.state.pending)
 
@@ -267,7 +267,7 @@ class TargetController(Controller):
             known = f"Reachable: {', '.join(ranges)}."
         else:
             known = f"What is in reach is not known: {event.reason}."
-        self.dialogs.retell(f"{WHAT}\n{known}\n{self._ground()}")
+        self.dialogs.retell(f"{WHAT}\n{known}\n{self.ground()}")
 
     def scan(self) -> None:
         """Measure what the metric loses with each layer's weakest channels; while that goes on, stop it with what is there."""
@@ -352,7 +352,7 @@ class TargetController(Controller):
         usable = self._usable_scan()
         return f"by the scan so far ({usable.extent})" if usable is not None and usable.partial else "by the scan"
 
-    def _ground(self) -> str:
+    def ground(self) -> str:
         """By what the cuts will be chosen."""
         if self.jobs.checkpoint.data:
             label = criterion_of(ranking(self.state)).label
