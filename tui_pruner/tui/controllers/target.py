@@ -254,9 +254,7 @@ class TargetController(Controller):
 
     def reach(self) -> None:
         """Ask what shall be left, then ask for the cuts that reach it."""
-        self.dialogs.ask_text(
-            "Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in)
-        )
+        self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in))
         self.engine.reach(self.state.pending)
 
     def tell_reach(self, event: ReachKnown) -> None:

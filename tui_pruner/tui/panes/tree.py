@@ -42,6 +42,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._look = Look(store.state, frozenset())
         self._measured: frozenset[str] = frozenset()
         self._painted: dict[int, Strip] = {}
+        self._fresh: tuple[object, dict[int, Strip]] = ((), {})
         store.observe(("tree", "opened"), self.show)
         store.observe(("scan", "latency"), self.show_measurements)
         store.observe(("opened", "session", "pending", "marks", "preview", COLOURS), self.redraw)
@@ -107,14 +108,23 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         """Paint the rows again that look different now."""
         self._look = replace(self._look, weights=self._store.state.pending_weights)
         width = self.scrollable_content_region.width
-        changed = [y for y, painted in list(self._painted.items()) if painted != self._line(y)]
+        fresh = {y: self._line(y) for y in self._painted}
+        changed = [y for y, strip in fresh.items() if strip != self._painted[y]]
+        self._fresh = self._view, {y: fresh[y] for y in changed}
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
     def render_line(self, y: int) -> Strip:
-        """The heading, or one row."""
-        self._painted[y] = strip = self._line(y)
+        """The heading, or one row; one that `redraw` has composed is not composed again."""
+        view, fresh = self._fresh
+        known = fresh.pop(y, None)
+        self._painted[y] = strip = known if known is not None and view == self._view else self._line(y)
         return strip
+
+    @property
+    def _view(self) -> tuple[object, ...]:
+        """What a row looks like by, besides the state, of which `redraw` hears."""
+        return id(self._tree), self.has_focus, self.scroll_offset.y, self._columns
 
     def _line(self, y: int) -> Strip:
         width, tree = self.scrollable_content_region.width, self._tree
