@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.helpers import Desk
-from tui_pruner.domain.results import Measurement, change_between
+from tui_pruner.domain.results import MeasuredMetric, change_between
 from tui_pruner.engine.requests import Compare
 from tui_pruner.tui.controllers.lineage import shown_of
 from tui_pruner.tui.panes.bars import header_lines
@@ -21,13 +21,13 @@ shared = pytest.mark.asyncio(loop_scope="session")
 
 def moved(before: float, now: float, half: float | None = None, noise: float | None = None) -> str:
     """The colour of a change: with intervals of this half width, and draws that differ by this noise."""
-    first, last = Measurement(before), Measurement(now)
+    first, last = MeasuredMetric(before), MeasuredMetric(now)
     if half is not None:
-        first, last = (Measurement(value, (value - half, value + half)) for value in (before, now))
+        first, last = (MeasuredMetric(value, (value - half, value + half)) for value in (before, now))
     if noise is not None:
         draws = [before + half * (number % 7 - 3) for number in range(60)]
-        first = Measurement(before, first.interval, draws)
-        last = Measurement(now, last.interval, [draw + now - before + noise * (number % 3 - 1) for number, draw in enumerate(draws)])
+        first = MeasuredMetric(before, first.interval, draws)
+        last = MeasuredMetric(now, last.interval, [draw + now - before + noise * (number % 3 - 1) for number, draw in enumerate(draws)])
     return metric_colour(first, last)
 
 
@@ -44,8 +44,8 @@ def test_a_change_whose_interval_includes_zero_is_grey_and_pairs_of_draws_say_mo
     assert moved(0.80, 0.798, half=0.0005) == colours.WARNING, "small, and sure"
     assert moved(0.80, 0.77, half=0.05, noise=0.01) == colours.WARNING, "on the same images the loss is sure"
     assert moved(0.80, 0.795, half=0.05, noise=0.01) == colours.MUTED
-    assert change_between(Measurement(0.8), Measurement(0.7, (0.6, 0.8))) is None
-    paired = change_between(Measurement(0.8, None, [0.8] * 50), Measurement(0.7, None, [0.7] * 50))
+    assert change_between(MeasuredMetric(0.8), MeasuredMetric(0.7, (0.6, 0.8))) is None
+    paired = change_between(MeasuredMetric(0.8, None, [0.8] * 50), MeasuredMetric(0.7, None, [0.7] * 50))
     assert paired == pytest.approx((-0.1, -0.1))
 
 
@@ -63,7 +63,7 @@ async def test_noise_is_grey_in_the_header_the_steps_the_comparison_and_the_line
     for half, colour in ((0.05, colours.MUTED), (0.01, colours.BAD)):
         metrics.intervals = {key: (value - half, value + half) for key, value in metrics.by_plan.items()}
         desk.controllers.lineage.follow()
-        assert (shown := shown_of(desk.state)).lineage.here
+        shown = shown_of(desk.state)
         stage = shown.lineage.stages[shown.lineage.here]
         compared = Compared(await desk.engine._client.call(Compare(first=0, second=1)), desk.state.session, metrics)
         texts = [*header_lines(desk.state, 120), *step_lines(desk.state, metrics, 65)[0], *stage_lines(shown, stage, None, 116)]

@@ -48,7 +48,7 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MeasuredMetric:
     """A metric, where it lies in 95 % of cases, and its values on the draws of the bootstrap, as far as they are known."""
 
     value: float
@@ -56,7 +56,7 @@ class Measurement:
     resamples: Sequence[float] = ()
 
 
-def change_between(before: Measurement, after: Measurement) -> tuple[float, float] | None:
+def change_between(before: MeasuredMetric, after: MeasuredMetric) -> tuple[float, float] | None:
     """Where the change of a metric on the same images lies in 95 % of cases; None where that is not known.
 
     Draw by draw where both have their draws, which are of the same images; else as if the two had been measured on different ones, which

@@ -302,10 +302,8 @@ class EngineSession:
             self._post(messages.Doing(""))
 
     async def _plan_ladder(self, ladder: requests.PlanLadder) -> None:
-        try:
-            self._post(messages.LadderPlanned(ladder.slider, await self._answer(self._client.call(ladder))))
-        except PrunerError as error:
-            self._post(messages.LadderPlanned(ladder.slider, None, str(error)))
+        with contextlib.suppress(EngineGone):
+            self._post(messages.LadderPlanned(ladder.slider, *await self._answer_or_reason(self._client.call(ladder))))
 
     async def _save_plan(self, path: str, force: bool) -> None:
         try:

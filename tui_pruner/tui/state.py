@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.cuts import Asked, Room
 from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
 from tui_pruner.domain.lineage import Lineage, file_id
-from tui_pruner.domain.results import Measurement
+from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
 from tui_pruner.tui.outline import TreeState, Weight
@@ -147,13 +147,13 @@ class AppState:
         return own.model_copy(update={"parameters": first.parameters, "flops": first.flops})
 
     @property
-    def origin_metric(self) -> Measurement | None:
+    def origin_metric(self) -> MeasuredMetric | None:
         """The original's metric, where it was measured on the same data; else the opened checkpoint's."""
         first = self.lineage.original
         if first is not None and first.metric is not None and first.data == self.checkpoint.data:
             own = first.id == file_id(self.opened.model.sha256)
             interval = (first.low, first.high) if first.low is not None and first.high is not None else None
-            return (self.metrics.measurement(BASELINE) if own else None) or Measurement(first.metric, interval)
+            return (self.metrics.measurement(BASELINE) if own else None) or MeasuredMetric(first.metric, interval)
         return self.metrics.measurement(BASELINE)
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.results import Measurement, short_metric
+from tui_pruner.domain.results import MeasuredMetric, short_metric
 from tui_pruner.tui.actions.keymap import key_of
 
 if TYPE_CHECKING:
@@ -133,12 +133,12 @@ class StepMetrics:
         """The metric after this many steps, where it was measured."""
         return self.by_plan.get(self.keys[number]) if number < len(self.keys) else None
 
-    def measurement(self, key: str) -> Measurement | None:
+    def measurement(self, key: str) -> MeasuredMetric | None:
         """What was measured of a plan, by its key."""
         value = self.by_plan.get(key)
-        return None if value is None else Measurement(value, self.intervals.get(key), self.resamples.get(key, ()))
+        return None if value is None else MeasuredMetric(value, self.intervals.get(key), self.resamples.get(key, ()))
 
-    def measurement_of_step(self, number: int) -> Measurement | None:
+    def measurement_of_step(self, number: int) -> MeasuredMetric | None:
         """What was measured after this many steps."""
         return self.measurement(self.keys[number]) if number < len(self.keys) else None
 

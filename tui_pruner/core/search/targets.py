@@ -159,7 +159,7 @@ class Descent:
         return Landing(self.widths, met, too_large and not met)
 
     def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
-        """Take rungs, the cheapest first; whether one was too large, which ends its ladder, or with `to_first_overshoot` the whole way."""
+        """Take rungs, the cheapest first; whether a rung was too large, which ends its ladder, or with `to_first_overshoot` the way."""
         too_large = False
         while waiting and (unmet := self._unmet(self.widths)):
             _, number = heapq.heappop(waiting)

@@ -48,7 +48,7 @@ class Found:
     stopped: bool = False
 
 
-class Stopped(BaseException):
+class ScanStopped(BaseException):
     """The scan shall end with what it has. No error: nothing that handles errors may take it for one."""
 
 
@@ -63,13 +63,13 @@ class StopSignal:
         """What lands, until all has or the signal came.
 
         Raises:
-            Stopped: it came.
+            ScanStopped: it came.
         """
         while True:
             try:
                 self._waiting = True
                 if self._asked:
-                    raise Stopped
+                    raise ScanStopped
                 landing = next(landings, None)
             finally:
                 self._waiting = False
@@ -89,7 +89,7 @@ class StopSignal:
     def _take(self, number: int, frame: object) -> None:
         self._asked = True
         if self._waiting:
-            raise Stopped
+            raise ScanStopped
 
 
 def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
@@ -190,7 +190,7 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
         landings = open_things.enter_context(contextlib.closing(executor(scan, missing)))
         try:
             take(scan, missing, stop.results(landings), found, teller)
-        except Stopped:
+        except ScanStopped:
             found.stopped = True
     if found.stopped and BASELINE not in found.metrics:
         os.kill(os.getpid(), signal.SIGTERM)  # nothing to keep: the end that the signal has by itself

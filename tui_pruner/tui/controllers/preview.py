@@ -48,7 +48,7 @@ class PreviewController(Controller):
     def refresh(self) -> None:
         """Ask for the figures of the pending cuts, with the detail of the layer under the cursor, in one call.
 
-        The target slider has them at hand: while it moves, nobody is asked.
+        The target slider has them at hand: while it moves, the engine is not asked.
         """
         if not self.view.sliding:
             self.engine.refresh(self.state.pending, self.view.tree.layer or None)

@@ -76,7 +76,7 @@ class TargetController(Controller):
                 keys="left",
                 shown=GLYPHS.horizontal,
                 title="Less left",
-                help="Drag the target 5 % down; hold the key. On the front the ring goes along where there is a forecast.",
+                help="Drag the target 5 % down; hold the key. On the front its ring moves with it.",
                 group=RATIO,
                 cli=PLAN,
                 run=partial(self.slide, 1),
@@ -171,7 +171,7 @@ class TargetController(Controller):
         self._slide_over("flops", Position(1.0, state.pending, state.preview))
 
     def slide(self, by: int) -> None:
-        """Go this many positions down: what is there has been planned, so that nobody has to be asked."""
+        """Go this many positions down: what is there has been planned, without a question to the engine."""
         slider = self.view.slider
         if slider is not None:
             self._stand_on(slider.moved(by))
@@ -274,7 +274,7 @@ class TargetController(Controller):
             self.jobs.with_data(self._scan, "Scan on")
         elif not running.stopping:
             self.jobs.queue.cancel(running)
-            self.say(f"the scan stops: what it has found stays, and {key_of('scan')} goes on with the rest")
+            self.say(f"the scan stops: what it has found stays, and {key_of('scan')} measures the rest")
 
     def take_scan(self, found: Scanned | None) -> None:
         """Show what a scan found."""

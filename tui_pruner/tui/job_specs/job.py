@@ -91,7 +91,7 @@ class JobSpec:
     `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
     the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
     `stops_early`: asked to stop, it ends soon with what it has, which `kept` says in a few words. `about`: what tells it from another one
-    of the same title. `follow` takes what it has found on the way, and says how far it is in one line. `hint`: what ends it, beside its bar.
+    of the same title. `follow` takes what it has found on the way, and says how far it is in one line. `hint`: what ends it.
     """
 
     kind: str

@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score
-from tui_pruner.domain.results import Measurement
+from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
@@ -95,7 +95,7 @@ def _pair(name: str, before: str, after: str, moved: str, level: int, unit: str 
     return Text.assemble(title, *was, (shown_after, f"bold {colours.GOOD}"), (f" {moved}" if level < 3 else "", colours.GOOD))
 
 
-def _metric(name: str, baseline: Measurement, now: Measurement | None) -> Text:
+def _metric(name: str, baseline: MeasuredMetric, now: MeasuredMetric | None) -> Text:
     if now is None:
         return Text.assemble((f"{name} ", colours.MUTED), (score(baseline.value), colours.STRONG))
     style = metric_colour(baseline, now)

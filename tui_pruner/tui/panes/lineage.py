@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
-from tui_pruner.domain.results import Measurement
+from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui.figures import change, signed
 from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.theme import colours
@@ -57,10 +57,10 @@ class Shown:
         """A stage's metric, where it was measured on the session's data."""
         return stage.metric if stage.metric is not None and stage.data == self.data else None
 
-    def measurement(self, stage: Stage) -> Measurement | None:
+    def measurement(self, stage: Stage) -> MeasuredMetric | None:
         """The same with how sure it is."""
         found = self.measured(stage)
-        return None if found is None else Measurement(found, self.interval(stage), self.resamples.get(stage.id, ()))
+        return None if found is None else MeasuredMetric(found, self.interval(stage), self.resamples.get(stage.id, ()))
 
     def interval(self, stage: Stage) -> tuple[float, float] | None:
         """Where that metric lies in 95 % of cases, where that was measured."""

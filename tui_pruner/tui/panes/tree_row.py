@@ -9,7 +9,7 @@ from functools import lru_cache
 from rich.text import Text
 
 from tui_pruner.domain.formatting import percent
-from tui_pruner.domain.results import Measurement, change_between
+from tui_pruner.domain.results import MeasuredMetric, change_between
 from tui_pruner.tui.figures import arrow, fall, shape
 from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
 from tui_pruner.tui.state import AppState, Change
@@ -154,7 +154,7 @@ METRIC_NOISE = 0.005
 """A change of a metric below it says nothing, where its interval is not known."""
 
 
-def metric_colour(before: Measurement, now: Measurement) -> str:
+def metric_colour(before: MeasuredMetric, now: MeasuredMetric) -> str:
     """The colour of a metric that moved: grey within noise; a loss is never green, one beyond noise a warning, and a large one bad.
 
     Within noise is a change whose 95 % interval includes zero, or where no interval is known one that is tiny.
