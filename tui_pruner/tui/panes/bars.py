@@ -114,7 +114,7 @@ FOOTER = (
 )  # fmt: skip
 """The actions of the whole workbench in the footer, in their order."""
 NEEDED = (
-    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "slider", "recover",
+    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "slider",
     "validate", "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
 )  # fmt: skip
 """The same, those that stay longest first."""
