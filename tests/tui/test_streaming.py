@@ -125,3 +125,10 @@ async def test_the_column_says_which_ratio_it_stands_for_at_every_width():
         drops = next(column for column in columns if column.key == "drop")
         assert drops.title in (title, "@30%") and drops.width >= len(drops.title)
         assert sum(column.width for column in columns) + len(columns) - 1 <= width
+
+
+async def test_groups_that_lose_the_same_channels_are_one_trial_in_what_is_told():
+    halves = [trial(number, ["model.15.cv1"], 0.3, 0.4).model_copy(update={"along": [5 - number]}) for number in (2, 3)]
+    other = trial(4, ["model.15.cv1"], 0.3, 0.1)
+    assert result([*halves, other]).distinct == [halves[0], other]
+    assert scanned(result([*halves, other]), "l2", "x").measured == 2
