@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.bench.figures import Figure, table
 from tests.bench.processes import result_of
 from tests.bench.sandbox import temporary_home
+from tests.bench.sliding import sliding_figures
 from tests.bench.startup import startup_figures
 from tests.bench.working import working_figures
 
@@ -48,7 +49,7 @@ def main() -> int:
         return 0
     where, started = machine(), time.monotonic()
     with temporary_home():
-        figures = startup_figures(say) + working_figures(say)
+        figures = startup_figures(say) + working_figures(say) + sliding_figures(say)
         for module in ("tests.bench.tracing", "tests.bench.largest", "tests.bench.previewing", "tests.bench.scanning"):
             figures += [Figure(**fields) for fields in result_of(module)]
     print(f"{table(figures)}\n\n{where}\nmedians of runs in turn, in {time.monotonic() - started:.0f} s")

@@ -53,7 +53,7 @@ def test_networks_take_turns_and_the_order_is_reversed_every_other_time(monkeypa
 
         def timeit(self, number):
             taken.append((self.model, number))
-            return type("Measurement", (), {"median": 0.004})
+            return type("MeasuredMetric", (), {"median": 0.004})
 
     monkeypatch.setattr(latency, "timer", Clock)
     monkeypatch.setattr(latency, "forwards_per_sample", lambda clock, warm_up: 3)

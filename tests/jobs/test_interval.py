@@ -86,6 +86,6 @@ def test_a_validation_tells_its_interval_and_its_metrics_are_what_they_are_witho
     model, parameters = open_model(str(demo_checkpoint)).model, digits(demo_checkpoint, demo_data, images=24)
     result = validate.validate(model, parameters, ignore)
     assert result.interval[0] < result.metrics[MAP] < result.interval[1] < result.interval[0] + 0.15
-    monkeypatch.setattr(validate, "interval_of", lambda running: None)
+    monkeypatch.setattr(validate, "resampled", lambda running: [])
     without = validate.validate(model, parameters, ignore)
     assert without.interval is None and without.metrics == result.metrics

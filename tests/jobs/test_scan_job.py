@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.core.search.sensitivity import survivors, trials_of
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
-from tui_pruner.engine.search_messages import ScanParameters, ScanResult
+from tui_pruner.engine.search_messages import ScanFound, ScanParameters, ScanResult, ScanTrial
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.frameworks.ultralytics.validation import SharedRun
 from tui_pruner.jobs.data.dataset import read_data
@@ -172,3 +174,34 @@ def test_progress_counts_trials_with_their_metric(parameters: ScanParameters):
     counted = [progress for progress in seen if progress.metrics]
     assert [progress.done for progress in counted] == list(range(1, distinct + 1))
     assert {progress.total for progress in counted} == {distinct} and MAP in counted[0].metrics
+
+
+@pytest.mark.usefixtures("few_trials")
+def test_results_are_told_as_they_land_the_dearest_groups_first(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    seen: list[JobProgress] = []
+    result = job.run_scan(parameters, seen.append)
+    told = [ScanFound.model_validate(progress.found) for progress in seen if progress.found]
+    landed: list[ScanTrial] = [row for found in told for row in found.trials]
+    assert told[0].baseline == result.baseline and told[0].wanted == len(result.distinct)
+    assert set(told[0].layers) == {row.id for row in result.groups} and not any(found.layers for found in told[1:])
+    assert sorted(landed, key=lambda row: row.id) == result.groups
+    assert [row.flops for row in landed] == sorted(row.flops for row in landed)
+    assert landed[0] in told[1].trials and len(told) > len(result.distinct)
+
+
+@pytest.mark.usefixtures("few_trials")
+def test_a_scan_that_is_stopped_ends_with_what_it_has_and_the_next_one_goes_on(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.setattr("tui_pruner.jobs.scan.executors.SIDE_BY_SIDE", 2)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop(progress: JobProgress) -> None:
+        if progress.done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = job.run_scan(parameters.model_copy(update={"stops_early": True}), stop)
+    assert len(stopped.distinct) == 3 and stopped.wanted > 3 and signal.getsignal(signal.SIGTERM) is before
+    whole = job.run_scan(parameters, ignore)
+    assert (whole.cached, whole.wanted) == (3, 0) and len(whole.distinct) == stopped.wanted
+    assert [row for row in whole.groups if row in stopped.groups] == stopped.groups

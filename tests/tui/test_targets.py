@@ -114,7 +114,7 @@ async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk
     try:
         trials = [trial(n, [prunable[n % len(prunable)]], 0.3, n % len(prunable) / 100) for n in range(300)]
         await give(desk, scanned(result(trials), "l2", "data.yaml"))
-        await desk.until(lambda: " Drop " in desk.text, "the column")
+        await desk.until(lambda: "@30%" in desk.text, "the column")
         await desk.go(prunable[1])
         assert "−.010" in desk.text and "alone, 16 images" in desk.text
         await desk.press("o", "o", "o")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -57,6 +57,35 @@ def summed(
     return sum(found.values()) if found else None
 
 
+Typical = Callable[[float], tuple[float, float] | None]
+"""The mean drop of all scanned groups at a share of their channels, and its standard deviation."""
+
+
+def guessed(
+    cuts: Mapping[str, tuple[float, float]], layers: Mapping[str, Mapping[float, float]], coupled: Mapping[str, int], typical: Typical
+) -> tuple[float, float] | None:
+    """As `summed`, of a scan that was stopped: groups that it did not come to lose what groups lose on the whole.
+
+    Gives the sum, and the standard deviation of what is guessed in it; None where too few groups were scanned to say.
+    """
+    unknown: dict[object, float] = {}
+    known = {}
+    for layer, (before, after) in cuts.items():
+        drops = layers.get(layer, {})
+        if drop_at(drops, before) is None or drop_at(drops, after) is None:
+            group = coupled.get(layer, layer)
+            unknown[group] = max(after, unknown.get(group, 0.0))
+        else:
+            known[layer] = (before, after)
+    total, variance = summed(known, layers, coupled) or 0.0, 0.0
+    for share in unknown.values():
+        found = typical(share)
+        if found is None:
+            return None
+        total, variance = total + found[0], variance + found[1] ** 2
+    return total, math.sqrt(variance)
+
+
 def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
     """By how much a sum of drops is multiplied, and how far the product is off, as a share of it.
 
@@ -71,8 +100,8 @@ def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return factor, math.sqrt(sum(error * error for error in errors) / len(errors))
 
 
-def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]]) -> Forecast:
-    """What is expected of a metric that was `base`, where the scanned drops come to `drop`."""
+def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]], guess: float = 0.0) -> Forecast:
+    """What is expected of a metric that was `base`, where the scanned drops come to `drop`; `guess`: how far off what is guessed may be."""
     factor, share = learnt(tried)
     fall = factor * drop
-    return Forecast(base, drop, min(max(base - fall, 0.0), 1.0), max(NOISE, share * abs(fall)))
+    return Forecast(base, drop, min(max(base - fall, 0.0), 1.0), max(NOISE, math.hypot(share * fall, factor * guess)))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    pass
-
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 Status = Literal["free", "coupled", "linked", "locked"]
 Section = Literal["backbone", "neck", "head"]
@@ -36,6 +34,42 @@ def short_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
     """The same figure under the name that people use for it, such as mAP."""
     found = main_metric(metrics)
     return (dict(MAIN_METRICS).get(found[0], found[0].removeprefix("metrics/")), found[1]) if found else None
+
+
+TAIL = 0.025
+FEWEST_PAIRS = 40
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """The range in which 95 % of the values lie."""
+    ordered = sorted(values)
+    cut = round(TAIL * (len(ordered) - 1))
+    return ordered[cut], ordered[-1 - cut]
+
+
+@dataclass(frozen=True)
+class MeasuredMetric:
+    """A metric, where it lies in 95 % of cases, and its values on the draws of the bootstrap, as far as they are known."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+    resamples: Sequence[float] = ()
+
+
+def change_between(before: MeasuredMetric, after: MeasuredMetric) -> tuple[float, float] | None:
+    """Where the change of a metric on the same images lies in 95 % of cases; None where that is not known.
+
+    Draw by draw where both have their draws, which are of the same images; else as if the two had been measured on different ones, which
+    makes it wider than it is.
+    """
+    pairs = [last - first for first, last in zip(before.resamples, after.resamples)]
+    if len(pairs) >= FEWEST_PAIRS:
+        return percentiles(pairs)
+    if before.interval is None or after.interval is None:
+        return None
+    half = math.hypot(*((high - low) / 2 for low, high in (before.interval, after.interval)))
+    change = after.value - before.value
+    return change - half, change + half
 
 
 def share_words(median: float, low: float, high: float) -> str:

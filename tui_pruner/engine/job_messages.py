@@ -42,12 +42,16 @@ class CalibrationParameters(JobParameters):
 
 
 class JobProgress(Message):
-    """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them."""
+    """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them.
+
+    `found`: what was found since the last report, as plain data, of jobs whose results are of use before the end.
+    """
 
     done: int
     total: int
     doing: str = ""
     metrics: dict[str, float] = {}
+    found: dict[str, Any] | None = None
 
 
 class CalibrationResult(Message):
@@ -64,10 +68,12 @@ class ValidationResult(Message):
     """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it.
 
     `interval`: where the main metric lies on other images of the same kind in 95 % of cases (bootstrap); None where that is not known.
+    `resamples`: the main metric on each of its draws, which are the same for every model on these images.
     """
 
     metrics: dict[str, float]
     interval: tuple[float, float] | None = None
+    resamples: list[float] = []
     images: int
     seconds: float
     cached: bool = False

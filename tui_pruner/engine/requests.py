@@ -17,6 +17,7 @@ from tui_pruner.engine.messages import (
     Figures,
     Message,
     OpenResult,
+    PreviewResult,
     SavedPlan,
     SessionView,
     WriteResult,
@@ -177,6 +178,48 @@ class PlanTarget(EngineRequest[TargetPlan]):
     """Find the amounts that meet targets such as flops=70% on top of the session, by a scan if there is one of all that can be cut."""
 
     targets: list[str]
+    criterion: str = "l2"
+    round_to: int = 1
+    scan: ScanDrops | None = None
+
+
+class TargetRung(Message):
+    """Event "rung": one position of a target slider: the amounts that leave this share, as a plan, and what the model would be with them.
+
+    `slider`: which of the sliders that were asked for; `done` of `total` positions were planned so far.
+    """
+
+    slider: int
+    share: float
+    amounts: dict[str, str]
+    preview: PreviewResult
+    done: int
+    total: int
+
+
+class TargetLadder(Message):
+    """All positions of a target slider were planned: the least and the most that can be left, and how many of them are out of reach.
+
+    `scanned`: as in a `TargetPlan`.
+    """
+
+    slider: int
+    least: float
+    most: float
+    unreachable: int = 0
+    scanned: bool = False
+
+
+class PlanLadder(EngineRequest[TargetLadder]):
+    """Plan every position of a target slider, shares by one measure that fall from one to the next; each follows as the event "rung".
+
+    Nothing is measured here: what a position costs in accuracy is a forecast, if anything. A later ladder takes this one's place, and one
+    without shares only ends it.
+    """
+
+    slider: int
+    measure: str = "flops"
+    shares: list[float] = []
     criterion: str = "l2"
     round_to: int = 1
     scan: ScanDrops | None = None

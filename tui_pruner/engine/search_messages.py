@@ -90,10 +90,11 @@ class TrialDrop(Message):
 
 
 class ScanDrops(Message):
-    """A scan as planning needs it: the metric with nothing gone, and every trial."""
+    """A scan as planning needs it: the metric with nothing gone, and every trial. `partial`: where it was stopped before the last one."""
 
     baseline: float
     trials: list[TrialDrop]
+    partial: bool = False
 
 
 class TargetReach(Message):
@@ -130,12 +131,16 @@ class ScanExecutor(Message):
 
 
 class ScanParameters(JobParameters):
-    """What a scan is: every prunable group alone at each of these shares of its channels, the weakest by the criterion."""
+    """What a scan is: every prunable group alone at each of these shares of its channels, the weakest by the criterion.
+
+    `stops_early`: SIGTERM ends it with what it has.
+    """
 
     ratios: list[float] = [0.1, 0.3, 0.5]
     criterion: str = "l2"
     calibration_images: int = 64
     executor: ScanExecutor = ScanExecutor()
+    stops_early: bool = False
 
 
 class ScanTrial(Message):
@@ -156,6 +161,20 @@ class ScanTrial(Message):
     flops: int
 
 
+class ScanFound(Message):
+    """What a scan reports as trials land: those since the last report, of `wanted` different ones, and what they are compared with.
+
+    `layers`: for every group that is scanned the layers that produce its channels.
+    """
+
+    name: str
+    baseline: float
+    images: int
+    wanted: int
+    trials: list[ScanTrial]
+    layers: dict[int, list[str]] = {}
+
+
 class ScanFailure(Message):
     """A trial that was skipped, and why."""
 
@@ -168,7 +187,8 @@ class ScanFailure(Message):
 class ScanResult(Message):
     """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were there already.
 
-    `notes`: what holds for every run of this scan; `remarks`: what happened in this one.
+    `notes`: what holds for every run of this scan; `remarks`: what happened in this one. `wanted`: how many different trials were to be
+    measured, where the scan was stopped before the last of them; else 0.
     """
 
     name: str
@@ -183,6 +203,12 @@ class ScanResult(Message):
     remarks: list[str] = []
     cached: int = 0
     seconds: float = 0.0
+    wanted: int = 0
+
+    @property
+    def distinct(self) -> list[ScanTrial]:
+        """The trials without those that are the same as an earlier one, by another group that loses the same channels."""
+        return list({(frozenset((trial.id, *trial.along)), trial.ratio): trial for trial in reversed(self.groups)}.values())[::-1]
 
 
 class BenchSubject(Message):

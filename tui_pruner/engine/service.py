@@ -22,6 +22,7 @@ from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.planner import Budget, Planner
 from tui_pruner.core.search.sensitivity import Sensitivity
 from tui_pruner.core.search.targets import Target, parse_target
+from tui_pruner.domain.cuts import Request
 from tui_pruner.domain.errors import EngineError, OutputError, ProofError, PrunerError
 from tui_pruner.engine import requests
 from tui_pruner.engine.messages import (
@@ -40,7 +41,7 @@ from tui_pruner.engine.messages import (
     TroubleEvent,
     WriteResult,
 )
-from tui_pruner.engine.requests import KINDS, Answer, EngineRequest
+from tui_pruner.engine.requests import KINDS, Answer, EngineRequest, TargetLadder, TargetRung
 from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
 from tui_pruner.engine.views import (
     as_requests,
@@ -81,6 +82,14 @@ def plan_view(found: Budget, scanned: bool) -> TargetPlan:
     return TargetPlan(amounts=amounts, shares=found.shares, scanned=scanned, stopped=found.stopped)
 
 
+def rung_view(session: PruningSession, asked: requests.PlanLadder, share: float, found: Budget, so_far: tuple[int, int]) -> TargetRung:
+    """One position of a target slider, with what the amounts come to when they are asked for."""
+    amounts = plan_view(found, False).amounts
+    cuts = [Request(layer, amount, asked.criterion, asked.round_to) for layer, amount in amounts.items()]
+    preview = preview_view(session, cuts)
+    return TargetRung(slider=asked.slider, share=share, amounts=amounts, preview=preview, done=so_far[0], total=so_far[1])
+
+
 def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:
     """A scan's message by groups and the shares of their channels that were gone."""
     groups = planner.analysis.coupling.groups
@@ -88,7 +97,7 @@ def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:
     for trial in scan.trials:
         if 0 <= trial.group < len(groups):
             drops.setdefault(trial.group, {})[trial.channels / groups[trial.group].channels] = trial.drop
-    return Sensitivity(scan.baseline, drops)
+    return Sensitivity(scan.baseline, drops, scan.partial)
 
 
 def flow_view(block: BlockFlow) -> requests.FlowView:
@@ -107,6 +116,7 @@ class Service:
         self._session: PruningSession | None = None
         self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
         self.writing: Future[Message] | None = None
+        self._slider = 0
 
     @property
     def session(self) -> PruningSession:
@@ -265,6 +275,11 @@ class Service:
 
         return self.slow.submit(run)
 
+    def plan_ladder(self, asked: requests.PlanLadder) -> Future[Message]:
+        """Plan the positions of a target slider in turn, until another slider asks."""
+        session, self._slider = self.session, asked.slider
+        return self.slow.submit(self._plan_ladder, session, asked)
+
     def write(self, asked: requests.Write) -> Future[Message]:
         """Save and verify the pruned model; a scratch file is for a job, and leaves the session unsaved."""
         session = self.session
@@ -307,6 +322,21 @@ class Service:
         for applied in steps:
             if applied.proof is not None and self._session is session and applied in session.steps:
                 self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(applied.proof)))
+
+    def _plan_ladder(self, session: PruningSession, asked: requests.PlanLadder) -> Message:
+        planner = Planner(session.analysis, session.removal, Rules(round_to=asked.round_to))
+        least, most = planner.range.least[asked.measure], planner.range.most[asked.measure]
+        shares = [share for share in asked.shares if least <= share < most]
+        pricing = planner.priced_by(measured(planner, asked.scan) if asked.scan else None, asked.criterion)
+        done = 0
+        for share, found in zip(shares, planner.plans(asked.measure, shares, asked.criterion, pricing)):
+            if self._slider != asked.slider:
+                break
+            if found.step is not None:
+                done += 1
+                self._say("rung", rung_view(session, asked, share, found, (done, len(shares))))
+        out = sum(share < most for share in asked.shares) - done
+        return TargetLadder(slider=asked.slider, least=least, most=most, unreachable=out, scanned=pricing is not None)
 
     def _write(self, session: PruningSession, steps: list[AppliedStep], asked: requests.Write) -> Message:
         def on_progress(doing: str) -> None:

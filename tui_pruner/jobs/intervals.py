@@ -10,33 +10,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tui_pruner.domain.results import main_metric
+from tui_pruner.domain.results import TAIL, main_metric, percentiles
 
 RESAMPLES, FEWEST = 200, 40
 WORK, CLASS_WORK = 1_300_000, 50
 """How many detections are summed up for an interval, in all resamples together (about 2 s); a class costs as much as 50 of them."""
-TAIL = 0.025
 SEED = 0
 
 
 def interval_of(validator: Any) -> tuple[float, float] | None:
-    """The main metric's 95 % percentile interval over resampled images; None where images cannot be told apart, or there is only one.
+    """The main metric's 95 % percentile interval over resampled images; None where images cannot be told apart, or there is only one."""
+    values = resampled(validator)
+    return percentiles(values) if values else None
+
+
+def resampled(validator: Any) -> list[float]:
+    """The main metric on resampled images, by the same draws for every model; none where images cannot be told apart, or there is only one.
 
     Called when all images are seen and Ultralytics has not summed them up yet; the validation goes on as if nothing had been asked.
     Source: Efron, Bootstrap methods: another look at the jackknife, 1979.
     """
     images = images_of(validator)
     if images is None or len(images) < 2:
-        return None
+        return []
     draw, values = random.Random(SEED), []
     for _ in range(resamples_for(images)):
         found = main_metric(metrics_on(validator, draw.choices(images, k=len(images))))
         if found is None:
-            return None
+            return []
         values.append(found[1])
-    values.sort()
-    cut = round(TAIL * (len(values) - 1))
-    return values[cut], values[-1 - cut]
+    return values
 
 
 def resamples_for(images: Sequence[dict[str, Any]], fewest: int = FEWEST, most: int = RESAMPLES, work: int = WORK) -> int:

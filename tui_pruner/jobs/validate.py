@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.errors import CheckpointError, DataError
+from tui_pruner.domain.results import percentiles
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.data.dataset import DataSet, check_fits, numbering_in_words, read_data, renumbered
 from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, private_view
-from tui_pruner.jobs.intervals import interval_of
+from tui_pruner.jobs.intervals import resampled
 from tui_pruner.jobs.tools import OnProgress, StockTool, choose_device, tool_for
 
 if TYPE_CHECKING:
@@ -106,15 +107,17 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
     on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         _report_to(on_progress, validator, len(data.images))
-        intervals = _intervals(validator)
+        resamples = _resamples(validator)
         # Ultralytics folds batch normalisation into the convolutions of what it validates.
         validator(model=copy.deepcopy(model))
     seen = len(validator.dataloader.dataset)
     if seen < len(data.images):
         notes.append(skipped(len(data.images) - seen, data))
     metrics = {name: float(value) for name, value in validator.metrics.results_dict.items()}
-    interval = intervals[-1] if intervals else None
-    return ValidationResult(metrics=metrics, interval=interval, images=seen, seconds=time.perf_counter() - started, notes=notes)
+    values = [round(value, 6) for value in (resamples[-1] if resamples else [])]
+    interval = percentiles(values) if values else None
+    seconds = time.perf_counter() - started
+    return ValidationResult(metrics=metrics, interval=interval, resamples=values, images=seen, seconds=seconds, notes=notes)
 
 
 @contextlib.contextmanager
@@ -214,13 +217,13 @@ def _report_to(on_progress: OnProgress, validator: Any, images: int) -> None:
     validator.add_callback("on_val_batch_end", lambda running: report((running.batch_i + 1) * BATCH, so_far.metrics()))
 
 
-def _intervals(validator: Any) -> list[tuple[float, float] | None]:
-    """Where the main metric's interval will be, once all images are seen."""
-    found: list[tuple[float, float] | None] = []
+def _resamples(validator: Any) -> list[list[float]]:
+    """Where the main metric on resampled images will be, once all images are seen."""
+    found: list[list[float]] = []
 
     def look(running: Any) -> None:
         if running.batch_i + 1 == len(running.dataloader):
-            found.append(interval_of(running))
+            found.append(resampled(running))
 
     validator.add_callback("on_val_batch_end", look)
     return found

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from textual.message import Message
@@ -177,6 +178,10 @@ class EngineSession:
         """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or RequestRefused."""
         self._spawn(self._plan_target(targets, asked, scan))
 
+    def plan_ladder(self, ladder: requests.PlanLadder) -> None:
+        """Ask for the positions of a target slider, in place of the one before; posts RungPlanned for each, then LadderPlanned."""
+        self._spawn(self._plan_ladder(ladder))
+
     def compare(self, first: int, second: int) -> None:
         """Ask for two states side by side; posts StatesCompared."""
         self._comparisons.submit((first, second))
@@ -249,11 +254,7 @@ class EngineSession:
             raise EngineError(one_line("asking the engine", error)) from error
 
     async def _answer_or_reason(self, ask: Awaitable[Answer], limit: float | None = None) -> tuple[Answer | None, str]:
-        """What the engine answers, or why there is nothing.
-
-        Raises:
-            EngineGone: it died, or did not answer in time: the next engine is asked again.
-        """
+        """What the engine answers, or why there is nothing; raises EngineGone where it died: the next one is asked again."""
         try:
             return await self._answer(ask, limit), ""
         except EngineGone:
@@ -271,8 +272,7 @@ class EngineSession:
             self._post(messages.Refreshed(found, with_preview=bool(asked)))
 
     async def _dry_run(self, asked: Asked) -> None:
-        with contextlib.suppress(EngineGone):
-            self._post(messages.DryRan(*await self._answer_or_reason(self._client.call(requests.CheckShapes(requests=requests_of(asked))))))
+        await self._tell_or_why(requests.CheckShapes(requests=requests_of(asked)), messages.DryRan)
 
     async def _explain(self, ends: tuple[str, str]) -> None:
         await self._tell(requests.Explain(first=ends[0], second=ends[1]), messages.Explained)
@@ -284,17 +284,16 @@ class EngineSession:
         except PrunerError as error:
             self._post(messages.RequestRefused(str(error), during))
 
-    async def _compare(self, ends: tuple[int, int]) -> None:
+    async def _tell_or_why(self, asked: requests.EngineRequest[Any], message: Callable[[Any, str], Message]) -> None:
+        """Ask, the next engine too if one dies, and post what was answered with why nothing was."""
         with contextlib.suppress(EngineGone):
-            self._post(
-                messages.StatesCompared(
-                    ends, *await self._answer_or_reason(self._client.call(requests.Compare(first=ends[0], second=ends[1])))
-                )
-            )
+            self._post(message(*await self._answer_or_reason(self._client.call(asked))))
+
+    async def _compare(self, ends: tuple[int, int]) -> None:
+        await self._tell_or_why(requests.Compare(first=ends[0], second=ends[1]), partial(messages.StatesCompared, ends))
 
     async def _reach(self, asked: Asked) -> None:
-        with contextlib.suppress(EngineGone):
-            self._post(messages.ReachKnown(*await self._answer_or_reason(self._client.call(requests.Reach(round_to=asked.round_to)))))
+        await self._tell_or_why(requests.Reach(round_to=asked.round_to), messages.ReachKnown)
 
     async def _plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
         self._post(messages.Doing("finding cuts"))
@@ -307,6 +306,9 @@ class EngineSession:
             self._post(messages.RequestRefused(str(error)))
         finally:
             self._post(messages.Doing(""))
+
+    async def _plan_ladder(self, ladder: requests.PlanLadder) -> None:
+        await self._tell_or_why(ladder, partial(messages.LadderPlanned, ladder.slider))
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:
@@ -338,6 +340,8 @@ class EngineSession:
     def _on_event(self, name: str, data: dict[str, Any]) -> None:
         if name == "proof":
             self._post(messages.ProofArrived(ProofEvent.model_validate(data)))
+        elif name == "rung":
+            self._post(messages.RungPlanned(requests.TargetRung.model_validate(data)))
         elif name == "progress":
             self._post(messages.Doing(ProgressEvent.model_validate(data).doing))
         elif name == "trouble":

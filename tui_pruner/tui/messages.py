@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         SessionView,
         WriteResult,
     )
-    from tui_pruner.engine.requests import FlowResult
+    from tui_pruner.engine.requests import FlowResult, TargetLadder, TargetRung
     from tui_pruner.engine.search_messages import TargetPlan, TargetReach
     from tui_pruner.tui.job_specs.job import QueuedJob
     from tui_pruner.tui.opening import Opening
@@ -93,6 +93,24 @@ class TargetPlanned(EngineMessage):
 
     def __init__(self, result: TargetPlan) -> None:
         self.result = result
+        super().__init__()
+
+
+class RungPlanned(EngineMessage):
+    """One more position of the target slider is there."""
+
+    def __init__(self, rung: TargetRung) -> None:
+        self.rung = rung
+        super().__init__()
+
+
+class LadderPlanned(EngineMessage):
+    """The positions of the target slider are all there, or why they are not."""
+
+    def __init__(self, slider: int, result: TargetLadder | None, reason: str = "") -> None:
+        self.slider = slider
+        self.result = result
+        self.reason = reason
         super().__init__()
 
 

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.cuts import Asked, Room
-from tui_pruner.domain.forecast import Forecast, forecast, summed
-from tui_pruner.domain.lineage import Lineage
-from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, TREE
+from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
+from tui_pruner.domain.lineage import Lineage, file_id
+from tui_pruner.domain.results import MeasuredMetric
+from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
 from tui_pruner.tui.outline import TreeState, Weight
-from tui_pruner.tui.timeline import StepMetrics, Timeline
+from tui_pruner.tui.timeline import BASELINE, StepMetrics, Timeline
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import DetectionResult
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.panes.comparison import Compared, NotCompared
     from tui_pruner.tui.panes.explanation import OpenExplanation
     from tui_pruner.tui.panes.flow import OpenFlow
+    from tui_pruner.tui.panes.slider import TargetSlider
 
 MOST_NOTES = 20
 
@@ -120,7 +122,7 @@ class AppState:
         """What the metric will probably be after the pending cuts; None where the scan does not tell.
 
         Each layer counts with its share of the checkpoint's channels, before and after. The scan must be by the criterion and on the data
-        that count now, and what is there before the cuts must be measured.
+        that count now, and what is there before the cuts must be measured. What a stopped scan did not come to is guessed by the rest.
         """
         found, metrics, pending = self.scan, self.metrics, self.pending
         if found is None or not pending or self.preview is None:
@@ -132,6 +134,9 @@ class AppState:
             return None
         changes = {layer: self.change(self.layers[layer]).outputs for layer in pending.amounts}
         cuts = {layer: (1 - now / whole, 1 - after / whole) for layer, (whole, now, after) in changes.items() if whole}
+        if found.partial:
+            sums = guessed(cuts, found.layers, found.coupled, found.typical)
+            return forecast(base, sums[0], metrics.tried, sums[1]) if sums is not None else None
         drop = summed(cuts, found.layers, found.coupled)
         return forecast(base, drop, metrics.tried) if drop is not None else None
 
@@ -145,12 +150,14 @@ class AppState:
         return own.model_copy(update={"parameters": first.parameters, "flops": first.flops})
 
     @property
-    def origin_metric(self) -> float | None:
+    def origin_metric(self) -> MeasuredMetric | None:
         """The original's metric, where it was measured on the same data; else the opened checkpoint's."""
         first = self.lineage.original
         if first is not None and first.metric is not None and first.data == self.checkpoint.data:
-            return first.metric
-        return self.metrics.baseline
+            own = first.id == file_id(self.opened.model.sha256)
+            interval = (first.low, first.high) if first.low is not None and first.high is not None else None
+            return (self.metrics.measurement(BASELINE) if own else None) or MeasuredMetric(first.metric, interval)
+        return self.metrics.measurement(BASELINE)
 
     @property
     def shapes(self) -> Sequence[BlockShape]:
@@ -169,8 +176,16 @@ class AppState:
     @property
     def weights(self) -> dict[str, Weight]:
         """What every section, block and layer costs after the steps, by its row's key."""
-        found = {layer.name: self.weight(layer, pending=False) for layer in self.layers.values()}
-        now = {shape.name: shape for shape in self.session.blocks}
+        return self._weights_in(self.session)
+
+    @property
+    def pending_weights(self) -> dict[str, Weight]:
+        """The same with the pending cuts; empty where there are none."""
+        return self._weights_in(self.preview) if self.preview is not None and self.pending else {}
+
+    def _weights_in(self, source: SessionView | PreviewResult) -> dict[str, Weight]:
+        found = {layer.name: _cost(source.layers.get(layer.name), layer) for layer in self.layers.values()}
+        now = {shape.name: shape for shape in source.blocks}
         for block in self.opened.blocks:
             found[block.name] = _cost(now.get(block.name), block)
             before = found.get(block.section, (0, 0))
@@ -221,7 +236,10 @@ class AppState:
 
 @dataclass
 class ViewState:
-    """How the session is looked at: the pane with the focus, the map or the tree, and what the detail pane explains or compares."""
+    """How the session is looked at: the pane with the focus, the map or the tree, and what the detail pane explains or compares.
+
+    `slider`: the open target slider; `sliding`: whether there is one, for those whom its positions do not concern.
+    """
 
     tree: TreeState = field(default_factory=TreeState)
     focus: str = TREE
@@ -230,10 +248,14 @@ class ViewState:
     explanation: OpenExplanation | None = None
     comparison: Compared | NotCompared | None = None
     flow: OpenFlow | None = None
+    slider: TargetSlider | None = None
+    sliding: bool = False
 
     @property
     def pane(self) -> str:
         """What the keys act on: a pane, or what is shown in it."""
+        if self.sliding:
+            return SLIDER
         if self.focus == TREE and self.on_map:
             return MAP
         return PATH if self.focus == DETAIL and self.explanation is not None else self.focus

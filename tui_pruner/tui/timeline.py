@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.results import short_metric
+from tui_pruner.domain.results import MeasuredMetric, short_metric
 from tui_pruner.tui.actions.keymap import key_of
 
 if TYPE_CHECKING:
@@ -97,12 +97,14 @@ def plan_key(plan: Mapping[str, Any] | None) -> str:
 class StepMetrics:
     """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted.
 
-    `intervals` has where a metric lies in 95 % of cases, `latencies` milliseconds, `forecasts` what was expected of a step.
+    `intervals` has where a metric lies in 95 % of cases, `resamples` its values on the draws behind that (which a session does not keep),
+    `latencies` milliseconds, `forecasts` what was expected of a step.
     """
 
     name: str = "mAP"
     by_plan: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    resamples: dict[str, Sequence[float]] = field(default_factory=dict)
     latencies: dict[str, float] = field(default_factory=dict)
     forecasts: dict[str, Forecast] = field(default_factory=dict)
     refits: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -114,7 +116,9 @@ class StepMetrics:
         self.steps = len(session.steps)
         self.keys = step_keys([*session.plan["steps"], *session.later])
 
-    def put(self, plan: str, metrics: Mapping[str, float], interval: tuple[float, float] | None = None) -> float | None:
+    def put(
+        self, plan: str, metrics: Mapping[str, float], interval: tuple[float, float] | None = None, resamples: Sequence[float] = ()
+    ) -> float | None:
         """Keep a validation's result; gives its main figure."""
         found = short_metric(metrics)
         if found is None:
@@ -122,11 +126,21 @@ class StepMetrics:
         self.name, self.by_plan[plan] = found
         if interval is not None:
             self.intervals[plan] = interval
+        self.resamples[plan] = resamples
         return found[1]
 
     def of_step(self, number: int) -> float | None:
         """The metric after this many steps, where it was measured."""
         return self.by_plan.get(self.keys[number]) if number < len(self.keys) else None
+
+    def measurement(self, key: str) -> MeasuredMetric | None:
+        """What was measured of a plan, by its key."""
+        value = self.by_plan.get(key)
+        return None if value is None else MeasuredMetric(value, self.intervals.get(key), self.resamples.get(key, ()))
+
+    def measurement_of_step(self, number: int) -> MeasuredMetric | None:
+        """What was measured after this many steps."""
+        return self.measurement(self.keys[number]) if number < len(self.keys) else None
 
     def refit_of_step(self, number: int) -> tuple[float, float] | None:
         """The distances after this many steps, where that state was refitted."""
@@ -134,7 +148,7 @@ class StepMetrics:
 
     def forget(self) -> None:
         """Drop what was measured on data: on other data it compares with nothing."""
-        for known in (self.by_plan, self.refits, self.intervals, self.forecasts):
+        for known in (self.by_plan, self.refits, self.intervals, self.resamples, self.forecasts):
             known.clear()
 
     @property

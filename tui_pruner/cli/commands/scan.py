@@ -159,10 +159,11 @@ def plan_of(analysis: Analysis, parameters: ScanParameters, found: ScanResult, m
 
 def show(results: Output, found: ScanResult) -> None:
     """The groups by how much they cost at the largest ratio, the cheapest first."""
-    ratios = sorted({row.ratio for row in found.groups})
+    trials = found.distinct
+    ratios = sorted({row.ratio for row in trials})
     by_group: dict[int, dict[float, float]] = {}
-    names, sizes = {row.id: row.layer for row in found.groups}, {row.id: row.flops for row in found.groups}
-    for row in found.groups:
+    names, sizes = {row.id: row.layer for row in trials}, {row.id: row.flops for row in trials}
+    for row in trials:
         by_group.setdefault(row.id, {})[row.ratio] = row.drop
     ordered = sorted(by_group, key=lambda number: (by_group[number].get(ratios[-1], 1.0), number))
     columns = [f"-{ratio:.0%}" for ratio in ratios]
@@ -172,4 +173,4 @@ def show(results: Output, found: ScanResult) -> None:
     ]
     results.line(f"{found.name} {found.baseline:.4f} on {found.images} images; the change with one group cut, the cheapest first")
     results.table(["group", "layer", *columns, "FLOPs left"], rows, right=["group", *columns, "FLOPs left"])
-    results.line(f"{len(found.groups)} trials  {found.seconds:.1f} s  ({found.cached} known before)")
+    results.line(f"{len(trials)} trials  {found.seconds:.1f} s  ({found.cached} known before)")

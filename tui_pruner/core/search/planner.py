@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -81,18 +81,34 @@ class Planner:
         self.analysis.ranking.check(criterion)
         goals = goals_of(targets, self.original)
         landing = search(self, goals) if search else self.descend(goals, pricing or by_importance(self.analysis, self.base, criterion))
+        return self._budget(goals, landing, criterion)
+
+    def plans(self, measure: str, shares: Sequence[float], criterion: str = "l2", pricing: Pricing | None = None) -> Iterator[Budget]:
+        """What `plan` finds for each of these shares, which fall from one to the next, in the time of the last one alone.
+
+        Raises:
+            RequestError: no such criterion.
+        """
+        self.analysis.ranking.check(criterion)
+        goals = [Goal(measure, share) for share in shares]
+        priced = pricing or by_importance(self.analysis, self.base, criterion)
+        descent = Descent(self.arithmetic, self.base, self.ladders.ladders, priced, goals[:1], self.rules.tolerance)
+        for goal, landing in zip(goals, descent.landings(goals), strict=True):
+            yield self._budget([goal], landing, criterion)
+
+    def _budget(self, goals: Sequence[Goal], landing: Landing, criterion: str) -> Budget:
+        """What goals come to where a search ended here."""
         shares = shares_left(landing.widths.size, self.original)
         if not landing.met:
             return Budget(None, landing.widths.size, shares, self._why(goals, landing))
-        step = Step(name=name_of(goals), cuts=self._cuts(landing, criterion))
-        return Budget(step, landing.widths.size, shares)
+        return Budget(Step(name=name_of(goals), cuts=self._cuts(landing, criterion)), landing.widths.size, shares)
 
     def descend(self, goals: Sequence[Goal], pricing: Pricing) -> Landing:
         """Go down the ladders by prices until the goals are met."""
         return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals, self.rules.tolerance).run()
 
     def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
-        """Prices by a scan, where it says something of everything that can be cut."""
+        """Prices by a scan, where it says something of everything that can be cut; one that was stopped, of anything."""
         if scan is None or not scan.covers(self.ladders.ladders):
             return None
         return by_sensitivity(self.analysis, self.base, criterion, scan)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,15 +125,41 @@ class Descent:
     ) -> None:
         self._tolerance = tolerance
         self._arithmetic, self._original = arithmetic, arithmetic.whole.size
-        self._ladders, self._goals, self._thrift = ladders, goals, pricing.thrift
+        self._ladders, self._thrift = ladders, pricing.thrift
+        self._goals: Sequence[Goal] = goals
         self._costs = [pricing.costs_of(ladder) for ladder in ladders]
         self._rungs = [0] * len(ladders)
         self.widths = arithmetic.widths(base)
 
     def run(self) -> Landing:
         """Go down until the goals are met or nothing is left to take."""
+        return self._landing(self._first())
+
+    def landings(self, goals: Iterable[Goal]) -> Iterator[Landing]:
+        """Where `run` ends for each of these goals alone, all by one measure and ever smaller, in one descent.
+
+        Up to where the next rung is too large for a goal, the ways to it and to all smaller ones are the same.
+        """
+        waiting = self._first()
+        for goal in goals:
+            self._goals = [goal]
+            self._down(waiting, to_first_overshoot=True)
+            branch = copy.copy(self)
+            branch._rungs = list(self._rungs)
+            yield branch._landing(list(waiting))
+
+    def _first(self) -> list[tuple[float, int]]:
         waiting = [(self._price(number), number) for number in range(len(self._ladders))]
         heapq.heapify(waiting)
+        return waiting
+
+    def _landing(self, waiting: list[tuple[float, int]]) -> Landing:
+        too_large = self._down(waiting)
+        met = not self._unmet(self.widths)
+        return Landing(self.widths, met, too_large and not met)
+
+    def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
+        """Take rungs, the cheapest first; whether a rung was too large, which ends its ladder, or with `to_first_overshoot` the way."""
         too_large = False
         while waiting and (unmet := self._unmet(self.widths)):
             _, number = heapq.heappop(waiting)
@@ -142,17 +169,19 @@ class Descent:
                 continue
             below = self._below(number)
             if self._overshoots(below, unmet):
+                if to_first_overshoot:
+                    heapq.heappush(waiting, (price, number))
+                    return True
                 too_large = True
                 continue
             self.widths = below
             self._rungs[number] += 1
             if len(self._unmet(below)) < len(unmet):  # other savings count from here on
-                waiting = [(self._price(other), other) for _, other in waiting]
+                waiting[:] = [(self._price(other), other) for _, other in waiting]
                 heapq.heapify(waiting)
             if self._rungs[number] < self._ladders[number].last:
                 heapq.heappush(waiting, (self._price(number), number))
-        met = not self._unmet(self.widths)
-        return Landing(self.widths, met, too_large and not met)
+        return too_large
 
     def _price(self, number: int) -> float:
         """What the next rung of a ladder costs for what it saves of the measures whose goals are not met."""

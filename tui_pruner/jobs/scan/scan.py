@@ -1,10 +1,12 @@
-"""The sensitivity scan: every prunable group alone at several ratios, by the masked twin, each result kept as it lands."""
+"""The sensitivity scan: every prunable group alone at several ratios, by the masked twin, each result kept and told as it lands."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from tui_pruner.domain.errors import JobError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.search_messages import ScanFailure, ScanParameters, ScanResult, ScanTrial
+from tui_pruner.engine.search_messages import ScanFailure, ScanFound, ScanParameters, ScanResult, ScanTrial
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.data.dataset import numbering_in_words, read_data, renumbered
 from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of
@@ -21,6 +23,7 @@ from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import fitting_side, opened, skipped
 
 if TYPE_CHECKING:
+    from tui_pruner.core.pruning.preview import Arithmetic
     from tui_pruner.core.search.sensitivity import Skipped, Trial
 
 APART = 1e-4
@@ -42,6 +45,51 @@ class Found:
     metrics: dict[str, Metrics]
     broken: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+
+class ScanStopped(BaseException):
+    """The scan shall end with what it has. No error: nothing that handles errors may take it for one."""
+
+
+class StopSignal:
+    """SIGTERM while results are waited for ends the waiting; at any other moment it is heeded before the next result is waited for."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._waiting = False
+
+    def results(self, landings: Iterator[TrialResults]) -> Iterator[TrialResults]:
+        """What lands, until all has or the signal came.
+
+        Raises:
+            ScanStopped: it came.
+        """
+        while True:
+            try:
+                self._waiting = True
+                if self._asked:
+                    raise ScanStopped
+                landing = next(landings, None)
+            finally:
+                self._waiting = False
+            if landing is None:
+                return
+            yield landing
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Listen to the signal."""
+        before = signal.signal(signal.SIGTERM, self._take)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _take(self, number: int, frame: object) -> None:
+        self._asked = True
+        if self._waiting:
+            raise ScanStopped
 
 
 def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
@@ -68,35 +116,105 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
     found = Found(len({trial.digest for trial in trials}), known)
     if missing or BASELINE not in known:
-        measure(scan, executor, missing, found, on_progress)
+        measure(scan, executor, dearest_first(scan, missing), found, Teller(scan, trials, found, on_progress))
     result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
-    run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started}
+    wanted = found.total if found.stopped else 0
+    run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started, "wanted": wanted}
     return result.model_copy(update={"notes": notes_of(scan, found.metrics[BASELINE]), **run})
 
 
-def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, on_progress: OnProgress) -> None:
-    """Let the executor measure trials, and keep each as it lands.
+def dearest_first(scan: Scan, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials by what their groups can save of the operations, the most first; those of a group one after the other."""
+    from tui_pruner.core.pruning.preview import Arithmetic
+
+    arithmetic, left = Arithmetic(scan.analysis), dict[int, int]()
+    for trial in trials:
+        flops = arithmetic.widths(trial.removal).size.flops
+        left[trial.group] = min(flops, left.get(trial.group, flops))
+    return sorted(trials, key=lambda trial: (left[trial.group], trial.group))
+
+
+@dataclass
+class Teller:
+    """Reports how far a scan is, and what it has found since the last report."""
+
+    scan: Scan
+    trials: Sequence[Trial]
+    found: Found
+    on_progress: OnProgress
+    _told: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        from tui_pruner.core.pruning.preview import Arithmetic
+
+        self._rows = Rows(self.scan, Arithmetic(self.scan.analysis))
+
+    @property
+    def begun(self) -> bool:
+        """Whether the baseline was told."""
+        return BASELINE in self._told
+
+    def tell(self, done: int, doing: str, metrics: Metrics | None = None) -> None:
+        """A report; the first after the baseline is there has all that was known before."""
+        told = self._since() if BASELINE in self.found.metrics else None
+        found = told.model_dump() if told is not None else None
+        self.on_progress(JobProgress(done=done, total=self.found.total, doing=doing, metrics=metrics or {}, found=found))
+
+    def _since(self) -> ScanFound | None:
+        from tui_pruner.core.search.sensitivity import layers_of
+
+        metrics, first = self.found.metrics, not self._told
+        new = [trial for trial in self.trials if trial.digest in metrics and trial.digest not in self._told]
+        if not new and not first:
+            return None
+        self._told |= {BASELINE, *(trial.digest for trial in new)}
+        name, value = main_metric(metrics[BASELINE]) or ("", 0.0)
+        groups = self.scan.analysis.coupling.groups
+        layers = {trial.group: layers_of(self.scan.analysis, groups[trial.group]) for trial in self.trials} if first else {}
+        return ScanFound(
+            name=name, baseline=value, images=int(metrics[BASELINE][IMAGES]), wanted=self.found.total, layers=layers,
+            trials=[self._rows.row(trial, name, value, metrics[trial.digest]) for trial in new],
+        )  # fmt: skip
+
+
+def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, teller: Teller) -> None:
+    """Let the executor measure trials, and keep each as it lands; SIGTERM ends that where the parameters allow it.
 
     Raises:
         JobError: not even the unchanged checkpoint could be measured.
     """
-    names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
-    tried = f"{plural(len({trial.layer for trial in missing}), 'layer')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
-    done, total = found.total - len(missing), found.total
-    on_progress(JobProgress(done=done, total=total, doing=f"validating the checkpoint, then {tried}"))
-    with contextlib.closing(executor(scan, missing)) as landings:
-        for landing in landings:
-            for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
-                on_progress(JobProgress(done=done, total=total, doing=remark))
-                found.remarks += [remark] if remark not in found.remarks else []
-            for digest, outcome in landing.outcomes.items():
-                done += 1
-                keep(scan, digest, outcome, found)
-                metrics = {} if isinstance(outcome, str) else outcome
-                doing = ", ".join(filter(None, (tried, names[digest], landing.where)))
-                on_progress(JobProgress(done=done, total=total, doing=doing, metrics=metrics))
+    stop = StopSignal()
+    with contextlib.ExitStack() as open_things:
+        if scan.parameters.stops_early:
+            open_things.enter_context(stop.heeded())
+        landings = open_things.enter_context(contextlib.closing(executor(scan, missing)))
+        try:
+            take(scan, missing, stop.results(landings), found, teller)
+        except ScanStopped:
+            found.stopped = True
+    if found.stopped and BASELINE not in found.metrics:
+        os.kill(os.getpid(), signal.SIGTERM)  # nothing to keep: the end that the signal has by itself
     if BASELINE not in found.metrics:
         raise JobError(f"no worker came back with a result: {next(iter(found.broken.values()), 'there was no task')}")
+
+
+def take(scan: Scan, missing: Sequence[Trial], landings: Iterator[TrialResults], found: Found, teller: Teller) -> None:
+    """Keep and tell what lands."""
+    names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
+    tried = f"{plural(len({trial.layer for trial in missing}), 'layer')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
+    done = found.total - len(missing)
+    teller.tell(done, f"validating the checkpoint, then {tried}")
+    for landing in landings:
+        for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
+            teller.tell(done, remark)
+            found.remarks += [remark] if remark not in found.remarks else []
+        if not teller.begun:
+            teller.tell(done, tried)
+        for digest, outcome in landing.outcomes.items():
+            done += 1
+            keep(scan, digest, outcome, found)
+            metrics = {} if isinstance(outcome, str) else outcome
+            teller.tell(done, ", ".join(filter(None, (tried, names[digest], landing.where))), metrics)
 
 
 def settle_baseline(scan: Scan, landing: TrialResults, found: Found) -> list[str]:
@@ -145,37 +263,46 @@ def failure_of(trial: Trial | Skipped, reason: str) -> ScanFailure:
     return ScanFailure(id=trial.group, layer=trial.layer, ratio=trial.ratio, error=reason)
 
 
-def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics], failed: Sequence[ScanFailure]) -> ScanResult:
-    """Everything that was measured as rows in the order of the groups."""
-    from tui_pruner.core.pruning.preview import Arithmetic
-    from tui_pruner.core.search.sensitivity import layers_of
+@dataclass(frozen=True)
+class Rows:
+    """Makes rows of what was measured."""
 
-    arithmetic = Arithmetic(scan.analysis)
-    baseline = {name: value for name, value in metrics[BASELINE].items() if name not in (IMAGES, SHARED)}
-    name, value = main_metric(baseline) or ("", 0.0)
+    scan: Scan
+    arithmetic: Arithmetic
 
-    def row(trial: Trial) -> ScanTrial:
-        size, metric = arithmetic.widths(trial.removal).size, metrics[trial.digest].get(name, 0.0)
+    def row(self, trial: Trial, name: str, baseline: float, metrics: Metrics) -> ScanTrial:
+        """A trial as a message; `name` and `baseline` are the main metric's."""
+        from tui_pruner.core.search.sensitivity import layers_of
+
+        size, metric = self.arithmetic.widths(trial.removal).size, metrics.get(name, 0.0)
         return ScanTrial(
             id=trial.group,
             layer=trial.layer,
-            layers=layers_of(scan.analysis, scan.analysis.coupling.groups[trial.group]),
+            layers=layers_of(self.scan.analysis, self.scan.analysis.coupling.groups[trial.group]),
             ratio=trial.ratio,
             channels=len(trial.removal.places[trial.group]),
             along=sorted(set(trial.removal.places) - {trial.group}),
             metric=metric,
-            drop=value - metric,
+            drop=baseline - metric,
             parameters=size.parameters,
             flops=size.flops,
         )
 
+
+def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics], failed: Sequence[ScanFailure]) -> ScanResult:
+    """Everything that was measured as rows in the order of the groups."""
+    from tui_pruner.core.pruning.preview import Arithmetic
+
+    rows = Rows(scan, Arithmetic(scan.analysis))
+    baseline = {name: value for name, value in metrics[BASELINE].items() if name not in (IMAGES, SHARED)}
+    name, value = main_metric(baseline) or ("", 0.0)
     return ScanResult(
         name=name,
         baseline=value,
         metrics=baseline,
         images=int(metrics[BASELINE][IMAGES]),
-        parameters=arithmetic.whole.size.parameters,
-        flops=arithmetic.whole.size.flops,
-        groups=[row(trial) for trial in trials if trial.digest in metrics],
+        parameters=rows.arithmetic.whole.size.parameters,
+        flops=rows.arithmetic.whole.size.flops,
+        groups=[rows.row(trial, name, value, metrics[trial.digest]) for trial in trials if trial.digest in metrics],
         failed=list(failed),
     )

@@ -18,6 +18,7 @@ INTERACTIVE = "-"
 
 TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS, STAGES = "tree", "map", "detail", "path", "steps", "all-jobs", "stages"
 DETECTIONS = "detections"
+SLIDER = "slider"
 PANE_TITLES: Mapping[str, str] = {
     TREE: "The model",
     MAP: "The map",
@@ -27,6 +28,7 @@ PANE_TITLES: Mapping[str, str] = {
     ALL_JOBS: "The background jobs",
     STAGES: "The lineage and the front",
     DETECTIONS: "The detections",
+    SLIDER: "The target slider",
 }
 PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     TREE: (
@@ -37,6 +39,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
     DETAIL: (("up down", "Scroll."),),
     PATH: (("up down", "Go from hop to hop of the explanation."),),
+    SLIDER: (("up down", "Go to the row above or below; every other key acts on the model, and lets go of the slider where it cuts."),),
 }
 
 

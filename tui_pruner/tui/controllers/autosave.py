@@ -14,8 +14,8 @@ from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
-from tui_pruner.tui.controllers.lineage import kept_lineage, restore_lineage
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
+from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
 from tui_pruner.tui.state import Store
 
 if TYPE_CHECKING:

@@ -205,7 +205,7 @@ def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
 def ask_to_cancel(dialogs: Dialogs, queue: JobQueue, job: QueuedJob) -> None:
     """Stop a running job, if the user says so."""
     early = job.spec.stops_early and not job.stopping
-    text = f"{job.spec.name} ends early, with the best so far." if early else f"What {job.spec.name} has done so far is lost."
+    text = f"{job.spec.name} ends early, with {job.spec.kept}." if early else f"What {job.spec.name} has done so far is lost."
     answers = [("y", "end it early" if early else "cancel it", "cancel")]
 
     def take(answer: str) -> None:

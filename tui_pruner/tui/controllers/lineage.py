@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tui_pruner.domain.lineage import ASKED, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages, state_id
+from tui_pruner.domain.lineage import ASKED, STEP, Stage, file_id
 from tui_pruner.tui.actions.action import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
 from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.panes.front import AXES, TITLES, dots_of
-from tui_pruner.tui.panes.lineage import Shown, moved_cursor
-from tui_pruner.tui.panes.steps import proof_cell
-from tui_pruner.tui.state import PROOFS, AppState
+from tui_pruner.tui.panes.lineage import moved_cursor
+from tui_pruner.tui.session_stages import asked_stage, begin_lineage, follow, ids_of, shown_of
+from tui_pruner.tui.state import PROOFS
 
 if TYPE_CHECKING:
     from tui_pruner.tui.state import Store
@@ -129,97 +129,6 @@ class LineageController(Controller):
         self.dialogs.confirm(f"Go to {stage.title}?", text, [("g", "go to it", "go")], take)
 
 
-def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
-    """Put the file that is open where it belongs: after the stages of the session before, else after what it says of itself."""
-    model, lineage = state.opened.model, state.lineage
-    lineage.put(*handed)
-    made = [stage.model_dump() for stage in model.stages]
-    root = Stage(file_id(model.sha256), "", made[-1]["kind"] if made else ORIGINAL, Path(model.path).name, path=model.path)
-    known = len(lineage.stages)
-    if not known:
-        told = [stage for stage in from_stages(made) if stage.id != root.id]
-        lineage.put(*told)
-        root = replace(root, parent=told[-1].id if told else "")
-        lineage.derived = {root.id, *(stage.id for stage in told)}
-    lineage.opened(root)
-
-
-def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None:
-    """Take in the stages of a kept session; the file that is open has its place among them."""
-    stages = [Stage.of(content) for content in saved]
-    own = file_id(state.opened.model.sha256)
-    if any(stage.id == own and stage.parent for stage in stages):
-        state.lineage = Lineage()
-        state.lineage.put(*stages)
-    else:
-        state.lineage.put(*(stage for stage in stages if stage.id != own))
-    state.lineage.here = own
-    follow(state)
-
-
-def kept_lineage(state: AppState) -> list[dict[str, Any]]:
-    """What a journal has to keep of the stages: neither the plan's steps nor what the file itself says."""
-    timeline = ids_of(state)
-    return state.lineage.besides({*timeline[1:], *state.lineage.derived})
-
-
-def ids_of(state: AppState) -> list[str]:
-    """The stages of the session's steps, the file's first, the undone ones last."""
-    return [state_id(state.opened.model.sha256, key) for key in state.metrics.keys]
-
-
-def follow(state: AppState) -> None:
-    """Have the stages of the open file say what the session knows of them."""
-    lineage, metrics, session = state.lineage, state.metrics, state.session
-    sha256, ids = state.opened.model.sha256, ids_of(state)
-    root = lineage.stages.get(ids[0])
-    if root is None:
-        return
-    size = session.original
-    lineage.put(replace(root, parameters=size.parameters, flops=size.flops, plan={**session.plan, "steps": []}))
-    planned = [*session.plan["steps"], *session.later]
-    for number, (step, plain) in enumerate(zip([*session.steps, *session.ahead], planned), start=1):
-        known = lineage.stages.get(ids[number])
-        proof = step.proof or None
-        proved, words = (proof.equal, proof_cell(proof)[0]) if proof else (known.proved, known.proof) if known else (None, "")
-        lineage.put(
-            Stage(
-                ids[number], ids[number - 1], STEP, f"{number} {step.title}", step.totals.parameters, step.totals.flops, step=dict(plain),
-                proof=words, proved=proved,
-            )
-        )  # fmt: skip
-    keys = {state_id(sha256, key): key for key in (*metrics.by_plan, *metrics.latencies, *metrics.keys)}
-    for id, key in keys.items():
-        stage, interval = lineage.stages.get(id), metrics.intervals.get(key)
-        if stage is not None:
-            found = metrics.by_plan.get(key)
-            low, high = interval or (None, None)
-            data = state.checkpoint.data or "" if found is not None else ""
-            latency = metrics.latencies.get(key, stage.latency)
-            lineage.put(replace(stage, metric=found, low=low, high=high, data=data, latency=latency))
-    lineage.here = ids[min(len(session.steps), len(ids) - 1)]
-
-
-def shown_of(state: AppState) -> Shown:
-    """The stages as they are drawn."""
-    ids = ids_of(state)
-    undone = frozenset(ids[len(state.session.steps) + 1 :])
-    main = (*(stage.id for stage in state.lineage.chain(state.lineage.here)), *ids)
-    return Shown(state.lineage, state.checkpoint.data or "", state.metrics.name, undone, main)
-
-
-def asked_stage(state: AppState) -> Stage | None:
-    """What is asked for as a stage with its forecast; None where no forecast exists."""
-    expected, after = state.forecast, state.after
-    if expected is None:
-        return None
-    low, high = expected.expected - expected.spread, expected.expected + expected.spread
-    return Stage(
-        ASKED, state.lineage.here, ASKED, "asked for, not applied", after.parameters, after.flops, metric=expected.expected, low=low,
-        high=high,
-    )  # fmt: skip
-
-
 class StageView(Protocol):
     """The screen that shows the stages."""
 
@@ -231,10 +140,16 @@ class StageView(Protocol):
 
 
 class StageListController:
-    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with."""
+    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with.
 
-    def __init__(self, store: Store, lineage: LineageController, view: StageView, on_front: bool) -> None:
+    While a target is dragged, the same keys drag it on the front: `slide` goes this many positions down.
+    """
+
+    def __init__(
+        self, store: Store, lineage: LineageController, view: StageView, on_front: bool, slide: Callable[[int], None] = lambda by: None
+    ) -> None:
         self._store = store
+        self._slide = slide
         self._lineage = lineage
         self._view = view
         self.on_front = on_front
@@ -250,8 +165,14 @@ class StageListController:
     def actions(self) -> Sequence[Action]:
         """What is done with one stage."""
         moves = (
-            ("stage-move-minus-1", "up,left", "Stage before", "Go to the stage above, or to the dot on the left.", -1),
-            ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right.", 1),
+            (
+                "stage-move-minus-1",
+                "up,left",
+                "Stage before",
+                "Go to the stage above, or to the dot on the left; drag the target down.",
+                -1,
+            ),
+            ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right; drag the target up.", 1),
         )
         return (
             *(
@@ -337,7 +258,11 @@ class StageListController:
         return [line.stage.id for line in shown.lines]
 
     def move(self, by: int) -> None:
-        """Go to another stage."""
+        """Go to another stage; on the front of an open slider drag the target."""
+        if self.on_front and self._store.view.sliding:
+            self._slide(-by)
+            self.cursor = ASKED
+            return
         self.cursor = moved_cursor(self.ids, self.cursor, by)
 
     def hold(self) -> None:

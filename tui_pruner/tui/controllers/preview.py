@@ -46,8 +46,12 @@ class PreviewController(Controller):
             self._quiet.cancel()
 
     def refresh(self) -> None:
-        """Ask for the figures of the pending cuts, with the detail of the layer under the cursor, in one call."""
-        self.engine.refresh(self.state.pending, self.view.tree.layer or None)
+        """Ask for the figures of the pending cuts, with the detail of the layer under the cursor, in one call.
+
+        The target slider has them at hand: while it moves, the engine is not asked.
+        """
+        if not self.view.sliding:
+            self.engine.refresh(self.state.pending, self.view.tree.layer or None)
 
     def follow_cursor(self) -> None:
         """Ask for the detail of another row."""
@@ -64,14 +68,16 @@ class PreviewController(Controller):
             self._quiet = asyncio.get_running_loop().call_later(QUIET, self.dry_run)
 
     def dry_run(self) -> None:
-        """Ask for PyTorch's word on the shapes."""
+        """Ask for PyTorch's word on the shapes; where the target slider stands still, for the detail too."""
         if self.state.pending:
             self.engine.dry_run(self.state.pending)
+        if self.view.sliding:
+            self.engine.refresh(self.state.pending, self.view.tree.layer or None)
 
     def take_figures(self, event: Refreshed) -> None:
         """Show what the engine answered."""
         values: dict[str, object] = {"detail": event.detail, "no_detail": event.no_detail}
-        if self.state.pending:
+        if self.state.pending and not self.view.sliding:
             preview = None if event.no_preview else event.preview or self.state.preview
             values |= {"preview": preview, "no_preview": event.no_preview}
         self.store.update(**values)

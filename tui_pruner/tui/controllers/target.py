@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.criteria import REPAIR, criterion_of, scored_with
 from tui_pruner.domain.cuts import Asked, typed_amount
 from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.target_words import targets_in
-from tui_pruner.tui.actions.action import JOBS, RATIO, Action
+from tui_pruner.tui.actions.action import JOBS, RATIO, SLIDER, Action
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
 from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
+from tui_pruner.tui.job_specs.scan import KIND as SCAN
 from tui_pruner.tui.job_specs.scan import Scanned, scan
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, ReachKnown, TargetPlanned
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, LadderPlanned, ReachKnown, RungPlanned, TargetPlanned
+from tui_pruner.tui.panes.slider import SHARES, TITLES, Position, TargetSlider
 from tui_pruner.tui.state import AppState, Store
+from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession
 
 LATENCY = "latency"
+PLAN = "plan MODEL --target flops=45% -o FILE"
 EXAMPLE = "flops=70%"
 WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces. 60% is flops=60%."
 
@@ -35,6 +41,8 @@ class TargetController(Controller):
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
         super().__init__(store, engine, jobs, dialogs)
         self._criterion = criterion
+        self._sliders = 0
+        self._slid_on = self.state.session
 
     def actions(self) -> Sequence[Action]:
         """Targets, and the measurements that they go by."""
@@ -52,11 +60,80 @@ class TargetController(Controller):
                 footer="target",
             ),
             Action(
+                id="slider",
+                keys="ctrl+t",
+                title="Drag a target",
+                help="Drag what is left from 100 % to 10 % by holding a key: the cuts that reach it, the sizes, the forecast and the map "
+                "follow.",
+                group=RATIO,
+                cli=PLAN,
+                run=self.open_slider,
+                disabled_reason=unproved_reason,
+                footer="drag",
+            ),
+            Action(
+                id="slide-1",
+                keys="left",
+                shown=GLYPHS.horizontal,
+                title="Less left",
+                help="Drag the target 5 % down; hold the key. On the front its ring moves with it.",
+                group=RATIO,
+                cli=PLAN,
+                run=partial(self.slide, 1),
+                footer="drag",
+                pane=SLIDER,
+            ),
+            Action(
+                id="slide-minus-1",
+                keys="right",
+                title="More left",
+                help="Drag the target 5 % up; hold the key.",
+                group=RATIO,
+                cli=PLAN,
+                run=partial(self.slide, -1),
+                pane=SLIDER,
+            ),
+            Action(
+                id="slider-measure",
+                keys="x",
+                title="What the target is of",
+                help="Drag the share of the FLOPs, or of the parameters.",
+                group=RATIO,
+                cli="plan MODEL --target params=45% -o FILE",
+                run=self.next_measure,
+                footer="FLOPs/params",
+                pane=SLIDER,
+            ),
+            Action(
+                id="slider-keep",
+                keys="enter,ctrl+t",
+                shown="enter",
+                title="Keep the target",
+                help="Let go of the slider: the cuts that it stands on are pending, to look at, to change and to apply.",
+                group=RATIO,
+                cli=PLAN,
+                run=self.keep_slider,
+                footer="keep",
+                pane=SLIDER,
+            ),
+            Action(
+                id="slider-back",
+                keys="escape,q",
+                shown="escape",
+                title="Put the cuts back",
+                help="Leave the slider, with what was pending before.",
+                group=RATIO,
+                cli=PLAN,
+                run=self.leave_slider,
+                footer="put back",
+                pane=SLIDER,
+            ),
+            Action(
                 id="scan",
                 keys="S",
                 title="Scan the sensitivity",
-                help="Measure what the metric loses with the weakest channels of each layer alone; the tree then shows it, and targets "
-                "go by it.",
+                help="Measure what the metric loses with the weakest channels of each layer alone, the dearest first; the tree shows it as "
+                "it comes, and targets go by it. Again: good enough, stop; what is there stays, and later it goes on from there.",
                 group=JOBS,
                 cli="scan MODEL --data DATA -o FILE",
                 run=self.scan,
@@ -77,13 +154,107 @@ class TargetController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """What the engine finds."""
-        return {ReachKnown: self.tell_reach, TargetPlanned: lambda event: self._request(event.result)}
+        return {
+            ReachKnown: self.tell_reach,
+            TargetPlanned: lambda event: self._request(event.result),
+            RungPlanned: self.take_rung,
+            LadderPlanned: self.take_ladder,
+        }
+
+    def begin(self) -> None:
+        """Let go of the slider where something else changes what it stands on."""
+        self.store.observe(("pending", "session"), self._follow_slider, at_once=True)
+
+    def open_slider(self) -> None:
+        """Have the positions planned, and stand on the first, at which nothing goes."""
+        state = self.state
+        self._slide_over("flops", Position(1.0, state.pending, state.preview))
+
+    def slide(self, by: int) -> None:
+        """Go this many positions down: what is there has been planned, without a question to the engine."""
+        slider = self.view.slider
+        if slider is not None:
+            self._stand_on(slider.moved(by))
+
+    def next_measure(self) -> None:
+        """Drag the share of something else, from the first position on."""
+        slider, measures = self.view.slider, list(TITLES)
+        if slider is not None:
+            self._slide_over(measures[(measures.index(slider.measure) + 1) % len(measures)], slider.before)
+
+    def keep_slider(self) -> None:
+        """Let go of the slider, with its cuts pending."""
+        slider = self.view.slider
+        if slider is None:
+            return
+        self._close_slider()
+        if slider.at:
+            self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
+
+    def leave_slider(self) -> None:
+        """Leave the slider, with what was pending before."""
+        slider = self.view.slider
+        if slider is not None:
+            self._close_slider()
+            self.store.update(preview=slider.before.preview)
+            self.store.request(slider.before.asked)
+
+    def take_rung(self, event: RungPlanned) -> None:
+        """One more position is there."""
+        slider = self.view.slider
+        if slider is not None and event.rung.slider == slider.number:
+            self.store.update(slider=slider.longer(event.rung))
+
+    def take_ladder(self, event: LadderPlanned) -> None:
+        """All positions are there, or it is said why not."""
+        slider = self.view.slider
+        if slider is None or event.slider != slider.number:
+            return
+        if event.result is not None:
+            self.store.update(slider=replace(slider, ladder=event.result))
+            return
+        self.say(event.reason, "error")
+        if len(slider.positions) == 1:
+            self.leave_slider()
+
+    def _slide_over(self, measure: str, before: Position) -> None:
+        from tui_pruner.engine.requests import PlanLadder
+
+        state, usable = self.state, self._usable_scan()
+        self._slid_on = state.session
+        left = _share_left(state, measure)
+        start = Position(left, before.asked.cleared)
+        self._sliders += 1
+        shares = [share for share in SHARES if share < left]
+        ground = self._scan_words() if usable else ""
+        self._stand_on(TargetSlider(self._sliders, measure, before, (start,), scan=ground), sliding=True)
+        asked, drops = before.asked, usable.drops if usable else None
+        self.engine.plan_ladder(
+            PlanLadder(slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops)
+        )
+
+    def _stand_on(self, slider: TargetSlider, **changes: object) -> None:
+        here = slider.here
+        self.store.update(slider=slider, pending=here.asked, preview=here.preview, no_preview="", dry_run=None, no_dry_run="", **changes)
+
+    def _close_slider(self) -> None:
+        from tui_pruner.engine.requests import PlanLadder
+
+        slider = self.view.slider
+        if slider is not None and slider.ladder is None:
+            self._sliders += 1
+            self.engine.plan_ladder(PlanLadder(slider=self._sliders))
+        self.store.update(slider=None, sliding=False)
+        self.store.touch("pending")
+
+    def _follow_slider(self) -> None:
+        slider = self.view.slider
+        if slider is not None and (self.state.pending != slider.here.asked or self.state.session is not self._slid_on):
+            self._close_slider()
 
     def reach(self) -> None:
         """Ask what shall be left, then ask for the cuts that reach it."""
-        self.dialogs.ask_text(
-            "Reach a target", f"{WHAT}\n{self._ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in)
-        )
+        self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in))
         self.engine.reach(self.state.pending)
 
     def tell_reach(self, event: ReachKnown) -> None:
@@ -94,11 +265,16 @@ class TargetController(Controller):
             known = f"Reachable: {', '.join(ranges)}."
         else:
             known = f"What is in reach is not known: {event.reason}."
-        self.dialogs.retell(f"{WHAT}\n{known}\n{self._ground()}")
+        self.dialogs.retell(f"{WHAT}\n{known}\n{self.ground()}")
 
     def scan(self) -> None:
-        """Measure what the metric loses with each layer's weakest channels."""
-        self.jobs.with_data(self._scan, "Scan on")
+        """Measure what the metric loses with each layer's weakest channels; while that goes on, stop it with what is there."""
+        running = self.jobs.queue.running
+        if running is None or running.spec.kind != SCAN:
+            self.jobs.with_data(self._scan, "Scan on")
+        elif not running.stopping:
+            self.jobs.queue.cancel(running)
+            self.say(f"the scan stops: what it has found stays, and {key_of('scan')} measures the rest")
 
     def take_scan(self, found: Scanned | None) -> None:
         """Show what a scan found."""
@@ -162,7 +338,7 @@ class TargetController(Controller):
         amounts = {layer: amount for layer, text in found.amounts.items() if (amount := typed_amount(text))}
         pending = self.state.pending
         self._criterion.request(Asked(amounts, criterion or pending.criterion, pending.round_to))
-        ground = ground or ("by the scan" if found.scanned else "by importance")
+        ground = ground or (self._scan_words() if found.scanned else "by importance")
         left = f"{shares_words(found.shares)} left; change what you like, {key_of('apply')} applies it"
         self.say(f"{plural(len(amounts), 'layer')} {ground}: {left}")
 
@@ -170,7 +346,11 @@ class TargetController(Controller):
         found = self.state.scan
         return found if found is not None and found.criterion == self.state.pending.criterion else None
 
-    def _ground(self) -> str:
+    def _scan_words(self) -> str:
+        usable = self._usable_scan()
+        return f"by the scan so far ({usable.extent})" if usable is not None and usable.partial else "by the scan"
+
+    def ground(self) -> str:
         """By what the cuts will be chosen."""
         if self.jobs.checkpoint.data:
             label = criterion_of(ranking(self.state)).label
@@ -179,10 +359,21 @@ class TargetController(Controller):
             )
         usable, better = self._usable_scan(), f"With data ({key_of('choose-data')}), plans are measured."
         if usable is not None:
-            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')} come first. {better}"
+            so_far = f" ({usable.extent}; the others by importance)" if usable.partial else ""
+            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')}{so_far} come first. {better}"
         label = criterion_of(self.state.pending.criterion).label
         ground = f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
         return f"{ground} {better}"
+
+
+def _share_left(state: AppState, measure: str) -> float:
+    """What the steps have left of the checkpoint."""
+    now, whole = state.session.current, state.session.original
+    return now.flops / whole.flops if measure == "flops" else now.parameters / whole.parameters
+
+
+def _left_words(slider: TargetSlider) -> str:
+    return f"{100 * slider.here.share:.0f} % of the {TITLES[slider.measure]} left"
 
 
 def ranking(state: AppState) -> str:

@@ -90,7 +90,8 @@ class JobSpec:
 
     `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
     the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
-    `stops_early`: asked to stop, it ends soon with what it has. `about`: what tells it from another one of the same title.
+    `stops_early`: asked to stop, it ends soon with what it has, which `kept` says in a few words. `about`: what tells it from another one
+    of the same title. `follow` takes what it has found on the way, and says how far it is in one line. `hint`: what ends it.
     """
 
     kind: str
@@ -101,6 +102,9 @@ class JobSpec:
     data: str = ""
     stops_early: bool = False
     about: str = ""
+    follow: Callable[[JobProgress], str] | None = None
+    hint: str = ""
+    kept: str = "the best so far"
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -117,7 +121,7 @@ class JobSpec:
 class QueuedJob:
     """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
 
-    `history`: what its metrics and losses were, one after the other, by name.
+    `history`: what its metrics and losses were, one after the other, by name. `told`: how far it is in its own words.
     """
 
     spec: JobSpec
@@ -133,6 +137,7 @@ class QueuedJob:
     log: Path | None = None
     stopping: bool = False
     history: dict[str, list[float]] = field(default_factory=dict)
+    told: str = ""
     _rate: ProgressRate = field(default_factory=ProgressRate)
 
     @property
@@ -147,6 +152,10 @@ class QueuedJob:
     def follow(self, progress: JobProgress, now: float) -> None:
         """It said how far it is."""
         self.progress = progress
+        if self.spec.follow is not None:
+            self.told = self.spec.follow(progress)
+            self._rate.follow("results" if progress.metrics else "", progress.done, now)
+            return
         self._rate.follow(progress.doing, progress.done, now)
         for name, value in progress.metrics.items():
             points = self.history.setdefault(name, [])

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.forecast import drop_at
 from tui_pruner.domain.formatting import duration, plural, score
 from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.figures import drop
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.search_messages import ScanDrops, ScanParameters, ScanResult
+    from tui_pruner.engine.job_messages import JobProgress
+    from tui_pruner.engine.search_messages import ScanDrops, ScanParameters, ScanResult, ScanTrial
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
 KIND = "scan"
 HEAT = 0.3
 """The share of its channels that a layer's figure in the tree stands for, or the nearest one that was scanned."""
+FEWEST = 3
+"""Groups that say something of those that were not scanned."""
 Drops = Mapping[float, float]
 
 
@@ -27,7 +33,8 @@ Drops = Mapping[float, float]
 class Scanned:
     """What a scan of the checkpoint found. `layers`: for each layer, by the share that was gone, how far the metric fell at most.
 
-    `coupled`: for each layer a number that it shares with those that lose the same channels.
+    `coupled`: for each layer a number that it shares with those that lose the same channels. `measured` of `wanted` different trials are
+    there; no `wanted`: all.
     """
 
     criterion: str
@@ -38,6 +45,29 @@ class Scanned:
     layers: Mapping[str, Drops]
     drops: ScanDrops
     coupled: Mapping[str, int] = field(default_factory=dict)
+    measured: int = 0
+    wanted: int = 0
+    _typical: dict[float, tuple[float, float] | None] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def partial(self) -> bool:
+        """Whether it goes on, or was stopped."""
+        return self.wanted > 0
+
+    @property
+    def ratios(self) -> list[float]:
+        """The shares that were scanned anywhere."""
+        return sorted({share for drops in self.layers.values() for share in drops})
+
+    @property
+    def ratio(self) -> float:
+        """The share that the figures in the tree stand for."""
+        return min(self.ratios, key=lambda share: abs(share - HEAT), default=HEAT)
+
+    @property
+    def extent(self) -> str:
+        """How much of it is there: "24 of 153 trials"; empty where it is whole."""
+        return f"{self.measured} of {plural(self.wanted, 'trial')}" if self.partial else ""
 
     def heat(self, layer: str) -> float | None:
         """How far the metric falls with about `HEAT` of a layer's channels gone; None where that was not measured."""
@@ -49,28 +79,75 @@ class Scanned:
         """The same for all layers that were measured."""
         return {layer: heat for layer in self.layers if (heat := self.heat(layer)) is not None}
 
+    def typical(self, share: float) -> tuple[float, float] | None:
+        """The mean drop of the scanned groups at a share, and its standard deviation; None where too few were scanned that far."""
+        share = round(share, 2)
+        if share not in self._typical:
+            groups = {self.coupled.get(layer, layer): drops for layer, drops in self.layers.items()}
+            found = [drop for drops in groups.values() if (drop := drop_at(drops, share)) is not None]
+            self._typical[share] = (fmean(found), pstdev(found)) if len(found) >= FEWEST else None
+        return self._typical[share]
+
 
 def scanned(result: ScanResult, criterion: str, data: str) -> Scanned:
     """A job's result by layers: one whose channels are in several groups is as sensitive as the worst of them."""
+    about = (result.name, result.baseline, result.images)
+    groups = {trial.id: trial.layers for trial in result.groups}
+    return by_layers(result.groups, about, (criterion, data), groups, (len(result.distinct), result.wanted))
+
+
+def by_layers(
+    trials: Sequence[ScanTrial],
+    about: tuple[str, float, int],
+    ground: tuple[str, str],
+    groups: Mapping[int, Sequence[str]],
+    extent: tuple[int, int],
+) -> Scanned:
+    """Trials by layers. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: as in `Scanned`."""
     from tui_pruner.engine.search_messages import ScanDrops, TrialDrop
 
-    layers: dict[str, dict[float, float]] = {}
-    for trial in result.groups:
+    (name, baseline, images), layers = about, dict[str, dict[float, float]]()
+    for trial in trials:
         for layer in trial.layers:
             known = layers.setdefault(layer, {})
             known[trial.ratio] = max(trial.drop, known.get(trial.ratio, trial.drop))
-    trials = [TrialDrop(group=trial.id, channels=trial.channels, drop=trial.drop) for trial in result.groups]
-    found = short_metric({result.name: result.baseline})
+    drops = [TrialDrop(group=trial.id, channels=trial.channels, drop=trial.drop) for trial in trials]
+    found = short_metric({name: baseline})
     return Scanned(
-        criterion,
-        data,
-        result.images,
-        found[0] if found else result.name,
-        result.baseline,
+        *ground,
+        images,
+        found[0] if found else name,
+        baseline,
         layers,
-        ScanDrops(baseline=result.baseline, trials=trials),
-        {layer: trial.id for trial in reversed(result.groups) for layer in trial.layers},
+        ScanDrops(baseline=baseline, trials=drops, partial=extent[1] > 0),
+        {layer: number for number, produced in reversed(list(groups.items())) for layer in produced},
+        *extent,
     )
+
+
+class ScanSoFar:
+    """Gathers what a running scan tells, and hands it over as it grows."""
+
+    def __init__(self, ground: tuple[str, str], hand_over: Callable[[Scanned], None]) -> None:
+        self._ground = ground
+        self._hand_over = hand_over
+        self._layers: dict[int, list[str]] = {}
+        self._trials: list[ScanTrial] = []
+
+    def follow(self, progress: JobProgress) -> str:
+        """Take in what was found since the last report; gives the newest of it in a line."""
+        from tui_pruner.engine.search_messages import ScanFound
+
+        doing = progress.doing.replace(" x ", f" {GLYPHS.times} ")
+        if progress.found is None:
+            return doing
+        found = ScanFound.model_validate(progress.found)
+        if found.layers:
+            self._layers, self._trials = found.layers, []
+        self._trials += found.trials
+        about = (found.name, found.baseline, found.images)
+        self._hand_over(by_layers(self._trials, about, self._ground, self._layers, (progress.done, found.wanted)))
+        return f"{doing} {drop(found.trials[-1].drop)}" if found.trials and progress.metrics else doing
 
 
 def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanned], None]) -> JobSpec:
@@ -80,21 +157,25 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
     def parameters() -> ScanParameters:
         from tui_pruner.engine.search_messages import ScanParameters
 
-        return ScanParameters(criterion=criterion, **fields)
+        return ScanParameters(criterion=criterion, stops_early=True, **fields)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.search_messages import ScanResult
 
         result = ScanResult.model_validate(content)
         hand_over(scanned(result, criterion, fields["data"]))
-        known = f", {result.cached} known before" if result.cached else ""
-        figure = f"scanned by {plural(len(result.groups), 'trial')} on {plural(result.images, 'image')}{known}, {duration(result.seconds)}"
-        worst = sorted(result.groups, key=lambda trial: -trial.drop)[:5]
+        known, distinct = f", {result.cached} known before" if result.cached else "", result.distinct
+        counted = f"{len(distinct)} of {plural(result.wanted, 'trial')}" if result.wanted else plural(len(distinct), "trial")
+        figure = f"{'stopped after' if result.wanted else 'scanned by'} {counted} on {plural(result.images, 'image')}{known}, "
+        worst = sorted(distinct, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
             *((drop(trial.drop), f"{trial.layer} {GLYPHS.minus}{trial.ratio:.0%}") for trial in worst),
         ]
         notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
-        return JobOutcome(figure, details, notes)
+        return JobOutcome(f"{figure}{duration(result.seconds)}", details, notes)
 
-    return JobSpec(KIND, "checkpoint", criterion, parameters, take, fields["data"])
+    return JobSpec(
+        KIND, "checkpoint", criterion, parameters, take, fields["data"], stops_early=True, kept="the results so far",
+        follow=ScanSoFar((criterion, fields["data"]), hand_over).follow, hint=f"{key_of('scan')} good enough, stops",
+    )  # fmt: skip

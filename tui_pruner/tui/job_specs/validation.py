@@ -81,7 +81,7 @@ class Validations:
             if masked:
                 return compared(result, self._metrics.by_plan.get(key) if fields["data"] == self._checkpoint.data else None)
             if fields["data"] == self._checkpoint.data:
-                self._metrics.put(key, result.metrics, result.interval)
+                self._metrics.put(key, result.metrics, result.interval, result.resamples)
             return _outcome(result)
 
         return JobSpec(KIND, title, f"{key} masked" if masked else key, parameters, take, fields["data"], about=about)

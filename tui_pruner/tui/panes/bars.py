@@ -12,7 +12,8 @@ from rich.style import Style
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score
-from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, STEPS_PANE, Action
+from tui_pruner.domain.results import MeasuredMetric
+from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
 from tui_pruner.tui.figures import change, gain
@@ -73,9 +74,9 @@ def _figures(state: AppState, level: int = 0) -> Text:
         _pair("GFLOPs", giga(before.flops), giga(after.flops), change(before.flops, after.flops), level, "G"),
     )
     if (baseline := state.origin_metric) is not None:
-        now = metrics.latest
+        now = metrics.measurement_of_step(metrics.steps) if metrics.steps else None
         if now is None and not state.session.steps and state.lineage.ancestors():
-            now = metrics.baseline
+            now = metrics.measurement_of_step(0)
         text.append(GAP)
         text.append_text(_metric(metrics.name, baseline, now))
     if (expected := state.forecast) is not None:
@@ -94,27 +95,27 @@ def _pair(name: str, before: str, after: str, moved: str, level: int, unit: str 
     return Text.assemble(title, *was, (shown_after, f"bold {colours.GOOD}"), (f" {moved}" if level < 3 else "", colours.GOOD))
 
 
-def _metric(name: str, baseline: float, now: float | None) -> Text:
+def _metric(name: str, baseline: MeasuredMetric, now: MeasuredMetric | None) -> Text:
     if now is None:
-        return Text.assemble((f"{name} ", colours.MUTED), (score(baseline), colours.STRONG))
+        return Text.assemble((f"{name} ", colours.MUTED), (score(baseline.value), colours.STRONG))
     style = metric_colour(baseline, now)
     return Text.assemble(
         (f"{name} ", colours.MUTED),
-        score(baseline),
+        score(baseline.value),
         (GLYPHS.arrow, colours.MUTED),
-        (score(now), f"bold {style}"),
-        (f" {gain(baseline, now)}", style),
+        (score(now.value), f"bold {style}"),
+        (f" {gain(baseline.value, now.value)}", style),
     )
 
 
 FOOTER = (
-    "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "recover", "latency", "go-on",
-    "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
+    "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "slider", "recover", "latency",
+    "go-on", "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
 )  # fmt: skip
 """The actions of the whole workbench in the footer, in their order."""
 NEEDED = (
-    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "validate",
-    "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
+    "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "slider",
+    "validate", "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
 )  # fmt: skip
 """The same, those that stay longest first."""
 NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
@@ -124,6 +125,7 @@ PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     DETAIL: {"explain": "explain", "flow": "flow", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "station-1": "next hop", "back": "back"},
     STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
+    SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }
 """The actions of the whole workbench that matter most in a pane, with their words there."""
 
@@ -139,7 +141,7 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
     taken = {key for action in own for key in action.keys.split(",")}
     if width < ONE_LINE:
         by_id |= {id: replace(by_id[id], footer=word) for id, word in NARROW_WORDS.items() if id in by_id}
-    rest = [by_id[id] for id in FOOTER if id in by_id and not taken & set(by_id[id].keys.split(","))]
+    rest = [by_id[id] for id in FOOTER if pane != SLIDER and id in by_id and not taken & set(by_id[id].keys.split(","))]
     return fitting(own + rest, width, leading, {action.id for action in own}, disabled)
 
 
@@ -215,5 +217,5 @@ class FooterBar(Lines):
             disabled = {action.id for action in registry if action.disabled_reason(state)}
             return [footer_text(registry, width, leading, view.pane, disabled)]
 
-        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", PROOFS, JOBS, COLOURS)
+        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", "sliding", PROOFS, JOBS, COLOURS)
         store.observe(names, lambda: self.draw(line))

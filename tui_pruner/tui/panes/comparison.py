@@ -93,15 +93,15 @@ def _figure(label: str, before: float, after: float, written: Callable[[float], 
 
 def _metric(compared: Compared) -> list[Text]:
     metrics, found = compared.metrics, compared.found
-    before, after = metrics.of_step(found.first), metrics.of_step(found.second)
+    before, after = metrics.measurement_of_step(found.first), metrics.measurement_of_step(found.second)
     if before is None and after is None:
         return [
             Text.assemble(
                 (fit(metrics.name, LABEL), colours.MUTED), (f"not measured: {key_of('validate')} validates what counts", colours.MUTED)
             )
         ]
-    moved, style = ("", "") if before is None or after is None else (gain(before, after), metric_colour(before, after))
-    cells = ["not measured" if metric is None else score(metric) for metric in (before, after)]
+    moved, style = ("", "") if before is None or after is None else (gain(before.value, after.value), metric_colour(before, after))
+    cells = ["not measured" if metric is None else score(metric.value) for metric in (before, after)]
     return [
         Text.assemble(
             (fit(metrics.name, LABEL), colours.MUTED),

@@ -108,9 +108,9 @@ class Frame:
     top: float
 
     @classmethod
-    def around(cls, dots: Sequence[Dot]) -> Frame:
-        """All dots with their intervals, and a margin."""
-        xs = [dot.x for dot in dots]
+    def around(cls, dots: Sequence[Dot], reach: Sequence[float] = ()) -> Frame:
+        """All dots with their intervals, these places on the axis, and a margin."""
+        xs = [*(dot.x for dot in dots), *reach]
         ys = [y for dot in dots for y in (dot.y, dot.low, dot.high) if y is not None]
         across, up = max(xs) - min(xs) or max(xs) * 0.2 or 1.0, max(ys) - min(ys) or 0.05
         return cls(min(xs) - MARGIN * across, max(xs) + MARGIN * across, min(ys) - MARGIN * up, max(ys) + MARGIN * up)
@@ -123,14 +123,24 @@ class Frame:
 
 
 def front_lines(
-    dots: Sequence[Dot], axis: str, metric: str, width: int, height: int, cursor: str = "", braille: bool = BRAILLE
+    dots: Sequence[Dot],
+    axis: str,
+    metric: str,
+    width: int,
+    height: int,
+    cursor: str = "",
+    braille: bool = BRAILLE,
+    reach: Sequence[float] = (),
 ) -> list[Text]:
-    """The scatter in exactly `height` lines of at most `width` cells: the metric up, the axis across, the best dots joined by steps."""
+    """The scatter in exactly `height` lines of at most `width` cells: the metric up, the axis across, the best dots joined by steps.
+
+    `reach`: where on the axis what is asked for stands, and other places to show; where it has no forecast, its ring is on the axis.
+    """
     if not dots:
         where = {"flops": "", "params": "", "ms": " and timed"}[axis]
         return [Text(f"nothing is measured{where} yet", colours.MUTED), *[Text() for _ in range(height - 1)]]
     inner, rows = max(width - LABEL - 1, 8), max(height - 2, 3)
-    frame, bars, joined = Frame.around(dots), PointCanvas(inner, rows, braille), PointCanvas(inner, rows, braille)
+    frame, bars, joined = Frame.around(dots, reach), PointCanvas(inner, rows, braille), PointCanvas(inner, rows, braille)
     for dot in dots:
         if dot.low is not None and dot.high is not None:
             column = frame.place(dot.x, dot.y, inner, rows)[0] * bars.fine[0]
@@ -146,7 +156,8 @@ def front_lines(
         for column in range(inner):
             line.append(*_cell(signs.get((column, row)), cursor, bars, joined, column, row))
         lines.append(line)
-    return [*lines, _axis(inner, braille), _scale(frame, axis, metric, inner)][:height]
+    ring = frame.place(reach[0], 0.0, inner, rows)[0] if reach and not any(dot.hollow for dot in dots) else None
+    return [*lines, _axis(inner, braille, ring), _scale(frame, axis, metric, inner)][:height]
 
 
 def _cell(dot: Dot | None, cursor: str, bars: PointCanvas, joined: PointCanvas, column: int, row: int) -> tuple[str, str]:
@@ -170,9 +181,13 @@ def _join(canvas: PointCanvas, frame: Frame, dots: Sequence[Dot]) -> None:
             canvas.point(right, row)
 
 
-def _axis(width: int, braille: bool) -> Text:
+def _axis(width: int, braille: bool, ring: int | None) -> Text:
     corner, line = ("└", "─") if braille else ("+", "-")
-    return Text.assemble(" " * LABEL, (corner + line * width, colours.FAINT))
+    text = Text.assemble(" " * LABEL, (corner + line * width, colours.FAINT))
+    if ring is None:
+        return text
+    sign = Text((DOTS if braille else PLAIN_DOTS)[0], f"bold {colours.WARNING}")
+    return Text.assemble(text[: LABEL + 1 + ring], sign, text[LABEL + 2 + ring :])
 
 
 def _scale(frame: Frame, axis: str, metric: str, width: int) -> Text:

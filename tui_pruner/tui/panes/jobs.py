@@ -53,8 +53,9 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
         lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit(work.doing, width - 2).rstrip()))
     if work.running is not None:
         lines.append(running_line(work, width))
-        if (told := running_metrics(work.running)) and told[0] not in lines[-1].plain:
-            lines.append(Text(f"  {told[0]}", colours.MUTED))
+        told = [work.running.told] if work.running.told else running_metrics(work.running)
+        if told and told[0] not in lines[-1].plain:
+            lines.append(Text(f"  {fit(told[0], width - 2).rstrip()}", colours.MUTED))
     if work.waiting:
         lines.append(Text(fit(f"  then {', '.join(job.spec.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
     room = max(height - len(lines), 0)
@@ -68,7 +69,7 @@ def running_line(work: Activity, width: int) -> Text:
     """The running job with its progress."""
     assert work.running is not None
     lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.spec.name)
-    hint = f"  {key_of('cancel-job')} {_ending(work.running)}"
+    hint = f"  {work.running.spec.hint or key_of('cancel-job') + ' ' + _ending(work.running)}"
     return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint))
 
 
@@ -94,7 +95,7 @@ def _ending(job: QueuedJob) -> str:
 
 def running_metrics(job: QueuedJob) -> list[str]:
     """The job's main metric over what it has done so far, where it tells one."""
-    found = short_metric(job.progress.metrics) if job.progress else None
+    found = short_metric(job.progress.metrics) if job.progress and not job.told else None
     return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
+from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui.figures import change, signed
+from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit
 from tui_pruner.tui.theme.glyphs import GLYPHS, SIGNS, UNICODE
@@ -34,13 +36,17 @@ BRANCH, RUNS = ("├─", "│ ") if SIGNS is UNICODE else ("+-", "| ")
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn of a lineage: the data of the session, the stages that count, and those that were undone."""
+    """What is drawn of a lineage: the data of the session, the stages that count, and those that were undone.
+
+    `resamples`: of stages of this session, the metric on each draw of the bootstrap.
+    """
 
     lineage: Lineage
     data: str = ""
     metric: str = "mAP"
     undone: frozenset[str] = frozenset()
     main: tuple[str, ...] = ()
+    resamples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @property
     def lines(self) -> list[GraphLine]:
@@ -50,6 +56,11 @@ class Shown:
     def measured(self, stage: Stage) -> float | None:
         """A stage's metric, where it was measured on the session's data."""
         return stage.metric if stage.metric is not None and stage.data == self.data else None
+
+    def measurement(self, stage: Stage) -> MeasuredMetric | None:
+        """The same with how sure it is."""
+        found = self.measured(stage)
+        return None if found is None else MeasuredMetric(found, self.interval(stage), self.resamples.get(stage.id, ()))
 
     def interval(self, stage: Stage) -> tuple[float, float] | None:
         """Where that metric lies in 95 % of cases, where that was measured."""
@@ -129,12 +140,12 @@ def _moved(name: str, before: float | None, after: float | None, written: Callab
 
 
 def _metric_moved(shown: Shown, before: Stage, after: Stage) -> Text | None:
-    first, last = shown.measured(before), shown.measured(after)
+    first, last = shown.measurement(before), shown.measurement(after)
     if first is None or last is None:
         return None
-    style = colours.BAD if last < first else colours.GOOD
-    moved = f" {signed(score(abs(last - first)), last < first)}"
-    return Text.assemble((f"{shown.metric} ", colours.MUTED), f"{score(first)}{GLYPHS.arrow}{score(last)}", (moved, style))
+    values = f"{score(first.value)}{GLYPHS.arrow}{score(last.value)}"
+    moved = f" {signed(score(abs(last.value - first.value)), last.value < first.value)}"
+    return Text.assemble((f"{shown.metric} ", colours.MUTED), values, (moved, metric_colour(first, last)))
 
 
 def _columns(width: int) -> dict[str, int]:

@@ -139,11 +139,11 @@ def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
         return Text("no steps yet", colours.MUTED)
     step: StepView = state.session.steps[-1]
     words, style = proof_cell(step.proof)
-    metric = metrics.of_step(step.number)
+    metric = metrics.measurement_of_step(step.number)
     tail = Text.assemble((f"  {words}", style))
     if metric is not None:
-        baseline = metrics.baseline if metrics.baseline is not None else metric
-        tail.append(f"  {metrics.name} {score(metric)} {gain(baseline, metric)}", metric_colour(baseline, metric))
+        first = metrics.measurement_of_step(0) or metric
+        tail.append(f"  {metrics.name} {score(metric.value)} {gain(first.value, metric.value)}", metric_colour(first, metric))
     return Text.assemble((f"{step.number} ", colours.MUTED), fit(step.title, max(width - len(tail) - 3, 6)).rstrip(), tail)
 
 
@@ -202,13 +202,13 @@ def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: 
 
 def _metric(metrics: StepMetrics, step: int, columns: Columns) -> Text:
     """A step's metric and how far it is from the checkpoint's."""
-    metric, baseline = metrics.of_step(step), metrics.baseline
-    if metric is None:
+    found, first = metrics.measurement_of_step(step), metrics.measurement_of_step(0)
+    if found is None:
         return Text(" " * columns.metric)
-    if not step or baseline is None:
-        return Text(fit(score(metric), columns.metric, right=True), colours.TEXT)
-    moved = f" {gain(baseline, metric)}" if columns.metric == WIDE_METRIC else ""
-    return Text(fit(f"{score(metric)}{moved}", columns.metric, right=True), metric_colour(baseline, metric))
+    if not step or first is None:
+        return Text(fit(score(found.value), columns.metric, right=True), colours.TEXT)
+    moved = f" {gain(first.value, found.value)}" if columns.metric == WIDE_METRIC else ""
+    return Text(fit(f"{score(found.value)}{moved}", columns.metric, right=True), metric_colour(first, found))
 
 
 class StepsPane(Pane, inherit_bindings=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.markup import escape
@@ -41,6 +42,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._look = Look(store.state, frozenset())
         self._measured: frozenset[str] = frozenset()
         self._painted: dict[int, Strip] = {}
+        self._fresh: tuple[object, dict[int, Strip]] = ((), {})
         store.observe(("tree", "opened"), self.show)
         store.observe(("scan", "latency"), self.show_measurements)
         store.observe(("opened", "session", "pending", "marks", "preview", COLOURS), self.redraw)
@@ -59,10 +61,21 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def show_measurements(self) -> None:
         """Show what was measured: how sensitive the layers are, and how long the blocks take."""
-        state = self._store.state
-        drops = state.scan is not None and state.scan.heats
+        state, before = self._store.state, self._columns
+        drops = state.scan is not None and state.scan.layers
         self._measured = frozenset([*(["drop"] if drops else []), *(["time"] if state.latency is not None else [])])
-        self.refresh()
+        self._retitle()
+        if self._columns == before:
+            self.redraw()
+        else:
+            self.refresh()
+
+    def _retitle(self) -> None:
+        scan, title = self._store.state.scan, _title(self._tree)
+        if scan is not None and scan.partial:
+            title += f"  scan: {scan.extent}"
+        if self.border_title != title:
+            self.border_title = title
 
     async def action_half_page(self, way: int) -> None:
         """Move the cursor by half of what is shown."""
@@ -93,15 +106,25 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     def redraw(self) -> None:
         """Paint the rows again that look different now."""
+        self._look = replace(self._look, weights=self._store.state.pending_weights)
         width = self.scrollable_content_region.width
-        changed = [y for y, painted in list(self._painted.items()) if painted != self._line(y)]
+        fresh = {y: self._line(y) for y in self._painted}
+        changed = [y for y, strip in fresh.items() if strip != self._painted[y]]
+        self._fresh = self._view, {y: fresh[y] for y in changed}
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
     def render_line(self, y: int) -> Strip:
-        """The heading, or one row."""
-        self._painted[y] = strip = self._line(y)
+        """The heading, or one row; one that `redraw` has composed is not composed again."""
+        view, fresh = self._fresh
+        known = fresh.pop(y, None)
+        self._painted[y] = strip = known if known is not None and view == self._view else self._line(y)
         return strip
+
+    @property
+    def _view(self) -> tuple[object, ...]:
+        """What a row looks like by, besides the state, of which `redraw` hears."""
+        return id(self._tree), self.has_focus, self.scroll_offset.y, self._columns
 
     def _line(self, y: int) -> Strip:
         width, tree = self.scrollable_content_region.width, self._tree
@@ -119,7 +142,10 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     @property
     def _columns(self) -> tuple[Column, ...]:
-        return layout(self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured)
+        scan = self._store.state.scan
+        return layout(
+            self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured, ratio=scan.ratio if scan else 0.0
+        )
 
     def _measure(self, tree: TreeState) -> None:
         opened = frozenset(row.parent for row in tree.shown) if tree.filtered else tree.expanded
@@ -129,8 +155,9 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             opened,
             most_parameters=max((row.parameters for row in scale), default=1),
             most_flops=max((row.flops for row in scale), default=1),
+            weights=self._store.state.pending_weights,
         )
-        self.border_title = _title(tree)
+        self._retitle()
         self.virtual_size = Size(self.scrollable_content_region.width, len(tree.shown) + 1)
 
     def _reveal(self) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from rich.text import Text
 
 from tui_pruner.domain.formatting import percent
+from tui_pruner.domain.results import MeasuredMetric, change_between
 from tui_pruner.tui.figures import arrow, fall, shape
-from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row
+from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
 from tui_pruner.tui.state import AppState, Change
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import bar, fit, fit_middle
@@ -22,6 +23,8 @@ WIDEST_NAME = 26
 WIDEST_BAR = 12
 SHARE = 9
 SHARE_NEEDS = 60
+CURVE, CURVE_NEEDS, FIGURE = 3, 62, 5
+FULL = 0.2
 BARS = ("parameters", "flops")
 MEASURED = ("time", "drop")
 
@@ -47,20 +50,21 @@ COLUMNS = (
     Column("parameters", "Params", 6, needs=44),
     Column("flops", "FLOPs", 5, needs=50),
     Column("time", "ms", 5, needs=62, right=True),
-    Column("drop", "Drop", 5, needs=58, right=True),
+    Column("drop", "Drop", 5, needs=58),
     Column("status", "Status", 12),
 )
 
 
 @lru_cache(maxsize=8)
-def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozenset()) -> tuple[Column, ...]:
+def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozenset(), ratio: float = 0.0) -> tuple[Column, ...]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
 
     `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `measured`: which of
-    the columns that need a measurement have one, and take room from the bars.
+    the columns that need a measurement have one, and take room from the bars. `ratio`: the share that drops stand for.
     """
     hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
     shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
+    shown = [_drops(column, ratio, width >= CURVE_NEEDS) if column.key == "drop" else column for column in shown]
     with_shares = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
     if ranked or (width >= SHARE_NEEDS and _total(with_shares) <= width):
         shown = with_shares
@@ -70,6 +74,12 @@ def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozense
     widened = [_wider(column, min(extra, WIDEST_BAR)) if column in bars else column for column in shown]
     spare -= min(extra, WIDEST_BAR) * len(bars)
     return tuple(_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened)
+
+
+def _drops(column: Column, ratio: float, with_curve: bool) -> Column:
+    """The column of the drops, titled by the ratio, with a curve over all ratios where there is room."""
+    title = f"@{ratio:.0%}"
+    return replace(column, title=f"{column.title}{title}", width=CURVE + 1 + column.width) if with_curve else replace(column, title=title)
 
 
 def _total(columns: Sequence[Column]) -> int:
@@ -88,12 +98,16 @@ FASTER = 0.95
 
 @dataclass(frozen=True)
 class Look:
-    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale."""
+    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale.
+
+    `weights`: what rows cost with the pending cuts, by their keys; a row that has none costs what it says.
+    """
 
     state: AppState
     expanded: Collection[str]
     most_parameters: int = 1
     most_flops: int = 1
+    weights: Mapping[str, Weight] = field(default_factory=dict)
 
 
 def heading(columns: Sequence[Column]) -> Text:
@@ -137,15 +151,21 @@ def heat_colour(fall: float, baseline: float) -> str:
 
 
 METRIC_NOISE = 0.005
-"""A change of a metric below it says nothing."""
+"""A change of a metric below it says nothing, where its interval is not known."""
 
 
-def metric_colour(before: float, now: float) -> str:
-    """The colour of a metric that moved: a loss is never green, one beyond noise a warning, and a large one bad."""
-    fall = before - now
-    if fall <= METRIC_NOISE:
-        return colours.GOOD if fall < -METRIC_NOISE else colours.TEXT
-    return colours.BAD if fall / max(before, 1e-9) >= MUCH else colours.WARNING
+def metric_colour(before: MeasuredMetric, now: MeasuredMetric) -> str:
+    """The colour of a metric that moved: grey within noise; a loss is never green, one beyond noise a warning, and a large one bad.
+
+    Within noise is a change whose 95 % interval includes zero, or where no interval is known one that is tiny.
+    """
+    fall, change = before.value - now.value, change_between(before, now)
+    noise = abs(fall) <= METRIC_NOISE if change is None else change[0] <= 0 <= change[1]
+    if noise:
+        return colours.MUTED
+    if fall < 0:
+        return colours.GOOD
+    return colours.BAD if fall / max(before.value, 1e-9) >= MUCH else colours.WARNING
 
 
 def _name(row: Row, look: Look, width: int) -> Cell:
@@ -191,13 +211,15 @@ def _output(row: Row, look: Look, width: int) -> Cell:
 def _parameters(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return share(row.parameters, look.most_parameters, look.state.session.current.parameters, width), colours.BLUE
+    parameters = look.weights.get(row.key, (row.parameters, row.flops))[0]
+    return share(parameters, look.most_parameters, look.state.after.parameters, width), colours.BLUE
 
 
 def _flops(row: Row, look: Look, width: int) -> Cell:
     if row.kind == "section":
         return "", ""
-    return share(row.flops, look.most_flops, look.state.session.current.flops, width), colours.PURPLE
+    flops = look.weights.get(row.key, (row.parameters, row.flops))[1]
+    return share(flops, look.most_flops, look.state.after.flops, width), colours.PURPLE
 
 
 def _time(row: Row, look: Look, width: int) -> Cell:
@@ -214,9 +236,28 @@ def _time(row: Row, look: Look, width: int) -> Cell:
 
 
 def _drop(row: Row, look: Look, width: int) -> Cell:
+    """A layer's drop at the ratio of the column's title, after a curve over all ratios, where a dot is one that was not measured."""
     scan = look.state.scan
-    heat = scan.heat(row.layer.name) if scan is not None and row.layer is not None else None
-    return ("", "") if scan is None or heat is None else (fall(heat), heat_colour(heat, scan.baseline))
+    drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
+    if scan is None or not drops:
+        return "", ""
+    figure, colour = (
+        drops.get(scan.ratio),
+        heat_colour(max(drops.values()) if scan.ratio not in drops else drops[scan.ratio], scan.baseline),
+    )
+    words = "" if figure is None else fall(figure)
+    if width < CURVE + 1 + FIGURE:
+        return fit(words, width, right=True), colour
+    levels = "".join(_level(drops.get(ratio), scan.baseline) for ratio in scan.ratios[:CURVE])
+    return f"{levels:<{CURVE}}{words:>{width - CURVE}}", colour
+
+
+def _level(drop: float | None, baseline: float) -> str:
+    """A drop as a bar of one cell, full where a fifth of the metric is lost."""
+    if drop is None:
+        return GLYPHS.dot
+    steps = len(GLYPHS.levels) - 1
+    return GLYPHS.levels[max(1, min(round(drop / max(FULL * baseline, 1e-9) * steps), steps))]
 
 
 def _status(row: Row, look: Look, width: int) -> Cell:

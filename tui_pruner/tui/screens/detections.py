@@ -54,7 +54,7 @@ COLOURS = 64
 
 
 def cannot_draw(no_color: bool) -> str:
-    """Why no picture can be drawn here; empty where one can."""
+    """Why no picture can be drawn here; empty where it can."""
     if no_color:
         return "no pictures without colours (NO_COLOR)"
     if SIGNS is ASCII:

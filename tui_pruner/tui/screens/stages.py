@@ -12,12 +12,13 @@ from tui_pruner.domain.lineage import ASKED
 from tui_pruner.tui.actions.action import STAGES
 from tui_pruner.tui.actions.registry import Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.controllers.lineage import StageListController, asked_stage, shown_of
+from tui_pruner.tui.controllers.lineage import StageListController
 from tui_pruner.tui.panes.bars import fitting
 from tui_pruner.tui.panes.front import dots_of, front_lines
 from tui_pruner.tui.panes.lineage import graph_lines, stage_lines
 from tui_pruner.tui.panes.widgets import Lines, Pane
 from tui_pruner.tui.screens.base import ActionScreen
+from tui_pruner.tui.session_stages import asked_reach, asked_stage, shown_of
 
 if TYPE_CHECKING:
     from tui_pruner.tui.screens.workbench import Workbench
@@ -45,7 +46,8 @@ class Stages(ActionScreen, inherit_bindings=False):
         super().__init__()
         self.store = workbench.store
         self.dialogs = workbench.dialogs
-        self._controller = StageListController(self.store, workbench.controllers.lineage, self, on_front)
+        controllers = workbench.controllers
+        self._controller = StageListController(self.store, controllers.lineage, self, on_front, controllers.target.slide)
         shared = [action for action in workbench.registry if action.id in SHARED]
         self.registry = Registry([*self._controller.actions(), *shared])
 
@@ -85,8 +87,8 @@ class Stages(ActionScreen, inherit_bindings=False):
         shown, asked = shown_of(state), asked_stage(state)
         pane = self.query_one("#picture", Pane)
         if at.on_front:
-            dots = dots_of(shown, at.axis, asked)
-            pane.draw(lambda width, height: front_lines(dots, at.axis, shown.metric, width, height, at.cursor), "Front")
+            dots, reach = dots_of(shown, at.axis, asked), asked_reach(state, self.store.view.slider, at.axis)
+            pane.draw(lambda width, height: front_lines(dots, at.axis, shown.metric, width, height, at.cursor, reach=reach), "Front")
         else:
             width = pane.scrollable_content_region.width or self.app.size.width - 4
             line = graph_lines(shown, width, at.cursor, at.held)[1]

@@ -14,7 +14,7 @@ from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
 from tui_pruner.storage.error_log import keep_traceback, one_line
-from tui_pruner.tui.actions.action import MAP, STEPS_PANE, TREE
+from tui_pruner.tui.actions.action import MAP, SLIDER, STEPS_PANE, TREE
 from tui_pruner.tui.actions.registry import DIGITS, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS, Controllers
 from tui_pruner.tui.controllers.base import Jobs
@@ -28,6 +28,7 @@ from tui_pruner.tui.panes.bars import FooterBar, HeaderBar, StatusBar
 from tui_pruner.tui.panes.detail import DetailPane
 from tui_pruner.tui.panes.jobs import Activity, JobsPane
 from tui_pruner.tui.panes.map import MapPane
+from tui_pruner.tui.panes.slider import SliderLine
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
 from tui_pruner.tui.panes.widgets import EntryLine, Lines
@@ -53,6 +54,16 @@ class BoundSteps(StepsPane, inherit_bindings=False):
         Binding("end,G", "screen.run('step-move', 100000)", "The last step", show=False),
         Binding("ctrl+u", "screen.run('step-move', -5)", "Steps before", show=False),
         Binding("ctrl+d", "screen.run('step-move', 5)", "Steps after", show=False),
+    ]
+
+
+class BoundSlider(SliderLine, inherit_bindings=False):
+    """The line of the target slider with the keys of its actions."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(ACTIONS, SLIDER),
+        Binding("up,k", "screen.run('move', -1)", "Up", show=False),
+        Binding("down,j", "screen.run('move', 1)", "Down", show=False),
     ]
 
 
@@ -94,6 +105,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
             yield JobsPane("Jobs", id="jobs")
         yield StatusBar(id="status")
         yield EntryLine("", id="amount")
+        yield BoundSlider(id=SLIDER, expected=width - 2)
         yield FooterBar(id="footer", expected=width)
         yield Lines(id="too-small")
 
@@ -125,7 +137,8 @@ class Workbench(ActionScreen, inherit_bindings=False):
         jobs.follow(store, self.work)
         self.query_one(StatusBar).follow(store, self.work, lambda: not self.has_class("show-detail"))
         self.query_one(FooterBar).follow(store, self.registry)
-        store.observe(("focus", "on_map"), self.move_focus, at_once=True)
+        self.query_one(SliderLine).follow(store)
+        store.observe(("focus", "on_map", "sliding"), self.move_focus, at_once=True)
         store.observe(("tree", "on_map", "focus"), self.show_filter, at_once=True)
         store.observe(("doing", JOBS), self.wake)
         self._heart = self.set_interval(BEAT_SECONDS, self._beat)
@@ -168,7 +181,9 @@ class Workbench(ActionScreen, inherit_bindings=False):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The mouse moves the focus too: the keys are those of the pane that has it."""
         pane = TREE if event.widget.id == MAP else event.widget.id
-        if pane in PANES:
+        if pane in PANES and self.store.view.sliding:
+            self.action_run("slider-keep")
+        elif pane in PANES:
             self.action_run("pane", pane)
 
     def move_focus(self) -> None:
@@ -177,7 +192,9 @@ class Workbench(ActionScreen, inherit_bindings=False):
         for pane in PANES:
             self.set_class(pane == view.focus, f"show-{pane}")
         self.set_class(view.on_map, "show-map")
-        self.set_focus(self.query_one(f"#{MAP if view.focus == TREE and view.on_map else view.focus}"))
+        self.query_one(SliderLine).display = view.sliding
+        pane = MAP if view.focus == TREE and view.on_map else view.focus
+        self.set_focus(self.query_one(f"#{SLIDER if view.sliding else pane}"))
         self.call_after_refresh(self.draw_all)
 
     def show_filter(self) -> None:
