@@ -278,7 +278,7 @@ class Compression:
         from tui_pruner.core.pruning.session import PruningSession
 
         session = PruningSession(analyse(opened(self.parameters), self.parameters.imgsz))
-        session.load(self.parameters.plan)
+        session.load(self.parameters.plan or {})
         size = dataclasses.asdict(session.widths.size)
         return PlanPoint(targets=["plan"], plan=self.parameters.plan, chosen="the plan that was given", **size)
 

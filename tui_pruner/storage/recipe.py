@@ -29,7 +29,6 @@ FORMATS = (
     "ncnn", "imx", "rknn", "executorch", "axelera",
 )  # fmt: skip
 """Ultralytics' names of export formats, for typing errors: a name that is like none of them may be one of a later version."""
-ALIKE = 0.7
 OFF, ON = ("off", "no", "none"), ("on", "yes")
 
 
@@ -54,7 +53,7 @@ def known_criterion(name: str) -> str:
 
 def likely_format(name: str) -> str:
     """A format's name that is not one of those with a typing error."""
-    near = get_close_matches(name.lower(), FORMATS, n=1, cutoff=ALIKE)
+    near = get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.7)
     if name not in FORMATS and near:
         raise ValueError(f"there is no format {name!r}; did you mean {near[0]}?")
     return name
@@ -92,6 +91,7 @@ class RecipeStage(BaseModel):
 
 
 Images = Annotated[int, Field(ge=2)]
+"""Some of them judge what is fitted on the others."""
 
 
 class ScanStage(RecipeStage):
@@ -188,10 +188,9 @@ STAGES: Mapping[str, type[RecipeStage]] = {
     "scan": ScanStage, "target": TargetStage, "refit": RefitStage, "fine-tune": FinetuneStage, "validate": ValidateStage,
     "bench": BenchStage, "export": ExportStage, "report": ReportStage,
 }  # fmt: skip
-"""In the order in which they run; each stage's model is validated as soon as it is there."""
-WHOLE = ("data", "batch", "seed")
-"""What belongs to no stage."""
-FORMAT = 1
+"""In the order in which they run."""
+WHOLE, FORMAT = ("data", "batch", "seed"), 1
+"""What belongs to no stage, and the version of the file."""
 QUOTED = re.compile(r"^([a-z-]+): '(on|off)'$", re.MULTILINE)
 """Words that YAML would read as true and false, which a stage may be."""
 HEAD = """\
@@ -213,10 +212,8 @@ class CompressionRecipe(BaseModel):
     @property
     def fields(self) -> dict[str, Any]:
         """The fields of `CompressParameters` that it decides."""
-        found = {"batch": self.batch, "seed": self.seed}
-        for name in STAGES:
-            found |= self.fields_of(name)
-        return found
+        stages = {field: value for name in STAGES for field, value in self.fields_of(name).items()}
+        return {"batch": self.batch, "seed": self.seed, **stages}
 
     def fields_of(self, name: str) -> dict[str, Any]:
         """The fields of one stage."""
@@ -234,15 +231,16 @@ class CompressionRecipe(BaseModel):
         for setting, info in type(stage).model_fields.items():
             value = getattr(stage, setting)
             if setting == stage.MAIN and value is not None:
-                words += [shlex.quote(word) for word in (value if setting == "remain" else [_word(value)])]
+                words += [shlex.quote(word) for word in (value if setting == "remain" else [setting_words(value)])]
             elif value != info.default:
-                words.append(f"{hyphenated(setting)}={shlex.quote(_word(value))}")
+                words.append(f"{hyphenated(setting)}={shlex.quote(setting_words(value))}")
         return " ".join(words) or ON[0]
 
     @property
     def text(self) -> str:
         """As a file has it."""
-        content: dict[str, Any] = {"recipe": FORMAT, **({"data": self.data} if self.data else {}), "batch": self.batch, "seed": self.seed}
+        data = {"data": self.data} if self.data else {}
+        content: dict[str, Any] = {"recipe": FORMAT, **data, "batch": self.batch, "seed": self.seed}
         for name in STAGES:
             stage = self.stages.get(name)
             content[name] = "off" if stage is None else stage.model_dump(by_alias=True, exclude_none=True) or "on"
@@ -311,14 +309,14 @@ def write_recipe(path: str | Path, recipe: CompressionRecipe) -> None:
 
 
 def _checked(content: Mapping[str, Any], root: Node | None, of: str) -> CompressionRecipe:
-    known = ("recipe", *WHOLE, *STAGES)
+    known, order = ("recipe", *WHOLE, *STAGES), list(STAGES)
     unknown = next((key for key in content if key not in known), None)
     if unknown is not None:
         hint = nearest(str(unknown), known) or f"; there are {', '.join(known)}"
         raise RequestError(f"{of}{_line(root, unknown)}a recipe has no stage {str(unknown)!r}{hint}")
     named = [key for key in content if key in STAGES]
     for before, after in itertools.pairwise(named):
-        if list(STAGES).index(after) < list(STAGES).index(before):
+        if order.index(after) < order.index(before):
             raise RequestError(f"{of}{_line(root, after)}{after} runs before {before}: write the stages in the order {', '.join(STAGES)}")
     stages = {name: _stage(name, content[name], root, of) for name in named}
     whole = {key: value for key, value in content.items() if key not in STAGES}
@@ -392,8 +390,10 @@ def _line(root: Node | None, *path: Any) -> str:
     return f"line {found.start_mark.line + 1}: " if found is not None else ""
 
 
-def _word(value: Any) -> str:
+def setting_words(value: Any) -> str:
     """A setting as it is typed."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ",".join(_word(one) for one in value) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, list):
+        return ",".join(map(setting_words, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

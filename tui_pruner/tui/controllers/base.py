@@ -52,8 +52,16 @@ class Dialogs(Protocol):
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
 
-    def ask_recipe(self, text: str, folder: str, then: Callable[[dict[str, Any] | None], None]) -> None:
-        """Show the recipe of a compression; `then` gets what its fields say, or None."""
+    def ask_recipe(
+        self,
+        text: str,
+        lines: Mapping[str, str],
+        folder: str,
+        then: Callable[[dict[str, str], str], None],
+        job: QueuedJob | None = None,
+        steps: int = 0,
+    ) -> None:
+        """Show the recipe of a compression, with the states of its stages where it is a job; `then` gets the lines and the folder."""
 
     def show_help(self) -> None:
         """Show all keys, those of the focused pane first."""

@@ -90,7 +90,8 @@ class JobSpec:
 
     `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
     the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
-    `stops_early`: asked to stop, it ends soon with what it has. `about`: what tells it from another one of the same title.
+    `stops_early`: asked to stop, it ends soon with what it has. `about`: what tells it from another one of the same title. `recipe`: its
+    stages in a line each, which may be edited until they start.
     """
 
     kind: str
@@ -101,6 +102,7 @@ class JobSpec:
     data: str = ""
     stops_early: bool = False
     about: str = ""
+    recipe: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -117,7 +119,7 @@ class JobSpec:
 class QueuedJob:
     """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
 
-    `history`: what its metrics and losses were, one after the other, by name.
+    `history`: what its metrics and losses were, one after the other, by name. `stages`: what each of its recipe came to, empty until then.
     """
 
     spec: JobSpec
@@ -133,6 +135,7 @@ class QueuedJob:
     log: Path | None = None
     stopping: bool = False
     history: dict[str, list[float]] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
     _rate: ProgressRate = field(default_factory=ProgressRate)
 
     @property
@@ -148,6 +151,8 @@ class QueuedJob:
         """It said how far it is."""
         self.progress = progress
         self._rate.follow(progress.doing, progress.done, now)
+        if progress.stage:
+            self.stages[progress.stage] = progress.figure
         for name, value in progress.metrics.items():
             points = self.history.setdefault(name, [])
             if not points or points[-1] != value:

@@ -11,6 +11,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import clock, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.job_specs.compression import course
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.job_specs.validation import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane
@@ -214,6 +215,7 @@ def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> lis
     lines = [Text(line.plain, colours.BAD if job.state == FAILED else colours.STRONG) for line in wrapped(_state(job, before, now), width)]
     if job.error is not None:
         lines += wrapped(str(job.error), width, colours.BAD if job.state == FAILED else colours.MUTED)
+    lines += _section("Stages", [(stage, " ".join(told).strip()) for stage, told in course(job).items()], width)
     lines += _section("Result", job.outcome.details, width)
     if job.state == RUNNING and job.progress is not None:
         lines += _section("So far", [("doing", job.progress.doing), *shown_metrics(job.progress.metrics)], width)
