@@ -79,7 +79,6 @@ async def test_a_compression_shows_its_stages_and_those_to_come_are_edited(start
         assert "plan: trial 3" in desk.line("target") and "waiting" in desk.line("fine-tune") and "left out" in desk.line("scan")
         fields = {field.id: field.disabled for field in desk.app.screen.query(Input)}
         assert fields["validate"] and fields["target"] and fields["folder"] and not fields["fine-tune"] and not fields["report"]
-        await desk.shows("recipe_120")
         fill(desk, "fine-tune", "5")
         desk.app.screen.query_one("#fine-tune", Input).focus()
         await desk.press("enter")

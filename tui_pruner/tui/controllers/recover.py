@@ -207,8 +207,8 @@ class RecoverController(Controller):
 
     def _refit_of(self, key: str, checkpoint: OpenCheckpoint, source: ModelFile) -> JobSpec:
         output = Path(source.path).with_name(f"{key[:16]}-refitted.pt")
-        title = f"step {len(self.state.session.steps)}"
-        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), title)
+        steps = self.state.session.steps
+        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), f"step {len(steps)}", steps[-1].title)
 
     def _offer_stage(self, kind: str, parent: str, output: str) -> None:
         made = self.state.lineage.stages.get(parent)

@@ -156,7 +156,7 @@ def figure(result: CompressResult) -> str:
     share = f"{100 * result.flops['after'] / max(1, result.flops['before']):.1f} % of the FLOPs"
     metric, before = short_metric(result.metrics), short_metric(result.original)
     measured = f", {metric[0]} {score(metric[1])} of {score(before[1])}" if metric and before else ""
-    return f"{share}{measured}, {plural(len(result.stages), 'stage')}, {duration(result.seconds)}"
+    return f"{share}{measured}, {plural(len(result.stages), 'stage')}"
 
 
 def stage_words(stage: CompressStage, original: Mapping[str, float]) -> str:

@@ -115,7 +115,7 @@ def _figure(point: PlanPoint, result: PlanningResult) -> str:
     if point.plan is None:
         return point.stopped
     measured = "measured before" if result.cached else f"{plural(result.trials, 'trial')}"
-    return f"{verdict(point)}; {measured}, {plural(result.images, 'image')}, {duration(result.seconds)}"
+    return f"{verdict(point)}; {measured}, {plural(result.images, 'image')}"
 
 
 def _details(point: PlanPoint, result: PlanningResult) -> list[tuple[str, str]]:

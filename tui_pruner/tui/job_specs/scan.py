@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.formatting import duration, plural, score
+from tui_pruner.domain.formatting import plural, score
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.figures import drop
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
@@ -88,13 +88,17 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         result = ScanResult.model_validate(content)
         hand_over(scanned(result, criterion, fields["data"]))
         known = f", {result.cached} known before" if result.cached else ""
-        figure = f"scanned by {plural(len(result.groups), 'trial')} on {plural(result.images, 'image')}{known}, {duration(result.seconds)}"
+        figure = f"scanned by {plural(len(result.groups), 'trial')} on {plural(result.images, 'image')}{known}"
         worst = sorted(result.groups, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
             *((drop(trial.drop), f"{trial.layer} {GLYPHS.minus}{trial.ratio:.0%}") for trial in worst),
         ]
-        notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
+        notes = [
+            *result.notes,
+            *result.remarks,
+            *(f"{failed.layer} {GLYPHS.minus}{failed.ratio:.0%}: {failed.error}" for failed in result.failed),
+        ]
         return JobOutcome(figure, details, notes)
 
     return JobSpec(KIND, "checkpoint", criterion, parameters, take, fields["data"])

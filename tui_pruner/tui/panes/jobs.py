@@ -21,6 +21,8 @@ from tui_pruner.tui.theme.drawing import broken, curve, fit, slider, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 WIDEST_BAR, NARROWEST_BAR = 30, 4
+LONGEST_PART = 40
+"""Letters of what a job says that it is at; more belong to the job's own pane."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,14 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
     """A running job's bar, count, metric so far, and time left, as much as fits into `width` cells, and `hint` if there is room."""
     progress = job.progress
     if progress is None or not progress.total:
-        return Text(f"  starting  {clock(job.elapsed(now))} elapsed", colours.MUTED)
+        gone = f"  {clock(job.elapsed(now))} elapsed"
+        doing = progress.doing if progress is not None and progress.doing else "starting"
+        return Text(f"  {fit(doing, max(width - len(gone) - 2, 8)).rstrip()}{gone}", colours.MUTED)
     counted, left, gone = f"{progress.done}/{progress.total}", time_left(job, now), f"{clock(job.elapsed(now))} elapsed"
     times = [left] if left == gone else [gone, left]
-    ways = ([counted, *running_metrics(job), *times], [counted, *running_metrics(job), left], [counted, *times], [counted, left])
+    doing = [progress.doing] if progress.doing and len(progress.doing) <= LONGEST_PART else []
+    metric = running_metrics(job)
+    ways = ([*doing, counted, *metric, *times], [counted, *metric, *times], [counted, *metric, left], [counted, *times], [counted, left])
     tail = next((tail for way in ways if len(tail := "  ".join(way)) + NARROWEST_BAR + 4 <= width), "  ".join(ways[-1]))
     if width >= len(tail) + len(hint) + 14:
         tail += hint
