@@ -13,6 +13,7 @@ from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, step_lines
+from tui_pruner.tui.screens.forms import Chooser
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.timeline import StepMetrics, Timeline, name_of, unproved
@@ -94,27 +95,28 @@ async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(
         other.write_text(yaml.safe_dump({**content, "sha256": "0" * 64}))
         await desk.press("o")
         await type_into(desk, str(other))
-        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
-        assert "2 steps will be replaced" in desk.text
-        await desk.press("r")
-        await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
+        await desk.until(lambda: "for another checkpoint" in unwrapped(desk.app), "the refusal")
         assert len(desk.state.session.steps) == 2
-        await desk.press("o")
         await type_into(desk, str(plan))
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        assert "2 steps will be replaced" in desk.text
         await desk.press("r")
         await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.7 -50%"], "the plan's steps")
         await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
         assert desk.state.session.layers["model.7"].out_after == 128
         await desk.press("o")
         await type_into(desk, str(tmp_path / "nowhere.yaml"))
-        await desk.until(lambda: any("nowhere.yaml" in said for said in desk.said), "the refusal")
-        await desk.press("r")
+        await desk.until(lambda: "cannot read the plan" in unwrapped(desk.app), "the refusal")
+        await desk.press("escape", "r")
+        await desk.until(lambda: isinstance(desk.app.screen, Chooser), "what shall be in the report")
+        assert "--redact" in desk.text and "--recovered" not in desk.text
+        await desk.press("2")
         await type_into(desk, str(tmp_path / "report.txt"))
         await desk.until(lambda: "must end in .html or .md" in unwrapped(desk.app), "the refusal")
         await type_into(desk, str(tmp_path / "report.md"))
         await desk.until(lambda: "1 step all proved" in desk.text, "the report")
-        assert "model.7" in (tmp_path / "report.md").read_text()
+        written = (tmp_path / "report.md").read_text()
+        assert "model.7" in written and "tiny" not in written and "| step 1 |" in written
 
 
 SIZE = {"parameters": 3_000_000, "flops": 8_000_000_000, "bytes": 6_000_000}

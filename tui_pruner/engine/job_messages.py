@@ -96,7 +96,8 @@ class StageFigures(Message):
 class ReportParameters(JobParameters):
     """What a report job is: a settled plan, how its file is called, the file to write, and how many pictures; no `data`, no images.
 
-    `stages`: what came before and after the cut, where a compression made them; `redact`: with neutral names.
+    `stages`: what came before and after the cut, where a compression made them; `redact`: with neutral names; `recovered`: the plan's model
+    after a refit or a training, which is measured too.
     """
 
     data: str = ""
@@ -106,6 +107,7 @@ class ReportParameters(JobParameters):
     pictures: int = 6
     stages: list[StageFigures] = []
     redact: bool = False
+    recovered: str | None = None
 
 
 class ReportResult(Message):

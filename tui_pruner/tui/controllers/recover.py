@@ -12,7 +12,7 @@ from tui_pruner.domain.lineage import FILE, Stage
 from tui_pruner.tui.actions.action import JOBS, Action
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
-from tui_pruner.tui.controllers.file import FileController
+from tui_pruner.tui.controllers.file import MODEL_SUFFIXES, FileController
 from tui_pruner.tui.controllers.target import ranking
 from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
 from tui_pruner.tui.job_specs.compression import compression, edit, usual_lines
@@ -181,7 +181,9 @@ class RecoverController(Controller):
             offer = partial(self._offer_stage, way.kind, self.state.lineage.here)
             self._files.queue_on_file(lambda checkpoint, source: recovery(way, checkpoint, source, target, force, offer, judged))
 
-        self.ask_place("Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put)
+        self.ask_place(
+            "Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put, suffixes=MODEL_SUFFIXES
+        )
 
     def _take_recipe(self, lines: dict[str, str], folder: str) -> None:
         offer = partial(self._offer_stage, COMPRESS, self.state.lineage.here)
