@@ -187,7 +187,7 @@ def picture(frames: Sequence[Frame]) -> str:
     width, height = SIZE[0] * CELL + 2 * EDGE, (SIZE[1] + 2) * LINE + 2 * EDGE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="{FONT}" xml:space="preserve" '
-        'font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,\'DejaVu Sans Mono\',monospace">',
+        "font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\">",
         "<title>A whole cut in tui-pruner: find, turn, apply, prove, validate, refit, write</title>",
         f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>',
     ]
