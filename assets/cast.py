@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -22,9 +23,9 @@ from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
 from rich.terminal_theme import DIMMED_MONOKAI
+from screenshots import ASSETS, NAMES, until
 from textual.pilot import Pilot
 
-from assets.screenshots import ASSETS, NAMES, until
 from tui_pruner.storage import paths
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
@@ -117,7 +118,7 @@ async def walk(cast: Cast, output: Path) -> None:
     await cast.press("w", seconds=1.0)
     await pilot.press("end", "ctrl+u", *(NAMES.get(letter, letter) for letter in str(output.with_name("digits-pruned.pt"))))
     await cast.press("enter")
-    await cast.wait("the file", lambda screen: "checks passed" in screen)
+    await cast.wait("the file", lambda screen: "wrote digits-pruned" in screen)
     cast.caption = "H shows where everything comes from."
     await cast.press("H", seconds=0.4)
     await cast.wait("the lineage", lambda screen: "95 % interval" in screen, seconds=3.5)
@@ -130,26 +131,25 @@ def hexed(color: Color | None, usual: str, foreground: bool = True) -> str:
     return str(color.get_truecolor(DIMMED_MONOKAI, foreground).hex)
 
 
-def drawn_line(segments: Sequence[Segment], y: int) -> str:
-    """A line of the screen: what is behind its letters, and the letters."""
-    boxes, letters, x = [], [], 0
+def drawn(segments: Sequence[Segment], y: int) -> Iterator[str]:
+    """The parts of a line of the screen, each with what is behind its letters."""
+    x = 0
     for segment in segments:
         style, width = segment.style or Style.null(), cell_len(segment.text)
         ink, paper = hexed(style.color, FOREGROUND), hexed(style.bgcolor, BACKGROUND, foreground=False)
         if style.reverse:
             ink, paper = paper, ink
-        left = f"{EDGE + x * CELL:.1f}"
         if paper != BACKGROUND:
-            boxes.append(f'<rect x="{left}" y="{EDGE + y * LINE}" width="{width * CELL + 0.3:.1f}" height="{LINE}" fill="{paper}"/>')
-        text = segment.text.rstrip()
-        if text.strip():
-            begin = len(text) - len(text.lstrip())
-            text = text.lstrip()
-            place = f'x="{EDGE + (x + begin) * CELL:.1f}" y="{EDGE + y * LINE + 13}" textLength="{cell_len(text) * CELL:.1f}"'
-            bold = ' font-weight="bold"' if style.bold else ""
-            letters.append(f'<text {place} fill="{ink}"{bold}>{escape(text)}</text>')
+            yield f'<path d="M{EDGE + x * CELL:.1f} {EDGE + y * LINE}h{width * CELL + 0.3:.1f}v{LINE}h-{width * CELL + 0.3:.1f}z" fill="{paper}"/>'
+        begin = x
+        for part in re.split(r"( {2,})", segment.text):
+            text, left = part.strip(), begin + len(part) - len(part.lstrip())
+            begin += cell_len(part)
+            if text:
+                place = f'x="{EDGE + left * CELL:.1f}" y="{EDGE + y * LINE + 13}" textLength="{cell_len(text) * CELL:.1f}"'
+                bold = ' font-weight="bold"' if style.bold else ""
+                yield f'<text {place} fill="{ink}"{bold}>{escape(text, quote=False)}</text>'
         x += width
-    return "".join(boxes + letters)
 
 
 def joined(line: Iterable[Segment]) -> list[Segment]:
@@ -157,43 +157,45 @@ def joined(line: Iterable[Segment]) -> list[Segment]:
     return list(Segment.simplify(Segment(s.text, s.style) for s in line if s.text))
 
 
-def spans(flags: Sequence[bool], times: Sequence[float]) -> str:
-    """When something is there, as an animation of a whole round."""
-    keys, values = ["0"], ["visible" if flags[0] else "hidden"]
-    for number in range(1, len(flags)):
-        if flags[number] != flags[number - 1]:
-            keys.append(f"{times[number] / times[-1]:.4f}")
-            values.append("visible" if flags[number] else "hidden")
-    if len(keys) == 1:
+def spans(shown: frozenset[int], times: Sequence[float]) -> str:
+    """When something is there, as an animation of a whole round; nothing where it always is."""
+    flags = [number in shown for number in range(len(times) - 1)]
+    changes = [0, *(number for number in range(1, len(flags)) if flags[number] != flags[number - 1])]
+    if len(changes) == 1:
         return ""
+    values = ";".join("visible" if flags[number] else "hidden" for number in changes)
+    keys = ";".join(f"{times[number] / times[-1]:.4g}" for number in changes)
     return (
-        f'<animate attributeName="visibility" values="{";".join(values)}" keyTimes="{";".join(keys)}" dur="{times[-1]:.1f}s" '
-        'calcMode="discrete" repeatCount="indefinite"/>'
+        f'<animate attributeName="visibility" values="{values}" keyTimes="{keys}" dur="{times[-1]:.1f}s" calcMode="discrete" '
+        'repeatCount="indefinite"/>'
     )
 
 
 def picture(frames: Sequence[Frame]) -> str:
-    """All frames as one animated picture; where nothing moves, the first is shown."""
+    """All frames as one animated picture; where nothing moves, the first is shown. What is there at the same times is drawn together."""
     times = [0.0]
     for frame in frames:
         times.append(times[-1] + frame.seconds)
-    shown: dict[tuple[int, str], list[bool]] = defaultdict(lambda: [False] * len(frames))
+    shown: dict[str, set[int]] = defaultdict(set)
     for number, frame in enumerate(frames):
         for y, line in enumerate(frame.lines):
-            if text := drawn_line(joined(line), y):
-                shown[(y, text)][number] = True
-        caption = f'<text x="{EDGE}" y="{EDGE + (SIZE[1] + 1) * LINE + 8}" fill="{CAPTION}">{escape(frame.caption)}</text>'
-        shown[(SIZE[1], caption)][number] = True
+            for part in drawn(joined(line), y):
+                shown[part].add(number)
+        shown[f'<text x="{EDGE}" y="{EDGE + (SIZE[1] + 1) * LINE + 8}" fill="{CAPTION}">{escape(frame.caption)}</text>'].add(number)
+    together: dict[frozenset[int], list[str]] = defaultdict(list)
+    for part, numbers in shown.items():
+        together[frozenset(numbers)].append(part)
     width, height = SIZE[0] * CELL + 2 * EDGE, (SIZE[1] + 2) * LINE + 2 * EDGE
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="{FONT}" xml:space="preserve" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="{FONT}" '
         "font-family=\"ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace\">",
         "<title>A whole cut in tui-pruner: find, turn, apply, prove, validate, refit, write</title>",
         f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>',
     ]
-    for (_, text), flags in shown.items():
-        hidden = "" if flags[0] else ' visibility="hidden"'
-        parts.append(f"<g{hidden}>{spans(flags, times)}{text}</g>")
+    for numbers, texts in together.items():
+        hidden = "" if 0 in numbers else ' visibility="hidden"'
+        texts.sort(key=lambda text: text.startswith("<text"))  # letters in front of what is behind them
+        parts.append(f"<g{hidden}>{spans(numbers, times)}{''.join(texts)}</g>")
     return "\n".join([*parts, "</svg>\n"])
 
 

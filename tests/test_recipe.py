@@ -58,7 +58,7 @@ def test_a_stage_that_is_not_there_is_left_out_and_one_without_settings_has_the_
         ("target: flops=60%\nexport: onx", "line 2: export format: there is no format 'onx'; did you mean onnx?"),
         ("target: flops=60%\nbatch: x", "line 2: batch: input should be a valid integer"),
         ("target: {fast: yes}", "line 1: target remain is missing"),
-        ("report: report.pdf", "line 1: report file: 'report.pdf' is no name for a report"),
+        ("report: report.pdf", "line 1: report file: 'report.pdf' is not a name for a report"),
         ("recipe: 2", "line 1: recipe: "),
         ("target: [a", "is not YAML in line "),
         ("scan:\n  ratios: [0.1, 2]", "line 2: scan ratios: input should be less than 1"),

@@ -244,7 +244,7 @@ class Compression:
         return milestones(asked.targets, asked.step if asked.max_drop is not None else None)
 
     def _planned(self) -> list[PlanPoint]:
-        """Return the plan of each point, by a scan where one is asked for."""
+        """Return the plan of each point, by a scan where that is asked for."""
         drops = self._scanned() if self._starting("scan").scanned else None
         asked = self._starting("target")
         points = self._points()

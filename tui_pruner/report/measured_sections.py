@@ -183,11 +183,11 @@ def stage_of(
 
 
 def stages(material: Material) -> Section | None:
-    """What the model was at each stage, from the original on."""
+    """What the model was at each stage, from the original on; the sizes alone stand with the steps."""
     facts = material.facts
-    found = lineage_of(facts)
-    if len(found) < 2:
+    if not (facts.stages or facts.metrics or facts.latency):
         return None
+    found = lineage_of(facts)
     name = next((main[0] for stage in found if (main := main_metric(stage.metrics))), "")
     original = next((stage.metrics[name] for stage in found if name in stage.metrics), 0.0)
     reach = reach_of(facts.metrics.after) if facts.metrics else 0.0

@@ -62,7 +62,7 @@ def likely_format(name: str) -> str:
 def report_name(name: str) -> str:
     """A report's name by which its form is known."""
     if Path(name).suffix.lower() not in (".html", ".htm", ".md", ".markdown"):
-        raise ValueError(f"{name!r} is no name for a report; it must end in .html or .md")
+        raise ValueError(f"{name!r} is not a name for a report; it must end in .html or .md")
     return name
 
 

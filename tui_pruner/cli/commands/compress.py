@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Folder = Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where everything is written.")]
 FIELDS = {
-    "target": "targets", "max_drop": "max_drop", "step": "step", "epochs": "epochs", "lr0": "lr0", "taught": "taught",
+    "target": "targets", "max_drop": "max_drop", "step": "step", "epochs": "epochs", "lr0": "lr0",
     "criterion": "criterion", "round_to": "round_to", "floor": "floor", "protect": "protect", "fast": "fast", "images": "images",
     "validation_images": "validated", "batch": "batch", "format": "format", "runs": "bench", "report": "report", "seed": "seed",
     "scan_images": "scanned", "refit": "refit", "patience": "patience", "redact": "redact",
@@ -46,7 +46,7 @@ def compress(
     step: Annotated[int, typer.Option("--step", min=1, max=100, help="With --max-drop: how far apart these points are, in per cent.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Fine-tune after the refit, the original being the teacher.")] = 0,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
-    taught: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
+    with_teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
     patience: Annotated[int, typer.Option("--patience", min=0, help="Stop training after this many epochs without a better one.")] = 0,
     scan_images: Annotated[int, typer.Option("--scan", min=0, help="Scan on this many images first; plans go by it; 0: no scan.")] = 0,
     refit: Annotated[bool, typer.Option("--refit/--no-refit", help="Whether layers are refitted after the cut.")] = True,
@@ -120,21 +120,22 @@ def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> t
         RequestError: the recipe, or what is typed, is none.
         DataError: the recipe's data yaml cannot be read.
     """
-    from tui_pruner.storage.recipe import read_recipe, recipe_of
+    from tui_pruner.storage.recipe import FinetuneStage, read_recipe, recipe_of
 
-    options = {FIELDS[name]: value for name, value in context.params.items() if name in FIELDS}
+    names = {**FIELDS, "with_teacher": FinetuneStage.FIELDS["teacher"]}
+    options = {names[name]: value for name, value in context.params.items() if name in names}
     options |= {field: options[field] or [] for field in ("targets", "protect")}
     options |= {field: "" if options[field] == "none" else options[field] for field in ("format", "report")}
     if file is None:
         recipe_of(options)
         return options, data
     recipe = read_recipe(file)
-    typed = {name for name in FIELDS if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    typed = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
     if recipe.data and data is None:
         beside = file.parent / recipe.data
         data = beside if beside.exists() else Path(recipe.data)
         look_first({"data": data})
-    return {**options, **recipe.fields, **{FIELDS[name]: options[FIELDS[name]] for name in typed}}, data
+    return {**options, **recipe.fields, **{names[name]: options[names[name]] for name in typed}}, data
 
 
 def written(fields: dict[str, Any], data: Path | None, file: Path) -> int:

@@ -193,10 +193,10 @@ def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def readable_data(text: str) -> None:
-    """Refuse what is no data set, as far as that can be seen at once.
+    """Refuse what is not a data set, as far as that can be seen at once.
 
     Raises:
-        DataError: no such file, or one that is no data yaml.
+        DataError: no such file, or one that is not a data yaml.
     """
     from tui_pruner.storage.yaml import located, read_data_yaml
 

@@ -226,7 +226,7 @@ class FileController(Controller):
         """A plan's file, as far as it can be judged without the model.
 
         Raises:
-            PlanError: it cannot be read, is no plan, or one of another checkpoint.
+            PlanError: it cannot be read, is not a plan, or one of another checkpoint.
         """
         from tui_pruner.storage.yaml import read_plan_file
 
