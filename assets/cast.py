@@ -140,7 +140,8 @@ def drawn(segments: Sequence[Segment], y: int) -> Iterator[str]:
         if style.reverse:
             ink, paper = paper, ink
         if paper != BACKGROUND:
-            yield f'<path d="M{EDGE + x * CELL:.1f} {EDGE + y * LINE}h{width * CELL + 0.3:.1f}v{LINE}h-{width * CELL + 0.3:.1f}z" fill="{paper}"/>'
+            wide = f"{width * CELL + 0.3:.1f}"
+            yield f'<path d="M{EDGE + x * CELL:.1f} {EDGE + y * LINE}h{wide}v{LINE}h-{wide}z" fill="{paper}"/>'
         begin = x
         for part in re.split(r"( {2,})", segment.text):
             text, left = part.strip(), begin + len(part) - len(part.lstrip())
@@ -182,9 +183,9 @@ def picture(frames: Sequence[Frame]) -> str:
             for part in drawn(joined(line), y):
                 shown[part].add(number)
         shown[f'<text x="{EDGE}" y="{EDGE + (SIZE[1] + 1) * LINE + 8}" fill="{CAPTION}">{escape(frame.caption)}</text>'].add(number)
-    together: dict[frozenset[int], list[str]] = defaultdict(list)
+    together: dict[tuple[bool, frozenset[int]], list[str]] = defaultdict(list)
     for part, numbers in shown.items():
-        together[frozenset(numbers)].append(part)
+        together[(part.startswith("<text"), frozenset(numbers))].append(part)
     width, height = SIZE[0] * CELL + 2 * EDGE, (SIZE[1] + 2) * LINE + 2 * EDGE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="{FONT}" '
@@ -192,10 +193,9 @@ def picture(frames: Sequence[Frame]) -> str:
         "<title>A whole cut in tui-pruner: find, turn, apply, prove, validate, refit, write</title>",
         f'<rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>',
     ]
-    for numbers, texts in together.items():
+    for (_, numbers), drawings in sorted(together.items(), key=lambda item: item[0][0]):  # letters are in front of all that is behind any
         hidden = "" if 0 in numbers else ' visibility="hidden"'
-        texts.sort(key=lambda text: text.startswith("<text"))  # letters in front of what is behind them
-        parts.append(f"<g{hidden}>{spans(numbers, times)}{''.join(texts)}</g>")
+        parts.append(f"<g{hidden}>{spans(numbers, times)}{''.join(drawings)}</g>")
     return "\n".join([*parts, "</svg>\n"])
 
 

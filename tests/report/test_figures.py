@@ -74,6 +74,6 @@ def test_the_lineage_has_every_step_what_came_after_the_cut_the_interval_and_the
     assert rows[:3] == [
         "| original | 4,000 | 1,000 | 0.6000 |  |  | 1.000 |  |",
         "| step 1: a cut | 2,000 | 600 | 0.4100 | **−0.1900** | 0.3800 to 0.4300 | 0.800 | proved |",
-        "| refitted | 2,000 |  | 0.5700 | −0.0300 |  |  |  |",
+        "| refitted | 2,000 | 500 | 0.5700 | **−0.0300** |  |  |  |",
     ]
     assert "## Stages" not in page(".md")
