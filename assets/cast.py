@@ -31,7 +31,7 @@ from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 
 SIZE = (110, 32)
-CELL, LINE, FONT, EDGE = 8.4, 18, 14, 14
+CELL, LINE, FONT, EDGE = 8.4, 17, 14, 14
 BACKGROUND, FOREGROUND, CAPTION = "#11151c", "#d8dee9", "#8fbcbb"
 SHORT, LONG = 0.22, 2.4
 """Seconds that a frame stays: after a key of many, and where there is something to read."""
@@ -103,7 +103,7 @@ async def walk(cast: Cast, output: Path) -> None:
     await cast.press("slash", *(NAMES.get(letter, letter) for letter in "8.cv2"))
     await cast.press("enter", "escape", seconds=0.6)
     cast.caption = "The arrow keys turn how much of it goes: sizes follow while a key is held."
-    await cast.press(*["right"] * 6)
+    await cast.press(*["pageup"] * 7, *["right"] * 5)
     await cast.wait("the dry run", lambda screen: "the shapes fit" in screen)
     cast.caption = "a applies the cut: a step, proved against its masked twin, then validated in the background."
     await cast.press("a")

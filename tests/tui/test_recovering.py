@@ -136,7 +136,7 @@ async def test_with_the_switch_on_a_proved_step_is_refitted_before_it_is_validat
         parameters = bench.queue.jobs[0].parameters
         assert (parameters.original, parameters.images) == (str(demo_checkpoint), 64)
         assert parameters.checkpoint != str(demo_checkpoint) and parameters.output.endswith("-refitted.pt")
-        line = desk.line("1 model.5 -30%")
+        line = desk.line("1 model.5 −30%")
         assert "proved" in line and "0.310→0.024" in line and ".500" in line
         assert "every step: refit, validate" in desk.text
         await desk.press("u")

@@ -55,7 +55,7 @@ async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
     async with start() as desk:
         await with_two_steps(desk)
         await compared(desk, 1, 2)
-        assert "Compare 1 model.5 -25% → 2 model.6.m.0.cv1 -50%" in desk.text
+        assert "Compare 1 model.5 −25% → 2 model.6.m.0.cv1 −50%" in desk.text
         assert "out 64→32" in desk.line("6.m.0.cv1  out")
         assert "go there" in desk.text and "compare with" in desk.text
         await desk.press("up")
@@ -236,6 +236,6 @@ async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk
 
 
 def test_two_numbers_never_stand_side_by_side(undone_session):
-    assert name_of(undone_session, 1) == "1 model.5 -50%"
+    assert name_of(undone_session, 1) == "1 model.5 −50%"
     undone_session.ahead[0].title = "4 layers"
     assert (name_of(undone_session, 1), name_of(undone_session, 0)) == ("step 1: 4 layers", "checkpoint")
