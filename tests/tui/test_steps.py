@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals, Width
+from tui_pruner.tui.figures import titled
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, step_lines
@@ -198,7 +199,7 @@ def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
     board = SimpleNamespace(session=undone_session.model_copy(update={"steps": steps, "ahead": []}), pending=None)
     lines = [line.plain for line in step_lines(board, StepMetrics(), 60, Timeline(12, held=11))[0]]
     assert [line[:3] for line in (lines[10], lines[12], lines[13])] == ["9  ", "11●", "12 "]
-    assert {line.index(step.title) for line in lines[2:]} == {3} and len({len(line) for line in lines}) == 1
+    assert {line.index(titled(step.title)) for line in lines[2:]} == {3} and len({len(line) for line in lines}) == 1
 
 
 def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_session):
