@@ -46,8 +46,9 @@ faults: $(VENV)/.test  ## What must never happen, at length: malformed and hosti
 mutants: $(VENV)/.test  ## Break each rule and each adapter on purpose, one at a time: does a test notice? Half an hour.
 	@$(BIN)/python -m tests.mutation.report
 
-pictures: $(VENV)/.test  ## Take the README's pictures again from the real app, in a minute.
+pictures: $(VENV)/.test  ## Take the README's pictures again from the real app, and the animated one of a whole cut; two minutes.
 	@$(BIN)/python assets/screenshots.py
+	@$(BIN)/python assets/cast.py
 
 rebuild-demo: $(VENV)/.test  ## Draw the scenes and train the bundled checkpoint again (half an hour on two cores).
 	$(BIN)/pip install -q scikit-learn

@@ -216,3 +216,58 @@ def test_a_limit_on_the_drop_needs_labels(parameters, data, tmp_path):
     unlabelled.write_text(json.dumps({"path": str(data.parent), "train": "images/train", "names": ["square", "tall"]}))
     with pytest.raises(DataError, match="--max-drop needs them"):
         run(parameters.model_copy(update={"data": str(unlabelled), "max_drop": 0.01}))
+
+
+def test_the_scan_is_a_stage_that_targets_go_by_and_stages_can_be_left_out(parameters, figures, monkeypatch):
+    asked: dict[str, Any] = {}
+
+    class Noted(Canned):
+        async def run(self) -> dict[str, Any]:
+            asked[self.kind] = self.parameters
+            if self.kind == "scan":
+                trial = {"id": 3, "layer": "model.4", "layers": ["model.4"], "ratio": 0.3, "channels": 5, "along": [], "metric": 0.8,
+                         "drop": 0.1, "parameters": 1, "flops": 1}  # fmt: skip
+                return {"name": "mAP", "baseline": 0.9, "metrics": {}, "images": 9, "parameters": 1, "flops": 1, "groups": [trial]}
+            return await super().run()
+
+    monkeypatch.setattr(compress, "Job", Noted)
+    told: list[JobProgress] = []
+    wanted = {"scanned": 9, "ratios": [0.3], "refit": False, "epochs": 0, "bench": 0, "report": ""}
+    result = compress.run_compression(parameters.model_copy(update=wanted), told.append)
+    assert [stage.name for stage in result.stages] == ["original", "scan", "plan flops-80", "cut flops-80"]
+    assert (asked["scan"].images, asked["scan"].ratios) == (9, [0.3])
+    assert [(trial.group, trial.channels, trial.drop) for trial in asked["plan"].scan.trials] == [(3, 5, 0.1)]
+    assert "reconstruct" not in asked and Path(result.output).read_text() == "prune"
+    figures_told = {progress.stage: progress.figure for progress in told if progress.figure}
+    assert list(figures_told) == ["validate", "scan", "target"] and "most is lost by model.4 at 30%" in figures_told["scan"]
+
+
+def test_a_stage_is_edited_in_the_folder_until_it_starts_and_what_was_edited_holds_when_it_goes_on(parameters, figures, monkeypatch):
+    recipe = Path(parameters.folder) / "recipe.yaml"
+    started: list[str] = []
+
+    def edited(kind: str) -> None:
+        started.append(kind)
+        if kind == "prune" and started.count("prune") == 1:
+            content = recipe.read_text()
+            assert "refit: on" in content and "report: {file: report.html" in content
+            recipe.write_text(content.replace("refit: on", "refit: off").replace("criterion: obs", "criterion: l2"))
+
+    monkeypatch.setattr(InProcess, "before", staticmethod(edited))
+    wanted = parameters.model_copy(update={"epochs": 0, "bench": 0, "report": "report.html"})
+    monkeypatch.setattr(compress.Compression, "_reported", lambda self, reached: "report.html")
+    result = run(wanted)
+    assert [stage.name.split()[0] for stage in result.stages] == ["original", "plan", "cut"]
+    assert "reconstruct" not in started and started.count("plan") == 1, "the target had started: it stays"
+    again = run(wanted)
+    assert "reconstruct" not in started and [stage.name.split()[0] for stage in again.stages] == ["original", "plan", "cut"]
+
+
+def test_without_validation_nothing_is_measured_and_a_scan_needs_labels(parameters, figures, data, tmp_path):
+    wanted = {"measured": False, "epochs": 0, "bench": 0, "report": ""}
+    result = run(parameters.model_copy(update=wanted))
+    assert result.output is not None and result.stages[0].name == "original"
+    unlabelled = tmp_path / "unlabelled.yaml"
+    unlabelled.write_text(json.dumps({"path": str(data.parent), "train": "images/train", "names": ["square", "tall"]}))
+    with pytest.raises(DataError, match="a scan needs them"):
+        run(parameters.model_copy(update={"data": str(unlabelled), "scanned": 4, "folder": str(tmp_path / "other")}))

@@ -92,7 +92,7 @@ def test_best_and_last_stay_pruned_the_weights_move_and_the_user_s_folder_stays(
     moved = [name for name, tensor in result.model.state_dict().items() if not torch.equal(tensor, pruned.model.state_dict()[name])]
     assert "model.0.conv.weight" in moved
     assert set(result.metrics) == {f"metrics/{name}(B)" for name in ("precision", "recall", "mAP50", "mAP50-95")}
-    assert (seen[-1].done, seen[-1].total, seen[-1].doing) == (2, 2, "epoch 1/1")
+    assert (seen[-1].done, seen[-1].total, seen[-1].doing) == (2, 2, "epoch 1/1: validating the best")
     assert {"train/box_loss", "val/box_loss", *result.metrics} <= set(seen[-1].metrics)
     (row,) = job.curve_of(run)
     assert row["epoch"] == run.best_epoch == 1 and row["train/cls_loss"] > 0
@@ -115,7 +115,8 @@ def test_an_interrupted_training_goes_on_pruned_where_it_was(pruned, parameters,
         trained(pruned, wanted)
     run, notes = trained(pruned, wanted.model_copy(update={"resume": True, "batch": 2}), seen.append)
     assert notes == []
-    assert {progress.doing for progress in seen} == {"epoch 2/2"}
+    parts = list(dict.fromkeys(progress.doing for progress in seen))
+    assert parts == ["epoch 2/2", "epoch 2/2: validating", "epoch 2/2: validating the best"]
     assert [row["epoch"] for row in job.curve_of(run)] == [1, 2]
     assert shapes(stored(run.last)) == shapes(pruned.model)
     assert taught == ("train/dis_loss" in job.curve_of(run)[0])

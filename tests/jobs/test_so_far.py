@@ -17,6 +17,7 @@ def test_after_the_last_images_the_metrics_so_far_are_the_final_ones(demo_checkp
     from tui_pruner.frameworks.ultralytics import open_model
 
     monkeypatch.setattr(validate, "SHARE", float("inf"))
+    monkeypatch.setattr(validate, "TOLD_EVERY", float("inf"))
     parameters, told = digits(demo_checkpoint, demo_data, images=40), []
     result = job.validate(open_model(str(demo_checkpoint)).model, parameters, told.append)
     counted = [progress for progress in told if progress.doing == "validating"]

@@ -115,12 +115,22 @@ def test_the_model_is_left_as_it_was(random_model, parameters):
     assert all(parameter.requires_grad for name, parameter in random_model.named_parameters() if "dfl" not in name)
 
 
-def test_progress_counts_images_up_to_the_subsets_size(random_model, parameters):
+def test_progress_counts_images_up_to_the_subsets_size(random_model, parameters, monkeypatch):
+    monkeypatch.setattr(job, "TOLD_EVERY", float("inf"))
     seen = []
     result = job.validate(random_model, parameters.model_copy(update={"images": 18}), seen.append)
     assert result.images == 18
     assert [(progress.done, progress.total) for progress in seen if progress.doing == "validating"] == [(0, 18), (16, 18), (18, 18)]
     assert seen[0].doing != "validating" and seen[0].total == 18
+
+
+def test_progress_moves_within_a_batch_too(random_model, parameters, monkeypatch):
+    monkeypatch.setattr(job, "TOLD_EVERY", 0.0)
+    seen = []
+    job.validate(random_model, parameters, seen.append)
+    done = [progress.done for progress in seen if progress.doing == "validating"]
+    assert done == sorted(done) and done[0] == 0 and done[-1] == 20
+    assert set(range(17)) <= set(done), "every image of the first batch is counted"
 
 
 def test_raising_from_progress_stops_the_validation(random_model, parameters):

@@ -65,3 +65,15 @@ def test_a_recovered_model_has_a_card_and_a_column():
 def test_the_bars_of_a_scan_are_in_the_colour_of_loss():
     text = page(sensitivity=[sensitive("model.0", 0.1), sensitive("model.1", 0.05)])
     assert text.count('<span class="bar bad"') == 2
+
+
+def test_the_lineage_has_every_step_what_came_after_the_cut_the_interval_and_the_latency():
+    found = metrics(0.60, measured(0.41, 0.38, 0.43), [measured(0.41, 0.38, 0.43)])
+    text = page(".md", metrics=found, latency=timed(0.8, 0.7, 0.9), stages=[stage("original"), stage("cut"), stage("refitted", 0.57)])
+    rows = [line for line in text.splitlines() if line.startswith(("| original |", "| step 1: a cut |", "| refitted |", "| cut |"))]
+    assert rows[:3] == [
+        "| original | 4,000 | 1,000 | 0.6000 |  |  | 1.000 |  |",
+        "| step 1: a cut | 2,000 | 600 | 0.4100 | **−0.1900** | 0.3800 to 0.4300 | 0.800 | proved |",
+        "| refitted | 2,000 | 500 | 0.5700 | **−0.0300** |  |  |  |",
+    ]
+    assert "## Stages" not in page(".md")

@@ -1,4 +1,4 @@
-"""The recipe of a compression: shown, changed, refused where it cannot be read, and queued as a job."""
+"""The recipe of a compression: shown, edited, refused where it cannot be read, kept as a file, queued, and followed stage by stage."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.helpers import Desk
-from tui_pruner.engine.job_messages import CompressResult, CompressStage
-from tui_pruner.tui.job_specs.compression import RECIPE, figure, stage_words, understood
-from tui_pruner.tui.screens.forms import Recipe
+from tui_pruner.domain.errors import RequestError
+from tui_pruner.engine.job_messages import CompressParameters, CompressResult, CompressStage, JobProgress
+from tui_pruner.storage.recipe import read_recipe, recipe_from_lines, write_recipe
+from tui_pruner.tui.job_specs.compression import course, edit, figure, settings_of, stage_words, understood, usual_lines
+from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobSpec, QueuedJob
+from tui_pruner.tui.screens.forms import RecipeForm
 
-TEXTS = {item.field: item.value for item in RECIPE} | {"folder": "out"}
+LINES = usual_lines("obs", 1)
 
 
 def fill(desk: Desk, field: str, text: str) -> None:
@@ -21,39 +24,115 @@ def fill(desk: Desk, field: str, text: str) -> None:
     desk.app.screen.query_one(f"#{field}", Input).value = text
 
 
-async def test_the_recipe_is_shown_changed_and_queued(start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def a_job(folder: Path, **lines: str) -> QueuedJob:
+    """A compression that waits."""
+    spec = JobSpec("compress", "flops=60%", str(folder), lambda: None, lambda _: None, recipe={**LINES, **lines})  # type: ignore[arg-type,return-value]
+    return QueuedJob(spec, 1)
+
+
+async def test_the_recipe_is_shown_edited_saved_and_queued(start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     queued: list[Any] = []
     async with start() as desk:
         assert desk.state.checkpoint is not None
         desk.state.checkpoint.data = str(small_data)
         monkeypatch.setattr(desk.bench.jobs, "add", lambda wanted, *_: queued.append(wanted))
         await desk.press("C")
-        await desk.until(lambda: isinstance(desk.app.screen, Recipe), "the recipe")
-        assert all(word in desk.text for word in ("plan", "refit", "fine-tune", "validate", "export", "report", "tiny-compressed"))
-        fill(desk, "epochs", "many")
+        await desk.until(lambda: isinstance(desk.app.screen, RecipeForm), "the recipe")
+        words = ("scan", "target", "refit", "fine-tune", "validate", "export", "report", "tiny-compressed")
+        await desk.until(lambda: all(word in desk.text for word in words), "the stages")
+        fill(desk, "fine-tune", "epocs=3")
         await desk.press("enter")
-        assert "epochs is 'many': write a whole number" in desk.text
-        for field, text in {"epochs": "3", "targets": "flops=70% params=2M", "max_drop": "0.02", "folder": str(tmp_path / "out")}.items():
+        await desk.until(lambda: "fine-tune has no 'epocs'; did you mean epochs?" in desk.text, "the nearest word")
+        changes = {
+            "fine-tune": "3 lr0=0.001",
+            "target": "flops=70% params=2M",
+            "validate": "max-drop=0.02",
+            "folder": str(tmp_path / "out"),
+        }
+        for field, text in {**changes, "file": str(tmp_path / "kept.yaml")}.items():
             fill(desk, field, text)
+        await desk.press("ctrl+s")
+        assert read_recipe(tmp_path / "kept.yaml").line_of("fine-tune") == "3 lr0=0.001"
+        await desk.press("ctrl+s")
+        await desk.until(lambda: "exists" in desk.text, "the question before a file is replaced")
+        fill(desk, "fine-tune", "off")
+        await desk.press("ctrl+o")
+        assert desk.app.screen.query_one("#fine-tune", Input).value == "3 lr0=0.001"
         await desk.press("enter")
         await desk.until(lambda: bool(queued), "the job")
     parameters = queued[0].parameters()
-    assert (parameters.targets, parameters.epochs, parameters.max_drop) == (["flops=70%", "params=2M"], 3, 0.02)
+    assert (parameters.targets, parameters.epochs, parameters.lr0, parameters.max_drop) == (["flops=70%", "params=2M"], 3, 0.001, 0.02)
     assert (parameters.folder, parameters.criterion, parameters.plan) == (str(tmp_path / "out"), "obs", None)
 
 
+async def test_a_compression_shows_its_stages_and_those_to_come_are_edited(start, tmp_path: Path):
+    async with start() as desk:
+        job = a_job(tmp_path, **{"fine-tune": "3"})
+        desk.queue.jobs.append(job)
+        job.state, job.parameters = RUNNING, CompressParameters(checkpoint="", sha256="", data="", imgsz=64, targets=[], folder="")
+        write_recipe(tmp_path / "recipe.yaml", recipe_from_lines(job.spec.recipe))
+        job.follow(JobProgress(done=0, total=0, doing="original: done", stage="validate", figure="mAP .894"), 1.0)
+        job.follow(JobProgress(done=3, total=9, doing="plan: trial 3", stage="target"), 2.0)
+        await desk.pilot.resize_terminal(120, 40)
+        desk.controllers.recover.show_recipe()
+        await desk.until(lambda: isinstance(desk.app.screen, RecipeForm) and "mAP .894" in desk.text, "the states")
+        assert "plan: trial 3" in desk.line("target") and "waiting" in desk.line("fine-tune") and "left out" in desk.line("scan")
+        fields = {field.id: field.disabled for field in desk.app.screen.query(Input)}
+        assert fields["validate"] and fields["target"] and fields["folder"] and not fields["fine-tune"] and not fields["report"]
+        fill(desk, "fine-tune", "5")
+        desk.app.screen.query_one("#fine-tune", Input).focus()
+        await desk.press("enter")
+        await desk.until(lambda: not isinstance(desk.app.screen, RecipeForm), "the workbench")
+        desk.queue.jobs.remove(job)
+    assert read_recipe(tmp_path / "recipe.yaml").line_of("fine-tune") == "5" and job.spec.recipe["fine-tune"] == "5"
+
+
+def test_a_stage_that_has_started_stays_as_it_was(tmp_path: Path):
+    job = a_job(tmp_path)
+    assert edit(job, {**LINES, "refit": "off"}) == [] and job.spec.recipe["refit"] == "off" and not (tmp_path / "recipe.yaml").exists()
+    job.state, job.parameters = RUNNING, CompressParameters(checkpoint="", sha256="", data="", imgsz=64, targets=[], folder="")
+    with pytest.raises(RequestError, match="just starting"):
+        edit(job, LINES)
+    write_recipe(tmp_path / "recipe.yaml", recipe_from_lines(job.spec.recipe))
+    job.follow(JobProgress(done=0, total=0, stage="refit"), 1.0)
+    assert edit(job, {**LINES, "bench": "off"}) == ["refit"]
+    recipe = read_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.line_of("refit"), recipe.line_of("bench")) == ("off", "off")
+
+
+def test_states_of_stages_follow_the_job(tmp_path: Path):
+    job = a_job(tmp_path)
+    assert course(job)["scan"] == ("", "left out") and course(job)["refit"] == (WAITING, "64")
+    job.state = RUNNING
+    job.follow(JobProgress(done=1, total=2, doing="refit flops-60", stage="refit"), 1.0)
+    assert course(job)["refit"] == (RUNNING, "refit flops-60")
+    job.follow(JobProgress(done=0, total=0, stage="refit", figure="mAP .88"), 2.0)
+    assert course(job)["refit"] == (DONE, "mAP .88")
+
+
 @pytest.mark.parametrize(
-    ("field", "text", "message"),
+    ("stage", "text", "message"),
     [
-        ("targets", " ", "what shall be left is empty"),
-        ("images", "1", "2 images or more"),
-        ("max_drop", "little", "write a number such as 0.01, or nothing"),
-        ("bench", "-3", "write a whole number"),
+        ("target", "off", "write what shall be left"),
+        ("target", "flop=60%", "by flops, params"),
+        ("refit", "1", "greater than or equal to 2"),
+        ("validate", "max-drop=little", "valid number"),
+        ("bench", "-3", "bench runs"),
+        ("export", "onx", "did you mean onnx"),
     ],
 )
-def test_a_field_that_cannot_be_read_is_told(field: str, text: str, message: str):
-    with pytest.raises(ValueError, match=message):
-        understood({**TEXTS, field: text})
+def test_a_line_that_cannot_be_read_is_told(stage: str, text: str, message: str):
+    with pytest.raises(RequestError, match=message):
+        understood({**LINES, stage: text}, 0)
+
+
+def test_without_a_target_the_steps_are_the_plan():
+    assert understood({**LINES, "target": "off"}, 1)["target"] == "off"
+
+
+def test_all_settings_of_a_stage_can_be_looked_up():
+    assert settings_of("fine-tune") == "fine-tune: epochs=10 lr0= teacher=yes patience=0; off leaves it out"
+    assert usual_lines("l2", 8)["target"] == "flops=60% criterion=l2 round-to=8"
 
 
 def test_what_came_out_is_a_line_and_each_stage_another():

@@ -34,7 +34,7 @@ def test_in_a_terminal_nothing_loads_for_ever_and_no_fault_ends_the_app(tiny_che
         terminal.press("right")
         terminal.wait_for("the shapes fit")
         terminal.press("a")
-        terminal.wait_for(r"1 model[.]5 -31% .*proved")
+        terminal.wait_for(r"1 model[.]5 [−-]31% .*proved")
         assert "out of memory?" not in terminal.text
         terminal.press("q")
         terminal.wait_for("Quit[?]")

@@ -57,7 +57,7 @@ async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(job
     queue = jobs.queue
     queue.add(wanted("quick", "one"))
     await jobs.until(lambda: not queue.busy, "the first result")
-    assert any(note == "one the answer is 42" for note, failed in jobs.state.notes if not failed)
+    assert any(note.startswith("one the answer is 42, ") for note, failed in jobs.state.notes if not failed)
     queue.add(wanted("validate", "step 1"))
     queue.add(wanted("validate", "step 2", data="digits.yaml"))
     await jobs.until(lambda: queue.running is not None, "the running job")

@@ -109,8 +109,8 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         await desk.press("2", "0", "enter", "a")
         await desk.until(lambda: len(desk.state.session.steps) == 1, "another step")
         await desk.press("H")
-        await desk.until(lambda: isinstance(desk.app.screen, Stages) and "model.7 -20%" in desk.text, "the lineage")
-        assert "├─● 1 model.5 -30%" in desk.text and "recalibrated" in desk.text
+        await desk.until(lambda: isinstance(desk.app.screen, Stages) and "model.7 −20%" in desk.text, "the lineage")
+        assert "├─● 1 model.5 −30%" in desk.text and "recalibrated" in desk.text
         await desk.press("up", "up", "enter")
         await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.5 -30%"], "the step before")
         before = desk.bench
@@ -121,7 +121,7 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         assert desk.state.origin.parameters == original.parameters
         assert desk.state.session.original.parameters < original.parameters
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1 model.5 -30%"]
-        await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1 model.5 -30%" in desk.text, "the ancestors above the steps")
+        await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1 model.5 −30%" in desk.text, "the ancestors above the steps")
         assert desk.state.origin_metric is not None and "→" in desk.line("GFLOPs")
         await desk.until(lambda: any(kept.model == str(target) for kept in sessions.sessions()), "the journal of the next stage")
         kept = next(kept for kept in sessions.sessions() if kept.model == str(target))

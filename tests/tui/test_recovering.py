@@ -99,7 +99,7 @@ async def test_what_came_of_a_refit_names_the_kept_candidate_and_leaves_the_proo
     taken: list[str] = []
     outcome = await job_of("refit", demo_data, taken).take(refitted().model_dump())
     assert taken == ["out.pt"]
-    assert outcome.figure == "refitted and recalibrated, distance 0.310→0.024, 48 images, 5.2 s"
+    assert outcome.figure == "refitted and recalibrated, distance 0.310→0.024, 48 images"
     details = list(outcome.details)
     assert ("0.024", "refitted and recalibrated, kept as the closest") in details and ("0.310", "cut") in details
     assert ("outputs", "scores 0.040, masks 0.008") in details
@@ -136,7 +136,7 @@ async def test_with_the_switch_on_a_proved_step_is_refitted_before_it_is_validat
         parameters = bench.queue.jobs[0].parameters
         assert (parameters.original, parameters.images) == (str(demo_checkpoint), 64)
         assert parameters.checkpoint != str(demo_checkpoint) and parameters.output.endswith("-refitted.pt")
-        line = desk.line("1 model.5 -30%")
+        line = desk.line("1 model.5 −30%")
         assert "proved" in line and "0.310→0.024" in line and ".500" in line
         assert "every step: refit, validate" in desk.text
         await desk.press("u")

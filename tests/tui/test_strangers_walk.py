@@ -197,6 +197,8 @@ def save_and_report(walk: Walk, folder: Path) -> None:
     plan = yaml.safe_load((folder / "plan.yaml").read_text())
     assert len(plan["steps"]) == 1 and len(plan["steps"][0]["cuts"]) == 5
     terminal.press("r")
+    terminal.wait_for("neutral names")
+    terminal.press("1")
     walk.answer("Write the report to", "best-report.html", str(folder / "report.html"))
     terminal.wait_for("1 step all proved")
     assert "<html" in (folder / "report.html").read_text()[:200].lower()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 from textual.widgets import Input
 
-from tests.tui.helpers import Desk
+import tui_pruner.tui
+from tests.tui.helpers import Desk, unwrapped
+from tui_pruner.domain.cuts import known_classes
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.target_words import targets_in
+from tui_pruner.tui.controllers.base import fault_of_place
 from tui_pruner.tui.job_specs.latency import Timed
 from tui_pruner.tui.job_specs.recovery import RECOVERIES, SPARSE, own_recovery
 from tui_pruner.tui.screens.prompts import PathPrompt
@@ -56,3 +62,58 @@ def test_sparse_training_is_no_recovery():
 def test_times_that_overlap_are_not_told_apart():
     timed = Timed("", {"a": 1.9, "b": 2.0}, {"a": 5.6, "b": 1.0}, {"a": ((1.0, 6.0), (1.5, 7.0)), "b": ((1.9, 2.1), (0.9, 1.1))})
     assert not timed.told_apart("a") and timed.told_apart("b") and timed.told_apart("c")
+
+
+@shared
+@pytest.mark.parametrize(
+    ("action", "typed", "said"),
+    [
+        ("open-plan", "nowhere.yaml", "cannot read the plan"),
+        ("keep-classes", "nonsuch", "no class 'nonsuch'"),
+        ("choose-data", "nowhere.yaml", "no data yaml nowhere.yaml"),
+        ("save-plan", "plan.txt", "must end in .yaml or .yml"),
+        ("save-plan", "nowhere/plan.yaml", "no folder nowhere"),
+    ],
+)
+async def test_what_cannot_be_used_keeps_the_question_with_the_text(desk: Desk, action: str, typed: str, said: str):
+    run = {one.id: one.run for one in desk.bench.registry}[action]
+    run()
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+    field = desk.app.screen.query_one(Input)
+    field.value = typed
+    await desk.press("enter")
+    assert isinstance(desk.app.screen, PathPrompt) and field.value == typed
+    await desk.until(lambda: said in unwrapped(desk.app), "what is wrong")
+    await desk.press("escape")
+    assert desk.app.screen is desk.bench
+
+
+def test_a_plan_of_another_checkpoint_and_places_that_cannot_be_written_are_refused_at_once(tmp_path: Path):
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"")
+    assert "never written to" in fault_of_place(model, (".pt",), str(model))
+    (tmp_path / "folder.pt").mkdir()
+    assert "is a folder" in fault_of_place(tmp_path / "folder.pt", (".pt",), str(model))
+    assert fault_of_place(tmp_path / "other.pt", (".pt",), str(model)) == ""
+    assert fault_of_place(tmp_path / "folder.pt", (), str(model)) == ""
+
+
+def test_every_question_for_a_line_of_text_says_what_is_wrong_while_it_stands():
+    folder = Path(tui_pruner.tui.__file__).parent
+    calls = [
+        (path.name, node)
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "ask_text"
+    ]
+    without = {name for name, node in calls if not any(keyword.arg == "fault" for keyword in node.keywords)}
+    assert len(calls) >= 6 and without == {"step.py"}, "only a step's name may be anything"
+
+
+def test_classes_to_keep_are_names_or_numbers_that_there_are():
+    known_classes("person,1", ["person", "car"])
+    known_classes("", ["person", "car"])
+    with pytest.raises(RequestError, match="did you mean person"):
+        known_classes("persn", ["person", "car"])
+    with pytest.raises(RequestError, match="no class '2'"):
+        known_classes("2", ["person", "car"])

@@ -15,7 +15,7 @@ from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.theme.colours import DARK
 
-FAILED = r"1 model\.5 -30%.*NOT EQUAL \d"
+FAILED = r"1 model\.5 [−-]30%.*NOT EQUAL \d"
 STEP, OTHER = ({"cuts": [{"layer": layer, "amount": "30%"}]} for layer in ("model.5", "model.7"))
 
 
@@ -75,7 +75,7 @@ async def test_no_key_makes_anything_of_an_unproved_step_until_it_is_undone(
         await desk.go("model.5")
         await desk.press("3", "0", "enter", "a")
         await desk.until(lambda: any("step 1 is not proved" in said for said in desk.said), "the failed proof")
-        assert "NOT EQUAL" in desk.line("1 model.5 -30%")
+        assert "NOT EQUAL" in desk.line("1 model.5 −30%")
         assert any(failed and note.startswith("step 1 is not proved: the masked twin disagrees") for note, failed in desk.state.notes)
         for key, what in ASKING.items():
             desk.app.clear_notifications()
@@ -91,10 +91,10 @@ async def test_no_key_makes_anything_of_an_unproved_step_until_it_is_undone(
         await desk.until(lambda: not desk.state.session.steps, "the checkpoint")
         desk.app.clear_notifications()
         await desk.until(lambda: "is not proved (" not in desk.text, "the whole screen")
-        assert "undone, failed" in desk.line("1 model.5 -30%")
+        assert "undone, failed" in desk.line("1 model.5 −30%")
         await desk.press("ctrl+r")
         await desk.until(lambda: bool(desk.state.session.steps), "the step again")
-        assert "NOT EQUAL" in desk.line("1 model.5 -30%"), "redoing it proves nothing"
+        assert "NOT EQUAL" in desk.line("1 model.5 −30%"), "redoing it proves nothing"
     assert files_of(tmp_path) == []
 
 

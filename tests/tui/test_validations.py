@@ -79,7 +79,7 @@ async def test_a_result_shows_its_metric_its_images_and_its_notes(checkpoint):
     desk.validations.ask(session([]))
     (job,) = desk.queue.jobs
     await desk.finish(job)
-    assert job.outcome.figure == "mAP .500, 64 images, 3.2 s"
+    assert job.outcome.figure == "mAP .500, 64 images"
     assert job.outcome.details == [("images", "64"), ("mAP50-95(B)", ".500")] and job.outcome.notes == ["the side is rounded up"]
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from textual.message_pump import MessagePump
 
+import tui_pruner.tui
 from tests.tui.helpers import Desk
 from tests.tui.scripted_jobs import start_script, wanted
 from tui_pruner.tui.controllers.preset import presets
+from tui_pruner.tui.figures import titled
 from tui_pruner.tui.job_queue import JobQueue
+from tui_pruner.tui.job_specs.job import ModelFile
+from tui_pruner.tui.job_specs.recovery import refit
 from tui_pruner.tui.panes.map import draw_wires
 from tui_pruner.tui.panes.tree_row import column_order, layout
 from tui_pruner.tui.theme import glyphs
@@ -92,3 +99,19 @@ def test_a_crossing_leaves_every_arrowhead(monkeypatch):
             (y, x), (before_y, before_x) = link.points[-1], link.points[-2]
             sign = canvas.cells[y - 1, x][0] if y > before_y else canvas.cells[y, x - 1][0] if x > before_x else None
             assert sign in (None, glyphs.GLYPHS.opened, glyphs.GLYPHS.closed), (link.source, link.target)
+
+
+def test_a_refit_of_another_step_of_the_same_number_is_told_apart_too():
+    checkpoint: Any = SimpleNamespace(fields={"data": "d.yaml"}, model=SimpleNamespace(path="a.pt"))
+    specs = [
+        refit(checkpoint, ModelFile(f"{name}.pt", "0"), f"{name}-refitted.pt", True, lambda _: None, "step 1", title)
+        for name, title in (("a", "model.5 -25%"), ("b", "model.7 -50%"))
+    ]
+    assert [(spec.title, spec.about) for spec in specs] == [("step 1", "model.5 -25%"), ("step 1", "model.7 -50%")]
+
+
+def test_a_title_has_the_minus_of_the_screen_and_no_figure_of_a_job_has_a_time_of_its_own():
+    assert titled("1 model.5 -30%") == "1 model.5 −30%" and titled("head-2 keep:4") == "head-2 keep:4"
+    folder = Path(tui_pruner.tui.__file__).parent / "job_specs"
+    timed = [path.name for path in folder.glob("*.py") if "duration(result.seconds)" in path.read_text(encoding="utf-8")]
+    assert timed == [], "the list of jobs and the notes have the time"

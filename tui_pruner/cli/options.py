@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tui_pruner.cli.first_look import look_first
-from tui_pruner.cli.output import AS_EVENTS
+from tui_pruner.cli.output import progress_shown
 from tui_pruner.domain.errors import DataError
 from tui_pruner.storage.settings import Theme
 from tui_pruner.storage.trust import trust
@@ -51,13 +51,15 @@ Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what 
 
 
 class Progress(str, Enum):
-    """How progress and remarks are told on stderr: a line of text each, or a JSON document a line."""
+    """How progress and remarks are told on stderr: as text, a bar on a terminal and lines elsewhere, or a JSON document a line."""
 
     PLAIN = "plain"
     JSON = "json"
 
 
-HowProgress = Annotated[Progress, typer.Option("--progress", help="Tell progress on stderr as text, or as one JSON line an event.")]
+HowProgress = Annotated[
+    Progress, typer.Option("--progress", help="Tell progress on stderr as text (on a terminal a bar), or in JSON lines.")
+]
 
 
 def needed(data: Path | None) -> str:
@@ -82,11 +84,8 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
         trust(trust_files or ())
         if looks_first:
             look_first(options)
-        before = AS_EVENTS.set(progress is Progress.JSON)
-        try:
+        with progress_shown(progress is Progress.JSON):
             return command(**options)
-        finally:
-            AS_EVENTS.reset(before)
 
     hints = {**get_type_hints(command, include_extras=True), "trust_files": Trust, "progress": HowProgress}
     defaults = {"trust_files": None, "progress": Progress.PLAIN}

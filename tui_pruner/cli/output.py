@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -16,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tui_pruner.domain.errors import ProofError
-from tui_pruner.domain.formatting import large, printable
+from tui_pruner.domain.formatting import clock, large, printable
+from tui_pruner.domain.results import short_metric
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
@@ -49,11 +51,13 @@ class Output:
     def document(self, content: dict[str, Any]) -> None:
         """Print the JSON document, where JSON was asked for; NaN becomes null."""
         if self.as_json:
+            end_line()
             self._stream.write(json.dumps(finite(content), allow_nan=False) + "\n")
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line for people."""
         if not self.as_json:
+            end_line()
             text = "\n".join(map(printable, text.split("\n")))
             self._console.print(text, style=style or None, markup=False)
 
@@ -61,6 +65,7 @@ class Output:
         """Print a table for people; the columns named in `right` are aligned to the right."""
         if self.as_json:
             return
+        end_line()
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for column in columns:
             table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
@@ -105,12 +110,113 @@ def finite(content: Any) -> Any:
     return [finite(value) for value in content] if isinstance(content, (list, tuple)) else content
 
 
+class ProgressLine:
+    """One line at the end of a terminal: what is done, a bar, the time gone and left, the current figure. Remarks go above it.
+
+    It is there from the first report until `end`; nothing of it stays on the screen.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console
+        self._shown: Any = None
+        self._task: Any = None
+        self._began = 0.0
+        self._last = (0, 0)
+
+    def show(self, progress: JobProgress, job: str = "") -> None:
+        """Show how far a job is; the time left is told anew where another part of it begins."""
+        done, total = progress.done, progress.total
+        if self._shown is None:
+            self._begin()
+        if total != self._last[1] or done < self._last[0]:
+            self._shown.remove_task(self._task)
+            self._task = self._shown.add_task("", total=total or None, completed=done, figure="", counted="")
+        self._last = (done, total)
+        found = short_metric(progress.metrics) or next(
+            ((name.rpartition("/")[2], value) for name, value in progress.metrics.items() if name.startswith("train/")), None
+        )
+        figure = f"{found[0]} {found[1]:.3g}" if found else ""
+        words = printable(" ".join(filter(None, (job, progress.doing))))
+        self._shown.update(self._task, completed=done, description=words, figure=figure, counted=f"{done}/{total}" if total else "")
+
+    def say(self, text: str) -> None:
+        """Print a line above."""
+        self._shown.console.print(text, markup=False, highlight=False)
+
+    def end(self) -> None:
+        """Take it away."""
+        if self._shown is not None:
+            self._shown.stop()
+            self._shown = None
+
+    @property
+    def there(self) -> bool:
+        """Whether it is on the screen now."""
+        return self._shown is not None
+
+    def _begin(self) -> None:
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.table import Column
+        from rich.text import Text
+
+        self._began = self._began or time.monotonic()
+
+        class Times(ProgressColumn):
+            """The time gone since the first report, and how much is left of the present part."""
+
+            def render(inner, task: Task) -> Text:
+                left = task.time_remaining
+                known = f", {clock(left)} left" if left is not None and task.total else ""
+                return Text(f"{clock(time.monotonic() - self._began)}{known}", no_wrap=True)
+
+        console = self._console or Console(stderr=True, highlight=False)
+        self._shown = Progress(
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=max(8, console.width // 5)), TextColumn("{task.fields[counted]}", markup=False), Times(),
+            TextColumn("{task.fields[figure]}", markup=False),
+            console=console, transient=True, expand=True, refresh_per_second=4,
+        )  # fmt: skip
+        self._task = self._shown.add_task("", total=None, figure="", counted="")
+        self._last = (0, 0)
+        self._shown.start()
+        console.show_cursor(True)  # a process that is killed leaves it as it is
+
+
+LINE: ContextVar[ProgressLine | None] = ContextVar("LINE", default=None)
+"""Where progress is shown on a terminal; None where lines are told."""
+
+
+@contextmanager
+def progress_shown(as_events: bool) -> Iterator[None]:
+    """Show progress as it fits while a command runs: one line of JSON an event, a bar on a terminal, else lines of text."""
+    terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    line = ProgressLine() if terminal and not as_events else None
+    events, before = AS_EVENTS.set(as_events), LINE.set(line)
+    try:
+        yield
+    finally:
+        if line is not None:
+            line.end()
+        LINE.reset(before)
+        AS_EVENTS.reset(events)
+
+
+def end_line() -> None:
+    """Take the bar away before something else is printed."""
+    line = LINE.get()
+    if line is not None:
+        line.end()
+
+
 def say(text: str) -> None:
     """A remark on stderr."""
+    line, shown = LINE.get(), "\n".join(map(printable, text.split("\n")))
     if AS_EVENTS.get():
         event("remark", text=text)
+    elif line is not None and line.there:
+        line.say(shown)
     else:
-        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
+        print(shown, file=sys.stderr)
 
 
 def event(kind: str, **content: Any) -> None:
@@ -122,20 +228,27 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
     """Says on stderr how far a job is."""
 
     def tell(progress: JobProgress) -> None:
+        line = LINE.get()
         if AS_EVENTS.get():
             event("progress", job=job, **progress.model_dump())
+        elif line is not None:
+            line.show(progress, job)
         else:
             say(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip())
 
     return tell
 
 
-def tell_progress(progress: JobProgress) -> None:
-    """Says on stderr how far the part of a job is that it names itself."""
+def tell_progress(progress: JobProgress, figures: str = "") -> None:
+    """Says on stderr how far the part of a job is that it names itself; `figures`: what a line of text has besides."""
+    line = LINE.get()
     if AS_EVENTS.get():
         event("progress", **progress.model_dump())
+    elif line is not None:
+        line.show(progress)
     else:
-        say(f"{progress.doing} {progress.done}/{progress.total}" if progress.total else progress.doing)
+        words = f"{progress.doing}  {figures} ".rstrip() if figures else progress.doing
+        say(f"{words} {progress.done}/{progress.total}" if progress.total else words)
 
 
 def change(before: float, after: float) -> str:

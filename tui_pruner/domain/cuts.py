@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from tui_pruner.domain.errors import RequestError
@@ -187,6 +188,19 @@ def classes_to_keep(text: str) -> Amount | None:
     """Read "person, car" or "0,2": the classes that stay. None where none is named, which clears the amount."""
     words = [word.strip() for word in text.removeprefix("keep:").split(",") if word.strip()]
     return Amount(classes=",".join(words)) if words else None
+
+
+def known_classes(text: str, names: Sequence[str]) -> None:
+    """Refuse a list of classes to keep that no model with these classes can follow.
+
+    Raises:
+        RequestError: a class that there is not.
+    """
+    amount = classes_to_keep(text)
+    for word in (amount.classes or "").split(",") if amount else ():
+        if word not in names and not (word.isdecimal() and int(word) < len(names)):
+            near = get_close_matches(word.lower(), [*names, *map(str.lower, names)], n=1)
+            raise RequestError(f"no class {word!r}" + (f"; did you mean {near[0]}?" if near else f": there are {', '.join(names[:8])}"))
 
 
 def _width(number: str) -> Amount:

@@ -45,6 +45,7 @@ class JobProgress(Message):
     """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them.
 
     `found`: what was found since the last report, as plain data, of jobs whose results are of use before the end.
+    `stage`: the one of its recipe that it is at; `figure`: what that came to, once it is done.
     """
 
     done: int
@@ -52,6 +53,8 @@ class JobProgress(Message):
     doing: str = ""
     metrics: dict[str, float] = {}
     found: dict[str, Any] | None = None
+    stage: str = ""
+    figure: str = ""
 
 
 class CalibrationResult(Message):
@@ -84,7 +87,8 @@ class StageFigures(Message):
     """One stage of the way from the original to the result, and the model after it.
 
     `metrics` by Ultralytics' names, empty where nothing was validated; `details` has what else the stage came to, a line each; `curve` what
-    every epoch of a training came to, `interval` where the main metric lies on other images in 95 % of cases.
+    every epoch of a training came to, `interval` where the main metric lies on other images in 95 % of cases, `latency` its share of the
+    original's.
     """
 
     name: str
@@ -94,12 +98,14 @@ class StageFigures(Message):
     details: list[str] = []
     curve: list[dict[str, float]] = []
     interval: tuple[float, float] | None = None
+    latency: float | None = None
 
 
 class ReportParameters(JobParameters):
     """What a report job is: a settled plan, how its file is called, the file to write, and how many pictures; no `data`, no images.
 
-    `stages`: what came before and after the cut, where a compression made them; `redact`: with neutral names.
+    `stages`: what came before and after the cut, where a compression made them; `redact`: with neutral names; `recovered`: the plan's model
+    after a refit or a training, which is measured too.
     """
 
     data: str = ""
@@ -109,6 +115,7 @@ class ReportParameters(JobParameters):
     pictures: int = 6
     stages: list[StageFigures] = []
     redact: bool = False
+    recovered: str | None = None
 
 
 class ReportResult(Message):
@@ -342,7 +349,9 @@ class CompressParameters(JobParameters):
     Plans are made and refitted on `images` of the training split, without labels. `max_drop`: how much of the original's main metric may
     be lost; the targets are then approached in points of `step` hundredths, and the last good one is taken. `epochs`: of fine-tuning, with
     the original as teacher where `taught`; 0: none. `validated`: images of the validation split, None: all. `format`: of the export, empty:
-    none. `bench`: samples of each model's latency, 0: none. `report`: how the report's file is called, empty: none.
+    none. `bench`: samples of each model's latency, 0: none. `report`: how the report's file is called, empty: none. `scanned`: images of
+    the validation split for a scan of `ratios` that the plans go by, 0: none. `refit_images`: None: as many as plans are made on. Without
+    `measured` nothing is validated. `storage.recipe` has the same as stages.
     """
 
     images: int | None = 64
@@ -365,6 +374,13 @@ class CompressParameters(JobParameters):
     report: str = "report.html"
     folder: str
     force: bool = False
+    scanned: int = 0
+    ratios: list[float] = [0.1, 0.3, 0.5]
+    refit: bool = True
+    refit_images: int | None = None
+    patience: int = 0
+    measured: bool = True
+    redact: bool = False
 
 
 class CompressStage(StageFigures):

@@ -89,7 +89,7 @@ KINDS = {
     "quicken": Kind(QuickenParameters, "tui_pruner.jobs.latency", "run_quickening"),
     "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.recover", "run_reconstruction"),
     "plan": Kind(PlanningParameters, "tui_pruner.jobs.plan", "run_planning"),
-    "prune": Kind(PruneParameters, "tui_pruner.jobs.compress", "run_pruning"),
+    "prune": Kind(PruneParameters, "tui_pruner.jobs.prune", "run_pruning"),
     "compress": Kind(CompressParameters, "tui_pruner.jobs.compress", "run_compression"),
     "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recover", "run_recalibration"),
 }

@@ -100,6 +100,7 @@ def _file(key: str) -> Path:
 
 FORMAT = 1
 NAME = "compress.json"
+RECIPE_NAME = "recipe.yaml"
 NEVER_DECIDES = {"force", "device", "batch", "resume", "folder"}
 """Parameters that a result does not depend on."""
 
@@ -125,7 +126,8 @@ class CompressionJournal:
             raise OutputError(f"{folder} has files already: choose another folder or give --force")
         if known is not None and known.get("asked") != self.asked and not asked.force:
             raise OutputError(f"{folder} has another compression: choose another folder or give --force")
-        if known is not None and known.get("asked") == self.asked:
+        self.resumed = known is not None and known.get("asked") == self.asked
+        if known is not None and self.resumed:
             self.stages = known["stages"]
         self._write()
 
@@ -149,6 +151,38 @@ class CompressionJournal:
             replace_file(self.file, json.dumps({"format": FORMAT, "asked": self.asked, "stages": self.stages}, indent=1).encode())
         except OSError as error:
             raise OutputError(f"{self.file} cannot be written: {error.strerror or error}") from None
+
+
+class LiveRecipe:
+    """The recipe in a compression's folder, where a stage may be edited until it starts."""
+
+    def __init__(self, folder: Path, asked: CompressParameters, resumed: bool) -> None:
+        """Write what was asked for; where a compression is resumed, what was edited before holds.
+
+        Raises:
+            RequestError: something that was asked for is none of a recipe.
+            OutputError: the folder cannot be written to.
+        """
+        from tui_pruner.storage.recipe import recipe_of, write_recipe
+
+        self.file = folder / RECIPE_NAME
+        self._started: set[str] = set()
+        recipe = recipe_of(asked.model_dump())
+        if not (resumed and self.file.exists()):
+            write_recipe(self.file, recipe)
+
+    def starting(self, stage: str, now: CompressParameters) -> CompressParameters:
+        """Return the parameters with which a stage starts: its own as the file has them by now, and after that no more.
+
+        Raises:
+            RequestError: the file cannot be read.
+        """
+        from tui_pruner.storage.recipe import read_recipe
+
+        if stage in self._started:
+            return now
+        self._started.add(stage)
+        return now.model_copy(update=read_recipe(self.file).fields_of(stage))
 
 
 def read(file: Path) -> dict[str, Any] | None:

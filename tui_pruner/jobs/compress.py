@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tui_pruner.domain.errors import DataError, JobError
-from tui_pruner.domain.results import main_metric
+from tui_pruner.domain.formatting import plural, score
+from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.engine.job_messages import (
     CompressParameters,
     CompressResult,
@@ -32,56 +33,31 @@ from tui_pruner.engine.job_messages import (
     ValidationParameters,
     ValidationResult,
 )
-from tui_pruner.engine.messages import Check, Message
+from tui_pruner.engine.messages import Message
 from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
-from tui_pruner.engine.search_messages import BenchParameters, BenchResult, BenchSubject, PlanningParameters, PlanningResult, PlanPoint
-from tui_pruner.jobs.cache import CompressionJournal
+from tui_pruner.engine.search_messages import (
+    BenchParameters,
+    BenchResult,
+    BenchSubject,
+    PlanningParameters,
+    PlanningResult,
+    PlanPoint,
+    ScanDrops,
+    ScanParameters,
+    ScanResult,
+    TrialDrop,
+)
+from tui_pruner.jobs.cache import CompressionJournal, LiveRecipe
 from tui_pruner.jobs.data.dataset import read_data
 from tui_pruner.jobs.plan import milestones, name_of
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened
 from tui_pruner.storage.atomic import replace_file
 
-
-def run_pruning(parameters: PruneParameters, on_progress: OnProgress) -> PruneResult:
-    """The whole job.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be used, or changed since the job was created.
-        PlanError: the plan is for another checkpoint, or impossible on it.
-        ProofError: a step is not proved; nothing is written.
-        OutputError: the file cannot be written.
-        VerificationError: the file failed its checks.
-    """
-    from tui_pruner.core.model.analysis import analyse
-    from tui_pruner.core.pruning.removal import NOTHING
-    from tui_pruner.core.pruning.session import PruningSession
-    from tui_pruner.frameworks.ultralytics import check_output
-    from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
-
-    def say(doing: str) -> None:
-        on_progress(JobProgress(done=0, total=0, doing=doing))
-
-    check_output(parameters.output, parameters.checkpoint, parameters.force)
-    say("reading the checkpoint")
-    session = PruningSession(analyse(opened(parameters), parameters.imgsz))
-    session.load(parameters.plan)
-    say("cutting and proving")
-    made = cut_prove_write(session, parameters.output, force=parameters.force, on_progress=say)
-    return PruneResult(
-        output=made.file.output,
-        sha256=made.file.sha256,
-        bytes=made.file.bytes,
-        checks=[Check(name=check.name, ok=check.ok, detail=check.detail) for check in made.file.checks],
-        own_names=list(made.file.own_names),
-        proof=made.proof.plain(),
-        before=dataclasses.asdict(session.arithmetic.widths(NOTHING).size),
-        after=dataclasses.asdict(session.widths.size),
-    )
-
-
 Result = TypeVar("Result", bound=Message)
 COMPRESSED = "compressed"
+STAGE_OF = {"original": "validate", "plan": "target", "cut": "target"}
+"""The recipe's stage that something belongs to, where it is not called so itself."""
 
 
 def run_compression(parameters: CompressParameters, on_progress: OnProgress) -> CompressResult:
@@ -119,6 +95,8 @@ class Compression:
     worked: bool = field(default=False, init=False)
     """Whether anything was done since the last stage was told, and not only read from the journal."""
     since: float = field(default_factory=time.perf_counter, init=False)
+    interval: tuple[float, float] | None = field(default=None, init=False)
+    """Of the metric that was measured last."""
 
     def run(self) -> CompressResult:
         """Do it all."""
@@ -127,11 +105,15 @@ class Compression:
         started = time.perf_counter()
         asked = self.parameters
         self.folder = Path(asked.folder).expanduser().resolve()
-        self.points = milestones(asked.targets, asked.step if asked.max_drop is not None else None)
-        self.labels = self._has_labels()
+        self._points()
+        self.labels = asked.measured and self._has_labels()
         if asked.max_drop is not None and not self.labels:
             raise DataError(f"{asked.data} has no labels to validate on, and --max-drop needs them: leave it out, or give labelled data")
+        if asked.scanned and not self._has_labels():
+            raise DataError(f"{asked.data} has no labels, and a scan needs them: leave the scan out, or give labelled data")
         self.journal = CompressionJournal(self.folder, asked)
+        self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
+        asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
         self._tell("original", metrics=original)
         reached, stopped = self._walk(original)
@@ -144,17 +126,16 @@ class Compression:
 
     def _walk(self, original: dict[str, float]) -> tuple[Reached | None, str]:
         """Return the last point that is good enough, and why it is not the last of all."""
-        planned = self._job("plan", "plan", self._planning(), PlanningResult)
-        self.notes += planned.notes
+        points = self._planned()
         good: Reached | None = None
-        for number, point in enumerate(planned.points):
+        for number, point in enumerate(points):
             name = name_of(point.targets)
             if point.plan is None:
                 return good, f"{' '.join(point.targets)}: {point.stopped}"
             plan = self.folder / f"{name}.yaml"
             self._save_plan(plan, point)
             self._tell(f"plan {name}", str(plan), size=sizes(point), details=[f"taken: {point.chosen}"])
-            found = self._worked_out(name, point, original, last=number == len(planned.points) - 1)
+            found = self._worked_out(name, point, original, last=number == len(points) - 1)
             lost = drop(original, found.metrics)
             if self.parameters.max_drop is not None and (lost is None or lost > self.parameters.max_drop):
                 return good, f"{' '.join(point.targets)} loses {lost or 0:.4f}, more than the {self.parameters.max_drop:g} that may be lost"
@@ -163,9 +144,8 @@ class Compression:
 
     def _worked_out(self, name: str, point: PlanPoint, original: dict[str, float], last: bool) -> Reached:
         """Cut, refit, and fine-tune where it is the last point, or where the refit alone loses too much."""
-        asked, size = self.parameters, sizes(point)
-        fields = self._fields()
-        cut_file, refitted = self._file(f"{name}-cut.pt"), self._file(f"{name}-refitted.pt")
+        size, fields = sizes(point), self._fields()
+        cut_file = self._file(f"{name}-cut.pt")
         assert point.plan is not None
         made = self._job(
             f"cut {name}", "prune", PruneParameters(**{**fields, "data": ""}, plan=point.plan, output=cut_file, force=True), PruneResult
@@ -173,29 +153,36 @@ class Compression:
         metrics = self._validated(f"cut {name}", cut_file, made.sha256)
         proof = f"proved: relative difference {made.proof['relative_difference']:.1e}"
         self._tell(f"cut {name}", cut_file, metrics, made.after, [proof])
+        reached = Reached(point, cut_file, made.sha256, metrics, size)
+        asked = self._starting("refit")
+        if asked.refit:
+            reached = self._refitted(name, reached)
+        lost = drop(original, reached.metrics)
+        too_much = asked.max_drop is not None and (lost is None or lost > asked.max_drop)
+        if not (last or too_much):
+            return reached
+        return self._finetuned(name, reached) if self._starting("fine-tune").epochs else reached
+
+    def _refitted(self, name: str, cut: Reached) -> Reached:
+        asked, file = self.parameters, self._file(f"{name}-refitted.pt")
+        fields = {**self._fields(), "checkpoint": cut.file, "sha256": cut.sha256, "images": asked.refit_images or asked.images}
         refit = self._job(
             f"refit {name}",
             "reconstruct",
-            ReconstructionParameters(
-                **{**fields, "checkpoint": cut_file, "sha256": made.sha256},
-                original=asked.checkpoint, batch=asked.batch, output=refitted, force=True,
-            ),
+            ReconstructionParameters(**fields, original=asked.checkpoint, batch=asked.batch, output=file, force=True),
             ReconstructionResult,
-        )  # fmt: skip
-        metrics = self._validated(f"refit {name}", refitted, refit.sha256)
-        self._tell(f"refit {name}", refitted, metrics, size, [f"kept: {refit.kept}, distance {refit.distance[refit.kept]:.4f}"])
-        reached = Reached(point, refitted, refit.sha256, metrics, size)
-        lost = drop(original, metrics)
-        too_much = asked.max_drop is not None and (lost is None or lost > asked.max_drop)
-        return self._finetuned(name, reached) if asked.epochs and (last or too_much) else reached
+        )
+        metrics = self._validated(f"refit {name}", file, refit.sha256)
+        self._tell(f"refit {name}", file, metrics, cut.size, [f"kept: {refit.kept}, distance {refit.distance[refit.kept]:.4f}"])
+        return Reached(cut.point, file, refit.sha256, metrics, cut.size)
 
     def _finetuned(self, name: str, reached: Reached) -> Reached:
         asked = self.parameters
         file = self._file(f"{name}-finetuned.pt")
         parameters = FinetuneParameters(
             **{**self._fields(), "checkpoint": reached.file, "sha256": reached.sha256, "images": None},
-            epochs=asked.epochs, lr0=asked.lr0, batch=asked.batch, teacher=asked.checkpoint if asked.taught else None,
-            project=str(self.folder / "training"), resume=True, output=file, force=True,
+            epochs=asked.epochs, lr0=asked.lr0, batch=asked.batch, patience=asked.patience,
+            teacher=asked.checkpoint if asked.taught else None, project=str(self.folder / "training"), resume=True, output=file, force=True,
         )  # fmt: skip
         trained = self._job(f"fine-tune {name}", "finetune", parameters, FinetuneResult)
         metrics = self._validated(f"fine-tune {name}", file, trained.sha256)
@@ -205,7 +192,7 @@ class Compression:
 
     def _concluded(self, result: CompressResult, reached: Reached) -> CompressResult:
         """Time, export and report what came out, and give it its name."""
-        asked = self.parameters
+        asked = self._starting("bench")
         output = self.folder / f"{COMPRESSED}.pt"
         replace_file(output, Path(reached.file).read_bytes())
         update: dict[str, Any] = {
@@ -220,7 +207,8 @@ class Compression:
             timed = self._job("bench", "bench", timing, BenchResult).models[1]
             update["latency"] = timed.ratio
             span = f"{timed.ratio_low:.3f} to {timed.ratio_high:.3f} of the original's, 95 % sure"
-            self._tell("bench", None, size=reached.size, details=[f"{timed.median_ms:.2f} ms, {span}"])
+            self._tell("bench", None, size=reached.size, details=[f"{timed.median_ms:.2f} ms, {span}"], latency=timed.ratio)
+        asked = self._starting("export")
         if asked.format:
             exporting = ExportParameters(
                 **{**self._fields(), "checkpoint": str(output), "sha256": reached.sha256, "images": 8}, format=asked.format, force=True
@@ -230,7 +218,7 @@ class Compression:
             update["exported"] = exported.output
             compared = "not compared" if exported.relative_difference is None else f"difference {exported.relative_difference:.1e}"
             self._tell("export", exported.output, size=reached.size, details=[compared])
-        if asked.report:
+        if self._starting("report").report:
             update["report"] = self._reported(reached)
         return result.model_copy(update=update)
 
@@ -241,26 +229,73 @@ class Compression:
         parameters = ReportParameters(
             **{**self._fields(), "data": asked.data if self.labels else "", "images": asked.validated},
             plan=reached.point.plan, plan_file=str(self.folder / f"{name_of(reached.point.targets)}.yaml"),
-            output=self._file(asked.report), stages=figures,
+            output=self._file(asked.report), stages=figures, redact=asked.redact,
         )  # fmt: skip
         Path(parameters.output).unlink(missing_ok=True)
         made = self._job("report", "report", parameters, ReportResult, kept=False)
         self._tell("report", made.output, size=reached.size)
         return made.output
 
-    def _planning(self) -> PlanningParameters:
+    def _points(self) -> list[list[str]]:
+        """Return the targets of each point; without a target the plan so far is the only one."""
         asked = self.parameters
-        return PlanningParameters(
-            **self._fields(), plan=asked.plan, points=self.points, criterion=asked.criterion, round_to=asked.round_to, floor=asked.floor,
-            protect=asked.protect, fast=asked.fast, batch=asked.batch, validated=0,
+        if not asked.targets and asked.plan:
+            return []
+        return milestones(asked.targets, asked.step if asked.max_drop is not None else None)
+
+    def _planned(self) -> list[PlanPoint]:
+        """Return the plan of each point, by a scan where that is asked for."""
+        drops = self._scanned() if self._starting("scan").scanned else None
+        asked = self._starting("target")
+        points = self._points()
+        if not points:
+            return [self._plan_so_far()]
+        parameters = PlanningParameters(
+            **self._fields(), plan=asked.plan, points=points, criterion=asked.criterion, round_to=asked.round_to, floor=asked.floor,
+            protect=asked.protect, fast=asked.fast, batch=asked.batch, validated=0, scan=drops,
         )  # fmt: skip
+        planned = self._job("plan", "plan", parameters, PlanningResult)
+        self.notes += planned.notes
+        return planned.points
+
+    def _scanned(self) -> ScanDrops:
+        """Measure what the metric loses with each group alone."""
+        asked = self.parameters
+        fields = {**self._fields(), "images": asked.scanned}
+        parameters = ScanParameters(**fields, ratios=asked.ratios, criterion=asked.criterion, calibration_images=asked.images or 64)
+        found = self._job("scan", "scan", parameters, ScanResult)
+        worst = max(found.groups, key=lambda trial: trial.drop, default=None)
+        details = [f"{plural(len(found.groups), 'trial')} on {plural(found.images, 'image')}"]
+        details += [f"most is lost by {worst.layer} at {worst.ratio:.0%}: {worst.drop:.4f}"] if worst else []
+        self._tell("scan", details=details)
+        self.notes += found.notes
+        trials = [TrialDrop(group=trial.id, channels=trial.channels, drop=trial.drop) for trial in found.groups]
+        return ScanDrops(baseline=found.baseline, trials=trials)
+
+    def _plan_so_far(self) -> PlanPoint:
+        """Return the plan that was given as the point to work out."""
+        from tui_pruner.core.model.analysis import analyse
+        from tui_pruner.core.pruning.session import PruningSession
+
+        session = PruningSession(analyse(opened(self.parameters), self.parameters.imgsz))
+        session.load(self.parameters.plan or {})
+        size = dataclasses.asdict(session.widths.size)
+        return PlanPoint(targets=["plan"], plan=self.parameters.plan, chosen="the plan that was given", **size)
+
+    def _starting(self, stage: str) -> CompressParameters:
+        """Return the parameters with which a stage starts: until then it may be edited in the folder's recipe."""
+        self.stage = stage
+        self.parameters = self.recipe.starting(stage, self.parameters)
+        return self.parameters
 
     def _validated(self, name: str, file: str, sha256: str, plan: dict[str, Any] | None = None) -> dict[str, float]:
         """Return a file's metrics on the validation split, under a plan; none where that has no labels."""
         if not self.labels:
             return {}
         changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated, "plan": plan}
-        return self._job(f"validate {name}", "validate", ValidationParameters(**{**self._fields(), **changed}), ValidationResult).metrics
+        found = self._job(f"validate {name}", "validate", ValidationParameters(**{**self._fields(), **changed}), ValidationResult)
+        self.interval = found.interval
+        return found.metrics
 
     def _job(self, name: str, kind: str, parameters: Message, result: type[Result], kept: bool = True) -> Result:
         """Return what a stage came to: from the journal where it has it, else from a job of its own."""
@@ -274,7 +309,7 @@ class Compression:
     def _run(self, name: str, kind: str, parameters: Message) -> dict[str, Any]:
         def tell(progress: JobProgress) -> None:
             doing = f"{name}: {progress.doing}" if progress.doing else name
-            self.on_progress(progress.model_copy(update={"doing": doing}))
+            self.on_progress(progress.model_copy(update={"doing": doing, "stage": self.stage}))
 
         tell(JobProgress(done=0, total=0))
         while True:
@@ -289,7 +324,7 @@ class Compression:
 
     def _tell(
         self, name: str, output: str | None = None, metrics: dict[str, float] | None = None, size: dict[str, int] | None = None,
-        details: list[str] | None = None, curve: list[dict[str, float]] | None = None,
+        details: list[str] | None = None, curve: list[dict[str, float]] | None = None, latency: float | None = None,
     ) -> None:  # fmt: skip
         size = size or (self.whole if name == "original" else {})
         now = time.perf_counter()
@@ -297,11 +332,17 @@ class Compression:
             CompressStage(
                 name=name, output=output, metrics=metrics or {}, flops=size.get("flops", 0), parameters=size.get("parameters", 0),
                 seconds=now - self.since, kept=not self.worked, details=details or [],
-                curve=curve or [],
+                curve=curve or [], interval=self.interval if metrics else None, latency=latency,
             )
         )  # fmt: skip
         self.worked, self.since = False, now
-        self.on_progress(JobProgress(done=0, total=0, doing=f"{name}: done", metrics=metrics or {}))
+        stage = name.split()[0]
+        came_to = "; ".join(filter(None, (measured_words(metrics or {}), *(details or [])))) or "done"
+        self.on_progress(
+            JobProgress(
+                done=0, total=0, doing=f"{name}: done", metrics=metrics or {}, stage=STAGE_OF.get(stage, stage), figure=came_to
+            )
+        )  # fmt: skip
 
     @cached_property
     def whole(self) -> dict[str, int]:
@@ -330,6 +371,12 @@ class Compression:
         from tui_pruner.core.pruning.plan import parse_plan, save_plan
 
         save_plan(file, parse_plan(point.plan), self.parameters.checkpoint)
+
+
+def measured_words(metrics: dict[str, float]) -> str:
+    """Return the main metric in words; nothing where none was measured."""
+    found = short_metric(metrics)
+    return f"{found[0]} {score(found[1])}" if found else ""
 
 
 def sizes(point: PlanPoint) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from tui_pruner.storage.atomic import check_place, output_error, replace_file
 from tui_pruner.storage.error_log import versions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tui_pruner.core.model.checkpoint import Checkpoint
     from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.report.facts import Facts, Material, Metrics, SensitivityFacts
 
@@ -136,7 +140,7 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
 def recovered_stages(
     session: PruningSession, wanted: ReportMaterial, metrics: Metrics | None, on_progress: OnProgress
 ) -> list[StageFigures]:
-    """The original, the cut model, and the one that was recovered from it, measured like these.
+    """The original, the cut model, and those that were recovered from it, measured like these: the files before the last where they are.
 
     Raises:
         RequestError: the file is not of the plan's model.
@@ -155,14 +159,32 @@ def recovered_stages(
     )
     if (size.parameters, size.flops) != (cut.parameters, cut.flops):
         raise RequestError(f"{wanted.recovered} is not this plan's model: it has {size.parameters:,} parameters, not {cut.parameters:,}")
-    changed = {"checkpoint": str(wanted.recovered), "sha256": checkpoint.sha256, "classes": None}
-    parameters = ValidationParameters(**{**subject(session, wanted), **changed})
-    found = run_validation(parameters, doing("validate the recovered model", on_progress))
-    measured = (("original", whole, metrics.before), ("cut", cut, metrics.after), ("recovered", size, found))
+    measured = [("original", whole, metrics.before), ("cut", cut, metrics.after)]
+    for name, file, sha256 in recovered_files(wanted.recovered, checkpoint):
+        changed = {"checkpoint": str(file), "sha256": sha256, "classes": None}
+        parameters = ValidationParameters(**{**subject(session, wanted), **changed})
+        measured.append((name, size, run_validation(parameters, doing(f"validate the {name} model", on_progress))))
     return [
         StageFigures(name=name, metrics=of.metrics, flops=cost.flops, parameters=cost.parameters, interval=of.interval)
         for name, cost, of in measured
     ]
+
+
+RECOVERED_BY = {"reconstruct": "refitted", "recalibrate": "recalibrated", "finetune": "fine-tuned"}
+
+
+def recovered_files(file: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, Path, str]]:
+    """The files on the way from the cut to this one, each by what made it: those that are still beside it, and itself."""
+    from tui_pruner.core.model.checkpoint import stages_of
+    from tui_pruner.jobs.cache import sha256_of
+
+    made = stages_of(checkpoint.provenance)
+    for stage, next_one in itertools.pairwise(made):
+        source = next_one["source"]
+        before = file.parent / Path(str(source["name"])).name
+        if stage["kind"] in RECOVERED_BY and before != file and sha256_of(before) == source["sha256"]:
+            yield RECOVERED_BY[stage["kind"]], before, source["sha256"]
+    yield RECOVERED_BY.get(made[-1]["kind"], "recovered") if made else "recovered", file, checkpoint.sha256
 
 
 def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> BenchResult | None:
@@ -300,6 +322,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         model=parameters.checkpoint,
         stages=tuple(parameters.stages),
         redact=parameters.redact,
+        recovered=Path(parameters.recovered) if parameters.recovered and parameters.data else None,
     )
     facts = make_report(session, evidence, on_progress)
     return ReportResult(

@@ -6,7 +6,8 @@ import contextlib
 import copy
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,10 +107,12 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
     data = renumbered(data, model)
     on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
-        _report_to(on_progress, validator, len(data.images))
+        inside = _report_to(on_progress, validator, len(data.images))
         resamples = _resamples(validator)
         # Ultralytics folds batch normalisation into the convolutions of what it validates.
-        validator(model=copy.deepcopy(model))
+        validated = copy.deepcopy(model)
+        follow_blocks(validated, inside)
+        validator(model=validated)
     seen = len(validator.dataloader.dataset)
     if seen < len(data.images):
         notes.append(skipped(len(data.images) - seen, data))
@@ -207,14 +210,51 @@ def _settings(view: Path, task: str, imgsz: int, device: str) -> dict[str, Any]:
     }
 
 
-def _report_to(on_progress: OnProgress, validator: Any, images: int) -> None:
+TOLD_EVERY = 0.25
+"""Seconds between two reports within a batch."""
+
+
+def follow_blocks(model: nn.Module, tell: Callable[[float], None]) -> None:
+    """Have the blocks of a network tell which share of a forward is done."""
+    blocks = list(getattr(model, "model", None) or ())
+    for number, block in enumerate(blocks, start=1):
+        block.register_forward_hook(partial(_told_after, tell, number / len(blocks)))
+
+
+def _told_after(tell: Callable[[float], None], share: float, *call: object) -> None:
+    """A block has computed: what it returns stays as it is."""
+    tell(share)
+
+
+def _report_to(on_progress: OnProgress, validator: Any, images: int) -> Callable[[float], None]:
+    """Tell progress after each batch; gives what tells it within one."""
     so_far = SoFar(validator)
+    batches, told = -1, 0.0
+    metrics: dict[str, float] = {}
 
-    def report(done: int, metrics: dict[str, float]) -> None:
-        on_progress(JobProgress(done=min(done, images), total=images, doing="validating", metrics=metrics))
+    def report(done: float) -> None:
+        nonlocal told
+        told = time.perf_counter()
+        on_progress(JobProgress(done=min(int(done), images), total=images, doing="validating", metrics=metrics))
 
-    validator.add_callback("on_val_start", lambda running: report(0, {}))
-    validator.add_callback("on_val_batch_end", lambda running: report((running.batch_i + 1) * BATCH, so_far.metrics()))
+    def begun(running: Any) -> None:
+        nonlocal batches
+        batches = 0
+        report(0)
+
+    def ended(running: Any) -> None:
+        nonlocal batches, metrics
+        batches, metrics = running.batch_i + 1, so_far.metrics()
+        report(batches * BATCH)
+
+    def inside(share: float) -> None:
+        size = min(BATCH, images - batches * BATCH)
+        if batches >= 0 and size > 0 and time.perf_counter() - told >= TOLD_EVERY:  # what is forwarded before is a warm-up
+            report(batches * BATCH + share * size)
+
+    validator.add_callback("on_val_start", begun)
+    validator.add_callback("on_val_batch_end", ended)
+    return inside
 
 
 def _resamples(validator: Any) -> list[list[float]]:

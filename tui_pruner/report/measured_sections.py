@@ -9,6 +9,7 @@ from pathlib import Path
 from tui_pruner.domain.formatting import counted, moved, plural, signed_number
 from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import StageFigures, ValidationResult
+from tui_pruner.engine.messages import Totals
 from tui_pruner.engine.search_messages import BenchedModel
 from tui_pruner.report.document import Bar, Cell, Gallery, Mood, Pair, Paragraph, Section, Table, Tile
 from tui_pruner.report.facts import Facts, Material, SensitivityFacts
@@ -153,29 +154,71 @@ MOST = 40
 """Rows: the groups that matter most."""
 
 
+def lineage_of(facts: Facts) -> list[StageFigures]:
+    """The stages from the original to the result: those of a compression, else the original, every step, and what came after the cut."""
+    if any(stage.name.startswith(("plan", "cut ")) for stage in facts.stages):
+        return facts.stages
+    known = facts.metrics
+    measured = dict(zip((step.number for step in facts.steps), known.steps if known else []))
+    ratio = facts.latency.models[1].ratio if facts.latency else None
+    found = [stage_of("original", facts.before, known.before if known else None, 1.0 if facts.latency else None)]
+    for step in facts.steps:
+        last = step is facts.steps[-1]
+        result = known.after if known and last else measured.get(step.number)
+        proof = "proved" if step.proof and step.proof.equal else f"not proved: {step.proof.reason}" if step.proof else "not proved"
+        number = f"step {step.number}"
+        name = number if step.title == number else f"{number}: {step.title}"
+        found.append(stage_of(name, step.totals, result, ratio if last else None, [proof]))
+    return [*found, *(stage for stage in facts.stages if stage.name not in ("original", "cut"))]
+
+
+def stage_of(
+    name: str, size: Totals, result: ValidationResult | None, latency: float | None, details: list[str] | None = None
+) -> StageFigures:
+    """A stage by its validation, where it was measured."""
+    return StageFigures(
+        name=name, metrics=result.metrics if result else {}, interval=result.interval if result else None, flops=size.flops,
+        parameters=size.parameters, latency=latency, details=details or [],
+    )  # fmt: skip
+
+
 def stages(material: Material) -> Section | None:
-    """What the model was after each stage of a compression."""
+    """What the model was at each stage, from the original on; the sizes alone stand with the steps."""
     facts = material.facts
-    found = facts.stages
-    if not found:
+    if not (facts.stages or facts.metrics or facts.latency):
         return None
-    main = next((main for stage in found if (main := main_metric(stage.metrics))), ("", 0.0))
-    name, original = main
+    found = lineage_of(facts)
+    name = next((main[0] for stage in found if (main := main_metric(stage.metrics))), "")
+    original = next((stage.metrics[name] for stage in found if name in stage.metrics), 0.0)
     reach = reach_of(facts.metrics.after) if facts.metrics else 0.0
-    columns = ("stage", "FLOPs", "parameters", label(name) or "metric", "change", "")
-    rows = tuple(
-        (
-            Cell(stage.name),
-            Cell(f"{stage.flops:,}" if stage.flops else ""),
-            Cell(f"{stage.parameters:,}" if stage.parameters else ""),
-            Cell(f"{stage.metrics[name]:.4f}" if name in stage.metrics else ""),
-            changed(original, stage.metrics[name], reach) if name in stage.metrics and stage is not found[0] else Cell(""),
-            Cell("; ".join(stage.details)),
-        )
-        for stage in found
-    )
-    said = "Every stage from the original to the result, validated on the same images. The change is the one from the first measured stage."
-    return Section("Stages", (Paragraph(said), Table(columns, rows, columns[1:5])))
+    spread, timed = any(stage.interval for stage in found), any(stage.latency is not None for stage in found)
+    columns = (
+        "stage", "FLOPs", "parameters", *((label(name), "change") if name else ()), *(("95 % interval",) if spread else ()),
+        *(("latency",) if timed else ()),
+    )  # fmt: skip
+    rows = tuple((*stage_cells(stage, name, original, reach, found[0], spread, timed), Cell("; ".join(stage.details))) for stage in found)
+    said = "Every stage from the original to the result"
+    said += ", validated on the same images. The change is the one from the first measured stage." if name else "."
+    said += " The latency is a share of the original's." if timed else ""
+    return Section("Stages", (Paragraph(said), Table((*columns, ""), rows, columns[1:])))
+
+
+def stage_cells(
+    stage: StageFigures, name: str, original: float, reach: float, first: StageFigures, spread: bool, timed: bool
+) -> Iterable[Cell]:
+    """A row of the stages: the columns that are there."""
+    known, interval = name in stage.metrics, stage.interval
+    yield Cell(stage.name)
+    yield Cell(f"{stage.flops:,}" if stage.flops else "")
+    yield Cell(f"{stage.parameters:,}" if stage.parameters else "")
+    if name:
+        own = max(0.0, interval[1] - stage.metrics[name]) if interval and known else reach
+        yield Cell(f"{stage.metrics[name]:.4f}" if known else "")
+        yield changed(original, stage.metrics[name], own) if known and stage is not first else Cell("")
+    if spread:
+        yield Cell(f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else "")
+    if timed:
+        yield Cell("" if stage.latency is None else f"{stage.latency:.3f}")
 
 
 def latency(material: Material) -> Section | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from tui_pruner.domain.formatting import score
@@ -22,6 +23,11 @@ def change(before: float, after: float) -> str:
 def signed(text: str, negative: bool) -> str:
     """A figure with the sign in front of it: −0.21M."""
     return f"{GLYPHS.minus if negative else '+'}{text}"
+
+
+def titled(title: str) -> str:
+    """A step's title with the screen's own minus: model.5 −30%."""
+    return re.sub(r"(?<= )-(?=\d)", GLYPHS.minus, title)
 
 
 def saving(before: float, after: float, figure: Callable[[float], str]) -> str:

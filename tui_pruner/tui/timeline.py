@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.results import MeasuredMetric, short_metric
 from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.figures import titled
 
 if TYPE_CHECKING:
     from tui_pruner.domain.forecast import Forecast
@@ -73,7 +74,8 @@ def name_of(session: SessionView, number: int) -> str:
     step = step_at(session, number)
     if step is None:
         return "checkpoint"
-    return f"step {number}: {step.title}" if step.title[:1].isdigit() else f"{number} {step.title}"
+    title = titled(step.title)
+    return f"step {number}: {title}" if title[:1].isdigit() else f"{number} {title}"
 
 
 BASELINE = ""

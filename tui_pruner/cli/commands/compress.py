@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tui_pruner.cli.commands.plan import Fast, Floor, Protected, Targets
 from tui_pruner.cli.commands.recover import tell_training
+from tui_pruner.cli.first_look import look_first
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo, needed
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
+from tui_pruner.domain.errors import OutputError
 from tui_pruner.domain.results import main_metric
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import CompressResult
 
-Folder = Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where everything is written.")]
+Folder = Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where everything is written.")]
+FIELDS = {
+    "target": "targets", "max_drop": "max_drop", "step": "step", "epochs": "epochs", "lr0": "lr0",
+    "criterion": "criterion", "round_to": "round_to", "floor": "floor", "protect": "protect", "fast": "fast", "images": "images",
+    "validation_images": "validated", "batch": "batch", "format": "format", "runs": "bench", "report": "report", "seed": "seed",
+    "scan_images": "scanned", "refit": "refit", "patience": "patience", "redact": "redact",
+}  # fmt: skip
+"""What a compression calls the options that a recipe has too."""
 
 
 def compress(
+    context: typer.Context,
     model: Model,
-    output: Folder,
+    output: Folder = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="FILE", help="Stages and settings from this file (YAML); options here win.")
+    ] = None,
+    write_recipe: Annotated[
+        Path | None, typer.Option("--write-recipe", metavar="FILE", help="Write what is asked for as such a file, and do nothing else.")
+    ] = None,
     target: Targets = None,
     data: Data = None,
     max_drop: Annotated[
@@ -30,7 +46,10 @@ def compress(
     step: Annotated[int, typer.Option("--step", min=1, max=100, help="With --max-drop: how far apart these points are, in per cent.")] = 10,
     epochs: Annotated[int, typer.Option("--epochs", min=0, help="Fine-tune after the refit, the original being the teacher.")] = 0,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
-    taught: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
+    with_teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
+    patience: Annotated[int, typer.Option("--patience", min=0, help="Stop training after this many epochs without a better one.")] = 0,
+    scan_images: Annotated[int, typer.Option("--scan", min=0, help="Scan on this many images first; plans go by it; 0: no scan.")] = 0,
+    refit: Annotated[bool, typer.Option("--refit/--no-refit", help="Whether layers are refitted after the cut.")] = True,
     plan: PlanFile = None,
     keep_classes: KeepClasses = None,
     criterion: Annotated[str, typer.Option("--criterion", help="Which channels go first.")] = "obs",
@@ -46,6 +65,7 @@ def compress(
     format: Annotated[str, typer.Option("--format", help="Export to this format of Ultralytics; none: no export.")] = "onnx",
     runs: Annotated[int, typer.Option("--runs", min=0, help="Samples of both models' latency; 0: not timed.")] = 50,
     report: Annotated[str, typer.Option("--report", metavar="NAME", help="Its name, .html or .md; none: no report.")] = "report.html",
+    redact: Annotated[bool, typer.Option("--redact", help="Neutral names in the report.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Selects images, augmentation and order.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Use a folder that has other files.")] = False,
     imgsz: ImageSize = None,
@@ -58,41 +78,30 @@ def compress(
     Status 1 where the target is out of reach, or every point loses more than --max-drop.
     """
     with reserved_stdout(as_json) as results:
+        fields, data = asked_for(context, recipe, data)
+        if write_recipe:
+            return written(fields, data, write_recipe)
+        if output is None:
+            raise OutputError("which folder? give -o FOLDER")
         from tui_pruner.cli.job_runs import NO_DATA, run_job
         from tui_pruner.cli.session import open_session
         from tui_pruner.engine.job_messages import CompressParameters, CompressResult
         from tui_pruner.jobs.plan import milestones
         from tui_pruner.storage.yaml import everywhere
 
-        milestones(target or [], step if max_drop is not None else None)
+        if fields["targets"] or not (plan or keep_classes):
+            milestones(fields["targets"], fields["step"] if fields["max_drop"] is not None else None)
         session = open_session(model, imgsz, classes, plan, (), NO_DATA, writing=True, keep_classes=keep_classes)
         checkpoint = session.analysis.checkpoint
         parameters = CompressParameters(
             checkpoint=checkpoint.path,
             sha256=checkpoint.sha256,
             data=everywhere(needed(data)),
-            images=images,
             imgsz=session.analysis.imgsz,
             device=device,
             classes=classes,
-            seed=seed,
             plan=session.plan.plain() if session.steps else None,
-            targets=target or [],
-            max_drop=max_drop,
-            step=step,
-            criterion=criterion,
-            round_to=round_to,
-            floor=floor,
-            protect=protect or [],
-            fast=fast,
-            epochs=epochs,
-            lr0=lr0,
-            taught=taught,
-            batch=batch,
-            validated=validation_images,
-            format="" if format == "none" else format,
-            bench=runs,
-            report="" if report == "none" else report,
+            **fields,
             folder=str(output),
             force=force,
         )
@@ -102,6 +111,40 @@ def compress(
         results.document(result.model_dump())
         show(results, result)
         return 0 if result.output else 1
+
+
+def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> tuple[dict[str, Any], Path | None]:
+    """The fields of the compression, and its data: what was typed wins over the recipe, which wins over the usual values.
+
+    Raises:
+        RequestError: the recipe, or what is typed, is none.
+        DataError: the recipe's data yaml cannot be read.
+    """
+    from tui_pruner.storage.recipe import FinetuneStage, read_recipe, recipe_of
+
+    names = {**FIELDS, "with_teacher": FinetuneStage.FIELDS["teacher"]}
+    options = {names[name]: value for name, value in context.params.items() if name in names}
+    options |= {field: options[field] or [] for field in ("targets", "protect")}
+    options |= {field: "" if options[field] == "none" else options[field] for field in ("format", "report")}
+    if file is None:
+        recipe_of(options)
+        return options, data
+    recipe = read_recipe(file)
+    typed = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    if recipe.data and data is None:
+        beside = file.parent / recipe.data
+        data = beside if beside.exists() else Path(recipe.data)
+        look_first({"data": data})
+    return {**options, **recipe.fields, **{names[name]: options[names[name]] for name in typed}}, data
+
+
+def written(fields: dict[str, Any], data: Path | None, file: Path) -> int:
+    """Write a recipe, and say so."""
+    from tui_pruner.storage.recipe import recipe_of, write_recipe
+
+    write_recipe(file, recipe_of({**fields, "data": str(data) if data else None}))
+    say(f"wrote {file}: edit it, then tui-pruner compress MODEL --recipe {file} -o FOLDER")
+    return 0
 
 
 def show(results: Output, result: CompressResult) -> None:

@@ -177,7 +177,7 @@ def finetune(
 def tell_training(progress: JobProgress) -> None:
     """Says on stderr how far a training is, with its losses and metrics."""
     figures = ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in progress.metrics.items())
-    tell_progress(progress.model_copy(update={"doing": f"{progress.doing}  {figures} ".rstrip() if figures else progress.doing}))
+    tell_progress(progress, figures)
 
 
 def conclude(results: Output, written: WriteResult) -> None:

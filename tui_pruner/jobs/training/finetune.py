@@ -154,6 +154,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     run = run_of(parameters)
     with run.alone(), permitting(own_names_of(checkpoint, teacher)):
         start = None if parameters.sparsity else metrics_before(checkpoint, data, parameters, on_progress)
+        on_progress(JobProgress(done=0, total=0, doing="preparing the training"))
         with training_view(data) as view:
             notes = train(checkpoint, teacher, view, parameters, run, on_progress)
         trained, best_epoch = best_of(start, checkpoint, read_trained(run.best, checkpoint), run.best_epoch)
@@ -182,7 +183,11 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
 def metrics_before(checkpoint: Checkpoint, data: TrainingData, parameters: FinetuneParameters, on_progress: OnProgress) -> dict[str, float]:
     """Return the metrics of the file as it is, on the images that tell which epoch is the best."""
     fields = parameters.model_dump(include=set(JobParameters.model_fields))
-    return measure(checkpoint.model, data.validation, ValidationParameters(**fields), on_progress).metrics
+
+    def tell(progress: JobProgress) -> None:
+        on_progress(progress.model_copy(update={"doing": f"before the training: {progress.doing}"}))
+
+    return measure(checkpoint.model, data.validation, ValidationParameters(**fields), tell).metrics
 
 
 def best_of(start: dict[str, float] | None, checkpoint: Checkpoint, trained: Trained, epoch: int) -> tuple[Trained, int]:

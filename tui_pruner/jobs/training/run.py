@@ -174,17 +174,20 @@ class Reporter:
                 "or look for damaged labels"
             )
         self._heed(trainer)
+        self._tell(trainer, losses(trainer), ": validating")
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         """Report the metrics of an epoch, not those of the final validation, which comes after all epochs."""
         if self._in_epoch:
             self._in_epoch = False
-            self._tell(trainer, {**losses(trainer), **{name: float(value) for name, value in trainer.metrics.items()}})
+            last = trainer.stop or trainer.epoch + 1 >= trainer.epochs
+            metrics = {**losses(trainer), **{name: float(value) for name, value in trainer.metrics.items()}}
+            self._tell(trainer, metrics, ": validating the best" if last else "")
 
     def _heed(self, trainer: Any) -> None:
         trainer.stop = trainer.stop or self._stop.exists()
 
-    def _tell(self, trainer: Any, metrics: dict[str, float]) -> None:
+    def _tell(self, trainer: Any, metrics: dict[str, float], phase: str = "") -> None:
         if rank() not in FIRST:
             return
         self._told = time.monotonic()
@@ -192,7 +195,7 @@ class Reporter:
         progress = JobProgress(
             done=trainer.epoch * batches + self._batches,
             total=trainer.epochs * batches,
-            doing=f"epoch {trainer.epoch + 1}/{trainer.epochs}",
+            doing=f"epoch {trainer.epoch + 1}/{trainer.epochs}{phase}",
             metrics=metrics,
         )
         with self._progress.open("ab") as stream:

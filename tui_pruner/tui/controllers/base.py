@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.errors import PrunerError, RequestError
 from tui_pruner.tui.actions.action import Action
 from tui_pruner.tui.job_specs.validation import Validations
 from tui_pruner.tui.messages import EngineMessage, JobsChanged
@@ -59,8 +60,16 @@ class Dialogs(Protocol):
     def retell(self, text: str) -> None:
         """Say something else above the line of text that is being asked for, if it still is."""
 
-    def ask_recipe(self, text: str, folder: str, then: Callable[[dict[str, Any] | None], None]) -> None:
-        """Show the recipe of a compression; `then` gets what its fields say, or None."""
+    def ask_recipe(
+        self,
+        text: str,
+        lines: Mapping[str, str],
+        folder: str,
+        then: Callable[[dict[str, str], str], None],
+        job: QueuedJob | None = None,
+        steps: int = 0,
+    ) -> None:
+        """Show the recipe of a compression, with the states of its stages where it is a job; `then` gets the lines and the folder."""
 
     def show_help(self) -> None:
         """Show all keys, those of the focused pane first."""
@@ -186,7 +195,7 @@ class Jobs:
                 then()
 
         text = "The data yaml that this model was trained with: its validation images are used."
-        self._dialogs.ask_text(title, text, self.checkpoint.data or "", take, "path/to/data.yaml")
+        self._dialogs.ask_text(title, text, self.checkpoint.data or "", take, "path/to/data.yaml", fault=fault_of(readable_data))
 
 
 def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
@@ -195,11 +204,37 @@ def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
     def fault(text: str) -> str:
         try:
             read(text)
-        except RequestError as error:
+        except PrunerError as error:
             return str(error)
         return ""
 
     return fault
+
+
+def readable_data(text: str) -> None:
+    """Refuse what is not a data set, as far as that can be seen at once.
+
+    Raises:
+        DataError: no such file, or one that is not a data yaml.
+    """
+    from tui_pruner.storage.yaml import located, read_data_yaml
+
+    file = located(Path(text).expanduser())
+    if not file.is_dir() and (file.exists() or file.suffix or file.is_absolute()):  # what has none may be of Ultralytics' own
+        read_data_yaml(file)
+
+
+def fault_of_place(place: Path, suffixes: Sequence[str], checkpoint: str) -> str:
+    """Why no file can be written there; empty if it can. `suffixes`: how its name may end, any where there is none."""
+    if suffixes and place.suffix.lower() not in suffixes:
+        return f"{place.name}: the name must end in {' or '.join(suffixes)}"
+    if not place.parent.is_dir():
+        return f"no folder {place.parent}: create it first"
+    if suffixes and place.is_dir():
+        return f"{place} is a folder: add a file name"
+    if place.exists() and Path(checkpoint).exists() and place.samefile(checkpoint):
+        return f"{place} is the open model, which is never written to: choose another name"
+    return "" if os.access(place if place.exists() else place.parent, os.W_OK) else f"no permission to write {place}"
 
 
 def ask_to_cancel(dialogs: Dialogs, queue: JobQueue, job: QueuedJob) -> None:
@@ -268,10 +303,13 @@ class Controller:
         path: Path,
         put: Callable[[str, bool], None],
         hint: str = "",
-        fault: Callable[[Path], str] = lambda _: "",
+        suffixes: Sequence[str] = (),
         switch: Switch | None = None,
     ) -> None:
-        """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced."""
+        """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced.
+
+        A place where no file can be written is refused while the question stands.
+        """
 
         def take(typed: str | None) -> None:
             place = Path(typed or "").expanduser()
@@ -283,7 +321,13 @@ class Controller:
             else:
                 put(str(place), False)
 
-        self.dialogs.ask_text(title, text, str(path), take, hint, fault=lambda typed: fault(Path(typed).expanduser()), switch=switch)
+        def fault(typed: str) -> str:
+            try:
+                return fault_of_place(Path(typed).expanduser(), suffixes, self.jobs.checkpoint.model.path)
+            except (OSError, ValueError) as error:  # a name that is too long, or has a byte that no name may have
+                return f"{typed[:60]} cannot be a file: {getattr(error, 'strerror', None) or error}"
+
+        self.dialogs.ask_text(title, text, str(path), take, hint, fault=fault, switch=switch)
 
 
 def unproved_reason(state: AppState) -> str:

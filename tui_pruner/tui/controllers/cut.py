@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from tui_pruner.domain.cuts import CLASSES, Amount, Asked, classes_to_keep, typed_amount
+from tui_pruner.domain.cuts import CLASSES, Amount, Asked, classes_to_keep, known_classes, typed_amount
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import RATIO, Action
-from tui_pruner.tui.controllers.base import Controller, Dialogs
+from tui_pruner.tui.controllers.base import Controller, Dialogs, fault_of
 from tui_pruner.tui.state import AppState, Store
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
@@ -203,7 +203,10 @@ class CutController(Controller):
             if typed is not None:
                 self.store.request(self.state.pending.put([CLASSES], classes_to_keep(typed)))
 
-        self.dialogs.ask_text("Keep classes", text, known.classes if known else "", take, ",".join(names[:2]), may_be_empty=True)
+        fault = fault_of(lambda typed: known_classes(typed, names))
+        self.dialogs.ask_text(
+            "Keep classes", text, known.classes if known else "", take, ",".join(names[:2]), may_be_empty=True, fault=fault
+        )
 
     def rounding(self) -> None:
         """Keep multiples of the next number of channels, after the last of any number again."""

@@ -11,7 +11,7 @@ from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.storage import paths
 from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, STEPS, STEPS_PANE, VIEW, Action
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.controllers.base import Controller, Handler, unproved_reason
+from tui_pruner.tui.controllers.base import Controller, Handler, fault_of, unproved_reason
 from tui_pruner.tui.job_specs.export import FORMATS, SUFFIXES, Format, export, report
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
 from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CHECKED = "A .pt file that stock Ultralytics loads, checked in a clean process before it is put there."
 PRUNED = f"{CHECKED}\nNow: pruned, the channels are gone. Tab: masked, same shapes, removed channels zero."
 MASKED = f"{CHECKED}\nNow: masked, same shapes, removed channels zero. Tab: pruned, the channels are gone."
+REDACT, RECOVERED = "redact ", "recovered"
+RECOVERIES_OF_A_CUT = ("reconstruct", "recalibrate", "finetune")
+MODEL_SUFFIXES, PLAN_SUFFIXES = (".pt",), (".yaml", ".yml")
 MakeJob = Callable[[OpenCheckpoint, ModelFile], JobSpec]
 
 
@@ -72,7 +75,7 @@ class FileController(Controller):
                 title="Write a report",
                 help="Put the steps, their proofs, the metrics and pictures in one file, to attach to a pull request.",
                 group=STEPS,
-                cli="report PLAN --data DATA -o OUT.html",
+                cli="report PLAN --data DATA [--redact] [--recovered FILE] -o OUT.html",
                 run=self.report,
                 footer="report",
                 pane=STEPS_PANE,
@@ -156,7 +159,7 @@ class FileController(Controller):
         def put(path: str, force: bool) -> None:
             self.engine.write(path, force, mask=at == 1)
 
-        self.ask_place("Write the pruned model to", self._way(PRUNED), place, put, switch=switch)
+        self.ask_place("Write the pruned model to", self._way(PRUNED), place, put, suffixes=MODEL_SUFFIXES, switch=switch)
 
     def _way(self, words: str) -> str:
         pending = self.state.pending
@@ -166,23 +169,41 @@ class FileController(Controller):
     def save_plan(self) -> None:
         """Ask where to, then write the plan."""
         text = f"{plural(len(self.state.session.steps), 'step')} as YAML, to read, edit, open again here, or use with --plan."
-        self.ask_place("Save the plan as", text, self.opening.plan_file, self.engine.save_plan, "plan.yaml")
+        self.ask_place("Save the plan as", text, self.opening.plan_file, self.engine.save_plan, "plan.yaml", PLAN_SUFFIXES)
 
     def report(self) -> None:
-        """Ask where to, then have the report written in the background."""
+        """Ask what shall be in it and where to, then have the report written in the background."""
+        recovered = self._recovered()
+        choices = [("", "all names", "files and classes as they are called"), (REDACT, "neutral names", "to show to others: --redact")]
+        if recovered:
+            with_it = f"and {Path(recovered).name} measured: --recovered"
+            choices += [(RECOVERED, "all names", with_it), (REDACT + RECOVERED, "neutral names", with_it)]
+        numbered = [(str(number), name, meaning) for number, (_, name, meaning) in enumerate(choices)]
+
+        def take(chosen: str) -> None:
+            if chosen:
+                wanted = choices[int(chosen)][0]
+                self._place_report(REDACT in wanted, recovered if RECOVERED in wanted else "")
+
+        self.dialogs.choose("Write a report", "The steps with their proofs and figures, in one file.", numbered, take)
+
+    def _place_report(self, redact: bool, recovered: str) -> None:
         without = f"without metrics, since no data is chosen ({key_of('choose-data')})"
         measured = "with metrics and pictures" if self.jobs.checkpoint.data else without
         text = f"{plural(len(self.state.session.steps), 'step')} in one .html or .md file, {measured}."
 
         def put(target: str, force: bool) -> None:
-            self.jobs.add(report(self.jobs.checkpoint, self.state.session, str(self.opening.plan_file), target))
+            spec = report(self.jobs.checkpoint, self.state.session, str(self.opening.plan_file), target, redact, recovered)
+            self.jobs.add(spec)
 
-        self.ask_place("Write the report to", text, self.opening.report_file, put, "report.html", no_report)
+        self.ask_place("Write the report to", text, self.opening.report_file, put, "report.html", SUFFIXES)
 
     def open_plan(self) -> None:
         """Ask for a plan file, then replace the steps by its."""
         text = "A plan of this checkpoint: its steps replace the present ones."
-        self.dialogs.ask_text("Open the plan", text, str(self.opening.plan_file), self._take_plan, "plan.yaml")
+        self.dialogs.ask_text(
+            "Open the plan", text, str(self.opening.plan_file), self._take_plan, "plan.yaml", fault=fault_of(self._readable_plan)
+        )
 
     def export(self) -> None:
         """Choose the format, then a place; the file is there when it computes what the model computes."""
@@ -224,6 +245,13 @@ class FileController(Controller):
         self.store.note(f"{text} {Path(event.result.output).name}")
         self.say(f"{text} {event.result.output}")
 
+    def _recovered(self) -> str:
+        """The newest file that was made of the present state by a refit or a training, and can be measured; empty where there is none."""
+        lineage = self.state.lineage
+        files = [stage.path for stage in lineage if stage.parent == lineage.here and stage.kind in RECOVERIES_OF_A_CUT and stage.path]
+        there = [path for path in files if Path(path).is_file()]
+        return there[-1] if there and self.jobs.checkpoint.data else ""
+
     def _take_format(self, chosen: str) -> None:
         if not chosen:
             return
@@ -236,14 +264,31 @@ class FileController(Controller):
 
         self.ask_place("Export to", one.meaning, place, put)
 
-    def _take_plan(self, path: str | None) -> None:
+    def _readable_plan(self, path: str) -> dict[str, Any]:
+        """A plan's file, as far as it can be judged without the model.
+
+        Raises:
+            PlanError: it cannot be read, is not a plan, or one of another checkpoint.
+        """
         from tui_pruner.storage.yaml import read_plan_file
 
+        file = Path(path).expanduser()
+        plan = read_plan_file(file)
+        if not isinstance(plan, dict) or not isinstance(plan.get("steps"), list):
+            raise PlanError(f"{file} is not a plan: it has no list of steps")
+        model = self.jobs.checkpoint.model
+        if plan.get("sha256") not in (None, model.sha256):
+            raise PlanError(
+                f"{file} is a plan for another checkpoint ({plan.get('checkpoint', 'unnamed')}), not for {Path(model.path).name}"
+            )
+        return plan
+
+    def _take_plan(self, path: str | None) -> None:
         if not path:
             return
         try:
-            plan = read_plan_file(Path(path).expanduser())
-        except PlanError as error:
+            plan = self._readable_plan(path)
+        except PlanError as error:  # it changed since it was typed
             self.say(str(error), "error")
             return
         self._replace_by(plan)
@@ -322,10 +367,3 @@ def mask_plan(state: AppState) -> dict[str, Any] | None:
     """The plan by which the open file is masked; None where it is not, or its zeros did not stay."""
     mask = state.opened.model.mask
     return mask.plan if mask else None
-
-
-def no_report(place: Path) -> str:
-    """Why no report can be put there; empty if it can."""
-    if place.suffix.lower() not in SUFFIXES:
-        return f"{place.name} is not a report: its name must end in {' or '.join(SUFFIXES)}"
-    return "" if place.parent.is_dir() else f"no folder {place.parent}: create it first"

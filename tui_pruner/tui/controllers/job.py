@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from tui_pruner.domain.errors import DataError
+from tui_pruner.domain.formatting import clock
 from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, Action
 from tui_pruner.tui.controllers.base import Controller, Handler, ask_to_cancel, unproved_reason
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, QueuedJob
@@ -126,7 +128,7 @@ class JobController(Controller):
 
     def _tell_end(self, job: QueuedJob) -> None:
         if job.state == DONE:
-            self.store.note(f"{job.spec.title} {job.outcome.figure}")
+            self.store.note(f"{job.spec.title} {job.outcome.figure}, {clock(job.elapsed(time.monotonic()))}")
         elif job.state == CANCELLED:
             self.store.note(f"{job.spec.name} cancelled")
         elif job.state == FAILED:

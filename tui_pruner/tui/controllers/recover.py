@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.lineage import FILE, Stage
 from tui_pruner.tui.actions.action import JOBS, Action
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
-from tui_pruner.tui.controllers.file import FileController
+from tui_pruner.tui.controllers.file import MODEL_SUFFIXES, FileController
 from tui_pruner.tui.controllers.target import ranking
 from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
-from tui_pruner.tui.job_specs.compression import compression
+from tui_pruner.tui.job_specs.compression import compression, edit, usual_lines
 from tui_pruner.tui.job_specs.recovery import OWN, RECOVERIES, SPARSE, Recovery, moved, own_recovery, recovery, refit
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
 from tui_pruner.tui.state import Store
@@ -79,10 +80,10 @@ class RecoverController(Controller):
                 id="compress",
                 keys="C",
                 title="Compress",
-                help="Everything in one: plan to a target, cut and prove, refit, fine-tune, validate, time, export, report; each stage "
-                "is kept.",
+                help="Everything in one recipe: scan, plan to a target, cut and prove, refit, fine-tune, validate, time, export, report; "
+                "each stage is shown, is kept, and may be edited until it starts.",
                 group=JOBS,
-                cli="compress MODEL --data DATA --target flops=60% -o FOLDER",
+                cli="compress MODEL --data DATA --recipe FILE -o FOLDER",
                 run=lambda: self.jobs.with_data(self.show_recipe, "Compress on"),
                 disabled_reason=unproved_reason,
             ),
@@ -127,11 +128,16 @@ class RecoverController(Controller):
         self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "go on with it", "go")], take)
 
     def show_recipe(self) -> None:
-        """Show the recipe of a compression; the steps so far are where it begins."""
-        begins = f"{self._files.begins}: planned, cut and proved, refitted, fine-tuned, each validated. A killed one goes on in its folder."
-        output = self._files.opening.output
+        """Show the recipe of the compression that waits or runs, else one to start; the steps so far are where it begins."""
+        running = next((job for job in self.jobs.queue.jobs if job.spec.kind == COMPRESS and not job.over), None)
+        if running is not None:
+            self.dialogs.ask_recipe("A stage may be edited until it starts.", running.spec.recipe, running.spec.key, self._edit, running)
+            return
+        state, output = self.state, self._files.opening.output
+        begins = f"{self._files.begins}, stage by stage. A compression that was killed resumes in its folder."
         folder = output.with_name(f"{output.stem}-compressed".replace("-pruned", ""))
-        self.dialogs.ask_recipe(begins, str(folder), self._take_recipe)
+        lines = usual_lines(ranking(state), state.pending.round_to)
+        self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps))
 
     def take_session(self, event: SessionChanged) -> None:
         """Measure a new step; where it is refitted first, once it is proved."""
@@ -175,15 +181,26 @@ class RecoverController(Controller):
             offer = partial(self._offer_stage, way.kind, self.state.lineage.here)
             self._files.queue_on_file(lambda checkpoint, source: recovery(way, checkpoint, source, target, force, offer, judged))
 
-        self.ask_place("Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put)
+        self.ask_place(
+            "Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put, suffixes=MODEL_SUFFIXES
+        )
 
-    def _take_recipe(self, wishes: dict[str, Any] | None) -> None:
-        if not wishes:
+    def _take_recipe(self, lines: dict[str, str], folder: str) -> None:
+        offer = partial(self._offer_stage, COMPRESS, self.state.lineage.here)
+        spec = compression(self.jobs.checkpoint, self.state.session, lines, folder, offer)
+        self.jobs.add(spec, f"every stage follows, and is kept; {key_of('compress')} shows them", "this compression waits or runs already")
+
+    def _edit(self, lines: dict[str, str], folder: str) -> None:
+        job = next((job for job in self.jobs.queue.jobs if job.spec.key == folder and job.spec.kind == COMPRESS and not job.over), None)
+        if job is None:
+            self.say("this compression is over by now", "warning")
             return
-        state = self.state
-        offer = partial(self._offer_stage, COMPRESS, state.lineage.here)
-        spec = compression(self.jobs.checkpoint, state.session, wishes, ranking(state), state.pending.round_to, offer)
-        self.jobs.add(spec, "every stage follows, and is kept", "this compression waits or runs already")
+        try:
+            late = edit(job, lines)
+        except PrunerError as error:
+            self.say(str(error), "error")
+            return
+        self.say(f"{', '.join(late)} had started already, and stays as it was" if late else "the stages that follow are edited")
 
     def _show_refit(self, key: str, result: ReconstructionResult) -> None:
         """Keep how far a refit brought the state of this key back, beside its step."""
@@ -192,8 +209,8 @@ class RecoverController(Controller):
 
     def _refit_of(self, key: str, checkpoint: OpenCheckpoint, source: ModelFile) -> JobSpec:
         output = Path(source.path).with_name(f"{key[:16]}-refitted.pt")
-        title = f"step {len(self.state.session.steps)}"
-        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), title)
+        steps = self.state.session.steps
+        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), f"step {len(steps)}", steps[-1].title)
 
     def _offer_stage(self, kind: str, parent: str, output: str) -> None:
         made = self.state.lineage.stages.get(parent)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.domain.criteria import REPAIR
+from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import duration, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
-from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
+from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobOutcome, JobSpec, QueuedJob
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import CompressParameters, CompressResult, CompressStage
@@ -18,72 +20,100 @@ if TYPE_CHECKING:
 
 
 KIND = "compress"
+OFF, ON = "off", "on"
+RECIPE_FILE = "recipe.yaml"
+"""In the folder of a compression."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One stage in the recipe and what can be changed of it: `field` is by which name, `value` its default."""
+    """One stage of the recipe: what stands there at first, and what it means."""
 
     stage: str
-    field: str
-    label: str
     value: str
-    hint: str = ""
+    meaning: str
 
 
 RECIPE = (
-    Item("plan", "targets", "what shall be left", "flops=60%", "flops=60%, latency=70%; several with spaces"),
-    Item("refit", "images", "unlabelled images", "64"),
-    Item("fine-tune", "epochs", "epochs", "0", "0: leave it out"),
-    Item("validate", "max_drop", "largest drop", "", "such as 0.01; empty: any"),
-    Item("bench", "bench", "samples", "50", "0: leave it out"),
-    Item("export", "format", "format", "onnx", "empty: leave it out"),
-    Item("report", "report", "file name", "report.html", "empty: leave it out"),
+    Item("scan", OFF, "images; plans go by it"),
+    Item("target", "flops=60%", "what shall be left"),
+    Item("refit", "64", "unlabelled images"),
+    Item("fine-tune", OFF, "epochs"),
+    Item("validate", ON, "on all images, after each stage"),
+    Item("bench", "50", "samples of the latency"),
+    Item("export", "onnx", "format"),
+    Item("report", "report.html", "file"),
 )
-"""The stages in their order: the cut is proved, the refit follows, and each is validated where the data has labels."""
+"""The stages in their order, as `storage.recipe` has them: the cut is always proved, and all is kept in one folder."""
 
 
-def understood(texts: Mapping[str, str]) -> dict[str, Any]:
-    """What the fields of the recipe say, as the job takes it.
+def usual_lines(criterion: str, round_to: int) -> dict[str, str]:
+    """The recipe before anybody edits it, with the criterion and the rounding of the session."""
+    others = [*([f"criterion={criterion}"] if criterion != REPAIR else []), *([f"round-to={round_to}"] if round_to > 1 else [])]
+    return {item.stage: " ".join([item.value, *(others if item.stage == "target" else [])]) for item in RECIPE}
+
+
+def settings_of(stage: str) -> str:
+    """All that can be set of a stage, with the usual values."""
+    from pydantic_core import PydanticUndefined
+
+    from tui_pruner.storage.recipe import STAGES, hyphenated, setting_words
+
+    kind = STAGES[stage]
+    words = [
+        f"{hyphenated(name)}={'' if info.default is PydanticUndefined else setting_words(info.default)}"
+        for name, info in kind.model_fields.items()
+        if name != "remain"
+    ]
+    return f"{stage}: {' '.join(words)}; off leaves it out"
+
+
+def understood(lines: Mapping[str, str], steps: int) -> dict[str, str]:
+    """The lines of a recipe as they are written in short; `steps`: how many the session has, which are the plan where no target is.
 
     Raises:
-        ValueError: a field that cannot be read; the message says what to write.
+        RequestError: a line that cannot be read; the message says what to write.
     """
-    found: dict[str, Any] = {"targets": texts["targets"].replace(",", " ").split()}
-    if not found["targets"]:
-        raise ValueError("what shall be left is empty: write a target such as flops=60%")
-    for field in ("images", "epochs", "bench"):
-        if not texts[field].isdecimal():
-            raise ValueError(f"{field} is {texts[field]!r}: write a whole number")
-        found[field] = int(texts[field])
-    if found["images"] < 2:
-        raise ValueError("a refit needs 2 images or more: some judge it")
-    drop = texts["max_drop"].strip()
-    try:
-        found["max_drop"] = float(drop) if drop else None
-    except ValueError:
-        raise ValueError(f"the largest drop is {drop!r}: write a number such as 0.01, or nothing") from None
-    return {**found, "format": texts["format"].strip(), "report": texts["report"].strip(), "folder": texts["folder"].strip()}
+    from tui_pruner.storage.recipe import recipe_from_lines
+
+    recipe = recipe_from_lines(lines)
+    found = {stage: recipe.line_of(stage) for stage in lines}
+    if found["target"] == OFF and not steps:
+        raise RequestError("target: write what shall be left, such as flops=60%, or apply a step first")
+    return found
+
+
+def course(job: QueuedJob) -> dict[str, tuple[str, str]]:
+    """For each stage of a compression its state, and what it came to; without a state where it is left out."""
+    here = job.progress.stage if job.progress is not None and not job.over else ""
+    found = {}
+    for stage, line in job.spec.recipe.items():
+        came_to = job.stages.get(stage)
+        if came_to:
+            found[stage] = (DONE, came_to)
+        elif stage == here and came_to is not None and job.state == RUNNING:
+            found[stage] = (RUNNING, job.progress.doing if job.progress else "")
+        elif came_to is not None and line != OFF and job.over:
+            found[stage] = (job.state, "")
+        else:
+            found[stage] = ("", "left out") if line == OFF else (WAITING, line)
+    return found
 
 
 def compression(
-    checkpoint: OpenCheckpoint,
-    session: SessionView,
-    wishes: Mapping[str, Any],
-    criterion: str,
-    round_to: int,
-    hand_over: Callable[[str], None],
+    checkpoint: OpenCheckpoint, session: SessionView, lines: Mapping[str, str], folder: str, hand_over: Callable[[str], None]
 ) -> JobSpec:
     """The job of a recipe; its file's place goes to `hand_over` once it is there."""
     from tui_pruner.storage.yaml import everywhere
 
-    plan = session.plan if session.steps else None
-    fields = {**checkpoint.fields, **wishes, "data": everywhere(checkpoint.data or "")}
+    plan, recipe = session.plan if session.steps else None, dict(lines)
+    fields = {**checkpoint.fields, "data": everywhere(checkpoint.data or ""), "plan": plan, "folder": folder}
 
     def parameters() -> CompressParameters:
         from tui_pruner.engine.job_messages import CompressParameters
+        from tui_pruner.storage.recipe import recipe_from_lines
 
-        return CompressParameters(**fields, plan=plan, criterion=criterion, round_to=round_to)
+        return CompressParameters(**{**fields, **recipe_from_lines(recipe).fields})
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import CompressResult
@@ -95,7 +125,28 @@ def compression(
         files = [("file", name) for name in (result.output, result.exported, result.report) if name]
         return JobOutcome(figure(result), [*files, *details], [*result.notes, *([result.stopped] if result.stopped else [])])
 
-    return JobSpec(KIND, f"{' '.join(wishes['targets'])} {Path(wishes['folder']).name}", wishes["folder"], parameters, take, fields["data"])
+    title = f"{recipe['target'] if recipe['target'] != OFF else 'the plan'} {Path(folder).name}"
+    return JobSpec(KIND, title, folder, parameters, take, fields["data"], recipe=recipe)
+
+
+def edit(job: QueuedJob, lines: Mapping[str, str]) -> list[str]:
+    """Give the stages that have not started other lines, in the folder's recipe too; names those that could not be changed any more.
+
+    Raises:
+        RequestError: it is just starting, and has not written its recipe yet.
+        OutputError: the folder's recipe cannot be written.
+    """
+    from tui_pruner.storage.recipe import recipe_from_lines, write_recipe
+
+    file = Path(job.spec.key).expanduser() / RECIPE_FILE
+    if job.parameters is not None and not file.exists():
+        raise RequestError(f"{job.spec.name} is just starting: edit it in a moment")
+    changed = {stage for stage, line in lines.items() if line != job.spec.recipe.get(stage)}
+    late = [stage for stage in lines if stage in changed and stage in job.stages]
+    job.spec.recipe.update({stage: lines[stage] for stage in changed if stage not in late})
+    if job.parameters is not None:
+        write_recipe(file, recipe_from_lines(job.spec.recipe))
+    return late
 
 
 def figure(result: CompressResult) -> str:
@@ -105,7 +156,7 @@ def figure(result: CompressResult) -> str:
     share = f"{100 * result.flops['after'] / max(1, result.flops['before']):.1f} % of the FLOPs"
     metric, before = short_metric(result.metrics), short_metric(result.original)
     measured = f", {metric[0]} {score(metric[1])} of {score(before[1])}" if metric and before else ""
-    return f"{share}{measured}, {plural(len(result.stages), 'stage')}, {duration(result.seconds)}"
+    return f"{share}{measured}, {plural(len(result.stages), 'stage')}"
 
 
 def stage_words(stage: CompressStage, original: Mapping[str, float]) -> str:

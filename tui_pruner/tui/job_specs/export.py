@@ -77,14 +77,16 @@ REPORT = "report"
 SUFFIXES = (".html", ".md")
 
 
-def report(checkpoint: OpenCheckpoint, session: SessionView, plan_file: str, output: str) -> JobSpec:
-    """The job on the session's steps as they are now."""
+def report(
+    checkpoint: OpenCheckpoint, session: SessionView, plan_file: str, output: str, redact: bool = False, recovered: str = ""
+) -> JobSpec:
+    """The job on the session's steps as they are now; `redact`: with neutral names; `recovered`: a file that is measured too."""
     fields, plan = checkpoint.fields, session.plan
 
     def parameters() -> ReportParameters:
         from tui_pruner.engine.job_messages import ReportParameters
 
-        return ReportParameters(plan=plan, plan_file=plan_file, output=output, **fields)
+        return ReportParameters(plan=plan, plan_file=plan_file, output=output, redact=redact, recovered=recovered or None, **fields)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.job_messages import ReportResult

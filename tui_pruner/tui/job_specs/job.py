@@ -92,6 +92,7 @@ class JobSpec:
     the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
     `stops_early`: asked to stop, it ends soon with what it has, which `kept` says in a few words. `about`: what tells it from another one
     of the same title. `follow` takes what it has found on the way, and says how far it is in one line. `hint`: what ends it.
+    `recipe`: its stages in a line each, which may be edited until they start.
     """
 
     kind: str
@@ -105,6 +106,7 @@ class JobSpec:
     follow: Callable[[JobProgress], str] | None = None
     hint: str = ""
     kept: str = "the best so far"
+    recipe: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -121,7 +123,8 @@ class JobSpec:
 class QueuedJob:
     """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
 
-    `history`: what its metrics and losses were, one after the other, by name. `told`: how far it is in its own words.
+    `history`: what its metrics and losses were, one after the other, by name. `told`: how far it is in its own words. `stages`: what each
+    of its recipe came to, empty until then.
     """
 
     spec: JobSpec
@@ -138,6 +141,7 @@ class QueuedJob:
     stopping: bool = False
     history: dict[str, list[float]] = field(default_factory=dict)
     told: str = ""
+    stages: dict[str, str] = field(default_factory=dict)
     _rate: ProgressRate = field(default_factory=ProgressRate)
 
     @property
@@ -157,6 +161,8 @@ class QueuedJob:
             self._rate.follow("results" if progress.metrics else "", progress.done, now)
             return
         self._rate.follow(progress.doing, progress.done, now)
+        if progress.stage:
+            self.stages[progress.stage] = progress.figure
         for name, value in progress.metrics.items():
             points = self.history.setdefault(name, [])
             if not points or points[-1] != value:

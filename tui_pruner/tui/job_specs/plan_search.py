@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.cuts import CLASSES
-from tui_pruner.domain.formatting import distance, duration, plural
+from tui_pruner.domain.formatting import distance, plural
 from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import plan_key
@@ -48,9 +48,9 @@ def calibration(
 
         result = CalibrationResult.model_validate(content)
         await hand_over(result.scores)
-        measured = "cached" if result.cached else duration(result.seconds)
+        cached = ", cached" if result.cached else ""
         return JobOutcome(
-            f"calibrated on {plural(result.images, 'image')}, {measured}",
+            f"calibrated on {plural(result.images, 'image')}{cached}",
             [("images", str(result.images)), ("scores", result.scores)],
             result.notes,
         )
@@ -115,7 +115,7 @@ def _figure(point: PlanPoint, result: PlanningResult) -> str:
     if point.plan is None:
         return point.stopped
     measured = "measured before" if result.cached else f"{plural(result.trials, 'trial')}"
-    return f"{verdict(point)}; {measured}, {plural(result.images, 'image')}, {duration(result.seconds)}"
+    return f"{verdict(point)}; {measured}, {plural(result.images, 'image')}"
 
 
 def _details(point: PlanPoint, result: PlanningResult) -> list[tuple[str, str]]:

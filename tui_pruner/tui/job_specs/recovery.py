@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.domain.formatting import distance, duration, file_size, plural, score
+from tui_pruner.domain.formatting import distance, file_size, plural, score
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
@@ -45,10 +45,11 @@ def refit(
     force: bool,
     hand_over: Callable[[ReconstructionResult], None],
     title: str = "",
+    about: str = "",
 ) -> JobSpec:
     """The job that refits a file of the session, or the opened file itself where it was pruned before.
 
-    With a `title` only the distance is asked for: the file is removed again.
+    With a `title` only the distance is asked for: the file is removed again. `about` tells it from another one of that title.
     """
     fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
     original = checkpoint.model.path if source.path != checkpoint.model.path else None
@@ -68,7 +69,7 @@ def refit(
         file = [] if title else [("file", result.output), ("size", file_size(result.bytes))]
         return JobOutcome(_figure(result), [*file, *_details(result)], result.notes)
 
-    return JobSpec(REFIT, title or Path(output).name, output, parameters, take, fields["data"])
+    return JobSpec(REFIT, title or Path(output).name, output, parameters, take, fields["data"], about=about)
 
 
 def moved(result: ReconstructionResult) -> tuple[float, float]:
@@ -77,7 +78,7 @@ def moved(result: ReconstructionResult) -> tuple[float, float]:
 
 
 def _figure(result: ReconstructionResult) -> str:
-    images = f"{plural(result.images, 'image')}, {duration(result.seconds)}"
+    images = plural(result.images, "image")
     return f"{KEPT.get(result.kept, result.kept)}, distance {between(*moved(result))}, {images}"
 
 
@@ -230,7 +231,7 @@ def recovery(
         epochs = f"{best}{early}"
         curve = [(f"epoch {number}", _figures(epoch)) for number, epoch in enumerate(result.curve, start=1)]
         details = [("file", result.output), *shown_metrics(result.metrics), *curve]
-        return JobOutcome(f"{figure}: {epochs}, {duration(result.seconds)}", details, result.notes)
+        return JobOutcome(f"{figure}: {epochs}", details, result.notes)
 
     return JobSpec(FINETUNE, Path(output).name, output, parameters, take, fields["data"], stops_early=True)
 
@@ -246,7 +247,7 @@ def _recalibration(fields: dict[str, Any], hand_over: Callable[[str], None]) -> 
 
         result = RecalibrationResult.model_validate(content)
         hand_over(result.output)
-        figure = f"{plural(result.layers, 'layer')} recalibrated on {plural(result.images, 'image')}, {duration(result.seconds)}"
+        figure = f"{plural(result.layers, 'layer')} recalibrated on {plural(result.images, 'image')}"
         return JobOutcome(figure, [("file", result.output), ("size", file_size(result.bytes))], result.notes)
 
     return JobSpec(RECALIBRATE, Path(fields["output"]).name, fields["output"], parameters, take, fields["data"])

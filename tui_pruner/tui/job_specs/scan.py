@@ -8,7 +8,7 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.forecast import drop_at
-from tui_pruner.domain.formatting import duration, plural, score
+from tui_pruner.domain.formatting import plural, score
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.actions.keymap import key_of
 from tui_pruner.tui.figures import drop
@@ -166,14 +166,18 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         hand_over(scanned(result, criterion, fields["data"]))
         known, distinct = f", {result.cached} known before" if result.cached else "", result.distinct
         counted = f"{len(distinct)} of {plural(result.wanted, 'trial')}" if result.wanted else plural(len(distinct), "trial")
-        figure = f"{'stopped after' if result.wanted else 'scanned by'} {counted} on {plural(result.images, 'image')}{known}, "
+        figure = f"{'stopped after' if result.wanted else 'scanned by'} {counted} on {plural(result.images, 'image')}{known}"
         worst = sorted(distinct, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
             *((drop(trial.drop), f"{trial.layer} {GLYPHS.minus}{trial.ratio:.0%}") for trial in worst),
         ]
-        notes = [*result.notes, *result.remarks, *(f"{failed.layer} -{failed.ratio:.0%}: {failed.error}" for failed in result.failed)]
-        return JobOutcome(f"{figure}{duration(result.seconds)}", details, notes)
+        notes = [
+            *result.notes,
+            *result.remarks,
+            *(f"{failed.layer} {GLYPHS.minus}{failed.ratio:.0%}: {failed.error}" for failed in result.failed),
+        ]
+        return JobOutcome(figure, details, notes)
 
     return JobSpec(
         KIND, "checkpoint", criterion, parameters, take, fields["data"], stops_early=True, kept="the results so far",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.formatting import duration, plural, score
+from tui_pruner.domain.formatting import plural, score
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, plan_key
@@ -90,10 +90,10 @@ class Validations:
 def _outcome(result: ValidationResult) -> JobOutcome:
     found = short_metric(result.metrics)
     figure = "no metric" if found is None else f"{found[0]} {score(found[1])}{spread(result.interval)}"
-    measured = "cached" if result.cached else duration(result.seconds)
+    cached = ", cached" if result.cached else ""
     doubt = [("95 % interval", f"{spread(result.interval)[2:-1]}, bootstrap over images")] if result.interval else []
     details = [("images", str(result.images)), *doubt, *shown_metrics(result.metrics)]
-    return JobOutcome(f"{figure}, {plural(result.images, 'image')}, {measured}", details, result.notes)
+    return JobOutcome(f"{figure}, {plural(result.images, 'image')}{cached}", details, result.notes)
 
 
 def compared(result: ValidationResult, cut: float | None) -> JobOutcome:

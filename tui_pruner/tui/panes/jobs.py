@@ -11,6 +11,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import clock, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.job_specs.compression import course
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.job_specs.validation import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane
@@ -20,6 +21,8 @@ from tui_pruner.tui.theme.drawing import broken, curve, fit, slider, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 WIDEST_BAR, NARROWEST_BAR = 30, 4
+LONGEST_PART = 40
+"""Letters of what a job says that it is at; more belong to the job's own pane."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,14 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
     """A running job's bar, count, metric so far, and time left, as much as fits into `width` cells, and `hint` if there is room."""
     progress = job.progress
     if progress is None or not progress.total:
-        return Text(f"  starting  {clock(job.elapsed(now))} elapsed", colours.MUTED)
+        gone = f"  {clock(job.elapsed(now))} elapsed"
+        doing = progress.doing if progress is not None and progress.doing else "starting"
+        return Text(f"  {fit(doing, max(width - len(gone) - 2, 8)).rstrip()}{gone}", colours.MUTED)
     counted, left, gone = f"{progress.done}/{progress.total}", time_left(job, now), f"{clock(job.elapsed(now))} elapsed"
     times = [left] if left == gone else [gone, left]
-    ways = ([counted, *running_metrics(job), *times], [counted, *running_metrics(job), left], [counted, *times], [counted, left])
+    part = [progress.doing] if progress.doing and len(progress.doing) <= LONGEST_PART else []
+    told = running_metrics(job)
+    ways = ([*part, counted, *told, *times], [counted, *told, *times], [counted, *told, left], [counted, *times], [counted, left])
     tail = next((tail for way in ways if len(tail := "  ".join(way)) + NARROWEST_BAR + 4 <= width), "  ".join(ways[-1]))
     if width >= len(tail) + len(hint) + 14:
         tail += hint
@@ -215,6 +222,7 @@ def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> lis
     lines = [Text(line.plain, colours.BAD if job.state == FAILED else colours.STRONG) for line in wrapped(_state(job, before, now), width)]
     if job.error is not None:
         lines += wrapped(str(job.error), width, colours.BAD if job.state == FAILED else colours.MUTED)
+    lines += _section("Stages", [(stage, " ".join(told).strip()) for stage, told in course(job).items()], width)
     lines += _section("Result", job.outcome.details, width)
     if job.state == RUNNING and job.progress is not None:
         lines += _section("So far", [("doing", job.progress.doing), *shown_metrics(job.progress.metrics)], width)

@@ -11,7 +11,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.figures import change, signed
+from tui_pruner.tui.figures import change, signed, titled
 from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit
@@ -99,7 +99,7 @@ def ancestor_lines(shown: Shown, sizes: Callable[[int, int], str], names: int, m
         found = shown.measured(stage)
         rest = max(width - names - len(figures) - metric - 2, 0)
         words = "" if stage.kind == STEP else kind_of(stage)
-        text = Text.assemble((fit(f"{RUNS}{stage.title}", names), colours.MUTED), (figures, colours.FAINT))
+        text = Text.assemble((fit(f"{RUNS}{titled(stage.title)}", names), colours.MUTED), (figures, colours.FAINT))
         text.append(f"  {fit(words, rest)}", colours.FAINT)
         text.append(fit("" if found is None else score(found), metric, right=True), colours.MUTED)
         lines.append(text)
@@ -110,7 +110,7 @@ def stage_lines(shown: Shown, stage: Stage, held: Stage | None, width: int) -> l
     """What a stage is, and how far it is from the one that is held, else from the original, in at most three lines of this width."""
     other = held or shown.lineage.original
     name = Path(stage.path).name if stage.path else ""
-    first = Text.assemble((stage.title, colours.STRONG), (f"  {kind_of(stage)}", colours.MUTED))
+    first = Text.assemble((titled(stage.title), colours.STRONG), (f"  {kind_of(stage)}", colours.MUTED))
     if name and name != stage.title:
         first.append(f"  {name}", colours.MUTED)
     if other is None or other.id == stage.id:
@@ -121,7 +121,7 @@ def stage_lines(shown: Shown, stage: Stage, held: Stage | None, width: int) -> l
         _moved("GFLOPs", other.flops or None, stage.flops or None, giga),
         _moved("latency", other.latency, stage.latency, milliseconds),
     ]
-    lines = [first, Text.assemble(("against ", colours.MUTED), (fit(other.title, max(width // 3, LEAST)).rstrip(), colours.TEXT))]
+    lines = [first, Text.assemble(("against ", colours.MUTED), (fit(titled(other.title), max(width // 3, LEAST)).rstrip(), colours.TEXT))]
     for part in filter(None, parts):
         if lines[-1].cell_len + 3 + part.cell_len > width and len(lines) < 3:
             lines.append(Text(" " * 5))
@@ -176,7 +176,7 @@ def _stage_line(shown: Shown, line: GraphLine, room: int, columns: dict[str, int
     name = Text.assemble((before, colours.FAINT), (f"{sign} ", style))
     space = room - name.cell_len
     tail = f"{kind}{note}"
-    title = fit(stage.title, max(space - len(tail), 8)).rstrip()
+    title = fit(titled(stage.title), max(space - len(tail), 8)).rstrip()
     name.append(title, colours.MUTED if undone else colours.TEXT)
     name.append(fit(tail, max(room - name.cell_len, 0)), colours.MUTED)
     found, interval = shown.measured(stage), shown.interval(stage)

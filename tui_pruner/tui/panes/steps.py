@@ -10,7 +10,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, plural, score, tiny
 from tui_pruner.tui.actions.action import STEPS_PANE
 from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import drop, gain
+from tui_pruner.tui.figures import drop, gain, titled
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
@@ -50,7 +50,7 @@ def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Time
         undone = step.number > len(session.steps)
         sizes = columns.sizes(step.totals.parameters, step.totals.flops)
         proof = undone_cell(step.proof) if undone else proof_cell(step.proof)
-        line = _line(str(step.number), step.title, sizes, proof, metrics, step.number, columns)
+        line = _line(str(step.number), titled(step.title), sizes, proof, metrics, step.number, columns)
         if undone:
             line.stylize(colours.FAINT)
         lines.append(line)
@@ -144,7 +144,7 @@ def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
     if metric is not None:
         first = metrics.measurement_of_step(0) or metric
         tail.append(f"  {metrics.name} {score(metric.value)} {gain(first.value, metric.value)}", metric_colour(first, metric))
-    return Text.assemble((f"{step.number} ", colours.MUTED), fit(step.title, max(width - len(tail) - 3, 6)).rstrip(), tail)
+    return Text.assemble((f"{step.number} ", colours.MUTED), fit(titled(step.title), max(width - len(tail) - 3, 6)).rstrip(), tail)
 
 
 def proof_cell(proof: ProofView | None) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.message import Message
@@ -18,6 +18,7 @@ from tui_pruner.tui.screens.prompts import Answer, PathPrompt, Question
 if TYPE_CHECKING:
     from tui_pruner.tui.app import PrunerApp
     from tui_pruner.tui.job_specs.export import StagePair
+    from tui_pruner.tui.job_specs.job import QueuedJob
     from tui_pruner.tui.screens.workbench import Workbench
 
 
@@ -69,11 +70,19 @@ class ScreenDialogs:
         if isinstance(self._screen.app.screen, PathPrompt):
             self._screen.app.screen.tell(text)
 
-    def ask_recipe(self, text: str, folder: str, then: Callable[[dict[str, Any] | None], None]) -> None:
-        """Show the recipe of a compression; `then` gets what its fields say, or None."""
-        from tui_pruner.tui.screens.forms import Recipe
+    def ask_recipe(
+        self,
+        text: str,
+        lines: Mapping[str, str],
+        folder: str,
+        then: Callable[[dict[str, str], str], None],
+        job: QueuedJob | None = None,
+        steps: int = 0,
+    ) -> None:
+        """Show the recipe of a compression, with the states of its stages where it is a job; `then` gets the lines and the folder."""
+        from tui_pruner.tui.screens.forms import RecipeForm
 
-        self._screen.app.push_screen(Recipe(text, folder), then)
+        self._screen.app.push_screen(RecipeForm(text, lines, folder, job, steps), lambda found: then(*found) if found else None)
 
     def show_help(self) -> None:
         """Show all keys, those of the focused pane first, with why an action can do nothing now."""

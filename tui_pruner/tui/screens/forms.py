@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -17,8 +18,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui_pruner.tui.job_specs.compression import RECIPE, Item, understood
+from tui_pruner.domain.errors import PrunerError
+from tui_pruner.domain.formatting import legible
+from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, course, settings_of, understood
+from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
+from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 
 @dataclass(frozen=True)
@@ -90,53 +96,140 @@ def _prompt(number: int, choice: Choice, names: int) -> Text:
     return text.append(f"  {choice.meaning}") if choice.meaning else text
 
 
-class Recipe(ModalScreen[dict[str, Any] | None]):
-    """A line for each stage; enter starts, tab goes to the next field, and escape gives None."""
+EVERY = 0.5
+"""Seconds between two looks at how far a compression is."""
+FOLDER, FILE_ROW = "folder", "file"
+SIGNS = {
+    WAITING: ("dot", colours.MUTED), RUNNING: ("closed", colours.WARNING), DONE: ("good", colours.GOOD), FAILED: ("bad", colours.BAD),
+    CANCELLED: ("minus", colours.MUTED),
+}  # fmt: skip
+
+
+class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
+    """A line for each stage, with its state where it is a job's; enter starts, or keeps what was edited, and escape gives None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", show=False),
         Binding("up", "app.focus_previous", "Field above", show=False),
         Binding("down", "app.focus_next", "Field below", show=False),
+        Binding("ctrl+s", "save", "Save", show=False, priority=True),
+        Binding("ctrl+o", "open", "Open", show=False, priority=True),
     ]
 
-    def __init__(self, text: str, folder: str) -> None:
+    def __init__(self, text: str, lines: Mapping[str, str], folder: str, job: QueuedJob | None = None, steps: int = 0) -> None:
         super().__init__()
         self._text = text
-        self._items = (*RECIPE, Item("", "folder", "folder", folder))
+        self._lines = dict(lines)
+        self._folder = folder
+        self._job = job
+        self._steps = steps if job is None else 1
+        self._replacing = ""
 
     def compose(self) -> ComposeResult:
         """The stages in a box."""
         with VerticalScroll(classes="dialog wide recipe", can_focus=False) as box:
             box.border_title = "Compress"
-            box.border_subtitle = "Enter start    Tab next field    Esc cancel"
+            starts = "Enter start" if self._job is None else "Enter keep"
+            box.border_subtitle = f"{starts}   Tab next   ^s save as file   ^o open file   Esc {'cancel' if self._job is None else 'close'}"
             yield Static(self._text, markup=False, id="what")
-            for item in self._items:
-                with Horizontal(classes="item"):
-                    yield Static(item.stage, markup=False, classes="stage")
-                    yield Static(item.label, markup=False, classes="label")
-                    field = Input(item.value, placeholder=item.hint, id=item.field, compact=True, select_on_focus=False)
-                    field.cursor_blink = False
-                    yield field
+            for item in RECIPE:
+                yield from self._row(item.stage, self._lines[item.stage], item.stage)
+            yield from self._row(FOLDER, self._folder, FOLDER, self._job is not None)
+            yield from self._row("recipe file", str(Path(self._folder).with_name(RECIPE_FILE)), FILE_ROW)
+            yield Static(markup=False, id="settings")
 
     def on_mount(self) -> None:
-        """Show the end of each text that is longer than its field, once there is a layout to scroll in."""
+        """Show the end of each text that is longer than its field, once there is a layout to scroll in, and how far a job is."""
         self.call_after_refresh(self._scroll_to_ends)
+        self.draw_states()
+        if self._job is not None:
+            self.set_interval(EVERY, self.draw_states)
 
-    def _scroll_to_ends(self) -> None:
-        for field in self.query(Input):
-            field.scroll_to_region(Region(cell_len(field.value), 0, 1, 1), force=True, animate=False)
+    def draw_states(self) -> None:
+        """Show what each stage means, or its state; what has started can be edited no more."""
+        states = course(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
+        for item in RECIPE:
+            state, words = states[item.stage]
+            sign, colour = SIGNS.get(state, (" ", colours.MUTED))
+            self.query_one(f"#state-{item.stage}", Static).update(Text(getattr(GLYPHS, sign, sign), colour))
+            self.query_one(f"#words-{item.stage}", Static).update(Text(words if state != WAITING else state, colours.MUTED))
+            field = self.query_one(f"#{item.stage}", Input)
+            field.disabled = self._job is not None and (item.stage in self._job.stages or self._job.over)
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
-        """Give what the fields say, or say what is wrong with one."""
+        """Give what the lines say, or say what is wrong with one."""
         event.stop()
-        try:
-            found = understood({item.field: self.query_one(f"#{item.field}", Input).value for item in self._items})
-        except ValueError as error:
-            self.query_one("#what", Static).update(str(error))
+        lines = self._understood()
+        if lines is not None:
+            self.dismiss((lines, self.query_one(f"#{FOLDER}", Input).value.strip() or self._folder))
+
+    def on_descendant_focus(self) -> None:
+        """Say what can be set of the stage that is edited now."""
+        field = self.focused
+        stage = field.id if isinstance(field, Input) else None
+        known = settings_of(stage) if stage in self._lines else "where everything is written" if stage == FOLDER else ""
+        self.query_one("#settings", Static).update(Text(known or "ctrl+s writes the stages into this file, ctrl+o reads them from it"))
+
+    def action_save(self) -> None:
+        """Write the recipe's file; one that is there is replaced the second time."""
+        from tui_pruner.storage.recipe import recipe_from_lines, write_recipe
+
+        lines, name = self._understood(), self.query_one(f"#{FILE_ROW}", Input).value.strip()
+        file = Path(name).expanduser()
+        if lines is None:
             return
-        self.dismiss(found)
+        if file.exists() and self._replacing != name:
+            self._replacing = name
+            self._tell(f"{file} exists: press ctrl+s once more to replace it")
+            return
+        try:
+            write_recipe(file, recipe_from_lines(lines))
+        except PrunerError as error:
+            self._tell(str(error), wrong=True)
+        else:
+            self._tell(f"wrote {file}, for tui-pruner compress --recipe")
+
+    def action_open(self) -> None:
+        """Read the lines of the stages that can be edited from the recipe's file."""
+        from tui_pruner.storage.recipe import read_recipe
+
+        try:
+            recipe = read_recipe(self.query_one(f"#{FILE_ROW}", Input).value.strip())
+        except PrunerError as error:
+            self._tell(str(error), wrong=True)
+            return
+        for stage in self._lines:
+            field = self.query_one(f"#{stage}", Input)
+            if not field.disabled:
+                field.value = recipe.line_of(stage)
+        self._tell("the stages are those of the file")
 
     def action_leave(self) -> None:
         """Give nothing."""
         self.dismiss(None)
+
+    def _row(self, label: str, text: str, name: str, fixed: bool = False) -> ComposeResult:
+        with Horizontal(classes="item"):
+            if name in self._lines:
+                yield Static(markup=False, classes="state", id=f"state-{name}")
+            yield Static(label, markup=False, classes="stage" if name in self._lines else "stage other")
+            field = Input(text, id=name, compact=True, select_on_focus=False, disabled=fixed)
+            field.cursor_blink = False
+            yield field
+            if name in self._lines:
+                yield Static(markup=False, classes="words", id=f"words-{name}")
+
+    def _understood(self) -> dict[str, str] | None:
+        try:
+            return understood({stage: self.query_one(f"#{stage}", Input).value for stage in self._lines}, self._steps)
+        except PrunerError as error:
+            self._tell(str(error), wrong=True)
+            return None
+
+    def _tell(self, text: str, wrong: bool = False) -> None:
+        self.query_one("#what", Static).update(Text(legible(text), colours.BAD if wrong else colours.TEXT))
+
+    def _scroll_to_ends(self) -> None:
+        for field in self.query(Input):
+            field.scroll_to_region(Region(cell_len(field.value), 0, 1, 1), force=True, animate=False)

@@ -1,0 +1,399 @@
+"""A recipe: the stages of a compression with their settings, as one file that people read and edit, and as a line for each stage.
+
+A stage that a file does not name is left out. `refit:` alone has the usual settings, and `fine-tune: epochs=30 lr0=0.001` is the short
+form of a mapping, which the app shows too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from yaml.nodes import MappingNode, Node
+
+from tui_pruner.domain.criteria import CRITERIA
+from tui_pruner.domain.errors import OutputError, RequestError
+from tui_pruner.domain.target_words import targets_in
+from tui_pruner.storage.atomic import replace_file
+from tui_pruner.storage.yaml import LARGEST_FILE, parse_yaml, place_of, problem_of
+
+FORMATS = (
+    "torchscript", "onnx", "openvino", "engine", "coreml", "saved_model", "pb", "tflite", "litert", "edgetpu", "tfjs", "paddle", "mnn",
+    "ncnn", "imx", "rknn", "executorch", "axelera",
+)  # fmt: skip
+"""Ultralytics' names of export formats, for typing errors: a name that is like none of them may be one of a later version."""
+OFF, ON = ("off", "no", "none"), ("on", "yes")
+
+
+def hyphenated(name: str) -> str:
+    """A setting's name in a file: round_to is round-to."""
+    return name.replace("_", "-")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A hint at the word that is meant; empty where none is like it."""
+    near = get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def known_criterion(name: str) -> str:
+    """A criterion that there is."""
+    names = [criterion.name for criterion in CRITERIA]
+    if name not in names:
+        raise ValueError(f"there is no criterion {name!r}{nearest(name, names) or '; there are ' + ', '.join(names)}")
+    return name
+
+
+def likely_format(name: str) -> str:
+    """A format's name that is not one of those with a typing error."""
+    near = get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.7)
+    if name not in FORMATS and near:
+        raise ValueError(f"there is no format {name!r}; did you mean {near[0]}?")
+    return name
+
+
+def report_name(name: str) -> str:
+    """A report's name by which its form is known."""
+    if Path(name).suffix.lower() not in (".html", ".htm", ".md", ".markdown"):
+        raise ValueError(f"{name!r} is not a name for a report; it must end in .html or .md")
+    return name
+
+
+def readable_targets(words: list[str]) -> list[str]:
+    """Targets as they are written."""
+    try:
+        found = [target for word in words for target in targets_in(word)]
+    except RequestError as error:
+        raise ValueError(str(error)) from None
+    if not found:
+        raise ValueError("write what shall be left, such as flops=60%")
+    return found
+
+
+class RecipeStage(BaseModel):
+    """A stage's settings. `MAIN`: the one that is written without its name in a line; `FIELDS`: what `CompressParameters` calls them.
+
+    `LEFT_OUT`: those fields where the stage is not wanted; `WANTED`: and where it is, beside the settings.
+    """
+
+    model_config = ConfigDict(extra="forbid", alias_generator=hyphenated, populate_by_name=True, frozen=True)
+    MAIN: ClassVar[str] = ""
+    FIELDS: ClassVar[Mapping[str, str]] = {}
+    LEFT_OUT: ClassVar[Mapping[str, Any]] = {}
+    WANTED: ClassVar[Mapping[str, Any]] = {}
+
+
+Images = Annotated[int, Field(ge=2)]
+"""Some of them judge what is fitted on the others."""
+
+
+class ScanStage(RecipeStage):
+    """Every group alone at these shares of its channels, on this many labelled validation images; targets go by what it finds."""
+
+    images: int = Field(default=64, ge=1)
+    ratios: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.1, 0.3, 0.5], min_length=1)
+    MAIN = "images"
+    FIELDS = {"images": "scanned", "ratios": "ratios"}
+    LEFT_OUT = {"scanned": 0}
+
+
+class TargetStage(RecipeStage):
+    """What shall be left, by which criterion channels go, and on how many unlabelled training images plans compete, None: on all."""
+
+    remain: Annotated[list[str], AfterValidator(readable_targets)]
+    images: Images | None = 64
+    criterion: Annotated[str, AfterValidator(known_criterion)] = "obs"
+    round_to: int = Field(default=1, ge=1)
+    floor: float = Field(default=0.25, ge=0, le=1)
+    protect: list[str] = []
+    fast: bool = False
+    MAIN = "remain"
+    FIELDS = {
+        "remain": "targets", "images": "images", "criterion": "criterion", "round_to": "round_to", "floor": "floor", "protect": "protect",
+        "fast": "fast",
+    }  # fmt: skip
+    LEFT_OUT = {"targets": []}
+
+
+class RefitStage(RecipeStage):
+    """The refit after the cut; None: on the images of the target."""
+
+    images: Images | None = None
+    MAIN = "images"
+    FIELDS = {"images": "refit_images"}
+    LEFT_OUT = {"refit": False}
+    WANTED = {"refit": True}
+
+
+class FinetuneStage(RecipeStage):
+    """The training after the refit; `teacher`: whether the original is one."""
+
+    epochs: int = Field(default=10, ge=1)
+    lr0: float | None = Field(default=None, gt=0)
+    teacher: bool = True
+    patience: int = Field(default=0, ge=0)
+    MAIN = "epochs"
+    FIELDS = {"epochs": "epochs", "lr0": "lr0", "teacher": "taught", "patience": "patience"}
+    LEFT_OUT = {"epochs": 0}
+
+
+class ValidateStage(RecipeStage):
+    """The validation after each stage on this many images, None: on all; the last point that loses no more than `max_drop` is taken."""
+
+    images: int | None = Field(default=None, ge=1)
+    max_drop: float | None = Field(default=None, ge=0)
+    step: int = Field(default=10, ge=1, le=100)
+    MAIN = "images"
+    FIELDS = {"images": "validated", "max_drop": "max_drop", "step": "step"}
+    LEFT_OUT = {"measured": False, "max_drop": None}
+    WANTED = {"measured": True}
+
+
+class BenchStage(RecipeStage):
+    """Both models timed in turns, this often."""
+
+    runs: int = Field(default=50, ge=1)
+    MAIN = "runs"
+    FIELDS = {"runs": "bench"}
+    LEFT_OUT = {"bench": 0}
+
+
+class ExportStage(RecipeStage):
+    """Another format of the result."""
+
+    format: Annotated[str, Field(min_length=1), AfterValidator(likely_format)] = "onnx"
+    MAIN = "format"
+    FIELDS = {"format": "format"}
+    LEFT_OUT = {"format": ""}
+
+
+class ReportStage(RecipeStage):
+    """A report on all of it; `redact`: with neutral names."""
+
+    file: Annotated[str, AfterValidator(report_name)] = "report.html"
+    redact: bool = False
+    MAIN = "file"
+    FIELDS = {"file": "report", "redact": "redact"}
+    LEFT_OUT = {"report": ""}
+
+
+STAGES: Mapping[str, type[RecipeStage]] = {
+    "scan": ScanStage, "target": TargetStage, "refit": RefitStage, "fine-tune": FinetuneStage, "validate": ValidateStage,
+    "bench": BenchStage, "export": ExportStage, "report": ReportStage,
+}  # fmt: skip
+"""In the order in which they run."""
+WHOLE, FORMAT = ("data", "batch", "seed"), 1
+"""What belongs to no stage, and the version of the file."""
+QUOTED = re.compile(r"^([a-z-]+): '(on|off)'$", re.MULTILINE)
+"""Words that YAML would read as true and false, which a stage may be."""
+HEAD = """\
+# A recipe of tui-pruner, for `tui-pruner compress MODEL --recipe FILE -o FOLDER`. Options on the command line win.
+# Stages run in this order; one that is not here, or is `off`, is left out. Each may be one line: `fine-tune: epochs=30 lr0=0.001`.
+"""
+
+
+class CompressionRecipe(BaseModel):
+    """All stages in their order; None: left out. `data` is optional: a recipe may be for any data set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    recipe: int = Field(default=FORMAT, ge=FORMAT, le=FORMAT)
+    data: str | None = None
+    batch: int = Field(default=16, ge=1)
+    seed: int = Field(default=0, ge=0)
+    stages: dict[str, RecipeStage] = {}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of `CompressParameters` that it decides."""
+        stages = {field: value for name in STAGES for field, value in self.fields_of(name).items()}
+        return {"batch": self.batch, "seed": self.seed, **stages}
+
+    def fields_of(self, name: str) -> dict[str, Any]:
+        """The fields of one stage."""
+        kind, stage = STAGES[name], self.stages.get(name)
+        if stage is None:
+            return dict(kind.LEFT_OUT)
+        return {**{field: getattr(stage, setting) for setting, field in kind.FIELDS.items()}, **kind.WANTED}
+
+    def line_of(self, name: str) -> str:
+        """A stage in one line: the main setting, and the others where they are not the usual ones; "off" where it is left out."""
+        stage = self.stages.get(name)
+        if stage is None:
+            return OFF[0]
+        words = []
+        for setting, info in type(stage).model_fields.items():
+            value = getattr(stage, setting)
+            if setting == stage.MAIN and value is not None:
+                words += [shlex.quote(word) for word in (value if setting == "remain" else [setting_words(value)])]
+            elif value != info.default:
+                words.append(f"{hyphenated(setting)}={shlex.quote(setting_words(value))}")
+        return " ".join(words) or ON[0]
+
+    @property
+    def text(self) -> str:
+        """As a file has it."""
+        data = {"data": self.data} if self.data else {}
+        content: dict[str, Any] = {"recipe": FORMAT, **data, "batch": self.batch, "seed": self.seed}
+        for name in STAGES:
+            stage = self.stages.get(name)
+            content[name] = "off" if stage is None else stage.model_dump(by_alias=True, exclude_none=True) or "on"
+        written = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+        return HEAD + QUOTED.sub(r"\1: \2", written)
+
+
+def recipe_of(fields: Mapping[str, Any]) -> CompressionRecipe:
+    """The recipe that some fields of `CompressParameters` are.
+
+    Raises:
+        RequestError: one of them is none that a recipe may have.
+    """
+    stages: dict[str, Any] = {}
+    for name, kind in STAGES.items():
+        field, left_out = next(iter(kind.LEFT_OUT.items()))
+        if fields.get(field, kind.WANTED.get(field)) != left_out:
+            stages[name] = {hyphenated(setting): fields[field] for setting, field in kind.FIELDS.items() if field in fields}
+    rest = {name: fields[name] for name in WHOLE if fields.get(name) not in (None, "")}
+    return _checked({**rest, **stages}, None, "")
+
+
+def read_recipe(path: str | Path) -> CompressionRecipe:
+    """A recipe's file.
+
+    Raises:
+        RequestError: it cannot be read, or something in it is none of a recipe; the message names the line and the nearest word.
+    """
+    file = Path(path).expanduser()
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise RequestError(f"{file} is too large for a recipe ({file.stat().st_size >> 20} MB)")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read the recipe {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+    try:
+        root, content = parse_yaml(text)
+    except yaml.YAMLError as error:
+        where = place_of(error)
+        raise RequestError(f"{file} is not YAML{' in' if where else ''}{where}: {problem_of(error)}") from None
+    if not isinstance(content, dict) or not isinstance(root, MappingNode):
+        raise RequestError(f"{file} is not a recipe: expected stages such as target, refit and report")
+    return _checked(content, root, f"{file} ")
+
+
+def recipe_from_lines(lines: Mapping[str, str], **whole: Any) -> CompressionRecipe:
+    """The recipe of a line for each stage; the other way round it is `line_of`.
+
+    Raises:
+        RequestError: a line that cannot be read.
+    """
+    return _checked({**whole, **lines}, None, "")
+
+
+def write_recipe(path: str | Path, recipe: CompressionRecipe) -> None:
+    """Write a recipe's file, whole or not at all.
+
+    Raises:
+        OutputError: the operating system refuses.
+    """
+    file = Path(path).expanduser()
+    try:
+        replace_file(file, recipe.text.encode())
+    except OSError as error:
+        raise OutputError(f"the recipe {file} cannot be written: {error.strerror or error}") from None
+
+
+def _checked(content: Mapping[str, Any], root: Node | None, of: str) -> CompressionRecipe:
+    known, order = ("recipe", *WHOLE, *STAGES), list(STAGES)
+    unknown = next((key for key in content if key not in known), None)
+    if unknown is not None:
+        hint = nearest(str(unknown), known) or f"; there are {', '.join(known)}"
+        raise RequestError(f"{of}{_line(root, unknown)}a recipe has no stage {str(unknown)!r}{hint}")
+    named = [key for key in content if key in STAGES]
+    for before, after in itertools.pairwise(named):
+        if order.index(after) < order.index(before):
+            raise RequestError(f"{of}{_line(root, after)}{after} runs before {before}: write the stages in the order {', '.join(STAGES)}")
+    stages = {name: _stage(name, content[name], root, of) for name in named}
+    whole = {key: value for key, value in content.items() if key not in STAGES}
+    try:
+        return CompressionRecipe(**whole, stages={name: stage for name, stage in stages.items() if stage is not None})
+    except ValidationError as error:
+        raise RequestError(f"{of}{_told(error, root, ())}") from None
+
+
+def _stage(name: str, value: Any, root: Node | None, of: str) -> RecipeStage | None:
+    kind = STAGES[name]
+    if value is False or (isinstance(value, str) and value.strip().lower() in (*OFF, "")):
+        return None
+    settings = {} if value is None or value is True else value
+    if isinstance(settings, (int, float, list)):
+        settings = {kind.MAIN: settings}
+    try:
+        if isinstance(settings, str):
+            settings = _settings(kind, settings)
+        if kind is TargetStage and isinstance(settings.get("remain"), str):
+            settings = {**settings, "remain": settings["remain"].split()}
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        raise RequestError(f"{of}{_told(error, root, (name,), kind)}") from None
+    except ValueError as error:
+        raise RequestError(f"{of}{_line(root, name)}{name}: {error}") from None
+
+
+def _settings(kind: type[RecipeStage], line: str) -> dict[str, Any]:
+    """The settings in a line such as "flops=60% fast=yes"."""
+    names = {hyphenated(name): name for name in kind.model_fields}
+    found: dict[str, Any] = {}
+    for word in shlex.split(line):
+        name, equals, text = word.partition("=")
+        if equals and (name in names or kind is not TargetStage):
+            info = kind.model_fields.get(names.get(name, ""))
+            several = info is not None and "list" in str(info.annotation)
+            found[name] = [part for part in text.split(",") if part] if several else text
+        elif kind is TargetStage:
+            found.setdefault(kind.MAIN, []).append(word)
+        elif word.lower() not in ON:
+            found[hyphenated(kind.MAIN)] = word
+    return found
+
+
+def _told(error: ValidationError, root: Node | None, place: tuple[str, ...], kind: type[BaseModel] = CompressionRecipe) -> str:
+    """The first thing that is wrong, with its line."""
+    first = error.errors()[0]
+    path = [*place, *(str(part) for part in first["loc"])]
+    name = path[len(place)] if len(path) > len(place) else ""
+    subject = " ".join(path[: len(place) + 1])
+    if first["type"] == "extra_forbidden":
+        names = [hyphenated(field) for field in kind.model_fields]
+        return f"{_line(root, *path)}{' '.join(place)} has no {name!r}{nearest(name, names) or '; it has ' + ', '.join(names)}"
+    if first["type"] == "missing":
+        return f"{_line(root, *place)}{subject} is missing: write what shall be left, such as flops=60%"
+    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    given = "" if first["type"] == "value_error" else f", not {str(first['input'])[:40]!r}"
+    return f"{_line(root, *path)}{subject}: {said}{given}"
+
+
+def _line(root: Node | None, *path: Any) -> str:
+    """Where something stands, as "line 3: "; empty where that is not known."""
+    found: Node | None = None
+    for name in path:
+        pairs = root.value if isinstance(root, MappingNode) else ()
+        key, root = next(((key, value) for key, value in pairs if str(key.value) == str(name)), (None, None))
+        if key is None:
+            break
+        found = key
+    return f"line {found.start_mark.line + 1}: " if found is not None else ""
+
+
+def setting_words(value: Any) -> str:
+    """A setting as it is typed."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(setting_words, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
