@@ -15,7 +15,8 @@ from torch import nn
 from benchmarks.subjects import Subject
 from tui_pruner.core.recovery.reconstruction import reconstruct
 from tui_pruner.core.tracing.coupling_map import Indices
-from tui_pruner.engine.job_messages import RecalibrationParameters, ValidationParameters
+from tui_pruner.engine.job_messages import ValidationParameters
+from tui_pruner.engine.recovery_messages import RecalibrationParameters
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.frameworks.ultralytics.contents import FROZEN
 from tui_pruner.jobs.data.dataset import TRAINING, held_apart, read_data, without_labels

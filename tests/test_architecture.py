@@ -31,7 +31,10 @@ print(json.dumps(sorted({module.partition(".")[0] for module in sys.modules})))
 """
 ENGINE = [
     "tui_pruner.engine",
-    *(f"tui_pruner.engine.{n}" for n in ("client", "runner", "messages", "processes", "server", "job_messages", "search_messages")),
+    *(
+        f"tui_pruner.engine.{n}"
+        for n in ("client", "runner", "messages", "processes", "server", "job_messages", "recovery_messages", "search_messages")
+    ),
 ]
 
 

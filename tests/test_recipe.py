@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tui_pruner.domain.errors import OutputError, RequestError
-from tui_pruner.engine.job_messages import CompressParameters
+from tui_pruner.engine.recovery_messages import CompressParameters
 from tui_pruner.storage.recipe import STAGES, read_recipe, recipe_from_lines, recipe_of, write_recipe
 
 LINES = {

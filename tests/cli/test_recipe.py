@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Call
 from tui_pruner.cli import job_runs
-from tui_pruner.engine.job_messages import CompressParameters
+from tui_pruner.engine.recovery_messages import CompressParameters
 
 
 def test_a_recipe_is_written_from_options_and_read_with_options_that_win(tmp_path: Path, demo_checkpoint: Path, call: Call, monkeypatch):

@@ -6,8 +6,9 @@ import pytest
 
 from tui_pruner.cli import job_runs
 from tui_pruner.domain.errors import DataError, JobError
-from tui_pruner.engine.job_messages import FinetuneParameters, JobProgress
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Message
+from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.engine.runner import with_half_the_batch
 from tui_pruner.engine.search_messages import BenchParameters
 

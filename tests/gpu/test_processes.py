@@ -14,7 +14,7 @@ from tests.gpu.conftest import used
 from tests.gpu.device import Machine
 from tests.gpu.workload import RUNS, Subject, function_of, parameters
 from tests.tui.helpers import Desk
-from tui_pruner.engine.job_messages import FinetuneResult
+from tui_pruner.engine.recovery_messages import FinetuneResult
 from tui_pruner.engine.search_messages import ScanExecutor
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening

@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 
-from tui_pruner.engine.job_messages import FinetuneParameters, ValidationParameters
+from tui_pruner.engine.job_messages import ValidationParameters
+from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.jobs import intervals, tools, validate

@@ -22,7 +22,8 @@ from tui_pruner.core.pruning.proved_cut import as_numbered_in, plan_of_classes
 from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.domain.cuts import parse_request
-from tui_pruner.engine.job_messages import CalibrationParameters, FinetuneParameters, ReconstructionParameters, ValidationParameters
+from tui_pruner.engine.job_messages import CalibrationParameters, ValidationParameters
+from tui_pruner.engine.recovery_messages import FinetuneParameters, ReconstructionParameters
 from tui_pruner.engine.search_messages import PlanningParameters
 from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
 from tui_pruner.frameworks.ultralytics.contents import checkpoint_dictionary, for_saving, provenance_of

@@ -15,8 +15,9 @@ from tests.faults.nth_call import quick_verification
 from tests.jobs.conftest import draw_splits
 from tests.jobs.narrow import SIDE, narrow, save_whole
 from tui_pruner.domain.errors import DataError, OutputError, RequestError
-from tui_pruner.engine.job_messages import CompressParameters, CompressResult, JobProgress
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Message
+from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs import compress
 from tui_pruner.jobs.__main__ import KINDS

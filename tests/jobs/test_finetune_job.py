@@ -20,7 +20,7 @@ from tests.saved.data_sets import write_data_set
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.recovery.reconstruction import press, scales_of, small_share
 from tui_pruner.domain.errors import CheckpointError, DataError, JobError, RequestError
-from tui_pruner.engine.job_messages import FinetuneParameters
+from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.data.linked_copy import nominal_batch, read_both, recipe_of, training_view
 from tui_pruner.jobs.training import finetune as job

@@ -15,13 +15,8 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from tests.jobs.narrow import narrow, save
 from tests.saved.data_sets import write_data_set
 from tui_pruner.domain.errors import DataError
-from tui_pruner.engine.job_messages import (
-    CalibrationParameters,
-    FinetuneParameters,
-    PictureParameters,
-    RecalibrationParameters,
-    ValidationParameters,
-)
+from tui_pruner.engine.job_messages import CalibrationParameters, PictureParameters, ValidationParameters
+from tui_pruner.engine.recovery_messages import FinetuneParameters, RecalibrationParameters
 from tui_pruner.engine.search_messages import ScanParameters
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.calibrate import run_calibration

@@ -9,8 +9,9 @@ import pytest
 
 from tests.odd_names import odd_path
 from tui_pruner.domain.errors import DataError
-from tui_pruner.engine.job_messages import ExportParameters, FinetuneParameters
+from tui_pruner.engine.job_messages import ExportParameters
 from tui_pruner.engine.processes import start_python
+from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.engine.runner import Job
 from tui_pruner.jobs.data.dataset import read_data
 from tui_pruner.jobs.data.linked_copy import private_view
@@ -82,7 +83,7 @@ def test_a_training_has_a_folder_that_can_be_typed_and_its_arguments_are_written
 
 MAIN = """
 import sys
-from tui_pruner.engine.job_messages import ExportParameters, JobProgress
+from tui_pruner.engine.job_messages import (ExportParameters, JobProgress)
 from tui_pruner.jobs.__main__ import Kind, main
 
 def work(parameters, on_progress):

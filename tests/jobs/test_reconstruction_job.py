@@ -12,7 +12,7 @@ from tests.jobs.narrow import save
 from tui_pruner.core.model.checkpoint import Checkpoint, next_stage, stages_of
 from tui_pruner.core.recovery.reconstruction import Fit
 from tui_pruner.domain.errors import CheckpointError, DataError, PlanError
-from tui_pruner.engine.job_messages import ReconstructionParameters, ReconstructionResult
+from tui_pruner.engine.recovery_messages import ReconstructionParameters, ReconstructionResult
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.data.dataset import held_apart, without_labels
 from tui_pruner.jobs.recover import KeptFits, original_of, run_reconstruction, too_few, write_stage

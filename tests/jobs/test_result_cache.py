@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tui_pruner.domain.results import FIGURES
-from tui_pruner.engine.job_messages import FinetuneParameters, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
+from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.scan.executors import ScanStore
 from tui_pruner.jobs.training import run

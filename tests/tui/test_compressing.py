@@ -10,7 +10,8 @@ from textual.widgets import Input
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.engine.job_messages import CompressParameters, CompressResult, CompressStage, JobProgress
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult, CompressStage
 from tui_pruner.storage.recipe import read_recipe, recipe_from_lines, write_recipe
 from tui_pruner.tui.job_specs.compression import course, edit, figure, settings_of, stage_words, understood, usual_lines
 from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobSpec, QueuedJob

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from tui_pruner.engine.job_messages import FinetuneResult, LayerFit, ReconstructionResult
 from tui_pruner.engine.processes import start_python
+from tui_pruner.engine.recovery_messages import FinetuneResult, LayerFit, ReconstructionResult
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
 from tui_pruner.tui.job_specs.recovery import RECOVERIES, recovery
 from tui_pruner.tui.opening import Opening

@@ -203,7 +203,7 @@ class ModuleSession(Session):
         """Batches as arguments, of this many samples at most, in numbers that the module is computed with.
 
         Raises:
-            RequestError: there is none, or one is not a batch.
+            RequestError: there is none, or an item is not a batch.
         """
         from tui_pruner.core.model.inputs import batches_of
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.pruning.session import PruningSession as Steps
     from tui_pruner.core.recovery.reconstruction import Recovered
     from tui_pruner.domain.cuts import Request
-    from tui_pruner.engine.job_messages import CompressResult
+    from tui_pruner.engine.recovery_messages import CompressResult
     from tui_pruner.engine.search_messages import PlanPoint
 
 IMAGES = 64
@@ -369,7 +369,7 @@ def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str]
         DataError: the data cannot be used.
         JobError: a stage ended without a result.
     """
-    from tui_pruner.engine.job_messages import CompressParameters
+    from tui_pruner.engine.recovery_messages import CompressParameters
     from tui_pruner.jobs.compress import run_compression
 
     fields = open(model)._fields(data)

@@ -16,19 +16,21 @@ from typing import NamedTuple
 from tui_pruner.domain.errors import FAILED, JobError, PrunerError, out_of_memory
 from tui_pruner.engine.job_messages import (
     CalibrationParameters,
-    CompressParameters,
     DetectionParameters,
     ExportParameters,
-    FinetuneParameters,
     JobProgress,
     PictureParameters,
-    PruneParameters,
-    RecalibrationParameters,
-    ReconstructionParameters,
     ReportParameters,
     ValidationParameters,
 )
 from tui_pruner.engine.messages import Message
+from tui_pruner.engine.recovery_messages import (
+    CompressParameters,
+    FinetuneParameters,
+    PruneParameters,
+    RecalibrationParameters,
+    ReconstructionParameters,
+)
 from tui_pruner.engine.search_messages import BenchParameters, GateParameters, PlanningParameters, QuickenParameters, ScanParameters
 from tui_pruner.engine.server import MessageStream, end_with_parent, reserve_stdout
 from tui_pruner.storage import paths

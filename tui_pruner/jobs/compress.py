@@ -14,19 +14,10 @@ from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.domain.formatting import plural, score
 from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.engine.job_messages import (
-    CompressParameters,
-    CompressResult,
-    CompressStage,
     ExportParameters,
     ExportResult,
-    FinetuneParameters,
-    FinetuneResult,
     JobParameters,
     JobProgress,
-    PruneParameters,
-    PruneResult,
-    ReconstructionParameters,
-    ReconstructionResult,
     ReportParameters,
     ReportResult,
     StageFigures,
@@ -34,6 +25,17 @@ from tui_pruner.engine.job_messages import (
     ValidationResult,
 )
 from tui_pruner.engine.messages import Message
+from tui_pruner.engine.recovery_messages import (
+    CompressParameters,
+    CompressResult,
+    CompressStage,
+    FinetuneParameters,
+    FinetuneResult,
+    PruneParameters,
+    PruneResult,
+    ReconstructionParameters,
+    ReconstructionResult,
+)
 from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
 from tui_pruner.engine.search_messages import (
     BenchParameters,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from tui_pruner.engine.job_messages import JobProgress, PruneParameters, PruneResult
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Check
+from tui_pruner.engine.recovery_messages import PruneParameters, PruneResult
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tui_pruner import __version__
 from tui_pruner.domain.errors import CheckpointError, DataError, PlanError, RequestError
-from tui_pruner.engine.job_messages import (
-    JobProgress,
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.messages import Check, WriteResult
+from tui_pruner.engine.recovery_messages import (
     LayerFit,
     RecalibrationParameters,
     RecalibrationResult,
     ReconstructionParameters,
     ReconstructionResult,
 )
-from tui_pruner.engine.messages import Check, WriteResult
 from tui_pruner.jobs.data.dataset import DataSet, held_apart, without_labels
 from tui_pruner.jobs.pictures import StoredImages, image_batches
 from tui_pruner.jobs.tools import OnProgress, choose_device

@@ -16,7 +16,7 @@ from tui_pruner.domain.errors import OutputError
 from tui_pruner.domain.results import main_metric
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import CompressResult
+    from tui_pruner.engine.recovery_messages import CompressResult
 
 Folder = Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where everything is written.")]
 FIELDS = {
@@ -85,7 +85,7 @@ def compress(
             raise OutputError("which folder? give -o FOLDER")
         from tui_pruner.cli.job_runs import NO_DATA, run_job
         from tui_pruner.cli.session import open_session
-        from tui_pruner.engine.job_messages import CompressParameters, CompressResult
+        from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult
         from tui_pruner.jobs.plan import milestones
         from tui_pruner.storage.yaml import everywhere
 

@@ -34,7 +34,7 @@ def recalibrate(
 ) -> None:
     """Measure the normalisation statistics again on unlabelled images (training, else validation); the weights stay."""
     with reserved_stdout(as_json) as results:
-        from tui_pruner.engine.job_messages import RecalibrationParameters
+        from tui_pruner.engine.recovery_messages import RecalibrationParameters
         from tui_pruner.frameworks.ultralytics import open_model
         from tui_pruner.jobs.recover import run_recalibration
 
@@ -76,7 +76,7 @@ def reconstruct(
     distance from the original's outputs on images that were held out.
     """
     with reserved_stdout(as_json) as results:
-        from tui_pruner.engine.job_messages import ReconstructionParameters, ReconstructionResult
+        from tui_pruner.engine.recovery_messages import ReconstructionParameters, ReconstructionResult
         from tui_pruner.frameworks.ultralytics import check_output, open_model
         from tui_pruner.storage.yaml import everywhere
 
@@ -134,7 +134,7 @@ def finetune(
     With --sparsity a model that was not cut yet is trained too.
     """
     with reserved_stdout(as_json) as results:
-        from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult
+        from tui_pruner.engine.recovery_messages import FinetuneParameters, FinetuneResult
         from tui_pruner.frameworks.ultralytics import check_output, open_model
         from tui_pruner.storage.yaml import everywhere
 

@@ -103,7 +103,7 @@ def parse_ratios(text: str) -> list[float]:
     """Shares between 0 and 1, ascending, from "10%,0.3".
 
     Raises:
-        RequestError: one is not such a share.
+        RequestError: a number is not such a share.
     """
     from tui_pruner.domain.cuts import parse_amount
 

@@ -48,7 +48,7 @@ def register_own(adapters: Mapping[type[nn.Module], Adapter]) -> None:
     """Have functions of a user's make the attributes of their classes, and of the heirs of these, true after each cut.
 
     Raises:
-        RequestError: one is for no class, or is not a function.
+        RequestError: an entry is for no class, or is not a function.
     """
     for kind, function in adapters.items():
         if not (isinstance(kind, type) and issubclass(kind, nn.Module) and callable(function)):

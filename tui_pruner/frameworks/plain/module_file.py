@@ -109,7 +109,7 @@ def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, 
 
 
 def check_folder(folder: Path, force: bool) -> None:
-    """Refuse a place where no folder can be made, or where one is that holds anything else.
+    """Refuse a place where no folder can be made, or where a folder holds anything else.
 
     Raises:
         OutputError: it is such a place.
@@ -171,7 +171,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Load all tensors into a model, each to its place.
 
     Raises:
-        CheckpointError: one is missing, is not in the model, or has another shape or type there.
+        CheckpointError: a tensor is missing, is not in the model, or has another shape or type there.
     """
     owners = {name: names for names in owners_of_tensors(model).values() for name in names}
     wanted: dict[str, Any] = dict(model.state_dict())

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.errors import JobError, RequestError
-from tui_pruner.engine.job_messages import FinetuneParameters, FinetuneResult, JobParameters, JobProgress, ValidationParameters
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters
+from tui_pruner.engine.recovery_messages import FinetuneParameters, FinetuneResult
 from tui_pruner.jobs.data.dataset import renumbered
 from tui_pruner.jobs.data.linked_copy import (
     TrainingData,

@@ -20,7 +20,8 @@ from typing import Any
 from tui_pruner.domain.errors import JobError
 from tui_pruner.domain.formatting import own_name
 from tui_pruner.domain.results import FIGURES
-from tui_pruner.engine.job_messages import FinetuneParameters, JobProgress
+from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.training.trainers import EPOCH
 from tui_pruner.storage import paths

@@ -22,7 +22,7 @@ from tui_pruner.tui.state import Store
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import ReconstructionResult
+    from tui_pruner.engine.recovery_messages import ReconstructionResult
     from tui_pruner.tui.engine_session import EngineSession
     from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
 

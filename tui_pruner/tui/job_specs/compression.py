@@ -14,8 +14,8 @@ from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobOutcome, JobSpec, QueuedJob
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import CompressParameters, CompressResult, CompressStage
     from tui_pruner.engine.messages import SessionView
+    from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult, CompressStage
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -110,13 +110,13 @@ def compression(
     fields = {**checkpoint.fields, "data": everywhere(checkpoint.data or ""), "plan": plan, "folder": folder}
 
     def parameters() -> CompressParameters:
-        from tui_pruner.engine.job_messages import CompressParameters
+        from tui_pruner.engine.recovery_messages import CompressParameters
         from tui_pruner.storage.recipe import recipe_from_lines
 
         return CompressParameters(**{**fields, **recipe_from_lines(recipe).fields})
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.job_messages import CompressResult
+        from tui_pruner.engine.recovery_messages import CompressResult
 
         result = CompressResult.model_validate(content)
         if result.output:

@@ -16,7 +16,7 @@ from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.job_specs.validation import shown_metrics
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.job_messages import (
+    from tui_pruner.engine.recovery_messages import (
         FinetuneParameters,
         LayerFit,
         RecalibrationParameters,
@@ -55,12 +55,12 @@ def refit(
     original = checkpoint.model.path if source.path != checkpoint.model.path else None
 
     def parameters() -> ReconstructionParameters:
-        from tui_pruner.engine.job_messages import ReconstructionParameters
+        from tui_pruner.engine.recovery_messages import ReconstructionParameters
 
         return ReconstructionParameters(**{**fields, "images": IMAGES}, original=original)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.job_messages import ReconstructionResult
+        from tui_pruner.engine.recovery_messages import ReconstructionResult
 
         result = ReconstructionResult.model_validate(content)
         hand_over(result)
@@ -207,7 +207,7 @@ def recovery(
     fields["data"] = everywhere(fields["data"])
 
     def parameters() -> FinetuneParameters:
-        from tui_pruner.engine.job_messages import FinetuneParameters
+        from tui_pruner.engine.recovery_messages import FinetuneParameters
 
         return FinetuneParameters(
             **{**fields, "images": None},
@@ -220,7 +220,7 @@ def recovery(
         )
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.job_messages import FinetuneResult
+        from tui_pruner.engine.recovery_messages import FinetuneResult
 
         result = FinetuneResult.model_validate(content)
         hand_over(result.output)
@@ -238,12 +238,12 @@ def recovery(
 
 def _recalibration(fields: dict[str, Any], hand_over: Callable[[str], None]) -> JobSpec:
     def parameters() -> RecalibrationParameters:
-        from tui_pruner.engine.job_messages import RecalibrationParameters
+        from tui_pruner.engine.recovery_messages import RecalibrationParameters
 
         return RecalibrationParameters(**{**fields, "images": 256})
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.job_messages import RecalibrationResult
+        from tui_pruner.engine.recovery_messages import RecalibrationResult
 
         result = RecalibrationResult.model_validate(content)
         hand_over(result.output)
