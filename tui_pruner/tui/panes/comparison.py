@@ -76,7 +76,7 @@ def _sizes(compared: Compared) -> list[Text]:
     return [
         _figure("parameters", before.parameters, after.parameters, count),
         _figure("GFLOPs", before.flops, after.flops, giga),
-        _figure("fp16 weights", before.bytes, after.bytes, lambda size: file_size(round(size))),
+        _figure("weights", before.bytes, after.bytes, lambda size: file_size(round(size))),
     ]
 
 
