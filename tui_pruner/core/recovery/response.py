@@ -50,15 +50,20 @@ def named(output: object) -> dict[str, Tensor]:
 
 
 def unit(name: str, values: Tensor, reference: Reference) -> Tensor:
-    """By what the values of an output are multiplied so that the sum of their squared changes is about a squared distance."""
+    """By what the values of an output are multiplied so that the sum of their squared changes is about a squared distance.
+
+    A distance adds up the four sides of a box and all classes, of which a square sees the largest alone: both count double, and classes
+    without the quarter that they have in the distance. Measured on YOLO11n-seg at 70 % of the FLOPs, refitted: distance 0.141 with the
+    distance's own units, 0.116 without the quarter, 0.103 with classes doubled too, 0.097 with both doubled.
+    """
     assert reference.weights is not None
     shares = (reference.weights / (reference.weights.sum() + TINY)).sqrt()
     if name == "class":
-        return (16 * reference.weights.sum() + TINY).rsqrt()
+        return 2 * (reference.weights.sum() + TINY).rsqrt()
     if name == "box":
         reach = values.clamp_min(0)
         sides = torch.stack([reach[:, 0] + reach[:, 2], reach[:, 1] + reach[:, 3]], 1).repeat(1, 2, 1) if reach.shape[1] == 4 else reach
-        return shares[:, None] / (sides + 0.5)
+        return 2 * shares[:, None] / (sides + 0.5)
     if name == "mask":
         return (shares / (values.sum((2, 3)) + 1).sqrt())[:, :, None, None]
     scale = (values.square().mean(1) * shares.square()).sum().sqrt()
