@@ -59,15 +59,15 @@ def unit(name: str, values: Tensor, reference: Reference) -> Tensor:
     assert reference.weights is not None
     shares = (reference.weights / (reference.weights.sum() + TINY)).sqrt()
     if name == "class":
-        return 2 * (reference.weights.sum() + TINY).rsqrt()
+        return (reference.weights.sum() / 4 + TINY).rsqrt()
     if name == "box":
         reach = values.clamp_min(0)
         sides = torch.stack([reach[:, 0] + reach[:, 2], reach[:, 1] + reach[:, 3]], 1).repeat(1, 2, 1) if reach.shape[1] == 4 else reach
         return 2 * shares[:, None] / (sides + 0.5)
     if name == "mask":
         return (shares / (values.sum((2, 3)) + 1).sqrt())[:, :, None, None]
-    scale = (values.square().mean(1) * shares.square()).sum().sqrt()
-    return shares[:, None] / (scale * values.shape[1] ** 0.5 + TINY)
+    scale: Tensor = (values.square().mean(1) * shares.square()).sum().sqrt() * values.shape[1] ** 0.5
+    return shares[:, None] / (scale + TINY)
 
 
 def signed(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,7 +95,7 @@ def gradients(network: nn.Module, batches: Sequence[Given], seed: int = 0) -> It
     for sample in samples(batches):
         with torch.enable_grad():
             numbers = projections(on_its_device(twin, sample).run(twin), generator)
-        found = {}
+        found: dict[str, Gradients] = {}
         for name, number in numbers.items():
             values = torch.autograd.grad(number, list(parameters.values()), retain_graph=True, allow_unused=True)
             found[name] = {key: value.cpu() for key, value in zip(parameters, values, strict=True) if value is not None}
