@@ -16,7 +16,7 @@ from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.surgery import by_tensor, cut
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.reconstruction import reconstruct
-from tui_pruner.core.search.rivals import UNIFORM
+from tui_pruner.core.search.rivals import RESPONSE, UNIFORM
 from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs import latency
@@ -51,7 +51,7 @@ def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival
     assert (found.images, found.held_out) == (8, 2)
     assert easy.shares["flops"] <= 0.8 and both.shares["flops"] <= 0.6 and both.shares["params"] <= 0.7
     for point in (easy, both):
-        assert point.chosen == point.rivals[0].name and UNIFORM in {rival.name for rival in point.rivals}
+        assert point.chosen == point.rivals[0].name and {UNIFORM, RESPONSE} <= {rival.name for rival in point.rivals}
         distances = [rival.distance for rival in point.rivals]
         assert distances == sorted(distances) and distances[0] < 0.8 * next(r.distance for r in point.rivals if r.name == UNIFORM)
         assert point.plan is not None and point.plan["steps"][0]["cuts"] and point.amounts

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from tui_pruner.core.model.checkpoint import Checkpoint
     from tui_pruner.core.pruning.session import PruningSession
-    from tui_pruner.core.recovery.damage import Damage
+    from tui_pruner.core.recovery.damage import Damage, WeightReaders
+    from tui_pruner.core.recovery.response import Response
     from tui_pruner.core.search.measured_damage import DamageCurves
     from tui_pruner.core.search.planner import Budget, Planner
     from tui_pruner.core.search.rivals import Ring, Tried
@@ -101,9 +102,11 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     planner = Planner(analysis, session.removal, Rules(parameters.floor, parameters.round_to, tuple(parameters.protect)))
     model = original_of(planner).model
     images = Images.read(model, data, parameters)
-    damage, cached = measured_damage(planner, images, parameters, on_progress)
-    original = _validated(model, parameters, on_progress) if parameters.validated != 0 else None
-    points = [point(planner, session, targets, damage, images, parameters, on_progress) for targets in parameters.points]
+    with Readers(images, parameters) as readers:
+        damage, cached = measured_damage(planner, images, readers, parameters, on_progress)
+        original = _validated(model, parameters, on_progress) if parameters.validated != 0 else None
+        response = None if parameters.fast else followed(planner, readers, on_progress)
+        points = [point(planner, session, targets, damage, response, images, parameters, on_progress) for targets in parameters.points]
     return PlanningResult(
         points=points,
         scores=scores,
@@ -162,10 +165,48 @@ class Images:
         return cls(model, working, held_out, tuple(part.digest() for part in data), notes)
 
 
-def measured_damage(planner: Planner, images: Images, parameters: PlanningParameters, on_progress: OnProgress) -> tuple[Damage, bool]:
+class Readers:
+    """The original on its device, and what its layers read of the images: gathered when it is first asked for, let go at the end."""
+
+    def __init__(self, images: Images, parameters: PlanningParameters) -> None:
+        self.images = images
+        self.network = copy.deepcopy(images.original).to(choose_device(parameters.device))
+        self._found: WeightReaders | None = None
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._found is not None:
+            self._found.close()
+
+    def read(self, on_progress: OnProgress) -> WeightReaders:
+        """The readers of all layers."""
+        from tui_pruner.core.recovery.damage import WeightReaders
+
+        if self._found is None:
+            on_progress(JobProgress(done=0, total=0, doing="reading the layers' inputs"))
+            self._found = WeightReaders(self.network, self.images.working)
+        return self._found
+
+
+def followed(planner: Planner, readers: Readers, on_progress: OnProgress) -> Response | None:
+    """How the predictions respond to the loss of single channels; None where blocks are gone, or the network is too large for it."""
+    from tui_pruner.core.recovery.response import response_of
+
+    if planner.base.dropped:
+        return None
+    found = readers.read(on_progress)
+    on_progress(JobProgress(done=0, total=0, doing="following the predictions"))
+    return None if found.on_disk else response_of(readers.network, planner.analysis.coupling, found, readers.images.working)
+
+
+def measured_damage(
+    planner: Planner, images: Images, readers: Readers, parameters: PlanningParameters, on_progress: OnProgress
+) -> tuple[Damage, bool]:
     """The damage of every ladder at several widths, and of every block that can be dropped: from the cache, or measured and kept."""
     from tui_pruner.core.pruning.classes import without_classes
-    from tui_pruner.core.recovery.damage import Damage, WeightReaders, measure_damage
+    from tui_pruner.core.recovery.damage import Damage, measure_damage
     from tui_pruner.core.recovery.disagreement import OriginalPredictions
     from tui_pruner.core.search.measured_damage import FEW_SHARES, SHARES, drop_trials, trials_of
 
@@ -184,18 +225,12 @@ def measured_damage(planner: Planner, images: Images, parameters: PlanningParame
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(file.read_bytes())
         return Damage(kept["base"], list(zip(trials, kept["trials"], strict=True))), True
-    network = copy.deepcopy(images.original).to(choose_device(parameters.device))
     measured = [dataclasses.replace(trial, removal=without_classes(analysis.coupling, trial.removal)) for trial in trials]
-    on_progress(JobProgress(done=0, total=len(trials), doing="reading the layers' inputs"))
-    readers = WeightReaders(network, images.working)
-    try:
-        judge = OriginalPredictions(network, list(first(images.working, judged)), resuming=True)
-        found = measure_damage(
-            network, analysis.coupling, readers, measured, judge,
-            lambda done: on_progress(JobProgress(done=done, total=len(trials), doing="measuring the damage of each layer")),
-        )  # fmt: skip
-    finally:
-        readers.close()
+    judge = OriginalPredictions(readers.network, list(first(images.working, judged)), resuming=True)
+    found = measure_damage(
+        readers.network, analysis.coupling, readers.read(on_progress), measured, judge,
+        lambda done: on_progress(JobProgress(done=done, total=len(trials), doing="measuring the damage of each layer")),
+    )  # fmt: skip
     with contextlib.suppress(OSError):
         replace_file(file, json.dumps({"base": found.base, "trials": [outputs for _, outputs in found.trials]}).encode())
     return Damage(found.base, [(trial, outputs) for trial, (_, outputs) in zip(trials, found.trials, strict=True)]), False
@@ -211,12 +246,13 @@ def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
 
 
 def point(
-    planner: Planner, session: PruningSession, targets: Sequence[str], damage: Damage, images: Images, parameters: PlanningParameters,
-    on_progress: OnProgress,
+    planner: Planner, session: PruningSession, targets: Sequence[str], damage: Damage, response: Response | None, images: Images,
+    parameters: PlanningParameters, on_progress: OnProgress,
 ) -> PlanPoint:  # fmt: skip
     """What one point's targets come to."""
+    from tui_pruner.core.search.elimination import by_elimination
     from tui_pruner.core.search.measured_damage import curves_of, drops_of, with_drops
-    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, rivals, ways
+    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, RESPONSE, rivals, ways
     from tui_pruner.core.search.targets import latency_apart, parse_target
     from tui_pruner.engine.service import measured
     from tui_pruner.jobs.latency import clock_of
@@ -230,7 +266,9 @@ def point(
     timed = latency_apart(aims)[1] is not None
     clock = clock_of(planner.analysis, choose_device(parameters.device), RUNS, on_progress) if timed else None
     deep = with_drops(planner, aims, parameters.criterion, curves, drops) if drops.damages and KNAPSACK in searches and not timed else None
-    found, budget = rivals(planner, aims, parameters.criterion, searches, {DEPTH: deep} if deep else {}, clock)
+    thinned = by_elimination(planner, aims, parameters.criterion, response) if response and not timed else None
+    others = {name: made for name, made in ((DEPTH, deep), (RESPONSE, thinned)) if made}
+    found, budget = rivals(planner, aims, parameters.criterion, searches, others, clock)
     if not found:
         return sized(PlanPoint(targets=list(targets), plan=None, stopped=budget.stopped), budget)
     tried: list[Tried] = []

@@ -99,6 +99,11 @@ class WeightReaders:
         parts = [reader.unrepairable(member.indices) for member, reader in self.of(group)]
         return np.sum(parts, axis=0) if parts else None
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether some of the matrices lie in a temporary file."""
+        return self._folder is not None
+
     def close(self) -> None:
         """Remove the temporary file."""
         if self._folder is not None:

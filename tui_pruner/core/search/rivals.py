@@ -156,7 +156,7 @@ def considered(ladder: Ladder, lost: int) -> NDArray[np.int64]:
     return np.unique([*np.linspace(0, ladder.last, min(RUNGS, ladder.last + 1)).round().astype(np.int64), start])
 
 
-UNIFORM, IMPORTANCE, SCAN, DAMAGE, KNAPSACK, DEPTH = "uniform", "importance", "scan", "damage", "knapsack", "depth"
+UNIFORM, IMPORTANCE, SCAN, DAMAGE, KNAPSACK, DEPTH, RESPONSE = "uniform", "importance", "scan", "damage", "knapsack", "depth", "response"
 NO_OTHERS: Mapping[str, Budget] = {}
 
 

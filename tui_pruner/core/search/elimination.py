@@ -1,0 +1,161 @@
+"""A plan by what the predictions say of every single channel, asked again after each that went: greedy elimination down the ladders."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tui_pruner.core.pruning.plan import Cut, Step, removes_of
+from tui_pruner.core.pruning.preview import Widths
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.recovery.response import Elimination, Response
+from tui_pruner.core.search.ladders import Ladder
+from tui_pruner.core.search.planner import Budget, Planner, name_of
+from tui_pruner.core.search.sensitivity import layer_of
+from tui_pruner.core.search.targets import NOTHING_SAVED, Goal, Target, goals_of, shares_left
+from tui_pruner.core.tracing.coupling_map import Indices
+
+STRIDE = 32
+"""Channels of a wide layer go several at a time: this part of all that it may lose."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A ladder's next rung, the channels that go there, and what they cost by the predictions."""
+
+    rung: int
+    places: dict[int, Indices]
+    cost: float
+
+
+class Descending:
+    """One search: always the channels that cost least for what they save, until the goals are met."""
+
+    def __init__(self, planner: Planner, response: Response, goals: Sequence[Goal]) -> None:
+        self._planner, self._goals = planner, goals
+        self._elimination = Elimination(response)
+        self._elimination.begin(planner.base)
+        self._ladders = planner.ladders.ladders
+        self._rungs = [0] * len(self._ladders)
+        self._strides = [max(1, ladder.last // STRIDE) if len(ladder.groups) == 1 else 1 for ladder in self._ladders]
+        self._moves: dict[int, Move] = {}
+        self._of_group: dict[int, set[int]] = {}
+        for number, ladder in enumerate(self._ladders):
+            for group in ladder.groups:
+                self._of_group.setdefault(group, set()).add(number)
+        self.widths = planner.arithmetic.widths(planner.base)
+        self.gone: dict[int, dict[int, list[Indices]]] = {}
+        """By ladder and group the channels that went."""
+
+    def run(self) -> bool:
+        """Whether the goals were met."""
+        waiting = [(self._price(number), number) for number in range(len(self._ladders))]
+        heapq.heapify(waiting)
+        while waiting and (unmet := self._unmet(self.widths)):
+            _, number = heapq.heappop(waiting)
+            price = self._price(number)
+            if waiting and price > waiting[0][0]:
+                heapq.heappush(waiting, (price, number))
+                continue
+            below = self._below(number)
+            if self._overshoots(below, unmet):
+                if self._strides[number] > 1:
+                    self._strides[number] = 1
+                    self._moves.pop(number, None)
+                    heapq.heappush(waiting, (self._price(number), number))
+                continue
+            fresh = self._take(number, below)
+            waiting = [(self._price(other) if other in fresh else known, other) for known, other in waiting]
+            if self._rungs[number] < self._ladders[number].last:
+                waiting.append((self._price(number), number))
+            heapq.heapify(waiting)
+        return not self._unmet(self.widths)
+
+    def _take(self, number: int, below: Widths) -> set[int]:
+        """Go to a ladder's next rung; the ladders whose costs changed."""
+        move = self._move(number)
+        for group, places in move.places.items():
+            self.gone.setdefault(number, {}).setdefault(group, []).append(places)
+        changed = self._elimination.remove(move.places)
+        self.widths, self._rungs[number] = below, move.rung
+        fresh = {other for group in changed for other in self._of_group.get(group, ())}
+        for other in (number, *fresh):
+            self._moves.pop(other, None)
+        return fresh
+
+    def _move(self, number: int) -> Move:
+        if number not in self._moves:
+            ladder, rung = self._ladders[number], self._rungs[number]
+            then = min(ladder.last, rung + self._strides[number])
+            places, cost = {}, 0.0
+            for group, count in zip(ladder.groups, self._change(ladder, rung, then), strict=True):
+                if count:
+                    costs = self._elimination.costs(group)
+                    places[group] = np.sort(np.argsort(costs, kind="stable")[:count])
+                    cost += float(costs[places[group]].sum())
+            self._moves[number] = Move(then, places, cost)
+        return self._moves[number]
+
+    def _change(self, ladder: Ladder, rung: int, then: int) -> Indices:
+        change: Indices = ladder.rungs[then] - ladder.rungs[rung]
+        return change
+
+    def _price(self, number: int) -> float:
+        """What the next rung costs for what it saves of the measures whose goals are not met."""
+        if self._rungs[number] >= self._ladders[number].last:
+            return float("inf")
+        now, then = self._shares(self.widths), self._shares(self._below(number))
+        saved = sum(now[goal.measure] - then[goal.measure] for goal in self._unmet(self.widths) or self._goals)
+        return self._move(number).cost / max(saved, NOTHING_SAVED)
+
+    def _below(self, number: int) -> Widths:
+        """The widths with the next rung of a ladder taken."""
+        ladder, arithmetic = self._ladders[number], self._planner.arithmetic
+        change, groups = self._change(ladder, self._rungs[number], self._move(number).rung), list(ladder.groups)
+        counts = self.widths.counts.copy()
+        counts[groups] += change
+        return Widths(arithmetic, counts, self.widths.of_axis - arithmetic.shares[:, groups] @ change, self.widths.dropped)
+
+    def _shares(self, widths: Widths) -> dict[str, float]:
+        return shares_left(widths.size, self._planner.original)
+
+    def _unmet(self, widths: Widths) -> list[Goal]:
+        left = self._shares(widths)
+        return [goal for goal in self._goals if left[goal.measure] > goal.share]
+
+    def _overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
+        """Whether all goals would be met, but each that is newly met by more than it may be."""
+        left, most = self._shares(widths), 1 - self._planner.rules.tolerance
+        return all(left[goal.measure] < goal.share * most for goal in unmet)
+
+
+def by_elimination(planner: Planner, targets: Sequence[Target], criterion: str, response: Response) -> Budget | None:
+    """The plan that elimination comes to; None where that meets no targets.
+
+    Raises:
+        RequestError: the checkpoint has no more than that already.
+    """
+    goals = goals_of(targets, planner.original)
+    search = Descending(planner, response, goals)
+    if not search.run():
+        return None
+    shares = shares_left(search.widths.size, planner.original)
+    cuts = [cut_of(planner, search, number, criterion) for number in sorted(search.gone)]
+    return Budget(Step(name=name_of(goals), cuts=cuts), search.widths.size, shares)
+
+
+def cut_of(planner: Planner, search: Descending, number: int, criterion: str) -> Cut:
+    """One ladder's cut, named by the first layer that produces its channels."""
+    coupling, gone = planner.analysis.coupling, search.gone[number]
+    first = coupling.groups[planner.ladders.ladders[number].groups[0]]
+    removal = Removal({group: np.sort(np.concatenate(places)) for group, places in gone.items()})
+    return Cut(
+        layer=layer_of(planner.analysis, first),
+        amount=f"keep:{search.widths.axis(first.producers[0].axis)}",
+        criterion=criterion,
+        round_to=planner.rules.round_to,
+        removes=removes_of(removal, coupling),
+    )
