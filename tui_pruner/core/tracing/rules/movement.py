@@ -33,8 +33,14 @@ def reshape(flow: Flow, call: Call) -> None:
     elif new.ndim < old.ndim:
         join(flow, call, before, old)
         flow.note_rows(rows_of(after))
-    elif new.ndim > 1 and not flow.are_rows(rows_of(after)):
+    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new):
         flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
+
+
+def is_widened(old: Tensor, new: Tensor) -> bool:
+    """Whether every row only has each of its channels several times in turn now, as where an image is flattened."""
+    times = new.shape[-1] // old.shape[-1]
+    return old.shape[:-1] == new.shape[:-1] and torch.equal(old.repeat_interleave(times, -1), new)
 
 
 def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
