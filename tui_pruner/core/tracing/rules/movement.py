@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from tui_pruner.core.tracing.adapters import is_adapted
-from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies
+from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
@@ -25,7 +25,8 @@ def reshape(flow: Flow, call: Call) -> None:
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
     old, new = spread(before), spread(after)
-    flow.note_sizes(call, before)
+    rows = changing(after)[-1:]
+    flow.note_sizes(call, before, [vector_along(after, dim) for dim in rows], *rows)
     if old.shape == new.shape:
         return
     if new.ndim > old.ndim:
@@ -126,9 +127,17 @@ def move_by_place(flow: Flow, call: Call) -> None:
     """Values found by where they are: along a dimension of channels, a cut would put others there."""
     source = call.args[0]
     dims = call.argument(2, "dims", ()) if call.name == "roll" else call.argument(1, "dim", 0)
-    if not (call.name == "slice" and call.result.shape == source.shape):
+    if call.name == "slice" and (call.result.shape == source.shape or sliced(flow, call, source)):
+        pass
+    else:
         hold_places(flow, call, source, [d % source.ndim for d in ([dims] if isinstance(dims, int) else dims)])
     run_on_labels(flow, call, call.args)
+
+
+def sliced(flow: Flow, call: Call, source: Tensor) -> bool:
+    """Whether a slice runs along channels whose bounds can be tried."""
+    labels, dim = flow.elements(source), call.argument(1, "dim", 0) % source.ndim
+    return varies(labels, dim) and not is_row_dimension(flow, labels, dim) and flow.note_slice(call, labels)
 
 
 @rule("stack")
@@ -203,10 +212,12 @@ def split(flow: Flow, call: Call) -> None:
         link_rows(flow, call, part)
     named = len(set(widths)) > 1 or call.name == "split_with_sizes"
     if named and not is_adapted(flow.running):
-        flow.lock(call, [source], f"is split into fixed widths {widths}")
+        reason = f"is split into fixed widths {widths}"
+        if not flow.note_sizes(call, labels, [vector_along(part, dim) for part in parts], dim, reason):
+            flow.lock(call, [source], reason)
     elif len(set(widths)) == 1:
         flow.link(call, [flat(part) for part in parts])
-        flow.note_sizes(call, labels)
+        flow.note_sizes(call, labels, [vector_along(part, dim) for part in parts], dim)
 
 
 @rule("cat")
