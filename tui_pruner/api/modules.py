@@ -180,7 +180,12 @@ class ModuleSession(Session):
         """Return the steps so far as plain data, with what every parameter and buffer keeps."""
         from tui_pruner.frameworks.plain.module_file import with_kept
 
-        return with_kept(self._steps.plan, self.kept()).plain()
+        return with_kept(self._steps.plan, self.kept(), self._widths()).plain()
+
+    def _widths(self) -> dict[str, int]:
+        from tui_pruner.core.tracing.named_widths import widths_left
+
+        return widths_left(self._steps.analysis.coupling, self._steps.removal)
 
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the module, proved, as a folder with plan.yaml, model.safetensors and about.json, which `tp.load` reads.
@@ -204,7 +209,7 @@ class ModuleSession(Session):
             "refit": self._refit.kept if self._refit is not None else None,
             "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
         }
-        written = save_module(Path(output), with_kept(self._steps.plan, self.kept()), model, about, force)
+        written = save_module(Path(output), with_kept(self._steps.plan, self.kept(), self._widths()), model, about, force)
         self._steps.mark_written()
         return written
 

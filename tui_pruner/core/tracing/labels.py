@@ -217,6 +217,9 @@ class LockedLabels:
     rank: int
 
 
+BY_PLACE = "slice takes channels by their place"
+
+
 @dataclass(frozen=True)
 class SizedLabels:
     """Labels that went through an operation with sizes in its arguments, which the forward may have computed or may name.

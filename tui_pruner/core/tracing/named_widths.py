@@ -6,8 +6,9 @@ of the module that runs are tried one by one: one that holds the width it had, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -15,7 +16,7 @@ from torch import nn
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.core.tracing.labels import FlowRecord, Labels, LinkedLabels, Name, SizedLabels
+from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, Name, SizedLabels
 from tui_pruner.domain.errors import PlanError
 
 
@@ -53,18 +54,50 @@ def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iter
     found = list(integers_of(module))
     fitting = [
         Candidate(name, place, number, value // len(vector))
-        for number, vector in enumerate(entry.widths)
+        for number, vector in enumerate(vectors_of(entry))
         for name, place, value in found
         if len(vector) > 1 and value > 0 and value % len(vector) == 0 and value // len(vector) <= MOST_PARTS
     ]
     yield from sorted(fitting, key=lambda one: (one.times, one.position not in (None, one.number)))
 
 
-def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[list[Candidate]]:
+Way = Callable[[FlowRecord, nn.Module, SizedLabels], bool]
+"""Changes what a record says of a place and its like, so that a network may come further there; whether it changed anything."""
+
+
+def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> bool:
+    """Link the parts of equal length that slices take, whose bounds a forward may compute from the whole width."""
+    changed = False
+    for other in (one for one in record.sized if one.place == entry.place and one.otherwise == BY_PLACE):
+        before, until, whole = other.widths
+        part = len(until) - len(before)
+        if not 0 < part < len(whole) or len(whole) % part or len(before) % part:
+            continue
+        parts = np.split(whole, len(whole) // part)
+        links = [link for link in (linked(other, parts[0], one) for one in parts[1:]) if link not in record.links]
+        record.links += links
+        changed = changed or bool(links)
+    return changed
+
+
+def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[Way]:
     """What may name the widths of a place: one attribute, or one for each width at once."""
     found = list(candidates(record, model, entry))
     each = {candidate.number: candidate for candidate in reversed(found) if candidate.times == 1}
-    return [*([candidate] for candidate in found), *([list(each.values())] if len(each) > 1 else [])]
+    parts = [candidate for number, candidate in each.items() if number < len(entry.widths)]
+    ways = [*([candidate] for candidate in found), *(some for some in (parts, list(each.values())) if len(some) > 1)]
+    return [partial(name_all, candidates=way) for way in ways]
+
+
+def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Candidate]) -> bool:
+    """Have several attributes follow the channels of a place; whether that says anything new."""
+    return any([name_it(record, model, entry, candidate) for candidate in candidates])
+
+
+def vectors_of(entry: SizedLabels) -> tuple[Labels, ...]:
+    """The widths of a place, and where it has several that of all together."""
+    several = len(entry.widths) > 1 and entry.otherwise != BY_PLACE
+    return (*entry.widths, np.concatenate(entry.widths)) if several else entry.widths
 
 
 def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Candidate) -> bool:
@@ -73,8 +106,8 @@ def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate:
     What one attribute counts in several places stays equally many: it is linked.
     """
     changed = False
-    for other in (one for one in record.sized if one.place == entry.place and candidate.number < len(one.widths)):
-        name, vector = candidate.of(record, other), np.tile(other.widths[candidate.number], candidate.times)
+    for other in (one for one in record.sized if one.place == entry.place and candidate.number < len(vectors_of(one))):
+        name, vector = candidate.of(record, other), np.tile(vectors_of(other)[candidate.number], candidate.times)
         if value_of(model, name) != len(vector):
             continue
         known = record.named.get(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from tui_pruner.core.tracing.coupling import couple
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels
 from tui_pruner.core.tracing.meta_device import ShapeMode
-from tui_pruner.core.tracing.named_widths import lengths, name_it, ways_to_name
+from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name
 
 UNSTEADY = {"detach"}
 """What PyTorch inserts in one run of a network and leaves out in the next."""
@@ -64,7 +65,7 @@ def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[i
     """The sizes that an operation has along a dimension: of what came out, or of a slice the places where it begins and ends."""
     if name == "slice":
         start, end, _ = slice(*(args[2:4] if len(args) > 3 else (*args[2:], None))).indices(args[0].shape[dim])
-        return start, max(start, end)
+        return start, max(start, end), args[0].shape[dim]
     parts = result if isinstance(result, (tuple, list)) else [result]
     return tuple(part.shape[dim] if dim < part.ndim else 0 for part in parts)
 
@@ -98,6 +99,8 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     if all(type(module).__module__.startswith(known) for module in skeleton.modules()):
         return coupling
     usual, reason = run(sharing_weights(skeleton), inputs)
+    while not reason and names_disturb(record, skeleton, coupling, usual, inputs):
+        coupling = couple(record)
     while not reason and (found := list(disturbing(skeleton, coupling, free_groups(coupling), usual, inputs))):
         for group, place, words in found:
             for member in group.members:
@@ -139,12 +142,14 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
 
 
 def names_found(record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int) -> bool:
-    """Look for attributes with which the network comes further, and keep them in the record; whether there are any."""
-    entry = entry_at(record, stopped)
-    for together in ways_to_name(record, skeleton, entry) if entry is not None else ():
+    """Look for attributes with which the network comes further, or parts that must stay equal, and keep them in the record; whether there are
+    any."""
+    entry, whole = entry_at(record, stopped), free_channels(couple(record))
+    for way in (equal_parts, *ways_to_name(record, skeleton, entry)) if entry is not None else ():
         before = dict(record.named), list(record.links)
-        if any([name_it(record, skeleton, entry, candidate) for candidate in together]):
-            now = first_stop(record, skeleton, couple(record), inputs)
+        if way(record, skeleton, entry):
+            coupling = couple(record)
+            now = first_stop(record, skeleton, coupling, inputs) if free_channels(coupling) == whole else stop
             if now is None or now.later_than(stop):
                 return True
         record.named, record.links = before
@@ -154,6 +159,11 @@ def names_found(record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: S
 def free_groups(coupling: CouplingMap) -> list[ChannelGroup]:
     """All groups that could be cut."""
     return [group for group in coupling.groups if group.prunable]
+
+
+def free_channels(coupling: CouplingMap) -> int:
+    """How many channels these have."""
+    return sum(group.channels for group in free_groups(coupling))
 
 
 def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup]:
@@ -197,6 +207,21 @@ def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> t
     except Exception as error:  # a foreign forward may raise anything about a width that it does not like
         return running.steps, str(error).splitlines()[0] if str(error) else type(error).__name__
     return running.steps, ""
+
+
+def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, usual: Sequence[Step], inputs: Inputs) -> bool:
+    """Hold what attributes name in all modules of a class where the forward of one computes with it; whether there was such a thing."""
+    place, words = difference(usual, *run(without(skeleton, coupling, free_groups(coupling)), inputs)) if record.named else (0, "")
+    operation = record.operations[operation_at(record, place)]
+    kind, mine = type(skeleton.get_submodule(operation.module)), {name for name in record.named if name.path == operation.module}
+    touched = {number for named in coupling.named if named.name in mine for number in named.groups.tolist() if number >= 0}
+    groups = [coupling.groups[number] for number in sorted(touched) if coupling.groups[number].prunable]
+    if not words or not groups or not difference(usual, *run(without(skeleton, coupling, groups), inputs))[1]:
+        return False
+    attributes = {name.attribute for name in mine}
+    for name in [n for n in record.named if n.attribute in attributes and type(skeleton.get_submodule(n.path)) is kind]:
+        record.lock(operation.index, record.named.pop(name), f"the forward computes with this width: {words}", rank=3)
+    return True
 
 
 def disturbing(
@@ -245,9 +270,9 @@ def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> Rem
 
 def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
     """How many channels each of these groups, and what is linked to it, can lose at these shares by turns."""
-    wishes = Wishes()
-    for turn, group in enumerate(groups):
+    wishes, turns = Wishes(), cycle(shares)
+    for group in groups:
         if group.number not in wishes.demands:
-            ask_alone(coupling, group, shares[turn % len(shares)], wishes)
+            ask_alone(coupling, group, next(turns), wishes)
     free = {n: demands[0].count for n, demands in wishes.demands.items() if n not in wishes.contradictions}
     return {n: count for n, count in free.items() if 0 < count < coupling.groups[n].channels}

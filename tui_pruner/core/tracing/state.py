@@ -14,6 +14,7 @@ from tui_pruner.core.model.copies import named_tensors
 from tui_pruner.core.model.layers import rule_of
 from tui_pruner.core.tracing.adapters import has_heads, is_adapted
 from tui_pruner.core.tracing.labels import (
+    BY_PLACE,
     NEVER,
     Axis,
     AxisLabels,
@@ -90,7 +91,6 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 
 
 CHANNEL_DIMS = 2
-BY_PLACE = "slice takes channels by their place"
 
 
 def bounds_of(call: Call, size: int) -> tuple[int, int]:
@@ -308,18 +308,13 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return may
 
     def note_slice(self, call: Call, labels: Tensor) -> bool:
-        """Remember a slice of a single vector of channels by its bounds, which the forward may compute or name; whether it is one.
-
-        Where it is one of equal parts these are linked, since bounds that are computed from the whole width stay equal.
-        """
+        """Remember a slice of a single vector of channels by its bounds, which the forward may compute or name; whether it is one."""
         dim = call.argument(1, "dim", 0) % labels.ndim
         vector, size = channel_vector(labels, dim), labels.shape[dim]
         start, end = bounds_of(call, size)
-        if vector is None or call.argument(4, "step", 1) != 1 or not self.note_sizes(call, labels, (vector[:start], vector[:end]), dim, BY_PLACE):
+        if vector is None or call.argument(4, "step", 1) != 1:
             return False
-        if end - start and size % (end - start) == start % (end - start) == 0:
-            self.link(call, np.split(vector, size // (end - start)))
-        return True
+        return self.note_sizes(call, labels, (vector[:start], vector[:end], vector), dim, BY_PLACE)
 
     def are_rows(self, parts: Sequence[Labels]) -> bool:
         """Whether each of these vectors was seen as a row, or carries no channel."""

@@ -25,7 +25,7 @@ def reshape(flow: Flow, call: Call) -> None:
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
     old, new = spread(before), spread(after)
-    rows = changing(after)[-1:]
+    rows = changing(after)[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
     flow.note_sizes(call, before, [vector_along(after, dim) for dim in rows], *rows)
     if old.shape == new.shape:
         return
