@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import tui_pruner as tp
 from tests.core.independent import zeroed
 from tests.coverage.limits import peak_bytes, tell, within
-from tests.coverage_any.networks import PublicNetwork, built, told
+from tests.coverage_any.networks import PublicNetwork, built, run, told
 from tests.thoroughness import some
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.coverage import removal_of_one
@@ -102,7 +102,7 @@ class TwoProofs:
 
     def _outputs(self, network: nn.Module) -> list[Tensor]:
         with torch.no_grad():
-            return told(network.eval()(self.image))
+            return told(run(network.eval(), self.image))
 
 
 def largest(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:

@@ -1,4 +1,4 @@
-"""Widths that a forward has in attributes of its module: found by trial, rewritten with each cut, held where the forward computes with them."""
+"""Widths that a forward has in attributes of its module: found by trial, rewritten with each cut, held where it computes with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import tui_pruner as tp
 from tests.coverage_any.ours import TwoProofs, all_at_once
 from tui_pruner.core.pruning.coverage import removal_of_one
-from tui_pruner.core.tracing.labels import Name
+from tui_pruner.core.tracing.labels import WidthName
 from tui_pruner.core.tracing.named_widths import put_widths
 
 
@@ -234,8 +234,8 @@ def test_a_plan_with_widths_that_the_module_has_not_is_refused(tmp_path):
 
 
 def test_names_are_read_as_they_are_written():
-    for name in (Name("", "width"), Name("a.0", "width"), Name("a.0", "widths", 2)):
-        assert Name.parsed(str(name)) == name
+    for name in (WidthName("", "width"), WidthName("a.0", "width"), WidthName("a.0", "widths", 2)):
+        assert WidthName.parsed(str(name)) == name
     net = Parts((1, 2))
     put_widths(net, {"widths[1]": 1})
     assert net.widths == (1, 1) and np.array_equal(net.widths, [1, 1])

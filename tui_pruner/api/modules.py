@@ -222,7 +222,7 @@ class ModuleSession(Session):
         from tui_pruner.core.model.inputs import batches_of
         from tui_pruner.frameworks.plain.detectors import FORWARDS, in_a_batch
 
-        of_images = self.module.inputs.forward in FORWARDS.values()
+        of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
         given = [batches] if hasattr(batches, "untyped_storage") else batches
         found, seen = [], 0
         for batch in batches_of(taken(given), self.module.inputs):

@@ -9,7 +9,17 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, InnerBlock, Lock, Member, NamedWidth, Product
+from tui_pruner.core.tracing.coupling_map import (
+    ChannelGroup,
+    ChannelLink,
+    CouplingMap,
+    Indices,
+    InnerBlock,
+    Lock,
+    Member,
+    NamedWidth,
+    Product,
+)
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LockedLabels, Operation
 
 SILENT_JOINS = frozenset(

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.tracing.labels import Axis, Name, Operation, Role
+from tui_pruner.core.tracing.labels import Axis, WidthName, Operation, Role
 
 Indices = NDArray[np.int64]
 PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})
@@ -119,7 +119,7 @@ class Product:
 class NamedWidth:
     """An attribute of a module that holds a width: the group and the place in it of each channel that it counts, -1 for what is none."""
 
-    name: Name
+    name: WidthName
     groups: Indices
     places: Indices
 

@@ -237,7 +237,7 @@ class SizedLabels:
 
 
 @dataclass(frozen=True)
-class Name:
+class WidthName:
     """An attribute of a module that holds a width, or has it at a position of a tuple or list."""
 
     path: str
@@ -249,7 +249,7 @@ class Name:
         return f"{self.path}.{self.attribute}{place}" if self.path else f"{self.attribute}{place}"
 
     @classmethod
-    def parsed(cls, text: str) -> Name:
+    def parsed(cls, text: str) -> WidthName:
         """What a name in a plan means."""
         whole, bracket, position = text.partition("[")
         path, _, attribute = whole.rpartition(".")
@@ -289,7 +289,7 @@ class FlowRecord:
     unions: list[Union] = field(default_factory=list)
     links: list[LinkedLabels] = field(default_factory=list)
     sized: list[SizedLabels] = field(default_factory=list)
-    named: dict[Name, Labels] = field(default_factory=dict)
+    named: dict[WidthName, Labels] = field(default_factory=dict)
     products: list[ProductLabels] = field(default_factory=list)
     locks: list[LockedLabels] = field(default_factory=list)
     roles: dict[Axis, Role] = field(default_factory=dict)

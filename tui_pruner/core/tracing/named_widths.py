@@ -16,15 +16,14 @@ from torch import nn
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, Name, SizedLabels
+from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, WidthName, SizedLabels
 from tui_pruner.domain.errors import PlanError
-
 
 MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Guess:
     """An attribute that may name a width of a place, in every module that has this place, with the channels that it would count."""
 
     attribute: str
@@ -34,9 +33,9 @@ class Candidate:
     times: int = 1
     """How many times that width it holds: a whole of equal parts, or of all heads."""
 
-    def of(self, record: FlowRecord, entry: SizedLabels) -> Name:
+    def of(self, record: FlowRecord, entry: SizedLabels) -> WidthName:
         """The attribute in the module of one entry."""
-        return Name(record.operations[entry.operation].module, self.attribute, self.position)
+        return WidthName(record.operations[entry.operation].module, self.attribute, self.position)
 
 
 def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
@@ -48,12 +47,12 @@ def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
             yield from ((name, place, item) for place, item in enumerate(value) if type(item) is int)
 
 
-def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iterator[Candidate]:
+def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iterator[Guess]:
     """The attributes that may name one of a place's widths, or a multiple; the nearest first, of a list that at the place of the part."""
     module = model.get_submodule(record.operations[entry.operation].module)
     found = list(integers_of(module))
     fitting = [
-        Candidate(name, place, number, value // len(vector))
+        Guess(name, place, number, value // len(vector))
         for number, vector in enumerate(vectors_of(entry))
         for name, place, value in found
         if len(vector) > 1 and value > 0 and value % len(vector) == 0 and value // len(vector) <= MOST_PARTS
@@ -89,9 +88,10 @@ def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> li
     return [partial(name_all, candidates=way) for way in ways]
 
 
-def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Candidate]) -> bool:
+def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Guess]) -> bool:
     """Have several attributes follow the channels of a place; whether that says anything new."""
-    return any([name_it(record, model, entry, candidate) for candidate in candidates])
+    changed = [name_it(record, model, entry, candidate) for candidate in candidates]
+    return any(changed)
 
 
 def vectors_of(entry: SizedLabels) -> tuple[Labels, ...]:
@@ -100,7 +100,7 @@ def vectors_of(entry: SizedLabels) -> tuple[Labels, ...]:
     return (*entry.widths, np.concatenate(entry.widths)) if several else entry.widths
 
 
-def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Candidate) -> bool:
+def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Guess) -> bool:
     """Have an attribute follow the channels of a place, in every module of the class that has it; whether that says anything new.
 
     What one attribute counts in several places stays equally many: it is linked.
@@ -135,7 +135,7 @@ def linked(entry: SizedLabels, first: Labels, second: Labels) -> Linked:
     return Linked(entry.operation, tuple(part[part != 0] for part in (first, second)))
 
 
-def value_of(model: nn.Module, name: Name) -> int | None:
+def value_of(model: nn.Module, name: WidthName) -> int | None:
     """The integer that an attribute holds; None where there is no such thing."""
     try:
         value = vars(model.get_submodule(name.path)).get(name.attribute)
@@ -150,7 +150,9 @@ def widths_left(coupling: CouplingMap, removal: Removal) -> dict[str, int]:
     """What every attribute that names a width must hold after a removal, by its full name; only those that change."""
     found = {}
     for named in coupling.named:
-        gone = sum(int(np.isin(named.places[named.groups == n], removal.places[n]).sum()) for n in set(named.groups.tolist()) & {*removal.places})
+        gone = sum(
+            int(np.isin(named.places[named.groups == n], removal.places[n]).sum()) for n in set(named.groups.tolist()) & {*removal.places}
+        )
         if gone and not inside(named.name.path, removal.dropped):
             found[str(named.name)] = len(named.groups) - gone
     return found
@@ -163,7 +165,7 @@ def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
         PlanError: the model has no such attribute, or a smaller one.
     """
     for text, width in widths.items():
-        name = Name.parsed(text)
+        name = WidthName.parsed(text)
         before = value_of(model, name)
         if before is None or not 0 < width <= before:
             raise PlanError(f"the plan gives {text} the width {width}, which this module has as {before}")

@@ -142,10 +142,11 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
 
 
 def names_found(record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int) -> bool:
-    """Look for attributes with which the network comes further, or parts that must stay equal, and keep them in the record; whether there are
-    any."""
+    """Look for attributes, or parts that must stay equal, with which the network comes further; keep them; whether there are any."""
     entry, whole = entry_at(record, stopped), free_channels(couple(record))
-    for way in (equal_parts, *ways_to_name(record, skeleton, entry)) if entry is not None else ():
+    if entry is None:
+        return False
+    for way in (equal_parts, *ways_to_name(record, skeleton, entry)):
         before = dict(record.named), list(record.links)
         if way(record, skeleton, entry):
             coupling = couple(record)

@@ -299,8 +299,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._rows.update(part.tobytes() for part in parts)
 
     def note_sizes(self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "") -> bool:
-        """Remember channels that meet sizes which the forward may name, and whether it may: those of PyTorch's layers and of adapted modules
-        are true."""
+        """Remember channels that meet sizes which the forward may name; whether it may: PyTorch's layers and adapted modules do not."""
         may = not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels)
         if may:
             place = (type(self.running).__name__, call.index - self.entered[-1])

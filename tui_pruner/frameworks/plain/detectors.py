@@ -78,7 +78,7 @@ def by_regions(detector: Any, images: Tensor, targets: Any = None) -> dict[str, 
 
 def pooled(pool: Any, features: Mapping[str, Tensor]) -> Tensor:
     """What the boxes at fixed places hold of each feature map that a pool reads, [boxes, channels, height, width]."""
-    from torchvision.ops import roi_align
+    from torchvision.ops import roi_align  # type: ignore[import-untyped]
 
     found = []
     for feature in (features[name] for name in pool.featmap_names if name in features):

@@ -67,7 +67,7 @@ FILES = frozenset({PLAN, WEIGHTS, ABOUT})
 
 
 def with_kept(plan: Plan, kept: Mapping[str, Mapping[str, list[int]]], widths: Mapping[str, int]) -> Plan:
-    """A plan that says of every parameter and buffer what it keeps, and of attributes what they hold, so that no trace is needed to apply it."""
+    """A plan that says what every parameter and buffer keeps, and what attributes hold, so that no trace is needed to apply it."""
     ranges = {name: {int(dim): as_ranges(indices) for dim, indices in dims.items()} for name, dims in kept.items()}
     return plan.model_copy(update={"kept": ranges, "widths": dict(widths)})
 

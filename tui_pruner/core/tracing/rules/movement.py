@@ -25,8 +25,8 @@ def reshape(flow: Flow, call: Call) -> None:
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
     old, new = spread(before), spread(after)
-    rows = changing(after)[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
-    flow.note_sizes(call, before, [vector_along(after, dim) for dim in rows], *rows)
+    row = changing(after)[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
+    flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row))
     if old.shape == new.shape:
         return
     if new.ndim > old.ndim:
@@ -246,6 +246,18 @@ def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
 def label_argument(flow: Flow, leaf: Any) -> Any:
     """The labels in place of a tensor that the trace follows; an index that is known, and everything else, as it is."""
     return flow.elements(leaf) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
+
+
+@rule("as_strided")
+def restrided(flow: Flow, call: Call) -> None:
+    """Memory laid out anew. PyTorch's pooling to a single place says so in place that its result is channels last, which moves no value."""
+    source, shape = call.args[0], tuple(call.args[1])
+    usual = torch.empty(shape, device="meta").stride()
+    same = all(a == b for side, a, b in zip(shape, call.args[2], usual) if side > 1)
+    if call.name == "as_strided_" and same and flow.elements(source).shape == shape:
+        flow.put(call.result, flow.elements(source))
+    else:
+        flow.lock(call, [source], "as_strided reads memory by its place", rank=3)
 
 
 IMAGE = 4
