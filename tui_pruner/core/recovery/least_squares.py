@@ -121,8 +121,8 @@ def as_weight(matrix: Tensor, geometry: Convolution | None) -> Tensor:
 class Equations:
     """Normal equations of a correction to a layer: from its inputs to what its outputs lack, gathered batch by batch.
 
-    `intercept` adds a constant input. `energy` is the sum of squares of the wanted outputs about their mean. While there are fewer rows than
-    half the inputs, they are kept as they are: the same correction then comes of a system that is as large as there are rows.
+    `intercept` adds a constant input. `energy` is the sum of squares of the wanted outputs about their mean. While there are fewer rows
+    than half the inputs, they are kept as they are: the same correction then comes of a system that is as large as there are rows.
     """
 
     intercept: bool

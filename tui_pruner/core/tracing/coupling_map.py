@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.tracing.labels import Axis, WidthName, Operation, Role
+from tui_pruner.core.tracing.labels import Axis, Operation, Role, WidthName
 
 Indices = NDArray[np.int64]
 PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})

@@ -16,7 +16,7 @@ from torch import nn
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, WidthName, SizedLabels
+from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, SizedLabels, WidthName
 from tui_pruner.domain.errors import PlanError
 
 MOST_PARTS = 64
