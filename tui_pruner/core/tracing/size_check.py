@@ -92,9 +92,15 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     coupling = couple(record)
     while stop := first_stop(record, skeleton, coupling, inputs):
         stopped = operation_at(record, stop.step)
-        if not (naming and names_found(record, skeleton, inputs, stop, stopped)):
-            hold(record, stopped, stop.reason)
+        if naming and names_found(record, skeleton, inputs, stop, stopped):
+            coupling = couple(record)
+            continue
+        free = free_channels(coupling)
+        hold(record, entry_at(record, stopped), stop.reason)
         coupling = couple(record)
+        if free_channels(coupling) == free:  # others are to blame
+            hold(record, None, stop.reason)
+            coupling = couple(record)
     known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width but in ways that adapters know (`docs/coverage.md`)
     if all(type(module).__module__.startswith(known) for module in skeleton.modules()):
         return coupling
@@ -190,9 +196,8 @@ def entry_at(record: FlowRecord, stopped: int) -> SizedLabels | None:
     return min(found, key=lambda entry: entry.operation, default=None)
 
 
-def hold(record: FlowRecord, stopped: int, reason: str) -> None:
+def hold(record: FlowRecord, at: SizedLabels | None, reason: str) -> None:
     """Lock the channels at the place where a run stopped, wherever the same class has it; all that were tried, where no trace knows it."""
-    at = entry_at(record, stopped)
     for entry in record.sized:
         if at is None or entry.place == at.place:
             record.lock(entry.operation, entry.labels, entry.otherwise or f"the forward names this width: {reason}", rank=3)
