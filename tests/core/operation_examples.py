@@ -328,6 +328,7 @@ EXAMPLES: dict[str, Example] = {
     "chunk": whole(WHOLE["chunk"], last=4, tied=2),
     "split": one(lambda b: b.split(b.shape[1] // 2, 1)[1], last=4),
     "unsafe_split": one(lambda b: aten.unsafe_split(b, b.shape[1] // 2, 1)[1], last=4),
+    "as_strided": one(lambda b: b.mean((2, 3), keepdim=True).as_strided_((*b.shape[:2], 1, 1), (b.shape[1], 1, 1, 1)) + 0 * b),
     "split_with_sizes": one(lambda b: b.split([3, 5], 1)[1], last=5, held="is split into fixed widths [3, 5]"),
     "repeat": one(lambda b: b.repeat(1, 2, 1, 1), last=16),
     "glu": one(lambda b: F.glu(b, 1), wide=16, tied=2),
@@ -371,6 +372,7 @@ EXAMPLES: dict[str, Example] = {
     "native_group_norm": one(lambda b: F.group_norm(b, 2), held="group_norm normalises across channels"),
 }
 HELD: dict[str, Example] = {
+    "memory in another order": one(lambda b: b.as_strided(b.shape, b.stride()), held="as_strided reads memory by its place"),
     "all": one(lambda b: b * torch.any(b, 3).all(), held="mixes channels"),
     "_softmax": one(lambda b: b.softmax(1), held="softmax mixes channels"),
     "cumsum": one(lambda b: b.cumsum(1), held="cumsum mixes channels"),

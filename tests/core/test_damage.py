@@ -13,7 +13,17 @@ from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.copies import owners_of_tensors
 from tui_pruner.core.pruning.removal import NOTHING, Removal
 from tui_pruner.core.pruning.surgery import by_tensor, cut
-from tui_pruner.core.recovery.damage import Damage, WeightReaders, embedded, measure_damage, obs_scores, repaired_twin
+from tui_pruner.core.recovery.damage import (
+    Damage,
+    WeightReaders,
+    _Sums,
+    embedded,
+    inverted,
+    inverted_by_rows,
+    measure_damage,
+    obs_scores,
+    repaired_twin,
+)
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.measured_damage import SHARES, curves_of, trials_of
 from tui_pruner.core.search.planner import Planner
@@ -181,3 +191,20 @@ def test_rivals_are_different_plans_for_one_target_and_the_uniform_one_is_among_
 
 def test_the_default_trials_go_as_deep_as_the_floor_allows() -> None:
     assert max(SHARES) == 0.75
+
+
+def test_the_inverse_by_few_rows_is_that_of_the_covariance() -> None:
+    torch.manual_seed(0)
+    inputs, scaled = torch.randn(14, 40, dtype=torch.float64) + 0.5, torch.randn(40, 6, dtype=torch.float64)
+    found = []
+    for few in (True, False):
+        sums = _Sums(torch.zeros(40, 40, dtype=torch.float64), None)
+        sums.add(inputs[:8])
+        sums.add(inputs[8:])
+        assert len(sums.few) == 2
+        if not few:
+            sums.gram += inputs.t() @ inputs
+        mean = sums.total / sums.rows
+        found.append(((inverted_by_rows if few else inverted)(sums, mean, scaled, 1e-2), sums.gram))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-8, atol=1e-8)

@@ -225,3 +225,31 @@ def test_an_interrupted_refit_goes_on_behind_the_last_finished_layer() -> None:
     again = reconstruct(network, small, kept, images(3), images(1, seed=5), memory=notebook)
     assert again.fits == whole.fits
     assert all(torch.equal(value, whole.model.state_dict()[name]) for name, value in again.model.state_dict().items())
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_few_rows_give_the_correction_of_the_normal_equations(intercept: bool, groups: int) -> None:
+    torch.manual_seed(0)
+    inputs, lacking, wanted = (torch.randn(*shape, dtype=torch.float64) for shape in ((groups, 16, 50), (16, 4 * groups), (16, 4 * groups)))
+    few, many = Equations(intercept), Equations(intercept)
+    for rows in (slice(0, 9), slice(9, 16)):
+        few.add(inputs[:, rows], lacking[rows], wanted[rows])
+    many.add(inputs, lacking, wanted)
+    given, by_group = many._rows()
+    many._sum_up(given[:, :0], by_group[:, :0])
+    assert few._few and not many._few
+    for ridge in (1e-3, 1e-1):
+        correction = many.correction(ridge)
+        assert torch.allclose(few.correction(ridge), correction, rtol=1e-8, atol=1e-9)
+        assert few.error(correction) == pytest.approx(many.error(correction), rel=1e-9)
+
+
+def test_equations_go_over_to_sums_when_rows_are_many() -> None:
+    torch.manual_seed(0)
+    inputs, lacking = torch.randn(1, 60, 20), torch.randn(60, 3)
+    at_once, batch_by_batch = Equations(True), Equations(True)
+    at_once.add(inputs, lacking, lacking)
+    for rows in (slice(0, 5), slice(5, 10), slice(10, 60)):
+        batch_by_batch.add(inputs[:, rows], lacking[rows], lacking[rows])
+    assert torch.allclose(at_once.correction(1e-2), batch_by_batch.correction(1e-2), rtol=1e-4, atol=1e-6)

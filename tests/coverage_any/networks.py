@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from tests.bench.sandbox import ROOT
+from tui_pruner.frameworks.plain.detectors import forward_of
 
 SIDE = 64
 SIDES = {"inception_v3": 128, "maxvit_t": 224, "vit_h_14": 56, "ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}
@@ -80,18 +81,22 @@ def smallness(name: str) -> tuple[int, int, str]:
     return rank, len(name), name
 
 
-class DetectionTrunk(nn.Module):
-    """What a detector of torchvision computes before it looks for boxes by value: its features, and the heads that read all of them."""
+class Followed(nn.Module):
+    """A detector whose forward is what the program follows of it, for those who call modules."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: nn.Module) -> None:
         super().__init__()
-        self.backbone = detector.backbone
-        self.head = detector.rpn.head if hasattr(detector, "rpn") else detector.head
+        self.detector = detector
 
     def forward(self, x: Tensor) -> Any:
-        """Features to predictions."""
-        features = self.backbone(x)
-        return self.head(list(features.values()) if isinstance(features, Mapping) else [features])
+        """Images to the heads' predictions."""
+        return run(self.detector, x)
+
+
+def run(network: nn.Module, images: Tensor) -> Any:
+    """What a network predicts for images; of a detector all that comes before boxes are looked for by their values."""
+    follow = forward_of(network)
+    return network(images) if follow is None else follow(network, images)
 
 
 def built(network: PublicNetwork) -> tuple[nn.Module, Tensor]:
@@ -114,7 +119,7 @@ def made(network: PublicNetwork) -> tuple[nn.Module, int]:
         own |= {"init_weights": False} if network.name in ("googlenet", "inception_v3") else {}  # minutes of SciPy's truncated normal
         return build(weights=None, **own), side
     model = build(weights=None, weights_backbone=None)
-    return (DetectionTrunk(model) if network.kind == "detection" else model), side
+    return model, side
 
 
 def made_by_timm(name: str) -> tuple[nn.Module, int]:
@@ -124,7 +129,18 @@ def made_by_timm(name: str) -> tuple[nn.Module, int]:
     model = timm.create_model(name, pretrained=False)
     known = model.pretrained_cfg
     wanted = known.get("input_size", (3, 224, 224))[-1]
-    return model, wanted if known.get("fixed_input_size") else min(TIMM_SIDE, wanted)
+    small = not known.get("fixed_input_size") and wanted > TIMM_SIDE and runs_at(model, TIMM_SIDE)
+    return model, TIMM_SIDE if small else wanted
+
+
+def runs_at(model: nn.Module, side: int) -> bool:
+    """Whether a network takes images of this side."""
+    try:
+        with torch.no_grad():
+            model.eval()(torch.rand(1, 3, side, side))
+    except (AssertionError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def settle(model: nn.Module, side: int) -> None:
@@ -141,7 +157,7 @@ def settle(model: nn.Module, side: int) -> None:
         norm.train()
         norm.momentum = None
     with torch.no_grad():
-        model(torch.rand(BATCH, 3, side, side))
+        run(model, torch.rand(BATCH, 3, side, side))
 
 
 def told(output: Any) -> list[Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import tui_pruner as tp
 from tests.core.independent import zeroed
 from tests.coverage.limits import peak_bytes, tell, within
-from tests.coverage_any.networks import PublicNetwork, built, told
+from tests.coverage_any.networks import PublicNetwork, built, run, told
 from tests.thoroughness import some
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.coverage import removal_of_one
@@ -36,6 +36,9 @@ ALONE = 4
 """This many groups, spread over the network, are cut alone."""
 QUARTER = 0.25
 EXACT = 1e-9
+SLIGHT = 2.0**-50
+"""Change of the image, as a share, by which a network shows how far it enlarges rounding."""
+MOST_NOISE = 1e-6
 VISIBLE = 1e-9
 """A cut that moves the outputs less than this says nothing."""
 PREDICTIONS = "feeds the model's predictions"
@@ -82,7 +85,9 @@ class TwoProofs:
         self.model, self.image, self.analysis = model, image.double(), analysis
         self.own = analysis.checkpoint.model
         self.original = Original(self.own, images=analysis.checkpoint.inputs)
-        self.before = self._outputs(zeroed(model, {}))
+        whole = zeroed(model, {})
+        self.before = self._outputs(whole)
+        self.noise = min(largest(self._outputs(whole, self.image * (1 + SLIGHT)), self.before), MOST_NOISE)
 
     def of(self, removal: Removal) -> dict[str, object]:
         """Both verdicts: "equal", "no effect" or "wrong"; with what is to be said."""
@@ -97,12 +102,12 @@ class TwoProofs:
             difference, effect = (largest(self._outputs(zeroed(pruned, {})), wanted), largest(self.before, wanted))
         except RuntimeError as error:
             return {"ours": proof.verdict, "twin": "wrong", "says": str(error)[:200]}
-        twin = "wrong" if not difference < EXACT else "equal" if effect > VISIBLE else "no effect"
+        twin = "wrong" if not difference < max(EXACT, self.noise) else "equal" if effect > VISIBLE else "no effect"
         return {"ours": proof.verdict, "twin": twin, "difference": difference, "effect": effect, "says": proof.reason}
 
-    def _outputs(self, network: nn.Module) -> list[Tensor]:
+    def _outputs(self, network: nn.Module, image: Tensor | None = None) -> list[Tensor]:
         with torch.no_grad():
-            return told(network.eval()(self.image))
+            return told(run(network.eval(), self.image if image is None else image))
 
 
 def largest(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:

@@ -135,11 +135,13 @@ def document(wanted: Sequence[PublicNetwork], results: dict[tuple[str, str], Res
 
 Networks with random weights, opened by `tui_pruner.open` with one image of the side in the table. Up to {ALONE} groups of channels, spread
 over the network, are cut alone by a quarter, then all groups at once. Each cut is proved twice: by the program, and by a twin in float64
-that has nothing of the program but the list of indices that are kept, and which must agree to 1e-9. Written by `make coverage-any`, each
+that has nothing of the program but the list of indices that are kept, and which must agree to 1e-9, or to what a change of the image by a
+thousand-million-millionth makes in a network that enlarges rounding further (1e-6 at most). Written by `make coverage-any`, each
 network in a process of its own with {SECONDS} processor seconds and {MEMORY["ours"] >> 30} GiB of address space. {libraries}.
 
-A channel counts where a layer writes it, coupled ones once; the outputs of the network do not count, since they are its predictions. Of a
-detector, the features and the heads that read all of them are cut; what looks for boxes by their values is not part of it. `open` and
+A channel counts where a layer writes it, coupled ones once; the outputs of the network do not count, since they are its predictions. A
+detector is followed to the predictions of all its heads, of boxes at fixed places where it has proposals; what looks for boxes by their
+values is not followed, and reads no channel. `open` and
 `proofs` are processor seconds. Theirs is torch-pruning's own tracer on the same network with {THEIR_SECONDS} processor seconds and
 {MEMORY["theirs"] >> 30} GiB, up to {ALONE} of its groups cut alone by a quarter by its own functions: right, wrong (runs, but computes
 something else than its masked twin), broken (cannot be cut, or does not run).

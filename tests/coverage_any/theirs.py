@@ -12,7 +12,7 @@ import torch
 from tests.coverage.limits import tell, within
 from tests.coverage.their_groups import root_of, traced
 from tests.coverage.theirs import outcome
-from tests.coverage_any.networks import PublicNetwork, built
+from tests.coverage_any.networks import Followed, PublicNetwork, built
 from tests.coverage_any.ours import ALONE, PREDICTIONS
 from tests.thoroughness import some
 from tui_pruner.core.model.analysis import trace_model
@@ -27,7 +27,9 @@ def main(key: str) -> None:
     """Trace, then cut what there is in samples; each answer is told as soon as it is known."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    model, image = built(PublicNetwork(*key.split("/", 1)))
+    network = PublicNetwork(*key.split("/", 1))
+    model, image = built(network)
+    model = Followed(model).eval() if network.kind == "detection" else model
     inputs = Inputs((image,))
     _, coupling = trace_model(model, inputs)
     within(SECONDS)

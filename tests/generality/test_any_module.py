@@ -228,20 +228,20 @@ def test_an_adapter_makes_a_named_width_true():
     class Split(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.width, self.both, self.last = 10, nn.Linear(6, 20), nn.Linear(10, 4)
+            self.width, self.both, self.last = {"left": 10}, nn.Linear(6, 20), nn.Linear(10, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            left, right = self.both(x).split([self.width, self.width], -1)
+            left, right = self.both(x).split([self.width["left"], self.width["left"]], -1)
             return self.last(torch.relu(left) * right)
 
     def narrow(module: nn.Module, kept: Any) -> None:
-        module.width = module.both.out_features // 2
+        module.width = {"left": module.both.out_features // 2}
 
     given = (torch.rand(3, 6),)
     assert not any(group.prunable for group in tp.open(Split(), example_inputs=given).groups())
     session = tp.open(Split().eval(), example_inputs=given, adapters={Split: narrow})
     session.apply(["both=40%"])
-    assert session.prove().equal and session.model().width == 6
+    assert session.prove().equal and session.model().width == {"left": 6}
 
 
 def test_figures_and_gradients_are_the_users():

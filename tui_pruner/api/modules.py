@@ -39,6 +39,7 @@ def open_module(
     evaluate: Callable[[nn.Module], float] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     adapters: Adapters | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> ModuleSession:
     """Open any module, which stays as it is; `tp.open` says more of the arguments.
 
@@ -49,10 +50,16 @@ def open_module(
     """
     from tui_pruner.core.pruning.session import PruningSession as Steps
 
-    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters)), evaluate, loss)
+    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward)), evaluate, loss)
 
 
-def looked_at(module: nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None, adapters: Adapters | None) -> Analysis:
+def looked_at(
+    module: nn.Module,
+    example_inputs: Any,
+    kwargs: Mapping[str, Any] | None,
+    adapters: Adapters | None,
+    forward: Callable[..., Any] | None = None,
+) -> Analysis:
     """Return all that is known about a module's channels.
 
     Raises:
@@ -66,7 +73,9 @@ def looked_at(module: nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] 
     if example_inputs is None and not kwargs:
         raise RequestError("how is the module called? give example_inputs=(tensor, ...) or kwargs={name: tensor}")
     given = inputs_of(example_inputs if example_inputs is not None else ())
-    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}), adapters)
+    if forward is not None and not callable(forward):
+        raise RequestError(f"forward is a {type(forward).__name__}: give a function that is called as forward(module, *example_inputs)")
+    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}, forward=forward), adapters)
 
 
 class ModuleSession(Session):
@@ -171,7 +180,12 @@ class ModuleSession(Session):
         """Return the steps so far as plain data, with what every parameter and buffer keeps."""
         from tui_pruner.frameworks.plain.module_file import with_kept
 
-        return with_kept(self._steps.plan, self.kept()).plain()
+        return with_kept(self._steps.plan, self.kept(), self._widths()).plain()
+
+    def _widths(self) -> dict[str, int]:
+        from tui_pruner.core.tracing.named_widths import widths_left
+
+        return widths_left(self._steps.analysis.coupling, self._steps.removal)
 
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the module, proved, as a folder with plan.yaml, model.safetensors and about.json, which `tp.load` reads.
@@ -195,7 +209,7 @@ class ModuleSession(Session):
             "refit": self._refit.kept if self._refit is not None else None,
             "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
         }
-        written = save_module(Path(output), with_kept(self._steps.plan, self.kept()), model, about, force)
+        written = save_module(Path(output), with_kept(self._steps.plan, self.kept(), self._widths()), model, about, force)
         self._steps.mark_written()
         return written
 
@@ -206,11 +220,13 @@ class ModuleSession(Session):
             RequestError: there is none, or an item is not a batch.
         """
         from tui_pruner.core.model.inputs import batches_of
+        from tui_pruner.frameworks.plain.detectors import FORWARDS, in_a_batch
 
+        of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
         given = [batches] if hasattr(batches, "untyped_storage") else batches
         found, seen = [], 0
         for batch in batches_of(taken(given), self.module.inputs):
-            found.append(batch)
+            found.append(in_a_batch(batch) if of_images else batch)
             seen += len(batch)
             if images is not None and seen >= images:
                 break
@@ -262,6 +278,7 @@ def apply_plan(
     example_inputs: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     adapters: Adapters | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> nn.Module:
     """Cut a copy of a module, with the weights that it has, by a plan from a file or as plain data.
 
@@ -282,7 +299,7 @@ def apply_plan(
     if found.kept or not found.steps or (example_inputs is None and not kwargs):
         return cut_by_plan(module, found)
     check_structure(module, found)
-    session = open_module(module, example_inputs, kwargs, adapters=adapters)
+    session = open_module(module, example_inputs, kwargs, adapters=adapters, forward=forward)
     session.load(found.plain())
     return session.model()
 

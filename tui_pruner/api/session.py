@@ -51,6 +51,7 @@ def open(
     evaluate: Callable[[nn.Module], float] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     adapters: Mapping[type[nn.Module], Callable[..., None]] | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> Session:
     """Open an Ultralytics checkpoint or an architecture by its yaml, as the app does, or any module.
 
@@ -65,6 +66,8 @@ def open(
         loss: for a module, (model, batch) -> number to differentiate: what the criteria taylor and hessian rank by.
         adapters: for a module, {Class: function(module, kept)}, which makes the attributes of a class that name widths true after a cut;
             `kept(layer)` gives the indices of its outputs that a layer within the module keeps, None where it keeps all.
+        forward: for a module that decides by computed values, (module, *example_inputs) -> outputs: what is followed, proved and refitted
+            in place of its own forward. Detectors of torchvision have theirs already.
 
     Raises:
         CheckpointError: the file, or a module of this kind, cannot be used.
@@ -75,7 +78,7 @@ def open(
     if not isinstance(model, (str, Path)):
         from tui_pruner.api.modules import open_module
 
-        return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters)
+        return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters, forward=forward)
     if example_inputs is not None or kwargs:
         raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
     from tui_pruner.core.model.analysis import analyse

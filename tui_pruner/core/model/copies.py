@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from types import MethodType
 from typing import Any
 
 import torch
@@ -90,15 +91,24 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dic
     if isinstance(module, torch.jit.ScriptModule):
         raise TraceError(f"{path or 'the model'} is TorchScript, whose operations cannot be followed: give the model from before torch.jit")
     twin = known[id(module)] = object.__new__(type(module))
-    state = {**module.__dict__, "training": False}
+    state = {name: value.copy() if type(value) in (dict, list) else value for name, value in module.__dict__.items()}
+    state["training"] = False
     for table in OWN_TABLES:
         state[table] = state[table].copy()
     for table in ("_parameters", "_buffers"):
         state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
     twin.__dict__.update(state)
+    rebind(module, twin)
     for name, child in module._modules.items():
         twin._modules[name] = None if child is None else _copied(child, tensor_of, known, f"{path}.{name}" if path else name)
     return twin
+
+
+def rebind(module: nn.Module, twin: nn.Module) -> None:
+    """Give a copy its own methods where the module keeps some in attributes: those would work on the module."""
+    for name, value in vars(module).items():
+        if isinstance(value, MethodType) and value.__self__ is module:
+            twin.__dict__[name] = MethodType(value.__func__, twin)
 
 
 def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
@@ -119,6 +129,7 @@ def own(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
         twin = object.__new__(type(module))
         tables = {table: module.__dict__[table].copy() for table in OWN_TABLES}
         twin.__dict__.update({**module.__dict__, **tables})
+        rebind(module, twin)
         known[id(module)] = known[id(twin)] = twin
     return known[id(module)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,15 +20,19 @@ FINER = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments of one forward: `args` and `kwargs`, with tensors at any depth of tuples, lists and dicts; `name` is for people."""
+    """The arguments of one forward: `args` and `kwargs`, with tensors at any depth of tuples, lists and dicts; `name` is for people.
+
+    `forward` is called with the model in front of them where something else than the model itself is to run.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     name: str = "input"
+    forward: Callable[..., Any] | None = None
 
     def run(self, model: nn.Module) -> Any:
         """Call a model with them as they are, and return what it gives."""
-        return model(*self.args, **self.kwargs)
+        return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -44,7 +48,7 @@ class Inputs:
     def changed(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         """The same with every tensor changed."""
         args, kwargs = tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, (self.args, dict(self.kwargs)))
-        return Inputs(args, kwargs, self.name)
+        return replace(self, args=args, kwargs=kwargs)
 
     def on_meta(self) -> Inputs:
         """Without the values of real numbers. Whole numbers keep theirs: forwards look at places in tables, at masks and lengths."""
@@ -156,10 +160,10 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
             raise RequestError(f"a batch is a {type(batch).__name__}: give tensors, tuples of arguments or dicts of arguments by name")
         one = inputs_of(batch)
         if like is not None and len(one.args) > len(like.args) > 0:
-            one = Inputs(one.args[: len(like.args)], one.kwargs)
+            one = replace(one, args=one.args[: len(like.args)])
         if not one.tensors:
             raise RequestError("a batch has no tensor in it: give what the forward reads")
-        yield one
+        yield one if like is None else replace(one, forward=like.forward)
 
 
 COARSE = 4

@@ -84,11 +84,15 @@ class Plan(BaseModel):
         default={},
         description="Parameter or buffer, dimension, positions that stay (0-3,5): for a module, so that it can be cut without a trace.",
     )
+    widths: dict[str, int] = Field(
+        default={},
+        description="Attribute of a module that holds a width (blocks.0.attn.head_dim, mixer.split[1]), and what it holds after the cuts.",
+    )
 
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        for name in ("kept", "path"):  # as a plan without them was always written
+        for name in ("kept", "widths", "path"):  # as a plan without them was always written
             if not plain.get(name):
                 plain.pop(name, None)
         return plain

@@ -19,6 +19,7 @@ from tui_pruner.core.tracing.adapters import rewrite_attributes
 from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.core.tracing.named_widths import put_widths, widths_left
 
 
 def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
@@ -33,6 +34,7 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
     if (kept := kept_classes(coupling, removal)) is not None:
         rewrite_classes(pruned, kept)
     rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
+    put_widths(pruned, widths_left(coupling, removal))
     return pruned
 
 

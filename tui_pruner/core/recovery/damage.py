@@ -145,25 +145,50 @@ class WeightReaders:
         mean = sums.total / sums.rows
         if not (site.bias or site.shift):
             mean = torch.zeros_like(mean)
-        covariance = sums.gram.div_(sums.rows).addr_(mean, mean, alpha=-1.0)
         scale = scale_behind(network, site.shift, matrix.shape[1])
-        scaled = matrix * scale
-        energy = float((scaled * (covariance @ scaled)).sum()) + TINY
-        covariance.diagonal().add_(float(ridge * covariance.diagonal().mean()) + TINY)
-        sums.gram.copy_(torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
+        energy = (inverted_by_rows if sums.few else inverted)(sums, mean, matrix * scale, ridge)
         return WeightReader(sums.geometry, matrix, mean, sums.gram, energy, scale, site.bias, site.shift)
 
 
+def inverted(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) -> float:
+    """Put the inverse of the regularised covariance in the place of the sums of products; the energy of outputs by a scaled weight."""
+    covariance = sums.gram.div_(sums.rows).addr_(mean, mean, alpha=-1.0)
+    energy = float((scaled * (covariance @ scaled)).sum()) + TINY
+    covariance.diagonal().add_(float(ridge * covariance.diagonal().mean()) + TINY)
+    sums.gram.copy_(torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
+    return energy
+
+
+def inverted_by_rows(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) -> float:
+    """The same where there are fewer rows than half the features: by the identity (X'X + h)^-1 = (1 - X' (X X' + h)^-1 X) / h."""
+    rows = (torch.cat(sums.few) - mean) / math.sqrt(sums.rows)
+    energy = float((rows @ scaled).square().sum()) + TINY
+    hold = float(ridge * rows.square().sum() / rows.shape[1]) + TINY
+    system = rows @ rows.t()
+    system.diagonal().add_(hold)
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(system), rows, upper=False)
+    torch.mm(half.t(), half, out=sums.gram)
+    sums.gram.div_(-hold).diagonal().add_(1.0 / hold)
+    sums.few.clear()
+    return energy
+
+
 class _Sums:
-    """The sums of inputs and of their products, over sampled positions."""
+    """The sums of inputs and of their products, over sampled positions; as long as there are `few` rows, these as they are."""
 
     def __init__(self, gram: Tensor, geometry: Convolution | None) -> None:
         self.gram, self.geometry = gram, geometry
         self.total, self.rows = torch.zeros(len(gram), dtype=torch.float64), 0
+        self.few: list[Tensor] = []
 
     def add(self, inputs: Tensor) -> None:
         """Add rows of inputs."""
-        self.gram += (inputs.t() @ inputs).cpu().double()
+        if 2 * (self.rows + len(inputs)) <= len(self.gram):
+            self.few.append(inputs.cpu().double())
+        else:
+            for rows in (*self.few, inputs):
+                self.gram += (rows.t() @ rows).cpu().double()
+            self.few.clear()
         self.total += inputs.sum(0).cpu().double()
         self.rows += len(inputs)
 

@@ -121,7 +121,8 @@ def as_weight(matrix: Tensor, geometry: Convolution | None) -> Tensor:
 class Equations:
     """Normal equations of a correction to a layer: from its inputs to what its outputs lack, gathered batch by batch.
 
-    `intercept` adds a constant input. `energy` is the sum of squares of the wanted outputs about their mean.
+    `intercept` adds a constant input. `energy` is the sum of squares of the wanted outputs about their mean. While there are fewer rows
+    than half the inputs, they are kept as they are: the same correction then comes of a system that is as large as there are rows.
     """
 
     intercept: bool
@@ -131,6 +132,7 @@ class Equations:
     lacking: float = 0.0
     _sums: Tensor = field(default_factory=lambda: torch.zeros(0))
     _squares: float = 0.0
+    _few: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, inputs: Tensor, residual: Tensor, wanted: Tensor) -> None:
         """Add rows: inputs [groups, rows, features], residual and wanted outputs [rows, outputs]."""
@@ -138,12 +140,26 @@ class Equations:
         if self.intercept:
             inputs = torch.cat([inputs, inputs.new_ones(groups, rows, 1)], 2)
         by_group = residual.reshape(rows, groups, -1).permute(1, 0, 2)
-        self.gram = _double(products(inputs, inputs)) + (self.gram if self.rows else 0)
-        self.cross = _double(products(inputs, by_group)) + (self.cross if self.rows else 0)
+        if 2 * (self.rows + rows) <= inputs.shape[2]:
+            self._few.append((_double(inputs), _double(by_group)))
+        else:
+            self._sum_up(inputs, by_group)
         self._sums = _double(wanted.sum(0)) + (self._sums if self.rows else 0)
         self.lacking += float(_double(residual).square().sum())
         self._squares += float(_double(wanted).square().sum())
         self.rows += rows
+
+    def _sum_up(self, inputs: Tensor, residual: Tensor) -> None:
+        """Add rows to the normal equations, and those that were kept until now."""
+        for given, lacking in (*self._few, (inputs, residual)):
+            self.gram = _double(products(given, given)) + (self.gram if len(self.gram) else 0)
+            self.cross = _double(products(given, lacking)) + (self.cross if len(self.cross) else 0)
+        self._few = []
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Inputs and what the outputs lack, as long as there are few: [groups, rows, ...]."""
+        self._few = [(torch.cat([given for given, _ in self._few], 1), torch.cat([lacking for _, lacking in self._few], 1))]
+        return self._few[0]
 
     @property
     def energy(self) -> float:
@@ -156,6 +172,8 @@ class Equations:
         Raises:
             torch.linalg.LinAlgError: the equations have no finite solution.
         """
+        if self._few:
+            return self._by_rows(ridge)
         system = self.gram.clone()
         diagonal = system.diagonal(dim1=1, dim2=2)
         features = diagonal[:, :-1] if self.intercept else diagonal
@@ -166,10 +184,27 @@ class Equations:
         factor = torch.linalg.cholesky(system)
         return torch.cholesky_solve(self.cross, factor)
 
+    def _by_rows(self, ridge: float) -> Tensor:
+        """The same correction where there are few rows: by the identity (X'X + D)^-1 X' = D^-1 X' (X D^-1 X' + I)^-1."""
+        inputs, lacking = self._rows()
+        diagonal = inputs.square().sum(1)
+        features = diagonal[:, :-1] if self.intercept else diagonal
+        hold = (ridge * features.mean(1, keepdim=True)).clamp_min(torch.finfo(torch.float64).tiny).expand_as(diagonal).clone()
+        if self.intercept:
+            hold[:, -1] = 1e-6 * self.rows
+        scaled = inputs / hold[:, None]
+        system = scaled @ inputs.transpose(1, 2)
+        system.diagonal(dim1=1, dim2=2).add_(1.0)
+        return scaled.transpose(1, 2) @ torch.cholesky_solve(lacking, torch.linalg.cholesky(system))
+
     def error(self, correction: Tensor | None = None) -> float:
         """The relative squared error that is left: what the outputs lack, over their energy."""
         lacking = self.lacking
-        if correction is not None:
+        if correction is not None and self._few:
+            inputs, wanted = self._rows()
+            given = inputs @ correction
+            lacking += float((given * (given - 2 * wanted)).sum())
+        elif correction is not None:
             lacking += float((correction * (self.gram @ correction - 2 * self.cross)).sum())
         return max(lacking, 0.0) / max(self.energy, torch.finfo(torch.float64).tiny)
 

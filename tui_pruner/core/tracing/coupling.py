@@ -9,7 +9,17 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, InnerBlock, Lock, Member, Product
+from tui_pruner.core.tracing.coupling_map import (
+    ChannelGroup,
+    ChannelLink,
+    CouplingMap,
+    Indices,
+    InnerBlock,
+    Lock,
+    Member,
+    NamedWidth,
+    Product,
+)
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LockedLabels, Operation
 
 SILENT_JOINS = frozenset(
@@ -79,6 +89,10 @@ def couple(record: FlowRecord) -> CouplingMap:
         seconds=0.0,
         spared=frozenset(record.spared),
         remarks=tuple(record.remarks),
+        named=tuple(
+            NamedWidth(name, channels.group[channels.channel[vector]], channels.place[channels.channel[vector]])
+            for name, vector in record.named.items()
+        ),
     )
 
 

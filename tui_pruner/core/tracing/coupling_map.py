@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.tracing.labels import Axis, Operation, Role
+from tui_pruner.core.tracing.labels import Axis, Operation, Role, WidthName
 
 Indices = NDArray[np.int64]
 PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})
@@ -116,12 +116,22 @@ class Product:
 
 
 @dataclass(frozen=True)
+class NamedWidth:
+    """An attribute of a module that holds a width: the group and the place in it of each channel that it counts, -1 for what is none."""
+
+    name: WidthName
+    groups: Indices
+    places: Indices
+
+
+@dataclass(frozen=True)
 class CouplingMap:
     """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
 
     `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words;
     `classes`: the group that has a channel for each class, which requests for classes alone may cut.
     `inner` has the blocks that can be dropped, by path; `dropped` those that are, and `gone` the groups that went with them.
+    `named` has the attributes that hold widths, found by trial (`named_widths`); only modules that were handed in have any.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -139,6 +149,7 @@ class CouplingMap:
     inner: Mapping[str, InnerBlock] = field(default_factory=dict)
     dropped: frozenset[str] = frozenset()
     gone: frozenset[int] = frozenset()
+    named: tuple[NamedWidth, ...] = ()
 
     @cached_property
     def without(self) -> dict[frozenset[str], CouplingMap]:

@@ -117,6 +117,15 @@ def rows_of(labels: Tensor) -> list[Labels]:
     return [row.numpy() for row in core.reshape(-1, core.shape[-1])]
 
 
+def vector_along(labels: Tensor, dim: int) -> Labels:
+    """The labels along one dimension at the first place of all others."""
+    for d in range(labels.ndim):
+        if d != dim:
+            labels = labels.narrow(d, 0, 1)
+    vector: Labels = labels.reshape(-1).numpy()
+    return vector
+
+
 def flat(labels: Tensor) -> Labels:
     """All labels of a tensor as a vector, each run of repeated ones along constant dimensions only once."""
     (small,) = compact(labels)
@@ -208,16 +217,43 @@ class LockedLabels:
     rank: int
 
 
+BY_PLACE = "slice takes channels by their place"
+
+
 @dataclass(frozen=True)
 class SizedLabels:
     """Labels that went through an operation with sizes in its arguments, which the forward may have computed or may name.
 
-    `place` says where: the module's class and how many operations it had run.
+    `place` says where: the module's class and how many operations it had run. `widths` are vectors of labels as long as the sizes that the
+    operation must have along a dimension; `otherwise` says why they are held where it has others.
     """
 
     operation: int
     labels: Labels
     place: tuple[str, int]
+    widths: tuple[Labels, ...] = ()
+    dim: int = 0
+    otherwise: str = ""
+
+
+@dataclass(frozen=True)
+class WidthName:
+    """An attribute of a module that holds a width, or has it at a position of a tuple or list."""
+
+    path: str
+    attribute: str
+    position: int | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.position is None else f"[{self.position}]"
+        return f"{self.path}.{self.attribute}{place}" if self.path else f"{self.attribute}{place}"
+
+    @classmethod
+    def parsed(cls, text: str) -> WidthName:
+        """What a name in a plan means."""
+        whole, bracket, position = text.partition("[")
+        path, _, attribute = whole.rpartition(".")
+        return cls(path, attribute, int(position.rstrip("]")) if bracket and position.rstrip("]").isdigit() else None)
 
 
 @dataclass(frozen=True)
@@ -253,6 +289,7 @@ class FlowRecord:
     unions: list[Union] = field(default_factory=list)
     links: list[LinkedLabels] = field(default_factory=list)
     sized: list[SizedLabels] = field(default_factory=list)
+    named: dict[WidthName, Labels] = field(default_factory=dict)
     products: list[ProductLabels] = field(default_factory=list)
     locks: list[LockedLabels] = field(default_factory=list)
     roles: dict[Axis, Role] = field(default_factory=dict)

@@ -8,7 +8,10 @@ another path for an odd one: there the steps of the cut network are compared wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +25,9 @@ from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import LIBRARIES
 from tui_pruner.core.tracing.coupling import couple
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
-from tui_pruner.core.tracing.labels import FlowRecord
+from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels
 from tui_pruner.core.tracing.meta_device import ShapeMode
+from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name
 
 UNSTEADY = {"detach"}
 """What PyTorch inserts in one run of a network and leaves out in the next."""
@@ -33,37 +37,76 @@ ARITHMETIC = frozenset(
 """Operations whose numbers are values; those of others are sizes and places, which may well be computed from a width."""
 SMALL_SHARE = 0.01
 """Of each group that is tried, and one channel at least; where links make several groups round it apart, they are raised to agree."""
+UNEVEN = (0.12, 0.3)
+"""Of the groups by turns, in a second trial: what is only true where all lose alike is not."""
 Step = tuple[str, tuple[float, ...]]
 
 
 class Running(ShapeMode):  # type: ignore[no-untyped-call]
-    """Notes the operations of a run, with the numbers that they compute with."""
+    """Notes the operations of a run, with the numbers that they compute with, and the sizes that some of them have, by their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Mapping[int, SizedLabels] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
+        self.watched = watched or {}
+        self.sizes: dict[int, tuple[int, ...]] = {}
 
-    def observe(self, name: str, function: object, args: tuple[object, ...], *_: object) -> None:
+    def observe(self, name: str, function: object, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """One more went well."""
         if name not in UNSTEADY:
+            entry = self.watched.get(len(self.steps))
+            if entry is not None and entry.widths:
+                self.sizes[len(self.steps)] = sizes_of(name, entry.dim, args, result)
             numbers = [a for a in args if isinstance(a, (int, float))] if name.removesuffix("_") in ARITHMETIC else []
             self.steps.append((name, tuple(numbers)))
 
 
+def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[int, ...]:
+    """The sizes that an operation has along a dimension: of what came out, or of a slice the places where it begins and ends."""
+    if name == "slice":
+        start, end, _ = slice(*(args[2:4] if len(args) > 3 else (*args[2:], None))).indices(args[0].shape[dim])
+        return start, max(start, end), args[0].shape[dim]
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return tuple(part.shape[dim] if dim < part.ndim else 0 for part in parts)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a trial stopped: which of the trials, at which step, and why."""
+
+    trial: int
+    step: int
+    reason: str
+
+    def later_than(self, other: Stop) -> bool:
+        """Whether it came further than another."""
+        return (self.trial, self.step) > (other.trial, other.step)
+
+
 def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
-    """The coupling map with what the forward names or computes with locked; `given`: the inputs, or the shape of an image."""
-    inputs = asked(given)
+    """The coupling map with what the forward names or computes with locked; `given`: the inputs, or the shape of an image.
+
+    Of a module that was handed in with its inputs, attributes that name widths are looked for, and rewritten with each cut.
+    """
+    inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
-    while suspects := sized_groups(record, coupling):
-        steps, reason = run(without(skeleton, coupling, suspects), inputs)
-        if not reason:
-            break
-        hold(record, operation_at(record, len(steps)), reason)
+    while stop := first_stop(record, skeleton, coupling, inputs):
+        stopped = operation_at(record, stop.step)
+        if naming and names_found(record, skeleton, inputs, stop, stopped):
+            coupling = couple(record)
+            continue
+        free = free_channels(coupling)
+        hold(record, entry_at(record, stopped), stop.reason)
         coupling = couple(record)
+        if free_channels(coupling) == free:  # others are to blame
+            hold(record, None, stop.reason)
+            coupling = couple(record)
     known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width but in ways that adapters know (`docs/coverage.md`)
     if all(type(module).__module__.startswith(known) for module in skeleton.modules()):
         return coupling
     usual, reason = run(sharing_weights(skeleton), inputs)
+    while not reason and names_disturb(record, skeleton, coupling, usual, inputs):
+        coupling = couple(record)
     while not reason and (found := list(disturbing(skeleton, coupling, free_groups(coupling), usual, inputs))):
         for group, place, words in found:
             for member in group.members:
@@ -73,9 +116,61 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     return coupling
 
 
+def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> Stop | None:
+    """Where the network stops, or has another size than is left, without a few channels of what met sizes; None where it does not."""
+    suspects = sized_groups(record, coupling)
+    for trial, removal in enumerate((smallest_removal(coupling, suspects), uneven_removal(coupling, suspects)) if suspects else ()):
+        running = Running(watched_steps(record))
+        steps, reason = run(cut(skeleton, coupling, removal), inputs, running)
+        alive = left_alive(record, coupling, removal)
+        for step, sizes in sorted(running.sizes.items()):
+            wanted = lengths(running.watched[step].widths, alive)
+            if sizes != wanted:
+                return Stop(trial, step, f"it takes {list(sizes)} where {list(wanted)} are left")
+        if reason:
+            return Stop(trial, len(steps), reason)
+    return None
+
+
+def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
+    """What met sizes by the place of the operation in a run."""
+    entries = {entry.operation: entry for entry in record.sized}
+    steady = (operation.index for operation in record.operations[1:] if operation.name not in UNSTEADY)
+    return {step: entries[index] for step, index in enumerate(steady) if index in entries}
+
+
+def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> np.ndarray:
+    """By label: whether it is still there after a removal."""
+    alive = np.ones(record.source.count, dtype=bool)
+    for member, positions in removal.members(coupling):
+        alive[record.source.starts[member.axis] + positions] = False
+    return alive
+
+
+def names_found(record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int) -> bool:
+    """Look for attributes, or parts that must stay equal, with which the network comes further; keep them; whether there are any."""
+    entry, whole = entry_at(record, stopped), free_channels(couple(record))
+    if entry is None:
+        return False
+    for way in (equal_parts, *ways_to_name(record, skeleton, entry)):
+        before = dict(record.named), list(record.links)
+        if way(record, skeleton, entry):
+            coupling = couple(record)
+            now = first_stop(record, skeleton, coupling, inputs) if free_channels(coupling) == whole else stop
+            if now is None or now.later_than(stop):
+                return True
+        record.named, record.links = before
+    return False
+
+
 def free_groups(coupling: CouplingMap) -> list[ChannelGroup]:
     """All groups that could be cut."""
     return [group for group in coupling.groups if group.prunable]
+
+
+def free_channels(coupling: CouplingMap) -> int:
+    """How many channels these have."""
+    return sum(group.channels for group in free_groups(coupling))
 
 
 def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup]:
@@ -95,17 +190,22 @@ def operation_at(record: FlowRecord, place: int) -> int:
     return steady[min(place, len(steady) - 1)]
 
 
-def hold(record: FlowRecord, stopped: int, reason: str) -> None:
+def entry_at(record: FlowRecord, stopped: int) -> SizedLabels | None:
+    """What met sizes where a run stopped, or by the operation behind a copy that PyTorch makes of what is not in one piece."""
+    found = [entry for entry in record.sized if stopped <= entry.operation <= stopped + (record.operations[stopped].name == "clone")]
+    return min(found, key=lambda entry: entry.operation, default=None)
+
+
+def hold(record: FlowRecord, at: SizedLabels | None, reason: str) -> None:
     """Lock the channels at the place where a run stopped, wherever the same class has it; all that were tried, where no trace knows it."""
-    place = next((entry.place for entry in record.sized if entry.operation == stopped), None)
     for entry in record.sized:
-        if place in (None, entry.place):
-            record.lock(entry.operation, entry.labels, f"the forward names this width: {reason}", rank=3)
+        if at is None or entry.place == at.place:
+            record.lock(entry.operation, entry.labels, entry.otherwise or f"the forward names this width: {reason}", rank=3)
 
 
-def run(network: nn.Module, inputs: Inputs) -> tuple[list[Step], str]:
+def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> tuple[list[Step], str]:
     """The steps of a run on the meta device, and why it stopped where it did not come to its end."""
-    running, given = Running(), inputs.on_meta()
+    running, given = running or Running(), inputs.on_meta()
     forget_caches(network)  # what a head remembers spares it operations
     try:
         with torch.no_grad(), running:
@@ -113,6 +213,21 @@ def run(network: nn.Module, inputs: Inputs) -> tuple[list[Step], str]:
     except Exception as error:  # a foreign forward may raise anything about a width that it does not like
         return running.steps, str(error).splitlines()[0] if str(error) else type(error).__name__
     return running.steps, ""
+
+
+def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, usual: Sequence[Step], inputs: Inputs) -> bool:
+    """Hold what attributes name in all modules of a class where the forward of one computes with it; whether there was such a thing."""
+    place, words = difference(usual, *run(without(skeleton, coupling, free_groups(coupling)), inputs)) if record.named else (0, "")
+    operation = record.operations[operation_at(record, place)]
+    kind, mine = type(skeleton.get_submodule(operation.module)), {name for name in record.named if name.path == operation.module}
+    touched = {number for named in coupling.named if named.name in mine for number in named.groups.tolist() if number >= 0}
+    groups = [coupling.groups[number] for number in sorted(touched) if coupling.groups[number].prunable]
+    if not words or not groups or not difference(usual, *run(without(skeleton, coupling, groups), inputs))[1]:
+        return False
+    attributes = {name.attribute for name in mine}
+    for name in [n for n in record.named if n.attribute in attributes and type(skeleton.get_submodule(n.path)) is kind]:
+        record.lock(operation.index, record.named.pop(name), f"the forward computes with this width: {words}", rank=3)
+    return True
 
 
 def disturbing(
@@ -150,9 +265,20 @@ def without(skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[Channel
 
 def smallest_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> Removal:
     """A few channels of each of these groups, as their links allow, with what is linked to them."""
-    wishes = Wishes()
+    return Removal({number: np.arange(count) for number, count in counts(coupling, groups, (SMALL_SHARE,)).items()})
+
+
+def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> Removal:
+    """More of them, from the end, of each group another share than of the one before."""
+    found = counts(coupling, groups, UNEVEN)
+    return Removal({n: np.arange(coupling.groups[n].channels - count, coupling.groups[n].channels) for n, count in found.items()})
+
+
+def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
+    """How many channels each of these groups, and what is linked to it, can lose at these shares by turns."""
+    wishes, turns = Wishes(), cycle(shares)
     for group in groups:
         if group.number not in wishes.demands:
-            ask_alone(coupling, group, SMALL_SHARE, wishes)
+            ask_alone(coupling, group, next(turns), wishes)
     free = {n: demands[0].count for n, demands in wishes.demands.items() if n not in wishes.contradictions}
-    return Removal({n: np.arange(count) for n, count in free.items() if 0 < count < coupling.groups[n].channels})
+    return {n: count for n, count in free.items() if 0 < count < coupling.groups[n].channels}

@@ -14,6 +14,7 @@ from tui_pruner.core.model.copies import named_tensors
 from tui_pruner.core.model.layers import rule_of
 from tui_pruner.core.tracing.adapters import has_heads, is_adapted
 from tui_pruner.core.tracing.labels import (
+    BY_PLACE,
     NEVER,
     Axis,
     AxisLabels,
@@ -90,6 +91,14 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 
 
 CHANNEL_DIMS = 2
+
+
+def bounds_of(call: Call, size: int) -> tuple[int, int]:
+    """Where a slice of a dimension begins and ends."""
+    start, end, _ = slice(call.argument(2, "start"), call.argument(3, "end")).indices(size)
+    return start, max(start, end)
+
+
 PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 
 
@@ -110,6 +119,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._parameters = {name for name, _ in model.named_parameters()}
         self._lost: list[Tensor] = []
         self._work = 0
+        self._aside = False
         self._rows: set[bytes] = set()
         self.dependence = Dependence(model)
         for name, tensor in named_tensors(model):
@@ -128,6 +138,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Label what came out of an operation by its rule."""
+        if self._aside:
+            return
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
         self.record.note(name, call.module)
         self.dependence.follow(function, args, kwargs, result)
@@ -185,6 +197,14 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
                 self._lost.append(tensor)
             labels = labels.as_elements()
         return nothing(tensor.shape) if labels is None else labels
+
+    def aside(self, tensor: Tensor) -> Tensor:
+        """The same while the forward runs, without what that takes being seen as operations of the forward."""
+        self._aside = True
+        try:
+            return self.elements(tensor)
+        finally:
+            self._aside = False
 
     def weight(self, tensor: Tensor) -> AxisLabels | None:
         """The labels of a parameter's axes as it is stored, or None for everything else."""
@@ -278,11 +298,22 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         """Remember vectors whose channels stay together, in their order, whichever of them go."""
         self._rows.update(part.tobytes() for part in parts)
 
-    def note_sizes(self, call: Call, labels: Tensor) -> None:
-        """Remember channels that meet sizes which the forward may name; those of PyTorch's layers and of adapted modules are true."""
-        if not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels):
+    def note_sizes(self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "") -> bool:
+        """Remember channels that meet sizes which the forward may name; whether it may: PyTorch's layers and adapted modules do not."""
+        may = not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels)
+        if may:
             place = (type(self.running).__name__, call.index - self.entered[-1])
-            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place))
+            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise))
+        return may
+
+    def note_slice(self, call: Call, labels: Tensor) -> bool:
+        """Remember a slice of a single vector of channels by its bounds, which the forward may compute or name; whether it is one."""
+        dim = call.argument(1, "dim", 0) % labels.ndim
+        vector, size = channel_vector(labels, dim), labels.shape[dim]
+        start, end = bounds_of(call, size)
+        if vector is None or call.argument(4, "step", 1) != 1:
+            return False
+        return self.note_sizes(call, labels, (vector[:start], vector[:end], vector), dim, BY_PLACE)
 
     def are_rows(self, parts: Sequence[Labels]) -> bool:
         """Whether each of these vectors was seen as a row, or carries no channel."""

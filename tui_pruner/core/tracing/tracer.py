@@ -166,10 +166,10 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         flow.entered.pop()
         flow.given.pop()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
-            flow.outputs[path] = flow.elements(output)
+            flow.outputs[path] = flow.aside(output)
         if module in repeats and path not in around_repeats and replaceable(args, output):
             # Labels are looked at after the trace: an operation on them here would be taken for one of the forward.
-            around_repeats[path] = module, flow.elements(args[0]), flow.elements(output)
+            around_repeats[path] = module, flow.aside(args[0]), flow.aside(output)
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
     try:

@@ -35,6 +35,7 @@ from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError
 from tui_pruner.frameworks.plain.attention import free_attentions, settle_attentions
+from tui_pruner.frameworks.plain.detectors import REMARK, forward_of, in_a_batch
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed with at single precision, which holds all of their numbers."""
@@ -109,14 +110,17 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
         TraceError: its forward cannot be followed, or it has nothing to cut.
     """
     refuse_unusable(module)
-    inputs = on_one_device(module, checked(inputs))
+    inputs, followed = on_one_device(module, checked(inputs)), forward_of(module) if inputs.forward is None else None
+    if followed is not None:
+        inputs = in_a_batch(replace(inputs, forward=followed))
     register_own(adapters or {})
     with chance(0):
         opened = opened_module(module, lively(inputs))
         try:
             analysis = analyse(opened)
             demand_steady(analysis.skeleton, analysis.inputs)
-            analysis = replace(analysis, notes=(*analysis.notes, *remarks_on(analysis.skeleton, analysis.inputs)))
+            remarks = [f"{opened.family} {REMARK}"] if followed is not None else []
+            analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs)))
         except (PrunerError, MemoryError):
             raise
         except Exception as error:  # a foreign module may raise anything

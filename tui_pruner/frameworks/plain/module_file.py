@@ -23,6 +23,7 @@ from tui_pruner.core.pruning.surgery import narrowed_to
 from tui_pruner.core.tracing.adapters import rewrite_attributes
 from tui_pruner.core.tracing.coupling_map import Indices
 from tui_pruner.core.tracing.inner_blocks import outermost
+from tui_pruner.core.tracing.named_widths import put_widths
 from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError
 from tui_pruner.frameworks.plain.attention import free_attentions, settle_attentions
 from tui_pruner.frameworks.plain.module import digest_of, independent, name_of, structure_of
@@ -65,10 +66,10 @@ PLAN, WEIGHTS, ABOUT = "plan.yaml", "model.safetensors", "about.json"
 FILES = frozenset({PLAN, WEIGHTS, ABOUT})
 
 
-def with_kept(plan: Plan, kept: Mapping[str, Mapping[str, list[int]]]) -> Plan:
-    """A plan that says of every parameter and buffer what it keeps, so that no trace is needed to apply it."""
+def with_kept(plan: Plan, kept: Mapping[str, Mapping[str, list[int]]], widths: Mapping[str, int]) -> Plan:
+    """A plan that says what every parameter and buffer keeps, and what attributes hold, so that no trace is needed to apply it."""
     ranges = {name: {int(dim): as_ranges(indices) for dim, indices in dims.items()} for name, dims in kept.items()}
-    return plan.model_copy(update={"kept": ranges})
+    return plan.model_copy(update={"kept": ranges, "widths": dict(widths)})
 
 
 def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, Any], force: bool = False) -> Path:
@@ -208,6 +209,7 @@ def cut_by_plan(module: nn.Module, plan: Plan) -> nn.Module:
     kept = {name: dict(checked_positions(module, name, dims)) for name, dims in plan.kept.items()}
     pruned = free_attentions(narrowed_to(module, kept, dropped))
     rewrite_attributes(pruned, lambda layer: outputs_kept(pruned, layer, kept))
+    put_widths(pruned, plan.widths)
     return settle_attentions(independent(pruned))
 
 

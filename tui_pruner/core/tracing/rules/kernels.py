@@ -67,7 +67,7 @@ def move_by_place(flow: Flow, call: Call) -> None:
     for strand in flow.strands(source):
         if addressed & set(strand.dims) and equal:
             flow.link(call, [flat(part) for part in strand.labels.chunk(len(call.outputs), dims)])
-        elif addressed & set(strand.dims) and not whole:
+        elif addressed & set(strand.dims) and not whole and not (plain(call) == "slice" and flow.note_slice(call, strand.labels)):
             hold(flow, call, strand, f"{call.name} takes channels by their place")
     move(flow, call)
 

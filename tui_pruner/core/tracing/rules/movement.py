@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from tui_pruner.core.tracing.adapters import is_adapted
-from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies
+from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
@@ -25,7 +25,8 @@ def reshape(flow: Flow, call: Call) -> None:
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
     old, new = spread(before), spread(after)
-    flow.note_sizes(call, before)
+    row = changing(after)[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
+    flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row))
     if old.shape == new.shape:
         return
     if new.ndim > old.ndim:
@@ -33,8 +34,14 @@ def reshape(flow: Flow, call: Call) -> None:
     elif new.ndim < old.ndim:
         join(flow, call, before, old)
         flow.note_rows(rows_of(after))
-    elif new.ndim > 1 and not flow.are_rows(rows_of(after)):
+    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new):
         flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
+
+
+def is_widened(old: Tensor, new: Tensor) -> bool:
+    """Whether every row only has each of its channels several times in turn now, as where an image is flattened."""
+    times = new.shape[-1] // old.shape[-1]
+    return old.shape[:-1] == new.shape[:-1] and torch.equal(old.repeat_interleave(times, -1), new)
 
 
 def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
@@ -120,9 +127,17 @@ def move_by_place(flow: Flow, call: Call) -> None:
     """Values found by where they are: along a dimension of channels, a cut would put others there."""
     source = call.args[0]
     dims = call.argument(2, "dims", ()) if call.name == "roll" else call.argument(1, "dim", 0)
-    if not (call.name == "slice" and call.result.shape == source.shape):
+    if call.name == "slice" and (call.result.shape == source.shape or sliced(flow, call, source)):
+        pass
+    else:
         hold_places(flow, call, source, [d % source.ndim for d in ([dims] if isinstance(dims, int) else dims)])
     run_on_labels(flow, call, call.args)
+
+
+def sliced(flow: Flow, call: Call, source: Tensor) -> bool:
+    """Whether a slice runs along channels whose bounds can be tried."""
+    labels, dim = flow.elements(source), call.argument(1, "dim", 0) % source.ndim
+    return varies(labels, dim) and not is_row_dimension(flow, labels, dim) and flow.note_slice(call, labels)
 
 
 @rule("stack")
@@ -197,10 +212,12 @@ def split(flow: Flow, call: Call) -> None:
         link_rows(flow, call, part)
     named = len(set(widths)) > 1 or call.name == "split_with_sizes"
     if named and not is_adapted(flow.running):
-        flow.lock(call, [source], f"is split into fixed widths {widths}")
+        reason = f"is split into fixed widths {widths}"
+        if not flow.note_sizes(call, labels, [vector_along(part, dim) for part in parts], dim, reason):
+            flow.lock(call, [source], reason)
     elif len(set(widths)) == 1:
         flow.link(call, [flat(part) for part in parts])
-        flow.note_sizes(call, labels)
+        flow.note_sizes(call, labels, [vector_along(part, dim) for part in parts], dim)
 
 
 @rule("cat")
@@ -229,6 +246,18 @@ def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
 def label_argument(flow: Flow, leaf: Any) -> Any:
     """The labels in place of a tensor that the trace follows; an index that is known, and everything else, as it is."""
     return flow.elements(leaf) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
+
+
+@rule("as_strided")
+def restrided(flow: Flow, call: Call) -> None:
+    """Memory laid out anew. PyTorch's pooling to a single place says so in place that its result is channels last, which moves no value."""
+    source, shape = call.args[0], tuple(call.args[1])
+    usual = torch.empty(shape, device="meta").stride()
+    same = all(a == b for side, a, b in zip(shape, call.args[2], usual) if side > 1)
+    if call.name == "as_strided_" and same and flow.elements(source).shape == shape:
+        flow.put(call.result, flow.elements(source))
+    else:
+        flow.lock(call, [source], "as_strided reads memory by its place", rank=3)
 
 
 IMAGE = 4

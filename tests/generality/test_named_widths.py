@@ -1,0 +1,241 @@
+"""Widths that a forward has in attributes of its module: found by trial, rewritten with each cut, held where it computes with them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tui_pruner as tp
+from tests.coverage_any.ours import TwoProofs, all_at_once
+from tui_pruner.core.pruning.coverage import removal_of_one
+from tui_pruner.core.tracing.labels import WidthName
+from tui_pruner.core.tracing.named_widths import put_widths
+
+
+class Heads(nn.Module):
+    """Attention as timm writes it: the forward names the width of a head and that of all heads."""
+
+    def __init__(self, scaled: str = "attribute") -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim, self.scale, self.scaled = 4, 8, 32, 8**-0.5, scaled
+        self.qkv, self.proj = nn.Linear(24, 96), nn.Linear(32, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, places, _ = x.shape
+        q, k, v = self.qkv(x).reshape(batch, places, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        scale = self.scale if self.scaled == "attribute" else self.head_dim**-0.5
+        attention = (q * scale @ k.transpose(-2, -1)).softmax(-1)
+        return self.proj((attention @ v).transpose(1, 2).reshape(batch, places, self.attn_dim))
+
+
+class Apart(nn.Module):
+    """Queries and values with layers of their own, folded by one attribute: they stay equally wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.width = 2, 6
+        self.q, self.k, self.v, self.proj = nn.Linear(24, 12), nn.Linear(24, 12), nn.Linear(24, 12), nn.Linear(12, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).view(*x.shape[:2], self.heads, self.width).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        mixed = ((q @ k.transpose(-2, -1)) / 3).softmax(-1) @ v
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Parts(nn.Module):
+    """A split into widths that a tuple, or two attributes, name."""
+
+    def __init__(self, named: Any = (6, 10, 8)) -> None:
+        super().__init__()
+        self.widths = named
+        self.enter, self.leave = nn.Linear(24, 24), nn.Linear(24, 24)
+        self.scale = nn.Linear(10, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c = self.enter(x).relu().split(list(self.widths), -1)
+        return self.leave(torch.cat((a.tanh(), self.scale(b), c), -1))
+
+
+class TwoWidths(nn.Module):
+    """A split by one attribute and the rest of the whole width, as shvit has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim, self.part = 24, 7
+        self.enter, self.inner, self.leave = nn.Linear(24, 24), nn.Linear(7, 7), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.enter(x).relu().split([self.part, self.dim - self.part], -1)
+        return self.leave(torch.cat((self.inner(a), b), -1))
+
+
+class Slices(nn.Module):
+    """Complementary slices whose bound an attribute names, as rexnet has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bound = 9
+        self.enter, self.inner, self.leave = nn.Linear(24, 24), nn.Linear(9, 9), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x).relu()
+        return self.leave(torch.cat((self.inner(x[..., : self.bound]), x[..., self.bound :]), -1))
+
+
+class Thirds(nn.Module):
+    """Slices whose bounds the forward computes from the whole width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(24, 24), nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x)
+        third = x.shape[-1] // 3
+        return self.leave(x[..., :third].tanh() * x[..., third : 2 * third] + x[..., 2 * third :].relu())
+
+
+class Halves(nn.Module):
+    """A split by half of an attribute, as cspdarknet has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expanded = 24
+        self.enter, self.leave = nn.Linear(24, 24), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.enter(x).relu().split(self.expanded // 2, -1)
+        return self.leave(torch.cat((a.tanh(), b), -1))
+
+
+class OwnMethod(Parts):
+    """One that keeps its forward in an attribute, as fasternet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = self.by_parts  # type: ignore[method-assign]
+
+    def by_parts(self, x: Tensor) -> Tensor:
+        return Parts.forward(self, x)
+
+
+class Constant(nn.Module):
+    """A width that no attribute holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(24, 24), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.enter(x).relu().split([10, 14], -1)
+        return self.leave(torch.cat((a.tanh(), b), -1))
+
+
+class ConstantSlice(Constant):
+    """A bound that no attribute holds, and which nothing trips over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x).relu()
+        return self.leave(torch.cat((x[..., :12].tanh(), x[..., 12:]), -1))
+
+
+class Unequal(Constant):
+    """A split by a quarter of the width: rounding makes it right for one channel less, and wrong for many."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.enter(x).relu()
+        quarter = x.shape[-1] // 4
+        a, b = x.split([quarter, x.shape[-1] - quarter], -1)
+        return self.leave(torch.cat((a.tanh(), b), -1))
+
+
+CUT: dict[str, Callable[[], nn.Module]] = {
+    "heads": Heads,
+    "heads apart": Apart,
+    "a tuple": Parts,
+    "a list": lambda: Parts([6, 10, 8]),
+    "an attribute and the rest": TwoWidths,
+    "slices": Slices,
+    "computed thirds": Thirds,
+    "halves of an attribute": Halves,
+    "a method in an attribute": OwnMethod,
+}
+HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a computed scale": (functools.partial(Heads, "computed"), "computes with this width"),
+    "a constant": (Constant, "is split into fixed widths [10, 14]"),
+    "a constant bound": (ConstantSlice, "slice takes channels by their place"),
+    "a quarter by rounding": (Unequal, "is split into fixed widths [6, 18]"),
+}
+
+
+def around(inner: nn.Module) -> nn.Module:
+    """A network with a module in its middle, whose signal is alive."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 24), inner, nn.ReLU(), nn.Linear(24, 3)).eval()
+
+
+def opened(inner: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor, tp.ModuleSession]:
+    torch.manual_seed(0)
+    net, given = around(inner()), torch.rand(2, 7, 5)
+    return net, given, tp.open(net, example_inputs=(given,))
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_named_width_is_cut_and_a_twin_in_float64_agrees(name):
+    net, given, session = opened(CUT[name])
+    analysis = session._steps.analysis
+    written = [group for group in analysis.coupling.groups if group.producers and "predictions" not in group.reason]
+    assert all(group.prunable for group in written), [group.reason for group in written]
+    proofs = TwoProofs(net, given, analysis)
+    for removal in [all_at_once(analysis), *(removal_of_one(analysis, group) for group in written)]:
+        found = proofs.of(removal)
+        assert (found["ours"], found["twin"]) == ("equal", "equal"), found
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_width_that_no_attribute_holds_or_that_is_computed_with_is_held(name):
+    build, why = HELD[name]
+    _, _, session = opened(build)
+    inner = [group for group in session.groups() if any(layer.startswith("1.") and layer != "1.proj" for layer in group.layers)]
+    assert any(why in group.reason for group in inner), [group.reason for group in session.groups()]
+    for group in session.groups():
+        if group.prunable:
+            session.apply([f"{group.layers[0]}=25%"])
+    if session.steps:
+        assert session.prove().equal
+
+
+def test_what_is_saved_says_the_widths_and_loads_into_a_fresh_module(tmp_path):
+    net, given, session = opened(Heads)
+    session.apply(["1.qkv=25%"])
+    session.save(tmp_path / "small.tp")
+    assert session.plan()["widths"] == {"1.head_dim": 6, "1.attn_dim": 24}
+    again = tp.load(tmp_path / "small.tp", around(Heads()))
+    assert again[1].head_dim == 6 and net[1].head_dim == 8
+    with torch.no_grad():
+        assert torch.equal(again(given), session.model()(given))
+    assert tp.apply_plan(around(Heads()), tmp_path / "small.tp")[1].attn_dim == 24
+
+
+def test_a_plan_with_widths_that_the_module_has_not_is_refused(tmp_path):
+    _, _, session = opened(Parts)
+    session.apply(["1.enter=25%"])
+    plan = session.plan()
+    assert all(name.startswith("1.widths[") for name in plan["widths"])
+    for widths in ({"1.depth": 3}, {"1.widths[7]": 3}, {"1.widths[0]": 60}, {"elsewhere.widths[0]": 1}):
+        with pytest.raises(tp.PlanError, match="which this module has as"):
+            tp.apply_plan(around(Parts()), {**plan, "widths": widths})
+
+
+def test_names_are_read_as_they_are_written():
+    for name in (WidthName("", "width"), WidthName("a.0", "width"), WidthName("a.0", "widths", 2)):
+        assert WidthName.parsed(str(name)) == name
+    net = Parts((1, 2))
+    put_widths(net, {"widths[1]": 1})
+    assert net.widths == (1, 1) and np.array_equal(net.widths, [1, 1])

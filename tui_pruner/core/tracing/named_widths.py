@@ -1,0 +1,183 @@
+"""Widths that a forward has in attributes of its module: found by trial, and made true after each cut.
+
+Where a run of the cut network stops at an operation with sizes in its arguments, or makes another width there than is left, the integers
+of the module that runs are tried one by one: one that holds the width it had, and with which the run comes further, names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from torch import nn
+
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.inner_blocks import inside
+from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, SizedLabels, WidthName
+from tui_pruner.domain.errors import PlanError
+
+MOST_PARTS = 64
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An attribute that may name a width of a place, in every module that has this place, with the channels that it would count."""
+
+    attribute: str
+    position: int | None
+    number: int
+    """Which of the place's widths."""
+    times: int = 1
+    """How many times that width it holds: a whole of equal parts, or of all heads."""
+
+    def of(self, record: FlowRecord, entry: SizedLabels) -> WidthName:
+        """The attribute in the module of one entry."""
+        return WidthName(record.operations[entry.operation].module, self.attribute, self.position)
+
+
+def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
+    """The integers among a module's own attributes, alone or in a tuple or list, by name and position."""
+    for name, value in vars(module).items():
+        if type(value) is int:
+            yield name, None, value
+        elif isinstance(value, (tuple, list)):
+            yield from ((name, place, item) for place, item in enumerate(value) if type(item) is int)
+
+
+def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iterator[Guess]:
+    """The attributes that may name one of a place's widths, or a multiple; the nearest first, of a list that at the place of the part."""
+    module = model.get_submodule(record.operations[entry.operation].module)
+    found = list(integers_of(module))
+    fitting = [
+        Guess(name, place, number, value // len(vector))
+        for number, vector in enumerate(vectors_of(entry))
+        for name, place, value in found
+        if len(vector) > 1 and value > 0 and value % len(vector) == 0 and value // len(vector) <= MOST_PARTS
+    ]
+    yield from sorted(fitting, key=lambda one: (one.times, one.position not in (None, one.number)))
+
+
+Way = Callable[[FlowRecord, nn.Module, SizedLabels], bool]
+"""Changes what a record says of a place and its like, so that a network may come further there; whether it changed anything."""
+
+
+def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> bool:
+    """Link the parts of equal length that slices take, whose bounds a forward may compute from the whole width."""
+    changed = False
+    for other in (one for one in record.sized if one.place == entry.place and one.otherwise == BY_PLACE):
+        before, until, whole = other.widths
+        part = len(until) - len(before)
+        if not 0 < part < len(whole) or len(whole) % part or len(before) % part:
+            continue
+        parts = np.split(whole, len(whole) // part)
+        links = [link for link in (linked(other, parts[0], one) for one in parts[1:]) if link not in record.links]
+        record.links += links
+        changed = changed or bool(links)
+    return changed
+
+
+def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[Way]:
+    """What may name the widths of a place: one attribute, or one for each width at once."""
+    found = list(candidates(record, model, entry))
+    each = {candidate.number: candidate for candidate in reversed(found) if candidate.times == 1}
+    parts = [candidate for number, candidate in each.items() if number < len(entry.widths)]
+    ways = [*([candidate] for candidate in found), *(some for some in (parts, list(each.values())) if len(some) > 1)]
+    return [partial(name_all, candidates=way) for way in ways]
+
+
+def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Guess]) -> bool:
+    """Have several attributes follow the channels of a place; whether that says anything new."""
+    changed = [name_it(record, model, entry, candidate) for candidate in candidates]
+    return any(changed)
+
+
+def vectors_of(entry: SizedLabels) -> tuple[Labels, ...]:
+    """The widths of a place, and where it has several that of all together."""
+    several = len(entry.widths) > 1 and entry.otherwise != BY_PLACE
+    return (*entry.widths, np.concatenate(entry.widths)) if several else entry.widths
+
+
+def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Guess) -> bool:
+    """Have an attribute follow the channels of a place, in every module of the class that has it; whether that says anything new.
+
+    What one attribute counts in several places stays equally many: it is linked.
+    """
+    changed = False
+    for other in (one for one in record.sized if one.place == entry.place and candidate.number < len(vectors_of(one))):
+        name, vector = candidate.of(record, other), np.tile(vectors_of(other)[candidate.number], candidate.times)
+        if value_of(model, name) != len(vector):
+            continue
+        known = record.named.get(name)
+        if known is None:
+            record.named[name] = vector
+            changed = True
+        elif not np.array_equal(known, vector) and (link := linked(other, known, vector)) not in record.links:
+            record.links.append(link)
+            changed = True
+    return changed
+
+
+class Linked(LinkedLabels):
+    """A link that is known again by its parts."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both tie the same channels."""
+        return isinstance(other, Linked) and all(np.array_equal(a, b) for a, b in zip(self.parts, other.parts))
+
+    __hash__ = LinkedLabels.__hash__
+
+
+def linked(entry: SizedLabels, first: Labels, second: Labels) -> Linked:
+    """Two vectors that must lose equally many channels."""
+    return Linked(entry.operation, tuple(part[part != 0] for part in (first, second)))
+
+
+def value_of(model: nn.Module, name: WidthName) -> int | None:
+    """The integer that an attribute holds; None where there is no such thing."""
+    try:
+        value = vars(model.get_submodule(name.path)).get(name.attribute)
+    except AttributeError:
+        return None
+    if name.position is not None:
+        value = value[name.position] if isinstance(value, (tuple, list)) and name.position < len(value) else None
+    return value if type(value) is int else None
+
+
+def widths_left(coupling: CouplingMap, removal: Removal) -> dict[str, int]:
+    """What every attribute that names a width must hold after a removal, by its full name; only those that change."""
+    found = {}
+    for named in coupling.named:
+        gone = sum(
+            int(np.isin(named.places[named.groups == n], removal.places[n]).sum()) for n in set(named.groups.tolist()) & {*removal.places}
+        )
+        if gone and not inside(named.name.path, removal.dropped):
+            found[str(named.name)] = len(named.groups) - gone
+    return found
+
+
+def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
+    """Give attributes that name widths new values, in a model that has its modules to itself.
+
+    Raises:
+        PlanError: the model has no such attribute, or a smaller one.
+    """
+    for text, width in widths.items():
+        name = WidthName.parsed(text)
+        before = value_of(model, name)
+        if before is None or not 0 < width <= before:
+            raise PlanError(f"the plan gives {text} the width {width}, which this module has as {before}")
+        module = model.get_submodule(name.path)
+        if name.position is None:
+            setattr(module, name.attribute, width)
+        else:
+            value = getattr(module, name.attribute)
+            items = [width if place == name.position else item for place, item in enumerate(value)]
+            setattr(module, name.attribute, items if isinstance(value, list) else type(value)(items))
+
+
+def lengths(vectors: Sequence[Labels], alive: np.ndarray) -> tuple[int, ...]:
+    """How many places each vector has without the channels that are gone; what is no channel stays."""
+    return tuple(int(alive[vector].sum()) for vector in vectors)
