@@ -180,6 +180,11 @@ REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
     "load_plan": (cut, replaced, lambda desk: not desk.state.session.steps),
     "save_plan": (cut, saved, lambda desk: (paths.state_folder() / "plan.yaml").exists()),
     "plan_target": (nothing, target, lambda desk: bool(desk.state.pending)),
+    "plan_ladder": (
+        nothing,
+        lambda desk: desk.press("escape", "ctrl+t"),
+        lambda desk: desk.view.slider is not None and desk.view.slider.ladder is not None,
+    ),
     "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "Reachable:" in desk.text),
     "write": (cut, written, lambda desk: (paths.state_folder() / "pruned.pt").exists()),
 }

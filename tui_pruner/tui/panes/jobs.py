@@ -85,7 +85,7 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
         return Text(f"  {fit(doing, max(width - len(gone) - 2, 8)).rstrip()}{gone}", colours.MUTED)
     counted, left, gone = f"{progress.done}/{progress.total}", time_left(job, now), f"{clock(job.elapsed(now))} elapsed"
     times = [left] if left == gone else [gone, left]
-    part = [progress.doing] if progress.doing and len(progress.doing) <= LONGEST_PART else []
+    part = [progress.doing] if progress.doing and not job.told and len(progress.doing) <= LONGEST_PART else []
     told = running_metrics(job)
     ways = ([*part, counted, *told, *times], [counted, *told, *times], [counted, *told, left], [counted, *times], [counted, left])
     tail = next((tail for way in ways if len(tail := "  ".join(way)) + NARROWEST_BAR + 4 <= width), "  ".join(ways[-1]))

@@ -24,6 +24,8 @@ WIDEST_BAR = 12
 SHARE = 9
 SHARE_NEEDS = 60
 CURVE, CURVE_NEEDS, FIGURE = 3, 62, 5
+SHORTEST_NAME = 14
+"""The cells that a curve leaves to the name."""
 FULL = 0.2
 BARS = ("parameters", "flops")
 MEASURED = ("time", "drop")
@@ -64,7 +66,8 @@ def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozense
     """
     hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
     shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
-    shown = [_drops(column, ratio, width >= CURVE_NEEDS) if column.key == "drop" else column for column in shown]
+    with_curve = width >= CURVE_NEEDS and width - _total(shown) - CURVE - 1 + NAME.width >= SHORTEST_NAME
+    shown = [_drops(column, ratio, with_curve) if column.key == "drop" else column for column in shown]
     with_shares = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
     if ranked or (width >= SHARE_NEEDS and _total(with_shares) <= width):
         shown = with_shares
