@@ -8,7 +8,7 @@ from tui_pruner.core.pruning.explain import explain
 from tui_pruner.domain.errors import RequestError
 
 
-def stations(found) -> list[tuple[str, str, str]]:
+def hops(found) -> list[tuple[str, str, str]]:
     return [(step.at, step.operation, step.detail) for step in found.path]
 
 
@@ -33,9 +33,9 @@ def test_block_five_touches_the_input_of_block_six_and_nothing_else(nano):
 )
 def test_every_concat_has_its_true_sources_at_their_offsets(nano, concat, sources):
     for source, where in sources.items():
-        assert (f"model.{concat}", "Concat", f"at channel {where}") in stations(explain(nano, source, concat))
+        assert (f"model.{concat}", "Concat", f"at channel {where}") in hops(explain(nano, source, concat))
     for other in ("3", "5", "7"):
-        assert not any(at == f"model.{concat}" for at, _, _ in stations(explain(nano, other, concat)))
+        assert not any(at == f"model.{concat}" for at, _, _ in hops(explain(nano, other, concat)))
 
 
 @pytest.mark.parametrize(("source", "concat"), [("8", "11"), ("6", "14"), ("3", "17"), ("15", "17"), ("4", "20")])
@@ -45,7 +45,7 @@ def test_no_channels_get_to_a_concat_that_the_reports_only_thought_of(nano, sour
 
 
 def test_a_path_has_only_what_lies_on_the_way(nano):
-    assert [at for at, _, _ in stations(explain(nano, "9", "20"))] == ["model.9.cv2", "model.20"]
+    assert [at for at, _, _ in hops(explain(nano, "9", "20"))] == ["model.9.cv2", "model.20"]
 
 
 def test_the_cascade_of_the_report_ends_at_its_first_link(nano):
@@ -58,14 +58,14 @@ def test_the_cascade_of_the_report_ends_at_its_first_link(nano):
 def test_between_four_and_five_there_is_only_the_way_forward(nano):
     for a, b in (("4", "5"), ("5", "4")):
         found = explain(nano, a, b)
-        assert [at for at, _, _ in stations(found)] == ["model.4.cv2", "model.5"]
+        assert [at for at, _, _ in hops(found)] == ["model.4.cv2", "model.5"]
         assert found.summary == f"{a} and {b}: 5 reads the channels of 4.cv2"
 
 
 @pytest.mark.parametrize(("block", "before"), [("3", "2"), ("5", "4"), ("12", "11"), ("15", "14"), ("18", "17"), ("21", "20")])
 def test_what_the_report_called_a_mismatch_is_a_block_that_reads_the_one_before_it(nano, block, before):
     for a, b in ((before, block), (block, before)):
-        *_, last = stations(explain(nano, a, b))
+        *_, last = hops(explain(nano, a, b))
         assert last[1] == "reads" and last[0].startswith(f"model.{block}")
 
 
@@ -75,12 +75,12 @@ def test_what_the_report_called_a_mismatch_is_a_block_that_reads_the_one_before_
 )
 def test_what_broke_by_hand_is_an_input_that_goes_along(nano, cut, reader):
     assert [(touch.layer, touch.role) for touch in explain(nano, cut).touches] == [(f"model.{reader}", "in")]
-    assert stations(explain(nano, cut, reader))[-1][:2] == (f"model.{reader}", "reads")
+    assert hops(explain(nano, cut, reader))[-1][:2] == (f"model.{reader}", "reads")
 
 
 def test_the_inside_of_a_c2f_is_mapped(nano):
-    assert ("model.8.m.0", "add", "makes the channels of both one") in stations(explain(nano, "8.m.0.cv2", "8.cv1"))
-    assert stations(explain(nano, "8.m.0.cv2", "8.cv2"))[-1] == ("model.8.cv2", "reads", "input channels 128..383")
+    assert ("model.8.m.0", "add", "makes the channels of both one") in hops(explain(nano, "8.m.0.cv2", "8.cv1"))
+    assert hops(explain(nano, "8.m.0.cv2", "8.cv2"))[-1] == ("model.8.cv2", "reads", "input channels 128..383")
     touches = {(touch.layer, touch.role): touch.channels for touch in explain(nano, "8.cv1").touches}
     assert touches["model.8.m.0.cv1", "in"] == "all 128"
     assert touches["model.8.cv2", "in"] == "0..127"
@@ -102,7 +102,7 @@ def test_an_explanation_is_summed_up_in_one_sentence(nano, a, b, summary):
 
 
 def test_the_upsampled_nine_reaches_eleven_through_ten(nano):
-    assert stations(explain(nano, "9", "11")) == [
+    assert hops(explain(nano, "9", "11")) == [
         ("model.9.cv2", "writes", "output channels all 256"),
         ("model.10", "Upsample", "at channel all 256"),
         ("model.11", "Concat", "at channel 0..255"),
@@ -110,7 +110,7 @@ def test_the_upsampled_nine_reaches_eleven_through_ten(nano):
 
 
 def test_a_shortcut_is_named_on_the_way(nano):
-    assert ("model.6.m.1", "add", "makes the channels of both one") in stations(explain(nano, "6.m.0.cv2", "6.m.1.cv2"))
+    assert ("model.6.m.1", "add", "makes the channels of both one") in hops(explain(nano, "6.m.0.cv2", "6.m.1.cv2"))
 
 
 def test_a_link_is_named_on_the_way(nano):

@@ -7,7 +7,7 @@ import pytest
 from tests.core.conftest import ask, proof_of
 from tests.core.test_families import narrowed
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.pruning.explain import standing
+from tui_pruner.core.pruning.explain import status_of
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def attentive(tmp_path_factory) -> Analysis:
 
 
 def free_layers(analysis: Analysis) -> list[str]:
-    return [layer.name for layer in analysis.layers.values() if standing(analysis.coupling, layer, {}).status != "locked"]
+    return [layer.name for layer in analysis.layers.values() if status_of(analysis.coupling, layer, {}).status != "locked"]
 
 
 @pytest.mark.parametrize("percent", [10, 30])

@@ -51,7 +51,7 @@ ALLOWED = {
     "finetune": TRAINED,
     "train sparsely": TRAINED,
     "bench": Allowed(0.0),
-    "quicken": Allowed(0.0),
+    "search-latency": Allowed(0.0),
     "export onnx": Allowed(0.0),
     "export torchscript": Allowed(0.0),
     "picture": Allowed(0.25),

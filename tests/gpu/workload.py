@@ -152,8 +152,8 @@ RUNS = {
         },
         timed,
     ),
-    "quicken": Run(
-        "quicken",
+    "search-latency": Run(
+        "search-latency",
         lambda subject, folder: {"data": "", "targets": ["latency=1%"], "runs": subject.runs},
         stopped,
     ),

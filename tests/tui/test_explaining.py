@@ -85,7 +85,7 @@ async def test_the_explanation_fits_every_size_and_a_small_one_shows_it_alone(de
     for width, height in ((80, 24), (60, 20)):
         await desk.pilot.resize_terminal(width, height)
         await desk.press("tab")
-        await desk.until(lambda: "Path  4 stations" in desk.text and "Backbone" not in desk.text, "the explanation alone")
+        await desk.until(lambda: "Path  4 hops" in desk.text and "Backbone" not in desk.text, "the explanation alone")
         await desk.shows(f"explain-{width}x{height}")
         await desk.press("enter")
         await desk.until(lambda: "Backbone" in desk.text, "the tree")

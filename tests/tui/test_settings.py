@@ -68,6 +68,11 @@ def test_two_actions_can_swap_their_keys_and_signs_are_taken_for_names():
     }  # fmt: skip
 
 
+def test_a_file_that_names_an_action_as_it_was_called_once_still_moves_its_key():
+    keymap = keymap_of(ACTIONS, {"station-1": "f7"})
+    assert keymap.overrides == {"hop-1": "f7"} and not keymap.problems
+
+
 def test_a_key_given_twice_to_one_action_counts_once():
     assert keymap_of(ACTIONS, {"apply": "A, A"}).overrides == {"apply": "A"}
     assert keymap_of(ACTIONS, {"apply": "w w"}).problems == ("keymap: w of apply is also for write: the default is used",)

@@ -8,10 +8,10 @@ import pytest
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.search_messages import (
+    LatencySearchResult,
     LatencyShare,
     PlanningResult,
     PlanPoint,
-    QuickenResult,
     RivalResult,
     ScanResult,
     ScanTrial,
@@ -152,7 +152,7 @@ async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_aske
     assert (parameters.targets, parameters.round_to, parameters.plan) == (["latency=70%", "params=2M"], 8, None)
     plan = TargetPlan(amounts={"model.5": "keep:64"}, shares={"flops": 0.6}, scanned=False)
     share, least = LatencyShare(median=0.698, low=0.69, high=0.71), LatencyShare(median=0.4, low=0.39, high=0.41)
-    result = QuickenResult(plan=plan, latency=share, least=least, tries=5, device="cpu", threads=2)
+    result = LatencySearchResult(plan=plan, latency=share, least=least, tries=5, device="cpu", threads=2)
     outcome = await job.take(result.model_dump())
     assert taken == [plan]
     assert outcome.figure == "latency 69.8 % (69.0 to 71.0) of the checkpoint's, 5 plans timed on cpu"

@@ -218,7 +218,7 @@ class Figures(Message):
     no_detail: str = ""
 
 
-class Station(Message):
+class Hop(Message):
     """A place on the way of channels: a module path, the operation there, and which channels they are."""
 
     at: str
@@ -242,7 +242,7 @@ class ExplainResult(Message):
     second: str = ""
     coupled: bool
     summary: str
-    path: list[Station]
+    path: list[Hop]
     touches: list[Touched]
 
 

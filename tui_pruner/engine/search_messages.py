@@ -283,7 +283,7 @@ class BenchResult(Message):
     notes: list[str] = []
 
 
-class QuickenParameters(JobParameters):
+class LatencySearchParameters(JobParameters):
     """What a search for a latency is: the checkpoint, the plan so far, what shall be left, and by what cuts are chosen; no `data`.
 
     `targets`: as they are written, one of them a latency; `scan`: prices the cuts; `scores`: the file of a calibration, for criteria
@@ -308,7 +308,7 @@ class LatencyShare(Message):
     high: float
 
 
-class QuickenResult(Message):
+class LatencySearchResult(Message):
     """The amounts that reach a latency, how long that model was measured to take, and how long the smallest one takes."""
 
     plan: TargetPlan

@@ -14,7 +14,7 @@ from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.checkpoint import Checkpoint, stages_of
 from tui_pruner.core.model.layers import Block, ModelLayer
 from tui_pruner.core.pruning.coverage import short_names
-from tui_pruner.core.pruning.explain import explain, in_words, joined, standing, why_read
+from tui_pruner.core.pruning.explain import explain, in_words, joined, status_of, why_read
 from tui_pruner.core.pruning.masks import mask_of, plan_in_mask
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
 from tui_pruner.core.pruning.proof import Proof
@@ -35,6 +35,7 @@ from tui_pruner.engine.messages import (
     Detail,
     ExplainResult,
     FileStage,
+    Hop,
     LayerView,
     MaskInfo,
     MemberView,
@@ -43,7 +44,6 @@ from tui_pruner.engine.messages import (
     ProofView,
     RefusedRequest,
     SessionView,
-    Station,
     StepView,
     Totals,
     Touched,
@@ -130,7 +130,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
 
 def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) -> LayerView:
     """One layer with its status."""
-    found = standing(analysis.coupling, layer, short_names(analysis))
+    found = status_of(analysis.coupling, layer, short_names(analysis))
     widths = arithmetic.widths(NOTHING)
     inputs, outputs = layer_widths(analysis, widths, layer)
     return LayerView(
@@ -234,7 +234,7 @@ def detail_view(session: PruningSession, name: str, requests: Sequence[Request],
     found = session.preview(requests)
     now, after = session.widths, session.arithmetic.widths(session.removal.together(found.removal))
     left = analysis.after(session.removal.dropped).coupling
-    state = standing(left, layer, short_names(analysis))
+    state = status_of(left, layer, short_names(analysis))
     groups = left.output_groups(layer.path)
     curve, cut_at = importance_curve(session, groups, found, criterion)
     shapes = [shape for shape in block_shapes(analysis, now, after) if shape.before != shape.after]
@@ -313,7 +313,7 @@ def explain_view(analysis: Analysis, first: str, second: str) -> ExplainResult:
         second=second,
         coupled=found.coupled,
         summary=found.summary,
-        path=[Station(at=step.at, operation=step.operation, detail=step.detail) for step in found.path],
+        path=[Hop(at=step.at, operation=step.operation, detail=step.detail) for step in found.path],
         touches=[Touched(layer=t.layer, role=t.role, channels=t.channels, because=t.because) for t in found.touches],
     )
 

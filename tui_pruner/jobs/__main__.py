@@ -31,7 +31,7 @@ from tui_pruner.engine.recovery_messages import (
     RecalibrationParameters,
     ReconstructionParameters,
 )
-from tui_pruner.engine.search_messages import BenchParameters, GateParameters, PlanningParameters, QuickenParameters, ScanParameters
+from tui_pruner.engine.search_messages import BenchParameters, GateParameters, LatencySearchParameters, PlanningParameters, ScanParameters
 from tui_pruner.engine.server import MessageStream, end_with_parent, reserve_stdout
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import one_line, versions_line
@@ -39,7 +39,7 @@ from tui_pruner.storage.error_log import one_line, versions_line
 PLAN, METRICS = "plan", "metrics/"
 
 
-class Diary:
+class JobLog:
     """Lines on stderr, each with the time of day; never the same one twice in a row."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ KINDS = {
     "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.training.finetune", "run_finetuning"),
     "scan": Kind(ScanParameters, "tui_pruner.jobs.scan.scan", "run_scan"),
-    "quicken": Kind(QuickenParameters, "tui_pruner.jobs.latency", "run_quickening"),
+    "search-latency": Kind(LatencySearchParameters, "tui_pruner.jobs.latency", "run_latency_search"),
     "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.recover", "run_reconstruction"),
     "plan": Kind(PlanningParameters, "tui_pruner.jobs.plan", "run_planning"),
     "prune": Kind(PruneParameters, "tui_pruner.jobs.prune", "run_pruning"),
@@ -128,16 +128,16 @@ def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Me
         raise JobError(f"no job {' '.join(arguments[:1])!r}; the jobs are {', '.join(kinds)}")
     kind = kinds[arguments[0]]
     parameters = kind.parameters.from_json(line)
-    diary = Diary()
-    diary.begin(arguments[0], parameters)
+    job_log = JobLog()
+    job_log.begin(arguments[0], parameters)
     function = getattr(importlib.import_module(kind.module), kind.function)
 
     def on_progress(progress: JobProgress) -> None:
-        diary.follow(progress)
+        job_log.follow(progress)
         wire.send({"progress": progress.model_dump()})
 
     result: Message = function(parameters, on_progress)
-    diary.end()
+    job_log.end()
     return result
 
 

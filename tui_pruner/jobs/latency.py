@@ -13,9 +13,9 @@ from tui_pruner.engine.search_messages import (
     BenchResult,
     BenchSubject,
     BlockLatency,
+    LatencySearchParameters,
+    LatencySearchResult,
     LatencyShare,
-    QuickenParameters,
-    QuickenResult,
     WidthSuggestion,
 )
 from tui_pruner.jobs.tools import OnProgress, choose_device, device_name
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.model.checkpoint import Checkpoint
     from tui_pruner.core.model.latency import Interval, Timing
     from tui_pruner.core.pruning.removal import Removal
-    from tui_pruner.core.search.planner import Measure, Planner, Quickened
+    from tui_pruner.core.search.planner import LatencyFound, Measure, Planner
     from tui_pruner.core.search.targets import Pricing, Target
 
 
@@ -160,7 +160,7 @@ def verdict(relative: Interval) -> str:
 SETTLING_SECONDS = 0.2
 
 
-def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> QuickenResult:
+def run_latency_search(parameters: LatencySearchParameters, on_progress: OnProgress) -> LatencySearchResult:
     """The whole job.
 
     Raises:
@@ -191,8 +191,8 @@ def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> Qu
     device = choose_device(parameters.device)
     targets = [parse_target(text) for text in parameters.targets]
     clock = clock_of(analysis, device, parameters.runs, on_progress)
-    found = quickened(planner, targets, parameters.criterion, pricing, clock)
-    return QuickenResult(
+    found = search_latency(planner, targets, parameters.criterion, pricing, clock)
+    return LatencySearchResult(
         plan=plan_view(found.budget, pricing is not None),
         latency=share_of(found.latency),
         least=share_of(found.least),
@@ -202,19 +202,19 @@ def run_quickening(parameters: QuickenParameters, on_progress: OnProgress) -> Qu
     )
 
 
-def quickened(planner: Planner, targets: Sequence[Target], criterion: str, pricing: Pricing | None, clock: Measure) -> Quickened:
+def search_latency(planner: Planner, targets: Sequence[Target], criterion: str, pricing: Pricing | None, clock: Measure) -> LatencyFound:
     """The search with a latency among its targets.
 
     Raises:
         RequestError: none is, an amount that is reached already, or no such criterion.
     """
-    from tui_pruner.core.search.planner import Quickening
+    from tui_pruner.core.search.planner import LatencySearch
     from tui_pruner.core.search.targets import latency_apart
 
     others, share = latency_apart(targets)
     if share is None:
         raise RequestError("no latency among the targets: write latency=70%")
-    return Quickening(planner, share, clock, others, criterion, pricing).run()
+    return LatencySearch(planner, share, clock, others, criterion, pricing).run()
 
 
 def clock_of(analysis: Analysis, device: str, runs: int, on_progress: OnProgress) -> Measure:

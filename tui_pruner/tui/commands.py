@@ -131,7 +131,7 @@ WORDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "validate": ("validate", ("data", "images", "masked")),
     "scan": ("scan", ("data", "images", "criterion")),
     "plan": ("plan", ("data", "images", "criterion", "round_to", "targets")),
-    "quicken": ("plan", ("criterion", "round_to", "targets")),
+    "search-latency": ("plan", ("criterion", "round_to", "targets")),
     "bench": ("bench", ("imgsz", "blocks", "suggest")),
     "reconstruct": ("reconstruct", ("data", "images", "original", "output")),
     "recalibrate": ("recalibrate", ("data", "images", "output")),
@@ -142,7 +142,7 @@ WORDS: Mapping[str, tuple[str, Sequence[str]]] = {
 }
 """For each kind of job its command, and which of the job's parameters are its options."""
 NAMES = {"masked": "--mask", "output": "-o", "folder": "-o", "targets": "--target", "max_drop": "--max-drop", "round_to": "--round-to"}
-ON_A_PLAN = ("validate", "plan", "quicken", "compress")
+ON_A_PLAN = ("validate", "plan", "search-latency", "compress")
 WRITES = {"scan": "scan.json", "plan": "plan.yaml"}
 
 

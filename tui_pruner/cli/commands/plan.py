@@ -15,7 +15,7 @@ from tui_pruner.domain.errors import RequestError
 if TYPE_CHECKING:
     from tui_pruner.core.pruning.plan import Cut, Step
     from tui_pruner.core.pruning.session import PruningSession
-    from tui_pruner.core.search.planner import Budget, Planner, Quickened, Range
+    from tui_pruner.core.search.planner import Budget, LatencyFound, Planner, Range
     from tui_pruner.core.search.targets import Pricing, Target
     from tui_pruner.domain.cuts import Request
 
@@ -135,16 +135,16 @@ def plan(
 
 def found_by(
     planner: Planner, targets: list[Target], criterion: str, pricing: Pricing | None, device: str
-) -> tuple[Budget, Quickened | None]:
+) -> tuple[Budget, LatencyFound | None]:
     """The cuts that reach targets, by arithmetic; for a latency target, by timing plans, with what was measured."""
     from tui_pruner.core.search.targets import latency_apart
-    from tui_pruner.jobs.latency import clock_of, quickened
+    from tui_pruner.jobs.latency import clock_of, search_latency
     from tui_pruner.jobs.tools import choose_device
 
     if latency_apart(targets)[1] is None:
         return planner.plan(targets, criterion, pricing), None
     clock = clock_of(planner.analysis, choose_device(device), LATENCY_RUNS, progress_of("latency"))
-    found = quickened(planner, targets, criterion, pricing, clock)
+    found = search_latency(planner, targets, criterion, pricing, clock)
     return found.budget, found
 
 
@@ -222,7 +222,7 @@ def measured(name: str, planner: Planner, targets: list[Target], session: Prunin
     return {"criterion": name, "reached": found.shares, "metric": metric, "value": value, "stopped": ""}
 
 
-def document(planner: Planner, found: Budget, latency: Quickened | None = None) -> dict[str, Any]:
+def document(planner: Planner, found: Budget, latency: LatencyFound | None = None) -> dict[str, Any]:
     """The range and how far a search got, for scripts; the latency as shares of the checkpoint's, where it was measured."""
     return {
         "range": bounds(planner.range),
@@ -246,7 +246,7 @@ def bounds(reach: Range) -> dict[str, dict[str, float]]:
     return {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least}
 
 
-def show(results: Output, planner: Planner, found: Budget, latency: Quickened | None = None) -> None:
+def show(results: Output, planner: Planner, found: Budget, latency: LatencyFound | None = None) -> None:
     """The range, the sizes and the cuts for people."""
     if latency:
         results.line(f"latency {latency.latency.as_share} of the checkpoint's; the smallest plan takes {latency.least.as_share}")

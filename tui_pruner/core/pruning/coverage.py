@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.pruning.explain import standing
+from tui_pruner.core.pruning.explain import status_of
 from tui_pruner.core.pruning.links import Wishes, ask_alone
 from tui_pruner.core.pruning.proof import prove
 from tui_pruner.core.pruning.removal import NOTHING, Removal
@@ -34,7 +34,7 @@ def coupling_report(analysis: Analysis) -> dict[str, Any]:
     """Groups with their members, links and locks; how many convolutions are free, coupled, linked, locked; what no rule knew."""
     coupling, names = analysis.coupling, short_names(analysis)
     statuses = Counter(
-        standing(coupling, layer, names).status
+        status_of(coupling, layer, names).status
         for layer in analysis.layers.values()
         if isinstance(analysis.skeleton.get_submodule(layer.path), nn.modules.conv._ConvNd)
     )

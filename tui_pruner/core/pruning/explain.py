@@ -27,30 +27,30 @@ MOST_RANGES = 3
 
 
 @dataclass(frozen=True)
-class Standing:
+class LayerStatus:
     """A layer's status and the reason for it; a free layer has none."""
 
     status: Status
     reason: str
 
 
-def standing(coupling: CouplingMap, layer: ModelLayer, names: dict[str, str]) -> Standing:
+def status_of(coupling: CouplingMap, layer: ModelLayer, names: dict[str, str]) -> LayerStatus:
     """The status of a layer's output channels; `names` gives short names by module path."""
     groups = coupling.output_groups(layer.path)
     if not any(group.prunable for group in groups):
-        return Standing("locked", groups[0].reason if groups else why_unknown(coupling, layer))
+        return LayerStatus("locked", groups[0].reason if groups else why_unknown(coupling, layer))
     link = link_within(coupling, groups)
     if link is not None:
-        return Standing("linked", f"{link.operation} into {len(link.parts)} equal parts in {link.module}")
+        return LayerStatus("linked", f"{link.operation} into {len(link.parts)} equal parts in {link.module}")
     others = [p for group in groups for p in group.producers if p.axis.module != layer.path]
     if others:
         group = next(group for group in groups if any(p.axis.module != layer.path for p in group.producers))
         with_whom = ", ".join(dict.fromkeys(names.get(p.axis.module, p.axis.module) for p in others))
-        return Standing("coupled", f"with {with_whom}: {joined(group, layer.path)}")
+        return LayerStatus("coupled", f"with {with_whom}: {joined(group, layer.path)}")
     linked = [link for group in groups for link in coupling.links_of(group)]
     if linked:
-        return Standing("coupled", f"must match the other parts of the {linked[0].operation} in {linked[0].module}")
-    return Standing("free", "")
+        return LayerStatus("coupled", f"must match the other parts of the {linked[0].operation} in {linked[0].module}")
+    return LayerStatus("free", "")
 
 
 def why_unknown(coupling: CouplingMap, layer: ModelLayer) -> str:
@@ -116,7 +116,7 @@ class PathPlace:
 
 @dataclass(frozen=True)
 class PathStep:
-    """One station of the channels: a module path, the operation there, and which channels they are."""
+    """One hop of the channels: a module path, the operation there, and which channels they are."""
 
     at: str
     operation: str
@@ -141,7 +141,7 @@ def groups_of(analysis: Analysis, place: PathPlace) -> list[ChannelGroup]:
 
 
 def way(analysis: Analysis, source: PathPlace, target: PathPlace) -> list[PathStep]:
-    """The stations from a place's outputs to another place; empty where its channels never get there."""
+    """The hops from a place's outputs to another place; empty where its channels never get there."""
     for group in groups_of(analysis, source):
         end = arrival(analysis, group, target) if hands_on(analysis, source, group, target) else ()
         if end:
@@ -202,7 +202,7 @@ def contains(analysis: Analysis, group: ChannelGroup, block: Block) -> bool:
 
 
 def through(analysis: Analysis, group: ChannelGroup, block: Block) -> Iterator[PathStep]:
-    """A block's output as a station, where it contains the group's channels."""
+    """A block's output as a hop, where it contains the group's channels."""
     if contains(analysis, group, block):
         numbers = analysis.coupling.block_outputs[block.path]
         yield PathStep(block.path, block.type, f"at channel {in_words(np.flatnonzero(numbers == group.number), len(numbers))}")
@@ -234,7 +234,7 @@ def arrival(analysis: Analysis, group: ChannelGroup, target: PathPlace) -> Seque
 
 
 def linking(link: ChannelLink) -> PathStep:
-    """A link as a station."""
+    """A link as a hop."""
     return PathStep(link.module, link.operation, f"cuts into {len(link.parts)} parts that must stay equally wide")
 
 

@@ -165,7 +165,7 @@ CLOSE = 0.004
 
 
 @dataclass(frozen=True)
-class Quickened:
+class LatencyFound:
     """What a latency target comes to: the budget, its measured latency, and that of the most that can be cut, as shares."""
 
     budget: Budget
@@ -184,7 +184,7 @@ class Point:
 
 
 @dataclass
-class Quickening:
+class LatencySearch:
     """One search between the most that can be cut and nothing more; the bounds move together, guess by guess."""
 
     planner: Planner
@@ -196,7 +196,7 @@ class Quickening:
     search: Search | None = None
     tries: int = field(default=0, init=False)
 
-    def run(self) -> Quickened:
+    def run(self) -> LatencyFound:
         """The slowest plan that is fast enough; a budget without a step where even the smallest is not.
 
         Raises:
@@ -205,10 +205,10 @@ class Quickening:
         reach = self.planner.range
         least = self._at(reach.least["flops"] * (1 + TOLERANCE))
         if least.budget is None or least.budget.step is None or not self._fast_enough(least):
-            return Quickened(self._out_of_reach(least), least.latency, least.latency, self.tries)
+            return LatencyFound(self._out_of_reach(least), least.latency, least.latency, self.tries)
         found = self._between(least, Point(reach.most["flops"], None, self._measured(self.planner.base)))
         assert found.budget is not None
-        return Quickened(found.budget, found.latency, least.latency, self.tries)
+        return LatencyFound(found.budget, found.latency, least.latency, self.tries)
 
     def _between(self, fast: Point, slow: Point) -> Point:
         """The slowest plan that is fast enough between one that is and one that is not."""

@@ -22,7 +22,7 @@ from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.reconstruction import RefitSettings, reconstruct
 from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.measured_damage import DamageCurves
-from tui_pruner.core.search.planner import Budget, Measure, Planner, Quickening, Search
+from tui_pruner.core.search.planner import Budget, LatencySearch, Measure, Planner, Search
 from tui_pruner.core.search.sensitivity import Sensitivity, by_importance
 from tui_pruner.core.search.targets import Goal, Landing, Pricing, Target, latency_apart, shares_left, uniform
 from tui_pruner.domain.target_words import LATENCY
@@ -248,7 +248,7 @@ def planned(planner: Planner, targets: Sequence[Target], criterion: str, search:
     others, share = latency_apart(targets)
     if share is None or clock is None:
         return planner.plan(targets, criterion, search=search)
-    found = Quickening(planner, share, clock, others, criterion, search=search).run()
+    found = LatencySearch(planner, share, clock, others, criterion, search=search).run()
     return replace(found.budget, shares={**found.budget.shares, LATENCY: found.latency.median})
 
 

@@ -40,7 +40,7 @@ def run_task(order: bytes, task: bytes, content: list[Any]) -> dict[str, Any]:
     try:
         given = Order.from_json(order)
         local = given.model_copy(update={"parameters": at_hand(given.parameters, content)})
-        result = done(kept(local.to_json()).station, Task.from_json(task), name_of_node())
+        result = done(kept(local.to_json()).runner, Task.from_json(task), name_of_node())
         return {"result": result.model_dump()}
     except Exception as error:
         explained = explain(error)
@@ -55,16 +55,16 @@ def name_of_node() -> str:
 
 
 class Kept(NamedTuple):
-    """A station, what closes it, and the cores that it works on."""
+    """A trial runner, what closes it, and the cores that it works on."""
 
-    station: TrialRunner
+    runner: TrialRunner
     opened: contextlib.ExitStack
     cores: list[TextIO]
 
 
 @functools.lru_cache(maxsize=1)
 def kept(order: bytes) -> Kept:
-    """The station of an order, for as long as this process works on it: its baseline is measured once."""
+    """The trial runner of an order, for as long as this process works on it: its baseline is measured once."""
     from tui_pruner.jobs.scan.workers import working
 
     given, opened, common = Order.from_json(order), contextlib.ExitStack(), common_folder()

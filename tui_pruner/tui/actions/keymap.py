@@ -23,6 +23,9 @@ TAKEN = dict.fromkeys(MOTIONS, "moving about") | {
 NAMED = frozenset(key.value for key in Keys)
 MODIFIERS = ("ctrl+", "alt+", "shift+")
 
+FORMER_IDS = {"station-1": "hop-1", "station-minus-1": "hop-minus-1"}
+"""Actions that had another id once: a user's file may still say it."""
+
 
 @dataclass(frozen=True)
 class Keymap:
@@ -77,7 +80,8 @@ class _Clash:
 def _known(actions: Sequence[Action], wanted: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
     ids = {action.id for action in actions}
     overrides = {}
-    for id, written in wanted.items():
+    for given, written in wanted.items():
+        id = FORMER_IDS.get(given, given)
         words = " ".join(map(str, written)) if isinstance(written, list) else str(written)
         keys = list(dict.fromkeys(_name_of(key) for key in words.replace(",", " ").split()))
         bad = [key for key in keys if not _exists(key)]

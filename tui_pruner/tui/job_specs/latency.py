@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         BenchedModel,
         BenchParameters,
         BenchResult,
+        LatencySearchParameters,
         LatencyShare,
-        QuickenParameters,
         ScanDrops,
         TargetPlan,
     )
@@ -103,7 +103,7 @@ def _details(result: BenchResult) -> list[tuple[str, str]]:
     return [("latency", quick), *faster]
 
 
-QUICKEN = "quicken"
+SEARCH = "search-latency"
 
 
 def latency_search(
@@ -119,22 +119,22 @@ def latency_search(
     fields = {**checkpoint.fields, "data": "", "images": None}
     plan = session.plan if session.steps else None
 
-    def parameters() -> QuickenParameters:
-        from tui_pruner.engine.search_messages import QuickenParameters
+    def parameters() -> LatencySearchParameters:
+        from tui_pruner.engine.search_messages import LatencySearchParameters
 
-        return QuickenParameters(
+        return LatencySearchParameters(
             **fields, plan=plan, targets=list(targets), criterion=asked.criterion, round_to=asked.round_to, scan=scan, scores=scores or None
         )
 
     async def take(content: dict[str, Any]) -> JobOutcome:
-        from tui_pruner.engine.search_messages import QuickenResult
+        from tui_pruner.engine.search_messages import LatencySearchResult
 
-        result = QuickenResult.model_validate(content)
+        result = LatencySearchResult.model_validate(content)
         hand_over(result.plan)
         figure = f"latency {as_share(result.latency)} of the checkpoint's, {result.tries} plans timed on {result.device}"
         return JobOutcome(result.plan.stopped or figure, [("the smallest plan", as_share(result.least))])
 
-    return JobSpec(QUICKEN, " ".join(targets), "", parameters, take)
+    return JobSpec(SEARCH, " ".join(targets), "", parameters, take)
 
 
 def as_share(latency: LatencyShare) -> str:

@@ -123,7 +123,7 @@ NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "flow": "flow", "path-to": "path to"},
-    PATH: {"map": "map", "path-to": "path to", "station-1": "next hop", "back": "back"},
+    PATH: {"map": "map", "path-to": "path to", "hop-1": "next hop", "back": "back"},
     STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
     SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }

@@ -1,4 +1,4 @@
-"""An open explanation, and its lines of text: the sentence, the path station by station, and what else a cut touches."""
+"""An open explanation, and its lines of text: the sentence, the path hop by hop, and what else a cut touches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class OpenExplanation:
-    """What was found, `home` to come back to, and which stop was chosen last: a station of the path or a touched layer."""
+    """What was found, `home` to come back to, and which stop was chosen last: a hop of the path or a touched layer."""
 
     found: ExplainResult
     home: Origin
@@ -39,8 +39,8 @@ class OpenExplanation:
 
     @property
     def stops(self) -> list[str]:
-        """The module paths of the stations, then of the touched layers."""
-        return [station.at for station in self.found.path] + [touched.layer for touched in self.found.touches]
+        """The module paths of the hops, then of the touched layers."""
+        return [hop.at for hop in self.found.path] + [touched.layer for touched in self.found.touches]
 
     @property
     def stop(self) -> str:
@@ -49,8 +49,8 @@ class OpenExplanation:
 
     @property
     def path(self) -> Sequence[str]:
-        """The module paths to light up: the stations, or without a second end all that is touched."""
-        return [station.at for station in self.found.path] if self.found.second else [self.found.first, *self.stops]
+        """The module paths to light up: the hops, or without a second end all that is touched."""
+        return [hop.at for hop in self.found.path] if self.found.second else [self.found.first, *self.stops]
 
     def moved(self, by: int) -> OpenExplanation:
         """The same at a later or earlier stop, staying at the ends; from none to the first or the last."""
@@ -85,11 +85,11 @@ def explain_title(explanation: OpenExplanation) -> str:
 def explain_lines(explanation: OpenExplanation, width: int) -> tuple[list[Text], int]:
     """All lines of at most `width` cells, and the number of the chosen stop's line; 0 where none is chosen."""
     found = explanation.found
-    path: list[Cells] = [(short(station.at), station.operation, station.detail) for station in found.path]
+    path: list[Cells] = [(short(hop.at), hop.operation, hop.detail) for hop in found.path]
     touches: list[Cells] = [(short(touched.layer), f"{touched.role} {touched.channels}", touched.because) for touched in found.touches]
     lines = [*_sentence(explanation, width), Text()]
     if path:
-        lines.append(_heading("Path", plural(len(path), "station")))
+        lines.append(_heading("Path", plural(len(path), "hop")))
         chosen = len(lines) + _line_of(path, explanation.chosen, width)
         lines += [*_table(path, explanation.chosen, 0, width), Text()]
     if touches:
@@ -105,7 +105,7 @@ def _hints(with_path: bool) -> list[tuple[str, str]]:
     other_end = [] if with_path else [(key_of("explain"), ON_ANOTHER)]
     return [
         *other_end,
-        (f"{key_of('station-1')} {key_of('station-minus-1')}", "from stop to stop: the tree follows"),
+        (f"{key_of('hop-1')} {key_of('hop-minus-1')}", "from stop to stop: the tree follows"),
         ("enter", "to the chosen one"),
         (key_of("back"), "back to where you were"),
         (key_of("path-to"), "type another end"),
@@ -118,8 +118,8 @@ def stop_line(explanation: OpenExplanation, width: int) -> Text:
     if number is None:
         return Text(fit(found.summary, width).rstrip(), colours.HEADING)
     if number < len(found.path):
-        station = found.path[number]
-        said = f"{short(station.at)} {station.operation} {station.detail}"
+        hop = found.path[number]
+        said = f"{short(hop.at)} {hop.operation} {hop.detail}"
     else:
         touched = found.touches[number - len(found.path)]
         said = f"{short(touched.layer)} {touched.role} {touched.channels}: {touched.because}"

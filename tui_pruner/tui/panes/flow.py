@@ -55,7 +55,7 @@ def flow_lines(flow: OpenFlow, at: int, width: int) -> tuple[list[Text], int, in
         if block.index == at:
             first, rows = len(lines), len(own)
         lines += own
-    keys = f"{key_of('station-1')} and {key_of('station-minus-1')} go to the next and the previous one, {key_of('back')} leaves."
+    keys = f"{key_of('hop-1')} and {key_of('hop-minus-1')} go to the next and the previous one, {key_of('back')} leaves."
     return [*lines, Text(), *wrapped(f"{MEANING} {keys}", width, colours.MUTED)], first, rows
 
 

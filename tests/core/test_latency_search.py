@@ -10,7 +10,7 @@ from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.latency import Interval
 from tui_pruner.core.pruning.plan import removal_of_step
 from tui_pruner.core.pruning.removal import Removal
-from tui_pruner.core.search.planner import TRIES, Planner, Quickened, Quickening
+from tui_pruner.core.search.planner import TRIES, LatencyFound, LatencySearch, Planner
 from tui_pruner.core.search.targets import latency_apart, parse_target
 from tui_pruner.domain.errors import RequestError
 
@@ -27,9 +27,9 @@ def clock_of(planner: Planner, rule: Rule) -> Callable[[Removal], Interval]:
     return measure
 
 
-def quickened(nano: Analysis, share: float, rule: Rule, *targets: str) -> Quickened:
+def search_latency(nano: Analysis, share: float, rule: Rule, *targets: str) -> LatencyFound:
     planner = Planner(nano)
-    return Quickening(planner, share, clock_of(planner, rule), [parse_target(text) for text in targets]).run()
+    return LatencySearch(planner, share, clock_of(planner, rule), [parse_target(text) for text in targets]).run()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def quickened(nano: Analysis, share: float, rule: Rule, *targets: str) -> Quicke
     ids=["as the operations", "with a fixed part", "slowly", "in steps"],
 )
 def test_the_plan_is_as_fast_as_was_asked_and_hardly_faster(nano: Analysis, rule: Rule):
-    found = quickened(nano, 0.7, rule)
+    found = search_latency(nano, 0.7, rule)
     assert found.budget.step is not None and found.tries <= TRIES
     assert 0.7 * 0.99 <= found.latency.median <= 0.7 * 1.01
     removal = removal_of_step(found.budget.step, nano.coupling)
@@ -46,14 +46,14 @@ def test_the_plan_is_as_fast_as_was_asked_and_hardly_faster(nano: Analysis, rule
 
 
 def test_the_search_is_out_of_reach_with_what_was_measured_where_even_the_smallest_plan_is_too_slow(nano: Analysis):
-    found = quickened(nano, 0.3, lambda flops: 0.5 + flops / 2)
+    found = search_latency(nano, 0.3, lambda flops: 0.5 + flops / 2)
     assert found.budget.step is None and found.tries == 1
     assert found.budget.stopped.startswith("latency=30% is out of reach: the smallest plan was measured at 5")
     assert found.least.median == found.latency.median > 0.5
 
 
 def test_other_targets_hold_as_well(nano: Analysis):
-    found = quickened(nano, 0.9, lambda flops: flops, "params=40%")
+    found = search_latency(nano, 0.9, lambda flops: flops, "params=40%")
     assert found.budget.step is not None
     assert found.budget.shares["params"] <= 0.4
     assert found.latency.median <= 0.9 * 1.01
