@@ -19,8 +19,8 @@ from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.__main__ import KINDS
 
 EQUAL = 1e-6
-TRAINED = 1e-3
-"""An optimizer sums in another order for a GPU, and a file has its weights in half precision."""
+LOOSER = {"finetune": 1e-3, "detect": 2e-4}
+"""An optimizer sums in another order for a GPU, and a file has its weights in half precision; detections are kept with four digits."""
 IN_A_PROCESS = "train sparsely"
 """It is tried by a command, in test_processes.py."""
 NOT_ON_A_GPU = {"prune", "compress"}
@@ -52,7 +52,7 @@ def doing(name: str, subject: Subject, device: str, folder: Path, **changes: Any
 @pytest.mark.parametrize("name", [name for name in RUNS if name != IN_A_PROCESS])
 def test_a_job_comes_to_the_same_on_a_gpu(name: str, subject: Subject, on_both: OnBoth, tmp_path: Path):
     here, there = on_both(lambda device: RUNS[name].figures(doing(name, subject, device, tmp_path / device)))
-    assert here and differences(here, there, TRAINED if RUNS[name].kind == "finetune" else EQUAL) == []
+    assert here and differences(here, there, LOOSER.get(RUNS[name].kind, EQUAL)) == []
 
 
 def test_every_kind_of_job_is_among_them():

@@ -87,6 +87,15 @@ def drawn(result: Any) -> Figures:
     return {f"{one.image} {name}": sum(getattr(one, name).values()) for one in result.pictures for name in ("before", "after")}
 
 
+def detected(result: Any) -> Figures:
+    """What both stages found on every image: places and scores, the surest first."""
+    stages = ((f"{one.image} {when}", getattr(one, when)) for one in result.images for when in ("before", "after"))
+    boxes = {f"{stage} {number}": box for stage, found in stages for number, box in enumerate(found)}
+    return {f"{name} sides": np.array(box.sides) for name, box in boxes.items()} | {
+        f"{name} score": box.score for name, box in boxes.items()
+    }
+
+
 def planned(result: Any) -> Figures:
     """The amounts of every point, and how its rivals did."""
     found: Figures = {}
@@ -160,6 +169,16 @@ RUNS = {
     "export onnx": Run("export", output("out.onnx", format="onnx"), agreed, of_pruned=True),
     "export torchscript": Run("export", output("out.torchscript", format="torchscript"), agreed, of_pruned=True),
     "picture": Run("picture", lambda subject, folder: {"plan": subject.plan, "pictures": 2, "folder": str(folder)}, drawn),
+    "detect": Run(
+        "detect",
+        lambda subject, folder: {
+            "stages": [
+                {"checkpoint": str(subject.original), "plan": None},
+                {"checkpoint": str(subject.original), "plan": subject.plan},
+            ]
+        },
+        detected,
+    ),
     "report": Run(
         "report",
         lambda subject, folder: {**output("report.md", plan_file="plan.yaml", pictures=1)(subject, folder), "plan": subject.plan},

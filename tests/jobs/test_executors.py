@@ -99,8 +99,12 @@ def test_several_processes_find_the_same_and_one_that_is_killed_is_replaced(
 def test_trials_whose_worker_dies_twice_are_named_and_the_others_go_on(
     parameters: ScanParameters, in_this_process: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    deadly_trials: list[list[str]] = []
+
     def deadly(worker: workers.Worker, task: tasks.Task) -> tuple[tasks.TaskResult | None, str]:
-        if task.trials[0].layer == in_this_process.groups[2].layer:
+        digests = [trial.digest for trial in task.trials]
+        deadly_trials[:] = deadly_trials or [digests]
+        if digests == deadly_trials[0]:
             return None, "was killed by signal 9"
         metrics = {trial.digest: {in_this_process.name: 0.25} for trial in task.trials}
         baseline = {in_this_process.name: in_this_process.baseline, "images": 4.0}

@@ -141,7 +141,7 @@ return ValidationResult(metrics={}, images=64, seconds=0.5)
     _, noise, _ = Child(tmp_path, body).end()
     lines = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in noise.splitlines()]
     assert re.match(r"\d{4}-\d\d-\d\d tui-pruner .*, torch \d.*, Python 3", lines[0])
-    assert lines[1] == "try: checkpoint a.pt, sha256 0, data d.yaml, images 64, imgsz 64, seed 0"
+    assert lines[1] == "try: checkpoint a.pt, sha256 0, data d.yaml, images 64, imgsz 64, seed 0, masked False"
     assert lines[2:4] == ["validating 0/64", "validating 16/64: mAP50(B) 0.500"]
     assert re.fullmatch(r"done in \d+[.]\d s", lines[4]) and len(lines) == 5
 

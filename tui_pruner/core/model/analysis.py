@@ -235,7 +235,7 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     started = time.perf_counter()
     inputs, first = asked(given), sharing_weights(skeleton)  # what a forward keeps of a run must not meet the next one
-    coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, inputs)
+    coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 

@@ -185,7 +185,18 @@ def alike_in(name: str, mine: Any, other: Any) -> bool:
         return mine.keys() == other.keys() and all(alike_or_none(mine[key], other[key]) for key in mine)
     if name in OWN_TABLES:
         return mine.keys() == other.keys() and all(mine[key] is other[key] for key in mine)
-    return isinstance(mine, SCALARS) and isinstance(other, SCALARS) and mine == other
+    return same_value(mine, other)
+
+
+def same_value(mine: Any, other: Any) -> bool:
+    """Whether two attributes hold the same: one object, equal plain values, or lists and dicts of such, which copies have to themselves."""
+    if mine is other or type(mine) is not type(other):
+        return mine is other
+    if isinstance(mine, (list, tuple)):
+        return len(mine) == len(other) and all(map(same_value, mine, other))
+    if isinstance(mine, dict):
+        return mine.keys() == other.keys() and all(same_value(mine[key], other[key]) for key in mine)
+    return isinstance(mine, SCALARS) and mine == other
 
 
 def answering(output: Any) -> Callable[..., Any]:
