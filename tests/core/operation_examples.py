@@ -306,6 +306,9 @@ MOVED: dict[str, Callable[[Tensor], Tensor]] = {
     "unfold": lambda b: b.unfold(3, 2, 2).amax(4),
     "roll": lambda b: b.roll(1, 3),
     "index": lambda b: b[:, :, [0, 2]],
+    "_unsafe_index": lambda b: aten._unsafe_index(
+        b, [None, None, torch.tensor([[2], [0]], device=b.device), torch.tensor([[0, 1]], device=b.device)]
+    ),
     "gather": lambda b: b.gather(3, picked(b)),
     "index_select": lambda b: b.index_select(3, torch.tensor([2, 0], device=b.device)),
     "view": lambda b: b.view(b.shape[0], b.shape[1], -1, 1),

@@ -147,7 +147,7 @@ def stack(flow: Flow, call: Call) -> None:
     flow.link(call, [flat(flow.elements(tensor)) for tensor in call.args[0]])
 
 
-@rule("index gather index_select take_along_dim")
+@rule("index _unsafe_index gather index_select take_along_dim")
 def pick(flow: Flow, call: Call) -> None:
     """Values picked by an index leave the channels of the other dimensions alone; those that an index was computed from meet them."""
     source = call.args[0]
@@ -168,7 +168,7 @@ def anywhere(leaf: Any) -> Any:
 
 def picked_dims(call: Call) -> list[int]:
     """The dimensions that an index runs over."""
-    if call.name == "index":
+    if call.name in ("index", "_unsafe_index"):
         return [d for d, index in enumerate(call.args[1]) if index is not None]
     return [next(argument for argument in call.args[1:] if isinstance(argument, int))]
 
