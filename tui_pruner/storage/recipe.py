@@ -22,7 +22,7 @@ from tui_pruner.domain.criteria import CRITERIA
 from tui_pruner.domain.errors import OutputError, RequestError
 from tui_pruner.domain.target_words import targets_in
 from tui_pruner.storage.atomic import replace_file
-from tui_pruner.storage.yaml import LARGEST_FILE, parse_yaml, place_of, problem_of
+from tui_pruner.storage.yaml import read_document
 
 FORMATS = (
     "torchscript", "onnx", "openvino", "engine", "coreml", "saved_model", "pb", "tflite", "litert", "edgetpu", "tfjs", "paddle", "mnn",
@@ -270,17 +270,7 @@ def read_recipe(path: str | Path) -> CompressionRecipe:
         RequestError: it cannot be read, or something in it is none of a recipe; the message names the line and the nearest word.
     """
     file = Path(path).expanduser()
-    try:
-        if file.stat().st_size > LARGEST_FILE:
-            raise RequestError(f"{file} is too large for a recipe ({file.stat().st_size >> 20} MB)")
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"cannot read the recipe {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    try:
-        root, content = parse_yaml(text)
-    except yaml.YAMLError as error:
-        where = place_of(error)
-        raise RequestError(f"{file} is not YAML{' in' if where else ''}{where}: {problem_of(error)}") from None
+    root, content = read_document(file, "recipe", RequestError)
     if not isinstance(content, dict) or not isinstance(root, MappingNode):
         raise RequestError(f"{file} is not a recipe: expected stages such as target, refit and report")
     return _checked(content, root, f"{file} ")

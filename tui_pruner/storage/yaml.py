@@ -18,7 +18,7 @@ import yaml
 from yaml.constructor import ConstructorError
 from yaml.nodes import Node
 
-from tui_pruner.domain.errors import DataError, PlanError
+from tui_pruner.domain.errors import DataError, PlanError, PrunerError
 from tui_pruner.domain.formatting import BYTES, printable
 
 MOST_VALUES = 1_000_000
@@ -138,18 +138,26 @@ def read_plan_file(path: str | Path) -> Any:
     Raises:
         PlanError: missing, too large, or not YAML.
     """
-    file = Path(path)
+    return read_document(Path(path), "plan", PlanError)[1]
+
+
+def read_document(file: Path, what: str, fault: type[PrunerError]) -> tuple[Node | None, Any]:
+    """The nodes of a YAML file of ours, which know their lines, and what it holds; `what` it is, for the messages.
+
+    Raises:
+        PrunerError: of the class `fault`: missing, too large, or not YAML.
+    """
     try:
         if file.stat().st_size > LARGEST_FILE:
-            raise PlanError(f"{file} is too large for a plan ({file.stat().st_size >> 20} MB)")
+            raise fault(f"{file} is too large for a {what} ({file.stat().st_size >> 20} MB)")
         text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise PlanError(f"cannot read the plan {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
+        raise fault(f"cannot read the {what} {file}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     try:
-        return parse_yaml(text)[1]
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         where = place_of(error)
-        raise PlanError(f"{file} is not YAML{' in' if where else ''}{where}: {problem_of(error)}") from None
+        raise fault(f"{file} is not YAML{' in' if where else ''}{where}: {problem_of(error)}") from None
 
 
 SUFFIXES = (".yaml", ".yml")
