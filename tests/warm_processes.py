@@ -2,8 +2,10 @@
 
 Starting an engine, a job or a check of a written file costs seconds of imports otherwise, and the tests start hundreds. A child from
 here is a real process: with its own pid, group, pipes and environment, the exit status that its parent waits for, and children of its
-own from here. What checks a written file finds none of this program's modules. `@pytest.mark.cold` has a test's children start as for
-users, and so does a command that reads settings when it is imported (the app's colours and signs are not imported here).
+own from here. What checks a written file, and a stranger who is given one, finds none of this program's modules. PYTHONPATH may have
+folders of the test, with a `sitecustomize` that changes this program's modules as they are imported. `@pytest.mark.cold` has a test's
+children start as for users, and so does a command that reads settings when it is imported (the app's colours and signs are not imported
+here).
 
     parent --request, descriptors--> server --fork--> (ends at once) --fork--> child, a child of the parent: its nearest subreaper
 """
@@ -35,16 +37,19 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.scan")
-SCRIPT = "reload_check.py"
+ISOLATED = ("reload_check.py", "stranger.py", "stock_use.py")
+"""Scripts that find none of this program's modules."""
+TRAINING = "DDP"
+"""The folder of the scripts that Ultralytics writes for trainings on several GPUs."""
 IMPORTED = (
     "torch", "torchvision", "torch_pruning", "cv2", "yaml", "pydantic", "typer", "rich.console", "scipy.sparse", "PIL.Image",
     "ultralytics", "ultralytics.data.build", "ultralytics.engine.trainer", "ultralytics.models.yolo.detect", "ultralytics.nn.tasks",
     "ultralytics.utils.loss", "ultralytics.utils.nms", "tui_pruner.engine.server", "tui_pruner.engine.service", "tui_pruner.jobs.__main__",
     "tui_pruner.jobs.validate", "tui_pruner.jobs.training.finetune", "tui_pruner.jobs.plan", "tui_pruner.cli.main",
 )  # fmt: skip
-SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS")
+SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS", "TUI_PRUNER_PRETENDED")
 """What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
-MAY_DIFFER = ("PYTHONUNBUFFERED", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
+MAY_DIFFER = ("PYTHONUNBUFFERED", "PYTHONPATH", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
 SUBREAPER, DEATH_SIGNAL = 36, 1
 REAP_EVERY = 0.02
 COLD = "TUI_PRUNER_TESTS_COLD"
@@ -65,7 +70,7 @@ class Server:
 
     def suits(self, environment: Mapping[str, str]) -> bool:
         """Whether a child's environment gives the same imports."""
-        return imported_with(environment) == imported_with(self._environment)
+        return imported_with(environment) == imported_with(self._environment) and not hides_what_is_imported(environment)
 
     def start(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> int:
         """Return the pid of a new child of this process."""
@@ -81,16 +86,33 @@ class Server:
 
 
 def ours(arguments: Any) -> bool:
-    """Whether a command is this program's: its console script, engine or job, or the check of a written file."""
+    """Whether a command is this program's: its console script, engine or job, the check of a written file, or a training's script."""
     words = [os.fsdecode(word) for word in arguments] if isinstance(arguments, (list, tuple)) else []
-    if len(words) < 3 or words[0] != sys.executable:
+    if len(words) < 2 or words[0] != sys.executable:
         return False
-    return (words[1] == "-m" and words[2] in MODULES) or any(word.endswith(SCRIPT) for word in words)
+    is_training = words[1].endswith(".py") and Path(words[1]).parent.name == TRAINING
+    return is_training or (words[1] == "-m" and words[2] in MODULES) or any(word.endswith(ISOLATED) for word in words)
 
 
 def imported_with(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that imports depend on."""
     return {name: value for name, value in environment.items() if name.startswith(SAME) and name not in MAY_DIFFER}
+
+
+def own_folders(environment: Mapping[str, str]) -> list[Path]:
+    """The folders of PYTHONPATH that are not this project."""
+    return [Path(entry) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry and Path(entry) != ROOT]
+
+
+def hides_what_is_imported(environment: Mapping[str, str]) -> bool:
+    """Whether a folder of PYTHONPATH has another version of a package that a warm process has imported."""
+    names = {name.partition(".")[0] for name in IMPORTED}
+    return any((folder / name).exists() or (folder / f"{name}.py").exists() for folder in own_folders(environment) for name in names)
+
+
+def is_customised() -> bool:
+    """Whether Python would import a `sitecustomize` from a folder of PYTHONPATH as it starts."""
+    return any((folder / "sitecustomize.py").exists() for folder in own_folders(os.environ))
 
 
 def install(connect: Callable[[], Server]) -> None:
@@ -243,26 +265,31 @@ def main() -> None:
     request: dict[str, Any] | None = serve(connection)
     while request is not None:
         become(request)
-        words, isolated = request["words"], request["words"][1] != "-m"
+        words = request["words"]
+        isolated = any(word.endswith(ISOLATED) for word in words)
         sys.path[:] = (
             path if isolated else [request["folder"], *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p), *path]
         )
         request = None if isolated else fork_server(imported)
-    for name in [name for name in sys.modules if isolated and name.partition(".")[0] == "tui_pruner"]:
+    customised = not isolated and is_customised()
+    for name in [name for name in sys.modules if (isolated or customised) and name.partition(".")[0] == "tui_pruner"]:
         del sys.modules[name]
+    if customised:
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
     sys.modules.pop("tests.warm_processes", None)
     sys.modules.pop("tui_pruner.jobs.__main__", None)
     sys.orig_argv = words
-    end(run, words, isolated)
+    end(run, words)
 
 
-def run(words: Sequence[str], isolated: bool) -> None:
+def run(words: Sequence[str]) -> None:
     """Run a module or a script as Python does it for these words of a command."""
-    if not isolated:
+    if words[1] == "-m":
         sys.argv[:] = words[2:]
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
         return
-    at = next(number for number, word in enumerate(words) if word.endswith(SCRIPT))
+    at = next(number for number, word in enumerate(words) if word.endswith(".py"))
     sys.argv[:] = words[at:]
     runpy.run_path(words[at], run_name="__main__")
 

@@ -27,7 +27,7 @@ def perturbed(source: Path, output: Path, share: float) -> Path:
 
 
 def test_noise_passes_and_a_planted_regression_does_not(call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
-    options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 48, "--max-drop", 0.01, "--json"]
+    options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 48, "--imgsz", 96, "--max-drop", 0.01, "--json"]
     reports = ["--junit", tmp_path / "gate.xml", "--markdown", tmp_path / "gate.md"]
     quiet = call("gate", perturbed(demo_checkpoint, tmp_path / "quiet.pt", 0.002), *options)
     assert quiet.status == 0, quiet.err
@@ -49,7 +49,7 @@ def test_noise_passes_and_a_planted_regression_does_not(call: Call, demo_checkpo
 def test_the_metrics_are_those_of_validate_and_people_get_the_verdict_in_the_last_line(
     call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path
 ):
-    options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 16]
+    options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 16, "--imgsz", 64]
     validated = call("validate", pruned.file, *options, "--json").document
     answer = call("gate", pruned.file, *options, "--max-drop", 0.5, "--max-latency", 5, "--runs", 5)
     assert answer.status == 0, answer.err
@@ -64,7 +64,7 @@ def test_a_model_with_fewer_classes_is_held_against_the_same_classes_of_the_orig
     call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     assert call("prune", demo_checkpoint, "--keep-classes", "zero,one", "-o", tmp_path / "two.pt").status == 0
-    answer = call("gate", tmp_path / "two.pt", "--against", demo_checkpoint, "--data", demo_data, "--images", 24, "--json")
+    answer = call("gate", tmp_path / "two.pt", "--against", demo_checkpoint, "--data", demo_data, "--images", 24, "--imgsz", 96, "--json")
     assert answer.status == 0, answer.err
     assert answer.document["drop"] == pytest.approx(0, abs=1e-3)
 

@@ -20,6 +20,15 @@ def own_folders(tmp_path_factory, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
 
 
+@pytest.fixture
+def images_read_here(monkeypatch):
+    """Trainings in this process read their images in it: six forks of a process that has all libraries imported cost more than an epoch."""
+    from tui_pruner.jobs.training import finetune
+
+    settings_of = finetune.settings_of
+    monkeypatch.setattr(finetune, "settings_of", lambda *given: {**settings_of(*given), "workers": 0})
+
+
 def draw_scene(image: Path, label: Path, number: int) -> None:
     generator = np.random.default_rng(number)
     pixels = generator.integers(0, 90, (64, 64, 3), dtype=np.uint8)

@@ -17,6 +17,15 @@ from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
 from tui_pruner.frameworks.ultralytics.contents import checkpoint_dictionary, for_saving, provenance_of
 
 SIDE = 64
+SHORT = """
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, C2f, [32, True]]
+  - [-1, 1, Conv, [32, 3, 2]]
+head:
+  - [[2, 3], 1, Detect, [nc]]
+"""
 
 
 def narrow(folder: Path, name: str = "yolov8", classes: int = 2) -> Checkpoint:
@@ -25,6 +34,13 @@ def narrow(folder: Path, name: str = "yolov8", classes: int = 2) -> Checkpoint:
     content = {**yaml.safe_load(found.read_text()), "scales": {"n": [0.33, 0.125, 1024]}}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(content))
+    return build_from_yaml(str(file), classes)
+
+
+def short(folder: Path, classes: int = 2) -> Checkpoint:
+    """A detector of five layers: what is read, copied and traced many times costs by the number of modules, not by their width."""
+    file = folder / "short.yaml"
+    file.write_text(f"nc: {classes}\n{SHORT}")
     return build_from_yaml(str(file), classes)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.nth_call import quick_verification
 from tests.jobs.conftest import draw_splits
-from tests.jobs.narrow import SIDE, narrow, save_whole
+from tests.jobs.narrow import SIDE, save_whole, short
 from tui_pruner.domain.errors import DataError, OutputError, RequestError
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Message
@@ -46,15 +46,15 @@ class InProcess:
 
 
 @pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_process(images_read_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InProcess, "before", staticmethod(lambda kind: None))
     monkeypatch.setattr(compress, "Job", InProcess)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("narrow")
-    return save_whole(narrow(folder), folder / "original.pt")
+    folder = tmp_path_factory.mktemp("short")
+    return save_whole(short(folder), folder / "original.pt")
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.jobs.narrow import SIDE, narrow, save, save_whole
+from tests.jobs.narrow import SIDE, narrow, save, save_whole, short
+from tests.odd_names import odd_path
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.domain.errors import JobError, OutputError, RequestError
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult
@@ -19,9 +21,9 @@ from tui_pruner.jobs.export import difference, distance, in_order, put, run_expo
 
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """A narrow YOLOv8 with two classes, a quarter of its channels cut."""
+    """A short detector with two classes, a quarter of its channels cut."""
     folder = tmp_path_factory.mktemp("narrow")
-    return save(narrow(folder), folder / "pruned.pt")
+    return save(short(folder), folder / "pruned.pt")
 
 
 def asked(checkpoint: Checkpoint, **changes: object) -> ExportParameters:
@@ -33,8 +35,13 @@ def exporting(checkpoint: Checkpoint, **changes: object) -> ExportResult:
     return run_export(asked(checkpoint, **changes), lambda progress: None)
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("onnx", ".onnx"), ("torchscript", ".torchscript")])
-def test_an_export_computes_what_the_model_does_on_the_user_s_images(pruned, scenes, tmp_path, name, suffix):
+@pytest.mark.parametrize(
+    ("name", "suffix", "temporary"), [("onnx", ".onnx", "späces here".encode()), ("torchscript", ".torchscript", b"no utf-8 \xe9")]
+)
+def test_an_export_computes_what_the_model_does_on_the_user_s_images(pruned, scenes, tmp_path, monkeypatch, name, suffix, temporary):
+    """Whatever the folder of temporary files is called, through which the file comes."""
+    (folder := odd_path(tmp_path, temporary)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     before = sorted(scenes.parent.rglob("*"))
     result = exporting(pruned, format=name, output=str(tmp_path / f"out{suffix}"), data=str(scenes), images=3)
     assert result.equal and result.output == str(tmp_path / f"out{suffix}")
@@ -42,8 +49,8 @@ def test_an_export_computes_what_the_model_does_on_the_user_s_images(pruned, sce
     assert (result.images, result.drawn, result.notes) == (3, False, [])
     assert result.bytes == Path(result.output).stat().st_size > 100_000
     assert result.source_bytes == Path(pruned.path).stat().st_size
-    assert sorted(scenes.parent.rglob("*")) == before
-    assert sorted(path.name for path in Path(pruned.path).parent.iterdir()) == ["pruned.pt", "yolov8.yaml"]
+    assert sorted(scenes.parent.rglob("*")) == before and list(folder.iterdir()) == []
+    assert sorted(path.name for path in Path(pruned.path).parent.iterdir()) == ["pruned.pt", "short.yaml"]
 
 
 def test_what_computes_something_else_is_not_written(pruned, monkeypatch):

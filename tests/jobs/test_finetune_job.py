@@ -15,7 +15,7 @@ import torch
 
 from tests.deadlines import HANGING
 from tests.jobs.conftest import draw_splits, save_yaml
-from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes
+from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes, short
 from tests.saved.data_sets import write_data_set
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.recovery.reconstruction import press, scales_of, small_share
@@ -31,9 +31,9 @@ from tui_pruner.jobs.training.trainers import TRAINERS
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
-    """A folder with `original.pt` and `pruned.pt` of a narrow YOLOv8 with two classes."""
+    """A folder with `original.pt` and `pruned.pt` of a short detector with two classes."""
     folder = tmp_path_factory.mktemp("narrow")
-    checkpoint = narrow(folder)
+    checkpoint = short(folder)
     save_whole(checkpoint, folder / "original.pt")
     save(checkpoint, folder / "pruned.pt")
     return folder
@@ -48,6 +48,13 @@ def pruned(files: Path) -> Checkpoint:
 def data(tmp_path: Path) -> Path:
     """The data yaml of 8 training and 4 validation scenes."""
     return draw_splits(tmp_path / "scenes")
+
+
+@pytest.fixture(autouse=True)
+def few_processes(request: pytest.FixtureRequest) -> None:
+    """Only what is about them reads images in other processes."""
+    if "to_the_bit" not in request.node.name:
+        request.getfixturevalue("images_read_here")
 
 
 @pytest.fixture

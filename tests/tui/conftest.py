@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import ultralytics  # noqa: F401  # its log handler keeps the stdout of anyone who imports it first, which must not be one test's
 
-from tests.deadlines import HANGING
 from tests.tui.helpers import Desk, until
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 
-BUILD = """
-import sys, torch
-from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
-torch.manual_seed(0)
-model = YOLO("yolov8n.yaml")
-model.model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)
-model.save(sys.argv[1])
-"""
 Start = Callable[..., AbstractAsyncContextManager[Desk]]
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YOLOv8n with three classes and random weights, saved by Ultralytics itself."""
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
     path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
-    subprocess.run([sys.executable, "-c", BUILD, str(path)], check=True, capture_output=True, timeout=HANGING)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = YOLO("yolov8n.yaml")
+        model.model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)
+    model.save(path)
     return path
 
 

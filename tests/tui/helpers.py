@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import difflib
 import os
@@ -32,11 +33,15 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str) -> None:
-    """Let the app run until a state is reached, and until a question for a line of text takes keys."""
+    """Let the app run until a state is reached, and until a question for a line of text takes keys.
+
+    Between two looks nothing is asked of the app: a pause of the pilot sends every widget a message, at a fifth of a core's time.
+    """
     started = time.monotonic()
     while not reached() or (isinstance(pilot.app.screen, PathPrompt) and not isinstance(pilot.app.focused, Input)):
         assert time_left(started) > 0, f"never came: {what}"
-        await pilot.pause(LOOK_EVERY)
+        assert pilot.app._exception is None, f"the app ended before {what}"
+        await asyncio.sleep(LOOK_EVERY)
     await pilot.pause()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.deadlines import wait_until
 from tests.terminal import Terminal
-from tests.tui.conftest import Start
+from tests.tui.helpers import Desk
 from tui_pruner.tui.screens.base import SMALLEST
 
 COMMAND = [sys.executable, "-m", "tui_pruner", "demo"]
@@ -109,15 +109,13 @@ def quit_in(socket: str) -> bool:
     return subprocess.run([TMUX, "-L", socket, "has-session"], capture_output=True, check=False).returncode != 0
 
 
-async def test_every_size_that_is_large_enough_shows_a_whole_screen(start: Start, demo_checkpoint: Path):
-    from tui_pruner.tui.opening import Opening
-
-    async with start(opening=Opening(str(demo_checkpoint))) as desk:
-        for columns, rows in (SMALLEST, (80, 24), (99, 31), (100, 32), (200, 60)):
-            await desk.pilot.resize_terminal(columns, rows)
-            for key, words in (("escape", "Backbone"), ("tab", "Removes"), ("s", "checkpoint"), ("escape", "Backbone")):
-                await desk.press(key)
-                await desk.until(lambda words=words: words in desk.text, f"{words} at {columns}x{rows}")
-                lines = desk.text.splitlines()
-                assert len(lines) == rows and max(map(len, lines)) <= columns
-                assert lines[0].startswith(" digits.pt") and "? help" in lines[-1]
+@pytest.mark.asyncio(loop_scope="session")
+async def test_every_size_that_is_large_enough_shows_a_whole_screen(desk: Desk):
+    for columns, rows in (SMALLEST, (80, 24), (99, 31), (100, 32), (200, 60)):
+        await desk.pilot.resize_terminal(columns, rows)
+        for key, words in (("escape", "Backbone"), ("tab", "Removes"), ("s", "checkpoint"), ("escape", "Backbone")):
+            await desk.press(key)
+            await desk.until(lambda words=words: words in desk.text, f"{words} at {columns}x{rows}")
+            lines = desk.text.splitlines()
+            assert len(lines) == rows and max(map(len, lines)) <= columns
+            assert lines[0].startswith(" digits.pt") and "? help" in lines[-1]

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.cuts import Amount
 from tui_pruner.storage import sessions
+from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import Question
 
@@ -72,11 +74,24 @@ async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_d
         await desk.until(lambda: as_it_was(desk), "the session")
 
 
-async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(start, tiny_checkpoint: Path):
-    async with start() as desk:
-        await work(desk)
-    drop()
-    saved = sessions.session_to_resume()
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def saved(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> sessions.SavedSession:
+    """What an app whose window was closed has left of the work, with a metric."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("kept")))
+        app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            desk = Desk(app, pilot)
+            await desk.until(lambda: desk.ready, "the model")
+            await work(desk)
+        drop()
+        return sessions.session_to_resume()
+
+
+async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(start, saved: sessions.SavedSession):
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved)
+    file.close()
     other = saved.model_copy(update={"plan": {**saved.plan, "sha256": "0" * 64}})
     async with start(opening=Opening.of(other)) as desk:
         await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
@@ -100,18 +115,17 @@ async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start
         await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
 
 
-@pytest.mark.parametrize(("data", "kept"), [(None, True), ("theirs.yaml", True), ("other.yaml", False)])
-async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(start, tiny_checkpoint: Path, data: str | None, kept: bool):
-    async with start() as desk:
-        await work(desk)
-    drop()
-    saved = sessions.session_to_resume().model_copy(update={"data": "theirs.yaml"})
-    async with start(opening=replace(Opening.of(saved), saved=None, data=None)) as desk:
-        desk.state.checkpoint.data = data
-        desk.controllers.autosave.resume(saved)
-        await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
-        assert (desk.state.metrics.baseline == 0.5) is kept
-        assert desk.state.checkpoint.data == (data or "theirs.yaml")
+async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(start, saved: sessions.SavedSession):
+    with_data = saved.model_copy(update={"data": "theirs.yaml"})
+    async with start(opening=replace(Opening.of(with_data), saved=None, data=None)) as desk:
+        for data, kept in (("other.yaml", False), (None, True), ("theirs.yaml", True)):
+            desk.state.metrics.baseline = None
+            desk.state.checkpoint.data = data
+            desk.app.clear_notifications()
+            desk.controllers.autosave.resume(with_data)
+            await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+            assert (desk.state.metrics.baseline == 0.5) is kept, data
+            assert desk.state.checkpoint.data == (data or "theirs.yaml")
 
 
 async def test_a_step_is_on_the_disk_before_the_screen_says_so(start, monkeypatch: pytest.MonkeyPatch):

@@ -89,7 +89,7 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     target = tmp_path / "digits-recovered.pt"
-    async with start(opening=Opening(str(demo_checkpoint), images=2, data=str(demo_data))) as desk:
+    async with start(opening=Opening(str(demo_checkpoint), imgsz=64, images=2, data=str(demo_data))) as desk:
         desk.state.automatic = False
         await desk.until(lambda: desk.state.metrics.baseline is not None, "the original's metric")
         original = desk.state.session.original

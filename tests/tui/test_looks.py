@@ -17,6 +17,7 @@ from textual.widgets import Input
 from tests.deadlines import HANGING
 from tests.terminal import Terminal
 from tests.tui.conftest import Start
+from tests.tui.helpers import Desk
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.terminal import InReverse, OnlyAscii, as_ascii
 from tui_pruner.tui.theme import colours
@@ -130,21 +131,22 @@ def test_with_ascii_and_without_colour_only_ascii_bold_dim_and_reverse_reach_the
         assert any("7" in code.split(";") for code in codes)
 
 
-async def test_each_state_of_a_layer_is_told_apart_by_text_alone(start: Start, demo_checkpoint: Path):
-    async with start(size=(120, 54), opening=Opening(str(demo_checkpoint))) as desk:
-        for layer, share in (("model.6.m.0.cv2", "30"), ("model.6.m.1.cv2", "50")):
-            await desk.go(layer)
-            await desk.press(*share, "enter")
-        await desk.until(lambda: bool(desk.state.clash), "the conflict")
-        await desk.press("space")
-        assert "✗" in desk.line(" m.1.cv2  ") and "●" in desk.line(" m.1.cv2  ") and "conflict" in desk.line("6 C2f")
-        await desk.press("x", "space")
-        await desk.until(lambda: not desk.state.clash and "affected" in desk.text, "no conflict")
-        assert "affected" in desk.line(" m.1.cv2  ") and "−30%" in desk.line(" m.0.cv2  ")
-        assert "free" in desk.line("5 Conv") and "locked" in desk.line("22 Detect")
-        await desk.press("a")
-        await desk.until(lambda: len(desk.state.session.steps) == 1 and not desk.state.pending, "the step")
-        assert "cut −30%" in desk.line(" m.0.cv2  ")
+@pytest.mark.asyncio(loop_scope="session")
+async def test_each_state_of_a_layer_is_told_apart_by_text_alone(desk: Desk):
+    await desk.calm((120, 54))
+    for layer, share in (("model.6.m.0.cv2", "30"), ("model.6.m.1.cv2", "50")):
+        await desk.go(layer)
+        await desk.press(*share, "enter")
+    await desk.until(lambda: bool(desk.state.clash), "the conflict")
+    await desk.press("space")
+    assert "✗" in desk.line(" m.1.cv2  ") and "●" in desk.line(" m.1.cv2  ") and "conflict" in desk.line("6 C2f")
+    await desk.press("x", "space")
+    await desk.until(lambda: not desk.state.clash and "affected" in desk.text, "no conflict")
+    assert "affected" in desk.line(" m.1.cv2  ") and "−30%" in desk.line(" m.0.cv2  ")
+    assert "free" in desk.line("5 Conv") and "locked" in desk.line("22 Detect")
+    await desk.press("a")
+    await desk.until(lambda: len(desk.state.session.steps) == 1 and not desk.state.pending, "the step")
+    assert "cut −30%" in desk.line(" m.0.cv2  ")
 
 
 BEATS = (

@@ -12,20 +12,21 @@ from tests.terminal import Terminal
 from tui_pruner.storage.journal import read
 from tui_pruner.storage.sessions import SavedSession
 
-RUN = "import sys; from tui_pruner.tui.app import run_app; sys.exit(run_app(sys.argv[1], imgsz=64))"
+COMMAND = [sys.executable, "-m", "tui_pruner"]
 LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
 
 
 @pytest.fixture
 def terminal(tiny_checkpoint):
-    with Terminal([sys.executable, "-c", RUN, str(tiny_checkpoint)], 100, 30) as terminal:
+    with Terminal([*COMMAND, str(tiny_checkpoint), "--imgsz", "64"], 100, 30) as terminal:
         terminal.wait_for("Backbone")
         yield terminal
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process has started and that still run."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    """The processes with a session of their own, as engines are, that a process has started and that still run."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return [child for child in children if os.getsid(child) == child]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the engine")
@@ -42,24 +43,22 @@ def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, num
     assert not [engine for engine in engines if Path(f"/proc/{engine}").exists()]
 
 
-def test_old_mouse_reports_from_a_reattached_tmux_do_not_end_the_keyboard(terminal):
+def test_neither_old_mouse_reports_of_a_reattached_tmux_nor_a_stop_end_the_keyboard_and_keys_in_one_piece_land_where_meant(terminal):
     os.write(terminal._master, b"\x1b[M \xf0\xe9\x1b[M#\xff\xff")
     terminal.press("?")
     terminal.wait_for("Esc close")
-
-
-def test_keys_sent_in_one_piece_land_where_they_were_meant(terminal):
-    terminal.press("/", "6.m.0.cv1", "enter", " ", "3", "0", "enter")
-    terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
-
-
-def test_it_can_be_stopped_and_goes_on(terminal):
+    terminal.press("escape")
+    terminal.wait_for(lambda text: "Esc close" not in text)
     pid = terminal.process.pid
     terminal.process.send_signal(signal.SIGTSTP)
     terminal.wait_for(lambda _: state_of(pid) == "T")
     terminal.process.send_signal(signal.SIGCONT)
     terminal.press("?")
     terminal.wait_for("Esc close")
+    terminal.press("escape")
+    terminal.wait_for(lambda text: "Esc close" not in text)
+    terminal.press("/", "6.m.0.cv1", "enter", " ", "3", "0", "enter")
+    terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
 
 
 def test_a_terminal_that_is_closed_ends_it_with_its_engine(terminal):

@@ -78,7 +78,7 @@ def layers(text: str) -> dict[str, str]:
     return {line.split()[0]: line for line in lines if line[:1].isdigit() and STATUS.search(line)}
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(120, 40), (80, 24)])
+@pytest.mark.parametrize(("columns", "rows"), [(120, 40), pytest.param(80, 24, marks=pytest.mark.thorough)])
 def test_a_stranger_does_the_whole_job(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, columns: int, rows: int):
     folder = tmp_path_factory.mktemp("walk")
     (folder / "weights").mkdir()
