@@ -38,6 +38,22 @@ warm_processes.begin()
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
 
+LONG = ("tests/jobs/test_finetune_job.py",)
+"""Files of more than 15 seconds of processor time, the longest first: xdist hands out whole files, and what comes last must be short."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have xdist hand out files in the order in which they were collected, not those with the most tests first."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take longest."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
 @pytest.fixture(autouse=True)
 def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that a test leaves behind are offered to no other test."""

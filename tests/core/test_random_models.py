@@ -27,7 +27,7 @@ from tui_pruner.domain.cuts import Request
 from tui_pruner.frameworks.ultralytics import build_from_yaml
 
 PROFILES = {
-    "default": settings(max_examples=200, derandomize=True, phases=[Phase.generate, Phase.shrink]),
+    "default": settings(max_examples=50, derandomize=True, phases=[Phase.generate, Phase.shrink]),
     "thorough": settings(max_examples=2000, phases=[Phase.generate, Phase.shrink], print_blob=True),
     "brief": settings(max_examples=40, derandomize=True, phases=[Phase.generate]),
 }

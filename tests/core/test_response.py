@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.gpu.conftest import learn
+from tests.jobs.conftest import draw_splits
+from tests.jobs.narrow import short
 from tui_pruner.core.model.analysis import Analysis, analyse, trace_model
 from tui_pruner.core.model.copies import owners_of_tensors
 from tui_pruner.core.pruning.plan import removal_of_step
@@ -71,31 +74,40 @@ def test_what_is_said_of_channels_one_after_the_other_is_what_a_refit_without_al
 
 
 @pytest.fixture(scope="module")
-def trained(demo_checkpoint: Path) -> Analysis:
-    from tui_pruner.frameworks.ultralytics import open_model
+def scenes_yaml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data yaml of eight scenes, of which a network learns the first four."""
+    return draw_splits(tmp_path_factory.mktemp("scenes"))
 
-    return analyse(open_model(str(demo_checkpoint)), 64)
+
+@pytest.fixture(scope="module")
+def trained(scenes_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """A detector of five layers that finds the squares of its scenes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        checkpoint = short(tmp_path_factory.mktemp("short"))
+        learn(checkpoint.model, scenes_yaml.parent)
+    return analyse(checkpoint, 64)
 
 
-def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_uniform_cut(trained: Analysis, demo_data: Path) -> None:
+def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_uniform_cut(trained: Analysis, scenes_yaml: Path) -> None:
     from tui_pruner.jobs.data.dataset import TRAINING, read_data
     from tui_pruner.jobs.pictures import image_batches
 
     model, coupling = trained.checkpoint.model, trained.coupling
-    images = read_data(demo_data, TRAINING).subset(8, 0).images
+    images = read_data(scenes_yaml, TRAINING).subset(8, 0).images
     scenes = list(image_batches(model, images, 64, "cpu", 4))
     readers = WeightReaders(model, scenes[:1])
     assert response_of(model, coupling, readers, scenes[:1], room=1000) is None
     found = response_of(model, coupling, readers, scenes[:1])
     assert found is not None and set(found.outputs) == {"class", "box"}
-    planner = Planner(trained, rules=Rules(round_to=16))
+    planner = Planner(trained, rules=Rules(round_to=4))
     targets = [parse_target("flops=70%"), parse_target("params=80%")]
     budget = by_elimination(planner, targets, "l2", found)
     assert budget is not None and budget.step is not None
     assert 0.6 < budget.shares["flops"] <= 0.7 and budget.shares["params"] <= 0.8
     removal = removal_of_step(budget.step, coupling)
     removal.check(coupling)
-    assert all(removal.left(coupling.groups[number]) % 16 == 0 for number in removal.places)
+    assert all(removal.left(coupling.groups[number]) % 4 == 0 for number in removal.places)
     assert by_elimination(Planner(trained, rules=Rules(floor=0.95)), [parse_target("flops=50%")], "l2", found) is None
     even = planner.plan(targets, "l2", search=evenly).step
     assert even is not None
@@ -105,7 +117,7 @@ def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_unif
         for gone in (removal, removal_of_step(even, coupling))
     )
     assert ours < 0.7 * theirs
-    further = Planner(trained, removal, Rules(round_to=16))
+    further = Planner(trained, removal, Rules(round_to=4))
     again = by_elimination(further, [parse_target("flops=60%")], "l2", found)
     assert again is not None and again.step is not None and again.shares["flops"] <= 0.6
     assert all(not np.intersect1d(places, removal.places.get(number, [])).size for number, places in beyond(again, coupling))

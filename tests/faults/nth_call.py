@@ -23,7 +23,7 @@ from torch import nn
 
 from tests.faults.failing_disk import ERRORS, OPERATIONS, FailingDisk, Fault
 from tests.faults.journalling import Journalling
-from tests.jobs.narrow import SIDE, narrow
+from tests.jobs.narrow import SIDE, short
 from tui_pruner.core.model.analysis import analyse
 from tui_pruner.core.pruning.plan import dump_yaml, save_plan
 from tui_pruner.core.pruning.session import PruningSession
@@ -133,10 +133,10 @@ def every_fault(work: Work, found: list[str], errors: Iterable[int] = ERRORS, st
 
 def writings(folder: Path) -> list[Writing]:
     """A pruned model and its plan: where nothing was, over an old file, and where there are no hard links."""
-    checkpoint = narrow(folder)
+    checkpoint = short(folder)
     analysis = analyse(checkpoint, SIDE)
     session = PruningSession(analysis)
-    session.apply([parse_request("model.5=25%")])
+    session.apply([parse_request("model.1=25%")])
     pruned = cut(checkpoint.model, analysis.coupling, session.removal)
     kept, plan = session.removal.kept(analysis.coupling), session.plan
 

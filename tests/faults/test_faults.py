@@ -58,4 +58,4 @@ def test_nothing_in_a_file_runs(kind: str, engine: Reader, original: Path, tmp_p
 
 
 def test_made_up_plans_and_settings_are_refused_with_their_place_or_read():
-    assert fuzzed_plans.run(20) == []
+    assert fuzzed_plans.run(8) == []

@@ -85,7 +85,7 @@ def test_a_stage_comes_back_from_a_journal_as_it_was_and_from_a_later_version_to
         assert Stage.of({**stage.plain, "mood": "good"}) == stage
 
 
-async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
+async def test_a_recalibration_is_written_beside_the_session_and_going_on_with_it_keeps_the_original_and_every_step(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     target = tmp_path / "digits-recovered.pt"
@@ -93,6 +93,8 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         desk.state.automatic = False
         await desk.until(lambda: desk.state.metrics.baseline is not None, "the original's metric")
         original = desk.state.session.original
+        await desk.press("O")
+        await desk.until(lambda: any("nothing was recovered yet" in said for said in desk.said), "the refusal")
         await desk.go("model.5")
         await desk.press("3", "0", "enter", "a")
         await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
@@ -103,6 +105,8 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         await desk.press("ctrl+u", *str(target), "enter")
         await desk.until(lambda: any("to continue from it" in said for said in desk.said), "the file")
+        assert target.exists() and desk.state.session.unsaved, "a job's file is not a place where the user saved"
+        assert any("57 layers recalibrated" in note for note, _ in desk.state.notes)
         await desk.press("u")
         await desk.until(lambda: not desk.state.session.steps, "the step undone")
         await desk.go("model.7")
@@ -118,6 +122,8 @@ async def test_going_on_with_a_recovered_file_keeps_the_original_and_every_step(
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("g")
         await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")
+        assert desk.state.opened.model.path == str(target) and not desk.state.session.steps
+        assert desk.state.layers["model.5"].out_channels == 90 and desk.state.checkpoint.data == str(demo_data)
         assert desk.state.origin.parameters == original.parameters
         assert desk.state.session.original.parameters < original.parameters
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1 model.5 -30%"]

@@ -8,40 +8,9 @@ from tui_pruner.engine.recovery_messages import FinetuneResult, LayerFit, Recons
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
 from tui_pruner.tui.job_specs.recovery import RECOVERIES, recovery
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.screens.forms import Chooser
-from tui_pruner.tui.screens.prompts import PathPrompt, Question
 
 PRUNED = ModelFile("pruned.pt", "1" * 64)
 NUMBERS = {way.name: number for number, way in enumerate(RECOVERIES, start=1)}
-
-
-async def test_a_recalibration_is_written_beside_the_session_and_opened_as_the_next_stage(
-    start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
-):
-    target = tmp_path / "digits-recovered.pt"
-    async with start(opening=Opening(str(demo_checkpoint), images=2, data=str(demo_data))) as desk:
-        desk.state.automatic = False
-        await desk.press("O")
-        await desk.until(lambda: any("nothing was recovered yet" in said for said in desk.said), "the refusal")
-        await desk.go("model.5")
-        await desk.press("3", "0", "enter", "a")
-        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
-        await desk.press("R")
-        await desk.until(lambda: isinstance(desk.app.screen, Chooser), "the ways")
-        await desk.press(str(NUMBERS["recalibrate"]))
-        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
-        await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any("to continue from it" in said for said in desk.said), "the file")
-        assert target.exists() and desk.state.session.unsaved, "a job's file is not a place where the user saved"
-        assert any("57 layers recalibrated" in note for note, _ in desk.state.notes)
-        before = desk.bench
-        await desk.press("O")
-        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
-        await desk.press("g")
-        await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")
-        assert desk.state.opened.model.path == str(target) and not desk.state.session.steps
-        assert desk.state.layers["model.5"].out_channels == 90
-        assert desk.state.checkpoint.data == str(demo_data)
 
 
 def job_of(name: str, demo_data: Path, taken: list[str], source: ModelFile = PRUNED) -> JobSpec:
@@ -121,7 +90,7 @@ async def test_with_the_switch_on_a_proved_step_is_refitted_before_it_is_validat
         content = f'{{"result": {answers[kind]}}}'
         return await start_python("-c", f"import sys; sys.stdin.readline(); print({content!r})", log=log)
 
-    async with start(opening=Opening(str(demo_checkpoint), images=2)) as desk:
+    async with start(opening=Opening(str(demo_checkpoint), imgsz=64, images=2)) as desk:
         bench = desk.bench
         bench.queue._start = answer
         await desk.press("Y")
