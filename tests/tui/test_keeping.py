@@ -119,7 +119,7 @@ async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(s
     with_data = saved.model_copy(update={"data": "theirs.yaml"})
     async with start(opening=replace(Opening.of(with_data), saved=None, data=None)) as desk:
         for data, kept in (("other.yaml", False), (None, True), ("theirs.yaml", True)):
-            desk.state.metrics.baseline = None
+            desk.state.metrics.by_plan = {}
             desk.state.checkpoint.data = data
             desk.app.clear_notifications()
             desk.controllers.autosave.resume(with_data)

@@ -75,19 +75,18 @@ def state_of(pid: int) -> str:
 
 
 STUMBLES = """
-import sys
 from tui_pruner.tui.controllers.cut import CutController
 def stumble(self): raise KeyError("a mistake of ours")
 CutController.rounding = stumble
-from tui_pruner.tui.app import run_app
-sys.exit(run_app(sys.argv[1], imgsz=64))
 """
+"""As `sitecustomize` of the app's process."""
 
 
 def test_a_mistake_of_the_interface_leaves_a_report_a_terminal_and_a_session_to_resume(tiny_checkpoint, tmp_path):
     state = tmp_path / "state"
-    command = [sys.executable, "-c", STUMBLES, str(tiny_checkpoint)]
-    with Terminal(command, 200, 30, env={"XDG_STATE_HOME": str(state)}) as terminal:
+    (tmp_path / "sitecustomize.py").write_text(STUMBLES)
+    environment = {"XDG_STATE_HOME": str(state), "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with Terminal([*COMMAND, str(tiny_checkpoint), "--imgsz", "64"], 200, 30, env=environment) as terminal:
         terminal.wait_for("Backbone")
         (engine, *_) = children_of(terminal.process.pid)
         terminal.press("/", "model.5", "enter", "3", "0", "enter", "a")
