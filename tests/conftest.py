@@ -39,7 +39,7 @@ DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
 
 LONG = ("tests/jobs/test_finetune_job.py",)
-"""Files of more than some ten seconds of processor time, the longest first: xdist hands out whole files, and what comes last must be short."""
+"""Files of ten seconds of processor time and more, the longest first: xdist hands out whole files, and what comes last must be short."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
