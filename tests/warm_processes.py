@@ -47,7 +47,7 @@ IMPORTED = (
     "ultralytics.utils.loss", "ultralytics.utils.nms", "tui_pruner.engine.server", "tui_pruner.engine.service", "tui_pruner.jobs.__main__",
     "tui_pruner.jobs.validate", "tui_pruner.jobs.training.finetune", "tui_pruner.jobs.plan", "tui_pruner.cli.main",
 )  # fmt: skip
-SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS")
+SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS", "TUI_PRUNER_PRETENDED")
 """What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
 MAY_DIFFER = ("PYTHONUNBUFFERED", "PYTHONPATH", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
 SUBREAPER, DEATH_SIGNAL = 36, 1

@@ -39,9 +39,5 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-if os.environ.get(VARIABLE) and "torch" in sys.modules:  # a warm process: see tests/warm_processes.py
-    from tests.gpu.pretending import activate
-
-    activate(os.environ[VARIABLE])
-elif os.environ.get(VARIABLE):
+if os.environ.get(VARIABLE):
     sys.meta_path.insert(0, Finder())
