@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.scan")
+MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.scan", "tests.engine.faulty")
 ISOLATED = ("reload_check.py", "stranger.py", "stock_use.py")
 """Scripts that find none of this program's modules."""
 TRAINING = "DDP"

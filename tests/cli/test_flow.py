@@ -71,7 +71,16 @@ def test_channels_are_followed_through_upsampling_and_concatenation_to_the_layer
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["yolov9e.yaml", "yolo11n-seg.yaml", "rtdetr-l.yaml", "yolov8s-world.yaml", "yolov8n-cls.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("yolov9e.yaml", marks=pytest.mark.thorough),
+        "yolo11n-seg.yaml",
+        pytest.param("rtdetr-l.yaml", marks=pytest.mark.thorough),
+        "yolov8s-world.yaml",
+        "yolov8n-cls.yaml",
+    ],
+)
 def test_offsets_tile_what_is_joined_and_widths_are_those_of_the_weights(name: str):
     analysis = analyse(open_model(name))
     flows = block_flows(analysis)

@@ -60,7 +60,11 @@ def divided(arguments: list[Any], divisor: int) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+LIKE_ANOTHER = ("yolov5n", "yolov6n", "yolov8n-pose", "yolov8n-obb", "yolov8n-cls", "yolo11n", "yolo26n", "yolo26n-depth", "yolov8n-rtdetr")
+"""Families whose blocks and head others here have, too, or tests of their own."""
+
+
+@pytest.mark.parametrize("family", [pytest.param(name, marks=pytest.mark.thorough if name in LIKE_ANOTHER else ()) for name in FAMILIES])
 def test_every_group_alone_and_all_at_once_at_random_is_proved(family, tmp_path):
     analysis = narrowed(family, tmp_path)
     assert not analysis.coupling.unknown_operations

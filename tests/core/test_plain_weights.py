@@ -89,10 +89,11 @@ def test_stock_ultralytics_predicts_with_what_is_written_from_a_masked_file(tmp_
     plan: dict[str, Any] = {"format": 1, "steps": []}
     kept = removal.kept(analysis.coupling)
     write_checkpoint(pruned, analysis.checkpoint, tmp_path / "pruned.pt", plan=plan, kept=kept, proof={"equal": True})
-    program = (
+    program = tmp_path / "stranger.py"
+    program.write_text(
         "import sys, torch; from ultralytics import YOLO; print(len(YOLO(sys.argv[1]).predict(torch.zeros(2, 3, 64, 64), verbose=False)))"
     )
-    stock = subprocess.run([sys.executable, "-c", program, str(tmp_path / "pruned.pt")], capture_output=True, text=True)
+    stock = subprocess.run([sys.executable, "-I", str(program), str(tmp_path / "pruned.pt")], capture_output=True, text=True)
     assert stock.stdout.splitlines()[-1:] == ["2"], stock
 
 

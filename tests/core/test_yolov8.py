@@ -30,7 +30,7 @@ def test_only_predictions_and_dfl_are_locked(nano):
     assert not nano.coupling.unknown_operations
 
 
-@pytest.mark.parametrize("scale", ["s", "m", "l", "x"])
+@pytest.mark.parametrize("scale", ["s", *(pytest.param(scale, marks=pytest.mark.thorough) for scale in "mlx")])
 def test_every_scale_locks_the_same_and_links_its_c2f_blocks(scale):
     skeleton, coupling = trace_model(build_from_yaml(f"yolov8{scale}.yaml", classes=3).model)
     locked = [group.producers[0].axis.module for group in coupling.groups if group.producers and not group.prunable]
@@ -38,6 +38,7 @@ def test_every_scale_locks_the_same_and_links_its_c2f_blocks(scale):
     assert len(coupling.links) == sum(type(block).__name__ == "C2f" for _, block in sequence(skeleton)) == 8
 
 
+@pytest.mark.thorough
 def test_every_group_cut_alone_by_a_quarter_is_proved(nano):
     proved = 0
     for group in nano.coupling.groups:

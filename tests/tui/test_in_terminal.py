@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from tests.terminal import Terminal
+from tests.warm_processes import ROOT
 
-APP = """
-import sys
+FAULTY = """
 from tui_pruner.engine.processes import start_module
-from tui_pruner.tui import app
 from tui_pruner.tui.screens import loading
 from tui_pruner.engine import client
-async def faulty(module): return await start_module("tests.engine.faulty", sys.argv[2])
+async def faulty(module): return await start_module("tests.engine.faulty", {faults!r})
 loading.start_module = client.start_module = faulty
-sys.exit(app.run_app(sys.argv[1], imgsz=64))
 """
+"""As `sitecustomize` of the app's process."""
 
 
 def test_in_a_terminal_nothing_loads_for_ever_and_no_fault_ends_the_app(tiny_checkpoint: Path, tmp_path: Path):
     faults = tmp_path / "faults"
     faults.write_text("open SystemExit")
-    with Terminal([sys.executable, "-c", APP, str(tiny_checkpoint), str(faults)], 160, 40) as terminal:
+    (tmp_path / "sitecustomize.py").write_text(FAULTY.format(faults=str(faults)))
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    with Terminal([sys.executable, "-m", "tui_pruner", str(tiny_checkpoint), "--imgsz", "64"], 160, 40, env=environment) as terminal:
         terminal.wait_for("SystemExit")
         assert "Which checkpoint is to be pruned?" in terminal.text
         faults.write_text("preview MemoryError\ncheck_shapes RecursionError")
