@@ -115,7 +115,7 @@ def slow_children(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def trained(subject: dict[str, Any], tmp_path: Path) -> Callable[..., dict[str, float]]:
+def trained(subject: dict[str, Any], images_read_here: None, tmp_path: Path) -> Callable[..., dict[str, float]]:
     """`trained(name, in_child)`: the metrics of one epoch, in a process of its own as for several GPUs where that is asked for."""
     content = yaml.safe_load(Path(subject["data"]).read_text())
     root = Path(subject["data"]).parent
