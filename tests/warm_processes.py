@@ -32,6 +32,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -160,9 +161,21 @@ def connected() -> Server:
     mine, theirs = socket.socketpair()
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
     command = [sys.executable, "-m", "tests.warm_processes", str(theirs.fileno())]
-    subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], env=environment)
+    started: Future[None] = Future()
+
+    def live() -> None:
+        """Start it from a thread that lasts: the server is killed with the thread that it was started from (PR_SET_PDEATHSIG)."""
+        try:
+            subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], env=environment)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        reap()
+
+    threading.Thread(target=live, name="reap", daemon=True).start()
+    started.result()
     theirs.close()
-    threading.Thread(target=reap, name="reap", daemon=True).start()
     return Server(mine, environment)
 
 
