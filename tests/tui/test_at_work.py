@@ -19,6 +19,7 @@ BYTES_PER_SECOND = 20 * KB
 MEMORY = 80 * MIB
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads memory and processor time from /proc")
 def test_keys_answer_bytes_stay_few_and_memory_small_while_a_validation_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))
