@@ -38,7 +38,38 @@ warm_processes.begin()
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
 
-LONG = ("tests/jobs/test_finetune_job.py",)
+LONG = (
+    "tests/gpu/test_jobs.py",
+    "tests/tui/test_unexpected.py",
+    "tests/core/test_families.py",
+    "tests/tui/test_strangers_walk.py",
+    "tests/jobs/test_busy_machine.py",
+    "tests/jobs/test_finetune_job.py",
+    "tests/cli/test_masking.py",
+    "tests/tui/test_workbench.py",
+    "tests/cli/test_planning.py",
+    "tests/cli/test_reporting.py",
+    "tests/cli/test_gate.py",
+    "tests/gpu/test_processes.py",
+    "tests/tui/test_keeping.py",
+    "tests/saved/test_saved.py",
+    "tests/tui/test_signals.py",
+    "tests/jobs/test_scan_job.py",
+    "tests/jobs/test_executors.py",
+    "tests/cli/test_stock.py",
+    "tests/cli/test_streams.py",
+    "tests/tui/test_looks.py",
+    "tests/tui/test_anywhere.py",
+    "tests/tui/test_lineage.py",
+    "tests/tui/test_trusting.py",
+    "tests/jobs/test_compress_job.py",
+    "tests/cli/test_pruning.py",
+    "tests/cli/test_trusting.py",
+    "tests/tui/test_steps.py",
+    "tests/jobs/test_validation_job.py",
+    "tests/core/test_operations.py",
+    "tests/cli/test_bad_input.py",
+)
 """Files of ten seconds of processor time and more, the longest first: xdist hands out whole files, and what comes last must be short."""
 
 
