@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.jobs.narrow import SIDE, narrow, save_whole
+from tests.gpu.conftest import learn
+from tests.jobs.conftest import draw_splits
+from tests.jobs.narrow import SIDE, narrow, save_whole, short
 from tui_pruner.core.model.analysis import Analysis, analyse
 from tui_pruner.core.model.latency import Interval
 from tui_pruner.core.pruning.plan import parse_plan, removal_of_step
@@ -45,7 +48,21 @@ def wanted(demo_checkpoint: Path, demo_data: Path, cache: str, monkeypatch: pyte
     )  # fmt: skip
 
 
-def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival(wanted: PlanningParameters) -> None:
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector of five layers that has learnt four of its ten scenes."""
+    folder = tmp_path_factory.mktemp("learnt")
+    draw_splits(folder, training=10)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        checkpoint = short(folder)
+        learn(checkpoint.model, folder)
+    return save_whole(checkpoint, folder / "learnt.pt")
+
+
+def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival(wanted: PlanningParameters, learnt: Path) -> None:
+    small = {"checkpoint": str(learnt), "sha256": read_checkpoint(learnt).sha256, "data": str(learnt.parent / "data.yaml"), "round_to": 4}
+    wanted = wanted.model_copy(update=small)
     found = run_planning(wanted.model_copy(update={"points": [["flops=80%"], ["flops=60%", "params=70%"], ["flops=1%"]]}), ignore)
     easy, both, impossible = found.points
     assert (found.images, found.held_out) == (8, 2)
@@ -85,7 +102,7 @@ def test_a_latency_is_reached_by_timing_the_plans_of_each_way(wanted: PlanningPa
     assert far.plan is None and "latency=1% is out of reach" in far.stopped
 
 
-@pytest.mark.parametrize("name", ["digits", "yolo11-seg", "yolov8"])
+@pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.thorough), "yolo11-seg", "yolov8"])
 def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw(
     name: str, wanted: PlanningParameters, tmp_path: Path, demo_data: Path
 ) -> None:
