@@ -65,5 +65,5 @@ def test_nothing_is_halved_where_it_would_not_help(parameters: Message, error: J
 
 
 def test_a_job_that_cannot_resume_is_only_made_smaller():
-    halved = with_half_the_batch(BenchParameters(subjects=[], batch=8), KILLED)
+    halved = with_half_the_batch(BenchParameters(models=[], batch=8), KILLED)
     assert halved is not None and halved.batch == 4 and not hasattr(halved, "resume")

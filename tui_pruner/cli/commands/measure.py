@@ -96,15 +96,15 @@ def bench(
     """Latency of the forward (without NMS) of models fused as they are deployed, each compared with the first."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.engine.job_messages import JobProgress
-        from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
+        from tui_pruner.engine.search_messages import BenchParameters, ModelToTime
         from tui_pruner.jobs.latency import run_bench
 
         def tell(progress: JobProgress) -> None:
             if progress.done % SAID_EVERY == 0 or progress.done == progress.total:
                 tell_progress(progress)
 
-        subjects = [BenchSubject(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
-        parameters = BenchParameters(subjects=subjects, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
+        timed = [ModelToTime(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
+        parameters = BenchParameters(models=timed, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
         result = run_bench(parameters, tell)
         for note in result.notes:
             say(note)

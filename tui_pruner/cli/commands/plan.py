@@ -156,11 +156,11 @@ def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int,
     if data is None:
         return None
     analysis = planner.analysis
-    subject = ScanParameters(
+    scanned = ScanParameters(
         checkpoint=analysis.checkpoint.path, sha256=analysis.checkpoint.sha256, data=str(data), images=images, imgsz=analysis.imgsz,
         device=device, classes=classes, criterion=criterion,
     )  # fmt: skip
-    pricing = planner.priced_by(known_sensitivity(analysis, subject), criterion)
+    pricing = planner.priced_by(known_sensitivity(analysis, scanned), criterion)
     if pricing is None:
         say("ranked by importance: no scan of this checkpoint on this data (tui-pruner scan makes one)")
     else:

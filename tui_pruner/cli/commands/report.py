@@ -54,10 +54,10 @@ def report(
             raise PlanError(f"{plan} has no step, so there is nothing to report: apply one first")
         session = open_session(model or checkpoint_of(plan, found), imgsz, classes, plan, data=CalibrationData(data, device=device))
         remark(session)
-        evidence = ReportMaterial(
+        wanted = ReportMaterial(
             plan, output, data, validation_images, images, imgsz, device, classes, model, latency, redact=redact, recovered=recovered
         )
-        facts = make_report(session, evidence, tell_progress)
+        facts = make_report(session, wanted, tell_progress)
         conclude(results, facts, output)
         return 0 if facts.proved else 1
 

@@ -164,7 +164,7 @@ class CutController(Controller):
     def nudge(self, percent: int) -> None:
         """Remove that much more from the marked layers, or from those under the cursor."""
         if names := self._targets():
-            self.store.request(self.state.pending.nudge(self.state.rooms(names), percent))
+            self.store.request(self.state.pending.nudge(self.state.prunable_widths(names), percent))
 
     def clear(self) -> None:
         """Cut nothing from the marked layers, or from those under the cursor."""
@@ -295,7 +295,7 @@ def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: in
     Raises:
         RequestError: it is less than a channel of each of them.
     """
-    shared = pending.share(state.rooms(names), percent)
+    shared = pending.share(state.prunable_widths(names), percent)
     taken = [name for name in names if name in shared.amounts]
     narrow = len(names) - len(taken)
     if not taken:

@@ -163,7 +163,7 @@ class TargetController(Controller):
 
     def begin(self) -> None:
         """Let go of the slider where something else changes what it stands on."""
-        self.store.observe(("pending", "session"), self._follow_slider, at_once=True)
+        self.store.observe(("pending", "session"), self._follow_slider, at_once=True, only_while="sliding")
 
     def open_slider(self) -> None:
         """Have the positions planned, and stand on the first, at which nothing goes."""

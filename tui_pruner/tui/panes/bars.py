@@ -214,8 +214,16 @@ class FooterBar(Lines):
             rounding = state.pending.round_to
             marked = f"{plural(len(state.marks), 'layer')} marked" if state.marks else ""
             leading = ", ".join(filter(None, (marked, f"multiples of {rounding}" if rounding > 1 else "")))
-            disabled = {action.id for action in registry if action.disabled_reason(state)}
+            shown_here = {*FOOTER, *PANE_WORDS.get(view.pane, ())}
+            asked = [action for action in registry if action.id in shown_here or action.pane == view.pane]
+            disabled = {action.id for action in asked if action.disabled_reason(state)}
             return [footer_text(registry, width, leading, view.pane, disabled)]
 
-        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", "sliding", PROOFS, JOBS, COLOURS)
-        store.observe(names, lambda: self.draw(line))
+        def draw() -> None:
+            self.draw(line)
+
+        def of_the_cuts() -> object:
+            return state.pending.round_to, bool(state.pending), state.clash
+
+        store.observe(("marks", "session", "focus", "on_map", "explanation", "sliding", PROOFS, JOBS, COLOURS), draw)
+        store.observe(("pending", "preview"), draw, part=of_the_cuts)

@@ -238,6 +238,8 @@ def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
 
 def _trouble(row: Row, state: AppState, width: int) -> list[Text]:
     """What stands in the way of applying, this row's own first, with the ways out that the key offers."""
+    if not state.clash:
+        return []
     found = troubles(state.preview, state.pending)
     trouble = nearest_trouble(found, row.layer.name if row.layer else "")
     if trouble is None:

@@ -232,5 +232,7 @@ def with_ancestors(state: AppState, width: int, timeline: Timeline | None = None
     lines, at = step_lines(state, state.metrics, width, timeline)
     columns = columns_of(state, state.metrics, width)
     shown = Shown(state.lineage, state.checkpoint.data or "", state.metrics.name)
+    if not state.lineage.ancestors():
+        return lines, at
     before = ancestor_lines(shown, columns.sizes, columns.room + columns.names(columns.sizes(0, 0)), columns.metric, width - columns.error)
     return [*lines[:1], *before, *lines[1:]], at + len(before)

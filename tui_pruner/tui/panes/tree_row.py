@@ -116,7 +116,8 @@ class Look:
 def heading(columns: Sequence[Column]) -> Text:
     """The titles of the columns."""
     gap = " " * GAP
-    return Text(gap.join(fit(column.title, column.width, column.right) for column in columns), colours.MUTED, no_wrap=True)
+    titles = gap.join(fit(column.title, column.width, column.right) for column in columns)
+    return Text.assemble((titles, colours.MUTED), no_wrap=True)
 
 
 COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by FLOPs", "drop": BY_DROP}
