@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tui_pruner.tui.controllers.base import Controller, Handler
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
-from tui_pruner.tui.messages import Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
+from tui_pruner.tui.messages import Answered, Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.timeline import unproved
 
@@ -26,6 +26,7 @@ class PreviewController(Controller):
         return {
             Refreshed: self.take_figures,
             DryRan: self.take_dry_run,
+            Answered: lambda event: event.give(),
             Opened: self.take_restarted,
             Doing: self.take_doing,
             RequestRefused: self.take_refusal,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import INTERACTIVE, STEPS, STEPS_PANE, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged, StatesCompared
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, NotCompared
 from tui_pruner.tui.state import PROOFS, AppState, Store
 from tui_pruner.tui.timeline import Timeline, last, plan_key, step_at
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.messages import ProofView
+    from tui_pruner.engine.messages import Comparison, ProofView
     from tui_pruner.tui.engine_session import EngineSession
 
 UP_TO = "prune MODEL --plan FILE --steps N -o OUT"
@@ -131,7 +131,7 @@ class StepController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """Other steps, their proofs, and comparisons."""
-        return {SessionChanged: self.take_session, ProofArrived: self.take_proof, StatesCompared: self.take_comparison}
+        return {SessionChanged: self.take_session, ProofArrived: self.take_proof}
 
     def begin(self) -> None:
         """Follow the focus, the steps and their proofs."""
@@ -173,7 +173,10 @@ class StepController(Controller):
     def compare(self) -> None:
         """Ask for the comparison that belongs to the cursor, where the steps are looked at."""
         if self.view.focus == STEPS_PANE and last(self.state.session):
-            self.engine.compare(*self.view.timeline.ends(self.state.session))
+            from tui_pruner.engine.requests import Compare
+
+            first, second = ends = self.view.timeline.ends(self.state.session)
+            self.engine.ask(Compare(first=first, second=second), self.show_comparison, partial(self.show_not_compared, ends))
 
     def take_session(self, event: SessionChanged) -> None:
         """Show the steps as they are now; an applied step clears what was pending."""
@@ -211,13 +214,15 @@ class StepController(Controller):
                 self.say(reason, "error")
         self.store.touch(PROOFS)
 
-    def take_comparison(self, event: StatesCompared) -> None:
-        """Show two states side by side, if the steps are still looked at."""
-        if self.view.focus != STEPS_PANE:
-            return
-        session = self.state.session
-        found = Compared(event.result, session, self.state.metrics) if event.result else NotCompared(event.ends, session, event.reason)
-        self.store.update(comparison=found)
+    def show_comparison(self, result: Comparison) -> None:
+        """Show two states side by side, if the steps pane still has the focus."""
+        if self.view.focus == STEPS_PANE:
+            self.store.update(comparison=Compared(result, self.state.session, self.state.metrics))
+
+    def show_not_compared(self, ends: tuple[int, int], reason: str) -> None:
+        """Show why two states, each after this many steps, cannot be compared."""
+        if self.view.focus == STEPS_PANE:
+            self.store.update(comparison=NotCompared(ends, self.state.session, reason))
 
     def _stand(self, timeline: Timeline) -> None:
         self.store.update(timeline=timeline)
