@@ -134,9 +134,9 @@ def validating(context: ScanContext) -> float:
         return fastest(lambda: validator(model=copy.deepcopy(analysis.checkpoint.model)))
 
 
-def waving(context: ScanContext, trials: Sequence[Trial], room: int) -> tuple[float, int]:
+def waving(context: ScanContext, trials: Sequence[Trial], memory_limit: int) -> tuple[float, int]:
     """Seconds of a full wave with this many bytes for what can be kept between waves, and the bytes of its result."""
-    before, sensitivity_run.KEPT_BYTES = sensitivity_run.KEPT_BYTES, room
+    before, sensitivity_run.KEPT_BYTES = sensitivity_run.KEPT_BYTES, memory_limit
     try:
         with trial_runner(context.analysis, context.data, context.parameters) as found:
             run(found, trials)

@@ -19,7 +19,7 @@ KILLED = JobError("finetune was killed by SIGKILL (out of memory?) without a res
 class Hungry:
     """A job that needs memory for each image of a batch."""
 
-    room = 4
+    memory_limit = 4
     tried: list[tuple[int, bool]] = []
 
     def __init__(self, kind: str, parameters: FinetuneParameters, on_progress: object) -> None:
@@ -27,7 +27,7 @@ class Hungry:
 
     async def run(self) -> dict[str, int]:
         self.tried.append((self.parameters.batch, self.parameters.resume))
-        if self.parameters.batch > self.room:
+        if self.parameters.batch > self.memory_limit:
             raise KILLED if self.parameters.batch > 8 else JobError("not enough memory for this job")
         return {"batch": self.parameters.batch}
 
@@ -46,7 +46,7 @@ def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatc
 
 def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(job_runs, "Job", Hungry)
-    monkeypatch.setattr(Hungry, "room", 0)
+    monkeypatch.setattr(Hungry, "memory_limit", 0)
     with pytest.raises(JobError, match="not enough memory"):
         job_runs.run_job("finetune", TRAINING, nothing, ends_early=False)
 

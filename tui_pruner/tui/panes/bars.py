@@ -40,10 +40,10 @@ def header_lines(state: AppState, width: int) -> list[Text]:
     """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
     model = state.opened.model
     figures = next(found for level in range(LEVELS) if (found := _figures(state, level)).cell_len <= width - 2 or level == LEVELS - 1)
-    room = width - figures.cell_len - len(GAP) - 2
-    if width < ONE_LINE or room < SHORTEST_NAME:
+    space_left = width - figures.cell_len - len(GAP) - 2
+    if width < ONE_LINE or space_left < SHORTEST_NAME:
         return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
-    identity = _identity(model, room)
+    identity = _identity(model, space_left)
     space = " " * (width - 2 - identity.cell_len - figures.cell_len)
     return [Text.assemble(" ", identity, space, figures, " ")]
 
