@@ -59,7 +59,7 @@ class Progress(str, Enum):
 
 
 HowProgress = Annotated[
-    Progress, typer.Option("--progress", help="Tell progress on stderr as text (on a terminal a bar), or in JSON lines.")
+    Progress, typer.Option("--progress", help="Print progress on stderr as text (a bar on a terminal) or as JSON lines.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""The interface's session with the engine: asks without ever queueing, restarts a dead engine, and posts what comes back."""
+"""The interface's session with the engine: sends requests without queueing, restarts a dead engine, and posts the answers."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class EngineSession:
         self._figures.submit((asked, layer))
 
     def dry_run(self, asked: Asked) -> None:
-        """Ask for PyTorch's word on the shapes; posts DryRan."""
+        """Ask for The dry run's result for the shapes; posts DryRan."""
         self._dry_runs.submit(asked)
 
     def ask(

@@ -82,7 +82,7 @@ class RungPlanned(EngineMessage):
 
 
 class DryRan(EngineMessage):
-    """PyTorch's word on the shapes of what is asked for, or why there is none."""
+    """The dry run's result for the shapes of the pending cuts, or why there is none."""
 
     def __init__(self, result: DryRun | None, reason: str = "") -> None:
         self.result = result
@@ -181,7 +181,7 @@ class ModelChosen(Message):
 
 
 class SessionChosen(Message):
-    """A kept session to go on with was chosen on the start screen."""
+    """A kept session was chosen to be resumed on the start screen."""
 
     def __init__(self, opening: Opening) -> None:
         self.opening = opening

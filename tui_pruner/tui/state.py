@@ -1,4 +1,4 @@
-"""What the workbench knows and how it is looked at, and the store that panes observe: controllers change it, widgets read it."""
+"""The state of the workbench and of its view, and the store that panes observe: controllers change it, widgets read it."""
 
 from __future__ import annotations
 
@@ -193,12 +193,12 @@ class AppState:
         return found
 
     def weight(self, layer: LayerView, pending: bool = True) -> Weight:
-        """What a layer costs after the steps, and with what is asked for."""
+        """What a layer costs after the steps, and with the pending cuts."""
         source = self.preview if pending and self.preview and self.pending else self.session
         return _cost(source.layers.get(layer.name), layer)
 
     def block_weight(self, block: BlockView) -> Weight:
-        """What a block costs after the steps and with what is asked for."""
+        """What a block costs after the steps and with the pending cuts."""
         return _cost(next((shape for shape in self.shapes if shape.name == block.name), None), block)
 
     def in_conflict(self, layer: str) -> bool:

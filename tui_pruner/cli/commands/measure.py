@@ -21,7 +21,7 @@ def validate(
     model: Model,
     data: Data = None,
     images: Images = None,
-    against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
+    against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this model too, as the baseline.")] = None,
     plan: PlanFile = None,
     steps: Steps = None,
     mask: Annotated[bool, typer.Option("--mask", help="With --plan: measure its channels at zero, all shapes kept.")] = False,
@@ -170,12 +170,12 @@ def show_suggestions(output: Output, one: BenchedModel) -> None:
 
 
 Pruned = Annotated[str, typer.Argument(metavar="PRUNED", help="The model that may be merged.")]
-Against = Annotated[str, typer.Option("--against", metavar="ORIGINAL", help="The model that it is measured against.")]
-MaxDrop = Annotated[float, typer.Option("--max-drop", min=0, max=1, help="How much of the metric may be lost, such as 0.01 of mAP50-95.")]
+Against = Annotated[str, typer.Option("--against", metavar="ORIGINAL", help="The reference model.")]
+MaxDrop = Annotated[float, typer.Option("--max-drop", min=0, max=1, help="The allowed loss of the metric, such as 0.01 of mAP50-95.")]
 MaxLatency = Annotated[
-    float | None, typer.Option("--max-latency", min=0.01, help="The share of the original's latency that it may take, such as 0.8.")
+    float | None, typer.Option("--max-latency", min=0.01, help="The allowed share of the original's latency, such as 0.8.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Say no where the interval reaches beyond what is allowed: for many images.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Also say no if the interval exceeds what is allowed; use many images.")]
 Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdict as JUnit XML too.")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request too.")]
 

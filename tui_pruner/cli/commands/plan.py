@@ -30,7 +30,7 @@ Protected = Annotated[
     list[str] | None, typer.Option("--protect", metavar="LAYER", help="Leave this layer, block or glob alone; repeatable.")
 ]
 Floor = Annotated[float, typer.Option("--floor", min=0.0, max=0.99, help="The share of its channels that every layer keeps.")]
-Compare = Annotated[bool, typer.Option("--compare-criteria", help="What every criterion comes to at the same target (needs --data).")]
+Compare = Annotated[bool, typer.Option("--compare-criteria", help="Compare all criteria at the same target (needs --data).")]
 
 
 Front = Annotated[

@@ -1,4 +1,4 @@
-"""Keeps the session on disk while the user works, and brings one back after a dropped line."""
+"""Saves the session while the user works, and restores it after a dropped connection."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Autosave(Controller):
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
     def _take_over(self, saved: SavedSession) -> None:
-        """From now on the earlier session is written on; not before it was accepted, since a refused one stays as it is."""
+        """Continue the earlier session's file; only after it was accepted, since a refused session must not change."""
         from tui_pruner.storage.sessions import SessionFile
 
         if self._file is not None:

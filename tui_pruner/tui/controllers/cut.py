@@ -1,4 +1,4 @@
-"""Marks layers and says how much of them goes."""
+"""Marks layers and sets how much of them is cut."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: in
     narrow = len(names) - len(taken)
     if not taken:
         rounded = f", rounded to multiples of {pending.round_to}" if pending.round_to > 1 else ""
-        raise RequestError(f"{percent} % of {whom(names)}{rounded} is less than one channel: ask for more")
+        raise RequestError(f"{percent} % of {whom(names)}{rounded} is less than one channel: choose more")
     if not narrow and not tell:
         return shared, ""
     return shared, f"{percent} % of {whom(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else "")

@@ -1,4 +1,4 @@
-"""Explains: from one end, to another, and along the path between them; and where the channels of every block come from."""
+"""Explains what a cut affects, the path between two layers, and where the channels of every block come from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ExplainController(Controller):
                 id="explain",
                 keys="e",
                 title="Explain",
-                help="Explain what a cut of the layer or block under the cursor touches; on a second one, the path between them.",
+                help="Explain what a cut of the layer or block under the cursor affects; on a second one, the path between them.",
                 group=VIEW,
                 cli="explain MODEL A",
                 run=self.explain,
@@ -60,7 +60,7 @@ class ExplainController(Controller):
                 id="flow",
                 keys="E",
                 title="Channel flow",
-                help="Show where the channels that each block reads come from, with offsets, and why widths in a row need not match.",
+                help="Show which layers write the channels that each block reads, with offsets, and why consecutive widths may differ.",
                 group=VIEW,
                 cli="flow MODEL --plan FILE",
                 run=self.show_flow,

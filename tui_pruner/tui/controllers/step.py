@@ -1,4 +1,4 @@
-"""Makes steps of the pending cuts, takes them back, goes among them, compares and names them."""
+"""Applies the pending cuts as steps; undoes, redoes, compares and names steps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StepController(Controller):
                 id="undo",
                 keys="u",
                 title="Undo",
-                help="Take the last step back.",
+                help="Undo the last step.",
                 group=STEPS,
                 cli=UP_TO,
                 run=lambda: self.engine.undo(),
@@ -62,7 +62,7 @@ class StepController(Controller):
                 keys="ctrl+r,ctrl+y",
                 shown="ctrl+r",
                 title="Redo",
-                help="Bring the last undone step again.",
+                help="Redo the last undone step.",
                 group=STEPS,
                 cli=UP_TO,
                 run=lambda: self.engine.redo(),
@@ -73,7 +73,7 @@ class StepController(Controller):
                 keys="up,k",
                 shown="up k",
                 title="Step before",
-                help="Compare the step before with the one that it follows.",
+                help="Compare the previous step with its predecessor.",
                 group=STEPS,
                 cli=INTERACTIVE,
                 run=partial(self.move, -1),
@@ -84,7 +84,7 @@ class StepController(Controller):
                 keys="down,j",
                 shown="down j",
                 title="Step after",
-                help="Compare the step after with the one that it follows.",
+                help="Compare the next step with its predecessor.",
                 group=STEPS,
                 cli=INTERACTIVE,
                 run=partial(self.move, 1),
@@ -94,7 +94,7 @@ class StepController(Controller):
                 id="go-to-step",
                 keys="enter",
                 title="Go to the step",
-                help="Undo or redo until the step under the cursor is the last; the others stay in sight.",
+                help="Undo or redo up to the step under the cursor; the others stay listed.",
                 group=STEPS,
                 cli=UP_TO,
                 run=self.go_to,
@@ -105,7 +105,7 @@ class StepController(Controller):
                 id="pin-step",
                 keys="space",
                 title="Compare with it",
-                help="Hold the step under the cursor, to compare others with it; again lets go.",
+                help="Hold the step under the cursor to compare others with it; again to release it.",
                 group=STEPS,
                 cli=COMPARE,
                 run=self.pin,

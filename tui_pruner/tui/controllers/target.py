@@ -1,4 +1,4 @@
-"""Says how far to go: a scan of what every layer is worth, a latency, and the cuts that reach a target."""
+"""Scans, latencies, and the cuts that reach a target."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class TargetController(Controller):
                 id="target",
                 keys="t",
                 title="Reach a target",
-                help="Find the cuts that leave a share of the FLOPs, parameters or bytes, and ask for them; with data, whole plans "
-                "compete, refitted.",
+                help="Find the cuts that leave a share of the FLOPs, parameters or bytes, as pending cuts; with data, whole "
+                "refitted plans compete.",
                 group=RATIO,
                 cli="plan MODEL --target flops=70% --data DATA -o FILE",
                 run=self.reach,
@@ -110,7 +110,7 @@ class TargetController(Controller):
                 keys="enter,ctrl+t",
                 shown="enter",
                 title="Keep the target",
-                help="Let go of the slider: the cuts that it stands on are pending, to look at, to change and to apply.",
+                help="Keep this position: its cuts are pending, to review, change and apply.",
                 group=RATIO,
                 cli=PLAN,
                 run=self.keep_slider,
@@ -122,7 +122,7 @@ class TargetController(Controller):
                 keys="escape,q",
                 shown="escape",
                 title="Put the cuts back",
-                help="Leave the slider, with what was pending before.",
+                help="Leave the slider and restore the pending cuts from before.",
                 group=RATIO,
                 cli=PLAN,
                 run=self.leave_slider,
@@ -133,8 +133,9 @@ class TargetController(Controller):
                 id="scan",
                 keys="S",
                 title="Scan the sensitivity",
-                help="Measure what the metric loses with the weakest channels of each layer alone, the dearest first; the tree shows it as "
-                "it comes, and targets go by it. Again: good enough, stop; what is there stays, and later it goes on from there.",
+                help="Measure how much the metric drops without the weakest channels of each layer alone, the most expensive "
+                "layers first; the tree shows results as they arrive, and targets use them. Again: stop early; results "
+                "are kept, and a later scan continues from them.",
                 group=JOBS,
                 cli="scan MODEL --data DATA -o FILE",
                 run=self.scan,
@@ -191,7 +192,7 @@ class TargetController(Controller):
             self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
 
     def leave_slider(self) -> None:
-        """Leave the slider, with what was pending before."""
+        """Leave the slider and restore the pending cuts from before."""
         slider = self.view.slider
         if slider is not None:
             self._close_slider()

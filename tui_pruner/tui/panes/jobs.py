@@ -304,5 +304,5 @@ class JobsPane(Pane, inherit_bindings=False):
         store.observe(names, lambda: self.show(work(), store.state.automatic, store.state.refitting))
 
     def show(self, work: Activity, automatic: bool, refitting: bool = False) -> None:
-        """Draw what goes on."""
+        """Draw the jobs."""
         self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting))

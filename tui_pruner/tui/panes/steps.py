@@ -34,7 +34,7 @@ ERROR = 8
 
 
 def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
-    """One line per step, the checkpoint first, the undone ones after, what is asked for last; and the line of the cursor.
+    """One line per step, the checkpoint first, the undone ones after, the pending cuts last; and the line of the cursor.
 
     `timeline` where the pane has the focus: its cursor and the step that is held are shown.
     """

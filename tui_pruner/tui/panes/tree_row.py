@@ -319,7 +319,7 @@ def _lost(change: Change) -> int:
 
 
 def inputs(row: Row, state: AppState) -> tuple[int, int]:
-    """The channels that a row reads in the checkpoint, and with the steps and what is asked for."""
+    """The channels that a row reads in the checkpoint, and with the steps and the pending cuts."""
     if row.layer is not None:
         change = state.change(row.layer)
         return change.inputs[0], change.inputs[2]
@@ -328,7 +328,7 @@ def inputs(row: Row, state: AppState) -> tuple[int, int]:
 
 
 def outputs(row: Row, state: AppState) -> tuple[int, int]:
-    """A row's output channels in the checkpoint, and with the steps and what is asked for."""
+    """A row's output channels in the checkpoint, and with the steps and the pending cuts."""
     if row.layer is not None:
         change = state.change(row.layer)
         return change.outputs[0], change.outputs[2]
