@@ -46,7 +46,7 @@ class CriterionController(Controller):
         choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
         first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
         waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
-        text = " ".join(["The least important channels by this criterion are removed first.", *waits])
+        text = " ".join(["The least important channels are cut first.", *waits])
         self.dialogs.choose("Importance", text, choices, self._take, self.state.pending.criterion)
 
     async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:
