@@ -37,7 +37,7 @@ def nothing(progress: JobProgress) -> None:
 
 
 def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(job_runs, "Job", Hungry)
+    monkeypatch.setattr("tui_pruner.engine.runner.Job", Hungry)
     monkeypatch.setattr(Hungry, "tried", [])
     assert job_runs.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
     assert Hungry.tried == [(16, False), (8, True), (4, True)]
@@ -45,7 +45,7 @@ def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatc
 
 
 def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(job_runs, "Job", Hungry)
+    monkeypatch.setattr("tui_pruner.engine.runner.Job", Hungry)
     monkeypatch.setattr(Hungry, "memory_limit", 0)
     with pytest.raises(JobError, match="not enough memory"):
         job_runs.run_job("finetune", TRAINING, nothing, ends_early=False)
