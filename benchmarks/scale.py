@@ -27,7 +27,7 @@ from tui_pruner.engine.search_messages import ScanParameters
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.frameworks.ultralytics import validation as sensitivity_run
 from tui_pruner.jobs.data.dataset import read_data
-from tui_pruner.jobs.scan.executors import SIDE_BY_SIDE, ScanSubject, TrialRunner, trial_runner
+from tui_pruner.jobs.scan.executors import SIDE_BY_SIDE, ScanContext, TrialRunner, trial_runner
 from tui_pruner.jobs.scan.workers import done, order_of, tasks_of
 from tui_pruner.jobs.validate import prepared
 from tui_pruner.storage.paths import demo_folder
@@ -98,21 +98,21 @@ def measure(model: Path, data: Path, imgsz: int, images: int) -> Measured:
         imgsz=imgsz,
         ratios=[0.3],
     )
-    subject = ScanSubject(analyse(open_model(str(model)), imgsz), parameters, read_data(data).subset(images, 0))
-    trials, _ = trials_of(subject.analysis, parameters.ratios, parameters.criterion)
+    context = ScanContext(analyse(open_model(str(model)), imgsz), parameters, read_data(data).subset(images, 0))
+    trials, _ = trials_of(context.analysis, parameters.ratios, parameters.criterion)
     distinct = list({trial.digest: trial for trial in trials}.values())
     wave = distinct[len(distinct) // SIDE_BY_SIDE // 2 :: len(distinct) // SIDE_BY_SIDE][:SIDE_BY_SIDE]  # early layers and late ones
-    validation = validating(subject)
-    whole, result_bytes = waving(subject, wave, 0)
-    kept, _ = waving(subject, wave, sys.maxsize)
-    task = tasks_of(subject, wave, 1)[0]
+    validation = validating(context)
+    whole, result_bytes = waving(context, wave, 0)
+    kept, _ = waving(context, wave, sys.maxsize)
+    task = tasks_of(context, wave, 1)[0]
     return Measured(
         start=starting(model, imgsz),
         validation=validation / images,
         shared=(whole - kept) / images,
         trial=kept / SIDE_BY_SIDE / images,
         checkpoint_bytes=model.stat().st_size,
-        task_bytes=len(task.model_dump_json()) + len(order_of(subject, "cpu").model_dump_json()),
+        task_bytes=len(task.model_dump_json()) + len(order_of(context, "cpu").model_dump_json()),
         result_bytes=result_bytes,
         round_trip=round_trip(),
     )
@@ -126,22 +126,22 @@ def starting(model: Path, imgsz: int) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def validating(subject: ScanSubject) -> float:
+def validating(context: ScanContext) -> float:
     """Seconds of a validation of the whole network, the second time."""
-    analysis: Analysis = subject.analysis
-    with prepared(analysis.checkpoint.model, subject.data, subject.parameters.imgsz, "cpu") as (validator, _):
+    analysis: Analysis = context.analysis
+    with prepared(analysis.checkpoint.model, context.data, context.parameters.imgsz, "cpu") as (validator, _):
         validator(model=copy.deepcopy(analysis.checkpoint.model))
         return fastest(lambda: validator(model=copy.deepcopy(analysis.checkpoint.model)))
 
 
-def waving(subject: ScanSubject, trials: Sequence[Trial], room: int) -> tuple[float, int]:
+def waving(context: ScanContext, trials: Sequence[Trial], memory_limit: int) -> tuple[float, int]:
     """Seconds of a full wave with this many bytes for what can be kept between waves, and the bytes of its result."""
-    before, sensitivity_run.KEPT_BYTES = sensitivity_run.KEPT_BYTES, room
+    before, sensitivity_run.KEPT_BYTES = sensitivity_run.KEPT_BYTES, memory_limit
     try:
-        with trial_runner(subject.analysis, subject.data, subject.parameters) as found:
+        with trial_runner(context.analysis, context.data, context.parameters) as found:
             run(found, trials)
             took = fastest(lambda: run(found, trials))
-            return took, len(done(found, tasks_of(subject, trials, 1)[0], "node").model_dump_json())
+            return took, len(done(found, tasks_of(context, trials, 1)[0], "node").model_dump_json())
     finally:
         sensitivity_run.KEPT_BYTES = before
 

@@ -10,10 +10,10 @@ import pytest
 import typer.main
 import yaml
 
-from tui_pruner.cli.main import app
+from tui_pruner.cli.main import app_of
 
 DOCS = Path(__file__).parent.parent / "docs"
-PARSER = typer.main.get_command(app)
+PARSER = typer.main.get_command(app_of())
 GUIDES = ("flow.md", "gate.md", "soft-pruning.md")
 COMMAND = re.compile(r"tui-pruner (?P<words>[a-z]+ [^`|#]*)")
 

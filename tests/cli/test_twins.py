@@ -8,12 +8,12 @@ import pytest
 import typer.main
 
 from tui_pruner.__main__ import COMMANDS
-from tui_pruner.cli.main import app
+from tui_pruner.cli.main import app_of
 from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
 from tui_pruner.tui.actions.registry import Registry
 from tui_pruner.tui.controllers import ACTIONS
 
-PARSER = typer.main.get_command(app)
+PARSER = typer.main.get_command(app_of())
 MOVES = {
     "suspend", "expand", "toggle-all", "next-pane", "show-steps", "back", "step-move-1", "step-move-minus-1",
     "all-jobs", "job-move-1", "job-move-minus-1", "next-view", "leave", "copy",

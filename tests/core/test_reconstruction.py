@@ -148,8 +148,8 @@ def test_little_room_for_activations_costs_time_and_changes_nothing() -> None:
     network = Doubled(nn.Sequential(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3))).eval()
     small, kept = halved(network)
     much, none = (
-        reconstruct(network, small, kept, images(3), images(1, seed=5), settings=RefitSettings(ridges=(1e-3,), room=room))
-        for room in (1 << 30, 0)
+        reconstruct(network, small, kept, images(3), images(1, seed=5), settings=RefitSettings(ridges=(1e-3,), memory_limit=memory_limit))
+        for memory_limit in (1 << 30, 0)
     )
     assert [fit.error_after for fit in much.fits] == pytest.approx([fit.error_after for fit in none.fits], rel=1e-6)
     for name, value in much.model.state_dict().items():

@@ -97,7 +97,7 @@ def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_unif
     images = read_data(scenes_yaml, TRAINING).subset(8, 0).images
     scenes = list(image_batches(model, images, 64, "cpu", 4))
     readers = WeightReaders(model, scenes[:1])
-    assert response_of(model, coupling, readers, scenes[:1], room=1000) is None
+    assert response_of(model, coupling, readers, scenes[:1], memory_limit=1000) is None
     found = response_of(model, coupling, readers, scenes[:1])
     assert found is not None and set(found.outputs) == {"class", "box"}
     planner = Planner(trained, rules=Rules(round_to=4))

@@ -19,7 +19,7 @@ KILLED = JobError("finetune was killed by SIGKILL (out of memory?) without a res
 class Hungry:
     """A job that needs memory for each image of a batch."""
 
-    room = 4
+    memory_limit = 4
     tried: list[tuple[int, bool]] = []
 
     def __init__(self, kind: str, parameters: FinetuneParameters, on_progress: object) -> None:
@@ -27,7 +27,7 @@ class Hungry:
 
     async def run(self) -> dict[str, int]:
         self.tried.append((self.parameters.batch, self.parameters.resume))
-        if self.parameters.batch > self.room:
+        if self.parameters.batch > self.memory_limit:
             raise KILLED if self.parameters.batch > 8 else JobError("not enough memory for this job")
         return {"batch": self.parameters.batch}
 
@@ -37,7 +37,7 @@ def nothing(progress: JobProgress) -> None:
 
 
 def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr(job_runs, "Job", Hungry)
+    monkeypatch.setattr("tui_pruner.engine.runner.Job", Hungry)
     monkeypatch.setattr(Hungry, "tried", [])
     assert job_runs.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
     assert Hungry.tried == [(16, False), (8, True), (4, True)]
@@ -45,8 +45,8 @@ def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatc
 
 
 def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(job_runs, "Job", Hungry)
-    monkeypatch.setattr(Hungry, "room", 0)
+    monkeypatch.setattr("tui_pruner.engine.runner.Job", Hungry)
+    monkeypatch.setattr(Hungry, "memory_limit", 0)
     with pytest.raises(JobError, match="not enough memory"):
         job_runs.run_job("finetune", TRAINING, nothing, ends_early=False)
 
@@ -65,5 +65,5 @@ def test_nothing_is_halved_where_it_would_not_help(parameters: Message, error: J
 
 
 def test_a_job_that_cannot_resume_is_only_made_smaller():
-    halved = with_half_the_batch(BenchParameters(subjects=[], batch=8), KILLED)
+    halved = with_half_the_batch(BenchParameters(models=[], batch=8), KILLED)
     assert halved is not None and halved.batch == 4 and not hasattr(halved, "resume")

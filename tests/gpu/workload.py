@@ -154,7 +154,7 @@ RUNS = {
     "bench": Run(
         "bench",
         lambda subject, folder: {
-            "subjects": [{"checkpoint": str(file)} for file in (subject.original, subject.pruned)],
+            "models": [{"checkpoint": str(file)} for file in (subject.original, subject.pruned)],
             "blocks": True,
             "suggest": True,
             "runs": subject.runs,

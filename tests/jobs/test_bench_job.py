@@ -13,7 +13,7 @@ from tui_pruner.core.model import latency
 from tui_pruner.core.model import latency as faster_widths
 from tui_pruner.core.model.latency import Timing, batch_for, candidates, deployed, ratio, time_blocks, time_in_turns
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
+from tui_pruner.engine.search_messages import BenchParameters, ModelToTime
 from tui_pruner.jobs.latency import run_bench, verdict
 
 
@@ -86,9 +86,9 @@ def test_models_are_timed_as_they_are_deployed_and_stay_as_they_are(random_model
 
 
 def test_the_job_compares_every_model_with_the_first_at_one_legal_size():
-    subjects = [BenchSubject(checkpoint="yolov8n.yaml", classes=2), BenchSubject(checkpoint="yolov8n.yaml", classes=3)]
+    models = [ModelToTime(checkpoint="yolov8n.yaml", classes=2), ModelToTime(checkpoint="yolov8n.yaml", classes=3)]
     said = []
-    result = run_bench(BenchParameters(subjects=subjects, imgsz=40, runs=5, device="cpu"), said.append)
+    result = run_bench(BenchParameters(models=models, imgsz=40, runs=5, device="cpu"), said.append)
     first, second = result.models
     assert (first.verdict, first.ratio) == ("reference", 1.0)
     assert second.parameters > first.parameters > 3_000_000
@@ -143,4 +143,4 @@ def test_a_narrower_layer_is_offered_only_where_it_saves_more_time_than_channels
 
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(RequestError, match="no device 'cuda:3' here"):
-        run_bench(BenchParameters(subjects=[BenchSubject(checkpoint="yolov8n.yaml")], device="cuda:3"), ignore)
+        run_bench(BenchParameters(models=[ModelToTime(checkpoint="yolov8n.yaml")], device="cuda:3"), ignore)

@@ -23,7 +23,7 @@ from tui_pruner.jobs.cache import digest_of
 from tui_pruner.jobs.scan import ray_cluster, workers
 from tui_pruner.jobs.scan import scan as job
 from tui_pruner.jobs.scan import workers as tasks
-from tui_pruner.jobs.scan.executors import ScanSubject, TrialResults
+from tui_pruner.jobs.scan.executors import ScanContext, TrialResults
 from tui_pruner.jobs.scan.workers import done, own, working
 
 
@@ -65,9 +65,9 @@ def test_who_runs_a_scan_is_no_part_of_its_results_key(parameters: ScanParameter
 def test_tasks_that_land_in_another_order_and_twice_give_the_same(
     parameters: ScanParameters, in_this_process: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def backwards(subject: ScanSubject, trials: list[Trial]) -> Iterator[TrialResults]:
-        order = tasks.Order.model_validate_json(tasks.order_of(subject, "cpu").model_dump_json())
-        cut = [tasks.Task.model_validate_json(task.model_dump_json()) for task in tasks.tasks_of(subject, trials, 1)]
+    def backwards(context: ScanContext, trials: list[Trial]) -> Iterator[TrialResults]:
+        order = tasks.Order.model_validate_json(tasks.order_of(context, "cpu").model_dump_json())
+        cut = [tasks.Task.model_validate_json(task.model_dump_json()) for task in tasks.tasks_of(context, trials, 1)]
         with working(order) as found:
             for task in [*reversed(cut), cut[1]]:
                 yield workers.landed(done(found, task, "elsewhere"))
@@ -124,7 +124,7 @@ def test_where_no_worker_lives_there_is_no_result(parameters: ScanParameters, mo
 
 
 def test_workers_that_disagree_about_the_checkpoint_are_named(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
-    def two(subject: ScanSubject, trials: list[Trial]) -> Iterator[TrialResults]:
+    def two(context: ScanContext, trials: list[Trial]) -> Iterator[TrialResults]:
         for where, value in (("old-node", 0.5), ("new-node", 0.4)):
             found = {"metrics/mAP50-95(B)": value}
             yield TrialResults({**found, "images": 4.0}, {trial.digest: found for trial in trials}, where)

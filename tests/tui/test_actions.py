@@ -29,7 +29,7 @@ async def test_help_and_palette_tell_the_reason_and_only_then(desk: Desk):
     await desk.press("escape")
     hits = [hit async for hit in ActionProvider(desk.bench).discover()]
     told = {hit.display: hit.help for hit in hits if isinstance(hit, DiscoveryHit)}
-    assert told["Undo"] == "Take the last step back. Not now: no step to undo." and "Not now" not in told["Mark"]
+    assert told["Undo"] == "Undo the last step. Not now: no step to undo." and "Not now" not in told["Mark"]
 
 
 async def test_the_footer_dims_what_can_do_nothing_and_keeps_its_words(desk: Desk):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tui_pruner.domain.cuts import Amount, Asked, Room, classes_to_keep, typed_amount
+from tui_pruner.domain.cuts import Amount, Asked, PrunableWidth, classes_to_keep, typed_amount
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.tui.job_specs.plan_search import classes_left
 
@@ -30,19 +30,19 @@ def test_what_is_no_amount_is_refused_with_a_sentence(text):
 
 
 def test_a_ratio_stops_at_none_and_before_everything():
-    rooms = {"model.5": Room(128, 128)}
-    assert not Asked().nudge(rooms, -5)
-    assert Asked({"model.5": Amount.share(98)}).nudge(rooms, 5).amounts["model.5"] == Amount.share(99)
+    widths = {"model.5": PrunableWidth(128, 128)}
+    assert not Asked().nudge(widths, -5)
+    assert Asked({"model.5": Amount.share(98)}).nudge(widths, 5).amounts["model.5"] == Amount.share(99)
 
 
 def test_an_exact_width_moves_on_as_a_ratio():
-    assert Asked({"model.5": Amount(keep=96)}).nudge({"model.5": Room(128, 128)}, 1).amounts["model.5"] == Amount.share(26)
+    assert Asked({"model.5": Amount(keep=96)}).nudge({"model.5": PrunableWidth(128, 128)}, 1).amounts["model.5"] == Amount.share(26)
 
 
 def test_shares_of_less_than_one_channel_are_stepped_over():
-    asked = Asked().nudge({"model.0": Room(16, 16)}, 1)
+    asked = Asked().nudge({"model.0": PrunableWidth(16, 16)}, 1)
     assert asked.amounts["model.0"] == Amount.share(4)
-    assert not asked.nudge({"model.0": Room(16, 16)}, -1)
+    assert not asked.nudge({"model.0": PrunableWidth(16, 16)}, -1)
 
 
 def test_putting_an_amount_leaves_other_layers_alone():
@@ -51,19 +51,19 @@ def test_putting_an_amount_leaves_other_layers_alone():
 
 
 def test_rounded_shares_step_over_those_that_round_to_everything():
-    asked = Asked(round_to=8).nudge({"model.3": Room(64, 64)}, 1)
+    asked = Asked(round_to=8).nudge({"model.3": PrunableWidth(64, 64)}, 1)
     assert asked.amounts["model.3"] == Amount.share(8)  # 59 of 64 is the first width that is nearer to 56 than to 64
-    assert not asked.nudge({"model.3": Room(64, 64)}, -1)
+    assert not asked.nudge({"model.3": PrunableWidth(64, 64)}, -1)
 
 
 def test_a_share_is_asked_only_of_layers_that_lose_a_channel_by_it():
-    rooms = {"narrow": Room(8, 8), "halves": Room(16, 8), "wide": Room(16, 16)}
-    assert Asked({"narrow": Amount.share(50)}).share(rooms, 5).amounts == {"wide": Amount.share(5)}
-    assert not Asked(round_to=16).share(rooms, 40)
+    widths = {"narrow": PrunableWidth(8, 8), "halves": PrunableWidth(16, 8), "wide": PrunableWidth(16, 16)}
+    assert Asked({"narrow": Amount.share(50)}).share(widths, 5).amounts == {"wide": Amount.share(5)}
+    assert not Asked(round_to=16).share(widths, 40)
 
 
 def test_an_exact_width_of_a_layer_in_two_halves_moves_on_from_its_share_of_the_whole():
-    assert Asked({"a": Amount(keep=96)}).nudge({"a": Room(128, 64)}, 1).amounts["a"] == Amount.share(26)
+    assert Asked({"a": Amount(keep=96)}).nudge({"a": PrunableWidth(128, 64)}, 1).amounts["a"] == Amount.share(26)
 
 
 def test_clearing_the_amounts_keeps_how_channels_are_chosen():

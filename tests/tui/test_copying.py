@@ -44,16 +44,16 @@ def test_the_cuts_of_a_step_are_written_as_the_command_line_takes_them():
 def test_a_job_s_command_has_only_options_that_exist(kind: str):
     import typer.main
 
-    from tui_pruner.cli.main import app
+    from tui_pruner.cli.main import app_of
 
     parameters = {
         "checkpoint": "best.pt", "data": "digits.yaml", "images": 64, "criterion": "l2", "targets": ["flops=60%", "latency=80%"],
         "round_to": 8, "imgsz": 160, "blocks": True, "suggest": True, "original": "best.pt", "output": "out.pt", "epochs": 3,
         "teacher": "best.pt", "sparsity": 0.001, "format": "onnx", "folder": "out", "max_drop": 0.01, "plan": {"steps": []},
-        "plan_file": "plan.yaml", "subjects": [{"checkpoint": "best.pt", "plan": None}, {"checkpoint": "best.pt", "plan": {}}],
+        "plan_file": "plan.yaml", "models": [{"checkpoint": "best.pt", "plan": None}, {"checkpoint": "best.pt", "plan": {}}],
     }  # fmt: skip
     program, command, *words = shlex.split(job_command(kind, parameters, "plan.yaml"))
-    parser = typer.main.get_command(app).commands[command]
+    parser = typer.main.get_command(app_of()).commands[command]
     options = {name for parameter in parser.params for name in parameter.opts}
     assert program == "tui-pruner" and {word for word in words if word.startswith("-")} <= options
 

@@ -41,7 +41,7 @@ async def test_a_cut_that_made_it_slower_is_said_with_the_widths_that_are_faster
     taken: list[Timed] = []
     job = latency(OpenCheckpoint(Opening("digits.pt", device="cpu"), desk.state.opened.model, None), desk.state.session, taken.append)
     parameters = job.parameters()
-    assert [checkpoint.plan is not None for checkpoint in parameters.subjects] == [False, True] and parameters.blocks and parameters.suggest
+    assert [checkpoint.plan is not None for checkpoint in parameters.models] == [False, True] and parameters.blocks and parameters.suggest
     suggestion = WidthSuggestion(layer="model.5", width=90, median_ms=0.5, faster=96, faster_median_ms=0.4, ratio=0.8, ratio_high=0.9)
     cut = model("cut", 8.5, 1.06, {"model.4": 1.0, "model.5": 0.3}, [suggestion])
     result = BenchResult(models=[model("whole", 8.0, 1.0, {"model.4": 1.0, "model.5": 0.2}, []), cut])

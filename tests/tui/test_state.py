@@ -10,6 +10,7 @@ from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.engine_session import NewestOnly, RestartLimit
 from tui_pruner.tui.panes.bars import footer_text
 from tui_pruner.tui.screens.help import help_lines
+from tui_pruner.tui.state import Store, ViewState
 from tui_pruner.tui.terminal import ForgivingDecoder
 from tui_pruner.tui.timeline import StepMetrics, plan_key, step_keys
 
@@ -31,6 +32,21 @@ async def test_a_held_key_asks_for_the_first_and_the_last_only():
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert asked == [1, 59]
+
+
+def test_an_observer_hears_of_the_part_that_it_reads_and_only_while_it_is_shown():
+    store = Store(SimpleNamespace(pending=1), ViewState())
+    heard: list[str] = []
+    store.observe(("pending",), lambda: heard.append("all"))
+    store.observe(("pending",), lambda: heard.append("parity"), part=lambda: store.state.pending % 2)
+    store.observe(("pending", "on_map"), lambda: heard.append("map"), only_while="on_map")
+    store.update(pending=3)
+    store.update(pending=5)
+    assert heard == ["all", "parity", "all"]
+    store.update(pending=6, on_map=True)
+    assert heard[3:] == ["all", "parity", "map"]
+    store.redraw()
+    assert heard[6:] == ["all", "parity", "map"]
 
 
 def test_the_fifth_death_in_three_minutes_is_one_too_many():

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.cli.output import progress_of, say
 from tui_pruner.domain.errors import Cancelled, DataError, JobError
-from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress
-from tui_pruner.engine.messages import Message
-from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
 
 if TYPE_CHECKING:
     from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.domain.cuts import Request
+    from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress
+    from tui_pruner.engine.messages import Message
+    from tui_pruner.engine.runner import Job
 
 
 def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
@@ -29,6 +29,8 @@ def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress],
         KeyboardInterrupt: ended at once, or before there was anything to keep.
         PrunerError: the job's own explanation.
     """
+    from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
+
     while True:
         job = Job(kind, parameters, on_progress)
         try:
@@ -108,7 +110,10 @@ def calibrate(
         DataError: the data cannot be used for this model.
         JobError: the job ended without a result.
     """
+    if not criteria_from_data(requests):
+        return
     from tui_pruner.core.pruning.importance import calibration_for
+    from tui_pruner.engine.job_messages import CalibrationParameters
     from tui_pruner.jobs.calibrate import cached_scores, criteria_with, place_of
 
     analysis = session.analysis

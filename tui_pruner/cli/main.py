@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
+from importlib import import_module
 
 import typer
 
 from tui_pruner import __version__
-from tui_pruner.cli.commands import app as around
-from tui_pruner.cli.commands import compress, export, flow, inspect, measure, module, plan, prune, recover, report, scan
 from tui_pruner.cli.launch import ended
 from tui_pruner.cli.options import GroupedCommands, panel_of, with_trust
 from tui_pruner.domain.errors import INTERRUPTED
@@ -18,18 +18,27 @@ EPILOG = (
     "MODEL alone opens the app on it; nothing at all opens the start screen. inspect, groups, explain, preview, prune and prove also take "
     "any module: --model package.module:build --inputs package.module:inputs [--weights FILE] [--evaluate package.module:evaluate]."
 )
-app = typer.Typer(
-    name="tui-pruner",
-    help="Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable.",
-    epilog=EPILOG,
-    no_args_is_help=False,
-    cls=GroupedCommands,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+SUMMARY = "Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable."
+MODULES = {
+    "app": ("demo", "sessions", "locate", "keys", "serve"),
+    "compress": ("compress",),
+    "export": ("export",),
+    "flow": ("flow",),
+    "inspect": ("inspect", "contents", "groups", "explain", "preview", "coverage"),
+    "measure": ("validate", "gate", "bench"),
+    "plan": ("plan",),
+    "prune": ("prune", "prove", "steps"),
+    "recover": ("recalibrate", "reconstruct", "finetune"),
+    "report": ("report",),
+    "scan": ("scan",),
+}
+"""The commands by their module in `cli/commands`; each is a function of its name."""
+FOUND = {command: module for module, commands in MODULES.items() for command in commands}
+WITHOUT_MODEL = MODULES["app"]
+OF_A_MODULE = ("--model", "--inputs", "--weights", "--evaluate")
+"""How the options begin by which a command is about any module."""
 
 
-@app.callback(invoke_without_command=True)
 def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable."""
     if show:
@@ -37,16 +46,31 @@ def version(show: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-OPEN_MODELS = (
-    inspect.inspect, inspect.contents, inspect.groups, flow.flow, inspect.explain, inspect.preview, scan.scan, plan.plan,
-    prune.prune, prune.prove, inspect.coverage, measure.validate, measure.gate, measure.bench, export.export,
-    recover.recalibrate, recover.reconstruct, recover.finetune, compress.compress, report.report, prune.steps,
-)  # fmt: skip
-app.command("open", hidden=True)(with_trust(around.open_app, looks_first=False))
-for command in OPEN_MODELS:
-    app.command(rich_help_panel=panel_of(command.__name__))(with_trust(command))
-for other in (around.demo, around.sessions, around.locate, around.keys, around.serve):
-    app.command(rich_help_panel=panel_of(other.__name__))(other)
+def app_of(commands: Iterable[str] = ("open", *FOUND)) -> typer.Typer:
+    """The parser of these commands; only their modules are imported."""
+    app = typer.Typer(
+        name="tui-pruner",
+        help=SUMMARY,
+        epilog=EPILOG,
+        no_args_is_help=False,
+        cls=GroupedCommands,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback(invoke_without_command=True)(version)
+    for name in commands:
+        if name == "open":
+            app.command("open", hidden=True)(with_trust(function_of("app", "open_app"), looks_first=False))
+        else:
+            command = function_of(FOUND[name], name)
+            app.command(rich_help_panel=panel_of(name))(command if name in WITHOUT_MODEL else with_trust(command))
+    return app
+
+
+def function_of(module: str, name: str) -> Callable[..., int]:
+    """A command's function."""
+    found: Callable[..., int] = getattr(import_module(f"tui_pruner.cli.commands.{module}"), name)
+    return found
 
 
 def call(arguments: list[str]) -> int:
@@ -56,9 +80,8 @@ def call(arguments: list[str]) -> int:
 
 def parsed(arguments: list[str]) -> int:
     """Parse a command line and run its command."""
-    commands = module.app if module.is_meant(arguments) else app
     try:
-        status = commands(args=arguments, standalone_mode=False, prog_name="tui-pruner")
+        status = parser_for(arguments)(args=arguments, standalone_mode=False, prog_name="tui-pruner")
     except typer.Exit as stop:
         return int(stop.exit_code)
     except typer.Abort:
@@ -70,6 +93,17 @@ def parsed(arguments: list[str]) -> int:
     if status == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
         raise KeyboardInterrupt
     return status if isinstance(status, int) else 0
+
+
+def parser_for(arguments: list[str]) -> typer.Typer:
+    """The parser that a command line needs: of its own command alone, or of all where it names none."""
+    if any(argument.startswith(OF_A_MODULE) for argument in arguments):
+        from tui_pruner.cli.commands import module
+
+        if module.is_meant(arguments):
+            return module.app
+    first = arguments[0] if arguments else ""
+    return app_of([first]) if first in FOUND or first == "open" else app_of()
 
 
 def misused(error: Exception) -> int:

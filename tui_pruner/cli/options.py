@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from tui_pruner.cli.first_look import look_first
 from tui_pruner.cli.output import progress_shown
+from tui_pruner.domain.criteria import NAMES, NEED_DATA
 from tui_pruner.domain.errors import DataError
 from tui_pruner.storage.settings import Theme
 from tui_pruner.storage.trust import trust
@@ -34,7 +35,7 @@ KeepClasses = Annotated[
 ]
 PlanFile = Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="Start from this plan (YAML); --cut adds to it.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=0, metavar="N", help="Use only the first N steps of the plan.")]
-Criterion = Annotated[str, typer.Option("--criterion", help="l1, l2, bn-scale, lamp, fpgm, random; with --data: obs, taylor, hessian.")]
+Criterion = Annotated[str, typer.Option("--criterion", help=f"{', '.join(NAMES)}; with --data: {', '.join(NEED_DATA)}.")]
 RoundTo = Annotated[int, typer.Option("--round-to", min=1, help="Keep a multiple of this many channels.")]
 Data = Annotated[Path | None, typer.Option("--data", help="The data set's yaml, or a classifier's folder.")]
 CalibrationImages = Annotated[
@@ -58,7 +59,7 @@ class Progress(str, Enum):
 
 
 HowProgress = Annotated[
-    Progress, typer.Option("--progress", help="Tell progress on stderr as text (on a terminal a bar), or in JSON lines.")
+    Progress, typer.Option("--progress", help="Print progress on stderr as text (a bar on a terminal) or as JSON lines.")
 ]
 
 

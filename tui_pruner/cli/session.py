@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui_pruner.cli.job_runs import NO_DATA, CalibrationData, calibrate
 from tui_pruner.cli.output import say
@@ -16,10 +16,11 @@ from tui_pruner.core.pruning.removal import NOTHING
 from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.domain.cuts import CLASSES, Request, class_request, parse_request
 from tui_pruner.domain.errors import PlanError, RequestError
-from tui_pruner.engine.job_messages import JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.frameworks.ultralytics import open_model, require_writable
-from tui_pruner.jobs.validate import run_validation
 from tui_pruner.storage.model_file import is_architecture
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.job_messages import JobProgress, ValidationResult
 
 NOTHING_TO_CUT = "nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6.m.0.cv1=30%) or --plan FILE"
 
@@ -157,6 +158,9 @@ def validated(
     masked: bool = False,
 ) -> ValidationResult:
     """The metrics of a model under a plan, cut or as a mask; from the cache where it has them."""
+    from tui_pruner.engine.job_messages import ValidationParameters
+    from tui_pruner.jobs.validate import run_validation
+
     checkpoint = open_model(model, classes)
     parameters = ValidationParameters(
         checkpoint=model,

@@ -155,7 +155,7 @@ MOST_PERCENT = 99
 _NUMBER = re.compile(r"^(?:(keep)\s*[: ]\s*)?(\d+(?:\.\d+)?)\s*(%?)$")
 
 
-class Room(NamedTuple):
+class PrunableWidth(NamedTuple):
     """A layer's channels, and the widest part of them that a share is taken of at once: one half where they are split in two."""
 
     width: int
@@ -241,20 +241,20 @@ class Asked:
         around = (amount for block, amount in self.amounts.items() if amount.drops and layer.startswith(f"{block}."))
         return self.amounts.get(layer) or next(around, None)
 
-    def share(self, rooms: Mapping[str, Room], percent: int) -> Asked:
+    def share(self, widths: Mapping[str, PrunableWidth], percent: int) -> Asked:
         """The same with this share for these layers; those that it removes no channel of are cleared."""
-        wide = [layer for layer, room in rooms.items() if self.loses(room.part, percent)]
-        return self.put(rooms, None).put(wide, Amount.share(percent))
+        wide = [layer for layer, found in widths.items() if self.loses(found.part, percent)]
+        return self.put(widths, None).put(wide, Amount.share(percent))
 
-    def nudge(self, rooms: Mapping[str, Room], percent: int) -> Asked:
+    def nudge(self, widths: Mapping[str, PrunableWidth], percent: int) -> Asked:
         """The same with the share that is removed moved by `percent` for each of these layers.
 
         Shares that remove nothing are stepped over: up to the first that does, down to none.
         """
-        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in rooms}
-        for layer, room in rooms.items():
+        changed = {layer: kept for layer, kept in self.amounts.items() if layer not in widths}
+        for layer, found in widths.items():
             known = self.amounts.get(layer)
-            share = self._moved(known.percent_of(room.width) if known else 0, percent, room.part)
+            share = self._moved(known.percent_of(found.width) if known else 0, percent, found.part)
             if share:
                 changed[layer] = Amount.share(share)
         return replace(self, amounts=changed)

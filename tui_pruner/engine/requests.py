@@ -1,6 +1,7 @@
 """What the engine can be asked: one class a request, which names its answer.
 
-`EngineClient.call` sends it, a method of `Service` handles it. A new request is a class here, a method there, and the place that calls it.
+`EngineClient.call` sends it, a method of `Service` handles it. A new request is three files: a class here, a method there, and an
+`EngineSession.ask` in a controller.
 """
 
 from __future__ import annotations

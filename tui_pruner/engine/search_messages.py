@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field
 
 from tui_pruner.engine.job_messages import JobParameters
 from tui_pruner.engine.messages import Message
-
-if TYPE_CHECKING:
-    pass
 
 
 class GateParameters(JobParameters):
@@ -211,7 +210,7 @@ class ScanResult(Message):
         return list({(frozenset((trial.id, *trial.along)), trial.ratio): trial for trial in reversed(self.groups)}.values())[::-1]
 
 
-class BenchSubject(Message):
+class ModelToTime(Message):
     """A model to time: a checkpoint or an architecture, under a plan or as it is."""
 
     checkpoint: str
@@ -220,9 +219,12 @@ class BenchSubject(Message):
 
 
 class BenchParameters(Message):
-    """What a latency job is: models to time in turns, the first one the reference, and how often; no size: the first one's own."""
+    """What a latency job is: models to time in turns, the first one the reference, and how often; no size: the first one's own.
 
-    subjects: list[BenchSubject]
+    A log or file of 0.1.0 calls the models `subjects`.
+    """
+
+    models: list[ModelToTime] = Field(validation_alias=AliasChoices("models", "subjects"))
     imgsz: int | None = None
     batch: int = 1
     runs: int = 50

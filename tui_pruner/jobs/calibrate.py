@@ -58,7 +58,7 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
 def rank_by(
     analysis: Analysis,
     criterion: str,
-    subject: JobParameters,
+    job: JobParameters,
     images: int | None,
     on_progress: OnProgress,
     kept_classes: Sequence[int] = (),
@@ -76,10 +76,10 @@ def rank_by(
 
     if criterion not in NEED_DATA:
         return ""
-    fields = subject.model_dump(include=set(JobParameters.model_fields))
+    fields = job.model_dump(include=set(JobParameters.model_fields))
     wanted = CalibrationParameters(**{**fields, "images": images}, criteria=criteria_with(criterion), kept_classes=list(kept_classes))
     scores = run_calibration(wanted, on_progress).scores
-    analysis.ranking.calibrate(calibration_for(scores, subject.sha256, analysis.coupling))
+    analysis.ranking.calibrate(calibration_for(scores, job.sha256, analysis.coupling))
     return scores
 
 

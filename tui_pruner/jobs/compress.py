@@ -40,7 +40,7 @@ from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
 from tui_pruner.engine.search_messages import (
     BenchParameters,
     BenchResult,
-    BenchSubject,
+    ModelToTime,
     PlanningParameters,
     PlanningResult,
     PlanPoint,
@@ -204,8 +204,8 @@ class Compression:
             "parameters": {"before": self.whole["parameters"], "after": reached.size["parameters"]},
         }
         if asked.bench:
-            subjects = [BenchSubject(checkpoint=asked.checkpoint, classes=asked.classes), BenchSubject(checkpoint=str(output))]
-            timing = BenchParameters(subjects=subjects, imgsz=asked.imgsz, runs=asked.bench, device=asked.device)
+            entries = [ModelToTime(checkpoint=asked.checkpoint, classes=asked.classes), ModelToTime(checkpoint=str(output))]
+            timing = BenchParameters(models=entries, imgsz=asked.imgsz, runs=asked.bench, device=asked.device)
             timed = self._job("bench", "bench", timing, BenchResult).models[1]
             update["latency"] = timed.ratio
             span = f"{timed.ratio_low:.3f} to {timed.ratio_high:.3f} of the original's, 95 % sure"

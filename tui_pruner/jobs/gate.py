@@ -15,7 +15,7 @@ from tui_pruner.domain.errors import DataError, RequestError
 from tui_pruner.domain.formatting import printable
 from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.search_messages import BenchParameters, BenchSubject, GateLatency, GateMetric, GateParameters, GateResult
+from tui_pruner.engine.search_messages import BenchParameters, GateLatency, GateMetric, GateParameters, GateResult, ModelToTime
 from tui_pruner.jobs.data.dataset import DataSet, read_data
 from tui_pruner.jobs.intervals import RULE, STRICT_RULE, Drop, images_needed, images_of, judged, metrics_on, paired_drops, resamples_for
 from tui_pruner.jobs.latency import run_bench
@@ -67,8 +67,8 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
         open_model(parameters.against, parameters.classes if is_architecture(parameters.against) else None),
     )
     reference = as_numbered_in(original, pruned).model
-    before = evidence(reference, data, parameters, "original", on_progress)
-    after = evidence(pruned.model, data, parameters, "pruned", on_progress)
+    before = validated_images(reference, data, parameters, "original", on_progress)
+    after = validated_images(pruned.model, data, parameters, "pruned", on_progress)
     metrics, needed = compared(before, after, parameters, on_progress)
     latency = timed(parameters, on_progress) if parameters.max_latency is not None else None
     worst = max(metrics, key=lambda metric: metric.drop)
@@ -98,7 +98,7 @@ def file_name(path: str) -> str:
     return Path(path).name
 
 
-def evidence(model: nn.Module, data: DataSet, parameters: GateParameters, which: str, on_progress: OnProgress) -> ValidatedImages:
+def validated_images(model: nn.Module, data: DataSet, parameters: GateParameters, which: str, on_progress: OnProgress) -> ValidatedImages:
     """Return what a model's validation collects of each image.
 
     Raises:
@@ -193,8 +193,8 @@ def judged_metric(drop: Drop, parameters: GateParameters) -> GateMetric:
 def timed(parameters: GateParameters, on_progress: OnProgress) -> GateLatency:
     """Return both models' latency, timed in turns."""
     models = [parameters.against, parameters.checkpoint]
-    subjects = [BenchSubject(checkpoint=model, classes=parameters.classes if is_architecture(model) else None) for model in models]
-    asked = BenchParameters(subjects=subjects, imgsz=parameters.imgsz, runs=parameters.runs, device=parameters.device)
+    entries = [ModelToTime(checkpoint=model, classes=parameters.classes if is_architecture(model) else None) for model in models]
+    asked = BenchParameters(models=entries, imgsz=parameters.imgsz, runs=parameters.runs, device=parameters.device)
     original, pruned = run_bench(asked, partial(rarely, on_progress)).models
     allowed = parameters.max_latency or 1.0
     found = judged(pruned.ratio_low, pruned.ratio_high, allowed, parameters.strict)

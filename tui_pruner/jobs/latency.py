@@ -11,11 +11,11 @@ from tui_pruner.engine.search_messages import (
     BenchedModel,
     BenchParameters,
     BenchResult,
-    BenchSubject,
     BlockLatency,
     LatencySearchParameters,
     LatencySearchResult,
     LatencyShare,
+    ModelToTime,
     WidthSuggestion,
 )
 from tui_pruner.jobs.tools import OnProgress, choose_device, device_name
@@ -48,10 +48,10 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
     from tui_pruner.core.model.layers import legal_side
 
     device = choose_device(parameters.device)
-    checkpoints = [opened_subject(subject, on_progress) for subject in parameters.subjects]
+    checkpoints = [opened_model(entry, on_progress) for entry in parameters.models]
     asked = parameters.imgsz or checkpoints[0].default_imgsz
     side = max(legal_side(asked, one.stride) for one in checkpoints)
-    models = [deployed(planned(one, subject), device) for one, subject in zip(checkpoints, parameters.subjects, strict=True)]
+    models = [deployed(planned(one, entry), device) for one, entry in zip(checkpoints, parameters.models, strict=True)]
     images = [batch_for(one.model, parameters.batch, side, device) for one in checkpoints]
 
     def told(doing: str) -> Callable[[int], None]:
@@ -69,28 +69,26 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
     }
     return BenchResult(
         models=[
-            benched(
-                subject, model, timings, place, {**shared, "blocks": latencies(model, blocks[place]), "suggestions": suggestions[place]}
-            )
-            for place, (subject, model) in enumerate(zip(parameters.subjects, models, strict=True))
+            benched(entry, model, timings, place, {**shared, "blocks": latencies(model, blocks[place]), "suggestions": suggestions[place]})
+            for place, (entry, model) in enumerate(zip(parameters.models, models, strict=True))
         ],
         notes=[] if side == asked else [f"image side {asked} rounded up to {side}, a multiple of the stride"],
     )
 
 
-def opened_subject(subject: BenchSubject, on_progress: OnProgress) -> Checkpoint:
-    """The checkpoint of a subject."""
+def opened_model(entry: ModelToTime, on_progress: OnProgress) -> Checkpoint:
+    """The checkpoint of a model to time."""
     from tui_pruner.frameworks.ultralytics import open_model
 
-    on_progress(JobProgress(done=0, total=0, doing=f"reading {subject.checkpoint}"))
-    return open_model(subject.checkpoint, subject.classes)
+    on_progress(JobProgress(done=0, total=0, doing=f"reading {entry.checkpoint}"))
+    return open_model(entry.checkpoint, entry.classes)
 
 
-def planned(checkpoint: Checkpoint, subject: BenchSubject) -> nn.Module:
-    """The model under the subject's plan."""
+def planned(checkpoint: Checkpoint, entry: ModelToTime) -> nn.Module:
+    """The model under the plan of its entry."""
     from tui_pruner.core.pruning.proved_cut import apply_plan
 
-    return apply_plan(checkpoint, subject.plan) if subject.plan else checkpoint.model
+    return apply_plan(checkpoint, entry.plan) if entry.plan else checkpoint.model
 
 
 def suggested(
@@ -133,14 +131,14 @@ def latencies(model: nn.Module, blocks: dict[str, Timing]) -> list[BlockLatency]
     ]
 
 
-def benched(subject: BenchSubject, model: nn.Module, timings: tuple[Timing, ...], place: int, more: dict[str, Any]) -> BenchedModel:
+def benched(entry: ModelToTime, model: nn.Module, timings: tuple[Timing, ...], place: int, more: dict[str, Any]) -> BenchedModel:
     """One model's figures."""
     from tui_pruner.core.model.analysis import parameter_count
     from tui_pruner.core.model.latency import ratio
 
     own, relative = timings[place], ratio(timings[place], timings[0])
     return BenchedModel(
-        model=subject.checkpoint,
+        model=entry.checkpoint,
         parameters=parameter_count(model),
         median_ms=own.median,
         p90_ms=own.p90,

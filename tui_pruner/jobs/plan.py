@@ -305,9 +305,9 @@ def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity 
     from tui_pruner.jobs.scan.executors import known_sensitivity
 
     fields = parameters.model_dump(include=set(JobParameters.model_fields))
-    subject = ScanParameters(**{**fields, "images": parameters.scanned}, criterion=parameters.criterion)
+    wanted = ScanParameters(**{**fields, "images": parameters.scanned}, criterion=parameters.criterion)
     with contextlib.suppress(DataError):
-        return known_sensitivity(planner.analysis, subject)
+        return known_sensitivity(planner.analysis, wanted)
     return None
 
 
@@ -336,12 +336,12 @@ def rival_result(tried: Tried) -> RivalResult:
 
 def _validated(model: nn.Module, parameters: PlanningParameters, on_progress: OnProgress) -> dict[str, float] | None:
     """The metrics on the validation split; None where it has no labels for this model."""
-    subject = ValidationParameters(
+    wanted = ValidationParameters(
         checkpoint=parameters.checkpoint, sha256=parameters.sha256, data=parameters.data, images=parameters.validated,
         imgsz=parameters.imgsz, device=parameters.device, classes=parameters.classes, seed=parameters.seed,
     )  # fmt: skip
     try:
         data = read_data(parameters.data).subset(parameters.validated, parameters.seed)
-        return measure(copy.deepcopy(model).cpu(), data, subject, on_progress).metrics
+        return measure(copy.deepcopy(model).cpu(), data, wanted, on_progress).metrics
     except DataError:
         return None

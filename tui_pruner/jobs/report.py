@@ -22,7 +22,7 @@ from tui_pruner.engine.job_messages import (
     ValidationParameters,
     ValidationResult,
 )
-from tui_pruner.engine.search_messages import BenchParameters, BenchResult, BenchSubject, ScanParameters
+from tui_pruner.engine.search_messages import BenchParameters, BenchResult, ModelToTime, ScanParameters
 from tui_pruner.jobs.pictures import run_pictures
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened, run_validation
@@ -125,7 +125,7 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
     whole = session.plan.plain()
 
     def validation(plan: dict[str, object] | None, of: str) -> ValidationResult:
-        return run_validation(ValidationParameters(plan=plan, **subject(session, wanted)), doing(f"validate {of}", on_progress))
+        return run_validation(ValidationParameters(plan=plan, **common_fields(session, wanted)), doing(f"validate {of}", on_progress))
 
     before, after = validation(plan_of_classes(whole), "the checkpoint"), validation(whole, "the pruned model")
     steps: list[ValidationResult | None]
@@ -162,7 +162,7 @@ def recovered_stages(
     measured = [("original", whole, metrics.before), ("cut", cut, metrics.after)]
     for name, file, sha256 in recovered_files(wanted.recovered, checkpoint):
         changed = {"checkpoint": str(file), "sha256": sha256, "classes": None}
-        parameters = ValidationParameters(**{**subject(session, wanted), **changed})
+        parameters = ValidationParameters(**{**common_fields(session, wanted), **changed})
         measured.append((name, size, run_validation(parameters, doing(f"validate the {name} model", on_progress))))
     return [
         StageFigures(name=name, metrics=of.metrics, flops=cost.flops, parameters=cost.parameters, interval=of.interval)
@@ -194,8 +194,8 @@ def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProg
     if not wanted.latency:
         return None
     checkpoint = session.analysis.checkpoint.path
-    subjects = [BenchSubject(checkpoint=checkpoint, classes=wanted.classes, plan=plan) for plan in (None, session.plan.plain())]
-    parameters = BenchParameters(subjects=subjects, imgsz=session.analysis.imgsz, blocks=True, device=wanted.device)
+    timed = [ModelToTime(checkpoint=checkpoint, classes=wanted.classes, plan=plan) for plan in (None, session.plan.plain())]
+    parameters = BenchParameters(models=timed, imgsz=session.analysis.imgsz, blocks=True, device=wanted.device)
     return run_bench(parameters, doing("latency", on_progress))
 
 
@@ -210,7 +210,7 @@ def sensitivity(session: PruningSession, wanted: ReportMaterial) -> list[Sensiti
         return []
     analysis = session.analysis
     try:
-        known = known_sensitivity(analysis, ScanParameters(criterion=cuts[0].criterion, **subject(session, wanted)))
+        known = known_sensitivity(analysis, ScanParameters(criterion=cuts[0].criterion, **common_fields(session, wanted)))
     except RequestError:  # a criterion that needs scores which this session does not have
         return []
     if known is None:
@@ -232,12 +232,12 @@ def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_pr
     if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
     parameters = PictureParameters(
-        plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact, **subject(session, wanted)
+        plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact, **common_fields(session, wanted)
     )
     return run_pictures(parameters, doing("pictures", on_progress))
 
 
-def subject(session: PruningSession, wanted: ReportMaterial) -> dict[str, Any]:
+def common_fields(session: PruningSession, wanted: ReportMaterial) -> dict[str, Any]:
     """The fields that all jobs on this checkpoint and data share."""
     checkpoint = session.analysis.checkpoint
     return {
@@ -310,7 +310,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     session = PruningSession(analyse(opened(parameters), parameters.imgsz))
     session.load(parameters.plan)
-    evidence = ReportMaterial(
+    wanted = ReportMaterial(
         plan=Path(parameters.plan_file),
         output=Path(parameters.output),
         data=Path(parameters.data) if parameters.data else None,
@@ -324,38 +324,38 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         redact=parameters.redact,
         recovered=Path(parameters.recovered) if parameters.recovered and parameters.data else None,
     )
-    facts = make_report(session, evidence, on_progress)
+    facts = make_report(session, wanted, on_progress)
     return ReportResult(
-        output=str(evidence.output.resolve()), bytes=evidence.output.stat().st_size, proved=facts.proved, steps=len(facts.steps)
+        output=str(wanted.output.resolve()), bytes=wanted.output.stat().st_size, proved=facts.proved, steps=len(facts.steps)
     )
 
 
-def make_report(session: PruningSession, evidence: ReportMaterial, on_progress: OnProgress) -> Facts:
-    """Prove every step, measure what the evidence asks for, and write the file; gives what is in it."""
+def make_report(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Facts:
+    """Prove every step, measure what is asked for, and write the file; gives what is in it."""
     from tui_pruner.report.facts import facts_of
     from tui_pruner.report.sections import written_as
 
-    found = facts_of(session, str(evidence.plan), on_progress)
-    material = completed(found, session, evidence, on_progress)
-    shown = neutral(material, evidence) if evidence.redact else material
-    write_report(evidence.output, written_as(evidence.output.suffix, shown))
+    found = facts_of(session, str(wanted.plan), on_progress)
+    material = completed(found, session, wanted, on_progress)
+    shown = neutral(material, wanted) if wanted.redact else material
+    write_report(wanted.output, written_as(wanted.output.suffix, shown))
     return material.facts
 
 
-def neutral(material: Material, evidence: ReportMaterial) -> Material:
+def neutral(material: Material, wanted: ReportMaterial) -> Material:
     """The material with neutral names, also in the commands."""
     from tui_pruner.report.privacy import NeutralNames, redacted
 
     facts = material.facts
-    names = NeutralNames.of(facts.model.path, str(evidence.data) if evidence.data else None, str(evidence.plan), facts.model.names)
+    names = NeutralNames.of(facts.model.path, str(wanted.data) if wanted.data else None, str(wanted.plan), facts.model.names)
     model = names.file(facts.model.path)
     shown = dataclasses.replace(
-        evidence,
-        plan=Path(names.file(str(evidence.plan))),
-        output=Path(f"report{evidence.output.suffix}"),
-        data=Path(names.file(str(evidence.data))) if evidence.data else None,
-        model=model if evidence.model else None,
-        recovered=Path("recovered.pt") if evidence.recovered else None,
+        wanted,
+        plan=Path(names.file(str(wanted.plan))),
+        output=Path(f"report{wanted.output.suffix}"),
+        data=Path(names.file(str(wanted.data))) if wanted.data else None,
+        model=model if wanted.model else None,
+        recovered=Path("recovered.pt") if wanted.recovered else None,
     )
     named = facts.model_copy(update={"model": facts.model.model_copy(update={"path": model})})
     return redacted(material, names, commands(named, shown))

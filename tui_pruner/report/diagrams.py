@@ -165,10 +165,10 @@ def labels(dots: list[ChartDot], axes: Axes) -> Iterable[str]:
         for across, down, anchor in OFFSETS:
             x, y = axes.x(dot.x) + across, axes.y(dot.y) + down
             start = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
-            room = (start, y - LINE_HEIGHT + 3, start + wide, y + 3)
-            inside = start >= LEFT and room[2] <= WIDTH and room[1] >= TOP - 10 and room[3] <= HEIGHT - BOTTOM
-            if inside and not any(overlap(room, other) for other in taken):
-                taken.append(room)
+            space_left = (start, y - LINE_HEIGHT + 3, start + wide, y + 3)
+            inside = start >= LEFT and space_left[2] <= WIDTH and space_left[1] >= TOP - 10 and space_left[3] <= HEIGHT - BOTTOM
+            if inside and not any(overlap(space_left, other) for other in taken):
+                taken.append(space_left)
                 yield f'<text class="name" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(dot.name)}</text>'
                 break
 

@@ -357,15 +357,15 @@ def _told(error: ValidationError, root: Node | None, place: tuple[str, ...], kin
     first = error.errors()[0]
     path = [*place, *(str(part) for part in first["loc"])]
     name = path[len(place)] if len(path) > len(place) else ""
-    subject = " ".join(path[: len(place) + 1])
+    key = " ".join(path[: len(place) + 1])
     if first["type"] == "extra_forbidden":
         names = [hyphenated(field) for field in kind.model_fields]
         return f"{_line(root, *path)}{' '.join(place)} has no {name!r}{nearest(name, names) or '; it has ' + ', '.join(names)}"
     if first["type"] == "missing":
-        return f"{_line(root, *place)}{subject} is missing: write what shall be left, such as flops=60%"
+        return f"{_line(root, *place)}{key} is missing: write what shall be left, such as flops=60%"
     said = str(first["ctx"]["error"]) if first["type"] == "value_error" else f"{first['msg'][:1].lower()}{first['msg'][1:]}"
     given = "" if first["type"] == "value_error" else f", not {str(first['input'])[:40]!r}"
-    return f"{_line(root, *path)}{subject}: {said}{given}"
+    return f"{_line(root, *path)}{key}: {said}{given}"
 
 
 def _line(root: Node | None, *path: Any) -> str:

@@ -155,8 +155,8 @@ def job_command(kind: str, parameters: Mapping[str, Any], plan_file: str) -> str
     if kind == "report":
         words.append(parameters.get("plan_file") or plan_file)
     elif kind == "bench":
-        words += dict.fromkeys(subject["checkpoint"] for subject in parameters.get("subjects", []))
-        words += ["PRUNED"] if any(subject.get("plan") for subject in parameters.get("subjects", [])) else []
+        words += dict.fromkeys(entry["checkpoint"] for entry in parameters.get("models", []))
+        words += ["PRUNED"] if any(entry.get("plan") for entry in parameters.get("models", [])) else []
     else:
         words.append(parameters.get("checkpoint", "MODEL"))
         words += ["--plan", plan_file] if parameters.get("plan") and kind in ON_A_PLAN else []

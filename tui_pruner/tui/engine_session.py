@@ -1,4 +1,4 @@
-"""The interface's session with the engine: asks without ever queueing, restarts a dead engine, and posts what comes back."""
+"""The interface's session with the engine: sends requests without queueing, restarts a dead engine, and posts the answers."""
 
 from __future__ import annotations
 
@@ -92,11 +92,7 @@ class EngineSession:
         self._over = False
         self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._tell_mistake)
         self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._tell_mistake)
-        self._explanations: NewestOnly[tuple[str, str]] = NewestOnly(self._explain, self._tell_mistake)
-        self._flows: NewestOnly[None] = NewestOnly(
-            lambda _: self._tell(requests.FlowRequest(), messages.FlowKnown, messages.FLOW), self._tell_mistake
-        )
-        self._comparisons: NewestOnly[tuple[int, int]] = NewestOnly(self._compare, self._tell_mistake)
+        self._questions: dict[str, NewestOnly[Callable[[], Awaitable[None]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def scores_of(self, criterion: str) -> str:
@@ -124,16 +120,35 @@ class EngineSession:
         self._figures.submit((asked, layer))
 
     def dry_run(self, asked: Asked) -> None:
-        """Ask for PyTorch's word on the shapes; posts DryRan."""
+        """Ask for The dry run's result for the shapes; posts DryRan."""
         self._dry_runs.submit(asked)
 
-    def explain(self, first: str, second: str) -> None:
-        """Ask why cutting one layer or block touches another, or with no `second` what it touches; posts Explained or RequestRefused."""
-        self._explanations.submit((first, second))
+    def ask(
+        self,
+        request: requests.EngineRequest[requests.Answer],
+        then: Callable[[requests.Answer], None],
+        otherwise: Callable[[str], None] | None = None,
+        at_once: bool = False,
+    ) -> None:
+        """Ask one thing and hand the answer to `then`, or the reason for none to `otherwise`; without that it is shown as a refusal.
 
-    def flow(self) -> None:
-        """Ask where the channels of every block come from after the steps; posts FlowKnown or RequestRefused."""
-        self._flows.submit(None)
+        A question that waits is replaced by a newer one of its kind; `at_once`: it is sent while the one before is not answered yet.
+        """
+
+        async def work() -> None:
+            try:
+                answer = await self._answer(self._client.call(request))
+            except PrunerError as error:
+                reason = str(error)
+                self._post(messages.Answered(partial(otherwise, reason)) if otherwise else messages.RequestRefused(reason))
+            else:
+                self._post(messages.Answered(partial(then, answer)))
+
+        if at_once:
+            self._spawn(work())
+            return
+        newest = self._questions.setdefault(request.method, NewestOnly(lambda question: question(), self._tell_mistake))
+        newest.submit(work)
 
     def apply(self, asked: Asked) -> None:
         """Make the amounts a step; posts SessionChanged or RequestRefused."""
@@ -170,21 +185,9 @@ class EngineSession:
 
         self._spawn(self._change(go_on, "resumed"))
 
-    def reach(self, asked: Asked) -> None:
-        """Ask what targets can be met with this rounding; posts ReachKnown."""
-        self._spawn(self._reach(asked))
-
     def plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
         """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or RequestRefused."""
         self._spawn(self._plan_target(targets, asked, scan))
-
-    def plan_ladder(self, ladder: requests.PlanLadder) -> None:
-        """Ask for the positions of a target slider, in place of the one before; posts RungPlanned for each, then LadderPlanned."""
-        self._spawn(self._plan_ladder(ladder))
-
-    def compare(self, first: int, second: int) -> None:
-        """Ask for two states side by side; posts StatesCompared."""
-        self._comparisons.submit((first, second))
 
     def save_plan(self, path: str, force: bool) -> None:
         """Write the plan as YAML; posts PlanSaved or RequestRefused."""
@@ -274,9 +277,6 @@ class EngineSession:
     async def _dry_run(self, asked: Asked) -> None:
         await self._tell_or_why(requests.CheckShapes(requests=requests_of(asked)), messages.DryRan)
 
-    async def _explain(self, ends: tuple[str, str]) -> None:
-        await self._tell(requests.Explain(first=ends[0], second=ends[1]), messages.Explained)
-
     async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message], during: str = "") -> None:
         """Ask once, and post what was answered or why nothing was."""
         try:
@@ -289,12 +289,6 @@ class EngineSession:
         with contextlib.suppress(EngineGone):
             self._post(message(*await self._answer_or_reason(self._client.call(asked))))
 
-    async def _compare(self, ends: tuple[int, int]) -> None:
-        await self._tell_or_why(requests.Compare(first=ends[0], second=ends[1]), partial(messages.StatesCompared, ends))
-
-    async def _reach(self, asked: Asked) -> None:
-        await self._tell_or_why(requests.Reach(round_to=asked.round_to), messages.ReachKnown)
-
     async def _plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
         self._post(messages.Doing("finding cuts"))
         try:
@@ -306,9 +300,6 @@ class EngineSession:
             self._post(messages.RequestRefused(str(error)))
         finally:
             self._post(messages.Doing(""))
-
-    async def _plan_ladder(self, ladder: requests.PlanLadder) -> None:
-        await self._tell_or_why(ladder, partial(messages.LadderPlanned, ladder.slider))
 
     async def _change(self, ask: Callable[[], Awaitable[SessionView]], did: str) -> None:
         try:

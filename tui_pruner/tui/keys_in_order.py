@@ -1,4 +1,4 @@
-"""Keys one after the other: each is handed out when everything that the one before it did is done."""
+"""Keys in order: each is dispatched when the previous one has been handled completely."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
@@ -10,9 +10,7 @@ from textual.message import Message
 if TYPE_CHECKING:
     from tui_pruner.domain.lineage import Stage
     from tui_pruner.engine.messages import (
-        Comparison,
         DryRun,
-        ExplainResult,
         Figures,
         OpenResult,
         ProofEvent,
@@ -20,8 +18,8 @@ if TYPE_CHECKING:
         SessionView,
         WriteResult,
     )
-    from tui_pruner.engine.requests import FlowResult, TargetLadder, TargetRung
-    from tui_pruner.engine.search_messages import TargetPlan, TargetReach
+    from tui_pruner.engine.requests import TargetRung
+    from tui_pruner.engine.search_messages import TargetPlan
     from tui_pruner.tui.job_specs.job import QueuedJob
     from tui_pruner.tui.opening import Opening
 
@@ -59,32 +57,11 @@ class Refreshed(EngineMessage):
         super().__init__()
 
 
-class Explained(EngineMessage):
-    """Why cutting one layer or block touches another."""
+class Answered(EngineMessage):
+    """The engine answered a question of a controller, or refused it: `give` hands that to the controller."""
 
-    def __init__(self, result: ExplainResult) -> None:
-        self.result = result
-        super().__init__()
-
-
-FLOW = "flow"
-"""What is under way while the engine follows channels."""
-
-
-class FlowKnown(EngineMessage):
-    """Where the channels that every block reads come from."""
-
-    def __init__(self, result: FlowResult) -> None:
-        self.result = result
-        super().__init__()
-
-
-class ReachKnown(EngineMessage):
-    """What targets can be met, or why that is not known."""
-
-    def __init__(self, result: TargetReach | None, reason: str = "") -> None:
-        self.result = result
-        self.reason = reason
+    def __init__(self, give: Callable[[], None]) -> None:
+        self.give = give
         super().__init__()
 
 
@@ -104,18 +81,8 @@ class RungPlanned(EngineMessage):
         super().__init__()
 
 
-class LadderPlanned(EngineMessage):
-    """The positions of the target slider are all there, or why they are not."""
-
-    def __init__(self, slider: int, result: TargetLadder | None, reason: str = "") -> None:
-        self.slider = slider
-        self.result = result
-        self.reason = reason
-        super().__init__()
-
-
 class DryRan(EngineMessage):
-    """PyTorch's word on the shapes of what is asked for, or why there is none."""
+    """The dry run's result for the shapes of the pending cuts, or why there is none."""
 
     def __init__(self, result: DryRun | None, reason: str = "") -> None:
         self.result = result
@@ -194,16 +161,6 @@ class JobsChanged(Message):
         super().__init__()
 
 
-class StatesCompared(EngineMessage):
-    """The engine put two states side by side, or says why it did not; `ends`: after how many steps each of them is."""
-
-    def __init__(self, ends: tuple[int, int], result: Comparison | None, reason: str = "") -> None:
-        self.ends = ends
-        self.result = result
-        self.reason = reason
-        super().__init__()
-
-
 class PlanSaved(EngineMessage):
     """The plan was written."""
 
@@ -224,7 +181,7 @@ class ModelChosen(Message):
 
 
 class SessionChosen(Message):
-    """A kept session to go on with was chosen on the start screen."""
+    """A kept session was chosen to be resumed on the start screen."""
 
     def __init__(self, opening: Opening) -> None:
         self.opening = opening

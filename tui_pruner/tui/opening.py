@@ -29,7 +29,7 @@ class Opening:
     lineage: tuple[Stage, ...] = ()
 
     def resuming(self, saved: SavedSession) -> Opening:
-        """The same, to go on with a session that was kept."""
+        """The same, to resume a kept session."""
         return replace(self, saved=saved)
 
     @classmethod
@@ -81,7 +81,7 @@ class Unfinished:
 
 
 def unfinished_sessions(most: int = 3) -> list[Unfinished]:
-    """The sessions to go on with that no other window has, the newest first."""
+    """The sessions that can be resumed, since no other window has them, the newest first."""
     if not any(paths.sessions_folder().glob("*.jsonl")):
         return []
     from tui_pruner.storage.sessions import sessions

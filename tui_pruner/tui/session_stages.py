@@ -97,7 +97,7 @@ def shown_of(state: AppState) -> Shown:
 
 
 def asked_stage(state: AppState) -> Stage | None:
-    """What is asked for as a stage with its forecast; None where no forecast exists."""
+    """The pending cuts as a stage with its forecast; None where no forecast exists."""
     expected, after = state.forecast, state.after
     if expected is None:
         return None
@@ -109,7 +109,7 @@ def asked_stage(state: AppState) -> Stage | None:
 
 
 def asked_reach(state: AppState, slider: TargetSlider | None, axis: str) -> list[float]:
-    """Where on an axis what is asked for stands, and then the ends of the slider that drags it; empty where nothing is asked for."""
+    """The positions of the pending cuts on an axis, and then the ends of the slider that drags it; empty where nothing is asked for."""
     if axis == "ms" or not (state.pending or slider):
         return []
     sizes = [state.after]

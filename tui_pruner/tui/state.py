@@ -1,13 +1,13 @@
-"""What the workbench knows and how it is looked at, and the store that panes observe: controllers change it, widgets read it."""
+"""The state of the workbench and of its view, and the store that panes observe: controllers change it, widgets read it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.cuts import Asked, Room
+from tui_pruner.domain.cuts import Asked, PrunableWidth
 from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
 from tui_pruner.domain.lineage import Lineage, file_id
 from tui_pruner.domain.results import MeasuredMetric
@@ -193,12 +193,12 @@ class AppState:
         return found
 
     def weight(self, layer: LayerView, pending: bool = True) -> Weight:
-        """What a layer costs after the steps, and with what is asked for."""
+        """What a layer costs after the steps, and with the pending cuts."""
         source = self.preview if pending and self.preview and self.pending else self.session
         return _cost(source.layers.get(layer.name), layer)
 
     def block_weight(self, block: BlockView) -> Weight:
-        """What a block costs after the steps and with what is asked for."""
+        """What a block costs after the steps and with the pending cuts."""
         return _cost(next((shape for shape in self.shapes if shape.name == block.name), None), block)
 
     def in_conflict(self, layer: str) -> bool:
@@ -229,9 +229,9 @@ class AppState:
         """The present widths of these layers."""
         return {layer: self.change(self.layers[layer]).outputs[1] for layer in layers}
 
-    def rooms(self, layers: Sequence[str]) -> dict[str, Room]:
+    def prunable_widths(self, layers: Sequence[str]) -> dict[str, PrunableWidth]:
         """What there is to take of these layers now."""
-        return {layer: _room(self.layers[layer], width) for layer, width in self.widths(layers).items()}
+        return {layer: _prunable_width(self.layers[layer], width) for layer, width in self.widths(layers).items()}
 
 
 @dataclass
@@ -267,8 +267,29 @@ PROOFS, JOBS, COLOURS, BEAT = "proofs", "jobs", "colours", "beat"
 Observer = Callable[[], None]
 
 
+@dataclass
+class Observation:
+    """One observer with the fields that it hears of, and with which of their changes concern it."""
+
+    names: frozenset[str]
+    observer: Observer
+    only_while: str = ""
+    part: Callable[[], object] | None = None
+    seen: object = None
+
+    def hear(self, changed: Collection[str], view: ViewState, forced: bool = False) -> None:
+        """Call the observer where a change of these fields concerns it; `forced`: where it has not changed, too."""
+        if self.names.isdisjoint(changed) or (self.only_while and not getattr(view, self.only_while)):
+            return
+        if self.part is not None:
+            before, self.seen = self.seen, self.part()
+            if before == self.seen and not forced:
+                return
+        self.observer()
+
+
 class Store:
-    """The state and how it is looked at. Anyone who observes fields is called once after all changes of the moment, or at once.
+    """The state and how it is looked at. An observer of fields is called once after all changes of the moment, or at once.
 
     `defer` runs a callable when what is going on now is done: a held key must not queue behind its own pictures.
     """
@@ -277,14 +298,25 @@ class Store:
         self.state = state
         self.view = view
         self._defer = defer
-        self._observers: list[tuple[frozenset[str], Observer]] = []
-        self._immediate: list[tuple[frozenset[str], Observer]] = []
+        self._observers: list[Observation] = []
+        self._immediate: list[Observation] = []
         self._changed: set[str] = set()
-        self._due = False
+        self._due = self._forced = False
 
-    def observe(self, names: Sequence[str], observer: Observer, at_once: bool = False) -> None:
-        """Call an observer after one of these fields changed."""
-        (self._immediate if at_once else self._observers).append((frozenset(names), observer))
+    def observe(
+        self,
+        names: Sequence[str],
+        observer: Observer,
+        at_once: bool = False,
+        only_while: str = "",
+        part: Callable[[], object] | None = None,
+    ) -> None:
+        """Call an observer after one of these fields changed.
+
+        `only_while`: a field of the view; while it is false, the observer hears nothing. `part` gives what the observer reads of the
+        fields: it is called only where that is another value than last time.
+        """
+        (self._immediate if at_once else self._observers).append(Observation(frozenset(names), observer, only_while, part))
 
     def update(self, **values: Any) -> None:
         """Change fields of the state or of the view."""
@@ -295,23 +327,23 @@ class Store:
     def touch(self, *names: str) -> None:
         """Say that what is behind these fields changed."""
         self._changed.update(names)
-        for observed, observer in self._immediate:
-            if observed & set(names):
-                observer()
+        for one in self._immediate:
+            one.hear(names, self.view)
         self._flush_soon()
 
     def redraw(self) -> None:
-        """Call everybody who draws, though nothing changed: the size is another, or the screen was behind another one."""
-        for observed, _ in self._observers:
-            self._changed.update(observed)
+        """Call all observers that draw, though nothing changed: the size is another, or the screen was behind another one."""
+        self._forced = True
+        for one in self._observers:
+            self._changed.update(one.names)
         self._flush_soon()
 
     def flush(self) -> None:
         """Call the observers of everything that changed."""
         changed, self._changed, self._due = self._changed, set(), False
-        for observed, observer in self._observers:
-            if observed & changed:
-                observer()
+        forced, self._forced = self._forced, False
+        for one in self._observers:
+            one.hear(changed, self.view, forced)
 
     def _flush_soon(self) -> None:
         if not self._due:
@@ -328,8 +360,8 @@ class Store:
         self.update(notes=[*self.state.notes, (text, failed)][-MOST_NOTES:])
 
 
-def _room(layer: LayerView, width: int) -> Room:
-    return Room(width, layer.widest_group * width // max(layer.out_channels, 1))
+def _prunable_width(layer: LayerView, width: int) -> PrunableWidth:
+    return PrunableWidth(width, layer.widest_group * width // max(layer.out_channels, 1))
 
 
 def _cost(now: Width | BlockShape | None, before: LayerView | BlockView) -> Weight:

@@ -53,7 +53,7 @@ def open_app(
 
 
 def demo(
-    report: Annotated[bool, typer.Option("--report", help="Print the walk instead of opening the app.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Print the tour instead of opening the app.")] = False,
     imgsz: ImageSize = None,
     device: Device = "",
     as_json: Json = False,
@@ -61,7 +61,7 @@ def demo(
     ascii: Ascii = False,
     calm: Calm = False,
 ) -> int:
-    """The app on the bundled checkpoint, or without a terminal the same walk as a report."""
+    """The app on the bundled checkpoint; without a terminal, the same tour as a report."""
     if report or as_json or not in_terminal():
         from tui_pruner.cli.demo import walk
 
@@ -76,10 +76,10 @@ ServedModel = Annotated[
 
 def serve(
     model: ServedModel = "",
-    host: Annotated[str, typer.Option("--host", help="The address to listen on; anybody who reaches it can use the app.")] = "localhost",
+    host: Annotated[str, typer.Option("--host", help="The address to listen on; anyone who can reach it can use the app.")] = "localhost",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 8000,
 ) -> None:
-    """The app in a browser: a session of its own for each window."""
+    """The app in a browser, with a separate session for each window."""
     try:
         from textual_serve.server import Server
     except ImportError:

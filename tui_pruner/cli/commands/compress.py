@@ -33,10 +33,10 @@ def compress(
     model: Model,
     output: Folder = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="FILE", help="Stages and settings from this file (YAML); options here win.")
+        Path | None, typer.Option("--recipe", metavar="FILE", help="Stages and settings from this file (YAML); options take precedence.")
     ] = None,
     write_recipe: Annotated[
-        Path | None, typer.Option("--write-recipe", metavar="FILE", help="Write what is asked for as such a file, and do nothing else.")
+        Path | None, typer.Option("--write-recipe", metavar="FILE", help="Write these options as such a file, and do nothing else.")
     ] = None,
     target: Targets = None,
     data: Data = None,
@@ -44,11 +44,11 @@ def compress(
         float | None, typer.Option("--max-drop", min=0, help="Stop at the last point that loses no more of the main metric: 0.01.")
     ] = None,
     step: Annotated[int, typer.Option("--step", min=1, max=100, help="With --max-drop: how far apart these points are, in per cent.")] = 10,
-    epochs: Annotated[int, typer.Option("--epochs", min=0, help="Fine-tune after the refit, the original being the teacher.")] = 0,
+    epochs: Annotated[int, typer.Option("--epochs", min=0, help="Fine-tune after the refit, with the original as teacher.")] = 0,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
     with_teacher: Annotated[bool, typer.Option("--teacher/--no-teacher", help="Whether fine-tuning learns from the original too.")] = True,
     patience: Annotated[int, typer.Option("--patience", min=0, help="Stop training after this many epochs without a better one.")] = 0,
-    scan_images: Annotated[int, typer.Option("--scan", min=0, help="Scan on this many images first; plans go by it; 0: no scan.")] = 0,
+    scan_images: Annotated[int, typer.Option("--scan", min=0, help="Scan on this many images first and plan by it; 0: no scan.")] = 0,
     refit: Annotated[bool, typer.Option("--refit/--no-refit", help="Whether layers are refitted after the cut.")] = True,
     plan: PlanFile = None,
     keep_classes: KeepClasses = None,
@@ -64,7 +64,9 @@ def compress(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
     format: Annotated[str, typer.Option("--format", help="Export to this format of Ultralytics; none: no export.")] = "onnx",
     runs: Annotated[int, typer.Option("--runs", min=0, help="Samples of both models' latency; 0: not timed.")] = 50,
-    report: Annotated[str, typer.Option("--report", metavar="NAME", help="Its name, .html or .md; none: no report.")] = "report.html",
+    report: Annotated[
+        str, typer.Option("--report", metavar="NAME", help="Name of the report, .html or .md; none: no report.")
+    ] = "report.html",
     redact: Annotated[bool, typer.Option("--redact", help="Neutral names in the report.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Selects images, augmentation and order.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Use a folder that has other files.")] = False,
@@ -73,7 +75,7 @@ def compress(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """Plan, cut, prove, refit, fine-tune, validate, time, export and report; the same command goes on where it was interrupted.
+    """Plan, cut, prove, refit, fine-tune, validate, time, export and report; the same command resumes an interrupted run.
 
     Status 1 where the target is out of reach, or every point loses more than --max-drop.
     """

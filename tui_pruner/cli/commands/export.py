@@ -25,7 +25,7 @@ def export(
     device: Device = "",
     as_json: Json = False,
 ) -> int:
-    """Export through Ultralytics, then compare what the file computes with the model; status 1 where they differ."""
+    """Export through Ultralytics, then compare the file's outputs with the model's; status 1 where they differ."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.job_runs import run_job
         from tui_pruner.engine.job_messages import ExportParameters, ExportResult

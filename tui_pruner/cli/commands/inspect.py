@@ -87,7 +87,7 @@ def can_drop(block: BlockView) -> str:
 
 
 def groups(model: Model, imgsz: ImageSize = None, device: Device = "", classes: Classes = None, as_json: Json = False) -> None:
-    """The coupling map: which channels live and die together, and what is locked, with the reason."""
+    """The coupling map: which channels are removed together, and what is locked, with the reason."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.session import open_session, remark
         from tui_pruner.core.pruning.coverage import coupling_report
@@ -133,7 +133,7 @@ def preview(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """What a plan would do: sizes and shapes before and after, and PyTorch's dry run of them."""
+    """What a plan would do: sizes and shapes before and after, checked by a dry run in PyTorch."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.job_runs import CalibrationData
         from tui_pruner.cli.session import demand_cuts, may_have_plan, open_session, remark, requests_from
@@ -173,7 +173,7 @@ def show_preview(output: Output, view: PreviewResult) -> None:
 
 
 def contents(model: Model, imgsz: ImageSize = None, device: Device = "", as_json: Json = False) -> int:
-    """The classes and functions that a .pt names, without loading it. Status 1: it is loaded only where it is trusted, or nowhere."""
+    """The classes and functions that a .pt names, without loading it. Status 1: it can be loaded only if trusted, or not at all."""
     with reserved_stdout(as_json) as output:
         from pathlib import Path
 
@@ -219,7 +219,7 @@ def explain(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """Why cutting A touches B, operation by operation; without B, everything that it touches. Status 1 where nothing leads to B."""
+    """Why cutting A affects B, operation by operation; without B, everything that it affects. Status 1 if no path leads to B."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.session import open_session
         from tui_pruner.core.pruning.explain import explain as look_up

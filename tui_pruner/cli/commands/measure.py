@@ -21,7 +21,7 @@ def validate(
     model: Model,
     data: Data = None,
     images: Images = None,
-    against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this one too, as the baseline.")] = None,
+    against: Annotated[str | None, typer.Option("--against", metavar="ORIGINAL", help="Validate this model too, as the baseline.")] = None,
     plan: PlanFile = None,
     steps: Steps = None,
     mask: Annotated[bool, typer.Option("--mask", help="With --plan: measure its channels at zero, all shapes kept.")] = False,
@@ -96,15 +96,15 @@ def bench(
     """Latency of the forward (without NMS) of models fused as they are deployed, each compared with the first."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.engine.job_messages import JobProgress
-        from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
+        from tui_pruner.engine.search_messages import BenchParameters, ModelToTime
         from tui_pruner.jobs.latency import run_bench
 
         def tell(progress: JobProgress) -> None:
             if progress.done % SAID_EVERY == 0 or progress.done == progress.total:
                 tell_progress(progress)
 
-        subjects = [BenchSubject(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
-        parameters = BenchParameters(subjects=subjects, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
+        timed = [ModelToTime(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
+        parameters = BenchParameters(models=timed, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
         result = run_bench(parameters, tell)
         for note in result.notes:
             say(note)
@@ -170,12 +170,12 @@ def show_suggestions(output: Output, one: BenchedModel) -> None:
 
 
 Pruned = Annotated[str, typer.Argument(metavar="PRUNED", help="The model that may be merged.")]
-Against = Annotated[str, typer.Option("--against", metavar="ORIGINAL", help="The model that it is measured against.")]
-MaxDrop = Annotated[float, typer.Option("--max-drop", min=0, max=1, help="How much of the metric may be lost, such as 0.01 of mAP50-95.")]
+Against = Annotated[str, typer.Option("--against", metavar="ORIGINAL", help="The reference model.")]
+MaxDrop = Annotated[float, typer.Option("--max-drop", min=0, max=1, help="The allowed loss of the metric, such as 0.01 of mAP50-95.")]
 MaxLatency = Annotated[
-    float | None, typer.Option("--max-latency", min=0.01, help="The share of the original's latency that it may take, such as 0.8.")
+    float | None, typer.Option("--max-latency", min=0.01, help="The allowed share of the original's latency, such as 0.8.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Say no where the interval reaches beyond what is allowed: for many images.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Also say no if the interval exceeds what is allowed; use many images.")]
 Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdict as JUnit XML too.")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request too.")]
 

@@ -83,7 +83,7 @@ def inspect(model: Build, inputs: Given, weights: Weights = None, as_json: Json 
 
 @app.command(epilog=EPILOG)
 def groups(model: Build, inputs: Given, weights: Weights = None, as_json: Json = False) -> None:
-    """The coupling map: which channels live and die together, and what is locked, with the reason."""
+    """The coupling map: which channels are removed together, and what is locked, with the reason."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.core.pruning.coverage import coupling_report
 

@@ -30,7 +30,7 @@ Protected = Annotated[
     list[str] | None, typer.Option("--protect", metavar="LAYER", help="Leave this layer, block or glob alone; repeatable.")
 ]
 Floor = Annotated[float, typer.Option("--floor", min=0.0, max=0.99, help="The share of its channels that every layer keeps.")]
-Compare = Annotated[bool, typer.Option("--compare-criteria", help="What every criterion comes to at the same target (needs --data).")]
+Compare = Annotated[bool, typer.Option("--compare-criteria", help="Compare all criteria at the same target (needs --data).")]
 
 
 Front = Annotated[
@@ -156,11 +156,11 @@ def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int,
     if data is None:
         return None
     analysis = planner.analysis
-    subject = ScanParameters(
+    scanned = ScanParameters(
         checkpoint=analysis.checkpoint.path, sha256=analysis.checkpoint.sha256, data=str(data), images=images, imgsz=analysis.imgsz,
         device=device, classes=classes, criterion=criterion,
     )  # fmt: skip
-    pricing = planner.priced_by(known_sensitivity(analysis, subject), criterion)
+    pricing = planner.priced_by(known_sensitivity(analysis, scanned), criterion)
     if pricing is None:
         say("ranked by importance: no scan of this checkpoint on this data (tui-pruner scan makes one)")
     else:

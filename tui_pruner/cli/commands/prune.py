@@ -162,7 +162,7 @@ def steps(
     cut: Cuts = None,
     plan: PlanFile = None,
     steps: Steps = None,
-    compare: Annotated[Ends | None, typer.Option("--compare", metavar="A B", help="Put the states after these steps side by side.")] = None,
+    compare: Annotated[Ends | None, typer.Option("--compare", metavar="A B", help="Compare the states after these steps.")] = None,
     name: Annotated[list[str] | None, typer.Option("--name", metavar="N=WORDS", help="Name a step; repeatable.")] = None,
     save_plan: Annotated[Path | None, typer.Option("--save-plan", metavar="FILE", help="Write the plan as YAML.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -174,7 +174,7 @@ def steps(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """The steps of a plan with their sizes; --cut adds one, --compare looks at two, --save-plan keeps them. Nothing is proved."""
+    """The steps of a plan with their sizes; --cut adds one, --compare compares two, --save-plan saves them. Nothing is proved."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.job_runs import CalibrationData
         from tui_pruner.cli.session import open_session, remark, requests_from

@@ -32,7 +32,7 @@ def recalibrate(
     device: Device = "",
     as_json: Json = False,
 ) -> None:
-    """Measure the normalisation statistics again on unlabelled images (training, else validation); the weights stay."""
+    """Re-estimate the normalisation statistics on unlabelled images (training, else validation); the weights stay."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.engine.recovery_messages import RecalibrationParameters
         from tui_pruner.frameworks.ultralytics import open_model
@@ -111,27 +111,27 @@ def finetune(
     pruned: Pruned,
     output: File,
     data: Data = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often all training images are seen.")] = 10,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Number of passes over the training images.")] = 10,
     teacher: Annotated[str | None, typer.Option("--teacher", metavar="ORIGINAL", help="Learn from this checkpoint's features too.")] = None,
-    teacher_weight: Annotated[float, typer.Option("--teacher-weight", min=0, help="Weight of the teacher's part in the loss.")] = 0.05,
-    sparsity: Annotated[float, typer.Option("--sparsity", min=0, help="Press normalisation scales to zero, before pruning: 0.001.")] = 0.0,
+    teacher_weight: Annotated[float, typer.Option("--teacher-weight", min=0, help="Weight of the teacher's term in the loss.")] = 0.05,
+    sparsity: Annotated[float, typer.Option("--sparsity", min=0, help="Penalise normalisation scales before pruning: 0.001.")] = 0.0,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images in a batch; halved where memory does not suffice.")] = 16,
     lr0: Annotated[float | None, typer.Option("--lr0", min=0, help="Learning rate to begin with; by default Ultralytics' choice.")] = None,
     patience: Annotated[int, typer.Option("--patience", min=0, help="Stop after this many epochs without a better one; 0: never.")] = 0,
-    freeze: Annotated[int, typer.Option("--freeze", min=0, help="This many blocks from the first on stay as they are.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the same training, where it was interrupted.")] = False,
+    freeze: Annotated[int, typer.Option("--freeze", min=0, help="Keep the first N blocks unchanged.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume this training where it was interrupted.")] = False,
     project: Annotated[Path | None, typer.Option("--project", metavar="FOLDER", help="Keep the run's files here.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of augmentation and order.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of augmentation and order.")] = 0,
     force: Force = False,
     imgsz: ImageSize = None,
     device: Device = "",
     as_json: Json = False,
 ) -> int:
-    """Train a pruned model with Ultralytics' trainer, its structure kept; Ctrl-C keeps the best epoch so far.
+    """Train a pruned model with Ultralytics' trainer and keep its structure; Ctrl-C keeps the best epoch so far.
 
     Where no epoch is better than the file itself, its weights are kept: training never makes it worse.
 
-    With --sparsity a model that was not cut yet is trained too.
+    With --sparsity, models that are not cut yet can be trained too.
     """
     with reserved_stdout(as_json) as results:
         from tui_pruner.engine.recovery_messages import FinetuneParameters, FinetuneResult

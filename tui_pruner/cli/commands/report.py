@@ -22,16 +22,16 @@ def report(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan (YAML), as prune --save-plan and the app write it.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: .html with pictures, or .md.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="The plan's checkpoint, where it is not found by the plan's hint or name.")
+        str | None, typer.Option("--model", help="The plan's checkpoint, if the plan's own record of it does not find it.")
     ] = None,
     data: Data = None,
     images: Annotated[int, typer.Option("--images", min=0, help="Show this many validation images with their detections.")] = 6,
     validation_images: Annotated[int, typer.Option("--validation-images", min=1, help="Validate on this many images.")] = 64,
     latency: Annotated[bool, typer.Option("--latency", help="Time both models in turns on this machine, block by block.")] = False,
     recovered: Annotated[
-        Path | None, typer.Option("--recovered", metavar="FILE", help="The plan's model after a refit or a training, measured too.")
+        Path | None, typer.Option("--recovered", metavar="FILE", help="Also measure the plan's model after refit or training: this file.")
     ] = None,
-    redact: Annotated[bool, typer.Option("--redact", help="Neutral names for the model's and the data's files and the classes.")] = False,
+    redact: Annotated[bool, typer.Option("--redact", help="Use neutral names for files and classes.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     imgsz: ImageSize = None,
     device: Device = "",
@@ -54,10 +54,10 @@ def report(
             raise PlanError(f"{plan} has no step, so there is nothing to report: apply one first")
         session = open_session(model or checkpoint_of(plan, found), imgsz, classes, plan, data=CalibrationData(data, device=device))
         remark(session)
-        evidence = ReportMaterial(
+        wanted = ReportMaterial(
             plan, output, data, validation_images, images, imgsz, device, classes, model, latency, redact=redact, recovered=recovered
         )
-        facts = make_report(session, evidence, tell_progress)
+        facts = make_report(session, wanted, tell_progress)
         conclude(results, facts, output)
         return 0 if facts.proved else 1
 

@@ -36,7 +36,7 @@ GpusPerTask = Annotated[
     typer.Option("--gpus-per-task", min=0.0, help="GPUs of a Ray task, 0.5 shares one; by default 1 where the cluster has any."),
 ]
 CpusPerTask = Annotated[float, typer.Option("--cpus-per-task", min=0.0, help="Cores of a Ray task.")]
-MaxDrop = Annotated[float, typer.Option("--max-drop", min=0.0, help="What one group may cost of the metric, for --save-plan.")]
+MaxDrop = Annotated[float, typer.Option("--max-drop", min=0.0, help="The largest drop of the metric per group, for --save-plan.")]
 
 
 def scan(
@@ -60,7 +60,7 @@ def scan(
     classes: Classes = None,
     as_json: Json = False,
 ) -> int:
-    """The sensitivity of every group: each alone, with what its links demand, without surgery. Continues where it was killed."""
+    """The sensitivity of every group: each alone with its linked parts, without surgery. A killed scan resumes."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.model.analysis import analyse
         from tui_pruner.core.pruning.plan import save_plan as write_plan

@@ -27,8 +27,6 @@ from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import Dropped, after
 from tui_pruner.core.tracing.labels import Axis
 from tui_pruner.core.tracing.meta_device import WORK, ShapeMode
-from tui_pruner.core.tracing.size_check import couple_and_try
-from tui_pruner.core.tracing.tracer import trace
 from tui_pruner.domain.errors import PrunerError, TraceError
 
 
@@ -233,6 +231,10 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
 
 def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
+    # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
+    from tui_pruner.core.tracing.size_check import couple_and_try
+    from tui_pruner.core.tracing.tracer import trace
+
     started = time.perf_counter()
     inputs, first = asked(given), sharing_weights(skeleton)  # what a forward keeps of a run must not meet the next one
     coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, given)

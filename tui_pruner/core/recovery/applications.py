@@ -300,22 +300,21 @@ class Forward:
 class Lockstep:
     """The forwards of all batches through one network, advanced together.
 
-    As many as `room` bytes of activations allow stay halted at a layer, by what one image keeps alive there; the others start over for the
-    next one.
+    As many batches are halted at a layer as `memory_limit` bytes of activations allow; the others start over for the next one.
     """
 
-    def __init__(self, network: nn.Module, batches: Sequence[Given], room: int, after: bool = False) -> None:
+    def __init__(self, network: nn.Module, batches: Sequence[Given], memory_limit: int, after: bool = False) -> None:
         parameters = Parameters(network)
         device = next(network.parameters()).device
         self._forwards = [
             Forward(network, parameters, lambda number=number: inputs_of(batches[number]).to(device), after)  # type: ignore[misc]
             for number in range(len(batches))
         ]
-        self._room = room // max((len(inputs_of(batch)) for batch in batches), default=1)
+        self._memory_limit = memory_limit // max((len(inputs_of(batch)) for batch in batches), default=1)
 
     def at(self, site: Site) -> Iterator[Application | None]:
         """Every batch's application at a site, in the order of the batches, each to be used before the next is asked for."""
-        halting = self._room // max(site.alive, 1)
+        halting = self._memory_limit // max(site.alive, 1)
         for number, forward in enumerate(self._forwards):
             yield forward.advance(site.key)
             if number >= halting:

@@ -112,11 +112,11 @@ class WeightReaders:
     def _gathered(self, network: nn.Module, batches: Sequence[Given], seed: int) -> Mapping[str, _Sums]:
         found: dict[str, _Sums] = {}
         images = sum(len(inputs_of(batch)) for batch in batches)
-        room = IN_MEMORY
+        memory_left = IN_MEMORY
         for number, batch in enumerate(map(inputs_of, batches)):
 
             def read(application: Application, number: int = number, batch: Inputs = batch) -> None:
-                nonlocal room
+                nonlocal memory_left
                 geometry = application.geometry
                 if geometry is not None and geometry.groups > 1:
                     return
@@ -125,8 +125,8 @@ class WeightReaders:
                 picks = sample(application, each if geometry else each * len(batch), seed + number)
                 known = found.get(application.weight)
                 if known is None:
-                    room -= features * features * 8
-                    known = found[application.weight] = _Sums(self._matrix(application.weight, features, room < 0), geometry)
+                    memory_left -= features * features * 8
+                    known = found[application.weight] = _Sums(self._matrix(application.weight, features, memory_left < 0), geometry)
                 known.add(inputs_at(application, picks)[0])
 
             with torch.no_grad(), Applying(Parameters(network), read, lambda application: None):

@@ -97,7 +97,7 @@ def small_share(model: nn.Module) -> float:
 RIDGES = (1e-3, 1e-2, 1e-1)
 MOST_POSITIONS, LEAST_POSITIONS = 400, 100
 ROWS_PER_FEATURE = 40
-ROOM = 1 << 30
+MEMORY_LIMIT = 1 << 30
 UNCHANGED = 1e-10
 
 
@@ -127,7 +127,7 @@ class RefitSettings:
     """How a refit is made.
 
     `rows` is how many sampled positions there are for each feature that a layer reads, over all images, as far as `most` an image allow;
-    `ridges` are tried, `seed` is that of the positions, `room` is for activations that wait, in bytes.
+    `ridges` are tried, `seed` is that of the positions, `memory_limit` is for activations that wait, in bytes.
     """
 
     rows: int = ROWS_PER_FEATURE
@@ -135,7 +135,7 @@ class RefitSettings:
     least: int = LEAST_POSITIONS
     ridges: tuple[float, ...] = RIDGES
     seed: int = 0
-    room: int = ROOM
+    memory_limit: int = MEMORY_LIMIT
 
     def positions(self, features: int, images: int) -> int:
         """How many positions of each image are sampled."""
@@ -177,7 +177,10 @@ def reconstruct(
     found = Reconstruction(model)
     everything = [*batches, *held_out]
     sizes = [len(inputs_of(batch)) for batch in everything]
-    theirs, ours = Lockstep(original, everything, settings.room // 2, after=True), Lockstep(model, everything, settings.room // 2)
+    theirs, ours = (
+        Lockstep(original, everything, settings.memory_limit // 2, after=True),
+        Lockstep(model, everything, settings.memory_limit // 2),
+    )
     try:
         for done, ((weight, first), applied) in enumerate(sites.items(), start=1):
             known = memory.load(weight, first) if memory else None

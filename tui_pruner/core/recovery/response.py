@@ -27,7 +27,7 @@ from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indi
 SAMPLES = 24
 """Images whose predictions are followed, each by one projection of every output."""
 FEWEST = 4
-ROOM = 1 << 30
+MEMORY_LIMIT = 1 << 30
 """Bytes of effects that are held in memory: large networks are followed on fewer images."""
 Gradients = Mapping[str, Tensor]
 Places = Mapping[int, Indices]
@@ -128,7 +128,7 @@ class Response:
 
 
 def response_of(
-    network: nn.Module, coupling: CouplingMap, readers: WeightReaders, batches: Sequence[Given], room: int = ROOM
+    network: nn.Module, coupling: CouplingMap, readers: WeightReaders, batches: Sequence[Given], memory_limit: int = MEMORY_LIMIT
 ) -> Response | None:
     """Follow the predictions of a network on some images; None where the network is too large for as few as four."""
     groups = [group for group in coupling.groups if group.prunable]
@@ -141,10 +141,10 @@ def response_of(
     inverses: dict[str, Tensor] = {}
     for done, found in enumerate(gradients(network, batches)):
         if done == 0:
-            if each * len(found) * FEWEST > room:
+            if each * len(found) * FEWEST > memory_limit:
                 return None
             inverses = {name: reader.inverse.float() for name, reader in reading.items()}
-        if done == SAMPLES or each * (len(outputs) + len(found)) > room:
+        if done == SAMPLES or each * (len(outputs) + len(found)) > memory_limit:
             break
         for name, gradient in found.items():
             outputs.append(name)

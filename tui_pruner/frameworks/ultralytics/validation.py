@@ -185,16 +185,16 @@ class SharedRun:
             yield from self._kept
             return
         kept: list[tuple[Batch, Known]] | None = [] if self._keeps else None
-        room = KEPT_BYTES
+        memory_left = KEPT_BYTES
         for batch in self._validator.dataloader:
             ready = self._validator.preprocess(batch)
             with self._memory.recording() as known:
                 if self.shares:
                     self._original.backend(ready["img"])
-            room -= known.nbytes + ready["img"].nbytes
+            memory_left -= known.nbytes + ready["img"].nbytes
             if kept is not None:
                 kept.append((ready, known))
-            kept = kept if room >= 0 else None
+            kept = kept if memory_left >= 0 else None
             yield ready, known
         self._kept = kept
 

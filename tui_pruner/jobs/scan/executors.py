@@ -190,7 +190,7 @@ def parts(trials: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 @dataclass(frozen=True)
-class ScanSubject:
+class ScanContext:
     """What is scanned: a checkpoint that is open, on the images of a data set."""
 
     analysis: Analysis
@@ -211,10 +211,11 @@ class TrialResults:
     remarks: tuple[str, ...] = ()
 
 
-Executor = Callable[[ScanSubject, "Sequence[Trial]"], Generator[TrialResults, None, None]]
+Executor = Callable[[ScanContext, "Sequence[Trial]"], Generator[TrialResults, None, None]]
 """Measures trials in any order and yields what has landed; closing it ends all that it started.
 
-Each trial lands at least once. It does not matter who else measures the same: an outcome depends on the subject and the trial alone.
+Each trial lands at least once. It does not matter who else measures the same:
+an outcome depends on the checkpoint, the data and the trial alone.
 """
 EXECUTORS = {
     "local": "tui_pruner.jobs.scan.executors",
@@ -235,14 +236,14 @@ def executor_for(wanted: ScanExecutor) -> Executor:
     return executor
 
 
-def landings(subject: ScanSubject, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
+def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
     """The baseline first, then trial by trial; from several processes, task by task as they are done."""
-    if subject.parameters.executor.workers > 1:
+    if context.parameters.executor.workers > 1:
         from tui_pruner.jobs.scan import workers
 
-        yield from workers.worker_landings(subject, trials)
+        yield from workers.worker_landings(context, trials)
         return
-    with trial_runner(subject.analysis, subject.data, subject.parameters) as found:
+    with trial_runner(context.analysis, context.data, context.parameters) as found:
         yield TrialResults(found.baseline)
         for trial, outcome in found.outcomes(trials):
             yield TrialResults(found.baseline, {trial.digest: outcome})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from tui_pruner.domain.errors import JobError, RequestError
 from tui_pruner.engine.client import as_error
 from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
-from tui_pruner.jobs.scan.executors import ScanSubject, TrialResults
+from tui_pruner.jobs.scan.executors import ScanContext, TrialResults
 from tui_pruner.jobs.scan.workers import Order, Task, TaskResult, claim_cores, common_folder, order_of, own, tasks_of
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
@@ -102,7 +102,7 @@ PATIENCE = 15.0
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")
 
 
-def landings(subject: ScanSubject, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
+def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
     """Task by task, in any order nodes are done.
 
     Raises:
@@ -110,15 +110,15 @@ def landings(subject: ScanSubject, trials: Sequence[Trial]) -> Generator[TrialRe
         JobError: the cluster cannot be reached, or a node has other versions.
         DataError: a node has no such data set.
     """
-    wanted = subject.parameters.executor
+    wanted = context.parameters.executor
     with connection(wanted.address) as ray:
-        gpus = gpus_of(wanted, subject.parameters.device, ray.cluster_resources())
+        gpus = gpus_of(wanted, context.parameters.device, ray.cluster_resources())
         need = {"CPU": wanted.cpus_per_task, "GPU": gpus}
-        order = order_of(subject, "cuda:0" if gpus else "cpu").to_json()
+        order = order_of(context, "cuda:0" if gpus else "cpu").to_json()
         # in a list: Ray fetches it only where a node asks, since it has no such file
-        content = [ray.put(checkpoint)] if (checkpoint := bytes_of(subject.parameters.checkpoint)) is not None else []
+        content = [ray.put(checkpoint)] if (checkpoint := bytes_of(context.parameters.checkpoint)) is not None else []
         remote = ray.remote(num_cpus=need["CPU"], num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False)(run_task)
-        tasks = tasks_of(subject, trials, slots(ray.cluster_resources(), need))
+        tasks = tasks_of(context, trials, slots(ray.cluster_resources(), need))
         waiting = {remote.remote(order, task.to_json(), content): task for task in tasks}
         try:
             while waiting:

@@ -18,7 +18,7 @@ from tui_pruner.engine.search_messages import ScanFailure, ScanFound, ScanParame
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.data.dataset import numbering_in_words, read_data, renumbered
 from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of
-from tui_pruner.jobs.scan.executors import BASELINE, IMAGES, SHARED, Executor, Metrics, ScanStore, ScanSubject, TrialResults, executor_for
+from tui_pruner.jobs.scan.executors import BASELINE, IMAGES, SHARED, Executor, Metrics, ScanContext, ScanStore, TrialResults, executor_for
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import fitting_side, opened, skipped
 
@@ -31,7 +31,7 @@ APART = 1e-4
 
 
 @dataclass(frozen=True)
-class Scan(ScanSubject):
+class Scan(ScanContext):
     """What is scanned, and where the results are."""
 
     store: ScanStore

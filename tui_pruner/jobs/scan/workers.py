@@ -28,7 +28,7 @@ from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import child_environment, open_log
 from tui_pruner.engine.search_messages import ScanParameters
 from tui_pruner.jobs.data.dataset import read_data
-from tui_pruner.jobs.scan.executors import ScanSubject, TrialResults, TrialRunner, parts, side_by_side, trial_runner
+from tui_pruner.jobs.scan.executors import ScanContext, TrialResults, TrialRunner, parts, side_by_side, trial_runner
 from tui_pruner.jobs.validate import opened
 from tui_pruner.storage.atomic import remove_leftovers, removed_at_next_start
 from tui_pruner.storage.error_log import version_of
@@ -138,9 +138,9 @@ def versions() -> dict[str, str]:
     return {"tui-pruner": __version__, **{name: version_of(name).partition("+")[0] for name in LIBRARIES}}
 
 
-def order_of(subject: ScanSubject, device: str) -> Order:
+def order_of(context: ScanContext, device: str) -> Order:
     """The order, with paths that hold in any working directory."""
-    parameters = subject.parameters
+    parameters = context.parameters
     data = everywhere(parameters.data)
     checkpoint = Path(parameters.checkpoint).expanduser()
     changes = {"data": data, "checkpoint": str(checkpoint.absolute()) if checkpoint.is_file() else parameters.checkpoint, "device": device}
@@ -149,9 +149,9 @@ def order_of(subject: ScanSubject, device: str) -> Order:
     return Order(parameters=parameters.model_copy(update=changes), data_digest=seen.digest(), versions=versions(), trusted=trusted)
 
 
-def tasks_of(subject: ScanSubject, trials: Sequence[Trial], slots: int) -> list[Task]:
+def tasks_of(context: ScanContext, trials: Sequence[Trial], slots: int) -> list[Task]:
     """Trials cut into waves: as many side by side as memory allows, but no fewer waves than there are to run them."""
-    size = max(1, min(side_by_side(subject.analysis.checkpoint.model), -(-len(trials) // max(1, slots))))
+    size = max(1, min(side_by_side(context.analysis.checkpoint.model), -(-len(trials) // max(1, slots))))
     return [Task(trials=[plain(trial) for trial in part]) for part in parts(trials, size)]
 
 
@@ -297,11 +297,11 @@ class Worker:
         self._child = None
 
 
-def worker_landings(subject: ScanSubject, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
+def worker_landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
     """Task by task, in any order they are done."""
-    count = subject.parameters.executor.workers
-    tasks = tasks_of(subject, trials, count)
-    staff = [Worker(order_of(subject, device), threads_each(count)) for device in devices(subject.parameters.device, count)]
+    count = context.parameters.executor.workers
+    tasks = tasks_of(context, trials, count)
+    staff = [Worker(order_of(context, device), threads_each(count)) for device in devices(context.parameters.device, count)]
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in staff:
         idle.put(worker)

@@ -39,7 +39,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
     DETAIL: (("up down", "Scroll."),),
     PATH: (("up down", "Go from hop to hop of the explanation."),),
-    SLIDER: (("up down", "Go to the row above or below; every other key acts on the model, and lets go of the slider where it cuts."),),
+    SLIDER: (("up down", "Go to the row above or below; all other keys act on the model, and those that cut close the slider."),),
 }
 
 

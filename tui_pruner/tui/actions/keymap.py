@@ -1,4 +1,4 @@
-"""The user's own keys: which actions get other keys, and what cannot be because two of them would answer to one."""
+"""The user's keymap: which actions get other keys, and which overrides are refused because two actions would share a key."""
 
 from __future__ import annotations
 

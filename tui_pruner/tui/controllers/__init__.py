@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.tui.actions import keymap
@@ -94,4 +95,9 @@ class Controllers:
 
     def handlers_of(self, message: object) -> list[Callable[[Any], None]]:
         """What becomes of a message, in order."""
-        return [handler for one in self.all for kind, handler in one.handlers().items() if isinstance(message, kind)]
+        return [handler for kind, handler in self._handlers if isinstance(message, kind)]
+
+    @cached_property
+    def _handlers(self) -> list[tuple[type, Callable[[Any], None]]]:
+        """All handlers by the class of their message, in the order of the controllers."""
+        return [pair for one in self.all for pair in one.handlers().items()]

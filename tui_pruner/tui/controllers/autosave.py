@@ -1,4 +1,4 @@
-"""Keeps the session on disk while the user works, and brings one back after a dropped line."""
+"""Saves the session while the user works, and restores it after a dropped connection."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
 from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
-from tui_pruner.tui.state import Store
+from tui_pruner.tui.state import JOBS, PROOFS, Store
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import SessionView
     from tui_pruner.storage.sessions import SavedSession, SessionFile
     from tui_pruner.tui.engine_session import EngineSession, NewestOnly
     from tui_pruner.tui.opening import Opening
+
+SAVE_AFTER = 0.5
+"""Seconds from the first change to the write."""
+KEPT = ("session", "pending", "marks", "tree", "metrics", "latency", "lineage", "doing", "notes", PROOFS, JOBS)
+"""The fields that a session is made of, and those that change with it (a saved plan, a job's data)."""
 
 
 class Autosave(Controller):
@@ -33,6 +38,7 @@ class Autosave(Controller):
     _accepted: SessionView | None = None
     _restoring = False
     _told = False
+    _due: asyncio.TimerHandle | None = None
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
         from tui_pruner.tui.engine_session import NewestOnly
@@ -50,13 +56,16 @@ class Autosave(Controller):
         """Resume the session that was asked for, or offer the one that a dropped line left."""
         opened, opening = self.state.opened, self.opening
         self.engine.keep_accepted = self.keep_accepted
+        self.store.observe(KEPT, self.keep_soon)
         if opening.saved is not None:
             self.resume(opening.saved)
         elif opening.plan is None:
             self._offer(opened.model.path, opened.model.sha256)
 
     def end(self) -> None:
-        """Another window may go on with the session."""
+        """Let another window go on with the session."""
+        if self._due is not None:
+            self._due.cancel()
         if self._file is not None:
             self._file.close()
 
@@ -65,8 +74,14 @@ class Autosave(Controller):
         """How the checkpoint was opened."""
         return self.jobs.checkpoint.opening
 
+    def keep_soon(self) -> None:
+        """Write the session at the next half second: what changes until then is written with it."""
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(SAVE_AFTER, self.keep)
+
     def keep(self) -> None:
         """Write the session where it differs from what was kept last."""
+        self._due = None
         found = self._content()
         if found != self._kept:
             self._kept = found
@@ -111,7 +126,7 @@ class Autosave(Controller):
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
     def _take_over(self, saved: SavedSession) -> None:
-        """From now on the earlier session is written on; not before it was accepted, since a refused one stays as it is."""
+        """Continue the earlier session's file; only after it was accepted, since a refused session must not change."""
         from tui_pruner.storage.sessions import SessionFile
 
         if self._file is not None:
@@ -212,7 +227,8 @@ class Autosave(Controller):
     def _tell_unkept(self, error: Exception) -> None:
         from tui_pruner.storage import paths
 
-        self._kept = ()  # try again
+        self._kept = ()
+        self.keep_soon()  # try again
         if not self._told:
             if not isinstance(error, OSError):
                 keep_traceback(error)

@@ -273,7 +273,7 @@ class Controller:
         return {}
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """What becomes of messages, by their class."""
+        """The handlers of messages by their class."""
         return {}
 
     def begin(self) -> None:

@@ -52,7 +52,7 @@ class CopyController(Controller):
                 id="copy",
                 keys="y",
                 title="Copy",
-                help="Copy the layer, the cuts that are asked for, or the exact command that does the same.",
+                help="Copy the layer, the pending cuts, or the exact command that does the same.",
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.choose,
@@ -74,7 +74,7 @@ class CopyController(Controller):
         return {SessionChanged: self.take_session, FileWritten: self.take_file, PlanSaved: self.take_plan, JobsChanged: self.take_job}
 
     def begin(self) -> None:
-        """Follow what is asked for."""
+        """Follow the pending cuts."""
         self.store.observe(("pending",), self.take_pending)
 
     def take_pending(self) -> None:
@@ -110,7 +110,7 @@ class CopyController(Controller):
 
     @property
     def log(self) -> CommandLog:
-        """What was done so far."""
+        """The commands so far."""
         return self.state.commands
 
     def choose(self) -> None:
@@ -133,7 +133,7 @@ class CopyController(Controller):
         """List the commands, the newest first; one that is chosen is copied."""
         entries = list(reversed(self.log.entries))
         if not entries:
-            self.say("nothing was done yet that a command line would do")
+            self.say("no command to show yet")
             return
         choices = [(str(number), title, line) for number, (title, line) in enumerate(entries)]
         text = "What was done in this session, the newest first; enter copies the command that does the same."

@@ -1,4 +1,4 @@
-"""Chooses by which criterion channels go, and runs the calibration that some of them need first."""
+"""Chooses the criterion by which channels are ranked, and runs the calibration that some criteria need first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CriterionController(Controller):
                 id="criterion",
                 keys="i",
                 title="Importance",
-                help="Choose by which criterion channels matter; some score images first.",
+                help="Choose the importance criterion of channels; some score images first.",
                 group=RATIO,
                 cli="preview MODEL --cut LAYER=30% --criterion l1",
                 run=self.choose,
@@ -46,7 +46,7 @@ class CriterionController(Controller):
         choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
         first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
         waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
-        text = " ".join(["Channels go that matter least by this.", *waits])
+        text = " ".join(["The least important channels are cut first.", *waits])
         self.dialogs.choose("Importance", text, choices, self._take, self.state.pending.criterion)
 
     async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:

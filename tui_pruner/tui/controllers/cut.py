@@ -1,4 +1,4 @@
-"""Marks layers and says how much of them goes."""
+"""Marks layers and sets how much of them is cut."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class CutController(Controller):
     def nudge(self, percent: int) -> None:
         """Remove that much more from the marked layers, or from those under the cursor."""
         if names := self._targets():
-            self.store.request(self.state.pending.nudge(self.state.rooms(names), percent))
+            self.store.request(self.state.pending.nudge(self.state.prunable_widths(names), percent))
 
     def clear(self) -> None:
         """Cut nothing from the marked layers, or from those under the cursor."""
@@ -295,12 +295,12 @@ def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: in
     Raises:
         RequestError: it is less than a channel of each of them.
     """
-    shared = pending.share(state.rooms(names), percent)
+    shared = pending.share(state.prunable_widths(names), percent)
     taken = [name for name in names if name in shared.amounts]
     narrow = len(names) - len(taken)
     if not taken:
         rounded = f", rounded to multiples of {pending.round_to}" if pending.round_to > 1 else ""
-        raise RequestError(f"{percent} % of {whom(names)}{rounded} is less than one channel: ask for more")
+        raise RequestError(f"{percent} % of {whom(names)}{rounded} is less than one channel: choose more")
     if not narrow and not tell:
         return shared, ""
     return shared, f"{percent} % of {whom(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else "")

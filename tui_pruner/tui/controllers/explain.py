@@ -1,4 +1,4 @@
-"""Explains: from one end, to another, and along the path between them; and where the channels of every block come from."""
+"""Explains what a cut affects, the path between two layers, and where the channels of every block come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tui_pruner.tui.actions.action import DETAIL, INTERACTIVE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.view import ViewController
-from tui_pruner.tui.messages import FLOW, EngineMessage, Explained, FlowKnown, JobsChanged, RequestRefused, SessionChanged
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.explanation import OpenExplanation, Origin
 from tui_pruner.tui.panes.flow import OpenFlow
@@ -18,6 +18,8 @@ from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.state import Store
 
 if TYPE_CHECKING:
+    from tui_pruner.engine.messages import ExplainResult
+    from tui_pruner.engine.requests import FlowResult
     from tui_pruner.tui.engine_session import EngineSession
 
 EXPLAIN = "explain MODEL A B"
@@ -39,7 +41,7 @@ class ExplainController(Controller):
                 id="explain",
                 keys="e",
                 title="Explain",
-                help="Explain what a cut of the layer or block under the cursor touches; on a second one, the path between them.",
+                help="Explain what a cut of the layer or block under the cursor affects; on a second one, the path between them.",
                 group=VIEW,
                 cli="explain MODEL A",
                 run=self.explain,
@@ -58,7 +60,7 @@ class ExplainController(Controller):
                 id="flow",
                 keys="E",
                 title="Channel flow",
-                help="Show where the channels that each block reads come from, with offsets, and why widths in a row need not match.",
+                help="Show which layers write the channels that each block reads, with offsets, and why consecutive widths may differ.",
                 group=VIEW,
                 cli="flow MODEL --plan FILE",
                 run=self.show_flow,
@@ -108,13 +110,8 @@ class ExplainController(Controller):
         return {"look": self.look, "visit": self.visit}
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """What the engine explains."""
-        return {
-            Explained: self.take_explanation,
-            FlowKnown: self.take_flow,
-            RequestRefused: self.take_refusal,
-            SessionChanged: self.take_session,
-        }
+        """Changed steps."""
+        return {SessionChanged: self.take_session}
 
     def explain(self) -> None:
         """Explain what is under the cursor; on a second layer or block, the path from the first one to it."""
@@ -202,11 +199,11 @@ class ExplainController(Controller):
         self.store.update(explanation=None)
         self._return_to(found.home)
 
-    def take_explanation(self, event: Explained) -> None:
+    def take_explanation(self, result: ExplainResult) -> None:
         """Show what the engine found; a small window shows nothing else."""
         found = self.view.explanation
         home = found.home if found is not None else self._home or self._origin
-        self.store.update(explanation=OpenExplanation(event.result, home), flow=None)
+        self.store.update(explanation=OpenExplanation(result, home), flow=None)
         if self.dialogs.narrow:
             self._views.show_pane(DETAIL)
 
@@ -216,24 +213,29 @@ class ExplainController(Controller):
             self.back()
             return
         self.store.update(flow=OpenFlow(), explanation=None)
-        self.engine.flow()
+        self._ask_flow()
         if self.dialogs.narrow:
             self._views.show_pane(DETAIL)
 
-    def take_flow(self, event: FlowKnown) -> None:
+    def _ask_flow(self) -> None:
+        from tui_pruner.engine.requests import FlowRequest
+
+        self.engine.ask(FlowRequest(), self.take_flow, self.refuse_flow)
+
+    def take_flow(self, result: FlowResult) -> None:
         """Show what the engine found, if it is still wanted."""
         if self.view.flow is not None:
-            self.store.update(flow=OpenFlow(event.result))
+            self.store.update(flow=OpenFlow(result))
 
-    def take_refusal(self, event: RequestRefused) -> None:
+    def refuse_flow(self, reason: str) -> None:
         """Show no flow where the engine found none."""
-        if event.during == FLOW:
-            self.store.update(flow=None)
+        self.store.update(flow=None)
+        self.say(reason, "error")
 
     def take_session(self, event: SessionChanged) -> None:
         """Follow the channels again: the steps are others."""
         if self.view.flow is not None and event.did != "named":
-            self.engine.flow()
+            self._ask_flow()
 
     def _flow_to(self, blocks: Sequence[int], by: int) -> None:
         """Go further among these blocks: the tree follows."""
@@ -246,7 +248,9 @@ class ExplainController(Controller):
 
     def _ask(self, first: str, second: str) -> None:
         self._home = self._origin
-        self.engine.explain(first, second)
+        from tui_pruner.engine.requests import Explain
+
+        self.engine.ask(Explain(first=first, second=second), self.take_explanation)
 
     @property
     def _origin(self) -> Origin:

@@ -51,7 +51,7 @@ class FileController(Controller):
             Action(
                 id="take-mask",
                 title="Take the mask over",
-                help="Make what is zero in a masked file a step, whose channels are then removed when the model is written.",
+                help="Turn the mask of a masked file into a step, whose channels are removed when the model is written.",
                 group=STEPS,
                 cli="prune MASKED -o OUT",
                 run=self.take_mask,
@@ -61,7 +61,7 @@ class FileController(Controller):
                 id="save-plan",
                 keys="p",
                 title="Save the plan",
-                help="Write the steps as YAML that a person can read and edit.",
+                help="Write the steps as editable YAML.",
                 group=STEPS,
                 cli="steps MODEL --cut LAYER=AMOUNT --save-plan FILE",
                 run=self.save_plan,
@@ -96,7 +96,7 @@ class FileController(Controller):
                 id="export",
                 keys="X",
                 title="Export",
-                help="Have Ultralytics make another format of the current model; it is kept if it computes the same.",
+                help="Export the current model to another format with Ultralytics; it is kept if its outputs are the same.",
                 group=JOBS,
                 cli="export PRUNED --format onnx",
                 run=self.export,
@@ -107,7 +107,7 @@ class FileController(Controller):
                 id="quit",
                 keys="q",
                 title="Quit",
-                help="Leave; asks when something is not written.",
+                help="Quit; asks first if something was not written.",
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.quit,
@@ -225,7 +225,7 @@ class FileController(Controller):
     def queue_on_file(self, make: MakeJob, then: Callable[[], None] = lambda: None) -> None:
         """Write the session's model, then queue a job on that file, without steps on the checkpoint itself; `then` always follows.
 
-        The session stays as it is, and as unsaved as it was.
+        The session and its unsaved mark do not change.
         """
         self.dialogs.start(self._queue_on_file(make, then), "writing the model for a job")
 

@@ -54,8 +54,8 @@ class PresetController(Controller):
                 id="copy-ratio",
                 keys="J",
                 title="Copy to similar layers",
-                help="Give the ratio of the layer under the cursor to the layers of the same name in other blocks of its type, and mark "
-                "them.",
+                help="Copy the ratio of the layer under the cursor to the layers of the same name in other blocks of its type, "
+                "and mark them.",
                 group=RATIO,
                 cli="preview MODEL --cut 'model.*.m.*.cv1=30%'",
                 run=self.copy_ratio,

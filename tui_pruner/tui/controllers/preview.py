@@ -1,4 +1,4 @@
-"""Asks the engine about the pending cuts and the row under the cursor whenever one of them changes, and takes its answers."""
+"""Asks the engine about the pending cuts and the row under the cursor whenever one of them changes, and shows the answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tui_pruner.tui.controllers.base import Controller, Handler
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
-from tui_pruner.tui.messages import Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
+from tui_pruner.tui.messages import Answered, Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.timeline import unproved
 
@@ -26,6 +26,7 @@ class PreviewController(Controller):
         return {
             Refreshed: self.take_figures,
             DryRan: self.take_dry_run,
+            Answered: lambda event: event.give(),
             Opened: self.take_restarted,
             Doing: self.take_doing,
             RequestRefused: self.take_refusal,
@@ -62,13 +63,13 @@ class PreviewController(Controller):
         self.refresh()
 
     def schedule_dry_run(self) -> None:
-        """Ask for PyTorch's word on the shapes once no key changes the cuts any more."""
+        """Ask for The dry run's result for the shapes once no key changes the cuts any more."""
         self.end()
         if self.state.pending:
             self._quiet = asyncio.get_running_loop().call_later(QUIET, self.dry_run)
 
     def dry_run(self) -> None:
-        """Ask for PyTorch's word on the shapes; where the target slider stands still, for the detail too."""
+        """Ask for The dry run's result for the shapes; where the target slider stands still, for the detail too."""
         if self.state.pending:
             self.engine.dry_run(self.state.pending)
         if self.view.sliding:
@@ -83,7 +84,7 @@ class PreviewController(Controller):
         self.store.update(**values)
 
     def take_dry_run(self, event: DryRan) -> None:
-        """Show PyTorch's word."""
+        """Show the dry run's result."""
         if self.state.pending:
             self.store.update(dry_run=event.result, no_dry_run=event.reason)
 
@@ -113,7 +114,7 @@ class PreviewController(Controller):
         self.say(reason or event.reason, "error")
 
     def take_death(self, event: EngineDied) -> None:
-        """Say what happened and what follows."""
+        """Report what happened and what follows."""
         self.store.note(event.reason, failed=True)
         self.store.update(doing=event.doing)
         self.say(f"{event.reason}; {event.follows}", "error")

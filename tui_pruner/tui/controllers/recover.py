@@ -48,8 +48,8 @@ class RecoverController(Controller):
                 id="recover",
                 keys="R",
                 title="Recover accuracy",
-                help="Refit the layers or measure the normalisation again, without labels, or fine-tune; the result can be opened as the "
-                "next stage.",
+                help="Refit the layers or re-estimate BatchNorm statistics, without labels, or fine-tune; the result can be "
+                "opened as the next stage.",
                 group=JOBS,
                 cli=REFIT,
                 run=lambda: self.jobs.with_data(self.choose, "Recover on"),
@@ -70,7 +70,7 @@ class RecoverController(Controller):
             Action(
                 id="train-sparse",
                 title="Train with sparse scales",
-                help="Before cutting by bn-scale: train with a penalty, so that normalisation scales that matter little go to zero.",
+                help="Before cutting by bn-scale: train with a penalty that drives unimportant normalisation scales to zero.",
                 group=JOBS,
                 cli="finetune MODEL --data DATA --sparsity 0.001 -o OUT",
                 run=lambda: self.jobs.with_data(partial(self._recover, SPARSE), "Train on"),
@@ -125,7 +125,7 @@ class RecoverController(Controller):
                 self._keep()
                 self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data, tuple(self.state.lineage)))
 
-        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "go on with it", "go")], take)
+        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "continue from it", "go")], take)
 
     def show_recipe(self) -> None:
         """Show the recipe of the compression that waits or runs, else one to start; the steps so far are where it begins."""
@@ -167,7 +167,7 @@ class RecoverController(Controller):
         if not way.own:
             self._recover(way)
             return
-        text = "Words with numbers; what is left out is Ultralytics' choice. Patience: stop after this many epochs without a better one."
+        text = "Names with numbers; Ultralytics chooses what is left out. Patience: stop after this many epochs without a better one."
 
         def take(typed: str | None) -> None:
             if typed:
@@ -200,7 +200,7 @@ class RecoverController(Controller):
         except PrunerError as error:
             self.say(str(error), "error")
             return
-        self.say(f"{', '.join(late)} had started already, and stays as it was" if late else "the stages that follow are edited")
+        self.say(f"{', '.join(late)} had already started and is unchanged" if late else "the stages that follow are edited")
 
     def _show_refit(self, key: str, result: ReconstructionResult) -> None:
         """Keep how far a refit brought the state of this key back, beside its step."""

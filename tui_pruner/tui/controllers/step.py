@@ -1,4 +1,4 @@
-"""Makes steps of the pending cuts, takes them back, goes among them, compares and names them."""
+"""Applies the pending cuts as steps; undoes, redoes, compares and names steps."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions.action import INTERACTIVE, STEPS, STEPS_PANE, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged, StatesCompared
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, NotCompared
 from tui_pruner.tui.state import PROOFS, AppState, Store
 from tui_pruner.tui.timeline import Timeline, last, plan_key, step_at
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.messages import ProofView
+    from tui_pruner.engine.messages import Comparison, ProofView
     from tui_pruner.tui.engine_session import EngineSession
 
 UP_TO = "prune MODEL --plan FILE --steps N -o OUT"
@@ -50,7 +50,7 @@ class StepController(Controller):
                 id="undo",
                 keys="u",
                 title="Undo",
-                help="Take the last step back.",
+                help="Undo the last step.",
                 group=STEPS,
                 cli=UP_TO,
                 run=lambda: self.engine.undo(),
@@ -62,7 +62,7 @@ class StepController(Controller):
                 keys="ctrl+r,ctrl+y",
                 shown="ctrl+r",
                 title="Redo",
-                help="Bring the last undone step again.",
+                help="Redo the last undone step.",
                 group=STEPS,
                 cli=UP_TO,
                 run=lambda: self.engine.redo(),
@@ -73,7 +73,7 @@ class StepController(Controller):
                 keys="up,k",
                 shown="up k",
                 title="Step before",
-                help="Compare the step before with the one that it follows.",
+                help="Compare the previous step with its predecessor.",
                 group=STEPS,
                 cli=INTERACTIVE,
                 run=partial(self.move, -1),
@@ -84,7 +84,7 @@ class StepController(Controller):
                 keys="down,j",
                 shown="down j",
                 title="Step after",
-                help="Compare the step after with the one that it follows.",
+                help="Compare the next step with its predecessor.",
                 group=STEPS,
                 cli=INTERACTIVE,
                 run=partial(self.move, 1),
@@ -94,7 +94,7 @@ class StepController(Controller):
                 id="go-to-step",
                 keys="enter",
                 title="Go to the step",
-                help="Undo or redo until the step under the cursor is the last; the others stay in sight.",
+                help="Undo or redo up to the step under the cursor; the others stay listed.",
                 group=STEPS,
                 cli=UP_TO,
                 run=self.go_to,
@@ -105,7 +105,7 @@ class StepController(Controller):
                 id="pin-step",
                 keys="space",
                 title="Compare with it",
-                help="Hold the step under the cursor, to compare others with it; again lets go.",
+                help="Hold the step under the cursor to compare others with it; again to release it.",
                 group=STEPS,
                 cli=COMPARE,
                 run=self.pin,
@@ -131,7 +131,7 @@ class StepController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """Other steps, their proofs, and comparisons."""
-        return {SessionChanged: self.take_session, ProofArrived: self.take_proof, StatesCompared: self.take_comparison}
+        return {SessionChanged: self.take_session, ProofArrived: self.take_proof}
 
     def begin(self) -> None:
         """Follow the focus, the steps and their proofs."""
@@ -173,7 +173,10 @@ class StepController(Controller):
     def compare(self) -> None:
         """Ask for the comparison that belongs to the cursor, where the steps are looked at."""
         if self.view.focus == STEPS_PANE and last(self.state.session):
-            self.engine.compare(*self.view.timeline.ends(self.state.session))
+            from tui_pruner.engine.requests import Compare
+
+            first, second = ends = self.view.timeline.ends(self.state.session)
+            self.engine.ask(Compare(first=first, second=second), self.show_comparison, partial(self.show_not_compared, ends))
 
     def take_session(self, event: SessionChanged) -> None:
         """Show the steps as they are now; an applied step clears what was pending."""
@@ -211,13 +214,15 @@ class StepController(Controller):
                 self.say(reason, "error")
         self.store.touch(PROOFS)
 
-    def take_comparison(self, event: StatesCompared) -> None:
-        """Show two states side by side, if the steps are still looked at."""
-        if self.view.focus != STEPS_PANE:
-            return
-        session = self.state.session
-        found = Compared(event.result, session, self.state.metrics) if event.result else NotCompared(event.ends, session, event.reason)
-        self.store.update(comparison=found)
+    def show_comparison(self, result: Comparison) -> None:
+        """Show two states side by side, if the steps pane still has the focus."""
+        if self.view.focus == STEPS_PANE:
+            self.store.update(comparison=Compared(result, self.state.session, self.state.metrics))
+
+    def show_not_compared(self, ends: tuple[int, int], reason: str) -> None:
+        """Show why two states, each after this many steps, cannot be compared."""
+        if self.view.focus == STEPS_PANE:
+            self.store.update(comparison=NotCompared(ends, self.state.session, reason))
 
     def _stand(self, timeline: Timeline) -> None:
         self.store.update(timeline=timeline)

@@ -1,4 +1,4 @@
-"""Says how far to go: a scan of what every layer is worth, a latency, and the cuts that reach a target."""
+"""Scans, latencies, and the cuts that reach a target."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
 from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
 from tui_pruner.tui.job_specs.scan import KIND as SCAN
 from tui_pruner.tui.job_specs.scan import Scanned, scan
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, LadderPlanned, ReachKnown, RungPlanned, TargetPlanned
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, RungPlanned, TargetPlanned
 from tui_pruner.tui.panes.slider import SHARES, TITLES, Position, TargetSlider
 from tui_pruner.tui.state import AppState, Store
 from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.search_messages import ScanDrops, TargetPlan
+    from tui_pruner.engine.requests import TargetLadder
+    from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
     from tui_pruner.tui.engine_session import EngineSession
 
 LATENCY = "latency"
@@ -51,8 +52,8 @@ class TargetController(Controller):
                 id="target",
                 keys="t",
                 title="Reach a target",
-                help="Find the cuts that leave a share of the FLOPs, parameters or bytes, and ask for them; with data, whole plans "
-                "compete, refitted.",
+                help="Find the cuts that leave a share of the FLOPs, parameters or bytes, as pending cuts; with data, whole "
+                "refitted plans compete.",
                 group=RATIO,
                 cli="plan MODEL --target flops=70% --data DATA -o FILE",
                 run=self.reach,
@@ -109,7 +110,7 @@ class TargetController(Controller):
                 keys="enter,ctrl+t",
                 shown="enter",
                 title="Keep the target",
-                help="Let go of the slider: the cuts that it stands on are pending, to look at, to change and to apply.",
+                help="Keep this position: its cuts are pending, to review, change and apply.",
                 group=RATIO,
                 cli=PLAN,
                 run=self.keep_slider,
@@ -121,7 +122,7 @@ class TargetController(Controller):
                 keys="escape,q",
                 shown="escape",
                 title="Put the cuts back",
-                help="Leave the slider, with what was pending before.",
+                help="Leave the slider and restore the pending cuts from before.",
                 group=RATIO,
                 cli=PLAN,
                 run=self.leave_slider,
@@ -132,8 +133,9 @@ class TargetController(Controller):
                 id="scan",
                 keys="S",
                 title="Scan the sensitivity",
-                help="Measure what the metric loses with the weakest channels of each layer alone, the dearest first; the tree shows it as "
-                "it comes, and targets go by it. Again: good enough, stop; what is there stays, and later it goes on from there.",
+                help="Measure how much the metric drops without the weakest channels of each layer alone, the most expensive "
+                "layers first; the tree shows results as they arrive, and targets use them. Again: stop early; results "
+                "are kept, and a later scan continues from them.",
                 group=JOBS,
                 cli="scan MODEL --data DATA -o FILE",
                 run=self.scan,
@@ -155,15 +157,13 @@ class TargetController(Controller):
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """What the engine finds."""
         return {
-            ReachKnown: self.tell_reach,
             TargetPlanned: lambda event: self._request(event.result),
             RungPlanned: self.take_rung,
-            LadderPlanned: self.take_ladder,
         }
 
     def begin(self) -> None:
         """Let go of the slider where something else changes what it stands on."""
-        self.store.observe(("pending", "session"), self._follow_slider, at_once=True)
+        self.store.observe(("pending", "session"), self._follow_slider, at_once=True, only_while="sliding")
 
     def open_slider(self) -> None:
         """Have the positions planned, and stand on the first, at which nothing goes."""
@@ -192,7 +192,7 @@ class TargetController(Controller):
             self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
 
     def leave_slider(self) -> None:
-        """Leave the slider, with what was pending before."""
+        """Leave the slider and restore the pending cuts from before."""
         slider = self.view.slider
         if slider is not None:
             self._close_slider()
@@ -205,17 +205,19 @@ class TargetController(Controller):
         if slider is not None and event.rung.slider == slider.number:
             self.store.update(slider=slider.longer(event.rung))
 
-    def take_ladder(self, event: LadderPlanned) -> None:
-        """All positions are there, or it is said why not."""
+    def take_ladder(self, ladder: TargetLadder) -> None:
+        """Show that all positions are planned."""
         slider = self.view.slider
-        if slider is None or event.slider != slider.number:
-            return
-        if event.result is not None:
-            self.store.update(slider=replace(slider, ladder=event.result))
-            return
-        self.say(event.reason, "error")
-        if len(slider.positions) == 1:
-            self.leave_slider()
+        if slider is not None and ladder.slider == slider.number:
+            self.store.update(slider=replace(slider, ladder=ladder))
+
+    def refuse_ladder(self, number: int, reason: str) -> None:
+        """Say why the positions of this slider could not be planned; leave it where there is none."""
+        slider = self.view.slider
+        if slider is not None and number == slider.number:
+            self.say(reason, "error")
+            if len(slider.positions) == 1:
+                self.leave_slider()
 
     def _slide_over(self, measure: str, before: Position) -> None:
         from tui_pruner.engine.requests import PlanLadder
@@ -229,9 +231,10 @@ class TargetController(Controller):
         ground = self._scan_words() if usable else ""
         self._stand_on(TargetSlider(self._sliders, measure, before, (start,), scan=ground), sliding=True)
         asked, drops = before.asked, usable.drops if usable else None
-        self.engine.plan_ladder(
-            PlanLadder(slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops)
+        ladder = PlanLadder(
+            slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops
         )
+        self.engine.ask(ladder, self.take_ladder, partial(self.refuse_ladder, ladder.slider), at_once=True)
 
     def _stand_on(self, slider: TargetSlider, **changes: object) -> None:
         here = slider.here
@@ -243,7 +246,7 @@ class TargetController(Controller):
         slider = self.view.slider
         if slider is not None and slider.ladder is None:
             self._sliders += 1
-            self.engine.plan_ladder(PlanLadder(slider=self._sliders))
+            self.engine.ask(PlanLadder(slider=self._sliders), self.take_ladder, partial(self.refuse_ladder, self._sliders), at_once=True)
         self.store.update(slider=None, sliding=False)
         self.store.touch("pending")
 
@@ -253,19 +256,20 @@ class TargetController(Controller):
             self._close_slider()
 
     def reach(self) -> None:
-        """Ask what shall be left, then ask for the cuts that reach it."""
-        self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in))
-        self.engine.reach(self.state.pending)
+        """Ask for the target, then for the cuts that reach it."""
+        from tui_pruner.engine.requests import Reach
 
-    def tell_reach(self, event: ReachKnown) -> None:
-        """Say in the question what can be reached, or why that is not known: the question stands without it."""
-        reach = event.result
-        if reach is not None:
-            ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
-            known = f"Reachable: {', '.join(ranges)}."
-        else:
-            known = f"What is in reach is not known: {event.reason}."
-        self.dialogs.retell(f"{WHAT}\n{known}\n{self.ground()}")
+        self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in))
+        self.engine.ask(Reach(round_to=self.state.pending.round_to), self.tell_reach, self.tell_no_reach)
+
+    def tell_reach(self, reach: TargetReach) -> None:
+        """Add the reachable range to the question."""
+        ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
+        self.dialogs.retell(f"{WHAT}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
+
+    def tell_no_reach(self, reason: str) -> None:
+        """Say in the question why the reachable range is not known: the question can be answered without it."""
+        self.dialogs.retell(f"{WHAT}\nThe reachable range is not known: {reason}.\n{self.ground()}")
 
     def scan(self) -> None:
         """Measure what the metric loses with each layer's weakest channels; while that goes on, stop it with what is there."""

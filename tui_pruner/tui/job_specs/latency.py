@@ -56,11 +56,11 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
     key = plan_key(plan)
 
     def parameters() -> BenchParameters:
-        from tui_pruner.engine.search_messages import BenchParameters, BenchSubject
+        from tui_pruner.engine.search_messages import BenchParameters, ModelToTime
 
         plans = [None, plan] if plan else [None]
-        subjects = [BenchSubject(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
-        return BenchParameters(subjects=subjects, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
+        models = [ModelToTime(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
+        return BenchParameters(models=models, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.search_messages import BenchResult

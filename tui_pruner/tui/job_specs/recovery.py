@@ -147,7 +147,7 @@ RECOVERIES = (
     Recovery("10 epochs + distillation", "with the opened checkpoint as teacher", epochs=10, taught=True),
     Recovery("your own", "epochs, learning rate, batch and patience as you type them", epochs=20, own=True),
 )
-SPARSE = Recovery("10 epochs, sparse", "before cutting by bn-scale: scales that matter little go to zero", epochs=10, sparsity=SPARSITY)
+SPARSE = Recovery("10 epochs, sparse", "before cutting by bn-scale: drives unimportant scales to zero", epochs=10, sparsity=SPARSITY)
 OWN = "epochs=20 lr=0.001 batch=16 patience=5"
 """How people write a fine-tuning of their own; what is left out is as Ultralytics chooses."""
 FIELDS: Mapping[str, tuple[str, type[int] | type[float], float]] = {

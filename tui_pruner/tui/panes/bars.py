@@ -40,10 +40,10 @@ def header_lines(state: AppState, width: int) -> list[Text]:
     """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
     model = state.opened.model
     figures = next(found for level in range(LEVELS) if (found := _figures(state, level)).cell_len <= width - 2 or level == LEVELS - 1)
-    room = width - figures.cell_len - len(GAP) - 2
-    if width < ONE_LINE or room < SHORTEST_NAME:
+    space_left = width - figures.cell_len - len(GAP) - 2
+    if width < ONE_LINE or space_left < SHORTEST_NAME:
         return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
-    identity = _identity(model, room)
+    identity = _identity(model, space_left)
     space = " " * (width - 2 - identity.cell_len - figures.cell_len)
     return [Text.assemble(" ", identity, space, figures, " ")]
 
@@ -214,8 +214,16 @@ class FooterBar(Lines):
             rounding = state.pending.round_to
             marked = f"{plural(len(state.marks), 'layer')} marked" if state.marks else ""
             leading = ", ".join(filter(None, (marked, f"multiples of {rounding}" if rounding > 1 else "")))
-            disabled = {action.id for action in registry if action.disabled_reason(state)}
+            shown_here = {*FOOTER, *PANE_WORDS.get(view.pane, ())}
+            asked = [action for action in registry if action.id in shown_here or action.pane == view.pane]
+            disabled = {action.id for action in asked if action.disabled_reason(state)}
             return [footer_text(registry, width, leading, view.pane, disabled)]
 
-        names = ("marks", "pending", "preview", "session", "focus", "on_map", "explanation", "sliding", PROOFS, JOBS, COLOURS)
-        store.observe(names, lambda: self.draw(line))
+        def draw() -> None:
+            self.draw(line)
+
+        def of_the_cuts() -> object:
+            return state.pending.round_to, bool(state.pending), state.clash
+
+        store.observe(("marks", "session", "focus", "on_map", "explanation", "sliding", PROOFS, JOBS, COLOURS), draw)
+        store.observe(("pending", "preview"), draw, part=of_the_cuts)

@@ -123,15 +123,15 @@ def _rounding(state: AppState) -> list[Text]:
 def _importance(detail: Detail, width: int) -> list[Text]:
     if not detail.curve:
         return []
-    room = max(min(width - 2, 72), 10)
-    border = cut_column(detail.cut_at, room)
+    space = max(min(width - 2, 72), 10)
+    border = cut_column(detail.cut_at, space)
     criterion = criterion_of(detail.criterion).label
     weakest, strongest = detail.curve[0], detail.curve[-1]
     span = max(strongest - weakest, 1e-9)
     scaled = [(value - weakest) / span for value in detail.curve]
     share = f", from {score(weakest / strongest)}" if strongest > 0 else ""
     lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion}, weakest first{share}", colours.MUTED))]
-    for row in curve(scaled, room, CURVE_HEIGHT):
+    for row in curve(scaled, space, CURVE_HEIGHT):
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
     if border:
@@ -238,6 +238,8 @@ def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
 
 def _trouble(row: Row, state: AppState, width: int) -> list[Text]:
     """What stands in the way of applying, this row's own first, with the ways out that the key offers."""
+    if not state.clash:
+        return []
     found = troubles(state.preview, state.pending)
     trouble = nearest_trouble(found, row.layer.name if row.layer else "")
     if trouble is None:
@@ -348,12 +350,12 @@ class DetailPane(Pane, inherit_bindings=False):
         if compared is not None:
             self.draw(lambda width, _: compare_lines(compared, width), compare_title(compared))
         elif explanation is not None:
-            room = self.scrollable_content_region.width
-            line = explain_lines(explanation, room)[1] if room else 0
+            space = self.scrollable_content_region.width
+            line = explain_lines(explanation, space)[1] if space else 0
             self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation), see=line)
         elif flow is not None:
-            room, at = self.scrollable_content_region.width, block_under(state.opened.blocks, row)
-            _, line, rows = flow_lines(flow, at, room) if room else ([], 0, 1)
+            space, at = self.scrollable_content_region.width, block_under(state.opened.blocks, row)
+            _, line, rows = flow_lines(flow, at, space) if space else ([], 0, 1)
             self.draw(lambda width, _: flow_lines(flow, at, width)[0], flow_title(flow), see=line, rows=rows)
         else:
             self.draw(lambda width, _: detail_lines(row, state, width), title(row))

@@ -77,7 +77,7 @@ class PointCanvas:
 
     @property
     def dots(self) -> tuple[str, str, str]:
-        """The signs of what is asked for, of what counts, and of any other stage."""
+        """The signs of the pending cuts, of the current stage, and of any other stage."""
         return DOTS if self._braille else PLAIN_DOTS
 
     @property
@@ -134,7 +134,7 @@ def front_lines(
 ) -> list[Text]:
     """The scatter in exactly `height` lines of at most `width` cells: the metric up, the axis across, the best dots joined by steps.
 
-    `reach`: where on the axis what is asked for stands, and other places to show; where it has no forecast, its ring is on the axis.
+    `reach`: the position of the pending cuts on the axis, and other places to show; where it has no forecast, its ring is on the axis.
     """
     if not dots:
         where = {"flops": "", "params": "", "ms": " and timed"}[axis]

@@ -61,8 +61,8 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
             lines.append(Text(f"  {fit(told[0], width - 2).rstrip()}", colours.MUTED))
     if work.waiting:
         lines.append(Text(fit(f"  then {', '.join(job.spec.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
-    room = max(height - len(lines), 0)
-    for note, failed in list(work.notes)[-room:] if room else []:
+    space = max(height - len(lines), 0)
+    for note, failed in list(work.notes)[-space:] if space else []:
         sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
         lines.append(Text.assemble((f"{sign} ", style), (fit(note, width - len(sign) - 1).rstrip(), style if failed else colours.MUTED)))
     return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
@@ -91,8 +91,8 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
     tail = next((tail for way in ways if len(tail := "  ".join(way)) + NARROWEST_BAR + 4 <= width), "  ".join(ways[-1]))
     if width >= len(tail) + len(hint) + 14:
         tail += hint
-    room = min(max(width - len(tail) - 4, NARROWEST_BAR), WIDEST_BAR)
-    return Text.assemble("  ", slider(progress.done / progress.total, room, colours.GOOD, colours.FAINT), (f"  {tail}", colours.MUTED))
+    space = min(max(width - len(tail) - 4, NARROWEST_BAR), WIDEST_BAR)
+    return Text.assemble("  ", slider(progress.done / progress.total, space, colours.GOOD, colours.FAINT), (f"  {tail}", colours.MUTED))
 
 
 def _ending(job: QueuedJob) -> str:
@@ -242,8 +242,8 @@ def _curves(job: QueuedJob, width: int) -> list[Text]:
 
 def _curve(name: str, points: Sequence[float], width: int) -> Text:
     low, high = min(points), max(points)
-    room = max(width - NAMES - FIGURE - 2, 8)
-    drawn = curve([(point - low) / (high - low) if high > low else 0.5 for point in points], min(room, len(points)))[0]
+    space = max(width - NAMES - FIGURE - 2, 8)
+    drawn = curve([(point - low) / (high - low) if high > low else 0.5 for point in points], min(space, len(points)))[0]
     label = fit(name.rpartition("/")[2], NAMES)
     return Text.assemble(
         (label, colours.MUTED), " ", (fit(f"{points[-1]:.3g}", FIGURE, right=True), colours.TEXT), " ", (drawn, colours.BLUE)
@@ -304,5 +304,5 @@ class JobsPane(Pane, inherit_bindings=False):
         store.observe(names, lambda: self.show(work(), store.state.automatic, store.state.refitting))
 
     def show(self, work: Activity, automatic: bool, refitting: bool = False) -> None:
-        """Draw what goes on."""
+        """Draw the jobs."""
         self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting))

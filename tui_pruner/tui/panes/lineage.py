@@ -77,12 +77,12 @@ def kind_of(stage: Stage) -> str:
 def graph_lines(shown: Shown, width: int, cursor: str = "", held: str = "") -> tuple[list[Text], int]:
     """One line per stage under a heading, parents first; and the line of the cursor."""
     columns = _columns(width)
-    room = width - sum(columns.values())
+    space_left = width - sum(columns.values())
     titles = {"params": "params", "flops": "GFLOPs", "metric": shown.metric, "interval": "95 % interval", "latency": "ms", "proof": "proof"}
-    heading = Text(fit("stage", room) + "".join(_cell(name, titles[name], size) for name, size in columns.items()), colours.FAINT)
+    heading = Text(fit("stage", space_left) + "".join(_cell(name, titles[name], size) for name, size in columns.items()), colours.FAINT)
     lines, at = [heading], 0
     for number, line in enumerate(shown.lines, start=1):
-        text = _stage_line(shown, line, room, columns, held)
+        text = _stage_line(shown, line, space_left, columns, held)
         if line.stage.id == cursor:
             at = number
             text.append(" " * max(width - text.cell_len, 0))
@@ -166,7 +166,7 @@ def drawn(columns: str) -> str:
     return "".join(BRANCH if sign == "+" else RUNS for sign in columns)
 
 
-def _stage_line(shown: Shown, line: GraphLine, room: int, columns: dict[str, int], held: str) -> Text:
+def _stage_line(shown: Shown, line: GraphLine, space_left: int, columns: dict[str, int], held: str) -> Text:
     stage, before = line.stage, drawn(line.columns)
     here, undone = stage.id == shown.lineage.here, stage.id in shown.undone
     sign = GLYPHS.lit if here else GLYPHS.dot if undone else GLYPHS.mark
@@ -174,11 +174,11 @@ def _stage_line(shown: Shown, line: GraphLine, room: int, columns: dict[str, int
     kind = "" if stage.kind == STEP else f"  {kind_of(stage)}"
     note = "  held" if stage.id == held else "  undone" if undone else ""
     name = Text.assemble((before, colours.FAINT), (f"{sign} ", style))
-    space = room - name.cell_len
+    space = space_left - name.cell_len
     tail = f"{kind}{note}"
     title = fit(titled(stage.title), max(space - len(tail), 8)).rstrip()
     name.append(title, colours.MUTED if undone else colours.TEXT)
-    name.append(fit(tail, max(room - name.cell_len, 0)), colours.MUTED)
+    name.append(fit(tail, max(space_left - name.cell_len, 0)), colours.MUTED)
     found, interval = shown.measured(stage), shown.interval(stage)
     cells: dict[str, tuple[str, str]] = {
         "params": (count(stage.parameters) if stage.parameters else "", colours.MUTED),

@@ -207,7 +207,7 @@ class MapPane(Pane, inherit_bindings=False):
     def follow(self, store: Store) -> None:
         """Show the map of a session from now on."""
         names = ("opened", "session", "pending", "preview", "tree", "on_map", "explanation", COLOURS)
-        store.observe(names, lambda: self.show(store))
+        store.observe(names, lambda: self.show(store), only_while="on_map")
 
     @property
     def width(self) -> int:

@@ -73,11 +73,11 @@ def slider_line(slider: TargetSlider, width: int) -> Text:
     while reach and LABEL + SHORTEST + len(share) + 4 + sum(len(part) + 3 for part in reach) > width:
         reach.pop()
     tail = "".join(f"   {part}" for part in reach)
-    room = min(max(width - LABEL - len(share) - len(tail) - 4, SHORTEST), LONGEST)
-    knob = min(round(here.share * room), room - 1)
-    track = round(slider.positions[-1].share * room)
+    space = min(max(width - LABEL - len(share) - len(tail) - 4, SHORTEST), LONGEST)
+    knob = min(round(here.share * space), space - 1)
+    track = round(slider.positions[-1].share * space)
     line = Text.assemble((f"{TITLES[slider.measure]:<{LABEL}}", f"bold {colours.WARNING}"), no_wrap=True)
-    for cell in range(room):
+    for cell in range(space):
         if cell == knob:
             line.append(GLYPHS.mark, f"bold {colours.WARNING}")
         else:

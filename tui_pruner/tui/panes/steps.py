@@ -34,14 +34,14 @@ ERROR = 8
 
 
 def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
-    """One line per step, the checkpoint first, the undone ones after, what is asked for last; and the line of the cursor.
+    """One line per step, the checkpoint first, the undone ones after, the pending cuts last; and the line of the cursor.
 
     `timeline` where the pane has the focus: its cursor and the step that is held are shown.
     """
     session, before = state.session, state.session.original
     steps = [*session.steps, *session.ahead]
     columns = columns_of(state, metrics, width)
-    room = columns.room
+    numbers = columns.numbers
     lines = [
         heading(metrics.name, columns),
         _line("", "checkpoint", columns.sizes(before.parameters, before.flops), ("", ""), metrics, 0, columns),
@@ -57,7 +57,7 @@ def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Time
     at = len(session.steps) + 1
     if timeline is not None:
         at = timeline.at + 1
-        _light(lines, timeline, width, room)
+        _light(lines, timeline, width, numbers)
     if state.pending:
         lines.append(_pending(state, width))
     return lines, at
@@ -71,11 +71,11 @@ def columns_of(state: AppState, metrics: StepMetrics, width: int) -> Columns:
     return Columns(width, len(str(len(steps))) + 1, refitted, forecast)
 
 
-def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None:
+def _light(lines: list[Text], timeline: Timeline, width: int, numbers: int) -> None:
     """The cursor as a band, and a sign on the step that is held."""
     if timeline.held is not None:
-        number, rest = lines[timeline.held + 1].divide([room])
-        lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", room), colours.WARNING), rest)
+        number, rest = lines[timeline.held + 1].divide([numbers])
+        lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", numbers), colours.WARNING), rest)
     line = lines[timeline.at + 1]
     line.append(" " * max(width - line.cell_len, 0))
     line.stylize(f"bold on {colours.SELECTION}")
@@ -83,13 +83,13 @@ def _light(lines: list[Text], timeline: Timeline, width: int, room: int) -> None
 
 @dataclass(frozen=True)
 class Columns:
-    """How the table is laid out in `width` cells: `room` for the numbers, and whether there are columns for refits and forecasts' errors.
+    """How the table is laid out in `width` cells: `numbers` is the width of the numbers; `refitted` and `forecast` add columns.
 
     The parameters go first where it is narrow, then the refits and the FLOPs.
     """
 
     width: int
-    room: int = 2
+    numbers: int = 2
     refitted: bool = False
     forecast: bool = False
 
@@ -120,7 +120,7 @@ class Columns:
 
     def names(self, sizes: str) -> int:
         """The width that is left for what was cut."""
-        return max(self.width - self.room - len(sizes) - 2 - PROOF - self.refit - self.metric - self.error, 8)
+        return max(self.width - self.numbers - len(sizes) - 2 - PROOF - self.refit - self.metric - self.error, 8)
 
 
 def heading(metric: str, columns: Columns) -> Text:
@@ -128,7 +128,7 @@ def heading(metric: str, columns: Columns) -> Text:
     sizes = columns.written("params", "GFLOPs")
     proof = f"{fit('proof', PROOF)}{fit('refit' if columns.refit else '', columns.refit)}"
     scores = f"{fit(metric, columns.metric, right=True)}{fit('~' if columns.error else '', columns.error, right=True)}"
-    return Text(f"{' ' * columns.room}{fit('cut', columns.names(sizes))}{sizes}  {proof}{scores}", colours.FAINT)
+    return Text(f"{' ' * columns.numbers}{fit('cut', columns.names(sizes))}{sizes}  {proof}{scores}", colours.FAINT)
 
 
 def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
@@ -187,7 +187,7 @@ def _pending(state: AppState, width: int) -> Text:
 def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: StepMetrics, step: int, columns: Columns) -> Text:
     refit = metrics.refit_of_step(step)
     text = Text.assemble(
-        (fit(number, columns.room), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
+        (fit(number, columns.numbers), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
     )
     text.append(sizes + "  ", colours.MUTED)
     text.append(fit(proof[0], PROOF), proof[1])
@@ -232,5 +232,9 @@ def with_ancestors(state: AppState, width: int, timeline: Timeline | None = None
     lines, at = step_lines(state, state.metrics, width, timeline)
     columns = columns_of(state, state.metrics, width)
     shown = Shown(state.lineage, state.checkpoint.data or "", state.metrics.name)
-    before = ancestor_lines(shown, columns.sizes, columns.room + columns.names(columns.sizes(0, 0)), columns.metric, width - columns.error)
+    if not state.lineage.ancestors():
+        return lines, at
+    before = ancestor_lines(
+        shown, columns.sizes, columns.numbers + columns.names(columns.sizes(0, 0)), columns.metric, width - columns.error
+    )
     return [*lines[:1], *before, *lines[1:]], at + len(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -20,6 +21,9 @@ from tui_pruner.tui.panes.tree_row import Column, Look, column_order, heading, l
 from tui_pruner.tui.state import COLOURS, Store
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import strip_of
+
+Line = tuple[Text, Style]
+"""What a line says, and the style of its ground."""
 
 
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
@@ -41,8 +45,8 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._tree = TreeState()
         self._look = Look(store.state, frozenset())
         self._measured: frozenset[str] = frozenset()
-        self._painted: dict[int, Strip] = {}
-        self._fresh: tuple[object, dict[int, Strip]] = ((), {})
+        self._painted: dict[int, Line] = {}
+        self._fresh: tuple[object, dict[int, Line]] = ((), {})
         store.observe(("tree", "opened"), self.show)
         store.observe(("scan", "latency"), self.show_measurements)
         store.observe(("opened", "session", "pending", "marks", "preview", COLOURS), self.redraw)
@@ -107,9 +111,9 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def redraw(self) -> None:
         """Paint the rows again that look different now."""
         self._look = replace(self._look, weights=self._store.state.pending_weights)
-        width = self.scrollable_content_region.width
-        fresh = {y: self._line(y) for y in self._painted}
-        changed = [y for y, strip in fresh.items() if strip != self._painted[y]]
+        width, columns = self.scrollable_content_region.width, self._columns
+        fresh = {y: self._line(y, columns) for y in self._painted}
+        changed = [y for y, line in fresh.items() if line != self._painted[y]]
         self._fresh = self._view, {y: fresh[y] for y in changed}
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
@@ -118,27 +122,28 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         """The heading, or one row; one that `redraw` has composed is not composed again."""
         view, fresh = self._fresh
         known = fresh.pop(y, None)
-        self._painted[y] = strip = known if known is not None and view == self._view else self._line(y)
-        return strip
+        self._painted[y] = line = known if known is not None and view == self._view else self._line(y, self._columns)
+        text, base = line
+        return strip_of(text, self.app.console, self.scrollable_content_region.width, base)
 
     @property
     def _view(self) -> tuple[object, ...]:
         """What a row looks like by, besides the state, of which `redraw` hears."""
         return id(self._tree), self.has_focus, self.scroll_offset.y, self._columns
 
-    def _line(self, y: int) -> Strip:
-        width, tree = self.scrollable_content_region.width, self._tree
+    def _line(self, y: int, columns: Sequence[Column]) -> Line:
+        tree = self._tree
         if y == 0:
-            return self._strip(heading(self._columns), width, Style(bgcolor=colours.BACKGROUND))
+            return heading(columns), Style(bgcolor=colours.BACKGROUND)
         number = y - 1 + self.scroll_offset.y
         if number >= len(tree.shown):
-            return Strip.blank(width, Style(bgcolor=colours.BACKGROUND))
-        text = row_text(tree.shown[number], self._columns, self._look)
+            return Text(), Style(bgcolor=colours.BACKGROUND)
+        text = row_text(tree.shown[number], columns, self._look)
         chosen = number == tree.cursor
         back = (colours.SELECTION if self.has_focus else colours.BAND) if chosen else colours.BACKGROUND
         if chosen:
             text.stylize("bold")
-        return self._strip(text, width, Style(bgcolor=back))
+        return text, Style(bgcolor=back)
 
     @property
     def _columns(self) -> tuple[Column, ...]:
@@ -163,9 +168,6 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def _reveal(self) -> None:
         self.scroll_to_region(Region(0, self._tree.cursor, 1, 2), animate=False, force=True)
         self.redraw()
-
-    def _strip(self, text: Text, width: int, base: Style) -> Strip:
-        return strip_of(text, self.app.console, width, base)
 
 
 def _title(tree: TreeState) -> str:

@@ -116,7 +116,8 @@ class Look:
 def heading(columns: Sequence[Column]) -> Text:
     """The titles of the columns."""
     gap = " " * GAP
-    return Text(gap.join(fit(column.title, column.width, column.right) for column in columns), colours.MUTED, no_wrap=True)
+    titles = gap.join(fit(column.title, column.width, column.right) for column in columns)
+    return Text.assemble((titles, colours.MUTED), no_wrap=True)
 
 
 COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by FLOPs", "drop": BY_DROP}
@@ -318,7 +319,7 @@ def _lost(change: Change) -> int:
 
 
 def inputs(row: Row, state: AppState) -> tuple[int, int]:
-    """The channels that a row reads in the checkpoint, and with the steps and what is asked for."""
+    """The channels that a row reads in the checkpoint, and with the steps and the pending cuts."""
     if row.layer is not None:
         change = state.change(row.layer)
         return change.inputs[0], change.inputs[2]
@@ -327,7 +328,7 @@ def inputs(row: Row, state: AppState) -> tuple[int, int]:
 
 
 def outputs(row: Row, state: AppState) -> tuple[int, int]:
-    """A row's output channels in the checkpoint, and with the steps and what is asked for."""
+    """A row's output channels in the checkpoint, and with the steps and the pending cuts."""
     if row.layer is not None:
         change = state.change(row.layer)
         return change.outputs[0], change.outputs[2]

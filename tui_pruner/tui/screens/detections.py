@@ -172,10 +172,10 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
     return rows
 
 
-def fitted(picture: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+def fitted(picture: tuple[int, int], space: tuple[int, int]) -> tuple[int, int]:
     """The cells that a picture takes in a room of cells; they are twice as high as wide where the terminal does not tell."""
     ratio = int(os.environ.get("TEXTUAL_CELL_HEIGHT", 2)) / int(os.environ.get("TEXTUAL_CELL_WIDTH", 1))
-    scale = min(room[0] / picture[0], room[1] * ratio / picture[1])
+    scale = min(space[0] / picture[0], space[1] * ratio / picture[1])
     return max(int(picture[0] * scale), 1), max(int(picture[1] * scale / ratio), 1)
 
 

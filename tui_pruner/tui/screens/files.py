@@ -140,7 +140,7 @@ def _yaml_kind(path: Path) -> str:
 
 
 SIZE, DAY = 9, 16
-ROOM_FOR_DAY, ROOM_FOR_SIZE = 50, 30
+WIDTH_FOR_DAY, WIDTH_FOR_SIZE = 50, 30
 
 
 def place_line(place: FolderEntry, width: int) -> Text:
@@ -158,17 +158,17 @@ def file_line(name: str, path: Path, width: int) -> Text:
         size, changed = file_size(facts.st_size), day(facts.st_mtime)
     except OSError as error:
         size, changed = "", (error.strerror or "").lower()
-    columns = [(fit(size, SIZE, right=True), ROOM_FOR_SIZE), (fit(changed, DAY), ROOM_FOR_DAY)]
-    return _with_columns(name, [text for text, room in columns if width >= room], width)
+    columns = [(fit(size, SIZE, right=True), WIDTH_FOR_SIZE), (fit(changed, DAY), WIDTH_FOR_DAY)]
+    return _with_columns(name, [text for text, space in columns if width >= space], width)
 
 
 def recent_line(path: Path, opened: float, problem: str, width: int) -> Text:
     """A checkpoint that was opened: its name first, where it is, and when that was; greyed with the reason where it cannot be opened."""
     tail = problem or ago(opened)
-    room = max(width - len(tail) - 4, 8)
-    name = fit_middle(path.name, room)
-    folder = fit_middle(_short(path.parent), room - len(name) - 2) if room - len(name) > 6 else ""
-    gap = " " * max(room - len(name) - len(folder) - 2, 0)
+    space = max(width - len(tail) - 4, 8)
+    name = fit_middle(path.name, space)
+    folder = fit_middle(_short(path.parent), space - len(name) - 2) if space - len(name) > 6 else ""
+    gap = " " * max(space - len(name) - len(folder) - 2, 0)
     style = colours.FAINT if problem else colours.TEXT
     return Text.assemble(" ", (name, style), "  ", (folder, colours.FAINT if problem else colours.MUTED), gap, " ", (tail, colours.MUTED))
 
@@ -184,5 +184,5 @@ def _short(folder: Path) -> str:
 
 
 def _with_columns(name: str, columns: list[str], width: int) -> Text:
-    room = width - 2 - sum(len(column) + 2 for column in columns)
-    return Text.assemble(" ", (fit(fit_middle(name, room), room), colours.TEXT), *(("  " + column, colours.MUTED) for column in columns))
+    space = width - 2 - sum(len(column) + 2 for column in columns)
+    return Text.assemble(" ", (fit(fit_middle(name, space), space), colours.TEXT), *(("  " + column, colours.MUTED) for column in columns))

@@ -52,8 +52,8 @@ def hint_lines() -> list[Text]:
         (f"{GLYPHS.horizontal} then {key_of('apply')}", "how much goes, then cut and prove it"),
         (f"{key_of('undo')}, {key_of('write')}, {key_of('help')}", "undo, write the file, all other keys"),
     )
-    room = max(len(keys) for keys, _ in words)
-    return [Text.assemble((keys.ljust(room), f"bold {colours.WARNING}"), f"  {meaning}") for keys, meaning in words]
+    space = max(len(keys) for keys, _ in words)
+    return [Text.assemble((keys.ljust(space), f"bold {colours.WARNING}"), f"  {meaning}") for keys, meaning in words]
 
 
 def _file() -> Path:
@@ -133,8 +133,8 @@ def _part(title: str, entries: Sequence[tuple[str, str]], width: int) -> list[Te
 
 
 def _entry(key: str, style: str, meaning: str, width: int) -> list[Text]:
-    room = max(width - KEYS - 4, 20)
+    space = max(width - KEYS - 4, 20)
     return [
         Text.assemble("  ", (fit(key if number == 0 else "", KEYS), style), "  ", line)
-        for number, line in enumerate(wrapped(meaning, room))
+        for number, line in enumerate(wrapped(meaning, space))
     ]

@@ -112,7 +112,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
 
     @on(EngineDied)
     def tell_death(self, event: EngineDied) -> None:
-        """Say what happened and what follows."""
+        """Report what happened and what follows."""
         self.doing = event.doing
         self.note(event.reason, failed=True)
         self.app.notify(f"{event.reason}; {event.follows}", severity="error", timeout=8, markup=False)

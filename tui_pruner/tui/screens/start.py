@@ -67,8 +67,8 @@ def _demo() -> list[Entry]:
 
 def _words(left: str, right: str) -> Callable[[int], Text]:
     def draw(width: int) -> Text:
-        room = max(width - len(right) - 4, 8)
-        return Text.assemble(" ", (fit(fit_middle(left, room), room), colours.TEXT), "  ", (right, colours.MUTED))
+        space = max(width - len(right) - 4, 8)
+        return Text.assemble(" ", (fit(fit_middle(left, space), space), colours.TEXT), "  ", (right, colours.MUTED))
 
     return draw
 

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from tui_pruner.tui.screens.loading import LoadingScreen
 
 PANES = ("tree", "detail", "steps")
-SAVE_EVERY = 0.5
 
 
 class BoundSteps(StepsPane, inherit_bindings=False):
@@ -144,7 +143,6 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self._heart = self.set_interval(BEAT_SECONDS, self._beat)
         for controller in self.controllers.all:
             controller.begin()
-        self.set_interval(SAVE_EVERY, self.controllers.autosave.keep)
         self.draw_all()
 
     def on_resize(self, event: events.Resize) -> None:

@@ -116,7 +116,7 @@ COPIES = 3
 SPARE = 1 << 30
 
 
-def require_room(path: Path, stored: int) -> None:
+def require_memory(path: Path, stored: int) -> None:
     """Refuse a file whose `stored` bytes of weights need more memory than there is.
 
     Raises:
@@ -225,7 +225,7 @@ def contents_of(path: Path) -> Contents:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         _require_plain_members(path, members)
-        require_room(path, sum(member.file_size for member in members))
+        require_memory(path, sum(member.file_size for member in members))
         pickled = archive.read(next(member for member in members if _inner(member) == PICKLE))
     _require_the_same_for_pytorch(path, [member.filename for member in members], pickled)
     total = sum(member.file_size for member in members)
