@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from tui_pruner.tui.opening import Opening
 
 
+DIGITS = 5
+"""Of a metric on one draw of the bootstrap, as a session keeps it."""
+
+
 class Autosave(Controller):
     """Steps are on the disk before they are shown; the pending cuts and the marks follow when the moment is over."""
 
@@ -107,7 +111,7 @@ class Autosave(Controller):
             return
         what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
         text = f"It ended {ago(saved.saved_at)} without being left.\n{what}"
-        answers = [("g", "go on", "go on")]
+        answers = [("enter,g", "resume", "go on")]
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
     def _take_over(self, saved: SavedSession) -> None:
@@ -141,6 +145,7 @@ class Autosave(Controller):
             metrics.name = saved.metric
             metrics.by_plan = {**saved.metrics, **metrics.by_plan}
             metrics.intervals = {**saved.intervals, **metrics.intervals}
+            metrics.resamples = {**saved.resamples, **metrics.resamples}
             metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
         metrics.latencies = {**saved.latencies, **metrics.latencies}
         restore_lineage(self.state, saved.lineage)
@@ -190,6 +195,7 @@ class Autosave(Controller):
             metric=state.metrics.name,
             metrics=state.metrics.by_plan,
             intervals=state.metrics.intervals,
+            resamples={key: [round(value, DIGITS) for value in draws] for key, draws in state.metrics.resamples.items()},
             latencies=state.metrics.latencies,
             forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
             lineage=kept_lineage(state),

@@ -48,8 +48,8 @@ class RecoverController(Controller):
                 id="recover",
                 keys="R",
                 title="Recover accuracy",
-                help="Refit the layers or measure the normalisation again, without labels, or fine-tune; the result can be opened as the "
-                "next stage.",
+                help="Refit the layers or re-estimate the BatchNorm statistics, without labels, or fine-tune; the result can be opened as "
+                "the next stage.",
                 group=JOBS,
                 cli=REFIT,
                 run=lambda: self.jobs.with_data(self.choose, "Recover on"),
@@ -125,7 +125,7 @@ class RecoverController(Controller):
                 self._keep()
                 self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data, tuple(self.state.lineage)))
 
-        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "go on with it", "go")], take)
+        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("enter,g", "continue", "go")], take)
 
     def show_recipe(self) -> None:
         """Show the recipe of the compression that waits or runs, else one to start; the steps so far are where it begins."""

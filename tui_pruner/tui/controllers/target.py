@@ -132,8 +132,8 @@ class TargetController(Controller):
                 id="scan",
                 keys="S",
                 title="Scan the sensitivity",
-                help="Measure what the metric loses with the weakest channels of each layer alone, the dearest first; the tree shows it as "
-                "it comes, and targets go by it. Again: good enough, stop; what is there stays, and later it goes on from there.",
+                help="Measure what the metric loses with the weakest channels of each layer alone, the most expensive first; the tree "
+                "shows it as it comes, and targets go by it. Again: good enough, stop; what is there stays, and later it goes on.",
                 group=JOBS,
                 cli="scan MODEL --data DATA -o FILE",
                 run=self.scan,

@@ -62,11 +62,16 @@ class ProgressRate:
         self.last = (done, now)
 
     def remaining(self, total: int, now: float) -> float | None:
-        """Seconds until all are done; None before the second report, and when all are."""
+        """Seconds until all are done; None before the second report, and when all are.
+
+        While the next one is overdue, the pace is what it would be if it came now: several that came at once say little.
+        """
         (first, since), (done, then) = self.first, self.last
         if not first < done < total:
             return None
-        return max((then - since) / (done - first) * (total - done) - (now - then), 0.0)
+        on_time = (then - since) / (done - first) * (total - done) - (now - then)
+        overdue = (now - since) / (done - first + 1) * (total - done - 1)
+        return max(on_time, overdue, 0.0)
 
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
