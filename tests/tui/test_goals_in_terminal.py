@@ -61,7 +61,7 @@ def drag_a_target(terminal: Terminal) -> None:
     terminal.press("ctrl+t")
     terminal.wait_for("reachable 7 to 100 %")
     terminal.press(*["left"] * 6)
-    terminal.wait_for("70 % left(.|\n)*the shapes fit")
+    terminal.wait_for("(?s)the shapes fit.*70 % left")
     look_at(terminal, "slider")
     terminal.press("m")
     terminal.wait_for("Map")
@@ -111,7 +111,7 @@ def measure_and_write_a_mask(terminal: Terminal) -> None:
 def compare_detections(terminal: Terminal) -> None:
     """The same image at two stages, and the next one."""
     terminal.press("I")
-    terminal.wait_for(r"1/4 (.|\n)*best[.]pt: \d+ found(.|\n)*1: 15 layers: \d+ found(.|\n)*▀(.|\n)*in both")
+    terminal.wait_for(r"(?s)1/4 .*best[.]pt: \d+ found.*1: 27 layers: \d+ found.*▀.*in both")
     terminal.press("j")
     terminal.wait_for("2/4 ")
     for columns, rows in SIZES:
@@ -136,7 +136,7 @@ def scan_until_it_is_enough(terminal: Terminal) -> None:
     """A scan fills the tree, names of ordered layers stay whole beside its curve, and it ends when it is told so."""
     terminal.press("o", "S")
     terminal.wait_for(r"scan: \d+ of \d+ trials")
-    terminal.wait_for("22[.]cv2[.]0[.]0 .*Drop@30%|Drop@30%(.|\n)*22[.]cv2[.]0[.]0 ")
+    terminal.wait_for(r"(?s)Drop@30%.*22[.]cv2[.]0[.]0 +\d+ ")
     terminal.press("S")
     terminal.wait_for(r"scan stopped after \d+ of \d+ trials")
     terminal.press("2", "0", "enter")

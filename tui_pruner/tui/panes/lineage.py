@@ -29,7 +29,7 @@ KINDS = {
     "sparse training": "trained sparse",
     "compress": "compressed",
 }
-LEAST, NARROW = 22, 80
+LEAST = 22
 SIZE, METRIC, INTERVAL, LATENCY, PROOF = 7, 6, 14, 9, 16
 BRANCH, RUNS = ("├─", "│ ") if SIGNS is UNICODE else ("+-", "| ")
 
@@ -127,7 +127,7 @@ def stage_lines(shown: Shown, stage: Stage, held: Stage | None, width: int) -> l
         if lines[-1].cell_len + 3 + part.cell_len > width:
             if len(lines) == 3:
                 break
-            lines.append(Text("  " if width < NARROW else " " * 5))
+            lines.append(Text("  "))
         lines[-1].append("   " if lines[-1].plain.strip() else "")
         lines[-1].append_text(part)
     return lines
