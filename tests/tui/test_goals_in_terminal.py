@@ -98,7 +98,7 @@ def see_the_flow(terminal: Terminal) -> None:
 def measure_and_write_a_mask(terminal: Terminal) -> None:
     """The step as a mask computes the same; the question where to write offers it."""
     terminal.press("M")
-    terminal.wait_for(r"step 1 masked mAP [.\d]+, as the cut has")
+    terminal.wait_for(r"step 1 masked mAP [.\d]+ as the cut has")
     terminal.press("w")
     terminal.wait_for("Write the pruned model to")
     terminal.press("tab")

@@ -102,8 +102,8 @@ def compared(result: ValidationResult, cut: float | None) -> JobOutcome:
     if found is None or cut is None:
         return outcome
     apart = abs(found[1] - cut)
-    verdict = f"as the cut has (differs by {tiny(apart)})" if apart <= SAME else f"the cut has {score(cut)}, which differs by {tiny(apart)}"
-    return replace(outcome, figure=f"{found[0]} {score(found[1])}, {verdict}")
+    verdict = "as the cut has" if apart <= SAME else f"but the cut has {score(cut)}"
+    return replace(outcome, figure=f"{found[0]} {score(found[1])} {verdict}, differs by {tiny(apart)}")
 
 
 def spread(interval: tuple[float, float] | None) -> str:
