@@ -179,7 +179,8 @@ class EntryLine(Horizontal):
         """Show the line with the cursor in it; `replacing` selects its text, so that typing replaces it."""
         self._label.update(label)
         self._input.value = text
-        self.display = self._keys.display = True
+        self._keys.remove_class("idle")
+        self.display = True
         # Not focus(), which waits for its turn: keys that follow at once must land in the input.
         self.screen.set_focus(self._input)
         self._input.cursor_position = len(text)
@@ -190,7 +191,7 @@ class EntryLine(Horizontal):
         """Show the line without the cursor in it; nothing to show hides it."""
         self._label.update(label)
         self._input.value = text
-        self._keys.display = False
+        self._keys.add_class("idle")
         self.display = bool(text.strip())
 
     def close(self) -> None:
