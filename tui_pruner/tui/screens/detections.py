@@ -343,11 +343,14 @@ class Detections(ActionScreen, inherit_bindings=False):
             self._mount(side, file, self._graphics(picture) if self._graphics else None, cells)
             return
 
+        plain: Any = self._graphics
+
         def encode() -> None:
+            made: Any
             try:
                 made = partial(sixel_widget, *sixels_of(picture, cells))
             except (AttributeError, TypeError):  # another version of textual-image, which encodes when it draws
-                made = partial(self._graphics or Widget, picture)
+                made = partial(plain, picture)
             self.app.call_from_thread(lambda: self._mount(side, file, made(), cells))
 
         self.run_worker(encode, name="encoding sixels", group=side, exclusive=True, thread=True, exit_on_error=False)
