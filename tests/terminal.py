@@ -31,6 +31,7 @@ KEYS = {
     "end": "\x1b[F",
     "ctrl+o": "\x0f",
     "ctrl+r": "\x12",
+    "ctrl+t": "\x14",
     "ctrl+u": "\x15",
 }
 
@@ -66,6 +67,12 @@ class Terminal:
     def press(self, *keys: str) -> None:
         """Type keys by name, or text as it is."""
         os.write(self._master, "".join(KEYS.get(key, key) for key in keys).encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Make the screen another size, and tell the program, as a terminal's window does."""
+        self.screen.resize(rows, columns)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
 
     def wait_for(self, what: str | Callable[[str], bool]) -> str:
         """The screen as soon as it matches a regular expression or a condition; fails with the screen where it never does."""

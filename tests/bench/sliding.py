@@ -7,6 +7,7 @@ from collections.abc import Callable
 from statistics import median
 
 from tests.bench.figures import Figure
+from tests.bench.processes import seconds_used
 from tests.bench.sandbox import PROGRAM
 from tests.bench.screen import Terminal
 
@@ -22,16 +23,18 @@ def sliding_figures(say: Callable[[str], None]) -> list[Figure]:
     figures = []
     for model in MODELS:
         say(f"dragging a target on {model}")
-        planned, down, up = drag(model)
+        planned, down, up, own = drag(model)
         for where, frames in (("tree", down), ("map", up)):
             name = f"a position of the target slider, {model}, {where}: median of {len(frames)}"
-            figures += [Figure(name, median(frames), "s", target=FRAME), Figure("  the same, the slowest", max(frames), "s")]
+            figures += [Figure(name, median(frames), "s", target=FRAME), Figure("  the same, the slowest", max(frames), "s", target=FRAME)]
+        figures.append(Figure("  the processor's time in the interface for a position, mean", own, "s", target=FRAME))
         figures.append(Figure("  until all its positions were planned", planned, "s"))
     return figures
 
 
-def drag(model: str) -> tuple[float, list[float], list[float]]:
-    """Seconds until all positions are planned, and from each key to its position on the screen: down with the tree, up with the map."""
+def drag(model: str) -> tuple[float, list[float], list[float], float]:
+    """Seconds until all positions are planned, and from each key to its position on the screen: down with the tree, up with the map; and
+    what of the processor's time a position takes in the interface, which does not depend on what else the machine does."""
     shares = range(100 - STEP, LOWEST - 1, -STEP)
     with Terminal([str(PROGRAM), model]) as terminal:
         terminal.read_until(["Backbone", "reads it"])
@@ -42,11 +45,15 @@ def drag(model: str) -> tuple[float, list[float], list[float]]:
         terminal.read_until(["reachable"], settled=False)
         planned = time.perf_counter() - started
         terminal.record_until_silent(SETTLING)
+        before = seconds_used(terminal.process.pid)
         down = [position(terminal, LESS, share) for share in shares]
+        own = seconds_used(terminal.process.pid) - before
         terminal.press("m")
         terminal.record_until_silent(SETTLING)
+        before = seconds_used(terminal.process.pid)
         up = [position(terminal, MORE, share) for share in reversed(shares[:-1])]
-    return planned, down, up
+        own += seconds_used(terminal.process.pid) - before
+    return planned, down, up, own / (len(down) + len(up))
 
 
 def position(terminal: Terminal, key: str, share: int) -> float:

@@ -38,7 +38,7 @@ def startup_figures(say: Callable[[str], None]) -> list[Figure]:
             seen.clear()
         one_round(seen)
     return [
-        compared("first paint, against importing YOLO", "s", seen["paint"], seen["import"], 0.25),
+        compared("first paint, against importing YOLO", "s", seen["paint"], seen["import"], 0.20),
         compared("  a bare Textual app, for reference", "s", seen["bare"], seen["import"]),
         compared("tui-pruner --version, against the same", "s", seen["version"], seen["import"], 0.25),
         compared("tui-pruner --help, against the same", "s", seen["help"], seen["import"], 0.25),

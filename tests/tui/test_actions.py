@@ -34,6 +34,8 @@ async def test_help_and_palette_tell_the_reason_and_only_then(desk: Desk):
 
 async def test_the_footer_dims_what_can_do_nothing_and_keeps_its_words(desk: Desk):
     plain = footer_text(ACTIONS, 120)
+    narrow = footer_text(ACTIONS, 80, disabled={"apply", "undo", "write"}).plain
+    assert "S scan" in narrow and "t target" in narrow and "apply" not in narrow, "what can be done now comes first in a narrow window"
     dimmed = footer_text(ACTIONS, 120, disabled={"undo"})
     assert plain.plain == dimmed.plain
     styles = {dimmed.plain[span.start : span.end]: str(span.style) for span in dimmed.spans if isinstance(span.style, str)}

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from tui_pruner.tui.panes.tree_row import layout
-from tui_pruner.tui.theme.drawing import bar, curve, cut_column, fit, fit_middle, resample, slider, wrapped
+from tui_pruner.tui.theme.drawing import bar, curve, cut_column, fit, fit_clauses, fit_middle, resample, slider, wrapped
 
 
 @pytest.mark.parametrize("width", range(1, 12))
@@ -59,6 +59,17 @@ def test_columns_fill_the_tree_exactly(width, ranked):
     columns = layout(width, ranked)
     assert sum(column.width for column in columns) + len(columns) - 1 == width
     assert columns[0].key == "name" and columns[-1].key == "status"
+
+
+@pytest.mark.parametrize("width", [56, 63, 76, 110])
+def test_an_ordered_layer_keeps_its_whole_name_beside_what_a_scan_found(width):
+    columns = layout(width, True, frozenset({"drop"}), 0.3, name=12)
+    assert columns[0].width >= 12 and sum(column.width + 1 for column in columns) - 1 == width
+
+
+def test_what_is_too_long_loses_its_last_clauses_and_not_its_sense():
+    assert fit_clauses("mAP .894 (.880 to .912), 64 images, 13 s", 38) == "mAP .894 (.880 to .912), 64 images"
+    assert fit_clauses("wrote a-file.pt, 6.1 MB", 12) == "wrote a-fil…" and fit_clauses("as it is", 12) == "as it is"
 
 
 def test_a_wider_tree_shows_more_columns():

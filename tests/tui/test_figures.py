@@ -56,6 +56,10 @@ def test_a_saving_has_its_unit_and_a_minus_only_where_it_is_none():
     assert figures.saving(7.7e9, 8.1e9, operations) == "−400 MFLOPs"
 
 
+def test_a_change_of_a_metric_is_the_difference_of_the_two_that_stand_beside_it():
+    assert figures.gain(0.8943, 0.5819) == "−.312" and figures.gain(0.5, 0.5004) == "0"
+
+
 def test_a_fall_has_no_sign_and_a_rise_has_one():
     assert [figures.fall(value) for value in (0.079, -0.003, 0.0001)] == [".079", "+.003", "0"]
 

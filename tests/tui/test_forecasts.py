@@ -35,7 +35,13 @@ def test_a_session_learns_how_its_drops_compare_with_the_sums():
     taught = forecast(0.9, 0.1, [(0.1, 0.2), (0.2, 0.4)])
     assert learnt([(0.1, 0.2), (0.2, 0.4)])[0] == pytest.approx(0.62 / 0.32)
     assert taught.expected == pytest.approx(0.9 - 0.1 * 0.62 / 0.32) and taught.spread / (0.9 - taught.expected) < 0.5
-    assert forecast(0.9, 0.0, []).spread == NOISE and forecast(0.1, 0.5, []).expected == 0.0
+    assert forecast(0.9, 0.0, []).spread == NOISE and forecast(0.01, 0.015, []).expected == 0.0
+
+
+def test_nothing_is_forecast_where_it_would_be_off_by_a_quarter_of_the_metric():
+    assert forecast(0.9, 0.44, []).spread == pytest.approx(0.22) and forecast(0.9, 0.46, []) is None
+    assert forecast(0.9, 0.1, [], guess=0.2) is not None and forecast(0.9, 0.1, [], guess=0.3) is None
+    assert forecast(0.9, 0.46, [(0.1, 0.1)] * 3) is not None, "sums that came true may be larger"
     assert learnt([(0.0, 9.0)])[0] == 5.0
 
 

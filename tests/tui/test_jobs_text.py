@@ -36,9 +36,16 @@ def test_the_time_left_is_counted_from_the_part_that_goes_on():
     pace.follow("validating", 16, 34.0)
     assert pace.remaining(64, 34.0) == pytest.approx(12.0)
     assert pace.remaining(64, 36.0) == pytest.approx(10.0)
-    assert pace.remaining(64, 60.0) == 0.0
+    assert pace.remaining(64, 62.0) == pytest.approx(32.0), "more is overdue: as if it came now"
     pace.follow("validating", 64, 50.0)
     assert pace.remaining(64, 50.0) is None
+
+
+def test_results_that_come_at_once_do_not_say_that_nothing_is_left():
+    pace = ProgressRate()
+    pace.follow("results", 1, 100.0)
+    pace.follow("results", 8, 100.01)
+    assert pace.remaining(153, 104.0) == pytest.approx(4.0 / 14 * 138)
 
 
 def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():

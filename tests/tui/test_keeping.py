@@ -21,7 +21,7 @@ def drop() -> str:
     (saved,) = sessions.sessions()
     assert not saved.running
     file = sessions.SessionFile(saved.id)
-    file.keep(saved.model_copy(update={"metrics": {"": 0.5}, "metric": "mAP"}))
+    file.keep(saved.model_copy(update={"metrics": {"": 0.5}, "metric": "mAP", "resamples": {"": [0.4, 0.6]}}))
     file.close()
     return saved.id
 
@@ -48,7 +48,8 @@ def as_it_was(desk: Desk) -> bool:
         dict(board.pending.amounts),
         board.marks,
         desk.state.metrics.baseline,
-    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount.share(40)}, {"model.16"}, 0.5)
+        desk.state.metrics.resamples,
+    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount.share(40)}, {"model.16"}, 0.5, {"": [0.4, 0.6]})
 
 
 async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_demand(start, tiny_checkpoint: Path):

@@ -30,14 +30,14 @@ def grown() -> Shown:
     proof = {"proof": "proved 3e-7", "proved": True}
     lineage.put(
         measured(Stage("a:", "", ORIGINAL, "best.pt", 3_010_000, 8_100_000_000, path="best.pt"), 0.894, 0.871, 0.917, 8.31),
-        measured(Stage("a:1", "a:", STEP, "1 model.5 -30%", 2_710_000, 7_400_000_000, step={"cuts": [1]}, **proof), 0.861, 0.84, 0.88),
+        measured(Stage("a:1", "a:", STEP, "1: model.5 -30%", 2_710_000, 7_400_000_000, step={"cuts": [1]}, **proof), 0.861, 0.84, 0.88),
         Stage("a:2", "a:1", STEP, "2 model.7 -60%", 2_100_000, 6_900_000_000, step={"cuts": [2]}, proof="NOT EQUAL 1e-2", proved=False),
         measured(
             Stage("a:3", "a:1", STEP, "2 model.6.m.0.cv1 -50%", 2_500_000, 6_500_000_000, step={"cuts": [3]}, **proof), 0.79, 0.76, 0.82
         ),
         Stage("file:refit.pt", "a:3", "reconstruct", "refit.pt", 2_500_000, 6_500_000_000, path="refit.pt"),
         measured(Stage("b:", "a:3", "finetune", "tuned.pt", 2_500_000, 6_500_000_000, path="tuned.pt"), 0.889, 0.866, 0.912, 6.9),
-        Stage("b:1", "b:", STEP, "1 model.8 -25%", 2_300_000, 6_100_000_000, step={"cuts": [4]}, **proof),
+        Stage("b:1", "b:", STEP, "1: model.8 -25%", 2_300_000, 6_100_000_000, step={"cuts": [4]}, **proof),
     )
     lineage.here = "b:1"
     return Shown(lineage, DATA, "mAP", frozenset(), tuple(stage.id for stage in lineage.chain("b:1")))
@@ -114,24 +114,24 @@ async def test_a_recalibration_is_written_beside_the_session_and_going_on_with_i
         await desk.until(lambda: len(desk.state.session.steps) == 1, "another step")
         await desk.press("H")
         await desk.until(lambda: isinstance(desk.app.screen, Stages) and "model.7 −20%" in desk.text, "the lineage")
-        assert "├─● 1 model.5 −30%" in desk.text and "recalibrated" in desk.text
+        assert "├─● 1: model.5 −30%" in desk.text and "recalibrated" in desk.text
         await desk.press("up", "up", "enter")
         await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.5 -30%"], "the step before")
         before = desk.bench
         await desk.press("O")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
-        await desk.press("g")
+        await desk.press("enter")
         await desk.until(lambda: desk.ready and desk.bench is not before, "the next stage")
         assert desk.state.opened.model.path == str(target) and not desk.state.session.steps
         assert desk.state.layers["model.5"].out_channels == 90 and desk.state.checkpoint.data == str(demo_data)
         assert desk.state.origin.parameters == original.parameters
         assert desk.state.session.original.parameters < original.parameters
-        assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1 model.5 -30%"]
-        await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1 model.5 −30%" in desk.text, "the ancestors above the steps")
+        assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]
+        await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1: model.5 −30%" in desk.text, "the ancestors above the steps")
         assert desk.state.origin_metric is not None and "→" in desk.line("GFLOPs")
         await desk.until(lambda: any(kept.model == str(target) for kept in sessions.sessions()), "the journal of the next stage")
         kept = next(kept for kept in sessions.sessions() if kept.model == str(target))
-        assert [stage["title"] for stage in kept.lineage][:2] == ["digits.pt", "1 model.5 -30%"]
+        assert [stage["title"] for stage in kept.lineage][:2] == ["digits.pt", "1: model.5 -30%"]
         await desk.press("H")
         await desk.until(lambda: isinstance(desk.app.screen, Stages), "the lineage")
         await desk.press("up", "enter")
@@ -144,4 +144,4 @@ async def test_a_recalibration_is_written_beside_the_session_and_going_on_with_i
     resumed = sessions.session_to_resume(kept.id)
     async with start(opening=Opening.of(resumed)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
-        assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1 model.5 -30%"]
+        assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]

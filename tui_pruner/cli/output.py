@@ -61,14 +61,19 @@ class Output:
             text = "\n".join(map(printable, text.split("\n")))
             self._console.print(text, style=style or None, markup=False)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-        """Print a table for people; the columns named in `right` are aligned to the right."""
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), wraps: Sequence[str] = ()) -> None:
+        """Print a table for people; the columns named in `right` are aligned to the right.
+
+        Where it is too wide, the last column and those in `wraps` go on in further lines, so that no number is cut.
+        """
         if self.as_json:
             return
         end_line()
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for column in columns:
-            table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+            table.add_column(
+                column, justify="right" if column in right else "left", no_wrap=column in right or column not in (*wraps, columns[-1])
+            )
         for row in rows:
             table.add_row(*(printable(str(cell)) for cell in row))
         self._console.print(table)

@@ -14,6 +14,8 @@ UNTRIED = 0.5
 WEIGHT = 0.02
 """How much drop the trust in plain sums is worth against what was measured."""
 RANGE = (0.2, 5.0)
+WIDEST = 0.25
+"""Nothing is forecast that may be off by more than this share of the metric before: sums of drops say no more than that much is lost."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,14 @@ def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return factor, math.sqrt(sum(error * error for error in errors) / len(errors))
 
 
-def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]], guess: float = 0.0) -> Forecast:
-    """What is expected of a metric that was `base`, where the scanned drops come to `drop`; `guess`: how far off what is guessed may be."""
+def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]], guess: float = 0.0) -> Forecast | None:
+    """What is expected of a metric that was `base`, where the scanned drops come to `drop`; `guess`: how far off what is guessed may be.
+
+    None where that is too far off to say anything.
+    """
     factor, share = learnt(tried)
     fall = factor * drop
-    return Forecast(base, drop, min(max(base - fall, 0.0), 1.0), max(NOISE, math.hypot(share * fall, factor * guess)))
+    spread = max(NOISE, math.hypot(share * fall, factor * guess))
+    if spread > max(WIDEST * base, NOISE):
+        return None
+    return Forecast(base, drop, min(max(base - fall, 0.0), 1.0), spread)

@@ -30,7 +30,8 @@ class SavedSession(BaseModel):
     """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
 
     `metrics` is by the plans' keys (`tui/scores.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit by a key.
-    `intervals`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages besides the plan's.
+    `intervals`, `resamples`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages besides
+    the plan's.
     Of what was read, not kept: `running`, whether a living process has it, and `damaged`, how many lines at its end were no good.
     """
 
@@ -60,6 +61,7 @@ class SavedSession(BaseModel):
     metric: str = "mAP"
     metrics: dict[str, float] = Field(default={})
     intervals: dict[str, tuple[float, float]] = Field(default={})
+    resamples: dict[str, list[float]] = Field(default={})
     latencies: dict[str, float] = Field(default={})
     forecasts: dict[str, tuple[float, float, float, float]] = Field(default={})
     lineage: list[dict[str, Any]] = Field(default=[])
@@ -85,7 +87,7 @@ class SavedSession(BaseModel):
         """
         content = dict(state)
         if content.pop("figures", None) != FIGURES:
-            for measured in ("metrics", "intervals", "forecasts"):
+            for measured in ("metrics", "intervals", "resamples", "forecasts"):
                 content.pop(measured, None)
         steps, plan = content.pop("planned", []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})

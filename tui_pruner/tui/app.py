@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,17 @@ def action_provider() -> type[Provider]:
     from tui_pruner.tui.screens.palette import ActionProvider
 
     return ActionProvider
+
+
+SETTLED = 1.0
+"""Seconds after a checkpoint was opened, when its first picture is there."""
+
+
+def settle_memory() -> None:
+    """Have the garbage collector pass over what is there now: going through all of it takes as long as four keys, in the middle of one."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class PrunerApp(KeysInOrder):
@@ -159,6 +171,8 @@ class PrunerApp(KeysInOrder):
         remember(event.result.model.path)
         state, view = first_state(event.result, loading)
         self._replace(loading, Workbench(loading.engine, state, view))
+        if not self.is_headless:
+            self.set_timer(SETTLED, settle_memory)
         if self._hinting:
             self.call_after_refresh(lambda: self.screen.mount(first_run.hint()))
 

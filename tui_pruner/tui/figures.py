@@ -48,8 +48,11 @@ def drop(fall: float) -> str:
 
 
 def gain(before: float, after: float) -> str:
-    """How a metric moved, with a sign: −.012 where it fell, +.003 where it rose, and 0 for less than a thousandth."""
-    return drop(before - after)
+    """How a metric moved, with a sign: −.012 where it fell, +.003 where it rose, and 0 for less than a thousandth.
+
+    It is the difference of the two figures as they are shown.
+    """
+    return drop(round(before, 3) - round(after, 3))
 
 
 def shape(sizes: Sequence[int]) -> str:

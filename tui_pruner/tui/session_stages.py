@@ -71,7 +71,7 @@ def follow(state: AppState) -> None:
         proved, words = (proof.equal, proof_cell(proof)[0]) if proof else (known.proved, known.proof) if known else (None, "")
         lineage.put(
             Stage(
-                ids[number], ids[number - 1], STEP, f"{number} {step.title}", step.totals.parameters, step.totals.flops, step=dict(plain),
+                ids[number], ids[number - 1], STEP, f"{number}: {step.title}", step.totals.parameters, step.totals.flops, step=dict(plain),
                 proof=words, proved=proved,
             )
         )  # fmt: skip

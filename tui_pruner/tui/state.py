@@ -11,7 +11,7 @@ from tui_pruner.domain.cuts import Asked, PrunableWidth
 from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
 from tui_pruner.domain.lineage import Lineage, file_id
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, TREE
+from tui_pruner.tui.actions.action import DETAIL, FLOW, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
 from tui_pruner.tui.outline import TreeState, Weight
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, Timeline
@@ -258,7 +258,9 @@ class ViewState:
             return SLIDER
         if self.focus == TREE and self.on_map:
             return MAP
-        return PATH if self.focus == DETAIL and self.explanation is not None else self.focus
+        if self.focus == DETAIL and self.comparison is None:
+            return PATH if self.explanation is not None else FLOW if self.flow is not None else DETAIL
+        return self.focus
 
 
 VIEW_FIELDS = frozenset(one.name for one in fields(ViewState))

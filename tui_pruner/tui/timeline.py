@@ -99,8 +99,8 @@ def plan_key(plan: Mapping[str, Any] | None) -> str:
 class StepMetrics:
     """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted.
 
-    `intervals` has where a metric lies in 95 % of cases, `resamples` its values on the draws behind that (which a session does not keep),
-    `latencies` milliseconds, `forecasts` what was expected of a step.
+    `intervals` has where a metric lies in 95 % of cases, `resamples` its values on the draws behind that, `latencies` milliseconds,
+    `forecasts` what was expected of a step.
     """
 
     name: str = "mAP"

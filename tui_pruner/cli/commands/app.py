@@ -126,6 +126,7 @@ def keys(as_json: Json = False) -> None:
         from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
         from tui_pruner.tui.actions.keymap import keymap_of, shown_keys
         from tui_pruner.tui.controllers import ACTIONS
+        from tui_pruner.tui.theme.glyphs import GLYPHS
 
         config = read_config()
         keymap = keymap_of(ACTIONS, config.settings.keymap)
@@ -146,8 +147,11 @@ def keys(as_json: Json = False) -> None:
         for group in GROUPS:
             output.line(group, "bold")
             members = [action for action in keymap.actions if action.group == group]
-            rows = [[shown_keys(action), action.id, action.help, plain(action)["headless"] or ""] for action in members]
-            output.table(["keys", "id", "does", "without the app"], rows)
+            rows = [
+                [shown_keys(action).replace(GLYPHS.horizontal, "right"), action.id, action.help, plain(action)["headless"] or ""]
+                for action in members
+            ]
+            output.table(["keys", "id", "does", "without the app"], rows, wraps=["does", "without the app"])
             output.line()
 
 

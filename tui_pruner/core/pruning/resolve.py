@@ -47,8 +47,9 @@ def match_layers(name: str, layers: Mapping[str, ModelLayer], sections: Mapping[
         prefixes = (f"{name}.", f"model.{name}.")
         matching = tuple(layer for layer in layers.values() if layer.path.startswith(prefixes)) or sections.get(name, ())
     if not matching:
-        near = get_close_matches(name, [*layers, *by_path], n=3, cutoff=0.5) or list(layers)[:3]
-        raise RequestError(f"no layer {name!r} in this model; the nearest are {', '.join(near)}")
+        near = get_close_matches(name, [*layers, *by_path], n=3, cutoff=0.5)
+        known = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(list(layers)[:3])} and others, see inspect"
+        raise RequestError(f"no layer {name!r} in this model; {known}")
     return Match(matching, exact=False)
 
 

@@ -19,11 +19,13 @@ INTERACTIVE = "-"
 TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS, STAGES = "tree", "map", "detail", "path", "steps", "all-jobs", "stages"
 DETECTIONS = "detections"
 SLIDER = "slider"
+FLOW = "flow"
 PANE_TITLES: Mapping[str, str] = {
     TREE: "The model",
     MAP: "The map",
     DETAIL: "The detail",
     PATH: "The explanation",
+    FLOW: "The channel flow",
     STEPS_PANE: "The steps",
     ALL_JOBS: "The background jobs",
     STAGES: "The lineage and the front",
@@ -39,6 +41,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
     DETAIL: (("up down", "Scroll."),),
     PATH: (("up down", "Go from hop to hop of the explanation."),),
+    FLOW: (("up down", "Go from block to block."),),
     SLIDER: (("up down", "Go to the row above or below; all other keys act on the model, and those that cut close the slider."),),
 }
 

@@ -30,6 +30,10 @@ KEPT = ("session", "pending", "marks", "tree", "metrics", "latency", "lineage", 
 """The fields that a session is made of, and those that change with it (a saved plan, a job's data)."""
 
 
+DIGITS = 5
+"""Of a metric on one draw of the bootstrap, as a session keeps it."""
+
+
 class Autosave(Controller):
     """Steps are on the disk before they are shown; the pending cuts and the marks follow when the moment is over."""
 
@@ -122,7 +126,7 @@ class Autosave(Controller):
             return
         what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
         text = f"It ended {ago(saved.saved_at)} without being left.\n{what}"
-        answers = [("g", "go on", "go on")]
+        answers = [("enter,g", "resume", "go on")]
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
     def _take_over(self, saved: SavedSession) -> None:
@@ -156,6 +160,7 @@ class Autosave(Controller):
             metrics.name = saved.metric
             metrics.by_plan = {**saved.metrics, **metrics.by_plan}
             metrics.intervals = {**saved.intervals, **metrics.intervals}
+            metrics.resamples = {**saved.resamples, **metrics.resamples}
             metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
         metrics.latencies = {**saved.latencies, **metrics.latencies}
         restore_lineage(self.state, saved.lineage)
@@ -205,6 +210,7 @@ class Autosave(Controller):
             metric=state.metrics.name,
             metrics=state.metrics.by_plan,
             intervals=state.metrics.intervals,
+            resamples={key: [round(value, DIGITS) for value in draws] for key, draws in state.metrics.resamples.items()},
             latencies=state.metrics.latencies,
             forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
             lineage=kept_lineage(state),

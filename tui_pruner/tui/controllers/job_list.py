@@ -218,6 +218,7 @@ class ImageListController:
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.cancel,
+                disabled_reason=self.nothing_runs,
                 footer="cancel",
                 pane=DETECTIONS,
             ),
@@ -256,6 +257,10 @@ class ImageListController:
         """Go to another image."""
         found = self.result.images if self.result is not None else []
         self.at = min(max(self.at + by, 0), max(len(found) - 1, 0))
+
+    def nothing_runs(self, state: AppState) -> str:
+        """Why there is nothing to cancel."""
+        return "no job to cancel" if self.job is None or self.job.over else ""
 
     def cancel(self) -> None:
         """Stop the job, or drop it from the queue."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from tui_pruner.domain.lineage import ASKED, STEP, Stage, file_id
 from tui_pruner.tui.actions.action import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
+from tui_pruner.tui.figures import titled
 from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.panes.front import AXES, TITLES, dots_of
@@ -97,7 +98,7 @@ class LineageController(Controller):
         if first == second or files[0] is None or files[1] is None:
             self.say("two stages are needed whose files are known here: apply a step, or choose others in the lineage", "warning")
             return
-        titles = lineage.stages[first].title, lineage.stages[second].title
+        titles = titled(lineage.stages[first].title), titled(lineage.stages[second].title)
         pair = StagePair(titles, (files[0], files[1]), f"{first} {second}")
         self.jobs.with_data(lambda: self._detect(pair), "Detect on")
 
@@ -126,7 +127,7 @@ class LineageController(Controller):
                 self.dialogs.send(ModelChosen(path, self.jobs.checkpoint.data, tuple(lineage), plan))
 
         text = f"{path}\nIt becomes the open file again, with the steps up to {stage.title}; this session is kept."
-        self.dialogs.confirm(f"Go to {stage.title}?", text, [("g", "go to it", "go")], take)
+        self.dialogs.confirm(f"Go to {stage.title}?", text, [("enter,g", "go there", "go")], take)
 
 
 class StageView(Protocol):
@@ -232,7 +233,7 @@ class StageListController:
                 group=VIEW,
                 cli=INTERACTIVE,
                 run=self.next_axis,
-                footer="across",
+                footer="axis",
                 pane=STAGES,
             ),
             Action(

@@ -65,7 +65,7 @@ class PreviewController(Controller):
     def schedule_dry_run(self) -> None:
         """Ask for The dry run's result for the shapes once no key changes the cuts any more."""
         self.end()
-        if self.state.pending:
+        if self.state.pending or self.view.sliding:
             self._quiet = asyncio.get_running_loop().call_later(QUIET, self.dry_run)
 
     def dry_run(self) -> None:

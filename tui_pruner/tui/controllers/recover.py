@@ -125,7 +125,7 @@ class RecoverController(Controller):
                 self._keep()
                 self.dialogs.send(ModelChosen(output, self.jobs.checkpoint.data, tuple(self.state.lineage)))
 
-        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("g", "continue from it", "go")], take)
+        self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("enter,g", "continue", "go")], take)
 
     def show_recipe(self) -> None:
         """Show the recipe of the compression that waits or runs, else one to start; the steps so far are where it begins."""

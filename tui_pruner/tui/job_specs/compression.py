@@ -36,7 +36,7 @@ class Item:
 
 RECIPE = (
     Item("scan", OFF, "images; plans go by it"),
-    Item("target", "flops=60%", "what shall be left"),
+    Item("target", "flops=60%", "what remains"),
     Item("refit", "64", "unlabelled images"),
     Item("fine-tune", OFF, "epochs"),
     Item("validate", ON, "on all images, after each stage"),

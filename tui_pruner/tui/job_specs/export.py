@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.domain.lineage import file_id
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
+from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +145,6 @@ def detections(checkpoint: OpenCheckpoint, pair: StagePair, keep: Callable[[Dete
         result = DetectionResult.model_validate(content)
         keep(result)
         changed = sum(bool(one.changed) for one in result.images)
-        return JobOutcome(f"{changed} of {plural(len(result.images), 'image')} changed", notes=result.notes)
+        return JobOutcome(f"detected: {changed} of {plural(len(result.images), 'image')} changed", notes=result.notes)
 
-    return JobSpec(DETECT, f"{pair.titles[0]}, {pair.titles[1]}", pair.key, parameters, take, fields["data"])
+    return JobSpec(DETECT, f"{pair.titles[0]} {GLYPHS.arrow} {pair.titles[1]}", pair.key, parameters, take, fields["data"])

@@ -54,19 +54,27 @@ class ProgressRate:
     part: str | None = None
     first: tuple[int, float] = (0, 0.0)
     last: tuple[int, float] = (0, 0.0)
+    batch: int = 1
 
     def follow(self, part: str, done: int, now: float) -> None:
         """A report: this many of this part are done at this second."""
         if part != self.part or done < self.last[0]:
             self.part, self.first = part, (done, now)
+        elif done > self.last[0]:
+            self.batch = done - self.last[0]
         self.last = (done, now)
 
     def remaining(self, total: int, now: float) -> float | None:
-        """Seconds until all are done; None before the second report, and when all are."""
+        """Seconds until all are done; None before the second report, and when all are.
+
+        While more is overdue, the pace is what it would be if as many as last time came now: several at once say little of a pace.
+        """
         (first, since), (done, then) = self.first, self.last
         if not first < done < total:
             return None
-        return max((then - since) / (done - first) * (total - done) - (now - then), 0.0)
+        on_time = (then - since) / (done - first) * (total - done) - (now - then)
+        overdue = (now - since) / (done - first + self.batch) * max(total - done - self.batch, 0)
+        return max(on_time, overdue, 0.0)
 
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"

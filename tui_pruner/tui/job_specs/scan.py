@@ -147,7 +147,10 @@ class ScanSoFar:
         self._trials += found.trials
         about = (found.name, found.baseline, found.images)
         self._hand_over(by_layers(self._trials, about, self._ground, self._layers, (progress.done, found.wanted)))
-        return f"{doing} {drop(found.trials[-1].drop)}" if found.trials and progress.metrics else doing
+        if not (found.trials and progress.metrics):
+            return doing
+        grid, _, trial = doing.partition(", ")
+        return f"{trial.replace(' -', f' {GLYPHS.minus}')}: {drop(found.trials[-1].drop)}, {grid}"
 
 
 def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanned], None]) -> JobSpec:
@@ -166,7 +169,7 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         hand_over(scanned(result, criterion, fields["data"]))
         known, distinct = f", {result.cached} known before" if result.cached else "", result.distinct
         counted = f"{len(distinct)} of {plural(result.wanted, 'trial')}" if result.wanted else plural(len(distinct), "trial")
-        figure = f"{'stopped after' if result.wanted else 'scanned by'} {counted} on {plural(result.images, 'image')}{known}"
+        figure = f"{'scan stopped after' if result.wanted else 'scanned by'} {counted} on {plural(result.images, 'image')}{known}"
         worst = sorted(distinct, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.formatting import plural, score
+from tui_pruner.domain.formatting import plural, score, tiny
 from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, plan_key
@@ -102,10 +102,8 @@ def compared(result: ValidationResult, cut: float | None) -> JobOutcome:
     if found is None or cut is None:
         return outcome
     apart = abs(found[1] - cut)
-    verdict = (
-        f"the cut has the same (differs by {apart:.1e})" if apart <= SAME else f"the cut has {score(cut)}, which differs by {apart:.1e}"
-    )
-    return replace(outcome, figure=f"{found[0]} {score(found[1])} masked; {verdict}")
+    verdict = "as the cut has" if apart <= SAME else f"but the cut has {score(cut)}"
+    return replace(outcome, figure=f"{found[0]} {score(found[1])} {verdict}, differs by {tiny(apart)}")
 
 
 def spread(interval: tuple[float, float] | None) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.actions.action import DETAIL, MAP, PATH, SLIDER, STEPS_PANE, Action
+from tui_pruner.tui.actions.action import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action
 from tui_pruner.tui.actions.keymap import shown
 from tui_pruner.tui.actions.registry import Registry
 from tui_pruner.tui.figures import change, gain
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 GAP = "   "
 ONE_LINE = 100
 SHORTEST_NAME = 12
+UNKNOWN = " ~?"
+"""Of a metric after cuts that are asked for, where nothing tells what it will be, or only vaguely."""
 
 
 def header_lines(state: AppState, width: int) -> list[Text]:
@@ -77,12 +79,15 @@ def _figures(state: AppState, level: int = 0) -> Text:
         now = metrics.measurement_of_step(metrics.steps) if metrics.steps else None
         if now is None and not state.session.steps and state.lineage.ancestors():
             now = metrics.measurement_of_step(0)
+        awaited = now is None and bool(state.session.steps or state.lineage.ancestors())
         text.append(GAP)
-        text.append_text(_metric(metrics.name, baseline, now))
+        text.append_text(_metric(metrics.name, baseline, now, awaited))
     if (expected := state.forecast) is not None:
         spread = f" {GLYPHS.about}{score(expected.spread)}" if level < 2 else ""
         words = f" ~{score(expected.expected)}{spread}"
         text.append(words if state.origin_metric is not None else f"{GAP}{metrics.name}{words}", f"italic {colours.WARNING}")
+    elif baseline is not None and state.pending and state.preview is not None:
+        text.append(UNKNOWN, f"italic {colours.WARNING}")
     return text
 
 
@@ -95,9 +100,11 @@ def _pair(name: str, before: str, after: str, moved: str, level: int, unit: str 
     return Text.assemble(title, *was, (shown_after, f"bold {colours.GOOD}"), (f" {moved}" if level < 3 else "", colours.GOOD))
 
 
-def _metric(name: str, baseline: MeasuredMetric, now: MeasuredMetric | None) -> Text:
+def _metric(name: str, baseline: MeasuredMetric, now: MeasuredMetric | None, awaited: bool) -> Text:
+    """The metric; where it was not measured after the steps (`awaited`), that it is not known."""
     if now is None:
-        return Text.assemble((f"{name} ", colours.MUTED), (score(baseline.value), colours.STRONG))
+        was = Text.assemble((f"{name} ", colours.MUTED), (score(baseline.value), "" if awaited else colours.STRONG))
+        return was.append(f"{GLYPHS.arrow}?", colours.MUTED) if awaited else was
     style = metric_colour(baseline, now)
     return Text.assemble(
         (f"{name} ", colours.MUTED),
@@ -118,12 +125,15 @@ NEEDED = (
     "validate", "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
 )  # fmt: skip
 """The same, those that stay longest first."""
+LEAVING = ("back", "leave-stages", "leave-detections", "leave")
+"""How people get out of where they are: always in sight."""
 NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "flow": "flow", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "hop-1": "next hop", "back": "back"},
+    FLOW: {"hop-1": "next that differs", "back": "back", "explain": "explain", "map": "map"},
     STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
     SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }
@@ -146,17 +156,23 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
 
 
 def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Collection[str] = (), disabled: Collection[str] = ()) -> Text:
-    """These actions in one line of at most `width` cells, without the least needed ones where it is too narrow."""
+    """These actions in one line of at most `width` cells, without the least needed ones where it is too narrow.
+
+    In a narrow window those that can do nothing now make room first.
+    """
+    idle = disabled if width < ONE_LINE else ()
     shown_now = list(actions)
     text = _line(shown_now, leading, disabled)
     while text.cell_len > width and len(shown_now) > 1:
-        shown_now.remove(max(reversed(shown_now), key=lambda action: _need(action, needed)))
+        shown_now.remove(max(reversed(shown_now), key=lambda action: (action.id in idle, _need(action, needed))))
         text = _line(shown_now, leading, disabled)
     return text
 
 
 def _need(action: Action, needed: Collection[str]) -> int:
     """How early an action may leave the footer: the later ones first."""
+    if action.id in LEAVING:
+        return 0
     return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
 
 

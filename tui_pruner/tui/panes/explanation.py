@@ -105,7 +105,7 @@ def _hints(with_path: bool) -> list[tuple[str, str]]:
     other_end = [] if with_path else [(key_of("explain"), ON_ANOTHER)]
     return [
         *other_end,
-        (f"{key_of('hop-1')} {key_of('hop-minus-1')}", "from stop to stop: the tree follows"),
+        (f"{key_of('hop-1')} {key_of('hop-minus-1')}", "next and previous hop: the tree follows"),
         ("enter", "to the chosen one"),
         (key_of("back"), "back to where you were"),
         (key_of("path-to"), "type another end"),

@@ -22,6 +22,7 @@ NUMBER = 7
 INDENT = 4
 RANGE = 11
 WAITING = "following the channels through the model"
+MARKED = "another width, see below"
 MEANING = "Marked blocks read another number than the block before writes, or than the last convolution listed before them does."
 
 
@@ -48,7 +49,9 @@ def flow_lines(flow: OpenFlow, at: int, width: int) -> tuple[list[Text], int, in
     if flow.found is None:
         return [Text(WAITING, colours.MUTED)], 0, 1
     names = width - 3 * NUMBER - 2
-    lines = [Text.assemble("  ", (fit("Block", names), colours.HEADING), (_numbers("reads", "before", "writes"), colours.MUTED))]
+    sign = next((sign for sign in (f"   {GLYPHS.lit} {MARKED}", f"   {GLYPHS.lit} {MARKED.split(',')[0]}") if len(sign) + 6 <= names), "")
+    heading = Text.assemble(("Block", colours.HEADING), (fit(sign, names - 5), colours.MUTED))
+    lines = [Text.assemble("  ", heading, (_numbers("reads", "before", "writes"), colours.MUTED))]
     first = rows = 0
     for block in flow.found.blocks:
         own = _block(block, names, width, block.index == at)

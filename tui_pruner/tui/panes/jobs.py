@@ -17,10 +17,12 @@ from tui_pruner.tui.job_specs.validation import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import BEAT, COLOURS, JOBS, Store
 from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import broken, curve, fit, slider, wrapped
+from tui_pruner.tui.theme.drawing import broken, curve, fit, fit_clauses, fit_middle, slider, wrapped
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 WIDEST_BAR, NARROWEST_BAR = 30, 4
+LEAST_COURSE = 28
+"""The cells beside a running job's name: a bar, a count and a time, or what it does."""
 LONGEST_PART = 40
 """Letters of what a job says that it is at; more belong to the job's own pane."""
 
@@ -53,25 +55,26 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
     """The pane's lines, at most `height` of them: work first, then as many results as there is room for."""
     lines = []
     if work.doing:
-        lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit(work.doing, width - 2).rstrip()))
+        lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit_clauses(work.doing, width - 2)))
     if work.running is not None:
         lines.append(running_line(work, width))
         told = [work.running.told] if work.running.told else running_metrics(work.running)
         if told and told[0] not in lines[-1].plain:
-            lines.append(Text(f"  {fit(told[0], width - 2).rstrip()}", colours.MUTED))
+            lines.append(Text(f"  {fit_clauses(told[0], width - 2)}", colours.MUTED))
     if work.waiting:
         lines.append(Text(fit(f"  then {', '.join(job.spec.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
     space = max(height - len(lines), 0)
     for note, failed in list(work.notes)[-space:] if space else []:
         sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
-        lines.append(Text.assemble((f"{sign} ", style), (fit(note, width - len(sign) - 1).rstrip(), style if failed else colours.MUTED)))
+        lines.append(Text.assemble((f"{sign} ", style), (fit_clauses(note, width - len(sign) - 1), style if failed else colours.MUTED)))
     return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
 
 
 def running_line(work: Activity, width: int) -> Text:
     """The running job with its progress."""
     assert work.running is not None
-    lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), work.running.spec.name)
+    name = fit_middle(work.running.spec.name, max(width - LEAST_COURSE, SHORTEST_NAME))
+    lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), name)
     hint = f"  {work.running.spec.hint or key_of('cancel-job') + ' ' + _ending(work.running)}"
     return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint))
 
@@ -87,7 +90,14 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
     times = [left] if left == gone else [gone, left]
     part = [progress.doing] if progress.doing and not job.told and len(progress.doing) <= LONGEST_PART else []
     told = running_metrics(job)
-    ways = ([*part, counted, *told, *times], [counted, *told, *times], [counted, *told, left], [counted, *times], [counted, left])
+    ways = (
+        [*part, counted, *told, *times],
+        [counted, *told, *times],
+        [counted, *told, left],
+        [counted, *times],
+        [counted, left],
+        [counted],
+    )
     tail = next((tail for way in ways if len(tail := "  ".join(way)) + NARROWEST_BAR + 4 <= width), "  ".join(ways[-1]))
     if width >= len(tail) + len(hint) + 14:
         tail += hint

@@ -11,7 +11,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.figures import change, signed, titled
+from tui_pruner.tui.figures import change, gain, titled
 from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import fit
@@ -110,7 +110,8 @@ def stage_lines(shown: Shown, stage: Stage, held: Stage | None, width: int) -> l
     """What a stage is, and how far it is from the one that is held, else from the original, in at most three lines of this width."""
     other = held or shown.lineage.original
     name = Path(stage.path).name if stage.path else ""
-    first = Text.assemble((titled(stage.title), colours.STRONG), (f"  {kind_of(stage)}", colours.MUTED))
+    lead, kind = ("step ", "") if stage.kind == STEP else ("", f"  {kind_of(stage)}")
+    first = Text.assemble((lead, colours.MUTED), (titled(stage.title), colours.STRONG), (kind, colours.MUTED))
     if name and name != stage.title:
         first.append(f"  {name}", colours.MUTED)
     if other is None or other.id == stage.id:
@@ -123,9 +124,11 @@ def stage_lines(shown: Shown, stage: Stage, held: Stage | None, width: int) -> l
     ]
     lines = [first, Text.assemble(("against ", colours.MUTED), (fit(titled(other.title), max(width // 3, LEAST)).rstrip(), colours.TEXT))]
     for part in filter(None, parts):
-        if lines[-1].cell_len + 3 + part.cell_len > width and len(lines) < 3:
-            lines.append(Text(" " * 5))
-        lines[-1].append("   ")
+        if lines[-1].cell_len + 3 + part.cell_len > width:
+            if len(lines) == 3:
+                break
+            lines.append(Text("  "))
+        lines[-1].append("   " if lines[-1].plain.strip() else "")
         lines[-1].append_text(part)
     return lines
 
@@ -144,7 +147,7 @@ def _metric_moved(shown: Shown, before: Stage, after: Stage) -> Text | None:
     if first is None or last is None:
         return None
     values = f"{score(first.value)}{GLYPHS.arrow}{score(last.value)}"
-    moved = f" {signed(score(abs(last.value - first.value)), last.value < first.value)}"
+    moved = f" {gain(first.value, last.value)}"
     return Text.assemble((f"{shown.metric} ", colours.MUTED), values, (moved, metric_colour(first, last)))
 
 

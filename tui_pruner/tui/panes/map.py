@@ -16,7 +16,7 @@ from tui_pruner.tui.actions.action import TREE
 from tui_pruner.tui.figures import arrow
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Card, Chart, MapLink, Point, block_under, chart
-from tui_pruner.tui.panes.tree_row import outputs, status_of
+from tui_pruner.tui.panes.tree_row import FEWER_INPUTS, inputs, outputs, status_of
 from tui_pruner.tui.panes.widgets import CLICK, Pane
 from tui_pruner.tui.state import COLOURS, AppState, Store
 from tui_pruner.tui.theme import colours
@@ -170,7 +170,8 @@ def face(row: Row, state: AppState, lit: bool, here: bool) -> Face:
     words, style = status_of(row, state)
     tint = tint_of(row, state)
     changed = tint != colours.BAND
-    line = arrow(before, after) if before != after else words if changed else str(before)
+    narrower = f"in {arrow(*inputs(row, state))}" if words == FEWER_INPUTS else words
+    line = arrow(before, after) if before != after else narrower if changed else str(before)
     text = style if changed else colours.MUTED if not row.layers else colours.TEXT
     sign = f"{GLYPHS.lit} " if lit else f"{GLYPHS.pending} " if here else ""
     return Face(f"{sign}{line}", f"{colours.WARNING if lit else text} on {colours.SELECTION if here else tint}".removeprefix("bold "))

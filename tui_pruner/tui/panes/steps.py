@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 
 SIZES_NEED = 56
-PROOF = 17
+FLOPS = 6
+PROOF = 12
 METRIC = 9
 WIDE_METRIC = 12
 REFIT = 12
-ERROR = 8
+ERROR = 9
+NAMES = 10
+"""The cells that the columns of refits and of forecasts leave to what was cut."""
 
 
 def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
@@ -68,7 +71,9 @@ def columns_of(state: AppState, metrics: StepMetrics, width: int) -> Columns:
     steps = [*state.session.steps, *state.session.ahead]
     refitted = any(metrics.refit_of_step(step.number) for step in steps)
     forecast = any(metrics.error_of_step(step.number) is not None for step in steps)
-    return Columns(width, len(str(len(steps))) + 1, refitted, forecast)
+    words = [proof_cell(step.proof)[0] for step in state.session.steps] + [undone_cell(step.proof)[0] for step in state.session.ahead]
+    proof = max((len(word) + 1 for word in words), default=PROOF)
+    return Columns(width, len(str(len(steps))) + 1, refitted, forecast, max(proof, PROOF))
 
 
 def _light(lines: list[Text], timeline: Timeline, width: int, numbers: int) -> None:
@@ -85,13 +90,14 @@ def _light(lines: list[Text], timeline: Timeline, width: int, numbers: int) -> N
 class Columns:
     """How the table is laid out in `width` cells: `numbers` is the width of the numbers; `refitted` and `forecast` add columns.
 
-    The parameters go first where it is narrow, then the refits and the FLOPs.
+    The parameters go first where it is narrow, then the forecasts, the refits and the FLOPs. `proof`: the width of the proofs' column.
     """
 
     width: int
     numbers: int = 2
     refitted: bool = False
     forecast: bool = False
+    proof: int = PROOF
 
     @property
     def metric(self) -> int:
@@ -101,12 +107,17 @@ class Columns:
     @property
     def refit(self) -> int:
         """The width of the refits' column; 0 where there is none."""
-        return REFIT if self.refitted and self.width >= SIZES_NEED else 0
+        return REFIT if self.refitted and self.width >= SIZES_NEED and self._left(REFIT, FLOPS) >= NAMES else 0
 
     @property
     def error(self) -> int:
         """The width of the column for errors of forecasts; 0 where there is none."""
-        return ERROR if self.forecast and self.width >= SIZES_NEED else 0
+        left = self._left(self.refit + ERROR, len(self.sizes(0, 0)))
+        return ERROR if self.forecast and self.width >= SIZES_NEED and left >= NAMES else 0
+
+    def _left(self, more: int, sizes: int) -> int:
+        """What is left for the names beside these columns."""
+        return self.width - self.numbers - sizes - 2 - self.proof - self.metric - more
 
     def sizes(self, parameters: int, flops: int) -> str:
         """The sizes that there is room for."""
@@ -116,18 +127,18 @@ class Columns:
         """The sizes as they are put into the columns."""
         if self.width < SIZES_NEED:
             return ""
-        return f"{flops:>6}" if self.refit and self.width < SIZES_NEED + REFIT else f"{parameters:>6} {flops:>6}"
+        return f"{flops:>{FLOPS}}" if self.refit and self.width < SIZES_NEED + REFIT else f"{parameters:>6} {flops:>{FLOPS}}"
 
     def names(self, sizes: str) -> int:
         """The width that is left for what was cut."""
-        return max(self.width - self.numbers - len(sizes) - 2 - PROOF - self.refit - self.metric - self.error, 8)
+        return max(self._left(self.refit + self.error, len(sizes)), 8)
 
 
 def heading(metric: str, columns: Columns) -> Text:
     """The titles of the columns."""
     sizes = columns.written("params", "GFLOPs")
-    proof = f"{fit('proof', PROOF)}{fit('refit' if columns.refit else '', columns.refit)}"
-    scores = f"{fit(metric, columns.metric, right=True)}{fit('~' if columns.error else '', columns.error, right=True)}"
+    proof = f"{fit('proof', columns.proof)}{fit('refit' if columns.refit else '', columns.refit)}"
+    scores = f"{fit(metric, columns.metric, right=True)}{fit('forecast' if columns.error else '', columns.error, right=True)}"
     return Text(f"{' ' * columns.numbers}{fit('cut', columns.names(sizes))}{sizes}  {proof}{scores}", colours.FAINT)
 
 
@@ -190,7 +201,7 @@ def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: 
         (fit(number, columns.numbers), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
     )
     text.append(sizes + "  ", colours.MUTED)
-    text.append(fit(proof[0], PROOF), proof[1])
+    text.append(fit(proof[0], columns.proof), proof[1])
     if columns.refit:
         text.append(fit(between(*refit) if refit else "", columns.refit), colours.BLUE)
     text.append_text(_metric(metrics, step, columns))

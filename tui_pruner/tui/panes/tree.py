@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.style import Style
 from rich.text import Text
@@ -17,13 +18,15 @@ from textual.strip import Strip
 
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.outline import TreeState, matching_layers
-from tui_pruner.tui.panes.tree_row import Column, Look, column_order, heading, layout, row_text
+from tui_pruner.tui.panes.tree_row import WIDEST_NAME, Column, Look, column_order, heading, layout, row_text
 from tui_pruner.tui.state import COLOURS, Store
 from tui_pruner.tui.theme import colours
 from tui_pruner.tui.theme.drawing import strip_of
 
 Line = tuple[Text, Style]
 """What a line says, and the style of its ground."""
+MARK = 2
+"""The cells before the name of an ordered layer."""
 
 
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
@@ -45,6 +48,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._tree = TreeState()
         self._look = Look(store.state, frozenset())
         self._measured: frozenset[str] = frozenset()
+        self._longest = 0
         self._painted: dict[int, Line] = {}
         self._fresh: tuple[object, dict[int, Line]] = ((), {})
         store.observe(("tree", "opened"), self.show)
@@ -149,7 +153,11 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def _columns(self) -> tuple[Column, ...]:
         scan = self._store.state.scan
         return layout(
-            self.scrollable_content_region.width, ranked=bool(self._tree.order), measured=self._measured, ratio=scan.ratio if scan else 0.0
+            self.scrollable_content_region.width,
+            ranked=bool(self._tree.order),
+            measured=self._measured,
+            ratio=scan.ratio if scan else 0.0,
+            name=self._longest,
         )
 
     def _measure(self, tree: TreeState) -> None:
@@ -162,6 +170,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             most_flops=max((row.flops for row in scale), default=1),
             weights=self._store.state.pending_weights,
         )
+        self._longest = min(max((cell_len(row.name) + MARK for row in tree.shown), default=0), WIDEST_NAME) if tree.order else 0
         self._retitle()
         self.virtual_size = Size(self.scrollable_content_region.width, len(tree.shown) + 1)
 

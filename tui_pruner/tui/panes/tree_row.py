@@ -21,11 +21,11 @@ GAP = 1
 NARROWEST_NAME = 16
 WIDEST_NAME = 26
 WIDEST_BAR = 12
-SHARE = 9
+SHARE, NARROW_SHARE = 9, 7
 SHARE_NEEDS = 60
 CURVE, CURVE_NEEDS, FIGURE = 3, 62, 5
 SHORTEST_NAME = 14
-"""The cells that a curve leaves to the name."""
+"""The cells that a curve leaves to the name in the tree; where layers are ordered, names are whole ones and get what they need."""
 FULL = 0.2
 BARS = ("parameters", "flops")
 MEASURED = ("time", "drop")
@@ -58,19 +58,25 @@ COLUMNS = (
 
 
 @lru_cache(maxsize=8)
-def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozenset(), ratio: float = 0.0) -> tuple[Column, ...]:
+def layout(
+    width: int, ranked: bool = False, measured: frozenset[str] = frozenset(), ratio: float = 0.0, name: int = SHORTEST_NAME
+) -> tuple[Column, ...]:
     """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
 
     `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `measured`: which of
-    the columns that need a measurement have one, and take room from the bars. `ratio`: the share that drops stand for.
+    the columns that need a measurement have one, and take room from the bars. `ratio`: the share that drops stand for. `name`: the cells
+    of the longest name of an ordered layer; bars and the curve give way to it, for a name that is cut may be another one's too.
     """
     hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
     shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
-    with_curve = width >= CURVE_NEEDS and width - _total(shown) - CURVE - 1 + NAME.width >= SHORTEST_NAME
-    shown = [_drops(column, ratio, with_curve) if column.key == "drop" else column for column in shown]
-    with_shares = [_wider(column, SHARE - column.width) if column.key in BARS else column for column in shown]
-    if ranked or (width >= SHARE_NEEDS and _total(with_shares) <= width):
-        shown = with_shares
+    if ranked:
+        shown = _ranked(shown, width, ratio, name)
+    else:
+        with_curve = width >= CURVE_NEEDS and width - _total(shown) - CURVE - 1 + NAME.width >= SHORTEST_NAME
+        shown = _drops(shown, ratio, with_curve)
+        with_shares = _with_shares(shown, SHARE)
+        if width >= SHARE_NEEDS and _total(with_shares) <= width:
+            shown = with_shares
     spare = width - _total(shown) + NAME.width
     bars = [column for column in shown if column.key in BARS]
     extra = max(spare - WIDEST_NAME, 0) // len(bars) if bars else 0
@@ -79,10 +85,23 @@ def layout(width: int, ranked: bool = False, measured: frozenset[str] = frozense
     return tuple(_wider(column, spare - NARROWEST_NAME) if column.key == NAME.key else column for column in widened)
 
 
-def _drops(column: Column, ratio: float, with_curve: bool) -> Column:
-    """The column of the drops, titled by the ratio, with a curve over all ratios where there is room."""
-    title = f"@{ratio:.0%}"
-    return replace(column, title=f"{column.title}{title}", width=CURVE + 1 + column.width) if with_curve else replace(column, title=title)
+def _ranked(columns: Sequence[Column], width: int, ratio: float, name: int) -> list[Column]:
+    """The columns beside ordered layers: figures with their bars and the curve, as far as the longest name leaves room for them."""
+    ways = [_with_shares(_drops(columns, ratio, curve), share) for curve in (True, False) for share in (SHARE, NARROW_SHARE)]
+    return next((way for way in ways if width - _total(way) + NAME.width >= name), ways[-1])
+
+
+def _with_shares(columns: Sequence[Column], share: int) -> list[Column]:
+    return [_wider(column, share - column.width) if column.key in BARS else column for column in columns]
+
+
+def _drops(columns: Sequence[Column], ratio: float, with_curve: bool) -> list[Column]:
+    """The column of the drops titled by the ratio, with a curve over all ratios where there is room."""
+    title, more = f"@{ratio:.0%}", CURVE + 1 if with_curve else 0
+    return [
+        replace(one, title=f"{one.title}{title}" if with_curve else title, width=one.width + more) if one.key == "drop" else one
+        for one in columns
+    ]
 
 
 def _total(columns: Sequence[Column]) -> int:
@@ -143,7 +162,7 @@ def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
 
 def share(part: int, most: int, whole: int, width: int) -> str:
     """A bar on the scale of the largest part, with the share of the whole in percent where there is room for both."""
-    if width < SHARE or not part:
+    if width < NARROW_SHARE or not part:
         return bar(part / max(most, 1), width)
     return bar(part / max(most, 1), width - PERCENT) + fit(percent(part / max(whole, 1)), PERCENT, right=True)
 
@@ -154,6 +173,7 @@ def heat_colour(fall: float, baseline: float) -> str:
     return colours.GOOD if share < LITTLE else colours.WARNING if share < MUCH else colours.BAD
 
 
+FEWER_INPUTS = "fewer inputs"
 METRIC_NOISE = 0.005
 """A change of a metric below it says nothing, where its interval is not known."""
 
@@ -287,7 +307,7 @@ def _layer_status(row: Row, state: AppState) -> Cell:
     if change.pending:
         return "affected", colours.WARNING
     if change.reads_less:
-        return "fewer inputs", colours.WARNING
+        return FEWER_INPUTS, colours.WARNING
     if change.gone:
         return "dropped", colours.GOOD
     if change.stepped:
@@ -307,7 +327,7 @@ def _block_status(row: Row, state: AppState) -> Cell:
     if any(change.pending for change in changes):
         return "affected", colours.WARNING
     if any(change.reads_less for change in changes):
-        return "fewer inputs", colours.WARNING
+        return FEWER_INPUTS, colours.WARNING
     if cut := sum(change.stepped for change in changes):
         return f"{cut} cut", colours.GOOD
     locked = sum(layer.status == "locked" for layer in row.layers)

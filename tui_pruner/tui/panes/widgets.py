@@ -151,6 +151,7 @@ class EntryLine(Horizontal):
         self._label = Static(markup=False)
         self._input = EntryInput(placeholder=hint, select_on_focus=False, compact=True)
         self._input.cursor_blink = False
+        self._keys = Static("enter confirm  escape cancel", markup=False, classes="keys")
         self._typed: Callable[[str], None] = lambda _: None
         self._done: Callable[[str], None] = lambda _: None
         self._left: Callable[[], None] = lambda: None
@@ -172,11 +173,13 @@ class EntryLine(Horizontal):
         """The label and the input."""
         yield self._label
         yield self._input
+        yield self._keys
 
     def open(self, label: str, text: str = "", replacing: bool = False) -> None:
         """Show the line with the cursor in it; `replacing` selects its text, so that typing replaces it."""
         self._label.update(label)
         self._input.value = text
+        self._keys.remove_class("idle")
         self.display = True
         # Not focus(), which waits for its turn: keys that follow at once must land in the input.
         self.screen.set_focus(self._input)
@@ -188,6 +191,7 @@ class EntryLine(Horizontal):
         """Show the line without the cursor in it; nothing to show hides it."""
         self._label.update(label)
         self._input.value = text
+        self._keys.add_class("idle")
         self.display = bool(text.strip())
 
     def close(self) -> None:

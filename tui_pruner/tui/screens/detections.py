@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.color import Color
@@ -112,6 +113,30 @@ def graphics_widget(name: str) -> type[Any] | None:
     return found
 
 
+def sixels_of(picture: Image, cells: tuple[int, int]) -> tuple[Image, str]:
+    """A picture in just the pixels of these cells, and its sixels: more than half a second of work, so in a thread."""
+    package: Any = importlib.import_module("textual_image.widget.sixel")
+    cell = package.get_cell_size()
+    fitting = picture.resize((cells[0] * cell.width, cells[1] * cell.height))
+    return fitting, package.image_to_sixels(fitting, None, None)
+
+
+def sixel_widget(picture: Image, sixels: str) -> Widget:
+    """The widget of textual-image for a picture whose sixels are there already; it encodes again where only a part is in sight."""
+    package: Any = importlib.import_module("textual_image.widget.sixel")
+
+    class EncodedPicture(package._ImageSixelImpl):  # type: ignore[misc]
+        def _image_to_sixels(self, image: Image, *options: Any, **more: Any) -> str:
+            return sixels if image.size == picture.size else str(super()._image_to_sixels(image, *options, **more))
+
+    class SixelPicture(package.Image, Renderable=package._NoopRenderable):  # type: ignore[misc,call-arg]
+        def compose(self) -> ComposeResult:
+            yield EncodedPicture(self.image)
+
+    made: Widget = SixelPicture(picture)
+    return made
+
+
 def rgb(style: str) -> tuple[int, int, int]:
     """A colour of the palette as numbers."""
     triplet = Color.parse(style).get_truecolor()
@@ -162,13 +187,19 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
     """A picture with its frames as rows of cells, the labels above the boxes or at their upper side."""
     values = image.tobytes()
     rows = half_blocks(list(zip(values[::3], values[1::3], values[2::3], strict=True)), image.width)
-    for box in in_turn(boxes):
+    taken: set[tuple[int, int]] = set()
+    for box in reversed(in_turn(boxes)):
         left, upper, _, _ = places(box, image.size)
         style = Style(color="black", bgcolor=colour_of(box, after))
-        row = rows[max(upper // 2 - 1, 0)]
-        label = label_of(box)[: len(row)]
-        for column, sign in enumerate(label, start=min(left, len(row) - len(label))):
-            row[column] = Segment(sign, style)
+        line = max(upper // 2 - 1, 0)
+        label = label_of(box)[: len(rows[line])]
+        start = min(left, len(rows[line]) - len(label))
+        cells = {(line, column) for column in range(start, start + len(label))}
+        if cells & taken:
+            continue  # half a label would be another one's
+        taken |= cells
+        for column, sign in enumerate(label, start=start):
+            rows[line][column] = Segment(sign, style)
     return rows
 
 
@@ -288,7 +319,8 @@ class Detections(ActionScreen, inherit_bindings=False):
         told = changed_lines(image, reason) if image is not None else []
         self.query_one("#changes", Lines).draw(lambda width, _: [line for text, style in told for line in wrapped(text, width, style)][:4])
         own = [action for action in self.registry if action.footer]
-        self.query_one("#detections-footer", Lines).draw(lambda width, _: [fitting(own, width)])
+        off = {action.id for action in own if action.disabled_reason(self.store.state)}
+        self.query_one("#detections-footer", Lines).draw(lambda width, _: [fitting(own, width, disabled=off)])
 
     def _draw_side(self, side: str, title: str, image: DetectedImage | None, drawn: bool) -> None:
         box = self.query_one(f"#{side}", Vertical)
@@ -300,15 +332,34 @@ class Detections(ActionScreen, inherit_bindings=False):
             self.query_one(f"#picture-{side}", PictureBox).show(shown)
         elif self._placed.get(side) != (file := shown.file if shown is not None else ""):
             self._placed[side] = file
-            self._place(box, with_boxes(file, found, side == "after") if file else None)
+            box.remove_children()
+            if shown is not None:
+                picture, room = with_boxes(file, found, side == "after"), (box.content_size.width, box.content_size.height)
+                self._place(side, file, picture, fitted(picture.size, room))
 
-    def _place(self, box: Vertical, picture: Image | None) -> None:
-        """Put a picture of the terminal's own into its place."""
-        box.remove_children()
-        if picture is not None and self._graphics is not None:
-            made = self._graphics(picture)
-            made.styles.width, made.styles.height = fitted(picture.size, box.content_size)
-            box.mount(made)
+    def _place(self, side: str, file: str, picture: Image, cells: tuple[int, int]) -> None:
+        """Put a picture of the terminal's own into its place, sixels once they are encoded."""
+        if graphics() != "SixelImage":
+            self._mount(side, file, self._graphics(picture) if self._graphics else None, cells)
+            return
+
+        plain: Any = self._graphics
+
+        def encode() -> None:
+            made: Any
+            try:
+                made = partial(sixel_widget, *sixels_of(picture, cells))
+            except (AttributeError, TypeError):  # another version of textual-image, which encodes when it draws
+                made = partial(plain, picture)
+            self.app.call_from_thread(lambda: self._mount(side, file, made(), cells))
+
+        self.run_worker(encode, name="encoding sixels", group=side, exclusive=True, thread=True, exit_on_error=False)
+
+    def _mount(self, side: str, file: str, made: Widget | None, cells: tuple[int, int]) -> None:
+        """Show a picture, unless another one is wanted by now."""
+        if made is not None and self._placed.get(side) == file and self in self.app.screen_stack:
+            made.styles.width, made.styles.height = cells
+            self.query_one(f"#{side}", Vertical).mount(made)
 
     def _heading(self, image: DetectedImage | None) -> str:
         result, at = self._controller.result, self._controller
@@ -337,7 +388,7 @@ def changed_lines(image: DetectedImage, reason: str) -> list[tuple[str, str]]:
     """What both stages have, what only one has, and the scores that moved, each line with its style."""
     lost, new = [box for box in image.before if not box.matched], [box for box in image.after if not box.matched]
     both = sum(box.matched for box in image.after)
-    lines = [(f"{plural(both, 'detection')} in both", colours.GOOD)]
+    lines = [(f"{plural(both, 'detection')} in both", colours.GOOD if both else colours.MUTED)]
     if lost:
         lines.append((f"lost: {', '.join(map(label_of, lost))}", colours.BAD))
     if new:

@@ -23,7 +23,7 @@ from tui_pruner.domain.formatting import legible
 from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, course, settings_of, understood
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit
+from tui_pruner.tui.theme.drawing import broken, fit
 from tui_pruner.tui.theme.glyphs import GLYPHS
 
 
@@ -87,13 +87,25 @@ class Chooser(ModalScreen[str]):
 
     def _options(self) -> list[Option]:
         names = max(len(choice.name) for choice in self._choices)
-        return [Option(_prompt(number, choice, names)) for number, choice in enumerate(self._choices, start=1)]
+        room = min(self.app.size.width, WIDEST) - FRAME
+        return [Option(_prompt(number, choice, names, room)) for number, choice in enumerate(self._choices, start=1)]
 
 
-def _prompt(number: int, choice: Choice, names: int) -> Text:
+WIDEST, FRAME, LEAST = 84, 8, 20
+"""Cells of the box, of what is around its list, and that a meaning needs to be in a column of its own."""
+
+
+def _prompt(number: int, choice: Choice, names: int, room: int) -> Text:
+    """A choice in lines of `room` cells; what does not fit into one goes on below where its meaning began."""
     # No colours: the list has its own for the row under the cursor, which others would not be readable on in every theme.
     text = Text.assemble((f"{number}", "bold"), "  ", (fit(choice.name, names), "bold" if choice.meaning else ""))
-    return text.append(f"  {choice.meaning}") if choice.meaning else text
+    if not choice.meaning:
+        return text
+    first, *more = broken(choice.meaning, max(room - names - 5, LEAST))
+    text.append(f"  {first}")
+    for line in more:
+        text.append(f"\n{' ' * (names + 5)}{line}")
+    return text
 
 
 EVERY = 0.5

@@ -24,7 +24,7 @@ from tui_pruner.tui.theme import colours
 
 @dataclass(frozen=True)
 class Answer:
-    """A possible answer: its key, what it says, and the value that the question ends with."""
+    """A possible answer: its keys, of which the first is shown, what it says, and the value that the question ends with."""
 
     key: str
     label: str
@@ -54,7 +54,7 @@ class Question(ModalScreen[str]):
         """Answer by key."""
         event.stop()
         for answer in self._answers:
-            if event.key == answer.key:
+            if event.key in answer.key.split(","):
                 self.dismiss(answer.value)
 
     def action_answer(self, value: str) -> None:
@@ -65,7 +65,7 @@ class Question(ModalScreen[str]):
         text = Text()
         for answer in self._answers:
             start = len(text)
-            text.append(answer.key, f"bold {colours.WARNING}").append(f" {answer.label}")
+            text.append(answer.key.partition(",")[0], f"bold {colours.WARNING}").append(f" {answer.label}")
             text.apply_meta({CLICK: f"answer('{answer.value}')"}, start, len(text))
             text.append("    ")
         return text

@@ -41,6 +41,14 @@ def fit_middle(text: str, width: int) -> str:
     return text[: width - 1 - end] + GLYPHS.ellipsis + text[-end:]
 
 
+def fit_clauses(text: str, width: int) -> str:
+    """The text in at most `width` cells, without its last clauses where it is too long; only a first one that is too long is cut."""
+    text = legible(text)
+    while cell_len(text) > width and ", " in text:
+        text = text.rpartition(", ")[0]
+    return fit(text, width).rstrip()
+
+
 def bar(fraction: float, width: int) -> str:
     """A solid bar of up to `width` cells in steps of an eighth; anything above zero shows at least its first step."""
     steps = len(GLYPHS.blocks) - 1
