@@ -19,7 +19,8 @@ from tui_pruner.core.search.rivals import evenly
 from tui_pruner.core.search.targets import Target
 from tui_pruner.engine.search_messages import PlanningParameters
 from tui_pruner.jobs.calibrate import rank_by
-from tui_pruner.jobs.plan import run_planning
+from tui_pruner.jobs.data.dataset import TRAINING, held_apart, read_data
+from tui_pruner.jobs.plan import Images, Readers, eliminations, run_planning
 
 NEAR_ENOUGH = 0.01
 CRITERION = "obs"
@@ -43,6 +44,20 @@ def ours(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) 
     for share, point in zip(shares, found.points, strict=True):
         if point.plan is not None:
             yield made(analysis, share, point.chosen, point.plan)
+
+
+def response(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) -> Iterator[Candidate]:
+    """The plans that follow the predictions channel by channel, taken as they are: one of the rivals of ours, without a trial."""
+    analysis, wanted = analyse(bench.checkpoint, bench.about.imgsz), planning(bench, ())
+    session = PruningSession(analysis)
+    planner = Planner(analysis, session.removal)
+    images = Images.read(bench.checkpoint.model, held_apart(read_data(wanted.data, TRAINING), wanted.images, wanted.seed), wanted)
+    with Readers(images, wanted) as readers:
+        thinning = eliminations(planner, readers, lambda _: None)
+        for share in sorted(shares, reverse=True):
+            budget = thinning and thinning.plan([Target("flops", share=share)], CRITERION)
+            if budget and budget.step is not None:
+                yield made(analysis, share, "without trials", session.plan.model_copy(update={"steps": [budget.step]}).plain())
 
 
 def uniform(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) -> Iterator[Candidate]:

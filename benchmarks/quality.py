@@ -21,15 +21,16 @@ import torch
 
 from benchmarks import subjects
 from benchmarks.bench import Bench
-from benchmarks.candidates import Candidate, ours, theirs, uniform
+from benchmarks.candidates import Candidate, ours, response, theirs, uniform
 from benchmarks.peer import CRITERIA, operations
 from tests.bench.report import machine
 from tui_pruner.domain.results import percentiles
 
 ROOT = Path(__file__).parent.parent
-OURS = "tui-pruner"
+OURS, RESPONSE = "tui-pruner", "response"
 PROGRAMS: dict[str, Callable[[Bench, Sequence[float], Collection[str]], Iterator[Candidate]]] = {
     OURS: ours,
+    RESPONSE: response,
     "uniform": uniform,
     "torch-pruning": theirs,
 }
@@ -71,11 +72,11 @@ class Wanted:
 
     def of(self, subject: subjects.Subject) -> list[float]:
         """The subject's shares that are wanted."""
-        return [share for share in subject.shares if not self.shares or share in self.shares]
+        return [share for share in self.shares or subject.shares if share in subject.shares]
 
 
 def compare(subject: subjects.Subject, wanted: Wanted, work: Path, rows: Rows) -> None:
-    """Measure what is missing of one subject: first everything without training, then every training."""
+    """Measure what is missing of one subject, in the order of the shares that are asked for; second seeds after all first ones."""
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(subject, work)
     about = {"subject": subject.name}
@@ -84,18 +85,16 @@ def compare(subject: subjects.Subject, wanted: Wanted, work: Path, rows: Rows) -
         rows.keep({**about, "stage": "original", "stages": found})
     for program in wanted.programs:
         choose(bench, program, wanted, work, rows)
-        for share in wanted.of(subject):
-            key = {**about, "program": program, "share": share}
-            file = work / f"{program} {share:.0%}.pt"
-            if file.exists() and not rows.find(**key, stage="untrained"):
-                rows.keep({**key, "stage": "untrained", **untrained(bench, torch.load(file, weights_only=False), file)})
-    for seed in range(wanted.seeds if subject.epochs else 0):
+    for seed in range(max(1, wanted.seeds)):
         for program in wanted.programs:
             for share in wanted.of(subject):
-                key = {**about, "program": program, "share": share, "stage": "trained", "seed": seed}
-                file = refit_of(work / f"{program} {share:.0%}.pt")
-                if file.exists() and not rows.find(**key):
-                    rows.keep({**key, **trained(bench, torch.load(file, weights_only=False), seed)})
+                file = work / f"{program} {share:.0%}.pt"
+                key = {**about, "program": program, "share": share}
+                if file.exists() and not rows.find(**key, stage="untrained"):
+                    rows.keep({**key, "stage": "untrained", **untrained(bench, torch.load(file, weights_only=False), file)})
+                key |= {"stage": "trained", "seed": seed}
+                if file.exists() and subject.epochs and seed < wanted.seeds and share in subject.wanted_trained and not rows.find(**key):
+                    rows.keep({**key, **trained(bench, torch.load(refit_of(file), weights_only=False), seed)})
 
 
 def choose(bench: Bench, program: str, wanted: Wanted, work: Path, rows: Rows) -> None:
@@ -107,7 +106,7 @@ def choose(bench: Bench, program: str, wanted: Wanted, work: Path, rows: Rows) -
     best: dict[float, float] = {}
     for candidate in PROGRAMS[program](bench, missing, wanted.criteria):
         share = candidate.share
-        mark = 0.0 if program == OURS else bench.mark(candidate.model)
+        mark = 0.0 if program in (OURS, RESPONSE) else bench.mark(candidate.model)
         seconds, started = time.perf_counter() - started, time.perf_counter()
         about = {"subject": bench.about.name, "program": program, "share": share, "stage": "chosen among"}
         rows.keep({**about, "way": candidate.way, "mark": mark, "seconds": seconds})
@@ -194,7 +193,7 @@ def cells_of(subject: subjects.Subject, row: Row, original: Row, judge: str, sha
     pairs = [mine / whole for mine, whole in zip(stages[STAGES[-1]]["draws"], original["draws"], strict=False) if whole]
     low, high = percentiles(pairs) if pairs else (float("nan"), float("nan"))
     name = row["program"]
-    aim = subject.wanted.get(share) if name == OURS else None
+    aim = subject.wanted.get(share) if name in (OURS, RESPONSE) else None
     return [
         f"{row['left']:.1%}", f"{name} ({row['way']})", f"{row['parameters'] / 1e6:.2f}M", *shares, f"{low:.3f} to {high:.3f}",
         "" if aim is None else f"{aim:.2f}",
@@ -204,7 +203,7 @@ def cells_of(subject: subjects.Subject, row: Row, original: Row, judge: str, sha
 def cells_of_training(subject: subjects.Subject, seeds: Sequence[Row], original: Row, share: float) -> list[str]:
     """What training came to, over the seeds."""
     shares = [smallest(one["stages"]["judging"]["metrics"], original["metrics"]) for one in seeds]
-    aim = subject.wanted_trained.get(share) if seeds and seeds[0]["program"] == OURS else None
+    aim = subject.wanted_trained.get(share) if seeds and seeds[0]["program"] in (OURS, RESPONSE) else None
     spread = f" ({min(shares):.3f} to {max(shares):.3f}, {len(shares)} seeds)" if len(shares) > 1 else " (1 seed)"
     return [f"{statistics.mean(shares):.3f}{spread}" if shares else "", "" if aim is None else f"{aim:.2f}"]
 
