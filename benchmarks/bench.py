@@ -17,7 +17,7 @@ from benchmarks.subjects import Subject
 from tui_pruner.core.recovery.reconstruction import reconstruct
 from tui_pruner.core.tracing.coupling_map import Indices
 from tui_pruner.engine.job_messages import ValidationParameters, ValidationResult
-from tui_pruner.engine.recovery_messages import RecalibrationParameters
+from tui_pruner.engine.recovery_messages import FinetuneParameters, RecalibrationParameters
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.frameworks.ultralytics.contents import FROZEN
 from tui_pruner.jobs.data.dataset import TRAINING, DataSet, Split, held_apart, read_data
@@ -28,7 +28,7 @@ from tui_pruner.jobs.tools import UnhurriedEvaluations
 from tui_pruner.jobs.training.trainers import trainer_of
 from tui_pruner.jobs.validate import measure
 
-CHOOSING, BATCH, TEACHER = 128, 16, 6.0
+CHOOSING, BATCH, TEACHER = 128, 16, FinetuneParameters.model_fields["teacher_weight"].default
 """How many training images mark the candidates of a program, how many are computed at once, and what the teacher's features count."""
 APART = 5
 """Where a data set has no third split, one training image in this many is not trained on, but tells which epoch is the best."""

@@ -34,7 +34,7 @@ SIDE, BATCH = 160, 16
 REFITTED, PLANNED = 128, 64
 FRONT = ("90%", "75%", "50%", "35%", "25%")
 FORWARDS = 5
-MOST_REFIT, MOST_FAST, MOST_FRONT = 16.0, 40.0, 1200.0
+MOST_REFIT, MOST_FAST, MOST_FRONT = 24.0, 57.0, 1700.0
 """Forward passes over the same images that 8 s, 10 s and 300 s are on two cores with nothing else to do."""
 
 
