@@ -37,9 +37,9 @@ quality: $(VENV)/.test  ## Ours, a uniform cut and torch-pruning's pruner, recov
 gpu-check: $(VENV)/.test  ## Every kind of job on the CPU and on the first GPU; writes gpu-check.json, to be sent to the maintainers. Without a GPU: status 2.
 	@$(BIN)/python -m tests.gpu.check gpu-check.json
 
-thorough: $(VENV)/.test  ## What is marked thorough; 2,000 random models under random plans, others every time; a scan killed at eight random moments.
+thorough: $(VENV)/.test  ## What is marked thorough; 2,000 random models under random plans, others every time; a scan and a compression killed at random moments.
 	$(BIN)/pytest -m thorough -n 3 --dist loadfile --timeout 7200 --ignore tests/ray
-	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -m "" -s --timeout 7200 tests/core/test_random_models.py tests/core/test_families.py tests/core/test_torch_pruning_agrees.py tests/cli/test_scanning.py
+	TUI_PRUNER_PROPERTY=thorough $(BIN)/pytest -m "" -s --timeout 7200 tests/core/test_random_models.py tests/core/test_families.py tests/core/test_torch_pruning_agrees.py tests/cli/test_scanning.py tests/cli/test_compress_killed.py
 
 faults: $(VENV)/.test  ## What must never happen, at length: malformed and hostile files, made-up plans, kills; half an hour.
 	@$(BIN)/python -m tests.faults

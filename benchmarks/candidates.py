@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from benchmarks.bench import UNLABELLED, Bench, Kept
+from benchmarks.bench import Bench, Kept
 from benchmarks.peer import pruned, recipes, unfolded
 from tui_pruner.core.model.analysis import Analysis, analyse
 from tui_pruner.core.pruning.plan import parse_plan, replay
@@ -19,7 +19,8 @@ from tui_pruner.core.search.rivals import evenly
 from tui_pruner.core.search.targets import Target
 from tui_pruner.engine.search_messages import PlanningParameters
 from tui_pruner.jobs.calibrate import rank_by
-from tui_pruner.jobs.plan import run_planning
+from tui_pruner.jobs.data.dataset import TRAINING, held_apart, read_data
+from tui_pruner.jobs.plan import Images, Readers, eliminations, run_planning
 
 NEAR_ENOUGH = 0.01
 CRITERION = "obs"
@@ -36,31 +37,47 @@ class Candidate:
     kept: Kept
 
 
-def ours(bench: Bench) -> Iterator[Candidate]:
+def ours(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) -> Iterator[Candidate]:
     """The plans by measured damage: whole plans compete, refitted, on unlabelled training images; nothing else is tried here."""
-    points = [[f"flops={100 * share:g}%"] for share in bench.about.shares]
-    wanted = PlanningParameters(
-        data=str(bench.all_images), images=UNLABELLED, points=points, criterion=CRITERION, validated=0, **bench.fields
-    )
-    found = run_planning(wanted, lambda _: None)
+    found = run_planning(planning(bench, shares), lambda _: None)
     analysis = analyse(bench.checkpoint, bench.about.imgsz)
-    for share, point in zip(bench.about.shares, found.points, strict=True):
+    for share, point in zip(shares, found.points, strict=True):
         if point.plan is not None:
-            yield made(analysis, share, f"{CRITERION}, {point.chosen}", point.plan)
+            yield made(analysis, share, point.chosen, point.plan)
 
 
-def uniform(bench: Bench) -> Iterator[Candidate]:
-    """One share of everything, ranked as ours are."""
-    analysis = analyse(bench.checkpoint, bench.about.imgsz)
-    wanted = PlanningParameters(data=str(bench.all_images), images=UNLABELLED, points=[], criterion=CRITERION, **bench.fields)
-    rank_by(analysis, CRITERION, wanted, UNLABELLED, lambda _: None)
+def response(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) -> Iterator[Candidate]:
+    """The plans that follow the predictions channel by channel, taken as they are: one of the rivals of ours, without a trial."""
+    analysis, wanted = analyse(bench.checkpoint, bench.about.imgsz), planning(bench, ())
     session = PruningSession(analysis)
     planner = Planner(analysis, session.removal)
-    for share in bench.about.shares:
+    images = Images.read(bench.checkpoint.model, held_apart(read_data(wanted.data, TRAINING), wanted.images, wanted.seed), wanted)
+    with Readers(images, wanted) as readers:
+        thinning = eliminations(planner, readers, lambda _: None)
+        for share in sorted(shares, reverse=True):
+            budget = thinning and thinning.plan([Target("flops", share=share)], CRITERION)
+            if budget and budget.step is not None:
+                yield made(analysis, share, "without trials", session.plan.model_copy(update={"steps": [budget.step]}).plain())
+
+
+def uniform(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) -> Iterator[Candidate]:
+    """One share of everything, ranked as ours are."""
+    analysis = analyse(bench.checkpoint, bench.about.imgsz)
+    rank_by(analysis, CRITERION, planning(bench, ()), bench.about.unlabelled, lambda _: None)
+    session = PruningSession(analysis)
+    planner = Planner(analysis, session.removal)
+    for share in shares:
         step = planner.plan([Target("flops", share=share)], CRITERION, search=evenly).step
         if step is not None:
             plan = session.plan.model_copy(update={"steps": [step]}).plain()
             yield made(analysis, share, f"{CRITERION}, one share of all layers", plan)
+
+
+def planning(bench: Bench, shares: Sequence[float]) -> PlanningParameters:
+    """What the job is asked for."""
+    points = [[f"flops={100 * share:g}%"] for share in shares]
+    data, images = str(bench.own_data), bench.about.unlabelled
+    return PlanningParameters(data=data, images=images, points=points, criterion=CRITERION, validated=0, **bench.fields)
 
 
 def made(analysis: Analysis, share: float, way: str, plan: object) -> Candidate:
@@ -70,12 +87,14 @@ def made(analysis: Analysis, share: float, way: str, plan: object) -> Candidate:
     return Candidate(share, way, proved_cut(checkpoint, coupling, removal), checkpoint.model, by_tensor(removal.stays(coupling)))
 
 
-def theirs(bench: Bench) -> Iterator[Candidate]:
-    """What each of torch-pruning's recipes makes for each share, where it comes to it."""
+def theirs(bench: Bench, shares: Sequence[float], searched: Collection[str] = ()) -> Iterator[Candidate]:
+    """What each of torch-pruning's recipes makes for each share, where it comes to it; `searched`: by these criteria alone."""
     model = unfolded(bench.checkpoint.model)
     bench.add_gradients(model)
     for recipe in recipes():
-        for share in bench.about.shares:
+        if searched and recipe.criterion not in searched:
+            continue
+        for share in shares:
             found = pruned(model, bench.image, recipe, share)
             if found is not None and abs(found.left - share) <= NEAR_ENOUGH:
                 yield Candidate(share, recipe.words, found.model, model, found.kept)

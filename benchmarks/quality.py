@@ -1,100 +1,211 @@
 """`python -m benchmarks.quality`: the same checkpoints, the same operations left, the same recovery; torch-pruning's pruner and ours.
 
-Everything that chooses looks at training images only; the validation images judge. The digits are in the repository; for the other
-models give `--coco-model`, `--coco-data` and `--bccd-data`. Hours on two cores; goes on where it was broken off; writes `docs/quality.md`.
+Everything that chooses looks at images that do not judge. The digits are in the repository; for the other models give `--coco-model`,
+`--coco-data` and `--bccd-data`. Hours on two cores; every row is kept as it lands, so that a broken-off run goes on, and the rows that
+matter most can be asked for first. Writes its tables into `docs/quality.md`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import subjects
-from benchmarks.bench import CHOOSING, UNLABELLED, Bench
-from benchmarks.candidates import Candidate, ours, theirs, uniform
-from benchmarks.peer import operations
+from benchmarks.bench import Bench
+from benchmarks.candidates import Candidate, ours, response, theirs, uniform
+from benchmarks.peer import CRITERIA, operations
 from tests.bench.report import machine
+from tui_pruner.domain.results import percentiles
 
 ROOT = Path(__file__).parent.parent
-OURS = "tui-pruner"
-PROGRAMS: dict[str, Callable[[Bench], Iterator[Candidate]]] = {OURS: ours, "uniform": uniform, "torch-pruning": theirs}
-Figures = dict[str, Any]
+OURS, RESPONSE = "tui-pruner", "response"
+PROGRAMS: dict[str, Callable[[Bench, Sequence[float], Collection[str]], Iterator[Candidate]]] = {
+    OURS: ours,
+    RESPONSE: response,
+    "uniform": uniform,
+    "torch-pruning": theirs,
+}
+BEGIN, END = "<!-- make quality -->", "<!-- end of make quality -->"
+STAGES = ("after the cut", "recalibrated", "refitted")
+Row = dict[str, Any]
 
 
-def choose(bench: Bench, program: str, work: Path) -> None:
-    """Keep, for each share, the candidate that does best on training images once its normalisation is measured again."""
-    done = work / f"{program} candidates.json"
-    if done.exists():
-        return
-    marks: dict[str, dict[str, float]] = {f"{share:.0%}": {} for share in bench.about.shares}
-    for candidate in PROGRAMS[program](bench):
-        share = f"{candidate.share:.0%}"
-        mark = 0.0 if program == OURS else min(bench.metrics(bench.recalibrated(candidate.model), choosing=True).values())
-        marks[share][candidate.way] = mark
-        tell(f"{bench.about.name}: {program} {share} {candidate.way}: {mark:.3f} on training images")
-        if mark == max(marks[share].values()):
-            torch.save(candidate, work / f"{program} {share}.pt")
-    done.write_text(json.dumps(marks))
+@dataclass(frozen=True)
+class Rows:
+    """All rows that were ever finished, one JSON document a line; the last of equal ones holds."""
+
+    file: Path
+
+    def find(self, **key: Any) -> list[Row]:
+        """The rows with these fields, in the order of their first."""
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        rows = [json.loads(line) for line in lines]
+        return [row for row in rows if all(row.get(name) == value for name, value in key.items())]
+
+    def keep(self, row: Row) -> None:
+        """Append a row at once."""
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        shown = {name: value for name, value in row.items() if name not in ("stages", "draws")}
+        tell(f"{time.strftime('%H:%M:%S')} {shown}")
 
 
-def figures(bench: Bench, candidate: Candidate, seeds: int, kept: Path) -> Figures:
-    """One model at its stages; each figure is kept as it lands."""
-    found: Figures = json.loads(kept.read_text()) if kept.exists() else {}
-    refitted = bench.refitted(candidate.original, candidate.model, candidate.kept)
-    if not found:
-        found = {
-            "way": candidate.way,
-            "left": operations(candidate.model, bench.image) / operations(bench.checkpoint.model, bench.image),
-            "parameters": sum(parameter.numel() for parameter in candidate.model.parameters()),
-            "after the cut": bench.metrics(candidate.model),
-            "recalibrated": bench.metrics(bench.recalibrated(candidate.model)),
-            "refitted": bench.metrics(refitted),
-            "fine-tuned": [],
-        }
-        kept.write_text(json.dumps(found))
-        tell(f"{bench.about.name}: {kept.stem}: {found}")
-    for seed in range(len(found["fine-tuned"]), seeds if bench.about.epochs else 0):
-        found["fine-tuned"].append(bench.finetuned(refitted, seed))
-        kept.write_text(json.dumps(found))
-        tell(f"{bench.about.name}: {kept.stem}: {found['fine-tuned'][-1]} with seed {seed}")
-    return found
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured now: shares (none: all of the subject), programs, seeds, and torch-pruning's criteria (none: all)."""
+
+    shares: tuple[float, ...]
+    programs: tuple[str, ...]
+    seeds: int
+    criteria: tuple[str, ...]
+
+    def of(self, subject: subjects.Subject) -> list[float]:
+        """The subject's shares that are wanted."""
+        return [share for share in self.shares or subject.shares if share in subject.shares]
 
 
-def compared(subject: subjects.Subject, seeds: int, work: Path) -> Iterator[str]:
-    """One subject's part of the page."""
+def compare(subject: subjects.Subject, wanted: Wanted, work: Path, rows: Rows) -> None:
+    """Measure what is missing of one subject, in the order of the shares that are asked for; second seeds after all first ones."""
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(subject, work)
-    for program in PROGRAMS:
-        choose(bench, program, work)
-    original = bench.metrics(bench.checkpoint.model)
-    words = ", ".join(f"{name.removeprefix('metrics/')} {value:.4f}" for name, value in original.items())
-    yield from ("", f"## {subject.name}", "", f"The original at {subject.imgsz} px: {words}. Every figure is a share of that.", "")
-    yield "| operations left | by | parameters | after the cut | recalibrated | refitted | fine-tuned |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for share in subject.shares:
-        for program in PROGRAMS:
-            file = work / f"{program} {share:.0%}.pt"
-            if not file.exists():
-                yield f"| {share:.0%} | {program}: no candidate comes to it | | | | | |"
-                continue
-            row = figures(bench, torch.load(file, weights_only=False), seeds, file.with_suffix(".json"))
-            yield line(program, row, original)
-    marks = {program: json.loads((work / f"{program} candidates.json").read_text()) for program in PROGRAMS if program != OURS}
-    yield from ways(marks)
+    about = {"subject": subject.name}
+    if not rows.find(**about, stage="original"):
+        found = {name: judged(bench, bench.checkpoint.model, data) for name, data in judges(bench).items()}
+        rows.keep({**about, "stage": "original", "stages": found})
+    for program in wanted.programs:
+        choose(bench, program, wanted, work, rows)
+    for seed in range(max(1, wanted.seeds)):
+        for program in wanted.programs:
+            for share in wanted.of(subject):
+                file = work / f"{program} {share:.0%}.pt"
+                key = {**about, "program": program, "share": share}
+                if file.exists() and not rows.find(**key, stage="untrained"):
+                    rows.keep({**key, "stage": "untrained", **untrained(bench, torch.load(file, weights_only=False), file)})
+                key |= {"stage": "trained", "seed": seed}
+                if file.exists() and subject.epochs and seed < wanted.seeds and share in subject.wanted_trained and not rows.find(**key):
+                    rows.keep({**key, **trained(bench, torch.load(refit_of(file), weights_only=False), seed)})
 
 
-def line(program: str, row: Figures, original: Mapping[str, float]) -> str:
-    """A row of the table."""
-    stages = [f"{smallest(row[stage], original):.3f}" for stage in ("after the cut", "recalibrated", "refitted")]
-    tuned = [smallest(one, original) for one in row["fine-tuned"]]
-    spread = f"{statistics.mean(tuned):.3f} ({min(tuned):.3f} to {max(tuned):.3f}, {len(tuned)} seeds)" if tuned else ""
-    return f"| {row['left']:.1%} | {program} ({row['way']}) | {row['parameters'] / 1e6:.2f}M | {' | '.join(stages)} | {spread} |"
+def choose(bench: Bench, program: str, wanted: Wanted, work: Path, rows: Rows) -> None:
+    """Keep, for each share, the candidate that does best on training images once its normalisation is measured again."""
+    missing = [share for share in wanted.of(bench.about) if not (work / f"{program} {share:.0%}.pt").exists()]
+    if not missing:
+        return
+    started = time.perf_counter()
+    best: dict[float, float] = {}
+    for candidate in PROGRAMS[program](bench, missing, wanted.criteria):
+        share = candidate.share
+        mark = 0.0 if program in (OURS, RESPONSE) else bench.mark(candidate.model)
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        about = {"subject": bench.about.name, "program": program, "share": share, "stage": "chosen among"}
+        rows.keep({**about, "way": candidate.way, "mark": mark, "seconds": seconds})
+        if mark >= best.get(share, 0.0):
+            best[share] = mark
+            torch.save(candidate, work / f"{program} {share:.0%}.begun")
+    for share in best:
+        (work / f"{program} {share:.0%}.begun").replace(work / f"{program} {share:.0%}.pt")
+
+
+def untrained(bench: Bench, candidate: Candidate, file: Path) -> Row:
+    """One model at its stages without training."""
+    started = time.perf_counter()
+    refitted = bench.refitted(candidate.original, candidate.model, candidate.kept)
+    seconds = time.perf_counter() - started
+    torch.save(refitted, refit_of(file))
+    networks = dict(zip(STAGES, (candidate.model, bench.recalibrated(candidate.model), refitted), strict=True))
+    return {
+        "way": candidate.way,
+        "left": operations(candidate.model, bench.image) / operations(bench.checkpoint.model, bench.image),
+        "parameters": sum(parameter.numel() for parameter in candidate.model.parameters()),
+        "stages": {
+            name: {stage: judged(bench, network, data) for stage, network in networks.items()} for name, data in judges(bench).items()
+        },
+        "refit seconds": seconds,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def trained(bench: Bench, refitted: torch.nn.Module, seed: int) -> Row:
+    """The best of refit and epochs by the images that choose, judged by others."""
+    started = time.perf_counter()
+    network, epoch = bench.finetuned(refitted, seed)
+    stages = {"judging": judged(bench, network, bench.judging)}
+    return {"epoch": epoch, "stages": stages, "seconds": time.perf_counter() - started}
+
+
+def refit_of(file: Path) -> Path:
+    """Where the refitted network of a candidate is kept."""
+    return file.with_name(f"{file.stem} refitted.pt")
+
+
+def judges(bench: Bench) -> dict[str, Any]:
+    """The images that judge; those that choose an epoch too, where they are a split of their own: without training they choose nothing."""
+    apart = bench.about.epochs and len(bench.choosing.images) >= len(bench.judging.images)
+    return {"judging": bench.judging, **({"validation": bench.choosing} if apart else {})}
+
+
+def judged(bench: Bench, network: torch.nn.Module, data: Any) -> Row:
+    """The metrics that count, and the main one on resampled images."""
+    found = bench.measured(network, data)
+    return {"metrics": {name: found.metrics[name] for name in bench.about.figures}, "draws": found.resamples, "images": found.images}
+
+
+def page(subject: subjects.Subject, rows: Rows) -> Iterator[str]:
+    """One subject's part of the page, as far as it was measured."""
+    found = {(row.get("program"), row.get("share"), row["stage"], row.get("seed")): row for row in rows.find(subject=subject.name)}
+    original = found.get((None, None, "original", None))
+    if original is None:
+        return
+    for judge, first in original["stages"].items():
+        words = ", ".join(f"{name.removeprefix('metrics/')} {value:.4f}" for name, value in first["metrics"].items())
+        where = "the images that judge" if judge == "judging" else "the validation images, which choose nothing where nothing is trained"
+        yield from ("", f"### {subject.name}: {where}", "")
+        yield f"The original at {subject.imgsz} px, on {first['images']} images: {words}. Every figure is a share of that."
+        tuned = subject.epochs and judge == "judging"
+        headings = ["operations left", "by", "parameters", *STAGES, "95 %", "wanted"]
+        headings += [f"{subject.epochs} epochs", "wanted"] if tuned else []
+        yield from ("", f"| {' | '.join(headings)} |", f"|{' --- |' * len(headings)}")
+        for share in subject.shares:
+            for program in PROGRAMS:
+                row = found.get((program, share, "untrained", None))
+                if row:
+                    cells = cells_of(subject, row, first, judge, share)
+                    seeds = [one for key, one in found.items() if key[:3] == (program, share, "trained")]
+                    yield f"| {' | '.join([*cells, *(cells_of_training(subject, seeds, first, share) if tuned else [])])} |"
+    yield from ways(subject, rows)
+
+
+def cells_of(subject: subjects.Subject, row: Row, original: Row, judge: str, share: float) -> list[str]:
+    """A row of the table without training."""
+    stages = row["stages"][judge]
+    shares = [f"{smallest(stages[stage]['metrics'], original['metrics']):.3f}" for stage in STAGES]
+    pairs = [mine / whole for mine, whole in zip(stages[STAGES[-1]]["draws"], original["draws"], strict=False) if whole]
+    low, high = percentiles(pairs) if pairs else (float("nan"), float("nan"))
+    name = row["program"]
+    aim = subject.wanted.get(share) if name in (OURS, RESPONSE) else None
+    return [
+        f"{row['left']:.1%}", f"{name} ({row['way']})", f"{row['parameters'] / 1e6:.2f}M", *shares, f"{low:.3f} to {high:.3f}",
+        "" if aim is None else f"{aim:.2f}",
+    ]  # fmt: skip
+
+
+def cells_of_training(subject: subjects.Subject, seeds: Sequence[Row], original: Row, share: float) -> list[str]:
+    """What training came to, over the seeds."""
+    shares = [smallest(one["stages"]["judging"]["metrics"], original["metrics"]) for one in seeds]
+    aim = subject.wanted_trained.get(share) if seeds and seeds[0]["program"] in (OURS, RESPONSE) else None
+    spread = f" ({min(shares):.3f} to {max(shares):.3f}, {len(shares)} seeds)" if len(shares) > 1 else " (1 seed)"
+    return [f"{statistics.mean(shares):.3f}{spread}" if shares else "", "" if aim is None else f"{aim:.2f}"]
 
 
 def smallest(metrics: Mapping[str, float], original: Mapping[str, float]) -> float:
@@ -102,52 +213,68 @@ def smallest(metrics: Mapping[str, float], original: Mapping[str, float]) -> flo
     return min(metrics[name] / value for name, value in original.items())
 
 
-def ways(marks: Mapping[str, Any]) -> Iterator[str]:
-    """All ways tried, with what training images say of them."""
-    for program, found in marks.items():
-        shares = list(found)
-        yield from ("", f"| {program}, on training images | {' | '.join(shares)} |", f"| --- |{' --- |' * len(shares)}")
-        for words in dict.fromkeys(words for share in shares for words in found[share]):
-            cells = [f"{found[share][words]:.3f}" if words in found[share] else "-" for share in shares]
-            yield f"| {words} | {' | '.join(cells)} |"
+def ways(subject: subjects.Subject, rows: Rows) -> Iterator[str]:
+    """All of torch-pruning's ways that were tried, with what training images say of them."""
+    tried = rows.find(subject=subject.name, program="torch-pruning", stage="chosen among")
+    shares = [share for share in subject.shares if any(row["share"] == share for row in tried)]
+    if not shares:
+        return
+    yield from ("", f"| torch-pruning, on training images | {' | '.join(f'{share:.0%}' for share in shares)} |")
+    yield f"| --- |{' --- |' * len(shares)}"
+    for words in dict.fromkeys(row["way"] for row in tried):
+        marks = {row["share"]: row["mark"] for row in tried if row["way"] == words}
+        yield f"| {words} | {' | '.join(f'{marks[share]:.3f}' if share in marks else '-' for share in shares)} |"
 
 
-INTRODUCTION = f"""# The same size, the same recovery: torch-pruning's pruner and ours
-
-`make quality`. Operations are counted by torch-pruning for all. Ours is the plan by measured damage on {UNLABELLED} unlabelled training
-images; the uniform cut takes one share of every layer; theirs is MetaPruner with C2f unfolded as in its YOLOv8 example, the best of its
-recipes on {CHOOSING} labelled training images after recalibration. All are recalibrated, refitted and trained alike, on the same images:
-the refit starts from the cut, training from the refit, and the best of the refit and every epoch counts. The validation images judge and
-choose nothing but that epoch. Of several metrics the smallest share of the original's is shown.
-"""
+def write(parts: Sequence[str], output: Path) -> None:
+    """Put the tables between their marks, what stands around them stays."""
+    text = output.read_text() if output.exists() else f"# Quality\n\n{BEGIN}\n{END}\n"
+    before, _, rest = text.partition(BEGIN)
+    output.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + rest.partition(END)[2])
 
 
 def main() -> None:
-    """Compare, and write the page."""
+    """Compare, and write the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--coco-model", type=Path, help="yolo11n-seg.pt with its COCO weights")
     parser.add_argument("--coco-data", type=Path, help="the yaml of coco128-seg in two halves")
     parser.add_argument("--bccd-data", type=Path, help="the yaml of BCCD; needs --coco-model to start from")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", help="one of digits, coco, bccd")
+    parser.add_argument("--models", type=words, default=("digits", "coco", "bccd"), help="of digits, coco and bccd: by default all")
+    parser.add_argument("--shares", type=words, default=(), help="such as 50,35: only these percents of the operations")
+    parser.add_argument("--peers", type=words, default=tuple(PROGRAMS), help=f"of {', '.join(PROGRAMS)}: by default all")
+    parser.add_argument("--criteria", type=words, default=(), help=f"torch-pruning's: of {', '.join(CRITERIA)}; by default all")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each row; 0: none")
     parser.add_argument("--work", type=Path, default=ROOT / "build/quality", help="what is known already; delete it to begin anew")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/quality.md")
-    wanted = parser.parse_args()
-    wanted.work.mkdir(parents=True, exist_ok=True)
+    asked = parser.parse_args()
+    work = asked.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
     makers: dict[str, Callable[[], subjects.Subject]] = {"digits": subjects.digits}
-    if wanted.coco_model and wanted.coco_data:
-        makers["coco"] = lambda: subjects.coco(wanted.coco_model, wanted.coco_data)
-    if wanted.coco_model and wanted.bccd_data:
-        makers["bccd"] = lambda: subjects.bccd(wanted.coco_model, wanted.bccd_data, wanted.work)
-    parts = [INTRODUCTION.rstrip()]
+    if asked.coco_model and asked.coco_data:
+        makers["coco"] = lambda: subjects.coco(asked.coco_model, asked.coco_data)
+    if asked.coco_model and asked.bccd_data:
+        makers["bccd"] = lambda: subjects.bccd(asked.coco_model, asked.bccd_data, work)
+    unknown = [name for name in (*asked.models, *asked.peers) if name not in ("digits", "coco", "bccd", *PROGRAMS)]
+    if unknown:
+        parser.error(f"no such model or peer: {', '.join(unknown)}")
+    rows, parts = Rows(work / "rows.jsonl"), []
+    wanted = Wanted(tuple(float(share) / 100 for share in asked.shares), asked.peers, asked.seeds, asked.criteria)
     for name, maker in makers.items():
-        if wanted.only in (None, name):
-            parts.append("\n".join(compared(maker(), wanted.seeds, wanted.work / name)).strip("\n"))
+        subject = maker() if name in asked.models or (work / name).exists() else None
+        if subject and name in asked.models:
+            compare(subject, wanted, work / name, rows)
+        if subject:
+            parts.append("\n".join(page(subject, rows)).strip("\n"))
     missing = [name for name in ("coco", "bccd") if name not in makers]
     if missing:
         parts.append(f"Not measured here, as no paths were given: {', '.join(missing)}.")
-    wanted.output.write_text("\n\n".join([*parts, machine()]) + "\n")
-    print(wanted.output.read_text())
+    write([*parts, machine()], asked.output)
+    tell("\n\n".join(parts))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """What commas part."""
+    return tuple(part for part in text.split(",") if part)
 
 
 def tell(text: str) -> None:

@@ -50,7 +50,13 @@ def main() -> int:
     where, started = machine(), time.monotonic()
     with temporary_home():
         figures = startup_figures(say) + working_figures(say) + sliding_figures(say)
-        for module in ("tests.bench.tracing", "tests.bench.largest", "tests.bench.previewing", "tests.bench.scanning"):
+        for module in (
+            "tests.bench.tracing",
+            "tests.bench.largest",
+            "tests.bench.previewing",
+            "tests.bench.scanning",
+            "tests.bench.planning",
+        ):
             figures += [Figure(**fields) for fields in result_of(module)]
     print(f"{table(figures)}\n\n{where}\nmedians of runs in turn, in {time.monotonic() - started:.0f} s")
     return 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.copies import owners_of_tensors
+from tui_pruner.core.pruning.preview import Size
 from tui_pruner.core.pruning.removal import NOTHING, Removal
 from tui_pruner.core.pruning.surgery import by_tensor, cut
 from tui_pruner.core.recovery.damage import (
@@ -26,8 +27,8 @@ from tui_pruner.core.recovery.damage import (
 )
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.measured_damage import SHARES, curves_of, trials_of
-from tui_pruner.core.search.planner import Planner
-from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Knapsack, rivals, ways
+from tui_pruner.core.search.planner import Budget, Planner
+from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Knapsack, Rival, Tried, ranked, rivals, ways
 from tui_pruner.core.search.targets import Goal, parse_target, uniform
 
 
@@ -176,6 +177,20 @@ def test_the_knapsack_meets_the_goal_and_costs_no_more_than_the_descent_that_it_
     even = uniform(planner.arithmetic, NOTHING, ladders, goals)
     assert even.met and 0.97 * share <= even.widths.size.flops / planner.original.flops <= share
     assert worst(landing.widths) < worst(even.widths)
+
+
+def test_of_rivals_that_are_about_as_close_the_one_with_the_best_worst_output_is_taken_but_none_farther_than_the_uniform_one() -> None:
+    def tried(name: str, class_: float, box: float) -> Tried:
+        outputs = {"class": class_, "box": box}
+        return Tried(Rival(name, Budget(None, Size(0, 0, 0), {}), NOTHING), 1.0, (class_ + box) / 2, outputs, nn.Identity())
+
+    def names(*found: Tried) -> list[str]:
+        return [one.rival.name for one in ranked(found)]
+
+    one_sided, balanced, far = tried("one-sided", 0.070, 0.098), tried("balanced", 0.094, 0.076), tried("far", 0.090, 0.090)
+    assert names(far, one_sided, balanced) == ["balanced", "one-sided", "far"]
+    assert names(balanced, tried(UNIFORM, 0.070, 0.098)) == [UNIFORM, "balanced"]
+    assert names(tried("closer", 0.02, 0.10), balanced) == ["closer", "balanced"] and names() == []
 
 
 def test_rivals_are_different_plans_for_one_target_and_the_uniform_one_is_among_them(damage: tuple[Planner, Damage]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.gpu.conftest import learn
 from tests.jobs.conftest import draw_splits
-from tests.jobs.narrow import short
+from tests.jobs.narrow import SIDE, narrow, short
 from tui_pruner.core.model.analysis import Analysis, analyse, trace_model
 from tui_pruner.core.model.copies import owners_of_tensors
 from tui_pruner.core.pruning.plan import removal_of_step
@@ -19,7 +19,7 @@ from tui_pruner.core.pruning.removal import NOTHING, Removal
 from tui_pruner.core.recovery.damage import WeightReaders, repaired_twin
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.response import Elimination, projections, response_of, samples
-from tui_pruner.core.search.elimination import by_elimination
+from tui_pruner.core.search.elimination import Eliminations
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.planner import Planner
 from tui_pruner.core.search.rivals import evenly
@@ -102,13 +102,13 @@ def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_unif
     assert found is not None and set(found.outputs) == {"class", "box"}
     planner = Planner(trained, rules=Rules(round_to=4))
     targets = [parse_target("flops=70%"), parse_target("params=80%")]
-    budget = by_elimination(planner, targets, "l2", found)
+    budget = Eliminations(planner, found).plan(targets, "l2")
     assert budget is not None and budget.step is not None
     assert 0.6 < budget.shares["flops"] <= 0.7 and budget.shares["params"] <= 0.8
     removal = removal_of_step(budget.step, coupling)
     removal.check(coupling)
     assert all(removal.left(coupling.groups[number]) % 4 == 0 for number in removal.places)
-    assert by_elimination(Planner(trained, rules=Rules(floor=0.95)), [parse_target("flops=50%")], "l2", found) is None
+    assert Eliminations(Planner(trained, rules=Rules(floor=0.95)), found).plan([parse_target("flops=50%")], "l2") is None
     even = planner.plan(targets, "l2", search=evenly).step
     assert even is not None
     judge, owners = OriginalPredictions(model, scenes[1:]), owners_of_tensors(model)
@@ -118,10 +118,21 @@ def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_unif
     )
     assert ours < 0.7 * theirs
     further = Planner(trained, removal, Rules(round_to=4))
-    again = by_elimination(further, [parse_target("flops=60%")], "l2", found)
+    again = Eliminations(further, found).plan([parse_target("flops=60%")], "l2")
     assert again is not None and again.step is not None and again.shares["flops"] <= 0.6
     assert all(not np.intersect1d(places, removal.places.get(number, [])).size for number, places in beyond(again, coupling))
     assert further.base is not NOTHING
+
+
+def test_plans_that_share_a_descent_are_those_that_each_alone_would_get(tmp_path: Path) -> None:
+    analysis = analyse(narrow(tmp_path), SIDE)
+    model, batches = analysis.checkpoint.model, [torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))]
+    found = response_of(model, analysis.coupling, WeightReaders(model, batches), batches)
+    assert found is not None
+    shared = Eliminations(planner := Planner(analysis, rules=Rules(round_to=4)), found)
+    milder, deeper = (shared.plan([parse_target(share)], "l2") for share in ("flops=85%", "flops=75%"))
+    assert milder is not None and 0.75 < milder.shares["flops"] <= 0.85
+    assert deeper == Eliminations(planner, found).plan([parse_target("flops=75%")], "l2")
 
 
 def beyond(budget, coupling):  # type: ignore[no-untyped-def]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.model.checkpoint import Checkpoint
     from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.core.recovery.damage import Damage, WeightReaders
-    from tui_pruner.core.recovery.response import Response
+    from tui_pruner.core.search.elimination import Eliminations
     from tui_pruner.core.search.measured_damage import DamageCurves
     from tui_pruner.core.search.planner import Budget, Planner
     from tui_pruner.core.search.rivals import Ring, Tried
@@ -105,8 +105,8 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     with Readers(images, parameters) as readers:
         damage, cached = measured_damage(planner, images, readers, parameters, on_progress)
         original = _validated(model, parameters, on_progress) if parameters.validated != 0 else None
-        response = None if parameters.fast else followed(planner, readers, on_progress)
-        points = [point(planner, session, targets, damage, response, images, parameters, on_progress) for targets in parameters.points]
+        thinning = None if parameters.fast else eliminations(planner, readers, on_progress)
+        points = [point(planner, session, targets, damage, thinning, images, parameters, on_progress) for targets in parameters.points]
     return PlanningResult(
         points=points,
         scores=scores,
@@ -190,15 +190,19 @@ class Readers:
         return self._found
 
 
-def followed(planner: Planner, readers: Readers, on_progress: OnProgress) -> Response | None:
-    """How the predictions respond to the loss of single channels; None where blocks are gone, or the network is too large for it."""
+def eliminations(planner: Planner, readers: Readers, on_progress: OnProgress) -> Eliminations | None:
+    """Plans by how the predictions respond to the loss of single channels; None where blocks are gone, or the network is too large."""
     from tui_pruner.core.recovery.response import response_of
+    from tui_pruner.core.search.elimination import Eliminations
 
     if planner.base.dropped:
         return None
     found = readers.read(on_progress)
     on_progress(JobProgress(done=0, total=0, doing="following the predictions"))
-    return None if found.on_disk else response_of(readers.network, planner.analysis.coupling, found, readers.images.working)
+    if found.on_disk:
+        return None
+    response = response_of(readers.network, planner.analysis.coupling, found, readers.images.working)
+    return Eliminations(planner, response) if response else None
 
 
 def measured_damage(
@@ -246,13 +250,12 @@ def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
 
 
 def point(
-    planner: Planner, session: PruningSession, targets: Sequence[str], damage: Damage, response: Response | None, images: Images,
+    planner: Planner, session: PruningSession, targets: Sequence[str], damage: Damage, thinning: Eliminations | None, images: Images,
     parameters: PlanningParameters, on_progress: OnProgress,
 ) -> PlanPoint:  # fmt: skip
     """What one point's targets come to."""
-    from tui_pruner.core.search.elimination import by_elimination
     from tui_pruner.core.search.measured_damage import curves_of, drops_of, with_drops
-    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, RESPONSE, rivals, ways
+    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, RESPONSE, ranked, rivals, ways
     from tui_pruner.core.search.targets import latency_apart, parse_target
     from tui_pruner.engine.service import measured
     from tui_pruner.jobs.latency import clock_of
@@ -266,7 +269,7 @@ def point(
     timed = latency_apart(aims)[1] is not None
     clock = clock_of(planner.analysis, choose_device(parameters.device), RUNS, on_progress) if timed else None
     deep = with_drops(planner, aims, parameters.criterion, curves, drops) if drops.damages and KNAPSACK in searches and not timed else None
-    thinned = by_elimination(planner, aims, parameters.criterion, response) if response and not timed else None
+    thinned = thinning.plan(aims, parameters.criterion) if thinning and not timed else None
     others = {name: made for name, made in ((DEPTH, deep), (RESPONSE, thinned)) if made}
     found, budget = rivals(planner, aims, parameters.criterion, searches, others, clock)
     if not found:
@@ -279,7 +282,8 @@ def point(
             found, lambda rival: on_progress(JobProgress(done=len(tried), total=len(found), doing=f"{name}: {rival.name}"))
         ):
             tried.append(result)
-    best = min(tried, key=lambda result: result.distance) if tried else None
+    tried = ranked(tried)
+    best = tried[0] if tried else None
     chosen = best.rival if best else found[0]
     assert chosen.budget.step is not None
     planned = PlanPoint(
@@ -287,7 +291,7 @@ def point(
         plan=session.plan.model_copy(update={"steps": [*session.plan.steps, chosen.budget.step]}).plain(),
         amounts={cut.layer: cut.amount for cut in chosen.budget.step.cuts},
         chosen=chosen.name,
-        rivals=[rival_result(result) for result in sorted(tried, key=lambda result: result.distance)],
+        rivals=[rival_result(result) for result in tried],
         measured=_validated(best.model, parameters, on_progress) if best and parameters.validated != 0 else None,
     )
     return sized(planned, chosen.budget)

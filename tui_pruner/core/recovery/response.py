@@ -216,6 +216,14 @@ class Elimination:
         found: Scores = sum(moved[rows].square().mean(0) for rows in self.response.rows.values()).double().numpy()  # type: ignore[union-attr]
         return np.where(self._gone[number], np.inf, found)
 
+    def copied(self) -> Elimination:
+        """Another one that goes on from here; tensors are shared, since none is changed in place."""
+        found = copy.copy(self)
+        for name in ("moved", "_effects", "_inverses", "_weights", "_parts"):
+            setattr(found, name, {**getattr(self, name)})
+        found._gone = {number: gone.copy() for number, gone in self._gone.items()}
+        return found
+
     def begin(self, removal: Removal) -> None:
         """Let go what a plan has removed already."""
         self.remove({number: places for number, places in removal.places.items() if number in self._groups})

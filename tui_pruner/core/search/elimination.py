@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,16 +33,18 @@ class Move:
 
 
 class Descending:
-    """One search: always the channels that cost least for what they save, until the goals are met."""
+    """One search: always the channels that cost least for what they save, until goals are met."""
 
     def __init__(self, planner: Planner, response: Response, goals: Sequence[Goal]) -> None:
-        self._planner, self._goals = planner, goals
+        self._planner, self.goals = planner, goals
         self._elimination = Elimination(response)
         self._elimination.begin(planner.base)
         self._ladders = planner.ladders.ladders
         self._rungs = [0] * len(self._ladders)
         self._strides = [max(1, ladder.last // STRIDE) if len(ladder.groups) == 1 else 1 for ladder in self._ladders]
         self._moves: dict[int, Move] = {}
+        self._waiting: list[tuple[float, int]] = []
+        self._begun = False
         self._of_group: dict[int, set[int]] = {}
         for number, ladder in enumerate(self._ladders):
             for group in ladder.groups:
@@ -52,27 +55,47 @@ class Descending:
 
     def run(self) -> bool:
         """Whether the goals were met."""
-        waiting = [(self._price(number), number) for number in range(len(self._ladders))]
-        heapq.heapify(waiting)
-        while waiting and (unmet := self._unmet(self.widths)):
-            _, number = heapq.heappop(waiting)
+        self._descend()
+        return not self._unmet(self.widths)
+
+    def toward(self, goals: Sequence[Goal]) -> Descending:
+        """A search that goes on to goals from where the first step would overshoot them; this one stays there, for goals further down."""
+        self.goals = goals
+        self._descend(overshooting=False)
+        found = copy.copy(self)
+        found._elimination = self._elimination.copied()
+        found._rungs, found._strides, found._waiting = [*self._rungs], [*self._strides], [*self._waiting]
+        found._moves = {**self._moves}
+        found.gone = {number: {group: [*places] for group, places in groups.items()} for number, groups in self.gone.items()}
+        return found
+
+    def _descend(self, overshooting: bool = True) -> None:
+        """Go down until the goals are met; else until a step would overshoot them."""
+        if not self._begun:
+            self._begun = True
+            self._waiting = [(self._price(number), number) for number in range(len(self._ladders))]
+            heapq.heapify(self._waiting)
+        while self._waiting and (unmet := self._unmet(self.widths)):
+            known, number = heapq.heappop(self._waiting)
             price = self._price(number)
-            if waiting and price > waiting[0][0]:
-                heapq.heappush(waiting, (price, number))
+            if self._waiting and price > self._waiting[0][0]:
+                heapq.heappush(self._waiting, (price, number))
                 continue
             below = self._below(number)
             if self._overshoots(below, unmet):
+                if not overshooting:
+                    heapq.heappush(self._waiting, (known, number))
+                    return
                 if self._strides[number] > 1:
                     self._strides[number] = 1
                     self._moves.pop(number, None)
-                    heapq.heappush(waiting, (self._price(number), number))
+                    heapq.heappush(self._waiting, (self._price(number), number))
                 continue
             fresh = self._take(number, below)
-            waiting = [(self._price(other) if other in fresh else known, other) for known, other in waiting]
+            self._waiting = [(self._price(other) if other in fresh else price_then, other) for price_then, other in self._waiting]
             if self._rungs[number] < self._ladders[number].last:
-                waiting.append((self._price(number), number))
-            heapq.heapify(waiting)
-        return not self._unmet(self.widths)
+                self._waiting.append((self._price(number), number))
+            heapq.heapify(self._waiting)
 
     def _take(self, number: int, below: Widths) -> set[int]:
         """Go to a ladder's next rung; the ladders whose costs changed."""
@@ -108,7 +131,7 @@ class Descending:
         if self._rungs[number] >= self._ladders[number].last:
             return float("inf")
         now, then = self._shares(self.widths), self._shares(self._below(number))
-        saved = sum(now[goal.measure] - then[goal.measure] for goal in self._unmet(self.widths) or self._goals)
+        saved = sum(now[goal.measure] - then[goal.measure] for goal in self._unmet(self.widths) or self.goals)
         return self._move(number).cost / max(saved, NOTHING_SAVED)
 
     def _below(self, number: int) -> Widths:
@@ -124,7 +147,7 @@ class Descending:
 
     def _unmet(self, widths: Widths) -> list[Goal]:
         left = self._shares(widths)
-        return [goal for goal in self._goals if left[goal.measure] > goal.share]
+        return [goal for goal in self.goals if left[goal.measure] > goal.share]
 
     def _overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
         """Whether all goals would be met, but each that is newly met by more than it may be."""
@@ -132,19 +155,36 @@ class Descending:
         return all(left[goal.measure] < goal.share * most for goal in unmet)
 
 
-def by_elimination(planner: Planner, targets: Sequence[Target], criterion: str, response: Response) -> Budget | None:
-    """The plan that elimination comes to; None where that meets no targets.
+@dataclass
+class Eliminations:
+    """The plans that elimination comes to for one target after the other.
 
-    Raises:
-        RequestError: the checkpoint has no more than that already.
+    Where each asks for less of the same measure than the one before it, they share one descent; each is the plan that it alone would get.
     """
-    goals = goals_of(targets, planner.original)
-    search = Descending(planner, response, goals)
-    if not search.run():
-        return None
-    shares = shares_left(search.widths.size, planner.original)
-    cuts = [cut_of(planner, search, number, criterion) for number in sorted(search.gone)]
-    return Budget(Step(name=name_of(goals), cuts=cuts), search.widths.size, shares)
+
+    planner: Planner
+    response: Response
+    _begun: Descending | None = None
+
+    def plan(self, targets: Sequence[Target], criterion: str) -> Budget | None:
+        """One target's plan; None where elimination does not come to it.
+
+        Raises:
+            RequestError: the checkpoint has no more than that already.
+        """
+        goals = goals_of(targets, self.planner.original)
+        search = self._sharing(goals) if len(goals) == 1 else Descending(self.planner, self.response, goals)
+        if not search.run():
+            return None
+        shares = shares_left(search.widths.size, self.planner.original)
+        cuts = [cut_of(self.planner, search, number, criterion) for number in sorted(search.gone)]
+        return Budget(Step(name=name_of(goals), cuts=cuts), search.widths.size, shares)
+
+    def _sharing(self, goals: Sequence[Goal]) -> Descending:
+        begun = self._begun
+        if begun is None or begun.goals[0].measure != goals[0].measure or begun.goals[0].share <= goals[0].share:
+            begun = self._begun = Descending(self.planner, self.response, goals)
+        return begun.toward(goals)
 
 
 def cut_of(planner: Planner, search: Descending, number: int, criterion: str) -> Cut:

@@ -292,6 +292,25 @@ class Ring:
             yield Tried(rival, mean(self.judge.distance(pruned)), mean(outputs), outputs, fitted)
 
 
+AS_CLOSE = 0.05
+"""Distances that differ by this share say little: on digits at 25 % of the FLOPs 0.084 (class 0.070, box 0.098) was mAP50-95 0.79 on the
+training images, 0.085 (0.094, 0.075) was 0.83."""
+
+
+def ranked(tried: Sequence[Tried]) -> list[Tried]:
+    """The plan to take first, the others by their distances.
+
+    It is the closest; of those that are about as close, but not farther than the uniform one, that whose worst output is the best.
+    """
+    found = sorted(tried, key=lambda one: one.distance)
+    if not found:
+        return []
+    limit = min([(1 + AS_CLOSE) * found[0].distance, *(one.distance for one in found if one.rival.name == UNIFORM)])
+    close = [one for one in found if one.distance <= limit]
+    best = min(close, key=lambda one: max(one.outputs.values(), default=one.distance))
+    return [best, *(one for one in found if one is not best)]
+
+
 def mean(outputs: Mapping[str, float]) -> float:
     """One figure of several outputs' distances."""
     return sum(outputs.values()) / max(len(outputs), 1)
