@@ -24,10 +24,13 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def owners_of_tensors(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Every name of each parameter and buffer by its first one: tied weights have several owners."""
-    owners: dict[int, list[str]] = {}
-    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
-        owners.setdefault(id(tensor), []).append(name)
-    return {names[0]: tuple(names) for names in owners.values()}
+    owners: tuple[dict[int, list[str]], dict[int, list[str]]] = {}, {}
+    for path, module in model.named_modules(remove_duplicate=False):  # `named_parameters` and `named_buffers` take four times as long
+        for known, table in zip(owners, (module._parameters, module._buffers)):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    known.setdefault(id(tensor), []).append(f"{path}.{name}" if path else name)
+    return {names[0]: tuple(names) for known in owners for names in known.values()}
 
 
 def tensor_at(model: nn.Module, name: str) -> Tensor:
