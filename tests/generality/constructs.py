@@ -126,6 +126,18 @@ def moved(net: Any, x: Tensor) -> Tensor:
     return F.grid_sample(x, F.affine_grid(matrix, list(x.shape), align_corners=False), align_corners=False)
 
 
+def queries(net: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest places look elsewhere in the image, as the detectors with deformable attention do."""
+    seen = net.first(x)
+    tokens = rows(seen)
+    best = net.score(tokens).squeeze(-1).topk(5, 1)[1]
+    chosen = tokens.gather(1, best[..., None].expand(-1, -1, tokens.shape[-1]))
+    places = net.where(chosen).sigmoid()[:, :, None] * 2 - 1
+    looked = F.grid_sample(net.value(seen), places, align_corners=False)
+    mixed = net.mix(rows(looked)) + chosen
+    return net.boxes(mixed), net.classes(net.up(mixed).relu())
+
+
 class Sign(torch.autograd.Function):
     """An operation with a gradient of its own that compares with the mean of the channels."""
 
@@ -293,6 +305,10 @@ CONSTRUCTS: dict[str, Case] = {
     "a mixture of experts": own(
         mixture, read=line(3, 12), gate=line(12, 3), experts=lambda: nn.ModuleList(nn.Linear(12, 12) for _ in range(3)),
         last=line(12, 4),
+    ),
+    "queries that look elsewhere": own(
+        queries, first=conv(3, 16, 3), score=line(16, 1), where=line(16, 2), value=conv(16, 12), mix=line(12, 16), up=line(16, 20),
+        boxes=line(16, 4), classes=line(20, 3),
     ),
     "a recurrence by hand": own(unrolled, read=line(3, 12), again=line(12, 12), last=line(12, 4)),
     # space
