@@ -32,6 +32,9 @@ image = torch.rand(2, 3, 12, 16)
 def inputs():
     return (image,)
 
+def trunk(net, x):
+    return net[:3](x)
+
 @torch.no_grad()
 def evaluate(net):
     return float(net(image).mean())
@@ -70,6 +73,18 @@ def test_what_is_pruned_is_loaded_again_and_proved(call: Call, project: Path):
     assert call("prove", *MODULE, "small.tp", "--json").document["equal"]
     assert call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp").status == 2
     assert call("prune", *MODULE, "--plan", "small.tp/plan.yaml", "-o", "again.tp").status == 0
+
+
+def test_another_function_can_run_in_place_of_the_forward(call: Call, project: Path):
+    trunk = (*MODULE, "--forward", "own_net:trunk")
+    answer = call("inspect", *trunk, "--json")
+    assert "own_net:inputs and own_net:trunk" in answer.remarks[0]
+    status = {layer["name"]: layer["status"] for block in answer.document["blocks"] for layer in block["layers"]}
+    assert status["0"] == "free" and status["2"] == "locked"  # whose outputs the function returns
+    written = call("prune", *trunk, "--cut", "0=50%", "-o", "trunk.tp", "--json")
+    assert written.status == 0 and written.document["proof"]["equal"] and written.document["loads"]
+    assert call("prove", *trunk, "trunk.tp").status == 0
+    assert "name a function" in call("inspect", *MODULE, "--forward", "own_net:image").err
 
 
 def test_weights_come_from_safetensors_alone(call: Call, project: Path):

@@ -2,7 +2,7 @@
 
 Each in a child process with a deadline and limited memory. What is found out is kept in build/ network by network, so that a run that was
 broken off goes on where it was; `--cached` writes docs/coverage-any.md from what is there; words choose the networks that have one in
-their names. Status 1 where a cut is wrong.
+their names. What earlier versions measured is on the page until it is measured anew. Status 1 where a cut is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.bench.sandbox import ROOT
 from tests.coverage.tables import table
 from tests.coverage_any.networks import PublicNetwork, networks
 from tests.coverage_any.ours import ALONE, SECONDS
-from tests.coverage_any.results import LIBRARIES, MEMORY, Result, installed, known, measured_now, state
+from tests.coverage_any.results import LIBRARIES, MEMORY, Result, installed, keep, known, measured_now, state
 from tests.coverage_any.theirs import SECONDS as THEIR_SECONDS
 
 DOCUMENT = ROOT / "docs" / "coverage-any.md"
@@ -131,6 +131,9 @@ def document(wanted: Sequence[PublicNetwork], results: dict[tuple[str, str], Res
     if not any(network.kind == "timm" for network in wanted):
         sections += "\n\n## Timm\n\nNot run: it is not installed here."
     wrong = problems(results)
+    mine = [found for (child, _), found in results.items() if child == "ours"]
+    now = sum(found["state"] == state("ours", found["network"]) for found in mine)
+    told = sum("locked" in found for found in mine)
     return f"""# What is covered of any module
 
 Networks with random weights, opened by `tui_pruner.open` with one image of the side in the table. Up to {ALONE} groups of channels, spread
@@ -148,7 +151,11 @@ something else than its masked twin), broken (cannot be cut, or does not run).
 
 {sections}
 
+{now} of these {len(mine)} networks were measured with this version of the program, the others with earlier ones.
+
 ## What is locked, and why
+
+In the {told} networks whose reasons are kept.
 
 {locks_of(results)}
 
@@ -161,8 +168,8 @@ something else than its masked twin), broken (cannot be cut, or does not run).
 def main(arguments: Sequence[str]) -> int:
     """Measure what is not known yet, and write the page after each network."""
     words = [word for word in arguments if not word.startswith("--")]
-    every = networks()
     results = known()
+    every = list(dict.fromkeys([*networks(), *(PublicNetwork(*key.split("/", 1)) for child, key in results if child == "ours")]))
     for child in ("ours", "theirs") if "--cached" not in arguments else ():
         for network in every:
             if words and not any(word in network.key for word in words):
@@ -171,6 +178,7 @@ def main(arguments: Sequence[str]) -> int:
                 continue
             results[child, network.key] = measured_now(child, network.key)
     DOCUMENT.write_text(document(every, results), encoding="utf-8")
+    keep(results)
     print(DOCUMENT)
     wrong = any(is_wrong(one) for (child, _), found in results.items() if child == "ours" for one in verdicts(found))
     return 1 if wrong else 0

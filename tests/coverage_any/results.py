@@ -1,4 +1,7 @@
-"""What is known of each network, a line of JSON each in build/, so that a run that was broken off can go on."""
+"""What is known of each network, a line of JSON each in build/, so that a run that was broken off can go on.
+
+What the page rests on is kept beside this file too (`KEPT`), shortened, so that the page outlives the folder in which it was measured.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ from tests.coverage.limits import ENDINGS, NO_MEMORY, Ended, documents_in
 from tests.coverage.measuring import GIB, told
 
 FILE = ROOT / "build" / "coverage-any.jsonl"
+KEPT = Path(__file__).with_name("kept.jsonl")
 MODULES = {"ours": "tests.coverage_any.ours", "theirs": "tests.coverage_any.theirs"}
 """Modules whose `main` is asked about a network."""
+LASTING = ("child", "network", "state", "side", "channels", "free_channels", "locked", "unknown", "groups", "outcomes", "how", "words")
 MEMORY = {"ours": 10 * GIB, "theirs": 6 * GIB}
 LIBRARIES = ("torch", "torchvision", "timm", "torch-pruning")
 SOURCES = Path(tui_pruner.__file__).parent
@@ -33,13 +38,38 @@ Result = dict[str, Any]
 def known() -> dict[tuple[str, str], Result]:
     """The results that are kept, by kind of child and network; the last line of each counts. A line that was broken off is left out."""
     found: dict[tuple[str, str], Result] = {}
-    for line in FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else ():
+    for line in [line for file in (KEPT, FILE) if file.exists() for line in file.read_text(encoding="utf-8").splitlines()]:
         try:
             one = json.loads(line)
         except ValueError:
             continue
         found[one["child"], one["network"]] = one
     return found
+
+
+def keep(results: dict[tuple[str, str], Result]) -> None:
+    """Write what the page rests on, without what only a closer look needs."""
+    lines = []
+    for (_, _), found in sorted(results.items()):
+        short = {name: found[name] for name in LASTING if name in found}
+        short |= {name: rounded(found[name]) for name in ("open_seconds", "proof_seconds", "seconds") if name in found}
+        if "together" in found:
+            short["together"] = verdict(found["together"])
+        if "alone" in found:
+            short["alone"] = [verdict(one) for one in found["alone"]]
+        lines.append(json.dumps(short) + "\n")
+    KEPT.write_text("".join(lines), encoding="utf-8")
+
+
+def rounded(seconds: float) -> float:
+    """Seconds as the page shows them."""
+    return round(seconds, 1)
+
+
+def verdict(one: Result) -> Result:
+    """What both proofs say of a cut, and why where it is not equal."""
+    equal = one["ours"] == one["twin"] == "equal"
+    return {"ours": one["ours"], "twin": one["twin"], "says": "" if equal else one.get("says", "")}
 
 
 def measured_now(child: str, network: str) -> Result:

@@ -43,7 +43,10 @@ def told(output: Any) -> Iterator[Tensor]:
             yield from told(getattr(output, one.name))
     elif callable(output):
         yield from told(output())
-    elif output is not None:
+    elif hasattr(output, "__slots__") and not isinstance(output, tuple):
+        for name in output.__slots__:
+            yield from told(getattr(output, name))
+    elif output is not None and not isinstance(output, (str, int)):
         for part in output:
             yield from told(part)
 

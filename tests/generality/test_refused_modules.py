@@ -34,6 +34,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "no inputs": (small, None, "give example_inputs"),
     "no tensor": (small, ("x",), "example_inputs have no tensor"),
     "inputs without values": (small, (VECTOR.to("meta"),), "example_inputs have no values"),
+    "no sample": (small, (VECTOR[:0],), "example_inputs are empty"),
     "inputs of another width": (small, (torch.rand(2, 4),), "cannot|mat1"),
     "more inputs than it reads": (small, (VECTOR, VECTOR), "the forward stopped in Sequential: .*positional argument"),
     "whole numbers in place of real ones": (
@@ -50,7 +51,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "no parameters": (lambda: nn.ReLU(), (VECTOR,), "has no parameters"),
     "no layers": (lambda: nn.Sequential(nn.BatchNorm1d(5)), (VECTOR,), "no layer whose channels could be cut"),
     "a forward that decides by a value": (
-        lambda: Between(lambda net, x: x if x.mean() > 0 else -x), image(), "Between decides by a computed value",
+        lambda: Between(lambda net, x: x if x.mean() > 0 else -x), image(),
+        r"Between decides by a computed value.*; line \d+ of test_refused_modules.py: .*x.mean\(\) > 0",
     ),
     "a forward that asks for a value": (lambda: Between(lambda net, x: x * x.max().item()), image(), "decides by a computed value"),
     "a forward that counts what is not zero": (

@@ -12,8 +12,9 @@ from torch import nn
 
 from tui_pruner.core.model.copies import sharing_weights
 from tui_pruner.core.model.inputs import Inputs
+from tui_pruner.core.tracing.labels import Step
 from tui_pruner.core.tracing.meta_device import Following
-from tui_pruner.core.tracing.size_check import Step, run
+from tui_pruner.core.tracing.size_check import run
 from tui_pruner.domain.errors import TraceError
 
 SEEDS = (0, 1, 2, 3)

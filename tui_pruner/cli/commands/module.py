@@ -26,6 +26,9 @@ Given = Annotated[
     str, typer.Option("--inputs", metavar="PACKAGE.MODULE:INPUTS", help="What its forward reads, or a function that gives it.")
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Its weights, as safetensors.")]
+Followed = Annotated[
+    str, typer.Option("--forward", metavar="PACKAGE.MODULE:FN", help="What runs in place of its forward: a function of module and inputs.")
+]
 Measured = Annotated[str, typer.Option("--evaluate", metavar="PACKAGE.MODULE:EVALUATE", help="A function: a figure for a module.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")]
@@ -45,12 +48,12 @@ def is_meant(arguments: list[str]) -> bool:
     return bool(own & set(arguments[:1])) and any(argument.partition("=")[0] in OPTIONS for argument in arguments)
 
 
-def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = "") -> NamedModule:
+def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = "", forward: str = "") -> NamedModule:
     """What the options name; says whose code runs."""
     from tui_pruner.frameworks.plain.named_module import NamedModule
 
-    say(f"running the code of {model} and {inputs}, as the program that it is")
-    return NamedModule(model, inputs, weights, evaluate)
+    say(f"running the code of {' and '.join(name for name in (model, inputs, forward) if name)}, as the program that it is")
+    return NamedModule(model, inputs, weights, evaluate, forward)
 
 
 def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
@@ -68,12 +71,12 @@ def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
 
 
 @app.command(epilog=EPILOG)
-def inspect(model: Build, inputs: Given, weights: Weights = None, as_json: Json = False) -> None:
+def inspect(model: Build, inputs: Given, weights: Weights = None, forward: Followed = "", as_json: Json = False) -> None:
     """The block tree: every layer with its channels, cost and status."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.engine.views import block_views, model_info
 
-        steps = opened(named(model, inputs, weights))._steps
+        steps = opened(named(model, inputs, weights, forward=forward))._steps
         info, blocks = model_info(steps.analysis, steps.arithmetic), block_views(steps.analysis, steps.arithmetic)
         output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.parameters:,} parameters  {large(info.flops)} FLOPs  structure {info.sha256[:12]}")
@@ -82,12 +85,12 @@ def inspect(model: Build, inputs: Given, weights: Weights = None, as_json: Json 
 
 
 @app.command(epilog=EPILOG)
-def groups(model: Build, inputs: Given, weights: Weights = None, as_json: Json = False) -> None:
+def groups(model: Build, inputs: Given, weights: Weights = None, forward: Followed = "", as_json: Json = False) -> None:
     """The coupling map: which channels are removed together, and what is locked, with the reason."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.core.pruning.coverage import coupling_report
 
-        report = coupling_report(opened(named(model, inputs, weights))._steps.analysis)
+        report = coupling_report(opened(named(model, inputs, weights, forward=forward))._steps.analysis)
         output.document(report)
         for group in report["groups"]:
             show_group(output, group)
@@ -100,11 +103,12 @@ def explain(
     inputs: Given,
     first: Annotated[str, typer.Argument(metavar="A", help="A layer, a block number or a module path.")],
     second: Annotated[str | None, typer.Argument(metavar="[B]", help="Another one: how do A's channels get there?")] = None,
+    forward: Followed = "",
     as_json: Json = False,
 ) -> int:
     """Why cutting A touches B; without B, everything that it touches. Status 1 where nothing leads to B."""
     with reserved_stdout(as_json) as output:
-        found = opened(named(model, inputs)).explain(first, second)
+        found = opened(named(model, inputs, forward=forward)).explain(first, second)
         output.document(dataclasses.asdict(found))
         output.line(found.summary)
         output.table(["at", "operation", "channels"], [[step.at, step.operation, step.detail] for step in found.path])
@@ -121,6 +125,7 @@ def preview(
     criterion: Criterion = "l2",
     round_to: RoundTo = 1,
     weights: Weights = None,
+    forward: Followed = "",
     as_json: Json = False,
 ) -> int:
     """What cuts would do: sizes and shapes before and after, and PyTorch's dry run of them."""
@@ -129,7 +134,7 @@ def preview(
         from tui_pruner.core.pruning.preview import dry_run
         from tui_pruner.engine.views import preview_view
 
-        steps = opened(named(model, inputs, weights), plan)._steps
+        steps = opened(named(model, inputs, weights, forward=forward), plan)._steps
         requests = requests_of(cut or (), criterion, round_to)
         found = steps.preview(requests)
         found.demand_possible()
@@ -152,6 +157,7 @@ def prune(
     criterion: Criterion = "l2",
     round_to: RoundTo = 1,
     weights: Weights = None,
+    forward: Followed = "",
     evaluate: Measured = "",
     force: Force = False,
     as_json: Json = False,
@@ -163,7 +169,7 @@ def prune(
         if not (cut or target or plan):
             raise RequestError("nothing to cut: give --cut LAYER=AMOUNT, --target flops=50% or --plan FILE")
         check_folder(output, force)
-        source = named(model, inputs, weights, evaluate)
+        source = named(model, inputs, weights, evaluate, forward)
         session = opened(source, plan)
         source.check_steady(session.module.model)
         whole = session.size
@@ -205,6 +211,7 @@ def prove(
     inputs: Given,
     pruned: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `prune` wrote.")],
     weights: Weights = None,
+    forward: Followed = "",
     as_json: Json = False,
 ) -> int:
     """Compare a saved module with the masked twin of the one that it was cut from, which needs the same weights."""
@@ -212,7 +219,7 @@ def prove(
         from tui_pruner.core.pruning.proof import prove as compare
         from tui_pruner.frameworks.plain.module_file import PLAN, load_module
 
-        source = named(model, inputs, weights)
+        source = named(model, inputs, weights, forward=forward)
         session = opened(source, pruned / PLAN)
         steps = session._steps
         small = load_module(pruned, source.built()).float()

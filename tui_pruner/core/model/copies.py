@@ -13,7 +13,7 @@ from tui_pruner.domain.errors import TraceError
 
 CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
 """What heads remember between two forwards; their classes hold the empty value."""
-OWN_TABLES = tuple(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
+OWN_TABLES = frozenset(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -24,10 +24,13 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def owners_of_tensors(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Every name of each parameter and buffer by its first one: tied weights have several owners."""
-    owners: dict[int, list[str]] = {}
-    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
-        owners.setdefault(id(tensor), []).append(name)
-    return {names[0]: tuple(names) for names in owners.values()}
+    owners: tuple[dict[int, list[str]], dict[int, list[str]]] = {}, {}
+    for path, module in model.named_modules(remove_duplicate=False):  # `named_parameters` and `named_buffers` take four times as long
+        for known, table in zip(owners, (module._parameters, module._buffers)):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    known.setdefault(id(tensor), []).append(f"{path}.{name}" if path else name)
+    return {names[0]: tuple(names) for known in owners for names in known.values()}
 
 
 def tensor_at(model: nn.Module, name: str) -> Tensor:
@@ -74,11 +77,11 @@ def forget_caches(model: nn.Module) -> None:
 
 def sharing_weights(model: nn.Module) -> nn.Module:
     """A copy of the model's modules around the very same tensors: replacing one in the copy leaves the original as it was."""
-    return _copied(model, lambda tensor: tensor, {})
+    return _copied(model, None, {})
 
 
-def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dict[int, nn.Module], path: str = "") -> nn.Module:
-    """A module in evaluation mode with tables of its own and children copied likewise.
+def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, known: dict[int, nn.Module], path: str = "") -> nn.Module:
+    """A module in evaluation mode with tables of its own and children copied likewise; `tensor_of` gives other tensors.
 
     `copy.deepcopy` is ten times slower, as it walks every attribute, and `eval()` takes twice as long as the copy. `__new__` of `torch.fx`
     would make another class, without the forward that the module has.
@@ -91,14 +94,18 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor], known: dic
     if isinstance(module, torch.jit.ScriptModule):
         raise TraceError(f"{path or 'the model'} is TorchScript, whose operations cannot be followed: give the model from before torch.jit")
     twin = known[id(module)] = object.__new__(type(module))
-    state = {name: value.copy() if type(value) in (dict, list) else value for name, value in module.__dict__.items()}
+    state = twin.__dict__
+    for name, value in module.__dict__.items():
+        kind = type(value)
+        if kind is dict or kind is list or name in OWN_TABLES:
+            value = value.copy()
+        elif kind is MethodType and value.__self__ is module:  # as `rebind` does
+            value = MethodType(value.__func__, twin)
+        state[name] = value
     state["training"] = False
-    for table in OWN_TABLES:
-        state[table] = state[table].copy()
-    for table in ("_parameters", "_buffers"):
-        state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
-    twin.__dict__.update(state)
-    rebind(module, twin)
+    if tensor_of is not None:
+        for table in ("_parameters", "_buffers"):
+            state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
     for name, child in module._modules.items():
         twin._modules[name] = None if child is None else _copied(child, tensor_of, known, f"{path}.{name}" if path else name)
     return twin

@@ -126,6 +126,8 @@ def checked(given: Inputs) -> Inputs:
         )
     if any(tensor.is_meta for tensor in given.tensors):
         raise RequestError("example_inputs have no values, as they are on the meta device: give tensors with numbers")
+    if not any(tensor.numel() for tensor in given.tensors):
+        raise RequestError("example_inputs are empty: give at least one sample of what the forward reads")
     return given.changed(lambda t: t.detach())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tui_pruner.core.pruning.removal import NOTHING, Removal
@@ -48,9 +48,9 @@ class Wishes:
         return self.demands[group.number][0].count if group.number in self.demands else 0
 
 
-def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes) -> None:
-    """Carry demands over to linked parts until every link is satisfied; the links between single groups speak first."""
-    links = sorted(coupling.links, key=lambda link: max((len(part) for part in link.parts), default=0))
+def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes, some: Iterable[ChannelLink] | None = None) -> None:
+    """Carry demands over to linked parts until every link, or some, is satisfied; the links between single groups speak first."""
+    links = sorted(coupling.links if some is None else some, key=lambda link: max((len(part) for part in link.parts), default=0))
     while any(balance(coupling, link, base, wishes) for link in links):
         pass
 
@@ -143,7 +143,8 @@ def ask_alone(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: 
     count = min(max(1, round(group.channels * ratio / unit)), (group.channels - 1) // unit) * unit
     if count:
         wishes.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
-        obey_links(coupling, NOTHING, wishes)
+        mine = {link for member in coupling.linked_system(group) for link in coupling.groups[member].links}
+        obey_links(coupling, NOTHING, wishes, [coupling.links[number] for number in sorted(mine)])
 
 
 def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequence[Demand]) -> None:

@@ -67,10 +67,12 @@ class Removal:
 
     def stays(self, coupling: CouplingMap) -> dict[Axis, Indices]:
         """For every axis that loses something: the original indices that it keeps."""
-        gone: dict[Axis, list[Indices]] = {}
+        there: dict[Axis, np.ndarray] = {}
         for member, positions in self.members(coupling):
-            gone.setdefault(member.axis, []).append(positions)
-        return {axis: np.setdiff1d(np.arange(coupling.sizes[axis]), np.concatenate(parts)) for axis, parts in gone.items()}
+            if member.axis not in there:
+                there[member.axis] = np.ones(coupling.sizes[member.axis], dtype=bool)
+            there[member.axis][positions] = False
+        return {axis: np.flatnonzero(left) for axis, left in there.items()}
 
     def kept(self, coupling: CouplingMap) -> dict[str, dict[str, list[int]]]:
         """The same as plain data: parameter or buffer -> dimension -> the original indices that it keeps."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.model.copies import owners_of_tensors, put_tensor, sharing_weights, tensor_at
+from tui_pruner.core.model.copies import owners_of_tensors, sharing_weights
 from tui_pruner.core.model.layers import true_widths
 from tui_pruner.core.pruning.classes import kept_classes, rewrite_classes
 from tui_pruner.core.pruning.removal import Removal
@@ -41,15 +41,18 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
 def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dropped: Collection[str]) -> nn.Module:
     """A copy of a model without some blocks, whose parameters and buffers have only the kept indices of each dimension."""
     pruned, owners = skipping(sharing_weights(model), dropped), owners_of_tensors(model)
+    given, modules = dict(model.named_modules()), dict(pruned.named_modules(remove_duplicate=False))
     changed: dict[str, nn.Module] = {}
     for name, by_dim in kept.items():
-        tensor = narrowed(tensor_at(model, name), by_dim)
+        path, _, attribute = name.rpartition(".")
+        tensor = narrowed(getattr(given[path], attribute), by_dim)
         for owner in owners[name]:
-            if inside(owner, dropped):
+            if dropped and inside(owner, dropped):
                 continue
-            changed |= put_tensor(pruned, owner, tensor)
-            if (layer := Axis(owner, 0).module) not in changed:  # a parametrization computes the weight of the module above it
-                changed[layer] = pruned.get_submodule(layer)
+            path, _, attribute = owner.rpartition(".")
+            setattr(modules[path], attribute, tensor)
+            layer = Axis(owner, 0).module  # a parametrization computes the weight of the module above it
+            changed[path], changed[layer] = modules[path], modules[layer]
     true_widths(changed.values())
     return pruned
 

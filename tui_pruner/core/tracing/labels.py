@@ -276,9 +276,13 @@ class InnerLabels:
     silenced: tuple[str, ...]
 
 
+Step = tuple[str, tuple[float, ...]]
+"""An operation with the numbers that it computes with."""
+
+
 @dataclass
 class FlowRecord:
-    """Everything that one run of the model told about its channels.
+    """Everything that one run of the model told about its channels; `steps` are those of evaluation.
 
     `spared`: axes that something is divided by, so that zeros in a removed channel would make it no number; `relied`: axes whose zeros in a
     removed channel make a computed weight forget it.
@@ -286,6 +290,7 @@ class FlowRecord:
 
     source: LabelSource = field(default_factory=LabelSource)
     operations: list[Operation] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     unions: list[Union] = field(default_factory=list)
     links: list[LinkedLabels] = field(default_factory=list)
     sized: list[SizedLabels] = field(default_factory=list)

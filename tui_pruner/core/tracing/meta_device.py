@@ -149,6 +149,13 @@ def _layer_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
     return empty(image.shape, image), empty(statistics, image), empty(statistics, image)
 
 
+def _mean(args: Arguments) -> Tensor:
+    """Over some dimensions, which is what a pool over a whole image becomes."""
+    image, dims, keep = (*args, (), False)[: max(3, len(args))] if len(args) > 1 else (args[0], (), False)
+    gone = {dim % image.ndim for dim in dims or range(image.ndim)}
+    return empty([1 if d in gone else side for d, side in enumerate(image.shape) if keep or d not in gone], image)
+
+
 def _grid_sample(args: Arguments) -> Tensor:
     image, grid = args[:2]
     return empty([*image.shape[:2], *grid.shape[1:3]], image)
@@ -176,6 +183,7 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "_native_batch_norm_legit_no_training": _batch_norm,
     "cudnn_batch_norm": _batch_norm,
     "_softmax": _same,
+    "_safe_softmax": _same,
     "_weight_norm_interface": _weight_norm,
     "cat": _cat,
     "stack": _stack,
@@ -187,6 +195,7 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "addmm": _product_and_sum,
     "native_layer_norm": _layer_norm,
     "grid_sampler_2d": _grid_sample,
+    "mean": _mean,
     "bitwise_and": _broadcast,
     "masked_fill": _same,
     "clamp": _same,

@@ -8,7 +8,7 @@ another path for an odd one: there the steps of the cut network are compared wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tui_pruner.core.model.copies import forget_caches, sharing_weights
+from tui_pruner.core.model.copies import forget_caches
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.pruning.links import Wishes, ask_alone
 from tui_pruner.core.pruning.removal import Removal
@@ -25,21 +25,18 @@ from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import LIBRARIES
 from tui_pruner.core.tracing.coupling import couple
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
-from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels
+from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
 from tui_pruner.core.tracing.meta_device import ShapeMode
 from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name
+from tui_pruner.core.tracing.state import ENDING, UNSTEADY, numbers_in, step_of
+from tui_pruner.domain.errors import PlanError
 
-UNSTEADY = {"detach"}
-"""What PyTorch inserts in one run of a network and leaves out in the next."""
-ARITHMETIC = frozenset(
-    {"add", "sub", "rsub", "mul", "div", "pow", "clamp", "clamp_min", "clamp_max", "lerp", "addcmul", "full_like", "fill"}
-)
-"""Operations whose numbers are values; those of others are sizes and places, which may well be computed from a width."""
 SMALL_SHARE = 0.01
 """Of each group that is tried, and one channel at least; where links make several groups round it apart, they are raised to agree."""
 UNEVEN = (0.12, 0.3)
 """Of the groups by turns, in a second trial: what is only true where all lose alike is not."""
-Step = tuple[str, tuple[float, ...]]
+LARGE = (0.6, 0.35)
+"""Likewise, where steps are compared: what is only true down to some width is not."""
 
 
 class Running(ShapeMode):  # type: ignore[no-untyped-call]
@@ -57,8 +54,7 @@ class Running(ShapeMode):  # type: ignore[no-untyped-call]
             entry = self.watched.get(len(self.steps))
             if entry is not None and entry.widths:
                 self.sizes[len(self.steps)] = sizes_of(name, entry.dim, args, result)
-            numbers = [a for a in args if isinstance(a, (int, float))] if name.removesuffix("_") in ARITHMETIC else []
-            self.steps.append((name, tuple(numbers)))
+            self.steps.append(step_of(name, args))
 
 
 def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[int, ...]:
@@ -90,10 +86,15 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     """
     inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
-    while stop := first_stop(record, skeleton, coupling, inputs):
+    known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width but in ways that adapters know (`docs/coverage.md`)
+    foreign = not all(type(module).__module__.startswith(known) for module in skeleton.modules())
+    if foreign and runs_alike(record, skeleton, coupling, inputs):
+        return coupling
+    stop = first_stop(record, skeleton, coupling, inputs)
+    while stop:
         stopped = operation_at(record, stop.step)
-        if naming and names_found(record, skeleton, inputs, stop, stopped):
-            coupling = couple(record)
+        if naming and (found := names_found(record, skeleton, inputs, stop, stopped)):
+            coupling, stop = found
             continue
         free = free_channels(coupling)
         hold(record, entry_at(record, stopped), stop.reason)
@@ -101,19 +102,36 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
         if free_channels(coupling) == free:  # others are to blame
             hold(record, None, stop.reason)
             coupling = couple(record)
-    known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width but in ways that adapters know (`docs/coverage.md`)
-    if all(type(module).__module__.startswith(known) for module in skeleton.modules()):
+        stop = first_stop(record, skeleton, coupling, inputs)
+    if not foreign or runs_alike(record, skeleton, coupling, inputs):
         return coupling
-    usual, reason = run(sharing_weights(skeleton), inputs)
-    while not reason and names_disturb(record, skeleton, coupling, usual, inputs):
+    while names_disturb(record, skeleton, coupling, inputs):
         coupling = couple(record)
-    while not reason and (found := list(disturbing(skeleton, coupling, free_groups(coupling), usual, inputs))):
-        for group, place, words in found:
+    while disturbed := all_disturbing(record, skeleton, coupling, inputs):
+        for group, place, words in disturbed:
             for member in group.members:
                 labels = record.source.starts[member.axis] + member.indices.reshape(-1)
                 record.lock(operation_at(record, place), labels, f"the forward computes with this width: {words}", member.axis.dim, rank=3)
         coupling = couple(record)
     return coupling
+
+
+def runs_alike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> bool:
+    """Whether the network takes the same steps, with the sizes that are left, where all that is free loses channels."""
+    groups = free_groups(coupling)
+    for removal in (smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE)):
+        running = Running(watched_steps(record))
+        try:
+            pruned = cut(skeleton, coupling, removal)
+        except PlanError:  # nothing would be left of what an attribute names
+            continue
+        found, reason = run(pruned, inputs, running)
+        alive = left_alive(record, coupling, removal)
+        if difference(record.steps, found, reason)[1]:
+            return False
+        if any(sizes != lengths(running.watched[step].widths, alive) for step, sizes in running.sizes.items()):
+            return False
+    return True
 
 
 def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> Stop | None:
@@ -147,20 +165,22 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
     return alive
 
 
-def names_found(record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int) -> bool:
-    """Look for attributes, or parts that must stay equal, with which the network comes further; keep them; whether there are any."""
+def names_found(
+    record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int
+) -> tuple[CouplingMap, Stop | None] | None:
+    """Look for attributes, or parts that must stay equal, with which the network comes further; the map then, and where it stops."""
     entry, whole = entry_at(record, stopped), free_channels(couple(record))
     if entry is None:
-        return False
+        return None
     for way in (equal_parts, *ways_to_name(record, skeleton, entry)):
         before = dict(record.named), list(record.links)
         if way(record, skeleton, entry):
             coupling = couple(record)
             now = first_stop(record, skeleton, coupling, inputs) if free_channels(coupling) == whole else stop
             if now is None or now.later_than(stop):
-                return True
+                return coupling, now
         record.named, record.links = before
-    return False
+    return None
 
 
 def free_groups(coupling: CouplingMap) -> list[ChannelGroup]:
@@ -209,14 +229,15 @@ def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> t
     forget_caches(network)  # what a head remembers spares it operations
     try:
         with torch.no_grad(), running:
-            given.run(network)
+            running.steps.append((ENDING, numbers_in(given.run(network))))
     except Exception as error:  # a foreign forward may raise anything about a width that it does not like
         return running.steps, str(error).splitlines()[0] if str(error) else type(error).__name__
     return running.steps, ""
 
 
-def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, usual: Sequence[Step], inputs: Inputs) -> bool:
+def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> bool:
     """Hold what attributes name in all modules of a class where the forward of one computes with it; whether there was such a thing."""
+    usual = record.steps
     place, words = difference(usual, *run(without(skeleton, coupling, free_groups(coupling)), inputs)) if record.named else (0, "")
     operation = record.operations[operation_at(record, place)]
     kind, mine = type(skeleton.get_submodule(operation.module)), {name for name in record.named if name.path == operation.module}
@@ -230,32 +251,57 @@ def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap
     return True
 
 
+def all_disturbing(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> list[tuple[ChannelGroup, int, str]]:
+    """The groups whose cut changes what the forward computes with, be it a small or a large one."""
+    groups = free_groups(coupling)
+
+    def small(some: Sequence[ChannelGroup]) -> tuple[int, str]:
+        return difference(record.steps, *run(without(skeleton, coupling, some), inputs))
+
+    def large(some: Sequence[ChannelGroup]) -> tuple[int, str]:
+        try:
+            pruned = cut(skeleton, coupling, uneven_removal(coupling, some, LARGE))
+        except PlanError:
+            return 0, ""
+        return difference(record.steps, *run(pruned, inputs))
+
+    return list(disturbing(groups, small)) or list(disturbing(groups, large))
+
+
 def disturbing(
-    skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[ChannelGroup], usual: Sequence[Step], inputs: Inputs
+    groups: Sequence[ChannelGroup], told: Callable[[Sequence[ChannelGroup]], tuple[int, str]]
 ) -> Iterator[tuple[ChannelGroup, int, str]]:
-    """The groups whose cut changes what the forward computes with, each with the place of the first such step and what it is."""
+    """Those of some groups without which a network takes other steps, each with the place of the first such step and what it is."""
     if not groups:
         return
-    place, words = difference(usual, *run(without(skeleton, coupling, groups), inputs))
+    place, words = told(groups)
     if not words:
         return
     middle = len(groups) // 2
     halves = (groups[:middle], groups[middle:]) if middle else ()
-    found = [one for half in halves for one in disturbing(skeleton, coupling, half, usual, inputs)]
+    found = [one for half in halves for one in disturbing(half, told)]
     yield from found or [(group, place, words) for group in groups]
 
 
 def difference(usual: Sequence[Step], steps: Sequence[Step], reason: str) -> tuple[int, str]:
     """The first step that is another one than in the usual run, in words; empty where all are the same."""
     for place, ((name, numbers), (now, changed)) in enumerate(zip(usual, steps)):
+        if name != now and ENDING in (name, now):
+            return place, "without some channels, it takes another path"
+        if name == ENDING and numbers != changed:
+            return place, f"without some channels, it returns {listed(changed)} in place of {listed(numbers)}"
         if name != now:
             return place, f"without some channels, {now} takes the place of {name}"
         if numbers != changed:
-            before, after = (", ".join(f"{number:g}" for number in by) for by in (numbers, changed))
-            return place, f"without some channels, {name} is by {after} in place of {before}"
+            return place, f"without some channels, {name} is by {listed(changed)} in place of {listed(numbers)}"
     if reason:
         return len(steps), reason
     return len(steps), "" if len(usual) == len(steps) else "without some channels, it takes another path"
+
+
+def listed(numbers: Sequence[float]) -> str:
+    """Numbers in words."""
+    return ", ".join(f"{number:g}" for number in numbers)
 
 
 def without(skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> nn.Module:
@@ -268,9 +314,9 @@ def smallest_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> R
     return Removal({number: np.arange(count) for number, count in counts(coupling, groups, (SMALL_SHARE,)).items()})
 
 
-def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> Removal:
+def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float] = UNEVEN) -> Removal:
     """More of them, from the end, of each group another share than of the one before."""
-    found = counts(coupling, groups, UNEVEN)
+    found = counts(coupling, groups, shares)
     return Removal({n: np.arange(coupling.groups[n].channels - count, coupling.groups[n].channels) for n, count in found.items()})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from tui_pruner.core.model.copies import named_tensors
 from tui_pruner.core.model.layers import rule_of
@@ -25,6 +26,7 @@ from tui_pruner.core.tracing.labels import (
     ProductLabels,
     Role,
     SizedLabels,
+    Step,
     Strand,
     along,
     channel_vector,
@@ -91,6 +93,27 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 
 
 CHANNEL_DIMS = 2
+UNSTEADY = {"detach"}
+"""What PyTorch inserts in one run of a network and leaves out in the next."""
+ARITHMETIC = frozenset(
+    {"add", "sub", "rsub", "mul", "div", "pow", "clamp", "clamp_min", "clamp_max", "lerp", "addcmul", "full_like", "fill"}
+)
+"""Operations whose numbers are values; those of others are sizes and places, which may well be computed from a width."""
+ENDING = "output"
+"""Stands behind the last step of a run, with the numbers among what it returns."""
+
+
+def step_of(name: str, args: tuple[Any, ...]) -> Step:
+    """An operation with the numbers that it computes with; a tensor of one number without dimensions is one, where it is known."""
+    if name.removesuffix("_") not in ARITHMETIC:
+        return name, ()
+    known = (float(a) if isinstance(a, Tensor) else a for a in args if not isinstance(a, Tensor) or (a.ndim == 0 and not a.is_meta))
+    return name, tuple(number for number in known if isinstance(number, (int, float)))
+
+
+def numbers_in(output: Any) -> tuple[float, ...]:
+    """The numbers among what a forward returns, beside its tensors."""
+    return tuple(leaf for leaf in tree_leaves(output) if isinstance(leaf, (int, float)))
 
 
 def bounds_of(call: Call, size: int) -> tuple[int, int]:
@@ -120,6 +143,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._lost: list[Tensor] = []
         self._work = 0
         self._aside = False
+        self.ended = False
         self._rows: set[bytes] = set()
         self.dependence = Dependence(model)
         for name, tensor in named_tensors(model):
@@ -142,6 +166,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             return
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
         self.record.note(name, call.module)
+        if name not in UNSTEADY and not self.ended:
+            self.record.steps.append(step_of(name, args))
         self.dependence.follow(function, args, kwargs, result)
         self._work += name in WORK
         known = RULES.get(name) if name not in KERNEL_RULES or not self._is_about_weights(call) else KERNEL_RULES[name]

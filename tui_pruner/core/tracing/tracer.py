@@ -6,9 +6,11 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from tui_pruner.core.model.copies import tensor_at
+import tui_pruner
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
@@ -25,7 +27,7 @@ from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement, spectra  # noqa: F401  # they fill the table of rules
-from tui_pruner.core.tracing.state import Flow
+from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import TraceError
 
@@ -115,14 +117,24 @@ NO_VALUES = (
 )
 """How PyTorch says that a tensor without values was asked for one."""
 LONGEST_QUOTE = 160
+LONGEST_LINE = 60
 
 
 def in_words(error: Exception, place: str) -> str:
     """What a failed forward is about."""
     said = quoted(error)
     if any(phrase in said for phrase in NO_VALUES):
-        return f"{place} decides by a computed value, which a trace of the shapes does not have: such a forward cannot be followed ({said})"
+        why = "; ".join(part for part in (said[:LONGEST_LINE], line_of(error)) if part)
+        return f"{place} decides by a computed value, which a trace of the shapes does not have: such a forward cannot be followed ({why})"
     return f"the forward stopped in {place}: {said}"
+
+
+def line_of(error: Exception) -> str:
+    """The last line that an exception came through in a file that is neither PyTorch's nor of this package, if any."""
+    libraries = tuple(str(Path(file).parent) for file in (torch.__file__, tui_pruner.__file__))
+    lines = [at for at in traceback.extract_tb(error.__traceback__) if not at.filename.startswith((*libraries, "<"))]
+    said = " ".join((lines[-1].line or "").split()) if lines else ""
+    return f"line {lines[-1].lineno} of {Path(lines[-1].filename).name}: {said[:LONGEST_LINE]}" if lines else ""
 
 
 def quoted(error: Exception) -> str:
@@ -177,24 +189,21 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     finally:
         for handle in handles:
             handle.remove()
+    if not around_repeats:
+        return
+    own = {name: id(parameter) for name, parameter in model.named_parameters()}
+    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     for path, (module, inputs, outputs) in around_repeats.items():
         places = first_place(inputs), first_place(outputs)
-        flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silencing(model, path, module))
+        silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
+        alone = all(name in own and times[own[name]] == 1 for name in silenced)  # none where others share them
+        flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silenced if alone else ())
 
 
 def replaceable(args: Any, output: Any) -> bool:
     """Whether a module made one tensor of one that is as large, so that the latter can take its place."""
     given = args[0] if len(args) == 1 else None
     return isinstance(given, Tensor) and isinstance(output, Tensor) and given.ndim > 1 and given.shape == output.shape
-
-
-def silencing(model: nn.Module, path: str, module: nn.Module) -> tuple[str, ...]:
-    """The parameters by their full names that make a module hand out its input where they are zero; none where others share them."""
-    names = tuple(f"{path}.{name}" for name in silenced_by(module))
-    own = {name for name, _ in model.named_parameters()}
-    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
-    alone = all(name in own and times[id(tensor_at(model, name))] == 1 for name in names)
-    return names if alone else ()
 
 
 def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
@@ -214,7 +223,10 @@ def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[t
     with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:
         try:
             with deadline(LONGEST_RUN), flow:
-                outputs = tensors(predicted(inputs.run(skeleton), features))
+                given_back = inputs.run(skeleton)
+                flow.ended = True
+                flow.record.steps.append((ENDING, numbers_in(given_back)))
+                outputs = tensors(predicted(given_back, features))
                 idle = flow.dependence.idle(outputs)
                 outputs += trained(skeleton, inputs, flow, idle, features)
         except TraceError:

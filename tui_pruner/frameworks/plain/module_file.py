@@ -219,6 +219,8 @@ def check_structure(module: nn.Module, plan: Plan) -> None:
     Raises:
         PlanError: it is not.
     """
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(f"a {type(module).__name__} is not a torch.nn.Module: give one that is built as the one that was cut")
     digest = digest_of(structure_of(module))
     if digest != plan.sha256:
         raise PlanError(

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ LONGEST = 160
 
 @dataclass(frozen=True)
 class NamedModule:
-    """What builds a module and its inputs, what measures it, and a file with its weights."""
+    """What builds a module and its inputs, a file with its weights, what measures it, and what runs in place of its forward."""
 
     build: str
     inputs: str
     weights: Path | None = None
     evaluate: str = ""
+    forward: str = ""
 
     def built(self) -> nn.Module:
         """A freshly built module, with the weights of the file.
@@ -50,7 +51,13 @@ class NamedModule:
             RequestError: they cannot be made.
         """
         value = found(self.inputs, "--inputs")
-        return inputs_of(called(self.inputs, value) if callable(value) else value)
+        given = inputs_of(called(self.inputs, value) if callable(value) else value)
+        run = found(self.forward, "--forward") if self.forward else None
+        if run is not None and not callable(run):
+            raise RequestError(
+                f"--forward {self.forward} is a {type(run).__name__}: name a function that is called as forward(module, *inputs)"
+            )
+        return replace(given, forward=run) if run is not None else given
 
     def measure(self) -> Callable[[nn.Module], float] | None:
         """What gives a figure for a module, if there is such a thing."""

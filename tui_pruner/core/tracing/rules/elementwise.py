@@ -190,8 +190,10 @@ def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) ->
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_3d _adaptive_avg_pool3d adaptive_max_pool3d"
 )
 def over_space(flow: Flow, call: Call) -> None:
-    """Pooling and upsampling change the sides of the image and leave its channels alone."""
+    """Pooling and upsampling change the sides of the image and leave its channels alone; a grid has as many places as the image sides."""
     labels = flow.elements(call.args[0])
+    if call.name.startswith("grid_sampler") and varies(flow.elements(call.args[1]), -1):
+        flow.lock(call, [call.args[1]], f"{call.name} takes one channel for each side of the image")
     sides = int(re.findall(r"(\d)d", call.name)[0])
     for d in range(labels.ndim - sides, labels.ndim):
         if varies(labels, d):
