@@ -332,7 +332,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.run_worker(encode, name="encoding sixels", group=side, exclusive=True, thread=True, exit_on_error=False)
 
     def _mount(self, side: str, file: str, made: Widget | None, cells: tuple[int, int]) -> None:
-        """Show a picture, unless another one is wanted by now."""
+        """Show a picture if it is still wanted."""
         if made is not None and self._placed.get(side) == file and self in self.app.screen_stack:
             made.styles.width, made.styles.height = cells
             self.query_one(f"#{side}", Vertical).mount(made)
