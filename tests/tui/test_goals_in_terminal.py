@@ -141,7 +141,7 @@ def scan_until_it_is_enough(terminal: Terminal) -> None:
     """A scan fills the tree, names of ordered layers stay whole beside its curve, and it ends when it is told so."""
     terminal.press("o", "S")
     terminal.wait_for(r"scan: \d+ of \d+ trials")
-    terminal.wait_for(r"(?s)Drop@30%.*22[.]cv2[.]0[.]0 +\d+ ")
+    terminal.wait_for(r"(?s)Drop@30%.*22[.]cv2[.]0[.]0 +\d")
     terminal.press("S")
     terminal.wait_for(r"scan stopped after \d+ of \d+ trials")
     terminal.press("2", "0", "enter")
