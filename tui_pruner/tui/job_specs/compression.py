@@ -39,7 +39,7 @@ RECIPE = (
     Item("target", "flops=60%", "what remains"),
     Item("refit", "64", "unlabelled images"),
     Item("fine-tune", OFF, "epochs"),
-    Item("validate", ON, "all images, each stage"),
+    Item("validate", ON, "on all images, after each stage"),
     Item("bench", "50", "samples of the latency"),
     Item("export", "onnx", "format"),
     Item("report", "report.html", "file"),
