@@ -80,7 +80,7 @@ async def test_results_fill_the_tree_while_the_scan_runs_and_a_key_stops_it_with
     assert lines[1].strip() == f"model.3 {GLYPHS.minus}30%: −.006, 51 layers {GLYPHS.times} 3 ratios"
     await desk.press("S")
     await desk.until(lambda: job.state == DONE, "the end of the scan")
-    assert job.outcome.figure.startswith("scan stopped after 8 of 153 trials on 16 images")
+    assert job.outcome.figure.startswith("scan stopped after 8 of 153 trials, 16 images")
     assert desk.state.scan.partial and desk.state.scan.heats == pytest.approx({"model.5": 0.06, "model.7": 0.3, "model.3": 0.006})
     assert "scan: 8 of 153 trials" in desk.text
     desk.state.checkpoint.data = None

@@ -169,7 +169,8 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         hand_over(scanned(result, criterion, fields["data"]))
         known, distinct = f", {result.cached} known before" if result.cached else "", result.distinct
         counted = f"{len(distinct)} of {plural(result.wanted, 'trial')}" if result.wanted else plural(len(distinct), "trial")
-        figure = f"{'scan stopped after' if result.wanted else 'scanned by'} {counted} on {plural(result.images, 'image')}{known}"
+        images = plural(result.images, "image")
+        figure = f"scan stopped after {counted}, {images}{known}" if result.wanted else f"scanned by {counted} on {images}{known}"
         worst = sorted(distinct, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),

@@ -34,7 +34,7 @@ from tui_pruner.tui.panes.bars import fitting
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.base import ActionScreen
 from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit, fit_middle, half_blocks, wrapped
+from tui_pruner.tui.theme.drawing import fit, fit_middle, half_blocks, sixel_widget, sixels_of, wrapped
 from tui_pruner.tui.theme.glyphs import ASCII, GLYPHS, SIGNS
 
 if TYPE_CHECKING:
@@ -111,30 +111,6 @@ def graphics_widget(name: str) -> type[Any] | None:
     finally:
         streams.__stdout__ = terminal
     return found
-
-
-def sixels_of(picture: Image, cells: tuple[int, int]) -> tuple[Image, str]:
-    """A picture in just the pixels of these cells, and its sixels: more than half a second of work, so in a thread."""
-    package: Any = importlib.import_module("textual_image.widget.sixel")
-    cell = package.get_cell_size()
-    fitting = picture.resize((cells[0] * cell.width, cells[1] * cell.height))
-    return fitting, package.image_to_sixels(fitting, None, None)
-
-
-def sixel_widget(picture: Image, sixels: str) -> Widget:
-    """The widget of textual-image for a picture whose sixels are there already; it encodes again where only a part is in sight."""
-    package: Any = importlib.import_module("textual_image.widget.sixel")
-
-    class EncodedPicture(package._ImageSixelImpl):  # type: ignore[misc]
-        def _image_to_sixels(self, image: Image, *options: Any, **more: Any) -> str:
-            return sixels if image.size == picture.size else str(super()._image_to_sixels(image, *options, **more))
-
-    class SixelPicture(package.Image, Renderable=package._NoopRenderable):  # type: ignore[misc,call-arg]
-        def compose(self) -> ComposeResult:
-            yield EncodedPicture(self.image)
-
-    made: Widget = SixelPicture(picture)
-    return made
 
 
 def rgb(style: str) -> tuple[int, int, int]:
@@ -356,7 +332,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.run_worker(encode, name="encoding sixels", group=side, exclusive=True, thread=True, exit_on_error=False)
 
     def _mount(self, side: str, file: str, made: Widget | None, cells: tuple[int, int]) -> None:
-        """Show a picture, unless another one is wanted by now."""
+        """Show a picture if it is still wanted."""
         if made is not None and self._placed.get(side) == file and self in self.app.screen_stack:
             made.styles.width, made.styles.height = cells
             self.query_one(f"#{side}", Vertical).mount(made)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.color import Color
@@ -11,10 +13,15 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+from textual.app import ComposeResult
 from textual.strip import Strip
+from textual.widget import Widget
 
 from tui_pruner.domain.formatting import legible
 from tui_pruner.tui.theme.glyphs import GLYPHS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
@@ -134,6 +141,30 @@ def half_blocks(pixels: Sequence[Pixel], width: int) -> list[list[Segment]]:
 def half_block(upper: Pixel, lower: Pixel) -> Segment:
     """One cell with two pixels."""
     return Segment(UPPER_HALF, Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower)))
+
+
+def sixels_of(picture: Image, cells: tuple[int, int]) -> tuple[Image, str]:
+    """A picture in just the pixels of these cells, and its sixels: more than half a second of work, so in a thread."""
+    package: Any = importlib.import_module("textual_image.widget.sixel")
+    cell = package.get_cell_size()
+    fitting = picture.resize((cells[0] * cell.width, cells[1] * cell.height))
+    return fitting, package.image_to_sixels(fitting, None, None)
+
+
+def sixel_widget(picture: Image, sixels: str) -> Widget:
+    """The widget of textual-image for a picture whose sixels are there already; it encodes again where only a part is in sight."""
+    package: Any = importlib.import_module("textual_image.widget.sixel")
+
+    class EncodedPicture(package._ImageSixelImpl):  # type: ignore[misc]
+        def _image_to_sixels(self, image: Image, *options: Any, **more: Any) -> str:
+            return sixels if image.size == picture.size else str(super()._image_to_sixels(image, *options, **more))
+
+    class SixelPicture(package.Image, Renderable=package._NoopRenderable):  # type: ignore[misc,call-arg]
+        def compose(self) -> ComposeResult:
+            yield EncodedPicture(self.image)
+
+    made: Widget = SixelPicture(picture)
+    return made
 
 
 def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
