@@ -300,7 +300,7 @@ training images, 0.085 (0.094, 0.075) was 0.83."""
 def ranked(tried: Sequence[Tried]) -> list[Tried]:
     """The plan to take first, the others by their distances.
 
-    It is the closest; of those that are about as close, but not farther than the uniform one, that whose worst output is the best.
+    It is the closest; of those about as close, but not farther than the uniform plan, that whose worst output is the best.
     """
     found = sorted(tried, key=lambda one: one.distance)
     if not found:
@@ -308,7 +308,7 @@ def ranked(tried: Sequence[Tried]) -> list[Tried]:
     limit = min([(1 + AS_CLOSE) * found[0].distance, *(one.distance for one in found if one.rival.name == UNIFORM)])
     close = [one for one in found if one.distance <= limit]
     best = min(close, key=lambda one: max(one.outputs.values(), default=one.distance))
-    return [best, *(one for one in found if one is not best)]
+    return [best, *(other for other in found if other is not best)]
 
 
 def mean(outputs: Mapping[str, float]) -> float:
