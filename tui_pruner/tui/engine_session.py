@@ -257,7 +257,7 @@ class EngineSession:
             raise EngineError(one_line("asking the engine", error)) from error
 
     async def _answer_or_reason(self, ask: Awaitable[Answer], limit: float | None = None) -> tuple[Answer | None, str]:
-        """What the engine answers, or why there is nothing; raises EngineGone where it died: the next one is asked again."""
+        """What the engine answers, or why there is nothing; raises EngineGone where it died: the next request starts it again."""
         try:
             return await self._answer(ask, limit), ""
         except EngineGone:
