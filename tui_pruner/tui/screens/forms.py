@@ -87,21 +87,21 @@ class Chooser(ModalScreen[str]):
 
     def _options(self) -> list[Option]:
         names = max(len(choice.name) for choice in self._choices)
-        room = min(self.app.size.width, WIDEST) - FRAME
-        return [Option(_prompt(number, choice, names, room)) for number, choice in enumerate(self._choices, start=1)]
+        width = min(self.app.size.width, WIDEST) - FRAME
+        return [Option(_prompt(number, choice, names, width)) for number, choice in enumerate(self._choices, start=1)]
 
 
 WIDEST, FRAME, LEAST = 84, 8, 20
 """Cells of the box, of what is around its list, and that a meaning needs to be in a column of its own."""
 
 
-def _prompt(number: int, choice: Choice, names: int, room: int) -> Text:
-    """A choice in lines of `room` cells; what does not fit into one goes on below where its meaning began."""
+def _prompt(number: int, choice: Choice, names: int, width: int) -> Text:
+    """A choice in lines of `width` cells; what does not fit into one goes on below where its meaning began."""
     # No colours: the list has its own for the row under the cursor, which others would not be readable on in every theme.
     text = Text.assemble((f"{number}", "bold"), "  ", (fit(choice.name, names), "bold" if choice.meaning else ""))
     if not choice.meaning:
         return text
-    first, *more = broken(choice.meaning, max(room - names - 5, LEAST))
+    first, *more = broken(choice.meaning, max(width - names - 5, LEAST))
     text.append(f"  {first}")
     for line in more:
         text.append(f"\n{' ' * (names + 5)}{line}")
