@@ -74,8 +74,7 @@ def run(arguments: list[str]) -> int:
 
 def misspelt(word: str) -> bool:
     """Whether a word is a command with a slip in it; it is said with the nearest ones."""
-    from tui_pruner.cli.first_look import demand_no_misspelt_command
-    from tui_pruner.cli.launch import ended
+    from tui_pruner.cli.launch import demand_no_misspelt_command, ended
 
     def look() -> int:
         demand_no_misspelt_command(word, COMMANDS)

@@ -10,7 +10,7 @@ import yaml
 
 from tests.cli.conftest import Call
 from tui_pruner.domain.errors import JobError
-from tui_pruner.engine.runner import Job
+from tui_pruner.engine.client import Job
 from tui_pruner.storage import paths
 
 CUT = ("--cut", "6.cv1=25%")

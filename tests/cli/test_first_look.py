@@ -13,7 +13,7 @@ import pytest
 from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
-from tui_pruner.cli.first_look import demand_no_misspelt_command
+from tui_pruner.cli.launch import demand_no_misspelt_command
 from tui_pruner.cli.options import GROUPS
 from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.storage.model_file import require_model, same_architecture

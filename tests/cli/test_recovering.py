@@ -15,9 +15,9 @@ import torch
 
 from tests.cli.conftest import Call, Pruned
 from tui_pruner.cli.commands import recover
+from tui_pruner.engine.client import Job
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.runner import Job
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 
 MAP = "metrics/mAP50-95(B)"

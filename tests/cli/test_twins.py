@@ -9,8 +9,7 @@ import typer.main
 
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.main import app_of
-from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
-from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.actions import GROUPS, INTERACTIVE, Action, Registry
 from tui_pruner.tui.controllers import ACTIONS
 
 PARSER = typer.main.get_command(app_of())

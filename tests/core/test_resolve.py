@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from tests.core.conftest import ask, removed
-from tui_pruner.core.pruning.links import Demand, Wishes, ask_alone, obey_links, spread, unit_of
-from tui_pruner.core.pruning.removal import NOTHING
+from tui_pruner.core.pruning.removal import NOTHING, Demand, Wishes, ask_alone, obey_links, spread, unit_of
 from tui_pruner.core.tracing.coupling import links_by_group
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Lock, Member
 from tui_pruner.core.tracing.labels import Axis

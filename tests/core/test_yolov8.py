@@ -8,8 +8,7 @@ from tests.core.conftest import ask, proof_of, removed
 from tui_pruner.core.model.analysis import analyse, parameter_count, trace_model
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.coverage import coupling_report
-from tui_pruner.core.pruning.links import Demand, Wishes, obey_links
-from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.removal import NOTHING, Demand, Removal, Wishes, obey_links
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.labels import Axis

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from tests.bench.sandbox import ROOT
-from tui_pruner.frameworks.plain.detectors import forward_of
+from tui_pruner.frameworks.plain.adapters import forward_of
 
 SIDE = 64
 SIDES = {"inception_v3": 128, "maxvit_t": 224, "vit_h_14": 56, "ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}

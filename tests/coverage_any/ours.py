@@ -21,9 +21,8 @@ from tests.coverage_any.networks import PublicNetwork, built, run, told
 from tests.thoroughness import some
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.coverage import removal_of_one
-from tui_pruner.core.pruning.links import Wishes, ask_alone
 from tui_pruner.core.pruning.proof import prove
-from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.removal import NOTHING, Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.pruning.twin import Original

@@ -6,10 +6,10 @@ import pytest
 
 from tui_pruner.cli import job_runs
 from tui_pruner.domain.errors import DataError, JobError
+from tui_pruner.engine.client import with_half_the_batch
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Message
 from tui_pruner.engine.recovery_messages import FinetuneParameters
-from tui_pruner.engine.runner import with_half_the_batch
 from tui_pruner.engine.search_messages import BenchParameters
 
 TRAINING = FinetuneParameters(checkpoint="p.pt", sha256="0", data="d.yaml", imgsz=64, epochs=1, batch=16, output="o.pt")
@@ -37,7 +37,7 @@ def nothing(progress: JobProgress) -> None:
 
 
 def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    monkeypatch.setattr("tui_pruner.engine.runner.Job", Hungry)
+    monkeypatch.setattr("tui_pruner.engine.client.Job", Hungry)
     monkeypatch.setattr(Hungry, "tried", [])
     assert job_runs.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
     assert Hungry.tried == [(16, False), (8, True), (4, True)]
@@ -45,7 +45,7 @@ def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatc
 
 
 def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tui_pruner.engine.runner.Job", Hungry)
+    monkeypatch.setattr("tui_pruner.engine.client.Job", Hungry)
     monkeypatch.setattr(Hungry, "memory_limit", 0)
     with pytest.raises(JobError, match="not enough memory"):
         job_runs.run_job("finetune", TRAINING, nothing, ends_early=False)

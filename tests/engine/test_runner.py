@@ -12,9 +12,9 @@ import pytest
 
 from tui_pruner.domain import errors
 from tui_pruner.engine import processes
+from tui_pruner.engine.client import Job
 from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import start_python
-from tui_pruner.engine.runner import Job
 from tui_pruner.storage import paths
 
 PRELUDE = """

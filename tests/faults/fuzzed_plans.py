@@ -23,7 +23,7 @@ from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.domain.errors import PlanError, PrunerError
 from tui_pruner.frameworks.ultralytics import build_from_yaml
 from tui_pruner.storage.settings import Config, Settings, read_config
-from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.actions import keymap_of
 from tui_pruner.tui.controllers import ACTIONS
 
 WANTED = 2000

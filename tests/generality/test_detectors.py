@@ -19,7 +19,7 @@ from torchvision.ops import MultiScaleRoIAlign, nms
 
 import tui_pruner as tp
 from tests.core.independent import zeroed
-from tui_pruner.frameworks.plain.detectors import by_regions, dense
+from tui_pruner.frameworks.plain.adapters import by_regions, dense
 
 SIDE = 64
 SIZES: dict[str, Any] = {"min_size": SIDE, "max_size": SIDE}

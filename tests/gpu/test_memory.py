@@ -66,7 +66,7 @@ class InThisProcess:
 def test_a_command_tries_half_the_batch_and_says_at_last_what_to_do(
     subject: Subject, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("tui_pruner.engine.runner.Job", InThisProcess)
+    monkeypatch.setattr("tui_pruner.engine.client.Job", InThisProcess)
     machine.devices[0].total = MIB // 5
     wanted = parameters(RUNS["reconstruct"], subject, "cuda:0", tmp_path)
     with pytest.raises(JobError, match=r"not enough memory for this job; free some, choose another --device or a smaller --imgsz"):

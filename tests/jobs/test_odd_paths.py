@@ -9,10 +9,10 @@ import pytest
 
 from tests.odd_names import odd_path
 from tui_pruner.domain.errors import DataError
+from tui_pruner.engine.client import Job
 from tui_pruner.engine.job_messages import ExportParameters
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.recovery_messages import FinetuneParameters
-from tui_pruner.engine.runner import Job
 from tui_pruner.jobs.data.dataset import read_data
 from tui_pruner.jobs.data.linked_copy import private_view
 from tui_pruner.jobs.training.run import run_of

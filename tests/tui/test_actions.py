@@ -6,11 +6,11 @@ import pytest
 from textual.command import DiscoveryHit
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import Registry
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.panes.bars import footer_text
-from tui_pruner.tui.screens.palette import ActionProvider
-from tui_pruner.tui.theme import colours
+from tui_pruner.tui.screens.help import ActionProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -4,7 +4,7 @@ import pytest
 
 from tui_pruner.domain.cuts import Amount, Asked, PrunableWidth, classes_to_keep, typed_amount
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.tui.job_specs.plan_search import classes_left
+from tui_pruner.tui.job_specs.search import classes_left
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.domain.cuts import CLASSES
-from tui_pruner.tui.job_specs.plan_search import classes_left
+from tui_pruner.tui.job_specs.search import classes_left
 from tui_pruner.tui.screens.prompts import PathPrompt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -12,6 +12,8 @@ from textual.widget import Widget
 from tests.tui.helpers import Desk
 from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.engine.job_messages import Box, DetectedImage
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import half_blocks
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens import detections
 from tui_pruner.tui.screens.detections import (
@@ -26,8 +28,6 @@ from tui_pruner.tui.screens.detections import (
 )
 from tui_pruner.tui.screens.stages import Stages
 from tui_pruner.tui.terminal import without_orders
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import half_blocks
 
 LOST = Box(sides=(0.25, 0.25, 0.75, 0.75), label="seven", score=0.9)
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 from rich.cells import cell_len
 
+from tui_pruner.tui.drawing import bar, curve, cut_column, fit, fit_clauses, fit_middle, resample, slider, wrapped
 from tui_pruner.tui.panes.tree_row import layout
-from tui_pruner.tui.theme.drawing import bar, curve, cut_column, fit, fit_clauses, fit_middle, resample, slider, wrapped
 
 
 @pytest.mark.parametrize("width", range(1, 12))

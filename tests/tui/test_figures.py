@@ -3,7 +3,7 @@
 import pytest
 
 from tui_pruner.domain.formatting import count, duration, file_size, giga, operations, score, tiny
-from tui_pruner.tui import figures
+from tui_pruner.tui import drawing
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_giga_flops_keep_what_can_be_told_apart(flops, text):
     [(100, 73, "▼27%"), (1000, 983, "▼1.7%"), (100, 103, "▲3.0%"), (100, 100, ""), (0, 5, "")],
 )
 def test_a_change_says_its_direction_and_nothing_when_there_is_none(before, after, text):
-    assert figures.change(before, after) == text
+    assert drawing.change(before, after) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0612, "61 ms"), (2.34, "2.3 s"), (48.2, "48 s"), (59.6, "1:00"), (65, "1:05")])
@@ -51,17 +51,17 @@ def test_scores_drop_the_zero_but_not_the_one():
 
 
 def test_a_saving_has_its_unit_and_a_minus_only_where_it_is_none():
-    assert figures.saving(3_012_213, 2_800_000, count) == "212K"
-    assert figures.saving(8.1e9, 7.7e9, operations) == "400 MFLOPs"
-    assert figures.saving(7.7e9, 8.1e9, operations) == "−400 MFLOPs"
+    assert drawing.saving(3_012_213, 2_800_000, count) == "212K"
+    assert drawing.saving(8.1e9, 7.7e9, operations) == "400 MFLOPs"
+    assert drawing.saving(7.7e9, 8.1e9, operations) == "−400 MFLOPs"
 
 
 def test_a_change_of_a_metric_is_the_difference_of_the_two_that_stand_beside_it():
-    assert figures.gain(0.8943, 0.5819) == "−.312" and figures.gain(0.5, 0.5004) == "0"
+    assert drawing.gain(0.8943, 0.5819) == "−.312" and drawing.gain(0.5, 0.5004) == "0"
 
 
 def test_a_fall_has_no_sign_and_a_rise_has_one():
-    assert [figures.fall(value) for value in (0.079, -0.003, 0.0001)] == [".079", "+.003", "0"]
+    assert [drawing.fall(value) for value in (0.079, -0.003, 0.0001)] == [".079", "+.003", "0"]
 
 
 def test_file_sizes_have_a_space_before_the_unit():
@@ -70,4 +70,4 @@ def test_file_sizes_have_a_space_before_the_unit():
 
 
 def test_a_change_too_small_for_a_digit_is_still_shown():
-    assert figures.change(10_000, 9_999) == "▼<0.1%"
+    assert drawing.change(10_000, 9_999) == "▼<0.1%"

@@ -12,8 +12,7 @@ from textual.app import App
 from tests.bad_files import NOT_EVEN_A_CHECKPOINT
 from tests.tui.helpers import screen_text, until
 from tui_pruner.tui.screens.entry_list import Entries
-from tui_pruner.tui.screens.file_picker import FilePicker
-from tui_pruner.tui.screens.files import PARENT, entries_in, kind_of, matching
+from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, entries_in, kind_of, matching
 
 
 class Picking(App[str]):

@@ -8,7 +8,7 @@ import pytest
 
 from tui_pruner.domain.forecast import NOISE, drop_at, forecast, learnt, summed
 from tui_pruner.engine.search_messages import ScanDrops
-from tui_pruner.tui.job_specs.scan import Scanned
+from tui_pruner.tui.job_specs.search import Scanned
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.stages import Stages
 

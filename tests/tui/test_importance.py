@@ -43,8 +43,8 @@ async def test_what_a_cut_takes_is_summed_from_the_weakest(desk):
 
 
 ASCII = """
-from tui_pruner.tui.theme.drawing import curve
-from tui_pruner.tui.theme.glyphs import GLYPHS
+from tui_pruner.tui.drawing import curve
+from tui_pruner.tui.drawing import GLYPHS
 print("|".join(curve([0.0, 0.5, 1.0], 6, 3)), GLYPHS.cut)
 """
 

@@ -11,11 +11,11 @@ import pytest_asyncio
 
 from tests.tui.helpers import check_golden
 from tests.tui.scripted_jobs import start_script, wanted
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import QueuedJob
 from tui_pruner.tui.screens.all_jobs import AllJobs
-from tui_pruner.tui.screens.palette import ActionProvider
+from tui_pruner.tui.screens.help import ActionProvider
 from tui_pruner.tui.screens.prompts import Question
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -12,8 +12,8 @@ from textual.widgets import Input
 from tests.deadlines import LOOK_EVERY
 from tests.terminal import Terminal
 from tests.tui.helpers import until
-from tui_pruner.tui import keys_in_order
-from tui_pruner.tui.keys_in_order import KeysInOrder
+from tui_pruner.tui import terminal as turns
+from tui_pruner.tui.terminal import KeysInOrder
 
 NO_FILTER = ["/", "ctrl+u", "enter"]
 MARKED_AND_ASKED = [
@@ -76,8 +76,8 @@ class TwoFields(KeysInOrder):
 
 @pytest.mark.parametrize(("processes", "typed"), [(1e9, ["x", "y"]), (1, ["xy", ""])])
 async def test_a_key_is_waited_for_longer_where_many_processes_want_the_processors(processes, typed, monkeypatch):
-    monkeypatch.setattr(keys_in_order, "crowd", lambda: processes)
-    monkeypatch.setattr(keys_in_order, "PATIENCE", 3 * keys_in_order.TURN)
+    monkeypatch.setattr(turns, "crowd", lambda: processes)
+    monkeypatch.setattr(turns, "PATIENCE", 3 * turns.TURN)
     app = TwoFields()
     async with app.run_test() as pilot:
         for key in "xy":

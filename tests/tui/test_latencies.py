@@ -7,11 +7,11 @@ import pytest
 from tests.tui.helpers import Desk
 from tui_pruner.domain.formatting import milliseconds
 from tui_pruner.engine.search_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
+from tui_pruner.tui import colours
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
-from tui_pruner.tui.job_specs.latency import Timed, latency
+from tui_pruner.tui.job_specs.measurement import Timed, latency
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.tree_row import Look, layout, row_text
-from tui_pruner.tui.theme import colours
 
 
 async def test_the_time_of_every_block_stands_in_the_tree(start):

@@ -18,10 +18,10 @@ from tests.deadlines import HANGING
 from tests.terminal import Terminal
 from tests.tui.conftest import Start
 from tests.tui.helpers import Desk
+from tui_pruner.tui import colours
+from tui_pruner.tui.colours import ANSI, DARK, HIGH_CONTRAST, LIGHT, PALETTES, Palette, wanted_palette
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.terminal import InReverse, OnlyAscii, as_ascii
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.colours import ANSI, DARK, HIGH_CONTRAST, LIGHT, PALETTES, Palette, wanted_palette
 
 GROUNDS = ("background", "surface", "band", "selection", "cut_tint", "pending_tint", "conflict_tint")
 SIGNS = ("text", "strong", "muted", "blue", "heading", "good", "warning", "bad", "purple")
@@ -149,9 +149,7 @@ async def test_each_state_of_a_layer_is_told_apart_by_text_alone(desk: Desk):
     assert "cut −30%" in desk.line(" m.0.cv2  ")
 
 
-BEATS = (
-    "from tui_pruner.tui.screens import base; from tui_pruner.tui.theme.glyphs import GLYPHS; print(base.BEAT_SECONDS, len(GLYPHS.spinner))"
-)
+BEATS = "from tui_pruner.tui.screens import base; from tui_pruner.tui.drawing import GLYPHS; print(base.BEAT_SECONDS, len(GLYPHS.spinner))"
 
 
 @pytest.mark.parametrize(("calm", "expected"), [("1", "2.0 1"), ("0", "0.25 6")])

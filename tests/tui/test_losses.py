@@ -7,13 +7,13 @@ import pytest
 from tests.tui.helpers import Desk
 from tui_pruner.domain.results import MeasuredMetric, change_between
 from tui_pruner.engine.requests import Compare
+from tui_pruner.tui import colours
 from tui_pruner.tui.panes.bars import header_lines
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.lineage import stage_lines
 from tui_pruner.tui.panes.steps import last_step, step_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.session_stages import shown_of
-from tui_pruner.tui.theme import colours
 from tui_pruner.tui.timeline import StepMetrics
 
 shared = pytest.mark.asyncio(loop_scope="session")

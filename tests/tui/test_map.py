@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 
 from tui_pruner.engine.messages import BlockView
+from tui_pruner.tui import colours
 from tui_pruner.tui.panes.map import Face, lit_blocks, map_lines, steps, tint_of
 from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, MapWire, beside, chart, goals
-from tui_pruner.tui.theme import colours
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WIDTHS = (50, 63, 76, 108)

@@ -12,8 +12,7 @@ from tui_pruner.core.pruning.plan import Cut, Plan, Step, read_plan
 from tui_pruner.storage import sessions
 from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui.app import PrunerApp
-from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.recent import recent_checkpoints, remember
+from tui_pruner.tui.opening import Opening, recent_checkpoints, remember
 from tui_pruner.tui.screens.start import StartScreen
 
 

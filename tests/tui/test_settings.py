@@ -10,7 +10,7 @@ from tests.tui.helpers import until
 from tui_pruner.cli.main import call
 from tui_pruner.storage import paths
 from tui_pruner.storage.settings import Config, Settings, parse_config, read_config, use_as_environment
-from tui_pruner.tui.actions.keymap import keymap_of
+from tui_pruner.tui.actions import keymap_of
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.opening import Opening

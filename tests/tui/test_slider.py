@@ -13,11 +13,10 @@ from tui_pruner.core.search.targets import parse_target
 from tui_pruner.domain.cuts import Asked
 from tui_pruner.domain.formatting import giga
 from tui_pruner.frameworks.ultralytics import open_model
-from tui_pruner.tui.panes.front import Dot, front_lines
-from tui_pruner.tui.panes.slider import SHARES
+from tui_pruner.tui.drawing import GLYPHS
+from tui_pruner.tui.panes.front import SHARES, Dot, front_lines
 from tui_pruner.tui.screens.stages import Stages
 from tui_pruner.tui.session_stages import asked_reach
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

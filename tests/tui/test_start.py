@@ -7,10 +7,9 @@ from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
 from tui_pruner.storage import paths
-from tui_pruner.tui import recent
+from tui_pruner.tui import opening
 from tui_pruner.tui.app import PrunerApp
-from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.recent import checkpoints_near, recent_checkpoints, remember
+from tui_pruner.tui.opening import Opening, checkpoints_near, recent_checkpoints, remember
 from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
@@ -84,7 +83,7 @@ def test_checkpoints_near_are_the_newest_first(tmp_path):
 def test_twenty_checkpoints_are_remembered_and_a_broken_memory_is_an_empty_one(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     clock = iter(range(100))
-    monkeypatch.setattr(recent.time, "time", lambda: next(clock))
+    monkeypatch.setattr(opening.time, "time", lambda: next(clock))
     for number in range(23):
         (tmp_path / f"{number}.pt").touch()
         remember(str(tmp_path / f"{number}.pt"))

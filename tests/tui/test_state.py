@@ -5,7 +5,7 @@ import codecs
 from types import SimpleNamespace
 
 from tui_pruner.domain.results import short_metric
-from tui_pruner.tui.actions.action import GROUPS
+from tui_pruner.tui.actions import GROUPS
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.engine_session import NewestOnly, RestartLimit
 from tui_pruner.tui.panes.bars import footer_text

@@ -10,13 +10,13 @@ from rich.text import Text
 
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals, Width
-from tui_pruner.tui.figures import titled
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, step_lines
 from tui_pruner.tui.screens.forms import Chooser
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
-from tui_pruner.tui.theme import colours
 from tui_pruner.tui.timeline import StepMetrics, Timeline, name_of, unproved
 
 FIRST, SECOND = "model.5", "model.6.m.0.cv1"

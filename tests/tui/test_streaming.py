@@ -15,11 +15,11 @@ from tests.tui.test_targets import result, trial
 from tui_pruner.domain.forecast import guessed
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.search_messages import ScanFound
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import DONE, RUNNING
-from tui_pruner.tui.job_specs.scan import scanned
+from tui_pruner.tui.job_specs.search import scanned
 from tui_pruner.tui.panes.jobs import job_lines
 from tui_pruner.tui.panes.tree_row import layout
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 RATIOS, WANTED = (0.1, 0.3, 0.5), 153

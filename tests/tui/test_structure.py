@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import tui_pruner.tui
-from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.actions import Registry
 from tui_pruner.tui.controllers import ACTIONS
 
 ROOT = Path(tui_pruner.tui.__file__).parent

@@ -17,15 +17,14 @@ from tui_pruner.engine.search_messages import (
     ScanTrial,
     TargetPlan,
 )
-from tui_pruner.tui.figures import drop
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import drop
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
-from tui_pruner.tui.job_specs.latency import latency_search
-from tui_pruner.tui.job_specs.plan_search import Measured, measured_plan
-from tui_pruner.tui.job_specs.scan import Scanned, scanned
+from tui_pruner.tui.job_specs.measurement import latency_search
+from tui_pruner.tui.job_specs.search import Measured, Scanned, measured_plan, scanned
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.tree_row import heat_colour
 from tui_pruner.tui.screens.prompts import PathPrompt
-from tui_pruner.tui.theme import colours
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -129,7 +128,7 @@ async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk
 
 
 async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk, demo_data):
-    from tui_pruner.tui.job_specs.scan import scan
+    from tui_pruner.tui.job_specs.search import scan
 
     taken: list[Scanned] = []
     checkpoint = OpenCheckpoint(desk.state.checkpoint.opening, desk.state.opened.model, str(demo_data))

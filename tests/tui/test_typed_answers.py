@@ -10,11 +10,10 @@ from textual.widgets import Input
 
 import tui_pruner.tui
 from tests.tui.helpers import Desk, unwrapped
-from tui_pruner.domain.cuts import known_classes
+from tui_pruner.domain.cuts import known_classes, targets_in
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.domain.target_words import targets_in
 from tui_pruner.tui.controllers.base import fault_of_place
-from tui_pruner.tui.job_specs.latency import Timed
+from tui_pruner.tui.job_specs.measurement import Timed
 from tui_pruner.tui.job_specs.recovery import RECOVERIES, SPARSE, own_recovery
 from tui_pruner.tui.screens.prompts import PathPrompt
 

@@ -12,8 +12,8 @@ from tests.damage import damaged_environment
 from tests.terminal import Terminal
 from tui_pruner.domain.errors import ProofError
 from tui_pruner.storage.trust import fingerprint
+from tui_pruner.tui.colours import DARK
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.theme.colours import DARK
 
 FAILED = r"1 model\.5 [−-]30%.*NOT EQUAL \d"
 STEP, OTHER = ({"cuts": [{"layer": layer, "amount": "30%"}]} for layer in ("model.5", "model.7"))

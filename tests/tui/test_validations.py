@@ -9,7 +9,7 @@ import pytest
 
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.job_specs.job import OpenCheckpoint, QueuedJob
-from tui_pruner.tui.job_specs.validation import Validations
+from tui_pruner.tui.job_specs.measurement import Validations
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.timeline import StepMetrics

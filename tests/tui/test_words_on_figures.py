@@ -13,14 +13,14 @@ from textual.message_pump import MessagePump
 import tui_pruner.tui
 from tests.tui.helpers import Desk
 from tests.tui.scripted_jobs import start_script, wanted
+from tui_pruner.tui import drawing
 from tui_pruner.tui.controllers.preset import presets
-from tui_pruner.tui.figures import titled
+from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.job_specs.job import ModelFile
 from tui_pruner.tui.job_specs.recovery import refit
 from tui_pruner.tui.panes.map import draw_wires
 from tui_pruner.tui.panes.tree_row import column_order, layout
-from tui_pruner.tui.theme import glyphs
 
 shared = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,8 +33,8 @@ def test_a_locale_that_is_cs_by_its_name_gets_ascii(monkeypatch, environment, as
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(glyphs.locale, "getpreferredencoding", lambda _: "UTF-8")
-    assert glyphs.wants_ascii() is ascii
+    monkeypatch.setattr(drawing.locale, "getpreferredencoding", lambda _: "UTF-8")
+    assert drawing.wants_ascii() is ascii
 
 
 def test_a_click_on_a_columns_title_orders_by_it():
@@ -98,7 +98,7 @@ def test_a_crossing_leaves_every_arrowhead(monkeypatch):
         for link in plan.links:
             (y, x), (before_y, before_x) = link.points[-1], link.points[-2]
             sign = canvas.cells[y - 1, x][0] if y > before_y else canvas.cells[y, x - 1][0] if x > before_x else None
-            assert sign in (None, glyphs.GLYPHS.opened, glyphs.GLYPHS.closed), (link.source, link.target)
+            assert sign in (None, drawing.GLYPHS.opened, drawing.GLYPHS.closed), (link.source, link.target)
 
 
 def test_a_refit_of_another_step_of_the_same_number_is_told_apart_too():

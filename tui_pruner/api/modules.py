@@ -220,7 +220,7 @@ class ModuleSession(Session):
             RequestError: there is none, or an item is not a batch.
         """
         from tui_pruner.core.model.inputs import batches_of
-        from tui_pruner.frameworks.plain.detectors import FORWARDS, in_a_batch
+        from tui_pruner.frameworks.plain.adapters import FORWARDS, in_a_batch
 
         of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
         given = [batches] if hasattr(batches, "untyped_storage") else batches

@@ -15,9 +15,9 @@ from tui_pruner.domain.errors import Cancelled, DataError, JobError
 if TYPE_CHECKING:
     from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.domain.cuts import Request
+    from tui_pruner.engine.client import Job
     from tui_pruner.engine.job_messages import CalibrationParameters, JobProgress
     from tui_pruner.engine.messages import Message
-    from tui_pruner.engine.runner import Job
 
 
 def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress],
         KeyboardInterrupt: ended at once, or before there was anything to keep.
         PrunerError: the job's own explanation.
     """
-    from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
+    from tui_pruner.engine.client import Job, smaller_batch, with_half_the_batch
 
     while True:
         job = Job(kind, parameters, on_progress)
@@ -140,6 +140,6 @@ def calibrate(
 
 def run(parameters: CalibrationParameters) -> str:
     """The file with the scores that a job found."""
-    from tui_pruner.engine.runner import Job
+    from tui_pruner.engine.client import Job
 
     return str(asyncio.run(Job("calibrate", parameters, progress_of("calibrate")).run())["scores"])

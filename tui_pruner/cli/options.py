@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from tui_pruner.cli.first_look import look_first
+from tui_pruner.cli.launch import look_first
 from tui_pruner.cli.output import progress_shown
 from tui_pruner.domain.criteria import NAMES, NEED_DATA
 from tui_pruner.domain.errors import DataError

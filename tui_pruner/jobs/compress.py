@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.domain.formatting import plural, score
 from tui_pruner.domain.results import main_metric, short_metric
+from tui_pruner.engine.client import Job, smaller_batch, with_half_the_batch
 from tui_pruner.engine.job_messages import (
     ExportParameters,
     ExportResult,
@@ -36,7 +37,6 @@ from tui_pruner.engine.recovery_messages import (
     ReconstructionParameters,
     ReconstructionResult,
 )
-from tui_pruner.engine.runner import Job, smaller_batch, with_half_the_batch
 from tui_pruner.engine.search_messages import (
     BenchParameters,
     BenchResult,

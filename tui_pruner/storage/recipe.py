@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from yaml.nodes import MappingNode, Node
 
 from tui_pruner.domain.criteria import CRITERIA
+from tui_pruner.domain.cuts import targets_in
 from tui_pruner.domain.errors import OutputError, RequestError
-from tui_pruner.domain.target_words import targets_in
 from tui_pruner.storage.atomic import replace_file
 from tui_pruner.storage.yaml import read_document
 

@@ -21,20 +21,17 @@ from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.settings import Config
 from tui_pruner.storage.trust import fingerprint
 from tui_pruner.storage.trust import remember as trust
-from tui_pruner.tui import terminal
-from tui_pruner.tui.actions.keymap import keymap_of, use
+from tui_pruner.tui import colours, terminal
+from tui_pruner.tui.actions import keymap_of, use
+from tui_pruner.tui.colours import PALETTES, wanted_palette
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.keys_in_order import KeysInOrder
+from tui_pruner.tui.drawing import ASCII, CALM, SIGNS
 from tui_pruner.tui.messages import ModelChosen, Opened, OpenFailed, SessionChosen
-from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.opening import Opening, remember
 from tui_pruner.tui.panes.widgets import Lines
-from tui_pruner.tui.recent import remember
 from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.loading import LoadingScreen
-from tui_pruner.tui.terminal import InReverse, OnlyAscii, OnlyPrintable
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.colours import PALETTES, wanted_palette
-from tui_pruner.tui.theme.glyphs import ASCII, CALM, SIGNS
+from tui_pruner.tui.terminal import InReverse, KeysInOrder, OnlyAscii, OnlyPrintable
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 
 def action_provider() -> type[Provider]:
     """What finds actions for the palette, loaded when it is opened first."""
-    from tui_pruner.tui.screens.palette import ActionProvider
+    from tui_pruner.tui.screens.help import ActionProvider
 
     return ActionProvider
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.formatting import plural
-from tui_pruner.tui.theme.glyphs import GLYPHS
+from tui_pruner.tui.drawing import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.domain.cuts import Asked

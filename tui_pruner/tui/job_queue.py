@@ -14,12 +14,12 @@ from tui_pruner.domain.errors import Cancelled, DataError, JobError, PrunerError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.trust import inherit
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, JobSpec, QueuedJob
 from tui_pruner.tui.messages import JobsChanged
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.runner import Job, Start
+    from tui_pruner.engine.client import Job, Start
 
 MOST_WAITING = 20
 MOST_KEPT = 50
@@ -157,7 +157,7 @@ class JobQueue:
 
     async def _result_within_memory(self, job: QueuedJob) -> dict[str, Any]:
         """What a job gives, tried with ever smaller batches where memory does not suffice."""
-        from tui_pruner.engine.runner import Job, smaller_batch, start_job, with_half_the_batch
+        from tui_pruner.engine.client import Job, smaller_batch, start_job, with_half_the_batch
 
         assert job.parameters is not None
         on_progress: Callable[..., None] = lambda progress: job.follow(progress, time.monotonic())  # noqa: E731

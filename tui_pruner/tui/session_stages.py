@@ -13,7 +13,7 @@ from tui_pruner.tui.panes.steps import proof_cell
 from tui_pruner.tui.state import AppState
 
 if TYPE_CHECKING:
-    from tui_pruner.tui.panes.slider import TargetSlider
+    from tui_pruner.tui.panes.front import TargetSlider
 
 
 def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:

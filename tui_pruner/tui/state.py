@@ -11,7 +11,7 @@ from tui_pruner.domain.cuts import Asked, PrunableWidth
 from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
 from tui_pruner.domain.lineage import Lineage, file_id
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.actions.action import DETAIL, FLOW, MAP, PATH, SLIDER, TREE
+from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, TREE
 from tui_pruner.tui.commands import CommandLog
 from tui_pruner.tui.outline import TreeState, Weight
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, Timeline
@@ -31,12 +31,11 @@ if TYPE_CHECKING:
         Width,
     )
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
-    from tui_pruner.tui.job_specs.latency import Timed
-    from tui_pruner.tui.job_specs.scan import Scanned
+    from tui_pruner.tui.job_specs.measurement import Timed
+    from tui_pruner.tui.job_specs.search import Scanned
     from tui_pruner.tui.panes.comparison import Compared, NotCompared
-    from tui_pruner.tui.panes.explanation import OpenExplanation
-    from tui_pruner.tui.panes.flow import OpenFlow
-    from tui_pruner.tui.panes.slider import TargetSlider
+    from tui_pruner.tui.panes.explanation import OpenExplanation, OpenFlow
+    from tui_pruner.tui.panes.front import TargetSlider
 
 MOST_NOTES = 20
 

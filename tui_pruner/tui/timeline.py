@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.results import MeasuredMetric, short_metric
-from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import titled
+from tui_pruner.tui.actions import key_of
+from tui_pruner.tui.drawing import titled
 
 if TYPE_CHECKING:
     from tui_pruner.domain.forecast import Forecast

@@ -123,10 +123,9 @@ def keys(as_json: Json = False) -> None:
     """The app's actions: id (for the keymap in the config file), keys, what each does, and the command line that does the same."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.storage.settings import read_config
-        from tui_pruner.tui.actions.action import GROUPS, INTERACTIVE, Action
-        from tui_pruner.tui.actions.keymap import keymap_of, shown_keys
+        from tui_pruner.tui.actions import GROUPS, INTERACTIVE, Action, keymap_of, shown_keys
         from tui_pruner.tui.controllers import ACTIONS
-        from tui_pruner.tui.theme.glyphs import GLYPHS
+        from tui_pruner.tui.drawing import GLYPHS
 
         config = read_config()
         keymap = keymap_of(ACTIONS, config.settings.keymap)

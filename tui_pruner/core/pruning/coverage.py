@@ -15,9 +15,8 @@ from torch import nn
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.explain import status_of
-from tui_pruner.core.pruning.links import Wishes, ask_alone
 from tui_pruner.core.pruning.proof import prove
-from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.removal import NOTHING, Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.pruning.twin import Original

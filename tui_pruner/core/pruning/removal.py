@@ -1,15 +1,20 @@
-"""Which channels of which groups are gone: the state that a plan describes, always in the original checkpoint's numbering."""
+"""Which channels of which groups are gone, in the original checkpoint's numbering, and the links that a removal must obey.
+
+What one part of an axis loses, the others must lose too; where two demands meet and differ, nothing is decided.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, Member
 from tui_pruner.core.tracing.inner_blocks import Dropped, after, inside, outermost
 from tui_pruner.core.tracing.labels import Axis
+from tui_pruner.domain.cuts import Request, parse_amount
 from tui_pruner.domain.errors import PlanError
 
 
@@ -113,3 +118,152 @@ class Removal:
 
 
 NOTHING = Removal({})
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One request's word on one group: remove this many more channels."""
+
+    count: int
+    layer: str
+    request: Request
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Requests that ask one group, or groups that are linked, for different widths."""
+
+    group: int
+    layers: tuple[str, ...]
+    amounts: tuple[str, ...]
+    message: str
+
+
+@dataclass
+class Wishes:
+    """The demands as they are collected, by group."""
+
+    demands: dict[int, list[Demand]] = field(default_factory=dict)
+    contradictions: dict[int, Contradiction] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def add(self, group: ChannelGroup, demand: Demand) -> None:
+        """Note a demand."""
+        self.demands.setdefault(group.number, []).append(demand)
+
+    def count(self, group: ChannelGroup) -> int:
+        """What a group is asked to lose so far."""
+        return self.demands[group.number][0].count if group.number in self.demands else 0
+
+
+def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes, some: Iterable[ChannelLink] | None = None) -> None:
+    """Carry demands over to linked parts until every link, or some, is satisfied; the links between single groups speak first."""
+    links = sorted(coupling.links if some is None else some, key=lambda link: max((len(part) for part in link.parts), default=0))
+    while any(balance(coupling, link, base, wishes) for link in links):
+        pass
+
+
+def balance(coupling: CouplingMap, link: ChannelLink, base: Removal, wishes: Wishes) -> bool:
+    """Demand from each part of a link what the most demanded part loses; whether anything was demanded that was not before."""
+    parts = [[coupling.groups[n] for n in part] for part in link.parts]
+    parts = [part for part in parts if not (link.heads and all(wishes.count(group) >= base.left(group) for group in part))]
+    totals = [sum(wishes.count(group) for group in part) for part in parts]
+    if len(set(totals)) < 2 or any(group.number in wishes.contradictions for part in parts for group in part):
+        return False
+    source = max(range(len(parts)), key=totals.__getitem__)
+    origin = next(wishes.demands[group.number][0] for group in parts[source] if group.number in wishes.demands)
+    reached = False
+    for part, total in zip(parts, totals, strict=True):
+        waiting = [group for group in part if group.prunable and group.number not in wishes.demands and base.left(group)]
+        counts = spread(coupling, totals[source] - total, waiting, [base.left(group) for group in waiting])
+        others = [wishes.demands[group.number][0] for group in part if group.number in wishes.demands]
+        if counts is None and same_share([origin, *others]) and raise_part(coupling, part, totals[source], origin, base, wishes):
+            reached = True
+            continue
+        if counts is None:
+            contradict(coupling, wishes, parts[source][0].number, [origin, *others])
+            return False
+        if totals[source] > total:
+            for group, count in zip(waiting, counts, strict=True):
+                wishes.add(group, Demand(count, origin.layer, origin.request))
+                reached = True
+    return reached
+
+
+def same_share(demands: Sequence[Demand]) -> bool:
+    """Whether demands ask for one share, so that only rounding to whole channels makes them differ."""
+    shares = {parse_amount(demand.request.amount).remove for demand in demands}
+    return len(shares) == 1 and None not in shares
+
+
+def raise_part(coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, origin: Demand, base: Removal, wishes: Wishes) -> bool:
+    """Let a part lose as many channels in all as another one does; False where its groups cannot share them."""
+    groups = [group for group in part if group.prunable and base.left(group)]
+    counts = spread(coupling, total, groups, [base.left(group) for group in groups])
+    if counts is None:
+        return False
+    for group, count in zip(groups, counts, strict=True):
+        demands = wishes.demands.get(group.number, [origin])
+        wishes.notes += [
+            f"{demand.layer}: removes {count} instead of {demand.count} channels, as many as what is linked to it"
+            for demand in demands
+            if demand.count != count
+        ]
+        wishes.demands[group.number] = [replace(demand, count=count) for demand in demands]
+    return True
+
+
+def spread(coupling: CouplingMap, total: int, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> list[int] | None:
+    """Share a number out among groups in proportion to their widths, groups of one bundle equally; None where that is impossible."""
+    bundles: dict[frozenset[int], list[int]] = {}
+    for place, group in enumerate(groups):
+        bundles.setdefault(coupling.bundle_of(group), []).append(place)
+    counts = [0] * len(groups)
+    exact = {bundle: total * sum(widths[p] for p in places) / max(1, sum(widths)) / len(places) for bundle, places in bundles.items()}
+    left = total
+    for bundle, places in bundles.items():
+        for place in places:
+            counts[place] = int(exact[bundle])
+        left -= len(places) * int(exact[bundle])
+    for bundle in sorted(bundles, key=lambda bundle: int(exact[bundle]) - exact[bundle]):
+        if len(bundles[bundle]) <= left:
+            for place in bundles[bundle]:
+                counts[place] += 1
+            left -= len(bundles[bundle])
+    fits = all(count < width for count, width in zip(counts, widths, strict=True))
+    return counts if left == 0 and fits else None
+
+
+def unit_of(coupling: CouplingMap, group: ChannelGroup) -> int:
+    """What a group's count must be a multiple of, so that a linked part of several equal groups (attention heads) can share it."""
+    mine, unit = coupling.bundle_of(group), 1
+    for link in {link.number: link for n in mine for link in coupling.links_of(coupling.groups[n])}.values():
+        own = max(len(mine.intersection(part)) for part in link.parts)
+        for part in link.parts:
+            if not mine.intersection(part) and len({coupling.bundle_of(coupling.groups[n]) for n in part}) == 1:
+                unit = math.lcm(unit, len(part) // math.gcd(len(part), own))
+    return unit
+
+
+def ask_alone(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: Wishes) -> None:
+    """Ask for a share of a group's channels, as whole units of what is linked to it and at least one, and obey the links."""
+    name, unit = group.producers[0].axis.module, unit_of(coupling, group)
+    count = min(max(1, round(group.channels * ratio / unit)), (group.channels - 1) // unit) * unit
+    if count:
+        wishes.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
+        mine = {link for member in coupling.linked_system(group) for link in coupling.groups[member].links}
+        obey_links(coupling, NOTHING, wishes, [coupling.links[number] for number in sorted(mine)])
+
+
+def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequence[Demand]) -> None:
+    """Note that demands differ, for the group and everything linked to it."""
+    named = {demand.layer: demand for demand in demands}
+    words = " and ".join(f"{layer} ({demand.request.amount})" for layer, demand in named.items())
+    if len(named) > 1:
+        message = f"{words} share coupled channels but ask for different widths: give them the same amount, or cut only one"
+    else:
+        message = f"{words} cannot be shared out evenly among the layers that are linked to it: ask for another amount"
+    found = Contradiction(number, tuple(named), tuple(d.request.amount for d in named.values()), message)
+    for member in coupling.linked_system(coupling.groups[number]):
+        wishes.contradictions.setdefault(member, found)

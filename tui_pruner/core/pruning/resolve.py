@@ -13,9 +13,8 @@ import numpy as np
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.layers import ModelLayer
 from tui_pruner.core.pruning.classes import class_group, removal_of_classes
-from tui_pruner.core.pruning.links import Contradiction, Demand, Wishes, contradict, obey_links, spread, unit_of
 from tui_pruner.core.pruning.plan import Cut, Step, removes_of
-from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.removal import Contradiction, Demand, Removal, Wishes, contradict, obey_links, spread, unit_of
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, InnerBlock
 from tui_pruner.core.tracing.inner_blocks import Dropped, cut_already, droppable_in_words, inside, outermost
 from tui_pruner.domain.cuts import CLASSES, Amount, Request, parse_amount

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.pruning.links import Demand, Wishes, obey_links, unit_of
-from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.removal import Demand, Removal, Wishes, obey_links, unit_of
 from tui_pruner.core.pruning.resolve import match_layers
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indices
 from tui_pruner.domain.cuts import Request

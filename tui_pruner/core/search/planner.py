@@ -8,10 +8,9 @@ from typing import Protocol
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.latency import Interval
-from tui_pruner.core.pruning.links import Demand
 from tui_pruner.core.pruning.plan import Cut, Step, removal_of_step, removes_of
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
-from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.removal import NOTHING, Demand, Removal
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.search.ladders import TOLERANCE, Ladder, Ladders, Rules, ladders_of
 from tui_pruner.core.search.sensitivity import Sensitivity, by_importance, by_sensitivity, layer_of

@@ -25,7 +25,7 @@ from tui_pruner.core.search.measured_damage import DamageCurves
 from tui_pruner.core.search.planner import Budget, LatencySearch, Measure, Planner, Search
 from tui_pruner.core.search.sensitivity import Sensitivity, by_importance
 from tui_pruner.core.search.targets import Goal, Landing, Pricing, Target, latency_apart, shares_left, uniform
-from tui_pruner.domain.target_words import LATENCY
+from tui_pruner.domain.cuts import LATENCY
 
 ROUNDS = 4
 RUNGS = 10

@@ -11,9 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.pruning.links import Wishes, ask_alone
 from tui_pruner.core.pruning.plan import Cut, Step, removes_of
-from tui_pruner.core.pruning.removal import NOTHING, Removal
+from tui_pruner.core.pruning.removal import NOTHING, Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.targets import Costs, Pricing

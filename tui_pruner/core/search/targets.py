@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.search.ladders import TOLERANCE, Ladder
+from tui_pruner.domain.cuts import LATENCY, MEASURES, read_target
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.domain.target_words import LATENCY, MEASURES, read_target
 
 
 @dataclass(frozen=True)

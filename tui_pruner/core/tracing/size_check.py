@@ -19,8 +19,7 @@ from torch import nn
 
 from tui_pruner.core.model.copies import forget_caches
 from tui_pruner.core.model.inputs import Inputs, asked
-from tui_pruner.core.pruning.links import Wishes, ask_alone
-from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.removal import Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import LIBRARIES
 from tui_pruner.core.tracing.coupling import couple

@@ -26,7 +26,7 @@ from tui_pruner.core.tracing.adapters import equal_widths, own_adapter
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
-from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement, spectra  # noqa: F401  # they fill the table of rules
+from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import TraceError

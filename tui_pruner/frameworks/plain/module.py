@@ -34,8 +34,7 @@ from tui_pruner.core.search.targets import Target
 from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError
-from tui_pruner.frameworks.plain.attention import free_attentions, settle_attentions
-from tui_pruner.frameworks.plain.detectors import REMARK, forward_of, in_a_batch
+from tui_pruner.frameworks.plain.adapters import REMARK, forward_of, free_attentions, in_a_batch, settle_attentions
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed with at single precision, which holds all of their numbers."""

@@ -25,7 +25,7 @@ from tui_pruner.core.tracing.coupling_map import Indices
 from tui_pruner.core.tracing.inner_blocks import outermost
 from tui_pruner.core.tracing.named_widths import put_widths
 from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError
-from tui_pruner.frameworks.plain.attention import free_attentions, settle_attentions
+from tui_pruner.frameworks.plain.adapters import free_attentions, settle_attentions
 from tui_pruner.frameworks.plain.module import digest_of, independent, name_of, structure_of
 from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
 

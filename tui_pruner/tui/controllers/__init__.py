@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.tui.actions import keymap
-from tui_pruner.tui.actions.action import Action
+from tui_pruner.tui import actions
+from tui_pruner.tui.actions import Action
 from tui_pruner.tui.controllers.autosave import Autosave
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Jobs
 from tui_pruner.tui.controllers.copy import CopyController
@@ -16,8 +16,7 @@ from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.controllers.cut import CutController
 from tui_pruner.tui.controllers.explain import ExplainController
 from tui_pruner.tui.controllers.file import FileController
-from tui_pruner.tui.controllers.job import JobController
-from tui_pruner.tui.controllers.job_list import ImageListController, JobListController
+from tui_pruner.tui.controllers.job import ImageListController, JobController, JobListController
 from tui_pruner.tui.controllers.lineage import LineageController, StageListController
 from tui_pruner.tui.controllers.preset import PresetController
 from tui_pruner.tui.controllers.preview import PreviewController
@@ -40,7 +39,7 @@ ACTIONS: tuple[Action, ...] = tuple(
     for action in kind.listed()
 )  # fmt: skip
 """Every action of the app, to list and to bind: none of these can be run, since no session is behind them."""
-keymap.use(keymap.keymap_of(ACTIONS, {}))
+actions.use(actions.keymap_of(ACTIONS, {}))
 
 
 @dataclass(frozen=True)

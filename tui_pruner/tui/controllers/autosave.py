@@ -11,7 +11,7 @@ from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.forecast import Forecast
 from tui_pruner.domain.formatting import ago, plural
 from tui_pruner.storage.error_log import keep_traceback, named
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tui_pruner.domain.errors import PrunerError, RequestError
-from tui_pruner.tui.actions.action import Action
-from tui_pruner.tui.job_specs.validation import Validations
+from tui_pruner.tui.actions import Action
+from tui_pruner.tui.job_specs.measurement import Validations
 from tui_pruner.tui.messages import EngineMessage, JobsChanged
 from tui_pruner.tui.timeline import unproved
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tui_pruner.domain.formatting import command_line
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
-from tui_pruner.tui.actions.action import INTERACTIVE, VIEW, Action
+from tui_pruner.tui.actions import INTERACTIVE, VIEW, Action
 from tui_pruner.tui.commands import (
     PROGRAM,
     CommandLog,

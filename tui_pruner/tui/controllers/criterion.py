@@ -8,9 +8,9 @@ from dataclasses import replace
 from tui_pruner.domain.criteria import CRITERIA, criterion_of, scored_with
 from tui_pruner.domain.cuts import Asked
 from tui_pruner.domain.formatting import listing
-from tui_pruner.tui.actions.action import RATIO, Action
+from tui_pruner.tui.actions import RATIO, Action
 from tui_pruner.tui.controllers.base import Controller
-from tui_pruner.tui.job_specs.plan_search import calibration, classes_left
+from tui_pruner.tui.job_specs.search import calibration, classes_left
 
 
 class CriterionController(Controller):

@@ -9,10 +9,10 @@ from functools import partial
 from tui_pruner.domain.cuts import CLASSES, Amount, Asked, classes_to_keep, known_classes, typed_amount
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import plural
-from tui_pruner.tui.actions.action import RATIO, Action
+from tui_pruner.tui.actions import RATIO, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, fault_of
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.state import AppState, Store
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 CUT = "preview MODEL --cut LAYER=AMOUNT"
 MOST_CLASSES = 100

@@ -7,13 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tui_pruner.tui.actions.action import DETAIL, INTERACTIVE, TREE, VIEW, Action
+from tui_pruner.tui.actions import DETAIL, INTERACTIVE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.view import ViewController
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
 from tui_pruner.tui.outline import Row
-from tui_pruner.tui.panes.explanation import OpenExplanation, Origin
-from tui_pruner.tui.panes.flow import OpenFlow
+from tui_pruner.tui.panes.explanation import OpenExplanation, OpenFlow, Origin
 from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.state import Store
 

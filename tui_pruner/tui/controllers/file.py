@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.errors import PlanError, ProofError, PrunerError, RequestError
 from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.storage import paths
-from tui_pruner.tui.actions.action import INTERACTIVE, JOBS, STEPS, STEPS_PANE, VIEW, Action
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.actions import INTERACTIVE, JOBS, STEPS, STEPS_PANE, VIEW, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Handler, fault_of, unproved_reason
 from tui_pruner.tui.job_specs.export import FORMATS, SUFFIXES, Format, export, report
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint

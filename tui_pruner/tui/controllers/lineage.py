@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tui_pruner.domain.lineage import ASKED, STEP, Stage, file_id
-from tui_pruner.tui.actions.action import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
+from tui_pruner.tui.actions import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
-from tui_pruner.tui.figures import titled
+from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.panes.front import AXES, TITLES, dots_of

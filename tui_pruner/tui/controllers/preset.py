@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tui_pruner.domain.cuts import Asked, typed_amount
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import plural
-from tui_pruner.tui.actions.action import RATIO, Action
+from tui_pruner.tui.actions import RATIO, Action
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.controllers.base import Controller
 from tui_pruner.tui.controllers.cut import CUT, share_out, type_amount

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.lineage import FILE, Stage
-from tui_pruner.tui.actions.action import JOBS, Action
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.actions import JOBS, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.file import MODEL_SUFFIXES, FileController
 from tui_pruner.tui.controllers.target import ranking

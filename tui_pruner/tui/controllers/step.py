@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.formatting import plural
-from tui_pruner.tui.actions.action import INTERACTIVE, STEPS, STEPS_PANE, Action
+from tui_pruner.tui.actions import INTERACTIVE, STEPS, STEPS_PANE, Action
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, unproved_reason
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, NotCompared

@@ -8,21 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.criteria import REPAIR, criterion_of, scored_with
-from tui_pruner.domain.cuts import Asked, typed_amount
+from tui_pruner.domain.cuts import Asked, targets_in, typed_amount
 from tui_pruner.domain.formatting import plural
-from tui_pruner.domain.target_words import targets_in
-from tui_pruner.tui.actions.action import JOBS, RATIO, SLIDER, Action
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui.actions import JOBS, RATIO, SLIDER, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.criterion import CriterionController
-from tui_pruner.tui.job_specs.latency import Timed, latency, latency_search
-from tui_pruner.tui.job_specs.plan_search import IMAGES, Measured, measured_plan, shares_words
-from tui_pruner.tui.job_specs.scan import KIND as SCAN
-from tui_pruner.tui.job_specs.scan import Scanned, scan
+from tui_pruner.tui.drawing import GLYPHS
+from tui_pruner.tui.job_specs.measurement import Timed, latency, latency_search
+from tui_pruner.tui.job_specs.search import IMAGES, Measured, Scanned, measured_plan, scan, shares_words
+from tui_pruner.tui.job_specs.search import KIND as SCAN
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, RungPlanned, TargetPlanned
-from tui_pruner.tui.panes.slider import SHARES, TITLES, Position, TargetSlider
+from tui_pruner.tui.panes.front import MEASURE_TITLES, SHARES, Position, TargetSlider
 from tui_pruner.tui.state import AppState, Store
-from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
@@ -178,7 +175,7 @@ class TargetController(Controller):
 
     def next_measure(self) -> None:
         """Drag the share of something else, from the first position on."""
-        slider, measures = self.view.slider, list(TITLES)
+        slider, measures = self.view.slider, list(MEASURE_TITLES)
         if slider is not None:
             self._slide_over(measures[(measures.index(slider.measure) + 1) % len(measures)], slider.before)
 
@@ -377,7 +374,7 @@ def _share_left(state: AppState, measure: str) -> float:
 
 
 def _left_words(slider: TargetSlider) -> str:
-    return f"{100 * slider.here.share:.0f} % of the {TITLES[slider.measure]} left"
+    return f"{100 * slider.here.share:.0f} % of the {MEASURE_TITLES[slider.measure]} left"
 
 
 def ranking(state: AppState) -> str:

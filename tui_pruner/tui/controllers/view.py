@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from tui_pruner.tui.actions.action import DETAIL, INTERACTIVE, STEPS_PANE, TREE, VIEW, Action
+from tui_pruner.tui.actions import DETAIL, INTERACTIVE, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller
 from tui_pruner.tui.outline import with_word
 from tui_pruner.tui.panes.map_layout import Chart, block_under, chart

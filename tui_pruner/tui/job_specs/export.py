@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.domain.lineage import file_id
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

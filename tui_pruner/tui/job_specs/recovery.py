@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import distance, file_size, plural, score
 from tui_pruner.domain.results import short_metric
-from tui_pruner.tui.figures import arrow
+from tui_pruner.tui.drawing import arrow
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
-from tui_pruner.tui.job_specs.validation import shown_metrics
+from tui_pruner.tui.job_specs.measurement import shown_metrics
 
 if TYPE_CHECKING:
     from tui_pruner.engine.recovery_messages import (

@@ -13,19 +13,15 @@ from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.actions.action import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action
-from tui_pruner.tui.actions.keymap import shown
-from tui_pruner.tui.actions.registry import Registry
-from tui_pruner.tui.figures import change, gain
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action, Registry, shown
+from tui_pruner.tui.drawing import GLYPHS, change, fit, fit_middle, gain
 from tui_pruner.tui.panes.explanation import stop_line
 from tui_pruner.tui.panes.jobs import Activity, running_line
 from tui_pruner.tui.panes.steps import last_step
 from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.panes.widgets import CLICK, Lines
 from tui_pruner.tui.state import BEAT, COLOURS, JOBS, PROOFS, AppState, Store
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit, fit_middle
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import ModelInfo

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, file_size, giga, score
-from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import arrow, change, gain, shape
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
+from tui_pruner.tui.drawing import GLYPHS, arrow, change, fit, gain, shape, wrapped
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.explanation import short
 from tui_pruner.tui.panes.steps import proof_cell
 from tui_pruner.tui.panes.tree_row import metric_colour
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit, wrapped
-from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import StepMetrics, name_of, step_at
 
 if TYPE_CHECKING:

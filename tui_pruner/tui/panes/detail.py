@@ -10,20 +10,17 @@ from textual.binding import Binding, BindingType
 
 from tui_pruner.domain.criteria import criterion_of
 from tui_pruner.domain.formatting import count, duration, operations, percent, plural, score
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
-from tui_pruner.tui.figures import arrow, drop, saving, shape
+from tui_pruner.tui.drawing import GLYPHS, arrow, curve, cut_column, drop, fit, saving, shape, slider, wrapped
 from tui_pruner.tui.outline import Row, Weight
 from tui_pruner.tui.panes.comparison import compare_lines, compare_title
-from tui_pruner.tui.panes.explanation import explain_lines, explain_title
-from tui_pruner.tui.panes.flow import flow_lines, flow_title
+from tui_pruner.tui.panes.explanation import explain_lines, explain_title, flow_lines, flow_title
 from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
 from tui_pruner.tui.panes.widgets import ENDS, Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import curve, cut_column, fit, slider, wrapped
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import Detail, MemberView

@@ -10,15 +10,14 @@ from rich.text import Text
 
 from tui_pruner.domain.formatting import clock, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
-from tui_pruner.tui.actions.keymap import key_of
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import key_of
+from tui_pruner.tui.drawing import GLYPHS, broken, curve, fit, fit_clauses, fit_middle, slider, wrapped
 from tui_pruner.tui.job_specs.compression import course
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
-from tui_pruner.tui.job_specs.validation import shown_metrics
+from tui_pruner.tui.job_specs.measurement import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import BEAT, COLOURS, JOBS, Store
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import broken, curve, fit, fit_clauses, fit_middle, slider, wrapped
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 WIDEST_BAR, NARROWEST_BAR = 30, 4
 LEAST_COURSE = 28

@@ -11,11 +11,9 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
 from tui_pruner.domain.results import MeasuredMetric
-from tui_pruner.tui.figures import change, gain, titled
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, change, fit, gain, titled
 from tui_pruner.tui.panes.tree_row import metric_colour
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit
-from tui_pruner.tui.theme.glyphs import GLYPHS, SIGNS, UNICODE
 
 KINDS = {
     ORIGINAL: "original",

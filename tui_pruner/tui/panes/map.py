@@ -12,16 +12,14 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from tui_pruner.tui.actions.action import TREE
-from tui_pruner.tui.figures import arrow
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import TREE
+from tui_pruner.tui.drawing import GLYPHS, arrow, fit
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Card, Chart, MapLink, Point, block_under, chart
 from tui_pruner.tui.panes.tree_row import FEWER_INPUTS, inputs, outputs, status_of
 from tui_pruner.tui.panes.widgets import CLICK, Pane
 from tui_pruner.tui.state import COLOURS, AppState, Store
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import BlockView

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from tui_pruner.domain.formatting import count, giga, plural, score, tiny
-from tui_pruner.tui.actions.action import STEPS_PANE
-from tui_pruner.tui.actions.keymap import key_of
-from tui_pruner.tui.figures import drop, gain, titled
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import STEPS_PANE, key_of
+from tui_pruner.tui.drawing import GLYPHS, drop, fit, gain, titled
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit
-from tui_pruner.tui.theme.glyphs import GLYPHS
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_pruner.domain.formatting import plural
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.outline import TreeState, matching_layers
 from tui_pruner.tui.panes.tree_row import WIDEST_NAME, Column, Look, column_order, heading, layout, row_text
 from tui_pruner.tui.state import COLOURS, Store
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import strip_of
 
 Line = tuple[Text, Style]
 """What a line says, and the style of its ground."""

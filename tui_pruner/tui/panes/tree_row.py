@@ -10,12 +10,10 @@ from rich.text import Text
 
 from tui_pruner.domain.formatting import percent
 from tui_pruner.domain.results import MeasuredMetric, change_between
-from tui_pruner.tui.figures import arrow, fall, shape
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import GLYPHS, arrow, bar, fall, fit, fit_middle, shape
 from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
 from tui_pruner.tui.state import AppState, Change
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import bar, fit, fit_middle
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 GAP = 1
 NARROWEST_NAME = 16

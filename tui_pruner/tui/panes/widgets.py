@@ -15,7 +15,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui_pruner.tui.theme.drawing import strip_of
+from tui_pruner.tui.drawing import strip_of
 
 CLICK = "action"
 """Under which key a piece of text names the action of the screen that a click on it runs."""

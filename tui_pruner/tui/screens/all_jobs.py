@@ -15,17 +15,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.timer import Timer
 
-from tui_pruner.tui.actions.action import ALL_JOBS
-from tui_pruner.tui.actions.registry import Registry, bindings
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import ALL_JOBS, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.controllers.job_list import JobListController
+from tui_pruner.tui.controllers.job import JobListController
+from tui_pruner.tui.drawing import broken
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.panes.bars import fitting
 from tui_pruner.tui.panes.jobs import header_line, job_detail_lines, list_lines
 from tui_pruner.tui.panes.widgets import Lines, Pane
 from tui_pruner.tui.screens.base import BEAT_SECONDS, ActionScreen
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import broken
 
 if TYPE_CHECKING:
     from tui_pruner.tui.screens.workbench import Workbench

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from textual.screen import Screen
 
-from tui_pruner.tui.actions.action import Action
-from tui_pruner.tui.actions.registry import Registry
+from tui_pruner.tui.actions import Action, Registry
 from tui_pruner.tui.controllers.base import Dialogs
+from tui_pruner.tui.drawing import CALM
 from tui_pruner.tui.state import Store
-from tui_pruner.tui.theme.glyphs import CALM
 
 SMALLEST = (60, 15)
 BEAT_SECONDS = 2.0 if CALM else 0.25

@@ -25,17 +25,15 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_pruner.domain.formatting import clock, legible, plural, score
-from tui_pruner.tui.actions.action import DETECTIONS
-from tui_pruner.tui.actions.registry import Registry, bindings
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import DETECTIONS, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.controllers.job_list import ImageListController
+from tui_pruner.tui.controllers.job import ImageListController
+from tui_pruner.tui.drawing import ASCII, GLYPHS, SIGNS, fit, fit_middle, half_blocks, sixel_widget, sixels_of, wrapped
 from tui_pruner.tui.job_specs.job import CANCELLED, FAILED, RUNNING, QueuedJob
 from tui_pruner.tui.panes.bars import fitting
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.base import ActionScreen
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit, fit_middle, half_blocks, sixel_widget, sixels_of, wrapped
-from tui_pruner.tui.theme.glyphs import ASCII, GLYPHS, SIGNS
 
 if TYPE_CHECKING:
     from PIL.Image import Image

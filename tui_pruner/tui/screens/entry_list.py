@@ -16,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
 
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import strip_of
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import strip_of
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from textual.widgets.option_list import Option
 
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.formatting import legible
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import GLYPHS, broken, fit
 from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, course, settings_of, understood
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import broken, fit
-from tui_pruner.tui.theme.glyphs import GLYPHS
 
 
 @dataclass(frozen=True)

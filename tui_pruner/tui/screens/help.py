@@ -1,26 +1,27 @@
-"""All keys, grouped, composed from the table that binds them; and the hint of the first run."""
+"""All keys, grouped, with the hint of the first run; and the palette: every action by name, with the reason where it can do nothing now."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
-from tui_pruner.tui.actions.action import GROUPS, PANE_MOVES, PANE_TITLES, TREE, Action
-from tui_pruner.tui.actions.keymap import PALETTE_KEY, key_of, shown
+from tui_pruner.tui import colours
+from tui_pruner.tui.actions import GROUPS, PALETTE_KEY, PANE_MOVES, PANE_TITLES, TREE, Action, key_of, shown
+from tui_pruner.tui.drawing import GLYPHS, fit, wrapped
 from tui_pruner.tui.panes.widgets import Lines
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit, wrapped
-from tui_pruner.tui.theme.glyphs import GLYPHS
+from tui_pruner.tui.screens.base import ActionScreen
 
 HINT_WIDTH = 51
 
@@ -138,3 +139,27 @@ def _entry(key: str, style: str, meaning: str, width: int) -> list[Text]:
         Text.assemble("  ", (fit(key if number == 0 else "", KEYS), style), "  ", line)
         for number, line in enumerate(wrapped(meaning, space))
     ]
+
+
+class ActionProvider(Provider):
+    """Finds actions by their titles; a screen without actions has no palette."""
+
+    async def discover(self) -> Hits:
+        """Offer every action before anything is typed."""
+        for screen, action in self.offered():
+            yield DiscoveryHit(action.title, partial(screen.call_later, screen.action_run, action.id), help=screen.help_of(action))
+
+    async def search(self, query: str) -> Hits:
+        """Offer the actions whose titles match."""
+        matcher = self.matcher(query)
+        for screen, action in self.offered():
+            score = matcher.match(action.title)
+            if score > 0:
+                run = partial(screen.call_later, screen.action_run, action.id)
+                yield Hit(score, matcher.highlight(action.title), run, help=screen.help_of(action))
+
+    def offered(self) -> Iterator[tuple[ActionScreen, Action]]:
+        """The actions of the screen that is open."""
+        if isinstance(self.screen, ActionScreen):
+            for action in self.screen.registry:
+                yield self.screen, action

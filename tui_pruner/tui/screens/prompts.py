@@ -18,8 +18,8 @@ from textual.widgets import Input, Static
 
 from tui_pruner.domain.formatting import legible
 from tui_pruner.storage.trust import SHORTEST, begins, short
+from tui_pruner.tui import colours
 from tui_pruner.tui.panes.widgets import CLICK, Lines
-from tui_pruner.tui.theme import colours
 
 
 @dataclass(frozen=True)

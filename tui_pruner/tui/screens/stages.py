@@ -9,8 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from tui_pruner.domain.lineage import ASKED
-from tui_pruner.tui.actions.action import STAGES
-from tui_pruner.tui.actions.registry import Registry, bindings
+from tui_pruner.tui.actions import STAGES, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.controllers.lineage import StageListController
 from tui_pruner.tui.panes.bars import fitting

@@ -17,14 +17,12 @@ from textual.widgets import Input, Static
 
 from tui_pruner.domain.formatting import ago
 from tui_pruner.storage import paths
+from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import fit, fit_middle
 from tui_pruner.tui.messages import ModelChosen, SessionChosen
-from tui_pruner.tui.opening import Unfinished, unfinished_sessions
-from tui_pruner.tui.recent import Recent, checkpoints_near, recent_checkpoints
+from tui_pruner.tui.opening import Recent, Unfinished, checkpoints_near, recent_checkpoints, unfinished_sessions
 from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
-from tui_pruner.tui.screens.file_picker import FilePicker
-from tui_pruner.tui.screens.files import file_line, heading, recent_line
-from tui_pruner.tui.theme import colours
-from tui_pruner.tui.theme.drawing import fit, fit_middle
+from tui_pruner.tui.screens.file_picker import FilePicker, file_line, heading, recent_line
 
 BROWSE, DEMO, SESSION, FILE = "browse", "demo", "session:", "file:"
 

@@ -14,8 +14,7 @@ from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
 from tui_pruner.storage.error_log import keep_traceback, one_line
-from tui_pruner.tui.actions.action import MAP, SLIDER, STEPS_PANE, TREE
-from tui_pruner.tui.actions.registry import DIGITS, Registry, bindings
+from tui_pruner.tui.actions import DIGITS, MAP, SLIDER, STEPS_PANE, TREE, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS, Controllers
 from tui_pruner.tui.controllers.base import Jobs
 from tui_pruner.tui.engine_session import EngineSession
@@ -26,9 +25,9 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.outline import TreeState
 from tui_pruner.tui.panes.bars import FooterBar, HeaderBar, StatusBar
 from tui_pruner.tui.panes.detail import DetailPane
+from tui_pruner.tui.panes.front import SliderLine
 from tui_pruner.tui.panes.jobs import Activity, JobsPane
 from tui_pruner.tui.panes.map import MapPane
-from tui_pruner.tui.panes.slider import SliderLine
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
 from tui_pruner.tui.panes.widgets import EntryLine, Lines

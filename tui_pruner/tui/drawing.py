@@ -1,9 +1,13 @@
-"""Bars, curves and cells drawn with characters."""
+"""What the screen draws with: signs (Unicode, or ASCII where the terminal shows no more), bars, curves, cells, and short figures."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import locale
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +21,113 @@ from textual.app import ComposeResult
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_pruner.domain.formatting import legible
-from tui_pruner.tui.theme.glyphs import GLYPHS
+from tui_pruner.domain.formatting import legible, score
+from tui_pruner.storage.settings import is_on
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """One set of signs; each is a single cell wide, except that `blocks` and `levels` are ladders of such signs, and
+    `wires` has one for each set of sides: 1 up, 2 down, 4 left, 8 right."""
+
+    arrow: str
+    down: str
+    up: str
+    times: str
+    minus: str
+    about: str
+    mark: str
+    lit: str
+    opened: str
+    closed: str
+    pending: str
+    good: str
+    bad: str
+    dot: str
+    ellipsis: str
+    line: str
+    track: str
+    cut: str
+    blocks: str
+    levels: str
+    spinner: str
+    horizontal: str
+    wires: str
+
+
+UNICODE = Glyphs(
+    arrow="→",
+    down="▼",
+    up="▲",
+    times="×",
+    minus="−",
+    about="±",
+    mark="●",
+    lit="◆",
+    opened="▾",
+    closed="▸",
+    pending="▸",
+    good="✓",
+    bad="✗",
+    dot="·",
+    ellipsis="…",
+    line="━",
+    track="─",
+    cut="│",
+    blocks=" ▏▎▍▌▋▊▉█",
+    levels=" ▁▂▃▄▅▆▇█",
+    spinner="⠋⠙⠸⠴⠦⠇",
+    horizontal="←→",
+    wires=" │││─╯╮┤─╰╭├─┴┬┼",
+)
+ASCII = Glyphs(
+    arrow=">",
+    down="",
+    up="+",
+    times="x",
+    minus="-",
+    about="+-",
+    mark="*",
+    lit="#",
+    opened="v",
+    closed=">",
+    pending=">",
+    good="ok",
+    bad="x",
+    dot="-",
+    ellipsis="~",
+    line="#",
+    track=".",
+    cut="|",
+    blocks=" #",
+    levels=" .:-=+*#%@",
+    spinner="|/-\\",
+    horizontal="left/right",
+    wires=" |||-+++-+++-+++",
+)
+
+
+def wants_ascii() -> bool:
+    """Whether the user asked for ASCII (TUI_PRUNER_ASCII) or the locale cannot carry Unicode."""
+    return is_on("TUI_PRUNER_ASCII") or _asks_for_c() or "utf" not in locale.getpreferredencoding(False).lower()
+
+
+def _asks_for_c() -> bool:
+    """Whether the locale is C's by its name: Python then runs in its UTF-8 mode, which says nothing of the terminal."""
+    return next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "") in ("C", "POSIX")
+
+
+def wants_calm() -> bool:
+    """Whether the user asked for a screen on which nothing spins or blinks (TUI_PRUNER_CALM)."""
+    return is_on("TUI_PRUNER_CALM")
+
+
+CALM = wants_calm()
+SIGNS = ASCII if wants_ascii() else UNICODE
+GLYPHS = replace(SIGNS, spinner=SIGNS.pending) if CALM else SIGNS
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
@@ -171,3 +277,59 @@ def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
     """One line of text as a strip of exactly `width` cells on a base style."""
     style = base + console.get_style(text.style)
     return Strip(text.render(console)).apply_style(style).adjust_cell_length(width, base)
+
+
+def change(before: float, after: float) -> str:
+    """The relative change with its direction: "▼27%", "▲3%"; empty when nothing changed."""
+    if before <= 0 or before == after:
+        return ""
+    percent = 100 * abs(after - before) / before
+    sign = (GLYPHS.down or GLYPHS.minus) if after < before else GLYPHS.up
+    if percent < 0.05:
+        return f"{sign}<0.1%"
+    return f"{sign}{percent:.1f}%" if percent < 9.95 else f"{sign}{percent:.0f}%"
+
+
+def signed(text: str, negative: bool) -> str:
+    """A figure with the sign in front of it: −0.21M."""
+    return f"{GLYPHS.minus if negative else '+'}{text}"
+
+
+def titled(title: str) -> str:
+    """A step's title with the screen's own minus: model.5 −30%."""
+    return re.sub(r"(?<= )-(?=\d)", GLYPHS.minus, title)
+
+
+def saving(before: float, after: float, figure: Callable[[float], str]) -> str:
+    """What a cut saves, written by `figure`, without a sign unless it adds: 212K, and −3K where there is more than before."""
+    return figure(before - after) if after <= before else signed(figure(after - before), True)
+
+
+def fall(drop: float) -> str:
+    """How far a metric falls: .012; +.003 where it rises, and 0 for less than a thousandth."""
+    return "0" if abs(drop) < 0.0005 else score(drop) if drop > 0 else f"+{score(-drop)}"
+
+
+def drop(fall: float) -> str:
+    """How far a metric falls, with a sign: −.012; +.003 where it rises, and 0 for less than a thousandth."""
+    if abs(fall) < 0.0005:
+        return "0"
+    return f"{GLYPHS.minus if fall > 0 else '+'}{score(abs(fall))}"
+
+
+def gain(before: float, after: float) -> str:
+    """How a metric moved, with a sign: −.012 where it fell, +.003 where it rose, and 0 for less than a thousandth.
+
+    It is the difference of the two figures as they are shown.
+    """
+    return drop(round(before, 3) - round(after, 3))
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """An output shape: 64×80×80."""
+    return GLYPHS.times.join(str(size) for size in sizes)
+
+
+def arrow(before: object, after: object) -> str:
+    """Before and after, or only one of them when they are the same: 64→45."""
+    return str(before) if before == after else f"{before}{GLYPHS.arrow}{after}"
