@@ -75,7 +75,7 @@ def test_a_trusted_model_is_written_with_its_own_classes_and_needs_trust_again(o
 def test_the_check_needs_the_modules_where_they_were_found(own: Path, user: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     checkpoint = read_checkpoint(trusted(own))
     with monkeypatch.context() as elsewhere, pytest.raises(VerificationError, match=r"'loads in Ultralytics'.*user_blocks"):
-        elsewhere.setattr(sys, "path", [path for path in sys.path if path != str(tmp_path)])
+        elsewhere.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "user_blocks.py").exists()])
         write_pruned(checkpoint, tmp_path / "pruned.pt")
     assert not (tmp_path / "pruned.pt").exists()
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textual._context import active_app
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -37,6 +38,7 @@ async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str) -> No
 
     Between two looks nothing is asked of the app: a pause of the pilot sends every widget a message, at a fifth of a core's time.
     """
+    active_app.set(pilot.app)  # an app that tests share was started by a fixture, in a context of its own
     started = time.monotonic()
     while not reached() or (isinstance(pilot.app.screen, PathPrompt) and not isinstance(pilot.app.focused, Input)):
         assert time_left(started) > 0, f"never came: {what}"
@@ -163,6 +165,7 @@ class Desk:
         os.killpg(self.engine._client._process.pid, signal.SIGKILL)
 
     async def press(self, *keys: str) -> None:
+        active_app.set(self.app)
         await self.pilot.press(*keys)
         while self.app.keys_waiting and self.app.is_running:
             await self.pilot.pause(0.001)
@@ -207,6 +210,7 @@ class Desk:
 
     async def calm(self, size: tuple[int, int] = (120, 40)) -> None:
         """Go back to how the app starts: no steps, nothing explained, filtered, marked, asked for or opened, on the first block."""
+        active_app.set(self.app)
         await self.pilot.resize_terminal(*size)
         taken = self.state.session
         if taken.steps or taken.later:

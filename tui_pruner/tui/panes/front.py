@@ -218,7 +218,7 @@ def written(value: float, axis: str) -> str:
 SHARES = tuple(percent / 100 for percent in range(95, 5, -5))
 """What is left at the positions below the first one, at which nothing goes."""
 MEASURE_TITLES = {"flops": "FLOPs", "params": "params"}
-LABEL, SHORTEST, LONGEST = 7, 8, 60
+NAMES, SHORTEST, LONGEST = 7, 8, 60
 
 
 @dataclass(frozen=True)
@@ -267,13 +267,13 @@ def slider_line(slider: TargetSlider, width: int) -> Text:
     """The slider in one line: what is left as a bar with a knob, the share, and what is known of the positions where there is room."""
     here, reach = slider.here, _reach(slider)
     share = f"{100 * here.share:.0f} % left"
-    while reach and LABEL + SHORTEST + len(share) + 4 + sum(len(part) + 3 for part in reach) > width:
+    while reach and NAMES + SHORTEST + len(share) + 4 + sum(len(part) + 3 for part in reach) > width:
         reach.pop()
     tail = "".join(f"   {part}" for part in reach)
-    space = min(max(width - LABEL - len(share) - len(tail) - 4, SHORTEST), LONGEST)
+    space = min(max(width - NAMES - len(share) - len(tail) - 4, SHORTEST), LONGEST)
     knob = min(round(here.share * space), space - 1)
     track = round(slider.positions[-1].share * space)
-    line = Text.assemble((f"{MEASURE_TITLES[slider.measure]:<{LABEL}}", f"bold {colours.WARNING}"), no_wrap=True)
+    line = Text.assemble((f"{MEASURE_TITLES[slider.measure]:<{NAMES}}", f"bold {colours.WARNING}"), no_wrap=True)
     for cell in range(space):
         if cell == knob:
             line.append(GLYPHS.mark, f"bold {colours.WARNING}")

@@ -107,6 +107,10 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         """The lines."""
         yield self._lines
 
+    def on_resize(self) -> None:
+        """Compose for the new height, also behind another screen, where nothing else draws."""
+        self.call_after_refresh(self._lines.redraw)
+
     def expect(self, width: int) -> None:
         """Compose for this width until there is a layout."""
         self._lines.expect(width)
@@ -115,8 +119,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number with those after it, `rows` in all."""
         if title and title != self._title:
             self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
-        height = self.scrollable_content_region.height
-        self._lines.draw(lambda width, _: compose_lines(width, height))
+        self._lines.draw(lambda width, _: compose_lines(width, self.scrollable_content_region.height))
         if to_end:
             self.scroll_end(animate=False)
         if see is not None:

@@ -178,7 +178,7 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
 
 
 def fitted(picture: tuple[int, int], space: tuple[int, int]) -> tuple[int, int]:
-    """The cells that a picture takes in a room of cells; they are twice as high as wide where the terminal does not tell."""
+    """The cells that a picture takes within so many cells; they are twice as high as wide where the terminal does not tell."""
     ratio = int(os.environ.get("TEXTUAL_CELL_HEIGHT", 2)) / int(os.environ.get("TEXTUAL_CELL_WIDTH", 1))
     scale = min(space[0] / picture[0], space[1] * ratio / picture[1])
     return max(int(picture[0] * scale), 1), max(int(picture[1] * scale / ratio), 1)
@@ -308,8 +308,8 @@ class Detections(ActionScreen, inherit_bindings=False):
             self._placed[side] = file
             box.remove_children()
             if shown is not None:
-                picture, room = with_boxes(file, found, side == "after"), (box.content_size.width, box.content_size.height)
-                self._place(side, file, picture, fitted(picture.size, room))
+                picture, space = with_boxes(file, found, side == "after"), (box.content_size.width, box.content_size.height)
+                self._place(side, file, picture, fitted(picture.size, space))
 
     def _place(self, side: str, file: str, picture: Image, cells: tuple[int, int]) -> None:
         """Put a picture of the terminal's own into its place, sixels once they are encoded."""
