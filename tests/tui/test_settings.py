@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.tui.helpers import until
 from tui_pruner.cli.main import call
 from tui_pruner.storage import paths
 from tui_pruner.storage.settings import Config, Settings, parse_config, read_config, use_as_environment
-from tui_pruner.tui.actions import keymap_of
+from tui_pruner.tui.actions import keymap_of, use
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.opening import Opening
@@ -96,6 +97,14 @@ def test_a_key_that_cannot_be_is_said_and_the_default_stays(wanted, problem):
     assert keymap.actions == ACTIONS and keymap.overrides == {}
 
 
+@pytest.fixture
+def own_keys() -> Iterator[None]:
+    """The keys that are shown become the default ones again."""
+    yield
+    use(keymap_of(ACTIONS, {}))
+
+
+@pytest.mark.usefixtures("own_keys")
 async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkpoint):
     config = parse_config("keymap:\n  map: U\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), config)
