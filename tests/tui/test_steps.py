@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from rich.text import Text
+from textual.widgets import Input
 
 from tests.tui.helpers import Desk, unwrapped
-from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, Totals, Width
+from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, SessionView, Totals, Width
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
@@ -49,7 +50,8 @@ async def compared(desk: Desk, first: int, second: int) -> None:
 async def type_into(desk: Desk, text: str) -> None:
     """Replace what an open prompt holds, and take it."""
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
-    await desk.press("end", "ctrl+u", *text, "enter")
+    desk.app.screen.query_one(Input).value = text
+    await desk.press("enter")
 
 
 async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
@@ -228,12 +230,20 @@ async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk
     await desk.press("3", "0", "enter", "a")
     await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
     proved = desk.state.session
-    unproved = proved.model_copy(update={"steps": [proved.steps[0].model_copy(update={"proof": None})]})
-    step = desk.controllers.step
+
+    def unproved(id: str) -> SessionView:
+        return proved.model_copy(update={"steps": [proved.steps[0].model_copy(update={"proof": None, "id": id})]})
+
+    step, proof = desk.controllers.step, proved.steps[0].proof
     desk.bench.store.update(session=proved.model_copy(update={"steps": []}))
-    step.take_proof(ProofArrived(ProofEvent(step=1, proof=proved.steps[0].proof)))
-    step.take_session(SessionChanged(unproved, "applied"))
-    assert desk.state.session.steps[0].proof == proved.steps[0].proof
+    step.take_proof(ProofArrived(ProofEvent(step=1, id="applied", proof=proof)))
+    step.take_session(SessionChanged(unproved("applied"), "applied"))
+    assert desk.state.session.steps[0].proof == proof
+    step.take_proof(ProofArrived(ProofEvent(step=1, id="of a plan", proof=proof)))
+    step.take_session(SessionChanged(unproved("another"), "applied"))
+    assert desk.state.session.steps[0].proof is None, "a proof of another step with the same number is none of this one"
+    step.take_session(SessionChanged(unproved("of a plan"), "opened"))
+    assert desk.state.session.steps[0].proof == proof
 
 
 def test_two_numbers_never_stand_side_by_side(undone_session):

@@ -276,9 +276,10 @@ class ProofView(Message):
 
 
 class StepView(Message):
-    """One step. `title` is its name, or its cuts in a few words; `proof` is None while it is being computed."""
+    """One step. `title` is its name, or its cuts in a few words; `proof` is None while it is being computed, and is told for its `id`."""
 
     number: int
+    id: str = ""
     title: str
     name: str = ""
     requests: list[CutRequest]
@@ -369,9 +370,10 @@ class ErrorView(Message):
 
 
 class ProofEvent(Message):
-    """Event "proof": the verdict on a step."""
+    """Event "proof": the verdict on a step, which may come before the answer that shows the step."""
 
     step: int
+    id: str = ""
     proof: ProofView
 
 

@@ -321,7 +321,8 @@ class Service:
     def _tell_proofs(self, session: PruningSession, steps: list[AppliedStep]) -> None:
         for applied in steps:
             if applied.proof is not None and self._session is session and applied in session.steps:
-                self._say("proof", ProofEvent(step=session.steps.index(applied) + 1, proof=proof_view(applied.proof)))
+                number = session.steps.index(applied) + 1
+                self._say("proof", ProofEvent(step=number, id=applied.id, proof=proof_view(applied.proof)))
 
     def _plan_ladder(self, session: PruningSession, asked: requests.PlanLadder) -> Message:
         planner = Planner(session.analysis, session.removal, Rules(round_to=asked.round_to))

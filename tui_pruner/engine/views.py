@@ -341,6 +341,7 @@ def step_view(session: PruningSession, number: int, applied: AppliedStep) -> Ste
     requests = [CutRequest(**cut.model_dump(exclude={"removes", "drops"})) for cut in applied.step.cuts]
     return StepView(
         number=number,
+        id=applied.id,
         title=applied.step.name or title(requests, cut_layers(session, number, requests)),
         name=applied.step.name,
         requests=requests,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.plan import Plan, Step, parse_plan, removal_of_step
@@ -21,12 +22,16 @@ from tui_pruner.domain.errors import RequestError
 
 @dataclass(eq=False)
 class AppliedStep:
-    """A step and everything that is gone after it. `notes` says what was adjusted or skipped; `proof` is None until it was made."""
+    """A step and everything that is gone after it. `notes` says what was adjusted or skipped; `proof` is None until it was made.
+
+    `id` tells it from every other step, of the same number too: a proof belongs to one of them.
+    """
 
     step: Step
     removal: Removal
     notes: tuple[str, ...] = ()
     proof: Proof | None = None
+    id: str = field(default_factory=lambda: uuid4().hex)
 
 
 @dataclass

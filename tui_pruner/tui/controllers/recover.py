@@ -144,17 +144,23 @@ class RecoverController(Controller):
             return
         if self.state.refitting and self.jobs.checkpoint.data:
             self._to_refit = plan_key(self.state.session.plan)
+            self._refit_proved()
         else:
             self.jobs.validate_step()
 
     def take_proof(self, event: ProofArrived) -> None:
-        """Refit the step that waits for this proof, then measure it; one that is not proved is only measured."""
-        if not self._to_refit or event.event.step != len(self.state.session.steps):
+        """Refit the step that waits for this proof."""
+        self._refit_proved()
+
+    def _refit_proved(self) -> None:
+        """Refit the step that waits for its proof once that is there, then measure it; one that is not proved is only measured."""
+        last = self.state.session.steps[-1:]
+        if not self._to_refit or not last or last[0].proof is None:
             return
         key, self._to_refit = self._to_refit, ""
         if key != plan_key(self.state.session.plan):
             return
-        if event.event.proof.equal:
+        if last[0].proof.equal:
             self._files.queue_on_file(partial(self._refit_of, key), then=self.jobs.validate_step)
         else:
             self.jobs.validate_step()

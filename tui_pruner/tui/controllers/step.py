@@ -25,12 +25,12 @@ COMPARE = "steps MODEL --plan FILE --compare A B"
 class StepController(Controller):
     """The steps; while their pane has the focus, the detail pane compares the one under the cursor.
 
-    `_early`: verdicts on steps that are not shown yet, since a step is on the disk before it is shown, and its proof may be quicker.
+    `_early`: verdicts by the ids of steps that are not shown yet: a step is on the disk before it is shown, and its proof may be quicker.
     """
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> None:
         super().__init__(store, engine, jobs, dialogs)
-        self._early: dict[int, ProofView] = {}
+        self._early: dict[str, ProofView] = {}
 
     def actions(self) -> Sequence[Action]:
         """What makes steps, and what is done with them in their pane."""
@@ -184,8 +184,7 @@ class StepController(Controller):
         expected = state.forecast if event.did == "applied" else None
         state.metrics.follow(session)
         for step in session.steps:
-            step.proof = step.proof or self._early.get(step.number)
-        self._early.clear()
+            step.proof = step.proof or self._early.pop(step.id, None)
         if expected is not None:
             state.metrics.forecasts[plan_key(session.plan)] = expected
         if event.did == "applied":
@@ -202,12 +201,12 @@ class StepController(Controller):
 
     def take_proof(self, event: ProofArrived) -> None:
         """Put the verdict beside its step."""
-        number, proof = event.event.step, event.event.proof
-        if number > len(self.state.session.steps):
-            self._early[number] = proof
-        for step in self.state.session.steps:
-            if step.number == number:
-                step.proof = proof
+        number, id, proof = event.event.step, event.event.id, event.event.proof
+        shown = [step for step in self.state.session.steps if step.id == id]
+        for step in shown:
+            step.proof = proof
+        if not shown:
+            self._early[id] = proof
         if not proof.equal:
             self.store.note(f"step {number} is not proved: {proof.reason}", failed=True)
             if reason := unproved_reason(self.state):
