@@ -71,7 +71,7 @@ async def take() -> None:
         await until(pilot, "the map", lambda screen: "Map" in screen and "SPPF" in screen)
         save(app, "map")
         await pilot.press("m", "escape", "c", "S", "L")
-        await until(pilot, "the scan and the latency", lambda screen: " Drop " in screen and " ms " in screen)
+        await until(pilot, "the scan and the latency", lambda screen: "Drop@" in screen and " ms " in screen)
         await pilot.press("t")
         await until(pilot, "the range", lambda screen: "Reachable" in screen)
         await pilot.press("enter")

@@ -94,6 +94,8 @@ def combining(combine: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, 
     return lambda a, b: a * combine(a > 0, b > 0)
 
 
+DECOMPOSED = {"upsample_linear1d": "_unsafe_index", "upsample_bilinear2d": "_unsafe_index", "upsample_trilinear3d": "_unsafe_index"}
+"""What runs in place of an operation once anything in the process has imported PyTorch's decompositions, as an export does."""
 BY_ITSELF: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "relu": torch.relu,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.core.operation_examples import DECOMPOSED
 from tui_pruner.core.tracing.meta_device import EVALUATIONS, ShapeMode, tensors_in
 
 Run = Callable[..., object]
@@ -43,10 +44,6 @@ REFUSED: dict[str, tuple[Run, tuple[tuple[int, ...], ...]]] = {
     "cannot multiply": (torch.mm, ((3, 4), (5, 6))),
     "cannot read [2, 5]": (lambda a: F.layer_norm(a, (4,)), ((2, 5),)),
 }
-
-
-DECOMPOSED = {"upsample_bilinear2d": "_unsafe_index"}
-"""What runs in place of an operation once anything in the process has imported PyTorch's decompositions."""
 
 
 class Naming(ShapeMode):  # type: ignore[no-untyped-call]

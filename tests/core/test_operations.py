@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.operation_examples import EXAMPLES, HELD, HELD_TOO, MORE, Example
+from tests.core.operation_examples import DECOMPOSED, EXAMPLES, HELD, HELD_TOO, MORE, Example
 from tests.core.test_flow import Apply, Net, cut_every_group
 from tui_pruner.core.model.analysis import trace_model
 from tui_pruner.core.model.copies import without_weights
@@ -42,7 +42,8 @@ def test_an_operation_carries_channels_so_that_every_cut_is_proved(name):
     example = (EXAMPLES | MORE)[name]
     net = network(example)
     seen = {operation.name for operation in trace(without_weights(net), (1, 3, 64, 64)).operations}
-    assert name.split()[0] in {base_name(other) for other in seen}
+    operation = name.split()[0]
+    assert {operation, DECOMPOSED.get(operation)} & {base_name(other) for other in seen}
     _, coupling = trace_model(net)
     assert not coupling.unknown_operations
     groups = coupling.output_groups("second")
