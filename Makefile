@@ -13,7 +13,7 @@ test: $(VENV)/.test  ## Install with the test extra; lint, types, architecture, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 4 --dist loadfile --ignore tests/ray
+	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/ray
 	@$(MAKE) --no-print-directory ray-test
 
 ray-test: $(VENV)/.ray  ## Install the ray extra; a scan on a Ray cluster of two nodes, one of which is lost. A minute.

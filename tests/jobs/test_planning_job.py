@@ -103,7 +103,7 @@ def test_a_latency_is_reached_by_timing_the_plans_of_each_way(wanted: PlanningPa
     assert far.plan is None and "latency=1% is out of reach" in far.stopped
 
 
-@pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.thorough), "yolo11-seg", "yolov8"])
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.thorough) for name in ("digits", "yolo11-seg")), "yolov8"])
 def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw(
     name: str, wanted: PlanningParameters, tmp_path: Path, demo_data: Path
 ) -> None:
