@@ -28,7 +28,7 @@ TARGETS = {"key": 0.025, "job": 20.0, "idle": 0.0, "memory": 80.0}
 class Load:
     """How much to validate (copies of the bundled scenes, more than there is time for), keys to press, seconds to watch it and nothing."""
 
-    copies: int = 12
+    copies: int = 48
     imgsz: int = 320
     keys: int = 300
     watched: float = 5.0
