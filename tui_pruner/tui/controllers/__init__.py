@@ -16,8 +16,9 @@ from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.controllers.cut import CutController
 from tui_pruner.tui.controllers.explain import ExplainController
 from tui_pruner.tui.controllers.file import FileController
-from tui_pruner.tui.controllers.job import ImageListController, JobController, JobListController
+from tui_pruner.tui.controllers.job import JobController
 from tui_pruner.tui.controllers.lineage import LineageController, StageListController
+from tui_pruner.tui.controllers.lists import ImageListController, JobListController
 from tui_pruner.tui.controllers.preset import PresetController
 from tui_pruner.tui.controllers.preview import PreviewController
 from tui_pruner.tui.controllers.recover import RecoverController

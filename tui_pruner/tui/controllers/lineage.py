@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tui_pruner.domain.lineage import ASKED, STEP, Stage, file_id
 from tui_pruner.tui.actions import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
+from tui_pruner.tui.controllers.lists import ListController, ListView, Way
 from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
@@ -130,24 +131,17 @@ class LineageController(Controller):
         self.dialogs.confirm(f"Go to {stage.title}?", text, [("enter,g", "go there", "go")], take)
 
 
-class StageView(Protocol):
-    """The screen that shows the stages."""
-
-    def draw_all(self) -> None:
-        """Show the present state."""
-
-    def leave(self) -> None:
-        """Go back to the workbench."""
-
-
-class StageListController:
+class StageListController(ListController):
     """A cursor on the stages, as a tree or on the front; another one can be held, to compare with.
 
     While a target is dragged, the same keys drag it on the front: `slide` goes this many positions down.
     """
 
+    pane = STAGES
+    group = STEPS
+
     def __init__(
-        self, store: Store, lineage: LineageController, view: StageView, on_front: bool, slide: Callable[[int], None] = lambda by: None
+        self, store: Store, lineage: LineageController, view: ListView, on_front: bool, slide: Callable[[int], None] = lambda by: None
     ) -> None:
         self._store = store
         self._slide = slide
@@ -158,27 +152,13 @@ class StageListController:
         self.held = ""
         self.axis = AXES[0]
 
-    @classmethod
-    def listed(cls) -> Sequence[Action]:
-        """Give the actions without a session behind them, to list them and to bind their keys: they cannot be run."""
-        return cls.__new__(cls).actions()
-
     def actions(self) -> Sequence[Action]:
         """What is done with one stage."""
-        moves = (
-            (
-                "stage-move-minus-1",
-                "up,left",
-                "Stage before",
-                "Go to the stage above, or to the dot on the left; drag the target down.",
-                -1,
-            ),
-            ("stage-move-1", "down,right", "Stage after", "Go to the stage below, or to the dot on the right; drag the target up.", 1),
-        )
         return (
-            *(
-                Action(id=id, keys=keys, title=title, help=help, group=STEPS, cli=INTERACTIVE, run=partial(self.move, by), pane=STAGES)
-                for id, keys, title, help, by in moves
+            *self.moves(
+                "stage-move",
+                Way("up,left", "Stage before", "Go to the stage above, or to the dot on the left; drag the target down."),
+                Way("down,right", "Stage after", "Go to the stage below, or to the dot on the right; drag the target up."),
             ),
             Action(
                 id="go-to-stage",
@@ -236,18 +216,7 @@ class StageListController:
                 footer="axis",
                 pane=STAGES,
             ),
-            Action(
-                id="leave-stages",
-                keys="escape,q",
-                shown="escape",
-                title="Back from the stages",
-                help="Leave the stages.",
-                group=VIEW,
-                cli=INTERACTIVE,
-                run=lambda: self._view.leave(),
-                footer="back",
-                pane=STAGES,
-            ),
+            self.leaving("leave-stages", "escape,q", "Back from the stages", "Leave the stages.", VIEW),
         )
 
     @property

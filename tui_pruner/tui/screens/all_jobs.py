@@ -18,7 +18,7 @@ from textual.timer import Timer
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import ALL_JOBS, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.controllers.job import JobListController
+from tui_pruner.tui.controllers.lists import JobListController
 from tui_pruner.tui.drawing import broken
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.panes.bars import fitting

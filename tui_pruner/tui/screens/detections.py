@@ -28,7 +28,7 @@ from tui_pruner.domain.formatting import clock, legible, plural, score
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import DETECTIONS, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.controllers.job import ImageListController
+from tui_pruner.tui.controllers.lists import ImageListController
 from tui_pruner.tui.drawing import ASCII, GLYPHS, SIGNS, fit, fit_middle, half_blocks, sixel_widget, sixels_of, wrapped
 from tui_pruner.tui.job_specs.job import CANCELLED, FAILED, RUNNING, QueuedJob
 from tui_pruner.tui.panes.bars import fitting
