@@ -44,7 +44,9 @@ async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str) -> No
     active_app.set(pilot.app)  # an app that tests share was started by a fixture, in a context of its own
     started = time.monotonic()
     while not reached() or (isinstance(pilot.app.screen, PathPrompt) and not isinstance(pilot.app.focused, Input)):
-        assert time_left(started) > 0, f"never came: {what}"
+        assert time_left(started) > 0, (
+            f"never came: {what}; {type(pilot.app.screen).__name__}, focus {pilot.app.focused}:\n{screen_text(pilot.app)}"
+        )
         assert pilot.app._exception is None, f"the app ended before {what}"
         await asyncio.sleep(LOOK_EVERY)
     await pilot.pause()
@@ -215,6 +217,8 @@ class Desk:
         """Go back to how the app starts: no steps, nothing explained, filtered, marked, asked for or opened, on the first block."""
         active_app.set(self.app)
         await self.pilot.resize_terminal(*size)
+        while self.app.screen is not self.bench:
+            await self.press("escape")
         taken = self.state.session
         if taken.steps or taken.later:
             self.engine.load_plan({**taken.plan, "steps": []})
