@@ -14,7 +14,8 @@ from ultralytics.nn.modules.block import Bottleneck
 
 from tests.core.conftest import ask, proof_of
 from tests.core.independent import zeroed
-from tui_pruner.core.model.analysis import Analysis, analyse, measure
+from tui_pruner.core.model.analysis import Analysis, analyse
+from tui_pruner.core.model.flops import measure
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.plan import parse_plan, removal_of_step, replay
 from tui_pruner.core.pruning.preview import Arithmetic

@@ -13,8 +13,9 @@ from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, 
 from tests.core.kernel_examples import COMPUTED, KERNELS, LOST, MORE, Computing, Kernel
 from tests.core.odd_models import Odd, convolution, proved_groups, traced
 from tests.core.test_flow import Net, cut_every_group
-from tui_pruner.core.model.analysis import analyse, measure, parameter_count, trace_model
+from tui_pruner.core.model.analysis import analyse, trace_model
 from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.flops import measure, parameter_count
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.importance import FROM_WEIGHTS, Ranking
 from tui_pruner.core.pruning.preview import Arithmetic, dry_run

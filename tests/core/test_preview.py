@@ -8,8 +8,8 @@ import torch
 
 from tests.core.conftest import ask
 from tests.core.test_families import narrowed
-from tui_pruner.core.model.analysis import measure, parameter_count
 from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.flops import measure, parameter_count
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.preview import Arithmetic, dry_run
 from tui_pruner.core.pruning.removal import NOTHING

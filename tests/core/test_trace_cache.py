@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from tui_pruner.core.model import analysis
-from tui_pruner.core.model.analysis import Analysis, analyse, measure, smallest_input, trace_checkpoint, traced
+from tui_pruner.core.model.analysis import Analysis, analyse, smallest_input, trace_checkpoint, traced
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.model.copies import without_weights
+from tui_pruner.core.model.flops import measure
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.tracing import cache as trace_cache
 from tui_pruner.core.tracing.cache import from_bytes, to_bytes

@@ -22,7 +22,7 @@ from tui_pruner.core.tracing.cache import code_of
 from tui_pruner.domain.cuts import parse_request
 from tui_pruner.domain.errors import OutputError, UntrustedError, VerificationError
 from tui_pruner.frameworks.ultralytics import WrittenFile, read_checkpoint, write_checkpoint
-from tui_pruner.frameworks.ultralytics.security.names import code_of_file
+from tui_pruner.frameworks.ultralytics.security.allowed_names import code_of_file
 from tui_pruner.storage.trust import VARIABLE
 
 NAMES = [f"{MODULE}.Excite", f"{MODULE}.Excited", f"{MODULE}.OwnModel"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.core.conftest import ask, proof_of, removed
-from tui_pruner.core.model.analysis import analyse, parameter_count, trace_model
+from tui_pruner.core.model.analysis import analyse, trace_model
+from tui_pruner.core.model.flops import parameter_count
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.coverage import coupling_report
 from tui_pruner.core.pruning.removal import NOTHING, Demand, Removal, Wishes, obey_links

@@ -74,7 +74,7 @@ def _own_code(parameters: JobParameters) -> dict[str, str]:
     """The code of a trusted model's own classes, which can change while its file stays."""
     if not is_trusted(parameters.sha256):
         return {}
-    from tui_pruner.frameworks.ultralytics.security.names import code_of_file
+    from tui_pruner.frameworks.ultralytics.security.allowed_names import code_of_file
 
     return {"own_code": code_of_file(Path(parameters.checkpoint).expanduser())}
 

@@ -55,7 +55,7 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
         DataError: the data cannot be used, or has too few images.
         RequestError: the models have no metric in common that is known image by image, or no such device.
     """
-    from tui_pruner.core.model.analysis import parameter_count
+    from tui_pruner.core.model.flops import parameter_count
     from tui_pruner.core.pruning.proved_cut import as_numbered_in
     from tui_pruner.frameworks.ultralytics import open_model
 

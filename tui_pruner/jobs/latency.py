@@ -133,7 +133,7 @@ def latencies(model: nn.Module, blocks: dict[str, Timing]) -> list[BlockLatency]
 
 def benched(entry: ModelToTime, model: nn.Module, timings: tuple[Timing, ...], place: int, more: dict[str, Any]) -> BenchedModel:
     """One model's figures."""
-    from tui_pruner.core.model.analysis import parameter_count
+    from tui_pruner.core.model.flops import parameter_count
     from tui_pruner.core.model.latency import ratio
 
     own, relative = timings[place], ratio(timings[place], timings[0])

@@ -179,7 +179,7 @@ def contents(model: Model, imgsz: ImageSize = None, device: Device = "", as_json
 
         from tui_pruner.domain.errors import UntrustedError
         from tui_pruner.frameworks.ultralytics.reading import look_into
-        from tui_pruner.frameworks.ultralytics.security.names import refusal_of
+        from tui_pruner.frameworks.ultralytics.security.allowed_names import refusal_of
         from tui_pruner.storage.model_file import require_readable_file
         from tui_pruner.storage.trust import fingerprint, short
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tui_pruner.core.model.checkpoint import Checkpoint
-from tui_pruner.core.model.copies import named_tensors, sharing_weights, without_weights
+from tui_pruner.core.model.copies import sharing_weights, without_weights
+from tui_pruner.core.model.flops import Measurement, measure
 from tui_pruner.core.model.inputs import Inputs, asked, image_of
 from tui_pruner.core.model.layers import Block, ModelLayer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.pruning.classes import kept_classes, only_classes, with_classes
@@ -25,109 +23,7 @@ from tui_pruner.core.tracing import cache
 from tui_pruner.core.tracing.cache import code_of
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import Dropped, after
-from tui_pruner.core.tracing.labels import Axis
-from tui_pruner.core.tracing.meta_device import WORK, ShapeMode
 from tui_pruner.domain.errors import PrunerError, TraceError
-
-
-@dataclass(frozen=True)
-class LayerWork:
-    """The operations of one layer for one image, 2 per multiply-add: `axes` are those whose width they are proportional to.
-
-    Neither module nor axes are known where no stored weight is multiplied with.
-    """
-
-    module: str
-    flops: int
-    axes: tuple[Axis, ...]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one forward of one image costs, and the output shape of every block that returns a tensor (without the batch)."""
-
-    work: tuple[LayerWork, ...]
-    output_shapes: dict[str, tuple[int, ...]]
-    shape: tuple[int, ...]
-
-    @property
-    def flops(self) -> int:
-        """All operations together: convolutions, linear layers and matrix products, as torchinfo and fvcore count (times 2)."""
-        return sum(work.flops for work in self.work)
-
-
-class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
-    """Adds up the work of convolutions, linear layers and matrix products while shapes flow through."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.work: list[LayerWork] = []
-        self._alive: list[Tensor] = []
-        self._names = {id(tensor): name for name, tensor in named_tensors(model)}
-
-    def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Count one operation."""
-        if name not in WORK:
-            self._follow(name, args, result)
-        elif name == "convolution":
-            self._convolution(args[1], result, transposed=args[6], groups=args[8], image=args[0])
-        else:
-            left, right = args[1:3] if name in ("addmm", "baddbmm") else args[:2]
-            self._product(left, right, result)
-
-    def _follow(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """Know a weight again that was transposed."""
-        if name in ("t", "transpose") and id(args[0]) in self._names:
-            self._names[id(result)] = self._names[id(args[0])]
-            self._alive.append(result)
-
-    def _convolution(self, weight: Tensor, result: Tensor, *, transposed: bool, groups: int, image: Tensor) -> None:
-        name = self._names.get(id(weight), "")
-        positions = (image if transposed else result).shape[2:].numel() * result.shape[0]
-        flops = 2 * weight.numel() * positions
-        depthwise = groups == weight.shape[0] > 1
-        axes = (Axis(name, 0), Axis(name, 1))[: (1 if depthwise else 2) if name else 0]
-        self.work.append(LayerWork(axes[0].module if axes else "", flops, axes))
-
-    def _product(self, left: Tensor, right: Tensor, result: Tensor) -> None:
-        name = self._names.get(id(right), "")
-        axes = (Axis(name, 0), Axis(name, 1)) if name else ()
-        self.work.append(LayerWork(axes[0].module if axes else "", 2 * result.numel() * left.shape[-1], axes))
-
-
-def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:
-    """Measure one forward of a model on the meta device on real inputs, or on an image of a shape [1, channels, height, width]."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    mode, inputs = WorkMode(skeleton), asked(given).on_meta()
-    with torch.no_grad(), recording_outputs(blocks, shapes), mode:
-        inputs.run(skeleton)
-    return Measurement(tuple(mode.work), shapes, next((tuple(tensor.shape) for tensor in inputs.tensors), ()))
-
-
-@contextmanager
-def recording_outputs(blocks: Sequence[tuple[str, nn.Module]], shapes: dict[str, tuple[int, ...]]) -> Any:
-    """Keep the shape of what each block returns; of a tuple or list its first tensor."""
-
-    def keep(path: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, (tuple, list)) and output else output
-            if isinstance(first, Tensor):
-                shapes[path] = tuple(first.shape[1:])
-
-        return hook
-
-    handles = [module.register_forward_hook(keep(path)) for path, module in blocks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def parameter_count(model: nn.Module) -> int:
-    """All parameters of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,15 @@ from tui_pruner.core.pruning.masks import mask_of
 from tui_pruner.domain.errors import CheckpointError, PrunerError, UntrustedError
 from tui_pruner.frameworks.ultralytics.building import build_from_yaml, default_arguments, stock_tasks
 from tui_pruner.frameworks.ultralytics.contents import unguard
+from tui_pruner.frameworks.ultralytics.security.allowed_names import (
+    beyond_ultralytics,
+    listed,
+    load_in_full,
+    once_stock,
+    own_names,
+    permitting,
+    refusal_of,
+)
 from tui_pruner.frameworks.ultralytics.security.archive import (
     RETRAIN,
     Confined,
@@ -33,15 +42,6 @@ from tui_pruner.frameworks.ultralytics.security.model_scan import (
     require_modest_model,
     require_own_calls,
     unwrapped,
-)
-from tui_pruner.frameworks.ultralytics.security.names import (
-    beyond_ultralytics,
-    listed,
-    load_in_full,
-    once_stock,
-    own_names,
-    permitting,
-    refusal_of,
 )
 from tui_pruner.storage.model_file import is_architecture, require_readable_file
 from tui_pruner.storage.trust import fingerprint, is_trusted

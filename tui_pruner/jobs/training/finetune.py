@@ -139,7 +139,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     """
     from tui_pruner.core.model.checkpoint import SPARSE, next_stage
     from tui_pruner.frameworks.ultralytics import check_output, require_writable
-    from tui_pruner.frameworks.ultralytics.security.names import permitting
+    from tui_pruner.frameworks.ultralytics.security.allowed_names import permitting
 
     started = time.perf_counter()
     check_output(parameters.output, parameters.checkpoint, parameters.force)

@@ -147,7 +147,7 @@ class KeepsStructure(UnhurriedEvaluations):
 
     def train(self) -> Any:
         """As stock; in a process for one of several GPUs too, the trainer's own checkpoints can be read again."""
-        from tui_pruner.frameworks.ultralytics.security.names import permitting
+        from tui_pruner.frameworks.ultralytics.security.allowed_names import permitting
 
         with permitting(self.own_names):
             return super().train()  # type: ignore[misc]
