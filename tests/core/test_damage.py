@@ -13,12 +13,10 @@ from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.copies import owners_of_tensors
 from tui_pruner.core.pruning.preview import Size
 from tui_pruner.core.pruning.removal import NOTHING, Removal
-from tui_pruner.core.pruning.surgery import by_tensor, cut
 from tui_pruner.core.recovery.damage import (
     Damage,
     WeightReaders,
     _Sums,
-    embedded,
     inverted,
     inverted_by_rows,
     measure_damage,
@@ -104,15 +102,6 @@ def test_resuming_from_the_first_changed_block_gives_the_same_distance(
     assert whole.keys() == resuming.keys() == {"class", "box"}
     assert resuming == pytest.approx(whole, rel=1e-5)
     assert whole["box"] > 0
-
-
-def test_a_cut_network_in_the_originals_shapes_computes_the_same(trained: Analysis, scenes: list[Tensor]) -> None:
-    model, removal = trained.checkpoint.model, removed(trained, "model.4.m.0.cv1.conv", 12).together(removed(trained, "model.5.conv", 50))
-    pruned = cut(model, trained.coupling, removal)
-    whole = embedded(model, pruned, by_tensor(removal.stays(trained.coupling)))
-    assert {name: tensor.shape for name, tensor in whole.state_dict().items()} == {name: t.shape for name, t in model.state_dict().items()}
-    with torch.no_grad():
-        assert torch.allclose(whole(scenes[0])[0], pruned(scenes[0])[0], rtol=1e-4, atol=1e-4)
 
 
 def test_channels_that_others_can_stand_in_for_come_first_by_obs(trained: Analysis, readers: WeightReaders, scenes: list[Tensor]) -> None:

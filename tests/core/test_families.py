@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import yaml_model_load
 from tests.core.conftest import ask, proof_of
 from tests.thoroughness import THOROUGH, some
 from tui_pruner.core.model.analysis import Analysis, analyse
-from tui_pruner.core.pruning.coverage import Coverage, attempt, cover, random_removal, undisturbed
+from tui_pruner.core.pruning.coverage import Coverage, random_removal, undisturbed
 from tui_pruner.core.pruning.preview import Arithmetic
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.frameworks.ultralytics import build_from_yaml
@@ -95,7 +95,7 @@ def test_every_group_of_an_attention_block_is_proved_alone(family, block):
     groups = [group for group in analysis.coupling.groups if group.producers and group.producers[0].axis.module.startswith(block)]
     assert len(groups) >= 5
     for group in some(groups, 4):
-        trial = attempt(analysis, group)
+        trial = Coverage(analysis).alone(group)
         assert trial.outcome == "equal", (group.producers[0].axis, trial.detail)
 
 
@@ -143,7 +143,7 @@ def test_the_second_backbone_s_split_widths_follow_the_cut():
 
 
 def test_coverage_names_what_is_locked_and_why(nano):
-    trials = [trial for trial in cover(nano) if trial.outcome == "locked"]
+    trials = [trial for trial in Coverage(nano).trials() if trial.outcome == "locked"]
     assert {trial.detail for trial in trials} == {"feeds the model's predictions"}
     assert len(trials) == 3  # DFL itself, the bins that the three levels share with it, and the classes that they share with each other
 

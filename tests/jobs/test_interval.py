@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from tui_pruner.domain.results import percentiles
 from tui_pruner.jobs import validate
-from tui_pruner.jobs.intervals import images_of, interval_of, metrics_on
+from tui_pruner.jobs.intervals import images_of, metrics_on, resampled
 
 MAP = "metrics/mAP50-95(B)"
 METRICS = {"DetMetrics": [], "OBBMetrics": [], "SegmentMetrics": ["tp_m"], "PoseMetrics": ["tp_p"]}
@@ -55,9 +56,9 @@ def test_the_very_images_give_the_very_metrics_and_nothing_is_used_up(kind: str)
 
 
 def test_images_that_are_all_alike_leave_no_doubt_and_more_of_them_leave_less():
-    low, high = interval_of(Fake("DetMetrics", [4] * 6))
+    low, high = percentiles(resampled(Fake("DetMetrics", [4] * 6)))
     assert low == pytest.approx(high)
-    few, many = (interval_of(Fake("DetMetrics", [4, 2, 3, 0] * count)) for count in (2, 20))
+    few, many = (percentiles(resampled(Fake("DetMetrics", [4, 2, 3, 0] * count))) for count in (2, 20))
     assert many[1] - many[0] < 0.6 * (few[1] - few[0]) and few[0] <= many[0] < many[1] <= few[1]
 
 
@@ -70,13 +71,13 @@ def test_a_classifier_s_interval_is_that_of_a_share():
     pred = torch.stack([torch.where(right, 1, 2), torch.full((100,), 3)], dim=1)
     seen = ClassificationValidator.__new__(ClassificationValidator)
     seen.metrics, seen.pred, seen.targets = ClassifyMetrics(), list(pred.split(16)), list(torch.ones(100, dtype=torch.long).split(16))
-    low, high = interval_of(seen)
+    low, high = percentiles(resampled(seen))
     assert low == pytest.approx(0.72, abs=0.03) and high == pytest.approx(0.88, abs=0.03)
 
 
 def test_where_images_cannot_be_told_apart_there_is_no_interval():
-    assert interval_of(SimpleNamespace(metrics=SimpleNamespace())) is None
-    assert interval_of(Fake("DetMetrics", [4])) is None
+    assert resampled(SimpleNamespace(metrics=SimpleNamespace())) == []
+    assert resampled(Fake("DetMetrics", [4])) == []
 
 
 def test_a_validation_tells_its_interval_and_its_metrics_are_what_they_are_without(demo_checkpoint, demo_data, monkeypatch):

@@ -41,7 +41,7 @@ async def test_every_request_says_how_channels_are_chosen():
 
 
 async def test_the_chooser_has_every_criterion_of_the_engine(desk):
-    assert [criterion.name for criterion in CRITERIA if not criterion.needs_data] == sorted(
+    assert [criterion.name for criterion in CRITERIA if not criterion.needs] == sorted(
         desk.state.opened.criteria, key=lambda name: NUMBERS[name]
     )
     assert criterion_of("unheard-of").label == "unheard-of"
@@ -74,7 +74,7 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         await desk.until(lambda: desk.queue.jobs, f"the job; the screen is\n{desk.text}")
         assert desk.queue.jobs[0].spec.kind == "calibrate"
         await desk.until(lambda: desk.state.detail is not None and desk.state.detail.criterion == "taylor", "the curve")
-        assert desk.state.opened.criteria == [*(c.name for c in CRITERIA if not c.needs_data), "taylor", "hessian"]
+        assert desk.state.opened.criteria == [*(c.name for c in CRITERIA if not c.needs), "taylor", "hessian"]
         assert any("calibrated on 2 images" in note for note, _ in desk.state.notes)
         await choose(desk, "i", NUMBERS["obs"])
         await desk.until(lambda: desk.state.detail.criterion == "obs", "the curve by what a refit cannot repair")
@@ -88,7 +88,7 @@ async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a
         assert desk.state.pending == Asked({LAYER: Amount.share(30)}, criterion="taylor")
         assert desk.state.detail.curve == curve and not desk.state.clash
         assert desk.state.opened.criteria[-3:] == ["taylor", "hessian", "obs"]
-        desk.state.opened.criteria = [criterion.name for criterion in CRITERIA if not criterion.needs_data]
+        desk.state.opened.criteria = [criterion.name for criterion in CRITERIA if not criterion.needs]
         desk.request(desk.state.pending)
         assert desk.state.pending == Asked({LAYER: Amount.share(30)}) and desk.queue.busy
         await desk.until(lambda: desk.state.pending.criterion == "taylor", "the criterion again, as in a session that is brought back")

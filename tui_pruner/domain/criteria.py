@@ -17,11 +17,6 @@ class Criterion:
     meaning: str
     needs: str = ""
 
-    @property
-    def needs_data(self) -> bool:
-        """Whether images are scored first."""
-        return bool(self.needs)
-
 
 LABELS, IMAGES = "labels", "images"
 REPAIR = "obs"

@@ -362,13 +362,6 @@ class WriteResult(Message):
     masked: float | None = None
 
 
-class ErrorView(Message):
-    """A failure: the class of the error and its one-line message."""
-
-    kind: str
-    message: str
-
-
 class ProofEvent(Message):
     """Event "proof": the verdict on a step, which may come before the answer that shows the step."""
 

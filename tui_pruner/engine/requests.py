@@ -199,7 +199,7 @@ class TargetRung(Message):
 
 
 class TargetLadder(Message):
-    """All positions of a target slider were planned: the least and the most that can be left, and how many of them are out of reach.
+    """All positions of a target slider were planned: the least and the most that can be left.
 
     `scanned`: as in a `TargetPlan`.
     """
@@ -207,7 +207,6 @@ class TargetLadder(Message):
     slider: int
     least: float
     most: float
-    unreachable: int = 0
     scanned: bool = False
 
 

@@ -336,8 +336,7 @@ class Service:
             if found.step is not None:
                 done += 1
                 self._say("rung", rung_view(session, asked, share, found, (done, len(shares))))
-        out = sum(share < most for share in asked.shares) - done
-        return TargetLadder(slider=asked.slider, least=least, most=most, unreachable=out, scanned=pricing is not None)
+        return TargetLadder(slider=asked.slider, least=least, most=most, scanned=pricing is not None)
 
     def _write(self, session: PruningSession, steps: list[AppliedStep], asked: requests.Write) -> Message:
         def on_progress(doing: str) -> None:

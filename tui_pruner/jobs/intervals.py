@@ -10,18 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tui_pruner.domain.results import TAIL, main_metric, percentiles
+from tui_pruner.domain.results import TAIL, main_metric
 
 RESAMPLES, FEWEST = 200, 40
 WORK, CLASS_WORK = 1_300_000, 50
 """How many detections are summed up for an interval, in all resamples together (about 2 s); a class costs as much as 50 of them."""
 SEED = 0
-
-
-def interval_of(validator: Any) -> tuple[float, float] | None:
-    """The main metric's 95 % percentile interval over resampled images; None where images cannot be told apart, or there is only one."""
-    values = resampled(validator)
-    return percentiles(values) if values else None
 
 
 def resampled(validator: Any) -> list[float]:

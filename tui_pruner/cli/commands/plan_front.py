@@ -148,7 +148,7 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
         show_front(results, found)
         return 0 if any(point.plan for point in found.points) else 1
     (point,) = found.points
-    saved = save(asked, session, point)
+    saved = save(asked, point)
     row = point_document(point, found.original, saved)
     done = {"plan": point.plan, "output": saved, "satisfied": point.plan is not None, "latency": None, "criteria": None}
     results.document({**document, **row, **done})
@@ -256,7 +256,7 @@ def point_document(point: PlanPoint, original: dict[str, float] | None, file: st
     }
 
 
-def save(asked: MeasuredPlan, session: PruningSession, point: PlanPoint) -> str | None:
+def save(asked: MeasuredPlan, point: PlanPoint) -> str | None:
     """Write the plan, where there is one and a place for it."""
     from tui_pruner.core.pruning.plan import parse_plan, save_plan
 

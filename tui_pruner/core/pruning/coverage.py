@@ -116,10 +116,10 @@ class PlanTrial(CoverageOutcome):
     whole: int
 
 
-def removal_of_one(analysis: Analysis, group: ChannelGroup, ratio: float = RATIO) -> Removal:
+def removal_of_one(analysis: Analysis, group: ChannelGroup) -> Removal:
     """A share of a group's channels, the least important, and of every group that is linked to it."""
     wishes = Wishes()
-    ask_alone(analysis.coupling, group, ratio, wishes)
+    ask_alone(analysis.coupling, group, RATIO, wishes)
     groups = analysis.coupling.groups
     return Removal({number: choose(analysis, groups[number], demands[0], NOTHING) for number, demands in wishes.demands.items()})
 
@@ -192,16 +192,6 @@ class Coverage:
 def said(error: Exception) -> str:
     """An error's kind and first line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-
-
-def cover(analysis: Analysis) -> Iterator[CoverageTrial]:
-    """Try every group of a model that some layer produces."""
-    return Coverage(analysis).trials()
-
-
-def attempt(analysis: Analysis, group: ChannelGroup) -> CoverageOutcome:
-    """Cut one group alone."""
-    return Coverage(analysis).alone(group)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.model.copies import named_tensors, owners_of_tensors, put_tensor, sharing_weights, tensor_at
+from tui_pruner.core.model.copies import owners_of_tensors, put_tensor, sharing_weights, tensor_at
 from tui_pruner.core.model.inputs import Given, Inputs, inputs_of
 from tui_pruner.core.pruning.importance import Scores
 from tui_pruner.core.pruning.removal import Removal
@@ -266,10 +266,7 @@ def measure_damage(
     judge: OriginalPredictions,
     on_trial: Callable[[int], None] = lambda done: None,
 ) -> Damage:
-    """The distance of the original's predictions from those of a network under every trial.
-
-    `network` is the original, or a cut and refitted network in the original's shapes.
-    """
+    """Measure the distance of the original's predictions from those of `network`, the original too, under every trial."""
     owners = owners_of_tensors(network)
     found: list[tuple[DamageTrial, Outputs]] = []
     base = judge.distance(network)
@@ -279,18 +276,3 @@ def measure_damage(
         found.append((trial, judge.distance(twin)))
         on_trial(done)
     return Damage(base, found)
-
-
-def embedded(original: nn.Module, pruned: nn.Module, kept: Mapping[str, Mapping[int, Indices]]) -> nn.Module:
-    """A cut network in the original's shapes: with its removed channels zero it computes the same, and is cut further in one numbering."""
-    whole, owners = sharing_weights(original), owners_of_tensors(original)
-    for name, tensor in named_tensors(pruned):
-        if name not in owners:
-            continue
-        large = tensor.detach()
-        for dim, indices in kept.get(name, {}).items():
-            shape = [*large.shape[:dim], tensor_at(original, name).shape[dim], *large.shape[dim + 1 :]]
-            fill = large.new_ones(shape) if name.endswith("running_var") else large.new_zeros(shape)
-            large = fill.index_copy_(dim, torch.from_numpy(indices).to(large.device), large)
-        _put(whole, owners[name], nn.Parameter(large, requires_grad=False) if isinstance(tensor, nn.Parameter) else large)
-    return whole

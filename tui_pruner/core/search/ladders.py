@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from tui_pruner.domain.errors import RequestError
 FLOOR = 0.25
 TOLERANCE = 0.01
 """How far below its goal a plan may end, as a part of the goal."""
-Fits = Callable[[ChannelGroup, int], bool]
 
 
 @dataclass(frozen=True)

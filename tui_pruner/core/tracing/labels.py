@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Labels = NDArray[np.int64]
-NOT_A_CHANNEL = 0
+"""One integer for each channel; 0 for an element that belongs to no channel."""
 PARAMETRIZED = ".parametrizations."
 """Where `torch.nn.utils.parametrize` keeps what a module's weight is computed from."""
 

@@ -15,7 +15,7 @@ from tui_pruner.tui.controllers.lists import ListController, ListView, Way
 from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
-from tui_pruner.tui.panes.front import AXES, TITLES, dots_of
+from tui_pruner.tui.panes.front import AXES, dots_of
 from tui_pruner.tui.panes.lineage import moved_cursor
 from tui_pruner.tui.session_stages import asked_stage, begin_lineage, follow, ids_of, shown_of
 from tui_pruner.tui.state import PROOFS
@@ -248,11 +248,6 @@ class StageListController(ListController):
         """Have something else across."""
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
         self._stay()
-
-    @property
-    def axis_title(self) -> str:
-        """What is across now."""
-        return TITLES[self.axis]
 
     def go(self) -> None:
         """Leave, and go to the stage under the cursor; to what is asked for in the tree of the model."""
