@@ -88,6 +88,12 @@ class Widths:
         """The width of one axis."""
         return int(self.of_axis[self.arithmetic.number[axis]])
 
+    def losing(self, groups: Sequence[int], change: Indices) -> Widths:
+        """The widths where these groups have lost so many channels more; a negative number gives some back."""
+        numbers, counts = list(groups), self.counts.copy()
+        counts[numbers] += change
+        return Widths(self.arithmetic, counts, self.of_axis - self.arithmetic.shares[:, numbers] @ change, self.dropped)
+
     @cached_property
     def elements(self) -> Indices:
         """The number of elements that are left of every parameter and buffer."""
@@ -240,8 +246,11 @@ class Arithmetic:
 
     def widths(self, removal: Removal) -> Widths:
         """Every width under a removal."""
-        counts = removal.counts(self.analysis.coupling)
-        return Widths(self, counts, self.sizes - self.shares @ counts, removal.dropped)
+        return self.widths_at(removal.counts(self.analysis.coupling), removal.dropped)
+
+    def widths_at(self, counts: Indices, dropped: Dropped) -> Widths:
+        """Every width where each group has lost so many channels."""
+        return Widths(self, counts, self.sizes - self.shares @ counts, dropped)
 
     @cached_property
     def whole(self) -> Widths:

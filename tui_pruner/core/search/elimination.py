@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from tui_pruner.core.recovery.response import Elimination, Response
 from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.planner import Budget, Planner, name_of
 from tui_pruner.core.search.sensitivity import layer_of
-from tui_pruner.core.search.targets import NOTHING_SAVED, Goal, Target, goals_of, shares_left
+from tui_pruner.core.search.targets import NOTHING_SAVED, Goal, GoalCheck, Target, goals_of, shares_left
 from tui_pruner.core.tracing.coupling_map import Indices
 
 STRIDE = 32
@@ -36,7 +36,7 @@ class Descending:
     """One search: always the channels that cost least for what they save, until goals are met."""
 
     def __init__(self, planner: Planner, response: Response, goals: Sequence[Goal]) -> None:
-        self._planner, self.goals = planner, goals
+        self._check = GoalCheck(goals, planner.original, planner.rules.tolerance)
         self._elimination = Elimination(response)
         self._elimination.begin(planner.base)
         self._ladders = planner.ladders.ladders
@@ -56,11 +56,16 @@ class Descending:
     def run(self) -> bool:
         """Whether the goals were met."""
         self._descend()
-        return not self._unmet(self.widths)
+        return not self._check.unmet(self.widths)
+
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """The goals that the search goes down to."""
+        return self._check.goals
 
     def toward(self, goals: Sequence[Goal]) -> Descending:
         """A search that goes on to goals from where the first step would overshoot them; this one stays there, for goals further down."""
-        self.goals = goals
+        self._check = replace(self._check, goals=goals)
         self._descend(overshooting=False)
         found = copy.copy(self)
         found._elimination = self._elimination.copied()
@@ -75,14 +80,14 @@ class Descending:
             self._begun = True
             self._waiting = [(self._price(number), number) for number in range(len(self._ladders))]
             heapq.heapify(self._waiting)
-        while self._waiting and (unmet := self._unmet(self.widths)):
+        while self._waiting and (unmet := self._check.unmet(self.widths)):
             known, number = heapq.heappop(self._waiting)
             price = self._price(number)
             if self._waiting and price > self._waiting[0][0]:
                 heapq.heappush(self._waiting, (price, number))
                 continue
             below = self._below(number)
-            if self._overshoots(below, unmet):
+            if self._check.overshoots(below, unmet):
                 if not overshooting:
                     heapq.heappush(self._waiting, (known, number))
                     return
@@ -130,29 +135,13 @@ class Descending:
         """What the next rung costs for what it saves of the measures whose goals are not met."""
         if self._rungs[number] >= self._ladders[number].last:
             return float("inf")
-        now, then = self._shares(self.widths), self._shares(self._below(number))
-        saved = sum(now[goal.measure] - then[goal.measure] for goal in self._unmet(self.widths) or self.goals)
+        saved = self._check.saved(self.widths, self._below(number))
         return self._move(number).cost / max(saved, NOTHING_SAVED)
 
     def _below(self, number: int) -> Widths:
         """The widths with the next rung of a ladder taken."""
-        ladder, arithmetic = self._ladders[number], self._planner.arithmetic
-        change, groups = self._change(ladder, self._rungs[number], self._move(number).rung), list(ladder.groups)
-        counts = self.widths.counts.copy()
-        counts[groups] += change
-        return Widths(arithmetic, counts, self.widths.of_axis - arithmetic.shares[:, groups] @ change, self.widths.dropped)
-
-    def _shares(self, widths: Widths) -> dict[str, float]:
-        return shares_left(widths.size, self._planner.original)
-
-    def _unmet(self, widths: Widths) -> list[Goal]:
-        left = self._shares(widths)
-        return [goal for goal in self.goals if left[goal.measure] > goal.share]
-
-    def _overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
-        """Whether all goals would be met, but each that is newly met by more than it may be."""
-        left, most = self._shares(widths), 1 - self._planner.rules.tolerance
-        return all(left[goal.measure] < goal.share * most for goal in unmet)
+        ladder = self._ladders[number]
+        return self.widths.losing(ladder.groups, self._change(ladder, self._rungs[number], self._move(number).rung))
 
 
 @dataclass

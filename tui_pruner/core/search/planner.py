@@ -9,7 +9,7 @@ from typing import Protocol
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.latency import Interval
 from tui_pruner.core.pruning.plan import Cut, Step, removal_of_step, removes_of
-from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
+from tui_pruner.core.pruning.preview import Arithmetic, Size
 from tui_pruner.core.pruning.removal import NOTHING, Demand, Removal
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.search.ladders import TOLERANCE, Ladder, Ladders, Rules, ladders_of
@@ -63,7 +63,7 @@ class Planner:
         counts = self.base.counts(self.analysis.coupling)
         for ladder in self.ladders.ladders:
             counts[list(ladder.groups)] += ladder.rungs[-1]
-        lowest = Widths(self.arithmetic, counts, self.arithmetic.sizes - self.arithmetic.shares @ counts, self.base.dropped).size
+        lowest = self.arithmetic.widths_at(counts, self.base.dropped).size
         highest = self.arithmetic.widths(self.base).size
         return Range(shares_left(lowest, self.original), shares_left(highest, self.original))
 

@@ -119,16 +119,13 @@ class Knapsack:
 
     def _changed(self, here: Widths, number: int, old: int, new: int) -> Widths:
         ladder = self._ladders[number]
-        change, groups = ladder.rungs[self._choices[number][new]] - ladder.rungs[self._choices[number][old]], list(ladder.groups)
-        counts = here.counts.copy()
-        counts[groups] += change
-        return Widths(self._arithmetic, counts, here.of_axis - self._arithmetic.shares[:, groups] @ change, here.dropped)
+        return here.losing(ladder.groups, ladder.rungs[self._choices[number][new]] - ladder.rungs[self._choices[number][old]])
 
     def _widths(self, chosen: NDArray[np.int64]) -> Widths:
         counts = self._base.copy()
         for ladder, rungs, choice in zip(self._ladders, self._choices, chosen, strict=True):
             counts[list(ladder.groups)] += ladder.rungs[rungs[choice]]
-        return Widths(self._arithmetic, counts, self._arithmetic.sizes - self._arithmetic.shares @ counts, self._start.widths.dropped)
+        return self._arithmetic.widths_at(counts, self._start.widths.dropped)
 
     def _nearest(self, widths: Widths) -> NDArray[np.int64]:
         """The considered rung of each ladder that is nearest to these widths."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,30 @@ def shares_left(size: Size, original: Size) -> dict[str, float]:
     return {measure: size_by(size, measure) / size_by(original, measure) for measure in MEASURES}
 
 
+@dataclass(frozen=True)
+class GoalCheck:
+    """What every search asks about goals: which are not met yet, and whether a step would go too far below them."""
+
+    goals: Sequence[Goal]
+    original: Size
+    tolerance: float = TOLERANCE
+
+    def unmet(self, widths: Widths) -> list[Goal]:
+        """The goals that a model of these widths does not meet."""
+        left = shares_left(widths.size, self.original)
+        return [goal for goal in self.goals if left[goal.measure] > goal.share]
+
+    def overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
+        """Whether all goals would be met, and each that was unmet by more than the tolerance."""
+        left = shares_left(widths.size, self.original)
+        return all(left[goal.measure] < goal.share * (1 - self.tolerance) for goal in unmet)
+
+    def saved(self, widths: Widths, below: Widths) -> float:
+        """The share that a step saves, summed over the measures whose goals are not met; over all where every one is met."""
+        now, then = shares_left(widths.size, self.original), shares_left(below.size, self.original)
+        return sum(now[goal.measure] - then[goal.measure] for goal in self.unmet(widths) or self.goals)
+
+
 def parse_target(text: str) -> Target:
     """MEASURE=WHAT IS LEFT: "flops=70%", "flops=0.7", "params=2.1M", "bytes=4000k".
 
@@ -123,10 +147,8 @@ class Descent:
         goals: Sequence[Goal],
         tolerance: float = TOLERANCE,
     ) -> None:
-        self._tolerance = tolerance
-        self._arithmetic, self._original = arithmetic, arithmetic.whole.size
+        self._check = GoalCheck(goals, arithmetic.whole.size, tolerance)
         self._ladders, self._thrift = ladders, pricing.thrift
-        self._goals: Sequence[Goal] = goals
         self._costs = [pricing.costs_of(ladder) for ladder in ladders]
         self._rungs = [0] * len(ladders)
         self.widths = arithmetic.widths(base)
@@ -142,7 +164,7 @@ class Descent:
         """
         waiting = self._first()
         for goal in goals:
-            self._goals = [goal]
+            self._check = replace(self._check, goals=[goal])
             self._down(waiting, to_first_overshoot=True)
             branch = copy.copy(self)
             branch._rungs = list(self._rungs)
@@ -155,20 +177,20 @@ class Descent:
 
     def _landing(self, waiting: list[tuple[float, int]]) -> Landing:
         too_large = self._down(waiting)
-        met = not self._unmet(self.widths)
+        met = not self._check.unmet(self.widths)
         return Landing(self.widths, met, too_large and not met)
 
     def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
         """Take rungs, the cheapest first; whether a rung was too large, which ends its ladder, or with `to_first_overshoot` the way."""
         too_large = False
-        while waiting and (unmet := self._unmet(self.widths)):
+        while waiting and (unmet := self._check.unmet(self.widths)):
             _, number = heapq.heappop(waiting)
             price = self._price(number)
             if waiting and price > waiting[0][0]:
                 heapq.heappush(waiting, (price, number))
                 continue
             below = self._below(number)
-            if self._overshoots(below, unmet):
+            if self._check.overshoots(below, unmet):
                 if to_first_overshoot:
                     heapq.heappush(waiting, (price, number))
                     return True
@@ -176,7 +198,7 @@ class Descent:
                 continue
             self.widths = below
             self._rungs[number] += 1
-            if len(self._unmet(below)) < len(unmet):  # other savings count from here on
+            if len(self._check.unmet(below)) < len(unmet):  # other savings count from here on
                 waiting[:] = [(self._price(other), other) for _, other in waiting]
                 heapq.heapify(waiting)
             if self._rungs[number] < self._ladders[number].last:
@@ -186,29 +208,13 @@ class Descent:
     def _price(self, number: int) -> float:
         """What the next rung of a ladder costs for what it saves of the measures whose goals are not met."""
         rung, costs = self._rungs[number], self._costs[number]
-        now, then = self._shares(self.widths), self._shares(self._below(number))
-        saved = sum(now[goal.measure] - then[goal.measure] for goal in self._unmet(self.widths) or self._goals)
+        saved = self._check.saved(self.widths, self._below(number))
         return float((costs[rung + 1] - costs[rung]) / max(saved, NOTHING_SAVED) ** self._thrift)
-
-    def _shares(self, widths: Widths) -> dict[str, float]:
-        return shares_left(widths.size, self._original)
-
-    def _unmet(self, widths: Widths) -> list[Goal]:
-        left = self._shares(widths)
-        return [goal for goal in self._goals if left[goal.measure] > goal.share]
-
-    def _overshoots(self, widths: Widths, unmet: Sequence[Goal]) -> bool:
-        """Whether all goals would be met, but each that is newly met by more than it may be."""
-        left = self._shares(widths)
-        return all(left[goal.measure] < goal.share * (1 - self._tolerance) for goal in unmet)
 
     def _below(self, number: int) -> Widths:
         """The widths with the next rung of a ladder taken."""
         ladder, rung = self._ladders[number], self._rungs[number]
-        change, groups = ladder.rungs[rung + 1] - ladder.rungs[rung], list(ladder.groups)
-        counts = self.widths.counts.copy()
-        counts[groups] += change
-        return Widths(self._arithmetic, counts, self.widths.of_axis - self._arithmetic.shares[:, groups] @ change, self.widths.dropped)
+        return self.widths.losing(ladder.groups, ladder.rungs[rung + 1] - ladder.rungs[rung])
 
 
 HALVINGS = 24
@@ -216,18 +222,17 @@ HALVINGS = 24
 
 def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], goals: Sequence[Goal]) -> Landing:
     """The least share, taken of every ladder alike, that meets the goals; each ladder goes to the rung that is nearest to it."""
-    gone = base.counts(arithmetic.analysis.coupling)
+    gone, check = base.counts(arithmetic.analysis.coupling), GoalCheck(goals, arithmetic.whole.size)
     channels = [sum(base.left(arithmetic.analysis.coupling.groups[number]) for number in ladder.groups) for ladder in ladders]
 
     def at(share: float) -> Widths:
         counts = gone.copy()
         for ladder, whole in zip(ladders, channels, strict=True):
             counts[list(ladder.groups)] += ladder.rungs[int(np.argmin(np.abs(ladder.rungs.sum(1) - share * whole)))]
-        return Widths(arithmetic, counts, arithmetic.sizes - arithmetic.shares @ counts, base.dropped)
+        return arithmetic.widths_at(counts, base.dropped)
 
     def met(widths: Widths) -> bool:
-        left = shares_left(widths.size, arithmetic.whole.size)
-        return all(left[goal.measure] <= goal.share for goal in goals)
+        return not check.unmet(widths)
 
     low, high = 0.0, 1.0
     if not met(at(high)):
