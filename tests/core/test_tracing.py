@@ -17,8 +17,8 @@ from tui_pruner.core.model.analysis import smallest_input, trace_model
 from tui_pruner.core.model.copies import without_weights
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.surgery import cut
-from tui_pruner.core.tracing.coupling import couple, held_by_links
-from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.coupling import couple
+from tui_pruner.core.tracing.coupling_map import CouplingMap, held_by_links
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, LinkedLabels
 from tui_pruner.core.tracing.size_check import smallest_removal
 from tui_pruner.core.tracing.tracer import TooLate, trace

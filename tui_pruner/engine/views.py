@@ -13,7 +13,6 @@ from torch import nn
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.checkpoint import Checkpoint, stages_of
 from tui_pruner.core.model.layers import Block, ModelLayer
-from tui_pruner.core.pruning.coverage import short_names
 from tui_pruner.core.pruning.explain import explain, in_words, joined, status_of, why_read
 from tui_pruner.core.pruning.masks import mask_of, plan_in_mask
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
@@ -130,7 +129,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
 
 def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) -> LayerView:
     """One layer with its status."""
-    found = status_of(analysis.coupling, layer, short_names(analysis))
+    found = status_of(analysis.coupling, layer, analysis.short_names)
     widths = arithmetic.widths(NOTHING)
     inputs, outputs = layer_widths(analysis, widths, layer)
     return LayerView(
@@ -234,7 +233,7 @@ def detail_view(session: PruningSession, name: str, requests: Sequence[Request],
     found = session.preview(requests)
     now, after = session.widths, session.arithmetic.widths(session.removal.together(found.removal))
     left = analysis.after(session.removal.dropped).coupling
-    state = status_of(left, layer, short_names(analysis))
+    state = status_of(left, layer, analysis.short_names)
     groups = left.output_groups(layer.path)
     curve, cut_at = importance_curve(session, groups, found, criterion)
     shapes = [shape for shape in block_shapes(analysis, now, after) if shape.before != shape.after]
@@ -272,7 +271,7 @@ def importance_curve(
 
 def members(session: PruningSession, layer: ModelLayer, groups: Sequence[ChannelGroup], now: Widths, after: Widths) -> list[MemberView]:
     """Every layer that is affected with a layer's output channels, and why."""
-    coupling, names = session.analysis.coupling, short_names(session.analysis)
+    coupling, names = session.analysis.coupling, session.analysis.short_names
     own = {group.number for group in groups}
     linked = {g.number: g for group in groups for g in coupling.linked_groups(group) if g.number not in own}
     views = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tui_pruner.core.model.copies import named_tensors
 from tui_pruner.core.pruning.classes import kept_classes
-from tui_pruner.core.pruning.coverage import short_names
 from tui_pruner.core.pruning.explain import JOINS, why_read
 from tui_pruner.core.pruning.plan import removal_of_cut
 from tui_pruner.core.pruning.preview import Widths
@@ -231,7 +230,7 @@ def rest(widths: Widths, parts: Iterable[Cost]) -> Cost:
 
 def group_facts(session: PruningSession) -> Iterable[GroupFacts]:
     """Every coupled group that lost channels, with the cuts that are answerable for it."""
-    coupling, names, removal = session.analysis.coupling, short_names(session.analysis), session.removal
+    coupling, names, removal = session.analysis.coupling, session.analysis.short_names, session.removal
     causes = answerable(session)
     for number in sorted(removal.places):
         group = coupling.groups[number]

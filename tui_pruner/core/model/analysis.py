@@ -49,6 +49,11 @@ class Analysis:
         return {layer.name: layer for block in self.blocks for layer in block.layers}
 
     @cached_property
+    def short_names(self) -> dict[str, str]:
+        """Every layer's short name by the path of its module."""
+        return {layer.path: layer.name for layer in self.layers.values()}
+
+    @cached_property
     def sections(self) -> dict[str, tuple[ModelLayer, ...]]:
         """The layers of the backbone, the neck and the head."""
         names = dict.fromkeys(block.section for block in self.blocks)

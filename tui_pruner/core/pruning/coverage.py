@@ -24,14 +24,9 @@ from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.domain.errors import PrunerError
 
 
-def short_names(analysis: Analysis) -> dict[str, str]:
-    """Short layer names by module path."""
-    return {layer.path: layer.name for layer in analysis.layers.values()}
-
-
 def coupling_report(analysis: Analysis) -> dict[str, Any]:
     """Groups with their members, links and locks; how many convolutions are free, coupled, linked, locked; what no rule knew."""
-    coupling, names = analysis.coupling, short_names(analysis)
+    coupling, names = analysis.coupling, analysis.short_names
     statuses = Counter(
         status_of(coupling, layer, names).status
         for layer in analysis.layers.values()

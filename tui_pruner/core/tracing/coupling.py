@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from tui_pruner.core.tracing.coupling_map import (
     Member,
     NamedWidth,
     Product,
+    held_by_links,
 )
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LockedLabels, Operation
 
@@ -255,18 +256,3 @@ def lock_of(record: FlowRecord, locked: LockedLabels) -> Lock:
     """A lock in words."""
     operation = record.operations[locked.operation]
     return Lock(locked.reason, operation.name, operation.module, locked.dim)
-
-
-def held_by_links(groups: list[ChannelGroup], links: Sequence[ChannelLink]) -> list[ChannelGroup]:
-    """Lock what is linked to a part that cannot lose anything, until nothing changes."""
-    changed = True
-    while changed:
-        changed = False
-        for link in links:
-            if all(any(groups[n].prunable for n in part) for part in link.parts):
-                continue
-            reason = "must stay as wide as another part, which is locked"
-            for number in {n for part in link.parts for n in part if groups[n].prunable}:
-                groups[number] = replace(groups[number], lock=Lock(reason, link.operation, link.module, 1))
-                changed = True
-    return groups

@@ -217,3 +217,18 @@ class CouplingMap:
         """Other groups that must lose as many channels as this one."""
         numbers = {n for link in self.links_of(group) for part in link.parts for n in part}
         return [self.groups[n] for n in sorted(numbers - {group.number})]
+
+
+def held_by_links(groups: list[ChannelGroup], links: Sequence[ChannelLink]) -> list[ChannelGroup]:
+    """Lock what is linked to a part that cannot lose anything, until nothing changes."""
+    changed = True
+    while changed:
+        changed = False
+        for link in links:
+            if all(any(groups[n].prunable for n in part) for part in link.parts):
+                continue
+            reason = "must stay as wide as another part, which is locked"
+            for number in {n for part in link.parts for n in part if groups[n].prunable}:
+                groups[number] = replace(groups[number], lock=Lock(reason, link.operation, link.module, 1))
+                changed = True
+    return groups

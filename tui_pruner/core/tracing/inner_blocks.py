@@ -11,8 +11,7 @@ from torch import nn
 
 from tui_pruner.core.model.layers import keeps_blocks
 from tui_pruner.core.tracing.adapters import is_of_library, nearest_base
-from tui_pruner.core.tracing.coupling import held_by_links
-from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock, held_by_links
 from tui_pruner.domain.errors import PlanError
 
 REPEATS = "m"
