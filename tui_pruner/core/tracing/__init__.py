@@ -1,1 +1,1 @@
-"""From a model to its coupling map: labels sent through its own forward, and the channels that live or die together."""
+"""From a model to its coupling map: labels follow every channel through the model's own forward, and coupled channels form groups."""

@@ -1,8 +1,8 @@
 """What a module's forward assumes beside its weights: attributes to rewrite after a cut, and widths that must stay equal.
 
-The core knows no library of models: a framework enters its classes here. A class is found by name along its bases, so that heirs need no
-entry of their own. Classes of the same name that stand elsewhere are others, and an heir that has not what an adapter asks for is no
-such module.
+The core knows no library of models: a framework registers its classes here. A class is found by its name or the name of a base class, so
+subclasses need no entry. A class of that name from another package does not count, and neither does a subclass that lacks the children
+or attributes that an adapter reads.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ ADAPTERS: dict[str, Adapter] = {}
 ASKS: dict[str, tuple[str, ...]] = {}
 """By class: the children (a layer, or a block with one) and the attributes that its adapter reads."""
 LIBRARIES: list[str] = []
-"""What the names of the modules begin with whose classes these tables mean."""
+"""Prefixes of the modules whose classes these tables describe."""
 NAMES_MORE: set[str] = set()
-"""Classes whose forward names other widths beside those that their adapter rewrites."""
+"""Classes whose forward depends on further fixed widths, beside those that their adapter rewrites."""
 COMPUTES: set[str] = set()
-"""Classes without such attributes: their forward asks its tensors for every width."""
+"""Classes that need no adapter: their forward takes every width from its tensors."""
 EQUAL_WIDTHS: dict[str, tuple[tuple[str, str], ...]] = {}
 """By class: pairs of layers that must read equally many channels though no operation ties them."""
 OWN: dict[type[nn.Module], Adapter] = {}
-"""Adapters that users gave for classes of their own."""
+"""Adapters that users registered for classes of their own."""
 HEADED: set[str] = set()
 """Classes whose adapter also counts the heads that are left."""
 
 
 def adapter(*classes: str, asks: Sequence[str]) -> Callable[[Adapter], Adapter]:
-    """Register a function for modules of these class names and their heirs, with what it asks a module for."""
+    """Register an adapter for modules of these classes and their subclasses; `asks`: the children and attributes that it reads."""
 
     def register(function: Adapter) -> Adapter:
         ADAPTERS.update(dict.fromkeys(classes, function))
@@ -45,10 +45,10 @@ def adapter(*classes: str, asks: Sequence[str]) -> Callable[[Adapter], Adapter]:
 
 
 def register_own(adapters: Mapping[type[nn.Module], Adapter]) -> None:
-    """Have functions of a user's make the attributes of their classes, and of the heirs of these, true after each cut.
+    """Register functions of the user that update the attributes of these classes, and of their subclasses, after each cut.
 
     Raises:
-        RequestError: an entry is for no class, or is not a function.
+        RequestError: a key is not a class, or a value is not a function.
     """
     for kind, function in adapters.items():
         if not (isinstance(kind, type) and issubclass(kind, nn.Module) and callable(function)):
@@ -57,23 +57,23 @@ def register_own(adapters: Mapping[type[nn.Module], Adapter]) -> None:
 
 
 def own_adapter(module: nn.Module) -> Adapter | None:
-    """The adapter that a user gave for the nearest class of a module."""
+    """The adapter that a user registered for the nearest base class of a module."""
     return next((OWN[base] for base in type(module).__mro__ if base in OWN), None)
 
 
 def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
-    """The first of a module's classes of a known library, from its own upwards, that a table knows and that the module is like."""
+    """The first of a module's classes, itself first, that comes from a known library, is in a table, and has what its adapter reads."""
     known = (base.__name__ for base in type(module).__mro__ if base.__name__ in table and is_of_library(base))
     return next((name for name in known if all(answers(module, asked) for asked in ASKS.get(name, ()))), None)
 
 
 def is_of_library(kind: type) -> bool:
-    """Whether a class stands in a library that a framework has entered."""
+    """Whether a class belongs to a library that a framework has registered."""
     return kind.__module__.startswith(tuple(LIBRARIES))
 
 
 def answers(module: nn.Module, name: str) -> bool:
-    """Whether a module has such an attribute, or a layer or a block with one as a child of this name."""
+    """Whether a module has an attribute of this name, or a child of this name that is a layer or a block with a layer."""
     value = getattr(module, name, None)
     return (
         isinstance(convolution_of(module, name), (nn.modules.conv._ConvNd, nn.Linear))
@@ -83,14 +83,14 @@ def answers(module: nn.Module, name: str) -> bool:
 
 
 def is_adapted(module: nn.Module) -> bool:
-    """Whether all widths that a module's forward names are computed, or attributes that we rewrite."""
+    """Whether every width that a module's forward uses is computed, or in an attribute that we rewrite."""
     if own_adapter(module) is not None:
         return True
     return nearest_base(module, ADAPTERS) not in (None, *NAMES_MORE) or (type(module).__name__ in COMPUTES and is_of_library(type(module)))
 
 
 def has_heads(module: nn.Module) -> bool:
-    """Whether a module can lose whole heads."""
+    """Whether a module can lose whole attention heads."""
     return nearest_base(module, ADAPTERS) in HEADED
 
 
@@ -101,10 +101,10 @@ def equal_widths(module: nn.Module) -> tuple[tuple[str, str], ...]:
 
 
 def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
-    """Make every attribute of a pruned model true again.
+    """Update every attribute of a pruned model that holds a width.
 
-    `kept` gives the original output indices that a layer kept, by its path, or None where it kept all; an adapter asks by the path
-    within its module.
+    `kept` gives the original output indices that a layer kept, by the path of the layer, or None where it kept all. An adapter uses paths
+    relative to its module.
     """
     for path, module in model.named_modules():
         name, function = nearest_base(module, ADAPTERS), own_adapter(module)
@@ -114,6 +114,6 @@ def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
 
 
 def convolution_of(module: nn.Module, name: str) -> Any:
-    """The convolution in a child, be it a Conv block or the convolution itself."""
+    """The convolution in a child, which may be a Conv block or the convolution itself."""
     child = module.get_submodule(name)
     return getattr(child, "conv", child)

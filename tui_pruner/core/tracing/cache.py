@@ -1,4 +1,4 @@
-"""Coupling maps kept on disk by all that they depend on; each is a zip of one JSON document and one array, without pickle."""
+"""Coupling maps kept on disk, keyed by everything that they depend on. Each file is a zip of one JSON document and one array; no pickle."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ LIBRARIES = ("torch", "torchvision", "ultralytics")
 
 
 def module_spec(name: str, where: Iterable[str] | None = None) -> ModuleSpec | None:
-    """What the import system would load under a name, `where` its package is; found without importing anything.
+    """The module that the import system would load under a name; nothing is imported. `where`: the search path of its package.
 
-    A file chooses the name, so any error of a finder means that the module does not exist.
+    The name comes from a file, so any error of a finder means that the module does not exist.
     """
     known = getattr(sys.modules.get(name), "__spec__", None)
     if known is not None:
@@ -52,7 +52,7 @@ MOST_FILES = 5_000
 
 
 def code_of(names: Iterable[str]) -> str:
-    """A digest of all Python files beside the modules, or in the packages, that these names are from; empty where there is none."""
+    """A digest of all Python files beside the modules, or in the packages, of these names; empty where there are no such files."""
     modules = sorted({name.partition(".")[0] for name in names} - NOT_OWN)
     digest = hashlib.sha256()
     found = False
@@ -73,20 +73,20 @@ def _sources(module: str) -> Iterator[Path]:
 
 DOCUMENT, INDICES = "map.json", "indices.npy"
 FASTEST = 1
-"""The compression level: the file is a tenth of its content already here."""
+"""The compression level: the fastest already makes the file a tenth as large."""
 Document = dict[str, Any]
 Item = TypeVar("Item")
 
 
 class Numbering(Generic[Item]):
-    """Numbers different items in the order in which they come up; `items` are they."""
+    """Numbers different items in the order in which they are first seen; `items` has them."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self._numbers: dict[Any, int] = {}
 
     def number(self, item: Item, key: Any = None) -> int:
-        """The number of an item, which is told apart from others by its key, by default itself."""
+        """The number of an item. Items are told apart by `key`, by default the item itself."""
         known = self._numbers.setdefault(item if key is None else key, len(self.items))
         if known == len(self.items):
             self.items.append(item)
@@ -94,7 +94,7 @@ class Numbering(Generic[Item]):
 
 
 def to_bytes(coupling: CouplingMap, about: Mapping[str, Any]) -> bytes:
-    """The content of the file; `about` is plain data that says what the map is of."""
+    """The content of the file; `about` is plain data that describes what the map belongs to."""
     arrays: Numbering[Indices] = Numbering()
     document = {**described(coupling, arrays), "about": about, "shapes": [array.shape for array in arrays.items]}
     indices = np.concatenate([array.reshape(-1) for array in arrays.items] or [np.zeros(0, np.int64)]).astype(np.int32)
@@ -107,7 +107,7 @@ def to_bytes(coupling: CouplingMap, about: Mapping[str, Any]) -> bytes:
 
 
 def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
-    """Everything but the index arrays, which are numbered; axes, operations and locks are named by their numbers in tables."""
+    """Everything but the index arrays, which have numbers; axes, operations and locks are listed in tables and referred to by row."""
     axes = {axis: number for number, axis in enumerate(coupling.sizes)}
     operations: Numbering[Operation] = Numbering()
     locks: Numbering[Lock] = Numbering()
@@ -149,8 +149,8 @@ def described(coupling: CouplingMap, arrays: Numbering[Indices]) -> Document:
 
 
 def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
-    """The map and what it is of. Another kind of file, or a damaged one, raises the error of the zip, the JSON or their use."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:  # unlike np.load, `read` goes to a member's end, where its checksum is compared
+    """The map, and the `about` that it was stored with. A damaged or foreign file raises the error of the zip, of JSON, or of a lookup."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:  # unlike np.load, `read` reads a member to its end, where its checksum is
         document: Document = json.loads(archive.read(DOCUMENT))
         indices = np.lib.format.read_array(io.BytesIO(archive.read(INDICES)), allow_pickle=False).astype(np.int64)
     axes = [Axis(parameter, dim) for parameter, dim, _ in document["axes"]]
@@ -178,7 +178,7 @@ def from_bytes(content: bytes) -> tuple[CouplingMap, Mapping[str, Any]]:
 
 
 def groups_in(document: Document, axes: Sequence[Axis], roles: Mapping[Axis, Role], arrays: Sequence[Indices]) -> Iterator[ChannelGroup]:
-    """The groups of a document; the role of a member is that of its axis."""
+    """The groups of a document; a member has the role of its axis."""
     operations = [Operation(*fields) for fields in document["operations"]]
     locks = [Lock(*fields) for fields in document["locks"]]
     for number, group in enumerate(document["groups"]):
@@ -193,7 +193,7 @@ def groups_in(document: Document, axes: Sequence[Axis], roles: Mapping[Axis, Rol
 
 
 def cut_apart(indices: Indices, shapes: Iterable[Sequence[int]]) -> Iterator[Indices]:
-    """The arrays of these shapes that lie end to end in one."""
+    """The arrays of these shapes, which one array holds end to end."""
     start = 0
     for shape in shapes:
         end = start + shape[0] * (shape[1] if len(shape) > 1 else 1)
@@ -202,19 +202,19 @@ def cut_apart(indices: Indices, shapes: Iterable[Sequence[int]]) -> Iterator[Ind
 
 
 def nested(parts: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """Lists of lists as tuples of tuples."""
+    """Convert lists of lists to tuples of tuples."""
     return tuple(tuple(part) for part in parts)
 
 
 DEPENDS_ON: list[Path] = []
-"""Files beside the core that a trace depends on; entered by frameworks."""
+"""Files outside the core that a trace depends on; frameworks register them."""
 VERSIONED = ("torch", "ultralytics", "torch-pruning")
 LOG = logging.getLogger(__name__)
 Key = Mapping[str, Any]
 
 
 def key_of(sha256: str, shape: Sequence[int], own_code: str = "") -> Key:
-    """All that the map of a checkpoint depends on: `sha256` of its file, the shape of the input, and the code of classes of its own."""
+    """All that a map depends on: SHA-256 of the checkpoint, the input's shape, and `own_code`, the digest of classes of its own."""
     return {
         "checkpoint": sha256,
         "own_code": own_code,
@@ -227,7 +227,7 @@ def key_of(sha256: str, shape: Sequence[int], own_code: str = "") -> Key:
 
 @cache
 def core_digest() -> str:
-    """SHA-256 of this program's core, all its files in the order of their paths, and of what frameworks entered into it."""
+    """SHA-256 of all files of the core, in the order of their paths, and of those that frameworks registered."""
     folder = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for file in (*sorted(folder.rglob("*.py")), *sorted(DEPENDS_ON)):
@@ -236,19 +236,19 @@ def core_digest() -> str:
 
 
 def file_of(key: Key) -> Path:
-    """Where the map is kept, whether or not it is there."""
+    """The path of the map's file, whether or not it exists."""
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return paths.cache_folder() / "coupling" / f"{name}.npz"
 
 
 def load(key: Key, skeleton: nn.Module) -> CouplingMap | None:
-    """The map that is kept under this key; None where there is none, or nothing that is whole and fits the model."""
+    """The map that is stored under this key; None where there is none, or it is damaged or does not fit the model."""
     file = file_of(key)
     try:
         coupling, about = from_bytes(file.read_bytes())
     except FileNotFoundError:
         return None
-    except Exception as error:  # a file that cannot be read is made again by tracing
+    except Exception as error:  # an unreadable file is replaced by tracing again
         LOG.info("traced again, since %s cannot be read: %s", file, error)
         return None
     if about != key or not fits(coupling, skeleton):
@@ -258,7 +258,7 @@ def load(key: Key, skeleton: nn.Module) -> CouplingMap | None:
 
 
 def fits(coupling: CouplingMap, skeleton: nn.Module) -> bool:
-    """Whether every axis of a map is in the model and as long as there."""
+    """Whether every axis of a map is in the model and has the same length there."""
     shapes = {name: tensor.shape for name, tensor in named_tensors(skeleton)}
     return all(
         axis.parameter in shapes and axis.dim < len(shapes[axis.parameter]) and shapes[axis.parameter][axis.dim] == size
@@ -267,7 +267,7 @@ def fits(coupling: CouplingMap, skeleton: nn.Module) -> bool:
 
 
 def store(key: Key, coupling: CouplingMap) -> None:
-    """Keep a map, whole or not at all; without a folder that can be written the next opening traces again."""
+    """Store a map completely or not at all; where the folder cannot be written, the next opening traces again."""
     file = file_of(key)
     try:
         replace_file(file, to_bytes(coupling, key))

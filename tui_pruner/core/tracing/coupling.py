@@ -1,4 +1,4 @@
-"""From what a trace recorded to the coupling map: connected components of labels, grouped by the axes that they touch."""
+"""From the record of a trace to the coupling map: connected components of labels, grouped by the axes that they occur on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SILENT_JOINS = frozenset(
 
 @dataclass(frozen=True)
 class Channels:
-    """The components of the labels: `channel` by label, `first` label and lock by channel, `group` and place in it by channel."""
+    """The connected components: the `channel` of each label; of each channel its `lock`, its `group` and its `place` in the group."""
 
     channel: Indices
     lock: Indices
@@ -39,7 +39,7 @@ class Channels:
 
 
 def couple(record: FlowRecord) -> CouplingMap:
-    """The coupling map of a traced model."""
+    """Build the coupling map of a traced model."""
     axes = list(record.source.sizes)
     owner = owners(record, axes)
     locks = sorted(record.locks, key=lambda lock: lock.rank)
@@ -98,7 +98,7 @@ def couple(record: FlowRecord) -> CouplingMap:
 
 
 def owners(record: FlowRecord, axes: Sequence[Axis]) -> Indices:
-    """The number of the axis that owns each label, -1 for the image's and for label 0."""
+    """The number of the axis that each label belongs to; -1 for labels of the image and for label 0."""
     owner = np.full(record.source.count, -1, dtype=np.int64)
     for number, axis in enumerate(axes):
         start = record.source.starts[axis]
@@ -121,7 +121,7 @@ def first_connected(count: int, left: Labels, right: Labels) -> Labels:
     """
     root = np.arange(count)
     while len(left):
-        root[np.maximum(left, right)] = np.minimum(left, right)  # of several smaller ones any will do: the others stay apart
+        root[np.maximum(left, right)] = np.minimum(left, right)  # of several smaller roots any will do: the next rounds connect the others
         while not np.array_equal(shorter := root[root], root):
             root = shorter
         left, right = root[left], root[right]
@@ -131,7 +131,7 @@ def first_connected(count: int, left: Labels, right: Labels) -> Labels:
 
 
 def distinct(numbers: Indices) -> Indices:
-    """The different numbers, none of them negative, in order; `np.unique` hashes and takes ten times as long."""
+    """The distinct numbers (none negative), sorted; `np.unique` hashes and takes ten times as long."""
     ordered = np.sort(numbers)
     return cast(Indices, ordered[np.diff(ordered, prepend=-1) != 0])
 
@@ -158,7 +158,7 @@ def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels
     if parts:
         numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         linked, part_of = np.divmod(distinct(channel[np.concatenate(parts)] * len(parts) + numbers), len(parts))
-        free = lock[linked] == len(locks)  # what stays as it is need not be told apart
+        free = lock[linked] == len(locks)  # channels that stay need not be told apart
         entries.append(linked[free])
         kinds.append(kind + part_of[free])
         kind += len(parts)
@@ -188,7 +188,7 @@ def numbered(channel: Indices, lock: Indices, signature: NDArray[np.uint64], own
 
 
 def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, channels: Channels) -> list[tuple[Member, ...]]:
-    """Each group's shares in the axes, from labels sorted by group, axis, channel and position (their own order)."""
+    """Each group's members, from labels sorted by group, axis, channel and position."""
     labels = np.flatnonzero(owner >= 0)
     channel = channels.channel[labels]
     group, place, axis = channels.group[channel], channels.place[channel], owner[labels]
@@ -205,7 +205,7 @@ def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, ch
 
 
 def collect_links(record: FlowRecord, channels: Channels) -> tuple[ChannelLink, ...]:
-    """The links in terms of groups, each once."""
+    """The links, with groups in place of labels, each once."""
     links: dict[tuple[tuple[int, ...], ...], ChannelLink] = {}
     for linked in record.links:
         parts = tuple(groups_in(part, channels) for part in linked.parts)
@@ -221,7 +221,7 @@ def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:
 
 
 def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tuple[Operation, ...]]:
-    """The operations, apart from layers and norms, that tied each group together: the element-wise ones."""
+    """The operations that tied each group together, without layers and norms: the element-wise ones."""
     loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
     if not loud:
         return {}
@@ -245,7 +245,7 @@ def links_by_group(links: Sequence[ChannelLink]) -> dict[int, tuple[int, ...]]:
 
 
 def locks_of(record: FlowRecord, locks: Sequence[LockedLabels], channels: Channels, groups: int) -> list[Lock | None]:
-    """The best explanation of why each group is locked, None where it is not; all channels of a group have the same."""
+    """The best reason why each group is locked, None where it is not; all channels of a group have the same lock."""
     which = np.full(groups, len(locks), dtype=np.int64)
     grouped = channels.group >= 0
     which[channels.group[grouped]] = channels.lock[grouped]
@@ -253,6 +253,6 @@ def locks_of(record: FlowRecord, locks: Sequence[LockedLabels], channels: Channe
 
 
 def lock_of(record: FlowRecord, locked: LockedLabels) -> Lock:
-    """A lock in words."""
+    """The lock with the operation and the module that caused it."""
     operation = record.operations[locked.operation]
     return Lock(locked.reason, operation.name, operation.module, locked.dim)

@@ -1,4 +1,4 @@
-"""The coupling map: which channels live and die together, which must stay equally many, which must stay, and why."""
+"""The coupling map: which channels are removed together, which widths are tied, which channels are locked, and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})
 
 @dataclass(frozen=True)
 class Member:
-    """A group's share in one parameter dimension. `indices` is [channels, n]: the n positions there of each of the group's channels."""
+    """A group's share of one parameter dimension. `indices` is [channels, n]: the n positions there of each of the group's channels."""
 
     axis: Axis
     role: Role | None
@@ -25,13 +25,13 @@ class Member:
 
     @property
     def produces(self) -> bool:
-        """Whether the layer's output channels are meant."""
+        """Whether these are the layer's output channels."""
         return self.role in PRODUCERS
 
 
 @dataclass(frozen=True)
 class Lock:
-    """Why channels must stay: the reason in words, the operation, its module, and the dimension that it concerns."""
+    """Why channels are locked: the reason in words, the operation, its module, and the tensor dimension."""
 
     reason: str
     operation: str
@@ -43,7 +43,7 @@ class Lock:
 class ChannelLink:
     """Parts of one axis that must lose equally many channels; each part is a tuple of group numbers.
 
-    Where the parts are attention `heads`, a whole head may also lose all its channels: the module then has a head less.
+    Where the parts are attention `heads`, a whole head may also lose all its channels: the module then has one head less.
     """
 
     number: int
@@ -55,7 +55,7 @@ class ChannelLink:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels with the same members: any of them can be removed, everywhere at once, as long as its links agree."""
+    """Channels with the same members: any of them can be removed, everywhere at once, as long as the links of the group agree."""
 
     number: int
     channels: int
@@ -91,10 +91,10 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class InnerBlock:
-    """A repeat within a block that hands out as many channels as it reads, so that a forward can do without it.
+    """A repeat within a block that returns as many channels as it reads, so that the forward can do without it.
 
-    `inputs` and `outputs` have the group of each channel (-1 where there is none). `tied`: what goes out are the channels that came in,
-    as where something is added to them. `silenced` names the parameters that make it hand out its input where they are zero, if any do.
+    `inputs` and `outputs` have the group of each channel (-1 where there is none). `tied`: the outputs are the same channels as the inputs,
+    as with a residual addition. `silenced` names the parameters that, where they are zero, make it return its input; empty where none do.
     """
 
     path: str
@@ -107,8 +107,9 @@ class InnerBlock:
 
 @dataclass(frozen=True)
 class Product:
-    """A product of two activations, such as attention's, or a convolution with a computed weight: the module that makes it, its place among
-    all products and convolutions, and for each factor of its work the group of each channel (-1 where there is none)."""
+    """A product of two activations, as in attention, or a convolution with a computed weight: the module that runs it, its place among all
+    products and convolutions, and for each factor of its work the group of each channel (-1 where there is none).
+    """
 
     module: str
     place: int
@@ -117,7 +118,7 @@ class Product:
 
 @dataclass(frozen=True)
 class NamedWidth:
-    """An attribute of a module that holds a width: the group and the place in it of each channel that it counts, -1 for what is none."""
+    """An attribute that holds a width: for each channel that it counts the group and the place in the group, -1 for no channel."""
 
     name: WidthName
     groups: Indices
@@ -126,12 +127,12 @@ class NamedWidth:
 
 @dataclass(frozen=True)
 class CouplingMap:
-    """All groups and links of a model, where each block's outputs come from, and the products in the order in which they run.
+    """All groups and links of a model, which groups each block's outputs are from, and the products in the order in which they run.
 
-    `spared`: axes that the forward divides by, which the masked twin leaves as they are; `remarks`: what could not be followed, in words;
-    `classes`: the group that has a channel for each class, which requests for classes alone may cut.
-    `inner` has the blocks that can be dropped, by path; `dropped` those that are, and `gone` the groups that went with them.
-    `named` has the attributes that hold widths, found by trial (`named_widths`); only modules that were handed in have any.
+    `spared`: axes that the forward divides by, which the masked twin leaves as they are. `remarks`: what could not be followed, in words.
+    `classes`: the group that has a channel for each class, which only requests for classes may cut.
+    `inner` has the blocks that can be dropped, by path, `dropped` those that are, and `gone` the groups that were dropped with them.
+    `named` has the attributes that hold widths, found by trial (`named_widths`); only modules given by the user have any.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -153,7 +154,7 @@ class CouplingMap:
 
     @cached_property
     def without(self) -> dict[frozenset[str], CouplingMap]:
-        """This map without some inner blocks, as far as it was worked out (`depth.after`)."""
+        """This map without some inner blocks, for each choice that was computed so far (`inner_blocks.after`)."""
         return {}
 
     @cached_property
@@ -167,17 +168,17 @@ class CouplingMap:
 
     @cached_property
     def output_axes(self) -> dict[str, Axis]:
-        """The output axis of every layer, by the layer's module path."""
+        """The output axis of every layer, by the path of its module."""
         found = {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS}
         return found | {axis.module: axis for axis, role in self.roles.items() if role in PRODUCERS and axis.is_weight}
 
     @cached_property
     def input_axes(self) -> dict[str, Axis]:
-        """The input axis of every layer that has one of its own, by the layer's module path."""
+        """The input axis of every layer that has one of its own, by the path of its module."""
         return {axis.module: axis for axis, role in self.roles.items() if role == "in"}
 
     def timed(self, seconds: float) -> CouplingMap:
-        """The same map with the time that it took."""
+        """The same map with the seconds that the trace took."""
         return replace(self, seconds=seconds)
 
     def output_groups(self, layer: str) -> tuple[ChannelGroup, ...]:
@@ -191,7 +192,7 @@ class CouplingMap:
 
     @cached_property
     def _bundles(self) -> dict[int, frozenset[int]]:
-        """By group: the groups that must lose exactly as many, through links whose parts are single groups."""
+        """By group: the groups that must lose exactly as many channels, through links whose parts are single groups."""
         bundles = {group.number: frozenset({group.number}) for group in self.groups}
         for link in self.links:
             if all(len(part) == 1 for part in link.parts):
@@ -204,7 +205,7 @@ class CouplingMap:
         return self._bundles[group.number]
 
     def linked_system(self, group: ChannelGroup) -> set[int]:
-        """Everything that links reach from a group, over any number of them, itself included."""
+        """All groups that links reach from a group, directly or through others, itself included."""
         system, waiting = {group.number}, [group]
         while waiting:
             for other in self.linked_groups(waiting.pop()):
@@ -214,13 +215,13 @@ class CouplingMap:
         return system
 
     def linked_groups(self, group: ChannelGroup) -> Sequence[ChannelGroup]:
-        """Other groups that must lose as many channels as this one."""
+        """The other groups that must lose as many channels as this one."""
         numbers = {n for link in self.links_of(group) for part in link.parts for n in part}
         return [self.groups[n] for n in sorted(numbers - {group.number})]
 
 
 def held_by_links(groups: list[ChannelGroup], links: Sequence[ChannelLink]) -> list[ChannelGroup]:
-    """Lock what is linked to a part that cannot lose anything, until nothing changes."""
+    """Lock groups that are linked to a part where nothing can be removed, until no group changes."""
     changed = True
     while changed:
         changed = False

@@ -20,11 +20,11 @@ STAY_ZERO = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.Hardswish, nn
 """Activations that leave zero at zero."""
 Ends = Callable[[Any], list[str]]
 ENDS: dict[str, Ends] = {}
-"""By class: the last layers of all that is added to the input; none where it is not added."""
+"""By class: the last layers of each branch that is added to the input; empty where nothing is added to the input."""
 
 
 def repeats_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Path and module of every repeat, and of the parts of one that is itself a sequence; of a plain model the blocks in its lists."""
+    """Path and module of every repeat, and of the parts of a repeat that is itself a sequence; in a plain model the blocks in its lists."""
     if not keeps_blocks(model):
         yield from listed(model)
         return
@@ -35,7 +35,7 @@ def repeats_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def listed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Path and module of everything in lists and sequences that is made of layers."""
+    """Path and module of every element of a list or sequence that contains layers."""
     for path, module in model.named_modules():
         if type(module) in (nn.Sequential, nn.ModuleList):
             for name, part in module.named_children():
@@ -44,7 +44,7 @@ def listed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def parts_of(path: str, container: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The children of a container that have parameters, and theirs where they are sequences."""
+    """The children of a container that have parameters; for a child that is a sequence, its children."""
     for name, part in container.named_children():
         if next(part.parameters(), None) is not None:
             yield f"{path}.{name}", part
@@ -53,7 +53,7 @@ def parts_of(path: str, container: nn.Module) -> Iterator[tuple[str, nn.Module]]
 
 
 def silenced_by(module: nn.Module) -> tuple[str, ...]:
-    """The parameters of a module that make it hand out its input where they are zero; empty where none are known."""
+    """The parameters of a module that, where they are zero, make it return its input; empty where none are known."""
     if type(module) is nn.Sequential:
         parts = {name: silenced_by(part) for name, part in module.named_children()}
         return tuple(f"{name}.{found}" for name, names in parts.items() for found in names) if all(parts.values()) else ()
@@ -67,7 +67,7 @@ def silenced_by(module: nn.Module) -> tuple[str, ...]:
 
 
 def scales_of(layer: nn.Module) -> list[str]:
-    """The parameters of a Conv block that make its output zero: those of its norm, or of the convolution where it has none."""
+    """The parameters that make a Conv block's output zero: those of its norm, or of its convolution where it has no norm."""
     activation = getattr(layer, "act", None)
     if not isinstance(activation, STAY_ZERO):
         return []
@@ -81,12 +81,12 @@ MOST_NAMED = 8
 
 
 def inside(path: str, dropped: Iterable[str]) -> str:
-    """The dropped block that a module is or lies in, empty where it is in none."""
+    """The dropped block that contains a module, or is it; empty where there is none."""
     return next((block for block in dropped if path == block or path.startswith(f"{block}.")), "")
 
 
 def outermost(paths: Iterable[str]) -> Dropped:
-    """The blocks without those that lie in another one of them."""
+    """The blocks without those that are inside another one of them."""
     found = set(paths)
     return frozenset(path for path in found if not inside(path, found - {path}))
 
@@ -112,12 +112,12 @@ def demand_droppable(coupling: CouplingMap, path: str) -> InnerBlock:
 
 
 def held_by(coupling: CouplingMap, block: InnerBlock) -> set[int]:
-    """The groups that must stay whole once a block is dropped: of other channels going in than coming out, which become one."""
+    """The groups that must stay whole once a block is dropped: its input and output channels become the same channels."""
     return set() if block.tied else {int(number) for number in (*block.inputs, *block.outputs) if number >= 0}
 
 
 def after(coupling: CouplingMap, dropped: Dropped) -> CouplingMap:
-    """The map as it is without some blocks: what was inside is gone, and what it tied no longer is.
+    """The map without some blocks: the channels inside are gone, and so are the ties that the blocks made.
 
     Raises:
         PlanError: one of them is not a block that the forward can do without.
@@ -148,7 +148,7 @@ def _after(coupling: CouplingMap, dropped: Dropped) -> CouplingMap:
 
 
 def around(group: ChannelGroup, dropped: Dropped) -> str:
-    """The dropped block in which all members of a group lie, empty where there is none."""
+    """The dropped block that contains all members of a group; empty where there is none."""
     first = inside(group.members[0].axis.module, dropped) if group.members else ""
     return first if first and all(inside(member.axis.module, dropped) for member in group.members) else ""
 

@@ -1,4 +1,4 @@
-"""Labels of channels, the strands that computed weights carry, and the record that a trace makes of them."""
+"""Labels of channels, the strands of labels on computed weights, and the record of a trace."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Axis:
 
     @property
     def module(self) -> str:
-        """The path of the module that works with the parameter: its owner, or the one whose weight a parametrization computes from it."""
+        """The path of the module that uses the parameter: its owner, or the one whose weight a parametrization computes from it."""
         owner = "." + self.parameter.rpartition(".")[0]
         return owner.partition(PARAMETRIZED)[0][1:]
 
     @property
     def is_weight(self) -> bool:
-        """Whether it is the module's weight, or what its weight is computed from (`weight_v`, `parametrizations.weight.original0`)."""
+        """Whether it is the module's weight, or one that its weight is computed from (`weight_v`, `parametrizations.weight.original0`)."""
         own = self.parameter[len(self.module) :].lstrip(".")
         return own.removeprefix(PARAMETRIZED[1:]).startswith("weight")
 
 
 @dataclass(frozen=True)
 class AxisLabels:
-    """The labels of a whole weight, one vector per dimension (None for those that carry no channels, such as a kernel's sides)."""
+    """The labels of a whole weight, one vector per dimension; None for dimensions without channels, such as the kernel's sides."""
 
     shape: tuple[int, ...]
     vectors: tuple[Labels | None, ...]
@@ -53,11 +53,11 @@ class AxisLabels:
 
     @cached_property
     def crossed(self) -> bool:
-        """Whether elements belong to several channels, one for each axis."""
+        """Whether elements belong to several channels, one on each axis."""
         return len(self.shape) > 1 and self.as_elements() is None
 
     def as_elements(self) -> Tensor | None:
-        """Element labels where only one dimension is longer than 1; None where two axes would compete for an element."""
+        """A label for each element where only one dimension is longer than 1; None where an element would have two labels."""
         long = [d for d, size in enumerate(self.shape) if size > 1]
         if not long and self.shape and self.vectors[0] is not None:
             long = [0]
@@ -75,12 +75,12 @@ def along(vector: Labels, dim: int, shape: Sequence[int]) -> Tensor:
 
 
 def nothing(shape: Sequence[int]) -> Tensor:
-    """A tensor of "not a channel" that takes no memory."""
+    """A tensor of zeros ("no channel") that takes no memory."""
     return torch.zeros((), dtype=torch.int64).expand(tuple(shape))
 
 
 def compact(*labels: Tensor) -> tuple[Tensor, ...]:
-    """The tensors of one shape with every dimension narrowed to 1 along which none of them changes."""
+    """Tensors of one shape, narrowed to length 1 along every dimension in which none of them changes."""
     shape, narrow = labels[0].shape, list(labels)
     for dim in range(len(shape)):
         if shape[dim] > 1 and all(tensor.stride(dim) == 0 for tensor in labels):
@@ -94,7 +94,7 @@ def varies(labels: Tensor, dim: int) -> bool:
         return False
     (small,) = compact(labels)
     first = small.narrow(dim, 0, 1)
-    return bool((small.narrow(dim, 1, 1) != first).any()) or bool((small != first).any())  # most that change do so at once
+    return bool((small.narrow(dim, 1, 1) != first).any()) or bool((small != first).any())  # the first two suffice most often
 
 
 def changing(labels: Tensor) -> list[int]:
@@ -103,7 +103,7 @@ def changing(labels: Tensor) -> list[int]:
 
 
 def spread(labels: Tensor) -> Tensor:
-    """The labels with only those dimensions left along which they change, in their order; one dimension at least."""
+    """The labels without the dimensions along which they are constant; at least one dimension is left."""
     (small,) = compact(labels)
     for dim in range(small.ndim):
         if small.shape[dim] > 1 and not varies(small, dim):
@@ -112,13 +112,13 @@ def spread(labels: Tensor) -> Tensor:
 
 
 def rows_of(labels: Tensor) -> list[Labels]:
-    """The vectors along the last dimension that changes, one for each place in the others."""
+    """The vectors along the last dimension that changes, one for each position in the others."""
     core = spread(labels)
     return [row.numpy() for row in core.reshape(-1, core.shape[-1])]
 
 
 def vector_along(labels: Tensor, dim: int) -> Labels:
-    """The labels along one dimension at the first place of all others."""
+    """The labels along one dimension, at the first position of all others."""
     for d in range(labels.ndim):
         if d != dim:
             labels = labels.narrow(d, 0, 1)
@@ -127,14 +127,14 @@ def vector_along(labels: Tensor, dim: int) -> Labels:
 
 
 def flat(labels: Tensor) -> Labels:
-    """All labels of a tensor as a vector, each run of repeated ones along constant dimensions only once."""
+    """All labels of a tensor as a vector; labels repeated along constant dimensions count once."""
     (small,) = compact(labels)
     vector: Labels = small.reshape(-1).numpy()
     return vector
 
 
 def channel_vector(labels: Tensor, dim: int) -> Labels | None:
-    """The labels along one dimension, or None where they also change along another, so that no single vector says it."""
+    """The labels along one dimension; None where they also change along another, so that no single vector describes them."""
     (small,) = compact(labels)
     if any(side > 1 for d, side in enumerate(small.shape) if d != dim):
         small = small.transpose(0, dim).reshape(small.shape[dim], -1)
@@ -146,7 +146,7 @@ def channel_vector(labels: Tensor, dim: int) -> Labels | None:
 
 
 class LabelSource:
-    """Hands out fresh labels and remembers which axis each belongs to."""
+    """Makes new labels and remembers which axis each belongs to."""
 
     def __init__(self) -> None:
         self.count = 1
@@ -180,7 +180,7 @@ Role = Literal["out", "in", "depthwise", "norm", "scale"]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation that ran: its aten name, the module whose forward called it, and what it did to channels."""
+    """One operation that ran: its aten name, the module whose forward called it, and how it tied channels."""
 
     index: int
     name: str
@@ -190,7 +190,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Union:
-    """Labels that an operation made one and the same channel, pairwise."""
+    """Labels that an operation tied in pairs: each pair is one channel."""
 
     operation: int
     left: Labels
@@ -199,7 +199,7 @@ class Union:
 
 @dataclass(frozen=True)
 class LinkedLabels:
-    """An axis cut into equal parts: each part must lose equally many channels. Of `heads`, a whole head may also go."""
+    """An axis cut into equal parts that must lose equally many channels. Of `heads`, a whole head may also be removed."""
 
     operation: int
     parts: tuple[Labels, ...]
@@ -208,7 +208,7 @@ class LinkedLabels:
 
 @dataclass(frozen=True)
 class LockedLabels:
-    """Labels that may not be removed, and why. A lower rank is the better explanation where several apply."""
+    """Labels that may not be removed, and why. Where several reasons apply, the one of the lowest rank is shown."""
 
     operation: int
     labels: Labels
@@ -222,10 +222,10 @@ BY_PLACE = "slice takes channels by their place"
 
 @dataclass(frozen=True)
 class SizedLabels:
-    """Labels that went through an operation with sizes in its arguments, which the forward may have computed or may name.
+    """Labels at an operation with sizes in its arguments, which the forward may have computed or may have from an attribute.
 
-    `place` says where: the module's class and how many operations it had run. `widths` are vectors of labels as long as the sizes that the
-    operation must have along a dimension; `otherwise` says why they are held where it has others.
+    `place` is the module's class and how many operations it had run. `widths` are vectors of labels, each as long as a size that the
+    operation must have along a dimension; `otherwise` is the reason for locking them where the operation has another size.
     """
 
     operation: int
@@ -238,7 +238,7 @@ class SizedLabels:
 
 @dataclass(frozen=True)
 class WidthName:
-    """An attribute of a module that holds a width, or has it at a position of a tuple or list."""
+    """An attribute of a module that holds a width, or holds it at a position of a tuple or list."""
 
     path: str
     attribute: str
@@ -250,7 +250,7 @@ class WidthName:
 
     @classmethod
     def parsed(cls, text: str) -> WidthName:
-        """What a name in a plan means."""
+        """Parse the text by which a plan names an attribute."""
         whole, bracket, position = text.partition("[")
         path, _, attribute = whole.rpartition(".")
         return cls(path, attribute, int(position.rstrip("]")) if bracket and position.rstrip("]").isdigit() else None)
@@ -258,8 +258,9 @@ class WidthName:
 
 @dataclass(frozen=True)
 class ProductLabels:
-    """A convolution or matrix product by something else than a stored weight: which of all that ran, in order, and the labels that its
-    work is proportional to, a vector for each factor."""
+    """A convolution or matrix product without a stored weight: its number among all that ran, and for each factor of its work a vector of
+    the labels that it is proportional to.
+    """
 
     operation: int
     place: int
@@ -268,7 +269,7 @@ class ProductLabels:
 
 @dataclass(frozen=True)
 class InnerLabels:
-    """The channels that a repeat within a block reads and hands out, equally many, with its class and what silences it."""
+    """The channels that a repeat within a block reads and returns, equally many, with its class and the parameters that silence it."""
 
     type: str
     inputs: Labels
@@ -277,15 +278,15 @@ class InnerLabels:
 
 
 Step = tuple[str, tuple[float, ...]]
-"""An operation with the numbers that it computes with."""
+"""The name of an operation and the numbers among its arguments."""
 
 
 @dataclass
 class FlowRecord:
-    """Everything that one run of the model told about its channels; `steps` are those of evaluation.
+    """Everything that one run of the model showed about its channels; `steps` are those in evaluation mode.
 
-    `spared`: axes that something is divided by, so that zeros in a removed channel would make it no number; `relied`: axes whose zeros in a
-    removed channel make a computed weight forget it.
+    `spared`: axes that something is divided by, where zeros in a removed channel would give NaN; `relied`: axes whose zeros in a removed
+    channel make that channel of a computed weight zero.
     """
 
     source: LabelSource = field(default_factory=LabelSource)
@@ -306,13 +307,13 @@ class FlowRecord:
     inner: dict[str, InnerLabels] = field(default_factory=dict)
 
     def note(self, name: str, module: str) -> Operation:
-        """Add an operation, and give it its number."""
+        """Add an operation and return its number."""
         operation = Operation(len(self.operations), name, module)
         self.operations.append(operation)
         return operation
 
     def unify(self, operation: int, left: Labels, right: Labels) -> None:
-        """Make two vectors of labels the same channels; positions that are no channels on either side are left out."""
+        """Tie two vectors of labels, position by position; positions that have no channel in either vector are left out."""
         both = (left != 0) & (right != 0) & (left != right)
         if both.any():
             self.unions.append(Union(operation, left[both], right[both]))
@@ -334,7 +335,7 @@ ALWAYS: Causes = frozenset([frozenset()])
 
 
 def any_of(*causes: Causes) -> Causes:
-    """What makes a product zero: all that makes one of its factors zero."""
+    """What makes a product zero: anything that makes one of its factors zero."""
     return frozenset().union(*causes)
 
 
@@ -345,7 +346,7 @@ def all_of(*causes: Causes) -> Causes:
 
 @dataclass(frozen=True)
 class Strand:
-    """One channel for each element, and what makes the elements of a channel zero."""
+    """One label for each element, and what makes the elements of a removed channel zero."""
 
     labels: Tensor
     zero: Causes = NEVER
@@ -357,12 +358,12 @@ class Strand:
 
     @property
     def present(self) -> bool:
-        """Whether any element is of a channel at all."""
+        """Whether any element belongs to a channel."""
         (small,) = compact(self.labels)
         return bool((small != 0).any())
 
     def expanded(self, shape: tuple[int, ...]) -> Strand:
-        """The same channels in a tensor that is broadcast."""
+        """The same labels in a tensor that is broadcast to a shape."""
         return replace(self, labels=self.labels.expand(shape))
 
 
@@ -374,7 +375,7 @@ class Computed:
 
     @cached_property
     def changing(self) -> tuple[Strand, ...]:
-        """The strands of more than one channel."""
+        """The strands that have more than one channel."""
         return tuple(strand for strand in self.strands if strand.dims)
 
     @property
@@ -383,7 +384,7 @@ class Computed:
         return len(self.changing) > 1
 
     def as_elements(self) -> Tensor | None:
-        """Element labels where there is but one strand of several channels; None where strands would compete for an element."""
+        """A label for each element where only one strand has several channels; None where an element would have two labels."""
         if self.crossed:
             return None
         return next((strand.labels for strand in (*self.changing, *self.strands)), None)

@@ -1,4 +1,4 @@
-"""Operations on the meta device: the shapes of the commonest without PyTorch's slow kernels, and which parameters an output depends on."""
+"""Operations on the meta device: fast shape rules for the most common ones, and which parameters an output depends on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Arguments = tuple[Any, ...]
 
 
 def empty(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A meta tensor of the shape, with the other's type."""
+    """A meta tensor of this shape with the dtype of another one."""
     return torch.empty(tuple(shape), dtype=like.dtype, device="meta")
 
 
@@ -37,7 +37,7 @@ def convolution_shape(args: Arguments) -> list[int]:
 
 
 def pick(values: Sequence[int], dim: int) -> int:
-    """The value for a dimension, where a single value may stand for all."""
+    """The value for a dimension, where a single value may apply to all."""
     return values[dim] if len(values) > dim else values[0]
 
 
@@ -70,12 +70,12 @@ def _broadcast(args: Arguments) -> Tensor:
         return empty(left.shape, left)
     if not isinstance(left, Tensor):
         return empty(right.shape, right)
-    shape = np.broadcast_shapes(left.shape, right.shape)  # torch's own imports sympy
+    shape = np.broadcast_shapes(left.shape, right.shape)  # torch's own rule imports sympy
     return torch.empty(shape, dtype=torch.result_type(left, right), device="meta")
 
 
 def _cat(args: Arguments) -> Tensor:
-    tensors: Sequence[Tensor] = [tensor for tensor in args[0] if tensor.shape != (0,)] or args[0]  # an empty vector fits anything
+    tensors: Sequence[Tensor] = [tensor for tensor in args[0] if tensor.shape != (0,)] or args[0]  # length 0 fits any shape
     first = tensors[0]
     dim = args[1] % first.ndim if len(args) > 1 else 0
     for other in tensors[1:]:
@@ -113,7 +113,7 @@ def _average_pool(args: Arguments) -> Tensor:
 
 
 def pooled(side: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> int:
-    """The side of an image after pooling; rounded up, no window may start in the padding."""
+    """The side of an image after pooling; where it is rounded up, no window may start in the padding."""
     reach = side + 2 * padding - dilation * (kernel - 1) - 1
     out = (reach + (stride - 1 if ceil else 0)) // stride + 1
     return out - 1 if ceil and (out - 1) * stride >= side + padding else out
@@ -150,7 +150,7 @@ def _layer_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _mean(args: Arguments) -> Tensor:
-    """Over some dimensions, which is what a pool over a whole image becomes."""
+    """The mean over some dimensions, which global average pooling becomes."""
     image, dims, keep = (*args, (), False)[: max(3, len(args))] if len(args) > 1 else (args[0], (), False)
     gone = {dim % image.ndim for dim in dims or range(image.ndim)}
     return empty([1 if d in gone else side for d, side in enumerate(image.shape) if keep or d not in gone], image)
@@ -170,9 +170,9 @@ def _weight_norm(args: Arguments) -> tuple[Tensor, Tensor]:
 
 
 WORK = frozenset({"convolution", "addmm", "mm", "bmm", "baddbmm", "linear"})
-"""Operations that a network's work is counted by: convolutions, linear layers, matrix products."""
+"""Operations that count as work: convolutions, linear layers, matrix products."""
 STEERING = {"out", "dtype", "device"}
-"""Keywords that make an operation's result another one than its shape rule says."""
+"""Keywords that change an operation's result beyond what its shape rule covers."""
 UNARY = ["silu", "relu", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid", "gelu", "leaky_relu", "mish", "softplus", "exp", "neg"]
 BINARY = ["add", "sub", "rsub", "mul", "div"]
 COMPARISONS = ["eq", "ne", "lt", "le", "gt", "ge"]
@@ -212,7 +212,7 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors among what an operation takes or gives: alone, or in lists, which is all that aten knows (PyTorch's pytree is slower)."""
+    """The tensors among an operation's arguments or results, alone or in lists, as in every aten signature (PyTorch's pytree is slower)."""
     if isinstance(value, Tensor):
         return [value]
     return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, (tuple, list)) else []
@@ -225,9 +225,9 @@ def operation_name(function: Any) -> str:
 
 
 def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
-    """Run an operation; where it reads values that are known beside some that are not, and cannot, by the shapes of all.
+    """Run an operation whose arguments may mix known values with meta tensors; where PyTorch refuses that, run it on the shapes of all.
 
-    What is known, as indices and masks are, stays so as long as it meets nothing else. Nothing that is unknown is written into it.
+    Known values, such as indices and masks, stay known as long as they meet no meta tensor. Meta tensors are never written into them.
     """
     given = [*tensors_in(args), *tensors_in(tuple(kwargs.values()))]
     unknown = [tensor.is_meta for tensor in given if tensor.ndim]
@@ -242,25 +242,25 @@ def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
 
 
 def written_by(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
-    """Return the arguments of an operation that it writes into."""
+    """Return the arguments that an operation writes into."""
     named = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
     writes = {argument.name for argument in schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
     return [value for name, value in named.items() if name in writes]
 
 
 def shape_of(value: Any) -> Any:
-    """An argument of an operation without the values of its tensors, but for single numbers."""
+    """An argument with its tensors as meta tensors; single numbers keep their values."""
     if isinstance(value, Tensor):
         return value if value.is_meta or not value.ndim else value.to("meta")
     return type(value)(shape_of(item) for item in value) if isinstance(value, (tuple, list)) else value
 
 
 class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs a network on the meta device with PyTorch's own shapes, beside values that are known."""
+    """Runs a network on the meta device with PyTorch's own shape functions, beside tensors whose values are known."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """As in `ShapeMode`."""
+        """See `ShapeMode`."""
         return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -269,18 +269,18 @@ class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs a network without computing it: known operations by their shape rule, all others on the meta device.
+    """Runs a network for its shapes only: common operations by a shape rule, all others on the meta device.
 
-    Subclasses see every operation in `observe`.
+    Subclasses receive every operation in `observe`.
     """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Not to be wrapped by `torch._disable_dynamo`, whose first call imports the compiler (0.9 s)."""
+        """Avoid `torch._disable_dynamo`, whose first call imports the compiler (0.9 s)."""
         return False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
-        """Evaluate one operation and show it to `observe`."""
+        """Run one operation and pass it to `observe`."""
         kwargs = kwargs or {}
         name = operation_name(function)
         known = EVALUATIONS.get(name)
@@ -290,11 +290,11 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def observe(self, name: str, function: Any, args: Arguments, kwargs: dict[str, Any], result: Any) -> None:
-        """Look at an operation that just ran."""
+        """Receive an operation that just ran; does nothing here."""
 
 
 class Dependence:
-    """Follows a forward operation by operation. A tensor stands for its memory, so that views and changes in place are followed too.
+    """Follows which tensors a forward computes from which. A tensor is known by its memory, so views and in-place changes are followed too.
 
     `tensors` has the parameters and buffers by name.
     """
@@ -311,7 +311,7 @@ class Dependence:
             self._sources[key] = self._sources.get(key, 0) | 1 << number
 
     def follow(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
-        """Take note of one operation: what it gives, and what it writes into, depends on all that it reads."""
+        """Record one operation: its results, and what it writes into, depend on everything that it reads."""
         given = [*args, *kwargs.values()]
         sources = self._of(tensors_in(given))
         written = tensors_in(written_by(function._schema, args, kwargs)) if function._schema.is_mutable else []
@@ -320,11 +320,11 @@ class Dependence:
             self._sources[key] = self._sources.get(key, 0) | sources
         self._seen |= sources
         self._written.update(map(storage_of, written))
-        self._alive.append(result)  # memory that is given back would be handed out again
+        self._alive.append(result)  # keep it alive: freed memory could be given to another tensor
 
     @property
     def read(self) -> set[str]:
-        """The names of all parameters and buffers that an operation has read."""
+        """The names of all parameters and buffers that any operation has read."""
         return self._names(self._seen)
 
     def read_by(self, tensors: Iterable[Tensor]) -> set[str]:
@@ -332,12 +332,12 @@ class Dependence:
         return self._names(self._of(tensors))
 
     def idle(self, outputs: Iterable[Tensor]) -> set[str]:
-        """Return the names of those that none of the outputs depends on, but for single numbers."""
+        """Return the names of the parameters and buffers, single numbers left out, that none of the outputs depends on."""
         return {name for name, tensor in self.tensors.items() if tensor.ndim} - self.read_by(outputs)
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The buffers to which the forward gave new values: what it leaves behind beside its output."""
+        """The buffers that the forward wrote to: what it changes beside its output."""
         now = dict(self._model.named_buffers())
         return {name: one for name, one in now.items() if one is not self.tensors.get(name) or storage_of(one) in self._written}
 
@@ -352,22 +352,22 @@ class Dependence:
 
 
 class Following(ShapeMode):  # type: ignore[no-untyped-call]
-    """Runs a network on the meta device for its dependences alone."""
+    """Runs a network on the meta device only to follow which tensor depends on which."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dependence = Dependence(model)
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Follow one operation."""
+        """Record one operation."""
         self.dependence.follow(function, args, kwargs, result)
 
 
 @contextmanager
 def training_paths(model: nn.Module, idle: Iterable[str]) -> Iterator[bool]:
-    """Have the modules above some parameters take the paths of training; whether there are any.
+    """Put the modules above some parameters into training mode, so that their forward takes the path of training; whether there are any.
 
-    Layers stay in evaluation mode, so that normalisation and dropout do what they did.
+    Layers stay in evaluation mode, so that normalisation and dropout behave as before.
     """
     above = {model.get_submodule(path) for name in idle for path in ancestors(name)}
     switched = [module for module in above if next(module.children(), None) is not None]
@@ -381,6 +381,6 @@ def training_paths(model: nn.Module, idle: Iterable[str]) -> Iterator[bool]:
 
 
 def ancestors(name: str) -> list[str]:
-    """Return the paths of all modules above a parameter, the model's own among them."""
+    """Return the paths of all modules that contain a parameter, the model itself included."""
     parts = name.split(".")[:-1]
     return [".".join(parts[:depth]) for depth in range(len(parts) + 1)]

@@ -1,7 +1,7 @@
-"""Widths that a forward has in attributes of its module: found by trial, and made true after each cut.
+"""Widths that a module keeps in attributes: found by trial, and rewritten after each cut.
 
-Where a run of the cut network stops at an operation with sizes in its arguments, or makes another width there than is left, the integers
-of the module that runs are tried one by one: one that holds the width it had, and with which the run comes further, names it.
+Where a run of the cut network fails at an operation with sizes in its arguments, or has another width there than is left, the integers of
+the running module are tried one by one. The attribute that held the old width, and with which the run gets further, holds that width.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MOST_PARTS = 64
 
 @dataclass(frozen=True)
 class Guess:
-    """An attribute that may name a width of a place, in every module that has this place, with the channels that it would count."""
+    """An attribute that may hold a width used at a place, in every module that has this place, with the channels that it would count."""
 
     attribute: str
     position: int | None
     number: int
-    """Which of the place's widths."""
+    """Index of the width among those of the place."""
     times: int = 1
-    """How many times that width it holds: a whole of equal parts, or of all heads."""
+    """What multiple of that width it holds: a whole of equal parts, or of all heads."""
 
     def of(self, record: FlowRecord, entry: SizedLabels) -> WidthName:
         """The attribute in the module of one entry."""
@@ -48,7 +48,7 @@ def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
 
 
 def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iterator[Guess]:
-    """The attributes that may name one of a place's widths, or a multiple; the nearest first, of a list that at the place of the part."""
+    """The attributes that may hold a width of a place or a multiple, most likely first; of a list the element at the part's index."""
     module = model.get_submodule(record.operations[entry.operation].module)
     found = list(integers_of(module))
     fitting = [
@@ -61,11 +61,11 @@ def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iter
 
 
 Way = Callable[[FlowRecord, nn.Module, SizedLabels], bool]
-"""Changes what a record says of a place and its like, so that a network may come further there; whether it changed anything."""
+"""Changes what a record says of a place, in all modules that have it, so that the network may get further; whether it did."""
 
 
 def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> bool:
-    """Link the parts of equal length that slices take, whose bounds a forward may compute from the whole width."""
+    """Link the equal parts that slices take, whose bounds a forward may compute from the whole width."""
     changed = False
     for other in (one for one in record.sized if one.place == entry.place and one.otherwise == BY_PLACE):
         before, until, whole = other.widths
@@ -80,7 +80,7 @@ def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> boo
 
 
 def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[Way]:
-    """What may name the widths of a place: one attribute, or one for each width at once."""
+    """The attributes that may hold the widths of a place: one attribute, or one for each width at once."""
     found = list(candidates(record, model, entry))
     each = {candidate.number: candidate for candidate in reversed(found) if candidate.times == 1}
     parts = [candidate for number, candidate in each.items() if number < len(entry.widths)]
@@ -89,21 +89,21 @@ def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> li
 
 
 def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Guess]) -> bool:
-    """Have several attributes follow the channels of a place; whether that says anything new."""
+    """Record that several attributes hold the widths of a place; whether that is new."""
     changed = [name_it(record, model, entry, candidate) for candidate in candidates]
     return any(changed)
 
 
 def vectors_of(entry: SizedLabels) -> tuple[Labels, ...]:
-    """The widths of a place, and where it has several that of all together."""
+    """The widths of a place; where it has several, also that of all together."""
     several = len(entry.widths) > 1 and entry.otherwise != BY_PLACE
     return (*entry.widths, np.concatenate(entry.widths)) if several else entry.widths
 
 
 def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Guess) -> bool:
-    """Have an attribute follow the channels of a place, in every module of the class that has it; whether that says anything new.
+    """Record that an attribute holds a width of a place, in every module of the class that has it; whether that is new.
 
-    What one attribute counts in several places stays equally many: it is linked.
+    Widths that one attribute holds for several places must stay equal: they are linked.
     """
     changed = False
     for other in (one for one in record.sized if one.place == entry.place and candidate.number < len(vectors_of(one))):
@@ -121,7 +121,7 @@ def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate:
 
 
 class Linked(LinkedLabels):
-    """A link that is known again by its parts."""
+    """A link that is compared by its parts."""
 
     def __eq__(self, other: object) -> bool:
         """Whether both tie the same channels."""
@@ -136,7 +136,7 @@ def linked(entry: SizedLabels, first: Labels, second: Labels) -> Linked:
 
 
 def value_of(model: nn.Module, name: WidthName) -> int | None:
-    """The integer that an attribute holds; None where there is no such thing."""
+    """The integer that an attribute holds; None where there is none."""
     try:
         value = vars(model.get_submodule(name.path)).get(name.attribute)
     except AttributeError:
@@ -147,7 +147,7 @@ def value_of(model: nn.Module, name: WidthName) -> int | None:
 
 
 def widths_left(coupling: CouplingMap, removal: Removal) -> dict[str, int]:
-    """What every attribute that names a width must hold after a removal, by its full name; only those that change."""
+    """What every attribute that holds a width must be after a removal, by its full name; only those that change."""
     found = {}
     for named in coupling.named:
         gone = sum(
@@ -159,10 +159,10 @@ def widths_left(coupling: CouplingMap, removal: Removal) -> dict[str, int]:
 
 
 def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
-    """Give attributes that name widths new values, in a model that has its modules to itself.
+    """Set attributes that hold widths, in a model that shares no modules with another.
 
     Raises:
-        PlanError: the model has no such attribute, or a smaller one.
+        PlanError: the model has no such attribute, or a smaller value.
     """
     for text, width in widths.items():
         name = WidthName.parsed(text)
@@ -179,5 +179,5 @@ def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
 
 
 def lengths(vectors: Sequence[Labels], alive: np.ndarray) -> tuple[int, ...]:
-    """How many places each vector has without the channels that are gone; what is no channel stays."""
+    """The length of each vector without the channels that are gone; positions without a channel stay."""
     return tuple(int(alive[vector].sum()) for vector in vectors)

@@ -1,9 +1,9 @@
-"""Try what a trace cannot see: widths that a forward names, computes with, or decides by.
+"""Find what a trace cannot show: fixed widths that a forward uses, computes with, or branches on.
 
-The labels say that a channel axis may shrink; a forward with the width in an attribute that no adapter knows disagrees. Runs of the cut
-network on the meta device tell: where one stops, the channels that meet this place are held, in PyTorch's words. Only networks with such
-a `view` are tried, and most of those run at once. A module from outside the libraries may also divide by the root of a width, or take
-another path for an odd one: there the steps of the cut network are compared with those of the whole one.
+By the labels a channel axis may shrink, but a forward that has its width in an attribute without an adapter will fail. So the cut network
+runs on the meta device: where it fails, the channels at that place are locked, with PyTorch's message as the reason. Only networks with
+such a `view` are tried, and for most of them one run suffices. A module from outside the known libraries may also divide by the root of a
+width, or take another path for an odd one: there the operations of the cut network are compared with those of the uncut one.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from tui_pruner.core.tracing.state import ENDING, UNSTEADY, numbers_in, step_of
 from tui_pruner.domain.errors import PlanError
 
 SMALL_SHARE = 0.01
-"""Of each group that is tried, and one channel at least; where links make several groups round it apart, they are raised to agree."""
+"""Share of each group that is tried, at least one channel; where links make groups round it differently, they are raised to agree."""
 UNEVEN = (0.12, 0.3)
-"""Of the groups by turns, in a second trial: what is only true where all lose alike is not."""
+"""Shares by turns for a second trial, since something may only hold where all groups lose the same share."""
 LARGE = (0.6, 0.35)
-"""Likewise, where steps are compared: what is only true down to some width is not."""
+"""Shares for comparing operations, since something may only hold down to a certain width."""
 
 
 class Running(ShapeMode):  # type: ignore[no-untyped-call]
-    """Notes the operations of a run, with the numbers that they compute with, and the sizes that some of them have, by their place."""
+    """Records the operations of a run with the numbers that they compute with, and the sizes at some places."""
 
     def __init__(self, watched: Mapping[int, SizedLabels] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -48,7 +48,7 @@ class Running(ShapeMode):  # type: ignore[no-untyped-call]
         self.sizes: dict[int, tuple[int, ...]] = {}
 
     def observe(self, name: str, function: object, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """One more went well."""
+        """Record one operation that succeeded."""
         if name not in UNSTEADY:
             entry = self.watched.get(len(self.steps))
             if entry is not None and entry.widths:
@@ -57,7 +57,7 @@ class Running(ShapeMode):  # type: ignore[no-untyped-call]
 
 
 def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[int, ...]:
-    """The sizes that an operation has along a dimension: of what came out, or of a slice the places where it begins and ends."""
+    """The sizes that an operation has along a dimension: of its result, or for a slice its start and end."""
     if name == "slice":
         start, end, _ = slice(*(args[2:4] if len(args) > 3 else (*args[2:], None))).indices(args[0].shape[dim])
         return start, max(start, end), args[0].shape[dim]
@@ -67,25 +67,25 @@ def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[i
 
 @dataclass(frozen=True)
 class Stop:
-    """Where a trial stopped: which of the trials, at which step, and why."""
+    """Where a trial failed: which of the trials, at which operation, and why."""
 
     trial: int
     step: int
     reason: str
 
     def later_than(self, other: Stop) -> bool:
-        """Whether it came further than another."""
+        """Whether it got further than another."""
         return (self.trial, self.step) > (other.trial, other.step)
 
 
 def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
-    """The coupling map with what the forward names or computes with locked; `given`: the inputs, or the shape of an image.
+    """Build the coupling map, with widths locked that the forward fixes or computes with; `given`: the inputs, or the shape of an image.
 
-    Of a module that was handed in with its inputs, attributes that name widths are looked for, and rewritten with each cut.
+    For a module that the user gave with its inputs, attributes that hold widths are searched for, and rewritten with each cut.
     """
     inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
-    known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width but in ways that adapters know (`docs/coverage.md`)
+    known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width except as adapters know (`docs/coverage.md`)
     foreign = not all(type(module).__module__.startswith(known) for module in skeleton.modules())
     if foreign and runs_alike(record, skeleton, coupling, inputs):
         return coupling
@@ -98,7 +98,7 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
         free = free_channels(coupling)
         hold(record, entry_at(record, stopped), stop.reason)
         coupling = couple(record)
-        if free_channels(coupling) == free:  # others are to blame
+        if free_channels(coupling) == free:  # the other groups are responsible
             hold(record, None, stop.reason)
             coupling = couple(record)
         stop = first_stop(record, skeleton, coupling, inputs)
@@ -116,13 +116,13 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
 
 
 def runs_alike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> bool:
-    """Whether the network takes the same steps, with the sizes that are left, where all that is free loses channels."""
+    """Whether the network runs the same operations, with the sizes that are left, after every free group lost channels."""
     groups = free_groups(coupling)
     for removal in (smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE)):
         running = Running(watched_steps(record))
         try:
             pruned = cut(skeleton, coupling, removal)
-        except PlanError:  # nothing would be left of what an attribute names
+        except PlanError:  # an attribute could not hold a width of zero
             continue
         found, reason = run(pruned, inputs, running)
         alive = left_alive(record, coupling, removal)
@@ -134,7 +134,7 @@ def runs_alike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, i
 
 
 def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> Stop | None:
-    """Where the network stops, or has another size than is left, without a few channels of what met sizes; None where it does not."""
+    """Where the network fails, or has another size than is left, without a few channels of `sized_groups`; None where it does not."""
     suspects = sized_groups(record, coupling)
     for trial, removal in enumerate((smallest_removal(coupling, suspects), uneven_removal(coupling, suspects)) if suspects else ()):
         running = Running(watched_steps(record))
@@ -150,7 +150,7 @@ def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, i
 
 
 def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
-    """What met sizes by the place of the operation in a run."""
+    """The labels with sizes, by the number of the operation in a run."""
     entries = {entry.operation: entry for entry in record.sized}
     steady = (operation.index for operation in record.operations[1:] if operation.name not in UNSTEADY)
     return {step: entries[index] for step, index in enumerate(steady) if index in entries}
@@ -167,7 +167,7 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
 def names_found(
     record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int
 ) -> tuple[CouplingMap, Stop | None] | None:
-    """Look for attributes, or parts that must stay equal, with which the network comes further; the map then, and where it stops."""
+    """Find attributes, or parts that must stay equal, with which the network gets further; the new map, and where it fails now."""
     entry, whole = entry_at(record, stopped), free_channels(couple(record))
     if entry is None:
         return None
@@ -183,12 +183,12 @@ def names_found(
 
 
 def free_groups(coupling: CouplingMap) -> list[ChannelGroup]:
-    """All groups that could be cut."""
+    """All groups that can be cut."""
     return [group for group in coupling.groups if group.prunable]
 
 
 def free_channels(coupling: CouplingMap) -> int:
-    """How many channels these have."""
+    """How many channels they have."""
     return sum(group.channels for group in free_groups(coupling))
 
 
@@ -204,38 +204,38 @@ def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup
 
 
 def operation_at(record: FlowRecord, place: int) -> int:
-    """The number of the operation in a trace that came as this one of a run."""
+    """The number in the trace of the operation that was this one of a run."""
     steady = [operation.index for operation in record.operations[1:] if operation.name not in UNSTEADY]
     return steady[min(place, len(steady) - 1)]
 
 
 def entry_at(record: FlowRecord, stopped: int) -> SizedLabels | None:
-    """What met sizes where a run stopped, or by the operation behind a copy that PyTorch makes of what is not in one piece."""
+    """The labels with sizes where a run failed, or at the operation after a copy that PyTorch makes of a non-contiguous tensor."""
     found = [entry for entry in record.sized if stopped <= entry.operation <= stopped + (record.operations[stopped].name == "clone")]
     return min(found, key=lambda entry: entry.operation, default=None)
 
 
 def hold(record: FlowRecord, at: SizedLabels | None, reason: str) -> None:
-    """Lock the channels at the place where a run stopped, wherever the same class has it; all that were tried, where no trace knows it."""
+    """Lock the channels where a run failed, in all modules of the class; where the trace lacks that place, all that were tried."""
     for entry in record.sized:
         if at is None or entry.place == at.place:
             record.lock(entry.operation, entry.labels, entry.otherwise or f"the forward names this width: {reason}", rank=3)
 
 
 def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> tuple[list[Step], str]:
-    """The steps of a run on the meta device, and why it stopped where it did not come to its end."""
+    """The operations of a run on the meta device, and why it failed; empty where it did not."""
     running, given = running or Running(), inputs.on_meta()
-    forget_caches(network)  # what a head remembers spares it operations
+    forget_caches(network)  # a head that caches something would run fewer operations the second time
     try:
         with torch.no_grad(), running:
             running.steps.append((ENDING, numbers_in(given.run(network))))
-    except Exception as error:  # a foreign forward may raise anything about a width that it does not like
+    except Exception as error:  # a module of the user may raise anything for a width that it does not support
         return running.steps, str(error).splitlines()[0] if str(error) else type(error).__name__
     return running.steps, ""
 
 
 def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> bool:
-    """Hold what attributes name in all modules of a class where the forward of one computes with it; whether there was such a thing."""
+    """Lock widths in attributes, in all modules of a class, where the forward of one computes with the number; whether there were any."""
     usual = record.steps
     place, words = difference(usual, *run(without(skeleton, coupling, free_groups(coupling)), inputs)) if record.named else (0, "")
     operation = record.operations[operation_at(record, place)]
@@ -251,7 +251,7 @@ def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap
 
 
 def all_disturbing(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> list[tuple[ChannelGroup, int, str]]:
-    """The groups whose cut changes what the forward computes with, be it a small or a large one."""
+    """The groups whose cut, small or large, changes the numbers that the forward computes with."""
     groups = free_groups(coupling)
 
     def small(some: Sequence[ChannelGroup]) -> tuple[int, str]:
@@ -270,7 +270,7 @@ def all_disturbing(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMa
 def disturbing(
     groups: Sequence[ChannelGroup], told: Callable[[Sequence[ChannelGroup]], tuple[int, str]]
 ) -> Iterator[tuple[ChannelGroup, int, str]]:
-    """Those of some groups without which a network takes other steps, each with the place of the first such step and what it is."""
+    """The groups without which a network runs other operations, each with the number of the first different one and its description."""
     if not groups:
         return
     place, words = told(groups)
@@ -283,7 +283,7 @@ def disturbing(
 
 
 def difference(usual: Sequence[Step], steps: Sequence[Step], reason: str) -> tuple[int, str]:
-    """The first step that is another one than in the usual run, in words; empty where all are the same."""
+    """The first operation that differs from the usual run, in words; empty where none does."""
     for place, ((name, numbers), (now, changed)) in enumerate(zip(usual, steps)):
         if name != now and ENDING in (name, now):
             return place, "without some channels, it takes another path"
@@ -309,18 +309,18 @@ def without(skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[Channel
 
 
 def smallest_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> Removal:
-    """A few channels of each of these groups, as their links allow, with what is linked to them."""
+    """A few channels of each of these groups, as their links allow, and of the groups linked to them."""
     return Removal({number: np.arange(count) for number, count in counts(coupling, groups, (SMALL_SHARE,)).items()})
 
 
 def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float] = UNEVEN) -> Removal:
-    """More of them, from the end, of each group another share than of the one before."""
+    """More channels of each group, from the end, each group by another share than the one before."""
     found = counts(coupling, groups, shares)
     return Removal({n: np.arange(coupling.groups[n].channels - count, coupling.groups[n].channels) for n, count in found.items()})
 
 
 def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
-    """How many channels each of these groups, and what is linked to it, can lose at these shares by turns."""
+    """How many channels each of these groups, and each group linked to it, can lose at these shares by turns."""
     wishes, turns = Wishes(), cycle(shares)
     for group in groups:
         if group.number not in wishes.demands:

@@ -1,4 +1,4 @@
-"""The state of a trace while a forward runs, and the table of rules that it asks for each operation."""
+"""The state of a trace while a forward runs, and the table of rules by operation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tui_pruner.domain.errors import TraceError
 
 @dataclass(frozen=True)
 class Call:
-    """One operation as it ran."""
+    """One operation that ran, with its arguments and results."""
 
     index: int
     name: str
@@ -52,12 +52,12 @@ class Call:
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """The tensors that entered."""
+        """The tensors among its arguments."""
         return [*tensors_in(self.args), *tensors_in(tuple(self.kwargs.values()))]
 
     @cached_property
     def outputs(self) -> list[Tensor]:
-        """The tensors that came out."""
+        """The tensors among its results."""
         return tensors_in(self.result)
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
@@ -68,11 +68,11 @@ class Call:
 Rule = Callable[["Flow", Call], None]
 RULES: dict[str, Rule] = {}
 KERNEL_RULES: dict[str, Rule] = {}
-"""What the same operations do to weights, whose elements belong to several channels each."""
+"""Rules of the same operations for weights, whose elements belong to several channels each."""
 
 
 def kernel_rule(names: str) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of these operations where they work on weights, on their way to what reads them."""
+    """Register a function as the rule of these operations on weights, for what happens to a weight before a layer reads it."""
     return into(KERNEL_RULES, names)
 
 
@@ -94,17 +94,17 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 
 CHANNEL_DIMS = 2
 UNSTEADY = {"detach"}
-"""What PyTorch inserts in one run of a network and leaves out in the next."""
+"""Operations that PyTorch inserts in one run of a network and leaves out in the next."""
 ARITHMETIC = frozenset(
     {"add", "sub", "rsub", "mul", "div", "pow", "clamp", "clamp_min", "clamp_max", "lerp", "addcmul", "full_like", "fill"}
 )
-"""Operations whose numbers are values; those of others are sizes and places, which may well be computed from a width."""
+"""Operations whose numbers are values; the numbers of others are sizes and positions, which may well be computed from a width."""
 ENDING = "output"
-"""Stands behind the last step of a run, with the numbers among what it returns."""
+"""The name of the last step of a run, which has the numbers among what the forward returns."""
 
 
 def step_of(name: str, args: tuple[Any, ...]) -> Step:
-    """An operation with the numbers that it computes with; a tensor of one number without dimensions is one, where it is known."""
+    """An operation with the numbers that it computes with; a zero-dimensional tensor counts where its value is known."""
     if name.removesuffix("_") not in ARITHMETIC:
         return name, ()
     known = (float(a) if isinstance(a, Tensor) else a for a in args if not isinstance(a, Tensor) or (a.ndim == 0 and not a.is_meta))
@@ -117,7 +117,7 @@ def numbers_in(output: Any) -> tuple[float, ...]:
 
 
 def bounds_of(call: Call, size: int) -> tuple[int, int]:
-    """Where a slice of a dimension begins and ends."""
+    """Start and end of a slice along its dimension."""
     start, end, _ = slice(call.argument(2, "start"), call.argument(3, "end")).indices(size)
     return start, max(start, end)
 
@@ -126,7 +126,7 @@ PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 
 
 class Flow(ShapeMode):  # type: ignore[no-untyped-call]
-    """The state of one trace: which labels each live tensor carries, and the record that grows."""
+    """The state of one trace: which labels each live tensor carries, and the record so far."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -161,7 +161,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.put(tensor, AxisLabels(tuple(tensor.shape), tuple(vectors)))
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Label what came out of an operation by its rule."""
+        """Label the results of an operation by its rule."""
         if self._aside:
             return
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
@@ -181,13 +181,13 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             self._lost = []
 
     def _is_about_weights(self, call: Call) -> bool:
-        """Whether an operation works on parameters alone, or on one whose elements belong to several channels each."""
+        """Whether an operation works on parameters only, or on a tensor whose elements belong to several channels each."""
         known = [labels for tensor in call.tensors if (labels := self._labels.get(id(tensor))) is not None]
         weights = [labels for labels in known if not isinstance(labels, Tensor)]
         return bool(weights) and (len(weights) == len(known) or any(labels.crossed for labels in weights))
 
     def put(self, tensor: Tensor, labels: Tensor | AxisLabels | Computed) -> None:
-        """Attach labels to a tensor for as long as the trace lasts."""
+        """Attach labels to a tensor for the rest of the trace."""
         self._labels[id(tensor)] = labels
         self._alive.append(tensor)
 
@@ -206,7 +206,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
 
     @property
     def place(self) -> str:
-        """The module that is running, by its path, or the model's class."""
+        """The path of the module that is running, or the model's class."""
         return self.modules[-1] or type(self.running).__name__
 
     @staticmethod
@@ -216,7 +216,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return bool((small != 0).any())
 
     def elements(self, tensor: Tensor) -> Tensor:
-        """A tensor's labels element by element, zeros where it carries none; those of a weight, which have several, are held."""
+        """A tensor's labels element by element, zero where it has none; labels of a weight, whose elements have several, are locked."""
         labels = self._labels.get(id(tensor))
         if isinstance(labels, (AxisLabels, Computed)):
             if labels.crossed:
@@ -225,7 +225,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return nothing(tensor.shape) if labels is None else labels
 
     def aside(self, tensor: Tensor) -> Tensor:
-        """The same while the forward runs, without what that takes being seen as operations of the forward."""
+        """The same while the forward runs, without recording the operations that this takes."""
         self._aside = True
         try:
             return self.elements(tensor)
@@ -233,7 +233,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             self._aside = False
 
     def weight(self, tensor: Tensor) -> AxisLabels | None:
-        """The labels of a parameter's axes as it is stored, or None for everything else."""
+        """The labels of a parameter's axes; None for any other tensor."""
         labels = self._labels.get(id(tensor))
         return labels if isinstance(labels, AxisLabels) else None
 
@@ -242,7 +242,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return isinstance(self._labels.get(id(tensor)), Computed)
 
     def strands(self, tensor: Tensor) -> tuple[Strand, ...]:
-        """All labels of any tensor, a strand for each of a parameter's axes."""
+        """All labels of any tensor, a strand for each axis of a parameter."""
         labels = self._labels.get(id(tensor))
         if isinstance(labels, Computed):
             return labels.strands
@@ -262,31 +262,31 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return any(not cause & self.record.spared for cause in strand.zero)
 
     def rely(self, strand: Strand) -> None:
-        """Note that the values of a removed channel have to be zero."""
+        """Record that the values of a removed channel must be zero."""
         usable = [sorted(cause) for cause in strand.zero if not cause & self.record.spared]
         self.record.relied.update(min(usable, default=[]))
 
     def spare(self, tensor: Tensor) -> None:
-        """Note that something is divided by a tensor: what would make its values zero keeps its values in the masked twin."""
+        """Record that something is divided by a tensor: in the masked twin the parameters that could make it zero keep their values."""
         for strand in self.strands(tensor):
             self.record.spared.update(*strand.zero)
 
     def note_work(self, call: Call, *factors: Labels | None) -> None:
-        """Say what the work of a convolution or product is proportional to, where that is not a stored weight's width."""
+        """Record which labels the work of a convolution or product is proportional to, where it has no stored weight."""
         if call.name in WORK:
             known = tuple(factor for factor in factors if factor is not None)
             self.record.products.append(ProductLabels(call.index, self._work - 1, known))
 
     def mark_vectors(self, vector: Labels, role: Role) -> None:
-        """Say what the axes that own these labels are for."""
+        """Record the role of the axes that these labels belong to."""
         axis = self._axis_of_label.get(int(vector[0]))
         whole = axis is not None and len(vector) == self.record.source.sizes[axis]
         for owner in [axis] if whole and axis is not None else self.record.source.owners(vector):
-            if self.record.roles.get(owner) not in PRODUCING:  # of tied uses, the one that writes the channels
+            if self.record.roles.get(owner) not in PRODUCING:  # of several uses, the one that produces the channels counts
                 self.record.roles[owner] = role
 
     def unify(self, call: Call, left: Labels, right: Labels, dim: int = 1) -> None:
-        """Make two vectors the same channels; a channel that meets a constant in a weight's axis stays as it is."""
+        """Tie two vectors; a channel on a weight's axis that meets a constant is locked."""
         if left.shape != right.shape:
             raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
         self.record.unify(call.index, left, right)
@@ -302,30 +302,30 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             self.unify(call, own, vector)
 
     def unify_tensors(self, call: Call, left: Tensor, right: Tensor) -> None:
-        """Unify position by position."""
+        """Tie two tensors position by position."""
         a, b = compact(left, right)
         self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
 
     def unify_or_hold(self, call: Call, left: Tensor, right: Tensor, reason: str) -> None:
-        """Unify position by position; a channel that meets none stays."""
+        """Tie two tensors position by position; a channel that meets none is locked."""
         self.unify_tensors(call, left, right)
         a, b = compact(left, right)
         for labels, other in ((a, b), (b, a)):
             self.record.lock(call.index, labels[(labels != 0) & (other == 0)].numpy(), reason, 1, rank=4)
 
     def link(self, call: Call, parts: Sequence[Labels], *, rows: bool = False) -> None:
-        """Demand that parts of an axis lose equally many channels; each is a row from now on. `rows` came out of a fold of the axis."""
+        """Link parts of an axis: they must lose equally many channels, and each is a row from now on. `rows`: they are from a `view`."""
         self.note_rows(parts)
-        if len({part.tobytes() for part in parts}) > 1:  # what is not a channel in a part stays in its place
+        if len({part.tobytes() for part in parts}) > 1:  # what has no channel in a part stays in its place
             channels = tuple(part[part != 0] for part in parts)
             self.record.links.append(LinkedLabels(call.index, channels, rows and has_heads(self.running)))
 
     def note_rows(self, parts: Sequence[Labels]) -> None:
-        """Remember vectors whose channels stay together, in their order, whichever of them go."""
+        """Remember vectors whose channels stay next to each other, in order, whichever of them are removed."""
         self._rows.update(part.tobytes() for part in parts)
 
     def note_sizes(self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "") -> bool:
-        """Remember channels that meet sizes which the forward may name; whether it may: PyTorch's layers and adapted modules do not."""
+        """Remember channels at sizes that a forward may fix; whether it may: PyTorch's layers and adapted modules do not."""
         may = not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels)
         if may:
             place = (type(self.running).__name__, call.index - self.entered[-1])
@@ -333,7 +333,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return may
 
     def note_slice(self, call: Call, labels: Tensor) -> bool:
-        """Remember a slice of a single vector of channels by its bounds, which the forward may compute or name; whether it is one."""
+        """Remember the bounds of a slice of a single vector of channels, which the forward may compute or have fixed; whether it is one."""
         dim = call.argument(1, "dim", 0) % labels.ndim
         vector, size = channel_vector(labels, dim), labels.shape[dim]
         start, end = bounds_of(call, size)
@@ -342,11 +342,11 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         return self.note_sizes(call, labels, (vector[:start], vector[:end], vector), dim, BY_PLACE)
 
     def are_rows(self, parts: Sequence[Labels]) -> bool:
-        """Whether each of these vectors was seen as a row, or carries no channel."""
+        """Whether each of these vectors is known as a row, or carries no channel."""
         return all(part.tobytes() in self._rows or not part.any() for part in parts)
 
     def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
-        """Forbid cutting any channel of these tensors."""
+        """Forbid removing any channel of these tensors."""
         self.lock_at(call.index, tensors, reason, dim, rank)
 
     def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:

@@ -1,5 +1,4 @@
-"""Send labels through a model: its own forward runs on the meta device, and each operation does to the labels what it does to the
-numbers."""
+"""Run a model's own forward on the meta device while labels follow every channel: each operation is applied to the labels as well."""
 
 from __future__ import annotations
 
@@ -36,14 +35,14 @@ AGAIN = 0.5
 
 
 class TooLate(BaseException):
-    """The time is up; no `except Exception` on the way swallows it."""
+    """The time is up; a BaseException, so that no `except Exception` in a forward catches it."""
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise `TooLate` in the thread that entered, at its next line of Python after this many seconds, more on a busy machine (`patience`).
+    """Raise `TooLate` in the calling thread, at its next line of Python, after this many seconds (more on a busy machine, see `deadlines`).
 
-    Again and again until it leaves: an exception that meets a callback of the garbage collector is swallowed there.
+    It is raised again until the block ends: an exception raised within a callback of the garbage collector is swallowed.
     """
     thread, leaving = threading.get_ident(), threading.Lock()
     thrown, over = threading.Event(), threading.Event()
@@ -65,19 +64,19 @@ def deadline(seconds: float) -> Iterator[None]:
     finally:
         with leaving:
             over.set()
-            if thrown.is_set():  # else CPython 3.11 would look for what is not there for ever, and hang under a profiler
-                throw(thread, None)  # what was thrown in the last moment and has not arrived
+            if thrown.is_set():  # without this, CPython 3.11 would search for ever and hang under a profiler
+                throw(thread, None)  # cancel what was raised in the last moment and has not arrived
 
 
 def throw(thread: int, error: type[BaseException] | None) -> None:
-    """Have a thread raise an exception; None takes back one that it has not raised yet."""
+    """Raise an exception in a thread; None cancels one that was not delivered yet."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
 
 
 def link_equal_widths(flow: Flow, model: nn.Module) -> None:
-    """Links that no operation shows: widths that a module's forward takes from its input's shape and demands of something else.
+    """Link widths that no operation ties: those that a module's forward takes from its input's shape and expects elsewhere.
 
-    Where one of the layers has no channels that are known, the other keeps those that it has.
+    Where one of the layers has no known channels, the channels of the other are locked.
     """
     reads = {axis.module: flow.record.source.labels_of(axis) for axis, role in flow.record.roles.items() if role == "in"}
     for path, module in model.named_modules():
@@ -91,7 +90,7 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
 
 
 def hold_own_widths(flow: Flow, model: nn.Module) -> None:
-    """Lock the parameters of PyTorch's modules that keep widths in attributes which nothing rewrites."""
+    """Lock the parameters of PyTorch modules that keep widths in attributes which nothing rewrites."""
     for path, module in model.named_modules():
         name = keeps_own_widths(module)
         if name and own_adapter(module) is None:
@@ -101,7 +100,7 @@ def hold_own_widths(flow: Flow, model: nn.Module) -> None:
 
 
 LONGEST_RUN = 120.0
-"""Seconds that a forward may take without computing anything."""
+"""Seconds that a forward may take on the meta device."""
 
 
 NO_VALUES = (
@@ -115,13 +114,13 @@ NO_VALUES = (
     "'meta'",
     "fake value",
 )
-"""How PyTorch says that a tensor without values was asked for one."""
+"""How PyTorch reports that the value of a meta tensor was asked for."""
 LONGEST_QUOTE = 160
 LONGEST_LINE = 60
 
 
 def in_words(error: Exception, place: str) -> str:
-    """What a failed forward is about."""
+    """Describe why a forward failed."""
     said = quoted(error)
     if any(phrase in said for phrase in NO_VALUES):
         why = "; ".join(part for part in (said[:LONGEST_LINE], line_of(error)) if part)
@@ -130,7 +129,7 @@ def in_words(error: Exception, place: str) -> str:
 
 
 def line_of(error: Exception) -> str:
-    """The last line that an exception came through in a file that is neither PyTorch's nor of this package, if any."""
+    """The last line of the traceback in a file that belongs neither to PyTorch nor to this package, if any."""
     libraries = tuple(str(Path(file).parent) for file in (torch.__file__, tui_pruner.__file__))
     lines = [at for at in traceback.extract_tb(error.__traceback__) if not at.filename.startswith((*libraries, "<"))]
     said = " ".join((lines[-1].line or "").split()) if lines else ""
@@ -138,14 +137,14 @@ def line_of(error: Exception) -> str:
 
 
 def quoted(error: Exception) -> str:
-    """The first line of what an exception says."""
+    """The first line of an exception's message."""
     said = " ".join((str(error).splitlines() or [""])[0].split()) or type(error).__name__
     said = f"{type(error).__name__}: {said}" if isinstance(error, LookupError) else said
     return said if len(said) <= LONGEST_QUOTE else f"{said[:LONGEST_QUOTE]}..."
 
 
 def first_place(labels: Tensor) -> Labels:
-    """The labels of all channels of a feature map at one place."""
+    """The labels of all channels of a feature map at one position."""
     rest = labels.narrow(0, 0, 1).movedim(1, 0)
     for _ in range(rest.ndim - 1):
         rest = rest.select(1, 0)
@@ -154,9 +153,9 @@ def first_place(labels: Tensor) -> Labels:
 
 @contextmanager
 def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]) -> Iterator[None]:
-    """Tell the flow which module is running, and keep the labels that each block hands out.
+    """Tell the flow which module is running, and keep the labels of each block's output.
 
-    Hooks of the process, as two for each of a thousand modules take longer to register than many a trace.
+    The hooks are global: two hooks for each of a thousand modules take longer to register than many a trace.
     """
     paths = {module: path for path, module in model.named_modules()}
     repeats = {module: path for path, module in repeats_of(model)}
@@ -180,7 +179,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.aside(output)
         if module in repeats and path not in around_repeats and replaceable(args, output):
-            # Labels are looked at after the trace: an operation on them here would be taken for one of the forward.
+            # Labels are read after the trace: an operation on them here would be recorded as one of the forward.
             around_repeats[path] = module, flow.aside(args[0]), flow.aside(output)
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
@@ -196,12 +195,12 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
     for path, (module, inputs, outputs) in around_repeats.items():
         places = first_place(inputs), first_place(outputs)
         silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
-        alone = all(name in own and times[own[name]] == 1 for name in silenced)  # none where others share them
+        alone = all(name in own and times[own[name]] == 1 for name in silenced)  # none where several modules share it
         flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silenced if alone else ())
 
 
 def replaceable(args: Any, output: Any) -> bool:
-    """Whether a module made one tensor of one that is as large, so that the latter can take its place."""
+    """Whether a module maps one tensor to one of the same shape, so that its input can replace its output."""
     given = args[0] if len(args) == 1 else None
     return isinstance(given, Tensor) and isinstance(output, Tensor) and given.ndim > 1 and given.shape == output.shape
 
@@ -252,7 +251,7 @@ def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[t
 
 
 def hold_inputs(flow: Flow, inputs: Inputs) -> None:
-    """Label the channels of what the forward is given, and lock them; whole numbers have none."""
+    """Label the channels of the forward's inputs and lock them; tensors of integers have none."""
     start = flow.record.note("input", "")
     for tensor in inputs.tensors:
         if tensor.is_meta and tensor.ndim > 1:
@@ -262,7 +261,7 @@ def hold_inputs(flow: Flow, inputs: Inputs) -> None:
 
 
 def hold_contradictions(flow: Flow) -> None:
-    """Lock parameters that one operation divides by and another needs to be zero where a channel is gone."""
+    """Lock parameters that one operation divides by and another needs to be zero in a removed channel."""
     for axis in sorted(flow.record.spared & flow.record.relied):
         operation = flow.record.note("division", axis.module)
         labels = flow.record.source.labels_of(axis)
@@ -270,10 +269,10 @@ def hold_contradictions(flow: Flow) -> None:
 
 
 def trained(skeleton: nn.Module, inputs: Inputs, flow: Flow, idle: set[str], features: Mapping[int, Tensor]) -> list[Tensor]:
-    """Return what the model predicts on the paths of training, where there are parameters that its predictions do not depend on.
+    """Return what the model predicts on the paths of training, where some parameters do not affect its predictions.
 
-    An auxiliary head runs in training alone, or its result is thrown away elsewhere; yet it reads channels that a cut takes away. Where
-    these paths cannot be run there are no more predictions; what an auxiliary head reads for which the image is too small is held.
+    An auxiliary head runs in training only, or its result is thrown away elsewhere, but it reads channels that may be cut. Where these
+    paths cannot be run there are no further predictions; what an auxiliary head reads is locked where the image is too small for it.
     """
     depth = len(flow.modules)
     with training_paths(skeleton, idle) as found:
@@ -290,7 +289,7 @@ def trained(skeleton: nn.Module, inputs: Inputs, flow: Flow, idle: set[str], fea
 
 
 def hold_stopped(flow: Flow, model: nn.Module, idle: set[nn.Module], error: Exception, depth: int) -> None:
-    """Lock what the first module reads that only training runs, where its forward stops."""
+    """Lock what the first module reads that runs in training only, where its forward fails."""
     said, place = quoted(error), flow.place
     read = next((n for n in range(depth, len(flow.modules)) if only_in_training(model.get_submodule(flow.modules[n]), idle)), None)
     if read is not None:
@@ -302,13 +301,13 @@ def hold_stopped(flow: Flow, model: nn.Module, idle: set[nn.Module], error: Exce
 
 
 def only_in_training(module: nn.Module, idle: set[nn.Module]) -> bool:
-    """Whether evaluation reads no parameter of a module and of those below it."""
+    """Whether evaluation reads no parameter of a module or of its children."""
     owners = [part for part in module.modules() if part._parameters]
     return bool(owners) and idle.issuperset(owners)
 
 
 def hold_idle(flow: Flow, idle: set[str]) -> None:
-    """Lock what the forward reads though nothing that it returns depends on it: no proof could tell a wrong cut there from a right one."""
+    """Lock what the forward reads although no output depends on it: the proof could not detect a wrong cut there."""
     read = [flow.dependence.tensors[name] for name in sorted(idle & flow.dependence.read)]
     if read:
         operation = flow.record.note("output", flow.modules[-1])
