@@ -1,1 +1,1 @@
-"""Cuts: which channels go, the cut itself, its proof, its preview, and the session of steps."""
+"""Cuts: which channels are removed, the cut itself, its proof, its preview, and the session of steps."""

@@ -1,8 +1,8 @@
-"""Classes as channels: which outputs of a head are one class each, what follows when some go, and how the others are numbered then.
+"""Classes as channels: which outputs of a head are one class each, what follows when some are cut, and how the rest are renumbered.
 
-A class is one channel of one group, like any other, but for two things: only a request for classes may cut it, and with it the outputs
-change their shape. So its masked twin has minus infinity as the class's bias, as if the class were never likely, and of the twin's outputs
-the kept classes are compared.
+A class is one channel of one group, with two exceptions: only a request for classes may cut it, and cutting it changes the shape of the
+outputs. So the masked twin has minus infinity as the class's bias, which makes the class never likely, and of the twin's outputs only the
+kept classes are compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tui_pruner.domain.cuts import class_request
 from tui_pruner.domain.errors import RequestError
 
 NUMBERINGS = "tui_pruner_classes"
-"""The attribute of a model that lost classes with how those that it has were numbered before, the oldest numbering first."""
+"""The attribute of a model without some classes that says how its classes were numbered before, the oldest numbering first."""
 
 
 MOST_NAMED = 6
@@ -35,11 +35,11 @@ class Head:
     layers: Callable[[Any], list[str]]
     outputs: Callable[[Any, str, Tensor, Sequence[int]], Tensor]
     counts_classes: Callable[[Any], bool] = lambda head: False
-    """Whether the first dimension of its output, without the batch, has one place for each class."""
+    """Whether the first dimension of its output, without the batch, has one position for each class."""
 
 
 HEADS: dict[str, Head] = {}
-"""By module and name of the head's own class, entered by frameworks: heirs may read their classes from elsewhere, as from text."""
+"""By module and name of the head's own class, registered by frameworks. Subclasses do not count: theirs may come from text."""
 
 
 def head_of(model: nn.Module) -> tuple[str, Any, Head | None]:
@@ -53,7 +53,7 @@ def head_of(model: nn.Module) -> tuple[str, Any, Head | None]:
 
 
 def shape_with_fewer(model: nn.Module, path: str, shape: tuple[int, ...], lost: int) -> tuple[int, ...]:
-    """Return the shape of a block's first output, without the batch, after this many classes are gone: only a head's has them."""
+    """Return the shape of a block's first output, without the batch, after this many classes were cut: only a head's changes."""
     found, head, known = head_of(model)
     if not lost or path != found or known is None or not known.counts_classes(head):
         return shape
@@ -61,7 +61,7 @@ def shape_with_fewer(model: nn.Module, path: str, shape: tuple[int, ...], lost: 
 
 
 def with_classes(coupling: CouplingMap, model: nn.Module) -> CouplingMap:
-    """Return a coupling map in which one group has a channel for each class, wherever a known head scores it."""
+    """Return a coupling map in which one group has a channel for each class, in every known head."""
     path, head, known = head_of(model)
     if known is None:
         return coupling
@@ -110,30 +110,30 @@ def regrouped(coupling: CouplingMap, axes: Sequence[Axis], count: int) -> Coupli
 
 
 def relinked(links: Sequence[ChannelLink], new: Indices, classes: int) -> tuple[ChannelLink, ...]:
-    """Return the links in the new numbers of their groups; classes are in none."""
+    """Return the links with the new numbers of their groups; the group of the classes is in no link."""
     parts = [tuple(tuple(sorted({int(new[n]) for n in part} - {classes})) for part in link.parts) for link in links]
     left = [(link, found) for link, found in zip(links, parts, strict=True) if all(found)]
     return tuple(replace(link, number=number, parts=found) for number, (link, found) in enumerate(left))
 
 
 def class_group(coupling: CouplingMap) -> ChannelGroup | None:
-    """Return the group of the classes, where the model's can be cut."""
+    """Return the group of the classes; None where the model's classes cannot be cut."""
     return None if coupling.classes is None else coupling.groups[coupling.classes]
 
 
 def kept_classes(coupling: CouplingMap, removal: Removal) -> list[int] | None:
-    """Return the numbers of the classes that a removal leaves, None where it leaves them all."""
+    """Return the numbers of the classes that a removal leaves; None where it leaves all."""
     group = class_group(coupling)
     return None if group is None or group.number not in removal.places else removal.remaining(group).tolist()
 
 
 def only_classes(coupling: CouplingMap, removal: Removal) -> Removal:
-    """Return what a removal takes of the classes."""
+    """Return the part of a removal that concerns classes."""
     return Removal({number: places for number, places in removal.places.items() if number == coupling.classes})
 
 
 def without_classes(coupling: CouplingMap, removal: Removal) -> Removal:
-    """Return what a removal takes of all but the classes."""
+    """Return a removal without the part that concerns classes."""
     return Removal({number: places for number, places in removal.places.items() if number != coupling.classes}, removal.dropped)
 
 
@@ -144,10 +144,10 @@ def names_in(model: Any) -> dict[int, str]:
 
 
 def removal_of_classes(coupling: CouplingMap, model: nn.Module, amount: str, base: Removal) -> Removal:
-    """Return what keeping some classes, by names or numbers, removes on top of what is gone.
+    """Return what keeping some classes, by names or numbers, removes in addition to what is gone.
 
     Raises:
-        RequestError: the model's classes cannot be cut, the class does not exist, or nothing would go.
+        RequestError: the model's classes cannot be cut, the class does not exist, or nothing would be removed.
     """
     group = class_group(coupling)
     if group is None:
@@ -183,7 +183,7 @@ def number_of(word: str, names: Mapping[int, str], count: int) -> int:
 
 
 def rewrite_classes(pruned: Any, kept: Sequence[int]) -> None:
-    """Make true what a model says of its classes beside its weights, in the order of the kept ones."""
+    """Update a model's class count and names after a cut, in the order of the kept classes."""
     _, head, _ = head_of(pruned)
     old = names_in(pruned)
     count = int(getattr(head, "nc", len(old)))
@@ -209,18 +209,18 @@ def rewrite_classes(pruned: Any, kept: Sequence[int]) -> None:
 def numberings(model: Any) -> list[dict[str, Any]]:
     """Return how the classes were numbered in the models that it was cut from, the oldest first.
 
-    Each has its `names` by number and the numbers there that the model still has, `kept`.
+    Each entry has the `names` by number, and in `kept` the numbers there of the classes that the model still has.
     """
     return list(getattr(model, NUMBERINGS, None) or [])
 
 
 def reduced(leaves: Leaves, model: nn.Module, kept: Sequence[int]) -> Leaves:
-    """Return the outputs of a model with all its classes as those of one that has some of them."""
+    """Return the outputs of a model with all classes, reduced to those that are kept."""
     _, head, known = head_of(model)
     assert known is not None
     return {place: known.outputs(head, place, leaf, kept) if isinstance(leaf, Tensor) else leaf for place, leaf in leaves.items()}
 
 
 def shifted(kept: Sequence[int], count: int) -> list[int]:
-    """Return other classes in place of the kept ones: what they would be, were the wrong ones cut."""
+    """Return as many other classes in place of the kept ones, as if the wrong ones had been cut."""
     return [(number + 1) % count for number in kept]

@@ -1,4 +1,4 @@
-"""What can be cut of a model: the coupling map as plain data, and every group cut and proved alone."""
+"""What can be cut of a model: the coupling map as plain data, and a trial that cuts and proves every group alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tui_pruner.domain.errors import PrunerError
 
 
 def coupling_report(analysis: Analysis) -> dict[str, Any]:
-    """Groups with their members, links and locks; how many convolutions are free, coupled, linked, locked; what no rule knew."""
+    """Groups with their members, links and locks; how many convolutions are free, coupled, linked, locked; operations without a rule."""
     coupling, names = analysis.coupling, analysis.short_names
     statuses = Counter(
         status_of(coupling, layer, names).status
@@ -52,7 +52,7 @@ def coupling_report(analysis: Analysis) -> dict[str, Any]:
 
 
 def group_report(analysis: Analysis, group: ChannelGroup, names: dict[str, str]) -> dict[str, Any]:
-    """One group: `channels` of a member are the indices on its dimension."""
+    """One group as plain data: `channels` of a member are the indices on its dimension."""
     lock = group.lock
     return {
         "id": group.number,
@@ -75,7 +75,7 @@ def group_report(analysis: Analysis, group: ChannelGroup, names: dict[str, str])
 
 
 def layer_of(module: str, names: dict[str, str]) -> str:
-    """The layer that a parameter's module belongs to: itself, or the Conv block around a norm."""
+    """The layer that a parameter's module belongs to: the module itself, or the Conv block around a norm."""
     if module in names:
         return names[module]
     parent = module.rpartition(".")[0]
@@ -89,7 +89,7 @@ PLANS = 3
 
 @dataclass(frozen=True)
 class CoverageOutcome:
-    """What became of a cut: "equal", "approximate", "failed" or "locked", and what is to be said about it."""
+    """The result of a cut, "equal", "approximate", "failed" or "locked", with its figures or the reason."""
 
     outcome: str
     detail: str
@@ -104,7 +104,7 @@ class CoverageTrial(CoverageOutcome):
 
 @dataclass(frozen=True)
 class PlanTrial(CoverageOutcome):
-    """All groups cut at once, each by a ratio of its own: how many were cut, and how many that could be stayed whole."""
+    """All groups cut at once, each by a ratio of its own: how many were cut, and how many prunable ones stayed whole."""
 
     seed: int
     cut: int
@@ -112,7 +112,7 @@ class PlanTrial(CoverageOutcome):
 
 
 def removal_of_one(analysis: Analysis, group: ChannelGroup) -> Removal:
-    """A share of a group's channels, the least important, and of every group that is linked to it."""
+    """A share of a group's channels, the least important, and the same of every linked group."""
     wishes = Wishes()
     ask_alone(analysis.coupling, group, RATIO, wishes)
     groups = analysis.coupling.groups
@@ -120,9 +120,9 @@ def removal_of_one(analysis: Analysis, group: ChannelGroup) -> Removal:
 
 
 def random_removal(coupling: CouplingMap, seed: int) -> Removal:
-    """Random channels of every group at once, each by a random ratio.
+    """Random channels of every group at once, each group by a random ratio.
 
-    Where a group's links leave no room for its own demand beside those already made, it takes what they give it, or stays whole.
+    Where the links of a group leave no room for its own demand, it takes what the demands of others give it, or stays whole.
     """
     generator = np.random.default_rng(seed)
     wishes = Wishes()
@@ -140,7 +140,7 @@ def random_removal(coupling: CouplingMap, seed: int) -> Removal:
 
 @dataclass
 class Coverage:
-    """The trials of one model; its original is run once for all of them."""
+    """The trials of one model; the original runs once for all of them."""
 
     analysis: Analysis
     original: Original = field(init=False)
@@ -149,14 +149,14 @@ class Coverage:
         self.original = Original(self.analysis.checkpoint.model)
 
     def trials(self) -> Iterator[CoverageTrial]:
-        """Try every group that some layer produces."""
+        """Try every group that a layer produces."""
         for group in self.analysis.coupling.groups:
             if group.producers:
                 found = self.alone(group) if group.prunable else CoverageOutcome("locked", group.reason)
                 yield CoverageTrial(found.outcome, found.detail, group)
 
     def plans(self, count: int = PLANS) -> Iterator[PlanTrial]:
-        """Cut everything at once, from seed 0 on."""
+        """Cut all groups at once, `count` times, with seeds from 0."""
         free = sum(group.prunable for group in self.analysis.coupling.groups)
         for seed in range(count):
             removal = random_removal(self.analysis.coupling, seed)
@@ -191,7 +191,7 @@ def said(error: Exception) -> str:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Spare the garbage collector what is there already: with a model's thousand modules in memory it takes a third of the time."""
+    """Keep the garbage collector from walking what exists already, which saves a third of the time with a thousand modules in memory."""
     gc.collect()
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""Why channels go together: the status of each layer, and the path that its channels take through the network."""
+"""Why channels are cut together: the status of each layer, and the path that its channels take through the network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_RANGES = 3
 
 @dataclass(frozen=True)
 class LayerStatus:
-    """A layer's status and the reason for it; a free layer has none."""
+    """A layer's status and the reason for it; the reason of a free layer is empty."""
 
     status: Status
     reason: str
@@ -54,14 +54,14 @@ def status_of(coupling: CouplingMap, layer: ModelLayer, names: dict[str, str]) -
 
 
 def why_unknown(coupling: CouplingMap, layer: ModelLayer) -> str:
-    """Why no channels of a layer's output are known: what happened to its weight, if anything did."""
+    """Why no output channels of a layer are known: what was done to its weight, if anything."""
     weights = (axis for axis in coupling.sizes if axis.module == layer.path and axis.is_weight)
     groups = (coupling.groups[number] for axis in weights for number in coupling.groups_of_axis.get(axis, ()))
     return next((group.reason for group in groups if group.lock is not None), "the forward never runs it")
 
 
 def link_within(coupling: CouplingMap, groups: tuple[ChannelGroup, ...]) -> ChannelLink | None:
-    """The link that cuts a layer's own output into parts."""
+    """The link between parts of a layer's own output."""
     own = {group.number for group in groups}
     for number in sorted({number for group in groups for number in group.links}):
         link = coupling.links[number]
@@ -71,7 +71,7 @@ def link_within(coupling: CouplingMap, groups: tuple[ChannelGroup, ...]) -> Chan
 
 
 def joined(group: ChannelGroup, path: str) -> str:
-    """The operation that ties a group together, the one nearest to a layer."""
+    """The operation that ties a group together; of several the one nearest to a layer."""
     if not group.joined_by:
         return "the same layer's channels"
     nearest = max(group.joined_by, key=lambda operation: common_prefix(operation, path))
@@ -79,7 +79,7 @@ def joined(group: ChannelGroup, path: str) -> str:
 
 
 def common_prefix(operation: Operation, path: str) -> int:
-    """How many path parts an operation's module shares with a layer, all of them being the layer's ancestors."""
+    """How many parts of the path an operation's module shares with a layer; 0 unless the module contains the layer."""
     parts = operation.module.split(".")
     return len(parts) if path.split(".")[: len(parts)] == parts else 0
 
@@ -107,7 +107,7 @@ def in_words(indices: Indices, size: int) -> str:
 
 @dataclass(frozen=True)
 class PathPlace:
-    """What a name means: layers, or a block without layers (a Concat, an Upsample) by its output."""
+    """What a name stands for: layers, or a block without layers (a Concat, an Upsample) by its output."""
 
     name: str
     layers: tuple[ModelLayer, ...]
@@ -116,7 +116,7 @@ class PathPlace:
 
 @dataclass(frozen=True)
 class PathStep:
-    """One hop of the channels: a module path, the operation there, and which channels they are."""
+    """One hop of the channels: a module path, the operation there, and the positions of the channels."""
 
     at: str
     operation: str
@@ -124,7 +124,7 @@ class PathStep:
 
 
 def place_of(analysis: Analysis, name: str) -> PathPlace:
-    """The layers or the block that a name means."""
+    """The layers or the block that a name stands for."""
     block = next((block for block in analysis.blocks if name in (str(block.index), block.path)), None)
     if block is not None and not block.layers:
         return PathPlace(name, (), block)
@@ -132,7 +132,7 @@ def place_of(analysis: Analysis, name: str) -> PathPlace:
 
 
 def groups_of(analysis: Analysis, place: PathPlace) -> list[ChannelGroup]:
-    """The groups that a place hands out."""
+    """The groups of a place's outputs."""
     groups = analysis.coupling.groups
     if place.block is not None:
         numbers = analysis.coupling.block_outputs.get(place.block.path, np.zeros(0, np.int64))
@@ -141,7 +141,7 @@ def groups_of(analysis: Analysis, place: PathPlace) -> list[ChannelGroup]:
 
 
 def way(analysis: Analysis, source: PathPlace, target: PathPlace) -> list[PathStep]:
-    """The hops from a place's outputs to another place; empty where its channels never get there."""
+    """The hops from a place's outputs to another place; empty where its channels do not reach it."""
     for group in groups_of(analysis, source):
         end = arrival(analysis, group, target) if hands_on(analysis, source, group, target) else ()
         if end:
@@ -156,12 +156,12 @@ def way(analysis: Analysis, source: PathPlace, target: PathPlace) -> list[PathSt
 
 
 def hands_on(analysis: Analysis, source: PathPlace, group: ChannelGroup, target: PathPlace) -> bool:
-    """Whether channels get to the target through the source: a block without layers may only share them with it."""
+    """Whether channels reach the target through the source; a block without layers may only share them with it."""
     return source.block is None or source.block.index in carried(analysis, group, block_index(analysis, target))
 
 
 def departure(analysis: Analysis, source: PathPlace, group: ChannelGroup) -> Iterator[PathStep]:
-    """Where the channels are written: in the place itself, or for a block without layers in front of it."""
+    """Where the channels are produced: in the place itself, or for a block without layers before it."""
     own = {layer.path for layer in source.layers} or {member.axis.module for member in group.producers}
     names = {layer.path: layer.name for layer in analysis.layers.values()}
     for member in group.producers:
@@ -174,7 +174,7 @@ def departure(analysis: Analysis, source: PathPlace, group: ChannelGroup) -> Ite
 
 
 def passed(analysis: Analysis, group: ChannelGroup, source: PathPlace, target: PathPlace) -> Iterator[PathStep]:
-    """The blocks without layers (Concat, Upsample) between two places that hand the channels on, with their places there."""
+    """The blocks without layers (Concat, Upsample) between two places that pass the channels on, with the channels' positions there."""
     low, high = sorted((block_index(analysis, source), block_index(analysis, target)))
     carriers = carried(analysis, group, high)
     for block in analysis.blocks[low + 1 : high]:
@@ -183,7 +183,7 @@ def passed(analysis: Analysis, group: ChannelGroup, source: PathPlace, target: P
 
 
 def carried(analysis: Analysis, group: ChannelGroup, last: int) -> set[int]:
-    """The blocks over which a group's channels come to a block: its sources that contain them, theirs, and so on."""
+    """The blocks by which a group's channels reach a block: those of its sources that contain the channels, and so on back."""
     carriers: set[int] = set()
     waiting = list(analysis.blocks[last].sources)
     while waiting:
@@ -196,20 +196,20 @@ def carried(analysis: Analysis, group: ChannelGroup, last: int) -> set[int]:
 
 
 def contains(analysis: Analysis, group: ChannelGroup, block: Block) -> bool:
-    """Whether a block's output has channels of a group."""
+    """Whether a block's output contains channels of a group."""
     numbers = analysis.coupling.block_outputs.get(block.path)
     return numbers is not None and bool((numbers == group.number).any())
 
 
 def through(analysis: Analysis, group: ChannelGroup, block: Block) -> Iterator[PathStep]:
-    """A block's output as a hop, where it contains the group's channels."""
+    """A block's output as a hop; None where it does not contain the group's channels."""
     if contains(analysis, group, block):
         numbers = analysis.coupling.block_outputs[block.path]
         yield PathStep(block.path, block.type, f"at channel {in_words(np.flatnonzero(numbers == group.number), len(numbers))}")
 
 
 def block_index(analysis: Analysis, place: PathPlace) -> int:
-    """The block that a place is in; of several the first."""
+    """The number of the block that a place is in; of several blocks the first."""
     if place.block is not None:
         return place.block.index
     first = place.layers[0]
@@ -217,7 +217,7 @@ def block_index(analysis: Analysis, place: PathPlace) -> int:
 
 
 def arrival(analysis: Analysis, group: ChannelGroup, target: PathPlace) -> Sequence[PathStep]:
-    """How a place meets a group's channels: it reads them, writes them too, or hands them on."""
+    """What a place does with a group's channels: it reads them, produces them too, or passes them on."""
     if target.block is not None:
         return list(through(analysis, group, target.block))
     wanted = {layer.path: layer.name for layer in target.layers}
@@ -245,7 +245,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Touch:
-    """A layer that loses channels when A does: as output, as input, or because it must stay equally wide."""
+    """A layer that loses channels when A does: outputs, inputs, or because it must stay equally wide."""
 
     layer: str
     role: Side
@@ -255,7 +255,7 @@ class Touch:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything that a cut of A touches, and the path to B if asked for; no path means that B is left alone."""
+    """Everything that a cut of A changes, and the path to B if asked for; without a path, B does not change."""
 
     coupled: bool
     path: tuple[PathStep, ...]
@@ -264,7 +264,7 @@ class Explanation:
 
 
 def explain(analysis: Analysis, a: str, b: str | None = None) -> Explanation:
-    """What cutting A's outputs touches, and how it reaches B; where it does not, how a cut of B would reach A.
+    """What cutting A's outputs changes, and how it reaches B; where it does not, how a cut of B would reach A.
 
     Raises:
         RequestError: a name that the model does not have.
@@ -308,7 +308,7 @@ def joined_words(group: ChannelGroup) -> str:
 
 
 def summed_up(analysis: Analysis, source: PathPlace, touches: Sequence[Touch]) -> str:
-    """What a place touches in one sentence: "5 touches 6.cv1 (input), nothing else"."""
+    """What a cut of a place changes, in one sentence: "5 touches 6.cv1 (input), nothing else"."""
     name, groups = short(source.name), groups_of(analysis, source)
     if groups and not any(group.prunable for group in groups):
         return f"{name} cannot be cut: {groups[0].reason}"
@@ -320,7 +320,7 @@ def summed_up(analysis: Analysis, source: PathPlace, touches: Sequence[Touch]) -
 
 
 def tie(source: PathPlace, target: PathPlace, path: Sequence[PathStep]) -> str:
-    """What ties two places together in one sentence: "4 and 14: Concat at channel 128..191"."""
+    """What ties two places together, in one sentence: "4 and 14: Concat at channel 128..191"."""
     both = f"{short(source.name)} and {short(target.name)}"
     between = [step for step in path if step.operation not in ("writes", "reads")]
     if not between:
@@ -330,5 +330,5 @@ def tie(source: PathPlace, target: PathPlace, path: Sequence[PathStep]) -> str:
 
 
 def short(name: str) -> str:
-    """A module path without the prefix that all have."""
+    """A module path without the prefix that all paths share."""
     return name.removeprefix("model.")

@@ -1,4 +1,4 @@
-"""How much each channel of a group matters: by torch-pruning's criteria, by gradients of a loss, or by scores that came from data."""
+"""How important each channel of a group is: by torch-pruning's criteria, by gradients of a loss, or by scores computed from data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHA256, IMAGES, NOTES = "sha256", "images", "notes"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of a checkpoint's channels. `axes` has an array per criterion and axis of a producer, NaN where nothing was scored."""
+    """Scores of a checkpoint's channels. `axes` has an array for each criterion and axis of a producer, NaN where nothing was scored."""
 
     sha256: str
     images: int
@@ -41,11 +41,11 @@ class Calibration:
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        """The criteria that there are scores by."""
+        """The criteria that it has scores for."""
         return tuple(dict.fromkeys(name.partition("/")[0] for name in self.axes))
 
     def scores(self, group: ChannelGroup, criterion: str) -> Scores:
-        """One score per channel of a group that `covers` was true of."""
+        """One score per channel of a group; `covers` must be true of it."""
         member = group.producers[0]
         return self.axes[name_of(criterion, member)][member.indices[:, 0]]
 
@@ -70,15 +70,15 @@ class Calibration:
 
 
 def name_of(criterion: str, member: Member) -> str:
-    """An array's name: "taylor/model.5.conv.weight/0"."""
+    """The name of an array in the file: "taylor/model.5.conv.weight/0"."""
     return f"{criterion}/{member.axis.parameter}/{member.axis.dim}"
 
 
 def read_calibration(file: str | Path) -> Calibration:
-    """Scores from a file.
+    """Read scores from a file.
 
     Raises:
-        DataError: it is missing, damaged, or no such file.
+        DataError: it is missing or damaged, or has other content.
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -90,7 +90,7 @@ def read_calibration(file: str | Path) -> Calibration:
 
 
 def calibration_for(file: str | Path, sha256: str, coupling: CouplingMap, criteria: Iterable[str] = ()) -> Calibration:
-    """Scores from a file that are good for a checkpoint: by these criteria, or by those that the file has.
+    """Read scores from a file and check that they fit a checkpoint, for these criteria or for those in the file.
 
     Raises:
         DataError: it is missing or damaged, belongs to another checkpoint, or lacks channels of this one.
@@ -108,14 +108,14 @@ Handler = Callable[..., Any]
 
 
 def handler_of(module: nn.Module, role: Role | None) -> Handler | None:
-    """torch-pruning's function for a module in this role, by which its criteria know what to read; None where they read nothing there.
+    """torch-pruning's function for a module in this role, which tells its criteria what to read; None where they read nothing there.
 
-    The inputs of a convolution in groups are left out: torch-pruning scores them by place in the whole input, or stops (`FPGMImportance`).
+    The inputs of a grouped convolution are left out: torch-pruning scores them by position in the whole input, or fails (`FPGMImportance`).
     """
     if role == "in" and isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
         return None
     if role not in ("out", "depthwise", "in") and isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-        return None  # what a computed weight has beside its channels, such as the vectors of a spectral norm
+        return None  # a computed weight may depend on tensors without channels, such as the vectors of a spectral norm
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return torch_pruning.prune_batchnorm_out_channels  # type: ignore[no-any-return]
     if isinstance(module, nn.modules.conv._ConvNd):
@@ -128,14 +128,14 @@ def handler_of(module: nn.Module, role: Role | None) -> Handler | None:
 
 
 def side_of(module: nn.Module, member: Member) -> Role | None:
-    """The side of a layer that a member is on as the layer's class has it; a forward that uses a weight transposed has it the other way."""
+    """The side of a layer, input or output, that a member is on by the layer's class; a forward that transposes the weight swaps them."""
     if member.role not in ("out", "in") or not member.axis.is_weight or not isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
         return member.role
     return "out" if member.axis.dim == int(getattr(module, "transposed", False)) else "in"
 
 
 def one_per_module(members: Iterable[Member]) -> list[Member]:
-    """Each module's axis once, by its weight where it has one: torch-pruning cuts bias and statistics along with the weight."""
+    """One axis for each module, of its weight where it has one: torch-pruning cuts bias and statistics with the weight."""
     best: dict[tuple[str, bool], Member] = {}
     for member in members:
         key = (member.axis.module, member.role == "in")
@@ -145,7 +145,7 @@ def one_per_module(members: Iterable[Member]) -> list[Member]:
 
 
 def library_group(members: Iterable[Member], modules: dict[str, nn.Module]) -> Group:
-    """A torch-pruning `Group` of what its criteria can read in these members, all channels. Its root is the first producer."""
+    """A torch-pruning `Group` with all channels of these members, as far as its criteria can read them. Its root is the first producer."""
     ordered = sorted(one_per_module(members), key=lambda member: not member.produces)
     group = Group()
     root: Node | None = None
@@ -161,7 +161,7 @@ def library_group(members: Iterable[Member], modules: dict[str, nn.Module]) -> G
         own, roots = indices.reshape(-1), np.repeat(np.arange(len(indices)), indices.shape[1])
         order = np.argsort(own)  # torch-pruning's gradient criteria sort `idxs`, and leave `root_idxs` behind
         item = GroupItem(dep=Dependency(trigger, handler, root, node), idxs=own[order].tolist())
-        item.root_idxs = roots[order].tolist()  # where torch-pruning's graph keeps them too: the constructor takes none
+        item.root_idxs = roots[order].tolist()  # where torch-pruning's graph stores them too: the constructor has no argument for them
         group.items.append(item)
     return group
 
@@ -186,9 +186,9 @@ FROM_LABELS: dict[str, LibraryCriterion] = {
 
 
 def library_scores(criterion: LibraryCriterion, group: ChannelGroup, modules: dict[str, nn.Module]) -> Scores:
-    """One score per channel by torch-pruning; by l2 where the criterion has nothing to say of any channel in the group.
+    """One score per channel by torch-pruning; by l2 where the criterion gives no score for any channel of the group.
 
-    Where torch-pruning knows none of the layers (parameters of modules that are no layers of PyTorch's), the lengths of what they write.
+    Where torch-pruning knows none of the layers (parameters of custom modules), the length of each channel's slice in the producers.
     """
     readable = library_group(group.members, modules)
     if not readable.items:
@@ -197,7 +197,7 @@ def library_scores(criterion: LibraryCriterion, group: ChannelGroup, modules: di
         scores = ranking()(readable)
         if scores is not None and torch.isfinite(scores).any():
             break
-    # torch-pruning makes as many scores as the first layer has rows, which are several for a channel of attention; the rest are empty.
+    # torch-pruning makes as many scores as the first layer has rows, several for each channel of attention; the surplus is empty.
     return cast(Scores, np.nan_to_num(scores[: group.channels].double().numpy()))
 
 
@@ -209,7 +209,7 @@ def lengths(member: Member, modules: dict[str, nn.Module]) -> Scores:
 
 
 class Ranking:
-    """Scores of a model's groups, each computed once per criterion; safe to ask from several threads."""
+    """Scores of a model's groups, each computed once per criterion; thread-safe."""
 
     def __init__(self, model: nn.Module, seed: int = 0, whole: Ranking | None = None) -> None:
         self._whole = whole
@@ -219,21 +219,21 @@ class Ranking:
         self._scores: dict[tuple[int, str], Scores] = {}
         self._mutex = Mutex()
         self.version = 0
-        """How often scores from data were taken over: rankings of two versions may differ."""
+        """How often scores from data were replaced: rankings of two versions may differ."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The criteria that can be asked for now."""
+        """The criteria that are available now."""
         if self._whole is not None:
             return self._whole.names
         return (*NAMES, *(name for name in NEED_DATA if name in self._calibrations))
 
     def of_classes(self, model: nn.Module) -> Ranking:
-        """The ranking of the same channels in a model that has some of the classes; scores from data are this one's."""
+        """The ranking of the same channels in a model with some of the classes; scores from data are shared."""
         return Ranking(model, self._seed, self)
 
     def calibrate(self, calibration: Calibration) -> None:
-        """From now on rank by these scores for the criteria that they are of."""
+        """Use these scores from now on, for the criteria that they are of."""
         with self._mutex:
             known = dict.fromkeys(calibration.criteria, calibration)
             self._calibrations |= known
@@ -241,10 +241,10 @@ class Ranking:
             self._scores = {key: scores for key, scores in self._scores.items() if key[1] not in known}
 
     def check(self, criterion: str) -> None:
-        """Refuse a criterion that does not exist, or one that needs data as long as there are no scores from data.
+        """Refuse a criterion that does not exist, or one that needs data while there are no scores from data.
 
         Raises:
-            RequestError: with the criteria that there are, or with what is missing.
+            RequestError: with the criteria that exist, or with what is missing.
         """
         if criterion in self.names:
             return
@@ -285,7 +285,7 @@ INSTEAD = "rank by a criterion that needs no data, such as l2"
 
 @dataclass(frozen=True)
 class Gradients:
-    """Of each parameter, over the images: the mean of the loss's gradient, and the mean of the squared gradient."""
+    """For each parameter, over all images: the mean of the loss's gradient, and the mean of the squared gradient."""
 
     images: int
     mean: dict[str, Tensor]
@@ -324,10 +324,10 @@ def _gradient(twin: nn.Module, image: str, batch: Batch, parameters: list[nn.Par
 
 
 def calibrated_axes(twin: nn.Module, coupling: CouplingMap, found: Gradients) -> dict[str, Scores]:
-    """The scores of all channels that can be removed, by each criterion that needs data, as `Calibration` keeps them.
+    """The scores of all channels that can be removed, by each criterion that needs labels, in the form that `Calibration` stores.
 
-    torch-pruning reads `.grad`: for Taylor the gradient, for Hessian the mean squared gradient. Its own `accumulate_grad` (1.6.1) keeps
-    those of the last sample only, since it looks parameters up by name and stores them by themselves.
+    torch-pruning reads `.grad`: the gradient for Taylor, the mean squared gradient for Hessian. Its own `accumulate_grad` (1.6.1) keeps
+    only the last sample's, since it looks parameters up by name but stores them by object.
     """
     twin = twin.cpu()
     axes: dict[str, Scores] = {}
@@ -346,7 +346,7 @@ def _by_axis(criterion: str, twin: nn.Module, coupling: CouplingMap) -> dict[str
 
 
 def by_axis(criterion: str, coupling: CouplingMap, scored: Iterable[tuple[ChannelGroup, Scores]]) -> dict[str, Scores]:
-    """Scores of groups as `Calibration` keeps them."""
+    """Scores of groups in the form that `Calibration` stores."""
     axes: dict[str, Scores] = {}
     for group, scores in scored:
         member = group.producers[0]

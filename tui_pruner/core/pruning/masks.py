@@ -1,4 +1,4 @@
-"""Soft pruning: the channels of a plan at zero while all shapes stay, what a file says of them, and the way from there to the cut."""
+"""Soft pruning: a plan's channels set to zero with all shapes kept, what a file records of that, and the plan of the later cut."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Slices = Mapping[str, Mapping[str, list[int]]]
 
 @dataclass(frozen=True)
 class Mask:
-    """The slices that were set to zero, by parameter and dimension: `channels` outputs of this many `layers`. `holds`: all still are zero.
+    """The slices that were set to zero, by parameter and dimension: `channels` outputs of `layers` layers. `holds`: all are still zero.
 
-    Gradients leave a channel at zero that no one writes and no one reads, as long as its activation gives zero for zero. They move what
-    silences a dropped block, and other ways to train move everything. `changed_by` is then the first kind of stage after the mask.
+    Training by gradients leaves a channel at zero that is neither written nor read, if its activation maps zero to zero. It does change
+    the zeros that silence a dropped block, and other kinds of training change all: `changed_by` is the first stage that may have.
     """
 
     slices: Slices
@@ -41,12 +41,12 @@ class Mask:
     layers: int
 
     def plain(self) -> dict[str, Any]:
-        """Return what a script wants to know of it."""
+        """Return its fields for scripts."""
         return {"holds": self.holds, "channels": self.channels, "layers": self.layers, "source": self.source}
 
     @property
     def in_words(self) -> str:
-        """Return what a person should know of the file."""
+        """Return its state in a sentence."""
         what = f"{plural(self.channels, 'output channel')} of {plural(self.layers, 'layer')}"
         if self.holds:
             return f"masked: {what} are zero, all shapes are those of {self.source}; prune it without --cut to remove them"
@@ -54,7 +54,7 @@ class Mask:
 
 
 def mask_of(model: nn.Module, provenance: Mapping[str, Any] | None) -> Mask | None:
-    """Return the mask that a file records; None where it records none, or none of this model."""
+    """Return the mask that a file records; None where it records none, or one that does not fit this model."""
     slices, plan = (provenance or {}).get("masked"), (provenance or {}).get("plan")
     if not provenance or not isinstance(slices, Mapping) or not slices or not isinstance(plan, Mapping):
         return None
@@ -67,14 +67,14 @@ def mask_of(model: nn.Module, provenance: Mapping[str, Any] | None) -> Mask | No
         weights = {name for name, parameter in model.named_parameters() if parameter.ndim > 1}
         widths = [len(by_dim["0"]) for name, by_dim in slices.items() if name in weights and "0" in by_dim]
         return Mask(slices, plan, str(stages[last]["source"]["name"]), holds, changed_by, sum(widths), len(widths))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a stranger's file may have anything under our key
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):  # a foreign file may have any value under our key
         return None
 
 
 def sources_of(stages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the files that the plan of the last cut or mask holds for: what that was made of, and what this was masked of, if it was.
+    """Return the files whose numbering the plan of the last cut or mask uses: the source of that stage, and the source of its mask, if any.
 
-    A mask changes no numbering, and a plan that is made on a masked file begins with the mask's.
+    A mask changes no numbering, and a plan made on a masked file begins with the mask's steps.
     """
     last = max(place for place, stage in enumerate(stages) if stage["kind"] in ("prune", MASK))
     found = [stages[last]["source"]]
@@ -89,7 +89,7 @@ def all_zero(model: nn.Module, slices: Slices) -> bool:
     """Return whether all these slices of a model's parameters are zero.
 
     Raises:
-        KeyError, IndexError, TypeError, ValueError: they are no slices of this model.
+        KeyError, IndexError, TypeError, ValueError: the slices do not exist in this model.
     """
     parameters = dict(model.named_parameters())
     for name, by_dim in slices.items():
@@ -104,16 +104,16 @@ MOST_NAMED = 3
 
 
 def masked_model(model: nn.Module, coupling: CouplingMap, removal: Removal, original: Original) -> nn.Module:
-    """Return the masked twin of a removal as a model to be written.
+    """Return the masked twin of a removal, as a model to write.
 
     Raises:
-        RequestError: zeros cannot do what the removal does.
+        RequestError: the removal cannot be expressed by zeros.
     """
     demand_maskable(coupling, removal)
     twin = masked_twin(model, coupling, removal, original.owners)
     try:
         leaves = original.predictions_of(twin, torch.float32)
-    except Unseen:  # the proof has more to say of it
+    except Unseen:  # the proof gives a better reason
         return twin
     if not all(bool(leaf.isfinite().all()) for leaf in leaves.values() if isinstance(leaf, Tensor) and leaf.is_floating_point()):
         raise RequestError("this model divides by what a mask sets to zero: prune it without --mask")
@@ -121,10 +121,10 @@ def masked_model(model: nn.Module, coupling: CouplingMap, removal: Removal, orig
 
 
 def demand_maskable(coupling: CouplingMap, removal: Removal) -> None:
-    """Refuse a removal that no zeros stand for.
+    """Refuse a removal that cannot be expressed by zeros.
 
     Raises:
-        RequestError: it takes classes, or a block that is not its input alone where some of its parameters are zero.
+        RequestError: it takes classes, or a block that does not reduce to its input when some of its parameters are zero.
     """
     if coupling.classes is not None and coupling.classes in removal.places:
         raise RequestError("a mask keeps all shapes, and so all classes: prune without --mask, or without the cut of classes")
@@ -134,9 +134,9 @@ def demand_maskable(coupling: CouplingMap, removal: Removal) -> None:
 
 
 def plan_in_mask(checkpoint: Checkpoint, more: bool = False) -> dict[str, Any] | None:
-    """Return the plan that a masked file was made by, addressed to the file itself; None where the file is not masked.
+    """Return the plan that a masked file was made by, with the file itself as its checkpoint; None where the file is not masked.
 
-    One whose channels are zero no longer is like any other file where there is more to cut.
+    A file whose channels are no longer zero counts as any other file where there is more to cut.
 
     Raises:
         RequestError: there is nothing else to cut.
@@ -153,7 +153,7 @@ def plan_in_mask(checkpoint: Checkpoint, more: bool = False) -> dict[str, Any] |
 
 
 def unlike_the_twin(mask: Mask, twin: nn.Module, masked: nn.Module) -> str:
-    """Return in words which weights of a masked file are not those of the masked twin; empty where all are."""
+    """Return in words which weights of a masked file differ from those of the masked twin; empty where none do."""
     expected, found = dict(named_tensors(twin)), dict(named_tensors(masked))
     if expected.keys() != found.keys():
         return "its parameters are not those of the original"
@@ -165,5 +165,5 @@ def unlike_the_twin(mask: Mask, twin: nn.Module, masked: nn.Module) -> str:
 
 
 def same(expected: Tensor, found: Tensor) -> bool:
-    """Return whether two tensors are the same number by number."""
+    """Return whether two tensors are equal number by number."""
     return expected.shape == found.shape and torch.equal(expected.detach(), found.detach().to(expected.dtype))

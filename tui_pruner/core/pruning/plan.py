@@ -45,13 +45,13 @@ class Cut(BaseModel):
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        if not self.drops:  # as a plan without them was always written
+        if not self.drops:  # so that plans without drops look as before
             plain.pop("drops", None)
         return plain
 
 
 class Step(BaseModel):
-    """Cuts that were made together."""
+    """Cuts that were applied together."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,16 +60,16 @@ class Step(BaseModel):
 
     @property
     def unsettled(self) -> bool:
-        """Whether it says what is wanted, but not which channels that removes: it was written by hand."""
+        """Whether a cut has an amount but no channels yet, as in a plan written by hand."""
         return bool(self.cuts) and not any(cut.removes or cut.drops for cut in self.cuts)
 
     def requests(self) -> list[Request]:
-        """What its cuts ask for."""
+        """The requests that its cuts stand for."""
         return [Request(cut.layer, cut.amount, cut.criterion, cut.round_to) for cut in self.cuts]
 
 
 class Plan(BaseModel):
-    """All steps from the checkpoint to the pruned model. The checkpoint is known by its SHA-256."""
+    """All steps from the checkpoint to the pruned model. The checkpoint is identified by its SHA-256."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -92,17 +92,17 @@ class Plan(BaseModel):
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        for name in ("kept", "widths", "path"):  # as a plan without them was always written
+        for name in ("kept", "widths", "path"):  # so that plans without such fields look as before
             if not plain.get(name):
                 plain.pop(name, None)
         return plain
 
     def plain(self) -> dict[str, Any]:
-        """As dictionaries, lists, strings and numbers; without the hint, since where a file lies changes no result."""
+        """As dictionaries, lists, strings and numbers; without the path hint, since where a file lies changes no result."""
         return self.model_dump(mode="json", exclude={"path"})
 
     def check_checkpoint(self, sha256: str) -> None:
-        """Refuse a plan that was made for another checkpoint than the one with this SHA-256.
+        """Refuse a plan that was made for a checkpoint with another SHA-256.
 
         Raises:
             PlanError: it was.
@@ -112,10 +112,10 @@ class Plan(BaseModel):
 
 
 def parse_plan(content: object, where: str = "the plan") -> Plan:
-    """A plan from plain data.
+    """Parse a plan from plain data.
 
     Raises:
-        PlanError: not a plan; the message names the place.
+        PlanError: it is not a plan; the message names the field.
     """
     if not isinstance(content, dict):
         raise PlanError(f"{where} is not a plan: it must be a mapping with checkpoint, sha256 and steps")
@@ -131,7 +131,7 @@ def parse_plan(content: object, where: str = "the plan") -> Plan:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """A plan from a YAML file.
+    """Read a plan from a YAML file.
 
     Raises:
         PlanError: missing, too large, not YAML, or not a plan.
@@ -140,7 +140,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
-    """The channels that a cut's indices mean, in terms of groups, and the blocks that it drops.
+    """The channels that a cut removes, in terms of groups, and the blocks that it drops.
 
     Raises:
         PlanError: a parameter, an index or a block that this model does not have, or classes where the cut is of a layer.
@@ -163,7 +163,7 @@ def removal_of_cut(cut: Cut, coupling: CouplingMap) -> Removal:
 
 
 def positions_on(coupling: CouplingMap, axis: Axis) -> tuple[Indices, Indices]:
-    """For each index of an axis, its group's number and its place in the group."""
+    """For each index of an axis, the number of its group and its place in the group."""
     if axis not in coupling.sizes:
         raise PlanError(f"the plan cuts {axis.parameter}, which this model does not have")
     group = np.full(coupling.sizes[axis], -1, dtype=np.int64)
@@ -176,7 +176,7 @@ def positions_on(coupling: CouplingMap, axis: Axis) -> tuple[Indices, Indices]:
 
 
 def removes_of(removal: Removal, coupling: CouplingMap) -> dict[str, dict[int, list[int]]]:
-    """A removal as indices of each group's first producer: what a plan stores."""
+    """A removal as indices of each group's first producer, as a plan stores it."""
     removes: dict[str, dict[int, list[int]]] = {}
     for number, places in sorted(removal.places.items()):
         root = next(iter(coupling.groups[number].producers), coupling.groups[number].members[0])
@@ -198,7 +198,7 @@ def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
     """Everything that a plan removes, checked against the model.
 
     Raises:
-        PlanError: made for another checkpoint, impossible on this one, or without a word about which channels.
+        PlanError: made for another checkpoint, impossible on this one, or without the channels that it removes.
     """
     plan.check_checkpoint(sha256)
     removal = NOTHING
@@ -211,14 +211,14 @@ def replay(plan: Plan, coupling: CouplingMap, sha256: str) -> Removal:
 
 
 def dump_yaml(plan: Plan) -> str:
-    """A plan as YAML that a person can read: every list of channels on one line."""
+    """A plan as YAML that people can read: every list of channels on one line."""
     return yaml.dump(_inline(plan.model_dump(mode="json")), Dumper=_Dumper, sort_keys=False, width=1_000_000)
 
 
 def path_hint(file: Path, checkpoint: str, typed: bool) -> str:
-    """Where a checkpoint is, for a plan in `file`: from the plan's folder where both have folders in common, else as it was `typed`.
+    """Where a checkpoint is, for a plan in `file`: relative to the plan's folder where both have folders in common, else as it was `typed`.
 
-    Nothing where the name says it all, or where only an absolute path that no one typed would do.
+    Empty where the name alone suffices, or where only an absolute path that was not typed would do.
     """
     folder, there = Path(os.path.normpath(file.absolute())).parent, Path(os.path.normpath(Path(checkpoint).absolute()))
     apart = os.path.commonpath([folder, there]) == there.anchor
@@ -227,7 +227,7 @@ def path_hint(file: Path, checkpoint: str, typed: bool) -> str:
 
 
 def save_plan(file: Path, plan: Plan, checkpoint: str = "", typed: bool = False) -> None:
-    """Write a plan as YAML, whole or not at all; with a hint where its checkpoint is, `typed` by someone under that name.
+    """Write a plan as YAML, completely or not at all; with a hint where its checkpoint is, `typed` if the user typed that path.
 
     Raises:
         OutputError: it cannot be written.

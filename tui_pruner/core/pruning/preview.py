@@ -1,4 +1,4 @@
-"""What a cut would leave, before it is made: arithmetic over widths, and a dry run on the meta device."""
+"""What a cut would leave: arithmetic over widths, and a dry run on the meta device."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tui_pruner.core.tracing.meta_device import OnMeta
 
 Kernel = Callable[..., Any]
 DECIDED = "__dynamo_disable"
-"""Where `torch._compile` keeps the function to call instead; a PyTorch that looks elsewhere is only slower."""
+"""Where `torch._compile` stores the function to call instead; with a PyTorch that stores it elsewhere a dry run is only slower."""
 
 
 @cache
 def spare_compiler() -> None:
-    """Tell PyTorch's meta kernels that nothing needs to be hidden from a compiler that is never used in this process."""
+    """Make PyTorch's meta kernels skip the check for its compiler, which this process never uses."""
     from torch._compile import _disable_dynamo
     from torch._decomp import global_decomposition_table
 
@@ -53,11 +53,11 @@ def spare_compiler() -> None:
 
 
 def enclosed(kernel: Kernel) -> Iterator[Kernel]:
-    """The functions that a decorated function closes over."""
+    """The functions in the closure of a decorated function."""
     for cell in getattr(kernel, "__closure__", None) or ():
         try:
             content = cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # an empty cell
             continue
         if hasattr(content, "__code__"):
             yield content
@@ -89,7 +89,7 @@ class Widths:
         return int(self.of_axis[self.arithmetic.number[axis]])
 
     def losing(self, groups: Sequence[int], change: Indices) -> Widths:
-        """The widths where these groups have lost so many channels more; a negative number gives some back."""
+        """The widths after these groups lost so many more channels; a negative number gives some back."""
         numbers, counts = list(groups), self.counts.copy()
         counts[numbers] += change
         return Widths(self.arithmetic, counts, self.of_axis - self.arithmetic.shares[:, numbers] @ change, self.dropped)
@@ -112,27 +112,27 @@ class Widths:
 
     @cached_property
     def work(self) -> NDArray[np.float64]:
-        """The operations of every piece of work."""
+        """The FLOPs of every operation that is counted."""
         return self.arithmetic.operations(self.of_axis, self.counts) * self.arithmetic.work_left(self.dropped)
 
     def work_inside(self, path: str) -> int:
-        """The operations of a module and all below it."""
+        """The FLOPs of a module and everything in it."""
         return round(float((self.work * self.arithmetic.work_below(path)).sum()))
 
     def parameters_inside(self, path: str) -> int:
-        """The parameters of a module and all below it."""
+        """The parameters of a module and everything in it."""
         return int((self.elements * self.arithmetic.parameters_below(path)).sum())
 
     @cached_property
     def parameters_of_layers(self) -> dict[str, int]:
-        """Parameters by layer name: a layer's own and those of its block's norm beside it."""
+        """Parameters by layer name: a layer's own and those of the norm beside it in its block."""
         arithmetic = self.arithmetic
         sums = np.bincount(arithmetic.owner_of_tensor, weights=self.elements * arithmetic.trainable, minlength=len(arithmetic.owners) + 1)
         return {name: int(total) for name, total in zip(arithmetic.owners, sums)}
 
     @cached_property
     def flops_of_paths(self) -> dict[str, int]:
-        """Operations by module path of the layer."""
+        """FLOPs by the module path of the layer."""
         arithmetic = self.arithmetic
         sums = np.bincount(arithmetic.place_of_work, weights=self.work, minlength=len(arithmetic.places))
         return {path: round(float(total)) for path, total in zip(arithmetic.places, sums)}
@@ -149,7 +149,7 @@ class Widths:
 
 
 class Arithmetic:
-    """The numbers of one analysis as arrays, so that a preview is a few products. Immutable after construction.
+    """The numbers of one analysis as arrays, so that a preview is a few matrix products. Immutable after construction.
 
     `shares[axis, group]` is how many positions of an axis one channel of a group takes.
     """
@@ -195,7 +195,7 @@ class Arithmetic:
         )
         self.work_full = np.array([w.flops for w in work], dtype=np.float64)
         self.work_module = [products[n].module if n in products else w.module for n, w in enumerate(work)]
-        made = [(n, product.factors) for n, product in products.items() if n < len(work)]  # a trace may go on with the paths of training
+        made = [(n, product.factors) for n, product in products.items() if n < len(work)]  # a trace may continue on the paths of training
         depth = max((len(factors) for _, factors in made), default=0)
         self.work_rows = np.zeros((depth, len(work), len(self.analysis.coupling.groups)), dtype=np.int64)
         self.work_channels = np.ones((depth, len(work)), dtype=np.int64)
@@ -211,18 +211,18 @@ class Arithmetic:
         return product
 
     def operations(self, widths: Indices, counts: Indices) -> NDArray[np.float64]:
-        """The operations of every piece of work: of a layer by the widths of its axes, of a computed product by its factors' channels."""
+        """The FLOPs of every counted operation: of a layer by its widths, of a product of activations by its factors' channels."""
         share = np.append(widths / np.maximum(1, self.sizes), 1.0)
         left = np.prod(1.0 - (self.work_rows @ counts) / self.work_channels, axis=0)
         product: NDArray[np.float64] = self.work_full * share[self.work_first] * share[self.work_second] * left
         return product
 
     def work_below(self, path: str) -> NDArray[np.bool_]:
-        """Which pieces of work a module and all below it do."""
+        """Which counted operations run in a module or anything in it."""
         return self._inside("work", self.work_module, path)
 
     def parameters_below(self, path: str) -> NDArray[np.bool_]:
-        """Which tensors are parameters of a module and all below it."""
+        """Which tensors are parameters of a module or anything in it."""
         below: NDArray[np.bool_] = self.trainable & self._inside("tensors", self.tensor_modules, path)
         return below
 
@@ -232,11 +232,11 @@ class Arithmetic:
         return self._below[what, path]
 
     def tensors_left(self, dropped: Dropped) -> NDArray[np.bool_]:
-        """Which parameters and buffers lie in none of the dropped blocks."""
+        """Which parameters and buffers are outside all dropped blocks."""
         return self._outside("tensors", self.tensor_modules, dropped)
 
     def work_left(self, dropped: Dropped) -> NDArray[np.bool_]:
-        """Which pieces of work are done in none of the dropped blocks."""
+        """Which counted operations run outside all dropped blocks."""
         return self._outside("work", self.work_module, dropped)
 
     def _outside(self, what: str, modules: Sequence[str], dropped: Dropped) -> NDArray[np.bool_]:
@@ -249,7 +249,7 @@ class Arithmetic:
         return self.widths_at(removal.counts(self.analysis.coupling), removal.dropped)
 
     def widths_at(self, counts: Indices, dropped: Dropped) -> Widths:
-        """Every width where each group has lost so many channels."""
+        """Every width after each group lost so many channels."""
         return Widths(self, counts, self.sizes - self.shares @ counts, dropped)
 
     @cached_property
@@ -264,7 +264,7 @@ class Arithmetic:
 
     @cached_property
     def owner_of_tensor(self) -> Indices:
-        """Whose every tensor is, as a number among the owners; the number after the last where it is not a layer's."""
+        """The layer of every tensor, as a number among the owners; for a tensor outside layers the number after the last."""
         numbers = {name: number for number, name in enumerate(self.owners)}
         layers = self.analysis.layers.values()
         of_module = {layer.name: numbers[layer.name] for layer in layers} | {layer.path: numbers[layer.name] for layer in layers}
@@ -274,19 +274,19 @@ class Arithmetic:
 
     @cached_property
     def places(self) -> list[str]:
-        """The modules that do work."""
+        """The modules in which counted operations run."""
         return list(dict.fromkeys(self.work_module))
 
     @cached_property
     def place_of_work(self) -> Indices:
-        """Which of the places does every piece of work."""
+        """The module of every counted operation, as a number among `places`."""
         numbers = {path: number for number, path in enumerate(self.places)}
         return np.array([numbers[module] for module in self.work_module], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class DryRunReport:
-    """The model's own forward on the meta device under a removal: PyTorch's word on the shapes."""
+    """The result of the pruned model's own forward on the meta device: whether PyTorch accepts the shapes."""
 
     ok: bool
     seconds: float
@@ -294,7 +294,7 @@ class DryRunReport:
 
 
 def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
-    """Run the pruned model's forward at the real input size without computing it; no weight is copied."""
+    """Run the pruned model's forward at the real input size on the meta device; no weight is copied."""
     started = time.perf_counter()
     spare_compiler()
     pruned = cut(analysis.skeleton, analysis.coupling, removal)
@@ -311,7 +311,7 @@ def dry_run(analysis: Analysis, removal: Removal) -> DryRunReport:
 
 @contextmanager
 def noting_layers(model: nn.Module, running: list[str]) -> Iterator[None]:
-    """Append the path of every innermost module as it starts, so that a failure has a place."""
+    """Append the path of every innermost module as it starts, so that a failure can be located."""
 
     def note(path: str) -> Callable[..., None]:
         return lambda module, args: running.append(path)

@@ -32,7 +32,7 @@ from tui_pruner.domain.errors import PlanError, ProofError
 from tui_pruner.domain.results import Verdict
 
 TRAINING = "in training: "
-"""What the place of an output begins with that is computed on the paths of training."""
+"""Prefix of the names of outputs that are computed on the paths of training."""
 LIVELY_SEEDS = range(8)
 MOST_NAMED = 4
 
@@ -42,10 +42,10 @@ class Proof:
     """How far the pruned model's predictions are from the twin's.
 
     `relative_difference` is the worst over the predicted tensors of max|pruned - twin| / max|twin|. `effect` is how far the twin's are
-    from the original's, in the same measure: a difference says nothing where the cut itself moves the predictions no further than
-    rounding does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32 does
-    not settle it, float64 does; the figures are those of `precision`. `approximate` names what cannot be exact, `failure` is what PyTorch
-    says where the pruned model does not run at all.
+    from the original's, in the same measure: a difference means nothing where the cut itself moves the predictions no further than rounding
+    does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32 does not decide,
+    float64 does; the figures are those of `precision`. `approximate` names what cannot be exact; `failure` is PyTorch's message where the
+    pruned model does not run at all.
     """
 
     equal: bool
@@ -61,17 +61,17 @@ class Proof:
 
     @classmethod
     def failed(cls, failure: str, seconds: float = 0.0) -> Proof:
-        """Return the verdict on a cut that could not be compared, for this reason."""
+        """Return the verdict on a cut that could not be compared, with the reason."""
         return cls(False, math.inf, math.inf, math.inf, "float32", (), seconds, failure)
 
     @property
     def verdict(self) -> Verdict:
-        """Return what was found in two words: a cut that nothing compared depends on is no more proved than one that differs."""
+        """Return the verdict in two words. A cut that no compared output depends on counts as little as one that differs."""
         return "equal" if self.equal else "not exercised" if self.not_exercised else "not equal"
 
     @property
     def reason(self) -> str:
-        """Return in words why the pruned model is not proved; empty where it is."""
+        """Return why the pruned model is not proved; empty where it is."""
         if self.equal:
             return ""
         if self.failure:
@@ -88,13 +88,13 @@ class Proof:
         return f"<p>{html.escape(self.verdict if self.equal else f'{self.verdict}: {self.reason}')} ({figures})</p>"
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields as plain data, and what they come to in words."""
+        """Return all fields and the verdict as plain data."""
         named = {"approximate": list(self.approximate), "not_exercised": list(self.not_exercised)}
         return {**asdict(self), **named, "verdict": self.verdict, "reason": self.reason}
 
 
 class Stopped(Exception):
-    """The comparison cannot be made, in words."""
+    """The comparison cannot be made; the message says why."""
 
 
 def prove(
@@ -102,7 +102,7 @@ def prove(
 ) -> Proof:
     """Compare a pruned model with the masked twin of its original, on the CPU, on random images.
 
-    Who proves many cuts of one model hands in one `original` for all of them, which then is run only once.
+    To prove many cuts of one model, pass one `original` for all of them: it then runs only once.
 
     Raises:
         ProofError: no tensor is found in what the model returns.
@@ -132,7 +132,7 @@ def prove(
 
 @dataclass(frozen=True)
 class Cutting:
-    """A cut to be proved: the original, what became of it, and what was removed."""
+    """A cut to prove: the original, the pruned model, and what was removed."""
 
     original: Original
     pruned: nn.Module
@@ -150,7 +150,7 @@ class Cutting:
 
     @cached_property
     def reached(self) -> Reached:
-        """By place that is compared: the parameters and buffers that it is computed from."""
+        """By name of each compared output: the parameters and buffers that it is computed from."""
         paths = self.original.paths
         if not self.names & paths.idle:
             return paths.reached
@@ -162,11 +162,11 @@ class Cutting:
         return kept_classes(self.coupling, self.removal)
 
     def gaps(self) -> Gaps:
-        """Return the comparison with the twin: at single precision, and where that does not settle it at double precision.
+        """Return the comparison with the twin: in float32, and where that does not decide in float64.
 
         Raises:
             Stopped: a network does not run.
-            Mismatch: the pruned model's output is of another kind.
+            Mismatch: the pruned model's output has another structure.
             Unseen: no tensor is found in it.
         """
         self.check_names()
@@ -176,7 +176,7 @@ class Cutting:
         return self.compared(nearly_zero, torch.float64) if gaps.undefined else gaps
 
     def compared(self, change: Change, precision: torch.dtype) -> Gaps:
-        """Return the comparison with a twin whose removed slices are changed."""
+        """Return the comparison with a twin whose removed slices are changed in this way."""
         original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
         twin = self._twin(change)
         with said_of("the model itself"):
@@ -195,9 +195,10 @@ class Cutting:
         return gaps_between(actual, expected, before, precision)
 
     def not_exercised(self, gaps: Gaps) -> tuple[str, ...]:
-        """Return the modules whose cut the comparison cannot tell from a wrong one, in the model's order.
+        """Return the modules where the comparison could not tell a wrong cut from a right one, in the model's order.
 
-        These are those that nothing depends on that was compared; all, where the cut moves nothing, unless it is right for other weights.
+        These are the cut modules that no compared output depends on; and all cut modules where the cut changes no output, unless the same
+        cut is right with other weights.
         """
         missing = self.names.difference(*(self.reached.get(place, set()) for place in gaps.compared))
         if not missing and self.names and not gaps.telling and not self._right_when_alive():
@@ -205,7 +206,7 @@ class Cutting:
         return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in self.original.owners if name in missing))
 
     def _right_when_alive(self) -> bool:
-        """Whether the same cut is right where the removed slices matter, and the pruned model has just the weights that it leaves."""
+        """Whether the same cut is right with random removed slices, and the pruned model has exactly the weights that the cut leaves."""
         model, coupling, removal = self.original.model, self.coupling, self.removal
         again = dict(named_tensors(cut(model, coupling, removal)))
         if not all(name in again and torch.equal(tensor, again[name]) for name, tensor in named_tensors(self.pruned)):
@@ -222,9 +223,10 @@ class Cutting:
         return False
 
     def within(self) -> Gaps:
-        """Return the comparison of what the layers hand out that read cut channels: later ones may weigh it with zero.
+        """Return the comparison of the outputs of the layers that read cut channels, since later layers may multiply them by zero.
 
-        An untrained network may have zeros in the last layer of a branch, and one that is told its classes as text has none before.
+        An untrained network may have zeros in the last layer of a branch, and a head that gets its classes as text has no layers before
+        them.
         """
         twin = self._twin(torch.zeros_like)
         cut_here = [(member.axis.module, member.role == "in") for member, _ in self.removal.members(self.coupling)]
@@ -235,13 +237,13 @@ class Cutting:
         return gaps_between(actual, self.masked(expected), self.unmasked(before), torch.float64)
 
     def masked(self, leaves: Leaves) -> Leaves:
-        """Return the twin's outputs with the classes that are left."""
+        """Return the twin's outputs, reduced to the kept classes."""
         return leaves if self.kept is None else reduced(leaves, self.original.model, self.kept)
 
     def unmasked(self, leaves: Leaves) -> Leaves:
-        """Return the original's outputs with as many classes; where nothing else is cut, those that a wrong cut would leave.
+        """Return the original's outputs, reduced to as many classes; where only classes are cut, to other classes than those kept.
 
-        The effect is measured against them: a right cut of classes moves no output of those that stay.
+        The effect is measured against them: a right cut of classes changes no output of the classes that stay.
         """
         if self.kept is None:
             return leaves
@@ -251,10 +253,10 @@ class Cutting:
         return reduced(leaves, self.original.model, shifted(self.kept, count) if alone else self.kept)
 
     def check_names(self) -> None:
-        """Refuse a pruned model that calls its classes otherwise than the original does.
+        """Refuse a pruned model whose class names differ from those of the original.
 
         Raises:
-            Mismatch: it does.
+            Mismatch: they do.
         """
         names = names_in(self.original.model)
         wanted = names if self.kept is None else {new: names.get(old, str(old)) for new, old in enumerate(self.kept)}
@@ -267,7 +269,7 @@ class Cutting:
         return without_blocks(changed, self.coupling, self.removal)
 
     def _in_training(self, leaves: Leaves, narrow: bool = False) -> Leaves:
-        """Name leaves as those of training; of the buffers of an uncut network only what the cut leaves of them."""
+        """Name outputs as those of training; of the buffers of an uncut network keep only what the cut leaves."""
         kept = by_tensor(self.removal.stays(self.coupling)) if narrow else {}
         return {TRAINING + place: narrowed(leaf, kept[name]) if (name := place.removeprefix(BUFFER)) in kept else leaf
                 for place, leaf in leaves.items() if not inside(place.removeprefix(BUFFER), self.removal.dropped)}  # fmt: skip
@@ -275,10 +277,10 @@ class Cutting:
 
 @contextmanager
 def said_of(what: str) -> Iterator[None]:
-    """Turn a failure of a forward into words about the network that stopped.
+    """Turn a failure of a forward into words that name the network that failed.
 
     Raises:
-        Stopped: it did, in PyTorch's words.
+        Stopped: it failed; with PyTorch's message.
     """
     try:
         yield
@@ -290,10 +292,10 @@ def said_of(what: str) -> Iterator[None]:
 
 
 def prove_file(original: Checkpoint, pruned: Checkpoint) -> Proof:
-    """Compare a file that we wrote with the masked twin of its original, from the plan in the file.
+    """Compare a file that we wrote with the masked twin of its original, by the plan in the file.
 
-    The file is in half precision, so the twin's weights take the same round trip; where the original is stored in half precision too,
-    that changes nothing. A masked file must have the very weights of the twin that the cut is proved against.
+    The file is in half precision, so the twin's weights are rounded in the same way; where the original is stored in half precision too,
+    that changes nothing. A masked file must have exactly the weights of the twin that the cut is proved against.
 
     Raises:
         PlanError: the file has no plan, its plan is for another original, or it was trained after the cut.

@@ -1,6 +1,6 @@
-"""A cut model that may be used: cut, and proved against the masked twin.
+"""Cuts that may be used: proved against the masked twin.
 
-No other function hands a pruned model to a file or a job, so none that is not proved gets there.
+Files and jobs get pruned models from here only, so none of them uses an unproved one.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from tui_pruner.domain.errors import ProofError
 
 
 def cut_and_prove(model: nn.Module, coupling: CouplingMap, removal: Removal, original: Original | None = None) -> tuple[nn.Module, Proof]:
-    """Return the pruned model and its proof, no matter what that says."""
+    """Return the pruned model and its proof, whatever its verdict."""
     pruned = cut(model, coupling, removal)
     return pruned, prove(model, pruned, coupling, removal, original=original)
 
 
 def demand_proved(proof: Proof, what: str, advice: str) -> None:
-    """Refuse to go on with what is not proved.
+    """Refuse to use what is not proved.
 
     Raises:
-        ProofError: the proof says anything but equal; it has the figures.
+        ProofError: the verdict is not equal; the message has the figures.
     """
     if not proof.equal:
         raise ProofError(f"{what} is not proved: {proof.reason}; {advice}", proof.plain())
 
 
 def proved_cut(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) -> nn.Module:
-    """Return the pruned model of a removal, for a job to work on.
+    """Return the proved pruned model of a removal, for a job.
 
     Raises:
-        ProofError: the masked twin disagrees.
+        ProofError: it differs from the masked twin.
         PlanError: the removal breaks a lock or a link.
     """
     pruned, proof = cut_and_prove(checkpoint.model, coupling, removal)
@@ -55,14 +55,14 @@ def proved_cut(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) 
 
 
 def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None, mask: bool = False) -> nn.Module:
-    """Return the pruned model of a checkpoint and a plan, proved: always the same for the same two.
+    """Return the proved pruned model of a checkpoint and a plan: always the same for the same two.
 
-    With `mask` it is the masked twin, which that proof says computes the same: all shapes stay.
+    With `mask` return the masked twin, which by that proof computes the same with all shapes kept.
 
     Raises:
-        RequestError: no zeros stand for what the plan takes.
+        RequestError: the plan cannot be expressed by zeros.
         PlanError: the plan is malformed or was made for another checkpoint.
-        ProofError: the masked twin disagrees.
+        ProofError: it differs from the masked twin.
     """
     if not plan or not plan.get("steps"):
         return checkpoint.model
@@ -73,10 +73,10 @@ def apply_plan(checkpoint: Checkpoint, plan: Mapping[str, Any] | None, mask: boo
 
 
 def with_some_classes(checkpoint: Checkpoint, coupling: CouplingMap, removal: Removal) -> Checkpoint:
-    """Return a checkpoint without the classes that a removal takes, proved; all else is as it was, in the same groups.
+    """Return a checkpoint without the classes that a removal takes, proved; everything else is as before, in the same groups.
 
     Raises:
-        ProofError: the masked twin disagrees.
+        ProofError: it differs from the masked twin.
     """
     classes = only_classes(coupling, removal)
     if not classes.places:
@@ -85,7 +85,7 @@ def with_some_classes(checkpoint: Checkpoint, coupling: CouplingMap, removal: Re
 
 
 def removal_of_all_but(coupling: CouplingMap, kept: Sequence[int]) -> Removal:
-    """Return what keeping the classes with these numbers removes; nothing where there are none of them."""
+    """Return what keeping the classes with these numbers removes; nothing where the list is empty."""
     group = class_group(coupling)
     if group is None or not kept:
         return NOTHING
@@ -93,10 +93,10 @@ def removal_of_all_but(coupling: CouplingMap, kept: Sequence[int]) -> Removal:
 
 
 def as_numbered_in(original: Checkpoint, descendant: Checkpoint) -> Checkpoint:
-    """Return an original with the classes that a file has which was cut from it; the original itself where it has no others.
+    """Return an original with only the classes of a file that was cut from it; the original itself where they are the same.
 
     Raises:
-        ProofError: the masked twin disagrees.
+        ProofError: it differs from the masked twin.
     """
     names = [name for _, name in sorted(names_in(original.model).items())]
     found = next((one for one in numberings(descendant.model) if one["names"] == names), None)
@@ -107,7 +107,7 @@ def as_numbered_in(original: Checkpoint, descendant: Checkpoint) -> Checkpoint:
 
 
 def plan_of_classes(plan: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return of a plan what it cuts of the classes: under it the original is measured on the same labels; None where that is nothing."""
+    """Return the part of a plan that cuts classes, under which the original is measured on the same labels; None where there is none."""
     if not plan:
         return None
     steps = [{**step, "cuts": [cut for cut in step["cuts"] if cut["layer"] == CLASSES]} for step in plan["steps"]]

@@ -1,6 +1,6 @@
-"""Which channels of which groups are gone, in the original checkpoint's numbering, and the links that a removal must obey.
+"""Which channels of which groups are removed, in the original checkpoint's numbering, and the links that a removal must obey.
 
-What one part of an axis loses, the others must lose too; where two demands meet and differ, nothing is decided.
+What one part of an axis loses, the others must lose too; where two demands differ, neither is applied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tui_pruner.domain.errors import PlanError
 class Removal:
     """The removed channels of each group, as sorted places within the group, and the inner blocks that are dropped.
 
-    Groups that lose nothing are not in it, nor blocks that lie in a dropped one.
+    Groups that lose nothing are left out, and so are blocks inside a dropped one.
     """
 
     places: Mapping[int, Indices]
@@ -37,11 +37,11 @@ class Removal:
         return group.channels - len(self.of(group))
 
     def remaining(self, group: ChannelGroup) -> Indices:
-        """The places of a group that are still there."""
+        """The places of a group that are left."""
         return np.setdiff1d(np.arange(group.channels), self.of(group), assume_unique=True)
 
     def together(self, other: Removal) -> Removal:
-        """Both at once."""
+        """The union of two removals."""
         merged = dict(self.places)
         for number, places in other.places.items():
             merged[number] = np.union1d(merged.get(number, places), places)
@@ -52,7 +52,7 @@ class Removal:
         return all(self.left(coupling.groups[number]) == 0 for number in part)
 
     def parts_left(self, coupling: CouplingMap, link: ChannelLink) -> list[tuple[int, ...]]:
-        """The parts of a link that must stay equally wide: all, but for heads that go as a whole."""
+        """The parts of a link that must stay equally wide: all, except heads that are removed as a whole."""
         return [part for part in link.parts if not (link.heads and self.takes_all(coupling, part))]
 
     def counts(self, coupling: CouplingMap) -> Indices:
@@ -87,7 +87,7 @@ class Removal:
         return kept
 
     def check(self, coupling: CouplingMap) -> None:
-        """Refuse a removal that the model cannot live with.
+        """Refuse a removal that the model does not allow.
 
         Raises:
             PlanError: a locked group, a group that would be empty, linked parts that would differ, or a dropped block that is needed.
@@ -122,7 +122,7 @@ NOTHING = Removal({})
 
 @dataclass(frozen=True)
 class Demand:
-    """One request's word on one group: remove this many more channels."""
+    """What one request wants of one group: remove this many more channels."""
 
     count: int
     layer: str
@@ -131,7 +131,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Requests that ask one group, or groups that are linked, for different widths."""
+    """Requests that ask one group, or linked groups, for different widths."""
 
     group: int
     layers: tuple[str, ...]
@@ -141,7 +141,7 @@ class Contradiction:
 
 @dataclass
 class Wishes:
-    """The demands as they are collected, by group."""
+    """The demands collected so far, by group."""
 
     demands: dict[int, list[Demand]] = field(default_factory=dict)
     contradictions: dict[int, Contradiction] = field(default_factory=dict)
@@ -149,23 +149,23 @@ class Wishes:
     asked: list[str] = field(default_factory=list)
 
     def add(self, group: ChannelGroup, demand: Demand) -> None:
-        """Note a demand."""
+        """Add a demand."""
         self.demands.setdefault(group.number, []).append(demand)
 
     def count(self, group: ChannelGroup) -> int:
-        """What a group is asked to lose so far."""
+        """How many channels a group is asked to lose so far."""
         return self.demands[group.number][0].count if group.number in self.demands else 0
 
 
 def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes, some: Iterable[ChannelLink] | None = None) -> None:
-    """Carry demands over to linked parts until every link, or some, is satisfied; the links between single groups speak first."""
+    """Extend demands to linked parts until every link, or each of `some`, is satisfied; links between single groups come first."""
     links = sorted(coupling.links if some is None else some, key=lambda link: max((len(part) for part in link.parts), default=0))
     while any(balance(coupling, link, base, wishes) for link in links):
         pass
 
 
 def balance(coupling: CouplingMap, link: ChannelLink, base: Removal, wishes: Wishes) -> bool:
-    """Demand from each part of a link what the most demanded part loses; whether anything was demanded that was not before."""
+    """Demand from each part of a link what the most demanded part loses; whether that added a demand."""
     parts = [[coupling.groups[n] for n in part] for part in link.parts]
     parts = [part for part in parts if not (link.heads and all(wishes.count(group) >= base.left(group) for group in part))]
     totals = [sum(wishes.count(group) for group in part) for part in parts]
@@ -192,7 +192,7 @@ def balance(coupling: CouplingMap, link: ChannelLink, base: Removal, wishes: Wis
 
 
 def same_share(demands: Sequence[Demand]) -> bool:
-    """Whether demands ask for one share, so that only rounding to whole channels makes them differ."""
+    """Whether demands ask for the same share, so that they differ only by rounding to whole channels."""
     shares = {parse_amount(demand.request.amount).remove for demand in demands}
     return len(shares) == 1 and None not in shares
 
@@ -215,7 +215,7 @@ def raise_part(coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, 
 
 
 def spread(coupling: CouplingMap, total: int, groups: Sequence[ChannelGroup], widths: Sequence[int]) -> list[int] | None:
-    """Share a number out among groups in proportion to their widths, groups of one bundle equally; None where that is impossible."""
+    """Divide a number among groups in proportion to their widths, equally within a bundle; None where that is impossible."""
     bundles: dict[frozenset[int], list[int]] = {}
     for place, group in enumerate(groups):
         bundles.setdefault(coupling.bundle_of(group), []).append(place)
@@ -236,7 +236,7 @@ def spread(coupling: CouplingMap, total: int, groups: Sequence[ChannelGroup], wi
 
 
 def unit_of(coupling: CouplingMap, group: ChannelGroup) -> int:
-    """What a group's count must be a multiple of, so that a linked part of several equal groups (attention heads) can share it."""
+    """What a group's count must be a multiple of, so that the equal groups of a linked part (attention heads) can share it."""
     mine, unit = coupling.bundle_of(group), 1
     for link in {link.number: link for n in mine for link in coupling.links_of(coupling.groups[n])}.values():
         own = max(len(mine.intersection(part)) for part in link.parts)
@@ -247,7 +247,7 @@ def unit_of(coupling: CouplingMap, group: ChannelGroup) -> int:
 
 
 def ask_alone(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: Wishes) -> None:
-    """Ask for a share of a group's channels, as whole units of what is linked to it and at least one, and obey the links."""
+    """Demand a share of a group's channels, at least one unit of what its links require, and extend it over the links."""
     name, unit = group.producers[0].axis.module, unit_of(coupling, group)
     count = min(max(1, round(group.channels * ratio / unit)), (group.channels - 1) // unit) * unit
     if count:
@@ -257,7 +257,7 @@ def ask_alone(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: 
 
 
 def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequence[Demand]) -> None:
-    """Note that demands differ, for the group and everything linked to it."""
+    """Record that demands on a group differ, for the group and everything linked to it."""
     named = {demand.layer: demand for demand in demands}
     words = " and ".join(f"{layer} ({demand.request.amount})" for layer, demand in named.items())
     if len(named) > 1:

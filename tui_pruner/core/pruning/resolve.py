@@ -1,4 +1,4 @@
-"""Requests understood against a model: which layers they name, and which channels, heads and inner blocks go."""
+"""Requests resolved against a model: which layers they name, and which channels, heads and inner blocks they remove."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tui_pruner.domain.errors import ConflictError, RequestError
 
 @dataclass(frozen=True)
 class Match:
-    """The layers that a request names. `exact`: one layer by its own name, whose lock is an error and not something to skip."""
+    """The layers that a request names. `exact`: one layer by its own name; if that is locked, it is an error instead of being skipped."""
 
     layers: tuple[ModelLayer, ...]
     exact: bool
@@ -73,7 +73,7 @@ def collect_heads(analysis: Analysis, request: Request, count: int, layers: Sequ
 
 
 def heads_of(coupling: CouplingMap, layer: str) -> ChannelLink | None:
-    """The link whose parts are the heads that a layer writes, all of them free."""
+    """The link whose parts are the heads that a layer produces; None unless all are free."""
     written = {group.number for group in coupling.output_groups(layer) if group.prunable}
     links = [link for group in coupling.output_groups(layer) for link in coupling.links_of(group) if link.heads]
     widest = max(links, key=lambda link: sum(map(len, link.parts)), default=None)
@@ -81,7 +81,7 @@ def heads_of(coupling: CouplingMap, layer: str) -> ChannelLink | None:
 
 
 def importance(analysis: Analysis, head: Sequence[int], base: Removal, criterion: str) -> float:
-    """What the channels of a head that are still there amount to."""
+    """The total importance of those channels of a head that are left."""
     groups = (analysis.coupling.groups[number] for number in head)
     return float(sum(analysis.ranked(base).scores(group, criterion)[base.remaining(group)].sum() for group in groups))
 
@@ -90,10 +90,10 @@ MARKS = "*?["
 
 
 def drops_of(analysis: Analysis, request: Request, base: Removal, wishes: Wishes) -> Dropped:
-    """The inner blocks that a request drops: one by its path, or all that a glob matches and that can go.
+    """The inner blocks that a request drops: one by its path, or all droppable ones that a glob matches.
 
     Raises:
-        RequestError: no such block, or one that cannot go.
+        RequestError: there is no such block, or it cannot be dropped.
     """
     inner, counts = analysis.coupling.inner, base.counts(analysis.coupling)
     matching, exact = matched(request.layer, inner), not any(mark in request.layer for mark in MARKS)
@@ -149,7 +149,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What requests come to: `removal` has only what they add. Groups in contradiction lose nothing."""
+    """What requests resolve to: `removal` has only what they add. Groups with a contradiction lose nothing."""
 
     removal: Removal
     step: Step
@@ -159,7 +159,7 @@ class Resolution:
     notes: tuple[str, ...]
 
     def demand_clean(self) -> None:
-        """Refuse to go on where anything is wrong.
+        """Refuse a resolution with any problem.
 
         Raises:
             ConflictError: contradictory requests.
@@ -170,7 +170,7 @@ class Resolution:
             raise ConflictError(self.contradictions[0].message)
 
     def demand_possible(self) -> None:
-        """Refuse to go on where a request cannot be done at all.
+        """Refuse a resolution with a request that cannot be done at all.
 
         Raises:
             RequestError: the first such request.
@@ -180,7 +180,7 @@ class Resolution:
 
 
 def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name: str = "") -> Resolution:
-    """The exact channels that requests remove on top of what is already gone."""
+    """Resolve requests to the exact channels that they remove in addition to what is gone."""
     wishes, refusals = Wishes(), list[Refusal]()
     classes: dict[int, Removal] = {}
     drops: list[Dropped] = []
@@ -234,7 +234,7 @@ def class_layers(analysis: Analysis) -> list[ModelLayer]:
 
 
 def is_drop(request: Request) -> bool:
-    """Whether a request is for whole blocks; an amount that cannot be read is not."""
+    """Whether a request is for whole blocks; False for an amount that cannot be parsed."""
     if request.layer == CLASSES:
         return False
     try:
@@ -250,7 +250,7 @@ def cuts_of(
     drops: Sequence[Dropped],
     classes: Mapping[int, Removal],
 ) -> Iterable[Cut]:
-    """Each request with the channels and the blocks that it is answerable for; `classes` has those of requests for classes, by identity."""
+    """Each request as a cut with the channels and blocks that it removes; `classes` has those of requests for classes, by identity."""
     for request, dropped in zip(requests, drops, strict=True):
         own = Removal({number: places for number, (demand, places) in chosen.items() if demand.request is request})
         own = classes.get(id(request), own)
@@ -298,7 +298,7 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
 
 
 def why_nothing(amount: Amount, round_to: int) -> str:
-    """Why a request comes to no channel at all."""
+    """Why a request removes no channel at all."""
     if round_to > 1:
         return f"the nearest multiple of {round_to} is what is there; ask for more, or for another multiple"
     return "it is less than one channel" if amount.keep is None else "that many channels are there; ask for fewer"
@@ -313,7 +313,7 @@ def widths(
     base: Removal,
     wishes: Wishes,
 ) -> list[tuple[ChannelGroup, int]]:
-    """How many channels each of a layer's groups shall lose."""
+    """Demand how many channels each of a layer's groups loses."""
     free = [group for group in groups if group.prunable and base.left(group)]
     now = [base.left(group) for group in free]
     if amount.keep is None:
@@ -360,7 +360,7 @@ def shares(
 
 
 def rounded(layer: ModelLayer, now: Sequence[int], counts: Sequence[int], step: int, wishes: Wishes) -> list[int]:
-    """The counts changed so that every group keeps the nearest multiple, never none; adjustments are noted."""
+    """The counts changed so that every group keeps the nearest multiple, never zero; adjustments are noted."""
     result = []
     for width, count in zip(now, counts, strict=True):
         keep = max(step, (2 * (width - count) + step) // (2 * step) * step)
@@ -371,7 +371,7 @@ def rounded(layer: ModelLayer, now: Sequence[int], counts: Sequence[int], step: 
 
 
 def choose(analysis: Analysis, group: ChannelGroup, demand: Demand, base: Removal) -> Indices:
-    """The least important of the remaining channels, as sorted places; ties go to the earlier channel."""
+    """The least important of the remaining channels, as sorted places; of equal ones the earlier."""
     remaining = base.remaining(group)
     scores = analysis.ranked(base).scores(group, demand.request.criterion)[remaining]
     return np.sort(remaining[np.argsort(scores, kind="stable")[: demand.count]])

@@ -24,7 +24,7 @@ from tui_pruner.domain.errors import RequestError
 class AppliedStep:
     """A step and everything that is gone after it. `notes` says what was adjusted or skipped; `proof` is None until it was made.
 
-    `id` tells it from every other step, of the same number too: a proof belongs to one of them.
+    `id` is unique, also among steps of the same number: a proof belongs to one step.
     """
 
     step: Step
@@ -36,7 +36,7 @@ class AppliedStep:
 
 @dataclass
 class PruningSession:
-    """The state that the engine holds for the interface; every change goes through its methods."""
+    """A checkpoint and its steps, as the engine holds them for the interface; every change is a method."""
 
     analysis: Analysis
     steps: list[AppliedStep] = field(default_factory=list)
@@ -70,7 +70,7 @@ class PruningSession:
         return tuple(applied.step for applied in self.steps) != self.written
 
     def load(self, content: dict[str, Any]) -> None:
-        """Replace the steps by those of a plan; if it was written by hand, without channels, they are chosen now.
+        """Replace the steps by those of a plan; where it was written by hand, without channels, choose them now.
 
         Raises:
             PlanError: malformed, impossible here, or made for another checkpoint.
@@ -89,7 +89,7 @@ class PruningSession:
         self.steps, self.undone = steps, []
 
     def preview(self, requests: Sequence[Request]) -> Resolution:
-        """What requests would add to what is gone now; the last answer is kept: totals, a layer's detail and the shapes ask for it."""
+        """Resolve requests on top of what is gone; the last result is cached, as totals, a layer's detail and shapes ask for it."""
         asked, gone, last = (*requests, self.analysis.ranking.version), self.removal, self._resolved
         if last is not None and last[0] == asked and last[1] is gone:
             return last[2]
@@ -98,7 +98,7 @@ class PruningSession:
         return found
 
     def apply(self, requests: Sequence[Request]) -> AppliedStep:
-        """Make requests a step.
+        """Apply requests as a step.
 
         Raises:
             ConflictError: requests contradict each other.
@@ -116,7 +116,7 @@ class PruningSession:
         return applied
 
     def undo(self) -> None:
-        """Take the last step back.
+        """Undo the last step.
 
         Raises:
             RequestError: there is none.
@@ -126,7 +126,7 @@ class PruningSession:
         self.undone.append(self.steps.pop())
 
     def redo(self) -> None:
-        """Bring the last undone step again.
+        """Apply the last undone step again.
 
         Raises:
             RequestError: there is none.
@@ -136,7 +136,7 @@ class PruningSession:
         self.steps.append(self.undone.pop())
 
     def prove(self, applied: AppliedStep, original: Original | None = None) -> Proof:
-        """The masked twin's verdict on the state after a step; made once."""
+        """Prove the state after a step against the masked twin; a proof is made once."""
         if applied.proof is None:
             model, coupling = self.analysis.checkpoint.model, self.analysis.coupling
             original = original or self.original()
@@ -144,14 +144,14 @@ class PruningSession:
         return applied.proof
 
     def original(self) -> Original:
-        """Return what proofs are measured against: new each time, as it grows by what it computes, but with the paths of the one before."""
+        """Return what proofs compare with: new each time, since it keeps all that it computes, but with the paths of the last one."""
         original = Original(self.analysis.checkpoint.model, images=self.analysis.checkpoint.inputs, paths=self._paths)
         self._paths = original.paths
         return original
 
     @property
     def timeline(self) -> list[AppliedStep]:
-        """All steps in their order: those that count now, then those that were undone and can come again."""
+        """All steps in their order: the applied ones, then the undone ones that can be redone."""
         return [*self.steps, *reversed(self.undone)]
 
     def removal_at(self, number: int) -> Removal:
@@ -166,7 +166,7 @@ class PruningSession:
         return timeline[number - 1].removal if number else NOTHING
 
     def go_to(self, number: int) -> None:
-        """Undo or redo until this many steps of the timeline count.
+        """Undo or redo until this many steps of the timeline are applied.
 
         Raises:
             RequestError: there are fewer.
@@ -178,7 +178,7 @@ class PruningSession:
             self.redo()
 
     def rename(self, number: int, name: str) -> None:
-        """Give a step of the timeline a name; an empty one takes it away.
+        """Give a step of the timeline a name; an empty name removes it.
 
         Raises:
             RequestError: the step does not exist.
@@ -190,7 +190,7 @@ class PruningSession:
         applied.step = applied.step.model_copy(update={"name": name.strip()})
 
     def _settled(self, step: Step, gone: Removal) -> tuple[Step, tuple[str, ...]]:
-        """A step that says which channels it removes, and what was adjusted to get there."""
+        """The step with the channels that it removes, and what was adjusted; a step that has them already is returned as it is."""
         if not step.unsettled:
             return step, ()
         found = resolve(self.analysis, step.requests(), gone, step.name)
@@ -198,5 +198,5 @@ class PruningSession:
         return found.step, found.notes
 
     def mark_written(self) -> None:
-        """Remember that a file with exactly these steps exists."""
+        """Record that a file with exactly these steps exists."""
         self.written = tuple(applied.step for applied in self.steps)

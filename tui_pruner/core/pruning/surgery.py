@@ -1,7 +1,7 @@
-"""Apply a plan: take the removed positions out of every tensor that has them, on a copy that shares all other tensors.
+"""Apply a removal: delete the removed positions from every tensor that has them, in a copy that shares all other tensors.
 
-A removal already says for each axis of each parameter and buffer which positions go, so that one rule serves convolutions of every kind,
-norms, raw parameters and weights with several owners. torch-pruning's functions by layer class know neither of the last two.
+A removal has for each axis of each parameter and buffer the positions to delete, so one rule serves convolutions of every kind, norms,
+raw parameters and weights with several owners. torch-pruning's functions by layer class support neither of the last two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tui_pruner.core.tracing.named_widths import put_widths, widths_left
 
 
 def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
-    """A copy of a model without the removed channels and blocks; works on the meta device too. The model itself stays as it is.
+    """A copy of a model without the removed channels and blocks, also on the meta device. The model itself stays as it is.
 
     Raises:
         PlanError: the removal breaks a lock or a link.
@@ -51,14 +51,14 @@ def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dro
                 continue
             path, _, attribute = owner.rpartition(".")
             setattr(modules[path], attribute, tensor)
-            layer = Axis(owner, 0).module  # a parametrization computes the weight of the module above it
+            layer = Axis(owner, 0).module  # a parametrization computes the weight of its parent module
             changed[path], changed[layer] = modules[path], modules[layer]
     true_widths(changed.values())
     return pruned
 
 
 def skipping(model: nn.Module, dropped: Iterable[str]) -> nn.Module:
-    """The same model with blocks in place that hand out what they read."""
+    """The same model with the blocks replaced by ones that return their input."""
     for path in dropped:
         parent, _, name = path.rpartition(".")
         model.get_submodule(parent)._modules[name] = nn.Identity().train(model.training)
@@ -66,7 +66,7 @@ def skipping(model: nn.Module, dropped: Iterable[str]) -> nn.Module:
 
 
 def by_tensor(stays: Mapping[Axis, Indices]) -> dict[str, dict[int, Indices]]:
-    """The kept indices of each parameter and buffer by dimension."""
+    """The kept indices of each parameter and buffer, by dimension."""
     grouped: dict[str, dict[int, Indices]] = {}
     for axis, indices in stays.items():
         grouped.setdefault(axis.parameter, {})[axis.dim] = indices
@@ -74,7 +74,7 @@ def by_tensor(stays: Mapping[Axis, Indices]) -> dict[str, dict[int, Indices]]:
 
 
 def narrowed(tensor: Tensor, kept: Mapping[int, Indices]) -> Tensor:
-    """A tensor with the given indices of each dimension, of the same kind (parameter or buffer)."""
+    """A tensor with the given indices of each dimension, as a parameter or buffer like the original."""
     small = tensor.detach()
     for dim, indices in kept.items():
         small = small.index_select(dim, torch.from_numpy(indices).to(tensor.device))
@@ -82,6 +82,6 @@ def narrowed(tensor: Tensor, kept: Mapping[int, Indices]) -> Tensor:
 
 
 def outputs_left(coupling: CouplingMap, layer: str, stays: Mapping[Axis, Indices]) -> list[int] | None:
-    """The original output indices that a layer keeps; None: all of them."""
+    """The original output indices that a layer keeps; None where it keeps all."""
     axis = coupling.output_axes.get(layer)
     return stays[axis].tolist() if axis is not None and axis in stays else None

@@ -1,4 +1,4 @@
-"""What a cut model is compared with: the masked twin, which has zeros in place of what went, and what the original computes."""
+"""What a cut model is compared with: the masked twin, which has zeros in place of the removed slices, and the original's outputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ REMAINS = 1e-9
 def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owners: Owners | None = None) -> nn.Module:
     """A copy of the original in which the removed slices are zero: weights, biases, norm scales and shifts. All shapes stay.
 
-    A dropped block adds nothing to its input, as the last layers of what it adds are zero; one that adds nothing anyway is skipped.
+    In a dropped block the last layers of each branch are zero, so that it adds nothing to its input; a block without such layers is
+    skipped.
 
     `owners` has the names under which each tensor is stored, where they are known already.
     """
@@ -46,7 +47,7 @@ def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owner
 
 
 def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
-    """Return a copy of a model that skips the dropped blocks which no zeros can silence; everything else is shared."""
+    """Return a copy of a model that skips the dropped blocks that no zeros can silence; everything else is shared."""
     skipped = [path for path in removal.dropped if not coupling.inner[path].silenced]
     return skipping(with_own(model, {path.rpartition(".")[0] for path in skipped}), skipped) if skipped else model
 
@@ -56,8 +57,8 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
 
     Of dropped blocks these are the parameters that silence them.
 
-    Axes that the forward divides by keep their values, as zeros there would be no numbers; the trace made sure that nothing reads them.
-    A masked class is never likely: its bias is minus infinity, since zero would be as likely as not.
+    Axes that the forward divides by keep their values, since zeros there would give NaN; the trace made sure that no output depends on
+    them. The bias of a removed class is minus infinity, which makes the class never likely; with zero it would be as likely as not.
     """
     owners = owners or owners_of_tensors(model)
     own: dict[str, nn.Parameter] = {}
@@ -83,14 +84,14 @@ def with_slices(model: nn.Module, coupling: CouplingMap, removal: Removal, chang
 
 
 def slices_of(model: nn.Module, coupling: CouplingMap, removal: Removal) -> Iterator[tuple[Axis, Indices]]:
-    """Return the slices of parameters that a removal takes, but for those that the forward divides by."""
+    """Return the slices of parameters that a removal takes, except those that the forward divides by."""
     for member, positions in removal.members(coupling):
         if member.axis not in coupling.spared and isinstance(tensor_at(model, member.axis.parameter), nn.Parameter):
             yield member.axis, positions
 
 
 def masked_slices(model: nn.Module, coupling: CouplingMap, removal: Removal) -> dict[str, dict[str, list[int]]]:
-    """Return what the masked twin has at zero as plain data: parameter -> dimension -> indices; of dropped blocks what silences them."""
+    """Return the slices that are zero in the masked twin as plain data: parameter -> dimension -> indices."""
     gone: dict[Axis, list[Indices]] = {}
     for axis, positions in slices_of(model, coupling, removal):
         gone.setdefault(axis, []).append(positions)
@@ -103,7 +104,7 @@ def masked_slices(model: nn.Module, coupling: CouplingMap, removal: Removal) -> 
 
 
 def nearly_zero(slices: Tensor) -> Tensor:
-    """Return what is left of removed slices where zero would be divided by zero: a ratio, weighed by next to nothing."""
+    """Return removed slices scaled to almost zero, for forwards that would divide zero by zero."""
     return slices * REMAINS
 
 
@@ -111,7 +112,7 @@ MASKS: tuple[Change, ...] = (torch.zeros_like, nearly_zero)
 
 
 def lively(seed: int) -> Change:
-    """Return a change to random slices, which matter in any case; biases and scales are positive, as ReLU would hide others."""
+    """Return a change of slices to random numbers, so that a wrong cut shows; biases and scales are positive, so that ReLU passes."""
     generator = torch.Generator().manual_seed(seed)
 
     def change(slices: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ Reached = Mapping[str, set[str]]
 
 
 class Paths:
-    """From which parameters the outputs of a model are computed, in evaluation and on the paths of training: the same for all cuts."""
+    """Which parameters the outputs of a model are computed from, in evaluation and on the paths of training; the same for all cuts."""
 
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         self._model = model
@@ -136,24 +137,24 @@ class Paths:
 
     @cached_property
     def reached(self) -> Reached:
-        """By place in the output: the parameters and buffers that it is computed from."""
+        """By name of each output: the parameters and buffers that it is computed from."""
         return dependences(self._model, self._inputs)
 
     @cached_property
     def idle(self) -> set[str]:
-        """The parameters and buffers that no prediction depends on: the modules above them have other paths in training."""
+        """The parameters and buffers that no prediction depends on: in training, the modules above them may take other paths."""
         return {name for name, tensor in named_tensors(self._model) if tensor.ndim}.difference(*self.reached.values())
 
     @cached_property
     def reached_in_training(self) -> Reached:
-        """The same as `reached` on the paths of training, with the buffers that they give new values.
+        """Like `reached`, on the paths of training, with the buffers that they write to as outputs too.
 
-        Nothing where these paths cannot be run, or where chance decides what they compute.
+        Empty where these paths cannot be run, or where their results are random.
         """
         try:
             reached = dependences(self._model, self._inputs, self.idle)
             first, second = (trained(self._model, self._inputs.to(least_of(self._model)), self.idle, reached, seed) for seed in SEEDS)
-        except Exception as error:  # training paths are not what is proved first of all
+        except Exception as error:  # training paths must not keep a cut from being proved
             LOG.info("the paths of training cannot be run: %s", error)
             return {}
         same = all(torch.equal(first[place], second[place]) for place in first if isinstance(first[place], Tensor))
@@ -163,7 +164,7 @@ class Paths:
 class Original:
     """What a model computes, once for each precision. `images` [n, channels, ...] are drawn where no inputs are given.
 
-    `paths` are the model's own, where they are known. A model in float64 is never run at less.
+    `paths` are the model's own, where they are known. A model in float64 is never run in a lower precision.
     """
 
     def __init__(self, model: nn.Module, seed: int = 0, images: Inputs | Tensor | None = None, paths: Paths | None = None) -> None:
@@ -186,13 +187,13 @@ class Original:
         return in_float64(self.model, self._converted)
 
     def recording(self, precision: torch.dtype) -> Recording:
-        """Its predictions, and what its blocks hand out on the way."""
+        """Its predictions, and the outputs of its blocks."""
         if precision not in self._recordings:
             self._recordings[precision] = record(self._at(precision), self._given(precision))
         return self._recordings[precision]
 
     def predictions_of(self, network: nn.Module, precision: torch.dtype) -> Leaves:
-        """What another network predicts on the same images; what both have in common is not computed again."""
+        """What another network predicts on the same images; what both networks have in common is not computed again."""
         recording, given = self.recording(precision), self._given(precision)
         leaves: Leaves = continued(self._as_exact(network, precision), self._at(precision), recording, given)
         return leaves
@@ -204,11 +205,11 @@ class Original:
         return self._trained[precision]
 
     def trained_like(self, network: nn.Module, precision: torch.dtype) -> Leaves:
-        """What another network predicts on them."""
+        """What another network predicts on the paths of training."""
         return trained(self._as_exact(network, precision), self._given(precision), self.paths.idle, self.paths.reached_in_training)
 
     def tapped(self, network: nn.Module, paths: Iterable[str]) -> Leaves:
-        """What some modules of another network hand out on the same images, and its predictions, at double precision."""
+        """The outputs of some modules of another network on the same images, and its predictions, in float64."""
         return tapped(self._as_exact(network, torch.float64), self._given(torch.float64), paths)
 
     def _at(self, precision: torch.dtype) -> nn.Module:
@@ -218,7 +219,7 @@ class Original:
         return network if self._plain(precision) else in_float64(network, dict(self._converted))
 
     def _plain(self, precision: torch.dtype) -> bool:
-        """Whether the model is run as it is."""
+        """Whether the model runs in its own precision."""
         return precision == torch.float32 == self._least
 
     def _given(self, precision: torch.dtype) -> Inputs:
@@ -226,7 +227,7 @@ class Original:
 
 
 def least_of(model: nn.Module) -> torch.dtype:
-    """The precision that a model is run at where nothing else is needed: float64 where any of its tensors has that."""
+    """The lowest precision that a model runs in: float64 where any of its tensors has that."""
     return torch.float64 if any(tensor.dtype in (torch.float64, torch.complex128) for _, tensor in named_tensors(model)) else torch.float32
 
 
@@ -237,9 +238,9 @@ def drawn_for(model: nn.Module, seed: int) -> Tensor:
 
 
 def dependences(model: nn.Module, inputs: Inputs, idle: Iterable[str] = ()) -> Reached:
-    """By place in the output: the parameters and buffers that it is computed from, found out without computing it.
+    """By name of each output: the parameters and buffers that it is computed from, found without computing it.
 
-    With `idle` parameters on the paths of training that they lie on, where the buffers that these write count as output too.
+    With `idle` parameters, on the paths of training that they are on; then the buffers that these paths write to count as outputs too.
     """
     skeleton, given = without_weights(model), inputs.on_meta()
     with torch.no_grad(), handed_through(skeleton) as features, Following(skeleton) as following, training_paths(skeleton, idle):
