@@ -1,4 +1,4 @@
-"""Whether a forward does the same each time: a plan is made for one path through a module, and chance or memory may take another."""
+"""Whether a forward runs the same operations each time: a plan is made for one path, and randomness or stored state may lead to another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_NAMED = 4
 
 
 def demand_steady(skeleton: nn.Module, inputs: Inputs) -> None:
-    """Refuse a module whose forward takes its path by chance.
+    """Refuse a module whose forward takes a random path.
 
     Raises:
         TraceError: it does.
@@ -43,7 +43,7 @@ def demand_steady(skeleton: nn.Module, inputs: Inputs) -> None:
 
 
 def remarks_on(skeleton: nn.Module, inputs: Inputs) -> list[str]:
-    """What a user should know of a forward: that it does something else when it is called again, and what it never reads."""
+    """Warnings about a forward: it runs other operations when it is called again, or never reads some modules."""
     found = []
     network = sharing_weights(skeleton)
     first, second = (run(network, inputs)[0] for _ in range(2))
@@ -58,7 +58,7 @@ def remarks_on(skeleton: nn.Module, inputs: Inputs) -> list[str]:
 
 
 def unread_modules(skeleton: nn.Module, inputs: Inputs) -> list[str]:
-    """The modules with parameters of which the forward reads none, by their paths."""
+    """The paths of modules with parameters of which the forward reads none."""
     network, given = sharing_weights(skeleton), inputs.on_meta()
     with torch.no_grad(), Following(network) as following:
         given.run(network)
@@ -68,12 +68,12 @@ def unread_modules(skeleton: nn.Module, inputs: Inputs) -> list[str]:
 
 
 def names(steps: Sequence[Step]) -> list[str]:
-    """The operations of a run, in their order."""
+    """The names of a run's operations, in order."""
     return [name for name, _ in steps]
 
 
 def drawn() -> tuple[object, ...]:
-    """How far random numbers are drawn, of PyTorch's, Python's and NumPy's."""
+    """The states of PyTorch's, Python's and NumPy's random generators."""
     state = np.random.get_state(legacy=False)
     assert isinstance(state, dict)
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), state["state"]["key"].tobytes(), state["state"]["pos"]
@@ -81,7 +81,7 @@ def drawn() -> tuple[object, ...]:
 
 @contextmanager
 def chance(seed: int) -> Iterator[None]:
-    """Draw all random numbers from this seed on, and leave those of others alone."""
+    """Seed all random generators, and restore their states afterwards."""
     state, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

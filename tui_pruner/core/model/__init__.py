@@ -1,1 +1,1 @@
-"""A model looked at: its layers and blocks, its cost, what it predicts, copies of it, and a run that is recorded."""
+"""Models: layers and blocks, FLOPs and parameters, predictions, copies, latency, and recorded forwards."""

@@ -1,4 +1,4 @@
-"""A model looked at once: its blocks, its coupling map, its cost at an input size. Everything else works on this."""
+"""The analysis of a model: its blocks, its coupling map, its cost at an input size. Everything else builds on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 class Analysis:
     """A checkpoint with all that is known about its channels at one input size.
 
-    `skeleton` is the model on the meta device; `notes` says what was adjusted, such as an input side rounded up.
+    `skeleton` is the model on the meta device; `notes` says what was adjusted, such as an input side that was rounded up.
     """
 
     checkpoint: Checkpoint
@@ -79,7 +79,7 @@ class Analysis:
         return {}
 
     def after(self, dropped: Dropped) -> Analysis:
-        """The same where some inner blocks are gone already: what is left to cut, in the same numbering."""
+        """The analysis where some inner blocks are gone already: what is left to cut, in the same numbering."""
         if not dropped:
             return self
         left = replace(self, coupling=after(self.coupling, dropped))
@@ -93,7 +93,7 @@ class Analysis:
 
     @property
     def inputs(self) -> Inputs:
-        """What a forward is given: the checkpoint's own inputs, or an image."""
+        """The arguments of the forward: the checkpoint's own inputs, or an image."""
         return self.checkpoint.inputs or image_of(self.image_shape)
 
 
@@ -113,7 +113,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
-    if not checkpoint.is_trained:  # what an architecture is built from, its digest does not say
+    if not checkpoint.is_trained:  # its digest does not identify everything that an architecture is built from
         return trace_model(checkpoint.model, checkpoint.inputs)
     skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
     key = cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
@@ -125,7 +125,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
 
 
 def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
-    """The shape of the smallest image that every family takes: two of the largest strides to a side."""
+    """The shape of the smallest image that every family accepts: two of the largest strides to a side."""
     side = 2 * stride_of(model)
     return 1, image_channels(model), side, side
 
@@ -137,16 +137,16 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
     from tui_pruner.core.tracing.tracer import trace
 
     started = time.perf_counter()
-    inputs, first = asked(given), sharing_weights(skeleton)  # what a forward keeps of a run must not meet the next one
+    inputs, first = asked(given), sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
     coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
 def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
-    """Look at a checkpoint. `imgsz`, by default the one it was trained at, is rounded up to a multiple of the stride.
+    """Analyse a checkpoint. `imgsz`, by default the one it was trained at, is rounded up to a multiple of the stride.
 
     Raises:
-        TraceError: the model's forward failed, or a file's layers are not what their classes say.
+        TraceError: the model's forward failed, or a file's layers do not fit their classes.
     """
     try:
         return _analysed(checkpoint, imgsz)
@@ -155,7 +155,7 @@ def analyse(checkpoint: Checkpoint, imgsz: int | None = None) -> Analysis:
     except Exception as error:
         if not checkpoint.is_trained:
             raise
-        # A damaged file can have any value anywhere; should it be our fault after all, the log has the place.
+        # A damaged file can have any value anywhere; if the fault is ours after all, the log has the traceback.
         logger.info("looking at %s", checkpoint.path, exc_info=True)
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise TraceError(f"{checkpoint.path} has layers that are not as Ultralytics makes them ({reason}): fetch the file again") from error

@@ -1,7 +1,7 @@
-"""Where the channels that each block reads come from: its sources with their offsets, and why widths in a row need not match.
+"""Where the channels that each block reads come from: its sources with their offsets, and why consecutive widths need not match.
 
-Nothing is taken from the architecture's description. Sources are the tensors that the model's own forward hands to a block and that an
-operation in it reads; offsets and writing layers are read off the labels of a trace, channel by channel.
+Nothing is taken from the model's yaml. Sources are the tensors that the model's own forward passes to a block and that an operation in it
+reads; offsets and producing layers follow from the labels of a trace, channel by channel.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tui_pruner.core.tracing.meta_device import ShapeMode
 from tui_pruner.core.tracing.tracer import trace
 
 IMAGE = -1
-"""The index that stands for the image where others are those of blocks."""
+"""The index of the image, where other indices are those of blocks."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A tensor that a block reads: the block that hands it out, its channels, and where they begin among those that the block joins.
+    """A tensor that a block reads: the block that returned it, its channels, and its offset among the channels that the block joins.
 
-    Tensors that a block reads apart from each other (those of a detection head) begin at 0 each.
+    Tensors that a block reads separately (those of a detection head) each have offset 0.
     """
 
     index: int
@@ -42,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ChannelOrigin:
-    """Channels that a block reads, followed back through blocks without layers to the layers that write them."""
+    """Channels that a block reads, followed back through blocks without layers to the layers that produce them."""
 
     index: int
     layers: tuple[str, ...]
@@ -54,8 +54,8 @@ class ChannelOrigin:
 class BlockFlow:
     """What a block reads and writes, in channels.
 
-    `previous` is what the block with the index before it writes, the image for the first. `mismatch` says in a sentence why there is no
-    error where `reads` is another number than that, or than what the convolution writes that is listed last before the block.
+    `previous` is what the block with the index before it writes; for the first block, the image's channels. `mismatch` explains why it is
+    no error if `reads` differs from that, or from the output of the convolution that is listed last before the block.
     """
 
     index: int
@@ -71,7 +71,7 @@ class BlockFlow:
 
 @dataclass
 class Passage:
-    """One forward: by block the tensors that it was handed, by their numbers, which of them were read, and what it returned."""
+    """One forward: for each block the numbers of the tensors passed to it, of those that were read, and what it returned."""
 
     handed: dict[str, list[Tensor]] = field(default_factory=dict)
     read: dict[str, set[int]] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Passage:
 
 
 class ReadTensors(ShapeMode):  # type: ignore[no-untyped-call]
-    """Notes which tensors the operations of the running block read."""
+    """Records which tensors the operations of the running block read."""
 
     def __init__(self, passage: Passage) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -87,7 +87,7 @@ class ReadTensors(ShapeMode):  # type: ignore[no-untyped-call]
         self.running = ""
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
-        """Note the tensors of one operation."""
+        """Record the tensors of one operation."""
         if self.running:
             self.passage.read[self.running].update(id(tensor) for tensor in tensors_in((args, tuple(kwargs.values()))))
 
@@ -102,7 +102,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def block_flows(analysis: Analysis, removal: Removal = NOTHING) -> list[BlockFlow]:
-    """Return where every block's channels come from, in the model as it is after a removal.
+    """Return where every block's channels come from, in the model after a removal.
 
     Raises:
         PlanError: the removal breaks a lock or a link.
@@ -121,7 +121,7 @@ def flows_of(skeleton: nn.Module, blocks: Sequence[Block]) -> list[BlockFlow]:
 
 
 def passed(skeleton: nn.Module, image: Tensor) -> Passage:
-    """Return what one forward hands from block to block."""
+    """Return what one forward passes from block to block."""
     passage = Passage()
     mode = ReadTensors(passage)
     with torch.no_grad(), noting(sequence(skeleton), passage, mode), mode:
@@ -131,7 +131,7 @@ def passed(skeleton: nn.Module, image: Tensor) -> Passage:
 
 @contextmanager
 def noting(blocks: Sequence[tuple[str, nn.Module]], passage: Passage, mode: ReadTensors) -> Iterator[None]:
-    """Note what blocks are handed and what they return."""
+    """Record what is passed to blocks and what they return."""
 
     def enter(path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
@@ -155,7 +155,7 @@ def noting(blocks: Sequence[tuple[str, nn.Module]], passage: Passage, mode: Read
 
 
 class Network:
-    """One model with all that a forward and a trace told about its blocks."""
+    """One model with the results of a forward and of a trace for its blocks."""
 
     def __init__(self, skeleton: nn.Module, blocks: Sequence[Block], image: Tensor, passage: Passage, record: FlowRecord) -> None:
         self.blocks, self.image, self.passage, self.record = blocks, image, passage, record
@@ -167,7 +167,7 @@ class Network:
         self.sources = {block.index: tuple(self.sources_of(block)) for block in blocks}
 
     def sources_of(self, block: Block) -> Iterator[Source]:
-        """Return the tensors that a block reads; where it reads none in an operation, all that it is handed."""
+        """Return the tensors that a block reads; where none of its operations reads any, all that are passed to it."""
         handed, read = self.passage.handed.get(block.path, []), self.passage.read.get(block.path, set())
         used = [tensor for tensor in handed if id(tensor) in read] or handed
         known = [(self.holder(block, tensor), tensor.shape[1]) for tensor in used if id(tensor) in self.holders and tensor.ndim > 1]
@@ -177,21 +177,21 @@ class Network:
             offset += channels if joined else 0
 
     def holder(self, block: Block, tensor: Tensor) -> int:
-        """Return the block that hands out a tensor; where an Identity hands it on, the one that the description names."""
+        """Return the block that returned a tensor; where an Identity passed it on, the block that the yaml names."""
         holders = self.holders[id(tensor)]
         return next((index for index in holders if index in block.sources), holders[-1])
 
     def joins(self, block: Block, sources: Sequence[int]) -> bool:
-        """Return whether a block's output is its inputs one behind the other, label by label."""
+        """Return whether a block's output is its inputs concatenated, label by label."""
         own, parts = self.record.block_outputs.get(block.path), [self.labels_of(index) for index in sources]
         return own is not None and bool(parts) and all(p is not None for p in parts) and np.array_equal(own, np.concatenate(parts))  # type: ignore[arg-type]
 
     def labels_of(self, index: int) -> Labels | None:
-        """Return the labels of the channels that a block hands out; None for several tensors and for the image."""
+        """Return the labels of the channels that a block returns; None for several tensors and for the image."""
         return self.record.block_outputs.get(self.blocks[index].path) if index != IMAGE else None
 
     def origins(self, index: int, channels: int, offset: int) -> Iterator[ChannelOrigin]:
-        """Return what is written where, back from a block's output through blocks without layers that only hand on."""
+        """Return which layers produce a block's output channels, followed back through blocks without layers."""
         if index == IMAGE:
             yield ChannelOrigin(IMAGE, (), channels, offset)
             return
@@ -203,7 +203,7 @@ class Network:
             yield from self.origins(source.index, source.channels, offset + source.offset)
 
     def writers(self, index: int) -> tuple[str, ...]:
-        """Return the layers in a block whose output channels it hands out, by short names."""
+        """Return the layers in a block whose output channels it returns, by short names."""
         labels = self.labels_of(index)
         if labels is None:
             return ()
@@ -212,14 +212,14 @@ class Network:
         return tuple(dict.fromkeys(own[axis.module] for axis in axes if axis.module in own))
 
     def writes(self, index: int) -> int:
-        """Return how many channels a block hands out, of all its feature maps together."""
+        """Return how many channels a block returns, over all its feature maps."""
         if index == IMAGE:
             return int(self.image.shape[1])
         returned = self.passage.returned.get(self.blocks[index].path, ())
         return sum(int(tensor.shape[1]) for tensor in returned if tensor.ndim > 1)
 
     def flow(self, block: Block) -> BlockFlow:
-        """Return what is known of one block."""
+        """Return what one block reads and writes."""
         sources = self.sources[block.index]
         return BlockFlow(
             index=block.index,
@@ -234,7 +234,7 @@ class Network:
         )
 
     def mismatch(self, block: Block, sources: Sequence[Source]) -> str | None:
-        """Return why other widths before a block are no error; None where there are none."""
+        """Return why a different width before a block is no error; None where the widths match."""
         before, reads = block.index - 1, sum(source.channels for source in sources)
         if reads != self.writes(before):
             alone = "" if before == IMAGE else f"; {named(before)} alone writes {self.writes(before)}"
@@ -264,22 +264,22 @@ class Network:
         return self.made_of(block) if any(source.offset for source in sources) else f"{len(sources)} inputs apart, {listed_of(sources)}"
 
     def made_of(self, block: Block) -> str:
-        """Return in words what a block makes of which blocks: a Concat of two with their offsets."""
+        """Return in words which blocks a block joins: a Concat of two with their offsets."""
         return f"{'an' if block.type[0] in 'AEIOU' else 'a'} {block.type} of {listed_of(self.sources[block.index])}"
 
     def width(self, layer: ModelLayer) -> int:
-        """Return how many channels a layer writes."""
+        """Return how many channels a layer produces."""
         module: Any = self.skeleton.get_submodule(layer.path)
         return int(module.out_features if isinstance(module, nn.Linear) else module.out_channels)
 
 
 def named(index: int) -> str:
-    """Return what people call a block."""
+    """Return a block's name for display."""
     return "the image" if index == IMAGE else f"block {index}"
 
 
 def listed_of(sources: Sequence[Source]) -> str:
-    """Return sources in words, with their channels, and their offsets where they are joined."""
+    """Return sources in words, with their channels, and their offsets where they are concatenated."""
     joined = any(source.offset for source in sources)
     parts = [
         f"{named(one.index)} at offset {one.offset} ({one.channels})" if joined else f"{named(one.index)} ({one.channels})"

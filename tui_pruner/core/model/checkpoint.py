@@ -1,4 +1,4 @@
-"""What a model file holds once it is read: the model, where it came from, and the stages that it went through."""
+"""A model file after reading: the model, its origin, and the stages that it went through."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Checkpoint:
     `path` is what the user typed, `sha256` identifies the content (the file's bytes; for a yaml its canonical content, class count
     and seed), `model` is float32 on the CPU in eval mode, `content` is the rest of the checkpoint dictionary, `provenance` what this
     program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
-    `own_names` is what the file takes from modules beyond Ultralytics' own list, which a file that is made from it takes too;
-    `trusted` says that it was loaded in full, since its user trusts it; `unwritable` why nothing can be written that is made from it.
-    `inputs` are what its forward is given where that is not a square image.
+    `own_names` are the names of modules beyond Ultralytics' own list that the file imports, and that a file made from it imports too;
+    `trusted`: it was loaded without restrictions because its user trusts it; `unwritable`: why no file can be made from it.
+    `inputs` are the arguments of its forward where that does not take a square image.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Checkpoint:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it was read from a checkpoint, in place of built from an architecture."""
+        """Whether it was read from a checkpoint instead of built from an architecture."""
         return not is_architecture(self.path)
 
     @property
@@ -58,7 +58,7 @@ class Checkpoint:
 
     @property
     def names(self) -> dict[int, str]:
-        """The class names by index, fit for a terminal."""
+        """The class names by index, without characters that a terminal would interpret."""
         names: Any = getattr(self.model, "names", None) or {}
         return {index: printable(str(name)) for index, name in (names.items() if isinstance(names, dict) else enumerate(names))}
 
@@ -85,16 +85,16 @@ class Checkpoint:
 
 
 def image_side(arguments: Mapping[str, Any]) -> int:
-    """The side of the images in training arguments, the largest where there are several, as Ultralytics trains; 640 where there is none."""
+    """The image side in training arguments, the largest of several, as Ultralytics trains; 640 where it is not recorded."""
     sides = arguments.get("imgsz") or DEFAULT_IMGSZ
     return int(max(sides)) if isinstance(sides, (list, tuple)) else int(sides)
 
 
 def require_presentable(checkpoint: Checkpoint) -> None:
-    """Have everything that people get to see computed once, so that a model that cannot be shown is refused where it is read.
+    """Compute everything that is displayed once, so that a model that cannot be displayed is refused when it is read.
 
     Raises:
-        ValueError: its classes, stride or image side are no sensible numbers; other exceptions for what has not even the right type.
+        ValueError: its classes, stride or image side are no sensible numbers; other exceptions for values of the wrong type.
     """
     checkpoint.names, checkpoint.family, checkpoint.task  # noqa: B018
     figures = {"classes": checkpoint.classes, "stride": checkpoint.stride, "image side": checkpoint.default_imgsz}
@@ -124,22 +124,22 @@ SPARSE = "sparse training"
 
 
 def stages_with(source: Checkpoint, kind: str, **details: Any) -> list[dict[str, Any]]:
-    """The stages of a file that is made of the source now: those of the source, and this one with the file that it starts from."""
+    """The stages of a file that is made from the source: the source's, and this one with the name of the source."""
     return [*stages_of(source.provenance), {"kind": kind, "source": {"name": file_name(source), "sha256": source.sha256}, **details}]
 
 
 def stages_of(provenance: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The stages that a file records, the oldest first; a file from before there were stages was pruned once."""
+    """The stages that a file records, oldest first; a file from before stages were recorded was pruned once."""
     if not provenance:
         return []
     return list(provenance.get("stages") or [{"kind": "prune", "source": provenance["source"]}])
 
 
 def next_stage(source: Checkpoint, kind: str, **details: Any) -> dict[str, Any]:
-    """What a file says of itself that has the source's structure and plan, but other weights or statistics.
+    """The provenance of a file with the source's structure and plan, but other weights or statistics.
 
     Raises:
-        CheckpointError: the source was not pruned, and this is nothing that is done before.
+        CheckpointError: the source was not pruned, and this stage is none that may come before.
         ProofError: the source was cut without a proof.
     """
     demand_proved(source)
@@ -156,10 +156,10 @@ def next_stage(source: Checkpoint, kind: str, **details: Any) -> dict[str, Any]:
 
 
 def demand_proved(source: Checkpoint) -> None:
-    """Refuse a file whose cut was written although its proof failed, as this program once did; one trained since stands by itself.
+    """Refuse a file whose cut was written although its proof failed, as early versions did; a file trained since is accepted.
 
     Raises:
-        ProofError: it is one.
+        ProofError: it is such a file.
     """
     stages = stages_of(source.provenance)
     proof = (source.provenance or {}).get("proof")

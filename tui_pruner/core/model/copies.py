@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tui_pruner.domain.errors import TraceError
 
 CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
-"""What heads remember between two forwards; their classes hold the empty value."""
+"""What heads cache between two forwards; their classes have the empty value."""
 OWN_TABLES = frozenset(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
 
 
@@ -23,7 +23,7 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def owners_of_tensors(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Every name of each parameter and buffer by its first one: tied weights have several owners."""
+    """All names of each parameter and buffer by its first name: tied weights have several."""
     owners: tuple[dict[int, list[str]], dict[int, list[str]]] = {}, {}
     for path, module in model.named_modules(remove_duplicate=False):  # `named_parameters` and `named_buffers` take four times as long
         for known, table in zip(owners, (module._parameters, module._buffers)):
@@ -41,7 +41,7 @@ def tensor_at(model: nn.Module, name: str) -> Tensor:
 
 
 def put_tensor(model: nn.Module, name: str, tensor: Tensor) -> dict[str, nn.Module]:
-    """Give a parameter or buffer a new value; the module that owns it, by its path."""
+    """Replace a parameter or buffer of the module that owns it."""
     path, _, attribute = name.rpartition(".")
     owner = model.get_submodule(path)
     setattr(owner, attribute, tensor)
@@ -49,10 +49,10 @@ def put_tensor(model: nn.Module, name: str, tensor: Tensor) -> dict[str, nn.Modu
 
 
 def without_weights(model: nn.Module) -> nn.Module:
-    """A copy of the model whose parameters and buffers live on the meta device; no weight is copied.
+    """A copy of the model whose parameters and buffers are on the meta device; no weight is copied.
 
-    Attributes that are tensors but no buffers (a detection head's strides) stay real, since `forward` reads their values; what heads
-    remember of an earlier forward does not come along, as it is real too and would meet what is not.
+    Attributes that are tensors but no buffers (a detection head's strides) keep their values, since `forward` reads them. What heads cached
+    in an earlier forward is not copied: it has values too, and would be mixed with meta tensors.
     """
     known: dict[int, Tensor] = {}
 
@@ -68,7 +68,7 @@ def without_weights(model: nn.Module) -> nn.Module:
 
 
 def forget_caches(model: nn.Module) -> None:
-    """Make all heads as they were before their first forward."""
+    """Reset what heads cache to the state before their first forward."""
     for module in model.modules():
         for name in CACHES:
             if name in vars(module) and hasattr(type(module), name):
@@ -76,15 +76,15 @@ def forget_caches(model: nn.Module) -> None:
 
 
 def sharing_weights(model: nn.Module) -> nn.Module:
-    """A copy of the model's modules around the very same tensors: replacing one in the copy leaves the original as it was."""
+    """A copy of the model's modules with the same tensors: replacing a tensor in the copy leaves the original unchanged."""
     return _copied(model, None, {})
 
 
 def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, known: dict[int, nn.Module], path: str = "") -> nn.Module:
-    """A module in evaluation mode with tables of its own and children copied likewise; `tensor_of` gives other tensors.
+    """A module in evaluation mode with its own attribute tables and copied children; `tensor_of` replaces tensors.
 
-    `copy.deepcopy` is ten times slower, as it walks every attribute, and `eval()` takes twice as long as the copy. `__new__` of `torch.fx`
-    would make another class, without the forward that the module has.
+    `copy.deepcopy` is ten times slower, since it walks every attribute, and `eval()` takes twice as long as the copy. The `__new__` of
+    `torch.fx` modules would make another class, without the module's forward.
 
     Raises:
         TraceError: a part is TorchScript.
@@ -112,14 +112,14 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, kno
 
 
 def rebind(module: nn.Module, twin: nn.Module) -> None:
-    """Give a copy its own methods where the module keeps some in attributes: those would work on the module."""
+    """Rebind methods that a module stores in attributes to its copy: they would run on the original."""
     for name, value in vars(module).items():
         if isinstance(value, MethodType) and value.__self__ is module:
             twin.__dict__[name] = MethodType(value.__func__, twin)
 
 
 def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
-    """A copy that has the modules at these paths, and all above them, to itself, and shares every other one with the model."""
+    """A copy with its own modules at these paths and at all paths above; every other module is shared with the model."""
     known: dict[int, nn.Module] = {}
     top = own(model, known)
     for path in paths:
@@ -131,7 +131,7 @@ def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
 
 
 def own(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
-    """A copy of one module around the same children and tensors; the copy of a copy is itself."""
+    """A copy of one module with the same children and tensors; a module that was copied already is returned as it is."""
     if id(module) not in known:
         twin = object.__new__(type(module))
         tables = {table: module.__dict__[table].copy() for table in OWN_TABLES}
@@ -142,12 +142,12 @@ def own(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
 
 
 def below(model: nn.Module, prefix: str) -> list[str]:
-    """The path of a module and of everything in it."""
+    """The prefix of the paths of everything in a module; empty for the model itself."""
     return [path for path, _ in model.get_submodule(prefix).named_modules(prefix=prefix)]
 
 
 def in_float64(model: nn.Module, known: dict[int, Tensor]) -> nn.Module:
-    """A copy in evaluation mode that computes in float64. `known` has what is converted already, by the identity of the tensor."""
+    """A copy in evaluation mode that computes in float64. `known` has converted tensors by the identity of the original."""
     copy = sharing_weights(model)
     forget_caches(copy)
     for module in copy.modules():
@@ -161,6 +161,6 @@ def in_float64(model: nn.Module, known: dict[int, Tensor]) -> nn.Module:
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """A tensor in float64; a parameter stays one."""
+    """A tensor in float64; a parameter stays a parameter."""
     value = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
     return nn.Parameter(value, requires_grad=False) if isinstance(tensor, nn.Parameter) else value

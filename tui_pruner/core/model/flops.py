@@ -18,9 +18,9 @@ from tui_pruner.core.tracing.meta_device import WORK, ShapeMode
 
 @dataclass(frozen=True)
 class LayerWork:
-    """The operations of one layer for one image, 2 per multiply-add: `axes` are those whose width they are proportional to.
+    """The FLOPs of one layer for one image, 2 per multiply-add; they are proportional to the width of each of `axes`.
 
-    Neither module nor axes are known where no stored weight is multiplied with.
+    `module` and `axes` are empty where no stored weight is involved.
     """
 
     module: str
@@ -38,12 +38,12 @@ class Measurement:
 
     @property
     def flops(self) -> int:
-        """All operations together: convolutions, linear layers and matrix products, as torchinfo and fvcore count (times 2)."""
+        """All FLOPs: convolutions, linear layers and matrix products, counted as torchinfo and fvcore do (times 2)."""
         return sum(work.flops for work in self.work)
 
 
 class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
-    """Adds up the work of convolutions, linear layers and matrix products while shapes flow through."""
+    """Counts the FLOPs of convolutions, linear layers and matrix products while shapes flow through."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -62,7 +62,7 @@ class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
             self._product(left, right, result)
 
     def _follow(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """Know a weight again that was transposed."""
+        """Recognise a weight after it was transposed."""
         if name in ("t", "transpose") and id(args[0]) in self._names:
             self._names[id(result)] = self._names[id(args[0])]
             self._alive.append(result)
@@ -82,7 +82,7 @@ class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
 
 
 def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:
-    """Measure one forward of a model on the meta device on real inputs, or on an image of a shape [1, channels, height, width]."""
+    """Measure one forward on the meta device, with these inputs, or with an image of a shape [1, channels, height, width]."""
     shapes: dict[str, tuple[int, ...]] = {}
     mode, inputs = WorkMode(skeleton), asked(given).on_meta()
     with torch.no_grad(), recording_outputs(blocks, shapes), mode:
@@ -92,7 +92,7 @@ def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence
 
 @contextmanager
 def recording_outputs(blocks: Sequence[tuple[str, nn.Module]], shapes: dict[str, tuple[int, ...]]) -> Any:
-    """Keep the shape of what each block returns; of a tuple or list its first tensor."""
+    """Record the shape of what each block returns; of a tuple or list the first tensor's."""
 
     def keep(path: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -111,5 +111,5 @@ def recording_outputs(blocks: Sequence[tuple[str, nn.Module]], shapes: dict[str,
 
 
 def parameter_count(model: nn.Module) -> int:
-    """All parameters of a model."""
+    """The number of a model's parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""What a model's forward is given: an image, or any arguments with tensors in them; and images to send through it where there are none."""
+"""The arguments of a model's forward: an image, or any arguments with tensors in them; and random images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tui_pruner.domain.errors import RequestError
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 FINER = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-"""The complex numbers of each precision."""
+"""The complex dtype of each precision."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments of one forward: `args` and `kwargs`, with tensors at any depth of tuples, lists and dicts; `name` is for people.
+    """The arguments of one forward: `args` and `kwargs`, with tensors at any depth of tuples, lists and dicts; `name` is for messages.
 
-    `forward` is called with the model in front of them where something else than the model itself is to run.
+    `forward(model, *args, **kwargs)` is called in place of the model where it is given.
     """
 
     args: tuple[Any, ...]
@@ -31,12 +31,12 @@ class Inputs:
     forward: Callable[..., Any] | None = None
 
     def run(self, model: nn.Module) -> Any:
-        """Call a model with them as they are, and return what it gives."""
+        """Call a model with these arguments and return its output."""
         return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """The tensors in them, in their order."""
+        """The tensors in them, in order."""
         return [leaf for leaf in tree_leaves((self.args, dict(self.kwargs))) if isinstance(leaf, Tensor)]
 
     @property
@@ -46,22 +46,22 @@ class Inputs:
         return int(first.shape[1]) if first is not None and first.ndim > 1 else 0
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Inputs:
-        """The same with every tensor changed."""
+        """The same arguments with every tensor changed."""
         args, kwargs = tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, (self.args, dict(self.kwargs)))
         return replace(self, args=args, kwargs=kwargs)
 
     def on_meta(self) -> Inputs:
-        """Without the values of real numbers. Whole numbers keep theirs: forwards look at places in tables, at masks and lengths."""
+        """The arguments on the meta device. Integers keep their values: forwards use them as indices, masks and lengths."""
         return self.changed(lambda t: torch.empty_like(t, device="meta") if is_real(t) else t.clone())
 
     def to(self, where: torch.dtype | torch.device) -> Inputs:
-        """A copy on a device, or with its real numbers at a precision; a forward that writes into it leaves these as they are."""
+        """A copy on a device, or with its floating-point numbers in a precision; what a forward writes into it does not change these."""
         if isinstance(where, torch.device):
             return self.changed(lambda t: t.to(where, copy=True))
         return self.changed(lambda t: t.to(precision_of(t, where), copy=True))
 
     def computable(self) -> Inputs:
-        """The same at single precision where it has less."""
+        """The same in single precision where the numbers have less."""
         return self.changed(lambda t: t.detach().float() if t.dtype in (torch.float16, torch.bfloat16) else t.detach())
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Inputs:
         return next((int(tensor.shape[0]) for tensor in self.tensors if tensor.ndim), 1)
 
     def first(self) -> Inputs:
-        """The first sample alone, where all tensors have one for each; else the whole batch."""
+        """The first sample alone, where all tensors have one for each sample; else the whole batch."""
         count = len(self)
         if any(not tensor.ndim or tensor.shape[0] != count for tensor in self.tensors):
             return self
@@ -77,7 +77,7 @@ class Inputs:
 
 
 Given = Inputs | Tensor | Sequence[Any] | Mapping[str, Any]
-"""A batch as people have it: a tensor, a tuple or list of arguments, a dict of arguments by name."""
+"""A batch as users have it: a tensor, a tuple or list of arguments, a dict of arguments by name."""
 
 
 def image_of(shape: Sequence[int]) -> Inputs:
@@ -95,28 +95,24 @@ def inputs_of(given: Given) -> Inputs:
 
 
 def asked(given: Inputs | Sequence[int]) -> Inputs:
-    """Inputs, or an image of a shape."""
+    """Inputs as they are, or an image of the shape."""
     return given if isinstance(given, Inputs) else image_of(given)
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Whether a tensor holds real or complex numbers, in place of whole ones or truths."""
+    """Whether a tensor holds real or complex numbers, not integers or booleans."""
     return tensor.is_floating_point() or tensor.is_complex()
 
 
 def precision_of(tensor: Tensor, precision: torch.dtype) -> torch.dtype:
-    """The type of a tensor's numbers at a precision; whole numbers stay."""
+    """The dtype of a tensor's numbers in a precision; integers stay."""
     if tensor.is_complex():
         return FINER.get(precision, tensor.dtype)
     return precision if tensor.is_floating_point() else tensor.dtype
 
 
 def checked(given: Inputs) -> Inputs:
-    """The inputs, detached from any graph.
-
-    Raises:
-        RequestError: no tensor in them, or one is in a container that cannot be looked into, or has no values.
-    """
+    """The inputs, detached from any graph."""
     for leaf in tree_leaves((given.args, dict(given.kwargs))):
         if not isinstance(leaf, (Tensor, *PLAIN)) and holds_tensors(leaf):
             raise RequestError(f"example_inputs have tensors in a {type(leaf).__name__}: give tensors, in tuples, lists or dicts")
@@ -132,7 +128,7 @@ def checked(given: Inputs) -> Inputs:
 
 
 def holds_tensors(leaf: Any) -> bool:
-    """Whether a tensor is found in an object that PyTorch's pytree takes for a leaf."""
+    """Whether an object that PyTorch's pytree takes for a leaf contains a tensor."""
     try:
         return bool(tensors(leaf))
     except Unseen:
@@ -140,7 +136,7 @@ def holds_tensors(leaf: Any) -> bool:
 
 
 def lively(given: Inputs, seed: int = 0) -> Inputs:
-    """The inputs with values that tell: real numbers that are all the same, as people give zeros and ones for the shape, are drawn anew."""
+    """The inputs with varied values: numbers that are all equal, such as zeros given only for the shape, are drawn at random."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(tensor: Tensor) -> Tensor:
@@ -152,10 +148,10 @@ def lively(given: Inputs, seed: int = 0) -> Inputs:
 
 
 def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[Inputs]:
-    """Batches as the arguments of forwards; of one with more entries than the model takes, such as labels behind images, the first.
+    """Batches as the arguments of forwards; of one with more entries than the model takes, such as images and labels, only the first.
 
     Raises:
-        RequestError: a batch is not a tensor, tuple, list or dict, or has no tensor in it.
+        RequestError: a batch is not a tensor, tuple, list or dict, or contains no tensor.
     """
     for batch in batches:
         if not isinstance(batch, (Inputs, Tensor, tuple, list, Mapping)):
@@ -172,7 +168,7 @@ COARSE = 4
 
 
 def probe_images(count: int, channels: int, side: int, generator: torch.Generator | None = None) -> Tensor:
-    """[count, channels, side, side] in 0..1. Plain noise would average out on its way down, and every image would look the same."""
+    """Images [count, channels, side, side] in 0..1. In plain noise local averages would all be alike, and so every image to the network."""
     coarse = torch.rand(count, channels, COARSE, COARSE, generator=generator)
     areas = nn.functional.interpolate(coarse, size=(side, side), mode="nearest")
     contrast = torch.rand(count, 1, 1, 1, generator=generator)

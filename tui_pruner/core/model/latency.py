@@ -20,7 +20,7 @@ from tui_pruner.domain.results import share_words
 
 WARM_UP_SECONDS = 0.5
 SHORTEST_SAMPLE = 0.001
-"""Seconds: below, a sample is the mean of several forwards, since a clock's own cost and grain would show."""
+"""Seconds: a sample that would be shorter is the mean of several forwards, since the clock's cost and resolution would show."""
 SURE = 1.96
 """Standard deviations within which 95 % of a normal distribution lie."""
 
@@ -35,34 +35,34 @@ class Interval:
 
     @property
     def as_share(self) -> str:
-        """For people."""
+        """As text for display."""
         return share_words(self.median, self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A network's samples in milliseconds for a batch, in the order in which they were taken, all networks in turns."""
+    """A network's samples in milliseconds per batch, in the order in which they were taken; all networks take turns."""
 
     samples: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Half of the samples took longer."""
+        """The median."""
         return quantile(self.samples, 0.5)
 
     @property
     def low(self) -> float:
-        """One in ten samples took less."""
+        """The 10th percentile."""
         return quantile(self.samples, 0.1)
 
     @property
     def p90(self) -> float:
-        """One in ten samples took longer."""
+        """The 90th percentile."""
         return quantile(self.samples, 0.9)
 
 
 def deployed(model: nn.Module, device: str) -> nn.Module:
-    """A copy as Ultralytics predicts with it: batch normalisation folded into the convolutions, in float32."""
+    """A copy as Ultralytics predicts with it: BatchNorm folded into the convolutions, in float32."""
     twin: Any = copy.deepcopy(model).float().eval()
     return twin.fuse(verbose=False).to(device).eval()  # type: ignore[no-any-return]
 
@@ -79,7 +79,7 @@ def time_in_turns(
     on_run: Callable[[int], None] = lambda run: None,
     warm_up: float = WARM_UP_SECONDS,
 ) -> tuple[Timing, ...]:
-    """Take `runs` samples of every network, one of each in turn, the order reversed every other time, after a warm-up."""
+    """Take `runs` samples of every network, in turns, in reversed order every other time, after a warm-up."""
     with torch.inference_mode():
         timers = [timer(model, batch) for model, batch in zip(models, images, strict=True)]
         numbers = [forwards_per_sample(one, warm_up) for one in timers]
@@ -93,16 +93,16 @@ def time_in_turns(
 
 
 def timer(model: nn.Module, batch: Tensor) -> Timer:
-    """PyTorch's own timer of a forward, on as many threads as any forward here runs on, by a clock that waits for the batch's device.
+    """PyTorch's own timer of a forward, on as many threads as any forward here uses, with a clock that waits for the batch's device.
 
-    Its own clock waits for the current device, which the batch need not be on.
+    Its own clock waits for the current device, which need not be the batch's.
     """
     names = {"model": model, "batch": batch}
     return Timer(stmt="model(batch)", globals=names, num_threads=torch.get_num_threads(), timer=partial(seconds_on, batch.device))
 
 
 def forwards_per_sample(one: Timer, warm_up: float) -> int:
-    """Warm a network up for some seconds; how many forwards a sample takes to be long enough for the clock."""
+    """Warm a network up for some seconds; return how many forwards a sample needs to be long enough for the clock."""
     ends = time.perf_counter() + warm_up
     while True:
         seconds = one.timeit(1).median
@@ -111,7 +111,7 @@ def forwards_per_sample(one: Timer, warm_up: float) -> int:
 
 
 def ratio(timing: Timing, reference: Timing) -> Interval:
-    """How long a network takes as a share of another, from samples that were taken in the same turns."""
+    """A network's latency as a share of another's, from samples that were taken in the same turns."""
     shares = sorted(one / other for one, other in zip(timing.samples, reference.samples, strict=True))
     count = len(shares)
     reach = SURE * math.sqrt(count) / 2
@@ -120,7 +120,7 @@ def ratio(timing: Timing, reference: Timing) -> Interval:
 
 
 def quantile(samples: Sequence[float], share: float) -> float:
-    """The value below which a share of the samples lie, between two of them by proportion."""
+    """The value below which a share of the samples are, interpolated between two samples."""
     place = share * (len(samples) - 1)
     low = math.floor(place)
     ordered = sorted(samples)
@@ -130,7 +130,7 @@ def quantile(samples: Sequence[float], share: float) -> float:
 def time_blocks(
     models: Sequence[nn.Module], images: Sequence[Tensor], runs: int, on_run: Callable[[int], None] = lambda run: None
 ) -> tuple[dict[str, Timing], ...]:
-    """The milliseconds that every block takes within a forward, by its path; networks in turns."""
+    """The milliseconds of every block within a forward, by its path; networks take turns."""
     found: list[dict[str, list[float]]] = [{} for _ in models]
     with torch.inference_mode():
         for run in range(runs + 1):
@@ -169,7 +169,7 @@ def blocks_of_a_forward(model: nn.Module, batch: Tensor) -> dict[str, float]:
 
 
 def seconds_on(device: torch.device) -> float:
-    """The time once everything that was asked of a device is done: a GPU's kernels run on after the call that started them."""
+    """The time after all work queued on a device is done: a GPU's kernels run on after the call that started them."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
@@ -181,7 +181,7 @@ WIDTH_WARM_UP_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class FasterWidth:
-    """A layer with the milliseconds that it takes alone as it is, and at the nearest width that is surely faster; `ratio` of the two."""
+    """A layer's milliseconds alone at its own width and at the nearest width that is certainly faster; `ratio` of the two."""
 
     layer: str
     width: int
@@ -194,7 +194,7 @@ class FasterWidth:
 def faster_widths(
     original: nn.Module, pruned: nn.Module, batch: Tensor, runs: int, on_layer: Callable[[int, int], None] = lambda done, total: None
 ) -> list[FasterWidth]:
-    """Time every layer that is narrower than in the original at the next multiples around its width, in turns with itself."""
+    """Time every layer that is narrower than in the original at the next multiples around its width, in turns with its own width."""
     layers = narrowed_layers(original, pruned)
     shapes = input_shapes(pruned, layers, batch)
     found = []
@@ -216,13 +216,13 @@ def narrowed_layers(original: nn.Module, pruned: nn.Module) -> dict[str, int]:
 
 
 def candidates(width: int, most: int) -> list[int]:
-    """The multiples next to a width on both sides, none beyond `most`, the nearest first; of two equally near ones the wider."""
+    """The multiples next to a width on both sides, none above `most`, nearest first; of two equally near ones the wider."""
     around = {side for step in MULTIPLES for side in ((width - 1) // step * step, (width // step + 1) * step)}
     return sorted((side for side in around if 0 < side <= most and side != width), key=lambda side: (abs(side - width), -side))
 
 
 def input_shapes(model: nn.Module, layers: dict[str, int], batch: Tensor) -> dict[str, torch.Size]:
-    """The shape of what enters each layer in one forward."""
+    """The shape of each layer's input in one forward."""
     shapes: dict[str, torch.Size] = {}
 
     def keep(name: str) -> Any:
@@ -237,7 +237,7 @@ def input_shapes(model: nn.Module, layers: dict[str, int], batch: Tensor) -> dic
 
 
 def nearest_faster(name: str, layer: nn.Conv2d, widths: list[int], shape: torch.Size, runs: int) -> list[FasterWidth]:
-    """The first of some widths that is surely faster than the layer's own, by more than it is narrower; nothing where none is."""
+    """The first of some widths that is certainly faster than the layer's own, by more than it is narrower; None where there is none."""
     image = torch.rand(shape, device=layer.weight.device)
     layers = [layer, *(as_wide_as(width, layer) for width in widths)]
     own, *others = time_in_turns(layers, [image] * len(layers), runs, warm_up=WIDTH_WARM_UP_SECONDS)

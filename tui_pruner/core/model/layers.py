@@ -1,4 +1,4 @@
-"""The tree that a person sees (sections, blocks, layers, and the names to ask for them by), and the width attributes of layers."""
+"""The tree that users see (sections, blocks, layers, and their names), and the width attributes of layers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch.nn.utils.weight_norm import WeightNorm
 Section = Literal["backbone", "neck", "head"]
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 PROJECTING: list[type[nn.Module]] = []
-"""Modules beside these whose own parameters write channels; entered by frameworks."""
+"""Further modules whose own parameters produce channels; frameworks register them."""
 LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
 class ModelLayer:
-    """One convolution or linear layer: the short name that people use (model.6.cv1) and its module's full path (model.6.cv1.conv)."""
+    """One convolution or linear layer: the short name for users (model.6.cv1) and its module's full path (model.6.cv1.conv)."""
 
     name: str
     path: str
@@ -41,7 +41,7 @@ class Block:
 
 
 def sequence(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Path and module of an Ultralytics model's blocks in order; for any other network its children, those of its stages one by one."""
+    """Path and module of an Ultralytics model's blocks in order; for any other network its children and the elements of lists."""
     inner = getattr(model, "model", None)
     if isinstance(inner, nn.Sequential) and keeps_blocks(model):
         return [(f"model.{number}", block) for number, block in enumerate(inner)]
@@ -49,16 +49,16 @@ def sequence(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 IN_BLOCKS: list[str] = []
-"""What the names of modules begin with whose models keep blocks in a sequence; entered by frameworks."""
+"""Prefixes of the modules of models that keep their blocks in a sequence; frameworks register them."""
 
 
 def keeps_blocks(model: nn.Module) -> bool:
-    """Whether a model is one of Ultralytics', or an heir of one."""
+    """Whether a model is one of Ultralytics', or of a subclass."""
     return any(base.__module__.startswith(tuple(IN_BLOCKS)) for base in type(model).__mro__)
 
 
 def stages(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A module, or what it lists where it is only a list."""
+    """A module, or its elements where it is only a list."""
     if type(module) not in LISTS or not len(module._modules):
         yield path, module
         return
@@ -73,12 +73,12 @@ def stride_of(model: nn.Module) -> int:
 
 
 def legal_side(side: int, stride: int) -> int:
-    """The next multiple of the stride: other sides make the branches of a Concat differ by a pixel."""
+    """The next multiple of the stride: with other sides the branches of a Concat would differ by a pixel."""
     return max(stride, (side + stride - 1) // stride * stride)
 
 
 def image_channels(model: nn.Module) -> int:
-    """How many channels the image has that the model reads."""
+    """How many channels the model's input image has."""
     yaml = getattr(model, "yaml", None)
     if isinstance(yaml, dict) and ("channels" in yaml or "ch" in yaml):
         return int(yaml.get("channels") or yaml.get("ch") or 3)
@@ -114,7 +114,7 @@ def layer_type(module: nn.Module) -> str:
 
 
 def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
-    """The blocks of a model; `yaml` is its original description, whose backbone says where the neck begins."""
+    """The blocks of a model; its original `yaml` says how many of them are the backbone."""
     blocks = sequence(model)
     if not keeps_blocks(model):
         return tuple(plain_block(model, number, path, module) for number, (path, module) in enumerate(blocks))
@@ -134,12 +134,12 @@ def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
 
 
 def plain_block(model: nn.Module, number: int, path: str, module: nn.Module) -> Block:
-    """A block of a model that says nothing of what its blocks read; it has no sections but the whole."""
+    """A block of a model that does not say what its blocks read; it has no section."""
     return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path)))
 
 
 def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:
-    """The first block that upsamples or reads several others, where no description tells."""
+    """The first block that upsamples or reads several others, where the yaml does not say where the neck begins."""
     branches = (n for n, (_, m) in enumerate(blocks) if isinstance(m, nn.Upsample) or isinstance(getattr(m, "f", -1), list))
     return next(branches, len(blocks) - 1)
 
@@ -151,13 +151,13 @@ def sources_of(module: nn.Module, number: int) -> tuple[int, ...]:
 
 
 COMPUTING_HOOKS = (BasePruningMethod, WeightNorm, SpectralNorm)
-"""What `torch.nn.utils` hangs before a layer's forward to have its weight computed; the result stays behind as an attribute."""
+"""Hooks of `torch.nn.utils` that compute a layer's weight before each forward and leave the result as an attribute."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 WIDTHS: dict[type[nn.Module], Callable[[Any], None]] = {}
 
 
 def widths_of(*classes: type[nn.Module]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    """Register a function that makes the width attributes of these classes and their heirs true."""
+    """Register a function that sets the width attributes of these classes and their subclasses."""
 
     def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
         WIDTHS.update(dict.fromkeys(classes, function))
@@ -168,7 +168,7 @@ def widths_of(*classes: type[nn.Module]) -> Callable[[Callable[[Any], None]], Ca
 
 @widths_of(nn.modules.conv._ConvNd)
 def convolution(layer: Any) -> None:
-    """Depthwise convolutions lose whole groups, others the same number in each."""
+    """Depthwise convolutions lose whole groups, others equally many channels in each group."""
     weight, depthwise = layer.weight, layer.groups == layer.in_channels > 1
     if depthwise:
         layer.groups = weight.shape[0] if layer.transposed else weight.shape[0] * layer.groups // layer.out_channels
@@ -187,7 +187,7 @@ def linear(layer: Any) -> None:
 
 @widths_of(nn.modules.batchnorm._NormBase)
 def batch_norm(layer: Any) -> None:
-    """The number of features, of what the layer has: weight or statistics."""
+    """The number of features, by whichever of weight and statistics it has."""
     known = layer.weight if layer.weight is not None else layer.running_mean
     layer.num_features = len(known)
 
@@ -211,24 +211,24 @@ def embedding(layer: Any) -> None:
 
 
 def computing_hooks(module: nn.Module) -> list[Any]:
-    """The hooks of PyTorch's own that compute a weight of a module before each forward."""
+    """The hooks of PyTorch that compute a weight of a module before each forward."""
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, COMPUTING_HOOKS)]
 
 
 def compute_weights(module: nn.Module) -> None:
-    """Bring weights up to date that hooks compute: what a module has of them is from its last forward."""
+    """Compute the weights that hooks compute: what a module has of them is from its last forward."""
     with torch.no_grad():
         for hook in computing_hooks(module):
             hook(module, ())
 
 
 def rule_of(module: nn.Module) -> Callable[[Any], None] | None:
-    """What makes a module's width attributes true, if it is a layer that we know."""
+    """The function that sets a module's width attributes; None where there is none for its class."""
     return next((WIDTHS[base] for base in type(module).__mro__ if base in WIDTHS), None)
 
 
 def true_widths(modules: Iterable[nn.Module]) -> None:
-    """Make the width attributes of these modules what their weights' shapes say."""
+    """Set the width attributes of these modules by the shapes of their weights."""
     for module in modules:
         compute_weights(module)
         rule = rule_of(module)

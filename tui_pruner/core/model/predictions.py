@@ -1,7 +1,7 @@
-"""What a model predicts (every tensor in its output, no matter what holds it), and how far the outputs of two models are apart.
+"""What a model predicts (every tensor in its output, in any container), and how far the outputs of two models are apart.
 
-An output is taken apart into its leaves, each under its place such as `output[1]['boxes']`. What could hide a tensor and cannot be
-looked into is an error: nothing would lock the channels in it, and a proof would not see them.
+An output is taken apart into its leaves, each under a name such as `output[1]['boxes']`. An object that might contain a tensor and cannot
+be searched is an error: nothing would lock the channels in it, and the proof would not compare them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Leaves = dict[str, Any]
 
 
 class Unseen(Exception):
-    """An output in which no tensor can be found, or not all of them."""
+    """Types that contain no output: a module is part of the model, and what a forward stores in it is no output."""
 
 
 def leaves_of(output: Any) -> Leaves:
-    """Return the tensors and constants of an output by their places.
+    """Return the tensors and constants of an output by their names.
 
-    Mappings, sequences, iterators (which are run to their end), objects with attributes and closures are looked into.
+    Mappings, sequences, iterators (which are exhausted), objects with attributes and closures are searched.
 
     Raises:
-        Unseen: it holds what cannot be looked into, or more than there is room for.
+        Unseen: it contains an object that cannot be searched, or more than the limit.
     """
     found: Leaves = {}
     for place, leaf in _walk(output, ROOT, set()):
@@ -54,10 +54,10 @@ def tensors(output: Any) -> list[Tensor]:
 
 
 def predicted(output: Any, features: Mapping[int, Tensor]) -> Leaves:
-    """Return the leaves of an output that are predictions: all but some features.
+    """Return the leaves of an output that are predictions: all except some features.
 
     Raises:
-        Unseen: no tensor is among them, or what cannot be looked into.
+        Unseen: there is no tensor among them, or an object cannot be searched.
     """
     leaves = leaves_of(output)
     found = {place: leaf for place, leaf in leaves.items() if id(leaf) not in features}
@@ -68,15 +68,15 @@ def predicted(output: Any, features: Mapping[int, Tensor]) -> Leaves:
 
 
 DETECTION_HEADS: list[Callable[[nn.Module], bool]] = []
-"""Says of a module whether it is a head whose features are for the loss; entered by frameworks."""
+"""Predicates for heads whose features in the output are for the loss only; frameworks register them."""
 
 
 @contextmanager
 def handed_through(model: nn.Module) -> Iterator[dict[int, Tensor]]:
-    """Collect, by identity, the features that Ultralytics' detection heads hand from their inputs into their outputs while the block runs.
+    """Collect, by identity, the features that Ultralytics' detection heads pass from their inputs to their outputs while the block runs.
 
-    The loss reads their shapes; no prediction comes of them. Only those heads do so: anything else that a model returns is a prediction,
-    be it also what its last module reads.
+    The loss reads their shapes; no prediction depends on them. Only those heads do so: anything else that a model returns is a prediction,
+    even if it is also the input of its last module.
     """
     features: dict[int, Tensor] = {}
     with ExitStack() as hooks:
@@ -87,7 +87,7 @@ def handed_through(model: nn.Module) -> Iterator[dict[int, Tensor]]:
 
 
 def is_detection_head(module: nn.Module) -> bool:
-    """Whether a framework says that a module hands features through."""
+    """Whether a framework has registered a module as one that passes features through."""
     return any(known(module) for known in DETECTION_HEADS)
 
 
@@ -179,15 +179,15 @@ class Gap:
     undefined: bool = False
 
     def telling(self, precision: torch.dtype) -> bool:
-        """Whether the effect stands out of the rounding at this precision."""
+        """Whether the effect is larger than the rounding in this precision."""
         return self.elements > 0 and self.effect >= LEAST_EFFECT[precision] * self.size and self.effect > 0.0
 
     def settled(self, precision: torch.dtype) -> bool:
-        """Whether this precision suffices: agreement beside an effect that stands out, or a tensor that the cut does not reach at all."""
+        """Whether this precision decides: the outputs agree and the effect is large enough, or the cut does not affect this tensor."""
         return self.agrees(precision) and (self.telling(precision) or self.effect == self.difference == 0.0)
 
     def agrees(self, precision: torch.dtype) -> bool:
-        """Whether the difference is within tolerance, and small beside the effect; where that does not stand out, within the rounding."""
+        """Whether the difference is within tolerance and small beside the effect; where the effect is too small, within rounding."""
         if self.telling(precision):
             return self.difference <= min(TOLERANCE * self.size, TELLING * self.effect)
         return self.difference <= (TOLERANCE if precision == torch.float32 else LEAST_EFFECT[precision]) * self.size
@@ -195,7 +195,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Gaps:
-    """The gaps by place, at one precision; `whole` says whether there are whole numbers that this precision leaves out."""
+    """The gaps by name of the output, in one precision; `whole`: there are integers that this precision leaves out."""
 
     by_place: Mapping[str, Gap]
     precision: torch.dtype
@@ -208,22 +208,22 @@ class Gaps:
 
     @property
     def telling(self) -> bool:
-        """Whether the effect on any of them stands out of the rounding."""
+        """Whether the effect on any of them is larger than the rounding."""
         return any(gap.telling(self.precision) for gap in self.by_place.values())
 
     @property
     def settled(self) -> bool:
-        """Whether a higher precision would say nothing else."""
+        """Whether a higher precision would give the same verdict."""
         return self.telling and not self.whole and all(gap.settled(self.precision) for gap in self.by_place.values())
 
     @property
     def undefined(self) -> bool:
-        """Whether the twin alone has no number somewhere."""
+        """Whether the twin alone has NaN somewhere."""
         return any(gap.undefined for gap in self.by_place.values())
 
     @property
     def compared(self) -> Iterable[str]:
-        """The places where there was a number to compare."""
+        """The names of the outputs with a number to compare."""
         return [place for place, gap in self.by_place.items() if gap.elements]
 
     @property
@@ -235,7 +235,7 @@ class Gaps:
 def gaps_between(actual: Leaves, expected: Leaves, before: Leaves, precision: torch.dtype) -> Gaps:
     """Compare the outputs of the pruned model, of its twin and of the original.
 
-    At single precision whole numbers are left out, as rounding may turn them.
+    Integers are left out in single precision, since rounding may change them.
 
     Raises:
         Mismatch: another structure or shape, or another constant where those of twin and original are the same.
@@ -259,7 +259,7 @@ def gaps_between(actual: Leaves, expected: Leaves, before: Leaves, precision: to
 
 
 def gap_between(given: Tensor, wanted: Tensor, was: Tensor) -> Gap:
-    """Compare one tensor. NaN, or infinite, in the same place and alike in both, is equal and proves nothing."""
+    """Compare one tensor. NaN or infinity in the same position of both counts as equal and proves nothing."""
     was = was if was.shape == wanted.shape else wanted
     size, difference, effect = largest(wanted), largest(given - wanted), largest(wanted - was)
     if math.isfinite(difference + effect):
@@ -287,7 +287,7 @@ def real(tensor: Tensor) -> bool:
 
 
 def numbers(tensor: Tensor) -> Tensor:
-    """Return a tensor as real numbers, at the precision that it has."""
+    """Return a tensor as real numbers, in its own precision."""
     dense = tensor if tensor.layout == torch.strided else tensor.to_dense()
     if dense.is_complex():
         return torch.view_as_real(dense.resolve_conj())
@@ -295,7 +295,7 @@ def numbers(tensor: Tensor) -> Tensor:
 
 
 def equal(left: object, right: object) -> bool:
-    """Whether two constants of an output are known to be equal; others than plain values are not known to differ."""
+    """Whether two constants of an output are equal; objects other than plain values count as equal."""
     if isinstance(left, COMPARABLE) and isinstance(right, COMPARABLE):
         return type(left) is type(right) and (left == right or (left != left and right != right))
     return type(left) is type(right)

@@ -1,4 +1,4 @@
-"""A forward of a model, recorded block by block, on images made for it; and calls that are remembered instead of run again."""
+"""A forward that is recorded block by block, and an activation memory that answers repeated calls instead of running them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tui_pruner.core.tracing.meta_device import training_paths
 
 SCALARS = (bool, int, float, str, type(None))
 STATELESS = ["torch."]
-"""What the names of packages begin with whose layers keep nothing of a forward, but for the last block."""
+"""Prefixes of packages whose layers store nothing during a forward, except in the last block."""
 Images = Inputs | Tensor
 Run = Callable[[nn.Module, Images], Any]
 BUFFER = "buffer "
-"""What the place of a buffer begins with, that a forward gave new values."""
+"""Prefix of the names of buffers that a forward wrote to."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a network gave, the order in which its blocks ran, and what those handed out that can be answered for."""
+    """A network's output, the order in which its blocks ran, and the outputs of those blocks that can be reused."""
 
     given: Any
     order: list[str] = field(default_factory=list)
@@ -36,15 +36,15 @@ class Recording:
 
 
 def chain(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The blocks of a network that keeps them in a sequence, as Ultralytics' do; none for any other network."""
+    """The blocks of a network that has them in a sequence, as Ultralytics' do; empty for any other network."""
     return sequence(model) if isinstance(getattr(model, "model", None), nn.Sequential) and keeps_blocks(model) else []
 
 
 def predictions_of(model: nn.Module, image: Images, seed: int = 0) -> Leaves:
-    """One forward's predictions, without gradients; where chance decides, `seed` does, and the caller's chance is left alone.
+    """One forward's predictions, without gradients; `seed` is for random forwards, and the caller's random state is restored.
 
     Raises:
-        Unseen: no tensor is found in what it returns.
+        Unseen: no tensor is found in its output.
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]), handed_through(model) as features:
         torch.manual_seed(seed)
@@ -52,9 +52,9 @@ def predictions_of(model: nn.Module, image: Images, seed: int = 0) -> Leaves:
 
 
 def record(model: nn.Module, image: Images, run: Run = predictions_of) -> Recording:
-    """Run a network and remember its blocks. A later block may work in place, so what is kept is a copy.
+    """Run a network and record its blocks. Outputs are copied, since a later block may work in place.
 
-    Nothing is kept of the last one, of one that runs twice, and of one that hands out what cannot be copied.
+    Not recorded: the last block, a block that runs twice, and one whose output cannot be copied.
     """
     order: list[str] = []
     outputs: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def record(model: nn.Module, image: Images, run: Run = predictions_of) -> Record
 
 
 def continued(model: nn.Module, original: nn.Module, recording: Recording, image: Images, run: Run = predictions_of) -> Any:
-    """What a changed copy of a recorded network gives on the recorded image, computed from its first changed block on."""
+    """The output of a changed copy of a recorded network on the recorded image, computed from its first changed block on."""
     blocks = unchanged_blocks(model, original, recording)
     running = private(model, blocks)
     for path in blocks:
@@ -88,7 +88,7 @@ def continued(model: nn.Module, original: nn.Module, recording: Recording, image
 
 
 def trained(model: nn.Module, image: Images, idle: Iterable[str], places: Iterable[str], seed: int = 0) -> Leaves:
-    """What a network predicts on the paths of training that some parameters lie on, with the buffers among the places that are known."""
+    """What a network predicts on the paths of training of some parameters, with the buffers that are among `places`."""
     running = isolated(model)
     with training_paths(running, idle):
         predictions = predictions_of(running, image, seed)
@@ -97,7 +97,7 @@ def trained(model: nn.Module, image: Images, idle: Iterable[str], places: Iterab
 
 
 def tapped(model: nn.Module, image: Images, paths: Iterable[str]) -> Leaves:
-    """What some modules hand out in one forward, call by call, beside what the network predicts."""
+    """The outputs of some modules in one forward, call by call, and what the network predicts."""
     running = isolated(model)
     found: Leaves = {}
 
@@ -116,7 +116,7 @@ def tapped(model: nn.Module, image: Images, paths: Iterable[str]) -> Leaves:
 
 
 def private(model: nn.Module, blocks: Sequence[str] = ()) -> nn.Module:
-    """A copy that can be run, and whose `blocks` can be altered, without a trace of it in the model."""
+    """A copy that can be run, and whose `blocks` can be changed, without affecting the model."""
     if not all(type(module).__module__.startswith(tuple(STATELESS)) for module in model.modules()):
         return isolated(model)
     if not chain(model) or any(module.training for module in model.modules()):
@@ -125,7 +125,7 @@ def private(model: nn.Module, blocks: Sequence[str] = ()) -> nn.Module:
 
 
 def isolated(model: nn.Module) -> nn.Module:
-    """A copy with parameters and buffers of its own, for a forward that may write into them."""
+    """A copy with its own parameters and buffers, for a forward that may write into them."""
     copy, own = sharing_weights(model), dict[int, Any]()
     for module in copy.modules():
         for table in (module._parameters, module._buffers):
@@ -139,17 +139,17 @@ def isolated(model: nn.Module) -> nn.Module:
 
 
 def copied(tree: Any) -> Any:
-    """A nested structure with a copy of every tensor in it."""
+    """A nested structure with every tensor copied."""
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def copyable(tree: Any) -> bool:
-    """Whether a nested structure holds nothing but tensors and plain values, in containers that PyTorch's pytree knows."""
+    """Whether a nested structure has only tensors and plain values, in containers that PyTorch's pytree knows."""
     return all(isinstance(leaf, (Tensor, *SCALARS)) for leaf in tree_leaves(tree))
 
 
 def unchanged_blocks(model: nn.Module, original: nn.Module, recording: Recording) -> list[str]:
-    """The blocks that ran before the first one that differs: what reaches them is the same in both networks, and so is what they compute.
+    """The blocks that ran before the first one that differs: their inputs are the same in both networks, and so are their outputs.
 
     None where something differs whose place in the forward is not known.
     """
@@ -172,7 +172,7 @@ def alike_or_none(left: nn.Module | None, right: nn.Module | None) -> bool:
 
 
 def alike(left: nn.Module, right: nn.Module, leave_out: tuple[str, ...] = ()) -> bool:
-    """Whether two modules cannot but compute the same: one class, the very same tensors, equal attributes, and children likewise."""
+    """Whether two modules must compute the same: same class, the very same tensors, equal attributes, and alike children."""
     mine, other = vars(left), vars(right)
     if type(left) is not type(right) or mine.keys() != other.keys():
         return False
@@ -180,7 +180,7 @@ def alike(left: nn.Module, right: nn.Module, leave_out: tuple[str, ...] = ()) ->
 
 
 def alike_in(name: str, mine: Any, other: Any) -> bool:
-    """Whether one attribute of two modules is the same."""
+    """Whether an attribute of two modules is the same."""
     if name == "_modules":
         return mine.keys() == other.keys() and all(alike_or_none(mine[key], other[key]) for key in mine)
     if name in OWN_TABLES:
@@ -189,7 +189,7 @@ def alike_in(name: str, mine: Any, other: Any) -> bool:
 
 
 def same_value(mine: Any, other: Any) -> bool:
-    """Whether two attributes hold the same: one object, equal plain values, or lists and dicts of such, which copies have to themselves."""
+    """Whether two attributes have the same value: the same object, equal plain values, or lists and dicts of such."""
     if mine is other or type(mine) is not type(other):
         return mine is other
     if isinstance(mine, (list, tuple)):
@@ -200,25 +200,25 @@ def same_value(mine: Any, other: Any) -> bool:
 
 
 def answering(output: Any) -> Callable[..., Any]:
-    """A forward that always gives the same."""
+    """A forward that always returns the same output."""
     return lambda *args, **kwargs: copied(output)
 
 
 Forward = Callable[..., Any]
 BLOCK_DEPTH = 1
-"""The dots in a block's path: model.5."""
+"""The number of dots in a block's path: model.5."""
 
 
 @dataclass
 class Known:
-    """One batch: by a module's path its arguments and its output. They stay in memory, so that no other tensor can have their place."""
+    """One batch: each module's arguments and output by its path. They stay in memory, so that their addresses are not reused."""
 
     calls: dict[str, tuple[list[Any], Any]] = field(default_factory=dict)
     called_twice: set[str] = field(default_factory=set)
     versions: list[tuple[Tensor, int]] = field(default_factory=list)
 
     def put(self, path: str, arguments: list[Any], output: Any) -> None:
-        """Remember a call; a module that is called twice is not remembered at all."""
+        """Record a call; a module that is called twice is not recorded."""
         if path in self.calls:
             self.called_twice.add(path)
         self.calls[path] = (arguments, output)
@@ -227,11 +227,11 @@ class Known:
 
     @property
     def disturbed(self) -> bool:
-        """Whether anything that was handed out was changed in place afterwards; outside inference mode, where PyTorch counts that."""
+        """Whether any recorded output was changed in place afterwards; outside inference mode, where PyTorch counts changes."""
         return any(tensor._version != version for tensor, version in self.versions)
 
     def answer(self, path: str, arguments: list[Any]) -> tuple[bool, Any]:
-        """Whether the same was read before, and what was handed out then."""
+        """Whether a call with these arguments was recorded, and its output."""
         if path not in self.calls or path in self.called_twice:
             return False, None
         before, output = self.calls[path]
@@ -240,7 +240,7 @@ class Known:
 
     @property
     def depths(self) -> list[int]:
-        """How deep in the network the modules are that were called."""
+        """The depths in the network of the modules that were called."""
         return sorted({path.count(".") for path in self.calls})
 
     @property
@@ -252,7 +252,7 @@ class Known:
 
 
 class ActivationMemory:
-    """Attached to modules, it records the calls of one network, and spares others those that would give the same again."""
+    """Attached to modules, it records the calls of one network and answers the same calls of others without running them."""
 
     def __init__(self) -> None:
         self._known = Known()
@@ -260,14 +260,14 @@ class ActivationMemory:
         self._depth: int | None = None
 
     def attach(self, modules: Iterable[tuple[str, nn.Module]]) -> None:
-        """Watch modules by their paths: all blocks, since the next one must get the same object, and inside them what has parts."""
+        """Watch modules by their paths: all blocks, since the next one must get the same object, and modules with children inside them."""
         for path, module in modules:
             if path.count(".") == BLOCK_DEPTH or any(True for _ in module.children()):
                 module.__dict__["forward"] = self._watched(path, module.forward)
 
     @contextmanager
     def recording(self) -> Iterator[Known]:
-        """Remember what runs inside."""
+        """Record what runs inside the `with` block."""
         self._known, self._recording = Known(), True
         try:
             yield self._known
@@ -276,7 +276,7 @@ class ActivationMemory:
 
     @contextmanager
     def answering(self, known: Known, depth: int | None = None) -> Iterator[None]:
-        """Spare what runs inside the calls that are known; with `depth` only those of modules at that depth."""
+        """Answer recorded calls inside the `with` block; with `depth` only those of modules at that depth."""
         self._known, self._depth = known, depth
         try:
             yield
@@ -301,7 +301,7 @@ class ActivationMemory:
 
 
 def same_place(left: Any, right: Any) -> bool:
-    """Whether two arguments are one: the same object, or tensors of one kind at the very same place in memory."""
+    """Whether two arguments are the same: one object, or tensors of one kind with the same memory."""
     if not isinstance(left, Tensor) or not isinstance(right, Tensor):
         return left is right
     if left is right:

@@ -1,1 +1,1 @@
-"""A cut model brought back to its original without labels: refits in closed form, and what a width costs."""
+"""Recovery of a cut model without labels: refits in closed form, recalibration, and the damage of a width."""

@@ -1,4 +1,4 @@
-"""Where a network applies its weights, whichever module calls them, and forwards of all batches that halt at the same layer."""
+"""Where a network applies its weights, in whichever module, and forwards of all batches that halt at the same layer."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Convolution:
 class Application:
     """A weight applied to activations.
 
-    `inputs` is [n, channels, *space] for a convolution and [rows, features] for a product (`geometry` None). `first` is the first row of
-    the weight that the operation reads and `count` how many: fewer than all in a packed projection. `turn` counts the applications of
-    these rows within one forward, from 0. `outputs` is None before the operation ran. `bias` names the parameter that it adds, `shift` the
-    running mean that is subtracted from its outputs and from nothing else, "" where there is none.
+    `inputs` is [n, channels, *space] for a convolution and [rows, features] for a matrix product (`geometry` None). `first` is the first
+    row of the weight that the operation reads and `count` how many: fewer than all in a packed projection. `turn` counts the applications
+    of these rows within one forward, from 0. `outputs` is None before the operation ran. `bias` names the parameter that it adds, `shift`
+    the running mean that is subtracted from its outputs only; "" where there is none.
     """
 
     weight: str
@@ -53,18 +53,18 @@ class Application:
 
     @property
     def site(self) -> tuple[str, int, int]:
-        """The rows of the weight that are applied, and for the how-manieth time."""
+        """The weight, its first row, and which of its applications this is."""
         return self.weight, self.first, self.turn
 
 
 class Parameters:
-    """The parameters of a network by the memory that they lie in: a view of a parameter is recognised as part of it."""
+    """The parameters of a network by their memory: a view of a parameter is recognised as part of it."""
 
     def __init__(self, network: nn.Module) -> None:
         self._known = {p.untyped_storage().data_ptr(): (name, p) for name, p in reversed(list(network.named_parameters()))}
 
     def part(self, tensor: Tensor | None) -> tuple[str, int, int] | None:
-        """The name of the parameter that a tensor is, or is some whole rows of: with the first row and how many."""
+        """The parameter that a tensor is, or is whole rows of: its name, the first row and the number of rows."""
         if tensor is None or (found := self._known.get(tensor.untyped_storage().data_ptr())) is None:
             return None
         name, parameter = found
@@ -107,7 +107,7 @@ RUNNING_MEAN = 3
 
 
 class Applying(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Call `before` and `after` at each application of a parameter of the network while its forward runs."""
+    """Call `before` and `after` at each application of a parameter during the network's forward."""
 
     def __init__(self, parameters: Parameters, before: Callable[[Application], None], after: Callable[[Application], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -138,7 +138,7 @@ class Applying(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class Site:
-    """An application as one forward met it: where, its bias, how many bytes of activations were alive, and the running mean behind it."""
+    """An application in one forward: the weight, its bias, how many bytes of activations were alive, and the running mean after it."""
 
     weight: str
     first: int
@@ -149,12 +149,12 @@ class Site:
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """What an `Application` calls its site."""
+        """The same as `Application.site`."""
         return self.weight, self.first, self.turn
 
 
 class _Observer(Applying):  # type: ignore[no-untyped-call]
-    """Note the order of applications, what is alive at each, and which normalisation alone reads their outputs."""
+    """Records the order of applications, the live activations at each, and which normalisation is the only reader of their outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         self.found: list[Application] = []
@@ -194,7 +194,7 @@ class _Observer(Applying):  # type: ignore[no-untyped-call]
         self.found.append(replace(application, outputs=None, inputs=torch.empty(0)))
 
     def sites(self) -> list[Site]:
-        """What was met, in the order of the forward."""
+        """The applications, in the order of the forward."""
         return [
             Site(a.weight, a.first, a.turn, a.bias, alive, readers[0] if len(readers) == 1 else "")
             for a, alive, readers in zip(self.found, self.alive, (self._readers[n] for n in range(len(self.found))), strict=True)
@@ -202,7 +202,7 @@ class _Observer(Applying):  # type: ignore[no-untyped-call]
 
 
 def observe(network: nn.Module, batch: Given) -> list[Site]:
-    """Run one forward and return every application of a parameter in its order, with the bytes that the batch keeps alive there."""
+    """Run one forward and return every application of a parameter in order, with the bytes of activations that are alive there."""
     observer = _Observer(network)
     with torch.no_grad(), observer:
         inputs_of(batch).to(next(network.parameters()).device).run(network)
@@ -218,13 +218,13 @@ def by_weight(sites: list[Site]) -> Mapping[tuple[str, int], list[Site]]:
 
 
 class Abandoned(BaseException):
-    """Ends the thread of a forward that is not needed any more; no `except Exception` in a network's forward catches it."""
+    """Ends the thread of a forward that is no longer needed; a BaseException, so that no `except Exception` in a forward catches it."""
 
 
 class Forward:
-    """One batch on its way through a network, in a thread of its own of which only one runs at a time.
+    """The forward of one batch, in a thread of its own; only one such thread runs at a time.
 
-    It halts before the operation at a site, or after it where `after` is set; what it has computed so far stays alive while it halts.
+    It halts before the operation at a site, or after it where `after` is set; its activations stay in memory while it halts.
     """
 
     def __init__(self, network: nn.Module, parameters: Parameters, batch: Callable[[], Inputs], after: bool) -> None:
@@ -238,11 +238,11 @@ class Forward:
 
     @property
     def under_way(self) -> bool:
-        """Whether it halts somewhere."""
+        """Whether it is halted."""
         return self._thread is not None
 
     def advance(self, site: tuple[str, int, int]) -> Application | None:
-        """Run on to a site; None where the forward ends without it, after which the next call starts over."""
+        """Run to a site; None where the forward ends without it, after which the next call starts over."""
         self._wanted, self._at = site, None
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
@@ -255,7 +255,7 @@ class Forward:
         return self._at
 
     def abandon(self) -> None:
-        """Let go of everything that was computed; the next call of `advance` starts over."""
+        """Discard everything that was computed; the next call of `advance` starts over."""
         if self._thread is None:
             return
         self._ending = True
@@ -300,7 +300,7 @@ class Forward:
 class Lockstep:
     """The forwards of all batches through one network, advanced together.
 
-    As many batches are halted at a layer as `memory_limit` bytes of activations allow; the others start over for the next one.
+    As many batches stay halted at a layer as `memory_limit` bytes of activations allow; the others start over for the next layer.
     """
 
     def __init__(self, network: nn.Module, batches: Sequence[Given], memory_limit: int, after: bool = False) -> None:
@@ -313,7 +313,7 @@ class Lockstep:
         self._memory_limit = memory_limit // max((len(inputs_of(batch)) for batch in batches), default=1)
 
     def at(self, site: Site) -> Iterator[Application | None]:
-        """Every batch's application at a site, in the order of the batches, each to be used before the next is asked for."""
+        """Every batch's application at a site, in the order of the batches; use each before asking for the next."""
         halting = self._memory_limit // max(site.alive, 1)
         for number, forward in enumerate(self._forwards):
             yield forward.advance(site.key)
@@ -321,7 +321,7 @@ class Lockstep:
                 forward.abandon()
 
     def restart(self) -> None:
-        """Let all forwards start over, since a weight that they have passed has changed."""
+        """Start all forwards over, since a weight that they have passed has changed."""
         for forward in self._forwards:
             forward.abandon()
 

@@ -1,4 +1,4 @@
-"""What a width costs at the predictions once its readers are refitted, from the second moments of their inputs."""
+"""How much a width changes the predictions once the layers that read it are refitted, from the second moments of their inputs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tui_pruner.core.recovery.least_squares import as_matrix, as_weight, inputs_
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indices, Member
 
 RIDGE = 1e-2
-"""Of the mean diagonal of a layer's covariance."""
+"""As a share of the mean diagonal of a layer's covariance."""
 MOST_POSITIONS, LEAST_POSITIONS = 400, 100
 ROWS_PER_FEATURE = 10
 IN_MEMORY = 2 << 30
-"""Bytes of matrices that are held in memory; more of them lie in a temporary file."""
+"""Bytes of matrices in memory; further ones are in a temporary file."""
 TINY = 1e-30
 
 
@@ -35,9 +35,9 @@ TINY = 1e-30
 class WeightReader:
     """A layer with ungrouped weights that reads channels.
 
-    `matrix` is its weight as [features, outputs], features in the order tap, channel; `covariance` that of its inputs, about their `mean`
-    where an intercept can be moved into `bias` or the running mean `shift`; `inverse` is that of the regularised covariance; `scale` is
-    what the normalisation behind it multiplies each output by.
+    `matrix` is its weight as [features, outputs], features in the order tap, channel; `covariance` is that of its inputs, about their
+    `mean` where an intercept can be moved into `bias` or the running mean `shift`; `inverse` is the inverse of the regularised covariance;
+    `scale` is what the normalisation after it multiplies each output by.
     """
 
     geometry: Convolution | None
@@ -61,7 +61,7 @@ class WeightReader:
         return torch.from_numpy((positions[..., None] + taps).reshape(*positions.shape[:-1], -1))
 
     def unrepairable(self, positions: Indices) -> Scores:
-        """For each row of [n, m] input positions: the output error that is left without them after a refit, over the output's energy."""
+        """For each row of [n, m] input positions: the output error that remains without them after a refit, over the output's energy."""
         features = self.features(positions)
         blocks = self.inverse[features[:, :, None], features[:, None, :]]
         weights = (self.matrix * self.scale)[features]
@@ -70,7 +70,7 @@ class WeightReader:
         return found
 
     def repaired(self, positions: Indices) -> tuple[Tensor, Tensor]:
-        """The weight without the given input positions, refitted: in its own shape with zeros there, and what the intercept gains."""
+        """The weight refitted without the given input positions: in its own shape with zeros there, and the change of the intercept."""
         gone = self.features(np.unique(positions)[None])[0]
         matrix = self.matrix.clone()
         matrix -= self.inverse[:, gone] @ torch.linalg.solve(self.inverse[gone][:, gone], matrix[gone])
@@ -79,7 +79,7 @@ class WeightReader:
 
 
 class WeightReaders:
-    """The readers of a network by their weights' names; their matrices live as long as this is open."""
+    """The readers of a network by the names of their weights; their matrices exist until `close`."""
 
     def __init__(self, network: nn.Module, batches: Sequence[Given], ridge: float = RIDGE, seed: int = 0) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -95,13 +95,13 @@ class WeightReaders:
                 yield member, reader
 
     def scores(self, group: ChannelGroup) -> Scores | None:
-        """What the readers of each channel cannot repair, summed over them; None where no layer reads the group by weights."""
+        """The error of each channel that its readers cannot repair, summed over them; None where no weight reads the group."""
         parts = [reader.unrepairable(member.indices) for member, reader in self.of(group)]
         return np.sum(parts, axis=0) if parts else None
 
     @property
     def on_disk(self) -> bool:
-        """Whether some of the matrices lie in a temporary file."""
+        """Whether some of the matrices are in a temporary file."""
         return self._folder is not None
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class WeightReaders:
 
 
 def inverted(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) -> float:
-    """Put the inverse of the regularised covariance in the place of the sums of products; the energy of outputs by a scaled weight."""
+    """Replace the sums of products by the inverse of the regularised covariance; return the energy of the outputs by a scaled weight."""
     covariance = sums.gram.div_(sums.rows).addr_(mean, mean, alpha=-1.0)
     energy = float((scaled * (covariance @ scaled)).sum()) + TINY
     covariance.diagonal().add_(float(ridge * covariance.diagonal().mean()) + TINY)
@@ -160,7 +160,7 @@ def inverted(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) -> float:
 
 
 def inverted_by_rows(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) -> float:
-    """The same where there are fewer rows than half the features: by the identity (X'X + h)^-1 = (1 - X' (X X' + h)^-1 X) / h."""
+    """The same with fewer rows than half the features: by the identity (X'X + h)^-1 = (1 - X' (X X' + h)^-1 X) / h."""
     rows = (torch.cat(sums.few) - mean) / math.sqrt(sums.rows)
     energy = float((rows @ scaled).square().sum()) + TINY
     hold = float(ridge * rows.square().sum() / rows.shape[1]) + TINY
@@ -174,7 +174,7 @@ def inverted_by_rows(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) ->
 
 
 class _Sums:
-    """The sums of inputs and of their products, over sampled positions; as long as there are `few` rows, these as they are."""
+    """The sums of inputs and of their products, over sampled positions; while there are `few` rows, the rows themselves."""
 
     def __init__(self, gram: Tensor, geometry: Convolution | None) -> None:
         self.gram, self.geometry = gram, geometry
@@ -203,7 +203,7 @@ def scale_behind(network: nn.Module, shift: str, outputs: int) -> Tensor:
 
 
 def obs_scores(coupling: CouplingMap, readers: WeightReaders, otherwise: Mapping[int, Scores]) -> Iterable[tuple[ChannelGroup, Scores]]:
-    """The score of every prunable channel: what a refit of its readers cannot repair; `otherwise` where no layer reads a group."""
+    """The score of every prunable channel: the error that no refit of its readers repairs; `otherwise` where nothing reads it."""
     for group in coupling.groups:
         if group.prunable:
             found = readers.scores(group)
@@ -215,7 +215,7 @@ Outputs = Mapping[str, float]
 
 @dataclass(frozen=True)
 class DamageTrial:
-    """Channels of groups that are cut together, gone on top of what was gone before: `lost` counts them by group."""
+    """Channels that are cut together, in addition to what was gone before; `lost` counts them by group."""
 
     groups: tuple[int, ...]
     lost: tuple[int, ...]
@@ -224,7 +224,7 @@ class DamageTrial:
 
 @dataclass(frozen=True)
 class Damage:
-    """What trials came to: the distance of the predictions from the original's, by output of the task; `base` that with none of them."""
+    """The results of trials: by output of the task the distance from the original's predictions; `base` is that without any trial."""
 
     base: Outputs
     trials: Sequence[tuple[DamageTrial, Outputs]]
@@ -233,7 +233,7 @@ class Damage:
 def repaired_twin(
     network: nn.Module, coupling: CouplingMap, removal: Removal, readers: WeightReaders, owners: Mapping[str, Sequence[str]]
 ) -> nn.Module:
-    """The masked twin of a network, with the layers that read removed channels refitted in closed form; the network stays as it is."""
+    """The masked twin of a network, with the layers that read removed channels refitted in closed form; the network is unchanged."""
     twin = sharing_weights(masked_twin(network, coupling, removal, owners))
     gone: dict[str, list[Indices]] = {}
     for number, places in removal.places.items():

@@ -1,7 +1,7 @@
-"""How far a network's predictions are from the original's on the same images, without labels: one figure for each output of the task.
+"""How far a network's predictions are from the original's on the same images, without labels: one distance for each output of the task.
 
-A dense detection head names its raw outputs (`boxes`, `scores`, `mask_coefficient`, `proto`, `kpts`, `angle`). They are compared where the
-original is sure of something, since nothing else reaches a result. Any other network is compared by its output tensors as they are.
+A dense detection head names its raw outputs (`boxes`, `scores`, `mask_coefficient`, `proto`, `kpts`, `angle`). They are compared at the
+anchors where the original is confident, since no others reach a result. Any other network is compared by its output tensors as they are.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from tui_pruner.core.model.predictions import tensors
 from tui_pruner.core.model.recorded_forward import Recording, continued, record
 
 SURE = 64
-"""Anchors of each image that are compared: those that the original is surest of."""
+"""How many anchors of each image are compared: those where the original is most confident."""
 APART = 10.0
-"""What a network that computes no number is said to be apart."""
+"""The distance of a network that predicts NaN."""
 TINY = 1e-9
 Output = Mapping[str, float]
 
 
 def dense_outputs(output: Any) -> Mapping[str, Tensor] | None:
-    """The named raw outputs of a dense head in a forward's result; of two sets those that are used without suppression."""
+    """The named raw outputs of a dense head; where it has two sets, those that are used without non-maximum suppression."""
     if isinstance(output, Mapping):
         for inner in ("one2one", "one2many"):
             if inner in output:
@@ -47,7 +47,7 @@ class Reference:
 
 
 def reference_of(output: Any) -> Reference:
-    """Reduce the original's output to what others are compared with."""
+    """Reduce the original's output to what other networks are compared with."""
     dense = dense_outputs(output)
     if dense is None:
         return Reference(None, None, {f"output {n}": leaf for n, leaf in enumerate(real(output))})
@@ -57,7 +57,7 @@ def reference_of(output: Any) -> Reference:
 
 
 def reduced(dense: Mapping[str, Tensor], picks: Tensor) -> dict[str, Tensor]:
-    """The named outputs at the picked anchors, in the units that a result is made of."""
+    """The named outputs at the picked anchors, in the units of the final result."""
 
     def at(name: str) -> Tensor:
         values = dense[name]
@@ -74,7 +74,7 @@ def reduced(dense: Mapping[str, Tensor], picks: Tensor) -> dict[str, Tensor]:
 
 
 def distances(boxes: Tensor) -> Tensor:
-    """[n, 4, k]: how far a box reaches from its anchor to the left, top, right and bottom, in strides; bins become their expectation."""
+    """[n, 4, k]: the distances from the anchor to the box's left, top, right and bottom, in strides; of bins their expectation."""
     if boxes.shape[1] == 4:
         return boxes
     images, bins, anchors = boxes.shape
@@ -83,12 +83,12 @@ def distances(boxes: Tensor) -> Tensor:
 
 
 def class_distance(here: Tensor, there: Tensor, weights: Tensor) -> Tensor:
-    """The difference of all class probabilities over four times those of the surest class: lost detections weigh about as lost boxes do."""
+    """The difference of all class probabilities over four times that of the likeliest class: lost classes weigh like lost boxes."""
     return (here - there).abs().sum() / (4 * weights.sum() + TINY)
 
 
 def box_distance(here: Tensor, there: Tensor, weights: Tensor) -> Tensor:
-    """1 - IoU of boxes that reach from one anchor."""
+    """1 - IoU of boxes at the same anchor."""
     mine, other = here.clamp_min(0), there.clamp_min(0)
     common = torch.minimum(mine, other)
     inside = (common[:, 0] + common[:, 2]) * (common[:, 1] + common[:, 3])
@@ -125,7 +125,8 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 class OriginalPredictions:
     """The original's predictions on batches of inputs, such as images, which cut networks are compared with.
 
-    With `resuming` what its blocks hand out is kept, so that a network which shares its first blocks is computed from the first other one.
+    With `resuming` the outputs of its blocks are kept, so that a network with the same first blocks is computed from the first other one
+    on.
     """
 
     def __init__(self, model: nn.Module, batches: Sequence[Given], resuming: bool = False) -> None:
@@ -140,7 +141,7 @@ class OriginalPredictions:
                 self._recordings.append(replace(recording, given=None) if recording else None)
 
     def distance(self, model: nn.Module) -> dict[str, float]:
-        """The mean distance of each output of the task, 0 where a network predicts the same; 10 where it predicts no numbers."""
+        """The mean distance of each output of the task: 0 where a network predicts the same, 10 where it predicts NaN."""
         totals: dict[str, float] = {}
         with torch.no_grad():
             for reference, batch, recording in zip(self._references, self._batches, self._recordings, strict=True):
@@ -152,7 +153,7 @@ class OriginalPredictions:
 
 
 def forward(model: nn.Module, images: Inputs | Tensor) -> Any:
-    """What a network gives."""
+    """A network's output."""
     return inputs_of(images).run(model)
 
 
@@ -170,7 +171,7 @@ def apart(reference: Reference, output: Any) -> Output:
 
 
 def on_its_device(model: nn.Module, batch: Given) -> Inputs:
-    """A batch on the device where a network is."""
+    """A batch on the network's device."""
     return inputs_of(batch).to(next(model.parameters()).device)
 
 

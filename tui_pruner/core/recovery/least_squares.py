@@ -42,7 +42,7 @@ def output_size(inputs: Tensor, geometry: Convolution) -> list[int]:
 
 
 def inputs_at(application: Application, picks: Tensor) -> Tensor:
-    """What the operation reads for the picked outputs: [groups, rows, taps * channels of a group], taps in the order of the kernel."""
+    """The inputs of the picked outputs: [groups, rows, taps * channels of a group], taps in the order of the kernel."""
     geometry = application.geometry
     picks = picks.to(application.inputs.device)
     if geometry is None:
@@ -68,7 +68,7 @@ def inputs_at(application: Application, picks: Tensor) -> Tensor:
 
 
 def _padded(inputs: Tensor, geometry: Convolution) -> tuple[Tensor, tuple[int, ...]]:
-    """The inputs with their zero padding, and the stride; those of a transposed convolution with zeros in between, for a stride of 1."""
+    """The zero-padded inputs, and the stride; for a transposed convolution with zeros in between and a stride of 1."""
     if not geometry.transposed:
         return F.pad(inputs, [pad for padding in reversed(geometry.padding) for pad in (padding, padding)]), geometry.stride
     size = [(size - 1) * stride + 1 for size, stride in zip(inputs.shape[2:], geometry.stride)]
@@ -119,10 +119,10 @@ def as_weight(matrix: Tensor, geometry: Convolution | None) -> Tensor:
 
 @dataclass
 class Equations:
-    """Normal equations of a correction to a layer: from its inputs to what its outputs lack, gathered batch by batch.
+    """Normal equations for a correction to a layer, from its inputs to the error of its outputs, summed batch by batch.
 
     `intercept` adds a constant input. `energy` is the sum of squares of the wanted outputs about their mean. While there are fewer rows
-    than half the inputs, they are kept as they are: the same correction then comes of a system that is as large as there are rows.
+    than half the inputs, the rows are kept: the same correction then comes from a system with one unknown for each row.
     """
 
     intercept: bool
@@ -150,14 +150,14 @@ class Equations:
         self.rows += rows
 
     def _sum_up(self, inputs: Tensor, residual: Tensor) -> None:
-        """Add rows to the normal equations, and those that were kept until now."""
+        """Add these rows, and those that were kept until now, to the normal equations."""
         for given, lacking in (*self._few, (inputs, residual)):
             self.gram = _double(products(given, given)) + (self.gram if len(self.gram) else 0)
             self.cross = _double(products(given, lacking)) + (self.cross if len(self.cross) else 0)
         self._few = []
 
     def _rows(self) -> tuple[Tensor, Tensor]:
-        """Inputs and what the outputs lack, as long as there are few: [groups, rows, ...]."""
+        """The kept inputs and errors of the outputs, while there are few: [groups, rows, ...]."""
         self._few = [(torch.cat([given for given, _ in self._few], 1), torch.cat([lacking for _, lacking in self._few], 1))]
         return self._few[0]
 
@@ -167,7 +167,7 @@ class Equations:
         return self._squares - float(self._sums.square().sum()) / max(self.rows, 1)
 
     def correction(self, ridge: float) -> Tensor:
-        """[groups, features, outputs]: the least-squares correction, held to zero by `ridge` times the mean diagonal.
+        """[groups, features, outputs]: the least-squares correction, regularised by `ridge` times the mean diagonal.
 
         Raises:
             torch.linalg.LinAlgError: the equations have no finite solution.
@@ -185,7 +185,7 @@ class Equations:
         return torch.cholesky_solve(self.cross, factor)
 
     def _by_rows(self, ridge: float) -> Tensor:
-        """The same correction where there are few rows: by the identity (X'X + D)^-1 X' = D^-1 X' (X D^-1 X' + I)^-1."""
+        """The same correction with few rows: by the identity (X'X + D)^-1 X' = D^-1 X' (X D^-1 X' + I)^-1."""
         inputs, lacking = self._rows()
         diagonal = inputs.square().sum(1)
         features = diagonal[:, :-1] if self.intercept else diagonal
@@ -198,7 +198,7 @@ class Equations:
         return scaled.transpose(1, 2) @ torch.cholesky_solve(lacking, torch.linalg.cholesky(system))
 
     def error(self, correction: Tensor | None = None) -> float:
-        """The relative squared error that is left: what the outputs lack, over their energy."""
+        """The relative squared error that remains: of the outputs, over their energy."""
         lacking = self.lacking
         if correction is not None and self._few:
             inputs, wanted = self._rows()
@@ -215,18 +215,18 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has no such numbers."""
+    """In float64, on the CPU where the device has no float64."""
     return tensor.double() if tensor.device.type != "mps" else tensor.cpu().double()
 
 
 def best_correction(fit: Equations, judge: Equations, ridges: Sequence[float]) -> tuple[Tensor | None, float]:
-    """The correction whose error on other rows is least, and its ridge; None where none lowers it."""
+    """The correction with the least error on held-out rows, and its ridge; None where none lowers the error."""
     best: tuple[Tensor | None, float] = (None, 0.0)
     least = judge.error()
     for ridge in ridges:
         try:
             correction = fit.correction(ridge)
-        except RuntimeError:  # torch.linalg.LinAlgError is one
+        except RuntimeError:  # torch.linalg.LinAlgError is a RuntimeError
             continue
         if bool(correction.isfinite().all()) and (error := judge.error(correction)) < least:
             best, least = (correction, ridge), error

@@ -1,5 +1,4 @@
-"""The refit of a cut model: its normalisation measured again, and layer by layer the weights that come closest to the original's
-outputs."""
+"""The refit of a cut model: re-estimated BatchNorm statistics, and layer by layer the weights closest in their outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from tui_pruner.core.tracing.coupling_map import Indices
 
 @dataclass(frozen=True)
 class Recalibrated:
-    """A copy of a model with new statistics, in how many layers, from how many images; its weights are the model's."""
+    """A copy of a model with new statistics, the number of layers and of images; its weights are the model's."""
 
     model: nn.Module
     layers: int
@@ -32,7 +31,7 @@ class Recalibrated:
 def recalibrate(model: nn.Module, batches: Iterable[Given], device: str = "cpu") -> Recalibrated:
     """Average every normalisation's statistics over all batches of inputs, such as images, as training would see them.
 
-    A layer that the forward does not reach keeps its statistics. Without a batch the model comes back as it is.
+    A layer that the forward does not reach keeps its statistics. Without a batch, so does every layer.
     """
     twin = copy.deepcopy(model).to(device).eval()
     norms = statistics_of(twin)
@@ -59,7 +58,7 @@ def statistics_of(model: nn.Module) -> list[Any]:
 
 
 def send(model: nn.Module, batches: Iterable[Given]) -> int:
-    """Send batches through; how many images they had."""
+    """Run batches through a model; return how many images they had."""
     device = next(model.parameters()).device
     images = 0
     with torch.no_grad():
@@ -70,7 +69,7 @@ def send(model: nn.Module, batches: Iterable[Given]) -> int:
 
 
 SMALL = 0.1
-"""The part of its layer's largest scale below which a scale counts as small."""
+"""A scale below this share of its layer's largest scale counts as small."""
 
 
 def scales_of(model: nn.Module) -> list[Tensor]:
@@ -80,7 +79,7 @@ def scales_of(model: nn.Module) -> list[Tensor]:
 
 
 def press(model: nn.Module, strength: float, scale: float = 1.0) -> None:
-    """Add the penalty's gradient to what backward left; `scale` is by what a gradient scaler has multiplied that."""
+    """Add the gradient of the sparsity penalty after backward; `scale` is the factor of a gradient scaler."""
     with torch.no_grad():
         for weight in scales_of(model):
             if weight.grad is not None:
@@ -103,7 +102,7 @@ UNCHANGED = 1e-10
 
 @dataclass(frozen=True)
 class Fit:
-    """One layer's refit: its relative squared error on held-out images before and after, and the ridge; 0.0 where it was left as it was.
+    """One layer's refit: its relative squared error on held-out images before and after, and the ridge; 0.0 where it is unchanged.
 
     `tensors` names what it changed. `rows` is how many equations it had for each output, and `features` how many unknowns.
     """
@@ -118,7 +117,7 @@ class Fit:
 
     @property
     def short(self) -> bool:
-        """Whether there were fewer equations than unknowns, so that the ridge alone decides what they leave open."""
+        """Whether there were fewer equations than unknowns, so that the ridge decides the rest."""
         return self.rows < self.features
 
 
@@ -126,8 +125,8 @@ class Fit:
 class RefitSettings:
     """How a refit is made.
 
-    `rows` is how many sampled positions there are for each feature that a layer reads, over all images, as far as `most` an image allow;
-    `ridges` are tried, `seed` is that of the positions, `memory_limit` is for activations that wait, in bytes.
+    `rows` is how many positions are sampled for each feature that a layer reads, over all images, at most `most` an image; `ridges` are
+    tried, `seed` is that of the positions, `memory_limit` is for activations of halted forwards, in bytes.
     """
 
     rows: int = ROWS_PER_FEATURE
@@ -143,7 +142,7 @@ class RefitSettings:
 
 
 OnLayer = Callable[[Fit, int, int], None]
-"""Told of each layer's fit, how many layers are done and how many there are; what it raises ends the refit at once."""
+"""Called with each layer's fit, the number of layers done and of all layers; an exception ends the refit."""
 
 
 @dataclass
@@ -166,10 +165,10 @@ def reconstruct(
     memory: FitMemory | None = None,
     on_layer: OnLayer = lambda fit, done, total: None,
 ) -> Reconstruction:
-    """Refit a copy of a cut network to the original's outputs on batches of inputs, such as images; both networks stay as they are.
+    """Refit a copy of a cut network to the original's outputs on batches of inputs, such as images; both networks are unchanged.
 
     `kept` has the original indices that each parameter keeps, by dimension. A fit that does not lower a layer's error on `held_out` is
-    not taken. `frozen` names parameters that keep their values.
+    discarded. `frozen` names parameters that keep their values.
     """
     settings = settings or RefitSettings()
     model = copy.deepcopy(pruned).eval()
@@ -268,12 +267,12 @@ def _gather(
 
 
 def common(names: set[str]) -> str:
-    """The one name that all applications of a weight share; "" where they differ, so that no intercept serves all of them."""
+    """The name that all applications of a weight share; "" where they differ, since no intercept would suit all of them."""
     return next(iter(names)) if len(names) == 1 else ""
 
 
 def _apply(model: nn.Module, now: Application, weight: Tensor, correction: Tensor, added_to: str, shift: str) -> None:
-    """Write a correction into the tensors in place, so that forwards which halt in front of them go on with it."""
+    """Add a correction to the tensors in place, so that forwards halted before them continue with it."""
     intercept = bool(added_to or shift)
     part = slice(now.first, now.first + now.count)
     change = as_weight(correction[:, :-1] if intercept else correction, now.geometry)
@@ -292,7 +291,7 @@ def added(application: Application) -> slice:
 
 
 def output_channels(kept: Mapping[int, Indices], wanted: Application, now: Application) -> Tensor | None:
-    """The original's output channels that a cut layer still has; None: all of them."""
+    """The original's output channels that a cut layer still has; None where it has all."""
     geometry = wanted.geometry
     if geometry is None or not geometry.transposed:
         return torch.from_numpy(kept[0]) if 0 in kept else None
@@ -308,13 +307,13 @@ def output_channels(kept: Mapping[int, Indices], wanted: Application, now: Appli
 
 
 class FitMemory(Protocol):
-    """Keeps finished fits, so that an interrupted refit goes on behind the last one."""
+    """Stores finished fits, so that an interrupted refit continues after the last one."""
 
     def load(self, weight: str, first: int) -> tuple[Fit, Mapping[str, Tensor]] | None:
-        """A finished fit and the tensors that it changed, by name; None where there is none."""
+        """A stored fit and the tensors that it changed, by name; None where there is none."""
 
     def store(self, weight: str, first: int, fit: Fit, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a finished fit."""
+        """Store a fit."""
 
 
 @dataclass(frozen=True)
@@ -322,7 +321,7 @@ class Recovered:
     """The candidate that is closest to the original on held-out images.
 
     `kept` names it: "cut", "recalibrated", "refitted" or "both". `distance` has the distance of each candidate from the original's outputs,
-    the mean over the outputs of the task; `outputs` has them one by one.
+    the mean over the outputs of the task; `outputs` has the distances of each output.
     """
 
     model: nn.Module
@@ -344,9 +343,9 @@ def recover(
     memory: FitMemory | None = None,
     on_layer: OnLayer = lambda fit, done, total: None,
 ) -> Recovered:
-    """Refit and recalibrate a cut network without labels, and keep what comes closest to the original, also if that is the cut itself.
+    """Refit and recalibrate a cut network without labels, and keep the candidate closest to the original, which may be the cut itself.
 
-    Both networks stay as they are. `held_out` judges; where it is empty the batches that the refit was made on do.
+    Both networks are unchanged. The candidates are compared on `held_out`; where that is empty, on the batches of the refit.
     """
     device = next(original.parameters()).device
     refitted = reconstruct(

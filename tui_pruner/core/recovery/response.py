@@ -1,8 +1,8 @@
-"""How the predictions respond when channels go and the layers that read them are refitted, channel by channel, without labels.
+"""How the predictions change when channels are removed and the layers that read them are refitted, channel by channel, without labels.
 
-A refit in closed form changes a reader's weights by a known step (the surgeon's: B. Hassibi, D. Stork, 1993; C. Louizos et al. 2017 for
-whole channels); gradients of random projections of the predictions say how far that moves them. Their mean square over images and
-projections is the squared distance to first order: Gauss-Newton with Hutchinson's signs.
+A refit in closed form changes a reader's weights by a known step (optimal brain surgeon: B. Hassibi, D. Stork, 1993; for whole channels
+C. Louizos et al. 2017); gradients of random projections of the predictions say how far that moves them. The mean square over images and
+projections is the squared distance to first order: Gauss-Newton with Hutchinson's random signs.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from tui_pruner.core.recovery.least_squares import as_matrix
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indices, Member
 
 SAMPLES = 24
-"""Images whose predictions are followed, each by one projection of every output."""
+"""How many images' predictions are used, each by one projection of every output."""
 FEWEST = 4
 MEMORY_LIMIT = 1 << 30
-"""Bytes of effects that are held in memory: large networks are followed on fewer images."""
+"""Bytes of effects in memory: for large networks fewer images are used."""
 Gradients = Mapping[str, Tensor]
 Places = Mapping[int, Indices]
 
 
 def projections(output: object, generator: torch.Generator) -> dict[str, Tensor]:
-    """One number for each output of the task: its values with random signs, in the units of its distance from the original's."""
+    """One number for each output of the task: the sum of its values with random signs, in the units of its distance from the original's."""
     with torch.no_grad():
         reference = reference_of(output)
     dense = dense_outputs(output)
@@ -45,16 +45,16 @@ def projections(output: object, generator: torch.Generator) -> dict[str, Tensor]
 
 
 def named(output: object) -> dict[str, Tensor]:
-    """The outputs of a network that is no detector, as a reference names them."""
+    """The outputs of a network that is no detector, named as a reference names them."""
     return {f"output {number}": leaf for number, leaf in enumerate(real(output))}
 
 
 def unit(name: str, values: Tensor, reference: Reference) -> Tensor:
-    """By what the values of an output are multiplied so that the sum of their squared changes is about a squared distance.
+    """The factor for an output's values that makes the sum of their squared changes about a squared distance.
 
-    A distance adds up the four sides of a box and all classes, of which a square sees the largest alone: both count double, and classes
-    without the quarter that they have in the distance. Measured on YOLO11n-seg at 70 % of the FLOPs, refitted: distance 0.141 with the
-    distance's own units, 0.116 without the quarter, 0.103 with classes doubled too, 0.097 with both doubled.
+    A distance adds up the four sides of a box and all classes, while a square is dominated by the largest: both count double, and classes
+    do without the factor 1/4 that they have in the distance. Measured on YOLO11n-seg at 70 % of the FLOPs, refitted: distance 0.141 with
+    the distance's own units, 0.116 without the factor, 0.103 with classes doubled too, 0.097 with both doubled.
     """
     assert reference.weights is not None
     shares = (reference.weights / (reference.weights.sum() + TINY)).sqrt()
@@ -77,7 +77,7 @@ def signed(values: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def samples(batches: Sequence[Given]) -> Iterator[Inputs]:
-    """The images of batches one by one; a batch that cannot be taken apart as it is."""
+    """The images of batches one by one; a batch that cannot be split stays whole."""
     for batch in map(inputs_of, batches):
         count = len(batch)
         if any(not tensor.ndim or len(tensor) != count for tensor in batch.tensors):
@@ -88,7 +88,7 @@ def samples(batches: Sequence[Given]) -> Iterator[Inputs]:
 
 
 def gradients(network: nn.Module, batches: Sequence[Given], seed: int = 0) -> Iterator[dict[str, Gradients]]:
-    """For each image and output of the task the gradients of a projection, on the CPU; parameters that it does not reach are left out."""
+    """For each image and output of the task the gradients of a projection, on the CPU; parameters without a gradient are left out."""
     twin = copy.deepcopy(network).eval().requires_grad_(True)
     parameters = dict(twin.named_parameters())
     generator = torch.Generator().manual_seed(seed)
@@ -104,7 +104,7 @@ def gradients(network: nn.Module, batches: Sequence[Given], seed: int = 0) -> It
 
 @dataclass
 class Response:
-    """What a refit after the loss of channels does to the predictions of one network.
+    """What removing channels and refitting changes in the predictions of one network.
 
     `effects` has for each reader [projections, features, outputs]: a projection's gradient times the inverse of the reader's covariance;
     `alone` for each group without such readers [projections, channels]: the change where its own weights become zero. `outputs` names the
@@ -123,14 +123,14 @@ class Response:
 
     @property
     def rows(self) -> Mapping[str, list[int]]:
-        """The projections of each output of the task."""
+        """The rows of `effects` that belong to each output of the task."""
         return {name: [n for n, other in enumerate(self.outputs) if other == name] for name in dict.fromkeys(self.outputs)}
 
 
 def response_of(
     network: nn.Module, coupling: CouplingMap, readers: WeightReaders, batches: Sequence[Given], memory_limit: int = MEMORY_LIMIT
 ) -> Response | None:
-    """Follow the predictions of a network on some images; None where the network is too large for as few as four."""
+    """Compute the response of a network's predictions on some images; None where the network is too large for four images."""
     groups = [group for group in coupling.groups if group.prunable]
     reading = {member.axis.parameter: reader for group in groups for member, reader in readers.of(group)}
     unread = [group for group in groups if not any(True for _ in readers.of(group))]
@@ -162,7 +162,7 @@ def response_of(
 
 
 def step_of(reader: WeightReader, weight: str, gradient: Gradients) -> Tensor:
-    """A gradient by a reader's matrix, [features, outputs], where the intercept follows each change as the refit has it."""
+    """A gradient in the form of a reader's matrix, [features, outputs], with the intercept following each change as in a refit."""
     if weight not in gradient:
         return torch.zeros(reader.matrix.shape)
     found = as_matrix(gradient[weight].float(), reader.geometry)[0]
@@ -174,7 +174,7 @@ def step_of(reader: WeightReader, weight: str, gradient: Gradients) -> Tensor:
 
 
 def zeroed(network: nn.Module, group: ChannelGroup, gradient: Gradients) -> Tensor:
-    """[channels]: how far a projection moves to first order where the weights that produce a channel become zero."""
+    """[channels]: the first-order change of a projection where the weights that produce a channel become zero."""
     moved = torch.zeros(group.channels)
     for member in group.producers:
         name = member.axis.parameter
@@ -186,9 +186,9 @@ def zeroed(network: nn.Module, group: ChannelGroup, gradient: Gradients) -> Tens
 
 @dataclass
 class Elimination:
-    """Channels that go one after the other: every refit starts from what the earlier ones left, as the inverses are updated exactly.
+    """Channels removed one after the other: every refit starts from what the earlier ones left, since inverses are updated exactly.
 
-    `moved` has for each group [projections, channels]: how far the loss of each channel that is left moves the predictions.
+    `moved` has for each group [projections, channels]: how far the removal of each remaining channel moves the predictions.
     """
 
     response: Response
@@ -211,13 +211,13 @@ class Elimination:
         self.moved = {number: self._total(group) for number, group in self._groups.items()}
 
     def costs(self, number: int) -> Scores:
-        """The squared distance that the loss of each channel of a group adds, over all outputs; infinite where it is gone."""
+        """The squared distance that the removal of each channel of a group adds, over all outputs; infinite where it is gone."""
         moved = self.moved[number]
         found: Scores = sum(moved[rows].square().mean(0) for rows in self.response.rows.values()).double().numpy()  # type: ignore[union-attr]
         return np.where(self._gone[number], np.inf, found)
 
     def copied(self) -> Elimination:
-        """Another one that goes on from here; tensors are shared, since none is changed in place."""
+        """A copy that can continue separately; tensors are shared, since none is changed in place."""
         found = copy.copy(self)
         for name in ("moved", "_effects", "_inverses", "_weights", "_parts"):
             setattr(found, name, {**getattr(self, name)})
@@ -225,11 +225,11 @@ class Elimination:
         return found
 
     def begin(self, removal: Removal) -> None:
-        """Let go what a plan has removed already."""
+        """Remove what a plan has removed already."""
         self.remove({number: places for number, places in removal.places.items() if number in self._groups})
 
     def remove(self, places: Places) -> set[int]:
-        """Let channels go; the groups whose costs changed."""
+        """Remove channels; return the groups whose costs changed."""
         touched: dict[str, list[Tensor]] = {}
         for number, channels in places.items():
             group = self._groups[number]
@@ -245,7 +245,7 @@ class Elimination:
         return changed
 
     def _refit(self, name: str, gone: Tensor) -> None:
-        """A reader without some features: its weights, its inverse and the effects, all by the same Schur complement."""
+        """A reader without some features: its weights, its inverse and its effects, by the same Schur complement."""
         inverse, weights, effects = self._inverses[name], self._weights[name], self._effects[name]
         gains = torch.linalg.solve(inverse[gone][:, gone], inverse[gone]).t()
         weights = weights - gains @ weights[gone]
@@ -256,7 +256,7 @@ class Elimination:
         self._inverses[name], self._weights[name], self._effects[name] = inverse, weights, effects
 
     def _follow(self, name: str) -> None:
-        """What the loss of each channel that a layer reads moves through it."""
+        """Compute what the removal of each channel that a layer reads changes through that layer."""
         for group, member, reader in self._read[name]:
             left = torch.from_numpy(~self._gone[group.number])
             moved = torch.zeros(len(self.response.outputs), group.channels)

@@ -1,4 +1,4 @@
-"""A plan by what the predictions say of every single channel, asked again after each that went: greedy elimination down the ladders."""
+"""A plan by the response of the predictions to every single channel, updated after each removal: greedy elimination along the ladders."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tui_pruner.core.search.targets import NOTHING_SAVED, Goal, GoalCheck, Targe
 from tui_pruner.core.tracing.coupling_map import Indices
 
 STRIDE = 32
-"""Channels of a wide layer go several at a time: this part of all that it may lose."""
+"""A wide layer loses several channels at a time: its number of rungs over this."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """A ladder's next rung, the channels that go there, and what they cost by the predictions."""
+    """A ladder's next rung, the channels that are removed there, and what they cost by the predictions."""
 
     rung: int
     places: dict[int, Indices]
@@ -51,10 +51,10 @@ class Descending:
                 self._of_group.setdefault(group, set()).add(number)
         self.widths = planner.arithmetic.widths(planner.base)
         self.gone: dict[int, dict[int, list[Indices]]] = {}
-        """By ladder and group the channels that went."""
+        """By ladder and group the channels that were removed."""
 
     def run(self) -> bool:
-        """Whether the goals were met."""
+        """Run the search; whether the goals were met."""
         self._descend()
         return not self._check.unmet(self.widths)
 
@@ -64,7 +64,7 @@ class Descending:
         return self._check.goals
 
     def toward(self, goals: Sequence[Goal]) -> Descending:
-        """A search that goes on to goals from where the first step would overshoot them; this one stays there, for goals further down."""
+        """A copy of this search that continues to goals from where a step would first overshoot them; this one stays there."""
         self._check = replace(self._check, goals=goals)
         self._descend(overshooting=False)
         found = copy.copy(self)
@@ -75,7 +75,7 @@ class Descending:
         return found
 
     def _descend(self, overshooting: bool = True) -> None:
-        """Go down until the goals are met; else until a step would overshoot them."""
+        """Descend until the goals are met, or without `overshooting` until a step would overshoot them."""
         if not self._begun:
             self._begun = True
             self._waiting = [(self._price(number), number) for number in range(len(self._ladders))]
@@ -103,7 +103,7 @@ class Descending:
             heapq.heapify(self._waiting)
 
     def _take(self, number: int, below: Widths) -> set[int]:
-        """Go to a ladder's next rung; the ladders whose costs changed."""
+        """Take a ladder's next rung; return the ladders whose costs changed."""
         move = self._move(number)
         for group, places in move.places.items():
             self.gone.setdefault(number, {}).setdefault(group, []).append(places)
@@ -146,9 +146,10 @@ class Descending:
 
 @dataclass
 class Eliminations:
-    """The plans that elimination comes to for one target after the other.
+    """The plans that elimination finds for several targets, one after the other.
 
-    Where each asks for less of the same measure than the one before it, they share one descent; each is the plan that it alone would get.
+    Where each target asks for less of the same measure than the one before, they share one descent; each plan is the one that its target
+    alone would get.
     """
 
     planner: Planner
@@ -156,7 +157,7 @@ class Eliminations:
     _begun: Descending | None = None
 
     def plan(self, targets: Sequence[Target], criterion: str) -> Budget | None:
-        """One target's plan; None where elimination does not come to it.
+        """One target's plan; None where elimination does not reach it.
 
         Raises:
             RequestError: the checkpoint has no more than that already.

@@ -1,4 +1,4 @@
-"""Ladders: for channels that are cut together, all widths that they may come down to, one rung below the other."""
+"""Ladders: for channels that are cut together, all widths that they may have, widest first."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tui_pruner.domain.errors import RequestError
 
 FLOOR = 0.25
 TOLERANCE = 0.01
-"""How far below its goal a plan may end, as a part of the goal."""
+"""How far below its goal a plan may end, as a share of the goal."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What every plan must obey: `floor` is the share of each group's channels that stays, `protected` are layers as cuts name them.
+    """Rules for every plan: `floor` is the share of each group's channels that stays, `protected` are layers as cuts name them.
 
-    `tolerance` is how far below its goal it may end, as a part of the goal.
+    `tolerance` is how far below its goal a plan may end, as a share of the goal.
     """
 
     floor: float = FLOOR
@@ -41,7 +41,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Groups that must be cut together; `rungs` is [rungs, groups], how many channels each has lost there: none at the first."""
+    """Groups that must be cut together; `rungs` is [rungs, groups], how many channels each group has lost there: none at the first."""
 
     groups: tuple[int, ...]
     rungs: Indices
@@ -54,14 +54,14 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Ladders:
-    """All ladders of a model that go down at all, and how many groups stay as they are, by the reason."""
+    """All ladders of a model with more than one rung, and how many groups cannot be cut, by the reason."""
 
     ladders: tuple[Ladder, ...]
     staying: dict[str, int]
 
 
 def ladders_of(analysis: Analysis, base: Removal, rules: Rules) -> Ladders:
-    """What can go beyond what is gone already.
+    """The ladders in addition to what is gone already.
 
     Raises:
         RequestError: a protected layer that this model does not have.
@@ -87,7 +87,7 @@ def protected_layers(analysis: Analysis, rules: Rules) -> set[str]:
 
 
 def systems_of(coupling: CouplingMap, base: Removal) -> Iterator[list[ChannelGroup]]:
-    """The groups that links hold together, of those that still have channels to lose."""
+    """Groups that are linked, directly or through others, and still have channels to lose."""
     seen: set[int] = set()
     for group in coupling.groups:
         if group.prunable and group.number not in seen:
@@ -99,7 +99,7 @@ def systems_of(coupling: CouplingMap, base: Removal) -> Iterator[list[ChannelGro
 
 
 def ladder_of(coupling: CouplingMap, system: Sequence[ChannelGroup], base: Removal, rules: Rules) -> Ladder:
-    """The widths that groups held together may have under the rules."""
+    """The widths that linked groups may have under the rules."""
 
     def fits(group: ChannelGroup, lost: int) -> bool:
         left = base.left(group) - lost
@@ -116,8 +116,8 @@ def ladder_of(coupling: CouplingMap, system: Sequence[ChannelGroup], base: Remov
 
 
 def descending(coupling: CouplingMap, system: Sequence[ChannelGroup], base: Removal) -> Iterator[dict[int, int]]:
-    """How many channels each group of a system loses, for ever larger shares of it."""
-    if {group.number for group in system} <= coupling.bundle_of(system[0]):  # all lose the same: nothing to work out
+    """How many channels each group of a system loses, for increasing shares."""
+    if {group.number for group in system} <= coupling.bundle_of(system[0]):  # all lose the same
         for count in range(1, base.left(system[0])):
             yield {group.number: count for group in system}
         return
@@ -129,7 +129,7 @@ def descending(coupling: CouplingMap, system: Sequence[ChannelGroup], base: Remo
 
 
 def same_share(coupling: CouplingMap, system: Sequence[ChannelGroup], share: float, base: Removal) -> dict[int, int]:
-    """What the groups of a system lose where all are asked for one share, as their links allow; nothing where they do not."""
+    """What the groups of a system lose where all are asked for one share, as their links allow; empty where they do not."""
     wishes, request = Wishes(), Request("", f"{share:.9f}")
     for group in system:
         unit, left = unit_of(coupling, group), base.left(group)

@@ -18,16 +18,16 @@ from tui_pruner.core.tracing.coupling_map import ChannelGroup, Indices
 from tui_pruner.core.tracing.inner_blocks import inside
 
 SHARES = (0.1, 0.25, 0.5, 0.75)
-"""How much of a ladder's channels the trials take; fewer of them for a plan in a hurry."""
+"""The shares of a ladder's channels that trials remove; a fast plan uses fewer of them."""
 FEW_SHARES = (0.2, 0.6)
 STEEP = 4.0
-"""What the last rung costs where no trial went so far, in the cost of the last trial."""
+"""The cost of the last rung where no trial went that far, as a multiple of the last trial's."""
 
 
 def trials_of(
     analysis: Analysis, ladders: Sequence[Ladder], base: Removal, criterion: str, shares: Sequence[float]
 ) -> Iterator[DamageTrial]:
-    """For each ladder the rungs that are nearest to these shares of its channels, the least important channels of each group first."""
+    """For each ladder the rungs nearest to these shares of its channels, with the least important channels of each group removed."""
     coupling = analysis.coupling
     for ladder in ladders:
         left = sum(base.left(coupling.groups[number]) for number in ladder.groups)
@@ -37,7 +37,7 @@ def trials_of(
 
 
 def trial_of(analysis: Analysis, ladder: Ladder, rung: int, base: Removal, criterion: str) -> DamageTrial:
-    """One rung of a ladder on top of what is gone."""
+    """One rung of a ladder in addition to what is gone."""
     lost = tuple(int(count) for count in ladder.rungs[rung])
     places = {
         number: weakest(analysis, analysis.coupling.groups[number], count, base, criterion)
@@ -48,7 +48,7 @@ def trial_of(analysis: Analysis, ladder: Ladder, rung: int, base: Removal, crite
 
 
 def weakest(analysis: Analysis, group: ChannelGroup, count: int, base: Removal, criterion: str) -> Indices:
-    """The least important of a group's remaining channels, as sorted places; ties go to the earlier channel."""
+    """The least important of a group's remaining channels, as sorted places; of equal ones the earlier."""
     remaining = base.remaining(group)
     scores = analysis.ranked(base).scores(group, criterion)[remaining]
     found: Indices = np.sort(remaining[np.argsort(scores, kind="stable")[:count]])
@@ -62,17 +62,17 @@ class DamageCurves:
     curves: Mapping[tuple[int, ...], Mapping[str, Costs]]
 
     def covers(self, ladders: Sequence[Ladder]) -> bool:
-        """Whether every ladder was tried."""
+        """Whether every ladder was measured."""
         return bool(ladders) and all(ladder.groups in self.curves for ladder in ladders)
 
     @property
     def pricing(self) -> Pricing:
-        """The worst output's cost of each rung, over what the rung saves."""
+        """Prices by the worst output's cost of each rung, over what the rung saves."""
         return Pricing(lambda ladder: np.max(list(self.curves[ladder.groups].values()), axis=0), thrift=1.0)
 
 
 def curves_of(ladders: Sequence[Ladder], damage: Damage) -> DamageCurves:
-    """Squared distances at every rung: never falling, straight between the trials, and steep behind the last one."""
+    """Squared distances at every rung: monotone, linear between the trials, and steep after the last one."""
     by_ladder: dict[tuple[int, ...], dict[int, Mapping[str, float]]] = {}
     for trial, outputs in damage.trials:
         by_ladder.setdefault(trial.groups, {})[sum(trial.lost)] = outputs
@@ -99,24 +99,24 @@ def curve(totals: Indices, found: Mapping[int, Mapping[str, float]], base: Mappi
 
 
 MOST_TRIED = 6
-"""How many numbers of blocks are planned for, at most: 1, 2, 3, 4 and then ever more at once."""
+"""How many different numbers of dropped blocks are planned for, at most: 1, 2, 3, 4, then larger steps."""
 Outputs = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Drops:
-    """By block: the squared distance of each output of the task that dropping it alone adds."""
+    """By block: the squared distance of each output of the task when only that block is dropped."""
 
     damages: Mapping[str, Outputs]
 
     def worst(self, paths: Sequence[str]) -> Outputs:
-        """What some of them add together; squares of small damages add up."""
+        """The sum for several blocks, of the worst output; squares of small damages add up."""
         names = dict.fromkeys(name for path in paths for name in self.damages[path])
         return {name: sum(self.damages[path][name] for path in paths) for name in names}
 
 
 def droppable(planner: Planner) -> list[str]:
-    """The blocks that add to their input, hold no other such block, and are neither gone nor protected."""
+    """The blocks that add to their input, contain no other such block, and are neither gone nor protected."""
     analysis, gone = planner.analysis, planner.base.dropped
     shielded = protected_layers(analysis, planner.rules)
     adding = [path for path, block in analysis.coupling.inner.items() if block.tied and block.silenced and not inside(path, gone)]
@@ -125,13 +125,13 @@ def droppable(planner: Planner) -> list[str]:
 
 
 def drop_trials(planner: Planner) -> Iterator[DamageTrial]:
-    """Each block dropped alone on top of what is gone."""
+    """A trial for each block, dropped alone in addition to what is gone."""
     for path in droppable(planner):
         yield DamageTrial((), (), planner.base.together(Removal({}, frozenset({path}))))
 
 
 def drops_of(damage: Damage, base: Removal) -> Drops:
-    """What the trials of single blocks came to."""
+    """The results of the trials of single blocks."""
     found = {}
     for trial, outputs in damage.trials:
         new = trial.removal.dropped - base.dropped
@@ -150,7 +150,7 @@ def with_drops(planner: Planner, targets: Sequence[Target], criterion: str, curv
         inner = Planner(planner.analysis, planner.base.together(Removal({}, frozenset(paths))), planner.rules)
         left = shares_left(inner.arithmetic.widths(inner.base).size, planner.original)
         if all(left[goal.measure] < goal.share * (1 - TOLERANCE) for goal in goals):
-            break  # more than was asked for
+            break  # the dropped blocks alone save more than was asked for
         landing = inner.descend(goals, pricing(inner, curves))
         if landing.met:
             cost = expected(inner, landing, curves, drops.worst(paths))
@@ -166,7 +166,7 @@ def with_drops(planner: Planner, targets: Sequence[Target], criterion: str, curv
 
 
 def numbers(most: int) -> list[int]:
-    """How many blocks are dropped in each of the plans that are compared."""
+    """The numbers of dropped blocks of the plans that are compared."""
     return sorted({round(count) for count in np.geomspace(1, most, MOST_TRIED)} | set(range(1, min(most, 3) + 1))) if most else []
 
 
@@ -181,16 +181,16 @@ def price(planner: Planner, path: str, drops: Drops, goals: Sequence[Goal]) -> f
 
 
 def pricing(planner: Planner, curves: DamageCurves) -> Pricing:
-    """The prices of what is left to cut."""
+    """Prices of what is left to cut."""
     return Pricing(lambda ladder: np.max(list(costs_of(ladder, planner, curves).values()), axis=0), thrift=1.0)
 
 
 def costs_of(ladder: Ladder, planner: Planner, curves: DamageCurves) -> Mapping[str, Costs]:
-    """One ladder's costs by output: as measured, or where a drop made it another one, those of the ladder that it was a part of."""
+    """One ladder's costs by output: as measured, or where a drop changed the ladder, those of the ladder that it was part of."""
     if ladder.groups in curves.curves:
         return curves.curves[ladder.groups]
     known = next((groups for groups in curves.curves if ladder.groups[0] in groups), None)
-    if known is None:  # no ladder before the drop
+    if known is None:  # there was no ladder before the drop
         return {name: np.full(len(ladder.rungs), np.inf) for name in next(iter(curves.curves.values()))}
     measured = curves.curves[known]
     groups, base = planner.analysis.coupling.groups, planner.base
@@ -199,7 +199,7 @@ def costs_of(ladder: Ladder, planner: Planner, curves: DamageCurves) -> Mapping[
 
 
 def expected(planner: Planner, landing: Landing, curves: DamageCurves, drops: Outputs) -> float:
-    """The worst output's damage of a landing with the blocks that were dropped before."""
+    """The worst output's damage of a landing together with the blocks dropped before."""
     totals = dict(drops)
     gone = planner.base.counts(planner.analysis.coupling)
     for ladder in planner.ladders.ladders:

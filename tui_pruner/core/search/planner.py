@@ -1,4 +1,4 @@
-"""From targets to a plan: the reachable range, the cuts, what stopped them; and a latency as the target, which is measured."""
+"""From targets to a plan: the reachable range, the cuts, and the reason where there are none; also for a latency, which is measured."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tui_pruner.domain.cuts import Request
 
 @dataclass(frozen=True)
 class Range:
-    """The least and the most that can be left, as shares of the checkpoint by measure."""
+    """The least and the most that can remain, as shares of the checkpoint by measure."""
 
     least: dict[str, float]
     most: dict[str, float]
 
     def text(self, measure: str) -> str:
-        """For people: "34 % to 100 %"."""
+        """As text for display: "34 % to 100 %"."""
         return f"{100 * self.least[measure]:.1f} % to {100 * self.most[measure]:.1f} %"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What targets come to. `step` is None where they cannot be met, and `stopped` then says why; `size` is how far it went."""
+    """The result for targets. `step` is None where they cannot be met, and `stopped` then says why; `size` is where the search ended."""
 
     step: Step | None
     size: Size
@@ -42,14 +42,14 @@ class Budget:
 
 
 class Search(Protocol):
-    """A way to find widths that meet goals, on top of what a planner has gone already."""
+    """A function that finds widths that meet goals, in addition to what is gone by a planner."""
 
     def __call__(self, planner: Planner, goals: Sequence[Goal]) -> Landing:
-        """Where the search ends."""
+        """Return where the search ends."""
 
 
 class Planner:
-    """Finds steps on top of what is gone already, under given rules. The ladders are made once, for all targets and criteria."""
+    """Finds steps in addition to what is gone already, under given rules. The ladders are made once, for all targets and criteria."""
 
     def __init__(self, analysis: Analysis, base: Removal = NOTHING, rules: Rules | None = None) -> None:
         self.analysis, self.base, self.rules = analysis.after(base.dropped), base, rules or Rules()
@@ -59,7 +59,7 @@ class Planner:
 
     @property
     def range(self) -> Range:
-        """What is left with every ladder at its end, and with none begun."""
+        """What remains at the end of every ladder, and at the start of all."""
         counts = self.base.counts(self.analysis.coupling)
         for ladder in self.ladders.ladders:
             counts[list(ladder.groups)] += ladder.rungs[-1]
@@ -70,7 +70,7 @@ class Planner:
     def plan(
         self, targets: Sequence[Target], criterion: str = "l2", pricing: Pricing | None = None, search: Search | None = None
     ) -> Budget:
-        """The step that meets targets, by what the lost channels cost: their importance by the criterion, unless `pricing` says else.
+        """The step that meets targets at the least cost of the lost channels: their importance by the criterion, or as `pricing` says.
 
         `search` finds the widths in place of a descent by these prices.
 
@@ -83,7 +83,7 @@ class Planner:
         return self._budget(goals, landing, criterion)
 
     def plans(self, measure: str, shares: Sequence[float], criterion: str = "l2", pricing: Pricing | None = None) -> Iterator[Budget]:
-        """What `plan` finds for each of these shares, which fall from one to the next, in the time of the last one alone.
+        """What `plan` finds for each of these falling shares, in the time that the last one alone takes.
 
         Raises:
             RequestError: no such criterion.
@@ -96,18 +96,18 @@ class Planner:
             yield self._budget([goal], landing, criterion)
 
     def _budget(self, goals: Sequence[Goal], landing: Landing, criterion: str) -> Budget:
-        """What goals come to where a search ended here."""
+        """The budget of goals, for a search that ended here."""
         shares = shares_left(landing.widths.size, self.original)
         if not landing.met:
             return Budget(None, landing.widths.size, shares, self._why(goals, landing))
         return Budget(Step(name=name_of(goals), cuts=self._cuts(landing, criterion)), landing.widths.size, shares)
 
     def descend(self, goals: Sequence[Goal], pricing: Pricing) -> Landing:
-        """Go down the ladders by prices until the goals are met."""
+        """Descend the ladders by prices until the goals are met."""
         return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals, self.rules.tolerance).run()
 
     def priced_by(self, scan: Sensitivity | None, criterion: str) -> Pricing | None:
-        """Prices by a scan, where it says something of everything that can be cut; one that was stopped, of anything."""
+        """Prices by a scan, where it covers everything that can be cut; for a scan that was stopped, anything suffices."""
         if scan is None or not scan.covers(self.ladders.ladders):
             return None
         return by_sensitivity(self.analysis, self.base, criterion, scan)
@@ -152,20 +152,20 @@ class Planner:
 
 
 def name_of(goals: Sequence[Goal]) -> str:
-    """What a step is called: "flops 70 %"."""
+    """The name of a step: "flops 70 %"."""
     return ", ".join(f"{goal.measure} {100 * goal.share:.4g} %" for goal in goals)
 
 
 Measure = Callable[[Removal], Interval]
-"""How long the model without these channels takes, as a share of the checkpoint."""
+"""The latency of the model without these channels, as a share of the checkpoint's."""
 TRIES = 10
 CLOSE = 0.004
-"""Shares of the operations that are as good as one: between them lies a layer or two of one channel."""
+"""Shares of the FLOPs that are as good as equal: they differ by a channel in a layer or two."""
 
 
 @dataclass(frozen=True)
 class LatencyFound:
-    """What a latency target comes to: the budget, its measured latency, and that of the most that can be cut, as shares."""
+    """The result for a latency target: the budget, its measured latency, and that of the largest possible cut, as shares."""
 
     budget: Budget
     latency: Interval
@@ -175,7 +175,7 @@ class LatencyFound:
 
 @dataclass(frozen=True)
 class Point:
-    """A budget, which has this many of the operations left, and its latency as a share."""
+    """A budget with this share of the FLOPs left, and its latency as a share."""
 
     flops: float
     budget: Budget | None
@@ -184,7 +184,7 @@ class Point:
 
 @dataclass
 class LatencySearch:
-    """One search between the most that can be cut and nothing more; the bounds move together, guess by guess."""
+    """One search between the largest possible cut and no further cut; the bounds move together with each guess."""
 
     planner: Planner
     share: float
@@ -225,7 +225,7 @@ class LatencySearch:
         return fast.flops + (slow.flops - fast.flops) * min(0.9, max(0.1, place))
 
     def _at(self, flops: float) -> Point:
-        """The plan for a share of the operations, measured."""
+        """The plan for a share of the FLOPs, measured."""
         found = self.planner.plan([*self.targets, Target("flops", share=flops)], self.criterion, self.pricing, self.search)
         if found.step is None:
             return Point(flops, found, Interval(1.0, 1.0, 1.0))

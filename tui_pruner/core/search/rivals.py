@@ -1,4 +1,4 @@
-"""Whole plans that compete for a target, each cut and refitted on images; one of them packs rungs as a knapsack."""
+"""Plans that compete for a target, each cut and refitted on images; one of them chooses rungs as a knapsack problem."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from tui_pruner.domain.cuts import LATENCY
 
 ROUNDS = 4
 RUNGS = 10
-"""Of each ladder that are considered, at most."""
+"""How many rungs of each ladder are considered, at most."""
 NODES = 200
-"""Of the search tree, at most: a limit in seconds would make the plan depend on how busy the machine is."""
+"""Nodes of the search tree, at most: with a time limit the plan would depend on how busy the machine is."""
 GAP = 1e-2
 SUM = 1e-3
-"""What the sum of all damages counts beside the worst output's, so that outputs which do not decide are spared too."""
+"""Weight of the sum of all damages beside the worst output's, so that outputs which do not decide are spared too."""
 
 
 class Knapsack:
-    """The search over all ladders at once, started from a landing that meets the goals."""
+    """The search over all ladders at once, starting from a landing that meets the goals."""
 
     def __init__(
         self, arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], damage: DamageCurves, goals: Sequence[Goal], start: Landing
@@ -57,7 +57,7 @@ class Knapsack:
         self._owner = np.repeat(np.arange(len(ladders)), [len(rungs) for rungs in self._choices])
 
     def run(self) -> Landing:
-        """The best landing that was met: the start, where nothing is better."""
+        """The best landing that meets the goals; the start, where nothing is better."""
         at = self._nearest(self._start.widths)
         best, least = self._start, self._worst(at) if self._start.met else np.inf
         slack = np.zeros(len(self._goals))
@@ -71,12 +71,12 @@ class Knapsack:
                 best, least = Landing(widths, True, False), worst
             if (found == at).all() and (over <= 0).all():
                 break
-            slack = slack + over  # what the sums around the last solution were wrong by
+            slack = slack + over  # the error of the sums around the last solution
             at = found
         return best
 
     def _solved(self, at: NDArray[np.int64], slack: NDArray[np.float64]) -> NDArray[np.int64] | None:
-        """The choice for each ladder where sizes are sums around `at`; None where HiGHS finds none."""
+        """The choice for each ladder with sizes linearised around `at`; None where HiGHS finds none."""
         count = len(self._owner)
         one_each = csr_array((np.ones(count), (self._owner, np.arange(count))), shape=(len(self._ladders), count))
         here = self._widths(at)
@@ -105,7 +105,7 @@ class Knapsack:
         return chosen
 
     def _savings(self, at: NDArray[np.int64], here: Widths) -> NDArray[np.float64]:
-        """[goals, choices]: how the shares that are left change where one ladder takes another rung than at `at`."""
+        """[goals, choices]: how the remaining shares change where one ladder takes another rung than in `at`."""
         found = np.zeros((len(self._goals), len(self._owner)))
         column = 0
         for number, rungs in enumerate(self._choices):
@@ -138,7 +138,7 @@ class Knapsack:
         )
 
     def _worst(self, chosen: NDArray[np.int64]) -> float:
-        """What is made small: the worst output's damage, and a little of all."""
+        """The objective: the worst output's damage, and a little of the sum."""
         firsts = np.searchsorted(self._owner, np.arange(len(self._ladders)))
         totals = self._costs[:, firsts + chosen].sum(1)
         return float(totals.max() + SUM * totals.sum())
@@ -148,7 +148,7 @@ class Knapsack:
 
 
 def considered(ladder: Ladder, lost: int) -> NDArray[np.int64]:
-    """Rungs that are chosen from: all, or evenly spaced ones, with the one where this many channels are lost."""
+    """The rungs to choose from: all, or evenly spaced ones, with the one where this many channels are lost."""
     start = int(np.argmin(np.abs(ladder.rungs.sum(1) - lost)))
     return np.unique([*np.linspace(0, ladder.last, min(RUNGS, ladder.last + 1)).round().astype(np.int64), start])
 
@@ -159,7 +159,7 @@ NO_OTHERS: Mapping[str, Budget] = {}
 
 @dataclass(frozen=True)
 class Rival:
-    """A whole plan for a target, by the name of the way that found it."""
+    """A plan for a target, with the name of the way that found it."""
 
     name: str
     budget: Budget
@@ -181,7 +181,7 @@ class Tried:
 
 
 def ways(planner: Planner, criterion: str, damage: DamageCurves | None, scan: Sensitivity | None) -> dict[str, Search]:
-    """The ways to plan, by name: those by measured damage where all that can be cut was measured."""
+    """The ways to plan, by name; those by measured damage only where everything that can be cut was measured."""
     found: dict[str, Search] = {UNIFORM: evenly, IMPORTANCE: descending(by_importance(planner.analysis, planner.base, criterion))}
     scanned = planner.priced_by(scan, criterion)
     if scanned is not None:
@@ -193,17 +193,17 @@ def ways(planner: Planner, criterion: str, damage: DamageCurves | None, scan: Se
 
 
 def evenly(planner: Planner, goals: Sequence[Goal]) -> Landing:
-    """One share of everything."""
+    """Search with one share for all ladders."""
     return uniform(planner.arithmetic, planner.base, planner.ladders.ladders, goals)
 
 
 def descending(pricing: Pricing) -> Search:
-    """Always the cheapest rung."""
+    """Search that always takes the cheapest rung."""
     return lambda planner, goals: planner.descend(goals, pricing)
 
 
 def packing(damage: DamageCurves) -> Search:
-    """All ladders at once, from where the cheapest rungs lead."""
+    """Search over all ladders at once, starting where the cheapest rungs lead."""
 
     def search(planner: Planner, goals: Sequence[Goal]) -> Landing:
         start = planner.descend(goals, damage.pricing)
@@ -220,7 +220,7 @@ def rivals(
     others: Mapping[str, Budget] = NO_OTHERS,
     clock: Measure | None = None,
 ) -> tuple[list[Rival], Budget]:
-    """The different plans that meet targets, `others` that were made elsewhere among them, and the budget that says why there is none.
+    """The different plans that meet targets, `others` from elsewhere included, and the budget that says why there is none.
 
     A latency among the targets needs a `clock`.
 
@@ -241,7 +241,7 @@ def rivals(
 
 
 def planned(planner: Planner, targets: Sequence[Target], criterion: str, search: Search, clock: Measure | None) -> Budget:
-    """One way's plan: by arithmetic, or by timing networks where one of the targets is a latency, whose share is among the others then."""
+    """One way's plan: by arithmetic, or by timing networks where a latency is among the targets, whose share it then has too."""
     others, share = latency_apart(targets)
     if share is None or clock is None:
         return planner.plan(targets, criterion, search=search)
@@ -263,7 +263,7 @@ def same(left: Removal, right: Removal) -> bool:
 
 @dataclass(frozen=True)
 class Ring:
-    """Where rivals meet: the original, with the classes that are left, on its device, the images to refit on and to judge by."""
+    """What rivals are compared with: the original with the remaining classes, the images to refit on and the images to judge by."""
 
     planner: Planner
     original: nn.Module
@@ -290,14 +290,15 @@ class Ring:
 
 
 AS_CLOSE = 0.05
-"""Distances that differ by this share say little: on digits at 25 % of the FLOPs 0.084 (class 0.070, box 0.098) was mAP50-95 0.79 on the
-training images, 0.085 (0.094, 0.075) was 0.83."""
+"""Distances within this share of each other say little: on digits at 25 % of the FLOPs 0.084 (class 0.070, box 0.098) was mAP50-95 0.79 on
+the training images, 0.085 (0.094, 0.075) was 0.83.
+"""
 
 
 def ranked(tried: Sequence[Tried]) -> list[Tried]:
-    """The plan to take first, the others by their distances.
+    """The plans, the one to take first, the others by their distances.
 
-    It is the closest; of those about as close, but not farther than the uniform plan, that whose worst output is the best.
+    The first is the closest; of plans about as close, but no farther than the uniform plan, it is the one whose worst output is best.
     """
     found = sorted(tried, key=lambda one: one.distance)
     if not found:
@@ -309,5 +310,5 @@ def ranked(tried: Sequence[Tried]) -> list[Tried]:
 
 
 def mean(outputs: Mapping[str, float]) -> float:
-    """One figure of several outputs' distances."""
+    """The mean distance over the outputs."""
     return sum(outputs.values()) / max(len(outputs), 1)

@@ -1,4 +1,4 @@
-"""What channels cost in accuracy: the trials of a scan, and prices for each rung of a ladder from them or from importance."""
+"""What channels cost in accuracy: the trials of a scan, and prices for each rung of a ladder from a scan or from importance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNEVEN = "what is linked to it cannot lose this share evenly"
 
 @dataclass(frozen=True)
 class Trial:
-    """A share of one group's channels, with what its links demand. Linked groups may remove the very same."""
+    """A share of one group's channels, with what its links demand. Trials of linked groups may remove the same channels."""
 
     group: int
     layer: str
@@ -68,7 +68,7 @@ def trials_of(analysis: Analysis, ratios: Iterable[float], criterion: str) -> tu
 
 
 def alone(analysis: Analysis, group: ChannelGroup, ratio: float, criterion: str) -> Removal | None:
-    """The weakest channels of one group with what its links demand; None where they demand the impossible."""
+    """The weakest channels of one group with what its links demand; None where that is impossible."""
     coupling, wishes = analysis.coupling, Wishes()
     ask_alone(coupling, group, ratio, wishes)
     if wishes.contradictions or not wishes.demands:
@@ -92,9 +92,9 @@ def layers_of(analysis: Analysis, group: ChannelGroup) -> list[str]:
 
 
 def survivors(analysis: Analysis, trials: Iterable[Trial], drops: Mapping[str, float], most: float, criterion: str) -> Step:
-    """One step of all groups, each by the largest share that alone costs at most so much; `drops` is by the trials' digest.
+    """One step with all groups, each by the largest share whose own trial costs at most this; `drops` is by the trials' digest.
 
-    Of groups that links hold together, the trial that removes most speaks for all.
+    Of linked groups, the trial that removes most decides for all.
 
     Raises:
         RequestError: every trial costs more.
@@ -122,14 +122,14 @@ def channels(trial: Trial) -> int:
 
 LEAST_LEFT = 1e-9
 TRUST = 0.02
-"""What importance adds to measured drops: it orders channels whose drop is nothing, or less than the noise of a few images."""
+"""Weight of importance beside measured drops: it orders channels whose drop is zero, or less than the noise of a few images."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """A scan: for each group the drops of the metric by the share of its channels that was gone, and the metric with nothing gone.
+    """A scan: for each group the drop of the metric by the share of its channels that was removed, and the metric without removal.
 
-    `partial`: it was stopped, and may say nothing of some groups.
+    `partial`: it was stopped, and may lack some groups.
     """
 
     baseline: float
@@ -137,26 +137,26 @@ class Sensitivity:
     partial: bool = False
 
     def covers(self, ladders: Sequence[Ladder]) -> bool:
-        """Whether it says something of every ladder; one that was stopped, whether it does of any."""
+        """Whether it covers every ladder; a scan that was stopped, whether it covers any."""
         known = [any(number in self.drops for number in ladder.groups) for ladder in ladders]
         return any(known) if self.partial else bool(known) and all(known)
 
 
 def by_importance(analysis: Analysis, base: Removal, criterion: str) -> Pricing:
-    """Prices by the criterion alone, no matter what a rung saves.
+    """Prices by the criterion alone, whatever a rung saves.
 
-    Measured on the bundled checkpoint at 70 % of the FLOPs, with normalisation calibrated again: mAP50-95 is 0.82 of 0.90; priced by what
-    is lost for each operation saved it is 0.18, for its fourth root 0.72, and 0.54 where all layers are cut by one share.
+    Measured on the bundled checkpoint at 70 % of the FLOPs, with recalibrated normalisation: mAP50-95 is 0.82 of 0.90; with the loss
+    divided by the FLOPs saved it is 0.18, by their fourth root 0.72, and 0.54 where all layers are cut by one share.
     """
     return Pricing(lambda ladder: importance_costs(analysis, ladder, base, criterion))
 
 
 def by_sensitivity(analysis: Analysis, base: Removal, criterion: str, scan: Sensitivity) -> Pricing:
-    """Prices by the measured drop over the root of what a rung saves; the scan `covers` the ladders. What it says nothing of costs its
-    importance, on the scale that drops have where both are known.
+    """Prices by the measured drop over the root of what a rung saves; the scan `covers` the ladders. Groups that it lacks cost their
+    importance, scaled as drops are where both are known.
 
     Measured on the bundled checkpoint (mAP50-95 0.90) with a scan of 64 images, right after the cut: 0.87 at 70 % of the FLOPs and 0.49 at
-    50 %, where importance alone gives 0.59 and 0.01. Priced for every operation saved it is 0.85 and 0.47, by the drop alone 0.88 and 0.46.
+    50 %, where importance alone gives 0.59 and 0.01. Divided by all that is saved it is 0.85 and 0.47, by the drop alone 0.88 and 0.46.
     """
 
     scale = drop_per_importance(analysis, base, criterion, scan) if scan.partial else 0.0
@@ -174,7 +174,7 @@ def by_sensitivity(analysis: Analysis, base: Removal, criterion: str, scan: Sens
 
 
 def drop_per_importance(analysis: Analysis, base: Removal, criterion: str, scan: Sensitivity) -> float:
-    """How far the metric falls for a unit of lost importance (see `importance_costs`), by least squares through nothing."""
+    """How far the metric falls for a unit of lost importance (see `importance_costs`), by least squares through the origin."""
     pairs = []
     for number, drops in scan.drops.items():
         lost = lost_shares(analysis, number, base, criterion)
@@ -186,7 +186,7 @@ def drop_per_importance(analysis: Analysis, base: Removal, criterion: str, scan:
 
 
 def drop_curve(drops: Mapping[float, float], baseline: float, shares: Costs) -> Costs:
-    """The drop at these shares: never falling, straight between what was measured, and the whole metric where nothing is left."""
+    """The drop at these shares: monotone, linear between the measurements, and the whole metric where nothing is left."""
     measured = sorted(drops.items())
     heights = np.maximum.accumulate([0.0, *(max(0.0, drop) for _, drop in measured), baseline])
     curve: Costs = np.interp(shares, [0.0, *(share for share, _ in measured), 1.0], heights)
@@ -194,9 +194,9 @@ def drop_curve(drops: Mapping[float, float], baseline: float, shares: Costs) -> 
 
 
 def importance_costs(analysis: Analysis, ladder: Ladder, base: Removal, criterion: str) -> Costs:
-    """By the share of each group's importance that is lost, the weakest channels first, so that groups of any scale compare.
+    """Costs by the share of each group's importance that is lost, weakest channels first, so that groups of any scale compare.
 
-    The cost is the logarithm of what is left: equal shares of what is still there cost the same, and the last channels cost most.
+    The cost is minus the logarithm of what is left: equal shares of the remaining importance cost the same, and the last channels most.
     """
     lost = np.mean(
         [lost_shares(analysis, number, base, criterion)[ladder.rungs[:, place]] for place, number in enumerate(ladder.groups)], 0
@@ -206,7 +206,7 @@ def importance_costs(analysis: Analysis, ladder: Ladder, base: Removal, criterio
 
 
 def lost_shares(analysis: Analysis, number: int, base: Removal, criterion: str) -> Costs:
-    """The share of a group's importance that goes with its n weakest channels, for every n from 0."""
+    """The share of a group's importance that is lost with its n weakest channels, for every n from 0."""
     group = analysis.coupling.groups[number]
     scores = np.sort(np.maximum(0.0, analysis.ranked(base).scores(group, criterion)[base.remaining(group)]))
     total = float(scores.sum())

@@ -1,4 +1,4 @@
-"""Targets (what share of the operations, parameters or bytes may be left), and two ways down to them: greedy, and one share for all."""
+"""Targets (the share of FLOPs, parameters or bytes that may remain), and two ways to reach them: greedy, and one share."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tui_pruner.domain.errors import RequestError
 
 @dataclass(frozen=True)
 class Target:
-    """What remains by one measure: a share of what the checkpoint has (above 0, below 1), or else an amount."""
+    """What remains by one measure: a share of what the checkpoint has (above 0, below 1), or an amount."""
 
     measure: str
     share: float | None = None
     amount: float | None = None
 
     def share_of(self, original: Size) -> float:
-        """The share of the checkpoint that may be left.
+        """The share of the checkpoint that may remain.
 
         Raises:
             RequestError: it has no more than that already.
@@ -47,7 +47,7 @@ class Goal:
 
 
 def goals_of(targets: Iterable[Target], original: Size) -> list[Goal]:
-    """What targets mean for a checkpoint of this size; of two by one measure the smaller counts.
+    """The goals of targets for a checkpoint of this size; of two by one measure the smaller counts.
 
     Raises:
         RequestError: the checkpoint has no more than that already.
@@ -59,7 +59,7 @@ def goals_of(targets: Iterable[Target], original: Size) -> list[Goal]:
 
 
 def latency_apart(targets: Iterable[Target]) -> tuple[list[Target], float | None]:
-    """The targets that arithmetic can answer, and the share of the latency that may be left; the smallest of several."""
+    """The targets that arithmetic can answer, and the share of the latency that may remain, the smallest of several."""
     apart: dict[bool, list[Target]] = {True: [], False: []}
     for target in targets:
         apart[target.measure == LATENCY].append(target)
@@ -116,7 +116,7 @@ NOTHING_SAVED = 1e-12
 
 @dataclass(frozen=True)
 class Pricing:
-    """What rungs cost: `costs_of` gives it for every rung of a ladder; a price is the cost over what it saves, to the power `thrift`."""
+    """What rungs cost: `costs_of` gives the cost of every rung of a ladder; a price is the cost over the saving to the power `thrift`."""
 
     costs_of: Callable[[Ladder], Costs]
     thrift: float = 0.0
@@ -124,7 +124,7 @@ class Pricing:
 
 @dataclass(frozen=True)
 class Landing:
-    """Where a descent ended: the widths, whether every goal is met, and whether it ended since every rung that is left is too large."""
+    """Where a descent ended: the widths, whether every goal is met, and whether it ended because every remaining rung is too large."""
 
     widths: Widths
     met: bool
@@ -134,8 +134,8 @@ class Landing:
 class Descent:
     """The state of one search. Its prices only rise: what a rung saves shrinks with every other rung that is taken.
 
-    So the cheapest of the known prices, once it is computed again and still the cheapest, is the cheapest of all (accelerated greedy
-    search: M. Minoux, 1978).
+    So if the cheapest known price is still the cheapest after it was computed again, it is the cheapest of all (accelerated greedy search:
+    M. Minoux, 1978).
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class Descent:
         self.widths = arithmetic.widths(base)
 
     def run(self) -> Landing:
-        """Go down until the goals are met or nothing is left to take."""
+        """Descend until the goals are met or no rung is left."""
         return self._landing(self._first())
 
     def landings(self, goals: Iterable[Goal]) -> Iterator[Landing]:
-        """Where `run` ends for each of these goals alone, all by one measure and ever smaller, in one descent.
+        """Where `run` ends for each of these goals alone, all by one measure and decreasing, in one descent.
 
-        Up to where the next rung is too large for a goal, the ways to it and to all smaller ones are the same.
+        Until the next rung is too large for a goal, the descent is the same for it and for all smaller goals.
         """
         waiting = self._first()
         for goal in goals:
@@ -181,7 +181,7 @@ class Descent:
         return Landing(self.widths, met, too_large and not met)
 
     def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
-        """Take rungs, the cheapest first; whether a rung was too large, which ends its ladder, or with `to_first_overshoot` the way."""
+        """Take the cheapest rungs; whether one was too large, which ends its ladder, or with `to_first_overshoot` the descent."""
         too_large = False
         while waiting and (unmet := self._check.unmet(self.widths)):
             _, number = heapq.heappop(waiting)
@@ -198,7 +198,7 @@ class Descent:
                 continue
             self.widths = below
             self._rungs[number] += 1
-            if len(self._check.unmet(below)) < len(unmet):  # other savings count from here on
+            if len(self._check.unmet(below)) < len(unmet):  # the savings of other measures count from here on
                 waiting[:] = [(self._price(other), other) for _, other in waiting]
                 heapq.heapify(waiting)
             if self._rungs[number] < self._ladders[number].last:
@@ -221,7 +221,7 @@ HALVINGS = 24
 
 
 def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], goals: Sequence[Goal]) -> Landing:
-    """The least share, taken of every ladder alike, that meets the goals; each ladder goes to the rung that is nearest to it."""
+    """The least share of every ladder that meets the goals; each ladder goes to the nearest rung."""
     gone, check = base.counts(arithmetic.analysis.coupling), GoalCheck(goals, arithmetic.whole.size)
     channels = [sum(base.left(arithmetic.analysis.coupling.groups[number]) for number in ladder.groups) for ladder in ladders]
 
