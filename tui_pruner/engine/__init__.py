@@ -1,1 +1,1 @@
-"""The engine process and its messages: what stands between the interface and the models."""
+"""The engine process and its messages: the layer between the interface and the models."""

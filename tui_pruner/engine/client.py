@@ -1,6 +1,6 @@
-"""The interface's side of other processes: the engine, asked and listened to, and jobs, each started, followed and cancelled.
+"""The interface's side of other processes: the engine client, and jobs that are started, followed and cancelled.
 
-A job that ran out of memory gets a second try with less.
+A job that ran out of memory is tried again with half the batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EventHandler = Callable[[str, dict[str, Any]], None]
 
 
 class EngineClient:
-    """One engine child. `on_event` gets what the engine says unasked; `on_death` is called once when the child ends by itself."""
+    """The client of one engine process. `on_event` gets unsolicited messages; `on_death` is called once if the process ends by itself."""
 
     def __init__(self, on_event: EventHandler, on_death: Callable[[str], None]) -> None:
         self._on_event = on_event
@@ -47,22 +47,22 @@ class EngineClient:
 
     @property
     def running(self) -> bool:
-        """Whether the child is alive."""
+        """Whether the process is alive."""
         return self._process is not None and self._process.returncode is None
 
     async def start(self, process: asyncio.subprocess.Process | None = None) -> None:
-        """Start the child, or take over one that the caller started; it imports torch while the caller goes on."""
+        """Start the process, or take over one that the caller started; it imports torch in the background."""
         self._closing, self._given_up = False, ""
         self._process = process or await start_module(MODULE)
         self._reader = asyncio.create_task(self._read())
 
     async def call(self, request: EngineRequest[Answer]) -> Answer:
-        """Ask one thing.
+        """Send one request and wait for its answer.
 
         Raises:
-            PrunerError: the engine's refusal, as the class that it was there.
-            EngineError: its answer makes no sense.
-            EngineGone: the engine is not there, or went away before it answered.
+            PrunerError: the engine refused; with the engine's error class.
+            EngineError: the answer cannot be parsed.
+            EngineGone: the engine is not running, or ended before it answered.
         """
         if self._process is None or self._process.stdin is None or not self.running:
             raise errors.EngineGone(f"the engine is not running; see {paths.log_file()}")
@@ -82,18 +82,18 @@ class EngineClient:
             self._waiting.pop(number, None)
 
     async def close(self) -> None:
-        """End the child and all that it started, and wait for it."""
+        """End the process and all that it started, and wait for it."""
         self.end()
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
 
     def end(self) -> None:
-        """End the child at once and for good: this does not count as a death."""
+        """End the process at once; `on_death` is not called."""
         self._closing = True
         self._kill()
 
     def give_up(self, why: str) -> None:
-        """End a child that hangs; `on_death` is told why in these words, since how it ended is our doing."""
+        """Kill a process that hangs; `on_death` gets this reason, since the exit status only shows our kill."""
         self._given_up = why
         self._kill()
 
@@ -121,9 +121,9 @@ class EngineClient:
             case {"event": str(event), "data": dict(data)}:
                 try:
                     self._on_event(event, data)
-                except Exception as error:  # what comes after it must be heard all the same
+                except Exception as error:  # later messages must still be read
                     keep_traceback(error)
-            case {"id": -1, "error": error}:  # it could not even read which request it was
+            case {"id": -1, "error": error}:  # it could not even parse the number of the request
                 self._settle_all(as_error(error))
             case {"id": int(number)} if number in self._waiting and not self._waiting[number].done():
                 settle(self._waiting[number], message)
@@ -135,7 +135,7 @@ class EngineClient:
 
 
 def settle(waiting: asyncio.Future[Any], message: Mapping[str, Any]) -> None:
-    """Give the waiting caller what the engine answered."""
+    """Give the engine's answer to the waiting caller."""
     if "error" in message:
         waiting.set_exception(as_error(message["error"]))
     else:
@@ -143,7 +143,7 @@ def settle(waiting: asyncio.Future[Any], message: Mapping[str, Any]) -> None:
 
 
 def as_error(view: Any, otherwise: type[errors.PrunerError] = errors.EngineError) -> errors.PrunerError:
-    """The exception that an error message stands for; `otherwise` where it names none of ours."""
+    """The exception that an error message describes; `otherwise` where it names no class of ours."""
     view = view if isinstance(view, dict) else {}
     message = str(view.get("message", "unknown error"))
     kind = getattr(errors, str(view.get("kind")), None)
@@ -155,9 +155,9 @@ NO_MEMORY = ("not enough memory", "out of memory")
 
 
 def with_half_the_batch(parameters: Parameters, error: PrunerError) -> Parameters | None:
-    """The job to try next after one that ended so; None where it had no batch to halve, or ended for another reason.
+    """The parameters for a second try after this error; None where there is no batch to halve, or the error has another cause.
 
-    What a broken-off training has already is not trained again.
+    An interrupted training continues from its last epoch.
     """
     batch = getattr(parameters, "batch", 1)
     if batch <= 1 or not any(words in str(error) for words in NO_MEMORY):
@@ -167,7 +167,7 @@ def with_half_the_batch(parameters: Parameters, error: PrunerError) -> Parameter
 
 
 def smaller_batch(before: Message, after: Message) -> str:
-    """What is said of it."""
+    """The message about the second try."""
     return f"not enough memory for batches of {getattr(before, 'batch', 1)}: trying {getattr(after, 'batch', 1)}"
 
 
@@ -177,12 +177,12 @@ Start = Callable[[str, str, Path | None], Awaitable[asyncio.subprocess.Process]]
 
 
 async def start_job(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
-    """Start the child of a job of this kind, with a folder for its temporary files and, where it has one, a log of its own."""
+    """Start the process of a job of this kind, with a folder for its temporary files and, if given, a log of its own."""
     return await start_module("tui_pruner.jobs", kind, scratch, log=log)
 
 
 class Job:
-    """One background computation: `await job.run()` gives its result as plain data; `cancel` ends it at any moment."""
+    """One background computation: `await job.run()` returns its result as plain data; `cancel` ends it at any moment."""
 
     def __init__(
         self,
@@ -202,12 +202,12 @@ class Job:
         self._stopped = False
 
     async def run(self) -> dict[str, Any]:
-        """Do it, once. However it ends, nothing that it started is left: no process of its group and no temporary file.
+        """Run the job, once. Afterwards nothing that it started is left: no process of its group and no temporary file.
 
         Raises:
-            Cancelled: `cancel` was called, or `stop` before there was anything to keep.
-            PrunerError: the job's own explanation (bad data, out of memory).
-            JobError: the child could not be started, or ended without a result.
+            Cancelled: `cancel` was called, or `stop` before there was a result to keep.
+            PrunerError: the job's own error (bad data, out of memory).
+            JobError: the process could not be started, or ended without a result.
         """
         scratch = tempfile.mkdtemp(prefix="tui-pruner-job-")
         with removed_at_next_start(Path(scratch)):
@@ -223,7 +223,7 @@ class Job:
             kill_group(self._process)
 
     def stop(self) -> None:
-        """Ask the job to end early with what it has; one that knows no such thing ends without a result."""
+        """Ask the job to end early with the results so far; a job that does not support that ends without a result."""
         if self._process is None:
             self.cancel()
         elif self._process.returncode is None:
@@ -257,12 +257,12 @@ class Job:
             raise errors.Cancelled(f"{self.kind} was cancelled")
 
     async def _converse(self, process: asyncio.subprocess.Process) -> dict[str, Any] | None:
-        """Send the parameters and listen; None when the child ended and its last words were no result."""
+        """Send the parameters and read messages; None when the process ended without a result."""
         listening = asyncio.create_task(self._listen(process))
         try:
             while not listening.done() and process.returncode is None:
                 await asyncio.wait({listening}, timeout=LOOK_EVERY)
-            # The child's own death does not end the stream while something that it started holds the other end of the pipe.
+            # A process that has ended keeps the pipe open while something that it started holds the other end.
             with contextlib.suppress(asyncio.TimeoutError):
                 return await within(LAST_WORDS, listening)
             return None
@@ -271,7 +271,7 @@ class Job:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> dict[str, Any] | None:
         assert process.stdin is not None and process.stdout is not None
-        # A child that died at once may still have said why.
+        # A process that ended at once may still have sent the reason.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(self.parameters.to_json() + b"\n")
             await process.stdin.drain()

@@ -1,4 +1,4 @@
-"""What jobs are told and what they answer: validation, calibration, report, pictures, export, detections."""
+"""Parameters and results of jobs: validation, calibration, report, pictures, export, detections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tui_pruner.engine.messages import Message
 
 
 class JobParameters(Message):
-    """What every job on a checkpoint and a data set starts from: the first `images` of a seeded order of its validation images."""
+    """Parameters of every job on a checkpoint and a data set: the first `images` of a seeded order of its validation images."""
 
     checkpoint: str
     sha256: str
@@ -21,9 +21,9 @@ class JobParameters(Message):
 
 
 class ValidationParameters(JobParameters):
-    """What a validation job is: a checkpoint, a plan and how to measure. Results are cached by these.
+    """Parameters of a validation: a checkpoint, a plan and how to measure. Results are cached by these.
 
-    `masked`: what the plan removes is at zero in the model that is measured, and all shapes stay.
+    `masked`: measure the masked twin in place of the pruned model.
     """
 
     plan: dict[str, Any] | None = None
@@ -31,10 +31,10 @@ class ValidationParameters(JobParameters):
 
 
 class CalibrationParameters(JobParameters):
-    """What a calibration job is: a checkpoint, as it was trained, and the images that its channels are scored on.
+    """Parameters of a calibration: a checkpoint as it was trained, and the images that its channels are scored on.
 
     `criteria`: those that read gradients of the loss on labelled validation images, or `obs`, which reads training images without labels.
-    `kept_classes`: the numbers of the classes that count, where others are to go.
+    `kept_classes`: the numbers of the classes that stay, where others are to be cut.
     """
 
     criteria: list[str] = ["taylor", "hessian"]
@@ -42,10 +42,10 @@ class CalibrationParameters(JobParameters):
 
 
 class JobProgress(Message):
-    """How far a job is: `done` of `total`, and by Ultralytics' names the metrics over what is done so far, where it tells them.
+    """The progress of a job: `done` of `total`, and by Ultralytics' names the metrics so far, where the job computes them.
 
-    `found`: what was found since the last report, as plain data, of jobs whose results are of use before the end.
-    `stage`: the one of its recipe that it is at; `figure`: what that came to, once it is done.
+    `found`: results since the last report, as plain data, for jobs whose partial results are useful.
+    `stage`: the current stage of its recipe; `figure`: the result of that stage, once it is done.
     """
 
     done: int
@@ -58,7 +58,7 @@ class JobProgress(Message):
 
 
 class CalibrationResult(Message):
-    """The file with the scores, for the engine's `calibrate`; on how many images; and whether the cache had it."""
+    """The file with the scores, for the engine's `calibrate`; the number of images; and whether the result was cached."""
 
     scores: str
     images: int
@@ -68,10 +68,10 @@ class CalibrationResult(Message):
 
 
 class ValidationResult(Message):
-    """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the cache had it.
+    """Metrics by Ultralytics' names ("metrics/mAP50-95(B)"), the number of images, and whether the result was cached.
 
-    `interval`: where the main metric lies on other images of the same kind in 95 % of cases (bootstrap); None where that is not known.
-    `resamples`: the main metric on each of its draws, which are the same for every model on these images.
+    `interval`: 95 % interval of the main metric over images of the same kind (bootstrap); None where it is not known.
+    `resamples`: the main metric on each draw of the bootstrap; the draws are the same for every model on these images.
     """
 
     metrics: dict[str, float]
@@ -84,11 +84,10 @@ class ValidationResult(Message):
 
 
 class StageFigures(Message):
-    """One stage of the way from the original to the result, and the model after it.
+    """One stage on the way from the original to the result, and the model after it.
 
-    `metrics` by Ultralytics' names, empty where nothing was validated; `details` has what else the stage came to, a line each; `curve` what
-    every epoch of a training came to, `interval` where the main metric lies on other images in 95 % of cases, `latency` its share of the
-    original's.
+    `metrics` by Ultralytics' names, empty where nothing was validated; `details` has further results, a line each; `curve` has the metrics
+    of every epoch of a training, `interval` is the 95 % interval of the main metric, `latency` the share of the original's latency.
     """
 
     name: str
@@ -102,9 +101,10 @@ class StageFigures(Message):
 
 
 class ReportParameters(JobParameters):
-    """What a report job is: a settled plan, how its file is called, the file to write, and how many pictures; no `data`, no images.
+    """Parameters of a report: a plan with its channels, the name of its file, the file to write, and the number of pictures (0 without
+    `data`).
 
-    `stages`: what came before and after the cut, where a compression made them; `redact`: with neutral names; `recovered`: the plan's model
+    `stages`: those before and after the cut, if a compression made them; `redact`: with neutral names; `recovered`: the plan's model
     after a refit or a training, which is measured too.
     """
 
@@ -119,7 +119,7 @@ class ReportParameters(JobParameters):
 
 
 class ReportResult(Message):
-    """The written report: whether all its steps are proved, and how many they are."""
+    """The written report: whether all steps are proved, and the number of steps."""
 
     output: str
     bytes: int
@@ -129,7 +129,7 @@ class ReportResult(Message):
 
 
 class PictureParameters(JobParameters):
-    """What a picture job is: the first `pictures` of a seeded order of the images of a validation, drawn into `folder`.
+    """Parameters of a picture job: the first `pictures` of a seeded order of the validation images, drawn into `folder`.
 
     `redact`: with neutral names of the classes.
     """
@@ -141,7 +141,7 @@ class PictureParameters(JobParameters):
 
 
 class Picture(Message):
-    """One image with what the model finds on it without the plan and with it: files in the job's folder, detections by class name."""
+    """One image with the model's detections with and without the plan: files in the job's folder, detections by class name."""
 
     image: str
     before_file: str
@@ -151,7 +151,7 @@ class Picture(Message):
 
 
 class PictureResult(Message):
-    """The drawn images; those that could not be read are in `notes`."""
+    """The drawn images; `notes` names those that could not be read."""
 
     pictures: list[Picture]
     confidence: float
@@ -159,9 +159,9 @@ class PictureResult(Message):
 
 
 class ExportParameters(JobParameters):
-    """What an export job is: a checkpoint, a format of Ultralytics, and the images to compare on; no `data`: drawn ones.
+    """Parameters of an export: a checkpoint, a format of Ultralytics, and the images to compare on; random images without `data`.
 
-    `output`: beside the checkpoint under its name where None.
+    `output`: if None, beside the checkpoint under its name.
     """
 
     data: str = ""
@@ -172,7 +172,7 @@ class ExportParameters(JobParameters):
 
 
 class ExportResult(Message):
-    """The exported file or folder, and how far what it computes is from the model; None: not written, or not compared."""
+    """The exported file or folder, and how far its outputs are from the model's; None where it was not written or not compared."""
 
     output: str | None
     bytes: int
@@ -186,7 +186,7 @@ class ExportResult(Message):
 
 
 class StageFile(Message):
-    """A stage as a job finds it: a file with a plan on it; `sha256` is empty where no one has looked at the file yet."""
+    """A stage for a job: a file with a plan on it; `sha256` is empty where the file was not read yet."""
 
     checkpoint: str
     sha256: str = ""
@@ -195,15 +195,15 @@ class StageFile(Message):
 
 
 class DetectionParameters(JobParameters):
-    """What a job on detections is: two stages, the first of which is to be compared with. Detections are cached by stage and images."""
+    """Parameters of a detection job: two stages to compare, the reference first. Detections are cached by stage and images."""
 
     stages: tuple[StageFile, StageFile]
 
 
 class Box(Message):
-    """One detection: the left, upper, right and lower side as shares of the image, the class, and how sure the model is.
+    """One detection: the left, upper, right and lower side as shares of the image, the class, and the confidence.
 
-    `matched`: the other stage has it too, of the same class in nearly the same place.
+    `matched`: the other stage has a detection of the same class in nearly the same place.
     """
 
     sides: tuple[float, float, float, float]
@@ -213,7 +213,7 @@ class Box(Message):
 
 
 class DetectedImage(Message):
-    """One image with the detections of both stages; `file` is a small picture of it, `changed` how far they differ."""
+    """One image with the detections of both stages; `file` is a small picture of it, `changed` how far the detections differ."""
 
     image: str
     file: str
@@ -223,7 +223,7 @@ class DetectedImage(Message):
 
 
 class DetectionResult(Message):
-    """All images, those whose detections changed most first; those that could not be read are in `notes`."""
+    """All images, those with the largest changes first; `notes` names those that could not be read."""
 
     images: list[DetectedImage]
     confidence: float

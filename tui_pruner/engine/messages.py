@@ -1,4 +1,4 @@
-"""What the interface and the engine say to each other: requests and their results."""
+"""Messages between the interface and the engine: results and events. Requests are in `requests.py`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Message(BaseModel):
-    """Base of all messages: unknown keys are refused, so that the two sides cannot drift apart in silence."""
+    """Base of all messages: unknown keys are refused, so that a difference between the two sides is an error."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     def to_json(self, exclude: set[str] | None = None) -> bytes:
-        """One line of ASCII, no matter what files are called: Pydantic's own JSON refuses names that are not UTF-8."""
+        """The message as one line of ASCII, also with file names that are not UTF-8, which Pydantic's own JSON refuses."""
         return json.dumps(self.model_dump(exclude=exclude)).encode()
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self:
-        """The message in a line that `to_json` made.
+        """Parse a line that `to_json` made.
 
         Raises:
             ValidationError: it is something else.
@@ -32,7 +32,7 @@ class Message(BaseModel):
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):
-            return cls.model_validate_json(line)  # says what is wrong with it
+            return cls.model_validate_json(line)  # raises the error with a message
         return cls.model_validate(content)
 
 
@@ -45,7 +45,7 @@ class Totals(Message):
 
 
 class FileStage(Message):
-    """One thing that was done to make a file: its `kind`, and name, SHA-256 and, where known, parameters of what it was done to."""
+    """One stage in the making of a file: its `kind`, and name, SHA-256 and, where known, parameters of its source."""
 
     kind: str
     source: str
@@ -54,14 +54,14 @@ class FileStage(Message):
 
 
 class MaskInfo(Message):
-    """What a masked file is, in words; `plan`: what was masked, for the file itself, None where its channels did not stay zero."""
+    """The state of a masked file, in words; `plan`: what was masked, None where the channels did not stay zero."""
 
     words: str
     plan: dict[str, Any] | None = None
 
 
 class ModelInfo(Message):
-    """What a checkpoint is. `names` are those of its classes, by number; `stages` is what it was made by, the oldest first."""
+    """A checkpoint. `names` are those of its classes, by number; `stages` are those that it went through, oldest first."""
 
     path: str
     sha256: str
@@ -80,8 +80,8 @@ class ModelInfo(Message):
 class LayerView(Message):
     """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free.
 
-    `widest_group`: how many channels the widest group has that can be cut; a share is taken of each group by itself. `drops_with`: the
-    innermost block around it that the forward can do without, empty where there is none.
+    `widest_group`: the number of channels of the widest group that can be cut; a share is taken of each group by itself. `drops_with`: the
+    innermost block around it that can be dropped; empty where there is none.
     """
 
     name: str
@@ -97,9 +97,9 @@ class LayerView(Message):
 
 
 class BlockView(Message):
-    """One block of the model: its place, its inputs (`from`), its layers. `output_shape` is [channels, height, width].
+    """One block of the model: its index, its inputs (`from`), its layers. `output_shape` is [channels, height, width].
 
-    `droppable` has the paths of the inner blocks that the forward can do without.
+    `droppable` has the paths of the inner blocks that can be dropped.
     """
 
     index: int
@@ -126,7 +126,7 @@ class CutRequest(Message):
 
 
 class Width(Message):
-    """A layer's channels under a plan, and what it then costs. `asked`: named by a request; otherwise it changes because it is coupled."""
+    """A layer's channels under a plan, and its cost then. `asked`: named by a request; otherwise it changes because it is coupled."""
 
     out_before: int
     out_after: int
@@ -138,7 +138,7 @@ class Width(Message):
 
 
 class BlockShape(Message):
-    """A block's output before and after, as [channels, height, width], and what the block costs after."""
+    """A block's output shape before and after, as [channels, height, width], and the block's cost after."""
 
     index: int
     name: str
@@ -149,7 +149,7 @@ class BlockShape(Message):
 
 
 class Conflict(Message):
-    """Requests that ask one coupled group for different widths. Nothing of that group is cut until one of them is changed."""
+    """Requests that ask one group for different widths. Nothing of that group is cut until one of them is changed."""
 
     group: int
     layers: list[str]
@@ -196,7 +196,7 @@ class Detail(Message):
 
 
 class PreviewResult(Message):
-    """What the steps so far plus the requests would do. `layers` holds only those whose widths differ from the checkpoint's."""
+    """What the steps so far plus the requests would do. `layers` has only those whose widths differ from the checkpoint's."""
 
     before: Totals
     after: Totals
@@ -210,7 +210,7 @@ class PreviewResult(Message):
 
 
 class Figures(Message):
-    """The answer to a preview: what the cuts would do, and everything about a layer where one was named; or why not."""
+    """The answer to a preview: the effect of the cuts, and the detail of a layer if one was named; or why there is none."""
 
     preview: PreviewResult | None = None
     no_preview: str = ""
@@ -219,7 +219,7 @@ class Figures(Message):
 
 
 class Hop(Message):
-    """A place on the way of channels: a module path, the operation there, and which channels they are."""
+    """One hop on a channel path: a module path, the operation there, and the positions of the channels."""
 
     at: str
     operation: str
@@ -227,7 +227,7 @@ class Hop(Message):
 
 
 class Touched(Message):
-    """A layer that loses channels when another is cut: as output, as input, or because it must stay equally wide."""
+    """A layer that loses channels when another is cut: outputs, inputs, or because it must stay equally wide."""
 
     layer: str
     role: Literal["out", "in", "linked"]
@@ -236,7 +236,7 @@ class Touched(Message):
 
 
 class ExplainResult(Message):
-    """What cutting `first` touches, and the way of its channels to `second` if asked for; no path: it is left alone."""
+    """What cutting `first` changes, and the path of its channels to `second` if asked for; without a path it does not change."""
 
     first: str
     second: str = ""
@@ -255,9 +255,9 @@ class DryRun(Message):
 
 
 class ProofView(Message):
-    """The masked twin's verdict. `effect`: how far the cut moves the predictions, `elements`: how many numbers were compared.
+    """The verdict of the masked twin. `effect`: how far the cut moves the predictions, `elements`: how many numbers were compared.
 
-    `approximate` names what cannot be exact, `not_exercised` the modules that nothing compared depends on, `failure` what does not run;
+    `approximate` names what cannot be exact, `not_exercised` the modules that no compared output depends on, `failure` what does not run;
     `reason` says in a sentence why the cut is not proved, `verdict` in two words.
     """
 
@@ -276,7 +276,7 @@ class ProofView(Message):
 
 
 class StepView(Message):
-    """One step. `title` is its name, or its cuts in a few words; `proof` is None while it is being computed, and is told for its `id`."""
+    """One step. `title` is its name, or its cuts in a few words; `proof` is None until the event with the proof of this `id`."""
 
     number: int
     id: str = ""
@@ -289,8 +289,9 @@ class StepView(Message):
 
 
 class SessionView(Message):
-    """Where the session stands. `ahead`: the undone steps, the next one to come again first. `plan`: the plan of the steps that count, as
-    plain data, to replay after a restart or to hand to a job; `later`: the undone steps as a plan has them."""
+    """The state of a session. `ahead`: the undone steps, the next to redo first. `plan`: the plan of the applied steps, as plain data, to
+    replay after a restart or to pass to a job; `later`: the undone steps as a plan stores them.
+    """
 
     steps: list[StepView]
     ahead: list[StepView]
@@ -304,7 +305,7 @@ class SessionView(Message):
 
 
 class Comparison(Message):
-    """Two states of a session, each after this many steps (0: the checkpoint). `layers` and `blocks` hold what differs between them."""
+    """Two states of a session, each after this many steps (0: the checkpoint). `layers` and `blocks` have what differs between them."""
 
     first: int
     second: int
@@ -333,14 +334,14 @@ class OpenResult(Message):
 
 
 class Calibrated(Message):
-    """The answer to `calibrate`: the criteria that can be asked for from now on, and the number of images behind them."""
+    """The answer to `calibrate`: the criteria that are available from now on, and the number of images that were scored."""
 
     criteria: list[str]
     images: int
 
 
 class Check(Message):
-    """One verification of a written file."""
+    """One check of a written file."""
 
     name: str
     ok: bool
@@ -350,8 +351,8 @@ class Check(Message):
 class WriteResult(Message):
     """A written file that passed its checks in a clean process.
 
-    `own_names`: what it takes from modules of its user's, as the trusted file did that it was made from; without trust it is not opened.
-    `masked`: how far the outputs of the masked model in it are from the cut one's; None where it has the cut one.
+    `own_names`: the names from the user's modules that it imports, as did the trusted file that it was made from; without trust it is not
+    opened. `masked`: how far the outputs of the masked model in it are from the cut one's; None where it has the cut one.
     """
 
     output: str
@@ -363,7 +364,7 @@ class WriteResult(Message):
 
 
 class ProofEvent(Message):
-    """Event "proof": the verdict on a step, which may come before the answer that shows the step."""
+    """Event "proof": the verdict on a step; it may come before the answer that shows the step."""
 
     step: int
     id: str = ""
@@ -371,12 +372,12 @@ class ProofEvent(Message):
 
 
 class ProgressEvent(Message):
-    """Event "progress" of the engine's long calls (writing): what is going on now."""
+    """Event "progress" of the engine's long calls (writing): what it is doing."""
 
     doing: str
 
 
 class TroubleEvent(Message):
-    """Event "trouble": what went wrong behind the answers, in one line."""
+    """Event "trouble": a failure in the background, in one line."""
 
     message: str

@@ -1,4 +1,4 @@
-"""Processes of ours and the pipes to them: started, listened to line by line, logged, and ended."""
+"""Child processes and the pipes to them: started, read line by line, logged, and ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui_pruner.storage import paths
 
 
 async def next_line(stream: asyncio.StreamReader) -> bytes:
-    """A line; empty at the end, and after a line beyond all limits, since such a stream cannot be followed any further."""
+    """Read a line; empty at the end, and after a line beyond the limit, since such a stream cannot be read any further."""
     try:
         return await stream.readline()
     except ValueError:
@@ -27,7 +27,7 @@ async def next_line(stream: asyncio.StreamReader) -> bytes:
 
 
 def parse_message(line: bytes) -> dict[str, Any]:
-    """A message, or an empty one for a line that is none."""
+    """Parse a message; empty for a line that is no message."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
@@ -42,9 +42,9 @@ LONGEST_LOG, OLD_LOGS = 4 << 20, 3
 
 
 def child_environment(log: Path | None = None) -> dict[str, str]:
-    """The environment of our children: no auto-install, no telemetry, no downloads by name, no busy waiting unless the user wants it.
+    """The environment of child processes: no auto-install, telemetry or downloads by name, and no busy waiting unless the user wants it.
 
-    Where several processes share the cores, OpenMP threads that spin for each other make small operations up to a hundred times slower.
+    Where several processes share the cores, OpenMP threads that spin make small operations up to a hundred times slower.
     """
     return {
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -58,12 +58,12 @@ def child_environment(log: Path | None = None) -> dict[str, str]:
 
 
 async def start_module(module: str, *arguments: str, log: Path | None = None) -> asyncio.subprocess.Process:
-    """Start `python -m module` with pipes for its messages and its noise in a log of its own, or in the one that all share."""
+    """Start `python -m module` with pipes for its messages; its stderr goes to a log of its own, or to the shared one."""
     return await start_python("-m", module, *arguments, log=log)
 
 
 async def start_python(*arguments: str, log: Path | None = None) -> asyncio.subprocess.Process:
-    """Start this Python with pipes for the child's messages and its noise in a log, as the leader of a group of its own."""
+    """Start this Python with pipes for the child's messages and its stderr in a log, as the leader of a process group."""
     with open_log(log) as noise:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -79,7 +79,7 @@ async def start_python(*arguments: str, log: Path | None = None) -> asyncio.subp
 
 @contextlib.contextmanager
 def open_log(log: Path | None = None) -> Iterator[int]:
-    """A file descriptor that appends to a log, by default the one that all share, or to nowhere if its folder cannot be written."""
+    """A file descriptor that appends to a log, by default the shared one; to nowhere if its folder cannot be written."""
     path = log or paths.log_file()
     rotate(path)
     try:
@@ -94,7 +94,7 @@ def open_log(log: Path | None = None) -> Iterator[int]:
 
 
 def rotate(log: Path) -> None:
-    """Put a long log aside under the next number, the oldest away."""
+    """Rename a log that is too long to the next number, and delete the oldest."""
     with contextlib.suppress(OSError):
         if log.stat().st_size > LONGEST_LOG:
             for number in reversed(range(1, OLD_LOGS)):
@@ -104,15 +104,15 @@ def rotate(log: Path) -> None:
 
 
 def kill_group(process: asyncio.subprocess.Process) -> None:
-    """End a running child and all that it started, at once."""
+    """Kill a running child and all that it started, at once."""
     if process.returncode is None:
         _kill(process.pid)
 
 
 async def end_group(process: asyncio.subprocess.Process) -> None:
-    """End a child and all that it started, also when it has just ended itself, and wait for it. Once only: its number may be given away."""
+    """Kill a child's group, also when the child has just ended, and wait for it. Once only: its process id may be reused."""
     _kill(process.pid)
-    # Bounded: a process stuck in a driver call does not even die of SIGKILL, and must not take the interface with it.
+    # Bounded: a process that is stuck in a driver call does not even die of SIGKILL, and must not block the interface.
     with contextlib.suppress(asyncio.TimeoutError):
         await within(LONGEST_END, process.wait())
     # Processes that left the group may still hold the other end of a pipe, and asyncio closes ours only after that.
@@ -120,9 +120,9 @@ async def end_group(process: asyncio.subprocess.Process) -> None:
 
 
 async def own_end(process: asyncio.subprocess.Process) -> str:
-    """How a child that has said its last word ended by itself: asked before anything ends it, which would look like a kill.
+    """How a child that sends no more messages ended by itself; ask before killing it, which would change the answer.
 
-    Words such as "ended with status 1" or "was killed by SIGSEGV"; one that still lives after a moment stopped answering.
+    For example "ended with status 1" or "was killed by SIGSEGV"; one that is still alive after a moment stopped answering.
     """
     with contextlib.suppress(asyncio.TimeoutError):
         await within(LAST_MOMENT, process.wait())
@@ -145,7 +145,7 @@ _NUMBERS = itertools.count(1)
 
 
 def new_log(kind: str) -> Path:
-    """A place for the log of a new job; the oldest logs beyond `MOST_LOGS` are removed."""
+    """The file for the log of a new job; the oldest logs beyond `MOST_LOGS` are removed."""
     folder = paths.job_logs()
     _remove_old(folder)
     return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_NUMBERS)}-{kind}.log"

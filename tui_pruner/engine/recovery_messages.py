@@ -1,4 +1,4 @@
-"""What the jobs that write a model are told and answer: pruning, refit, recalibration, fine-tuning, and all of them as one compression."""
+"""Parameters and results of the jobs that write a model: pruning, refit, recalibration, fine-tuning, and compression, which runs all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tui_pruner.engine.messages import Message, WriteResult
 
 
 class RecalibrationParameters(JobParameters):
-    """What a recalibration job is: a pruned file, the unlabelled images to measure its normalisation on, and the file to write."""
+    """Parameters of a recalibration: a pruned file, the unlabelled images for its BatchNorm statistics, and the file to write."""
 
     images: int | None = 256
     output: str
@@ -26,9 +26,9 @@ class RecalibrationResult(WriteResult):
 
 
 class ReconstructionParameters(JobParameters):
-    """What a refit is: a pruned file, the original that it was cut from, the unlabelled images to refit on, and the file to write.
+    """Parameters of a refit: a pruned file, the original that it was cut from, the unlabelled images, and the file to write.
 
-    `original`: beside the pruned file under its recorded name where None.
+    `original`: if None, the file of the recorded name beside the pruned file.
     """
 
     images: int | None = 64
@@ -39,7 +39,7 @@ class ReconstructionParameters(JobParameters):
 
 
 class LayerFit(Message):
-    """One layer's relative squared error on held-out images before and after its refit; equal where the fit was not taken."""
+    """One layer's relative squared error on held-out images before and after its refit; equal where the fit was discarded."""
 
     layer: str
     error_before: float
@@ -47,7 +47,7 @@ class LayerFit(Message):
 
 
 class ReconstructionResult(WriteResult):
-    """The written file: on how many images it was refitted, each layer's fit, and which candidate was kept.
+    """The written file: the number of images, each layer's fit, and which candidate was kept.
 
     `kept` is cut, recalibrated, refitted or both; `distance` has the distance of each from the original's outputs on held-out images, and
     `outputs` the same for each output of the task.
@@ -64,12 +64,12 @@ class ReconstructionResult(WriteResult):
 
 
 class FinetuneParameters(JobParameters):
-    """What a fine-tuning job is: a pruned file, how to train it, and the file to write.
+    """Parameters of a fine-tuning: a pruned file, how to train it, and the file to write.
 
-    `teacher`: a checkpoint to learn from, its part in the loss weighed by `teacher_weight`; `lr0`: Ultralytics' own choice where None;
-    `project`: a folder where the run is kept, by default in the cache until the file is written; `resume`: go on with what an interrupted
-    run of the same parameters left; `sparsity`: the strength of a penalty on normalisation scales, with which an uncut file may be
-    trained too; `patience`: stop after this many epochs without a better one, 0: never; `freeze`: this many first blocks stay as they are.
+    `teacher`: a checkpoint for distillation, with the weight `teacher_weight` in the loss; `lr0`: Ultralytics' own choice where None;
+    `project`: a folder where the run is kept, by default in the cache until the file is written; `resume`: continue an interrupted
+    run of the same parameters; `sparsity`: the strength of a penalty on normalisation scales, with which an uncut file may be
+    trained too; `patience`: stop after this many epochs without a better one, 0: never; `freeze`: this many first blocks are not trained.
     """
 
     epochs: int
@@ -87,9 +87,9 @@ class FinetuneParameters(JobParameters):
 
 
 class FinetuneResult(WriteResult):
-    """The written file: the best of this many epochs, its metrics by Ultralytics' names, and what every epoch came to.
+    """The written file: the best of this many epochs, its metrics by Ultralytics' names, and the metrics of every epoch.
 
-    `best_epoch` is 0, and the weights are those of the file that was trained, where no epoch was better; `metrics_before` has that one's.
+    `best_epoch` is 0, with the weights of the file before training, where no epoch was better; `metrics_before` has that file's metrics.
     `stopped`: it was asked to end early.
     """
 
@@ -104,7 +104,7 @@ class FinetuneResult(WriteResult):
 
 
 class PruneParameters(JobParameters):
-    """What a pruning job is: a checkpoint, a settled plan, and the file to write; no `data`, no images."""
+    """Parameters of a pruning: a checkpoint, a plan with its channels, and the file to write; no `data`, no images."""
 
     data: str = ""
     plan: dict[str, Any]
@@ -113,7 +113,7 @@ class PruneParameters(JobParameters):
 
 
 class PruneResult(WriteResult):
-    """The written file, the proof of the very model in it, and its size beside the checkpoint's (parameters, flops, bytes)."""
+    """The written file, the proof of the model in it, and its size beside the checkpoint's (parameters, flops, bytes)."""
 
     proof: dict[str, Any]
     before: dict[str, int]
@@ -121,14 +121,14 @@ class PruneResult(WriteResult):
 
 
 class CompressParameters(JobParameters):
-    """What a compression is: the checkpoint, the plan so far, what shall be left, and the folder that everything is written to.
+    """Parameters of a compression: the checkpoint, the plan so far, the targets, and the folder that everything is written to.
 
     Plans are made and refitted on `images` of the training split, without labels. `max_drop`: how much of the original's main metric may
     be lost; the targets are then approached in points of `step` hundredths, and the last good one is taken. `epochs`: of fine-tuning, with
     the original as teacher where `taught`; 0: none. `validated`: images of the validation split, None: all. `format`: of the export, empty:
-    none. `bench`: samples of each model's latency, 0: none. `report`: how the report's file is called, empty: none. `scanned`: images of
-    the validation split for a scan of `ratios` that the plans go by, 0: none. `refit_images`: None: as many as plans are made on. Without
-    `measured` nothing is validated. `storage.recipe` has the same as stages.
+    none. `bench`: samples of each model's latency, 0: none. `report`: the name of the report's file, empty: none. `scanned`: images of
+    the validation split for a scan of `ratios` that the plans use, 0: none. `refit_images`: None: as many as for plans. Without `measured`
+    nothing is validated. `storage.recipe` has the same as stages.
     """
 
     images: int | None = 64
@@ -161,7 +161,7 @@ class CompressParameters(JobParameters):
 
 
 class CompressStage(StageFigures):
-    """One stage that is done, with the file that it wrote; `kept`: it was done by an earlier run."""
+    """One finished stage, with the file that it wrote; `kept`: an earlier run did it."""
 
     output: str | None = None
     seconds: float = 0.0
@@ -169,7 +169,7 @@ class CompressStage(StageFigures):
 
 
 class CompressResult(Message):
-    """All stages, the file that came out of them (None: no point of the way was good enough, and `stopped` says why)."""
+    """All stages and the final file (None: no point met the limit, and `stopped` says why)."""
 
     stages: list[CompressStage]
     output: str | None

@@ -1,7 +1,7 @@
-"""What the engine can be asked: one class a request, which names its answer.
+"""Requests to the engine: one class for each, which names the class of its answer.
 
-`EngineClient.call` sends it, a method of `Service` handles it. A new request is three files: a class here, a method there, and an
-`EngineSession.ask` in a controller.
+`EngineClient.call` sends a request, a method of `Service` handles it. A new request takes three files: a class here, a method there, and
+an `EngineSession.ask` in a controller.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
 
 Answer = TypeVar("Answer", bound=Message)
 KINDS: dict[str, type[EngineRequest[Any]]] = {}
-"""All requests by their method: the name of the class, without a `Request` at its end, in lower case with underscores."""
+"""All requests by their method: the name of the class without a final `Request`, in lower case with underscores."""
 
 
 class EngineRequest(Message, Generic[Answer]):
-    """Base of all requests; `EngineRequest[OpenResult]` is one that is answered by an `OpenResult`."""
+    """Base of all requests; the answer to an `EngineRequest[OpenResult]` is an `OpenResult`."""
 
     method: ClassVar[str]
     answer: ClassVar[type[Message]]
@@ -48,7 +48,7 @@ class EngineRequest(Message, Generic[Answer]):
 
 
 class Open(EngineRequest[OpenResult]):
-    """Read and trace a checkpoint, and replay a plan on it; of its steps the first `steps` count, the others can be redone."""
+    """Read and trace a checkpoint, and replay a plan on it; its first `steps` steps are applied, the others can be redone."""
 
     path: str
     imgsz: int | None = None
@@ -58,7 +58,7 @@ class Open(EngineRequest[OpenResult]):
 
 
 class PreviewRequest(EngineRequest[Figures]):
-    """What the session plus these cuts would be, with everything about one layer where it is named; milliseconds."""
+    """What the session plus these cuts would be, and the detail of one layer if it is named; milliseconds."""
 
     requests: list[CutRequest]
     layer: str | None = None
@@ -66,14 +66,14 @@ class PreviewRequest(EngineRequest[Figures]):
 
 
 class Explain(EngineRequest[ExplainResult]):
-    """Why cutting one layer or block touches another, or all that it touches; milliseconds."""
+    """Why cutting one layer or block changes another, or all that it changes; milliseconds."""
 
     first: str
     second: str = ""
 
 
 class FlowPart(Message):
-    """Channels that a block reads, from one block (-1: the image) or from one that is behind it, and the layers that write them."""
+    """Channels that a block reads from one block (-1: the image), which may pass them on, and the layers that produce them."""
 
     index: int
     channels: int
@@ -82,10 +82,10 @@ class FlowPart(Message):
 
 
 class FlowView(Message):
-    """What one block reads and writes, in channels: from which blocks (`sources`) and written where (`origins`).
+    """What one block reads and writes, in channels: from which blocks (`sources`) and which layers (`origins`).
 
-    `previous` is what the block before it in the list writes; `mismatch` says why another number than that is right, None where there
-    is nothing to say.
+    `previous` is what the block before it in the list writes; `mismatch` says why another number than that is right, None where the
+    numbers match.
     """
 
     index: int
@@ -107,7 +107,7 @@ class FlowResult(Message):
 
 
 class FlowRequest(EngineRequest[FlowResult]):
-    """Where the channels that every block reads come from, after the steps; a tenth of a second and more."""
+    """Where the channels that every block reads come from, after the steps; at least a tenth of a second."""
 
 
 class CheckShapes(EngineRequest[DryRun]):
@@ -117,13 +117,13 @@ class CheckShapes(EngineRequest[DryRun]):
 
 
 class Apply(EngineRequest[SessionView]):
-    """Make these cuts a step. Its proof follows as the event "proof"."""
+    """Apply these cuts as a step. Its proof follows as the event "proof"."""
 
     requests: list[CutRequest]
 
 
 class Undo(EngineRequest[SessionView]):
-    """Take the last step back."""
+    """Undo the last step."""
 
 
 class Redo(EngineRequest[SessionView]):
@@ -137,14 +137,14 @@ class GoTo(EngineRequest[SessionView]):
 
 
 class NameStep(EngineRequest[SessionView]):
-    """Give a step a name; an empty one takes it away."""
+    """Give a step a name; an empty one removes it."""
 
     step: int
     name: str
 
 
 class Compare(EngineRequest[Comparison]):
-    """Put two states of the session side by side, each after this many steps; milliseconds."""
+    """Compare two states of the session, each after this many steps; milliseconds."""
 
     first: int
     second: int
@@ -164,19 +164,19 @@ class SavePlan(EngineRequest[SavedPlan]):
 
 
 class Calibrate(EngineRequest[Calibrated]):
-    """Hand over the file that a calibration job wrote, for the criteria that need data; again after every `Open`."""
+    """Use the scores in the file of a calibration job, for the criteria that need data; repeat after every `Open`."""
 
     scores: str
 
 
 class Reach(EngineRequest[TargetReach]):
-    """Find what targets can be met on top of the session."""
+    """Find which targets are reachable in addition to the session's steps."""
 
     round_to: int = 1
 
 
 class PlanTarget(EngineRequest[TargetPlan]):
-    """Find the amounts that meet targets such as flops=70% on top of the session, by a scan if there is one of all that can be cut."""
+    """Find the amounts that meet targets such as flops=70% after the session's steps, by a scan if it covers all that can be cut."""
 
     targets: list[str]
     criterion: str = "l2"
@@ -185,9 +185,9 @@ class PlanTarget(EngineRequest[TargetPlan]):
 
 
 class TargetRung(Message):
-    """Event "rung": one position of a target slider: the amounts that leave this share, as a plan, and what the model would be with them.
+    """Event "rung": one position of a target slider: the amounts that leave this share, and the preview of the model with them.
 
-    `slider`: which of the sliders that were asked for; `done` of `total` positions were planned so far.
+    `slider`: the number of the request's slider; `done` of `total` positions were planned so far.
     """
 
     slider: int
@@ -199,7 +199,7 @@ class TargetRung(Message):
 
 
 class TargetLadder(Message):
-    """All positions of a target slider were planned: the least and the most that can be left.
+    """The end of planning for a target slider: the least and the most that can remain.
 
     `scanned`: as in a `TargetPlan`.
     """
@@ -211,10 +211,10 @@ class TargetLadder(Message):
 
 
 class PlanLadder(EngineRequest[TargetLadder]):
-    """Plan every position of a target slider, shares by one measure that fall from one to the next; each follows as the event "rung".
+    """Plan every position of a target slider, for falling shares by one measure; each follows as the event "rung".
 
-    Nothing is measured here: what a position costs in accuracy is a forecast, if anything. A later ladder takes this one's place, and one
-    without shares only ends it.
+    Nothing is measured: what a position costs in accuracy is at most a forecast. A later ladder replaces this one, and one without shares
+    only ends it.
     """
 
     slider: int
@@ -228,7 +228,7 @@ class PlanLadder(EngineRequest[TargetLadder]):
 class Write(EngineRequest[WriteResult]):
     """Save the pruned model and verify it in a clean process; seconds, with events "progress". `scratch`: the session stays unsaved.
 
-    `mask`: the masked twin is saved in its place, with all shapes and the removed channels at zero.
+    `mask`: save the masked twin instead, with all shapes and the removed channels at zero.
     """
 
     path: str

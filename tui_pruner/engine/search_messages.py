@@ -1,4 +1,4 @@
-"""What searches are told and what they answer: scans, latencies, targets, measured plans."""
+"""Parameters and results of searches: scans, latencies, targets, measured plans, the gate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui_pruner.engine.messages import Message
 
 
 class GateParameters(JobParameters):
-    """What a gate is: a pruned checkpoint, the one to hold it `against`, how much may be lost, and how much of the time it may take.
+    """Parameters of a gate: a pruned checkpoint, the one to compare it with (`against`), and the allowed loss and latency.
 
     `max_drop` is in the metric's own unit; `max_latency` a share of the original's. `strict`: what is not certain does not pass.
     """
@@ -25,9 +25,9 @@ class GateParameters(JobParameters):
 
 
 class GateMetric(Message):
-    """One metric of both models on the same images: its drop with the 95 % interval, and what that comes to against `allowed`.
+    """One metric of both models on the same images: its drop with the 95 % interval, and the judgement against `allowed`.
 
-    `certain`: the whole interval lies on one side of what is allowed.
+    `certain`: the whole interval is on one side of what is allowed.
     """
 
     name: str
@@ -57,9 +57,9 @@ class GateLatency(Message):
 
 
 class GateResult(Message):
-    """The verdict, and everything that it rests on: `drop` and `interval` are those of the metric that fell most.
+    """The verdict, and everything that it is based on: `drop` and `interval` are those of the metric that fell most.
 
-    `reasons` has a sentence for each judgement; `images_needed`: how many might settle what is not certain, where it is known.
+    `reasons` has a sentence for each judgement; `images_needed`: about how many images would make it certain, where that is known.
     """
 
     verdict: Literal["yes", "no"]
@@ -81,7 +81,7 @@ class GateResult(Message):
 
 
 class TrialDrop(Message):
-    """What a scan measured of one group: how many of its channels were gone, and how far the metric fell."""
+    """A trial of a scan on one group: how many of its channels were gone, and the drop of the metric."""
 
     group: int
     channels: int
@@ -89,7 +89,7 @@ class TrialDrop(Message):
 
 
 class ScanDrops(Message):
-    """A scan as planning needs it: the metric with nothing gone, and every trial. `partial`: where it was stopped before the last one."""
+    """A scan in the form that planning needs: the metric with nothing gone, and every trial. `partial`: it was stopped early."""
 
     baseline: float
     trials: list[TrialDrop]
@@ -97,16 +97,16 @@ class ScanDrops(Message):
 
 
 class TargetReach(Message):
-    """The least and the most that can be left of the checkpoint on top of the session's steps, as shares by measure."""
+    """The least and the most that can remain of the checkpoint in addition to the session's steps, as shares by measure."""
 
     least: dict[str, float]
     most: dict[str, float]
 
 
 class TargetPlan(Message):
-    """The amounts that meet targets, by layer, to be asked for; none where they are out of reach, which `stopped` explains.
+    """The amounts that meet targets, by layer; none where they are out of reach, which `stopped` explains.
 
-    `shares`: what is left by measure; `scanned`: whether a scan priced the cuts, or else the channels' importance.
+    `shares`: what remains by measure; `scanned`: whether a scan priced the cuts, or else the channels' importance.
     """
 
     amounts: dict[str, str]
@@ -116,7 +116,7 @@ class TargetPlan(Message):
 
 
 class ScanExecutor(Message):
-    """Who runs the trials of a scan; no result depends on it.
+    """Where the trials of a scan run; no result depends on it.
 
     `name`: local or ray; `workers`: processes on this machine; `address`: of the Ray cluster; `gpus_per_task`, `cpus_per_task`: what Ray
     reserves for a task (by default a GPU where the device is one).
@@ -130,9 +130,9 @@ class ScanExecutor(Message):
 
 
 class ScanParameters(JobParameters):
-    """What a scan is: every prunable group alone at each of these shares of its channels, the weakest by the criterion.
+    """Parameters of a scan: every prunable group alone at each of these shares of its channels, the weakest by the criterion.
 
-    `stops_early`: SIGTERM ends it with what it has.
+    `stops_early`: SIGTERM ends it with the results so far.
     """
 
     ratios: list[float] = [0.1, 0.3, 0.5]
@@ -143,9 +143,9 @@ class ScanParameters(JobParameters):
 
 
 class ScanTrial(Message):
-    """One group at one ratio: the metric with it gone, the drop against the baseline, and what is left of the model.
+    """One group at one ratio: the metric with it gone, the drop against the baseline, and the size of the model.
 
-    `layers`: all that produce its channels, the first one being `layer`; `along`: the other groups that its links take along.
+    `layers`: all that produce its channels, the first one being `layer`; `along`: the other groups that its links cut too.
     """
 
     id: int
@@ -161,9 +161,9 @@ class ScanTrial(Message):
 
 
 class ScanFound(Message):
-    """What a scan reports as trials land: those since the last report, of `wanted` different ones, and what they are compared with.
+    """Progress of a scan: the trials since the last report, of `wanted` different ones, and the baseline.
 
-    `layers`: for every group that is scanned the layers that produce its channels.
+    `layers`: for every group of the scan the layers that produce its channels.
     """
 
     name: str
@@ -184,10 +184,10 @@ class ScanFailure(Message):
 
 
 class ScanResult(Message):
-    """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were there already.
+    """All trials in the order of the groups; `name` is the metric's by Ultralytics' names, `cached` how many results were cached.
 
-    `notes`: what holds for every run of this scan; `remarks`: what happened in this one. `wanted`: how many different trials were to be
-    measured, where the scan was stopped before the last of them; else 0.
+    `notes`: true of every run of this scan; `remarks`: of this run. `wanted`: the number of different trials, where the scan was stopped
+    before the last of them; else 0.
     """
 
     name: str
@@ -206,7 +206,7 @@ class ScanResult(Message):
 
     @property
     def distinct(self) -> list[ScanTrial]:
-        """The trials without those that are the same as an earlier one, by another group that loses the same channels."""
+        """The trials without those that equal an earlier one, because another group loses the same channels."""
         return list({(frozenset((trial.id, *trial.along)), trial.ratio): trial for trial in reversed(self.groups)}.values())[::-1]
 
 
@@ -219,7 +219,8 @@ class ModelToTime(Message):
 
 
 class BenchParameters(Message):
-    """What a latency job is: models to time in turns, the first one the reference, and how often; no size: the first one's own.
+    """Parameters of a latency measurement: models to time in turns, the first one the reference, and the number of runs; no size: the first
+    model's own.
 
     A log or file of 0.1.0 calls the models `subjects`.
     """
@@ -234,7 +235,7 @@ class BenchParameters(Message):
 
 
 class BlockLatency(Message):
-    """The milliseconds that a block takes within a forward; eight in ten runs are from `low_ms` to `high_ms`."""
+    """The milliseconds of a block within a forward; 80 % of the runs are from `low_ms` to `high_ms`."""
 
     name: str
     type: str
@@ -286,9 +287,9 @@ class BenchResult(Message):
 
 
 class LatencySearchParameters(JobParameters):
-    """What a search for a latency is: the checkpoint, the plan so far, what shall be left, and by what cuts are chosen; no `data`.
+    """Parameters of a latency search: the checkpoint, the plan so far, the targets, and how channels are ranked; no `data`.
 
-    `targets`: as they are written, one of them a latency; `scan`: prices the cuts; `scores`: the file of a calibration, for criteria
+    `targets`: as text, one of them a latency; `scan`: prices the cuts; `scores`: the file of a calibration, for criteria
     that need one; `runs`: samples of the checkpoint and of each plan that is tried, in turns.
     """
 
@@ -303,7 +304,7 @@ class LatencySearchParameters(JobParameters):
 
 
 class LatencyShare(Message):
-    """How long a model takes as a share of the checkpoint: the median, and the range that holds the true one in 95 % of cases."""
+    """A model's latency as a share of the checkpoint's: the median, and its 95 % interval."""
 
     median: float
     low: float
@@ -311,7 +312,7 @@ class LatencyShare(Message):
 
 
 class LatencySearchResult(Message):
-    """The amounts that reach a latency, how long that model was measured to take, and how long the smallest one takes."""
+    """The amounts that reach a latency, that model's measured latency, and that of the smallest model."""
 
     plan: TargetPlan
     latency: LatencyShare
@@ -322,11 +323,11 @@ class LatencySearchResult(Message):
 
 
 class PlanningParameters(JobParameters):
-    """What a search for plans is: the checkpoint, the plan so far, and the targets of each point of the front.
+    """Parameters of a search for plans: the checkpoint, the plan so far, and the targets of each point of the front.
 
-    Damage is measured, and plans are refitted, on `images` of the training split without labels; others of it judge. `fast`: the plan by
-    measured damage is taken without a trial. `validated`: the plan that is taken is validated too, refitted, on this many images of the
-    validation split; 0: not at all. A scan competes too: `scan`, or one that is known of `scanned` validation images.
+    Damage is measured, and plans are refitted, on `images` of the training split without labels; they are compared on others. `fast`: the
+    plan by measured damage is taken without a trial. `validated`: the taken plan is also validated, refitted, on this many images of the
+    validation split; 0: not at all. A scan competes too: `scan`, or a cached one on `scanned` validation images.
     """
 
     images: int | None = 64
@@ -344,7 +345,7 @@ class PlanningParameters(JobParameters):
 
 
 class RivalResult(Message):
-    """One whole plan: how it was found, and the distance of the predictions from the original's on held-out images, cut and refitted."""
+    """One competing plan: the way that found it, and its distance from the original on held-out images, cut and refitted."""
 
     name: str
     shares: dict[str, float]
@@ -354,7 +355,7 @@ class RivalResult(Message):
 
 
 class PlanPoint(Message):
-    """What one point's targets come to: the plan that was taken (None: out of reach, and `stopped` says why) and its rivals.
+    """One point: the plan that was taken (None: out of reach, and `stopped` says why) and its rivals.
 
     `amounts` has its last step by layer; `measured` the metrics of the refitted model, where it was validated.
     """
@@ -373,7 +374,7 @@ class PlanPoint(Message):
 
 
 class PlanningResult(Message):
-    """All points, the file with the scores that channels were ranked by, where the criterion needs one, and how it was done."""
+    """All points, the file with the scores of the channels, where the criterion needs one, and how they were computed."""
 
     points: list[PlanPoint]
     scores: str

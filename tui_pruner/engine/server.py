@@ -1,4 +1,4 @@
-"""The engine's process: messages on the real stdout alone, requests read from stdin and answered one by one, an end with its parent."""
+"""The engine's process: only messages on the real stdout, requests from stdin answered one by one, and an end when the parent ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MessageStream:
 
 
 def reserve_stdout() -> MessageStream:
-    """Keep the real stdout for messages; all other output, of Python or native code, goes to stderr from now on.
+    """Reserve the real stdout for messages; all other output, of Python or native code, goes to stderr from now on.
 
     Call it before any library is imported: Ultralytics' log handler takes the `sys.stdout` that it finds at import.
     """
@@ -52,7 +52,7 @@ def reserve_stdout() -> MessageStream:
 
 
 def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> None:
-    """End this process, and its group if it leads one, as soon as stdin is at its end: the parent closed it or died."""
+    """End this process, and its group if it leads one, when stdin ends: the parent closed it or died."""
 
     def watch() -> None:
         # Not through sys.stdin: a daemon thread that holds its lock makes the interpreter abort at exit.
@@ -67,7 +67,7 @@ def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> None:
 
 
 LONGEST_FINISH = 900.0
-"""Seconds; checking the written file alone may take most of them on a busy machine."""
+"""Seconds; on a busy machine, checking the written file may take most of them."""
 MOST_CUTS_NAMED = 3
 Ask = Callable[[str, dict[str, Any]], "Message | Future[Message]"]
 
@@ -75,7 +75,7 @@ Ask = Callable[[str, dict[str, Any]], "Message | Future[Message]"]
 def serve() -> None:
     """Answer requests until stdin ends."""
     wire = reserve_stdout()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the interface, which ends this process by its stdin
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the interface, which ends this process by closing its stdin
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "engine:", versions_line(), file=sys.stderr, flush=True)
     service: Service | None = None
     try:
@@ -92,7 +92,7 @@ def serve() -> None:
 
 
 def finish(service: Service) -> None:
-    """Let a write that is under way come to its end, within limits, since the user wants the file; nothing else is waited for."""
+    """Wait for a write in progress, within limits, since the user wants the file; nothing else is waited for."""
     service.slow.shutdown(wait=False, cancel_futures=True)
     if service.writing is None or not service.writing.running():
         return
@@ -103,7 +103,7 @@ def finish(service: Service) -> None:
 
 
 def load_service(wire: MessageStream) -> Service:
-    """Import the models' world, which takes a second, and start with an empty session."""
+    """Import torch and the rest, which takes a second, and start with an empty session."""
     from tui_pruner.engine.service import Service
 
     def say(event: str, data: Message) -> None:
@@ -113,7 +113,7 @@ def load_service(wire: MessageStream) -> Service:
 
 
 def unable(cause: BaseException) -> Ask:
-    """Return what answers every request of an engine that could not be loaded: with the reason, where a death would only be repeated."""
+    """Return a handler that answers every request with the reason why the engine could not be loaded; a restart would fail the same way."""
     keep_traceback(cause)
     reason = one_line("loading the engine", cause)
 
@@ -124,7 +124,7 @@ def unable(cause: BaseException) -> Ask:
 
 
 def handle(ask: Ask, wire: MessageStream, line: bytes) -> None:
-    """Answer one request: no matter what happens, a line goes back."""
+    """Answer one request; a line is sent whatever happens."""
     try:
         request = json.loads(line)
         number, method, params = request["id"], request["method"], request["params"]
@@ -144,7 +144,7 @@ def handle(ask: Ask, wire: MessageStream, line: bytes) -> None:
 
 
 def send_result(wire: MessageStream, number: int, what: str, result: Callable[[], Message]) -> None:
-    """Send what a request gave, or why there is nothing: it failed, or what it gave cannot be sent."""
+    """Send the result of a request, or the error: it failed, or its result cannot be sent."""
     try:
         wire.send({"id": number, "result": result().model_dump(mode="json", by_alias=True)})
     except BrokenPipeError:
@@ -154,9 +154,9 @@ def send_result(wire: MessageStream, number: int, what: str, result: Callable[[]
 
 
 def explain(what: str, error: BaseException) -> dict[str, Any]:
-    """An error as a message; an unexpected error is kept in the log with its traceback.
+    """An error as a message; an unexpected error is logged with its traceback.
 
-    An exit that a library asks for, an interrupt, and a lack of memory are answers too: the session is in this process.
+    An exit that a library asks for, an interrupt, and a lack of memory are answered too, since the session is in this process.
     """
     keep_traceback(error)
     kind = type(error).__name__ if isinstance(error, PrunerError) else "EngineError"

@@ -1,4 +1,4 @@
-"""The engine's answers: a model opened, previewed, cut, proved, and written, each request by its own method."""
+"""The engine's answers: open, preview, cut, prove, plan and write; a method for each request."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def plan_view(found: Budget, scanned: bool) -> TargetPlan:
 
 
 def rung_view(session: PruningSession, asked: requests.PlanLadder, share: float, found: Budget, so_far: tuple[int, int]) -> TargetRung:
-    """One position of a target slider, with what the amounts come to when they are asked for."""
+    """One position of a target slider, with the preview of its amounts."""
     amounts = plan_view(found, False).amounts
     cuts = [Request(layer, amount, asked.criterion, asked.round_to) for layer, amount in amounts.items()]
     preview = preview_view(session, cuts)
@@ -91,7 +91,7 @@ def rung_view(session: PruningSession, asked: requests.PlanLadder, share: float,
 
 
 def measured(planner: Planner, scan: ScanDrops) -> Sensitivity:
-    """A scan's message by groups and the shares of their channels that were gone."""
+    """A scan's message as a `Sensitivity`: by groups and the shares of their channels that were gone."""
     groups = planner.analysis.coupling.groups
     drops: dict[int, dict[float, float]] = {}
     for trial in scan.trials:
@@ -109,7 +109,7 @@ Say = Callable[[str, Message], None]
 
 
 class Service:
-    """One session at a time. What takes longer than a key press runs in `slow`, one after the other, and is answered from there."""
+    """One session at a time. What takes longer than a key press runs in the thread `slow` and is answered from there."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
@@ -130,10 +130,10 @@ class Service:
         return self._session
 
     def answer(self, method: str, params: dict[str, Any]) -> Message | Future[Message]:
-        """Do what a request asks that came over the wire.
+        """Answer a request that came over the pipe.
 
         Raises:
-            PrunerError: it cannot be done, and why.
+            PrunerError: it cannot be done; the message says why.
         """
         if method not in KINDS:
             raise EngineError(f"the engine knows no method {method!r}")
@@ -144,16 +144,16 @@ class Service:
         return self.call(request)
 
     def call(self, request: EngineRequest[Any]) -> Message | Future[Message]:
-        """Do what a request asks: at once, or later in the other thread.
+        """Answer a request: at once, or later from the other thread.
 
         Raises:
-            PrunerError: it cannot be done, and why.
+            PrunerError: it cannot be done; the message says why.
         """
         handle: Callable[[Any], Message | Future[Message]] = getattr(self, request.method)
         return handle(request)
 
     def open(self, asked: requests.Open) -> OpenResult:
-        """Read, trace, and replay a plan; of its steps the first `steps` count, the others can be redone."""
+        """Read, trace, and replay a plan; its first `steps` steps are applied, the others can be redone."""
         started = time.perf_counter()
         analysis = analyse(open_model(asked.path, asked.classes), asked.imgsz)
         session = PruningSession(analysis)
@@ -174,7 +174,7 @@ class Service:
         return result
 
     def preview(self, asked: requests.PreviewRequest) -> Figures:
-        """Preview cuts and look at a layer under them; where one of the two fails, the other is answered all the same."""
+        """Preview cuts and look at a layer under them; if one of the two fails, the other is still answered."""
         session, cuts, figures = self.session, as_requests(asked.requests), Figures()
         if cuts or asked.layer is None:
             figures.preview, figures.no_preview = answer_or_reason("preview", lambda: preview_view(session, cuts))
@@ -185,7 +185,7 @@ class Service:
         return figures
 
     def explain(self, asked: requests.Explain) -> ExplainResult:
-        """Explain why cutting one layer or block touches another."""
+        """Explain why cutting one layer or block changes another."""
         return explain_view(self.session.analysis, asked.first, asked.second)
 
     def flow(self, asked: requests.FlowRequest) -> Future[Message]:
@@ -198,7 +198,7 @@ class Service:
         return self.slow.submit(run)
 
     def check_shapes(self, asked: requests.CheckShapes) -> Future[Message]:
-        """Let PyTorch say which shapes there are."""
+        """Check the shapes with the model's own forward on the meta device."""
         session = self.session
         removal = session.removal.together(session.preview(as_requests(asked.requests)).removal)
 
@@ -209,14 +209,14 @@ class Service:
         return self.slow.submit(run)
 
     def apply(self, asked: requests.Apply) -> SessionView:
-        """Make cuts a step; its proof follows."""
+        """Apply cuts as a step; its proof follows."""
         session = self.session
         applied = session.apply(as_requests(asked.requests))
         self.slow.submit(self._prove, session, applied)
         return self._view()
 
     def undo(self, asked: requests.Undo) -> SessionView:
-        """Take the last step back."""
+        """Undo the last step."""
         self.session.undo()
         return self._view()
 
@@ -238,7 +238,7 @@ class Service:
         return self._view()
 
     def compare(self, asked: requests.Compare) -> Comparison:
-        """Put two states side by side."""
+        """Compare two states of the session."""
         return comparison_view(self.session, asked.first, asked.second)
 
     def load_plan(self, asked: requests.LoadPlan) -> SessionView:
@@ -255,14 +255,14 @@ class Service:
         return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
 
     def calibrate(self, asked: requests.Calibrate) -> Calibrated:
-        """Rank by the scores in a calibration job's file where a criterion needs data."""
+        """Use the scores of a calibration job's file for criteria that need data."""
         analysis = self.session.analysis
         found = calibration_for(asked.scores, analysis.checkpoint.sha256, analysis.coupling)
         analysis.ranking.calibrate(found)
         return Calibrated(criteria=list(analysis.ranking.names), images=found.images)
 
     def reach(self, asked: requests.Reach) -> Future[Message]:
-        """Find what targets can be met."""
+        """Find which targets are reachable."""
         session, rules = self.session, Rules(round_to=asked.round_to)
         return self.slow.submit(lambda: reach_view(Planner(session.analysis, session.removal, rules)))
 
@@ -276,12 +276,12 @@ class Service:
         return self.slow.submit(run)
 
     def plan_ladder(self, asked: requests.PlanLadder) -> Future[Message]:
-        """Plan the positions of a target slider in turn, until another slider asks."""
+        """Plan the positions of a target slider in turn, until another slider replaces it."""
         session, self._slider = self.session, asked.slider
         return self.slow.submit(self._plan_ladder, session, asked)
 
     def write(self, asked: requests.Write) -> Future[Message]:
-        """Save and verify the pruned model; a scratch file is for a job, and leaves the session unsaved."""
+        """Save and verify the pruned model; a scratch file is for a job and leaves the session unsaved."""
         session = self.session
         if not session.steps:
             raise OutputError("nothing to write: no step was applied, the model is as it was")
@@ -297,7 +297,7 @@ class Service:
         return session_view(self.session)
 
     def _prepare(self, session: PruningSession) -> None:
-        """Warm up behind the answers; what fails here is told at once, not when a key press meets it."""
+        """Warm up in the background; a failure is reported at once, not at the next key press."""
         try:
             self._warm_up(session)
         except BaseException as error:
@@ -313,7 +313,7 @@ class Service:
     def _prove(self, session: PruningSession, applied: AppliedStep) -> None:
         try:
             session.prove(applied)
-        except BaseException as error:  # without a verdict the step would look as if it were still being proved
+        except BaseException as error:  # without a verdict the step would look as if its proof were still running
             keep_traceback(error)
             applied.proof = Proof.failed(one_line("the proof", error))
         self._tell_proofs(session, [applied])

@@ -1,4 +1,4 @@
-"""An analysis, a session and its steps as the messages that interfaces show and scripts read."""
+"""An analysis, a session and its steps as the messages that the interface shows and scripts read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def totals(size: Size) -> Totals:
 
 
 def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
-    """What a checkpoint is."""
+    """A checkpoint as a message."""
     checkpoint = analysis.checkpoint
     size = arithmetic.widths(NOTHING).size
     return ModelInfo(
@@ -78,13 +78,13 @@ def model_info(analysis: Analysis, arithmetic: Arithmetic) -> ModelInfo:
 
 
 def mask_info(checkpoint: Checkpoint) -> MaskInfo | None:
-    """What a masked file says of itself; None for any other."""
+    """The state of a masked file; None for any other file."""
     found = mask_of(checkpoint.model, checkpoint.provenance)
     return MaskInfo(words=found.in_words, plan=plan_in_mask(checkpoint, more=True)) if found else None
 
 
 def file_stages(provenance: Mapping[str, Any] | None) -> list[FileStage]:
-    """What a file says of how it was made; only of what was cut last it says the size. What cannot be read is left out."""
+    """The stages that a file records; the size is recorded only for the last cut. Entries that cannot be read are left out."""
     found: list[FileStage] = []
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
         cut = (provenance or {}).get("source") or {}
@@ -147,9 +147,9 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) ->
 
 
 def layer_widths(analysis: Analysis, widths: Widths, layer: ModelLayer) -> tuple[int, int]:
-    """A layer's input and output channels; a depthwise convolution's are the same. Those that no trace knows are never cut.
+    """A layer's input and output channels; a depthwise convolution's are the same. Axes that the trace does not know are never cut.
 
-    Of a layer in a dropped block nothing is left.
+    A layer in a dropped block has none.
     """
     if inside(layer.path, widths.dropped):
         return 0, 0
@@ -198,12 +198,12 @@ def block_shapes(analysis: Analysis, before: Widths, after: Widths) -> list[Bloc
 
 
 def as_requests(requests: Sequence[CutRequest]) -> list[Request]:
-    """Requests as the core understands them."""
+    """Requests in the core's own class."""
     return [Request(r.layer, r.amount, r.criterion, r.round_to) for r in requests]
 
 
 def preview_view(session: PruningSession, requests: Sequence[Request], against_checkpoint: bool = False) -> PreviewResult:
-    """What a session plus requests would be. `before` is the size now, or the checkpoint's; layers and blocks compare with the latter."""
+    """What a session plus requests would be. `before` is the size now or the checkpoint's; layers and blocks start from the latter."""
     started = time.perf_counter()
     found = session.preview(requests)
     original = session.arithmetic.widths(NOTHING)
@@ -305,7 +305,7 @@ def because(session: PruningSession, layer: ModelLayer, group: ChannelGroup, pro
 
 
 def explain_view(analysis: Analysis, first: str, second: str) -> ExplainResult:
-    """Why cutting one layer or block touches another; all that it touches where `second` is empty."""
+    """Why cutting one layer or block changes another; all that it changes where `second` is empty."""
     found = explain(analysis, first, second or None)
     return ExplainResult(
         first=first,
@@ -318,7 +318,7 @@ def explain_view(analysis: Analysis, first: str, second: str) -> ExplainResult:
 
 
 def session_view(session: PruningSession) -> SessionView:
-    """Where a session stands."""
+    """The state of a session as a message."""
     original, now = session.arithmetic.widths(NOTHING), session.widths
     views = [step_view(session, number, applied) for number, applied in enumerate(session.timeline, start=1)]
     done = len(session.steps)
@@ -351,7 +351,7 @@ def step_view(session: PruningSession, number: int, applied: AppliedStep) -> Ste
 
 
 def comparison_view(session: PruningSession, first: int, second: int) -> Comparison:
-    """Two states of the timeline side by side, each after this many steps.
+    """Two states of the timeline compared, each after this many steps.
 
     Raises:
         RequestError: there are fewer steps.
@@ -368,24 +368,24 @@ def comparison_view(session: PruningSession, first: int, second: int) -> Compari
 
 
 def proof_view(proof: Proof) -> ProofView:
-    """A verdict of the masked twin."""
+    """A proof as a message."""
     return ProofView(**proof.plain())
 
 
 def cut_layers(session: PruningSession, number: int, requests: Sequence[CutRequest]) -> int:
-    """How many of the layers that a step names it made narrower."""
+    """How many of the layers that a step names became narrower."""
     analysis = session.analysis
     before, after = (session.arithmetic.widths(session.removal_at(count)) for count in (number - 1, number))
     named: set[str] = set()
     for request in requests:
-        with contextlib.suppress(RequestError):  # a dropped block and a choice of classes name no layer
+        with contextlib.suppress(RequestError):  # a dropped block or a choice of classes names no layer
             named |= {layer.name for layer in match_layers(request.layer, analysis.layers, analysis.sections).layers}
     layers = [analysis.layers[name] for name in named]
     return sum(layer_widths(analysis, after, layer)[1] < layer_widths(analysis, before, layer)[1] for layer in layers)
 
 
 def title(requests: Sequence[CutRequest], layers: int = 0) -> str:
-    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"; `layers`: how many of those that it names were cut."""
+    """A step in a few words: "model.5 -30%", "3 layers -30%", "2 layers"; `layers`: how many of the named layers were cut."""
     amounts = list(dict.fromkeys(request.amount for request in requests))
     what = requests[0].layer if len(requests) == 1 else f"{layers or len(requests)} layers"
     if len(amounts) > 1:

@@ -234,7 +234,7 @@ class Network:
         )
 
     def mismatch(self, block: Block, sources: Sequence[Source]) -> str | None:
-        """Return why a different width before a block is no error; None where the widths match."""
+        """Return why a different width before a block is right; None where the widths match."""
         before, reads = block.index - 1, sum(source.channels for source in sources)
         if reads != self.writes(before):
             alone = "" if before == IMAGE else f"; {named(before)} alone writes {self.writes(before)}"
