@@ -155,7 +155,7 @@ NO_MEMORY = ("not enough memory", "out of memory")
 
 
 def with_half_the_batch(parameters: Parameters, error: PrunerError) -> Parameters | None:
-    """The parameters for a second try after this error; None where there is no batch to halve, or the error has another cause.
+    """The parameters for a second try after this error; None without a batch to halve, or where the error has another cause.
 
     An interrupted training continues from its last epoch.
     """

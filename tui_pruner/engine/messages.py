@@ -210,7 +210,7 @@ class PreviewResult(Message):
 
 
 class Figures(Message):
-    """The answer to a preview: the effect of the cuts, and the detail of a layer if one was named; or why there is none."""
+    """The answer to a preview: the effect of the cuts, and the detail of the named layer; or why it failed."""
 
     preview: PreviewResult | None = None
     no_preview: str = ""

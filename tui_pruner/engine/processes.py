@@ -27,7 +27,7 @@ async def next_line(stream: asyncio.StreamReader) -> bytes:
 
 
 def parse_message(line: bytes) -> dict[str, Any]:
-    """Parse a message; empty for a line that is no message."""
+    """Parse a message; empty for any other line."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):

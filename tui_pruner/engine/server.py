@@ -124,7 +124,7 @@ def unable(cause: BaseException) -> Ask:
 
 
 def handle(ask: Ask, wire: MessageStream, line: bytes) -> None:
-    """Answer one request; a line is sent whatever happens."""
+    """Answer one request; a line is always sent."""
     try:
         request = json.loads(line)
         number, method, params = request["id"], request["method"], request["params"]

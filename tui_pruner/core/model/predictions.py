@@ -29,7 +29,7 @@ Leaves = dict[str, Any]
 
 
 class Unseen(Exception):
-    """Types that contain no output: a module is part of the model, and what a forward stores in it is no output."""
+    """Types that contain no output: a module is part of the model, and what a forward stores in it does not count."""
 
 
 def leaves_of(output: Any) -> Leaves:
@@ -57,8 +57,7 @@ def predicted(output: Any, features: Mapping[int, Tensor]) -> Leaves:
     """Return the leaves of an output that are predictions: all except some features.
 
     Raises:
-        Unseen: there is no tensor among them, or an object cannot be searched.
-    """
+        Unseen: it contains no tensor, or an object that cannot be searched."""
     leaves = leaves_of(output)
     found = {place: leaf for place, leaf in leaves.items() if id(leaf) not in features}
     if not any(isinstance(leaf, Tensor) for leaf in found.values()):

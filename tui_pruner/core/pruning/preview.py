@@ -89,7 +89,7 @@ class Widths:
         return int(self.of_axis[self.arithmetic.number[axis]])
 
     def losing(self, groups: Sequence[int], change: Indices) -> Widths:
-        """The widths after these groups lost so many more channels; a negative number gives some back."""
+        """The widths after each of these groups lost `change` more channels; a negative number gives some back."""
         numbers, counts = list(groups), self.counts.copy()
         counts[numbers] += change
         return Widths(self.arithmetic, counts, self.of_axis - self.arithmetic.shares[:, numbers] @ change, self.dropped)
@@ -249,7 +249,7 @@ class Arithmetic:
         return self.widths_at(removal.counts(self.analysis.coupling), removal.dropped)
 
     def widths_at(self, counts: Indices, dropped: Dropped) -> Widths:
-        """Every width after each group lost so many channels."""
+        """Every width after each group lost `counts` channels."""
         return Widths(self, counts, self.sizes - self.shares @ counts, dropped)
 
     @cached_property

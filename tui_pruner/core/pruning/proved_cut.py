@@ -27,7 +27,7 @@ from tui_pruner.domain.errors import ProofError
 
 
 def cut_and_prove(model: nn.Module, coupling: CouplingMap, removal: Removal, original: Original | None = None) -> tuple[nn.Module, Proof]:
-    """Return the pruned model and its proof, whatever its verdict."""
+    """Return the pruned model and its proof, also where that fails."""
     pruned = cut(model, coupling, removal)
     return pruned, prove(model, pruned, coupling, removal, original=original)
 

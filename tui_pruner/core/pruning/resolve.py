@@ -93,8 +93,7 @@ def drops_of(analysis: Analysis, request: Request, base: Removal, wishes: Wishes
     """The inner blocks that a request drops: one by its path, or all droppable ones that a glob matches.
 
     Raises:
-        RequestError: there is no such block, or it cannot be dropped.
-    """
+        RequestError: the block does not exist, or cannot be dropped."""
     inner, counts = analysis.coupling.inner, base.counts(analysis.coupling)
     matching, exact = matched(request.layer, inner), not any(mark in request.layer for mark in MARKS)
     if not matching:

@@ -218,7 +218,7 @@ def by_weight(sites: list[Site]) -> Mapping[tuple[str, int], list[Site]]:
 
 
 class Abandoned(BaseException):
-    """Ends the thread of a forward that is no longer needed; a BaseException, so that no `except Exception` in a forward catches it."""
+    """Ends the thread of an abandoned forward; a BaseException, so that no `except Exception` in a forward catches it."""
 
 
 class Forward:

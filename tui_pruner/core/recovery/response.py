@@ -45,7 +45,7 @@ def projections(output: object, generator: torch.Generator) -> dict[str, Tensor]
 
 
 def named(output: object) -> dict[str, Tensor]:
-    """The outputs of a network that is no detector, named as a reference names them."""
+    """The outputs of a network other than a detector, named as a reference names them."""
     return {f"output {number}": leaf for number, leaf in enumerate(real(output))}
 
 

@@ -143,7 +143,7 @@ class Sensitivity:
 
 
 def by_importance(analysis: Analysis, base: Removal, criterion: str) -> Pricing:
-    """Prices by the criterion alone, whatever a rung saves.
+    """Prices by the criterion alone, without regard to what a rung saves.
 
     Measured on the bundled checkpoint at 70 % of the FLOPs, with recalibrated normalisation: mAP50-95 is 0.82 of 0.90; with the loss
     divided by the FLOPs saved it is 0.18, by their fourth root 0.72, and 0.54 where all layers are cut by one share.

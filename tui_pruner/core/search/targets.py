@@ -96,7 +96,7 @@ class GoalCheck:
         return all(left[goal.measure] < goal.share * (1 - self.tolerance) for goal in unmet)
 
     def saved(self, widths: Widths, below: Widths) -> float:
-        """The share that a step saves, summed over the measures whose goals are not met; over all where every one is met."""
+        """The share that a step saves, summed over the measures whose goals are not met; over all where all are met."""
         now, then = shares_left(widths.size, self.original), shares_left(below.size, self.original)
         return sum(now[goal.measure] - then[goal.measure] for goal in self.unmet(widths) or self.goals)
 
@@ -181,7 +181,7 @@ class Descent:
         return Landing(self.widths, met, too_large and not met)
 
     def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
-        """Take the cheapest rungs; whether one was too large, which ends its ladder, or with `to_first_overshoot` the descent."""
+        """Take the cheapest rungs; whether any was too large, which ends its ladder, or with `to_first_overshoot` the descent."""
         too_large = False
         while waiting and (unmet := self._check.unmet(self.widths)):
             _, number = heapq.heappop(waiting)
