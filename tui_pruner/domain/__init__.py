@@ -1,1 +1,1 @@
-"""What every process says: cuts, criteria, results, errors, and how they are written. The standard library only."""
+"""What all processes share: cuts, criteria, results, errors, and how they are written. Standard library only."""

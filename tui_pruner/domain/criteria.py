@@ -1,4 +1,4 @@
-"""The criteria that say which channels go first: what they are called, what they go by, and what is scored for them first."""
+"""The criteria that rank channels: their names, what they measure, and the data that they need."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Criterion:
-    """A criterion: the engine's name for it, what it is called, and what it goes by.
+    """A criterion: the engine's name for it, its name for display, and what it measures.
 
-    `needs`: what is scored first, images with labels or images alone; empty where the weights suffice.
+    `needs`: the data for its scores, images with labels or images alone; empty where the weights suffice.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Criterion:
 
 LABELS, IMAGES = "labels", "images"
 REPAIR = "obs"
-"""The criterion that plans by measured damage rank by where the user chose none."""
+"""The default criterion of plans by measured damage."""
 
 CRITERIA = (
     Criterion("l2", "L2", "length of a channel's weights"),
@@ -37,18 +37,18 @@ _BY_NAME = {criterion.name: criterion for criterion in CRITERIA}
 
 
 def criterion_of(name: str) -> Criterion:
-    """The criterion that the engine calls so; one that is not in the table is called by its name."""
+    """The criterion of this name; one that is not in the table has its name as the label."""
     return _BY_NAME.get(name, Criterion(name, name, ""))
 
 
 def scored_with(name: str) -> list[str]:
-    """The criteria that one calibration scores together with this one: those that need the same."""
+    """The criteria that one calibration scores together with this one: those that need the same data."""
     needs = criterion_of(name).needs
     return [criterion.name for criterion in CRITERIA if needs and criterion.needs == needs]
 
 
 FROM_IMAGES = tuple(criterion.name for criterion in CRITERIA if criterion.needs == IMAGES)
-"""Criteria that read images without labels: `obs` ranks by what a refit of the readers cannot repair."""
+"""Criteria that read images without labels: `obs` ranks by the error that no refit of the readers repairs."""
 NEED_DATA = (*(criterion.name for criterion in CRITERIA if criterion.needs == LABELS), *FROM_IMAGES)
 NAMES = tuple(criterion.name for criterion in CRITERIA if not criterion.needs)
-"""Criteria that need nothing but the weights."""
+"""Criteria that need only the weights."""

@@ -1,4 +1,4 @@
-"""What a user asks for: LAYER=AMOUNT with what an amount means, and targets, which say what is to remain by which measure."""
+"""What a user asks for: LAYER=AMOUNT with the grammar of amounts, and targets, the sizes to reach."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KEEP = re.compile(r"^keep\s*:\s*(.+)$", re.IGNORECASE)
 
 
 CLASSES = "classes"
-"""What stands in place of a layer where classes are cut: `classes=person,car` keeps these two."""
+"""The name in place of a layer where classes are cut: `classes=person,car` keeps these two."""
 
 
 @dataclass(frozen=True)
 class Amount:
     """How much: the share of the channels to `remove`, the number of channels to `keep`, the number of attention `heads` to remove as a
-    whole, or the `classes` to keep, with commas. None of them drops a whole inner block.
+    whole, or the `classes` to keep, separated by commas. An amount without any of these drops a whole inner block.
     """
 
     remove: float | None = None
@@ -34,17 +34,17 @@ class Amount:
 
     @classmethod
     def share(cls, percent: float) -> Amount:
-        """A share to remove that is given in percent."""
+        """A share to remove, given in percent."""
         return cls(remove=percent / 100)
 
     @property
     def percent(self) -> int | None:
-        """The share that is removed in whole percent."""
+        """The share that is removed, in whole percent."""
         return None if self.remove is None else round(100 * self.remove)
 
     @property
     def drops(self) -> bool:
-        """Whether a whole inner block goes."""
+        """Whether a whole inner block is dropped."""
         return self.remove is None and self.keep is None and self.heads is None and not self.classes
 
     @property
@@ -57,7 +57,7 @@ class Amount:
         return f"{100 * self.remove:g}%" if self.remove is not None else f"keep:{self.classes or self.keep}"
 
     def written(self, minus: str = "-") -> str:
-        """The amount as people see it, with this sign in front of what goes."""
+        """The amount for display, with this sign before what is removed."""
         if self.drops:
             return "drop"
         if self.heads is not None:
@@ -65,7 +65,7 @@ class Amount:
         return f"{minus}{100 * self.remove:g}%" if self.remove is not None else f"keep {self.classes or self.keep}"
 
     def percent_of(self, width: int) -> int:
-        """The share of `width` channels that this removes, in whole percent; 0 where heads or classes go."""
+        """The share of `width` channels that this removes, in whole percent; 0 where heads or classes are removed."""
         if self.drops:
             return 100
         if self.percent is not None:
@@ -75,7 +75,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Request:
-    """One cut that is asked for."""
+    """One requested cut."""
 
     layer: str
     amount: str
@@ -84,10 +84,10 @@ class Request:
 
 
 def parse_request(text: str, criterion: str = "l2", round_to: int = 1) -> Request:
-    """LAYER=AMOUNT.
+    """Parse LAYER=AMOUNT.
 
     Raises:
-        RequestError: no equals sign, or an amount that is none.
+        RequestError: no equals sign, or not an amount.
     """
     if text.partition("=")[0].strip() == CLASSES:
         return class_request(text.partition("=")[2])
@@ -100,7 +100,7 @@ def parse_request(text: str, criterion: str = "l2", round_to: int = 1) -> Reques
 
 
 def class_request(listed: str) -> Request:
-    """The classes that stay, by names or numbers: "person,car".
+    """Parse the classes that stay, by names or numbers: "person,car".
 
     Raises:
         RequestError: none is named.
@@ -112,7 +112,7 @@ def class_request(listed: str) -> Request:
 
 
 def parse_amount(text: str) -> Amount:
-    """What to remove ("30%", "0.3", "heads:1", "drop") or to keep ("keep:205").
+    """Parse what to remove ("30%", "0.3", "heads:1", "drop") or to keep ("keep:205").
 
     Raises:
         RequestError: not a number, 0, or 100 % and more.
@@ -152,14 +152,14 @@ _NUMBER = re.compile(r"^(?:(keep)\s*[: ]\s*)?(\d+(?:\.\d+)?)\s*(%?)$")
 
 
 class PrunableWidth(NamedTuple):
-    """A layer's channels, and the widest part of them that a share is taken of at once: one half where they are split in two."""
+    """A layer's channels, and the widest group of them, which a share is taken of at once: one half where they are split in two."""
 
     width: int
     part: int
 
 
 def typed_amount(text: str, keeping: bool = False) -> Amount | None:
-    """Read what a person types: an amount, or "30" for 30 %; with `keeping`, a bare number is a width. None clears the amount.
+    """Parse what a user types: an amount, or "30" for 30 %; with `keeping`, a bare number is a width. None clears the amount.
 
     Raises:
         RequestError: the text is not an amount, or removes everything.
@@ -181,16 +181,16 @@ def typed_amount(text: str, keeping: bool = False) -> Amount | None:
 
 
 def classes_to_keep(text: str) -> Amount | None:
-    """Read "person, car" or "0,2": the classes that stay. None where none is named, which clears the amount."""
+    """Parse "person, car" or "0,2": the classes that stay. None where none is named, which clears the amount."""
     words = [word.strip() for word in text.removeprefix("keep:").split(",") if word.strip()]
     return Amount(classes=",".join(words)) if words else None
 
 
 def known_classes(text: str, names: Sequence[str]) -> None:
-    """Refuse a list of classes to keep that no model with these classes can follow.
+    """Refuse classes to keep that do not exist among these.
 
     Raises:
-        RequestError: a class that there is not.
+        RequestError: a class that does not exist.
     """
     amount = classes_to_keep(text)
     for word in (amount.classes or "").split(",") if amount else ():
@@ -207,9 +207,9 @@ def _width(number: str) -> Amount:
 
 @dataclass(frozen=True)
 class Asked:
-    """All amounts that are asked for and not applied yet, by layer, or by inner block where that is to be dropped.
+    """All pending cuts: amounts by layer, or by inner block where that is to be dropped.
 
-    For all of them: `criterion` says which channels go first, `round_to` is what the channels that stay are a multiple of.
+    For all of them: `criterion` ranks the channels, and the number of channels that stay is a multiple of `round_to`.
     """
 
     amounts: Mapping[str, Amount] = field(default_factory=dict)
@@ -221,11 +221,11 @@ class Asked:
 
     @property
     def cleared(self) -> Asked:
-        """No amounts any more; how channels are chosen stays."""
+        """Without any amounts; criterion and rounding stay."""
         return replace(self, amounts={})
 
     def put(self, layers: Iterable[str], amount: Amount | None) -> Asked:
-        """The same with this amount for these layers; None clears them."""
+        """With this amount for these layers; None clears them."""
         named = dict.fromkeys(layers, amount)
         changed = {layer: kept for layer, kept in self.amounts.items() if layer not in named}
         if amount is not None:
@@ -233,19 +233,19 @@ class Asked:
         return replace(self, amounts=changed)
 
     def of(self, layer: str) -> Amount | None:
-        """What is asked of a layer: its own amount, or that it goes with the block around it."""
+        """The pending amount of a layer: its own, or the drop of the block around it."""
         around = (amount for block, amount in self.amounts.items() if amount.drops and layer.startswith(f"{block}."))
         return self.amounts.get(layer) or next(around, None)
 
     def share(self, widths: Mapping[str, PrunableWidth], percent: int) -> Asked:
-        """The same with this share for these layers; those that it removes no channel of are cleared."""
+        """With this share for these layers; those where it removes no channel are cleared."""
         wide = [layer for layer, found in widths.items() if self.loses(found.part, percent)]
         return self.put(widths, None).put(wide, Amount.share(percent))
 
     def nudge(self, widths: Mapping[str, PrunableWidth], percent: int) -> Asked:
-        """The same with the share that is removed moved by `percent` for each of these layers.
+        """With the share that is removed changed by `percent` for each of these layers.
 
-        Shares that remove nothing are stepped over: up to the first that does, down to none.
+        Shares that remove nothing are skipped: upwards to the first that does, downwards to none.
         """
         changed = {layer: kept for layer, kept in self.amounts.items() if layer not in widths}
         for layer, found in widths.items():
@@ -268,7 +268,7 @@ class Asked:
 
 
 MEASURES: Mapping[str, str] = {"flops": "flops", "params": "parameters", "bytes": "bytes"}
-"""The measures that arithmetic knows, with the size's own name for each."""
+"""The measures that are computed, with the field of the size for each."""
 LATENCY = "latency"
 """The measure that is timed."""
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -277,10 +277,10 @@ BARE = re.compile(r"^(\d+(?:\.\d+)?%|0?\.\d+)$")
 
 
 def targets_in(text: str) -> list[str]:
-    """The targets in a line; a share without a measure is one of the FLOPs: "60%" and "0.6" are "flops=60%" and "flops=0.6".
+    """Parse the targets in a line; a share without a measure is one of the FLOPs: "60%" and "0.6" are "flops=60%" and "flops=0.6".
 
     Raises:
-        RequestError: one of them cannot be read.
+        RequestError: one of them cannot be parsed.
     """
     found = [f"flops={word}" if BARE.match(word) else word for word in text.replace(",", " ").split()]
     for target in found:
@@ -289,7 +289,7 @@ def targets_in(text: str) -> list[str]:
 
 
 def read_target(text: str) -> tuple[str, float | None, float | None]:
-    """The measure, the share that shall be left, or else the amount.
+    """Parse a target: the measure, and the share or the amount that may remain.
 
     Raises:
         RequestError: another measure, no number, or a share that is not between 0 and 100 %.
@@ -310,7 +310,7 @@ def read_target(text: str) -> tuple[str, float | None, float | None]:
 
 
 def legal_share(text: str, share: float) -> float:
-    """A share that something can be left of."""
+    """Check that a share is above 0 and below 1."""
     if not 0 < share < 1:
         raise RequestError(f"the target {text!r} is out of bounds: give the share that shall be left, above 0 % and below 100 %")
     return share

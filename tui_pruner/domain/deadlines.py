@@ -1,4 +1,4 @@
-"""How long to wait for what may hang: seconds of a machine with nothing else to do, more of them where others work on it too."""
+"""How long to wait for what may hang: seconds on an idle machine, more on a busy one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ Answer = TypeVar("Answer")
 
 
 def crowd() -> float:
-    """How many processes want each processor of this machine, over the last minute; at least 1.
+    """How many processes compete for each processor of this machine, averaged over the last minute; at least 1.
 
-    How many seconds an answer takes that takes one second alone.
+    So many seconds an answer takes that takes one second alone.
     """
     try:
         return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    except OSError:  # a system that does not say
+    except OSError:  # the system does not report it
         return 1.0
 
 
 async def within(seconds: float, answer: Awaitable[Answer]) -> Answer:
-    """Wait for an answer as long as it would take a hanging one to be told from one that is late.
+    """Wait for an answer for this many seconds, more on a busy machine.
 
     Raises:
         asyncio.TimeoutError: it did not come; what was waited for is cancelled.

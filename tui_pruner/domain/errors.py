@@ -1,4 +1,4 @@
-"""The errors that a person gets to read (each message one line saying what is wrong, with what, and what to do), and exit statuses."""
+"""Errors for users (each message is one line: what is wrong, with what, and what to do), and exit statuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PrunerError(Exception):
     exit_status = 2
 
     def __str__(self) -> str:
-        """The message, with nothing in it that a terminal would obey: it may quote what stands in a file."""
+        """The message without terminal control characters, since it may quote a file's content."""
         return printable(super().__str__())
 
 
@@ -23,19 +23,19 @@ class CheckpointError(PrunerError):
 
 
 class UntrustedError(CheckpointError):
-    """The model file wants more than stock models need, so it is loaded only for a user who trusts it like a program."""
+    """The model file needs more than stock models do, so it is loaded only for a user who trusts it like a program."""
 
 
 class TraceError(PrunerError):
-    """The model's forward could not be followed."""
+    """The model's forward could not be traced."""
 
 
 class RequestError(PrunerError):
-    """A cut that was asked for makes no sense for this model: unknown layer, bad amount, locked channels."""
+    """A requested cut is impossible for this model: unknown layer, bad amount, locked channels."""
 
 
 class ConflictError(RequestError):
-    """Two requests ask one coupled group for different widths."""
+    """Two requests ask one group for different widths."""
 
     exit_status = 1
 
@@ -45,7 +45,7 @@ class PlanError(PrunerError):
 
 
 class OutputError(PrunerError):
-    """The output cannot be written where it was asked for."""
+    """The output cannot be written to this path."""
 
 
 class DataError(PrunerError):
@@ -53,7 +53,7 @@ class DataError(PrunerError):
 
 
 class ProofError(PrunerError):
-    """A cut is not proved equal to its masked twin: it must not be used. `proof` has the figures as plain data, where there are any."""
+    """A cut is not proved equal to its masked twin and must not be used. `proof` has the figures as plain data, if there are any."""
 
     exit_status = 1
 
@@ -63,7 +63,7 @@ class ProofError(PrunerError):
 
 
 class VerificationError(PrunerError):
-    """A written file failed its checks in a clean process, so it was removed again."""
+    """A written file failed its checks in a clean process and was removed."""
 
     exit_status = 3
 
@@ -75,13 +75,13 @@ class JobError(PrunerError):
 
 
 class EngineError(PrunerError):
-    """The engine met an error that no code foresaw, or answered nonsense; it goes on."""
+    """An unexpected error in the engine, or an answer that cannot be parsed; the engine is still running."""
 
     exit_status = 3
 
 
 class EngineGone(EngineError):
-    """The engine process died, hung or was ended: what was asked has no answer, and another engine follows or none."""
+    """The engine process died, hung or was ended: the request has no answer."""
 
 
 class Cancelled(PrunerError):
@@ -98,4 +98,4 @@ def out_of_memory(error: BaseException) -> bool:
 FAILED = 3
 """A job or the program failed."""
 INTERRUPTED = 130
-"""By Ctrl-C or a signal."""
+"""Ended by Ctrl-C or a signal."""

@@ -1,4 +1,4 @@
-"""What a metric will probably be after cuts that are asked for: the drops of a scan added up, and what the session learnt of such sums."""
+"""A forecast of the metric after pending cuts: the sum of a scan's drops, corrected by how such sums came out in this session."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 NOISE = 0.01
-"""A metric on a few images is not a surer than that, no matter what the cut."""
+"""The least error of a metric on a few images, after any cut."""
 UNTRIED = 0.5
-"""How far a sum of drops is off before any was tried, as a share of it: drops of layers that are cut together do not just add up."""
+"""The relative error of a sum of drops before any was measured: drops of layers that are cut together do not just add up."""
 WEIGHT = 0.02
-"""How much drop the trust in plain sums is worth against what was measured."""
+"""Weight of the uncorrected sum beside measured drops, as a drop."""
 RANGE = (0.2, 5.0)
 WIDEST = 0.25
-"""Nothing is forecast that may be off by more than this share of the metric before: sums of drops say no more than that much is lost."""
+"""No forecast whose error may exceed this share of the metric before."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The metric before (`base`), the sum of the scanned drops, what is expected, and how far that may be off."""
+    """The metric before (`base`), the sum of the scanned drops, the expected metric, and its error."""
 
     base: float
     drop: float
@@ -29,8 +29,7 @@ class Forecast:
 
 
 def drop_at(drops: Mapping[float, float], share: float) -> float | None:
-    """How far the metric falls where a share of a layer's channels is gone, on straight lines between 0 and the shares that were scanned;
-    None beyond the largest of them, where nothing is known."""
+    """The drop of the metric without a share of a layer's channels, linear between scanned shares; None beyond the largest."""
     points = sorted({0.0: 0.0, **drops}.items())
     if len(points) < 2 or share > points[-1][0] + 0.005:
         return None
@@ -66,9 +65,9 @@ Typical = Callable[[float], tuple[float, float] | None]
 def guessed(
     cuts: Mapping[str, tuple[float, float]], layers: Mapping[str, Mapping[float, float]], coupled: Mapping[str, int], typical: Typical
 ) -> tuple[float, float] | None:
-    """As `summed`, of a scan that was stopped: groups that it did not come to lose what groups lose on the whole.
+    """Like `summed`, for a scan that was stopped: groups without a trial lose what groups lose on average.
 
-    Gives the sum, and the standard deviation of what is guessed in it; None where too few groups were scanned to say.
+    Return the sum, and the standard deviation of the estimated part; None where too few groups were scanned.
     """
     unknown: dict[object, float] = {}
     known = {}
@@ -89,11 +88,11 @@ def guessed(
 
 
 def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """By how much a sum of drops is multiplied, and how far the product is off, as a share of it.
+    """The correction factor for a sum of drops, and the relative error of the product.
 
-    `tried`: for every step of the session that had a forecast and was measured, the sum and the drop that came. The factor is the quotient
-    of all measured drops and all sums, where plain sums count as if a drop of `WEIGHT` had come just so; the share is the root mean square
-    of the errors so far, with `UNTRIED` as one of them.
+    `tried`: for every step with a forecast and a measurement, the sum and the measured drop. The factor is the ratio of all measured drops
+    to all sums, with a drop of `WEIGHT` that came out exactly as its sum added; the error is the root mean square of the errors so far,
+    with `UNTRIED` as one of them.
     """
     pairs = list(tried)
     factor = (WEIGHT + sum(max(came, 0.0) for _, came in pairs)) / (WEIGHT + sum(max(drop, 0.0) for drop, _ in pairs))
@@ -103,9 +102,9 @@ def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]], guess: float = 0.0) -> Forecast | None:
-    """What is expected of a metric that was `base`, where the scanned drops come to `drop`; `guess`: how far off what is guessed may be.
+    """The expected metric, from `base` before and the sum of the scanned drops; `guess`: the error of the estimated part.
 
-    None where that is too far off to say anything.
+    None where the error is too large.
     """
     factor, share = learnt(tried)
     fall = factor * drop

@@ -1,7 +1,7 @@
-"""Text fit for people: names of files, numbers, command lines.
+"""Text for display: file names, numbers, command lines.
 
-A name of a file is bytes. Where they are no UTF-8, Python has a lone surrogate for each such byte (`surrogateescape`), which travels in
-JSON and YAML as `\\udcXX` and leads back to the very file. What people see of it is `\\xXX`.
+A file name is bytes. Where they are not UTF-8, Python has a lone surrogate for each such byte (`surrogateescape`), which JSON and YAML
+write as `\\udcXX` and which leads back to the same file. It is displayed as `\\xXX`.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from collections.abc import Iterable, Sequence
 JOINERS = "\u200c\u200d"
 """Invisible, harmless, and part of the spelling of some languages."""
 BYTES = re.compile("[\udc80-\udcff]")
-"""What stands for a byte that is no UTF-8."""
+"""The characters for bytes that are not UTF-8."""
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """The text on one line with a question mark for each character that a terminal would obey, or cannot write."""
+    """The text on one line with a question mark for each character that a terminal would interpret, or cannot display."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign in JOINERS else "?" for sign in legible(text))
 
 
 def legible(text: str) -> str:
-    """The text with each byte of a name that is no UTF-8 as `\\xe9`, so that any encoding of Unicode has it."""
+    """The text with each byte of a name that is not UTF-8 as `\\xe9`, so that it can be encoded."""
     if text.isascii() or not SURROGATES.search(text):
         return text
     return SURROGATES.sub("?", BYTES.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", text))
 
 
 LONGEST_NAME = 200
-"""Bytes; file systems take 255, and something is added."""
+"""Bytes; file systems allow 255, and a suffix is added."""
 
 
 def own_name(stem: str, longest: int = LONGEST_NAME) -> str:
-    """A name with an underscore for what cannot be printed, such as bytes that are not UTF-8, and cut between two characters."""
+    """A name with an underscore for what cannot be printed, such as bytes that are not UTF-8, cut between two characters."""
     legible = "".join(sign if sign.isprintable() else "_" for sign in stem)
     return legible.encode()[:longest].decode(errors="ignore")
 
 
 def command_line(words: Iterable[object]) -> str:
-    """The words as one line; bytes of a name that are not UTF-8 in the way that Bash and Zsh read them, as `$'caf\\xe9.pt'`."""
+    """The words as one command line; bytes that are not UTF-8 as Bash and Zsh read them: `$'caf\\xe9.pt'`."""
     return " ".join(map(_quoted, map(str, words)))
 
 
@@ -75,7 +75,7 @@ def giga(flops: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of a whole in at most four signs: 12%, 1.9%, <.1%; 100%."""
+    """A share of a whole in at most four characters: 12%, 1.9%, <.1%; 100%."""
     number = 100 * share
     if 0 < number < 0.1:
         return "<.1%"
@@ -95,7 +95,7 @@ def score(metric: float) -> str:
 
 
 def milliseconds(time: float) -> str:
-    """A time in milliseconds with three figures: 0.12 ms, 8.31 ms, 120 ms."""
+    """A time in milliseconds with three digits: 0.12 ms, 8.31 ms, 120 ms."""
     return f"{time:.2f} ms" if time < 10 else f"{time:.1f} ms" if time < 100 else f"{time:.0f} ms"
 
 
@@ -126,7 +126,7 @@ def ago(moment: float) -> str:
 
 
 def tiny(number: float) -> str:
-    """A very small number: 3e-7, a plain 0 for none, and inf."""
+    """A very small number: 3e-7, 0, or inf."""
     if number == 0 or not math.isfinite(number):
         return f"{number:.0f}"
     mantissa, exponent = f"{number:.0e}".split("e")
@@ -149,7 +149,7 @@ def listing(things: Sequence[str]) -> str:
 
 
 def distance(value: float) -> str:
-    """How far predictions are from the original's: 0.105, 0.024; two figures where it is smaller."""
+    """The distance of predictions from the original's: 0.105, 0.024; two significant digits where it is smaller."""
     return f"{value:.3f}" if value >= 0.00995 or value == 0 else f"{value:.2g}"
 
 
@@ -180,7 +180,7 @@ def relative_change(before: float, after: float) -> str:
 
 
 def signed_number(number: float, digits: int) -> str:
-    """A number with its sign, as printers set it."""
+    """A number with its sign, typographically."""
     text = f"{number:+.{digits}f}"
     return text.replace("-", MINUS) if float(text) else f"{0:.{digits}f}"
 
@@ -196,7 +196,7 @@ def dimensions(sides: Sequence[int]) -> str:
 
 
 def moved(before: object, after: object) -> str:
-    """What was and what is; once where nothing changed."""
+    """The value before and after; once where nothing changed."""
     return f"{before}" if before == after else f"{before} {ARROW} {after}"
 
 

@@ -1,4 +1,4 @@
-"""Where a model comes from and what became of it: one tree of stages, from the original over steps and recovered files to what is open."""
+"""Where a model comes from and what was made from it: a tree of stages, from the original over steps to recovered files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 ORIGINAL, STEP, PRUNED, ASKED = "original", "step", "prune", "asked"
 FILE = "file:"
-"""What the id of a file begins with until it is opened: its content is not known before."""
+"""Prefix of the id of a file until it is opened: its content is not known before."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One state of the model. `kind`: the original, a step, or what made a file (`finetune`, `reconstruct`, ...).
 
-    `step` is what a plan has of it, `plan` the rest of the plan of a file that was opened. Figures that were not measured are None, sizes
-    that are not known 0; `data` is what the metric was measured on. `low` and `high`: the metric's 95 % interval.
+    `step` is its step as a plan stores it, `plan` the rest of the plan of a file that was opened. Figures that were not measured are None,
+    sizes that are not known 0; `data` is the data set of the metric. `low` and `high`: the metric's 95 % interval.
     """
 
     id: str
@@ -38,16 +38,16 @@ class Stage:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """As a journal has it: only what is there."""
+        """As a journal stores it: only fields with a value."""
         usual = {one.name: one.default for one in fields(self)}
         return {name: value for name, value in asdict(self).items() if value is not usual[name] and value != usual[name]}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Stage:
-        """From what a journal has; what it has besides is of a later version, and left.
+        """From a journal's content; unknown keys are of a later version and ignored.
 
         Raises:
-            TypeError: something that every stage has is not there.
+            TypeError: a field that every stage has is missing.
         """
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
@@ -55,26 +55,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class GraphLine:
-    """One stage of a tree with what is drawn before it: for each column whether a line runs on ("|") or branches off ("+")."""
+    """One stage of a tree with the lines before it: for each column whether a line continues ("|") or branches off ("+")."""
 
     columns: str
     stage: Stage
 
 
 def file_id(sha256: str) -> str:
-    """What a file's stage is called, by its content."""
+    """The id of a file's stage, by its content."""
     return f"{sha256[:16]}:"
 
 
 def state_id(sha256: str, key: str) -> str:
-    """What the state of an opened file after some steps is called; without a step it is the file itself."""
+    """The id of an opened file's state after some steps; without a step it is that of the file."""
     return f"{sha256[:16]}:{key[:16]}"
 
 
 @dataclass
 class Lineage:
-    """All stages that are known, by id; a stage comes after its parent. `here`: where the session stands. `derived`: what the open file
-    says of itself, which need not be kept.
+    """All known stages, by id; a stage comes after its parent. `here`: the session's stage. `derived`: those recorded in the open file,
+    which are not stored again.
     """
 
     stages: dict[str, Stage] = field(default_factory=dict)
@@ -85,11 +85,11 @@ class Lineage:
         return iter(self.stages.values())
 
     def put(self, *stages: Stage) -> None:
-        """Take stages in, or what is known anew of them."""
+        """Add stages, or update them."""
         self.stages.update((stage.id, stage) for stage in stages)
 
     def opened(self, root: Stage) -> None:
-        """A file of the tree was opened: its content is known by now, and it stays where it was made."""
+        """Record that a file of the tree was opened, so its content is known; it stays at its place."""
         made = self.stages.pop(f"{FILE}{root.path}", None) or self.stages.get(root.id)
         if made is not None and made.id != root.id:
             root = replace(root, parent=made.parent, kind=made.kind, title=made.title)
@@ -112,16 +112,16 @@ class Lineage:
 
     @property
     def original(self) -> Stage | None:
-        """Where everything begins."""
+        """The root of the tree."""
         return next(iter(self.chain(self.here)), None)
 
     def ancestors(self) -> list[Stage]:
-        """What came before the file that is open, the original first."""
+        """The stages before the open file, the original first."""
         root = self.root_of(self.here)
         return self.chain(root.parent) if root else []
 
     def steps_of(self, id: str) -> list[dict[str, Any]]:
-        """What a plan has of the steps from a stage's file to the stage."""
+        """The steps from a stage's file to the stage, as a plan stores them."""
         steps: list[dict[str, Any]] = []
         for stage in reversed(self.chain(id)):
             if stage.kind != STEP:
@@ -130,8 +130,8 @@ class Lineage:
         return steps
 
     def graph(self, main: Sequence[str] = ()) -> list[GraphLine]:
-        """The tree as lines, parents first. A child on the way of `main`, else the newest, goes on in its parent's column, and the others
-        branch off before it.
+        """The tree as lines, parents first. The child on the path of `main`, else the newest, continues its parent's column; others branch
+        off before it.
         """
         children: dict[str, list[Stage]] = {}
         for stage in self:
@@ -149,15 +149,15 @@ class Lineage:
         return lines
 
     def besides(self, ids: Iterable[str]) -> list[dict[str, Any]]:
-        """All stages but these, as a journal has them."""
+        """All other stages, as a journal stores them."""
         left = set(ids)
         return [stage.plain for stage in self if stage.id not in left]
 
 
 def from_stages(stages: Sequence[Mapping[str, Any]]) -> list[Stage]:
-    """What a file says of itself, as stages: the files that it was made from, the oldest first; it itself is not among them.
+    """The files that a file records as its sources, as stages, oldest first; the file itself is not included.
 
-    `stages`: for each thing that was done its `kind`, and `source`, `sha256` and `parameters` of the file that it was done to.
+    `stages`: for each stage its `kind`, and `source`, `sha256` and `parameters` of its source file.
     """
     found: list[Stage] = []
     kind = ORIGINAL

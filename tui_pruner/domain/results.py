@@ -1,4 +1,4 @@
-"""What is found of a model in a word or a figure: the status of a layer, the verdict of a proof, and the metric that people compare by."""
+"""Results in a word or a figure: the status of a layer, the verdict of a proof, and the main metric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Verdict = Literal["equal", "not equal", "not exercised"]
 
 
 FIGURES = 3
-"""How metrics are measured, as a number: another one where a figure that was kept would no longer come out the same. 3: no time limits."""
+"""Version of how metrics are measured: it changes where a stored figure would no longer come out the same. 3: no time limits."""
 MAIN_METRICS = (
     ("metrics/mAP50-95(M)", "mask mAP"),
     ("metrics/mAP50-95(P)", "pose mAP"),
@@ -24,14 +24,14 @@ MAIN_METRICS = (
 
 
 def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
-    """The key and the value of the figure that people compare by; None where a result has no metric at all."""
+    """The key and the value of the main metric; None where a result has no metric."""
     known = next((key for key, _ in MAIN_METRICS if key in metrics), None)
     key = known or next((key for key in metrics if key.startswith("metrics/")), None)
     return (key, metrics[key]) if key else None
 
 
 def short_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
-    """The same figure under the name that people use for it, such as mAP."""
+    """The main metric under its short name, such as mAP."""
     found = main_metric(metrics)
     return (dict(MAIN_METRICS).get(found[0], found[0].removeprefix("metrics/")), found[1]) if found else None
 
@@ -41,7 +41,7 @@ FEWEST_PAIRS = 40
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The range in which 95 % of the values lie."""
+    """The range of the middle 95 % of the values."""
     ordered = sorted(values)
     cut = round(TAIL * (len(ordered) - 1))
     return ordered[cut], ordered[-1 - cut]
@@ -49,7 +49,7 @@ def percentiles(values: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class MeasuredMetric:
-    """A metric, where it lies in 95 % of cases, and its values on the draws of the bootstrap, as far as they are known."""
+    """A metric, its 95 % interval, and its values on the draws of the bootstrap, as far as they are known."""
 
     value: float
     interval: tuple[float, float] | None = None
@@ -57,10 +57,10 @@ class MeasuredMetric:
 
 
 def change_between(before: MeasuredMetric, after: MeasuredMetric) -> tuple[float, float] | None:
-    """Where the change of a metric on the same images lies in 95 % of cases; None where that is not known.
+    """The 95 % interval of the change of a metric on the same images; None where it is not known.
 
-    Draw by draw where both have their draws, which are of the same images; else as if the two had been measured on different ones, which
-    makes it wider than it is.
+    Draw by draw where both have their draws, which are of the same images; else as if measured on different images, which makes it too
+    wide.
     """
     pairs = [last - first for first, last in zip(before.resamples, after.resamples)]
     if len(pairs) >= FEWEST_PAIRS:
@@ -73,5 +73,5 @@ def change_between(before: MeasuredMetric, after: MeasuredMetric) -> tuple[float
 
 
 def share_words(median: float, low: float, high: float) -> str:
-    """A share with the range that holds the true one in 95 % of cases: "45.1 % (44.0 to 46.2)"."""
+    """A share with its 95 % interval: "45.1 % (44.0 to 46.2)"."""
     return f"{100 * median:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

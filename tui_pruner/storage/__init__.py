@@ -1,1 +1,1 @@
-"""What is kept on this machine: where files live, how they are written whole, journals, sessions, settings, trust, and YAML."""
+"""What is stored on this machine: paths, atomic writes, journals, sessions, settings, trust, and YAML."""

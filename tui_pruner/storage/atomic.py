@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, no matter what ends the process that writes them, and no leftovers of unfinished ones."""
+"""Files that are written completely or not at all, even if the process is killed, and removal of leftovers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LONGEST_NOTING = 60.0
 
 @contextlib.contextmanager
 def removed_at_next_start(path: Path) -> Iterator[None]:
-    """Have a file or folder removed at the next start, should it still be there when this block or this process ends.
+    """Have a file or folder removed at the next start, if it is still there when this `with` block or this process ends.
 
-    The note of it is locked by this process while it lives. Where no note can be made, the work goes on without.
+    A note of it is locked by this process while it lives. Where no note can be made, the work continues without one.
     """
     said = os.fsencode(path.absolute())
     note = paths.state_folder() / "pending" / f"{secrets.token_hex(8)}{seal(said)}"
@@ -39,12 +39,12 @@ def removed_at_next_start(path: Path) -> Iterator[None]:
 
 
 def seal(said: bytes) -> str:
-    """The end of a note's name: half a note names another folder, which must not be removed."""
+    """A checksum at the end of a note: half a note would name another folder, which must not be removed."""
     return f"-{zlib.crc32(said):08x}"
 
 
 def remove_leftovers() -> list[Path]:
-    """Remove what dead processes noted; gives what was there."""
+    """Remove what dead processes noted; return what was there."""
     removed = []
     with contextlib.suppress(OSError):
         for note in sorted((paths.state_folder() / "pending").iterdir()):
@@ -66,7 +66,7 @@ def _noted(note: Path, said: bytes) -> int | None:
 
 
 def _removed(note: Path) -> list[Path]:
-    """What one note says, unless its process lives or is just writing it; one that never was finished goes after a while."""
+    """Remove what one note names, unless its process lives or is still writing it; an unfinished note is removed after a while."""
     descriptor = os.open(note, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,9 +93,9 @@ CANNOT_SAY = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPER
 
 @contextlib.contextmanager
 def temporary_beside(target: Path) -> Iterator[Path]:
-    """The name of a new file in the target's folder, gone at the end unless it was moved, or at the next start after a kill.
+    """The name of a new file in the target's folder; it is removed at the end unless it was moved, or at the next start after a kill.
 
-    The folder is written to the disk at the end.
+    The folder is synchronised at the end.
     """
     path = target.with_name(f"{WRITING}{secrets.token_hex(8)}{target.suffix}")
     with removed_at_next_start(path):
@@ -108,10 +108,10 @@ def temporary_beside(target: Path) -> Iterator[Path]:
 
 
 def write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Make a file that is not there yet, with the rights of any file that the user makes, and wait until the disk has it.
+    """Create a new file with the user's usual permissions, and wait until it is on the disk.
 
     Raises:
-        OSError: it is there, or cannot be written.
+        OSError: it exists, or cannot be written.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
@@ -122,14 +122,14 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """All bytes, in as many pieces as the system takes."""
+    """Write all bytes, in as many pieces as the system takes."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder; where the file system cannot say, or the user may not read it, go on.
+    """Wait until the names in a folder are on the disk; continue where the file system does not support that or permission is missing.
 
     Raises:
         OSError: the disk failed.
@@ -146,7 +146,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Write a file in a folder that need not exist yet, whole or not at all, with the rights of any file that the user makes.
+    """Write a file completely or not at all, with the user's usual permissions; its folder is created if needed.
 
     Raises:
         OSError: it cannot be written.
@@ -159,10 +159,10 @@ def replace_file(file: Path, content: bytes) -> None:
 
 
 def check_place(path: Path, name: str, example: str, force: bool) -> None:
-    """Refuse a place where a file cannot be written, before any work is done; `name` is how the message calls it.
+    """Refuse a path where a file cannot be written, before any work is done; `name` is for the message.
 
     Raises:
-        OutputError: a folder or device, an existing file without `force`, no such folder, or no permission.
+        OutputError: a folder or device, an existing file without `force`, a missing folder, or no permission.
     """
     if path.is_dir():
         raise OutputError(f"{name} is a folder: add a file name such as {example}")

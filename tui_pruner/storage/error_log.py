@@ -1,4 +1,4 @@
-"""Errors that no code foresaw, and the versions behind what is done: one line for the person, the rest for the log."""
+"""Unexpected errors and library versions: one line for the user, the rest for the log."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def one_line(what: str, error: BaseException) -> str:
 
 
 def named(error: BaseException) -> str:
-    """Return the class of an error with the first line of what it says."""
+    """Return the class of an error with the first line of its message."""
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def keep_traceback(error: BaseException) -> None:
-    """Append the traceback of an unexpected error to the log; our own errors need none, and a full disk costs only the traceback."""
+    """Append the traceback of an unexpected error to the log; our own errors need none, and a full disk loses only the traceback."""
     if isinstance(error, PrunerError):
         return
     log = paths.log_file()
-    # Also where memory is short: the one line for the person matters more.
+    # Also where memory is short: the line for the user matters more.
     with contextlib.suppress(Exception):
         log.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(traceback.format_exception(error))
@@ -53,12 +53,12 @@ LIBRARIES = ("ultralytics", "torch", "torch-pruning", "textual")
 
 
 def versions() -> dict[str, str]:
-    """This program, what it stands on, and Python, without importing any of them."""
+    """The versions of this program, its libraries, and Python, without importing any of them."""
     return {"tui-pruner": __version__, **{name: version_of(name) for name in LIBRARIES}, "Python": platform.python_version()}
 
 
 def version_of(name: str) -> str:
-    """A package's version; a word where it is not installed."""
+    """A package's version, or "missing"."""
     import importlib.metadata
 
     try:

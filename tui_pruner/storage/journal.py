@@ -1,4 +1,4 @@
-"""An append-only file of changes: each is on the disk, with a checksum, before anybody says that it was made."""
+"""An append-only file of changes: each is on the disk, with a checksum, before it is acknowledged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SET, GONE, ENDS = "set", "gone", "ends"
 
 
 def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes the one of the other; nothing where they are equal."""
+    """The changes that turn one state into the other; empty where they are equal."""
     changes: dict[str, Any] = {}
     for name, value in after.items():
         if name not in before or before[name] != value:
@@ -35,7 +35,7 @@ def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict
 
 
 def changed(state: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The state after changes that were made of it."""
+    """The state after these changes."""
     ends = {name: [*state[name][:kept], *rest] for name, (kept, rest) in changes.get(ENDS, {}).items()}
     gone = set(changes.get(GONE, ()))
     return {name: value for name, value in {**state, **changes.get(SET, {}), **ends}.items() if name not in gone}
@@ -52,16 +52,16 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 SMALLEST_TO_COMPACT = 1 << 18
 ATTEMPTS, BETWEEN = 20, 0.01
 GROWTH = 8
-"""A journal this many times as long as its content is written anew."""
+"""A journal this many times as long as its content is rewritten."""
 
 
 class HeldElsewhere(Exception):
-    """Another process has the journal; says which."""
+    """Another process has the journal; the message says which."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a journal says: the state after its last whole line, the bytes up to there, and how many lines after that are no good."""
+    """The content of a journal: the state after its last complete line, the bytes up to there, and the number of bad lines after it."""
 
     state: State
     length: int
@@ -73,7 +73,7 @@ BEFORE_BODY, AFTER_BODY = b'{"crc32":"%s","at":', b"}\n"
 
 
 class Journal:
-    """A journal that this process writes, and no other while it does: the file itself is locked."""
+    """A journal that only this process writes: the file is locked."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -83,7 +83,7 @@ class Journal:
         self._length = 0
 
     def open(self) -> None:
-        """Take the file over, or begin it; what follows the last whole line is cut off.
+        """Open or create the file and lock it; what follows the last complete line is cut off.
 
         Raises:
             HeldElsewhere: another process has it.
@@ -106,11 +106,11 @@ class Journal:
         sync_folder(self.file.parent)
 
     def record(self, state: State) -> None:
-        """Write down how a state differs from the last one, and wait until the disk has it.
+        """Append the changes since the last state, and wait until they are on the disk.
 
         Raises:
-            HeldElsewhere: another process has it by now.
-            OSError: it cannot be written; what was recorded before stands.
+            HeldElsewhere: another process has taken it over.
+            OSError: it cannot be written; what was recorded before is intact.
         """
         if self._descriptor is None:
             self.open()
@@ -120,17 +120,17 @@ class Journal:
         self._append(line_of({OWNER: me(), **changes} if not self._length else changes))
         self.state = state
         if self._length > max(SMALLEST_TO_COMPACT, GROWTH * len(whole := line_of({OWNER: me(), **changes_between({}, state)}))):
-            with contextlib.suppress(OSError, HeldElsewhere):  # it is long, and right
+            with contextlib.suppress(OSError, HeldElsewhere):  # it is only longer than necessary
                 self._compact(whole)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close and unlock the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def _taken(self, descriptor: int) -> Reading:
-        """What a locked journal says by now: its owner before may have written on, or anew, until the moment it let go."""
+        """Read a journal after locking it: until then its former owner may have appended to it or rewritten it."""
         found = read(self.file)
         if not os.path.samestat(os.fstat(descriptor), self.file.stat()):
             raise HeldElsewhere(found.owner)
@@ -158,13 +158,13 @@ class Journal:
             except (OSError, HeldElsewhere):
                 os.close(descriptor)
                 raise
-            # From here on the old file has no name: what is written to it is lost, no matter what else fails.
+            # From here on the old file has no name: what is written to it is lost, even if something else fails.
             self.close()
             self._descriptor, self._length = descriptor, len(whole)
 
 
 def read(file: Path) -> Reading:
-    """A journal's state, from whole lines only.
+    """A journal's state, from complete lines only.
 
     Raises:
         OSError: it cannot be read.
@@ -184,7 +184,7 @@ def read(file: Path) -> Reading:
 
 
 def is_held(file: Path) -> bool:
-    """Whether a living process writes a journal."""
+    """Whether a living process has locked a journal."""
     try:
         descriptor = os.open(file, os.O_RDWR)
     except OSError:
@@ -198,7 +198,7 @@ def is_held(file: Path) -> bool:
 
 
 def locked(descriptor: int, owner: str) -> bool:
-    """Lock an open file, which the system undoes when this process ends; where it knows no locks, go by the owner's word.
+    """Lock an open file until this process ends; where the system has no locks, trust the owner recorded in it.
 
     Raises:
         OSError: the disk failed.
@@ -215,7 +215,7 @@ def locked(descriptor: int, owner: str) -> bool:
 
 
 def patiently(attempt: Callable[[], bool]) -> bool:
-    """Try for a moment: a process that lists sessions holds each of them for a moment."""
+    """Retry for a moment: a process that lists sessions locks each of them briefly."""
     for _ in range(ATTEMPTS):
         if attempt():
             return True
@@ -224,12 +224,12 @@ def patiently(attempt: Callable[[], bool]) -> bool:
 
 
 def me() -> str:
-    """This process, for people: "process 4711 on gpu-box"."""
+    """This process for display: "process 4711 on gpu-box"."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def lives(owner: str) -> bool:
-    """Whether an owner is another process that runs, as far as can be told from here; one of another machine may."""
+    """Whether an owner is another running process, as far as can be determined here; one of another machine may be."""
     words = owner.split()
     if owner == me() or len(words) != len(me().split()) or not words[1].isdigit():
         return False
@@ -251,10 +251,10 @@ def line_of(changes: Mapping[str, Any]) -> bytes:
 
 
 def changes_of(line: bytes) -> State | None:
-    """A line's changes; None where it is not whole or not what was written."""
+    """A line's changes; None where it is incomplete or damaged."""
     try:
         content = json.loads(line)
-        # over the bytes themselves: another last digit of a number may read as the same number
+        # over the bytes themselves: another last digit of a number may parse to the same number
         body = line[len(BEFORE_BODY % b"") + 8 : -len(AFTER_BODY)]
         sound = line == BEFORE_BODY % content["crc32"].encode() + body + AFTER_BODY and content["crc32"] == f"{zlib.crc32(body):08x}"
         changes = content["at"][1]

@@ -1,4 +1,4 @@
-"""What can be said of a model by its name and its file's first byte, without any library: there, readable, or an architecture."""
+"""Checks of a model's name and of its file's first byte, without any library: missing, unreadable, or an architecture."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tui_pruner.domain.errors import CheckpointError
 ARCHITECTURES = (".yaml", ".yml")
 """Suffixes of files that describe a model but hold none."""
 SCALE = re.compile(r"(\d+)([nslmx])(.+)?$")
-"""What Ultralytics takes out of a name to find the file of all scales: yolov8s.yaml is in yolov8.yaml."""
+"""How Ultralytics finds the file of all scales in a name: yolov8s.yaml is in yolov8.yaml."""
 P6 = re.compile(r"yolov([58])([nsmlx])6")
 
 
 def is_architecture(path: str) -> bool:
-    """Whether a file describes a model but holds none, by its name."""
+    """Whether a file describes an architecture without weights, by its name."""
     return Path(path).suffix.lower() in ARCHITECTURES
 
 
 def require_readable_file(path: Path) -> None:
-    """Refuse what cannot be a model file at all: nothing there, a folder, no permission, no bytes."""
+    """Refuse what cannot be a model file at all: missing, a folder, unreadable, or empty."""
     try:
         if not path.exists():
             raise CheckpointError(f"{path}: no such file; check the path")
@@ -40,13 +40,12 @@ def require_readable_file(path: Path) -> None:
 
 
 def require_model(name: str) -> None:
-    """Refuse a name that leads to no file and no architecture of Ultralytics, which is not imported for it.
+    """Refuse a name that is neither a file nor an architecture of Ultralytics, without importing Ultralytics.
 
-    An address, and a name in folders that are not here, are left to Ultralytics.
+    URLs, and names in folders that do not exist here, are left to Ultralytics.
 
     Raises:
-        CheckpointError: it leads nowhere.
-    """
+        CheckpointError: the model does not exist."""
     if not is_architecture(name):
         require_readable_file(Path(name).expanduser())
     elif "/" not in name and not Path(name).exists() and known_architectures() and not same_architecture(name):
@@ -61,14 +60,14 @@ def same_architecture(name: str) -> bool:
 
 
 def nearest(name: str) -> str:
-    """Return the end of a sentence with the names that are most like one."""
+    """Return the end of a sentence with the most similar names."""
     close = difflib.get_close_matches(Path(name).name, sorted(known_architectures()), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(close)}" if close else "; name one such as yolov8n.yaml"
 
 
 @cache
 def known_architectures() -> frozenset[str]:
-    """The names of the architectures that come with Ultralytics; none where it is not found."""
+    """The names of the architectures that come with Ultralytics; empty where it is not found."""
     spec = importlib.util.find_spec("ultralytics")
     roots = (spec.submodule_search_locations if spec else None) or ()
     return frozenset(file.name for root in roots for file in Path(root, "cfg", "models").rglob("*.yaml"))

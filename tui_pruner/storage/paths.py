@@ -25,7 +25,7 @@ def state_folder() -> Path:
 
 
 def sessions_folder() -> Path:
-    """The sessions that are kept while one works."""
+    """The sessions that can be resumed."""
     return state_folder() / "sessions"
 
 
@@ -35,13 +35,13 @@ def trust_file() -> Path:
 
 
 def log_file() -> Path:
-    """What the engine, the jobs and their libraries printed; for a job that was given a log of its own (`OWN_LOG`), that one."""
+    """The output of the engine, the jobs and their libraries; for a job with a log of its own (`OWN_LOG`), that log."""
     own = os.environ.get(OWN_LOG)
     return Path(own) if own else state_folder() / "log" / "tui-pruner.log"
 
 
 def job_logs() -> Path:
-    """The folder with a log for each of the newest jobs."""
+    """The folder with the logs of the newest jobs."""
     return state_folder() / "log" / "jobs"
 
 

@@ -1,6 +1,6 @@
-"""A recipe: the stages of a compression with their settings, as one file that people read and edit, and as a line for each stage.
+"""A recipe: the stages of a compression with their settings, as a file that people edit, and as a line for each stage.
 
-A stage that a file does not name is left out. `refit:` alone has the usual settings, and `fine-tune: epochs=30 lr0=0.001` is the short
+A stage that a file does not name is skipped. `refit:` alone has the default settings, and `fine-tune: epochs=30 lr0=0.001` is the short
 form of a mapping, which the app shows too.
 """
 
@@ -28,7 +28,7 @@ FORMATS = (
     "torchscript", "onnx", "openvino", "engine", "coreml", "saved_model", "pb", "tflite", "litert", "edgetpu", "tfjs", "paddle", "mnn",
     "ncnn", "imx", "rknn", "executorch", "axelera",
 )  # fmt: skip
-"""Ultralytics' names of export formats, for typing errors: a name that is like none of them may be one of a later version."""
+"""Ultralytics' names of export formats, to detect typing errors: a name unlike all of them may be one of a later version."""
 OFF, ON = ("off", "no", "none"), ("on", "yes")
 
 
@@ -38,13 +38,13 @@ def hyphenated(name: str) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint at the word that is meant; empty where none is like it."""
+    """A hint at the most similar word; empty where none is similar."""
     near = get_close_matches(word.lower(), list(words), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def known_criterion(name: str) -> str:
-    """A criterion that there is."""
+    """Check that a criterion exists."""
     names = [criterion.name for criterion in CRITERIA]
     if name not in names:
         raise ValueError(f"there is no criterion {name!r}{nearest(name, names) or '; there are ' + ', '.join(names)}")
@@ -52,7 +52,7 @@ def known_criterion(name: str) -> str:
 
 
 def likely_format(name: str) -> str:
-    """A format's name that is not one of those with a typing error."""
+    """Check that a format's name is not a typing error of a known one."""
     near = get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.7)
     if name not in FORMATS and near:
         raise ValueError(f"there is no format {name!r}; did you mean {near[0]}?")
@@ -60,14 +60,14 @@ def likely_format(name: str) -> str:
 
 
 def report_name(name: str) -> str:
-    """A report's name by which its form is known."""
+    """Check that a report's name has a known suffix."""
     if Path(name).suffix.lower() not in (".html", ".htm", ".md", ".markdown"):
         raise ValueError(f"{name!r} is not a name for a report; it must end in .html or .md")
     return name
 
 
 def readable_targets(words: list[str]) -> list[str]:
-    """Targets as they are written."""
+    """Check the syntax of targets."""
     try:
         found = [target for word in words for target in targets_in(word)]
     except RequestError as error:
@@ -78,9 +78,9 @@ def readable_targets(words: list[str]) -> list[str]:
 
 
 class RecipeStage(BaseModel):
-    """A stage's settings. `MAIN`: the one that is written without its name in a line; `FIELDS`: what `CompressParameters` calls them.
+    """A stage's settings. `MAIN`: the one that is written without its name in a line; `FIELDS`: their names in `CompressParameters`.
 
-    `LEFT_OUT`: those fields where the stage is not wanted; `WANTED`: and where it is, beside the settings.
+    `LEFT_OUT`: those fields where the stage is skipped; `WANTED`: further fields where it is not.
     """
 
     model_config = ConfigDict(extra="forbid", alias_generator=hyphenated, populate_by_name=True, frozen=True)
@@ -91,11 +91,11 @@ class RecipeStage(BaseModel):
 
 
 Images = Annotated[int, Field(ge=2)]
-"""Some of them judge what is fitted on the others."""
+"""At least two: some of them judge what is fitted on the others."""
 
 
 class ScanStage(RecipeStage):
-    """Every group alone at these shares of its channels, on this many labelled validation images; targets go by what it finds."""
+    """A scan of every group at these shares of its channels, on this many labelled validation images; plans use its results."""
 
     images: int = Field(default=64, ge=1)
     ratios: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.1, 0.3, 0.5], min_length=1)
@@ -105,7 +105,7 @@ class ScanStage(RecipeStage):
 
 
 class TargetStage(RecipeStage):
-    """What shall be left, by which criterion channels go, and on how many unlabelled training images plans compete, None: on all."""
+    """The size to reach, the criterion that ranks channels, and the number of unlabelled training images for competing plans, None: all."""
 
     remain: Annotated[list[str], AfterValidator(readable_targets)]
     images: Images | None = 64
@@ -123,7 +123,7 @@ class TargetStage(RecipeStage):
 
 
 class RefitStage(RecipeStage):
-    """The refit after the cut; None: on the images of the target."""
+    """The refit after the cut; None: on the images of the target stage."""
 
     images: Images | None = None
     MAIN = "images"
@@ -133,7 +133,7 @@ class RefitStage(RecipeStage):
 
 
 class FinetuneStage(RecipeStage):
-    """The training after the refit; `teacher`: whether the original is one."""
+    """The training after the refit; `teacher`: whether the original is the teacher of a distillation."""
 
     epochs: int = Field(default=10, ge=1)
     lr0: float | None = Field(default=None, gt=0)
@@ -145,7 +145,7 @@ class FinetuneStage(RecipeStage):
 
 
 class ValidateStage(RecipeStage):
-    """The validation after each stage on this many images, None: on all; the last point that loses no more than `max_drop` is taken."""
+    """The validation after each stage on this many images, None: all; the last point that loses at most `max_drop` is taken."""
 
     images: int | None = Field(default=None, ge=1)
     max_drop: float | None = Field(default=None, ge=0)
@@ -157,7 +157,7 @@ class ValidateStage(RecipeStage):
 
 
 class BenchStage(RecipeStage):
-    """Both models timed in turns, this often."""
+    """Both models timed in turns, this many times."""
 
     runs: int = Field(default=50, ge=1)
     MAIN = "runs"
@@ -166,7 +166,7 @@ class BenchStage(RecipeStage):
 
 
 class ExportStage(RecipeStage):
-    """Another format of the result."""
+    """Export to another format."""
 
     format: Annotated[str, Field(min_length=1), AfterValidator(likely_format)] = "onnx"
     MAIN = "format"
@@ -190,9 +190,9 @@ STAGES: Mapping[str, type[RecipeStage]] = {
 }  # fmt: skip
 """In the order in which they run."""
 WHOLE, FORMAT = ("data", "batch", "seed"), 1
-"""What belongs to no stage, and the version of the file."""
+"""Fields outside the stages, and the version of the file."""
 QUOTED = re.compile(r"^([a-z-]+): '(on|off)'$", re.MULTILINE)
-"""Words that YAML would read as true and false, which a stage may be."""
+"""Words that YAML would read as true and false, which may be the value of a stage."""
 HEAD = """\
 # A recipe of tui-pruner, for `tui-pruner compress MODEL --recipe FILE -o FOLDER`. Options on the command line win.
 # Stages run in this order; one that is not here, or is `off`, is left out. Each may be one line: `fine-tune: epochs=30 lr0=0.001`.
@@ -200,7 +200,7 @@ HEAD = """\
 
 
 class CompressionRecipe(BaseModel):
-    """All stages in their order; None: left out. `data` is optional: a recipe may be for any data set."""
+    """All stages in order; None: skipped. `data` is optional: a recipe may be for any data set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     recipe: int = Field(default=FORMAT, ge=FORMAT, le=FORMAT)
@@ -211,7 +211,7 @@ class CompressionRecipe(BaseModel):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The fields of `CompressParameters` that it decides."""
+        """The fields of `CompressParameters` that it sets."""
         stages = {field: value for name in STAGES for field, value in self.fields_of(name).items()}
         return {"batch": self.batch, "seed": self.seed, **stages}
 
@@ -223,7 +223,7 @@ class CompressionRecipe(BaseModel):
         return {**{field: getattr(stage, setting) for setting, field in kind.FIELDS.items()}, **kind.WANTED}
 
     def line_of(self, name: str) -> str:
-        """A stage in one line: the main setting, and the others where they are not the usual ones; "off" where it is left out."""
+        """A stage in one line: the main setting, and the others where they are not the defaults; "off" where it is skipped."""
         stage = self.stages.get(name)
         if stage is None:
             return OFF[0]
@@ -238,7 +238,7 @@ class CompressionRecipe(BaseModel):
 
     @property
     def text(self) -> str:
-        """As a file has it."""
+        """The text of the file."""
         data = {"data": self.data} if self.data else {}
         content: dict[str, Any] = {"recipe": FORMAT, **data, "batch": self.batch, "seed": self.seed}
         for name in STAGES:
@@ -249,10 +249,10 @@ class CompressionRecipe(BaseModel):
 
 
 def recipe_of(fields: Mapping[str, Any]) -> CompressionRecipe:
-    """The recipe that some fields of `CompressParameters` are.
+    """The recipe of some fields of `CompressParameters`.
 
     Raises:
-        RequestError: one of them is none that a recipe may have.
+        RequestError: one of them does not belong to a recipe.
     """
     stages: dict[str, Any] = {}
     for name, kind in STAGES.items():
@@ -264,10 +264,10 @@ def recipe_of(fields: Mapping[str, Any]) -> CompressionRecipe:
 
 
 def read_recipe(path: str | Path) -> CompressionRecipe:
-    """A recipe's file.
+    """Read a recipe's file.
 
     Raises:
-        RequestError: it cannot be read, or something in it is none of a recipe; the message names the line and the nearest word.
+        RequestError: it cannot be read, or has an unknown key or value; the message names the line and the most similar word.
     """
     file = Path(path).expanduser()
     root, content = read_document(file, "recipe", RequestError)
@@ -277,16 +277,16 @@ def read_recipe(path: str | Path) -> CompressionRecipe:
 
 
 def recipe_from_lines(lines: Mapping[str, str], **whole: Any) -> CompressionRecipe:
-    """The recipe of a line for each stage; the other way round it is `line_of`.
+    """Parse a line for each stage; the inverse of `line_of`.
 
     Raises:
-        RequestError: a line that cannot be read.
+        RequestError: a line that cannot be parsed.
     """
     return _checked({**whole, **lines}, None, "")
 
 
 def write_recipe(path: str | Path, recipe: CompressionRecipe) -> None:
-    """Write a recipe's file, whole or not at all.
+    """Write a recipe's file, completely or not at all.
 
     Raises:
         OutputError: the operating system refuses.
@@ -336,7 +336,7 @@ def _stage(name: str, value: Any, root: Node | None, of: str) -> RecipeStage | N
 
 
 def _settings(kind: type[RecipeStage], line: str) -> dict[str, Any]:
-    """The settings in a line such as "flops=60% fast=yes"."""
+    """Parse the settings in a line such as "flops=60% fast=yes"."""
     names = {hyphenated(name): name for name in kind.model_fields}
     found: dict[str, Any] = {}
     for word in shlex.split(line):
@@ -353,7 +353,7 @@ def _settings(kind: type[RecipeStage], line: str) -> dict[str, Any]:
 
 
 def _told(error: ValidationError, root: Node | None, place: tuple[str, ...], kind: type[BaseModel] = CompressionRecipe) -> str:
-    """The first thing that is wrong, with its line."""
+    """The first error, with its line."""
     first = error.errors()[0]
     path = [*place, *(str(part) for part in first["loc"])]
     name = path[len(place)] if len(path) > len(place) else ""
@@ -369,7 +369,7 @@ def _told(error: ValidationError, root: Node | None, place: tuple[str, ...], kin
 
 
 def _line(root: Node | None, *path: Any) -> str:
-    """Where something stands, as "line 3: "; empty where that is not known."""
+    """The position of a key, as "line 3: "; empty where it is not known."""
     found: Node | None = None
     for name in path:
         pairs = root.value if isinstance(root, MappingNode) else ()
@@ -381,7 +381,7 @@ def _line(root: Node | None, *path: Any) -> str:
 
 
 def setting_words(value: Any) -> str:
-    """A setting as it is typed."""
+    """A setting as a user types it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Sessions kept on disk while one works, so that a dropped line or a kill costs nothing: what is open, its steps, marks and results."""
+"""Sessions stored while the app runs, so that a lost connection or a kill loses nothing: the open model, its steps, marks and results."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tui_pruner.storage.journal import HeldElsewhere, Journal, State, is_held, r
 FORMAT = 2
 MOST = 40
 LONGEST_NAME = 80
-"""Bytes of the model's name in that of a session."""
+"""Bytes of the model's name in a session's name."""
 SUFFIX = ".jsonl"
 NOT_KEPT = {"damaged", "running"}
 
 
 class SavedSession(BaseModel):
-    """All that the interface needs to go on: `plan` holds every step, of which the first `steps` count; `asked` is by layer.
+    """Everything that the interface needs to resume: `plan` has every step, the first `steps` of which are applied; `asked` is by layer.
 
-    `metrics` is by the plans' keys (`tui/scores.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit by a key.
-    `intervals`, `resamples`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages besides
+    `metrics` is by the keys of steps (`tui/timeline.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit.
+    `intervals`, `resamples`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages beside
     the plan's.
-    Of what was read, not kept: `running`, whether a living process has it, and `damaged`, how many lines at its end were no good.
+    Set when it was read, not stored: `running`, whether a living process has it, and `damaged`, the number of bad lines at its end.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,14 +73,14 @@ class SavedSession(BaseModel):
 
     @property
     def state(self) -> State:
-        """As a journal has it: the plan's steps by themselves, so that only new ones are written down."""
+        """As a journal stores it: the plan's steps as a list of their own, so that only new ones are appended."""
         content = self.model_dump(mode="json", exclude=NOT_KEPT)
         plan = content.pop("plan")
         return {**content, "planned": plan.pop("steps"), "plan": plan}
 
     @classmethod
     def of_state(cls, state: State, **read: Any) -> SavedSession:
-        """From what a journal has, without metrics that would be measured otherwise today.
+        """From a journal's state, without metrics that would be measured differently today.
 
         Raises:
             ValidationError: it is something else.
@@ -103,7 +103,7 @@ class SessionFile:
         self._journal = Journal(paths.sessions_folder() / f"{id}{SUFFIX}")
 
     def keep(self, session: SavedSession) -> None:
-        """Have a session on the disk; one that is worth nothing leaves no file.
+        """Store a session; one without content leaves no file.
 
         Raises:
             OSError: it cannot be written.
@@ -114,7 +114,7 @@ class SessionFile:
                 self._keep(session)
 
     def close(self) -> None:
-        """Let another process have it; what comes after that is not kept."""
+        """Close and unlock the session; later changes are not stored."""
         with self._in_turn:
             self._closed = True
             self._journal.close()
@@ -136,17 +136,17 @@ class SessionFile:
 
 
 def new_id(model: str) -> str:
-    """A name for a session of a model that no other has."""
+    """A unique name for a session of a model."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{own_name(Path(model).stem, LONGEST_NAME)}-{secrets.token_hex(2)}"
 
 
 def sessions() -> list[SavedSession]:
-    """All that can be read, the newest first."""
+    """All readable sessions, newest first."""
     return sorted(_readable(), key=lambda session: session.saved_at, reverse=True)
 
 
 def session_to_resume(wanted: str = "") -> SavedSession:
-    """The newest session that no living process has, or the one whose id begins so.
+    """The newest session that no living process has, or the one whose id begins with `wanted`.
 
     Raises:
         PlanError: there is none.
@@ -159,7 +159,7 @@ def session_to_resume(wanted: str = "") -> SavedSession:
 
 
 def dropped_session(model: str) -> SavedSession | None:
-    """The newest session of a model that ended without its user's leave, if it is the newest of this model."""
+    """The newest session of a model, if the user did not quit it."""
     of_model = [session for session in sessions() if session.model == model and not session.running]
     return of_model[0] if of_model and not of_model[0].left else None
 

@@ -1,4 +1,4 @@
-"""The user's settings: a YAML file at `places.config_file()`, each key checked alone, so that one mistake costs only itself."""
+"""The user's settings: a YAML file at `paths.config_file()`; each key is checked alone; invalid keys are reported and ignored."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ OFF = frozenset({"", "0", "no", "off", "false"})
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may set; `pictures`: how images of detections are drawn; without it as the terminal can, and over SSH when asked for.
+    """The user's settings; `pictures`: how images of detections are drawn; by default as the terminal can, over SSH only on request.
 
-    `keymap` gives actions other keys, by the ids that `tui-pruner keys` lists: text, or a list of it."""
+    `keymap` gives actions other keys, by the ids that `tui-pruner keys` lists: a text, or a list of texts.
+    """
 
     theme: Theme | None = None
     ascii: bool = False
@@ -41,14 +42,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Config:
-    """The settings, and what is wrong with their file, one line for each mistake."""
+    """The settings, and the problems of their file, a line each."""
 
     settings: Settings = Settings()
     problems: tuple[str, ...] = ()
 
 
 def read_config(path: Path | None = None) -> Config:
-    """The settings in a file, by default the user's; where there is none, the defaults."""
+    """Read the settings from a file, by default the user's; without a file, the defaults."""
     path = path or paths.config_file()
     try:
         if path.stat().st_size > LARGEST_FILE:
@@ -62,7 +63,7 @@ def read_config(path: Path | None = None) -> Config:
 
 
 def parse_config(text: str, name: str) -> Config:
-    """The settings in a YAML text; `name` is what the problems call it."""
+    """Parse settings from YAML; `name` is for messages."""
     from yaml import YAMLError
 
     from tui_pruner.storage.yaml import parse_yaml, place_of, problem_of
@@ -79,7 +80,7 @@ def parse_config(text: str, name: str) -> Config:
 
 
 def use_as_environment(settings: Settings, **flags: str | bool | None) -> None:
-    """Hand the looks to the interface, which chooses its signs while it is imported: a flag, else the variable, else the file."""
+    """Pass the look to the interface, which chooses its signs when it is imported: from a flag, else the variable, else the file."""
     for key, variable in SWITCHES.items():
         if flag := flags.get(key):
             os.environ[variable] = flag if isinstance(flag, str) else "1"
@@ -88,7 +89,7 @@ def use_as_environment(settings: Settings, **flags: str | bool | None) -> None:
 
 
 def is_on(variable: str) -> bool:
-    """Whether an environment variable switches something on."""
+    """Whether an environment variable enables something."""
     return os.environ.get(variable, "").strip().lower() not in OFF
 
 

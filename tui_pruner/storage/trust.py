@@ -1,9 +1,9 @@
-"""Files that may run code of their own, known by their SHA-256: named with --trust, or typed into the app, which remembers them.
+"""Files that may execute arbitrary code, identified by their SHA-256: named with --trust, or typed into the app, which remembers them.
 
-What the app makes from such a file it trusts too, since it knows every byte of it. On the command line each file is named.
+Files that the app makes from such a file are trusted too, since it knows every byte of them. On the command line each file is named.
 
-A process is told by its environment which those are. A command forgets what it inherited, so that no script trusts a file that it does
-not name; the app adds what it remembers.
+A process gets the list from its environment. A command discards the list that it inherited, so that a script trusts only files that it
+names; the app adds those that it remembers.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def fingerprint(path: Path) -> str:
 
 
 def short(sha256: str) -> str:
-    """As much of a SHA-256 as a person is asked to type."""
+    """The part of a SHA-256 that a user is asked to type."""
     return sha256[:SHORTEST]
 
 
 def begins(typed: str, sha256: str) -> bool:
-    """Whether something typed is the beginning of a SHA-256, at least eight digits of it."""
+    """Whether typed text is the beginning of a SHA-256, at least eight digits of it."""
     return bool(DIGITS.fullmatch(typed.strip().lower())) and sha256.startswith(typed.strip().lower())
 
 
 def is_trusted(sha256: str) -> bool:
-    """Whether this process was told to trust a file."""
+    """Whether this process trusts a file."""
     return any(begins(known, sha256) for known in _told())
 
 
@@ -54,7 +54,7 @@ def trust(digits: Iterable[str]) -> None:
     """Trust files in this process and in those that it starts, by the first eight or more digits of their SHA-256.
 
     Raises:
-        RequestError: something else than digits.
+        RequestError: something other than digits.
     """
     known = [text.strip().lower() for text in digits]
     for text in known:
@@ -64,12 +64,12 @@ def trust(digits: Iterable[str]) -> None:
 
 
 def trust_remembered() -> None:
-    """Trust what a user of the app has trusted before."""
+    """Trust what the user of the app has trusted before."""
     trust(remembered())
 
 
 def remembered() -> tuple[str, ...]:
-    """The SHA-256 of every file that was trusted in the app, the oldest first; a line that is none counts for nothing."""
+    """The SHA-256 of every file that was trusted in the app, oldest first; malformed lines are ignored."""
     try:
         lines = paths.trust_file().read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -79,7 +79,7 @@ def remembered() -> tuple[str, ...]:
 
 
 def remember(sha256: str) -> None:
-    """Trust a file from now on, in later sessions too; a folder that cannot be written costs only the memory."""
+    """Trust a file from now on, in later sessions too; if the list cannot be written, only in this one."""
     known = [*(other for other in remembered() if other != sha256), sha256]
     with contextlib.suppress(OSError):
         replace_file(paths.trust_file(), ("\n".join(known) + "\n").encode())
@@ -87,7 +87,7 @@ def remember(sha256: str) -> None:
 
 
 def inherit(sha256: str, own_names: Sequence[str], *, lasting: bool = True) -> None:
-    """Trust a file that this program has just written from a trusted one, if it takes from modules what that one took.
+    """Trust a file that this program has just written from a trusted one, if it imports only what that one imported.
 
     It can do no more than that one. `lasting`: in later sessions too.
     """

@@ -1,7 +1,6 @@
-"""YAML as people write it, and the two kinds of it that are read here: plans and descriptions of data sets.
+"""YAML as people write it, for the two kinds that are read here: plans and descriptions of data sets.
 
-Text, numbers, lists and mappings. What it cannot be is said with its line. A data yaml is found, read and checked as Ultralytics
-does it.
+Text, numbers, lists and mappings. Errors name the line. A data yaml is found, read and checked as Ultralytics does it.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ MOST_VALUES = 1_000_000
 DEEPEST = 60
 LONGEST_PROBLEM = 200
 BYTE = re.compile(r"(?<!\\)(?P<before>(?:\\\\)*)(?P<escape>\\u[dD][cC][89a-fA-F][0-9a-fA-F])|[\udc80-\udcff]")
-"""What stands for a byte that is no UTF-8: an escape of YAML, or a lone surrogate."""
+"""A byte that is not UTF-8: an escape of YAML, or a lone surrogate."""
 FIRST_STAND_IN = 0x10F000
-"""In place of such a byte while libyaml reads, which refuses both: the end of a plane for private use."""
+"""Replaces such a byte while libyaml parses, which refuses both: the end of a plane for private use."""
 
 
 def parse_yaml(text: str) -> tuple[Node | None, Any]:
-    """The nodes of a YAML text, which know their lines, and what it holds; None and None where it holds nothing.
+    """The nodes of a YAML text, which know their lines, and its content; None and None where it is empty.
 
-    In what it holds, a byte that is no UTF-8 is a lone surrogate, as in any path.
+    In the content, a byte that is not UTF-8 is a lone surrogate, as in any path.
 
     Raises:
-        yaml.YAMLError: not YAML, or not plain; the message has the place where that is known.
+        yaml.YAMLError: not YAML, or not plain; the message has the line where it is known.
     """
     text, stand_ins = _readable(text)
     _demand_shallow(text)
@@ -53,13 +52,13 @@ def parse_yaml(text: str) -> tuple[Node | None, Any]:
 
 
 def place_of(error: yaml.YAMLError) -> str:
-    """Where an error is, as " line 3"; empty where that is not known."""
+    """The position of an error, as " line 3"; empty where it is not known."""
     mark = getattr(error, "problem_mark", None)
     return f" line {mark.line + 1}" if mark else ""
 
 
 def problem_of(error: yaml.YAMLError) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error) or "malformed"
     return printable(" ".join(str(problem).split())[:LONGEST_PROBLEM])
 
@@ -69,7 +68,7 @@ _Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Fastest):  # type: ignore[misc]
-    """Says the place also of values that Python cannot make of their text: the 99th of January, an `!!int` of letters."""
+    """Reports the position also of values that Python cannot convert: the 99th of January, an `!!int` of letters."""
 
     stand_ins: Mapping[str, str]
 
@@ -90,7 +89,7 @@ class _Loader(_Fastest):  # type: ignore[misc]
 
 
 def _readable(text: str) -> tuple[str, dict[str, str]]:
-    """A text that libyaml reads, and what each character in it means that stands for a byte which is no UTF-8."""
+    """A text that libyaml parses, and what each replaced character stands for."""
     if "\\u" not in text and (text.isascii() or not BYTES.search(text)):
         return text, {}
     written = dict.fromkeys(found["escape"] or found[0] for found in BYTE.finditer(text))
@@ -101,12 +100,12 @@ def _readable(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _byte(written: str) -> str:
-    """The lone surrogate that is written."""
+    """The lone surrogate of an escape."""
     return written if len(written) == 1 else chr(int(written[2:], 16))
 
 
 def _demand_shallow(text: str) -> None:
-    """Refuse what is nested too deeply before a parser descends into it: libyaml's ends the process there."""
+    """Refuse deep nesting before a parser descends into it: libyaml's would end the process."""
     depth = 0
     for event in yaml.parse(text, Loader=_Fastest):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -116,7 +115,7 @@ def _demand_shallow(text: str) -> None:
 
 
 def _count(node: Node, known: dict[int, int], around: set[int]) -> int:
-    """How many values a node stands for when every alias is written out: a few lines can stand for billions."""
+    """How many values a node has with every alias expanded: a few lines can stand for billions."""
     if id(node) in around:
         raise ConstructorError(None, None, "an alias (*) stands for what it is part of", node.start_mark)
     if id(node) not in known:
@@ -133,7 +132,7 @@ LARGEST_FILE = 16 << 20
 
 
 def read_plan_file(path: str | Path) -> Any:
-    """What a YAML file holds.
+    """The content of a plan's YAML file.
 
     Raises:
         PlanError: missing, too large, or not YAML.
@@ -142,7 +141,7 @@ def read_plan_file(path: str | Path) -> Any:
 
 
 def read_document(file: Path, what: str, fault: type[PrunerError]) -> tuple[Node | None, Any]:
-    """The nodes of a YAML file of ours, which know their lines, and what it holds; `what` it is, for the messages.
+    """The nodes of a YAML file of ours, which know their lines, and its content; `what` it is, for messages.
 
     Raises:
         PrunerError: of the class `fault`: missing, too large, or not YAML.
@@ -164,17 +163,17 @@ SUFFIXES = (".yaml", ".yml")
 PATHS = {"path", "train", "val", "validation", "test"}
 MOST_CLASSES = 1 << 16
 UNWANTED = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
-"""What Ultralytics takes out of a yaml that does not parse, before it tries once more: control characters."""
+"""What Ultralytics removes from a yaml that does not parse, before it tries again: control characters."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 ELSEWHERE = re.compile(r"^(\w[\w+.-]+:/|.*\.(ndjson|zip|tar|gz|tgz|xz|bz2|txz|tbz2)$)", re.IGNORECASE)
-"""Addresses, archives and lists of addresses, which Ultralytics downloads or unpacks."""
+"""URLs, archives and lists of URLs, which Ultralytics downloads or unpacks."""
 PASSED_ON = {"kpt_shape": list, "flip_idx": list, "kpt_oks_sigmas": list, "kpt_names": (list, dict), "channels": int}
 """The other keys that Ultralytics' validators and trainers read, with their types."""
 
 
 @dataclass(frozen=True)
 class DataYaml:
-    """What a data yaml says; `doubt` is a remark on bytes in it that could not be read, which errors about its content end with."""
+    """The content of a data yaml; `doubt` is a remark on unreadable bytes in it, which is appended to errors about its content."""
 
     path: Path
     content: Mapping[str, Any]
@@ -186,9 +185,9 @@ class DataYaml:
 
 
 def located(given: str | Path) -> Path:
-    """Return the file or folder that Ultralytics takes for a data set's name: one that exists, or else one of its own data sets.
+    """Return the file or folder that Ultralytics takes for a data set's name: an existing one, or else one of its own data sets.
 
-    What is found nowhere comes back as it was given.
+    A name that is not found is returned as it was given.
     """
     path = Path(given).expanduser()
     if path.exists() or path.is_absolute():
@@ -205,7 +204,7 @@ def everywhere(given: str | Path) -> str:
 
 
 def yaml_in(folder: Path) -> Path:
-    """Return the data yaml of a data set's folder: the only one in it, or, of several, the one with the folder's name.
+    """Return the data yaml of a data set's folder: the only one in it, or of several the one with the folder's name.
 
     Raises:
         DataError: none, or several.
@@ -219,12 +218,12 @@ def yaml_in(folder: Path) -> Path:
 
 
 def read_data_yaml(path: Path) -> DataYaml:
-    """Read a data yaml as Ultralytics does: bytes that are not UTF-8 are left out, and so are control characters where it needs that.
+    """Read a data yaml as Ultralytics does: bytes that are not UTF-8 are removed, and control characters where it needs that.
 
-    Only the paths of the data keep such bytes, since a folder may be called so.
+    Only paths keep such bytes, since a folder may have such a name.
 
     Raises:
-        DataError: it is missing, too large, or no YAML with keys.
+        DataError: it is missing, too large, or not YAML with keys.
     """
     if ELSEWHERE.match(str(path)):
         raise DataError(
@@ -271,7 +270,7 @@ def names_of(data: DataYaml) -> tuple[str, ...]:
 
 
 def settings_of(data: DataYaml) -> dict[str, Any]:
-    """Return what Ultralytics reads of a data yaml besides paths and classes.
+    """Return the keys that Ultralytics reads beside paths and classes.
 
     Raises:
         DataError: one has the wrong type, or keypoints are not described by two numbers.
@@ -311,7 +310,7 @@ def _without_bytes(value: Any) -> Any:
 
 
 def _doubt(raw: bytes) -> str:
-    """What an error should say of the encoding; nothing where all is UTF-8."""
+    """A remark on the encoding for errors; empty where all is UTF-8."""
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,1 +1,1 @@
-"""Any `torch.nn.Module`, no matter what library it is from."""
+"""Any `torch.nn.Module`, from any library."""

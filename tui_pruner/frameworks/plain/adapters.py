@@ -1,12 +1,12 @@
-"""PyTorch's and torchvision's modules whose own forward cannot be followed or cut: attention, and detectors.
+"""PyTorch's and torchvision's modules whose own forward cannot be traced or cut: attention, and detectors.
 
-A copy of a module has each `nn.MultiheadAttention` rewritten before it is traced, since PyTorch's forward demands that the heads are
-together as wide as what they read. The rewritten ones compute the same from the same parameters, but ask these for their widths, so that
-the keys and the values of every head can lose channels independently. Those that lost nothing are handed out as PyTorch's again.
+A copy of a module has each `nn.MultiheadAttention` rewritten before it is traced, since PyTorch's forward requires that all heads together
+are as wide as their input. The rewritten ones compute the same from the same parameters, but take widths from the parameters' shapes, so
+that keys and values of every head can lose channels independently. Those that lost nothing become PyTorch's class again.
 
-torchvision's detectors are followed up to their heads' predictions: what looks for boxes by their values cannot be followed, and reads no
-channel. The images go to the backbone as they are given, normalised but not resized. Of an R-CNN, boxes at fixed places stand for the
-proposals, so that the heads of boxes, masks and keypoints are followed too.
+torchvision's detectors are traced up to their heads' predictions: postprocessing selects boxes by value, which cannot be traced, and reads
+no channels. Images go to the backbone as given, normalised but not resized. In an R-CNN, boxes at fixed places replace the proposals, so
+that the heads of boxes, masks and keypoints are traced too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NarrowAttention(nn.MultiheadAttention):
 
     @property
     def out_channels(self) -> int:
-        """How many channels it writes: queries, keys and values of all heads."""
+        """How many channels it produces: queries, keys and values of all heads."""
         return int(self.in_proj_weight.shape[0])
 
     def forward(
@@ -58,7 +58,7 @@ class NarrowAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Compute what `nn.MultiheadAttention` computes; a mask counts, no matter what `is_causal` says of it."""
+        """Compute what `nn.MultiheadAttention` computes; a mask is always applied, with any `is_causal`."""
         batched = query.dim() == 3
         turned = batched and not self.batch_first
         q, k, v = (self._heads(one) for one in self._projected(query, key, value))
@@ -77,7 +77,7 @@ class NarrowAttention(nn.MultiheadAttention):
         return output.transpose(0, 1) if turned else output, weights
 
     def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> Any:
-        """Queries, keys and values of all heads, [batch, places, channels]."""
+        """Queries, keys and values of all heads, [batch, positions, channels]."""
         keys, values = self.num_heads * self.key_width, self.num_heads * self.value_width
         sizes = [keys, keys, values]
         if query is key and key is value:
@@ -87,13 +87,13 @@ class NarrowAttention(nn.MultiheadAttention):
         return [F.linear(*one) for one in zip(given, torch.split(self.in_proj_weight, sizes), biases)]
 
     def _batch_first(self, given: Tensor) -> Tensor:
-        """Return an input as [batch, places, channels]."""
+        """Return an input as [batch, positions, channels]."""
         if given.dim() == 2:
             return given.unsqueeze(0)
         return given if self.batch_first else given.transpose(0, 1)
 
     def _heads(self, projected: Tensor) -> Tensor:
-        """[batch, places, channels] to [batch, heads, places, channels of a head]."""
+        """[batch, positions, channels] to [batch, heads, positions, channels of a head]."""
         return torch.unflatten(projected, -1, (self.num_heads, -1)).transpose(1, 2)
 
     def _mask(self, among: Tensor | None, padding: Tensor | None, query: Tensor, batch: int) -> Tensor | None:
@@ -110,7 +110,7 @@ class NarrowAttention(nn.MultiheadAttention):
 
 
 def narrow(module: nn.Module, kept: Kept) -> None:
-    """The widths of a head: `out_proj` reads the values of all heads; what else the projection writes are queries and keys."""
+    """Set the widths of a head: `out_proj` reads the values of all heads; the rest of the projection's outputs are queries and keys."""
     attention: Any = module
     values = attention.out_proj.weight.shape[1]
     attention.value_width = values // attention.num_heads
@@ -130,7 +130,7 @@ def rewritable(module: nn.Module) -> bool:
 
 
 def free_attentions(model: nn.Module) -> nn.Module:
-    """Rewrite the attentions of a model that is a copy; the very model. PyTorch's fused layers then leave them alone."""
+    """Rewrite the attentions of a model in place, which must be a copy, and return it. PyTorch's fused layers then do not use them."""
     for module in model.modules():
         if rewritable(module):
             attention: Any = module
@@ -142,7 +142,7 @@ def free_attentions(model: nn.Module) -> nn.Module:
 
 
 def settle_attentions(model: nn.Module) -> nn.Module:
-    """Make attentions that lost nothing PyTorch's own again; the very model."""
+    """Give attentions that lost nothing PyTorch's own class again, in place, and return the model."""
     for module in model.modules():
         attention: Any = module
         if isinstance(module, NarrowAttention) and lost_nothing(attention):
@@ -153,7 +153,7 @@ def settle_attentions(model: nn.Module) -> nn.Module:
 
 
 def lost_nothing(attention: Any) -> bool:
-    """Whether the widths of an attention are those that PyTorch's forward demands."""
+    """Whether the widths of an attention are those that PyTorch's forward requires."""
     width = attention.num_heads * attention.head_dim
     return list(attention.in_proj_weight.shape) == [3 * width, width] and list(attention.out_proj.weight.shape) == [width, width]
 
@@ -164,7 +164,7 @@ DEPENDS_ON.append(Path(__file__))
 
 
 PLACES = ((0.1, 0.1, 0.6, 0.7), (0.3, 0.2, 0.9, 0.9))
-"""Left, top, right and bottom of the boxes that stand for proposals, as parts of the image."""
+"""Left, top, right and bottom of the boxes that replace proposals, as shares of the image."""
 IMAGE = 3
 """Dimensions of an image without a batch."""
 HEADS = ("mask", "keypoint")
@@ -172,13 +172,13 @@ REMARK = "is followed to its heads' predictions, without what looks for boxes by
 
 
 def forward_of(module: nn.Module) -> Callable[..., Any] | None:
-    """What to follow in place of the forward of a detector of torchvision's, or of an heir of one; None for all other modules."""
+    """What to trace in place of the forward of a torchvision detector or a subclass; None for all other modules."""
     names = {f"{base.__module__}.{base.__qualname__}" for base in type(module).__mro__}
     return next((forward for name, forward in FORWARDS.items() if f"torchvision.models.detection.{name}" in names), None)
 
 
 def in_a_batch(given: Inputs) -> Inputs:
-    """The images of a detector as one tensor, where they are a list or tuple, as its own forward reads them, or a single one."""
+    """A detector's images as one tensor, where they are a list or tuple, as its own forward takes them, or a single image."""
     if not given.args:
         return given
     return replace(given, args=(as_batch(given.args[0]), *given.args[1:]))
@@ -188,7 +188,7 @@ def as_batch(images: Any) -> Tensor:
     """Images as a tensor [batch, channels, height, width].
 
     Raises:
-        RequestError: they are not of one size, or are no images.
+        RequestError: they differ in size, or are no images.
     """
     listed = [images] if isinstance(images, Tensor) else list(images)
     parts = [image if image.ndim > IMAGE else image.unsqueeze(0) for image in listed if isinstance(image, Tensor)]
@@ -198,7 +198,7 @@ def as_batch(images: Any) -> Tensor:
 
 
 def features_of(detector: Any, images: Tensor) -> Mapping[str, Tensor]:
-    """The feature maps that the backbone makes of normalised images, by name."""
+    """The feature maps that the backbone computes from normalised images, by name."""
     transform = detector.transform
     shape = (1, -1, *[1] * (IMAGE - 1))
     mean, std = (torch.as_tensor(list(v), dtype=images.dtype, device=images.device) for v in (transform.image_mean, transform.image_std))
@@ -207,12 +207,12 @@ def features_of(detector: Any, images: Tensor) -> Mapping[str, Tensor]:
 
 
 def dense(detector: Any, images: Tensor, targets: Any = None) -> Any:
-    """The predictions of a detector without proposals, for every anchor or place."""
+    """The predictions of a detector without proposals, for every anchor or position."""
     return detector.head(list(features_of(detector, images).values()))
 
 
 def by_regions(detector: Any, images: Tensor, targets: Any = None) -> dict[str, Any]:
-    """What an R-CNN says of every anchor, and of boxes at fixed places on every feature map: classes, offsets, masks and keypoints."""
+    """The predictions of an R-CNN for every anchor, and for fixed boxes on every feature map: classes, offsets, masks, keypoints."""
     features, heads = features_of(detector, images), detector.roi_heads
     found = {"proposals": detector.rpn.head(list(features.values()))}
     found["boxes"] = heads.box_predictor(heads.box_head(pooled(heads.box_roi_pool, features)))
@@ -224,7 +224,7 @@ def by_regions(detector: Any, images: Tensor, targets: Any = None) -> dict[str, 
 
 
 def pooled(pool: Any, features: Mapping[str, Tensor]) -> Tensor:
-    """What the boxes at fixed places hold of each feature map that a pool reads, [boxes, channels, height, width]."""
+    """The features of the boxes at fixed places, from each feature map that a pool reads: [boxes, channels, height, width]."""
     from torchvision.ops import roi_align  # type: ignore[import-untyped]
 
     found = []

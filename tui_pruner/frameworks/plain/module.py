@@ -1,5 +1,6 @@
-"""Any module in place of a checkpoint: looked at before it runs, copied once, known by its structure, and planned for on batches of its
-inputs."""
+"""Any module in place of a checkpoint: checked before it runs, copied once, identified by its structure, and planned for on batches of its
+inputs.
+"""
 
 from __future__ import annotations
 
@@ -37,22 +38,22 @@ from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, Re
 from tui_pruner.frameworks.plain.adapters import REMARK, forward_of, free_attentions, in_a_batch, settle_attentions
 
 COARSE = (torch.float16, torch.bfloat16)
-"""Types that are computed with at single precision, which holds all of their numbers."""
+"""Types that are computed in single precision, which holds all of their numbers."""
 WRAPPERS = {
     "DataParallel": "module",
     "DistributedDataParallel": "module",
     "OptimizedModule": "_orig_mod",
     "FullyShardedDataParallel": "module",
 }
-"""Classes around a model, and the attribute that has it."""
+"""Wrapper classes, and the attribute that has the wrapped model."""
 LONGEST = 160
 
 
 @dataclass(frozen=True)
 class OpenedModule(Checkpoint):
-    """A module that was handed in, as a checkpoint: `model` is a copy of it on the CPU in evaluation mode, `sha256` that of its structure.
+    """A module from the user, as a checkpoint: `model` is a copy of it on the CPU in evaluation mode, `sha256` that of its structure.
 
-    `types` has the type and `device` the place of the numbers that were handed in, which what is handed out has again.
+    `types` and `device` are the dtypes and the device of the user's module, which returned models get again.
     """
 
     types: Mapping[str, torch.dtype] = field(default_factory=dict)
@@ -60,27 +61,27 @@ class OpenedModule(Checkpoint):
 
     @property
     def is_trained(self) -> bool:
-        """Whether it was read from a file: no."""
+        """Whether it was read from a file: never."""
         return False
 
     @property
     def task(self) -> str:
-        """What it predicts is its own affair."""
+        """Its task is unknown."""
         return "module"
 
     @property
     def names(self) -> dict[int, str]:
-        """There are no classes by name."""
+        """It has no named classes."""
         return {}
 
     @property
     def classes(self) -> int:
-        """There are none that could be cut."""
+        """It has no classes that could be cut."""
         return 0
 
     @property
     def stride(self) -> int:
-        """It is only run at the size that was given."""
+        """It only runs at the size that was given."""
         return 1
 
     @property
@@ -90,23 +91,23 @@ class OpenedModule(Checkpoint):
 
     @property
     def default_imgsz(self) -> int:
-        """No square image."""
+        """Its input is not a square image."""
         return 0
 
     def as_given(self, model: nn.Module) -> nn.Module:
-        """Give a model that was made of it the types and the device that it was handed in with; the very model."""
+        """Convert a model made from it to the dtypes and the device of the user's module, in place, and return it."""
         for name, tensor in named_tensors(model):
             tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
         return settle_attentions(model)
 
 
 def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None) -> Analysis:
-    """Look at a module, which stays as it is: everything works on a copy.
+    """Check a module and copy it; the module itself stays as it is.
 
     Raises:
         CheckpointError: it is of a kind that cannot be cut.
-        RequestError: the inputs are none, or on another device.
-        TraceError: its forward cannot be followed, or it has nothing to cut.
+        RequestError: there are no inputs, or they are on another device.
+        TraceError: its forward cannot be traced, or it has nothing to cut.
     """
     refuse_unusable(module)
     inputs, followed = on_one_device(module, checked(inputs)), forward_of(module) if inputs.forward is None else None
@@ -122,7 +123,7 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
             analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs)))
         except (PrunerError, MemoryError):
             raise
-        except Exception as error:  # a foreign module may raise anything
+        except Exception as error:  # a module of the user may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
             raise TraceError(f"{opened.family} cannot be followed ({reason}): give a module whose forward is plain PyTorch") from error
     if not any(group.producers for group in analysis.coupling.groups):
@@ -133,7 +134,7 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
 
 
 def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
-    """A module copied, on the CPU, with numbers that can be computed with."""
+    """Copy a module to the CPU, in a precision that can be computed in."""
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was handed in in training mode: it is looked at, proved and handed out in evaluation mode"]
@@ -158,7 +159,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
 
 
 def independent(module: nn.Module) -> nn.Module:
-    """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict, where these can be copied."""
+    """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict that can be copied."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
@@ -167,17 +168,17 @@ def independent(module: nn.Module) -> nn.Module:
                 memo[id(value)] = nn.Parameter(fresh, value.requires_grad) if isinstance(value, nn.Parameter) else fresh
     try:
         return copy.deepcopy(module, memo)
-    except Exception:  # a lock, a generator, an open file: what the module shares with its copy then is not a tensor
+    except Exception:  # a lock, a generator, an open file: what is then shared with the copy is not a tensor
         return isolated(module)
 
 
 def structure_of(module: nn.Module) -> dict[str, list[Any]]:
-    """The shape and type of every parameter and buffer by name, no matter what their values."""
+    """The shape and dtype of every parameter and buffer by name."""
     return {name: [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in named_tensors(module)}
 
 
 def digest_of(structure: Mapping[str, Any]) -> str:
-    """The SHA-256 of a structure: a freshly built module has that of the one that a plan was made for."""
+    """The SHA-256 of a structure: a freshly built module has the same as the one that a plan was made for."""
     return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
 
 
@@ -187,12 +188,12 @@ def name_of(module: nn.Module) -> str:
 
 
 def devices_of(module: nn.Module) -> list[torch.device]:
-    """The devices that a module's numbers are on."""
+    """The devices of a module's tensors."""
     return list(dict.fromkeys(tensor.device for _, tensor in named_tensors(module)))
 
 
 def on_one_device(module: nn.Module, inputs: Inputs) -> Inputs:
-    """The inputs, if they are where the module is.
+    """The inputs, if they are on the module's device.
 
     Raises:
         RequestError: they are on another device.
@@ -205,11 +206,10 @@ def on_one_device(module: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def refuse_unusable(module: nn.Module) -> None:
-    """Say of a module that cannot be cut why not.
+    """Refuse a module that cannot be cut.
 
     Raises:
-        CheckpointError: it is none, or of a kind that cannot be cut.
-    """
+        CheckpointError: it is not a module, or of a kind that cannot be cut."""
     if not isinstance(module, nn.Module):
         raise CheckpointError(f"a {type(module).__name__} is not a torch.nn.Module: give one with example_inputs, or a path")
     inner = WRAPPERS.get(type(module).__name__)
@@ -247,17 +247,17 @@ def refused_tensors(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 Loss = Callable[[nn.Module, Any], Tensor]
 JUDGED_ON = 2
-"""Batches by which the damage of single layers is measured."""
+"""How many batches the damage of single layers is measured on."""
 COMPETING = (UNIFORM, KNAPSACK)
-"""The ways to plan whose results are cut, refitted and compared: each takes a whole refit, and these two are the furthest apart."""
+"""The ways to plan whose results are cut, refitted and compared: each takes a whole refit, and these two differ most."""
 TOLERANCES = (0.01, 0.05, 0.2, 1.0)
-"""How far below its goal a plan may end, as parts of the goal: a small module has few widths, so that the nearest may be far below."""
+"""How far below its goal a plan may end, as shares of the goal: a small module has few widths, so the nearest may be far below."""
 HELD_OUT = 4
-"""One batch in this many judges what was fitted on the others."""
+"""One batch in this many is held out to judge what was fitted on the others."""
 
 
 def apart(batches: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
-    """Batches to work on and others to judge by; the same where there is only one."""
+    """Split batches into those to work on and those to judge by; the same where there is only one."""
     held_out = list(batches[HELD_OUT - 1 :: HELD_OUT]) or list(batches[1:2])
     working = [batch for batch in batches if all(batch is not other for other in held_out)]
     return working, held_out or working
@@ -271,7 +271,7 @@ def planned_on(
     held_out: Sequence[Inputs],
     device: torch.device,
 ) -> Step:
-    """The step that reaches targets at the least distance from the original's outputs: whole plans, cut, refitted and compared.
+    """The step that reaches targets at the least distance from the original's outputs: plans that are cut, refitted and compared.
 
     Raises:
         RequestError: the targets are out of reach.
@@ -316,7 +316,7 @@ def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], cri
 
 
 def calibrate_without_labels(analysis: Analysis, readers: WeightReaders, samples: int) -> None:
-    """Give an analysis the scores that need inputs alone."""
+    """Compute the scores that need only inputs."""
     ranking = Ranking(analysis.checkpoint.model)
     otherwise = {group.number: ranking.scores(group) for group in analysis.coupling.groups if group.prunable}
     axes = by_axis("obs", analysis.coupling, obs_scores(analysis.coupling, readers, otherwise))
@@ -324,10 +324,10 @@ def calibrate_without_labels(analysis: Analysis, readers: WeightReaders, samples
 
 
 def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, device: torch.device) -> None:
-    """Give an analysis the scores that need gradients of a loss, batch by batch.
+    """Compute the scores that need gradients of a loss, batch by batch.
 
     Raises:
-        DataError: no batch, or the loss or a gradient is not a number.
+        DataError: no batch, or the loss or a gradient is NaN.
     """
     twin = independent(analysis.checkpoint.model).to(device).requires_grad_(True)
     parameters = dict(twin.named_parameters())

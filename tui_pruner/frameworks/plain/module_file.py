@@ -1,4 +1,4 @@
-"""A cut module as a folder without pickle: plan.yaml says what went, model.safetensors has what stays, about.json where it is from."""
+"""A cut module as a folder without pickle: plan.yaml has the cuts, model.safetensors the weights, about.json the origin."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LARGEST = 1 << 24
 
 
 def as_ranges(positions: Sequence[int]) -> str:
-    """Ascending positions as text."""
+    """Ascending positions as text: "0-15, 20"."""
     found: list[list[int]] = []
     for position in positions:
         if found and position == found[-1][1] + 1:
@@ -45,10 +45,10 @@ def as_ranges(positions: Sequence[int]) -> str:
 
 
 def from_ranges(text: str) -> NDArray[np.int64]:
-    """The positions that a text means.
+    """Parse the text of `as_ranges`.
 
     Raises:
-        ValueError: it is another text, not ascending, or about absurdly many positions.
+        ValueError: other text, not ascending, or an absurd number of positions.
     """
     parts: list[NDArray[np.int64]] = []
     after = 0
@@ -67,16 +67,16 @@ FILES = frozenset({PLAN, WEIGHTS, ABOUT})
 
 
 def with_kept(plan: Plan, kept: Mapping[str, Mapping[str, list[int]]], widths: Mapping[str, int]) -> Plan:
-    """A plan that says what every parameter and buffer keeps, and what attributes hold, so that no trace is needed to apply it."""
+    """A plan with the positions that every parameter and buffer keeps and the values of attributes, so that applying it needs no trace."""
     ranges = {name: {int(dim): as_ranges(indices) for dim, indices in dims.items()} for name, dims in kept.items()}
     return plan.model_copy(update={"kept": ranges, "widths": dict(widths)})
 
 
 def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, Any], force: bool = False) -> Path:
-    """Write a cut module, whole or not at all.
+    """Write a cut module, completely or not at all.
 
     Raises:
-        OutputError: the folder exists, or cannot be written, or the module keeps what is not a tensor in its state.
+        OutputError: the folder exists or cannot be written, or the module's state has something other than tensors.
     """
     from safetensors.torch import save
 
@@ -110,10 +110,10 @@ def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, 
 
 
 def check_folder(folder: Path, force: bool) -> None:
-    """Refuse a place where no folder can be made, or where a folder holds anything else.
+    """Refuse a path where no folder can be made, or where a folder has other content.
 
     Raises:
-        OutputError: it is such a place.
+        OutputError: it is such a path.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: a module is saved as a folder, choose another name")
@@ -128,10 +128,10 @@ def check_folder(folder: Path, force: bool) -> None:
 
 
 def separate(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a module's state with memory of their own, and the further names of shared ones, each with the first.
+    """The tensors of a module's state in memory of their own, and further names of shared tensors, each with the first name.
 
     Raises:
-        OutputError: something else than tensors is in its state.
+        OutputError: something other than tensors is in its state.
     """
     first = {name: names[0] for names in owners_of_tensors(model).values() for name in names}
     tensors: dict[str, Tensor] = {}
@@ -147,11 +147,11 @@ def separate(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
-    """A freshly built module cut by the plan in a folder, with the numbers in it, all of which have their place; the module stays as it is.
+    """A freshly built module, cut by the plan in a folder and with the weights in it; the given module stays as it is.
 
     Raises:
-        CheckpointError: the folder is none, or its files are damaged or do not belong together.
-        PlanError: the module is not built as the one that was cut.
+        CheckpointError: the folder is missing, or its files are damaged or do not belong together.
+        PlanError: the module is not built like the one that was cut.
     """
     from safetensors.torch import load
 
@@ -169,7 +169,7 @@ def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load all tensors into a model, each to its place.
+    """Load all tensors into a model.
 
     Raises:
         CheckpointError: a tensor is missing, is not in the model, or has another shape or type there.
@@ -196,10 +196,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def cut_by_plan(module: nn.Module, plan: Plan) -> nn.Module:
-    """A copy of a module, cut by a plan that says what every parameter and buffer keeps; in evaluation mode.
+    """A copy of a module in evaluation mode, cut by a plan with the positions that every parameter and buffer keeps.
 
     Raises:
-        PlanError: the plan is for a module of another structure, or does not say that.
+        PlanError: the plan is for a module of another structure, or lacks the positions.
     """
     check_structure(module, plan)
     cuts = [cut for step in plan.steps for cut in step.cuts]
@@ -214,7 +214,7 @@ def cut_by_plan(module: nn.Module, plan: Plan) -> nn.Module:
 
 
 def check_structure(module: nn.Module, plan: Plan) -> None:
-    """Refuse a module that is not built as the one that a plan was made for.
+    """Refuse a module that is not built like the one that a plan was made for.
 
     Raises:
         PlanError: it is not.
@@ -233,7 +233,7 @@ def checked_positions(module: nn.Module, name: str, dims: Mapping[int, str]) -> 
     """What a plan keeps of one parameter or buffer, by dimension.
 
     Raises:
-        PlanError: no such tensor, dimension or position.
+        PlanError: the tensor, dimension or position does not exist.
     """
     known = dict(named_tensors(module))
     if name not in known:
@@ -251,7 +251,7 @@ def checked_positions(module: nn.Module, name: str, dims: Mapping[int, str]) -> 
 
 
 def outputs_kept(model: nn.Module, layer: str, kept: Mapping[str, Mapping[int, Indices]]) -> list[int] | None:
-    """The original output indices that a layer keeps; None: all of them."""
+    """The original output indices that a layer keeps; None where it keeps all."""
     transposed = getattr(model.get_submodule(layer), "transposed", False)
     found = kept.get(f"{layer}.weight", {}).get(1 if transposed else 0)
     return None if found is None else np.asarray(found).tolist()

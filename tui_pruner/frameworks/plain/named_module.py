@@ -1,4 +1,4 @@
-"""A module by the names of what builds it: `package.module:build` and `package.module:inputs`, found in the folder that one stands in."""
+"""A module given by the names of what builds it, `package.module:build` and `package.module:inputs`, imported from the current folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST = 160
 
 @dataclass(frozen=True)
 class NamedModule:
-    """What builds a module and its inputs, a file with its weights, what measures it, and what runs in place of its forward."""
+    """The names of what builds a module, of its inputs, of a file with weights, of a metric, and of a replacement forward."""
 
     build: str
     inputs: str
@@ -35,7 +35,7 @@ class NamedModule:
         """A freshly built module, with the weights of the file.
 
         Raises:
-            CheckpointError: it cannot be built, or the weights are not of it.
+            CheckpointError: it cannot be built, or the weights do not fit.
         """
         made = called(self.build, found(self.build, "--model"))
         if not isinstance(made, nn.Module):
@@ -45,7 +45,7 @@ class NamedModule:
         return made
 
     def given(self) -> Inputs:
-        """The example inputs: what a function returns, or what has the name.
+        """The example inputs: what a function of this name returns, or the object of this name.
 
         Raises:
             RequestError: they cannot be made.
@@ -60,11 +60,11 @@ class NamedModule:
         return replace(given, forward=run) if run is not None else given
 
     def measure(self) -> Callable[[nn.Module], float] | None:
-        """What gives a figure for a module, if there is such a thing."""
+        """The function that computes a metric of a module; None where none was named."""
         return found(self.evaluate, "--evaluate") if self.evaluate else None
 
     def check_steady(self, module: nn.Module) -> None:
-        """Refuse a factory that builds another module each time: what is saved could not be loaded into it.
+        """Refuse a function that builds another module each time: saved weights could not be loaded into it.
 
         Raises:
             CheckpointError: it does.
@@ -77,10 +77,10 @@ class NamedModule:
 
 
 def found(name: str, option: str) -> Any:
-    """What a name such as `package.module:attribute` stands for, looked for in this folder first: this runs the user's code.
+    """Import the object of a name such as `package.module:attribute`, from this folder first; this runs the user's code.
 
     Raises:
-        RequestError: no such name, or its module cannot be imported.
+        RequestError: the name does not exist, or its module cannot be imported.
     """
     package, colon, attribute = name.partition(":")
     if not package or not colon or not attribute:
@@ -102,10 +102,10 @@ def found(name: str, option: str) -> Any:
 
 
 def called(name: str, function: Any) -> Any:
-    """What a function of the user's gives.
+    """Call a function of the user.
 
     Raises:
-        RequestError: it is none, or raises.
+        RequestError: it is not callable, or raises.
     """
     try:
         return function()
@@ -122,7 +122,7 @@ def weights_in(file: Path) -> Any:
     """The tensors in a safetensors file.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: it is not such a file.
     """
     from safetensors.torch import load
 

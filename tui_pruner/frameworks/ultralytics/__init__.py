@@ -1,4 +1,4 @@
-"""Ultralytics: checkpoints read without running anything that is in the file, written atomically and only after a check by stock."""
+"""Ultralytics: checkpoints read without running anything in the file, and written atomically after stock Ultralytics has checked them."""
 
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.frameworks.ultralytics import adapters as adapters

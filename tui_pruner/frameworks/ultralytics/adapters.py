@@ -1,4 +1,4 @@
-"""What Ultralytics' modules assume beside their weights, said to the core when this package is imported.
+"""What Ultralytics' modules assume beside their weights, registered with the core when this package is imported.
 
 Attributes to rewrite after a cut, widths that must stay equal, heads with one output for each class, repeats that may be dropped.
 """
@@ -25,7 +25,7 @@ from tui_pruner.core.tracing.inner_blocks import ENDS, Ends
 
 
 def heads_left(module: nn.Module, kept: Kept, width: int) -> int:
-    """How many heads still have channels; `width` is what qkv wrote for each. `num_heads` is still the original's."""
+    """How many heads still have channels; `width` is what qkv produced for each. `num_heads` is still the original's."""
     indices = kept("qkv.conv")
     heads = int(module.num_heads)  # type: ignore[arg-type]
     return heads if indices is None else len({index // width for index in indices})
@@ -39,7 +39,7 @@ def half_width(module: nn.Module, kept: Kept) -> None:
 
 @adapter("Attention", asks=["qkv", "proj", "num_heads", "key_dim", "head_dim"])
 def key_and_value_widths(module: nn.Module, kept: Kept) -> None:
-    """Heads that are left, `head_dim` from the projection's input, `key_dim` from what else qkv writes; `scale` stays the trained one's."""
+    """The number of heads, `head_dim` from the projection's input, `key_dim` from the rest of qkv's outputs; `scale` stays."""
     heads = heads_left(module, kept, 2 * int(module.key_dim) + int(module.head_dim))  # type: ignore[arg-type]
     value = int(convolution_of(module, "proj").in_channels) // heads
     key = (int(convolution_of(module, "qkv").out_channels) // heads - value) // 2
@@ -48,7 +48,7 @@ def key_and_value_widths(module: nn.Module, kept: Kept) -> None:
 
 @adapter("AAttn", asks=["qkv", "num_heads", "head_dim"])
 def area_attention_widths(module: nn.Module, kept: Kept) -> None:
-    """Heads, `head_dim`, `all_head_dim`; the forward scales by the new head_dim, so the queries take the old scale along in their norm."""
+    """Heads, `head_dim`, `all_head_dim`. The forward scales by the new head_dim, so the queries' norm is rescaled to keep the old scale."""
     old = int(module.head_dim)  # type: ignore[arg-type]
     heads = heads_left(module, kept, 3 * old)
     new = int(convolution_of(module, "qkv").out_channels) // (3 * heads)
@@ -66,7 +66,7 @@ def area_attention_widths(module: nn.Module, kept: Kept) -> None:
 
 @adapter("CBLinear", asks=["conv", "c2s"])
 def part_widths(module: nn.Module, kept: Kept) -> None:
-    """`c2s`: the widths that the output is split into, each for another level of the second backbone."""
+    """`c2s`: the widths of the parts that the output is split into, one for each level of the second backbone."""
     left = kept("conv")
     if left is not None:
         borders = np.cumsum([0, *module.c2s])  # type: ignore[misc]
@@ -75,7 +75,7 @@ def part_widths(module: nn.Module, kept: Kept) -> None:
 
 @adapter("MSDeformAttn", asks=["value_proj"])
 def sampled_width(module: nn.Module, kept: Kept) -> None:
-    """`d_model`: the width of the values that are sampled, all heads together."""
+    """`d_model`: the width of the sampled values, of all heads together."""
     module.__dict__["d_model"] = int(module.get_submodule("value_proj").out_features)  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ HEAD_MODULE = "ultralytics.nn.modules.head"
 
 BOXES = 4
 LABEL = 5
-"""The column of a final detection that has its class's number."""
+"""The column of a final detection with its class number."""
 MAIN = frozenset({"output", "output[0]", "output[0][0]"})
 
 
@@ -102,7 +102,7 @@ def decoder_layers(head: Any) -> list[str]:
 
 
 def detection_outputs(head: Any, place: str, leaf: Tensor, kept: Sequence[int]) -> Tensor:
-    """Return an output of a dense head with the kept classes alone."""
+    """Return an output of a dense head with only the kept classes."""
     if place.endswith("['scores']") or (place.endswith("['proto'][1]") and leaf.shape[1] == head.nc):
         return leaf[:, list(kept)]
     if place not in MAIN:
@@ -114,14 +114,14 @@ def detection_outputs(head: Any, place: str, leaf: Tensor, kept: Sequence[int]) 
 
 
 def decoder_outputs(head: Any, place: str, leaf: Tensor, kept: Sequence[int]) -> Tensor:
-    """Return an output of a decoder of queries with the kept classes alone."""
+    """Return an output of a decoder with only the kept classes."""
     if place == "output[0]" and leaf.ndim == 3 and leaf.shape[-1] == LABEL + 1:
         return relabelled(leaf, kept)
     return leaf[..., list(kept)] if place in ("output[1][1]", "output[1][3]", "output[1]", "output[3]") else leaf
 
 
 def relabelled(detections: Tensor, kept: Sequence[int]) -> Tensor:
-    """Return final detections [images, n, 6 and more] in the new numbering, -1 where the class is gone; without the last ones that are."""
+    """Return final detections [images, n, 6 or more] renumbered, -1 where the class is gone; without trailing ones of that kind."""
     old = detections[..., LABEL]
     new = torch.full_like(old, -1)
     for number, before in enumerate(kept):
@@ -137,7 +137,7 @@ OWN_HEADS: dict[str, Head] = {
     "RTDETRDecoder": Head(decoder_layers, decoder_outputs),
 }
 EQUAL_WIDTHS: dict[str, tuple[tuple[str, str], ...]] = {
-    # view(B, C, H, W) with the C of the input: all heads' values together stay as wide as the input
+    # view(B, C, H, W) with the C of the input: the values of all heads together stay as wide as the input
     "Attention": (("qkv.conv", "proj.conv"),),
 }
 OWN_ENDS: dict[str, Ends] = {
@@ -150,7 +150,7 @@ OWN_ENDS: dict[str, Ends] = {
 
 
 def is_detect(module: nn.Module) -> bool:
-    """Whether a module is Ultralytics' `Detect` or an heir of it."""
+    """Whether a module is Ultralytics' `Detect` or of a subclass."""
     heads: Any = sys.modules.get(HEAD_MODULE)
     return heads is not None and isinstance(module, heads.Detect)
 

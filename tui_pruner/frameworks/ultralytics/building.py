@@ -1,4 +1,4 @@
-"""The one door to stock Ultralytics (late, quiet, offline), and models with random weights from its architecture files."""
+"""The only import of stock Ultralytics (late, quiet, offline), and models with random weights from its architecture files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOS
 
 
 def stock_tasks() -> ModuleType:
-    """`ultralytics.nn.tasks`: the model classes and the allow-list loader.
+    """Import `ultralytics.nn.tasks`: the model classes and the allow-list loader.
 
-    From here on this process loads known classes only and evaluates nothing that a checkpoint or an architecture says.
+    From here on this process loads only known classes and evaluates nothing from a checkpoint or an architecture.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -32,12 +32,12 @@ def stock_tasks() -> ModuleType:
     from ultralytics.utils import checks
 
     tasks.SAFE_LOAD = True  # the flag above is read at import, which may have happened before
-    checks.AUTOINSTALL = False  # no matter what the user's environment says: a file that names a module gets none installed
+    checks.AUTOINSTALL = False  # even if the user's environment allows it: a file that names a module gets none installed
     return tasks  # type: ignore[no-any-return]
 
 
 def default_arguments() -> dict[str, object]:
-    """Ultralytics' default settings, which its own loader merges under a checkpoint's training arguments."""
+    """Ultralytics' default settings, which its own loader merges with a checkpoint's training arguments."""
     stock_tasks()
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -67,8 +67,8 @@ MODEL_OF_HEAD = {
 def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
     """A model of Ultralytics' own yaml of that name ("yolov8n.yaml"), or of a yaml file, with the same random weights every time.
 
-    Batch normalisation gets random affine parameters, and statistics that keep the signal alive: freshly initialised it is the identity,
-    behind which a wrong cut can hide. Needs no network.
+    BatchNorm gets random affine parameters and statistics that keep the signal alive: freshly initialised it is the identity, which could
+    hide a wrong cut. Needs no network.
     Raises CheckpointError when the yaml does not exist or describes no model.
     """
     if classes is not None and classes < 1:
@@ -82,7 +82,7 @@ def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CheckpointError(f"{name} describes no model that Ultralytics can build ({reason}): correct the yaml") from error
-    model.task = stock_tasks().guess_model_task(model) or "detect"  # of an RT-DETR it guesses none
+    model.task = stock_tasks().guess_model_task(model) or "detect"  # it cannot guess the task of an RT-DETR
     model.args = {**default_arguments(), "task": model.task, "model": Path(name).name}
     return Checkpoint(
         path=name,
@@ -96,10 +96,10 @@ def build_from_yaml(name: str, classes: int | None = None) -> Checkpoint:
 
 
 def settle_normalisation(model: nn.Module) -> None:
-    """Give every batch normalisation random affine parameters, and as statistics those of random images that went through the model.
+    """Give every BatchNorm random affine parameters, and the statistics of random images that were run through the model.
 
-    Drawn from torch's generator. With arbitrary statistics the signal dies on its way through sixty layers, and no output tells any more
-    which channel was cut.
+    Drawn from torch's generator. With arbitrary statistics the signal would die within sixty layers, and no output would show which channel
+    was cut.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine]
     momenta = [norm.momentum for norm in norms]

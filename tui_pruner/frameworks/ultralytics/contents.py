@@ -1,8 +1,8 @@
-"""What goes into a file, and whether it can be written where the user wants it.
+"""The content of a written file, and whether it can be written where the user wants it.
 
-The dictionary is the one that Ultralytics itself saves, with a yaml that its trainer cannot rebuild in silence, and one key of ours.
+The dictionary is the one that Ultralytics itself saves, with a yaml that makes its trainer fail with an explanation, and one further key.
 
-Under that key is plain data: no class of ours is in any file.
+Under that key is plain data: no file contains a class of this package.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SPARE_BYTES = 1 << 20
 def check_output(output: str | Path, source_path: str | Path, force: bool) -> Path:
     """The path to write to, with `~` and symbolic links resolved; never the source.
 
-    Raises OutputError, one line, for everything that is known in advance to go wrong.
+    Raises OutputError for every problem that is known in advance.
     """
     try:
         return _check(output, Path(source_path).expanduser(), force)
@@ -45,10 +45,10 @@ def check_output(output: str | Path, source_path: str | Path, force: bool) -> Pa
 
 
 def require_writable(source: Checkpoint) -> None:
-    """Refuse to begin work on a model that no file can be made from.
+    """Refuse early a model that no file can be made from.
 
     Raises:
-        OutputError: it is one.
+        OutputError: it is such a model.
     """
     if source.unwritable:
         raise OutputError(f"nothing that is made from {source.path} can be written ({source.unwritable}): save it again without that")
@@ -68,7 +68,7 @@ def _check(output: str | Path, source: Path, force: bool) -> Path:
 
 
 def _check_name(output: str | Path, name: str) -> None:
-    """Ultralytics looks some names of old models up under another name, so a file of such a name would never be found."""
+    """Refuse names of old models, which Ultralytics looks up under another name, so that the file would never be found."""
     if not any(family in name for family in RENAMED_FAMILIES):
         return
     stock_tasks()
@@ -110,13 +110,13 @@ TRAINERS = {
     "classify": "ClassificationTrainer",
 }
 TRAINERS_OF_HEADS = {"RTDETRDecoder": ("ultralytics.models.rtdetr.train", "RTDETRTrainer")}
-"""Heads that a trainer of their own fine-tunes, no matter what the task."""
+"""Heads that have their own trainer, for any task."""
 
 
 def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """The architecture with a backbone of one impossible module, whose name is the error message that `train()` then gives.
+    """The architecture with a backbone of one impossible module, whose name is the error message that `train()` then shows.
 
-    The head stays, since Ultralytics guesses the task from it; the true backbone stays under a key that Ultralytics ignores, so it
+    The head stays, since Ultralytics guesses the task from it; the true backbone is under a key that Ultralytics ignores, so it
     survives a stock fine-tuning too.
     """
     original = unguard(architecture)
@@ -124,7 +124,7 @@ def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture as it was before it was guarded; one that is not guarded comes back as it is."""
+    """The architecture before `guard`; one that is not guarded is returned as it is."""
     original = copy.deepcopy(dict(architecture))
     backbone = original.pop(GUARDED_BACKBONE, None)
     if backbone is not None:
@@ -133,7 +133,7 @@ def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def way_out(architecture: Mapping[str, Any], task: str) -> str:
-    """The sentence that someone reads who calls `train()` on a pruned file."""
+    """The error message for a user who calls `train()` on a pruned file."""
     module, trainer = trainer_of(architecture, task)
     return (
         f"{MARK}: train() would rebuild the network at full size from its yaml and lose the pruning. Fine-tune it as it is: "
@@ -154,11 +154,11 @@ DOCS = "https://docs.ultralytics.com"
 FROZEN = ".dfl"
 """What Ultralytics never trains: the fixed weights that turn box distributions into distances."""
 RUNTIME = ("pt_path", "criterion")
-"""What Ultralytics attaches to a model while it is loaded or trained."""
+"""Attributes that Ultralytics sets on a model while it is loaded or trained."""
 
 
 def checkpoint_dictionary(model: nn.Module, source: Checkpoint, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint as Ultralytics saves one, around a model from `for_saving`."""
+    """The checkpoint as Ultralytics saves one, with a model from `for_saving`."""
     import ultralytics
 
     return {
@@ -178,7 +178,7 @@ def checkpoint_dictionary(model: nn.Module, source: Checkpoint, provenance: Mapp
 
 
 def save_for_ultralytics(source: Checkpoint, file: Path) -> None:
-    """A file that stock Ultralytics reads the model from as it was read here, in the wrapper that its own file had.
+    """Write a file from which stock Ultralytics reads the model as it was read here, in the wrapper of its own file.
 
     Raises:
         OutputError: no file can hold it.
@@ -215,20 +215,20 @@ def mask_provenance(source: Checkpoint, plan: Mapping[str, Any], masked: Mapping
 
 
 def with_trust(provenance: Mapping[str, Any], source: Checkpoint) -> dict[str, Any]:
-    """What the file says of itself, and of the trusted one that it was made from: which it is, and what both take from modules."""
+    """The provenance with a note on the trusted file that it was made from, and on the modules that both import."""
     if not (source.trusted and source.own_names):
         return dict(provenance)
     return {**provenance, "trusted": {"name": file_name(source), "sha256": source.sha256, "names": list(source.own_names)}}
 
 
 def with_numberings(provenance: Mapping[str, Any], saved: nn.Module) -> dict[str, Any]:
-    """What the file says of itself, with how the classes that it has were numbered before, where some were cut."""
+    """The provenance with the former numberings of the classes, where some were cut."""
     numberings = getattr(saved, NUMBERINGS, None)
     return {**provenance, "classes": numberings} if numberings else dict(provenance)
 
 
 def for_saving(pruned: nn.Module, source: Checkpoint, cut: bool = True) -> nn.Module:
-    """A copy of the model as it is saved: half precision, eval mode, nothing cached; its yaml is guarded where the model was cut.
+    """A copy of the model for saving: half precision, eval mode, no caches; its yaml is guarded where the model was cut.
 
     The model itself stays as it is.
     """
@@ -248,7 +248,7 @@ def for_saving(pruned: nn.Module, source: Checkpoint, cut: bool = True) -> nn.Mo
 
 
 def plain(value: Any) -> Any:
-    """The same data in dictionaries, lists, strings, numbers, booleans and None, which every loader reads without any class of ours.
+    """The same data in dictionaries, lists, strings, numbers, booleans and None, which every loader reads without further classes.
 
     Raises TypeError for anything else.
     """

@@ -48,7 +48,7 @@ from tui_pruner.storage.trust import fingerprint, is_trusted
 
 
 def remarks(dictionary: Mapping[str, Any], arguments: Mapping[str, Any], own: Sequence[str], unwritable: str) -> tuple[str, ...]:
-    """One sentence for each; `own`: what a trusted file takes from modules, `unwritable`: why nothing can be written that is made of it."""
+    """Warnings about a file, a sentence each; `own`: names that a trusted file imports, `unwritable`: why nothing can be written."""
     said = _training(dictionary, arguments)
     if unwritable:
         said.append(f"nothing that is made from it can be written ({unwritable}): save it again without that")
@@ -78,10 +78,10 @@ SHOWN_DIGITS = 16
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """The checkpoint in a file that Ultralytics, or this program, saved.
+    """Read a checkpoint that Ultralytics, or this program, saved.
 
-    Raises UntrustedError for a file that wants more than the known classes, unless the user trusts it, and CheckpointError in one line
-    for anything else that the path may lead to.
+    Raises UntrustedError for a file that needs more than the known classes, unless the user trusts it, and CheckpointError for any other
+    problem of the path.
     """
     file = Path(path).expanduser()
     require_readable_file(file)
@@ -108,10 +108,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def look_into(file: Path) -> Contents:
-    """What a file holds, seen from outside.
+    """Inspect a file's archive without loading it.
 
     Raises:
-        CheckpointError: no intact archive as PyTorch writes it.
+        CheckpointError: it is not an intact archive as PyTorch writes it.
     """
     require_sound_archive(file)
     return contents_of(file)
@@ -119,7 +119,7 @@ def look_into(file: Path) -> Contents:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint's dictionary, what its file took from modules beyond Ultralytics' own list, and whether it was loaded in full."""
+    """A checkpoint's dictionary, its imports beyond Ultralytics' own list, and whether it was loaded without restrictions."""
 
     dictionary: dict[str, Any]
     taken: dict[str, Any]
@@ -127,7 +127,7 @@ class Loaded:
 
 
 def _load(file: Path, contents: Contents, trusted: bool) -> Loaded:
-    """The checkpoint's dictionary; by names that run code only where the user trusts the file and nothing else will do.
+    """The checkpoint's dictionary; without restrictions only where the user trusts the file and the restricted loader refuses it.
 
     Loaded through a symbolic link with a neutral name: Ultralytics looks an existing yolov5n.pt up under another name, drops
     apostrophes from paths and insists on the suffix.
@@ -149,7 +149,7 @@ def _load(file: Path, contents: Contents, trusted: bool) -> Loaded:
 
 
 def _loaded_by_name(file: Path, neutral: Path) -> Loaded:
-    """By the names on Ultralytics' list, and those that stock Ultralytics once wrote."""
+    """Load with the names on Ultralytics' list, and those that stock Ultralytics once wrote."""
 
     def load() -> Loaded:
         taken = {name: once_stock(name) for name in beyond_ultralytics(neutral)}
@@ -164,7 +164,7 @@ def _loaded_in_full(file: Path, neutral: Path) -> Loaded:
 
 
 def _told_as_ours(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Loaded:
-    """What a library raises about a file, as an error of ours."""
+    """Convert what a library raises about a file to our own error."""
     try:
         return load()
     except (MemoryError, Confined, PrunerError):
@@ -250,7 +250,7 @@ def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
         raise CheckpointError(f"{file} holds no model: {RETRAIN}")
     if not isinstance(model, stock_tasks().BaseModel):
         raise CheckpointError(f"{file} holds a {type(model).__name__}, which is no Ultralytics model: {RETRAIN}")
-    vars(model).pop("criterion", None)  # a training's, and made anew when needed
+    vars(model).pop("criterion", None)  # those of a training, which are made anew when needed
     if dictionary.get("modelopt"):
         raise CheckpointError(f"{file} is trained for quantisation, which pruning would undo: give the checkpoint from before that")
     if model.is_fused():
@@ -270,7 +270,7 @@ def _plain_arguments(arguments: Any) -> dict[str, Any]:
 
 
 def _prepare(model: Any, arguments: dict[str, Any]) -> None:
-    """What Ultralytics' `load_checkpoint` does to a model that it has just loaded."""
+    """Prepare a model as Ultralytics' `load_checkpoint` does after loading."""
     model.float()
     model.args = {**default_arguments(), **arguments}
     model.task = getattr(model, "task", None) or stock_tasks().guess_model_task(model)
@@ -285,7 +285,7 @@ def _prepare(model: Any, arguments: dict[str, Any]) -> None:
 
 
 def open_model(text: str, classes: int | None = None) -> Checkpoint:
-    """The model that a user named: a yaml is built with random weights and `classes` classes, everything else is read as a checkpoint."""
+    """The model that a user named: a yaml is built with random weights and `classes` classes, anything else is read as a checkpoint."""
     if is_architecture(text):
         return build_from_yaml(text, classes)
     if classes is not None:

@@ -1,8 +1,8 @@
-"""Checks a written checkpoint the way a stranger would use it: run as a script of its own, in a process that cannot import tui_pruner.
+"""Checks a written checkpoint as another user would use it: run as a script of its own, in a process that cannot import tui_pruner.
 
 `python -I -X utf8 reload_check.py REQUEST` reads {"checkpoint", "expected", "paths", "own_names"} from a JSON file and prints
-{"checks": [{name, ok, detail}]}. `paths`: where the program that wrote the file found modules; `own_names`: what the file may take from
-modules beyond Ultralytics' own list.
+{"checks": [{name, ok, detail}]}. `paths`: where the program that wrote the file found modules; `own_names`: what the file may import
+beyond Ultralytics' own list.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ STOCK_NAMES = {"builtins.getattr", "builtins.set", "builtins.slice", "__builtin_
 
 
 class CheckFailed(Exception):
-    """A check has found something wrong; its message says what."""
+    """A check failed; the message says how."""
 
 
 class Examination:
-    """One checkpoint under examination; the checks run in order and later ones use what earlier ones loaded."""
+    """The checks of one checkpoint; they run in order, and later ones use what earlier ones loaded."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.checkpoint: str = request["checkpoint"]
@@ -46,9 +46,9 @@ class Examination:
             return f"{len(archive.namelist())} members"
 
     def only_allowed_classes(self) -> str:
-        """The pickle names nothing but classes of torch and Ultralytics, and what the file that it was made from names too.
+        """The pickle names only classes of torch and Ultralytics, and the names that its source names too.
 
-        Without the latter it is loaded by Ultralytics' own list, as the most careful stranger would.
+        Without such names it is loaded with Ultralytics' own list, as the most careful user would.
         """
         from torch.serialization import get_unsafe_globals_in_checkpoint
         from ultralytics.nn import tasks
@@ -69,7 +69,7 @@ class Examination:
         return type(self.model).__name__
 
     def same_outputs(self) -> str:
-        """The forward gives what the model in memory gave after the same rounding to half precision."""
+        """The outputs equal those of the model in memory after the same rounding to half precision."""
         import torch
 
         expected = torch.load(self.expected_file, weights_only=True)
@@ -78,7 +78,7 @@ class Examination:
         return compare(expected["outputs"], self.outputs, SAME)
 
     def same_outputs_when_fused(self) -> str:
-        """With batch normalisation folded away, as predict and export do it, the outputs stay."""
+        """With BatchNorm folded, as in prediction and export, the outputs stay the same."""
         fused = copy.deepcopy(self.model).double().fuse(verbose=False)
         return compare(self.outputs, named_outputs(fused.double(), self.exact_image), FUSED)
 
@@ -96,7 +96,7 @@ class Examination:
         return f"{len(seen)} modules"
 
     def training_forward_runs(self) -> str:
-        """The forward of training runs too: some heads have branches that nothing but training needs."""
+        """The forward of training runs too: some heads have branches that only training needs."""
         import torch
 
         model = copy.deepcopy(self.model).train()
@@ -117,7 +117,7 @@ class Examination:
         return seen
 
     def checks(self) -> tuple[tuple[str, Callable[[], str]], ...]:
-        """Every check with the name that a person reads."""
+        """Every check with its name for display."""
         return (
             ("archive intact", self.archive_is_intact),
             ("known classes only", self.only_allowed_classes),
@@ -130,9 +130,9 @@ class Examination:
 
 
 def named_outputs(model: Any, image: Any) -> dict[str, Any]:
-    """The tensors that a model gives for an image, each under its place in the nested output.
+    """The tensors that a model returns for an image, each under its place in the nested output.
 
-    The ranked detections of an end-to-end head are left out: equal scores may change places. What they are picked from is there.
+    The ranked detections of an end-to-end head are left out, since equal scores may change places. What they are picked from is included.
     """
     import torch
 
@@ -155,7 +155,7 @@ def flat(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def compare(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) -> str:
-    """The largest difference, relative to the largest value, of the tensors that both have."""
+    """The largest difference, relative to the largest value, over the tensors that both have."""
     common = [name for name in expected if name in actual]
     if not common:
         raise CheckFailed("no output to compare")
@@ -177,7 +177,7 @@ def first_line(error: BaseException) -> str:
 
 
 def examine(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run the checks in order and stop at the first that fails, since the others build on it."""
+    """Run the checks in order and stop at the first that fails, since later ones depend on it."""
     results = []
     for name, check in Examination(request).checks():
         try:
@@ -192,7 +192,7 @@ def examine(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Examine what the request names; what libraries print goes to stderr, the verdict alone to stdout."""
+    """Examine what the request names; output of libraries goes to stderr, only the verdict to stdout."""
     sys.modules["tui_pruner"] = None  # type: ignore[assignment]  # the file must need nothing of ours
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

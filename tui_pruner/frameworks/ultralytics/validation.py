@@ -1,6 +1,6 @@
-"""What Ultralytics measures on labelled images: a model's own loss, and many changed copies validated side by side.
+"""Validation with Ultralytics on labelled images: a model's own loss, and many changed copies side by side.
 
-What a change cannot reach is computed once for all.
+Blocks that a change does not affect are computed once for all copies.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tui_pruner.frameworks.ultralytics.building import default_arguments
 
 
 def differentiable(model: nn.Module, device: str | torch.device = "cpu") -> nn.Module:
-    """A copy whose loss can be differentiated by every parameter, also of a frozen checkpoint; in eval mode, as the model will be used."""
+    """A copy whose loss has gradients for every parameter, even of a frozen checkpoint; in eval mode, as the model will be used."""
     twin = copy.deepcopy(model).to(device).float().eval().requires_grad_(True)
     settings = getattr(model, "args", None) or {}
     twin.args = SimpleNamespace(**{**default_arguments(), **(settings if isinstance(settings, dict) else vars(settings))})  # type: ignore[assignment]
     twin.nc = len(model.names)  # type: ignore[assignment, arg-type]  # a trainer sets it, and RT-DETR's loss reads it
     twin.criterion = None  # type: ignore[assignment]  # one that was built before has the settings and the device of then
-    forget_caches(twin)  # anchors that were made in inference mode cannot be differentiated through
+    forget_caches(twin)  # anchors made in inference mode cannot be differentiated through
     return twin
 
 
@@ -42,9 +42,9 @@ Work = Callable[[], None]
 
 @contextmanager
 def one_core_each(device: torch.device) -> Iterator[Callable[[Sequence[Work]], None]]:
-    """Something that does many works without gradients: on the CPU each on a core of its own, elsewhere one after the other.
+    """A function that runs several tasks without gradients: on the CPU each on its own core, elsewhere one after the other.
 
-    Cores that share a small convolution wait for each other; networks that share nothing do not.
+    Cores that share a small convolution wait for each other; separate networks do not.
     """
     if device.type != "cpu" or cores() == 1:
         yield one_after_the_other
@@ -64,7 +64,7 @@ def one_core_each(device: torch.device) -> Iterator[Callable[[Sequence[Work]], N
 
 
 def one_after_the_other(works: Sequence[Work]) -> None:
-    """Do one after the other."""
+    """Run tasks one after the other."""
     for work in works:
         work()
 
@@ -77,7 +77,7 @@ def cores() -> int:
 Batch = dict[str, Any]
 Metrics = dict[str, float]
 KEPT_BYTES = 1 << 30
-"""Images and what the original makes of them; where they are more, they are read and computed again for every wave."""
+"""Bytes of images and of the original's activations; where they need more, they are read and computed again for every wave."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class Variant:
     changed: frozenset[str]
 
     def differs(self, path: str) -> bool:
-        """Whether a module, or anything in it, has such a tensor."""
+        """Whether a module, or anything in it, contains such a tensor."""
         return any(name.startswith(f"{path}.") for name in self.changed)
 
 
 class Candidate:
-    """One network, ready to predict, with a validator of its own, which sees the same batches as all others."""
+    """One network, ready to predict, with its own validator, which gets the same batches as all others."""
 
     def __init__(self, validator: Any, metrics: Any, backend: Any) -> None:
         self.backend = backend
@@ -119,7 +119,7 @@ class Candidate:
 
 
 class SharedRun:
-    """A validator that has validated the unchanged network once, and now does so with its changed copies."""
+    """A validator that has validated the unchanged network once, and then validates changed copies of it."""
 
     def __init__(self, validator: Any, network: nn.Module) -> None:
         import torch
@@ -147,7 +147,7 @@ class SharedRun:
         import torch
 
         if not self._keeps:
-            gc.collect()  # earlier networks are in cycles with what watches them, and a GPU's memory does not make Python look for such
+            gc.collect()  # earlier networks are in reference cycles, and a full GPU does not make Python collect them
         with torch.inference_mode(), one_core_each(self._validator.device) as everyone:
             candidates = [Candidate(self._validator, self._metrics, self._backend(variant)) for variant in variants]
             for batch, known in self._batches():
@@ -157,17 +157,17 @@ class SharedRun:
                 yield candidate.result()
 
     def keep_nothing(self) -> bool:
-        """From now on keep nothing in memory only to save time; whether that was done until now."""
+        """Stop keeping data in memory to save time; whether any was kept until now."""
         kept, self._keeps, self._kept = self._keeps, False, None
         return kept
 
     def share_nothing(self) -> bool:
-        """From now on have every network compute all that it needs, in less memory; whether anything was shared until now."""
+        """Let every network compute everything itself, in less memory; whether anything was shared until now."""
         shared, self.shares = self.shares, False
         return shared
 
     def _backend(self, variant: Variant) -> Any:
-        """A variant ready to predict: its blocks that differ are prepared, all others are the original's."""
+        """A variant ready to predict: blocks that differ are prepared, all others are the original's."""
         changed = [path for path in self._blocks if variant.differs(path)]
         inside = tuple(f"{path}." for path in changed)
         if not self.shares or not all(name.startswith(inside) for name in variant.changed):
@@ -180,7 +180,7 @@ class SharedRun:
         return around(self._original.backend, network)
 
     def _batches(self) -> Iterator[tuple[Batch, Known]]:
-        """The images as the validator prepares them, with what the original makes of them; kept where they are few."""
+        """The images as the validator prepares them, with the original's activations; kept where they are few."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -199,7 +199,7 @@ class SharedRun:
         self._kept = kept
 
     def _is_exact(self) -> bool:
-        """Whether nothing works in place, and a network whose modules only answer, depth by depth, predicts the very same."""
+        """Whether nothing works in place, and a network with recorded answers predicts exactly the same at each depth."""
         import torch
 
         with torch.inference_mode(False), torch.no_grad():
@@ -217,7 +217,7 @@ class SharedRun:
 
 
 def backend_of(validator: Any, network: nn.Module) -> Any:
-    """The network as the validator itself would run it: a copy, in which normalisation is folded into the convolutions."""
+    """The network as the validator itself would run it: a copy with folded BatchNorm."""
     from ultralytics.nn.autobackend import AutoBackend
 
     settings = validator.args
@@ -248,7 +248,7 @@ def prepared_blocks(validator: Any, network: nn.Module, paths: Sequence[str]) ->
 
 
 def around(backend: Any, network: nn.Module) -> Any:
-    """A backend like another one around another network."""
+    """A backend like another one, for another network."""
     twin: Any = own(backend, {})
     twin.backend = copy.copy(backend.backend)
     twin.backend.model = network

@@ -1,5 +1,6 @@
-"""A pruned model to its file: the model is proved, the file is verified by stock Ultralytics in a process of its own, and then moved into
-place."""
+"""A pruned model to its file: the model is proved, the file is verified by stock Ultralytics in a process of its own, and then moved to its
+path.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +47,12 @@ from tui_pruner.storage.atomic import output_error, remove_leftovers, temporary_
 LONGEST_SECONDS = 600
 SEED = 0
 QUERIES_NEED_SIDE = 320
-"""A head that picks its best 300 places needs an input with more places than that."""
+"""A head that picks its best 300 positions needs an input with more positions than that."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check of a written file: whether it held, and with what figure."""
+    """One check of a written file: whether it passed, and its figure."""
 
     name: str
     ok: bool
@@ -59,7 +60,7 @@ class CheckResult:
 
 
 def verify(file: Path, saved: nn.Module, own_names: Sequence[str] = ()) -> tuple[CheckResult, ...]:
-    """Check the file against the model that was serialised into it; it may take `own_names` from modules beyond Ultralytics' own list.
+    """Check the file against the model that was saved in it; it may import `own_names` beyond Ultralytics' own list.
 
     Raises:
         VerificationError: it failed a check, which is named.
@@ -76,7 +77,7 @@ def verify(file: Path, saved: nn.Module, own_names: Sequence[str] = ()) -> tuple
 
 
 def expected_outputs(saved: nn.Module) -> dict[str, Any]:
-    """A fixed random image and what the model gives for it with its weights rounded to half precision.
+    """A fixed random image and the model's outputs for it with weights rounded to half precision.
 
     In float64: two processes may add in another order, and in float32 that alone moved a deep network's outputs by 3e-5.
     """
@@ -122,9 +123,10 @@ def _run(request: Path, folder: Path) -> tuple[CheckResult, ...]:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A checkpoint that is in its place: its size in bytes, its SHA-256, and the checks that it passed before it got there.
+    """A checkpoint at its path: its size in bytes, its SHA-256, and the checks that it passed before.
 
-    `own_names`: what it takes from modules of its user's, as the trusted file did that it was made from; without trust it is not opened.
+    `own_names`: the names from the user's modules that it imports, as did the trusted file that it was made from; without trust it is not
+    opened.
     """
 
     output: str
@@ -148,8 +150,8 @@ def write_checkpoint(
 ) -> WrittenFile:
     """Save the pruned model as a file that stock Ultralytics loads without this program; the source is never opened for writing.
 
-    Raises OutputError when the place is not usable, or nothing that is made from the source can be written, and VerificationError when
-    the file fails a check; then nothing is left behind and a file that was there before is as it was.
+    Raises OutputError when the path is not usable, or nothing that is made from the source can be written, and VerificationError when
+    the file fails a check; then nothing is left behind, and a file that was there before is unchanged.
     """
     return write_model(pruned, source, output, provenance_of(source, plan, kept, proof, dropped), force, on_progress)
 
@@ -162,7 +164,7 @@ def write_model(
     force: bool = False,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> WrittenFile:
-    """Save a model that was made of the source, with what its file is to say about where it comes from; else as `write_checkpoint`."""
+    """Save a model that was made from the source, with its provenance; otherwise like `write_checkpoint`."""
     target = check_output(output, source.path, force)
     require_writable(source)
     remove_leftovers()
@@ -184,7 +186,7 @@ def write_model(
 
 
 def was_cut(provenance: Mapping[str, Any]) -> bool:
-    """Return whether a model has other shapes than its architecture: it was pruned at some stage, and not masked alone."""
+    """Return whether a model has other shapes than its architecture: some stage pruned it, instead of masking it."""
     return any(stage["kind"] == "prune" for stage in stages_of(provenance))
 
 
@@ -206,7 +208,7 @@ def _serialised(dictionary: dict[str, Any]) -> memoryview:
 
 
 def _move_into_place(temporary: Path, target: Path, force: bool) -> None:
-    """In one step; without `force` a file that has appeared in the meantime is not overwritten."""
+    """Rename in one step; without `force`, a file that has appeared in the meantime is not overwritten."""
     if not force:
         _claim(temporary, target)
     else:
@@ -229,7 +231,7 @@ def _claim(temporary: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class ProvedFile:
-    """A file that is in its place, and the proof of the very model in it; `masked`: its slices at zero, where it was masked and not cut."""
+    """A file at its path, and the proof of the model in it; `masked`: the slices at zero, where it was masked and not cut."""
 
     file: WrittenFile
     proof: Proof
@@ -245,16 +247,16 @@ def cut_prove_write(
     force: bool = False,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> ProvedFile:
-    """Write the pruned model after some steps of a session (default: all that count), each of which must be proved.
+    """Write the pruned model after some steps of a session (default: all applied ones), each of which must be proved.
 
-    The last step is cut and proved anew, so that the proof is that of the model in the file and not of an earlier cut like it.
+    The last step is cut and proved again, so that the proof is that of the model in the file and not of an earlier, equal cut.
     With `mask` the masked twin is written in place of the cut model: proved to compute the same, with the original's shapes.
 
     Raises:
-        RequestError: no zeros stand for what a step takes.
+        RequestError: a step cannot be expressed by zeros.
         ProofError: a step is not proved; nothing is written.
         OutputError: no step, or an unusable output path.
-        VerificationError: the file failed its checks; nothing is left of it.
+        VerificationError: the file failed its checks and was removed.
     """
     applied = session.steps if steps is None else list(steps)
     if not applied:

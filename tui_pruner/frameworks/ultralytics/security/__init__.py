@@ -1,1 +1,1 @@
-"""A checkpoint looked at before it is loaded, while it is loaded, and before it runs."""
+"""Checks of a checkpoint before it is loaded, while it is loaded, and before it runs."""

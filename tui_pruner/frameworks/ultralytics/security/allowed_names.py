@@ -1,4 +1,4 @@
-"""Which names a checkpoint may take from modules, why others are refused, and what the trust of a user allows."""
+"""The allow-list: which names a checkpoint may import, why others are refused, and what a user's trust allows."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ RENAMED = {
     "ultralytics.yolo.data": "ultralytics.data",
     "ultralytics.yolo.v8": "ultralytics.models.yolo",
 }
-"""Packages of Ultralytics before 8.0.136, as its own loader finds them today."""
+"""Packages of Ultralytics before 8.0.136, and where its own loader finds them today."""
 LOSSES = ("ultralytics.utils.loss", "ultralytics.utils.tal")
 TRANSFORMS = "ultralytics.data.augment"
 KINDS_OF_TRANSFORMS = ("CenterCrop", "ToTensor", "ClassifyLetterBox")
-"""What prepared the images of classifiers in 8.0: each holds sizes and flags, and its call computes on an image."""
+"""Transforms of classifiers' images in 8.0: they hold sizes and flags, and calling them computes on an image."""
 DTYPES = "?bhilqBHILQefdFD"
 
 
 def beyond_ultralytics(file: Path | IO[bytes]) -> list[str]:
-    """What a file takes from modules beyond Ultralytics' own list; the pickle is disassembled, not run.
+    """The names that a file imports beyond Ultralytics' own list; the pickle is disassembled, not run.
 
     Raises:
         pickle.UnpicklingError: it has operations that PyTorch does not write.
@@ -52,7 +52,7 @@ def beyond_ultralytics(file: Path | IO[bytes]) -> list[str]:
 
 
 def once_stock(name: str) -> Any:
-    """What a name stands for that Ultralytics once wrote, or PyTorch puts around or into models of it; None for any other name."""
+    """The object for a name that Ultralytics once wrote, or that PyTorch wraps around models or adds to them; None for any other name."""
     if name == DILL_TYPE:
         return plain_type
     if name in WRAPPERS:
@@ -67,14 +67,14 @@ def once_stock(name: str) -> Any:
 
 
 def todays_place(name: str) -> str:
-    """A name under the package where Ultralytics has it today."""
+    """The name in the package where Ultralytics has it today."""
     package = next((old for old in RENAMED if name.startswith(f"{old}.")), "")
     return RENAMED[package] + name.removeprefix(package) if package else name
 
 
 @contextlib.contextmanager
 def permitting(names: Iterable[str]) -> Iterator[None]:
-    """Let PyTorch's restricted loader take these names too, here and wherever stock Ultralytics loads, until the block ends.
+    """Add names to those that PyTorch's restricted loader accepts, here and wherever stock Ultralytics loads, within the `with` block.
 
     Raises:
         ImportError: the module does not exist.
@@ -82,14 +82,14 @@ def permitting(names: Iterable[str]) -> Iterator[None]:
     """
     import numpy as np
 
-    dtypes = {type(np.dtype(letter)) for letter in DTYPES}  # a scalar's type is made when it is called for, so no file names it
+    dtypes = {type(np.dtype(letter)) for letter in DTYPES}  # a scalar's type is made on demand, so no file names it
     found = {(once_stock(name) or taken(name), name) for name in names}
     with torch.serialization.safe_globals([*(dtypes | found).difference(torch.serialization.get_safe_globals())]):
         yield
 
 
 def taken(name: str) -> Any:
-    """What a module has under a name."""
+    """Import a name from its module."""
     module, _, attribute = name.rpartition(".")
     return getattr(importlib.import_module(module), attribute)
 
@@ -104,17 +104,17 @@ LONGEST_REASON = 160
 
 
 class Outlining(pickle.Pickler):
-    """Leaves the numbers out."""
+    """Pickles a model without the numbers in its tensors."""
 
     def reducer_override(self, value: Any) -> Any:
-        """An empty dictionary for a tensor; everything else as always."""
+        """An empty dictionary for a tensor; everything else as usual."""
         return (collections.OrderedDict, ()) if isinstance(value, torch.Tensor) else NotImplemented
 
 
 def own_names(model: nn.Module, arguments: Mapping[str, Any], taken: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """What a file made from a model names beyond Ultralytics' own list, and why none can be made; empty otherwise.
+    """The names that a file made from a model would import beyond Ultralytics' own list, and why no file can be made; empty otherwise.
 
-    It may name what the model's own file took from modules (`taken`), under the names that this has today, and nothing else.
+    It may import what the model's own file imported (`taken`), under today's names, and nothing else.
     """
     stream = io.BytesIO()
     try:
@@ -138,20 +138,20 @@ STOCK = tuple(f"{library}." for library in LIBRARIES)
 
 
 def names_beyond(neutral: Path, contents: Contents) -> list[str]:
-    """What a file takes from modules beyond what stock Ultralytics writes, or ever wrote."""
+    """The names that a file imports beyond what stock Ultralytics writes, or ever wrote."""
     try:
         strange = beyond_ultralytics(neutral)
-    except ImportError:  # of a module of Ultralytics that is not there
+    except ImportError:  # of a module of Ultralytics that does not exist here
         strange = [name for name in contents.survey.names if name not in CALLS]
-    except (ValueError, RuntimeError, pickle.UnpicklingError):  # not as PyTorch writes it, which the survey has told too
+    except (ValueError, RuntimeError, pickle.UnpicklingError):  # not as PyTorch writes it, which the survey has found too
         strange = [name for name in contents.survey.names if name not in CALLS and not name.startswith(STOCK)]
     return [name for name in strange if once_stock(name) is None]
 
 
 def refusal_of(neutral: Path, file: Path, contents: Contents) -> CheckpointError | None:
-    """Why a file is not loaded unless it is trusted (UntrustedError), or not at all; None where nothing speaks against it.
+    """Why a file is not loaded unless it is trusted (UntrustedError), or not at all; None where it can be loaded.
 
-    Read under the name `neutral`, spoken of as `file`.
+    Read under the name `neutral`; messages call it `file`.
     """
     strange = names_beyond(neutral, contents)
     if other := [name for name in strange if OTHER_REPOSITORY.match(name)]:
@@ -173,7 +173,7 @@ def refusal_of(neutral: Path, file: Path, contents: Contents) -> CheckpointError
 
 
 def what_is_lost(names: Sequence[str]) -> str:
-    """What is wrong with names that nothing here has, where they were looked for, and what to do; it follows the file's name."""
+    """The end of a message about names that do not exist here: where they were looked for, and what to do."""
     if scripts := [name for name in names if name.startswith("__main__.")]:
         return (
             f"names {listed(scripts)}, which the script that saved it defined, and which no other program can find: define it in a module "
@@ -197,7 +197,7 @@ def what_is_lost(names: Sequence[str]) -> str:
 
 
 def is_lost(name: str) -> bool:
-    """Whether nothing here has that name; no module is imported for the answer, so one that was not yet may lack it."""
+    """Whether a name does not exist here; no module is imported to find out, so a module not yet imported may still lack it."""
     module, _, attribute = todays_place(name).rpartition(".")
     if module == "__main__":
         return True
@@ -212,7 +212,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _first_missing(module: str) -> str | None:
-    """The first part of a dotted name for which no importer of this process knows a module; None where it has all."""
+    """The first part of a dotted name that this process cannot import; None where all can be found."""
     parts = module.split(".")
     where: Iterable[str] | None = None
     for length in range(1, len(parts) + 1):
@@ -227,7 +227,7 @@ def _first_missing(module: str) -> str | None:
 
 
 def _place(module: str) -> str:
-    """The file of a module that was imported; empty where it was not."""
+    """The file of an imported module; empty where it was not imported."""
     return str(getattr(sys.modules.get(module), "__file__", "") or "")
 
 
@@ -236,12 +236,12 @@ def _version(library: str) -> str:
 
 
 def load_in_full(file: Path, neutral: Path) -> tuple[Any, dict[str, Any]]:
-    """What is in a file, and everything that it took from modules, by name; `neutral` is a link that Ultralytics loads it through.
+    """Load a file without restrictions; return its content and all imported objects by name. `neutral`: a link that Ultralytics loads.
 
-    What a model was wrapped in for a training is left out.
+    Wrappers that a training put around the model are left out.
 
     Raises:
-        CheckpointError: it takes what is nowhere here.
+        CheckpointError: it imports what does not exist here.
         Exception: any, as the file raises it.
     """
     taken: dict[str, Any] = {}
@@ -271,15 +271,15 @@ def load_in_full(file: Path, neutral: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _as_module(unpickler: type[pickle.Unpickler]) -> ModuleType:
-    """What `torch.load` takes as a module for pickling."""
+    """An unpickler as the module that `torch.load` takes."""
     return cast("ModuleType", SimpleNamespace(__name__="pickle", Unpickler=unpickler, load=pickle.load))
 
 
 def code_of_file(checkpoint: Path) -> str:
-    """A digest of the code behind the classes that a file names; empty where all are Ultralytics' and its libraries'."""
+    """A digest of the code of the classes that a file names; empty where all are those of Ultralytics and its libraries."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             pickled = archive.read(next(name for name in archive.namelist() if name.partition("/")[2] == PICKLE))
-    except (OSError, zipfile.BadZipFile, StopIteration):  # opening it reports the error
+    except (OSError, zipfile.BadZipFile, StopIteration):  # opening the file reports the error
         return ""
     return code_of(names_in(pickled))

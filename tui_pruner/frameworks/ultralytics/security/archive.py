@@ -1,4 +1,4 @@
-"""A look at a model file from the outside, before any library opens it, and the limits under which it is then opened."""
+"""Checks of a model file's archive before any library opens it, and limits on memory and access while it is loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST_DIRECTORY = 4 << 20
 LONGEST_END = (1 << 16) + 22
 IN_64_BITS = 0xFFFFFFFF
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError, OSError)
-"""What `zipfile` raises on damaged bytes, depending on where the damage is."""
+"""What `zipfile` raises for damaged bytes, depending on where the damage is."""
 
 BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
@@ -44,9 +44,9 @@ ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 
 def require_sound_archive(path: Path) -> None:
-    """Refuse what is not an intact PyTorch archive, naming what it is instead.
+    """Refuse what is not an intact PyTorch archive, and say what it is instead.
 
-    Every checksum inside is compared, since PyTorch itself loads a file with a flipped byte in silence.
+    Every checksum inside is compared, since PyTorch itself loads a file with a flipped byte without an error.
     """
     with path.open("rb") as file:
         beginning = file.read(512)
@@ -72,7 +72,7 @@ def _what_it_is(beginning: bytes) -> str:
 
 
 def _require_sane_directory(path: Path) -> None:
-    """Refuse an archive that says it has hundreds of thousands of members, since listing them would take minutes."""
+    """Refuse an archive with hundreds of thousands of members, since listing them would take minutes."""
     with path.open("rb") as file:
         end = file.seek(0, 2)
         start = file.seek(max(end - LONGEST_END, 0))
@@ -117,7 +117,7 @@ SPARE = 1 << 30
 
 
 def require_memory(path: Path, stored: int) -> None:
-    """Refuse a file whose `stored` bytes of weights need more memory than there is.
+    """Refuse a file whose `stored` bytes of weights need more memory than is available.
 
     Raises:
         CheckpointError: they do.
@@ -130,10 +130,10 @@ def require_memory(path: Path, stored: int) -> None:
 
 @contextlib.contextmanager
 def limited_memory(stored: int) -> Iterator[None]:
-    """Let this process take only so much more memory as reading a file of `stored` bytes can need.
+    """Limit this process to the memory that reading a file of `stored` bytes can need.
 
     The limit is on data (RLIMIT_DATA), which the kernel counts without what libraries merely map or reserve: PyTorch and CUDA reserve
-    tens of gigabytes of addresses, so a limit on those (RLIMIT_AS) would end them. Without effect where the kernel tells no such figure.
+    tens of gigabytes of addresses, so a limit on those (RLIMIT_AS) would end them. No effect where the kernel does not report that figure.
     """
     used = _figure(Path("/proc/self/status"), "VmData")
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -150,7 +150,7 @@ def limited_memory(stored: int) -> Iterator[None]:
 
 
 def available_memory() -> int | None:
-    """The bytes that programs can still have without swapping; None where the system does not tell (no Linux)."""
+    """The bytes that programs can still get without swapping; None where the system does not report it (not Linux)."""
     return _figure(Path("/proc/meminfo"), "MemAvailable")
 
 
@@ -168,12 +168,12 @@ _reading = threading.local()
 
 
 class Confined(RuntimeError):
-    """Something tried to get out."""
+    """The file tried to open a connection or to start a program."""
 
 
 @contextlib.contextmanager
 def confined(trusted: bool = False) -> Iterator[None]:
-    """Refuse connections, and unless the file is trusted programs too, in this thread."""
+    """Refuse connections in this thread, and also starting programs unless the file is trusted."""
     _listen()
     _reading.forbidden = CONNECTIONS if trusted else CONNECTIONS + PROGRAMS
     try:
@@ -184,7 +184,7 @@ def confined(trusted: bool = False) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _listen() -> None:
-    """Python never takes an audit hook away again, so there is one for good that mostly looks away."""
+    """Install the audit hook, once: Python never removes one, so it ignores most events."""
     sys.addaudithook(_refuse)
 
 
@@ -205,9 +205,9 @@ BYTES_OF_STORAGE = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive holds, seen from outside: how many members, their bytes, and what its pickle would do.
+    """What is in an archive: the number of members, their bytes, and what its pickle would do.
 
-    `refusal`: why only a user who trusts the file may have it loaded; empty where nothing speaks against it.
+    `refusal`: why it is only loaded for a user who trusts it; empty where it is not refused.
     """
 
     members: int
@@ -217,10 +217,10 @@ class Contents:
 
 
 def contents_of(path: Path) -> Contents:
-    """What an intact archive holds; nothing of it is loaded.
+    """Inspect an intact archive without loading anything.
 
     Raises:
-        CheckpointError: not as PyTorch writes it, other weights than it says, or too large for this machine.
+        CheckpointError: not as PyTorch writes it, other weights than it declares, or too large for this machine.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -240,7 +240,7 @@ def contents_of(path: Path) -> Contents:
 
 
 def names_in(pickled: bytes) -> tuple[str, ...]:
-    """All names that a pickle takes from modules, of any protocol, as far as it can be read."""
+    """All names that a pickle imports, of any protocol, as far as it can be parsed."""
     names: set[str] = set()
     memo: dict[int, Any] = {}
     latest: list[Any] = [None, None]
@@ -271,7 +271,7 @@ def _inner(member: zipfile.ZipInfo) -> str:
 
 
 def _require_plain_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """PyTorch stores its members as they are, in one folder, each once: then they cannot be larger than the file."""
+    """Require members as PyTorch stores them, uncompressed, in one folder, each once: then they cannot be larger than the file."""
     if any(member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size for member in members):
         raise CheckpointError(f"{path} {ODD} (its members are compressed): fetch it again, or {RETRAIN}")
     if sum(member.file_size for member in members) > path.stat().st_size:
@@ -284,7 +284,7 @@ def _require_plain_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def _require_the_same_for_pytorch(path: Path, names: list[str], pickled: bytes) -> None:
-    """What was looked at must be what will be loaded: two readers can see different members in an archive made for that."""
+    """Require that PyTorch loads what was inspected: two readers can see different members in an archive crafted for that."""
     import torch
 
     try:

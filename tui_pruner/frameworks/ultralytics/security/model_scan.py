@@ -1,6 +1,6 @@
-"""A model that was just loaded and has not run yet: taken out of what wrapped it, and looked at.
+"""Checks of a loaded model before it runs, after its wrappers were removed.
 
-It calls nothing but its own layers, and holds no more numbers than its file.
+It may call nothing but its own layers, and hold no more numbers than its file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WRAPPERS = {
     "torch._dynamo.eval_frame.OptimizedModule",
 }
 COMPILER = ("torch._dynamo.", "torch._inductor.", "torch._TorchCompile")
-"""Where a compiled model's other parts are: they differ from one PyTorch to the next, and are of no use here."""
+"""Modules of a compiled model's other parts: they differ between versions of PyTorch, and are not needed here."""
 INSIDE = ("module", "_orig_mod")
 
 
 class Wrapper(nn.Module):
-    """Stands in for a module that only passes on to another, without what it needs to live: processes, devices, a compiler."""
+    """Replaces a module that only calls another one, without loading what it needs: processes, devices, a compiler."""
 
     def __init__(self, inside: nn.Module | None = None, *others: object) -> None:
         super().__init__()
@@ -47,19 +47,19 @@ class Wrapper(nn.Module):
 
     @property
     def inside(self) -> nn.Module | None:
-        """The module that it passes on to."""
+        """The module that it calls."""
         held = self.__dict__.get("_modules") or {}
         return next((held[name] for name in INSIDE if isinstance(held.get(name), nn.Module)), None)
 
 
 class Ignored:
-    """Stands in for a part of a compiled model."""
+    """Replaces a part of a compiled model."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
-        """With the arguments of the call."""
+        """Accept any arguments."""
 
     def __setstate__(self, state: object) -> None:
-        """Without it."""
+        """Ignore the state."""
 
     def __getattr__(self, name: str) -> Ignored:
         if name.startswith("__"):
@@ -68,7 +68,7 @@ class Ignored:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model without wrappers around it or around its parts; one that wraps itself stays as it is."""
+    """The model without wrappers around it or its parts; one that wraps itself stays as it is."""
     model = innermost(model)
     for module in list(model.modules()):
         for name, part in module._modules.items():
@@ -78,7 +78,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def innermost(model: nn.Module) -> nn.Module:
-    """What is within one or more wrappers."""
+    """The module inside one or more wrappers."""
     met: set[int] = set()
     while isinstance(model, Wrapper) and model.inside is not None and id(model) not in met:
         met.add(id(model))
@@ -95,14 +95,14 @@ KINDS: dict[type, tuple[str, str, Callable[..., Any], str]] = {
     WeightNorm: ("have their weights computed by weight_norm", "torch.nn.utils.remove_weight_norm", remove_weight_norm, "name"),
     SpectralNorm: ("have their weights computed by spectral_norm", "torch.nn.utils.remove_spectral_norm", remove_spectral_norm, "name"),
 }
-"""By class of hook: what the layers do, how PyTorch is asked to end it, the function, and the attribute that names the weight."""
+"""By class of hook: what the layers do, how PyTorch would remove it, the function, and the attribute that names the weight."""
 MADE_PLAIN = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (*MASKING, WeightNorm)}
-"""Classes of hooks that any file may name: they hold numbers, and are called only once looked at."""
+"""Classes of hooks that any file may name: they hold numbers, and are checked before they are called."""
 MOST_NAMED = 3
 
 
 def make_plain(model: nn.Module) -> tuple[str, ...]:
-    """Give every layer the weight that a hook of PyTorch's would compute, in the hook's place; what was found, in words."""
+    """Give every layer the weight that a hook of PyTorch would compute, and remove the hook; return what was found, in words."""
     found: dict[type, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
     for path, module in model.named_modules():
         for kind, hook in known_hooks(module):
@@ -114,14 +114,14 @@ def make_plain(model: nn.Module) -> tuple[str, ...]:
 
 
 def known_hooks(module: nn.Module) -> Iterator[tuple[type, Any]]:
-    """The hooks of a module that can be made plain, with their kind; one that brings methods of its own along is left for the refusal."""
+    """The hooks of a module that can be removed, with their kind; a hook with its own methods is left for `require_own_calls` to refuse."""
     for hook in computing_hooks(module):
         if all(is_value(part) for part in vars(hook).values()):
             yield next(kind for kind in KINDS if isinstance(hook, kind)), hook
 
 
 def is_value(part: Any) -> bool:
-    """Whether it is a number, a name, a mask, a list of such, or another hook of PyTorch's that holds nothing else."""
+    """Whether it is a number, a name, a mask, a list of such, or another hook of PyTorch that holds nothing else."""
     if isinstance(part, (tuple, list)):
         return all(is_value(one) for one in part)
     if isinstance(part, tuple(KINDS)):
@@ -130,7 +130,7 @@ def is_value(part: Any) -> bool:
 
 
 def in_words(kind: type, layers: list[tuple[str, str]]) -> str:
-    """What was found and done, and how to have it so from the beginning."""
+    """What was found and done, and how to avoid it."""
     doing, ending, _, _ = KINDS[kind]
     paths = list(dict.fromkeys(path for path, _ in layers))
     named = ", ".join(paths[:MOST_NAMED]) + (", ..." if len(paths) > MOST_NAMED else "")
@@ -146,11 +146,11 @@ REPLACES_CALL = "_compiled_call_impl"
 MOST_VALUES = 1_000_000
 LONGEST_NAME = 200
 MADE_TO_BE_CALLED = ("torchvision.transforms.",)
-"""A classifier's file holds what prepares its images."""
+"""A classifier's file contains the transforms of its images."""
 
 
 def require_modest(file: Path, content: Any) -> None:
-    """Refuse data that is nested in itself, or that a few shared parts make endless: walking it would never end.
+    """Refuse data that is nested in itself, or expands without limit through shared parts.
 
     Raises:
         CheckpointError: it is.
@@ -180,7 +180,7 @@ def require_modest_model(file: Path, model: nn.Module, stored: int) -> None:
 
 
 def broken_part(module: nn.Module) -> str:
-    """What is not as in any module: a table that is none, or a tensor that is none or empty; nothing where all is well."""
+    """What is malformed in a module: a missing table, or a tensor that is missing or empty; empty where nothing is."""
     state = vars(module)
     if odd := [table for table in OWN_TABLES if not isinstance(state.get(table), dict)]:
         return f"no table {odd[0]}"
@@ -190,7 +190,7 @@ def broken_part(module: nn.Module) -> str:
 
 
 def require_own_calls(file: Path, model: nn.Module) -> None:
-    """Refuse a model in which something else would be called than the methods of its stock layers.
+    """Refuse a model that would call anything but the methods of its stock layers.
 
     Raises:
         UntrustedError: a hook, a replaced method, or a function among the values.
@@ -202,7 +202,7 @@ def require_own_calls(file: Path, model: nn.Module) -> None:
 
 
 def foreign_calls(module: nn.Module) -> Iterator[str]:
-    """What a module would call that is none of its own methods."""
+    """What a module would call beside its own methods."""
     state = vars(module)
     if any(state.get(name) for name in HOOKS) or any(tensor._backward_hooks for tensor in own_tensors(module)):
         yield "has a hook"
@@ -217,7 +217,7 @@ def foreign_calls(module: nn.Module) -> Iterator[str]:
 
 
 def is_own_method(module: nn.Module, value: Any) -> bool:
-    """Whether it is a forward that the module's class has, as Ultralytics puts a fast one in the place of another."""
+    """Whether it is a forward of the module's class, since Ultralytics replaces one forward by a faster one."""
     return inspect.ismethod(value) and value.__self__ is module and value.__name__.startswith("forward")
 
 
@@ -235,7 +235,7 @@ def own_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def values_in(content: Any) -> Iterator[Any]:
-    """Everything in lists and dictionaries, however deep; what is shared comes as often as it is met."""
+    """Everything in lists and dictionaries, at any depth; shared values are returned each time."""
     waiting = [content]
     while waiting:
         value = waiting.pop()
@@ -247,5 +247,5 @@ def values_in(content: Any) -> Iterator[Any]:
 
 
 def is_a_name(text: str) -> bool:
-    """Whether a layer can be called so, by people and on a command line."""
+    """Whether a layer can have this name, for display and on a command line."""
     return 0 < len(text) <= LONGEST_NAME and text.isprintable() and " " not in text

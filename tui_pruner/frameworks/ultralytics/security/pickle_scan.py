@@ -1,7 +1,7 @@
-"""What a pickle would do, found out without doing it: which names it calls, with what, and how much of everything it builds.
+"""What a pickle would do, found without running it: which names it calls, with which arguments, and how much it builds.
 
-An allow-list of names is not enough. Classes of layers are on Ultralytics' list to be filled with what the file holds; *called*, they fetch
-addresses, read other files or take any amount of memory, and `numpy.dtype` can be told to read numbers as objects, which crashes.
+An allow-list of names is not enough. Classes of layers are on Ultralytics' list to be filled with what the file holds; *called*, they
+fetch addresses, read other files or take any amount of memory, and `numpy.dtype` can be told to read numbers as objects, which crashes.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from tui_pruner.domain.errors import PrunerError
 
 LARGEST_PICKLE = 8 << 20
 MOST_OPERATIONS = 1_000_000
-"""Five times those of YOLOv9e; a checkpoint in the middle of a training holds its network twice."""
+"""Five times those of YOLOv9e; a checkpoint in the middle of a training contains its network twice."""
 PLAIN_DTYPE = re.compile(r"[biufc]\d{1,2}")
 SCALARS = (str, bytes, int, float, bool, type(None))
 DILL_TYPE = "dill._dill._load_type"
 """How dill names Python's own types: Ultralytics 8.0.114 to 8.2 saved with dill wherever it was installed."""
 PLAIN_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, slice)}
-"""What that may give. The same function knows types of functions, code and modules too."""
+"""The types that this function may return; it knows types of functions, code and modules too."""
 
 
 class RefusedPickle(PrunerError):
-    """The pickle would do what no stock model does; the message goes on after the file's name."""
+    """The pickle would do what no stock model does; the message follows the file's name."""
 
 
 class Malformed(PrunerError):
-    """The bytes are no pickle that PyTorch writes; the message goes on after the file's name."""
+    """The bytes are not a pickle as PyTorch writes it; the message follows the file's name."""
 
 
 class Name(str):
-    """Something that the pickle takes from a module, as "module.name"."""
+    """An object that the pickle imports, as "module.name"."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a call makes, known by what was called."""
+    """The result of a call, identified by what was called."""
 
     by: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The numbers of tensors: the archive's member that holds them, their type, and how many they are."""
+    """The numbers of tensors: the archive's member, their type, and how many there are."""
 
     key: str
     type: str
@@ -56,19 +56,19 @@ class Storage:
 
 @dataclass(frozen=True)
 class Survey:
-    """The names that a pickle takes from modules, and the storages that it refers to."""
+    """The names that a pickle imports, and the storages that it refers to."""
 
     names: tuple[str, ...]
     storages: tuple[Storage, ...]
 
 
 def shallow(arguments: tuple[Any, ...]) -> bool:
-    """Nothing within more than one tuple: an error message that shows tuples in tuples could fill the memory."""
+    """Whether no tuple is nested more than once: an error message that shows nested tuples could fill the memory."""
     return all(type(one) is not tuple or only_scalars(one) for one in arguments)
 
 
 def only_scalars(arguments: tuple[Any, ...]) -> bool:
-    """Strings and numbers, perhaps in lists: hashing nested tuples can take for ever."""
+    """Whether these are strings and numbers, perhaps in lists: hashing nested tuples can take for ever."""
     return all(type(one) in SCALARS or (type(one) is list and only_scalars(tuple(one))) for one in arguments)
 
 
@@ -90,14 +90,14 @@ CALLS: Mapping[str, Callable[[tuple[Any, ...]], bool]] = {
     **dict.fromkeys([f"{module}.IterableSimpleNamespace" for module in ("ultralytics.utils", "ultralytics.yolo.utils")], only_scalars),
     **{f"{module}.{kind}Path": only_scalars for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")},
 }
-"""What a checkpoint of a stock model calls, and with what it may. Everything else is made empty and filled."""
+"""What a stock model's checkpoint calls, and which arguments are allowed. Every other object is made empty and then filled."""
 
 
 def survey(pickled: bytes) -> Survey:
     """Follow a pickle without running it.
 
     Raises:
-        Refused: it calls what no stock model does.
+        RefusedPickle: it calls what no stock model does.
         Malformed: it is damaged, or larger than that of any model.
     """
     if len(pickled) > LARGEST_PICKLE:
@@ -117,7 +117,7 @@ def survey(pickled: bytes) -> Survey:
 
 @dataclass
 class Machine:
-    """The state of the unpickler: its stack, the stacks below marks, what it remembers, and what was seen."""
+    """The state of the unpickler: its stack, the stacks below marks, its memo, and what was seen."""
 
     stack: list[Any] = field(default_factory=list)
     below: list[list[Any]] = field(default_factory=list)
@@ -147,19 +147,19 @@ def push_empty(machine: Machine, name: str, argument: Any) -> None:
 
 
 def push_global(machine: Machine, name: str, argument: str) -> None:
-    """A name, under today's module where the pickle has Python 2's."""
+    """A name, in Python 3's module where the pickle has Python 2's."""
     taken = todays_name(*argument.split(" ", 1))
     machine.names.add(taken)
     machine.stack.append(Name(taken))
 
 
 def todays_name(module: str, attribute: str) -> str:
-    """A name of a module as "module.name", with what Python 2 called otherwise under what it is called now."""
+    """A name of a module as "module.name", with Python 2's modules renamed."""
     return ".".join(_compat_pickle.NAME_MAPPING.get((module, attribute), (_compat_pickle.IMPORT_MAPPING.get(module, module), attribute)))
 
 
 def push_tuple(machine: Machine, name: str, argument: Any) -> None:
-    """A tuple of the last one, two or three, or of all above the mark."""
+    """A tuple of the last one, two or three values, or of all above the mark."""
     if name == "TUPLE":
         items = machine.pop_mark()
     else:
@@ -176,7 +176,7 @@ def append(machine: Machine, name: str, argument: Any) -> None:
 
 
 def set_items(machine: Machine, name: str, argument: Any) -> None:
-    """More entries of a dictionary, whose keys are looked at and whose values are not."""
+    """More entries of a dictionary; keys are checked, values are not."""
     items = machine.pop_mark() if name == "SETITEMS" else [machine.stack.pop() for _ in range(2)][::-1]
     if not machine.stack:
         raise IndexError
@@ -185,7 +185,7 @@ def set_items(machine: Machine, name: str, argument: Any) -> None:
 
 
 def call(machine: Machine, name: str, argument: Any) -> None:
-    """A function with its arguments."""
+    """A function called with its arguments."""
     arguments, function = machine.stack.pop(), machine.stack.pop()
     shown = function if isinstance(function, Name) else f"what {function.by} gave" if isinstance(function, Made) else "something else"
     if not isinstance(function, Name) or function not in CALLS:
@@ -196,7 +196,7 @@ def call(machine: Machine, name: str, argument: Any) -> None:
 
 
 def make_empty(machine: Machine, name: str, argument: Any) -> None:
-    """An object of a class, to be filled."""
+    """An empty object of a class, to be filled."""
     arguments, kind = machine.stack.pop(), machine.stack.pop()
     if not isinstance(kind, Name) or arguments != ():
         raise RefusedPickle("makes objects in a way that no stock model does")
@@ -221,12 +221,12 @@ def refer(machine: Machine, name: str, argument: Any) -> None:
 
 
 def remember(machine: Machine, name: str, argument: int) -> None:
-    """The top of the stack, to be used again."""
+    """Store the top of the stack in the memo."""
     machine.memo[argument] = machine.stack[-1]
 
 
 def recall(machine: Machine, name: str, argument: int) -> None:
-    """What was remembered."""
+    """Push a value of the memo."""
     machine.stack.append(machine.memo[argument])
 
 
