@@ -124,7 +124,7 @@ class CompressParameters(JobParameters):
     """Parameters of a compression: the checkpoint, the plan so far, the targets, and the folder that everything is written to.
 
     Plans are made and refitted on `images` of the training split, without labels. `max_drop`: how much of the original's main metric may
-    be lost; the targets are then approached in points of `step` hundredths, and the last good point is taken. `epochs`: of fine-tuning, with
+    be lost; the targets are then approached in points of `step` hundredths, and the last good point is taken. `epochs`: of fine-tuning with
     the original as teacher where `taught`; 0: none. `validated`: images of the validation split, None: all. `format`: of the export, empty:
     none. `bench`: samples of each model's latency, 0: none. `report`: the name of the report's file, empty: none. `scanned`: images of
     the validation split for a scan of `ratios` that the plans use, 0: none. `refit_images`: None: as many as for plans. Without `measured`
