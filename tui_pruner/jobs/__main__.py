@@ -40,27 +40,27 @@ PLAN, METRICS = "plan", "metrics/"
 
 
 class JobLog:
-    """Lines on stderr, each with the time of day; never the same one twice in a row."""
+    """Lines on stderr, each with the time of day; a repeated line is written once."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._last = ""
 
     def begin(self, kind: str, parameters: Message) -> None:
-        """The job with its parameters, the plan's channels left out."""
+        """Write the kind and its parameters, without the plan's channels."""
         fields = parameters.model_dump(exclude={PLAN}, exclude_none=True)
         self._write(f"{time.strftime('%Y-%m-%d')} {versions_line()}")
         self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items() if value != ""))
 
     def follow(self, progress: JobProgress) -> None:
-        """How far it is, with the metrics so far."""
+        """Write the progress, with the metrics so far."""
         counted = f" {progress.done}/{progress.total}" if progress.total else ""
         named = {name.removeprefix(METRICS): value for name, value in progress.metrics.items() if name.startswith(METRICS)}
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in named.items())
         self._write(f"{progress.doing}{counted}" + (f": {metrics}" if metrics else ""))
 
     def end(self) -> None:
-        """It has its result."""
+        """Write that the job is done."""
         self._write(f"done in {time.monotonic() - self._began:.1f} s")
 
     def _write(self, text: str) -> None:
@@ -70,7 +70,7 @@ class JobLog:
 
 
 class Kind(NamedTuple):
-    """A kind of job: the message that its parameters are, and where its function `(parameters, on_progress) -> Message` lives."""
+    """A kind of job: the class of its parameters, and the module of its function `(parameters, on_progress) -> Message`."""
 
     parameters: type[Message]
     module: str
@@ -98,7 +98,7 @@ KINDS = {
 
 
 def main(arguments: list[str], kinds: Mapping[str, Kind] = KINDS) -> int:
-    """Do one job and say how it went; gives the exit status."""
+    """Run one job; return the exit status."""
     wire = reserve_stdout()
     scratch = arguments[1] if len(arguments) > 1 else None
     _use_scratch(scratch)
@@ -115,7 +115,7 @@ def main(arguments: list[str], kinds: Mapping[str, Kind] = KINDS) -> int:
 
 
 def explain(error: BaseException) -> PrunerError:
-    """The error as a person gets to read it."""
+    """The error as the user reads it."""
     if isinstance(error, PrunerError):
         return error
     if out_of_memory(error):

@@ -1,4 +1,4 @@
-"""Results of jobs kept on disk by everything that they depend on, and the journal of a compression."""
+"""Cached results of jobs, keyed by everything that they depend on, and the journal of a compression."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
 
 def digest_of(parameters: JobParameters, data_digest: str, **others: Any) -> str:
-    """SHA-256 of the checkpoint, the data, how it is measured, and what else a result depends on. No metric depends on the device."""
+    """SHA-256 of the checkpoint, the data, how it is measured, and what else a result depends on. Metrics do not depend on the device."""
     versions = {"layout": FIGURES, "ultralytics": importlib.metadata.version("ultralytics"), **_own_code(parameters)}
     parts = {**versions, "data": data_digest, **parameters.model_dump(include=SUBJECT), **others}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def key_of(parameters: ValidationParameters, data_digest: str) -> str:
-    """What a validation's result is kept under: the same for plans that remove the same channels."""
+    """The key of a validation's result: the same for plans that remove the same channels."""
     removed = _what_it_removes(parameters.plan)
     masked = {"masked": True} if parameters.masked and removed is not None else {}
     return digest_of(parameters, data_digest, plan=removed, **masked)
 
 
 def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Path:
-    """Where calibrated scores are kept: named by all that they depend on. One file has those of all criteria, which share the gradients."""
+    """The file of calibrated scores, named by all that they depend on. One file has those of all criteria, which share the gradients."""
     criteria: dict[str, Any] = {
         "program": __version__,
         "torch-pruning": importlib.metadata.version("torch-pruning"),
@@ -50,13 +50,13 @@ def calibration_file(parameters: CalibrationParameters, data_digest: str) -> Pat
 
 
 def detections_file(parameters: ValidationParameters, data_digest: str, confidence: float) -> Path:
-    """Where a stage's detections on some images are kept."""
+    """The file of a stage's detections on some images."""
     key = digest_of(parameters, data_digest, plan=_what_it_removes(parameters.plan), confidence=confidence)
     return paths.cache_folder() / "detections" / f"{key}.json"
 
 
 def load(key: str) -> ValidationResult | None:
-    """The result under this key; None when there is none or its file is damaged."""
+    """The result under this key; None where there is none or its file is damaged."""
     try:
         result = ValidationResult.from_json(_file(key).read_bytes())
     except (OSError, ValueError):
@@ -65,13 +65,13 @@ def load(key: str) -> ValidationResult | None:
 
 
 def store(key: str, result: ValidationResult) -> None:
-    """Keep a result, whole or not at all; a cache that cannot be written must not lose the result."""
+    """Store a result, completely or not at all; if the cache cannot be written, the result is still returned."""
     with contextlib.suppress(OSError):
         replace_file(_file(key), result.to_json(exclude={"cached"}))
 
 
 def _own_code(parameters: JobParameters) -> dict[str, str]:
-    """The code of a trusted model's own classes, which can change while its file stays."""
+    """The digest of a trusted model's own classes, whose code can change while the file stays."""
     if not is_trusted(parameters.sha256):
         return {}
     from tui_pruner.frameworks.ultralytics.security.allowed_names import code_of_file
@@ -80,7 +80,7 @@ def _own_code(parameters: JobParameters) -> dict[str, str]:
 
 
 def _what_it_removes(plan: Mapping[str, Any] | None) -> Any:
-    """A plan without what changes no weight (names of steps, how cuts are spread over them, how they were asked for); None for no cut."""
+    """A plan without what changes no weight (names of steps, how cuts are spread over them, how they were requested); None for no cut."""
     if not plan or not plan.get("steps"):
         return None
     try:
@@ -103,14 +103,14 @@ FORMAT = 1
 NAME = "compress.json"
 RECIPE_NAME = "recipe.yaml"
 NEVER_DECIDES = {"force", "device", "batch", "resume", "folder"}
-"""Parameters that a result does not depend on."""
+"""Parameters that no result depends on."""
 
 
 class CompressionJournal:
     """Finished stages by what they depend on; a stage counts while its file is the one that it wrote."""
 
     def __init__(self, folder: Path, asked: CompressParameters) -> None:
-        """Resume what the folder has.
+        """Resume the folder's compression, if there is one.
 
         Raises:
             OutputError: it has another compression, or cannot be written to.
@@ -133,7 +133,7 @@ class CompressionJournal:
         self._write()
 
     def find(self, kind: str, parameters: Message) -> dict[str, Any] | None:
-        """Return what a stage came to; None where it was not done, or its file is another one now."""
+        """Return a stage's result; None where it was not done, or its file has changed."""
         found = self.stages.get(digest(kind, parameters))
         if found is None or any(sha256_of(Path(file)) != sha256 for file, sha256 in found["files"].items()):
             return None
@@ -141,7 +141,7 @@ class CompressionJournal:
         return result
 
     def keep(self, kind: str, parameters: Message, result: dict[str, Any]) -> None:
-        """Remember what a stage came to."""
+        """Store a stage's result."""
         output = result.get("output")
         files = {output: sha256_of(Path(output))} if isinstance(output, str) else {}
         self.stages[digest(kind, parameters)] = {"kind": kind, "files": files, "result": result}
@@ -158,10 +158,10 @@ class LiveRecipe:
     """The recipe in a compression's folder, where a stage may be edited until it starts."""
 
     def __init__(self, folder: Path, asked: CompressParameters, resumed: bool) -> None:
-        """Write what was asked for; where a compression is resumed, what was edited before holds.
+        """Write the recipe that was asked for; of a resumed compression keep the edited one.
 
         Raises:
-            RequestError: something that was asked for is none of a recipe.
+            RequestError: a parameter does not belong to a recipe.
             OutputError: the folder cannot be written to.
         """
         from tui_pruner.storage.recipe import recipe_of, write_recipe
@@ -173,7 +173,7 @@ class LiveRecipe:
             write_recipe(self.file, recipe)
 
     def starting(self, stage: str, now: CompressParameters) -> CompressParameters:
-        """Return the parameters with which a stage starts: its own as the file has them by now, and after that no more.
+        """Return the parameters with which a stage starts; the stage is then read from the file and never again.
 
         Raises:
             RequestError: the file cannot be read.
@@ -197,14 +197,14 @@ def read(file: Path) -> dict[str, Any] | None:
 
 
 def digest(kind: str, parameters: Message) -> str:
-    """Return what a stage is known by: all that its result depends on."""
+    """Return a stage's key: a digest of all that its result depends on."""
     versions = {"program": __version__, "ultralytics": importlib.metadata.version("ultralytics")}
     parts = {"kind": kind, **versions, **parameters.model_dump(exclude=NEVER_DECIDES)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def sha256_of(file: Path) -> str:
-    """Return a file's SHA-256; that of a folder is of its files; empty where there is nothing."""
+    """Return a file's SHA-256; for a folder that of its files; empty where there is nothing."""
     if file.is_dir():
         return hashlib.sha256("".join(sha256_of(inside) for inside in sorted(file.rglob("*")) if inside.is_file()).encode()).hexdigest()
     try:

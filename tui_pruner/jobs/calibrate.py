@@ -1,4 +1,4 @@
-"""Calibration: scores of a checkpoint's channels from images, cached: by gradients of its loss, or by what a refit cannot repair."""
+"""Calibration: cached scores of a checkpoint's channels from images: by gradients of its loss, or by the error that no refit repairs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPORT_EVERY = 4
 
 
 def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) -> CalibrationResult:
-    """The whole job: the cached scores, or the checkpoint's channels scored and the scores kept.
+    """Run the job: read the cached scores, or score the checkpoint's channels and store the scores.
 
     Raises:
         DataError: the data cannot be used, or the loss on it is NaN.
@@ -63,9 +63,9 @@ def rank_by(
     on_progress: OnProgress,
     kept_classes: Sequence[int] = (),
 ) -> str:
-    """Give an analysis the scores that a criterion needs, from this many images; the file with them, "" where it needs none.
+    """Load or compute the scores that a criterion needs, from this many images; return their file, "" where it needs none.
 
-    `kept_classes`: the numbers of those that count, where others are to go.
+    `kept_classes`: the numbers of the classes that stay, where others are to be cut.
 
     Raises:
         DataError: the data cannot be used.
@@ -84,7 +84,7 @@ def rank_by(
 
 
 def place_of(parameters: CalibrationParameters) -> Path:
-    """The file that a calibration's scores are kept in, whether or not it is there.
+    """The file of a calibration's scores, whether or not it exists.
 
     Raises:
         DataError: the data cannot be used.
@@ -93,14 +93,14 @@ def place_of(parameters: CalibrationParameters) -> Path:
 
 
 def reads_no_labels(parameters: CalibrationParameters) -> bool:
-    """Whether images suffice for the criteria."""
+    """Whether the criteria need images without labels only."""
     from tui_pruner.domain.criteria import FROM_IMAGES
 
     return set(parameters.criteria) <= set(FROM_IMAGES)
 
 
 def criteria_with(criterion: str) -> list[str]:
-    """The criteria that are scored together with one: those that read the same."""
+    """The criteria that are scored together with this one: those that read the same data."""
     from tui_pruner.core.pruning.importance import FROM_LABELS
     from tui_pruner.domain.criteria import FROM_IMAGES
 
@@ -108,7 +108,7 @@ def criteria_with(criterion: str) -> list[str]:
 
 
 def cached_scores(file: Path, sha256: str, coupling: CouplingMap, criteria: Sequence[str]) -> Calibration | None:
-    """What an earlier job found; None when the file does not exist, is damaged or does not fit this model."""
+    """The scores of an earlier job; None when the file does not exist, is damaged or does not fit this model."""
     from tui_pruner.core.pruning.importance import calibration_for
 
     try:
@@ -120,7 +120,7 @@ def cached_scores(file: Path, sha256: str, coupling: CouplingMap, criteria: Sequ
 def calibrate(
     model: nn.Module, coupling: CouplingMap, data: DataSet, parameters: CalibrationParameters, on_progress: OnProgress
 ) -> Calibration:
-    """Score the channels of a model that is at hand, one image at a time; the model stays as it is.
+    """Score the channels of a loaded model, one image at a time; the model is unchanged.
 
     Raises:
         DataError: the data is not for this model, or the loss on it is NaN.
@@ -148,7 +148,7 @@ def calibrate(
 def calibrate_without_labels(
     model: nn.Module, coupling: CouplingMap, data: DataSet, parameters: CalibrationParameters, on_progress: OnProgress
 ) -> Calibration:
-    """Score the channels of a model that is at hand by what a refit of their readers cannot repair; the model stays as it is.
+    """Score the channels of a loaded model by the error that no refit of their readers repairs; the model is unchanged.
 
     Raises:
         DataError: none of the images can be read.

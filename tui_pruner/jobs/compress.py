@@ -1,4 +1,4 @@
-"""From the checkpoint to the export in one job: every stage, pruning among them, is a job of its own and kept in a journal."""
+"""Compression, from the checkpoint to the export in one job: every stage is a job of its own, recorded in a journal."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ from tui_pruner.storage.atomic import replace_file
 Result = TypeVar("Result", bound=Message)
 COMPRESSED = "compressed"
 STAGE_OF = {"original": "validate", "plan": "target", "cut": "target"}
-"""The recipe's stage that something belongs to, where it is not called so itself."""
+"""The recipe's stage of each part with another name."""
 
 
 def run_compression(parameters: CompressParameters, on_progress: OnProgress) -> CompressResult:
-    """The whole job.
+    """Run the job.
 
     Raises:
         DataError: the data cannot be used, or has no labels while a limit on the drop needs them.
@@ -77,7 +77,7 @@ def run_compression(parameters: CompressParameters, on_progress: OnProgress) -> 
 
 @dataclass
 class Reached:
-    """A point that was worked out: its plan, the last file of it, and that file's metrics and size."""
+    """A finished point: its plan, its last file, and that file's metrics and size."""
 
     point: PlanPoint
     file: str
@@ -88,20 +88,20 @@ class Reached:
 
 @dataclass
 class Compression:
-    """One run through all stages; what the journal has is not done again."""
+    """One run through all stages; stages in the journal are not repeated."""
 
     parameters: CompressParameters
     on_progress: OnProgress
     stages: list[CompressStage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     worked: bool = field(default=False, init=False)
-    """Whether anything was done since the last stage was told, and not only read from the journal."""
+    """Whether anything was computed since the last stage was reported, instead of read from the journal."""
     since: float = field(default_factory=time.perf_counter, init=False)
     interval: tuple[float, float] | None = field(default=None, init=False)
-    """Of the metric that was measured last."""
+    """The interval of the metric that was measured last."""
 
     def run(self) -> CompressResult:
-        """Do it all."""
+        """Run all stages."""
         from tui_pruner.core.pruning.proved_cut import plan_of_classes
 
         started = time.perf_counter()
@@ -127,7 +127,7 @@ class Compression:
         return result.model_copy(update={"stages": self.stages, "notes": self.notes, "seconds": time.perf_counter() - started})
 
     def _walk(self, original: dict[str, float]) -> tuple[Reached | None, str]:
-        """Return the last point that is good enough, and why it is not the last of all."""
+        """Return the last point within the limit, and why it is not the last of all."""
         points = self._planned()
         good: Reached | None = None
         for number, point in enumerate(points):
@@ -193,7 +193,7 @@ class Compression:
         return Reached(reached.point, file, trained.sha256, metrics, reached.size)
 
     def _concluded(self, result: CompressResult, reached: Reached) -> CompressResult:
-        """Time, export and report what came out, and give it its name."""
+        """Time, export and report the result, and rename it."""
         asked = self._starting("bench")
         output = self.folder / f"{COMPRESSED}.pt"
         replace_file(output, Path(reached.file).read_bytes())
@@ -239,14 +239,14 @@ class Compression:
         return made.output
 
     def _points(self) -> list[list[str]]:
-        """Return the targets of each point; without a target the plan so far is the only one."""
+        """Return the targets of each point; without a target the plan so far is the only point."""
         asked = self.parameters
         if not asked.targets and asked.plan:
             return []
         return milestones(asked.targets, asked.step if asked.max_drop is not None else None)
 
     def _planned(self) -> list[PlanPoint]:
-        """Return the plan of each point, by a scan where that is asked for."""
+        """Return the plan of each point, by a scan if requested."""
         drops = self._scanned() if self._starting("scan").scanned else None
         asked = self._starting("target")
         points = self._points()
@@ -261,7 +261,7 @@ class Compression:
         return planned.points
 
     def _scanned(self) -> ScanDrops:
-        """Measure what the metric loses with each group alone."""
+        """Scan the original."""
         asked = self.parameters
         fields = {**self._fields(), "images": asked.scanned}
         parameters = ScanParameters(**fields, ratios=asked.ratios, criterion=asked.criterion, calibration_images=asked.images or 64)
@@ -275,7 +275,7 @@ class Compression:
         return ScanDrops(baseline=found.baseline, trials=trials)
 
     def _plan_so_far(self) -> PlanPoint:
-        """Return the plan that was given as the point to work out."""
+        """Return the given plan as the only point."""
         from tui_pruner.core.model.analysis import analyse
         from tui_pruner.core.pruning.session import PruningSession
 
@@ -285,13 +285,13 @@ class Compression:
         return PlanPoint(targets=["plan"], plan=self.parameters.plan, chosen="the plan that was given", **size)
 
     def _starting(self, stage: str) -> CompressParameters:
-        """Return the parameters with which a stage starts: until then it may be edited in the folder's recipe."""
+        """Return the parameters with which a stage starts; until then it may be edited in the folder's recipe."""
         self.stage = stage
         self.parameters = self.recipe.starting(stage, self.parameters)
         return self.parameters
 
     def _validated(self, name: str, file: str, sha256: str, plan: dict[str, Any] | None = None) -> dict[str, float]:
-        """Return a file's metrics on the validation split, under a plan; none where that has no labels."""
+        """Return a file's metrics on the validation split, under a plan; empty where that has no labels."""
         if not self.labels:
             return {}
         changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated, "plan": plan}
@@ -300,7 +300,7 @@ class Compression:
         return found.metrics
 
     def _job(self, name: str, kind: str, parameters: Message, result: type[Result], kept: bool = True) -> Result:
-        """Return what a stage came to: from the journal where it has it, else from a job of its own."""
+        """Return a stage's result: from the journal, or from a job."""
         found = self.journal.find(kind, parameters) if kept else None
         if found is None:
             found = self._run(name, kind, parameters)
@@ -356,7 +356,7 @@ class Compression:
         return dataclasses.asdict(Arithmetic(analyse(opened(self.parameters), self.parameters.imgsz)).whole.size)
 
     def _fields(self) -> dict[str, Any]:
-        """Return what all jobs on the checkpoint and the data share."""
+        """Return the parameters that all jobs on the checkpoint and the data share."""
         return self.parameters.model_dump(include=set(JobParameters.model_fields))
 
     def _has_labels(self) -> bool:
@@ -376,18 +376,18 @@ class Compression:
 
 
 def measured_words(metrics: dict[str, float]) -> str:
-    """Return the main metric in words; nothing where none was measured."""
+    """Return the main metric in words; empty where none was measured."""
     found = short_metric(metrics)
     return f"{found[0]} {score(found[1])}" if found else ""
 
 
 def sizes(point: PlanPoint) -> dict[str, int]:
-    """Return how large a point's model is."""
+    """Return the size of a point's model in words."""
     return {"parameters": point.parameters, "flops": point.flops, "bytes": point.bytes}
 
 
 def drop(original: dict[str, float], metrics: dict[str, float]) -> float | None:
-    """Return by how much the main metric fell, and the other mAPs of the task too: the largest of them; None where nothing was measured."""
+    """Return the largest drop of the main metric and the other mAPs of the task; None where nothing was measured."""
     main = main_metric(original)
     if main is None or not metrics:
         return None

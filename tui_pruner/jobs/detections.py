@@ -1,4 +1,4 @@
-"""Detections of two stages on the same validation images, matched, the images that changed most first."""
+"""Detections of two stages on the same validation images, matched; images with the largest changes first."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from tui_pruner.jobs.data.dataset import DataSet
 
 SAME_PLACE = 0.5
-"""How much of two boxes must be common, as a share of what both cover, to be of one object."""
+"""The least IoU of two boxes that count as the same object."""
 DIGITS = 4
 
 
 class StageDetections(Message):
-    """What one stage finds on each image, in their order; None where an image cannot be read."""
+    """The detections of one stage on each image, in their order; None where an image cannot be read."""
 
     found: list[list[Box] | None]
 
 
 def run_detections(parameters: DetectionParameters, on_progress: OnProgress) -> DetectionResult:
-    """The whole job: each stage's detections, from the cache where it has them, and the small pictures that they are drawn on.
+    """Run the job: each stage's detections, cached or computed, and small pictures to draw them on.
 
     Raises:
         DataError: the data cannot be used.
@@ -77,7 +77,7 @@ class DetectedStage:
         self.cached = False
 
     def detections(self, done: int, on_progress: OnProgress) -> StageDetections:
-        """What is found on every image; `done` images were looked at before."""
+        """The detections on every image; `done` images were processed before."""
         with contextlib.suppress(OSError, ValueError):
             known = StageDetections.from_json(self._file.read_bytes())
             self.cached = True
@@ -105,7 +105,7 @@ class DetectedStage:
 
 
 def boxes_of(result: Any) -> list[Box]:
-    """The detections of one image, the surest first; of boxes that are turned the upright ones around them."""
+    """The detections of one image, most confident first; rotated boxes become the upright ones around them."""
     height, width = result.orig_shape
     found = result.obb if result.obb is not None else result.boxes
     boxes = []
@@ -117,7 +117,7 @@ def boxes_of(result: Any) -> list[Box]:
 
 
 def compared(image: Path, file: Path, before: Sequence[Box], after: Sequence[Box]) -> DetectedImage:
-    """An image with its detections matched; it changed by the scores of those that only one stage has, and by how far the others moved."""
+    """An image with its detections matched. Its change is the scores of unmatched detections, plus how far matched ones moved."""
     left = list(after)
     pairs: list[tuple[Box, Box]] = []
     for box in before:
@@ -145,7 +145,7 @@ Sides = tuple[float, float, float, float]
 
 
 def common(one: Sides, other: Sides) -> float:
-    """What two boxes have in common, as a share of what both cover."""
+    """The IoU of two boxes."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
     if width <= 0 or height <= 0:
@@ -155,7 +155,7 @@ def common(one: Sides, other: Sides) -> float:
 
 
 def small_picture(image: Path) -> Path | None:
-    """A copy of an image whose longer side is at most 512 pixels, made once; None where it cannot be read or kept."""
+    """A copy of an image with a longer side of at most 512 pixels, made once; None where it cannot be read or stored."""
     import cv2
 
     stamp = image.stat()

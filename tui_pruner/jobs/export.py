@@ -1,4 +1,4 @@
-"""Export: a file by Ultralytics' own exporter, compared with the network that it was made of, and put in its place."""
+"""Export: a file by Ultralytics' own exporter, compared with its network, and moved to its path."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 Run = Callable[["Tensor"], "list[Tensor]"]
 WRONG_OPTIMISATION = "Pad_Fusion"
-"""onnxruntime up to 1.31 moves zeros around an image into the max pooling behind, which pads with minus infinity; YOLOv3-tiny has that."""
+"""onnxruntime up to 1.31 moves zeros around an image into the next max pooling, which pads with minus infinity (YOLOv3-tiny)."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two lists of outputs are apart at most: as it is, and relative to the largest value of the output."""
+    """The largest difference of two lists of outputs: absolute, and relative to the largest value of the output."""
 
     absolute: float
     relative: float
 
 
 def difference(model: nn.Module, file_format: str, run: Run, images: Iterable[Tensor]) -> Difference:
-    """How far an exported file is from its network at most, over all images.
+    """The largest difference of an exported file from its network, over all images.
 
     Raises:
-        JobError: it gives another number of outputs, or outputs of another shape.
+        JobError: it returns another number of outputs, or outputs of another shape.
     """
     import torch
 
@@ -69,7 +69,7 @@ def difference(model: nn.Module, file_format: str, run: Run, images: Iterable[Te
 
 
 def distance(wanted: Tensor, given: Tensor) -> Difference:
-    """How far two tensors are apart; infinitely where one holds NaN."""
+    """The largest difference of two tensors; infinite where one has NaN."""
     import torch
 
     if not wanted.numel():
@@ -79,7 +79,7 @@ def distance(wanted: Tensor, given: Tensor) -> Difference:
 
 
 def in_order(wanted: Tensor, given: Tensor) -> Tensor:
-    """Ranked detections [1, n, figures] each beside the nearest wanted one: nearly equal scores may have changed places."""
+    """Ranked detections [1, n, figures], each moved beside the nearest expected one: nearly equal scores may have changed places."""
     import torch
 
     distances = torch.cdist(wanted[0].float(), given[0].float(), compute_mode="donot_use_mm_for_euclid_dist")
@@ -87,7 +87,7 @@ def in_order(wanted: Tensor, given: Tensor) -> Tensor:
 
 
 def as_exported(model: nn.Module, file_format: str) -> nn.Module:
-    """A copy that gives what Ultralytics exports: no outputs for the loss, and raw predictions of end-to-end heads."""
+    """A copy that returns what Ultralytics exports: no outputs for the loss, and raw predictions of end-to-end heads."""
     twin: Any = copy.deepcopy(model).eval()
     if hasattr(twin, "end2end"):
         twin.end2end = False
@@ -98,7 +98,7 @@ def as_exported(model: nn.Module, file_format: str) -> nn.Module:
 
 
 def run_torchscript(file: Path, device: str = "cpu") -> Iterable[tuple[str, Run]]:
-    """A TorchScript file in PyTorch, on the device that it was traced on: its constants are there."""
+    """A TorchScript file in PyTorch, on the device that it was traced on, where its constants are."""
     import torch
 
     from tui_pruner.core.model.predictions import tensors
@@ -114,7 +114,7 @@ def run_torchscript(file: Path, device: str = "cpu") -> Iterable[tuple[str, Run]
 
 
 def run_onnx(file: Path, device: str = "cpu") -> Iterable[tuple[str, Run]]:
-    """An ONNX file in onnxruntime as it comes, then without the optimisation that is wrong for some networks; on the CPU."""
+    """An ONNX file in onnxruntime with all optimisations, then without the one that is wrong for some networks; on the CPU."""
     import torch
 
     onnxruntime: Any = importlib.import_module("onnxruntime")
@@ -141,13 +141,13 @@ RUNTIMES: dict[str, Callable[[Path, str], Iterable[tuple[str, Run]]]] = {
     "onnx": run_onnx,
     "openvino": run_openvino,
 }
-"""How files that were exported on a device are run here, perhaps in more than one way; each with its note. Others are not compared."""
+"""How files exported on a device are run here, some in several ways; each way with its note. Other formats are not compared."""
 
 
 def compared(
     model: nn.Module, file: Path, file_format: str, images: list[Tensor], tolerance: float, device: str = "cpu"
 ) -> tuple[Difference | None, list[str]]:
-    """How far the file is from the network, in the first way of running it that agrees, else in the last; None where none is known.
+    """The difference of the file from the network, in the first way of running it that agrees, else in the last; None without any way.
 
     `device`: what it was exported on.
     """
@@ -165,11 +165,11 @@ def compared(
 TOLERANCE = 1e-3
 DRAWN_IMAGES = 4
 STEM = "exported"
-"""A name that Ultralytics does not look up under another one."""
+"""A name that Ultralytics does not look up under another name."""
 
 
 def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportResult:
-    """The whole job. Without a data set the comparison is made on drawn images.
+    """Run the job. Without a data set the comparison uses random images.
 
     Raises:
         CheckpointError: the file cannot be used, or changed since the job was created.
@@ -212,12 +212,12 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
 
 
 def place_for_native_code() -> str | None:
-    """The folder of temporary files, or another one where exporters that are no Python could not open files in it."""
+    """A folder for temporary files with a path that native exporters can open."""
     return "/tmp" if BYTES.search(tempfile.gettempdir()) and os.access("/tmp", os.W_OK) else None
 
 
 def target_of(parameters: ExportParameters) -> Path:
-    """Where the export goes: where it was asked for, or beside the checkpoint under its name.
+    """The path of the export: as requested, or beside the checkpoint under its name.
 
     Raises:
         RequestError: Ultralytics has no such format.
@@ -230,7 +230,7 @@ def target_of(parameters: ExportParameters) -> Path:
 
 
 def suffix_of(name: str) -> str:
-    """How the files or folders of a format end.
+    """The suffix of a format's files or folders.
 
     Raises:
         RequestError: Ultralytics has no such format.
@@ -248,10 +248,10 @@ def suffix_of(name: str) -> str:
 
 
 def check_free(target: Path, force: bool) -> None:
-    """Refuse to replace what was not said to be replaced.
+    """Refuse to replace a file without `force`.
 
     Raises:
-        OutputError: there is something already, or no such folder.
+        OutputError: the path exists, or its folder does not.
     """
     if target.exists() and not force:
         raise OutputError(f"{target} exists already: choose another name with -o or give --force")
@@ -260,7 +260,7 @@ def check_free(target: Path, force: bool) -> None:
 
 
 def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) -> list[Tensor]:
-    """Square images [1, channels, side, side] to compare on: of the validation split, as prediction reads them, or drawn ones."""
+    """Square images [1, channels, side, side] to compare on: of the validation split, as prediction reads them, or random ones."""
     import torch
 
     from tui_pruner.core.model.inputs import probe_images
@@ -276,11 +276,11 @@ def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) 
 
 
 def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, folder: Path, device: str) -> Path:
-    """The file or folder that Ultralytics' exporter makes, below a folder of ours, of the model as it was read.
+    """Export the model with Ultralytics' exporter, into a temporary folder, as it was read here.
 
-    The exporter names its file after the one that it believes the model to be from. It never reads the checkpoint itself.
+    The exporter names its file after the model's path, which is set to a neutral name. It never reads the checkpoint itself.
 
-    `device`: where Ultralytics chooses none, it exports on the CPU all that it can.
+    `device`: where Ultralytics chooses none, it exports everything on the CPU that it can.
 
     Raises:
         RequestError: this model or machine cannot be exported to that format.
@@ -301,7 +301,7 @@ def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, fold
     if device:
         settings["device"] = device
     if parameters.format == "onnx":
-        settings["simplify"] = importlib.util.find_spec("onnxslim") is not None  # a package more, and no need
+        settings["simplify"] = importlib.util.find_spec("onnxslim") is not None  # it would need another package for nothing
     try:
         return Path(Exporter(overrides=settings)(model=model))
     except ModuleNotFoundError as error:
@@ -312,10 +312,10 @@ def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, fold
 
 
 def put(exported: Path, target: Path, force: bool) -> str:
-    """Move an exported file or folder into its place, whole or not at all.
+    """Move an exported file or folder to its path, completely or not at all.
 
     Raises:
-        OutputError: there is one already, or it cannot be written.
+        OutputError: the path exists, or cannot be written.
     """
     check_free(target, force)
     temporary = target.with_name(f".writing-{secrets.token_hex(8)}")

@@ -1,4 +1,4 @@
-"""The gate before a merge: a pruned model against its original on the same images, decided by intervals; and its report for others."""
+"""The gate before a merge: a pruned model against its original on the same images, judged by intervals; and its report for CI."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ FEWEST_RESAMPLES, MOST_RESAMPLES, WORK = 100, 400, 5_200_000
 """A standard error needs fewer resamples than a percentile; the work is four times that of a validation's interval."""
 SAID_EVERY = 20
 FAMILY = "metrics/mAP50-95"
-"""What the names of metrics begin with that are judged beside the main one: boxes where masks or poses are predicted too."""
+"""Prefix of the metrics that are judged beside the main one: boxes where masks or poses are predicted too."""
 
 
 @dataclass
 class ValidatedImages:
-    """What one model's validation collected of each image, in the order of the images, and how Ultralytics sums it up."""
+    """What one model's validation collected for each image, in the order of the images, and how Ultralytics sums it up."""
 
     images: list[dict[str, Any]]
     validator: Any
@@ -48,12 +48,12 @@ class ValidatedImages:
 
 
 def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
-    """The whole job.
+    """Run the job.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
         DataError: the data cannot be used, or has too few images.
-        RequestError: the models have no metric in common that is known image by image, or no such device.
+        RequestError: the models have no metric in common that is known for each image, or no such device.
     """
     from tui_pruner.core.model.flops import parameter_count
     from tui_pruner.core.pruning.proved_cut import as_numbered_in
@@ -94,15 +94,15 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
 
 
 def file_name(path: str) -> str:
-    """Return a file's name without its folder: a report goes to other machines."""
+    """Return a file's name without its folder, since a report goes to other machines."""
     return Path(path).name
 
 
 def validated_images(model: nn.Module, data: DataSet, parameters: GateParameters, which: str, on_progress: OnProgress) -> ValidatedImages:
-    """Return what a model's validation collects of each image.
+    """Return what a model's validation collects for each image.
 
     Raises:
-        RequestError: this task's validation does not tell images apart.
+        RequestError: this task's validation does not collect by image.
     """
     found: list[ValidatedImages] = []
 
@@ -125,7 +125,7 @@ def validated_images(model: nn.Module, data: DataSet, parameters: GateParameters
 
 
 def snapshot(validator: Any) -> Any:
-    """Return a validator as it is now: the run that it is in throws away what it collected."""
+    """Return a copy of a validator, since the running one discards what it collected."""
     kept = copy.copy(validator)
     kept.metrics = copy.copy(validator.metrics)
     if getattr(kept.metrics, "stats", None):
@@ -136,7 +136,7 @@ def snapshot(validator: Any) -> Any:
 def compared(
     before: ValidatedImages, after: ValidatedImages, parameters: GateParameters, on_progress: OnProgress
 ) -> tuple[list[GateMetric], int | None]:
-    """Return the judged metrics, and how many images might settle what is not certain.
+    """Return the judged metrics, and about how many images would make an uncertain verdict certain.
 
     Raises:
         DataError: there are too few images.
@@ -175,7 +175,7 @@ def same_labels(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str
 
 
 def judged_metric(drop: Drop, parameters: GateParameters) -> GateMetric:
-    """Return a drop with what it comes to."""
+    """Return a drop with its judgement."""
     found = judged(drop.low, drop.high, parameters.max_drop, parameters.strict)
     return GateMetric(
         name=drop.name,
@@ -219,7 +219,7 @@ def rarely(on_progress: OnProgress, progress: JobProgress) -> None:
 
 
 def drop_in_words(metric: GateMetric) -> str:
-    """Return what a metric's drop comes to."""
+    """Return the judgement on a metric's drop in words."""
     fell = (
         f"{short(metric.name)} falls by {metric.drop:.4f} (95 % interval {metric.low:.4f} to {metric.high:.4f}), allowed {metric.allowed:g}"
     )
@@ -227,12 +227,12 @@ def drop_in_words(metric: GateMetric) -> str:
 
 
 def short(name: str) -> str:
-    """Return a metric's name as people write it."""
+    """Return a metric's usual name."""
     return name.removeprefix("metrics/")
 
 
 def latency_in_words(latency: GateLatency) -> str:
-    """Return what the latency comes to."""
+    """Return the judgement on the latency in words."""
     takes = f"latency is {latency.ratio:.3f} of the original's (95 % interval {latency.low:.3f} to {latency.high:.3f})"
     return f"{takes}, allowed {latency.allowed:g}: {outcome(latency)}"
 
@@ -249,7 +249,7 @@ PASSED = {"yes": "passed", "no": "failed"}
 
 
 def junit(result: GateResult) -> bytes:
-    """Return a JUnit document: a test case for each thing that was judged, failed where it was too much."""
+    """Return a JUnit document: a test case for each judgement, failed where the limit is exceeded."""
     judged: list[tuple[str, GateMetric | GateLatency]] = [
         (f"{short(one.name)} falls by at most {one.allowed:g}", one) for one in result.metrics
     ]
@@ -272,7 +272,7 @@ def junit(result: GateResult) -> bytes:
 
 
 def facts(result: GateResult) -> list[tuple[str, str]]:
-    """Return what the verdict rests on, by names."""
+    """Return what the verdict is based on, by name."""
     return [
         ("verdict", result.verdict),
         ("certain", str(result.certain).lower()),
@@ -285,7 +285,7 @@ def facts(result: GateResult) -> list[tuple[str, str]]:
 
 
 def markdown(result: GateResult) -> str:
-    """Return a summary to put under a pull request."""
+    """Return a summary for a pull request."""
     share = (result.pruned_parameters - result.original_parameters) / max(1, result.original_parameters)
     lines = [
         f"## Pruning gate {PASSED[result.verdict]}{'' if result.certain else ', but not certain'}",
@@ -319,17 +319,17 @@ def word(one: GateMetric | GateLatency) -> str:
 
 
 def advice(result: GateResult) -> str:
-    """Return what would make an uncertain verdict certain; empty where nothing is to be said."""
+    """Return what would make an uncertain verdict certain; empty where it is certain."""
     if result.certain or result.images_needed is None or result.images_needed <= result.images:
         return ""
     return f"About {result.images_needed:,} images would settle it in place of {result.images}."
 
 
 def cell(text: str) -> str:
-    """Return text that a Markdown table and a code span survive."""
+    """Return text escaped for a Markdown table and a code span."""
     return clean(text).replace("|", "\\|").replace("`", "'")
 
 
 def clean(text: str) -> str:
-    """Return text without what neither XML nor a line can hold."""
+    """Return text without characters that XML or a single line cannot contain."""
     return " ".join(printable(text).split())

@@ -1,4 +1,4 @@
-"""How sure a metric on a few images is: intervals by the bootstrap over images, and how much it fell from one model to another."""
+"""How certain a metric on a few images is: bootstrap intervals over images, and the drop of a metric from one model to another."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tui_pruner.domain.results import TAIL, main_metric
 
 RESAMPLES, FEWEST = 200, 40
 WORK, CLASS_WORK = 1_300_000, 50
-"""How many detections are summed up for an interval, in all resamples together (about 2 s); a class costs as much as 50 of them."""
+"""How many detections are summed up for an interval, over all resamples (about 2 s); a class costs as much as 50 detections."""
 SEED = 0
 
 
 def resampled(validator: Any) -> list[float]:
-    """The main metric on resampled images, by the same draws for every model; none where images cannot be told apart, or there is only one.
+    """The main metric on resampled images, by the same draws for every model; empty where the validation does not collect by image.
 
-    Called when all images are seen and Ultralytics has not summed them up yet; the validation goes on as if nothing had been asked.
+    Call it when all images are seen and Ultralytics has not summed them up yet; the validation continues undisturbed.
     Source: Efron, Bootstrap methods: another look at the jackknife, 1979.
     """
     images = images_of(validator)
@@ -37,14 +37,14 @@ def resampled(validator: Any) -> list[float]:
 
 
 def resamples_for(images: Sequence[dict[str, Any]], fewest: int = FEWEST, most: int = RESAMPLES, work: int = WORK) -> int:
-    """Return how many resamples are drawn: fewer where one costs more. No clock decides: the interval would depend on other processes."""
+    """Return how many resamples are drawn: fewer where one costs more. Not by time: the interval would depend on other processes."""
     detections = sum(len(image.get("conf", ())) for image in images)
     classes = len({int(number) for image in images for number in image.get("target_cls", ())})
     return max(fewest, min(most, work // max(1, len(images), detections + CLASS_WORK * classes)))
 
 
 def images_of(validator: Any) -> list[dict[str, Any]] | None:
-    """What is collected of each image: of a detector the matched boxes by statistic, of a classifier its prediction and target."""
+    """What is collected for each image: by a detector the statistics of matched boxes, by a classifier prediction and target."""
     stats = getattr(validator.metrics, "stats", None)
     if stats:
         return [dict(zip(stats, image, strict=True)) for image in zip(*stats.values(), strict=True)]
@@ -59,10 +59,10 @@ def images_of(validator: Any) -> list[dict[str, Any]] | None:
 
 
 def metrics_on(validator: Any, images: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The metrics by Ultralytics' names as if just these images had been seen."""
+    """The metrics by Ultralytics' names, as if only these images had been seen."""
     twin = copy.copy(validator)
     twin.metrics = copy.copy(validator.metrics)
-    for part in ("box", "seg", "pose"):  # what the sums are put into
+    for part in ("box", "seg", "pose"):  # the sums are stored in these attributes
         if hasattr(twin.metrics, part):
             setattr(twin.metrics, part, copy.copy(getattr(twin.metrics, part)))
     collected = {name: [image[name] for image in images] for name in images[0]}
@@ -79,12 +79,12 @@ RULE = (
 )
 STRICT_RULE = "Yes, only where the whole 95 % interval lies within what is allowed: what is not certain does not pass."
 Metrics = Callable[[Sequence[int]], Mapping[str, float]]
-"""A model's metrics on some images, given by their places, which may repeat."""
+"""A model's metrics on some images, given by index, with repetition."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A metric of both models on all images, and the range that holds the true drop with 95 % probability."""
+    """A metric of both models on all images, and the 95 % interval of its drop."""
 
     name: str
     original: float
@@ -94,20 +94,20 @@ class Drop:
 
     @property
     def drop(self) -> float:
-        """By how much the metric fell."""
+        """The drop of the metric."""
         return self.original - self.pruned
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a figure passes, and whether its whole interval lies on one side of what is allowed."""
+    """Whether a figure passes, and whether its whole interval is on one side of what is allowed."""
 
     ok: bool
     certain: bool
 
 
 def judged(low: float, high: float, allowed: float, strict: bool = False) -> Judgement:
-    """Return what an interval comes to, where larger is worse."""
+    """Return the judgement on an interval, where larger is worse."""
     too_much, within = low > allowed, high <= allowed
     return Judgement(within if strict else not too_much, too_much or within)
 
@@ -120,7 +120,7 @@ def paired_drops(
     resamples: int,
     on_resample: Callable[[int], None] = lambda done: None,
 ) -> list[Drop]:
-    """Return the drop of each metric. Of several, each interval is so much wider that all hold together with 95 % probability (Bonferroni).
+    """Return the drop of each metric. For several each interval is wider, so that all hold together with 95 % probability (Bonferroni).
 
     Raises:
         ValueError: fewer than two images, which leave nothing to resample, or no metric.
@@ -145,9 +145,9 @@ def paired_drops(
 
 
 def reach_of(images: int, tail: float) -> float:
-    """Return how many bootstrap standard errors an interval reaches to each side.
+    """Return how many bootstrap standard errors an interval extends to each side.
 
-    A bootstrap's variance is that of a sample divided by n in place of n - 1, and few images make it uncertain itself.
+    A bootstrap's variance is that of a sample divided by n instead of n - 1, and few images make the variance itself uncertain.
     """
     from scipy.special import stdtrit
 
@@ -155,7 +155,7 @@ def reach_of(images: int, tail: float) -> float:
 
 
 def images_needed(drop: Drop, images: int, allowed: float) -> int | None:
-    """Return about how many images would put the whole interval on one side of what is allowed; None where no number can be said.
+    """Return about how many images would put the whole interval on one side of what is allowed; None where no number would.
 
     An interval narrows with the root of the number of images.
     """

@@ -1,4 +1,4 @@
-"""Latencies side by side, and the search for the plan that reaches one."""
+"""Latencies measured side by side, and the search for a plan that reaches a latency."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResult:
-    """The whole job; every model is compared with the first one.
+    """Run the measurement; every model is compared with the first one.
 
     Raises:
         CheckpointError: a file cannot be used.
@@ -151,7 +151,7 @@ def benched(entry: ModelToTime, model: nn.Module, timings: tuple[Timing, ...], p
 
 
 def verdict(relative: Interval) -> str:
-    """Whether a ratio differs from 1, as far as the samples tell: faster, slower or no difference."""
+    """Whether a ratio differs from 1 by the samples: faster, slower or no difference."""
     return "faster" if relative.high < 1 else "slower" if relative.low > 1 else "no difference"
 
 
@@ -159,7 +159,7 @@ SETTLING_SECONDS = 0.2
 
 
 def run_latency_search(parameters: LatencySearchParameters, on_progress: OnProgress) -> LatencySearchResult:
-    """The whole job.
+    """Run the search.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or changed since the job was created.
@@ -204,7 +204,7 @@ def search_latency(planner: Planner, targets: Sequence[Target], criterion: str, 
     """The search with a latency among its targets.
 
     Raises:
-        RequestError: none is, an amount that is reached already, or no such criterion.
+        RequestError: no latency among them, an amount that is reached already, or no such criterion.
     """
     from tui_pruner.core.search.planner import LatencySearch
     from tui_pruner.core.search.targets import latency_apart
@@ -216,7 +216,7 @@ def search_latency(planner: Planner, targets: Sequence[Target], criterion: str, 
 
 
 def clock_of(analysis: Analysis, device: str, runs: int, on_progress: OnProgress) -> Measure:
-    """Something that times a cut model beside the checkpoint, both as they are deployed, one image at a time."""
+    """A function that times a cut model beside the checkpoint, both as they are deployed, one image at a time."""
     from tui_pruner.core.model.latency import batch_for, deployed, ratio, time_in_turns
     from tui_pruner.core.pruning.surgery import cut
 

@@ -1,4 +1,4 @@
-"""Images as a model reads them, and pictures of what it finds on them with and without a plan."""
+"""Images as a model reads them, and pictures of its detections with and without a plan."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PREDICTORS = {
 
 
 def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> PictureResult:
-    """The whole job: every image predicted by both models, drawn, and written as two JPEG files into the parameters' folder.
+    """Run the job: predict every image with both models, draw both, and write two JPEG files into the parameters' folder.
 
     Raises:
         DataError: the data cannot be used.
@@ -71,13 +71,13 @@ def predictor_of(model: nn.Module) -> StockTool:
     """The predictor for a model's class.
 
     Raises:
-        RequestError: its predictions are no detections that could be drawn.
+        RequestError: its predictions cannot be drawn as detections.
     """
     return tool_for(model, PREDICTORS, "has no detections to draw")
 
 
 def predictor(kind: StockTool, model: nn.Module, parameters: JobParameters) -> Any:
-    """Ultralytics' predictor for a model at hand, which stays as it is; with the settings of a plain `predict`."""
+    """Ultralytics' predictor for a loaded model, which is unchanged; with the settings of a plain `predict`."""
     settings = {
         "mode": "predict",
         "task": kind.task,
@@ -93,7 +93,7 @@ def predictor(kind: StockTool, model: nn.Module, parameters: JobParameters) -> A
 
 
 def picture(before: Any, after: Any, image: Path, folder: Path, number: int, neutral: Mapping[str, str]) -> list[Picture]:
-    """One image drawn twice, with `neutral` names for those of classes; nothing where Ultralytics cannot read it."""
+    """One image drawn twice, with `neutral` names of classes; None where Ultralytics cannot read it."""
     results = [found[0] for found in (before(str(image)), after(str(image))) if found]
     if len(results) < 2:
         return []
@@ -112,7 +112,7 @@ def class_names(result: Any) -> list[str]:
 
 
 def jpeg(result: Any) -> bytes:
-    """A result drawn at the size at which it is shown, as a JPEG file's bytes."""
+    """A result drawn at the size at which it is shown, as the bytes of a JPEG file."""
     import cv2
 
     done, content = cv2.imencode(".jpg", at_shown_size(result).plot(), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -122,7 +122,7 @@ def jpeg(result: Any) -> bytes:
 
 
 def at_shown_size(result: Any) -> Any:
-    """The same result on an image whose longer side is 512 pixels: lines and words are then as legible on a stamp as on a poster."""
+    """The same result on an image whose longer side is 512 pixels, so that lines and text are legible for images of any size."""
     import cv2
 
     height, width = result.orig_shape
@@ -148,7 +148,7 @@ def scaled(rows: Any, lengths: int, scale: float) -> Any:
 
 @contextlib.contextmanager
 def no_fonts() -> Iterator[None]:
-    """For class names outside ASCII Ultralytics looks up, and would download, a font; without it Pillow's own draws them."""
+    """Avoid a font for class names outside ASCII, which Ultralytics would download; Pillow's own is used instead."""
     from ultralytics.utils import plotting
 
     def missing(font: str = "") -> None:
@@ -177,9 +177,9 @@ def reader_of(model: nn.Module) -> StockTool:
 def image_batches(
     model: nn.Module, images: Sequence[Path], imgsz: int, device: str, largest: int = LARGEST_BATCH, rect: bool = True
 ) -> Iterator[Tensor]:
-    """[n, channels, height, width] in batches of nearly equal size on the device; images that cannot be read are left out.
+    """Images [n, channels, height, width] in batches of nearly equal size on the device; images that cannot be read are left out.
 
-    `rect`: pad to the next multiple of the stride alone, where a batch's images have one shape, in place of to a square.
+    `rect`: pad only to the next multiple of the stride, where a batch's images have one shape, instead of to a square.
     """
     kind = reader_of(model)
     size = math.ceil(len(images) / math.ceil(len(images) / largest))
@@ -201,7 +201,7 @@ def image_batches(
 
 
 def pixels_of(predictor: Any, image: Path) -> list[Any]:
-    """An image as the predictor opens it, one array; none where it is damaged or of a format that needs one package more."""
+    """An image as the predictor opens it, as one array; None where it is damaged or its format needs another package."""
     predictor.setup_source(str(image))
     with contextlib.suppress(OSError, ModuleNotFoundError, StopIteration):
         _, pixels, _ = next(iter(predictor.dataset))
@@ -210,7 +210,7 @@ def pixels_of(predictor: Any, image: Path) -> list[Any]:
 
 
 class StoredImages(Sequence["Tensor"]):
-    """Batches of images as a model reads them, kept as bytes where that loses nothing: a quarter of the memory."""
+    """Batches of images as a model reads them, stored as bytes where that is exact: a quarter of the memory."""
 
     def __init__(self, model: nn.Module, data: DataSet, side: int, batch: int = LARGEST_BATCH) -> None:
         self._batches = [packed(batch) for batch in image_batches(model, data.images, side, "cpu", batch)] if data.images else []
@@ -228,7 +228,7 @@ class StoredImages(Sequence["Tensor"]):
 
 
 def packed(batch: Tensor) -> Tensor:
-    """Pixels as whole numbers of 255ths, where they are."""
+    """Pixels as integers of 255ths, where they are such."""
     whole = (batch * 255).round().byte()
     return whole if bool((unpacked(whole) == batch).all()) else batch
 

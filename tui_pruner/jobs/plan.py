@@ -1,4 +1,4 @@
-"""Planning by measured damage: whole plans for each target, cut and refitted on unlabelled images; points on the way to targets."""
+"""Planning by measured damage: several plans for each target, cut and refitted on unlabelled images; and points on the way to targets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def milestones(targets: list[str], step: int | None) -> list[list[str]]:
-    """Return the targets of each point, the mildest first and the targets themselves last; only these without a step.
+    """Return the targets of each point, the mildest first and the given targets last; without a step only these.
 
     Raises:
         RequestError: a target that is not a share, where there is a step.
@@ -63,19 +63,19 @@ def milestones(targets: list[str], step: int | None) -> list[list[str]]:
 
 
 def name_of(targets: Sequence[str]) -> str:
-    """Return a point's name in files: flops-70."""
+    """Return a point's name for files: flops-70."""
     return "-".join(target.replace("=", "-").replace("%", "") for target in targets)
 
 
 JUDGED_ON = 32
-"""Images that trials of the damage are judged on, of those that are worked on."""
+"""How many of the working images trials of the damage are judged on."""
 JUDGED_ON_IN_A_HURRY = 8
 RUNS = 50
 """Samples of each network that is timed where a latency is the target."""
 
 
 def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> PlanningResult:
-    """The whole job.
+    """Run the job.
 
     Raises:
         DataError: the data cannot be used.
@@ -121,14 +121,14 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
 
 
 def original_of(planner: Planner) -> Checkpoint:
-    """The original with the classes that the plan so far leaves: what plans are measured against."""
+    """The original with the classes that the plan so far leaves, which plans are compared with."""
     from tui_pruner.core.pruning.proved_cut import with_some_classes
 
     return with_some_classes(planner.analysis.checkpoint, planner.analysis.coupling, planner.base)
 
 
 def targets_of(parameters: PlanningParameters) -> None:
-    """Refuse targets that cannot be read, before anything heavy starts."""
+    """Parse targets, before anything heavy starts."""
     from tui_pruner.core.search.targets import latency_apart, parse_target
 
     for texts in parameters.points:
@@ -139,7 +139,7 @@ def targets_of(parameters: PlanningParameters) -> None:
 class Images:
     """The unlabelled images: those to work on, others to judge by, and notes on what was adjusted.
 
-    `original`: what plans are measured against on them, with the classes that the plan so far leaves.
+    `original`: the model that plans are compared with, with the classes that the plan so far leaves.
     """
 
     original: nn.Module
@@ -166,7 +166,7 @@ class Images:
 
 
 class Readers:
-    """The original on its device, and what its layers read of the images: gathered when it is first asked for, let go at the end."""
+    """The original on its device, and the moments of its layers' inputs: computed on first use, freed at the end."""
 
     def __init__(self, images: Images, parameters: PlanningParameters) -> None:
         self.images = images
@@ -191,7 +191,7 @@ class Readers:
 
 
 def eliminations(planner: Planner, readers: Readers, on_progress: OnProgress) -> Eliminations | None:
-    """Plans by how the predictions respond to the loss of single channels; None where blocks are gone, or the network is too large."""
+    """Plans by the response of the predictions to single channels; None where blocks are dropped, or the network is too large."""
     from tui_pruner.core.recovery.response import response_of
     from tui_pruner.core.search.elimination import Eliminations
 
@@ -208,7 +208,7 @@ def eliminations(planner: Planner, readers: Readers, on_progress: OnProgress) ->
 def measured_damage(
     planner: Planner, images: Images, readers: Readers, parameters: PlanningParameters, on_progress: OnProgress
 ) -> tuple[Damage, bool]:
-    """The damage of every ladder at several widths, and of every block that can be dropped: from the cache, or measured and kept."""
+    """The damage of every ladder at several widths, and of every droppable block: cached, or measured and stored."""
     from tui_pruner.core.pruning.classes import without_classes
     from tui_pruner.core.recovery.damage import Damage, measure_damage
     from tui_pruner.core.recovery.disagreement import OriginalPredictions
@@ -241,7 +241,7 @@ def measured_damage(
 
 
 def first(batches: StoredImages, count: int) -> Iterator[Tensor]:
-    """The first images, this many, in batches."""
+    """The first `count` images, in batches."""
     for batch in batches:
         yield batch[:count]
         count -= len(batch)
@@ -253,7 +253,7 @@ def point(
     planner: Planner, session: PruningSession, targets: Sequence[str], damage: Damage, thinning: Eliminations | None, images: Images,
     parameters: PlanningParameters, on_progress: OnProgress,
 ) -> PlanPoint:  # fmt: skip
-    """What one point's targets come to."""
+    """The result of one point's targets."""
     from tui_pruner.core.search.measured_damage import curves_of, drops_of, with_drops
     from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, RESPONSE, ranked, rivals, ways
     from tui_pruner.core.search.targets import latency_apart, parse_target
@@ -298,14 +298,14 @@ def point(
 
 
 def sized(point: PlanPoint, budget: Budget) -> PlanPoint:
-    """A point with what is left of the checkpoint."""
+    """A point with the size that is left."""
     size = budget.size
     left = {"shares": budget.shares, "parameters": size.parameters, "flops": size.flops, "bytes": size.bytes}
     return point.model_copy(update=left)
 
 
 def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity | None:
-    """An earlier scan of this checkpoint on this data by the same criterion, where the data has labels and there is one."""
+    """An earlier scan of this checkpoint on this data by the same criterion, where the data has labels; None where there is none."""
     from tui_pruner.jobs.scan.executors import known_sensitivity
 
     fields = parameters.model_dump(include=set(JobParameters.model_fields))
@@ -316,7 +316,7 @@ def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity 
 
 
 def ring_of(planner: Planner, images: Images, parameters: PlanningParameters) -> Ring:
-    """Where rivals are cut and refitted."""
+    """The images and the original for cutting and refitting rivals."""
     from tui_pruner.core.recovery.disagreement import OriginalPredictions
     from tui_pruner.core.search.rivals import Ring
     from tui_pruner.frameworks.ultralytics.contents import FROZEN

@@ -1,4 +1,4 @@
-"""Pruning as a job: a settled plan, cut, proved, written and checked."""
+"""Pruning as a job: a plan with its channels is cut, proved, written and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui_pruner.jobs.validate import opened
 
 
 def run_pruning(parameters: PruneParameters, on_progress: OnProgress) -> PruneResult:
-    """The whole job.
+    """Run the job.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or changed since the job was created.

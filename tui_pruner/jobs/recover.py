@@ -1,4 +1,4 @@
-"""Recovery on unlabelled images: normalisation statistics estimated again, or layers refitted in closed form; each written as a stage."""
+"""Recovery on unlabelled images: re-estimated normalisation statistics, or layers refitted in closed form; each written as a stage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Destination(Protocol):
-    """Where a job's parameters say that its file goes."""
+    """Parameters of a job that say where its file goes."""
 
     output: str
     force: bool
@@ -51,7 +51,7 @@ class Destination(Protocol):
 def write_stage(
     model: nn.Module, source: Checkpoint, destination: Destination, provenance: Mapping[str, Any], on_progress: OnProgress
 ) -> WriteResult:
-    """Write a model that was made of the source.
+    """Write a model that was made from the source.
 
     Raises:
         OutputError: the file cannot be written.
@@ -75,7 +75,7 @@ ONE_VALUE = "Expected more than 1 value per channel"
 
 
 def run_recalibration(parameters: RecalibrationParameters, on_progress: OnProgress) -> RecalibrationResult:
-    """The whole job: the file's model with new statistics and the same weights, verified and written.
+    """Run the job: the file's model with new statistics and the same weights, verified and written.
 
     Raises:
         DataError: the data cannot be used.
@@ -113,7 +113,7 @@ def unlabelled(parameters: RecalibrationParameters) -> DataSet:
 
 
 def recalibrated(model: nn.Module, data: DataSet, parameters: RecalibrationParameters, on_progress: OnProgress) -> Recalibrated:
-    """A copy of a model at hand with statistics from these images.
+    """A copy of a loaded model with statistics from these images.
 
     Raises:
         DataError: none of the images can be used.
@@ -146,12 +146,12 @@ def recalibrated(model: nn.Module, data: DataSet, parameters: RecalibrationParam
 
 UNTRAINED = frozenset({"prune", "recalibrate", "reconstruct"})
 KEPT = ("layer", "error_before", "error_after", "ridge", "rows", "features")
-"""What is kept of a fit beside its tensors."""
+"""The fields of a fit that are stored beside its tensors."""
 CHECK_ORIGINAL = "give the checkpoint that it was cut from with --original"
 
 
 def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProgress) -> ReconstructionResult:
-    """The whole job: the file's model refitted and recalibrated, the closest to the original verified and written.
+    """Run the job: the file's model refitted and recalibrated; the candidate closest to the original is verified and written.
 
     Raises:
         DataError: the data cannot be used, or has fewer than two images.
@@ -211,7 +211,7 @@ def original_of(checkpoint: Checkpoint, parameters: ReconstructionParameters) ->
         raise CheckpointError(
             f"{checkpoint.path} was trained after the cut ({later[0]}): a refit would undo that; refit the pruned file, then train"
         )
-    source = sources_of(stages)[-1]  # of a file that was masked before it was cut, the one before the mask
+    source = sources_of(stages)[-1]  # for a file that was masked before it was cut, the source of the mask
     beside = Path(checkpoint.path).with_name(source["name"])
     path = parameters.original or (str(beside) if beside.is_file() else None)
     if path is None:
@@ -229,7 +229,7 @@ def recovered(
     parameters: ReconstructionParameters,
     on_progress: OnProgress,
 ) -> tuple[Recovered, int, int, list[str]]:
-    """The recovered model on the CPU, how many images it was refitted on and judged by, and notes.
+    """The recovered model on the CPU, the numbers of images that it was refitted on and judged by, and notes.
 
     Raises:
         DataError: none of the images can be read.
@@ -279,7 +279,7 @@ def recovered(
 
 
 def too_few(fits: Sequence[Fit], images: int) -> list[str]:
-    """Return a note where images give fewer equations than unknowns; none where there are enough."""
+    """Return a note where images give fewer equations than unknowns; empty where there are enough."""
     short = [fit.layer for fit in fits if fit.short]
     if not short:
         return []
@@ -289,7 +289,7 @@ def too_few(fits: Sequence[Fit], images: int) -> list[str]:
 
 
 class KeptFits:
-    """The finished fits of one refit, a file for each in a folder of the cache that is named by all that they depend on."""
+    """The finished fits of one refit, a file for each in a cache folder named by all that they depend on."""
 
     def __init__(self, parameters: ReconstructionParameters, checkpoint: Checkpoint, chosen: Sequence[DataSet]) -> None:
         parts: list[str | int] = [__version__, checkpoint.sha256, *(data.digest() for data in chosen)]
@@ -313,7 +313,7 @@ class KeptFits:
         return dataclasses.replace(fit, tensors=tuple(names)), tensors
 
     def store(self, weight: str, first: int, fit: Fit, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a fit; a cache that cannot be written costs only the chance to go on after an interruption."""
+        """Store a fit; if the cache cannot be written, an interrupted refit starts over."""
         import numpy as np
 
         about: dict[str, Any] = {name: getattr(fit, name) for name in KEPT}
@@ -324,7 +324,7 @@ class KeptFits:
             replace_file(self._file(weight, first), stream.getvalue())
 
     def clear(self) -> None:
-        """Forget them: the refit is made."""
+        """Delete them, once the refit is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, weight: str, first: int) -> Path:

@@ -1,4 +1,4 @@
-"""A report: everything about a plan in one file, proved and measured now, written whole or not at all."""
+"""A report: everything about a plan in one file, proved and measured now, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 def check_report_output(output: Path, suffixes: tuple[str, ...], force: bool) -> None:
-    """Refuse a place where a report cannot be written.
+    """Refuse a path where a report cannot be written.
 
     Raises:
-        OutputError: another suffix, a folder, an existing file without `force`, no such folder, or no permission.
+        OutputError: another suffix, a folder, an existing file without `force`, a missing folder, or no permission.
     """
     if output.suffix.lower() not in suffixes and not output.is_dir():
         raise OutputError(f"{output} is not a report: its name must end in {' or '.join(suffixes)}")
@@ -49,7 +49,7 @@ def check_report_output(output: Path, suffixes: tuple[str, ...], force: bool) ->
 
 
 def write_report(output: Path, text: str) -> None:
-    """Write a report to its place, whole or not at all.
+    """Write a report, completely or not at all.
 
     Raises:
         OutputError: the operating system refuses.
@@ -62,12 +62,12 @@ def write_report(output: Path, text: str) -> None:
 
 DRAWN_TASKS = ("detect", "segment", "pose", "obb")
 GRAIN = 20
-"""Shares of channels are told to a twentieth: those that were asked for are that coarse, and no two groups hit them exactly."""
+"""Shares of channels are shown in twentieths: the requested ones are that coarse, and no two groups hit them exactly."""
 
 
 @dataclass(frozen=True)
 class ReportMaterial:
-    """The options of `report` as they were given; `plan` is how the commands in it name the plan's file."""
+    """The options of `report` as they were given; `plan` is the plan's file in its commands."""
 
     plan: Path
     output: Path
@@ -85,7 +85,7 @@ class ReportMaterial:
 
 
 def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Material:
-    """Facts with what is measured on images, the commands and the versions; what is not proved is not measured.
+    """The facts, completed with measurements on images, commands and versions; nothing unproved is measured.
 
     Raises:
         DataError: the data cannot be used for this model.
@@ -115,7 +115,7 @@ def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_
 
 
 def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Metrics | None:
-    """The quick validation without the plan and with it; from the cache where it has them."""
+    """The quick validation without and with the plan; cached results are reused."""
     from tui_pruner.core.pruning.proved_cut import plan_of_classes
     from tui_pruner.report.facts import Metrics
 
@@ -129,7 +129,7 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
 
     before, after = validation(plan_of_classes(whole), "the checkpoint"), validation(whole, "the pruned model")
     steps: list[ValidationResult | None]
-    if plan_of_classes(whole) is None:  # otherwise steps before the classes went were measured on others
+    if plan_of_classes(whole) is None:  # otherwise steps before the classes were cut were measured on other labels
         earlier = [session.plan.model_copy(update={"steps": session.plan.steps[:count]}) for count in range(1, len(session.steps))]
         steps = [*(validation(plan.plain(), f"step {count}") for count, plan in enumerate(earlier, start=1)), after]
     else:
@@ -140,10 +140,10 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
 def recovered_stages(
     session: PruningSession, wanted: ReportMaterial, metrics: Metrics | None, on_progress: OnProgress
 ) -> list[StageFigures]:
-    """The original, the cut model, and those that were recovered from it, measured like these: the files before the last where they are.
+    """The original, the cut model and the models recovered from it, measured alike; earlier files only where they still exist.
 
     Raises:
-        RequestError: the file is not of the plan's model.
+        RequestError: the file does not have the plan's model.
     """
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.preview import Arithmetic
@@ -174,7 +174,7 @@ RECOVERED_BY = {"reconstruct": "refitted", "recalibrate": "recalibrated", "finet
 
 
 def recovered_files(file: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, Path, str]]:
-    """The files on the way from the cut to this one, each by what made it: those that are still beside it, and itself."""
+    """The files on the way from the cut to this one, each by its stage: those that still exist beside it, and itself."""
     from tui_pruner.core.model.checkpoint import stages_of
     from tui_pruner.jobs.cache import sha256_of
 
@@ -188,7 +188,7 @@ def recovered_files(file: Path, checkpoint: Checkpoint) -> Iterator[tuple[str, P
 
 
 def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> BenchResult | None:
-    """Both models timed in turns, block by block, where that is wanted."""
+    """Both models timed in turns, block by block, if requested."""
     from tui_pruner.jobs.latency import run_bench
 
     if not wanted.latency:
@@ -200,7 +200,7 @@ def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProg
 
 
 def sensitivity(session: PruningSession, wanted: ReportMaterial) -> list[SensitivityFacts]:
-    """What a scan on the same images knows of each group, by the criterion of the plan's first cut; nothing where there was none."""
+    """The results of a scan on the same images for each group, by the criterion of the plan's first cut; empty without a scan."""
     from tui_pruner.core.search.sensitivity import layer_of
     from tui_pruner.jobs.scan.executors import known_sensitivity
     from tui_pruner.report.facts import SensitivityFacts
@@ -224,11 +224,11 @@ def sensitivity(session: PruningSession, wanted: ReportMaterial) -> list[Sensiti
         )
         for number, group in groups
     ]
-    return [one for place, one in enumerate(found) if one not in found[:place]]  # parts of one layer that only go together
+    return [one for place, one in enumerate(found) if one not in found[:place]]  # parts of one layer that are only removed together
 
 
 def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_progress: OnProgress) -> PictureResult:
-    """Images with what both models find on them, drawn into a folder."""
+    """Images with the detections of both models, drawn into a folder."""
     if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
     parameters = PictureParameters(
@@ -238,7 +238,7 @@ def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_pr
 
 
 def common_fields(session: PruningSession, wanted: ReportMaterial) -> dict[str, Any]:
-    """The fields that all jobs on this checkpoint and data share."""
+    """The parameters that all jobs on this checkpoint and data share."""
     checkpoint = session.analysis.checkpoint
     return {
         "checkpoint": checkpoint.path,
@@ -252,12 +252,12 @@ def common_fields(session: PruningSession, wanted: ReportMaterial) -> dict[str, 
 
 
 def doing(what: str, on_progress: OnProgress) -> OnProgress:
-    """Tells progress as that of a part."""
+    """Report progress as that of a part."""
     return lambda progress: on_progress(progress.model_copy(update={"doing": f"{what} {progress.doing}".rstrip()}))
 
 
 def commands(facts: Facts, wanted: ReportMaterial) -> list[str]:
-    """What to type to get the pruned file, its proof, the metrics and this report."""
+    """The commands that reproduce the pruned file, its proof, the metrics and this report."""
     model, plan = facts.model.path, str(wanted.plan)
     pruned = f"{Path(model).stem}-pruned.pt"
     shared = [*option("--imgsz", wanted.imgsz), *option("--classes", wanted.classes)]
@@ -291,12 +291,12 @@ def counts(wanted: ReportMaterial) -> list[str]:
 
 
 def option(name: str, value: object) -> list[str]:
-    """An option as it is typed; nothing where it was not given."""
+    """An option as typed; empty where it was not given."""
     return [] if value is None else [name, str(value)]
 
 
 def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportResult:
-    """The whole job, on a plan that says which channels it removes.
+    """Run the job, on a plan with its channels.
 
     Raises:
         OutputError: the file cannot be written.
@@ -331,7 +331,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
 
 
 def make_report(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Facts:
-    """Prove every step, measure what is asked for, and write the file; gives what is in it."""
+    """Prove every step, measure what was requested, and write the file; return its content."""
     from tui_pruner.report.facts import facts_of
     from tui_pruner.report.sections import written_as
 

@@ -1,4 +1,4 @@
-"""Ultralytics' own tools, looked up by the class of the model, without their time limit; and the devices that jobs run on."""
+"""Ultralytics' own validators, predictors and trainers by the class of the model, without their time limit; and the devices of jobs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 SUPPRESSION = "non_max_suppression"
-"""The function of `ultralytics.utils.nms` that looks at the clock; its limit is `max_time_img`, which no caller in Ultralytics passes."""
+"""The function of `ultralytics.utils.nms` with a time limit: `max_time_img`, which no caller in Ultralytics passes."""
 
 
 @functools.cache
 def without_time_limit(stock: type[Any]) -> type[Any]:
-    """Return a validator or predictor class whose figures do not depend on how busy the machine is; any other class as it is.
+    """Return a validator or predictor class whose results do not depend on how busy the machine is; any other class as it is.
 
-    Only instances of the returned class are affected. The class that calls the suppression gets an heir with the same `postprocess`,
-    which finds a suppression without a limit under the name `nms`; the heir comes right before that class in the order of methods, so
-    that the classes of other tasks reach it by their own `super().postprocess`.
+    Only instances of the returned class are affected. The class that calls the suppression gets a subclass with the same `postprocess`,
+    in which the name `nms` refers to a suppression without a limit; the subclass comes right before that class in the method resolution
+    order, so that the classes of other tasks reach it by their own `super().postprocess`.
     """
     caller = next((base for base in stock.__mro__ if SUPPRESSION in names_in(vars(base).get("postprocess"))), None)
     if caller is None or "_time_limit" in vars(caller):
@@ -37,12 +37,12 @@ def without_time_limit(stock: type[Any]) -> type[Any]:
 
 
 def names_in(function: Any) -> tuple[str, ...]:
-    """Return the names that a function looks up; none for what is not a function in Python."""
+    """Return the global names that a function uses; empty for what is not a Python function."""
     return function.__code__.co_names if isinstance(function, FunctionType) else ()
 
 
 def without_clock(function: FunctionType) -> FunctionType:
-    """Return the same function with a suppression in sight that takes the time that it needs."""
+    """Return the same function, with a suppression without a time limit among its globals."""
     from ultralytics.utils import nms
 
     def non_max_suppression(*arguments: Any, **options: Any) -> Any:
@@ -56,7 +56,7 @@ def without_clock(function: FunctionType) -> FunctionType:
 
 
 class UnhurriedEvaluations:
-    """What a trainer does otherwise than stock: its evaluations, which tell the best epoch, do not depend on how busy the machine is."""
+    """A trainer mixin: evaluations, which choose the best epoch, do not depend on how busy the machine is."""
 
     def get_validator(self) -> Any:
         """Return stock's validator without the time limit."""
@@ -77,15 +77,15 @@ class StockTool(NamedTuple):
     name: str
 
     def load(self) -> Any:
-        """Return the class, whose results do not depend on how busy the machine is; Ultralytics is imported only now."""
+        """Return the class, without time limits; Ultralytics is imported only now."""
         return without_time_limit(getattr(importlib.import_module(self.module), self.name))
 
 
 def tool_for(model: nn.Module, tools: Mapping[str, StockTool], fault: str) -> StockTool:
-    """The tool for a model's class, or for the class of Ultralytics that a user's own one extends.
+    """The tool for a model's class, or for the class of Ultralytics that a user's class extends.
 
     Raises:
-        RequestError: there is none; `fault` says what cannot be done with such a model, and comes before those that there are.
+        RequestError: there is none; `fault` says what cannot be done with such a model, followed by the classes that have one.
     """
     name = next((kind.__name__ for kind in type(model).__mro__ if kind.__module__.startswith("ultralytics.")), type(model).__name__)
     if name not in tools:
@@ -97,7 +97,7 @@ def choose_device(asked: str) -> str:
     """The one device to run on, as torch names it.
 
     Raises:
-        RequestError: it is not there, or several were asked for.
+        RequestError: it does not exist, or several were given.
     """
     found = chosen_devices(asked)
     if len(found) > 1:
@@ -106,10 +106,10 @@ def choose_device(asked: str) -> str:
 
 
 def chosen_devices(asked: str) -> list[str]:
-    """All devices that "cuda:1", "0,1" or "cpu" name; the first GPU where nothing is asked for and there is one, else the CPU.
+    """All devices that "cuda:1", "0,1" or "cpu" name; by default the first GPU if there is one, else the CPU.
 
     Raises:
-        RequestError: one of them is not there.
+        RequestError: one of them does not exist.
     """
     import torch
     from ultralytics.utils.torch_utils import parse_device, select_device
@@ -121,13 +121,13 @@ def chosen_devices(asked: str) -> list[str]:
         first = str(select_device(wanted, verbose=False))
     except (ValueError, RuntimeError, AssertionError):
         raise not_there(asked) from None
-    if first == "cpu" and wanted not in ("cpu", ""):  # Ultralytics falls back to the CPU where Apple's GPU is asked for and not there
+    if first == "cpu" and wanted not in ("cpu", ""):  # Ultralytics falls back to the CPU where Apple's GPU was requested and does not exist
         raise not_there(asked)
     return [f"cuda:{number}" for number in dict.fromkeys(wanted.split(","))] if "," in wanted else [first]
 
 
 def not_there(asked: str) -> RequestError:
-    """What is said of a device that torch does not see."""
+    """The message for a device that torch does not see."""
     import torch
 
     count = torch.cuda.device_count()
@@ -136,7 +136,7 @@ def not_there(asked: str) -> RequestError:
 
 
 def device_name(device: str) -> str:
-    """The device with the model of its processor, for a GPU."""
+    """The device, with the model of a GPU."""
     import torch
 
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device

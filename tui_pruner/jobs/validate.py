@@ -1,4 +1,4 @@
-"""Validation: Ultralytics' own validator on a seeded subset of the user's images, with metrics on the way and how far they may be off."""
+"""Validation: Ultralytics' own validator on a seeded subset of the user's images, with running metrics and their interval."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SHARE = 0.05
 
 
 class SoFar:
-    """What Ultralytics itself would say if the validation ended now, told as long as that costs a small share of the time.
+    """Running metrics: the result if the validation ended now, computed while that takes a small share of the time.
 
-    The cost grows with the images seen, so that in a long validation most batches repeat what was computed last.
+    The cost grows with the images seen, so in a long validation most batches repeat what was computed last.
     """
 
     def __init__(self, validator: Any) -> None:
@@ -42,7 +42,7 @@ class SoFar:
         self._metrics: dict[str, float] = {}
 
     def metrics(self) -> dict[str, float]:
-        """By Ultralytics' names; the validation goes on as if nothing had been asked."""
+        """The metrics by Ultralytics' names; the validation continues undisturbed."""
         began = time.perf_counter()
         if self._spent + self._last <= SHARE * (began - self._began):
             self._metrics = metrics_now(self._validator)
@@ -52,7 +52,7 @@ class SoFar:
 
 
 def metrics_now(validator: Any) -> dict[str, float]:
-    """The final metrics of a twin that has seen the same images: computing them empties what a validator has collected."""
+    """The final metrics of a copy that has seen the same images: computing them empties what a validator has collected."""
     twin = copy.copy(validator)
     twin.metrics = copy.deepcopy(validator.metrics)
     return {name: float(value) for name, value in twin.get_stats().items()}
@@ -73,7 +73,7 @@ VALIDATORS = {
 
 
 def run_validation(parameters: ValidationParameters, on_progress: OnProgress) -> ValidationResult:
-    """The whole job: the cached result, or the checkpoint under the plan validated and the result stored.
+    """Run the job: return the cached result, or validate the checkpoint under the plan and store the result.
 
     Raises:
         DataError: the data cannot be used.
@@ -91,7 +91,7 @@ def run_validation(parameters: ValidationParameters, on_progress: OnProgress) ->
 
 
 def validate(model: nn.Module, parameters: ValidationParameters, on_progress: OnProgress) -> ValidationResult:
-    """Measure a model that is at hand, as `parameters` say (its checkpoint and plan are not looked at); the model stays as it is."""
+    """Validate a loaded model by these parameters, whose checkpoint and plan are ignored; the model is unchanged."""
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
     return measure(model, data, parameters, on_progress)
 
@@ -109,7 +109,7 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         inside = _report_to(on_progress, validator, len(data.images))
         resamples = _resamples(validator)
-        # Ultralytics folds batch normalisation into the convolutions of what it validates.
+        # Ultralytics folds BatchNorm into the convolutions of the model that it validates.
         validated = copy.deepcopy(model)
         follow_blocks(validated, inside)
         validator(model=validated)
@@ -125,7 +125,7 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
 
 @contextlib.contextmanager
 def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterator[tuple[Any, list[str]]]:
-    """Ultralytics' validator for the model's class, about to read a private view of the data, and notes on what was adjusted.
+    """Ultralytics' validator for the model's class, ready to read a private view of the data, and notes on what was adjusted.
 
     Raises:
         DataError: the data is not for this model, or none of its images can be used.
@@ -159,7 +159,7 @@ def _usable_images(data: DataSet) -> Iterator[None]:
 
 
 def opened(parameters: JobParameters) -> Checkpoint:
-    """The checkpoint that a job is about.
+    """The checkpoint of a job.
 
     Raises:
         CheckpointError: it cannot be used, or changed since the job was created.
@@ -186,7 +186,7 @@ def _validator_of(model: nn.Module) -> StockTool:
 
 
 def fitting_side(imgsz: int, model: nn.Module) -> tuple[int, list[str]]:
-    """The image side rounded up to the model's stride, which its Concat layers need, and a note when it had to be."""
+    """The image side rounded up to the model's stride, which its Concat layers need, and a note if it was rounded."""
     from tui_pruner.core.model.layers import legal_side, stride_of
 
     stride = stride_of(model)
@@ -215,19 +215,19 @@ TOLD_EVERY = 0.25
 
 
 def follow_blocks(model: nn.Module, tell: Callable[[float], None]) -> None:
-    """Have the blocks of a network tell which share of a forward is done."""
+    """Report after each block which share of a forward is done."""
     blocks = list(getattr(model, "model", None) or ())
     for number, block in enumerate(blocks, start=1):
         block.register_forward_hook(partial(_told_after, tell, number / len(blocks)))
 
 
 def _told_after(tell: Callable[[float], None], share: float, *call: object) -> None:
-    """A block has computed: what it returns stays as it is."""
+    """A forward hook; returns None, so the block's output stays."""
     tell(share)
 
 
 def _report_to(on_progress: OnProgress, validator: Any, images: int) -> Callable[[float], None]:
-    """Tell progress after each batch; gives what tells it within one."""
+    """Report progress after each batch; return a function that reports within one."""
     so_far = SoFar(validator)
     batches, told = -1, 0.0
     metrics: dict[str, float] = {}
@@ -249,7 +249,7 @@ def _report_to(on_progress: OnProgress, validator: Any, images: int) -> Callable
 
     def inside(share: float) -> None:
         size = min(BATCH, images - batches * BATCH)
-        if batches >= 0 and size > 0 and time.perf_counter() - told >= TOLD_EVERY:  # what is forwarded before is a warm-up
+        if batches >= 0 and size > 0 and time.perf_counter() - told >= TOLD_EVERY:  # forwards before that are the warm-up
             report(batches * BATCH + share * size)
 
     validator.add_callback("on_val_start", begun)
@@ -258,7 +258,7 @@ def _report_to(on_progress: OnProgress, validator: Any, images: int) -> Callable
 
 
 def _resamples(validator: Any) -> list[list[float]]:
-    """Where the main metric on resampled images will be, once all images are seen."""
+    """The list that will have the main metric on resampled images, once all images are seen."""
     found: list[list[float]] = []
 
     def look(running: Any) -> None:
@@ -271,7 +271,7 @@ def _resamples(validator: Any) -> list[list[float]]:
 
 @contextlib.contextmanager
 def without_fonts() -> Iterator[None]:
-    """Ultralytics looks up, and would download, a font for plots whenever it reads a data yaml; we plot nothing."""
+    """Avoid a font for plots, which Ultralytics would download whenever it reads a data yaml; nothing is plotted here."""
     from ultralytics.data import utils
 
     look_up = utils.check_font

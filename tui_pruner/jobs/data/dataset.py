@@ -1,5 +1,4 @@
-"""A data set: its yaml resolved and checked before anything heavy starts, whether it fits a model, and its classes in the model's
-numbers."""
+"""A data set: its yaml resolved and checked early, whether it fits a model, and its classes in the model's numbering."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ HELD_OUT = 4
 
 
 class Split(NamedTuple):
-    """A part of a data set: its names in a data yaml, its folders where classes are folders, and what its images are called."""
+    """A part of a data set: its names in a data yaml, its folders where classes are folders, and how messages call its images."""
 
     keys: tuple[str, ...]
     folders: tuple[str, ...]
@@ -36,10 +35,10 @@ TRAINING = Split(("train",), ("train",), "training images")
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """The images of one split that a data yaml names, sorted; `settings` are its other keys that a validator reads.
+    """The images of one split of a data yaml, sorted; `settings` are its other keys that a validator reads.
 
     `in_class_folders`: `yaml_file` is a folder, and so is every class in its splits; the images have no label files.
-    `numbers`: the classes' numbers by those in the label files, where they are others; labels of the classes that it lacks do not count.
+    `numbers`: the classes' numbers by those in the label files, where they differ; labels of classes that it lacks are ignored.
     """
 
     yaml_file: Path
@@ -50,7 +49,7 @@ class DataSet:
     numbers: Mapping[int, int] | None = None
 
     def subset(self, count: int | None, seed: int) -> DataSet:
-        """`count` of the images, drawn without bias from the seed: the same ones for every plan. None: all of them."""
+        """`count` of the images, drawn uniformly by the seed: the same ones for every plan. None: all of them."""
         if count is None or count >= len(self.images):
             return self
         if count < 1:
@@ -58,11 +57,11 @@ class DataSet:
         return dataclasses.replace(self, images=tuple(sorted(random.Random(seed).sample(self.images, count))))
 
     def with_images(self, images: tuple[Path, ...]) -> DataSet:
-        """The same data with these images alone."""
+        """The same data with only these images."""
         return dataclasses.replace(self, images=images)
 
     def digest(self) -> str:
-        """SHA-256 of the classes, the settings and every image and label by path, size and time of change."""
+        """SHA-256 of the classes, the settings and every image and label by path, size and modification time."""
         content = hashlib.sha256(json.dumps([self.names, dict(self.settings)], sort_keys=True, default=str).encode())
         for image in self.images:
             for file in (image, label_of(image)):
@@ -74,7 +73,7 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
     """Resolve a data yaml, or the folder of a classification data set, and find the images of a split.
 
     Raises:
-        DataError: it is missing, no data yaml, or has no such split, classes or images.
+        DataError: it is missing, not a data yaml, or has no such split, classes or images.
     """
     path = located(file)
     path = path if path.exists() else _own_folder(path) or path
@@ -91,7 +90,7 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
 
 
 def without_labels(file: str | Path) -> DataSet:
-    """The images of the training split, for what reads no labels; of the validation split where it is the only one.
+    """The images of the training split, for jobs that read no labels; of the validation split where it is the only one.
 
     Raises:
         DataError: the data has no images.
@@ -105,7 +104,7 @@ def without_labels(file: str | Path) -> DataSet:
 def held_apart(data: DataSet, images: int | None, seed: int) -> tuple[DataSet, DataSet]:
     """Images in a seeded order: `images` to work on, and a quarter as many others to judge by.
 
-    Where there are too few, a fifth of them judges.
+    Where there are too few, a fifth of them is for judging.
 
     Raises:
         DataError: there are fewer than two.
@@ -127,7 +126,7 @@ def label_of(image: Path) -> Path:
 
 
 def _own_folder(name: Path) -> Path | None:
-    """Where Ultralytics has put a classification data set of its own; None for a yaml, for which it need not be imported."""
+    """Where Ultralytics stores a classification data set of its own; None for a yaml, for which it is not imported."""
     if name.suffix or name.is_absolute():
         return None
     from ultralytics.utils import DATASETS_DIR
@@ -188,9 +187,9 @@ def _folder(name: str) -> Path:
 
 def _entry(root: Path, entry: str) -> Path:
     found = (root / entry).resolve()
-    # Ultralytics forgives `../images` in yamls that were written for a folder next to theirs.
+    # Ultralytics accepts `../images` in yamls that were written for a folder beside their own.
     found = (root / entry[3:]).resolve() if entry.startswith("../") and not found.exists() else found
-    # Without the bytes that are not UTF-8, as Ultralytics reads it, where no folder is called so.
+    # Without bytes that are not UTF-8, as Ultralytics reads it, where no folder has such a name.
     return found if found.exists() or not BYTES.search(entry) else _entry(root, BYTES.sub("", entry))
 
 
@@ -243,7 +242,7 @@ CLASS_FOLDERS = "the folder that holds train and val, each with a folder for eve
 def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any]) -> None:
     """Refuse data that a model with this many classes and this task cannot be measured on.
 
-    `labels`: what the model's training made of labels (`recipe.labels_of`); where all classes count as one, any number of them will do.
+    `labels`: settings of the model's training that changed labels (`labels_of`); where all classes count as one, their number is ignored.
 
     Raises:
         DataError: other classes, another task, or no labels.
@@ -290,13 +289,13 @@ def _row_fits(columns: int, task: str, settings: Mapping[str, Any]) -> bool:
 
 
 NUMBERINGS = "tui_pruner_classes"
-"""As in `frameworks/ultralytics/contents.py`, which imports torch; a test compares the two."""
+"""As in `core/pruning/classes.py`, which imports torch; a test compares the two."""
 
 
 def renumbered(data: DataSet, model: Any) -> DataSet:
-    """Return a data set as a model numbers its classes: one that is already so comes back as it is.
+    """Return a data set in a model's numbering of classes; one that has it already is returned as it is.
 
-    One that names the classes of an ancestor of the model loses the labels, or the class folders, of those that are gone.
+    One with the classes of an ancestor of the model loses the labels, or the class folders, of those that are gone.
     """
     numberings = getattr(model, NUMBERINGS, None)
     if not numberings or len(data.names) == len(model.names):
@@ -318,7 +317,7 @@ def mapped(data: DataSet, kept: Sequence[int]) -> DataSet:
 
 
 def numbers_in(text: str, numbers: Mapping[int, int]) -> str:
-    """Return the rows of a label file whose classes have new numbers, with those; rows that are no labels are left to Ultralytics."""
+    """Return the rows of a label file whose classes are kept, renumbered; rows that are not labels are left to Ultralytics."""
     rows = []
     for line in text.splitlines():
         word, _, rest = line.strip().partition(" ")
@@ -329,7 +328,7 @@ def numbers_in(text: str, numbers: Mapping[int, int]) -> str:
 
 
 def number_in(word: str) -> int | None:
-    """Return the class that a row begins with; None where that is not a whole number."""
+    """Return the class at the beginning of a row; None where that is not an integer."""
     try:
         number = float(word)
         return int(number) if number == int(number) else None
@@ -338,5 +337,5 @@ def number_in(word: str) -> int | None:
 
 
 def numbering_in_words(data: DataSet) -> list[str]:
-    """Return a note where labels of other classes do not count."""
+    """Return a note where labels of other classes are ignored."""
     return [] if data.numbers is None else [f"only labels of {', '.join(data.names)} count, which the model has"]

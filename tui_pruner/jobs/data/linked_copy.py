@@ -1,5 +1,6 @@
-"""A private folder of links to a data set, and how a model was trained: Ultralytics writes caches beside labels and repairs images in
-place."""
+"""A private folder of links to a data set, since Ultralytics writes caches beside labels and repairs images in place; and the settings of
+an earlier training.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +25,23 @@ LABELS = {
     "classes": ("only labels of the classes {} count", BOXES),
     "overlap_mask": ("masks may overlap", ("segment",)),
 }
-"""What changes which labels an image has and what they say: the words for it, and the tasks in which it does.
+"""Settings that change which labels an image has and what they mean: the words for them, and the tasks that they affect.
 
-Thresholds, sizes and speeds are the user's to choose.
+Thresholds, sizes and speeds are the user's choice.
 """
 
 NOMINAL_BATCH = 64
-"""Ultralytics gathers the gradients of this many images for every update."""
+"""Ultralytics sums the gradients of this many images for every update."""
 ENOUGH_UPDATES = 1000
 
 
 def recipe_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an earlier training that the next one shares; those that this Ultralytics does not take are left out."""
+    """The settings of an earlier training that the next one shares, without those that this Ultralytics does not accept."""
     return accepted(arguments, (*AUGMENTATION, *LOSS, *LABELS))
 
 
 def labels_of(model: Any) -> dict[str, Any]:
-    """Return the settings of a model's training that make its labels mean something else than by Ultralytics' defaults."""
+    """Return the settings of a model's training that change the meaning of its labels from Ultralytics' defaults."""
     from tui_pruner.frameworks.ultralytics.building import default_arguments
 
     arguments, usual = getattr(model, "args", None) or {}, default_arguments()
@@ -55,7 +56,7 @@ def labels_in_words(labels: Mapping[str, Any]) -> list[str]:
 
 
 def accepted(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return the arguments with these names that this Ultralytics knows and whose values it takes."""
+    """Return the arguments with these names that this Ultralytics knows and whose values it accepts."""
     from tui_pruner.frameworks.ultralytics.building import default_arguments
 
     known = default_arguments()
@@ -63,7 +64,7 @@ def accepted(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, An
 
 
 def taken(name: str, value: Any) -> bool:
-    """Whether Ultralytics takes a value, by its own check; `classes`, which that leaves out, are numbers."""
+    """Whether Ultralytics accepts a value, by its own check; `classes`, which that leaves out, must be numbers."""
     from ultralytics.cfg import check_cfg
 
     if value is None:
@@ -79,17 +80,17 @@ def taken(name: str, value: Any) -> bool:
 
 
 def nominal_batch(images: int, epochs: int, batch: int) -> int:
-    """The images of one update: Ultralytics' 64 where that leaves updates enough, fewer in a short training, but whole batches.
+    """The images of one update: Ultralytics' 64 where that gives enough updates, fewer in a short training, always whole batches.
 
-    Ten epochs of 256 images are 40 updates of 64: YOLOv8n on the bundled digits, at 69 % of its FLOPs, was at mAP50-95 0.848 after them,
-    and at 0.865 with 160 updates of 16.
+    Ten epochs of 256 images are 40 updates of 64: YOLOv8n on the bundled digits, at 69 % of its FLOPs, reached mAP50-95 0.848 with them,
+    and 0.865 with 160 updates of 16.
     """
     return min(NOMINAL_BATCH, max(batch, images * epochs // ENOUGH_UPDATES))
 
 
 @contextlib.contextmanager
 def private_view(data: DataSet) -> Iterator[Path]:
-    """A temporary folder with links to the images and labels of `data`; gives what a validator's `data` is to be, a yaml or a folder in it.
+    """A temporary folder with links to the images and labels of `data`; yields a validator's `data` argument: a yaml or a folder in it.
 
     Files are numbered in the data set's order: equal names in different folders stay apart, and Ultralytics' sorting keeps the order.
     """
@@ -99,7 +100,7 @@ def private_view(data: DataSet) -> Iterator[Path]:
 
 
 def number_of(file: str | Path) -> int:
-    """The place in the data set of an image that a view links to."""
+    """The index in the data set of an image that a view links to."""
     return int(Path(file).stem)
 
 
@@ -110,14 +111,14 @@ def _data_yaml(data: DataSet, folder: Path) -> Path:
         (folder / "images" / _name(number, image)).symlink_to(image)
         if label_of(image).is_file():
             _labels(label_of(image), folder / "labels" / f"{number:08}.txt", data.numbers)
-    # Without a path, places are beside the yaml, and its name, which YAML need not have, does not stand in it.
+    # Without `path`, folders are relative to the yaml, whose own path, perhaps not UTF-8, then is not written.
     content = {**data.settings, "train": "images", "val": "images", "names": dict(enumerate(data.names))}
     (folder / "data.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     return folder / "data.yaml"
 
 
 def _labels(file: Path, place: Path, numbers: Mapping[int, int] | None) -> None:
-    """A link to a label file; where its classes have other numbers, a copy with those."""
+    """Link a label file; where its classes have other numbers, write a renumbered copy."""
     if numbers is None:
         place.symlink_to(file)
     else:
@@ -134,7 +135,7 @@ def _class_folders(data: DataSet, folder: Path) -> Path:
 
 
 def _class_of(data: DataSet, image: Path) -> str:
-    """The folder right below the split, however deep the image lies in it."""
+    """The folder right below the split, at any depth of the image."""
     return image.relative_to(data.yaml_file.absolute()).parts[1]
 
 
@@ -143,13 +144,13 @@ def _name(number: int, image: Path) -> str:
 
 
 class TrainingData(NamedTuple):
-    """The images to train on, and those that tell which epoch is the best."""
+    """The images to train on, and those that choose the best epoch."""
 
     training: DataSet
     validation: DataSet
 
     def check(self, classes: int, task: str, labels: Mapping[str, Any]) -> None:
-        """Refuse data that a model cannot be trained on; `labels`: what its training before made of labels.
+        """Refuse data that a model cannot be trained on; `labels`: settings of its earlier training that changed labels.
 
         Raises:
             DataError: other classes, another task, or no labels.
@@ -159,14 +160,14 @@ class TrainingData(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a trainer's `data` is to be, and how many images it has to train on."""
+    """A trainer's `data` argument, and the number of training images."""
 
     data: str
     images: int
 
 
 def read_both(file: str | Path) -> TrainingData:
-    """The splits that a data yaml, or a folder with classes, names.
+    """The splits of a data yaml, or of a folder with classes.
 
     Raises:
         DataError: a file is missing or cannot be used.
@@ -176,7 +177,7 @@ def read_both(file: str | Path) -> TrainingData:
 
 @contextlib.contextmanager
 def training_view(data: TrainingData) -> Iterator[View]:
-    """Links to the images of both splits and their labels, there while the block runs."""
+    """Links to the images of both splits and their labels, removed at the end of the `with` block."""
     with (
         private_view(data.training) as training,
         private_view(data.validation) as validation,

@@ -1,4 +1,4 @@
-"""Who runs the trials of a scan: a runner in this process, an interface for others with a table of them, and where each result is kept."""
+"""Where the trials of a scan run: a runner in this process, the interface of executors with a table of them, and the store of results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BASELINE = "baseline"
 IMAGES = "images"
 SHARED = "shared"
-"""Beside the baseline's metrics: how many images could be used, and whether trials share what they do not change (1 or 0)."""
+"""Key beside the baseline's metrics: how many images could be used, and whether trials share unchanged blocks (1 or 0)."""
 Metrics = dict[str, float]
 
 
@@ -43,7 +43,7 @@ class ScanStore:
         self.folder: Path = paths.cache_folder() / "scan" / digest_of(parameters, data_digest)
 
     def load(self, digest: str) -> Metrics | None:
-        """What is known of a trial; None where there is nothing, or its file is damaged."""
+        """A trial's metrics; None where there are none, or the file is damaged."""
         try:
             content = json.loads((self.folder / f"{digest}.json").read_bytes())
         except (OSError, ValueError):
@@ -52,7 +52,7 @@ class ScanStore:
         return {str(name): float(value) for name, value in content.items()} if sound else None
 
     def keep(self, digest: str, metrics: Mapping[str, float]) -> None:
-        """Remember a trial, whole or not at all; a cache that cannot be written must not lose the result."""
+        """Store a trial, completely or not at all; if the cache cannot be written, the result is still used."""
         with contextlib.suppress(OSError):
             replace_file(self.folder / f"{digest}.json", json.dumps(dict(metrics)).encode())
 
@@ -61,7 +61,7 @@ LOOKED_FOR = tuple(percent / 100 for percent in range(5, 95, 5))
 
 
 def known_sensitivity(analysis: Analysis, parameters: ScanParameters) -> Sensitivity | None:
-    """The kept results of this checkpoint, data, images, size and criterion at multiples of 5 %; None where there are none.
+    """The stored results of this checkpoint, data, images, size and criterion at multiples of 5 %; None where there are none.
 
     Raises:
         DataError: the data cannot be used.
@@ -87,12 +87,12 @@ Outcome = Metrics | str
 """The metrics of a trial, or the reason why it failed."""
 SIDE_BY_SIDE = 8
 SIDE_BY_SIDE_BYTES = 1 << 30
-"""How many networks see a batch one after the other, and the bytes of their weights: the results of that many are lost in a crash."""
+"""Bytes of the weights of networks that see a batch one after the other; a crash loses the results of that many networks."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why networks could not be measured together, in a line; whether memory was short."""
+    """Why networks could not be measured together, in a line; and whether memory was short."""
 
     reason: str
     memory: bool
@@ -100,7 +100,7 @@ class Failure:
 
 @dataclass
 class TrialRunner:
-    """The unchanged network, validated once, and what measures its changed copies, `most` of them side by side."""
+    """The unchanged network, validated once, and a measurement of changed copies, `most` of them side by side."""
 
     analysis: Analysis
     shared: SharedRun
@@ -108,13 +108,13 @@ class TrialRunner:
 
     @property
     def baseline(self) -> Metrics:
-        """The metrics of the unchanged network, on how many images, and whether trials share its work."""
+        """The metrics of the unchanged network, the number of images, and whether trials share its activations."""
         return {**self.shared.baseline, IMAGES: float(self.shared.images), SHARED: float(self.shared.can_share)}
 
     def outcomes(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
         """Each trial with its metrics, or with the reason why it failed, wave after wave.
 
-        Where memory is short, first what is only kept to save time is given up, then waves get smaller, then nothing is shared.
+        Where memory is short, first caches that only save time are dropped, then waves get smaller, then nothing is shared.
 
         Raises:
             JobError: there is not enough memory for a single network.
@@ -130,7 +130,7 @@ class TrialRunner:
             done += len(part)
 
     def _measured(self, part: Sequence[Trial]) -> list[Metrics] | Failure:
-        """The metrics of trials side by side. An error is not handed on: it would hold all that was in memory where it was raised."""
+        """The metrics of trials side by side. An error is returned as text: the exception would keep everything in memory."""
         from tui_pruner.core.model.copies import owners_of_tensors
         from tui_pruner.core.pruning.twin import masked_twin
         from tui_pruner.frameworks.ultralytics.validation import Variant
@@ -165,7 +165,7 @@ class TrialRunner:
 
 @contextlib.contextmanager
 def trial_runner(analysis: Analysis, data: DataSet, parameters: ScanParameters) -> Iterator[TrialRunner]:
-    """Validate the unchanged network, and be ready for trials.
+    """Validate the unchanged network, and prepare for trials.
 
     Raises:
         DataError: the data is not for this model, or none of its images can be used.
@@ -191,7 +191,7 @@ def parts(trials: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 @dataclass(frozen=True)
 class ScanContext:
-    """What is scanned: a checkpoint that is open, on the images of a data set."""
+    """The scan: an open checkpoint, on the images of a data set."""
 
     analysis: Analysis
     parameters: ScanParameters
@@ -200,9 +200,9 @@ class ScanContext:
 
 @dataclass(frozen=True)
 class TrialResults:
-    """What has come back: metrics or a reason by the digests of trials, with the baseline of the process that measured them.
+    """Results: metrics or a reason by the digests of trials, with the baseline of the process that measured them.
 
-    `baseline`: None where it was not measured; `where`: by which process; `remarks`: what the user should know of how it went.
+    `baseline`: None where it was not measured; `where`: by which process; `remarks`: problems for the user to know.
     """
 
     baseline: Metrics | None = None
@@ -212,16 +212,16 @@ class TrialResults:
 
 
 Executor = Callable[[ScanContext, "Sequence[Trial]"], Generator[TrialResults, None, None]]
-"""Measures trials in any order and yields what has landed; closing it ends all that it started.
+"""Measures trials in any order and yields results as they arrive; closing it ends all that it started.
 
-Each trial lands at least once. It does not matter who else measures the same:
-an outcome depends on the checkpoint, the data and the trial alone.
+Each trial arrives at least once. Others may measure the same trial:
+a result depends on the checkpoint, the data and the trial alone.
 """
 EXECUTORS = {
     "local": "tui_pruner.jobs.scan.executors",
     "ray": "tui_pruner.jobs.scan.ray_cluster",
 }
-"""The module of each; its function is `landings`."""
+"""The module of each executor; its function is `landings`."""
 
 
 def executor_for(wanted: ScanExecutor) -> Executor:
@@ -237,7 +237,7 @@ def executor_for(wanted: ScanExecutor) -> Executor:
 
 
 def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
-    """The baseline first, then trial by trial; from several processes, task by task as they are done."""
+    """The baseline first, then trial by trial; from several processes, task by task as they finish."""
     if context.parameters.executor.workers > 1:
         from tui_pruner.jobs.scan import workers
 

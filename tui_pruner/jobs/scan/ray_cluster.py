@@ -1,4 +1,4 @@
-"""A Ray cluster: tasks go to its nodes, a task whose node is lost runs on another one, and the driver keeps every result."""
+"""A Ray cluster: tasks run on its nodes, a task whose node is lost runs on another one, and the driver stores every result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run_task(order: bytes, task: bytes, content: list[Any]) -> dict[str, Any]:
-    """A task's {"result": ...}, or {"error": {"kind", "message"}} where this node cannot do it; both are plain data."""
+    """A task's {"result": ...}, or {"error": {"kind", "message"}} where this node cannot run it; both are plain data."""
     from tui_pruner.engine.processes import child_environment
     from tui_pruner.jobs.__main__ import explain
     from tui_pruner.jobs.scan.workers import done
@@ -48,7 +48,7 @@ def run_task(order: bytes, task: bytes, content: list[Any]) -> dict[str, Any]:
 
 
 def name_of_node() -> str:
-    """The host, and how Ray's own tools call this node."""
+    """The host, and this node's name in Ray's own tools."""
     import ray
 
     return f"{platform.node()} {ray.get_runtime_context().get_node_id()[:8]}"
@@ -64,7 +64,7 @@ class Kept(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def kept(order: bytes) -> Kept:
-    """The trial runner of an order, for as long as this process works on it: its baseline is measured once."""
+    """The trial runner of an order, kept while this process works on it, so that its baseline is measured once."""
     from tui_pruner.jobs.scan.workers import working
 
     given, opened, common = Order.from_json(order), contextlib.ExitStack(), common_folder()
@@ -74,7 +74,7 @@ def kept(order: bytes) -> Kept:
 
 
 def at_hand(parameters: ScanParameters, content: list[Any]) -> ScanParameters:
-    """The parameters with a checkpoint that is on this node: where there is none with its SHA-256, it is fetched into the cache folder."""
+    """The parameters with a checkpoint on this node: where none has its SHA-256, it is fetched into the cache folder."""
     if not content or sha256_of(Path(parameters.checkpoint)) == parameters.sha256:
         return parameters
     file = paths.cache_folder() / "checkpoints" / f"{parameters.sha256}.pt"
@@ -96,9 +96,9 @@ def sha256_of(file: Path) -> str | None:
 REACH = 10.0
 """Seconds until an address that does not answer is given up; Ray itself waits for two minutes, then ends the process."""
 RETRIES = 3
-"""How often a task runs again after its worker or node was lost; an error of ours is none, and would only come again."""
+"""How often a task runs again after its worker or node was lost; our own errors would only be repeated."""
 PATIENCE = 15.0
-"""Seconds without a result until it is looked whether any node can run a task at all."""
+"""Seconds without a result until it is checked whether any node can run a task at all."""
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")
 
 
@@ -115,7 +115,7 @@ def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialRe
         gpus = gpus_of(wanted, context.parameters.device, ray.cluster_resources())
         need = {"CPU": wanted.cpus_per_task, "GPU": gpus}
         order = order_of(context, "cuda:0" if gpus else "cpu").to_json()
-        # in a list: Ray fetches it only where a node asks, since it has no such file
+        # in a list: Ray fetches it only where a node asks, because it has no such file
         content = [ray.put(checkpoint)] if (checkpoint := bytes_of(context.parameters.checkpoint)) is not None else []
         remote = ray.remote(num_cpus=need["CPU"], num_gpus=gpus, max_retries=RETRIES, retry_exceptions=False)(run_task)
         tasks = tasks_of(context, trials, slots(ray.cluster_resources(), need))
@@ -133,7 +133,7 @@ def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialRe
 
 
 def landed(ray: Any, reference: Any, task: Task) -> TrialResults:
-    """What came of a task; where its workers died again and again, that for each of its trials."""
+    """The result of a task; where its workers died repeatedly, that is the reason for each of its trials."""
     try:
         answer = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
@@ -149,11 +149,11 @@ def landed(ray: Any, reference: Any, task: Task) -> TrialResults:
 
 @contextlib.contextmanager
 def connection(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster; ended again, unless the caller was connected before.
+    """Ray, connected to a cluster; disconnected at the end, unless the caller was connected before.
 
     Raises:
-        RequestError: Ray is not installed, or the address is none.
-        JobError: the cluster cannot be reached, or does not take this Python or Ray.
+        RequestError: Ray is not installed, or the address is invalid.
+        JobError: the cluster cannot be reached, or does not accept this Python or Ray.
     """
     ray = installed()
     if ray.is_initialized():
@@ -174,7 +174,7 @@ def connection(address: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def own_sigterm() -> Iterator[None]:
-    """Keep what SIGTERM does here: Ray's handler prints a stack and ends with a status that means something else."""
+    """Keep this process's SIGTERM handler: Ray's prints a stack and ends with another status."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -184,7 +184,7 @@ def own_sigterm() -> Iterator[None]:
 
 
 def installed() -> Any:
-    """The library.
+    """Import Ray.
 
     Raises:
         RequestError: it is not installed.
@@ -197,15 +197,15 @@ def installed() -> Any:
 
 
 def probe(address: str) -> None:
-    """Knock at an address.
+    """Check that an address answers.
 
     Raises:
-        RequestError: it is none.
+        RequestError: the address is invalid.
         JobError: the cluster does not answer.
     """
     text = known_address() if address == "auto" else address
     if text is None:
-        return  # Ray looks further, and says so at once where it finds none
+        return  # Ray looks further, and reports at once where it finds none
     host, _, port = text.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise RequestError(f"--address {address!r}: give auto, host:port or ray://host:port")
@@ -216,7 +216,7 @@ def probe(address: str) -> None:
 
 
 def known_address() -> str | None:
-    """What "auto" stands for: the environment's cluster, or the one that was started last on this machine."""
+    """The address for "auto": the environment's cluster, or the one that was started last on this machine."""
     if "RAY_ADDRESS" in os.environ:
         return os.environ["RAY_ADDRESS"]
     try:
@@ -226,7 +226,7 @@ def known_address() -> str | None:
 
 
 def bytes_of(checkpoint: str) -> Any:
-    """A file as an array, which Ray hands to all processes of a node without a copy; None for an architecture by its name."""
+    """A file as an array, which Ray shares with all processes of a node without a copy; None for an architecture."""
     import numpy as np
 
     path = Path(checkpoint).expanduser()
@@ -234,7 +234,7 @@ def bytes_of(checkpoint: str) -> Any:
 
 
 def gpus_of(wanted: ScanExecutor, device: str, resources: dict[str, float]) -> float:
-    """How many GPUs a task takes: as asked for; else none for the CPU, and one where the device is a GPU or the cluster has any."""
+    """How many GPUs a task takes: as requested; else none for the CPU, and one where the device is a GPU or the cluster has any."""
     if device == "cpu":
         return 0.0
     if wanted.gpus_per_task is not None:
@@ -248,17 +248,17 @@ def slots(resources: dict[str, float], need: dict[str, float]) -> int:
 
 
 def able(nodes: Sequence[dict[str, Any]], need: dict[str, float]) -> bool:
-    """Whether some node that lives could run a task."""
+    """Whether any living node could run a task."""
     alive = [found["Resources"] for found in nodes if found["Alive"]]
     return any(all(found.get(name, 0.0) >= amount for name, amount in need.items()) for found in alive)
 
 
 def described(need: dict[str, float]) -> str:
-    """What a task takes: 1 CPU, 0.5 GPU."""
+    """A task's resources: 1 CPU, 0.5 GPU."""
     return ", ".join(f"{amount:g} {name}" for name, amount in need.items() if amount)
 
 
 def last_line(error: BaseException) -> str:
-    """The line of an error that says most: where Ray quotes a traceback, the last one."""
+    """The most informative line of an error: where Ray quotes a traceback, the last one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The sensitivity scan: every prunable group alone at several ratios, by the masked twin, each result kept and told as it lands."""
+"""The sensitivity scan: every prunable group alone at several ratios, by the masked twin; results are stored as they arrive."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from tui_pruner.core.search.sensitivity import Skipped, Trial
 
 APART = 1e-4
-"""How far two workers' metrics of the unchanged checkpoint may be apart before it is said."""
+"""How far two workers' metrics of the unchanged checkpoint may differ without a remark."""
 
 
 @dataclass(frozen=True)
 class Scan(ScanContext):
-    """What is scanned, and where the results are."""
+    """A scan and its store of results."""
 
     store: ScanStore
 
 
 @dataclass
 class Found:
-    """What a run has come to, of this many trials: metrics by digest, the reasons of those that failed, and what happened on the way."""
+    """The results of a run with this many trials: metrics by digest, reasons of failures, and remarks."""
 
     total: int
     metrics: dict[str, Metrics]
@@ -49,21 +49,21 @@ class Found:
 
 
 class ScanStopped(BaseException):
-    """The scan shall end with what it has. No error: nothing that handles errors may take it for one."""
+    """The scan shall end with its results so far. A BaseException, so that no error handling catches it."""
 
 
 class StopSignal:
-    """SIGTERM while results are waited for ends the waiting; at any other moment it is heeded before the next result is waited for."""
+    """SIGTERM ends waiting for results at once; at any other moment it takes effect before the next wait."""
 
     def __init__(self) -> None:
         self._asked = False
         self._waiting = False
 
     def results(self, landings: Iterator[TrialResults]) -> Iterator[TrialResults]:
-        """What lands, until all has or the signal came.
+        """Results as they arrive, until all have arrived or the signal came.
 
         Raises:
-            ScanStopped: it came.
+            ScanStopped: the signal came.
         """
         while True:
             try:
@@ -79,7 +79,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def heeded(self) -> Iterator[None]:
-        """Listen to the signal."""
+        """Handle the signal."""
         before = signal.signal(signal.SIGTERM, self._take)
         try:
             yield
@@ -93,12 +93,12 @@ class StopSignal:
 
 
 def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
-    """The whole job; what an earlier one of the same parameters found is not measured again.
+    """Run the job; trials that an earlier scan of the same parameters measured are not repeated.
 
     Raises:
         DataError: the data cannot be used for this model.
         CheckpointError: the checkpoint cannot be used, or changed since the job was created.
-        RequestError: no such criterion, device or executor, a ratio that is none, or a model class that has no validator here.
+        RequestError: no such criterion, device or executor, an invalid ratio, or a model class that has no validator here.
     """
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.search.sensitivity import trials_of
@@ -124,7 +124,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
 
 
 def dearest_first(scan: Scan, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials by what their groups can save of the operations, the most first; those of a group one after the other."""
+    """The trials by the FLOPs that their groups can save, largest first; the trials of a group one after the other."""
     from tui_pruner.core.pruning.preview import Arithmetic
 
     arithmetic, left = Arithmetic(scan.analysis), dict[int, int]()
@@ -136,7 +136,7 @@ def dearest_first(scan: Scan, trials: Sequence[Trial]) -> list[Trial]:
 
 @dataclass
 class Teller:
-    """Reports how far a scan is, and what it has found since the last report."""
+    """Reports the progress of a scan, and the results since the last report."""
 
     scan: Scan
     trials: Sequence[Trial]
@@ -151,11 +151,11 @@ class Teller:
 
     @property
     def begun(self) -> bool:
-        """Whether the baseline was told."""
+        """Whether the baseline was reported."""
         return BASELINE in self._told
 
     def tell(self, done: int, doing: str, metrics: Metrics | None = None) -> None:
-        """A report; the first after the baseline is there has all that was known before."""
+        """Report; the first report after the baseline has all results that were known before."""
         told = self._since() if BASELINE in self.found.metrics else None
         found = told.model_dump() if told is not None else None
         self.on_progress(JobProgress(done=done, total=self.found.total, doing=doing, metrics=metrics or {}, found=found))
@@ -178,7 +178,7 @@ class Teller:
 
 
 def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, teller: Teller) -> None:
-    """Let the executor measure trials, and keep each as it lands; SIGTERM ends that where the parameters allow it.
+    """Let the executor measure trials, and store each result; SIGTERM ends that where the parameters allow it.
 
     Raises:
         JobError: not even the unchanged checkpoint could be measured.
@@ -193,13 +193,13 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
         except ScanStopped:
             found.stopped = True
     if found.stopped and BASELINE not in found.metrics:
-        os.kill(os.getpid(), signal.SIGTERM)  # nothing to keep: the end that the signal has by itself
+        os.kill(os.getpid(), signal.SIGTERM)  # nothing to keep: end as the signal usually does
     if BASELINE not in found.metrics:
         raise JobError(f"no worker came back with a result: {next(iter(found.broken.values()), 'there was no task')}")
 
 
 def take(scan: Scan, missing: Sequence[Trial], landings: Iterator[TrialResults], found: Found, teller: Teller) -> None:
-    """Keep and tell what lands."""
+    """Store and report results."""
     names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
     tried = f"{plural(len({trial.layer for trial in missing}), 'layer')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
     done = found.total - len(missing)
@@ -218,7 +218,7 @@ def take(scan: Scan, missing: Sequence[Trial], landings: Iterator[TrialResults],
 
 
 def settle_baseline(scan: Scan, landing: TrialResults, found: Found) -> list[str]:
-    """Keep the first baseline that lands; a remark where another one differs, since drops would then be of two models."""
+    """Store the first baseline; add a remark where another one differs, since drops would then be of two models."""
     if landing.baseline is None:
         return []
     known = found.metrics.setdefault(BASELINE, landing.baseline)
@@ -232,7 +232,7 @@ def settle_baseline(scan: Scan, landing: TrialResults, found: Found) -> list[str
 
 
 def keep(scan: Scan, digest: str, outcome: Metrics | str, found: Found) -> None:
-    """Remember an outcome; one that failed is tried again by the next run."""
+    """Store a result; a failed trial is tried again by the next run."""
     if isinstance(outcome, str):
         found.broken[digest] = outcome
         return
@@ -241,7 +241,7 @@ def keep(scan: Scan, digest: str, outcome: Metrics | str, found: Found) -> None:
 
 
 def notes_of(scan: Scan, baseline: Metrics) -> list[str]:
-    """What holds for every run of this scan, however often it was broken off."""
+    """Notes that are true of every run of this scan, however often it was interrupted."""
     model, images = scan.analysis.checkpoint.model, int(baseline[IMAGES])
     notes = fitting_side(scan.parameters.imgsz, model)[1] + labels_in_words(labels_of(model))
     if not baseline.get(SHARED, 1.0):
@@ -254,7 +254,7 @@ def notes_of(scan: Scan, baseline: Metrics) -> list[str]:
 
 
 def failures(trials: Sequence[Trial], broken: Mapping[str, str]) -> list[ScanFailure]:
-    """The trials that failed while they ran."""
+    """The trials that failed during the run."""
     return [failure_of(trial, broken[trial.digest]) for trial in trials if trial.digest in broken]
 
 
@@ -265,7 +265,7 @@ def failure_of(trial: Trial | Skipped, reason: str) -> ScanFailure:
 
 @dataclass(frozen=True)
 class Rows:
-    """Makes rows of what was measured."""
+    """Converts measurements to messages."""
 
     scan: Scan
     arithmetic: Arithmetic
@@ -290,7 +290,7 @@ class Rows:
 
 
 def result_of(scan: Scan, trials: Sequence[Trial], metrics: Mapping[str, Metrics], failed: Sequence[ScanFailure]) -> ScanResult:
-    """Everything that was measured as rows in the order of the groups."""
+    """All measurements as messages, in the order of the groups."""
     from tui_pruner.core.pruning.preview import Arithmetic
 
     rows = Rows(scan, Arithmetic(scan.analysis))

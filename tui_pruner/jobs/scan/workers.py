@@ -1,4 +1,4 @@
-"""Workers of a scan: what travels to one and back, what it does with it on cores and a folder of its own, and several on this machine."""
+"""Workers of a scan: the messages to and from a worker, its work on its own cores and folder, and several workers on this machine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def common_folder() -> Path:
 
 @dataclass(frozen=True)
 class Own:
-    """A folder of this process, and the note that has it removed after the process is gone, for as long as this object is kept."""
+    """A folder of this process, and the note that has it removed after the process is gone; valid while this object exists."""
 
     folder: Path
     note: contextlib.AbstractContextManager[None]
@@ -57,7 +57,7 @@ class Own:
 
 @functools.cache
 def own() -> Own:
-    """What this process has. Ray ends workers without a word, so what those left that are gone is removed here."""
+    """This process's folder. Ray kills workers without notice, so leftovers of dead workers are removed here."""
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix="tui-pruner-worker-"))
     note = removed_at_next_start(folder)
@@ -68,7 +68,7 @@ def own() -> Own:
 def claim_cores(count: int, common: Path) -> list[TextIO]:
     """Bind this process to this many cores that no other worker has; to none where there are not enough.
 
-    Its claims are locks that end with the process or with these streams: keep them.
+    The claims are locks that end with the process or with these streams: keep them.
     """
     if not hasattr(os, "sched_setaffinity"):
         return []
@@ -83,7 +83,7 @@ def claim_cores(count: int, common: Path) -> list[TextIO]:
 
 
 def locked(file: Path) -> TextIO | None:
-    """The file, locked; None where another process has it."""
+    """The file, locked; None where another process has locked it."""
     stream = file.open("w")
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,15 +106,15 @@ class TaskTrial(Message):
 
 
 class Task(Message):
-    """A wave of trials. It may run twice, or for two drivers: its result depends on the order and these trials alone."""
+    """A wave of trials. It may run twice, or for two drivers: its result depends only on the order and these trials."""
 
     trials: list[TaskTrial]
 
 
 class Order(Message):
-    """What all tasks of a scan share: the checkpoint and the data with the digest that it must have, and the versions that decide.
+    """What all tasks of a scan share: the checkpoint, the data and its digest, and the versions that results depend on.
 
-    `trusted`: whether the driver's user trusts the checkpoint; a node of a cluster runs what its driver says anyway.
+    `trusted`: whether the driver's user trusts the checkpoint; a node of a cluster executes its driver's code anyway.
     """
 
     parameters: ScanParameters
@@ -124,7 +124,7 @@ class Order(Message):
 
 
 class TaskResult(Message):
-    """The outcomes of a task by the digests of its trials, and the baseline of the one who measured them."""
+    """The outcomes of a task by the digests of its trials, and the baseline of the worker that measured them."""
 
     baseline: dict[str, float]
     metrics: dict[str, dict[str, float]]
@@ -134,12 +134,12 @@ class TaskResult(Message):
 
 
 def versions() -> dict[str, str]:
-    """What must be equal for groups to have equal numbers; a build's own suffix, such as +cu128, does not matter."""
+    """The versions that must be equal for groups to have equal numbers, without a build suffix such as +cu128."""
     return {"tui-pruner": __version__, **{name: version_of(name).partition("+")[0] for name in LIBRARIES}}
 
 
 def order_of(context: ScanContext, device: str) -> Order:
-    """The order, with paths that hold in any working directory."""
+    """The order, with absolute paths."""
     parameters = context.parameters
     data = everywhere(parameters.data)
     checkpoint = Path(parameters.checkpoint).expanduser()
@@ -150,7 +150,7 @@ def order_of(context: ScanContext, device: str) -> Order:
 
 
 def tasks_of(context: ScanContext, trials: Sequence[Trial], slots: int) -> list[Task]:
-    """Trials cut into waves: as many side by side as memory allows, but no fewer waves than there are to run them."""
+    """Split trials into waves: as many side by side as memory allows, but at least one wave for each worker."""
     size = max(1, min(side_by_side(context.analysis.checkpoint.model), -(-len(trials) // max(1, slots))))
     return [Task(trials=[plain(trial) for trial in part]) for part in parts(trials, size)]
 
@@ -174,12 +174,12 @@ def revived(trial: TaskTrial) -> Trial:
 
 @contextlib.contextmanager
 def working(order: Order) -> Iterator[TrialRunner]:
-    """The checkpoint on the data as the order has them.
+    """The checkpoint on the data of an order.
 
     Raises:
         JobError: other versions are installed here.
-        DataError: the data set is not here, or not the same.
-        CheckpointError: the checkpoint is not here, or not the same.
+        DataError: the data set is missing here, or differs.
+        CheckpointError: the checkpoint is missing here, or differs.
     """
     from tui_pruner.core.model.analysis import analyse
 
@@ -217,7 +217,7 @@ LONGEST_END = 10.0
 
 
 class Worker:
-    """A child that does one task after the other; it is started when the first one comes, and again after its death."""
+    """A child process that runs one task after the other; started with the first task, and again after it died."""
 
     def __init__(self, order: Order, threads: int) -> None:
         self._order = order
@@ -228,10 +228,10 @@ class Worker:
         self._over = False
 
     def do(self, task: Task) -> TrialResults:
-        """A task's outcomes; where the child dies over it twice, the reason for each trial.
+        """A task's outcomes; where the child dies twice, the reason for each trial.
 
         Raises:
-            PrunerError: the worker's own explanation of why it cannot work at all.
+            PrunerError: the worker's own explanation why it cannot work at all.
             Cancelled: `end` was called.
         """
         result, death = self._ask(task)
@@ -244,13 +244,13 @@ class Worker:
         return landed(result)
 
     def end(self) -> None:
-        """End the child at once, and start no other."""
+        """Kill the child, and start no other."""
         with self._lock:
             self._over = True
             self._close()
 
     def _ask(self, task: Task) -> tuple[TaskResult | None, str]:
-        """The result, or None with how the child ended."""
+        """The result, or None with the reason how the child ended."""
         child = self._started()
         assert child.stdin is not None and child.stdout is not None
         line = b""
@@ -298,7 +298,7 @@ class Worker:
 
 
 def worker_landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
-    """Task by task, in any order they are done."""
+    """Task by task, in the order in which they finish."""
     count = context.parameters.executor.workers
     tasks = tasks_of(context, trials, count)
     staff = [Worker(order_of(context, device), threads_each(count)) for device in devices(context.parameters.device, count)]
@@ -324,15 +324,15 @@ def worker_landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[
 
 
 def landed(result: TaskResult, *remarks: str) -> TrialResults:
-    """A result as all executors give it."""
+    """A result in the form that all executors return."""
     return TrialResults(result.baseline, {**result.metrics, **result.reasons}, result.where, remarks)
 
 
 def devices(asked: str, count: int) -> list[str]:
-    """The device of each worker: those asked for in turns, by default one GPU after the other where there are any.
+    """The device of each worker: the given ones in turns, by default one GPU after the other if there are any.
 
     Raises:
-        RequestError: a device is not there.
+        RequestError: a device does not exist.
     """
     import torch
 

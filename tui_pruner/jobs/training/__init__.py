@@ -1,1 +1,1 @@
-"""Fine-tuning by Ultralytics' own trainer with the cut structure kept, stopped and resumed exactly."""
+"""Fine-tuning and distillation by Ultralytics' own trainer, with the cut structure kept, and exact resuming."""

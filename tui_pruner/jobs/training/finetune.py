@@ -1,4 +1,4 @@
-"""Fine-tuning: a pruned file trained by Ultralytics' own trainer with its structure kept, taught by its original where asked."""
+"""Fine-tuning, with distillation if requested: a pruned file trained by Ultralytics' own trainer with its structure kept."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 
 def open_teacher(name: str, student: Checkpoint) -> Checkpoint:
-    """The checkpoint that a pruned model can learn from.
+    """The checkpoint that a pruned model is distilled from.
 
     Raises:
         CheckpointError: it cannot be used.
-        RequestError: it was trained for something else, or one of them has no detection head to compare features at.
+        RequestError: it was trained for another task, or one of them has no detection head whose features could be compared.
     """
     from tui_pruner.core.pruning.proved_cut import as_numbered_in
     from tui_pruner.frameworks.ultralytics import read_checkpoint
@@ -85,7 +85,7 @@ def levels_of(checkpoint: Checkpoint) -> list[int]:
 
 METRICS = "metrics/"
 FITNESS = "fitness"
-"""The figure by which Ultralytics tells the best epoch."""
+"""The figure by which Ultralytics chooses the best epoch."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Trained:
 
 
 def read_trained(file: Path, source: Checkpoint) -> Trained:
-    """The weights in a trainer's checkpoint, put into a copy of the source's network: everything else that training attached is left out.
+    """The weights of a trainer's checkpoint in a copy of the source's network, without anything else that training attached.
 
     Raises:
         JobError: its structure differs, or it holds NaN.
@@ -123,17 +123,17 @@ def read_trained(file: Path, source: Checkpoint) -> Trained:
 
 
 OPTIMIZER = "AdamW"
-"""What Ultralytics itself takes for short trainings; with a learning rate of one's own the optimizer must be named."""
+"""Ultralytics' own choice for short trainings; it must be named where the user sets a learning rate."""
 
 
 def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> FinetuneResult:
-    """The whole job, until all epochs are trained, or SIGINT or SIGTERM asks for what there is.
+    """Run the job, until all epochs are trained, or SIGINT or SIGTERM asks for an early end.
 
     Raises:
         DataError: the data cannot be used.
         CheckpointError: the file or the teacher cannot be used, was not pruned, or changed since the job was created.
-        RequestError: no such device, or a teacher that is for something else.
-        JobError: the loss is NaN, the disk is full, or the same training runs already.
+        RequestError: no such device, or a teacher for another task.
+        JobError: the loss is NaN, the disk is full, or the same training is running already.
         OutputError: the file cannot be written.
         VerificationError: the new file failed its checks.
     """
@@ -182,7 +182,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
 
 
 def metrics_before(checkpoint: Checkpoint, data: TrainingData, parameters: FinetuneParameters, on_progress: OnProgress) -> dict[str, float]:
-    """Return the metrics of the file as it is, on the images that tell which epoch is the best."""
+    """Return the metrics of the file before training, on the images that choose the best epoch."""
     fields = parameters.model_dump(include=set(JobParameters.model_fields))
 
     def tell(progress: JobProgress) -> None:
@@ -192,7 +192,7 @@ def metrics_before(checkpoint: Checkpoint, data: TrainingData, parameters: Finet
 
 
 def best_of(start: dict[str, float] | None, checkpoint: Checkpoint, trained: Trained, epoch: int) -> tuple[Trained, int]:
-    """Return the best epoch, or the file that was trained, as epoch 0, where no epoch was better."""
+    """Return the best epoch, or epoch 0, the file before training, where no epoch was better."""
     if start is None or trained.fitness > start.get(FITNESS, -math.inf):
         return trained, epoch
     metrics = {name: value for name, value in start.items() if name.startswith(METRICS)}
@@ -207,7 +207,7 @@ def train(
     run: TrainingRun,
     on_progress: OnProgress,
 ) -> list[str]:
-    """Train into the run's folder, or go on where an interrupted training ended; gives notes on what was adjusted."""
+    """Train into the run's folder, or resume an interrupted training; return notes on what was adjusted."""
     from tui_pruner.core.model.layers import legal_side
 
     side = legal_side(parameters.imgsz, checkpoint.stride)
@@ -257,7 +257,7 @@ def prepared_trainer(
 
 
 def settings_of(parameters: FinetuneParameters, view: View, run: TrainingRun) -> dict[str, Any]:
-    """Ultralytics' own defaults of `train`, with everything that it writes below the run's folder."""
+    """Ultralytics' own defaults of `train`, writing only below the run's folder."""
     learning = {} if parameters.lr0 is None else {"optimizer": OPTIMIZER, "lr0": parameters.lr0, "warmup_bias_lr": 0.0}
     return {
         "mode": "train",
@@ -277,7 +277,7 @@ def settings_of(parameters: FinetuneParameters, view: View, run: TrainingRun) ->
 
 
 def teaching(teacher: Checkpoint | None, weight: float, run: TrainingRun) -> dict[str, Any]:
-    """The settings that have Ultralytics distil, from a file with the teacher as it was read here: so it need not read the original."""
+    """The settings for distillation by Ultralytics, with the teacher saved anew, so that it need not read the original file."""
     from tui_pruner.frameworks.ultralytics.contents import save_for_ultralytics
 
     if teacher is None:
@@ -288,7 +288,7 @@ def teaching(teacher: Checkpoint | None, weight: float, run: TrainingRun) -> dic
 
 
 def own_names_of(checkpoint: Checkpoint, teacher: Checkpoint | None) -> list[str]:
-    """What the files of a training take from modules beyond Ultralytics' own list."""
+    """The names that the files of a training import beyond Ultralytics' own list."""
     return sorted({*checkpoint.own_names, *(teacher.own_names if teacher else ())})
 
 
@@ -310,7 +310,7 @@ def devices(asked: str) -> str:
 
 @contextlib.contextmanager
 def explained(run: TrainingRun, parameters: FinetuneParameters) -> Any:
-    """Failures of a training in one sentence; one that was asked to stop and has a whole epoch has not failed."""
+    """Failures of a training in one sentence; one that was asked to stop and has a complete epoch has not failed."""
     kept = f"what was trained is in {run.folder}, go on with --resume"
     try:
         yield
@@ -329,7 +329,7 @@ def explained(run: TrainingRun, parameters: FinetuneParameters) -> Any:
 
 
 def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, trained: Trained, best_epoch: int) -> dict[str, Any]:
-    """What the file's history says of a training."""
+    """What the file's history records of a training."""
     from tui_pruner.core.model.checkpoint import file_name
 
     return {
@@ -348,7 +348,7 @@ def stage_details(parameters: FinetuneParameters, teacher: Checkpoint | None, tr
 
 
 def sparser(sparsity: float, before: Checkpoint, after: Trained) -> list[str]:
-    """What a penalty came to, as a note; none where there was none."""
+    """The effect of a sparsity penalty, as a note; empty without one."""
     from tui_pruner.core.recovery.reconstruction import SMALL, small_share
 
     if not sparsity:
@@ -358,12 +358,12 @@ def sparser(sparsity: float, before: Checkpoint, after: Trained) -> list[str]:
 
 
 def as_trained(checkpoint: Checkpoint, details: dict[str, Any]) -> Checkpoint:
-    """The source with the arguments of its training as they are now: the size of its images, above all."""
+    """The source with the arguments of its training updated, above all the size of its images."""
     arguments = {**checkpoint.content.get("train_args", {}), **{name: details[name] for name in ("imgsz", "epochs", "batch")}}
     return dataclasses.replace(checkpoint, content={**checkpoint.content, "train_args": arguments})
 
 
 def curve_of(run: TrainingRun) -> list[dict[str, float]]:
-    """Losses, metrics and learning rates of every epoch, as Ultralytics kept them."""
+    """Losses, metrics and learning rates of every epoch, as Ultralytics recorded them."""
     with (run.ultralytics / "results.csv").open(encoding="utf-8", newline="") as stream:
         return [{name.strip(): float(value) for name, value in row.items()} for row in csv.DictReader(stream)]

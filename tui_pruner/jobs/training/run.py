@@ -1,4 +1,4 @@
-"""The folder of a training: its checkpoints, how far it is, and whether it shall stop; it outlives the process."""
+"""The folder of a training: its checkpoints, its progress, and the request to stop; it outlives the process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def stopping_on_signals(wish: Path) -> Iterator[None]:
-    """The first SIGINT or SIGTERM writes a file; the next one does what it did before."""
+    """Let the first SIGINT or SIGTERM write a file; the next one has its usual effect."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread can handle signals
         return
@@ -59,29 +59,29 @@ KEY_LENGTH = 12
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The files of one training, below a folder that is all its own."""
+    """The files of one training, below a folder of its own."""
 
     folder: Path
 
     @property
     def ultralytics(self) -> Path:
-        """What Ultralytics' trainer writes into, and may remove."""
+        """The folder that Ultralytics' trainer writes into and may remove."""
         return self.folder / "run"
 
     @property
     def last(self) -> Path:
-        """The checkpoint after the last whole epoch."""
+        """The checkpoint after the last complete epoch."""
         return self.ultralytics / "weights" / "last.pt"
 
     @property
     def best(self) -> Path:
-        """The checkpoint of the best epoch so far; the last one where a training has not told them apart."""
+        """The checkpoint of the best epoch so far; the last one where no best checkpoint was saved yet."""
         best = self.ultralytics / "weights" / "best.pt"
         return best if best.exists() else self.last
 
     @property
     def best_epoch(self) -> int:
-        """The number of the epoch that the best checkpoint is of, from 1."""
+        """The number of the best checkpoint's epoch, from 1."""
         return int(self.best.with_suffix(EPOCH).read_text())
 
     @property
@@ -91,16 +91,16 @@ class TrainingRun:
 
     @property
     def stop(self) -> Path:
-        """Is there when the training shall end early."""
+        """Exists when the training shall end early."""
         return self.folder / "stop"
 
     @property
     def done(self) -> Path:
-        """Is there when the training has come to its end."""
+        """Exists when the training has ended."""
         return self.folder / "done"
 
     def prepare(self, resume: bool) -> bool:
-        """Make the folder ready; whether there is a training in it to go on with, which otherwise is removed."""
+        """Prepare the folder; whether it has a training to resume. Any other content is removed."""
         goes_on = resume and self.best.exists()
         if not goes_on:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -111,10 +111,10 @@ class TrainingRun:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the folder while the block runs.
+        """Lock the folder within the `with` block.
 
         Raises:
-            JobError: the same training runs already.
+            JobError: the same training is running already.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = self.folder.with_name(f".{self.folder.name}.lock")
@@ -128,7 +128,7 @@ class TrainingRun:
 
 
 def run_of(parameters: FinetuneParameters) -> TrainingRun:
-    """The run that these parameters are: the same ones give the same folder, no matter what the device, the batch and the file to write."""
+    """The run of these parameters: the same for any device, batch and output file."""
     parts = {**parameters.model_dump(include=DECIDES), "figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
     parent = Path(parameters.project).expanduser().resolve() if parameters.project else paths.cache_folder() / "finetune"
@@ -142,7 +142,7 @@ FIRST = (-1, 0)
 
 
 class Reporter:
-    """Callbacks of a trainer that write its progress and heed a wish to stop. It is pickled into the processes of several GPUs."""
+    """Callbacks of a trainer that write its progress and check for the request to stop. Pickled into the processes of several GPUs."""
 
     def __init__(self, progress: Path, stop: Path) -> None:
         self._progress, self._stop = progress, stop
@@ -151,7 +151,7 @@ class Reporter:
         self._in_epoch = False
 
     def attach(self, trainer: Any) -> None:
-        """Follow a trainer."""
+        """Register with a trainer."""
         for event in ("on_train_epoch_start", "on_train_batch_end", "on_train_epoch_end", "on_fit_epoch_end"):
             trainer.add_callback(event, getattr(self, event))
 
@@ -168,7 +168,7 @@ class Reporter:
             self._tell(trainer, losses(trainer))
 
     def on_train_epoch_end(self, trainer: Any) -> None:
-        """Refuse losses that are no numbers from the beginning; several processes stop together, here."""
+        """Refuse NaN losses early; several processes stop together, here."""
         if trainer.epoch == trainer.start_epoch and not all(math.isfinite(value) for value in losses(trainer).values()):
             raise JobError(
                 f"the loss is not a number in epoch {trainer.epoch + 1}: lower the learning rate (--lr0, now {trainer.args.lr0:g}) "
@@ -209,7 +209,7 @@ def losses(trainer: Any) -> dict[str, float]:
 
 
 def rank() -> int:
-    """The number of this process among those that train together; -1 when it is alone."""
+    """The rank of this process among those that train together; -1 when it is alone."""
     from ultralytics.utils import RANK
 
     return int(RANK)
@@ -217,7 +217,7 @@ def rank() -> int:
 
 @contextlib.contextmanager
 def passed_on(file: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Pass on each report that is written into a file while the block runs."""
+    """Pass on each report that is written into a file within the `with` block."""
     over = threading.Event()
     follower = threading.Thread(target=follow, args=(file, on_progress, over), name="follow training", daemon=True)
     follower.start()
@@ -229,7 +229,7 @@ def passed_on(file: Path, on_progress: OnProgress) -> Iterator[None]:
 
 
 def follow(file: Path, on_progress: OnProgress, over: threading.Event) -> None:
-    """Pass on whole lines until it is over, and then the rest."""
+    """Pass on complete lines until it is over, and then the rest."""
     place = 0
     while True:
         last = over.wait(LOOK_EVERY)
@@ -239,7 +239,7 @@ def follow(file: Path, on_progress: OnProgress, over: threading.Event) -> None:
 
 
 def pass_on_from(file: Path, place: int, on_progress: OnProgress) -> int:
-    """Pass on the whole lines from a place in a file; how many bytes they are."""
+    """Pass on the complete lines from an offset in a file; return the number of bytes."""
     try:
         with file.open("rb") as stream:
             stream.seek(place)

@@ -1,4 +1,4 @@
-"""Ultralytics' trainers by model class, made to keep the network that they are given, and to go on exactly where they were stopped."""
+"""Ultralytics' trainers by model class, changed to keep the given network, and to resume exactly."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def file_of(folder: Path, epoch: int) -> Path:
 
 
 class ExactState:
-    """Callbacks of a trainer that seed each epoch by its number and load full precision where it goes on; pickled for several GPUs."""
+    """Callbacks of a trainer that seed each epoch by its number and restore full precision on resuming; pickled for several GPUs."""
 
     def attach(self, trainer: Any) -> None:
-        """Follow a trainer."""
+        """Register with a trainer."""
         for event in ("on_pretrain_routine_end", "on_train_epoch_start"):
             trainer.add_callback(event, getattr(self, event))
 
@@ -45,7 +45,7 @@ class ExactState:
         trainer.optimizer.load_state_dict(state["optimizer"])
 
     def on_train_epoch_start(self, trainer: Any) -> None:
-        """Seed everything that draws numbers, the workers that read images too, and have these begin anew."""
+        """Seed all random generators, also of the workers that read images, and restart these."""
         import random
 
         import numpy as np
@@ -64,9 +64,9 @@ class ExactState:
 
 
 def forget_images(dataset: Any) -> None:
-    """Empty what a data set keeps of images for mosaics, as in a fresh one: the list of them, and themselves.
+    """Empty a data set's buffer of images for mosaics, as in a fresh one: the list of indices, and the images.
 
-    An image that stayed without being listed would never be listed again, and a mosaic of none cannot be made.
+    An image that stayed without an index would never be listed again, and a mosaic needs at least one.
     """
     listed = getattr(dataset, "buffer", None)
     if not isinstance(listed, list) or getattr(dataset, "cache", None) == "ram":
@@ -77,7 +77,7 @@ def forget_images(dataset: Any) -> None:
 
 
 def keep(trainer: Any) -> None:
-    """Write the state after an epoch, whole or not at all; the files of earlier epochs go once Ultralytics' checkpoint is this one's."""
+    """Write the state after an epoch, completely or not at all; earlier states are removed once Ultralytics' checkpoint is written."""
     import torch
 
     state = {
@@ -103,12 +103,12 @@ def forget_others(folder: Path, epoch: int) -> None:
 
 
 def network_of(trainer: Any) -> Any:
-    """Return the network that a trainer trains, out of what wraps it for several GPUs."""
+    """Return the network that a trainer trains, without its wrapper for several GPUs."""
     return getattr(trainer.model, "module", trainer.model)
 
 
 EPOCH = ".epoch"
-"""Beside each checkpoint, the number of its epoch: once a training has ended, Ultralytics' own files do not tell."""
+"""A file beside each checkpoint with the number of its epoch, which Ultralytics' own files lack once a training has ended."""
 
 TRAINERS = {
     "DetectionModel": StockTool("detect", "ultralytics.models.yolo.detect", "DetectionTrainer"),
@@ -130,7 +130,7 @@ def trainer_of(model: nn.Module) -> StockTool:
 
 
 class KeepsStructure(UnhurriedEvaluations):
-    """What a trainer does otherwise than stock: the network stays as it is, also on resuming, and checkpoints are whole or not there."""
+    """A trainer mixin: the network stays as it is, also on resuming, and checkpoints are written completely or not at all."""
 
     last: Any
     best: Any
@@ -139,21 +139,21 @@ class KeepsStructure(UnhurriedEvaluations):
     scaler: Any
     sparsity: float = 0.0
     own_names: tuple[str, ...] = ()
-    """What the network's file takes from modules beyond Ultralytics' own list, and the trainer's own checkpoints so too."""
+    """Names that the network's file imports beyond Ultralytics' own list, and so do the trainer's own checkpoints."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         with legible_yaml():
             super().__init__(*arguments, **options)
 
     def train(self) -> Any:
-        """As stock; in a process for one of several GPUs too, the trainer's own checkpoints can be read again."""
+        """As stock; also allows the trainer's own checkpoints to be read again in processes for several GPUs."""
         from tui_pruner.frameworks.ultralytics.security.allowed_names import permitting
 
         with permitting(self.own_names):
             return super().train()  # type: ignore[misc]
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """The network of the checkpoint itself, in place of one built from its yaml."""
+        """Return the checkpoint's network instead of one built from its yaml."""
         return weights
 
     def get_dataset(self) -> Any:
@@ -162,7 +162,7 @@ class KeepsStructure(UnhurriedEvaluations):
             return super().get_dataset()  # type: ignore[misc]
 
     def optimizer_step(self) -> None:
-        """As stock, with the penalty on normalisation scales if wanted."""
+        """As stock, with the penalty on normalisation scales if requested."""
         if self.sparsity:
             from tui_pruner.core.recovery.reconstruction import press
 
@@ -171,7 +171,7 @@ class KeepsStructure(UnhurriedEvaluations):
         super().optimizer_step()  # type: ignore[misc]
 
     def save_model(self) -> Any:
-        """As stock, under other names first: a full disk or a kill in between must not cost the last good checkpoint."""
+        """As stock, but written under other names first: a full disk or a kill must not cost the last good checkpoint."""
         keep(self)
         final = self.last, self.best
         self.last, self.best = (file.with_name(f".writing-{file.name}") for file in final)
@@ -192,7 +192,7 @@ class KeepsStructure(UnhurriedEvaluations):
 
 @contextlib.contextmanager
 def legible_yaml() -> Iterator[None]:
-    """Ultralytics writes down its arguments for people; its YAML has no paths that are not UTF-8."""
+    """Write Ultralytics' record of its arguments without paths that are not UTF-8, which its YAML cannot hold."""
     from ultralytics.utils import YAML
 
     def save(file: Any = "data.yaml", data: Mapping[str, Any] | None = None, header: str = "") -> None:
@@ -208,5 +208,5 @@ def legible_yaml() -> Iterator[None]:
 
 
 def keeping_structure(stock: type, sparsity: float = 0.0, own_names: Iterable[str] = ()) -> type:
-    """A trainer class that keeps the network's structure; several processes on several GPUs get it as it is."""
+    """A trainer class that keeps the network's structure; it can be pickled for processes on several GPUs."""
     return type(stock.__name__, (KeepsStructure, stock), {"sparsity": sparsity, "own_names": tuple(own_names)})
