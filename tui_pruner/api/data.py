@@ -1,4 +1,4 @@
-"""What the Python API hands out beside models: groups, layers, previews, as plain frozen data that a notebook shows as tables."""
+"""Results of the Python API beside models: groups, layers, previews, as frozen dataclasses that a notebook shows as tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that live or die together: which layers write them, and whether they can be cut; `reason` says why not."""
+    """Channels that are removed together: the layers that produce them, and whether they can be cut; `reason` says why not."""
 
     id: int
     layers: tuple[str, ...]
@@ -25,7 +25,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer now: its channels, whether it is free, coupled, linked or locked and why, and what it cost before any cut."""
+    """A layer now: its channels, its status (free, coupled, linked or locked) with the reason, and its cost before any cut."""
 
     in_channels: int
     out_channels: int
@@ -37,7 +37,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Preview:
-    """What requests would do: sizes, the (input, output) channels of each layer that changes before and after, and contradictions."""
+    """The effect of requests: sizes, the (input, output) channels of each layer that changes, before and after, and contradictions."""
 
     before: Size
     after: Size

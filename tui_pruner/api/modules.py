@@ -41,12 +41,12 @@ def open_module(
     adapters: Adapters | None = None,
     forward: Callable[..., Any] | None = None,
 ) -> ModuleSession:
-    """Open any module, which stays as it is; `tp.open` says more of the arguments.
+    """Open any module, which stays as it is; `tp.open` describes the arguments.
 
     Raises:
         CheckpointError: it is not a module, or of a kind that cannot be cut.
-        RequestError: the inputs are missing, or are no inputs.
-        TraceError: its forward cannot be followed, or it has nothing to cut.
+        RequestError: the inputs are missing or invalid.
+        TraceError: its forward cannot be traced, or it has nothing to cut.
     """
     from tui_pruner.core.pruning.session import PruningSession as Steps
 
@@ -60,7 +60,7 @@ def looked_at(
     adapters: Adapters | None,
     forward: Callable[..., Any] | None = None,
 ) -> Analysis:
-    """Return all that is known about a module's channels.
+    """Return the analysis of a module.
 
     Raises:
         PrunerError: as `open_module`.
@@ -87,31 +87,31 @@ class ModuleSession(Session):
 
     @property
     def module(self) -> OpenedModule:
-        """What was opened: a copy of the module, and the digest of its structure by which a plan knows it."""
+        """The opened module as a checkpoint: a copy, and the digest of its structure, which a plan refers to."""
         return cast("OpenedModule", self.checkpoint)
 
     def evaluate(self) -> float:
-        """Return the figure that the `evaluate` of `tp.open` gives the model as it is now.
+        """Return the metric of the model as it is now, by the function `evaluate` of `tp.open`.
 
         Raises:
-            RequestError: there was none.
+            RequestError: none was given.
         """
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
         return float(self._evaluate(self.model()))
 
     def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
-        """Apply the step that reaches targets such as "flops=70%": from batches the one that moves the outputs least, else by importance.
+        """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
 
         Args:
-            targets: of flops, params or size, in percent of the whole module or as figures.
-            data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module reads them; what a tuple has more than
-                the module reads, such as labels, is left out. For the criteria taylor and hessian as `loss` reads them.
+            targets: of flops, params or size, in percent of the whole module or as absolute numbers.
+            data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; further entries of a tuple,
+                such as labels, are ignored. For the criteria taylor and hessian as `loss` takes them.
             criterion: ranks channels where the plan is made by importance.
-            images: how many samples of the batches are looked at.
+            images: how many samples of the batches are used.
 
         Raises:
-            RequestError: out of reach, no such measure, no batch, or a criterion that needs what is missing.
+            RequestError: out of reach, no such measure, no batch, or a criterion whose data is missing.
             DataError: the loss is NaN.
         """
         from tui_pruner.core.pruning.importance import FROM_LABELS
@@ -135,7 +135,7 @@ class ModuleSession(Session):
         return self._append(step)
 
     def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:
-        """Refuse: several targets are planned one by one, by `target` and `undo`.
+        """Not supported for modules: plan several targets one by one, with `target` and `undo`.
 
         Raises:
             RequestError: always.
@@ -143,14 +143,14 @@ class ModuleSession(Session):
         raise RequestError("front is for checkpoints on a data set: for a module call target for each point, and undo in between")
 
     def reconstruct(self, batches: Iterable[Any], held_out: Iterable[Any] = ()) -> Recovered:
-        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` give the result until the next step.
+        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` return the result until the next step.
 
         Args:
-            batches: tensors, tuples of arguments or dicts of arguments by name, as the module reads them; labels in tuples are left out.
-            held_out: others that judge the fits; where there are none, `batches` do.
+            batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; labels in tuples are ignored.
+            held_out: other batches to judge the fits on; by default `batches`.
 
         Raises:
-            RequestError: nothing was cut, or no batch exists.
+            RequestError: nothing was cut, or no batch was given.
             ProofError: the cut is not proved.
         """
         from tui_pruner.core.pruning.surgery import by_tensor
@@ -167,7 +167,7 @@ class ModuleSession(Session):
         return self._refit
 
     def model(self) -> nn.Module:
-        """Return the module as it is now, refitted where it was, in evaluation mode, with the types and on the device that it came with.
+        """Return the module as it is now, refitted if it was, in evaluation mode, with its original dtypes and on its original device.
 
         Raises:
             ProofError: the cut is not proved.
@@ -177,7 +177,7 @@ class ModuleSession(Session):
         return self.module.as_given(independent(self._now()))
 
     def plan(self) -> dict[str, Any]:
-        """Return the steps so far as plain data, with what every parameter and buffer keeps."""
+        """Return the steps so far as plain data, with the positions that every parameter and buffer keeps."""
         from tui_pruner.frameworks.plain.module_file import with_kept
 
         return with_kept(self._steps.plan, self.kept(), self._widths()).plain()
@@ -192,7 +192,7 @@ class ModuleSession(Session):
 
         Raises:
             ProofError: a step is not proved.
-            OutputError: the place cannot be used, or nothing was cut.
+            OutputError: the path cannot be used, or nothing was cut.
         """
         import tui_pruner
         from tui_pruner.frameworks.plain.module_file import save_module, with_kept
@@ -214,7 +214,7 @@ class ModuleSession(Session):
         return written
 
     def _batches(self, batches: Any, images: int | None = None, needed: bool = True) -> list[Inputs]:
-        """Batches as arguments, of this many samples at most, in numbers that the module is computed with.
+        """Batches as arguments, with at most this many samples, in a precision that can be computed in.
 
         Raises:
             RequestError: there is none, or an item is not a batch.
@@ -236,10 +236,10 @@ class ModuleSession(Session):
 
 
 def taken(batches: Any) -> Iterator[Any]:
-    """Go through batches.
+    """Iterate over batches.
 
     Raises:
-        RequestError: they cannot be gone through.
+        RequestError: they are not iterable.
     """
     try:
         yield from batches
@@ -248,21 +248,21 @@ def taken(batches: Any) -> Iterator[Any]:
 
 
 def unchanged_chance() -> Any:
-    """Return a context in which PyTorch's random numbers are drawn from a state of its own."""
+    """Return a context in which PyTorch's random numbers come from a separate state."""
     import torch
 
     return torch.random.fork_rng(devices=[])
 
 
 def load(folder: str | Path, module: nn.Module, *, adapters: Adapters | None = None) -> nn.Module:
-    """Cut a copy of a freshly built module by the plan in a saved folder, and load the numbers in it strictly.
+    """Cut a copy of a freshly built module by the plan in a saved folder, and load its weights strictly.
 
     Returns:
-        the cut module in evaluation mode; the one handed in stays as it is, and may be on the meta device.
+        the cut module in evaluation mode; the given module is unchanged, and may be on the meta device.
 
     Raises:
-        CheckpointError: the folder is none, or its files are damaged or do not belong together.
-        PlanError: the module is not built as the one that was cut.
+        CheckpointError: the folder is missing, or its files are damaged or do not belong together.
+        PlanError: the module is not built like the one that was cut.
     """
     from tui_pruner.core.tracing.adapters import register_own
     from tui_pruner.frameworks.plain.module_file import load_module
@@ -280,12 +280,12 @@ def apply_plan(
     adapters: Adapters | None = None,
     forward: Callable[..., Any] | None = None,
 ) -> nn.Module:
-    """Cut a copy of a module, with the weights that it has, by a plan from a file or as plain data.
+    """Cut a copy of a module, with its own weights, by a plan from a file or as plain data.
 
-    A plan that a session saved says what every parameter keeps; for one that was written by hand, `example_inputs` are needed to find out.
+    A plan that a session saved has the positions that every parameter keeps; a plan written by hand needs `example_inputs` to find them.
 
     Returns:
-        the cut module in evaluation mode; the one handed in stays as it is.
+        the cut module in evaluation mode; the given module is unchanged.
 
     Raises:
         PlanError: the plan is malformed, for a module of another structure, or needs example inputs.
@@ -305,10 +305,10 @@ def apply_plan(
 
 
 def plan_file(plan: str | Path) -> Path:
-    """The plan's file, also where the folder that a session saved is named.
+    """The plan's file, also for the folder that a session saved.
 
     Raises:
-        PlanError: there is neither.
+        PlanError: neither exists.
     """
     path = Path(plan)
     if path.is_dir():

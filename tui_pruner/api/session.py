@@ -57,23 +57,23 @@ def open(
 
     Args:
         model: a file, the name of a yaml of Ultralytics, which gets random weights, or a module, which is never changed.
-        trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is loaded like a program then.
-        imgsz: side of the square image that operations are counted for, in pixels; by default the model's own.
-        classes: how many, for an architecture.
-        example_inputs: for a module a tuple of what its forward reads, tensors of any shape and type, on the module's device.
-        kwargs: what its forward reads by name.
-        evaluate: for a module, model -> figure: what `session.evaluate()` calls.
-        loss: for a module, (model, batch) -> number to differentiate: what the criteria taylor and hessian rank by.
-        adapters: for a module, {Class: function(module, kept)}, which makes the attributes of a class that name widths true after a cut;
-            `kept(layer)` gives the indices of its outputs that a layer within the module keeps, None where it keeps all.
-        forward: for a module that decides by computed values, (module, *example_inputs) -> outputs: what is followed, proved and refitted
-            in place of its own forward. Detectors of torchvision have theirs already.
+        trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is then loaded like a program.
+        imgsz: side in pixels of the square image that FLOPs are counted for; by default the model's own.
+        classes: the number of classes, for an architecture.
+        example_inputs: for a module, a tuple of its forward's arguments, tensors of any shape and dtype, on the module's device.
+        kwargs: its forward's arguments by name.
+        evaluate: for a module, model -> metric: called by `session.evaluate()`.
+        loss: for a module, (model, batch) -> differentiable number: for the criteria taylor and hessian.
+        adapters: for a module, {Class: function(module, kept)}, which updates the attributes of a class that hold widths after a cut;
+            `kept(layer)` returns the output indices that a layer within the module keeps, None where it keeps all.
+        forward: for a module that branches on computed values, (module, *example_inputs) -> outputs: it is traced, proved and refitted
+            in place of the module's own forward. Detectors of torchvision have one already.
 
     Raises:
         CheckpointError: the file, or a module of this kind, cannot be used.
         UntrustedError: it needs more than stock classes, and is not trusted.
-        RequestError: the inputs are missing, or are no inputs.
-        TraceError: its forward cannot be followed.
+        RequestError: the inputs are missing or invalid.
+        TraceError: its forward cannot be traced.
     """
     if not isinstance(model, (str, Path)):
         from tui_pruner.api.modules import open_module
@@ -93,7 +93,7 @@ def open(
 
 
 class Session:
-    """An opened checkpoint or module and the steps so far; the file, and a module that was handed in, are never changed."""
+    """An opened checkpoint or module and the steps so far; the file, or the given module, is never changed."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -106,12 +106,12 @@ class Session:
 
     @property
     def steps(self) -> list[Step]:
-        """The steps that count now."""
+        """The applied steps."""
         return [applied.step for applied in self._steps.steps]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What should be known of the model: how it was read, what was adjusted, what is locked since no rule knows it."""
+        """What the user should know of the model: how it was read, what was adjusted, which operations have no rule."""
         return (*self.checkpoint.warnings, *self._steps.analysis.notes)
 
     @property
@@ -120,7 +120,7 @@ class Session:
         return self._steps.widths.size
 
     def groups(self) -> Groups:
-        """Return all groups of channels that some layer writes."""
+        """Return all groups of channels that a layer produces."""
         coupling = self._steps.analysis.coupling
         names = {layer.path: layer.name for layer in self._steps.analysis.layers.values()}
         found = Groups()
@@ -143,16 +143,16 @@ class Session:
         return found
 
     def explain(self, a: str, b: str | None = None) -> Explanation:
-        """Return why cutting a's outputs touches b, or everything that it touches."""
+        """Return why cutting a's outputs changes b, or everything that it changes."""
         from tui_pruner.core.pruning.explain import explain
 
         return explain(self._steps.analysis, a, b)
 
     def preview(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Preview:
-        """Return what cuts such as "6=30%", "model.6.m.1=drop" or "classes=person,car" would do; nothing is changed.
+        """Return the effect of cuts such as "6=30%", "model.6.m.1=drop" or "classes=person,car"; nothing is changed.
 
         Raises:
-            RequestError: one of them makes no sense for this model.
+            RequestError: a cut is impossible for this model.
         """
         from tui_pruner.engine.views import layer_widths
 
@@ -167,19 +167,19 @@ class Session:
         return Preview(before.size, after.size, changed, tuple(one.message for one in found.contradictions))
 
     def apply(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Step:
-        """Make cuts a step.
+        """Apply cuts as a step.
 
         Raises:
             ConflictError: two of them ask one group for different widths.
-            RequestError: one of them makes no sense for this model.
+            RequestError: a cut is impossible for this model.
         """
         self._refit = None
         return self._steps.apply(requests_of(cuts, criterion, round_to)).step
 
     def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
-        """Apply the step that reaches targets such as "flops=70%": by measured damage where there is data, else by importance.
+        """Apply the step that reaches targets such as "flops=70%": with data by measured damage, else by importance.
 
-        `data` is the yaml of a data set, or a folder of classes; `images` of them are looked at.
+        `data` is the yaml of a data set, or a folder of classes; `images` of them are used.
 
         Raises:
             RequestError: out of reach, or no such measure.
@@ -216,11 +216,11 @@ class Session:
         return run_planning(parameters, lambda progress: None).points
 
     def reconstruct(self, batches: Iterable[Any], held_out: Iterable[Any] = ()) -> Recovered:
-        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` give the result until the next step.
+        """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` return the result until the next step.
 
         Args:
             batches: images as the model reads them, [batch, channels, height, width], values from 0 to 1.
-            held_out: others that judge the fits; where there are none, `batches` do.
+            held_out: other batches to judge the fits on; by default `batches`.
 
         Raises:
             RequestError: nothing was cut, or no image was given.
@@ -244,7 +244,7 @@ class Session:
         return self._refit
 
     def prove(self) -> Proof:
-        """Return the masked twin's verdict on the cuts so far; a refit is none of its matter.
+        """Return the masked twin's verdict on the cuts so far, without a later refit.
 
         Raises:
             RequestError: nothing was cut.
@@ -254,7 +254,7 @@ class Session:
         return self._steps.prove(self._steps.steps[-1])
 
     def model(self) -> nn.Module:
-        """Return the model as it is now, refitted where it was, independent of the session.
+        """Return the model as it is now, refitted if it was, independent of the session.
 
         Raises:
             ProofError: the cut is not proved.
@@ -266,17 +266,17 @@ class Session:
         return self._steps.removal.kept(self._steps.analysis.coupling)
 
     def undo(self) -> None:
-        """Take the last step back."""
+        """Undo the last step."""
         self._refit = None
         self._steps.undo()
 
     def redo(self) -> None:
-        """Bring the last undone step again."""
+        """Apply the last undone step again."""
         self._refit = None
         self._steps.redo()
 
     def plan(self) -> dict[str, Any]:
-        """Return the steps so far as plain data, as a plan's file has them."""
+        """Return the steps so far as plain data, as in a plan's file."""
         return self._steps.plan.plain()
 
     def load(self, plan: Mapping[str, Any] | str | Path) -> None:

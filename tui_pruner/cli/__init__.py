@@ -1,1 +1,1 @@
-"""The command line: one file per family of commands; results on stdout, everything else on stderr."""
+"""The command line: one file for each family of commands; results on stdout, everything else on stderr."""

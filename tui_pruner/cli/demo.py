@@ -1,4 +1,4 @@
-"""The demo without a terminal: look, preview, cut, prove, validate, save, reload; every figure measured on the spot."""
+"""The demo without a terminal: inspect, preview, cut, prove, validate, save, reload; every figure measured now."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METRIC = "metrics/mAP50-95(B)"
 
 
 def walk(checkpoint: Path, data: Path, imgsz: int | None, device: str, as_json: bool) -> int:
-    """The whole job on a checkpoint, printed step by step; 0 when the cut is proved and the written file reloads equal."""
+    """Run the demo on a checkpoint and print each step; 0 when the cut is proved and the written file reloads equal."""
     with reserved_stdout(as_json) as output, tempfile.TemporaryDirectory() as folder:
         session = open_session(str(checkpoint), imgsz)
         document: dict[str, Any] = {"inspect": look(output, session), "preview": foresee(output, session)}
@@ -47,7 +47,7 @@ def walk(checkpoint: Path, data: Path, imgsz: int | None, device: str, as_json: 
 
 
 def look(output: Output, session: PruningSession) -> dict[str, Any]:
-    """What the checkpoint is, and how much of it can be cut."""
+    """Show the checkpoint, and how much of it can be cut."""
     info = model_info(session.analysis, session.arithmetic)
     report = coupling_report(session.analysis)
     convolutions = report["convolutions"]
@@ -60,10 +60,10 @@ def look(output: Output, session: PruningSession) -> dict[str, Any]:
 
 
 def foresee(output: Output, session: PruningSession) -> dict[str, Any]:
-    """What the cuts would do."""
+    """Preview the cuts."""
     requests = [parse_request(text) for text in CUTS]
     view = preview_view(session, requests)
-    dry_run(session.analysis, NOTHING)  # PyTorch's first meta forward imports for a second; the second is what a user waits for
+    dry_run(session.analysis, NOTHING)  # PyTorch's first meta forward imports for a second; the second forward shows the usual time
     report = dry_run(session.analysis, session.preview(requests).removal)
     output.line(f"\n2 Preview: {', '.join(CUTS)} ({view.seconds * 1000:.1f} ms)")
     show_preview(output, view)
@@ -75,7 +75,7 @@ def make(output: Output, session: PruningSession) -> Proof:
     """Cut and prove.
 
     Raises:
-        ProofError: the masked twin disagrees.
+        ProofError: it differs from the masked twin.
     """
     proof = session.prove(session.apply([parse_request(text) for text in CUTS]))
     output.line(f"\n3 Cut: {verdict(proof)}, {proof.seconds * 1000:.0f} ms")
@@ -96,7 +96,7 @@ def measure(output: Output, session: PruningSession, data: Path, imgsz: int | No
 
 
 def save(output: Output, session: PruningSession, folder: Path) -> tuple[WrittenFile, Proof]:
-    """Write to a temporary file, which a clean process verifies, and prove what stands in the file."""
+    """Write a temporary file, which a clean process verifies, and prove the file."""
     started = time.perf_counter()
     written = cut_prove_write(session, folder / "digits-pruned.pt", on_progress=say).file
     before, after = session.arithmetic.widths(NOTHING).size, session.widths.size

@@ -1,4 +1,4 @@
-"""Jobs as commands run them: Ctrl-C asks for what there is, a lack of memory is said, and scores from data come from the cache or a job."""
+"""Jobs as commands run them: Ctrl-C ends them early with their results, a lack of memory is reported, and scores are cached or computed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress], None], ends_early: bool = True) -> dict[str, Any]:
-    """A job's result; the first Ctrl-C has it end early, where the job can do that, the second at once.
+    """Run a job and return its result; the first Ctrl-C ends it early, where the job supports that, the second at once.
 
     Where memory does not suffice for its batch, it is tried with half of it, and so on.
 
     Raises:
-        KeyboardInterrupt: ended at once, or before there was anything to keep.
-        PrunerError: the job's own explanation.
+        KeyboardInterrupt: ended at once, or before there was a result.
+        PrunerError: the job's own error.
     """
     from tui_pruner.engine.client import Job, smaller_batch, with_half_the_batch
 
@@ -44,7 +44,7 @@ def run_job(kind: str, parameters: Message, on_progress: Callable[[JobProgress],
 
 
 async def interruptible(job: Job) -> dict[str, Any]:
-    """Run a job and heed Ctrl-C."""
+    """Run a job and handle Ctrl-C."""
     loop = asyncio.get_running_loop()
 
     def interrupted() -> None:
@@ -66,7 +66,7 @@ IMAGES = 64
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """What `--data`, `--calibration-images` and `--device` say."""
+    """The options `--data`, `--calibration-images` and `--device`."""
 
     yaml_file: Path | None = None
     images: int = IMAGES
@@ -102,9 +102,9 @@ def criteria_from_data(requests: Sequence[Request]) -> list[str]:
 def calibrate(
     session: PruningSession, requests: Sequence[Request], data: CalibrationData, classes: int | None, kept_classes: Sequence[int] = ()
 ) -> None:
-    """Give a session the scores that requests need, if they need any; `data.check` has passed them.
+    """Compute the scores that requests need, if any; call `data.check` first.
 
-    `kept_classes`: the numbers of those that count, where others go.
+    `kept_classes`: the numbers of the classes that stay, where others are cut.
 
     Raises:
         DataError: the data cannot be used for this model.
@@ -139,7 +139,7 @@ def calibrate(
 
 
 def run(parameters: CalibrationParameters) -> str:
-    """The file with the scores that a job found."""
+    """The file with the scores of a calibration job."""
     from tui_pruner.engine.client import Job
 
     return str(asyncio.run(Job("calibrate", parameters, progress_of("calibrate")).run())["scores"])

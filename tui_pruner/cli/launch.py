@@ -1,4 +1,4 @@
-"""What happens before a library is imported, which takes seconds: the app started without the option parser, and a command line checked."""
+"""Work before a library is imported, which takes seconds: starting the app without the option parser, and checking a command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui_pruner.storage.yaml import located, read_data_yaml, read_plan_file
 
 
 def ended(action: Callable[[], int]) -> int:
-    """Run a command; its exit status."""
+    """Run a command and return its exit status."""
     try:
         return action()
     except KeyboardInterrupt:
@@ -36,16 +36,16 @@ def ended(action: Callable[[], int]) -> int:
 
 DEMO_IMAGES = 64
 SERVED = "TEXTUAL_DRIVER"
-"""Set where the person sits before a browser: `textual serve` gives the app a driver of its own."""
+"""Set where the app runs in a browser: `textual serve` gives it another driver."""
 
 
 def in_terminal() -> bool:
-    """Whether a person is there to see the app and to press its keys."""
+    """Whether the app can be shown and get keys."""
     return SERVED in os.environ or (sys.stdin.isatty() and sys.stdout.isatty())
 
 
 def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, calm: bool = False, **options: Any) -> int:
-    """The app on a model, or on the start screen, with the user's settings; the other `options` are those of `run_app`.
+    """Start the app on a model, or on the start screen, with the user's settings; the other `options` are those of `run_app`.
 
     Raises:
         RequestError: no terminal.
@@ -74,22 +74,22 @@ def demo_files() -> tuple[Path, Path]:
 
 
 def launch_demo(**options: Any) -> int:
-    """The app on the bundled checkpoint."""
+    """Start the app on the bundled checkpoint."""
     checkpoint, data = demo_files()
     return launch(str(checkpoint), data=str(data), images=DEMO_IMAGES, **options)
 
 
 MODELS = ("model", "models", "pruned", "original", "against", "teacher")
-"""What options and arguments are called that name models."""
+"""Options and arguments that name models."""
 QUICKLY_READ = 1 << 18
-"""Bytes of YAML that are parsed twice without anybody noticing; a longer file is parsed only where it is used."""
+"""Bytes of YAML that parse fast enough to do it twice; a longer file is parsed only where it is used."""
 
 
 def look_first(options: Mapping[str, Any]) -> None:
-    """Refuse what needs no library to be refused.
+    """Refuse what can be refused without importing a library.
 
     Raises:
-        PrunerError: a model that is not there, a plan or data yaml that cannot be read, or a cut that is none.
+        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, or a malformed cut.
     """
     for name in MODELS:
         for model in listed(options.get(name)):
@@ -104,18 +104,18 @@ def look_first(options: Mapping[str, Any]) -> None:
             parse_request(cut)
     for data in listed(options.get("data")):
         file = located(data)
-        may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # where, only Ultralytics knows
+        may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # only Ultralytics knows where
         if not file.is_dir() and not may_be_its_own and not is_long(file):
             read_data_yaml(file)
 
 
 def listed(value: Any) -> Iterable[Any]:
-    """Return one value or several as several."""
+    """Return a list, of one value too."""
     return () if value is None else value if isinstance(value, (list, tuple)) else (value,)
 
 
 def is_long(file: Path) -> bool:
-    """Whether a file is there and takes long to parse."""
+    """Whether a file exists and takes long to parse."""
     try:
         return file.stat().st_size > QUICKLY_READ
     except (OSError, ValueError):
@@ -126,7 +126,7 @@ def demand_no_misspelt_command(word: str, commands: Iterable[str]) -> None:
     """Refuse a word that is not a file and looks like a command; without a command, a word is a model to open.
 
     Raises:
-        RequestError: it does, and the message has the nearest ones.
+        RequestError: it does; the message has the nearest commands.
     """
     if Path(word).suffix or "/" in word or word.startswith("-") or Path(word).exists():
         return

@@ -1,4 +1,4 @@
-"""All commands in one place, and what errors become: one line on stderr and an exit status."""
+"""All commands, and how errors are reported: one line on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODULES = {
 FOUND = {command: module for module, commands in MODULES.items() for command in commands}
 WITHOUT_MODEL = MODULES["app"]
 OF_A_MODULE = ("--model", "--inputs", "--weights", "--evaluate")
-"""How the options begin by which a command is about any module."""
+"""Prefixes of the options by which a command is about any module."""
 
 
 def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
@@ -68,13 +68,13 @@ def app_of(commands: Iterable[str] = ("open", *FOUND)) -> typer.Typer:
 
 
 def function_of(module: str, name: str) -> Callable[..., int]:
-    """A command's function."""
+    """The function of a command."""
     found: Callable[..., int] = getattr(import_module(f"tui_pruner.cli.commands.{module}"), name)
     return found
 
 
 def call(arguments: list[str]) -> int:
-    """Run a command line; its exit status."""
+    """Run a command line and return its exit status."""
     return ended(lambda: parsed(arguments))
 
 
@@ -96,7 +96,7 @@ def parsed(arguments: list[str]) -> int:
 
 
 def parser_for(arguments: list[str]) -> typer.Typer:
-    """The parser that a command line needs: of its own command alone, or of all where it names none."""
+    """The parser for a command line: with its own command only, or with all where it names none."""
     if any(argument.startswith(OF_A_MODULE) for argument in arguments):
         from tui_pruner.cli.commands import module
 
@@ -107,7 +107,7 @@ def parser_for(arguments: list[str]) -> typer.Typer:
 
 
 def misused(error: Exception) -> int:
-    """A usage error of the option parser, known by its interface: Typer brings a parser of its own, or uses Click."""
+    """A usage error of the option parser, recognised by its methods: Typer has a parser of its own, or uses Click."""
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
     if near := getattr(error, "possibilities", None):
         message = f"{message.partition(' (Possible')[0].partition(' Did you')[0].rstrip('.')}; did you mean {' or '.join(sorted(near))}?"

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the help's list of commands by what they are for."""
+"""Options that several commands share, and the help's groups of commands."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Colours = Annotated[Theme | None, typer.Option("--theme", help="By default what 
 
 
 class Progress(str, Enum):
-    """How progress and remarks are told on stderr: as text, a bar on a terminal and lines elsewhere, or a JSON document a line."""
+    """How progress and remarks are written to stderr: as text (a bar on a terminal, lines elsewhere), or as a JSON document a line."""
 
     PLAIN = "plain"
     JSON = "json"
@@ -75,9 +75,9 @@ def needed(data: Path | None) -> str:
 
 
 def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callable[..., Any]:
-    """A command that opens models, with the options that name the files that may run code, and how progress is told.
+    """A command that opens models, with the options that name trusted files and the form of progress.
 
-    `looks_first`: what can be refused without a library is, before the command imports any.
+    `looks_first`: refuse what can be refused without a library before the command imports one.
     """
 
     @functools.wraps(command)
@@ -96,7 +96,7 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
         [one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in parameters]
     )
     trusting.__annotations__ = hints
-    del trusting.__wrapped__  # Typer would look through to the command itself
+    del trusting.__wrapped__  # Typer would find the signature of the command itself
     return trusting
 
 
@@ -139,11 +139,11 @@ GROUPS = {
         "locate": "Where settings, sessions, log and cache live.",
     },
 }
-"""By heading: the commands in the order in which they are listed, each in words that 80 columns have room for."""
+"""By heading: the commands in the order in which they are listed, each described in words that fit into 80 columns."""
 
 
 def panel_of(command: str) -> str | None:
-    """Return the heading that a command stands under; None where it has none."""
+    """Return the heading of a command; None where it has none."""
     return next((heading for heading, names in GROUPS.items() if command in names), None)
 
 

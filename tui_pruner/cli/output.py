@@ -1,4 +1,4 @@
-"""Two streams: results on the real stdout, everything that anybody else prints on stderr."""
+"""Two streams: results on the real stdout, all other output on stderr."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
 
 AS_EVENTS: ContextVar[bool] = ContextVar("AS_EVENTS", default=False)
-"""Whether remarks and progress are told as JSON, a line each: {"event": "progress", "done", "total", "doing", "metrics"}, and
-{"event": "remark", "text"}."""
+"""Whether remarks and progress are written as JSON, a line each: {"event": "progress", "done", "total", "doing", "metrics"}, and
+{"event": "remark", "text"}.
+"""
 WIDTH_WITHOUT_TERMINAL = 10_000
-"""No line is cut: it is for a program or a file."""
+"""No line is cut, since a program or a file is the reader."""
 
 
 class PlainConsole(Console):
-    """A console that leaves a reader who has gone away to the caller; Rich's own exits with the status that means "no" here."""
+    """A console that leaves a closed pipe to the caller; Rich's own exits with the status that means "no" here."""
 
     def on_broken_pipe(self) -> None:
         """Raise the BrokenPipeError that is being handled."""
@@ -39,7 +40,7 @@ class PlainConsole(Console):
 
 
 class Output:
-    """Where a command's results go: a table for people, or one JSON document."""
+    """The results of a command: a table for people, or one JSON document."""
 
     def __init__(self, stream: TextIO, as_json: bool) -> None:
         self.as_json = as_json
@@ -49,7 +50,7 @@ class Output:
         self._console = PlainConsole(file=stream, force_terminal=terminal, width=width, highlight=False, soft_wrap=not terminal)
 
     def document(self, content: dict[str, Any]) -> None:
-        """Print the JSON document, where JSON was asked for; NaN becomes null."""
+        """Print the JSON document, if JSON was requested; NaN becomes null."""
         if self.as_json:
             end_line()
             self._stream.write(json.dumps(finite(content), allow_nan=False) + "\n")
@@ -64,7 +65,7 @@ class Output:
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), wraps: Sequence[str] = ()) -> None:
         """Print a table for people; the columns named in `right` are aligned to the right.
 
-        Where it is too wide, the last column and those in `wraps` go on in further lines, so that no number is cut.
+        Where it is too wide, the last column and those in `wraps` continue on further lines, so that no number is cut.
         """
         if self.as_json:
             return
@@ -81,7 +82,7 @@ class Output:
 
 @contextmanager
 def reserved_stdout(as_json: bool) -> Iterator[Output]:
-    """Keep stdout for results while a command runs: native code and library handlers that print there reach stderr instead."""
+    """Reserve stdout for results while a command runs: output of native code and library handlers goes to stderr instead."""
     sys.stdout.flush()
     real, shown = os.dup(1), sys.stdout
     os.dup2(2, 1)
@@ -116,9 +117,9 @@ def finite(content: Any) -> Any:
 
 
 class ProgressLine:
-    """One line at the end of a terminal: what is done, a bar, the time gone and left, the current figure. Remarks go above it.
+    """One line at the end of a terminal: what is done, a bar, the time elapsed and left, the current figure. Remarks are printed above it.
 
-    It is there from the first report until `end`; nothing of it stays on the screen.
+    It is shown from the first report until `end`; nothing of it stays on the screen.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -129,7 +130,7 @@ class ProgressLine:
         self._last = (0, 0)
 
     def show(self, progress: JobProgress, job: str = "") -> None:
-        """Show how far a job is; the time left is told anew where another part of it begins."""
+        """Show the progress of a job; the time left is estimated anew where another part of it begins."""
         done, total = progress.done, progress.total
         if self._shown is None:
             self._begin()
@@ -149,7 +150,7 @@ class ProgressLine:
         self._shown.console.print(text, markup=False, highlight=False)
 
     def end(self) -> None:
-        """Take it away."""
+        """Remove it."""
         if self._shown is not None:
             self._shown.stop()
             self._shown = None
@@ -167,7 +168,7 @@ class ProgressLine:
         self._began = self._began or time.monotonic()
 
         class Times(ProgressColumn):
-            """The time gone since the first report, and how much is left of the present part."""
+            """The time since the first report, and the estimate for the rest of the current part."""
 
             def render(inner, task: Task) -> Text:
                 left = task.time_remaining
@@ -188,12 +189,12 @@ class ProgressLine:
 
 
 LINE: ContextVar[ProgressLine | None] = ContextVar("LINE", default=None)
-"""Where progress is shown on a terminal; None where lines are told."""
+"""Where progress is shown on a terminal; None where it is written as lines."""
 
 
 @contextmanager
 def progress_shown(as_events: bool) -> Iterator[None]:
-    """Show progress as it fits while a command runs: one line of JSON an event, a bar on a terminal, else lines of text."""
+    """Show progress while a command runs: JSON events, a bar on a terminal, or lines of text."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
     line = ProgressLine() if terminal and not as_events else None
     events, before = AS_EVENTS.set(as_events), LINE.set(line)
@@ -207,14 +208,14 @@ def progress_shown(as_events: bool) -> Iterator[None]:
 
 
 def end_line() -> None:
-    """Take the bar away before something else is printed."""
+    """Remove the bar before something else is printed."""
     line = LINE.get()
     if line is not None:
         line.end()
 
 
 def say(text: str) -> None:
-    """A remark on stderr."""
+    """Write a remark to stderr."""
     line, shown = LINE.get(), "\n".join(map(printable, text.split("\n")))
     if AS_EVENTS.get():
         event("remark", text=text)
@@ -225,12 +226,12 @@ def say(text: str) -> None:
 
 
 def event(kind: str, **content: Any) -> None:
-    """One JSON line on stderr."""
+    """Write one JSON line to stderr."""
     print(json.dumps(finite({"event": kind, **content}), allow_nan=False), file=sys.stderr, flush=True)
 
 
 def progress_of(job: str) -> Callable[[JobProgress], None]:
-    """Says on stderr how far a job is."""
+    """A function that writes a job's progress to stderr."""
 
     def tell(progress: JobProgress) -> None:
         line = LINE.get()
@@ -245,7 +246,7 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
 
 
 def tell_progress(progress: JobProgress, figures: str = "") -> None:
-    """Says on stderr how far the part of a job is that it names itself; `figures`: what a line of text has besides."""
+    """Write the progress of the part that a job names; `figures` is appended to a line of text."""
     line = LINE.get()
     if AS_EVENTS.get():
         event("progress", **progress.model_dump())

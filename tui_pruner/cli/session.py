@@ -1,4 +1,4 @@
-"""What every command that touches a model begins with: the checkpoint opened, traced, and a plan replayed."""
+"""What every command on a model begins with: the checkpoint opened, traced, and a plan replayed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ NOTHING_TO_CUT = "nothing to cut: give --cut LAYER=AMOUNT (such as --cut model.6
 
 
 def may_have_plan(model: str, plan: Path | None) -> bool:
-    """Whether a plan is given, or may be in the model's own file, where it is masked."""
+    """Whether a plan was given, or may be in the model's own file, where it is masked."""
     return plan is not None or not is_architecture(model)
 
 
 def demand_cuts(session: PruningSession, requests: Sequence[Request]) -> None:
-    """Refuse to go on where there is neither a step nor a cut.
+    """Refuse to continue without a step or a cut.
 
     Raises:
-        RequestError: so it is.
+        RequestError: there is none.
     """
     if not session.steps and not requests:
         raise RequestError(NOTHING_TO_CUT)
@@ -52,14 +52,14 @@ def open_session(
     keep_classes: str | None = None,
     from_mask: bool = False,
 ) -> PruningSession:
-    """A session on a model, with the first steps of a plan file, and calibrated where these or the requests to come need it.
+    """Open a session on a model, with the first steps of a plan file, and with calibrated scores where these or later requests need them.
 
     `from_mask`: without a plan file, a masked model starts with the plan that it was masked by.
-    `keep_classes`: the classes that stay, cut in a step of its own behind the plan's.
-    `writing`: what comes of it is to be written, so a model that nothing can be written from is refused before the work begins.
+    `keep_classes`: the classes that stay, cut in a step of its own after the plan's.
+    `writing`: the result is to be written, so a model that no file can be made from is refused first.
 
     Raises:
-        OutputError: it is one.
+        OutputError: it is such a model.
         DataError: a criterion needs data, and there is none or it cannot be used.
         PrunerError: the model or the plan cannot be used.
     """
@@ -80,7 +80,7 @@ def open_session(
 
 
 def classes_left(session: PruningSession, plan: Plan | None, requests: Sequence[Request], keep_classes: str | None) -> list[int]:
-    """The numbers of the classes that are left after a plan and requests; none where all are.
+    """The numbers of the classes that are left after a plan and requests; empty where all are.
 
     Raises:
         RequestError: the class does not exist, or is gone already.
@@ -115,16 +115,16 @@ def first_steps(plan: Path, up_to: int | None) -> Plan:
 def settled_plan(
     model: str, imgsz: int | None, classes: int | None, plan: Path, data: CalibrationData, up_to: int | None
 ) -> dict[str, Any]:
-    """A plan file's content, which says of every step which channels it removes."""
+    """A plan file's content, with the channels that every step removes."""
     found = first_steps(plan, up_to)
     unsettled = any(step.unsettled for step in found.steps)
     return open_session(model, imgsz, classes, plan, data=data, up_to=up_to).plan.plain() if unsettled else found.plain()
 
 
 def remark(session: PruningSession, *more: str, shown: str = "") -> None:
-    """Say on stderr what a user should know of a result: how the model was read, what was adjusted, what was skipped.
+    """Write remarks on a result to stderr: how the model was read, what was adjusted, what was skipped.
 
-    `shown` is what the result says itself.
+    `shown`: what the result says itself.
     """
     analysis = session.analysis
     for line in (*analysis.checkpoint.warnings, *analysis.notes, *more):
@@ -157,7 +157,7 @@ def validated(
     on_progress: Callable[[JobProgress], None],
     masked: bool = False,
 ) -> ValidationResult:
-    """The metrics of a model under a plan, cut or as a mask; from the cache where it has them."""
+    """The metrics of a model under a plan, cut or as a mask; cached or measured."""
     from tui_pruner.engine.job_messages import ValidationParameters
     from tui_pruner.jobs.validate import run_validation
 

@@ -1,1 +1,1 @@
-"""A report about a plan: facts, then sections, then one HTML or Markdown file."""
+"""A report on a plan: facts, then sections, then one HTML or Markdown file."""

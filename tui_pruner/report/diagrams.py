@@ -1,4 +1,4 @@
-"""Diagrams as drawings inside the page, which need no script; in Markdown they are tables of their points."""
+"""Diagrams as SVG in the page, without scripts; in Markdown they become tables of their points."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Literal
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 34, 44
 SIGN_WIDTH, LINE_HEIGHT = 6.6, 13
-"""How much room a label takes, in the drawing's units; it must be wide enough."""
+"""The width of a character and the height of a label, in the drawing's units; not too small."""
 OFFSETS = ((0, -10, "middle"), (9, 4, "start"), (0, 20, "middle"), (-9, 4, "end"), (9, -12, "start"), (9, 20, "start"), (-9, 20, "end"))
 
 
 @dataclass(frozen=True)
 class ChartDot:
-    """A point with its name, and the interval of its height where that is known."""
+    """A point with its name, and the interval of its y value, if known."""
 
     x: float
     y: float
@@ -27,7 +27,7 @@ class ChartDot:
 
 @dataclass(frozen=True)
 class DotLine:
-    """Points of one kind in their order."""
+    """Points of one kind, in order."""
 
     name: str
     dots: tuple[ChartDot, ...]
@@ -35,7 +35,7 @@ class DotLine:
 
 @dataclass(frozen=True)
 class Diagram:
-    """Lines over one another: what is to the right, and what is up."""
+    """Lines in one plot, with the names of its axes."""
 
     right: str
     up: str
@@ -45,22 +45,22 @@ class Diagram:
 
 @dataclass(frozen=True)
 class Axes:
-    """From numbers to places in the drawing."""
+    """Maps values to positions in the drawing."""
 
     across: tuple[float, ...]
     along: tuple[float, ...]
 
     def x(self, value: float) -> float:
-        """How far from the left."""
+        """Position from the left."""
         return LEFT + (value - self.across[0]) / (self.across[-1] - self.across[0]) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        """How far from the top."""
+        """Position from the top."""
         return HEIGHT - BOTTOM - (value - self.along[0]) / (self.along[-1] - self.along[0]) * (HEIGHT - TOP - BOTTOM)
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
-    """Round numbers that reach around both ends."""
+    """Round numbers that include both ends."""
     if not high > low:
         low, high = low - (abs(low) / 10 or 1.0), high + (abs(high) / 10 or 1.0)
     rough = (high - low) / wanted
@@ -71,13 +71,13 @@ def ticks(low: float, high: float, wanted: int = 5) -> tuple[float, ...]:
 
 
 def finite(diagram: Diagram) -> Diagram:
-    """The same without points that are no numbers."""
+    """The same diagram without points that are NaN or infinite."""
     lines = tuple(DotLine(line.name, tuple(d for d in line.dots if math.isfinite(d.x) and math.isfinite(d.y))) for line in diagram.lines)
     return Diagram(diagram.right, diagram.up, tuple(line for line in lines if line.dots), diagram.scale)
 
 
 def svg(drawn: Diagram) -> str:
-    """The drawing; the page's style sheet has its colours, and readers that know none still draw lines as lines."""
+    """The diagram as SVG; colours are in the page's style sheet, and without it lines are still drawn as lines."""
     diagram = finite(drawn)
     dots = [dot for line in diagram.lines for dot in line.dots]
     if not dots:
@@ -94,12 +94,12 @@ def svg(drawn: Diagram) -> str:
 
 
 def html_diagram(part: Diagram) -> str:
-    """The drawing, which scrolls by itself where the window is too narrow for it."""
+    """The diagram, scrollable where the window is too narrow for it."""
     return f'<div class="wide plot">{svg(part)}</div>'
 
 
 def grid_of(axes: Axes, diagram: Diagram) -> Iterable[str]:
-    """Ticks with their numbers, and what they are of."""
+    """Grid lines with their numbers, and the axes' names."""
     foot = HEIGHT - BOTTOM
     for value in axes.along:
         y = axes.y(value)
@@ -119,7 +119,7 @@ def number_of(value: float, scale: str) -> str:
 
 
 def line_of(line: DotLine, number: int, axes: Axes) -> str:
-    """A line with its intervals and dots; each kind has a form of its own, for print without colours."""
+    """A line with its intervals and dots; each kind has another marker, for print without colours."""
     places = [(axes.x(dot.x), axes.y(dot.y)) for dot in line.dots]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     spans = "".join(
@@ -133,17 +133,17 @@ def line_of(line: DotLine, number: int, axes: Axes) -> str:
 
 
 def circle(x: float, y: float) -> str:
-    """A round dot."""
+    """A round marker."""
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
 
 
 def square(x: float, y: float) -> str:
-    """A square dot."""
+    """A square marker."""
     return f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7"/>'
 
 
 def triangle(x: float, y: float) -> str:
-    """A dot with three corners."""
+    """A triangular marker."""
     return f'<path d="M{x:.1f} {y - 5:.1f}l4.6 8.5h-9.2z"/>'
 
 
@@ -151,13 +151,13 @@ SHAPES: tuple[Callable[[float, float], str], ...] = (circle, square, triangle)
 
 
 def words(dot: ChartDot) -> str:
-    """A dot in words."""
+    """A point as text."""
     sure = f" ({dot.interval[0]:.4f} to {dot.interval[1]:.4f})" if dot.interval else ""
     return f"{dot.name} {dot.y:.4f}{sure}".strip()
 
 
 def labels(dots: list[ChartDot], axes: Axes) -> Iterable[str]:
-    """Names beside their dots, where there is room for them."""
+    """Names beside their points, where there is space."""
     taken = [(axes.x(dot.x) - 5, axes.y(dot.y) - 5, axes.x(dot.x) + 5, axes.y(dot.y) + 5) for dot in dots]
     named = {(dot.name, dot.x, dot.y): dot for dot in dots if dot.name}
     for dot in named.values():
@@ -174,12 +174,12 @@ def labels(dots: list[ChartDot], axes: Axes) -> Iterable[str]:
 
 
 def overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    """Whether two boxes share room."""
+    """Whether two boxes overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def keys(lines: tuple[DotLine, ...]) -> Iterable[str]:
-    """What each line is, from the right end of the head."""
+    """The legend, from the right end of the head."""
     x = float(WIDTH - RIGHT)
     for number, line in reversed(list(enumerate(lines))):
         x -= SIGN_WIDTH * len(line.name)

@@ -1,4 +1,4 @@
-"""A document of sections, and its two forms: one HTML file with everything in it, and Markdown."""
+"""A document of sections, and its two formats: one self-contained HTML file, and Markdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: words, the mood they are in, whether they are names in code, the relative change to them, and a bar beside them."""
+    """One cell: text, its mood, whether it is code, a relative change, and a bar."""
 
     text: str
     mood: Mood = "plain"
@@ -36,9 +36,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, of which those in `right` hold figures, and rows, the last of which sums up where `total` says so.
+    """Columns, those in `right` with figures, and rows, the last of which is a sum if `total`.
 
-    `legend` says how to read the bars, in forms that draw them.
+    `legend` explains the bars, in formats that draw them.
     """
 
     columns: tuple[str, ...]
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure that a reader looks for first."""
+    """A key figure."""
 
     label: str
     value: str
@@ -62,7 +62,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Figures side by side."""
+    """Key figures side by side."""
 
     tiles: tuple[Tile, ...]
 
@@ -76,14 +76,14 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands, each on a line."""
+    """Commands, one a line."""
 
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file inside the document: a text with its name."""
+    """A text file inside the document, with its name."""
 
     name: str
     text: str
@@ -91,7 +91,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image twice: as JPEG files' bytes, each with what is seen there."""
+    """An image twice: the bytes of JPEG files, each with its detections in words."""
 
     name: str
     before: bytes
@@ -109,7 +109,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Folded:
-    """A long table behind a line that says what is in it; on paper it is open."""
+    """A long table behind a line with its summary; open in print."""
 
     summary: str
     table: Table
@@ -120,7 +120,7 @@ Part = Tiles | Table | Folded | Paragraph | Code | Attachment | Gallery | Diagra
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading and its parts."""
 
     title: str
     parts: tuple[Part, ...]
@@ -128,7 +128,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A title, a line under it, and sections; `verdict` is the one sentence that matters, with its mood."""
+    """A title, a line below it, and sections; `verdict` is the most important sentence, with its mood."""
 
     title: str
     subtitle: str
@@ -183,7 +183,7 @@ def html_section(found: Section) -> str:
 
 
 def html_tiles(part: Tiles) -> str:
-    """The first figures as cards."""
+    """The key figures as cards."""
     return f'<div class="tiles">\n{"".join(map(tile, part.tiles))}</div>'
 
 
@@ -197,7 +197,7 @@ def tile(found: Tile) -> str:
 
 
 def html_table(part: Table) -> str:
-    """A table that scrolls by itself where the window is too narrow for it."""
+    """A table, scrollable where the window is too narrow for it."""
     right = [column in part.right for column in part.columns]
     head = "".join(f"<th{CLASS_RIGHT[r]}>{escape(column)}</th>" for column, r in zip(part.columns, right, strict=True))
     rows = "\n".join("<tr>" + "".join(map(html_cell, row, right)) + "</tr>" for row in part.rows)
@@ -221,7 +221,7 @@ def html_cell(found: Cell, right: bool) -> str:
 
 
 def gauge(found: Cell) -> str:
-    """A cell's words, with the change and the bar that belong to them on one line."""
+    """A cell's text, with its change and its bar on one line."""
     if found.change is None and found.bar is None:
         return escape(found.text)
     change = "" if found.change is None else f'<span class="change">{escape(found.change)}</span>'
@@ -253,7 +253,7 @@ def pair(found: Pair) -> str:
 
 
 def html_attachment(part: Attachment) -> str:
-    """A file inside the document, to be saved from it."""
+    """A file inside the document, with a link to save it."""
     content = base64.b64encode(part.text.encode()).decode()
     size = f"{len(part.text.encode()) / 1000:.1f} kB"
     return (
@@ -290,13 +290,13 @@ def markdown_section(found: Section) -> str:
 
 
 def markdown_tiles(part: Tiles) -> str:
-    """The first figures as a table."""
+    """The key figures as a table."""
     rows = [[escaped(t.label), escaped(t.value), escaped(t.change), escaped(t.detail)] for t in part.tiles]
     return grid(["", f"before {chr(0x2192)} after", "change", ""], rows, right=())
 
 
 def markdown_table(part: Table) -> str:
-    """A table; the row that sums up is bold."""
+    """A table; the sum's row is bold."""
     rows = [[markdown_cell(found) for found in row] for row in part.rows]
     if part.total and rows:
         rows[-1] = [f"**{text}**" if text else "" for text in rows[-1]]
@@ -317,13 +317,13 @@ def markdown_cell(found: Cell) -> str:
 
 
 def markdown_gallery(part: Gallery) -> str:
-    """What is seen on each image, in words."""
+    """The detections on each image, in words."""
     rows = [[escaped(pair.name), escaped(pair.seen_before), escaped(pair.seen_after)] for pair in part.pairs]
     return f"{grid(['image', 'before', 'after'], rows, right=())}\n\n{NO_PICTURES}"
 
 
 def markdown_attachment(part: Attachment) -> str:
-    """A file inside the document, folded away where Markdown can."""
+    """A file inside the document, folded where Markdown supports that."""
     return f"<details><summary>{escaped(part.name)}</summary>\n\n{fenced(part.text.rstrip(), 'yaml')}\n\n</details>"
 
 
@@ -336,7 +336,7 @@ def fenced(text: str, language: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text in which nothing is markup."""
+    """Text with all markup escaped."""
     return text.translate(SPECIAL)
 
 

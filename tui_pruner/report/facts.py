@@ -1,4 +1,4 @@
-"""What a report is about: a plan and its checkpoint, measured, and how these facts are collected."""
+"""The content of a report, a plan and its checkpoint with measurements, and how it is collected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tui_pruner.engine.views import changed_layers, model_info, session_view
 
 
 class Cost(Message):
-    """What a part of the network costs: parameters, and floating-point operations of one image."""
+    """The cost of a part of the network: parameters, and FLOPs of one image."""
 
     parameters: int
     flops: int
@@ -50,7 +50,7 @@ class ReaderFacts(Message):
 
 
 class GroupFacts(Message):
-    """A coupled group that was cut: who writes its channels, who reads them, and what holds it together (`because`)."""
+    """A group that was cut: the layers that produce its channels, those that read them, and what ties them (`because`)."""
 
     id: int
     before: int
@@ -63,7 +63,7 @@ class GroupFacts(Message):
 
 
 class DroppedFacts(Message):
-    """An inner block that was dropped, and the step that did it; `adds`: whether it added to its input, or made something else of it."""
+    """An inner block that was dropped, and the step of the drop; `adds`: whether it added to its input, or replaced it."""
 
     block: str
     type: str
@@ -85,7 +85,7 @@ class Metrics(Message):
 
 
 class PictureFacts(Message):
-    """An image with what each model finds on it, counted by class name."""
+    """An image with each model's detections, counted by class name."""
 
     image: str
     before: dict[str, int]
@@ -93,7 +93,7 @@ class PictureFacts(Message):
 
 
 class SensitivityFacts(Message):
-    """What a scan found of a group: how far the metric fell by the share of its channels that was gone; and what share the plan takes."""
+    """A scan's results for a group: the drop of the metric by the share of its channels; and the share that the plan removes."""
 
     layer: str
     drops: dict[float, float]
@@ -101,7 +101,7 @@ class SensitivityFacts(Message):
 
 
 class Facts(Message):
-    """A plan and its checkpoint, measured. `elsewhere` is the cost that belongs to no block; `layers` holds those whose widths changed.
+    """A plan and its checkpoint, with measurements. `elsewhere` is the cost outside all blocks; `layers` has those whose widths changed.
 
     `classes`: the names of those that stay, where others were cut.
     """
@@ -131,13 +131,13 @@ class Facts(Message):
 
     @property
     def proved(self) -> bool:
-        """Whether every step agrees with its masked twin."""
+        """Whether every step is proved."""
         return all(step.proof is not None and step.proof.equal for step in self.steps)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a document is made of: the facts, the plan's text, and the drawn JPEG files of each of the facts' pictures."""
+    """The input of a document: the facts, the plan's text, and the JPEG files of the pictures."""
 
     facts: Facts
     plan: str
@@ -148,7 +148,7 @@ OnProgress = Callable[[JobProgress], None]
 
 
 def facts_of(session: PruningSession, plan: str, on_progress: OnProgress) -> Facts:
-    """What is known of a session's plan without any data; every step is proved now."""
+    """The facts of a session's plan that need no data; every step is proved now."""
     analysis, before, after = session.analysis, session.arithmetic.widths(NOTHING), session.widths
     prove_steps(session, on_progress)
     view = session_view(session)
@@ -171,13 +171,13 @@ def facts_of(session: PruningSession, plan: str, on_progress: OnProgress) -> Fac
 
 
 def classes_left(session: PruningSession) -> list[str]:
-    """The names of the classes that stay, in their new order; none where all do."""
+    """The names of the classes that stay, in their new order; empty where all do."""
     names = session.analysis.checkpoint.names
     return [names.get(number, str(number)) for number in kept_classes(session.analysis.coupling, session.removal) or ()]
 
 
 def prove_steps(session: PruningSession, on_progress: OnProgress) -> None:
-    """Have the masked twin's verdict on the state after each step."""
+    """Prove the state after each step."""
     original = session.original()
     for number, applied in enumerate(session.steps, start=1):
         on_progress(JobProgress(done=number, total=len(session.steps), doing="prove"))
@@ -211,7 +211,7 @@ def block_facts(session: PruningSession, before: Widths, after: Widths) -> Itera
 
 
 def cost(widths: Widths, path: str) -> Cost:
-    """What the tensors and layers below a module path cost."""
+    """The cost of the tensors and layers below a module path."""
     arithmetic, inside = widths.arithmetic, f"{path}."
     own = [name.startswith(inside) for name, _ in named_tensors(arithmetic.analysis.skeleton)]
     return Cost(
@@ -223,13 +223,13 @@ def cost(widths: Widths, path: str) -> Cost:
 
 
 def rest(widths: Widths, parts: Iterable[Cost]) -> Cost:
-    """What the whole network costs beyond some parts of it."""
+    """The cost of the whole network beyond some parts of it."""
     costs, size = list(parts), widths.size
     return Cost(parameters=size.parameters - sum(c.parameters for c in costs), flops=size.flops - sum(c.flops for c in costs))
 
 
 def group_facts(session: PruningSession) -> Iterable[GroupFacts]:
-    """Every coupled group that lost channels, with the cuts that are answerable for it."""
+    """Every group that lost channels, with the cuts that removed them."""
     coupling, names, removal = session.analysis.coupling, session.analysis.short_names, session.removal
     causes = answerable(session)
     for number in sorted(removal.places):
@@ -258,7 +258,7 @@ def dropped_facts(session: PruningSession) -> Iterable[DroppedFacts]:
 
 
 def answerable(session: PruningSession) -> dict[int, list[tuple[int, str]]]:
-    """By group: the step and the criterion of each cut that takes channels of it."""
+    """By group: the step and the criterion of each cut that removes channels of it."""
     found: dict[int, list[tuple[int, str]]] = {}
     for step, applied in enumerate(session.steps, start=1):
         for planned in applied.step.cuts:
@@ -268,7 +268,7 @@ def answerable(session: PruningSession) -> dict[int, list[tuple[int, str]]]:
 
 
 def readers(coupling: CouplingMap, group: ChannelGroup, names: dict[str, str]) -> list[ReaderFacts]:
-    """The layers whose inputs these channels are."""
+    """The layers that read these channels."""
     members = [member for member in group.members if member.role == "in" and member.axis.is_weight]
     return [
         ReaderFacts(layer=names.get(member.axis.module, member.axis.module), because=why_read(member, coupling.sizes[member.axis]))
@@ -277,7 +277,7 @@ def readers(coupling: CouplingMap, group: ChannelGroup, names: dict[str, str]) -
 
 
 def reasons(coupling: CouplingMap, group: ChannelGroup) -> list[str]:
-    """What makes several layers' channels one, and what must stay equally wide; nothing for a layer by itself."""
+    """What ties the channels of several layers, and which parts must stay equally wide; empty for a single layer."""
     joined = [f"{JOINS.get(operation.name, operation.name)} in {operation.module}" for operation in group.joined_by]
     links: dict[str, list[str]] = {}
     for link in coupling.links_of(group):

@@ -1,4 +1,4 @@
-"""What was measured on images and on the clock: accuracy, stages, pictures, latency, sensitivity."""
+"""The sections with measurements: accuracy, stages, pictures, latency, sensitivity."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def label(metric: str) -> str:
 
 
 def reach_of(result: ValidationResult) -> float:
-    """How much the main metric's 95 % interval reaches above it: a loss up to that may be chance; nothing where it is not known."""
+    """The upper half of the main metric's 95 % interval: a loss up to that may be chance; 0 where it is not known."""
     main = main_metric(result.metrics)
     return max(0.0, result.interval[1] - main[1]) if result.interval and main else 0.0
 
 
 def mood_of(change: float, reach: float) -> Mood:
-    """Loss reads as loss, gain as gain, and what may be chance as neither."""
+    """The mood of a change: loss, gain, or neither where it may be chance."""
     if abs(change) <= reach or signed_number(change, 4) == signed_number(0.0, 4):
         return "quiet"
     return "bad" if change < 0 else "good"
@@ -43,7 +43,7 @@ def changed(was: float, now: float, reach: float) -> Cell:
 
 @dataclass(frozen=True)
 class RecoveredFigures:
-    """The stages right after the cut and at the end of what was done against the loss."""
+    """The stage of the cut and the last stage of recovery."""
 
     cut: StageFigures
     last: StageFigures
@@ -63,7 +63,7 @@ def recovered_figures(facts: Facts) -> RecoveredFigures | None:
 
 
 def metric_tiles(facts: Facts) -> Iterable[Tile]:
-    """The figure that people compare by, as cut and as recovered."""
+    """The main metric, as cut and as recovered."""
     if facts.metrics is None or (main := main_metric(facts.metrics.before.metrics)) is None:
         return
     name, was = main
@@ -81,7 +81,7 @@ def metric_tiles(facts: Facts) -> Iterable[Tile]:
 
 
 def stage_words(name: str) -> str:
-    """When a recovered model was measured: "after refit 60"."""
+    """The stage of a recovered model: "after refit 60"."""
     return "after recovery" if name == "recovered" else f"after {name}"
 
 
@@ -94,7 +94,7 @@ def metric_tile(name: str, was: float, now: float, reach: float, detail: str) ->
 
 
 def latency_tile(facts: Facts) -> Tile | None:
-    """Both times, and the ratio with its interval."""
+    """Both latencies, and the ratio with its interval."""
     if facts.latency is None:
         return None
     before, after = facts.latency.models
@@ -140,7 +140,7 @@ def metrics(material: Material) -> Section | None:
 
 
 def pictures(material: Material) -> Section | None:
-    """The same images with what each model finds on them."""
+    """The same images with each model's detections."""
     facts = material.facts
     if not facts.pictures:
         return None
@@ -151,7 +151,7 @@ def pictures(material: Material) -> Section | None:
 
 
 MOST = 40
-"""Rows: the groups that matter most."""
+"""Rows: the most important groups."""
 
 
 def lineage_of(facts: Facts) -> list[StageFigures]:
@@ -183,7 +183,7 @@ def stage_of(
 
 
 def stages(material: Material) -> Section | None:
-    """What the model was at each stage, from the original on; the sizes alone stand with the steps."""
+    """The model at each stage, from the original on; sizes alone are shown with the steps."""
     facts = material.facts
     if not (facts.stages or facts.metrics or facts.latency):
         return None
@@ -206,7 +206,7 @@ def stages(material: Material) -> Section | None:
 def stage_cells(
     stage: StageFigures, name: str, original: float, reach: float, first: StageFigures, spread: bool, timed: bool
 ) -> Iterable[Cell]:
-    """A row of the stages: the columns that are there."""
+    """A row of the stages."""
     known, interval = name in stage.metrics, stage.interval
     yield Cell(stage.name)
     yield Cell(f"{stage.flops:,}" if stage.flops else "")
@@ -222,7 +222,7 @@ def stage_cells(
 
 
 def latency(material: Material) -> Section | None:
-    """Both models in turns, as a whole and block by block."""
+    """The latencies of both models, whole and block by block."""
     found = material.facts.latency
     if found is None:
         return None
@@ -261,7 +261,7 @@ def times(before: float, after: float, longest: float, slower: bool | None) -> t
 
 
 def sensitivity(material: Material) -> Section | None:
-    """What each group costs alone, the most sensitive first."""
+    """What each group costs alone, most sensitive first."""
     found = sorted(material.facts.sensitivity, key=lambda one: -worst(one))[:MOST]
     if not found:
         return None
@@ -275,7 +275,7 @@ def sensitivity(material: Material) -> Section | None:
 
 
 def worst(one: SensitivityFacts) -> float:
-    """The largest drop that was measured."""
+    """The largest measured drop."""
     return max(one.drops.values(), default=0.0)
 
 

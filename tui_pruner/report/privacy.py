@@ -1,4 +1,4 @@
-"""What a page tells of where it was made: names of files without their folders, and on request neutral names."""
+"""What a report reveals: file names without folders, and on request neutral names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDERS = re.compile(r"""(?<![\w.~:/\\])~?/(?:[^/\s'"`<>|]+/)*(?=[^/\s])""")
 
 
 def without_folders(document: Document, known: tuple[str, ...]) -> Document:
-    """The document with every absolute path as the file's name; `known` are paths that may hold blanks."""
+    """The document with every absolute path reduced to the file's name; `known` are paths that may contain spaces."""
     absolute = sorted((path for path in known if Path(path).is_absolute()), key=len, reverse=True)
 
     def named(text: str) -> str:
@@ -47,14 +47,14 @@ def mapped(found: Any, change: Callable[[str], str]) -> Any:
 
 @dataclass(frozen=True)
 class NeutralNames:
-    """Names that say nothing, in place of those of the model's file, the data's file and the classes."""
+    """Neutral names for the model's file, the data's file and the classes."""
 
     files: dict[str, str]
     classes: dict[str, str]
 
     @classmethod
     def of(cls, model: str, data: str | None, plan: str, names: list[str]) -> NeutralNames:
-        """The neutral names for what a report is about."""
+        """The neutral names for a report."""
         files = {Path(plan).name: f"plan{Path(plan).suffix}", Path(model).name: f"model{Path(model).suffix}"}
         if data:
             files[Path(data).name] = f"data{Path(data).suffix}"
@@ -65,19 +65,19 @@ class NeutralNames:
         return self.files.get(Path(path).name, self.words(Path(path).name))
 
     def words(self, text: str) -> str:
-        """A text that may have names in it: also what begins with a file's name, as that of the pruned file does."""
+        """A text with its names replaced, also those that begin with a file's name, such as the pruned file's."""
         text = exchanged(text, self.files)
         stems = {Path(name).stem: Path(neutral).stem for name, neutral in self.files.items() if Path(name).stem != Path(neutral).stem}
         return exchanged(exchanged(text, stems, r"(?=[-_.]\w)"), self.classes)
 
 
 def neutral_classes(names: Mapping[int, str]) -> dict[str, str]:
-    """By the name of a class: one that says its number alone."""
+    """By the name of a class: a name with only its number."""
     return {name: f"class-{number}" for number, name in names.items()}
 
 
 def exchanged(text: str, names: Mapping[str, str], end: str = r"(?!\w)") -> str:
-    """A text with whole words exchanged."""
+    """A text with whole words replaced."""
     words = sorted(filter(None, names), key=len, reverse=True)
     if not words:
         return text
@@ -85,7 +85,7 @@ def exchanged(text: str, names: Mapping[str, str], end: str = r"(?!\w)") -> str:
 
 
 def redacted(material: Material, names: NeutralNames, commands: list[str]) -> Material:
-    """The material under neutral names; images are drawn with neutral names already."""
+    """The material with neutral names; images are drawn with neutral names already."""
     facts = material.facts
     metrics = facts.metrics
     if metrics is not None:
@@ -107,7 +107,7 @@ def redacted(material: Material, names: NeutralNames, commands: list[str]) -> Ma
 
 
 def step_under(step: StepView, names: NeutralNames) -> StepView:
-    """A step without its name, which is someone's own words."""
+    """A step without its name, which the user chose."""
     requests = [request.model_copy(update={"amount": names.words(request.amount)}) for request in step.requests]
     proof = step.proof
     if proof is not None:
@@ -117,13 +117,13 @@ def step_under(step: StepView, names: NeutralNames) -> StepView:
 
 
 def picture_under(image: str, found: PictureFacts, names: NeutralNames) -> PictureFacts:
-    """What is seen on an image, by neutral names."""
+    """The detections on an image, with neutral names."""
     before, after = ({names.classes.get(name, name): count for name, count in side.items()} for side in (found.before, found.after))
     return PictureFacts(image=image, before=before, after=after)
 
 
 def plan_under(text: str, names: NeutralNames) -> str:
-    """A plan that works as before: it knows the checkpoint by its SHA-256, and the channels by their numbers."""
+    """A plan that still works: it identifies the checkpoint by its SHA-256, and the channels by their numbers."""
     plan: Plan = parse_plan(yaml.safe_load(text))
     steps = [
         step.model_copy(update={"name": "", "cuts": [cut.model_copy(update={"amount": names.words(cut.amount)}) for cut in step.cuts]})
@@ -133,5 +133,5 @@ def plan_under(text: str, names: NeutralNames) -> str:
 
 
 def paths_of(facts: Facts) -> tuple[str, ...]:
-    """The paths that the facts name."""
+    """The paths in the facts."""
     return tuple(filter(None, (facts.model.path, facts.plan, facts.metrics.data if facts.metrics else "")))

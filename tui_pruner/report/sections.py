@@ -37,7 +37,7 @@ def steps(material: Material) -> Section:
 
 
 def step_row(step: StepView, was: Totals) -> tuple[Cell, ...]:
-    """One step; sizes beside those before it."""
+    """One step, with the sizes before it."""
     cuts = "\n".join(f"{r.layer}={r.amount}  {r.criterion}{f', multiple of {r.round_to}' if r.round_to > 1 else ''}" for r in step.requests)
     return (
         Cell(str(step.number)),
@@ -144,7 +144,7 @@ def groups(material: Material) -> Section | None:
 
 
 def reading(reader: ReaderFacts) -> str:
-    """A layer that reads a group, and how where that is not as a whole: "model.8.cv2 (3 times in a concat)"."""
+    """A layer that reads a group, and how it reads it unless as a whole: "model.8.cv2 (3 times in a concat)"."""
     how = reader.because.removeprefix("reads it").strip()
     return f"{reader.layer} ({how})" if how else reader.layer
 
@@ -168,7 +168,7 @@ def layers(material: Material) -> Section | None:
 
 
 def width_cell(before: int, after: int) -> Cell:
-    """A width before and after; quiet where it stays."""
+    """A width before and after; muted where it stays."""
     return Cell(moved(before, after), "quiet" if before == after else "plain", bar=Bar(1.0, after / before))
 
 
@@ -191,7 +191,7 @@ def trade(material: Material) -> Section | None:
 
 
 def main_name(facts: Facts) -> str | None:
-    """The metric that people compare by, of no matter what was validated."""
+    """The main metric of whichever model was validated."""
     measured = [facts.metrics.before.metrics] if facts.metrics else []
     return next((main[0] for found in (*measured, *(s.metrics for s in facts.stages)) if (main := main_metric(found))), None)
 
@@ -216,7 +216,7 @@ def dot(flops: int, found: ValidationResult, name: str, words: str) -> ChartDot:
 
 
 def training(material: Material) -> Section | None:
-    """The epochs of every stage that trained."""
+    """The epochs of every stage with training."""
     parts = [part for stage in material.facts.stages if len(stage.curve) > 1 for part in curves(stage)]
     return Section("Training", tuple(parts)) if parts else None
 
@@ -255,7 +255,7 @@ def epochs(stage: StageFigures, figure: Callable[[dict[str, float]], float | Non
 
 
 def summary(material: Material) -> Section:
-    """The figures that a reader looks for first."""
+    """The key figures."""
     facts = material.facts
     before, after = facts.before, facts.after
     tiles = [
@@ -291,7 +291,7 @@ def exact(before: int, after: int) -> str:
 
 
 def notes(material: Material) -> Section | None:
-    """What was adjusted, or is worth knowing of the checkpoint."""
+    """What was adjusted, and remarks on the checkpoint."""
     facts = material.facts
     return Section("Notes", tuple(Paragraph(note) for note in facts.notes)) if facts.notes else None
 
@@ -315,7 +315,7 @@ MEASURED = "Every figure was measured or counted for this report."
 
 
 def document(material: Material) -> Document:
-    """The whole report; folders of this machine are not in it."""
+    """The whole report, without folders of this machine."""
     facts = material.facts
     model = facts.model
     classes = "1 class" if model.classes == 1 else f"{model.classes} classes"
@@ -331,7 +331,7 @@ def document(material: Material) -> Document:
 
 
 def verdict(facts: Facts) -> str:
-    """What the proofs say of the plan."""
+    """The verdict of the proofs on the plan."""
     if facts.proved:
         return f"{plural(len(facts.steps), 'step')} proved equal to the masked twin"
     failed = [step for step in facts.steps if step.proof is None or not step.proof.equal]
@@ -344,5 +344,5 @@ FORMATS: dict[str, Callable[[Document], str]] = {".html": html, ".htm": html, ".
 
 
 def written_as(suffix: str, material: Material) -> str:
-    """The report's text in the form that a suffix stands for."""
+    """The report's text in the format of a suffix."""
     return FORMATS[suffix.lower()](document(material))

@@ -1,1 +1,1 @@
-"""The commands, one file for each thing that they are about."""
+"""The commands, one file for each noun."""

@@ -103,12 +103,12 @@ def sessions(as_json: Json = False) -> int:
 
 
 def plain(session: SavedSession) -> dict[str, object]:
-    """A session as scripts read it."""
+    """A session as plain data for scripts."""
     return {**session.model_dump(exclude={"format", "left", "running"}), "state": state_of(session)}
 
 
 def state_of(session: SavedSession) -> str:
-    """Whether it is open now, was left by its user, or dropped."""
+    """Whether it is open now, was quit, or was interrupted."""
     return "open" if session.running else "left" if session.left else "dropped"
 
 
@@ -172,7 +172,7 @@ def locate(what: Annotated[str, typer.Argument(metavar="config|state|log|cache|d
         print(json.dumps({what: path}))
     elif sys.stdout.isatty():
         print(printable(path))
-    else:  # for a program, which needs the very bytes
+    else:  # a program needs the bytes of the path
         sys.stdout.flush()
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
         sys.stdout.buffer.flush()

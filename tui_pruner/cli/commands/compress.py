@@ -25,7 +25,7 @@ FIELDS = {
     "validation_images": "validated", "batch": "batch", "format": "format", "runs": "bench", "report": "report", "seed": "seed",
     "scan_images": "scanned", "refit": "refit", "patience": "patience", "redact": "redact",
 }  # fmt: skip
-"""What a compression calls the options that a recipe has too."""
+"""What a compression calls the options that are also in a recipe."""
 
 
 def compress(
@@ -116,10 +116,10 @@ def compress(
 
 
 def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> tuple[dict[str, Any], Path | None]:
-    """The fields of the compression, and its data: what was typed wins over the recipe, which wins over the usual values.
+    """The parameters of the compression, and its data: options take precedence over the recipe, which takes precedence over defaults.
 
     Raises:
-        RequestError: the recipe, or what is typed, is none.
+        RequestError: the recipe or an option is invalid.
         DataError: the recipe's data yaml cannot be read.
     """
     from tui_pruner.storage.recipe import FinetuneStage, read_recipe, recipe_of
@@ -141,7 +141,7 @@ def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> t
 
 
 def written(fields: dict[str, Any], data: Path | None, file: Path) -> int:
-    """Write a recipe, and say so."""
+    """Write a recipe and say so."""
     from tui_pruner.storage.recipe import recipe_of, write_recipe
 
     write_recipe(file, recipe_of({**fields, "data": str(data) if data else None}))
@@ -150,7 +150,7 @@ def written(fields: dict[str, Any], data: Path | None, file: Path) -> int:
 
 
 def show(results: Output, result: CompressResult) -> None:
-    """The stages and what came out, for people."""
+    """Show the stages and the result."""
     main = (main_metric(result.original) or ("metric", 0.0))[0]
     rows = [
         [

@@ -1,4 +1,4 @@
-"""`export`: another format, made by Ultralytics and compared with the model."""
+"""`export`: another format, exported by Ultralytics and compared with the model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def export(
 
 
 def show(results: Output, result: ExportResult, file_format: str) -> None:
-    """What was made and how it compares, for people."""
+    """Show the export and its comparison."""
     if result.relative_difference is not None:
         kind = "drawn images" if result.drawn else "validation images"
         verdict = "equal     " if result.equal else "NOT EQUAL "

@@ -61,7 +61,7 @@ def flow(
 
 
 def plain(now: BlockFlow, was: BlockFlow | None) -> dict[str, Any]:
-    """Return a block as scripts read it; `before`: its widths without the plan, where there is one."""
+    """Return a block as plain data for scripts; `before`: its widths without the plan, if there is one."""
     return {**dataclasses.asdict(now), "before": {"reads": was.reads, "writes": was.writes} if was else None}
 
 
@@ -92,6 +92,6 @@ def width(before: int, after: int) -> str:
 
 
 def stretch(origin: ChannelOrigin) -> str:
-    """Return a range of channels with the block and the layers that write it: "0..511 9 (model.9.cv2)"."""
+    """Return a range of channels with the block and the layers that produce it: "0..511 9 (model.9.cv2)"."""
     layers = f" ({', '.join(origin.layers)})" if origin.layers else ""
     return f"{origin.offset}..{origin.offset + origin.channels - 1} {'image' if origin.index < 0 else origin.index}{layers}"

@@ -1,4 +1,4 @@
-"""Commands that only look: `inspect`, `contents`, `groups`, `explain`, `preview`, `coverage`."""
+"""Commands that only read: `inspect`, `contents`, `groups`, `explain`, `preview`, `coverage`."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def contents(model: Model, imgsz: ImageSize = None, device: Device = "", as_json
 
 
 def plain(found: Contents, refusal: CheckpointError | None) -> dict[str, Any]:
-    """What was found as scripts read it."""
+    """The contents as plain data for scripts."""
     numbers: Counter[str] = Counter()
     for storage in found.survey.storages:
         numbers[storage.type] += storage.numbers

@@ -1,4 +1,4 @@
-"""Commands that measure models side by side: `validate`, `bench`, and `gate`, which decides by it."""
+"""Commands that measure models side by side: `validate`, `bench`, and `gate`, which gives a verdict."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def show_latencies(output: Output, result: BenchResult) -> None:
 
 
 def compared(one: BenchedModel, first: BenchedModel) -> str:
-    """What the ratio of two models means, in a sentence."""
+    """The meaning of the ratio of two models, in a sentence."""
     share, sure = abs(one.ratio - 1), f"ratio {one.ratio_low:.3f} to {one.ratio_high:.3f}, 95 % sure"
     if one.verdict == "no difference":
         return f"{one.model} is neither faster nor slower than {first.model}, as far as {one.runs} runs tell ({sure})"
@@ -237,7 +237,7 @@ def gate(
 
 
 def keep(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
-    """Write the reports that were asked for.
+    """Write the requested reports.
 
     Raises:
         OutputError: one cannot be written.
@@ -257,7 +257,7 @@ def keep(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
 
 
 def show(output: Output, result: GateResult) -> None:
-    """Show the verdict and what it rests on."""
+    """Show the verdict and what it is based on."""
     from tui_pruner.jobs.gate import advice, short
 
     rows = [

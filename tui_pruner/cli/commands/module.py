@@ -43,13 +43,13 @@ app = typer.Typer(
 
 
 def is_meant(arguments: list[str]) -> bool:
-    """Whether a command line is about a module; `report` has an option --model of its own."""
+    """Whether a command line is about any module; `report` has an option --model of its own."""
     own = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
     return bool(own & set(arguments[:1])) and any(argument.partition("=")[0] in OPTIONS for argument in arguments)
 
 
 def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = "", forward: str = "") -> NamedModule:
-    """What the options name; says whose code runs."""
+    """Resolve the names in the options; say whose code runs."""
     from tui_pruner.frameworks.plain.named_module import NamedModule
 
     say(f"running the code of {' and '.join(name for name in (model, inputs, forward) if name)}, as the program that it is")
@@ -57,7 +57,7 @@ def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = 
 
 
 def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
-    """A session on a module, with the steps of a plan file; says what should be known of it."""
+    """Open a session on a module, with the steps of a plan file; print remarks."""
     from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.pruning.session import PruningSession as Steps
     from tui_pruner.frameworks.plain.module import open_module

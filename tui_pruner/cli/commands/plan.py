@@ -1,4 +1,4 @@
-"""`plan`: which cuts reach a target, and what the criteria come to at the same one."""
+"""`plan`: which cuts reach a target, and a comparison of criteria at that target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tui_pruner.domain.cuts import Request
 
 QUICK = 64
-"""Images of the validations that compare criteria, unless --images says else."""
+"""Images of the validations that compare criteria, without --images."""
 LATENCY_RUNS = 50
 Targets = Annotated[
     list[str] | None,
@@ -136,7 +136,7 @@ def plan(
 def found_by(
     planner: Planner, targets: list[Target], criterion: str, pricing: Pricing | None, device: str
 ) -> tuple[Budget, LatencyFound | None]:
-    """The cuts that reach targets, by arithmetic; for a latency target, by timing plans, with what was measured."""
+    """The cuts that reach targets, by arithmetic; for a latency target by timing plans, with the measurements."""
     from tui_pruner.core.search.targets import latency_apart
     from tui_pruner.jobs.latency import clock_of, search_latency
     from tui_pruner.jobs.tools import choose_device
@@ -149,7 +149,7 @@ def found_by(
 
 
 def pricing_of(planner: Planner, criterion: str, data: Path | None, images: int, device: str, classes: int | None) -> Pricing | None:
-    """Prices by what a scan of this checkpoint on this data measured, where there is one of all that can be cut."""
+    """Prices by a stored scan of this checkpoint on this data, where it covers all that can be cut."""
     from tui_pruner.engine.search_messages import ScanParameters
     from tui_pruner.jobs.scan.executors import known_sensitivity
 
@@ -178,7 +178,7 @@ class Measuring:
     classes: int | None
 
     def metrics(self, session: PruningSession, step: Step, name: str) -> dict[str, float]:
-        """The quick validation of the checkpoint under a session's plan with another last step; from the cache where it has it."""
+        """The quick validation of the checkpoint under a session's plan with another last step; cached or measured."""
         from tui_pruner.core.pruning.plan import replay
         from tui_pruner.core.pruning.proved_cut import proved_cut
         from tui_pruner.engine.job_messages import ValidationParameters
@@ -204,7 +204,7 @@ class Measuring:
 
 
 def ranked_by(criterion: str, all_of_them: bool) -> list[Request]:
-    """Requests that stand for the criteria that channels will be ranked by, so that those which need data get it."""
+    """Requests with the criteria that channels will be ranked by, so that the data for them is checked and read."""
     from tui_pruner.domain.criteria import NEED_DATA
     from tui_pruner.domain.cuts import Request
 
@@ -212,7 +212,7 @@ def ranked_by(criterion: str, all_of_them: bool) -> list[Request]:
 
 
 def measured(name: str, planner: Planner, targets: list[Target], session: PruningSession, measuring: Measuring) -> dict[str, Any]:
-    """What one criterion comes to at the targets; the session already has a step for them, which is replaced."""
+    """The result of one criterion at the targets; the session's own step for them is replaced."""
     from tui_pruner.domain.results import main_metric
 
     found = planner.plan(targets, name)
@@ -223,7 +223,7 @@ def measured(name: str, planner: Planner, targets: list[Target], session: Prunin
 
 
 def document(planner: Planner, found: Budget, latency: LatencyFound | None = None) -> dict[str, Any]:
-    """The range and how far a search got, for scripts; the latency as shares of the checkpoint's, where it was measured."""
+    """The range and the result of a search, for scripts; the latency as shares of the checkpoint's, where it was measured."""
     return {
         "range": bounds(planner.range),
         "reached": found.shares,
@@ -234,7 +234,7 @@ def document(planner: Planner, found: Budget, latency: LatencyFound | None = Non
 
 
 def show_range(results: Output, planner: Planner) -> None:
-    """What can be reached at all."""
+    """Show the reachable range."""
     reach = planner.range
     results.document({"range": bounds(reach)})
     for measure in reach.least:
@@ -242,7 +242,7 @@ def show_range(results: Output, planner: Planner) -> None:
 
 
 def bounds(reach: Range) -> dict[str, dict[str, float]]:
-    """What can be reached, by measure."""
+    """The reachable range, by measure."""
     return {measure: {"least": reach.least[measure], "most": reach.most[measure]} for measure in reach.least}
 
 

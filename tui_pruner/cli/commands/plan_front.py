@@ -1,4 +1,4 @@
-"""`plan` on data: one target or a whole front, by measured damage, with the plans that competed, and the front as a picture."""
+"""`plan` on data: one target or a whole front, by measured damage, with the competing plans, and the front as a picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH, HEIGHT, MARGIN = 640, 400, 56
 
 
 def picture(found: PlanningResult) -> str:
-    """An SVG of its own: a dot for each point with its target, the original at 100 %, axes with their values."""
+    """A self-contained SVG: a dot for each point with its target, the original at 100 %, axes with their values."""
     points = [(share_of(point), value_of(point), " ".join(point.targets)) for point in found.points if point.plan]
     original = main_metric(found.original or {})
     known = [(share, value, name) for share, value, name in points if value is not None]
@@ -58,7 +58,7 @@ def picture(found: PlanningResult) -> str:
 
 
 def share_of(point: PlanPoint) -> float:
-    """What is left by the measure of the point's last target."""
+    """The remaining share by the measure of the point's last target."""
     return point.shares[point.targets[-1].partition("=")[0]]
 
 
@@ -75,7 +75,7 @@ IMAGES = 64
 
 @dataclass(frozen=True)
 class MeasuredPlan:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     model: str
     targets: list[str]
@@ -115,7 +115,7 @@ def targets_of_front(text: str) -> list[str]:
 
 
 def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
-    """Plan, show the rivals, and write what was asked for; status 1 where no target can be met."""
+    """Plan, show the rivals, and write the requested files; status 1 where no target can be met."""
     from tui_pruner.cli.job_runs import CalibrationData
     from tui_pruner.cli.session import open_session, remark
     from tui_pruner.core.search.ladders import Rules
@@ -167,7 +167,7 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
 
 
 def check_places(asked: MeasuredPlan) -> None:
-    """Refuse places that cannot be written to, before anything heavy starts.
+    """Refuse paths that cannot be written to, before anything heavy starts.
 
     Raises:
         OutputError: why.
@@ -219,7 +219,7 @@ def file_of(targets: Sequence[str]) -> str:
 
 
 def written_front(asked: MeasuredPlan, found: PlanningResult) -> list[str | None]:
-    """Write the plans, the table as JSON and the picture; the file of each plan."""
+    """Write the plans, the table as JSON and the picture; return each plan's file."""
     from tui_pruner.core.pruning.plan import parse_plan, save_plan
     from tui_pruner.storage.atomic import replace_file
 
@@ -257,7 +257,7 @@ def point_document(point: PlanPoint, original: dict[str, float] | None, file: st
 
 
 def save(asked: MeasuredPlan, point: PlanPoint) -> str | None:
-    """Write the plan, where there is one and a place for it."""
+    """Write the plan, if there is one and a file was requested."""
     from tui_pruner.core.pruning.plan import parse_plan, save_plan
 
     if point.plan is None or asked.output is None:
@@ -267,7 +267,7 @@ def save(asked: MeasuredPlan, point: PlanPoint) -> str | None:
 
 
 def show_rivals(results: Output, point: PlanPoint) -> None:
-    """The whole plans that competed, the closest to the original first."""
+    """Show the competing plans, closest to the original first."""
     rows = [
         [rival.name, f"{rival.distance_cut:.4f}", f"{rival.distance:.4f}", "taken" if rival.name == point.chosen else ""]
         for rival in point.rivals

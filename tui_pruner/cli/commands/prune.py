@@ -1,4 +1,4 @@
-"""Commands for cuts: `prune` and `prove` make a smaller model, `steps` goes through a plan step by step."""
+"""Commands for cuts: `prune` and `prove` make a smaller model, `steps` lists and edits the steps of a plan."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def prune(
 
 
 def write_proved(results: Output, session: PruningSession, output: Path, force: bool, save_plan: Path | None, mask: bool = False) -> int:
-    """Prove a session's state and save it; a proof that fails is the ProofError that becomes status 1."""
+    """Prove a session's state and save it; a failed proof raises ProofError, which becomes status 1."""
     from tui_pruner.core.pruning.plan import save_plan as write_plan
     from tui_pruner.core.pruning.removal import NOTHING
     from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
@@ -213,10 +213,10 @@ def steps(
 
 
 def parse_name(text: str) -> tuple[int, str]:
-    """The step and its name in N=WORDS.
+    """Parse N=WORDS, the step and its name.
 
     Raises:
-        RequestError: it is not of that form.
+        RequestError: the text has another form.
     """
     number, equals, words = text.partition("=")
     if not equals or not number.strip().isdigit():

@@ -1,4 +1,4 @@
-"""Commands that give a pruned model its accuracy back: `recalibrate`, `reconstruct`, `finetune`."""
+"""Commands that recover a pruned model's accuracy: `recalibrate`, `reconstruct`, `finetune`."""
 
 from __future__ import annotations
 
@@ -175,13 +175,13 @@ def finetune(
 
 
 def tell_training(progress: JobProgress) -> None:
-    """Says on stderr how far a training is, with its losses and metrics."""
+    """Write a training's progress to stderr, with its losses and metrics."""
     figures = ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in progress.metrics.items())
     tell_progress(progress, figures)
 
 
 def conclude(results: Output, written: WriteResult) -> None:
-    """The file and its checks, for people."""
+    """Show the file and its checks."""
     for check in written.checks:
         results.line(f"checked    {check.name}{': ' + check.detail if check.detail else ''}")
     results.line(f"written    {written.output}  {written.bytes / 1e6:.2f} MB  sha256 {written.sha256[:12]}")

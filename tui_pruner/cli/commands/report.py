@@ -63,10 +63,10 @@ def report(
 
 
 def checkpoint_of(file: Path, plan: Plan) -> str:
-    """Where a plan's checkpoint is: where its hint says, beside the plan, or here; its SHA-256 decides. An architecture needs no file.
+    """The path of a plan's checkpoint: by its hint, beside the plan, or here; its SHA-256 decides. An architecture needs no file.
 
     Raises:
-        PlanError: in no place.
+        PlanError: it was not found.
     """
     from tui_pruner.storage.trust import fingerprint
 
@@ -86,7 +86,7 @@ def checkpoint_of(file: Path, plan: Plan) -> str:
 
 
 def conclude(results: Output, facts: Facts, output: Path) -> None:
-    """What was found, in short or as data."""
+    """Show the facts, in short or as data."""
     results.document({"output": str(output), "bytes": output.stat().st_size, "proved": facts.proved, **facts.model_dump()})
     results.line(f"parameters {change(facts.before.parameters, facts.after.parameters)}")
     results.line(f"FLOPs      {change(facts.before.flops, facts.after.flops)}")

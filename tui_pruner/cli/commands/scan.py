@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tui_pruner.engine.search_messages import ScanParameters, ScanResult
 
 RUN = {"remarks", "cached", "seconds"}
-"""What two runs of one scan may differ by: it is not in the file."""
+"""Fields that differ between two runs of one scan; they are not in the file."""
 Ratios = Annotated[str, typer.Option("--ratios", metavar="LIST", help="Shares of a group's channels to remove, separated by commas.")]
 ScanImages = Annotated[int, typer.Option("--images", min=1, help="Validate on this many images, chosen by a seed.")]
 Written = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write all results: .csv, or else JSON.")]
@@ -100,7 +100,7 @@ def scan(
 
 
 def parse_ratios(text: str) -> list[float]:
-    """Shares between 0 and 1, ascending, from "10%,0.3".
+    """Parse shares between 0 and 1, ascending, from "10%,0.3".
 
     Raises:
         RequestError: a number is not such a share.
@@ -114,7 +114,7 @@ def parse_ratios(text: str) -> list[float]:
 
 
 def write(file: Path, found: ScanResult) -> None:
-    """All results as CSV or JSON, by the file's name; the same for the same scan, however often it was broken off.
+    """Write all results as CSV or JSON, by the file's suffix; the same for the same scan, however often it was interrupted.
 
     Raises:
         OutputError: it cannot be written.
@@ -138,7 +138,7 @@ def as_csv(found: ScanResult) -> bytes:
 
 
 def plan_of(analysis: Analysis, parameters: ScanParameters, found: ScanResult, max_drop: float) -> Plan:
-    """One step of all groups by the largest ratio that alone drops at most so much.
+    """One step with all groups, each by the largest ratio whose own trial costs at most this drop.
 
     Raises:
         RequestError: there is none.
@@ -158,7 +158,7 @@ def plan_of(analysis: Analysis, parameters: ScanParameters, found: ScanResult, m
 
 
 def show(results: Output, found: ScanResult) -> None:
-    """The groups by how much they cost at the largest ratio, the cheapest first."""
+    """Show the groups by their cost at the largest ratio, cheapest first."""
     trials = found.distinct
     ratios = sorted({row.ratio for row in trials})
     by_group: dict[int, dict[float, float]] = {}
