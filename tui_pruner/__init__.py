@@ -48,7 +48,7 @@ _FROM = {"ModuleSession": "api.modules", "apply_plan": "api.modules", "load": "a
 
 
 def __getattr__(name: str) -> Any:
-    """Import the API when it is asked for: the package itself imports next to nothing."""
+    """Import the API on first use: the package itself imports next to nothing."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"tui_pruner.{_FROM.get(name, 'api.session')}"), name)

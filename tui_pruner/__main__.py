@@ -1,6 +1,6 @@
-"""The console script: a word that is not a command is a model to open, and what needs no library answers before any is imported.
+"""The console script: a word that is not a command is a model to open; usage errors are reported before any library is imported.
 
-It runs in Python's UTF-8 mode, no matter what the locale says: in it, every file's name is the same text in all of our processes.
+It runs in Python's UTF-8 mode with any locale, so that every file name is the same text in all of our processes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ ASCII = "TUI_PRUNER_ASCII"
 
 
 def ensure_utf8() -> None:
-    """Start this process anew in Python's UTF-8 mode, unless names of files are UTF-8 already; what it starts follows it.
+    """Restart this process in Python's UTF-8 mode, unless file names are UTF-8 already; child processes inherit the mode.
 
-    The locale is still that of a terminal which may have no more than ASCII, so signs of the app are drawn in that.
+    The locale stays that of the terminal, which may only support ASCII, so the app draws its signs accordingly.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return
@@ -30,7 +30,7 @@ OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
 COMMANDS = frozenset((*LOOKING, *MAKING, *OWN))
 HELPS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 COMPLETION = "_TUI_PRUNER_COMPLETE"
-"""Set by the shell where it asks what a word may become."""
+"""Set by the shell when it asks for completions of a word."""
 TRUSTED = "TUI_PRUNER_TRUSTED"
 ENVIRONMENT = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit status of one call: 0 yes or done, 1 the answer is no, 2 bad usage or input, 3 a job failed, 130 interrupted."""
+    """Run one call and return its exit status: 0 yes or done, 1 the answer is no, 2 bad usage or input, 3 a job failed, 130 interrupted."""
     if arguments == ["--version"]:
         from tui_pruner import __version__
 
@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> int:
 
 
 def misspelt(word: str) -> bool:
-    """Whether a word is a command with a slip in it; it is said with the nearest ones."""
+    """Whether a word is a misspelt command; the nearest commands are reported."""
     from tui_pruner.cli.launch import demand_no_misspelt_command, ended
 
     def look() -> int:

@@ -207,7 +207,7 @@ def test_a_dropped_block_is_masked_where_zeros_silence_it_and_else_refused(demo_
     assert silenced.document["masked"]["model.4.m.0.cv2.bn.weight"] == {"0": list(range(32))}
     refused = call("prune", demo_checkpoint, "--cut", "model.12.m.0=drop", "--mask", "-o", tmp_path / "other.pt")
     assert (refused.status, refused.out) == (2, "")
-    assert refused.remarks[-1].startswith("tui-pruner: no zeros make model.12.m.0 hand on what it reads: prune without --mask")
+    assert refused.remarks[-1].startswith("tui-pruner: no zeros make model.12.m.0 return its input: prune without --mask")
 
 
 def test_a_file_with_nonsense_for_a_mask_is_read_like_any_other(masked: Masked, tmp_path: Path, call: Call):

@@ -300,7 +300,7 @@ class Session:
         """Write the checkpoint with the removed channels at zero and all its shapes, proved to compute what the cut model computes.
 
         Raises:
-            RequestError: no zeros stand for what is removed.
+            RequestError: the removal cannot be expressed by zeros.
             ProofError: a step is not proved.
             OutputError: the place cannot be used, or nothing was cut.
         """

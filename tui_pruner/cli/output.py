@@ -130,7 +130,7 @@ class ProgressLine:
         self._last = (0, 0)
 
     def show(self, progress: JobProgress, job: str = "") -> None:
-        """Show the progress of a job; the time left is estimated anew where another part of it begins."""
+        """Show the progress of a job; the time left is estimated again for each part."""
         done, total = progress.done, progress.total
         if self._shown is None:
             self._begin()

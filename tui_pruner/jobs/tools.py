@@ -32,8 +32,8 @@ def without_time_limit(stock: type[Any]) -> type[Any]:
     if caller is None or "_time_limit" in vars(caller):
         return stock
     content = {"postprocess": without_clock(vars(caller)["postprocess"]), "_time_limit": None, "__module__": caller.__module__}
-    heir = type(caller.__name__, (caller,), content)
-    return heir if stock is caller else type(stock.__name__, (stock, heir), {"__module__": stock.__module__})
+    subclass = type(caller.__name__, (caller,), content)
+    return subclass if stock is caller else type(stock.__name__, (stock, subclass), {"__module__": stock.__module__})
 
 
 def names_in(function: Any) -> tuple[str, ...]:

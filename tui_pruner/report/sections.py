@@ -112,7 +112,7 @@ def dropped(material: Material) -> Section | None:
         (Cell(found.block, code=True), Cell(found.type), Cell(ADDED if found.adds else MADE), Cell(str(found.step)))
         for found in facts.dropped
     )
-    said = "A dropped block hands out what it reads: in the file torch.nn.Identity stands in its place, and all other names stay."
+    said = "A dropped block returns its input: in the file it is a torch.nn.Identity, and all other names stay."
     return Section("Inner blocks that were dropped", (Paragraph(said), Table(("block", "type", "in the masked twin", "step"), rows)))
 
 

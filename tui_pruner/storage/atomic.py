@@ -39,7 +39,7 @@ def removed_at_next_start(path: Path) -> Iterator[None]:
 
 
 def seal(said: bytes) -> str:
-    """A checksum at the end of a note: half a note would name another folder, which must not be removed."""
+    """A checksum for the end of a note's file name: half a note would name another folder, which must not be removed."""
     return f"-{zlib.crc32(said):08x}"
 
 

@@ -107,7 +107,7 @@ def in_words(indices: Indices, size: int) -> str:
 
 @dataclass(frozen=True)
 class PathPlace:
-    """What a name stands for: layers, or a block without layers (a Concat, an Upsample) by its output."""
+    """What a name means: layers, or a block without layers (a Concat, an Upsample) by its output."""
 
     name: str
     layers: tuple[ModelLayer, ...]
@@ -124,7 +124,7 @@ class PathStep:
 
 
 def place_of(analysis: Analysis, name: str) -> PathPlace:
-    """The layers or the block that a name stands for."""
+    """The layers or the block that a name means."""
     block = next((block for block in analysis.blocks if name in (str(block.index), block.path)), None)
     if block is not None and not block.layers:
         return PathPlace(name, (), block)

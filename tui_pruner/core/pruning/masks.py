@@ -130,7 +130,7 @@ def demand_maskable(coupling: CouplingMap, removal: Removal) -> None:
         raise RequestError("a mask keeps all shapes, and so all classes: prune without --mask, or without the cut of classes")
     loud = sorted(path for path in removal.dropped if not coupling.inner[path].silenced)
     if loud:
-        raise RequestError(f"no zeros make {loud[0]} hand on what it reads: prune without --mask, or without that drop")
+        raise RequestError(f"no zeros make {loud[0]} return its input: prune without --mask, or without that drop")
 
 
 def plan_in_mask(checkpoint: Checkpoint, more: bool = False) -> dict[str, Any] | None:

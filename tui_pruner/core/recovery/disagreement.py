@@ -152,6 +152,11 @@ class OriginalPredictions:
         return {name: total / len(self._references) for name, total in totals.items()}
 
 
+def mean(outputs: Mapping[str, float]) -> float:
+    """The mean distance over the outputs of the task."""
+    return sum(outputs.values()) / max(len(outputs), 1)
+
+
 def forward(model: nn.Module, images: Inputs | Tensor) -> Any:
     """A network's output."""
     return inputs_of(images).run(model)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tui_pruner.core.model.copies import tensor_at
 from tui_pruner.core.model.inputs import Given, inputs_of
 from tui_pruner.core.recovery.applications import Application, Lockstep, Site, by_weight, observe
-from tui_pruner.core.recovery.disagreement import OriginalPredictions
+from tui_pruner.core.recovery.disagreement import OriginalPredictions, mean
 from tui_pruner.core.recovery.least_squares import Equations, as_matrix, as_weight, best_correction, inputs_at, outputs_at, sample
 from tui_pruner.core.tracing.coupling_map import Indices
 
@@ -357,6 +357,6 @@ def recover(
             candidates[name] = recalibrate(base, batches, str(device)).model.to(device)
     judge = OriginalPredictions(original, held_out or batches)
     outputs = {name: judge.distance(model) for name, model in candidates.items()}
-    distance = {name: sum(found.values()) / max(len(found), 1) for name, found in outputs.items()}
+    distance = {name: mean(found) for name, found in outputs.items()}
     best = min(distance, key=lambda name: distance[name])
     return Recovered(candidates[best], best, distance, outputs, refitted.fits)

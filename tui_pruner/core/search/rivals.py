@@ -18,7 +18,7 @@ from tui_pruner.core.pruning.plan import removal_of_step
 from tui_pruner.core.pruning.preview import Arithmetic, Widths
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.surgery import by_tensor, cut
-from tui_pruner.core.recovery.disagreement import OriginalPredictions
+from tui_pruner.core.recovery.disagreement import OriginalPredictions, mean
 from tui_pruner.core.recovery.reconstruction import RefitSettings, reconstruct
 from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.measured_damage import DamageCurves
@@ -307,8 +307,3 @@ def ranked(tried: Sequence[Tried]) -> list[Tried]:
     close = [one for one in found if one.distance <= limit]
     best = min(close, key=lambda one: max(one.outputs.values(), default=one.distance))
     return [best, *(other for other in found if other is not best)]
-
-
-def mean(outputs: Mapping[str, float]) -> float:
-    """The mean distance over the outputs."""
-    return sum(outputs.values()) / max(len(outputs), 1)

@@ -86,7 +86,7 @@ class Numbering(Generic[Item]):
         self._numbers: dict[Any, int] = {}
 
     def number(self, item: Item, key: Any = None) -> int:
-        """The number of an item. Items are told apart by `key`, by default the item itself."""
+        """The number of an item. Items are distinguished by `key`, by default the item itself."""
         known = self._numbers.setdefault(item if key is None else key, len(self.items))
         if known == len(self.items):
             self.items.append(item)

@@ -107,7 +107,7 @@ def demand_droppable(coupling: CouplingMap, path: str) -> InnerBlock:
         PlanError: it is none that the forward can do without.
     """
     if path not in coupling.inner:
-        raise PlanError(f"{path} cannot be dropped: it is not a repeat that could hand on its input; {droppable_in_words(coupling)}")
+        raise PlanError(f"{path} cannot be dropped: it is not a repeat that could be replaced by its input; {droppable_in_words(coupling)}")
     return coupling.inner[path]
 
 

@@ -137,7 +137,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     """Copy a module to the CPU, in a precision that can be computed in."""
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
-    warnings = ["the module was handed in in training mode: it is looked at, proved and handed out in evaluation mode"]
+    warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
     own = free_attentions(independent(module).eval())
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
@@ -221,7 +221,7 @@ def refuse_unusable(module: nn.Module) -> None:
             raise CheckpointError(f"{where} is TorchScript, whose operations cannot be followed: give the module from before torch.jit")
         if ".quantized." in type(part).__module__ and not part.__module__.startswith("torch.ao.nn.qat"):
             raise CheckpointError(
-                f"{path or 'the module'} is quantised ({type(part).__name__}): prune the module first, and quantise what comes of it"
+                f"{path or 'the module'} is quantised ({type(part).__name__}): prune the module first, and quantise the result"
             )
     for name, why in refused_tensors(module):
         raise CheckpointError(f"{name} {why}")
@@ -230,7 +230,7 @@ def refuse_unusable(module: nn.Module) -> None:
 REFUSED: dict[str, Callable[[Tensor], bool]] = {
     "is not initialised yet, as its layer is lazy: run the module once first": is_lazy,
     "is on the meta device, without values: load or draw the module's weights first": lambda tensor: tensor.is_meta,
-    "is quantised: prune the module first, and quantise what comes of it": lambda tensor: tensor.is_quantized,
+    "is quantised: prune the module first, and quantise the result": lambda tensor: tensor.is_quantized,
     "is sparse: make it dense first, or a removed channel could not be told from a zero": lambda tensor: tensor.layout != torch.strided,
 }
 

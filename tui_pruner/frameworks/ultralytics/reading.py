@@ -250,7 +250,7 @@ def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
         raise CheckpointError(f"{file} holds no model: {RETRAIN}")
     if not isinstance(model, stock_tasks().BaseModel):
         raise CheckpointError(f"{file} holds a {type(model).__name__}, which is no Ultralytics model: {RETRAIN}")
-    vars(model).pop("criterion", None)  # those of a training, which are made anew when needed
+    vars(model).pop("criterion", None)  # those of a training, which are rebuilt when needed
     if dictionary.get("modelopt"):
         raise CheckpointError(f"{file} is trained for quantisation, which pruning would undo: give the checkpoint from before that")
     if model.is_fused():

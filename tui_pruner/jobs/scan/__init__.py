@@ -1,1 +1,1 @@
-"""The sensitivity scan: trials, who runs them, and where their results are kept."""
+"""The sensitivity scan: its trials, where they run, and where their results are stored."""

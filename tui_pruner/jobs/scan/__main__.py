@@ -1,4 +1,4 @@
-"""One of several workers of a scan on this machine: `python -m tui_pruner.jobs.scan SCRATCH`."""
+"""One worker of a scan on this machine: `python -m tui_pruner.jobs.scan SCRATCH`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tui_pruner.jobs.scan.workers import Order, Task, claim_cores, common_folder
 
 
 def main(scratch: str) -> int:
-    """Do what comes until the end; gives the exit status."""
+    """Run tasks until stdin ends; return the exit status."""
     wire = reserve_stdout()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the job decides what ends
     claims = claim_cores(int(os.environ["OMP_NUM_THREADS"]), common_folder())
@@ -45,7 +45,7 @@ def serve(wire: MessageStream, lines: Iterator[bytes]) -> None:
 
 
 def incoming(scratch: str) -> Iterator[bytes]:
-    """The lines on stdin; its end is this process's."""
+    """The lines on stdin; when they end, so does this process."""
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:

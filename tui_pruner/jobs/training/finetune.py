@@ -277,7 +277,7 @@ def settings_of(parameters: FinetuneParameters, view: View, run: TrainingRun) ->
 
 
 def teaching(teacher: Checkpoint | None, weight: float, run: TrainingRun) -> dict[str, Any]:
-    """The settings for distillation by Ultralytics, with the teacher saved anew, so that it need not read the original file."""
+    """The settings for distillation by Ultralytics, with a fresh copy of the teacher, so that it need not read the original file."""
     from tui_pruner.frameworks.ultralytics.contents import save_for_ultralytics
 
     if teacher is None:

@@ -17,7 +17,7 @@ MULTIPLIED = "is multiplied with a weight that is computed, not stored"
 
 @rule("convolution _convolution")
 def convolution(flow: Flow, call: Call) -> None:
-    """Output channels are the weight's; each input channel is the weight's input index that reads it."""
+    """Output channels belong to the weight's output axis; each input channel is tied to the weight's input index that reads it."""
     image, weight, bias = call.args[:3]
     transposed, groups = call.args[6], call.args[8]
     one_each = groups > 1 and (weight.shape[0] == groups and weight.shape[1] == 1 if transposed else image.shape[1] == groups)
@@ -32,9 +32,9 @@ def convolution(flow: Flow, call: Call) -> None:
 
 
 def kernel(flow: Flow, call: Call, weight: Tensor, reason: str, reads: int | None) -> AxisLabels:
-    """The labels of a weight's axes, be it stored or computed; those that cannot be told apart by axis are held.
+    """The labels of a weight's axes, stored or computed; channels that cannot be separated by axis are locked.
 
-    `reads`: the dimension that is summed over, along which a computed weight must vanish where a channel is gone.
+    `reads`: the dimension that is summed over, along which a computed weight must be zero where a channel is gone.
     """
     return flow.weight(weight) or axes_of(flow, call, flow.strands(weight), weight.shape, reason, reads)
 
@@ -56,7 +56,7 @@ def axes_of(flow: Flow, call: Call, computed: Sequence[Strand], shape: Sequence[
 
 
 def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels | None:
-    """Every input channel is a group of its own and goes with the outputs that are computed from it."""
+    """Every input channel is a group of its own, tied to the outputs that are computed from it."""
     own = axes.vectors[0]
     if own is None:
         flow.lock(call, [call.args[0], weight], COMPUTED)
@@ -72,7 +72,7 @@ def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Label
 
 
 def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
-    """One weight index for the inputs at one place of every group; the groups' outputs stay equally many. One group: the plain case."""
+    """Tie one weight index to the inputs at one position of every group; all groups keep equally many outputs."""
     image, weight, transposed, groups = call.args[0], call.args[1], call.args[6], call.args[8]
     written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
     note_work(flow, call, weight, written, read)
@@ -92,13 +92,13 @@ def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
 
 
 def note_work(flow: Flow, call: Call, weight: Tensor, *factors: Labels | None) -> None:
-    """Say what the work is proportional to, where a stored weight's widths do not tell."""
+    """Record what the work is proportional to, where a stored weight's widths do not say it."""
     if flow.weight(weight) is None:
         flow.note_work(call, *factors)
 
 
 def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:
-    """Every label that occurs at channel c of the input is the index c of what reads it."""
+    """Tie every label that occurs at channel c of the input to index c of what reads it."""
     labels = flow.elements(image)
     vector = channel_vector(labels, dim)
     if vector is not None:
@@ -122,7 +122,7 @@ def linear(flow: Flow, call: Call) -> None:
 
 @rule("addmm")
 def addmm(flow: Flow, call: Call) -> None:
-    """b + x W', the weight having been transposed just before."""
+    """b + x W', after the weight was transposed."""
     bias, left, right = call.args[:3]
     axes = matrix(flow, call, right, 0)
     weight_product(flow, call, left, axes.permuted((1, 0)) if axes else None, right, bias)
@@ -140,7 +140,7 @@ def product(flow: Flow, call: Call) -> None:
 
 
 def matrix(flow: Flow, call: Call, right: Tensor, reads: int) -> AxisLabels | None:
-    """The labels of a matrix that is a weight, stored or computed, or the same one for a whole batch; None for an activation."""
+    """The labels of a matrix that is a weight, stored or computed, or one weight for a whole batch; None for an activation."""
     if not (flow.is_computed(right) or flow.weight(right)):
         return None
     if right.ndim == 2:
@@ -153,13 +153,13 @@ def matrix(flow: Flow, call: Call, right: Tensor, reads: int) -> AxisLabels | No
 
 @rule("baddbmm")
 def product_and_sum(flow: Flow, call: Call) -> None:
-    """A batched product of two activations onto a third."""
+    """A batched product of two activations, added to a third."""
     activations(flow, call, *call.args[1:3])
     add_onto(flow, call, call.args[0])
 
 
 def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
-    """What a product is added onto: the same channels, place by place, as in a sum."""
+    """What a product is added to: the same channels, position by position, as in a sum."""
     product, under = flow.elements(call.result), flow.elements(base).expand(call.result.shape)
     flow.unify_tensors(call, product, under)
     merged = where_present(product, under)
@@ -192,7 +192,7 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
 
 
 def work_labels(a: Tensor, b: Tensor) -> Labels:
-    """The labels that the work of [.., N, K] x [.., K, M] is proportional to: of the contracted dimension, or of the one that is kept."""
+    """The labels that the work of [.., N, K] x [.., K, M] is proportional to: of the contracted dimension, or of the one that stays."""
     if varies(a, a.ndim - 1):
         return flat(a.narrow(-2, 0, 1))
     if varies(a, a.ndim - 2):
@@ -201,7 +201,7 @@ def work_labels(a: Tensor, b: Tensor) -> Labels:
 
 
 def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
-    """[.., N, K] x [.., K, M]: the contracted dimension is unified pairwise, one of the others may carry channels on."""
+    """[.., N, K] x [.., K, M]: the contracted dimension is tied pairwise; one of the other dimensions may carry channels."""
     a, b = flow.elements(left), flow.elements(right)
     contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
     flow.note_work(call, work_labels(a, b))
@@ -222,7 +222,7 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
 
 
 def side_by_side(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
-    """Channels that count the products of a batch, one for one."""
+    """Tie channels along the batch dimension of two factors, one by one."""
     a, b = (labels.narrow(-1, 0, 1).narrow(-2, 0, 1).expand(call.result.shape) for labels in (left, right))
     flow.unify_or_hold(call, a, b, "is multiplied with values that are no channels")
     flow.put(call.result, where_present(a, b))

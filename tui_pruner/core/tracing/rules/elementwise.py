@@ -1,4 +1,4 @@
-"""Rules for element-wise operations, reductions, comparisons, and transforms to spectra, which leave channels alone."""
+"""Rules for element-wise operations, reductions, comparisons, and spectral transforms, which keep channels apart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tui_pruner.core.tracing.state import Call, Flow, rule
     "rrelu_with_noise celu sinc erfinv angle _conj _conj_physical"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
-    """Every element for itself: channels pass through."""
+    """Every element separately: channels pass through."""
     source = call.args[0]
     for out in call.outputs:
         if out.shape == source.shape:
@@ -29,13 +29,13 @@ def one_by_one(flow: Flow, call: Call) -> None:
 
 @rule("clone detach _to_copy contiguous alias lift_fresh")
 def the_same(flow: Flow, call: Call) -> None:
-    """The same values once more: a weight stays one."""
+    """The same values again: a weight stays a weight."""
     flow.put_same(call.result, call.args[0])
 
 
 @rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp _prelu_kernel")
 def together(flow: Flow, call: Call) -> None:
-    """Channels that meet at one position become one; a constant of fixed extent holds the channels that it meets."""
+    """Channels that meet at one position become one; a constant with an extent of its own locks the channels that it meets."""
     out = call.result
     if call.name.startswith("div") and isinstance(call.args[1], Tensor):
         flow.spare(call.args[1])
@@ -54,7 +54,7 @@ def together(flow: Flow, call: Call) -> None:
 
 
 def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
-    """Lock a single channel that meets all channels of another tensor; whether it is one."""
+    """Lock a single channel that meets all channels of another tensor; whether it does."""
     stretched = [d for d in range(1, call.result.ndim + 1) if d > tensor.ndim or tensor.shape[-d] == 1 < call.result.shape[-d]]
     met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
     if met:
@@ -63,7 +63,7 @@ def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor
 
 
 def where_present(first: Tensor, second: Tensor) -> Tensor:
-    """The first labels, and the second where the first are none."""
+    """The first labels, and the second where the first have none."""
     a, b = compact(first, second)
     if bool((a != 0).all()):
         return first
@@ -85,7 +85,7 @@ def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tens
 
 @rule("native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm instance_norm")
 def batch_norm(flow: Flow, call: Call) -> None:
-    """Weight, bias and statistics belong to their channel."""
+    """Weight, bias and statistics are tied to their channels."""
     image, parameters = call.args[0], call.args[1:5]
     labels = flow.elements(image)
     vector = channel_vector(labels, 1)
@@ -100,7 +100,7 @@ def batch_norm(flow: Flow, call: Call) -> None:
 
 @rule("native_layer_norm native_group_norm")
 def across_channels(flow: Flow, call: Call) -> None:
-    """Normalisation over a dimension that carries channels cannot lose one without changing the others."""
+    """Normalisation over a dimension with channels: removing one would change the others, so they are locked."""
     image = call.args[0]
     labels = flow.elements(image)
     dims = range(image.ndim - len(call.args[1]), image.ndim) if call.name == "native_layer_norm" else range(1, image.ndim)
@@ -111,7 +111,7 @@ def across_channels(flow: Flow, call: Call) -> None:
 
 @rule("embedding")
 def looked_up(flow: Flow, call: Call) -> None:
-    """Vectors picked from a table carry the table's columns."""
+    """Vectors looked up in a table have the channels of the table's columns."""
     table, index = call.args[:2]
     axes = flow.weight(table)
     vector = axes.vectors[1] if axes else channel_vector(flow.elements(table), 1)
@@ -124,12 +124,12 @@ def looked_up(flow: Flow, call: Call) -> None:
 
 @rule("new_full new_zeros new_ones new_empty new_empty_strided size is_same_size")
 def makes_constant(flow: Flow, call: Call) -> None:
-    """A fresh constant that takes only its type from the input carries no channel."""
+    """A new constant that takes only its dtype from the input carries no channel."""
 
 
 @rule("_softmax _safe_softmax _log_softmax cumsum cumprod logcumsumexp")
 def along_dimension(flow: Flow, call: Call) -> None:
-    """Passes channels on, unless it works across them."""
+    """Channels pass through, unless the operation works across them."""
     labels = flow.elements(call.args[0])
     if varies(labels, call.args[1] % labels.ndim):
         flow.lock(call, [call.args[0]], f"{call.name.strip('_')} mixes channels")
@@ -138,7 +138,7 @@ def along_dimension(flow: Flow, call: Call) -> None:
 
 @rule("topk sort")
 def order(flow: Flow, call: Call) -> None:
-    """Ordering along a dimension leaves the channels of the others alone."""
+    """Sorting along a dimension leaves the channels of the other dimensions alone."""
     labels = flow.elements(call.args[0])
     dim = call.argument(2 if call.name == "topk" else 1, "dim", -1) % labels.ndim
     if varies(labels, dim):
@@ -153,7 +153,7 @@ def order(flow: Flow, call: Call) -> None:
     "logsumexp median nanmedian nansum aminmax"
 )
 def reduction(flow: Flow, call: Call) -> None:
-    """Dimensions that carry no channels fold away; a reduction over channels locks them."""
+    """Reduced dimensions without channels are removed; a reduction over channels locks them."""
     source, labels, folded = call.args[0], flow.elements(call.args[0]), folded_dims(call)
     across = [d for d in folded if varies(labels, d)]
     if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
@@ -167,7 +167,7 @@ def reduction(flow: Flow, call: Call) -> None:
 
 
 def folded_dims(call: Call) -> list[int]:
-    """The dimensions that a reduction takes away or makes one long."""
+    """The dimensions that a reduction removes, or reduces to length one."""
     dims = call.argument(2 if "norm" in call.name else 1, "dim")
     ndim = call.args[0].ndim
     listed = [dims] if isinstance(dims, int) else list(dims or range(ndim))
@@ -175,7 +175,7 @@ def folded_dims(call: Call) -> list[int]:
 
 
 def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """The labels after a reduction of these dimensions to a shape that may still have them, as long as one."""
+    """The labels after reducing these dimensions to a shape that may keep them with length one."""
     for d in folded:
         labels = labels.narrow(d, 0, 1)
     if len(shape) < labels.ndim:
@@ -190,7 +190,7 @@ def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) ->
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_3d _adaptive_avg_pool3d adaptive_max_pool3d"
 )
 def over_space(flow: Flow, call: Call) -> None:
-    """Pooling and upsampling change the sides of the image and leave its channels alone; a grid has as many places as the image sides."""
+    """Pooling and upsampling change the image's sides and leave its channels alone; a grid has one value for each side."""
     labels = flow.elements(call.args[0])
     if call.name.startswith("grid_sampler") and varies(flow.elements(call.args[1]), -1):
         flow.lock(call, [call.args[1]], f"{call.name} takes one channel for each side of the image")
@@ -209,13 +209,13 @@ def over_space(flow: Flow, call: Call) -> None:
     "fmin fmax hypot copysign logaddexp xlogy heaviside masked_fill"
 )
 def place_by_place(flow: Flow, call: Call) -> None:
-    """What is compared, or filled by a mask, belongs to one channel, as what is added does."""
+    """What is compared, or filled by a mask, belongs to one channel, as in an addition."""
     together(flow, call)
 
 
 @rule("remainder fmod floor_divide")
 def remains(flow: Flow, call: Call) -> None:
-    """Division without a rest, or the rest alone: what is divided by keeps its values in the masked twin."""
+    """Division without remainder, or the remainder: the divisor keeps its values in the masked twin."""
     if isinstance(call.args[1], Tensor):
         flow.spare(call.args[1])
     together(flow, call)
@@ -223,7 +223,7 @@ def remains(flow: Flow, call: Call) -> None:
 
 @rule("index_put")
 def put_by_index(flow: Flow, call: Call) -> None:
-    """One value put where a mask of the same shape says; anything else that is put by its place holds the channels."""
+    """One value written where a mask of the same shape is true; any other write by index locks the channels."""
     target, indices, value = call.args[:3]
     mask = indices[0] if len(indices) == 1 else None
     if mask is None or mask.dtype != torch.bool or mask.shape != target.shape or value.numel() != 1 or flow.has_labels(value):
@@ -242,13 +242,13 @@ def transformed(flow: Flow, call: Call) -> None:
 
 @rule("tril triu")
 def triangle(flow: Flow, call: Call) -> None:
-    """What is above or below the diagonal of the last two dimensions becomes zero, by its place."""
+    """Zeros above or below the diagonal of the last two dimensions, by position."""
     source = call.args[0]
     flow_along(flow, call, source, [source.ndim - 2, source.ndim - 1])
 
 
 def flow_along(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> None:
-    """Pass channels on, unless these dimensions carry them."""
+    """Channels pass through, unless they are along these dimensions."""
     labels = flow.elements(source)
     if any(varies(labels, d) for d in dims):
         flow.lock(call, [source], f"{call.name.strip('_')} mixes channels")
@@ -266,7 +266,7 @@ def parts(flow: Flow, call: Call) -> None:
 
 @rule("view_as_complex")
 def whole(flow: Flow, call: Call) -> None:
-    """Two values are one number: of one channel, or held."""
+    """Two values become one complex number: of one channel, or locked."""
     labels = flow.elements(call.args[0])
     if varies(labels, labels.ndim - 1):
         flow.lock(call, [call.args[0]], "view_as_complex makes one number of two channels")
@@ -276,5 +276,5 @@ def whole(flow: Flow, call: Call) -> None:
 
 @rule("complex polar")
 def joined(flow: Flow, call: Call) -> None:
-    """Two parts at one place are one channel, as in a sum."""
+    """Two parts at one position become one channel, as in a sum."""
     together(flow, call)

@@ -1,4 +1,4 @@
-"""Rules for weights that a forward computes before it reads them: how they are laid out, and what becomes of their two axes."""
+"""Rules for weights that a forward computes before it uses them: their layout, and what happens to their two axes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tui_pruner.core.tracing.state import Call, Flow, kernel_rule
 
 
 def plain(call: Call) -> str:
-    """The operation's name without the mark of working in place."""
+    """The operation's name without the underscore of in-place operations."""
     return call.name.removesuffix("_")
 
 
 def put(flow: Flow, out: Tensor, strands: Sequence[Strand], *, feature_map: bool = False) -> None:
-    """Attach strands to a tensor; a feature map with a single strand is like any other from here on."""
+    """Attach strands to a tensor; a feature map with a single strand is treated like any other from here on."""
     changing = [strand for strand in strands if strand.dims]
     if feature_map and len(changing) < 2:
         for strand in changing:
@@ -39,7 +39,7 @@ def hold(flow: Flow, call: Call, strand: Strand, reason: str) -> None:
 
 @kernel_rule("t transpose permute")
 def reorder(flow: Flow, call: Call) -> None:
-    """Dimensions change places; a stored weight stays one."""
+    """Dimensions are reordered; a stored weight stays one."""
     if flow.weight(call.args[0]) is not None:
         movement.reorder(flow, call)
     else:
@@ -57,7 +57,7 @@ def move(flow: Flow, call: Call) -> None:
 
 @kernel_rule("slice select narrow unbind roll split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
 def move_by_place(flow: Flow, call: Call) -> None:
-    """Values found by where they are: channels along that dimension are held, but for equal parts whose widths an adapter rewrites."""
+    """Values selected by position: channels along that dimension are locked, except for equal parts whose widths an adapter rewrites."""
     source = call.args[0]
     position = 2 if "split" in call.name or "chunk" in call.name or plain(call) == "roll" else 1
     dims = call.argument(position, "dims" if plain(call) == "roll" else "dim", 0)
@@ -74,7 +74,7 @@ def move_by_place(flow: Flow, call: Call) -> None:
 
 @kernel_rule("view _unsafe_view reshape _reshape_alias")
 def reshape(flow: Flow, call: Call) -> None:
-    """Dimensions merged or cut apart, where the forward may name their sizes."""
+    """Dimensions are merged or split, where the forward may fix their sizes."""
     strands = flow.strands(call.args[0])
     for strand in strands:
         flow.note_sizes(call, strand.labels)
@@ -91,7 +91,7 @@ def folded(labels: Tensor, shape: Sequence[int]) -> Tensor:
 
 @kernel_rule("constant_pad_nd pad")
 def pad(flow: Flow, call: Call) -> None:
-    """A border around a kernel belongs to its channels."""
+    """Padding of a kernel belongs to its channels."""
     source, widths, value = call.args[0], call.args[1], call.argument(2, "value", 0)
     grown = [source.ndim - 1 - n // 2 for n in range(0, len(widths), 2) if widths[n] or widths[n + 1]]
     kept = []
@@ -108,7 +108,7 @@ def pad(flow: Flow, call: Call) -> None:
 
 @kernel_rule("cat stack")
 def join(flow: Flow, call: Call) -> None:
-    """Weights side by side: along the dimension of the join every one has its own channels, along the others they share theirs."""
+    """Concatenated weights: along that dimension each has its own channels, along the others they share theirs."""
     tensors, ndim, shape = call.args[0], call.result.ndim, tuple(call.result.shape)
     dim = call.argument(1, "dim", 0) % ndim
     strands = [list(flow.strands(tensor)) for tensor in tensors]
@@ -140,7 +140,7 @@ BOUNDED: dict[str, tuple[tuple[int, str, float | None], ...]] = {
     "clamp_max": ((3, "", None), (1, "max", None)),
     "hardtanh": ((1, "min_val", -1.0), (2, "max_val", 1.0)),
 }
-"""Operations that keep zero where it is within their bounds: for each bound the argument's place and name, and what it is by default."""
+"""Operations that keep zero if it is within their bounds: for each bound the argument's position, its name and its default."""
 INFINITE_AT_ZERO = frozenset({"log", "logit", "rsqrt", "reciprocal"})
 ADDING = frozenset({"sum", "norm", "linalg_vector_norm"})
 """Reductions that zeros do not change."""
@@ -152,7 +152,7 @@ COUNTING = frozenset({"argmax", "argmin"})
     "native_dropout floor round sign zeros_like sigmoid hardsigmoid softplus exp cos log logit rsqrt reciprocal ones_like"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
-    """Every element for itself: channels pass through, their zeros where zero stays zero."""
+    """Every element separately: channels pass through, and so do their zeros where the operation maps zero to zero."""
     source = call.args[0]
     if plain(call) in INFINITE_AT_ZERO:
         flow.spare(source)
@@ -164,7 +164,7 @@ def one_by_one(flow: Flow, call: Call) -> None:
 
 
 def zero_stays(call: Call) -> bool:
-    """Whether an operation on every element gives zero for zero."""
+    """Whether an element-wise operation maps zero to zero."""
     name = plain(call)
     if name not in BOUNDED:
         return name not in ELSEWHERE_AT_ZERO
@@ -194,7 +194,7 @@ def together(flow: Flow, call: Call) -> None:
 def met_along(
     flow: Flow, call: Call, operands: Sequence[Tensor], strands: dict[Tensor, list[Strand]], dims: tuple[int, ...]
 ) -> Strand | None:
-    """The channels along these dimensions of all operands made one; None where they meet values that are no channels, and are held."""
+    """The channels along these dimensions of all operands, tied; None where they meet values without channels, and are locked."""
     meeting = {tensor: [strand for strand in strands[tensor] if strand.dims == dims] for tensor in operands}
     present = [strand for tensor in operands for strand in meeting[tensor]]
     crossing = [s for tensor in operands for s in strands[tensor] if s.dims != dims and set(s.dims) & set(dims)]
@@ -216,7 +216,7 @@ def extends(tensor: Tensor, dims: Sequence[int], ndim: int) -> bool:
 
 
 def raises(exponent: Any) -> bool:
-    """Whether zero to the power of it is zero."""
+    """Whether zero to this power is zero."""
     return isinstance(exponent, Real) and float(exponent) > 0
 
 
@@ -245,7 +245,7 @@ def zero_of(call: Call, zeros: dict[int, Causes]) -> Causes:
 
 @kernel_rule("mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all")
 def reduction(flow: Flow, call: Call) -> None:
-    """A sum or a norm over channels leaves the zeros of those that are gone out; any other reduction over channels holds them."""
+    """A sum or a norm over channels ignores the zeros of those that are gone; any other reduction over channels locks them."""
     folded, kept = folded_dims(call), []
     for strand in flow.strands(call.args[0]):
         if not set(strand.dims) & set(folded):
@@ -259,13 +259,13 @@ def reduction(flow: Flow, call: Call) -> None:
 
 
 def adds(call: Call) -> bool:
-    """Whether zeros leave a reduction as it is: any sum, and a norm of positive order."""
+    """Whether zeros do not change a reduction: any sum, and a norm of positive order."""
     return plain(call) == "sum" or raises(call.argument(1, "p" if plain(call) == "norm" else "ord", 2))
 
 
 @kernel_rule("_weight_norm_interface")
 def weight_norm(flow: Flow, call: Call) -> None:
-    """g v / |v|, with a length for each index of one dimension: removed channels of the others add nothing to it."""
+    """g v / |v|, with a norm for each index of one dimension: removed channels of the other dimensions add nothing to it."""
     direction, length, dim = call.args[0], call.args[1], call.argument(2, "dim", 0)
     kept = [strand for strand in flow.strands(direction) if dim not in strand.dims]
     for strand in flow.strands(direction):
@@ -284,7 +284,7 @@ def weight_norm(flow: Flow, call: Call) -> None:
 
 @kernel_rule("_softmax _safe_softmax _log_softmax cumsum")
 def along_dimension(flow: Flow, call: Call) -> None:
-    """Works along one dimension, whose channels are held."""
+    """Works along one dimension, whose channels are locked."""
     kept = []
     for strand in flow.strands(call.args[0]):
         if call.args[1] % call.args[0].ndim in strand.dims:
@@ -295,7 +295,7 @@ def along_dimension(flow: Flow, call: Call) -> None:
 
 @kernel_rule("native_batch_norm _native_batch_norm_legit native_layer_norm native_group_norm")
 def standardisation(flow: Flow, call: Call) -> None:
-    """Normalising a weight to a mean and a deviation holds the channels that these are taken over."""
+    """Standardising a weight by mean and deviation locks the channels that these are computed over."""
     source, name = call.args[0], plain(call)
     first = source.ndim - len(call.args[1]) if name == "native_layer_norm" else 1
     kept = 1 if "batch_norm" in name else None
@@ -310,7 +310,7 @@ def standardisation(flow: Flow, call: Call) -> None:
 
 @kernel_rule("mm matmul bmm mv dot vdot")
 def product(flow: Flow, call: Call) -> None:
-    """A product of weights: what is summed over is one channel on both sides, what is left stays a channel each."""
+    """A product of weights: what is summed over is one channel on both sides, the remaining axes keep their channels."""
     left, right = call.args[:2]
     if plain(call) in ("mm", "matmul", "bmm") and not (flow.weight(left) or flow.is_computed(left)):
         contraction.product(flow, call)
@@ -333,7 +333,7 @@ def product(flow: Flow, call: Call) -> None:
 
 
 def meet(flow: Flow, call: Call, left: Sequence[Strand], right: Sequence[Strand]) -> None:
-    """The channels that a product sums over: one and the same on both sides, and zero on one of them where they are gone."""
+    """The channels that a product sums over: tied on both sides, and zero on one of them where they are gone."""
     strands = [*left, *right]
     vectors = [channel_vector(strand.labels, strand.dims[0]) for strand in strands if len(strand.dims) == 1]
     zero = next((strand for strand in strands if flow.vanishes(strand)), None)

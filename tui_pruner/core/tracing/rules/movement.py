@@ -1,5 +1,4 @@
-"""Rules for data movement: labels are moved like the numbers, an axis that is cut into rows leaves a link, patches are taken apart and
-joined."""
+"""Rules for data movement: labels move like the data, an axis that is split into rows leaves a link, patches are unfolded and folded."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from tui_pruner.core.tracing.state import Call, Flow, rule
 
 @rule("view _unsafe_view reshape _reshape_alias")
 def reshape(flow: Flow, call: Call) -> None:
-    """More dimensions that carry channels: rows. Fewer: rows joined again, or columns tied."""
+    """More dimensions with channels: rows. Fewer: rows joined again, or columns tied."""
     before = flow.elements(call.args[0])
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
@@ -39,13 +38,13 @@ def reshape(flow: Flow, call: Call) -> None:
 
 
 def is_widened(old: Tensor, new: Tensor) -> bool:
-    """Whether every row only has each of its channels several times in turn now, as where an image is flattened."""
+    """Whether every row only repeats each of its channels, as when an image is flattened."""
     times = new.shape[-1] // old.shape[-1]
     return old.shape[:-1] == new.shape[:-1] and torch.equal(old.repeat_interleave(times, -1), new)
 
 
 def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
-    """Rows one after the other stay free; rows that are interleaved are tied place by place; anything else is held."""
+    """Rows one after the other stay independent; interleaved rows are tied position by position; anything else is locked."""
     if flow.are_rows(rows_of(before)):
         return
     columns = rows_of(before.transpose(*changing(before))) if core.ndim == 2 else []
@@ -56,7 +55,7 @@ def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
 
 
 def tie(flow: Flow, call: Call, rows: Sequence[Labels]) -> None:
-    """Make the k-th channels of all rows one."""
+    """Tie the k-th channels of all rows."""
     for other in rows[1:]:
         flow.unify_or_hold(call, torch.from_numpy(rows[0]), torch.from_numpy(other), "is dealt out with values that are no channels")
 
@@ -67,20 +66,20 @@ def is_row_dimension(flow: Flow, labels: Tensor, dim: int) -> bool:
 
 
 def hold_places(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> None:
-    """Lock channels that an operation addresses by their place along a dimension: a cut would move others there."""
+    """Lock channels that an operation addresses by their position along a dimension: a cut would move others there."""
     labels = flow.elements(source)
     if any(varies(labels, d) and not is_row_dimension(flow, labels, d) for d in dims):
         flow.lock(call, [source], f"{call.name} takes channels by their place", rank=3)
 
 
 def link_rows(flow: Flow, call: Call, part: Tensor) -> None:
-    """Where channels also vary along an earlier dimension (attention heads), each of its rows keeps equally many in this part."""
+    """Link the rows of this part where channels also vary along an earlier dimension (attention heads): all keep equally many."""
     flow.link(call, rows_of(part), rows=True)
 
 
 @rule("channel_shuffle native_channel_shuffle")
 def shuffle(flow: Flow, call: Call) -> None:
-    """Groups of channels dealt out in turn: the k-th of each group belong together."""
+    """Groups of channels are interleaved: the k-th channels of all groups are tied."""
     labels, groups = flow.elements(call.args[0]), int(call.args[1])
     vector = flat(labels.movedim(1, 0).reshape(labels.shape[1], -1)[:, 0])
     rows = list(vector.reshape(groups, -1))
@@ -91,7 +90,7 @@ def shuffle(flow: Flow, call: Call) -> None:
 
 @rule("glu")
 def gated(flow: Flow, call: Call) -> None:
-    """The second half gates the first, place by place."""
+    """The second half gates the first: tied position by position."""
     labels = flow.elements(call.args[0])
     first, second = labels.chunk(2, call.argument(1, "dim", -1))
     flow.link(call, [flat(first), flat(second)])
@@ -101,7 +100,7 @@ def gated(flow: Flow, call: Call) -> None:
 
 @rule("t transpose permute")
 def reorder(flow: Flow, call: Call) -> None:
-    """Dimensions change places, in a weight as well as in an activation."""
+    """Dimensions are reordered, in a weight as well as in an activation."""
     source = call.args[0]
     axes = flow.weight(source)
     if axes is None:
@@ -118,13 +117,13 @@ def reorder(flow: Flow, call: Call) -> None:
 
 @rule("expand unsqueeze squeeze repeat flip pixel_shuffle pixel_unshuffle movedim")
 def move(flow: Flow, call: Call) -> None:
-    """Everything whose result is made of its inputs' values."""
+    """Every operation whose result consists of its inputs' values."""
     run_on_labels(flow, call, call.args)
 
 
 @rule("slice select narrow unbind unfold roll")
 def move_by_place(flow: Flow, call: Call) -> None:
-    """Values found by where they are: along a dimension of channels, a cut would put others there."""
+    """Values selected by position: along a dimension with channels, a cut would move others there."""
     source = call.args[0]
     dims = call.argument(2, "dims", ()) if call.name == "roll" else call.argument(1, "dim", 0)
     if call.name == "slice" and (call.result.shape == source.shape or sliced(flow, call, source)):
@@ -135,21 +134,21 @@ def move_by_place(flow: Flow, call: Call) -> None:
 
 
 def sliced(flow: Flow, call: Call, source: Tensor) -> bool:
-    """Whether a slice runs along channels whose bounds can be tried."""
+    """Whether a slice is along channels and its bounds can be tried."""
     labels, dim = flow.elements(source), call.argument(1, "dim", 0) % source.ndim
     return varies(labels, dim) and not is_row_dimension(flow, labels, dim) and flow.note_slice(call, labels)
 
 
 @rule("stack")
 def stack(flow: Flow, call: Call) -> None:
-    """Feature maps side by side in a new dimension are rows of equal length."""
+    """Feature maps stacked in a new dimension are rows of equal length."""
     run_on_labels(flow, call, call.args)
     flow.link(call, [flat(flow.elements(tensor)) for tensor in call.args[0]])
 
 
 @rule("index _unsafe_index gather index_select take_along_dim")
 def pick(flow: Flow, call: Call) -> None:
-    """Values picked by an index leave the channels of the other dimensions alone; those that an index was computed from meet them."""
+    """Values selected by an index leave the channels of the other dimensions alone; channels that the index was computed from meet them."""
     source = call.args[0]
     hold_places(flow, call, source, [d % source.ndim for d in picked_dims(call)])
     run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
@@ -162,12 +161,12 @@ def pick(flow: Flow, call: Call) -> None:
 
 
 def anywhere(leaf: Any) -> Any:
-    """In place of an index that the trace does not know, one that points at the first position."""
+    """An index that the trace does not know, replaced by the first position."""
     return torch.zeros(leaf.shape, dtype=torch.int64) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
 
 
 def picked_dims(call: Call) -> list[int]:
-    """The dimensions that an index runs over."""
+    """The dimensions that an index selects from."""
     if call.name in ("index", "_unsafe_index"):
         return [d for d, index in enumerate(call.args[1]) if index is not None]
     return [next(argument for argument in call.args[1:] if isinstance(argument, int))]
@@ -175,7 +174,7 @@ def picked_dims(call: Call) -> list[int]:
 
 @rule("constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d pad")
 def pad(flow: Flow, call: Call) -> None:
-    """A border around an image belongs to its channel; padding along the channels adds places that are none."""
+    """Padding of an image belongs to its channel; padding along the channel dimension adds positions without a channel."""
     labels, widths = flow.elements(call.args[0]), call.args[1]
     grown = [labels.ndim - 1 - n // 2 for n in range(0, len(widths), 2) if widths[n] or widths[n + 1]]
     across = [0] * len(widths)
@@ -190,7 +189,7 @@ def pad(flow: Flow, call: Call) -> None:
 
 @rule("copy")
 def write_into(flow: Flow, call: Call) -> None:
-    """Values written over others: the same channels may take their place, anything else holds both."""
+    """Values written over others: the same channels may replace them, anything else locks both."""
     target, source = call.args[:2]
     over, written = flow.elements(target), flow.elements(source).expand(target.shape)
     flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
@@ -198,7 +197,7 @@ def write_into(flow: Flow, call: Call) -> None:
 
 @rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
 def split(flow: Flow, call: Call) -> None:
-    """Equal parts of a channel axis are linked; those of widths that the forward names are held, unless an adapter rewrites them."""
+    """Equal parts of a channel axis are linked; parts of fixed widths are locked, unless an adapter rewrites these widths."""
     source = call.args[0]
     dim = call.argument(2, "dim", 0) % source.ndim
     labels = flow.elements(source)
@@ -222,12 +221,12 @@ def split(flow: Flow, call: Call) -> None:
 
 @rule("cat")
 def concatenate(flow: Flow, call: Call) -> None:
-    """Channels side by side, constant dimensions kept narrow."""
+    """Channels are concatenated; constant dimensions are kept narrow."""
     tensors = [t for t in call.args[0] if t.ndim == call.result.ndim]
     dim = call.argument(1, "dim", 0) % call.result.ndim
     labels = [flow.elements(t) for t in tensors]
     across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
-    for label in across[1:]:  # channels along another dimension go on side by side
+    for label in across[1:]:  # channels along another dimension stay side by side
         flow.unify_tensors(call, across[0].narrow(dim, 0, 1), label.narrow(dim, 0, 1))
     for d in range(call.result.ndim):
         if d != dim and all(label.stride(d) == 0 for label in labels):
@@ -236,7 +235,7 @@ def concatenate(flow: Flow, call: Call) -> None:
 
 
 def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
-    """Do to the labels what was done to the values."""
+    """Apply the operation to the labels."""
     if any(flow.has_labels(tensor) for tensor in call.tensors):
         moved = call.function(*tree_map(lambda leaf: label_argument(flow, leaf), args))
         for out, labels in zip(call.outputs, tensors_in(moved), strict=True):
@@ -244,13 +243,13 @@ def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
 
 
 def label_argument(flow: Flow, leaf: Any) -> Any:
-    """The labels in place of a tensor that the trace follows; an index that is known, and everything else, as it is."""
+    """The labels of a tensor that the trace follows; a known index, or any other argument, as it is."""
     return flow.elements(leaf) if isinstance(leaf, Tensor) and leaf.is_meta else leaf
 
 
 @rule("as_strided")
 def restrided(flow: Flow, call: Call) -> None:
-    """Memory laid out anew. PyTorch's pooling to a single place says so in place that its result is channels last, which moves no value."""
+    """A new memory layout. PyTorch's pooling to 1x1 uses it in place to mark its result as channels last, which moves no value."""
     source, shape = call.args[0], tuple(call.args[1])
     usual = torch.empty(shape, device="meta").stride()
     same = all(a == b for side, a, b in zip(shape, call.args[2], usual) if side > 1)
@@ -266,7 +265,7 @@ PATCHES = 3
 
 @rule("im2col")
 def unfolded(flow: Flow, call: Call) -> None:
-    """[n, c, h, w] to [n, c k, places]: every channel becomes as many rows as its kernel has places."""
+    """[n, c, h, w] to [n, c k, positions]: every channel becomes as many rows as the kernel has positions."""
     image, kernel = call.args[:2]
     vector = channel_vector(flow.elements(image), 1) if image.ndim == IMAGE else None
     if vector is None:
@@ -277,7 +276,7 @@ def unfolded(flow: Flow, call: Call) -> None:
 
 @rule("col2im")
 def folded(flow: Flow, call: Call) -> None:
-    """[n, c k, places] to [n, c, h, w]: the rows of one channel are summed, so they live or die together."""
+    """[n, c k, positions] to [n, c, h, w]: the rows of one channel are summed, so they are removed together."""
     rows, kernel = call.args[0], call.args[2]
     vector = channel_vector(flow.elements(rows), 1) if rows.ndim == PATCHES else None
     if vector is None:
@@ -292,7 +291,7 @@ def folded(flow: Flow, call: Call) -> None:
 
 @rule("max_unpool2d max_unpool3d")
 def unpooled(flow: Flow, call: Call) -> None:
-    """Values go back to where a pooling found them, which belongs to the same channel."""
+    """Values return to the positions where a pooling found them, within the same channel."""
     values, places = call.args[:2]
     labels, sides = flow.elements(values), 2 if "2d" in call.name else 3
     flow.unify_or_hold(call, labels, flow.elements(places), "is put back to places that are no channels")
@@ -306,7 +305,7 @@ def unpooled(flow: Flow, call: Call) -> None:
 
 @rule("roi_align")
 def regions(flow: Flow, call: Call) -> None:
-    """[n, c, h, w] and boxes to [boxes, c, height, width]: every box is cut out of all channels alike."""
+    """[n, c, h, w] and boxes to [boxes, c, height, width]: every box is cropped from all channels."""
     image, boxes = call.args[:2]
     flow.lock(call, [boxes], "roi_align reads where the boxes are")
     vector = channel_vector(flow.elements(image), 1)
@@ -318,7 +317,7 @@ def regions(flow: Flow, call: Call) -> None:
 
 @rule("_euclidean_dist _cdist_forward")
 def distances(flow: Flow, call: Call) -> None:
-    """[.., P, c] and [.., R, c]: a channel that is zero in both adds nothing to how far vectors are apart."""
+    """[.., P, c] and [.., R, c]: a channel that is zero in both adds nothing to the distance of two vectors."""
     left, right = (flow.elements(tensor) for tensor in call.args[:2])
     summed = varies(left, left.ndim - 1) and varies(right, right.ndim - 1)
     if summed and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
@@ -330,7 +329,7 @@ def distances(flow: Flow, call: Call) -> None:
 
 @rule("index_add scatter_add index_copy")
 def gathered_into(flow: Flow, call: Call) -> None:
-    """Rows added or written by an index: the channels along the other dimensions go on, place by place."""
+    """Rows added or written by an index: the channels along the other dimensions are tied position by position."""
     target, dim, index, source = call.args[0], call.args[1] % call.args[0].ndim, call.args[2], call.args[3]
     for tensor in (target, source):
         hold_places(flow, call, tensor, [dim])
