@@ -27,6 +27,12 @@ def another():
 def failing():
     raise ValueError("no weights")
 
+def ending(*args):
+    raise SystemExit(4)
+
+def interrupting():
+    raise KeyboardInterrupt
+
 image = torch.rand(2, 3, 12, 16)
 
 def inputs():
@@ -108,8 +114,21 @@ def test_weights_come_from_safetensors_alone(call: Call, project: Path):
         ("own_net:inputs", "own_net:inputs", "gives a tuple"),
         ("own_net:another", "own_net:inputs", "gives another module each time"),
         ("own_net:build", "own_net:failing", "own_net:failing() raises"),
+        ("own_net:ending", "own_net:inputs", "own_net:ending() raises SystemExit 4, which would end this program"),
+        ("own_net:build", "own_net:interrupting", "own_net:interrupting() raises KeyboardInterrupt, which would end"),
+        ("quits:build", "own_net:inputs", "quits cannot be imported from . or the installed packages (ProgramEnd: it raises SystemExit 1"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_a_line(call: Call, model, inputs, said):
+def test_what_cannot_be_built_is_said_in_a_line(call: Call, project: Path, model, inputs, said):
+    (project / "quits.py").write_text("import sys; sys.exit(1)")
     answer = call("prune", "--model", model, "--inputs", inputs, "--cut", "0=50%", "-o", "small.tp")
     assert answer.status == 2 and said in answer.remarks[-1]
+
+
+def test_a_measure_or_forward_that_would_end_the_program_is_said_in_a_line(call: Call):
+    cut = ("--cut", "0=50%", "-o", "small.tp")
+    for option in ("--evaluate", "--forward"):
+        answer = call("prune", *MODULE, option, "own_net:ending", *cut)
+        assert answer.status == 2 and "raises SystemExit 4, which would end this program" in answer.remarks[-1]
+    answer = call("prune", *MODULE, "--evaluate", "own_net:failing", *cut)
+    assert answer.status == 2 and "own_net:failing() raises TypeError" in answer.remarks[-1]

@@ -9,14 +9,14 @@ small = tp.load("small.tp", build())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tui_pruner.api.session import IMAGES, Session
-from tui_pruner.domain.errors import OutputError, PlanError, RequestError
+from tui_pruner.domain.errors import OutputError, PlanError, RequestError, going_on
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -95,10 +95,13 @@ class ModuleSession(Session):
 
         Raises:
             RequestError: there was none.
+            ProgramEnd: it would have ended this program.
         """
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
-        return float(self._evaluate(self.model()))
+        model = self.model()
+        with going_on("evaluate"):
+            return float(self._evaluate(model))
 
     def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": from batches the one that moves the outputs least, else by importance.
@@ -225,7 +228,7 @@ class ModuleSession(Session):
         of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
         given = [batches] if hasattr(batches, "untyped_storage") else batches
         found, seen = [], 0
-        for batch in batches_of(taken(given), self.module.inputs):
+        for batch in batches_of(given, self.module.inputs):
             found.append(in_a_batch(batch) if of_images else batch)
             seen += len(batch)
             if images is not None and seen >= images:
@@ -233,18 +236,6 @@ class ModuleSession(Session):
         if needed and not found:
             raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
         return [batch.computable() for batch in found]
-
-
-def taken(batches: Any) -> Iterator[Any]:
-    """Go through batches.
-
-    Raises:
-        RequestError: they cannot be gone through.
-    """
-    try:
-        yield from batches
-    except TypeError as error:
-        raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
 
 
 def unchanged_chance() -> Any:

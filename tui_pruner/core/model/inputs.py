@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.model.predictions import Unseen, tensors
-from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.errors import RequestError, going_on
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 FINER = {torch.float32: torch.complex64, torch.float64: torch.complex128}
@@ -31,8 +31,13 @@ class Inputs:
     forward: Callable[..., Any] | None = None
 
     def run(self, model: nn.Module) -> Any:
-        """Call a model with them as they are, and return what it gives."""
-        return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+        """Call a model with them as they are, and return what it gives.
+
+        Raises:
+            ProgramEnd: it would have ended this program.
+        """
+        with going_on(f"the forward of {type(model).__name__}"):
+            return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -155,9 +160,10 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
     """Batches as the arguments of forwards; of one with more entries than the model takes, such as labels behind images, the first.
 
     Raises:
-        RequestError: a batch is not a tensor, tuple, list or dict, or has no tensor in it.
+        RequestError: a batch is not a tensor, tuple, list or dict, or has no tensor in it, or batches cannot be gone through.
+        ProgramEnd: what gives the batches would have ended this program.
     """
-    for batch in batches:
+    for batch in taken(batches):
         if not isinstance(batch, (Inputs, Tensor, tuple, list, Mapping)):
             raise RequestError(f"a batch is a {type(batch).__name__}: give tensors, tuples of arguments or dicts of arguments by name")
         one = inputs_of(batch)
@@ -166,6 +172,27 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
         if not one.tensors:
             raise RequestError("a batch has no tensor in it: give what the forward reads")
         yield one if like is None else replace(one, forward=like.forward)
+
+
+def taken(batches: Iterable[Any]) -> Iterator[Any]:
+    """Go through batches.
+
+    Raises:
+        RequestError: they cannot be gone through.
+        ProgramEnd: what gives them would have ended this program.
+    """
+    with going_on("going through the batches"):
+        try:
+            given = iter(batches)
+        except TypeError as error:
+            raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
+    end = object()
+    while True:
+        with going_on("going through the batches"):
+            batch = next(given, end)
+        if batch is end:
+            return
+        yield batch
 
 
 COARSE = 4

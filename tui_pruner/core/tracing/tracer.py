@@ -29,13 +29,13 @@ from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.domain.deadlines import crowd
-from tui_pruner.domain.errors import TraceError
+from tui_pruner.domain.errors import Interruption, TraceError
 
 AGAIN = 0.5
 """Seconds between two attempts."""
 
 
-class TooLate(BaseException):
+class TooLate(Interruption):
     """The time is up; no `except Exception` on the way swallows it."""
 
 

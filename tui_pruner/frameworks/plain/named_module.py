@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from tui_pruner.core.model.inputs import Inputs, inputs_of
-from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.domain.errors import CheckpointError, ProgramEnd, RequestError, going_on
 from tui_pruner.frameworks.plain.module import digest_of, name_of, structure_of
 from tui_pruner.frameworks.plain.module_file import fill
 
@@ -61,7 +62,10 @@ class NamedModule:
 
     def measure(self) -> Callable[[nn.Module], float] | None:
         """What gives a figure for a module, if there is such a thing."""
-        return found(self.evaluate, "--evaluate") if self.evaluate else None
+        if not self.evaluate:
+            return None
+        function = found(self.evaluate, "--evaluate")
+        return lambda module: called(self.evaluate, partial(function, module))
 
     def check_steady(self, module: nn.Module) -> None:
         """Refuse a factory that builds another module each time: what is saved could not be loaded into it.
@@ -89,7 +93,8 @@ def found(name: str, option: str) -> Any:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        value: Any = importlib.import_module(package)
+        with going_on("it"):
+            value: Any = importlib.import_module(package)
     except Exception as error:
         raise RequestError(
             f"{option} {name}: {package} cannot be imported from {os.curdir} or the installed packages ({said(error)})"
@@ -106,9 +111,13 @@ def called(name: str, function: Any) -> Any:
 
     Raises:
         RequestError: it is none, or raises.
+        ProgramEnd: it would have ended this program.
     """
     try:
-        return function()
+        with going_on(f"{name}()"):
+            return function()
+    except ProgramEnd:
+        raise
     except Exception as error:
         raise RequestError(f"{name}() raises {said(error)}") from error
 
