@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -280,6 +280,15 @@ Step = tuple[str, tuple[float, ...]]
 """An operation with the numbers that it computes with."""
 
 
+class JoinedLabels(NamedTuple):
+    """What the first `unions` come to: the channel of each label, and the element-wise operations that join channels, in pairs."""
+
+    unions: int
+    channel: Labels
+    joining: Labels
+    operations: Labels
+
+
 @dataclass
 class FlowRecord:
     """Everything that one run of the model told about its channels; `steps` are those of evaluation.
@@ -304,6 +313,7 @@ class FlowRecord:
     relied: set[Axis] = field(default_factory=set)
     block_outputs: dict[str, Labels] = field(default_factory=dict)
     inner: dict[str, InnerLabels] = field(default_factory=dict)
+    joined: JoinedLabels | None = None
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation, and give it its number."""

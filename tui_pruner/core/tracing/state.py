@@ -139,7 +139,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._labels: dict[int, Tensor | AxisLabels | Computed] = {}
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
-        self._parameters = {name for name, _ in model.named_parameters()}
+        self._parameters = {name for name, tensor in named_tensors(model) if isinstance(tensor, nn.Parameter)}
         self._lost: list[Tensor] = []
         self._work = 0
         self._aside = False

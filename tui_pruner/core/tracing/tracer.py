@@ -7,7 +7,6 @@ import ctypes
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 import tui_pruner
+from tui_pruner.core.model.copies import modules_of, owners_of_tensors
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
@@ -80,7 +80,7 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
     Where one of the layers has no channels that are known, the other keeps those that it has.
     """
     reads = {axis.module: flow.record.source.labels_of(axis) for axis, role in flow.record.roles.items() if role == "in"}
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         for pair in equal_widths(module):
             vectors = tuple(reads[f"{path}.{layer}"] for layer in pair if f"{path}.{layer}" in reads)
             operation = flow.record.note("same width", path)
@@ -92,7 +92,7 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
 
 def hold_own_widths(flow: Flow, model: nn.Module) -> None:
     """Lock the parameters of PyTorch's modules that keep widths in attributes which nothing rewrites."""
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         name = keeps_own_widths(module)
         if name and own_adapter(module) is None:
             operation = flow.record.note(name, path)
@@ -158,7 +158,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
 
     Hooks of the process, as two for each of a thousand modules take longer to register than many a trace.
     """
-    paths = {module: path for path, module in model.named_modules()}
+    paths = {module: path for path, module in modules_of(model)}
     repeats = {module: path for path, module in repeats_of(model)}
     around: list[nn.Module] = []
     around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
@@ -191,12 +191,11 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             handle.remove()
     if not around_repeats:
         return
-    own = {name: id(parameter) for name, parameter in model.named_parameters()}
-    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    owners = owners_of_tensors(model)
     for path, (module, inputs, outputs) in around_repeats.items():
         places = first_place(inputs), first_place(outputs)
         silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
-        alone = all(name in own and times[own[name]] == 1 for name in silenced)  # none where others share them
+        alone = all(len(owners.get(name, ())) == 1 for name in silenced)  # none where others share them
         flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silenced if alone else ())
 
 
