@@ -60,7 +60,8 @@ def open(
         trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is loaded like a program then.
         imgsz: side of the square image that operations are counted for, in pixels; by default the model's own.
         classes: how many, for an architecture.
-        example_inputs: for a module a tuple of what its forward reads, tensors of any shape and type, on the module's device.
+        example_inputs: for a module a tuple of what its forward reads, tensors of any shape and type, on the module's device. For a .pt
+            too, which then is any module that a script saved, of another repository's code for instance, and needs `trust`.
         kwargs: what its forward reads by name.
         evaluate: for a module, model -> figure: what `session.evaluate()` calls.
         loss: for a module, (model, batch) -> number to differentiate: what the criteria taylor and hessian rank by.
@@ -79,6 +80,15 @@ def open(
         from tui_pruner.api.modules import open_module
 
         return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters, forward=forward)
+    if Path(model).suffix.lower() in (".pt", ".pth") and (example_inputs is not None or kwargs):
+        from tui_pruner.api.modules import open_module
+        from tui_pruner.frameworks.plain.named_module import pickled_module
+        from tui_pruner.storage.trust import trust as allow
+
+        allow([trust] if trust else [])
+        return open_module(
+            pickled_module(Path(model)), example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters, forward=forward
+        )
     if example_inputs is not None or kwargs:
         raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
     from tui_pruner.core.model.analysis import analyse

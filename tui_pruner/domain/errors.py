@@ -101,7 +101,7 @@ class Interruption(BaseException):
 
 @contextmanager
 def going_on(what: str) -> Iterator[None]:
-    """Around code of the user's: whatever it raises to end this program is an error of that code. Ctrl-C and interruptions pass.
+    """Around code of the user's: what it raises to end this program becomes an error of that code. Ctrl-C and interruptions pass.
 
     Raises:
         ProgramEnd: it raises SystemExit, KeyboardInterrupt or another exception that is no `Exception`.

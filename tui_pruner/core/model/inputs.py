@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.model.predictions import Unseen, tensors
@@ -36,7 +38,8 @@ class Inputs:
         Raises:
             ProgramEnd: it would have ended this program.
         """
-        with going_on(f"the forward of {type(model).__name__}"):
+        on_meta = any(tensor.is_meta for tensor in self.tensors)
+        with going_on(f"the forward of {type(model).__name__}"), KnownNumbers() if on_meta else nullcontext():
             return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property
@@ -79,6 +82,26 @@ class Inputs:
         if any(not tensor.ndim or tensor.shape[0] != count for tensor in self.tensors):
             return self
         return self.changed(lambda t: t[:1])
+
+
+class KnownNumbers(TorchFunctionMode):
+    """Whole numbers that a forward makes of Python's keep their values beside the meta device, as those of its inputs do.
+
+    The sizes of feature maps often go through such tensors.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Make a tensor on the CPU where it would lose known values."""
+        kwargs = kwargs or {}
+        made = function(*args, **kwargs)
+        of_another = function is Tensor.new_tensor
+        if function not in MAKING or not made.is_meta or is_real(made) or not (of_another or "device" in kwargs):
+            return made
+        numbers = not any(isinstance(leaf, Tensor) for leaf in tree_leaves((args[of_another:], kwargs)))
+        return function(*args, **{**kwargs, "device": "cpu"}) if numbers else made
+
+
+MAKING = (torch.tensor, torch.as_tensor, Tensor.new_tensor)
 
 
 Given = Inputs | Tensor | Sequence[Any] | Mapping[str, Any]
