@@ -59,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_looking_says_whose_code_runs(call: Call):
     answer = call("inspect", *MODULE, "--json")
-    assert answer.status == 0 and "running the code of own_net:build" in answer.remarks[0]
+    assert answer.status == 0 and "running the code of own_net:build" in answer.err
     layers = [layer for block in answer.document["blocks"] for layer in block["layers"]]
     assert [(layer["name"], layer["status"]) for layer in layers] == [("0", "free"), ("2", "free"), ("4", "locked")]
     assert "Conv 3x3" in call("inspect", *MODULE).out
@@ -84,13 +84,27 @@ def test_what_is_pruned_is_loaded_again_and_proved(call: Call, project: Path):
 def test_another_function_can_run_in_place_of_the_forward(call: Call, project: Path):
     trunk = (*MODULE, "--forward", "own_net:trunk")
     answer = call("inspect", *trunk, "--json")
-    assert "own_net:inputs and own_net:trunk" in answer.remarks[0]
+    assert "own_net:inputs and own_net:trunk" in answer.err
     status = {layer["name"]: layer["status"] for block in answer.document["blocks"] for layer in block["layers"]}
     assert status["0"] == "free" and status["2"] == "locked"  # whose outputs the function returns
     written = call("prune", *trunk, "--cut", "0=50%", "-o", "trunk.tp", "--json")
     assert written.status == 0 and written.document["proof"]["equal"] and written.document["loads"]
     assert call("prove", *trunk, "trunk.tp").status == 0
     assert "name a function" in call("inspect", *MODULE, "--forward", "own_net:image").err
+
+
+def test_normalisations_lose_channels_by_request_alone(call: Call, project: Path):
+    (project / "own_norm.py").write_text(
+        "from own_net import *\ndef build():\n    torch.manual_seed(0)\n    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(2, 16),"
+        " nn.Conv2d(16, 4, 1))\n"
+    )
+    module = ("--model", "own_norm:build", "--inputs", "own_net:inputs")
+    assert "normalises across channels" in call("prune", *module, "--cut", "0=50%", "-o", "small.tp").err
+    written = call("prune", *module, "--approximate", "--cut", "0=50%", "-o", "small.tp")
+    assert written.status == 0 and "APPROXIMATE: 1 normalisation over the channels that are left" in written.out
+    answer = call("prove", *module, "--approximate", "small.tp", "--json")
+    assert answer.status == 0
+    assert answer.document["verdict"] == "approximate" and not answer.document["equal"] and answer.document["approximate"] == ["1"]
 
 
 def test_weights_come_from_safetensors_alone(call: Call, project: Path):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def open_module(
-    module: nn.Module,
+    module: nn.Module | str | Path,
     example_inputs: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -40,8 +40,10 @@ def open_module(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     adapters: Adapters | None = None,
     forward: Callable[..., Any] | None = None,
+    approximate: bool = False,
+    trust: str | None = None,
 ) -> ModuleSession:
-    """Open any module, which stays as it is; `tp.open` says more of the arguments.
+    """Open any module, which stays as it is, or a trusted file that holds one; `tp.open` says more of the arguments.
 
     Raises:
         CheckpointError: it is not a module, or of a kind that cannot be cut.
@@ -50,7 +52,13 @@ def open_module(
     """
     from tui_pruner.core.pruning.session import PruningSession as Steps
 
-    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward)), evaluate, loss)
+    if isinstance(module, (str, Path)):
+        from tui_pruner.frameworks.plain.named_module import pickled_module
+        from tui_pruner.storage.trust import trust as allow
+
+        allow([trust] if trust else [])
+        module = pickled_module(Path(module))
+    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward, approximate)), evaluate, loss)
 
 
 def looked_at(
@@ -59,6 +67,7 @@ def looked_at(
     kwargs: Mapping[str, Any] | None,
     adapters: Adapters | None,
     forward: Callable[..., Any] | None = None,
+    approximate: bool = False,
 ) -> Analysis:
     """Return all that is known about a module's channels.
 
@@ -75,7 +84,7 @@ def looked_at(
     given = inputs_of(example_inputs if example_inputs is not None else ())
     if forward is not None and not callable(forward):
         raise RequestError(f"forward is a {type(forward).__name__}: give a function that is called as forward(module, *example_inputs)")
-    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}, forward=forward), adapters)
+    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}, forward=forward), adapters, approximate)
 
 
 class ModuleSession(Session):

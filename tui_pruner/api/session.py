@@ -52,6 +52,7 @@ def open(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     adapters: Mapping[type[nn.Module], Callable[..., None]] | None = None,
     forward: Callable[..., Any] | None = None,
+    approximate: bool = False,
 ) -> Session:
     """Open an Ultralytics checkpoint or an architecture by its yaml, as the app does, or any module.
 
@@ -69,6 +70,8 @@ def open(
             `kept(layer)` gives the indices of its outputs that a layer within the module keeps, None where it keeps all.
         forward: for a module that decides by computed values, (module, *example_inputs) -> outputs: what is followed, proved and refitted
             in place of its own forward. Detectors of torchvision have theirs already.
+        approximate: for a module, let LayerNorm and GroupNorm lose channels. They then normalise over those that are left, which changes
+            what these compute: the cut is checked against a twin with such normalisations, and never called equal.
 
     Raises:
         CheckpointError: the file, or a module of this kind, cannot be used.
@@ -76,20 +79,13 @@ def open(
         RequestError: the inputs are missing, or are no inputs.
         TraceError: its forward cannot be followed.
     """
-    if not isinstance(model, (str, Path)):
+    options: dict[str, Any] = {"evaluate": evaluate, "loss": loss, "adapters": adapters, "forward": forward, "approximate": approximate}
+    called = example_inputs is not None or bool(kwargs)
+    if not isinstance(model, (str, Path)) or (called and Path(model).suffix.lower() in (".pt", ".pth")):
         from tui_pruner.api.modules import open_module
 
-        return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters, forward=forward)
-    if Path(model).suffix.lower() in (".pt", ".pth") and (example_inputs is not None or kwargs):
-        from tui_pruner.api.modules import open_module
-        from tui_pruner.frameworks.plain.named_module import pickled_module
-        from tui_pruner.storage.trust import trust as allow
-
-        allow([trust] if trust else [])
-        return open_module(
-            pickled_module(Path(model)), example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters, forward=forward
-        )
-    if example_inputs is not None or kwargs:
+        return open_module(model, example_inputs, kwargs, trust=trust, **options)
+    if called:
         raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.session import PruningSession as Steps
@@ -343,7 +339,7 @@ class Session:
         from tui_pruner.core.pruning.surgery import cut
 
         proof = self.prove()
-        if not proof.equal:
+        if not proof.holds:
             raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
         return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
 

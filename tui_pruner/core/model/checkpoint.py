@@ -31,7 +31,7 @@ class Checkpoint:
     program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
     `own_names` is what the file takes from modules beyond Ultralytics' own list, which a file that is made from it takes too;
     `trusted` says that it was loaded in full, since its user trusts it; `unwritable` why nothing can be written that is made from it.
-    `inputs` are what its forward is given where that is not a square image.
+    `inputs` are what its forward is given where that is not a square image. `approximate`: normalisations across channels may lose some.
     """
 
     path: str
@@ -45,6 +45,7 @@ class Checkpoint:
     trusted: bool = False
     unwritable: str = ""
     inputs: Inputs | None = None
+    approximate: bool = False
 
     @property
     def is_trained(self) -> bool:

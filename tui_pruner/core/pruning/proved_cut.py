@@ -36,9 +36,9 @@ def demand_proved(proof: Proof, what: str, advice: str) -> None:
     """Refuse to go on with what is not proved.
 
     Raises:
-        ProofError: the proof says anything but equal; it has the figures.
+        ProofError: the proof says that it may not be used; it has the figures.
     """
-    if not proof.equal:
+    if not proof.holds:
         raise ProofError(f"{what} is not proved: {proof.reason}; {advice}", proof.plain())
 
 

@@ -89,6 +89,7 @@ def couple(record: FlowRecord) -> CouplingMap:
         seconds=0.0,
         spared=frozenset(record.spared),
         remarks=tuple(record.remarks),
+        approximate=frozenset(record.approximate),
         named=tuple(
             NamedWidth(name, channels.group[channels.channel[vector]], channels.place[channels.channel[vector]])
             for name, vector in record.named.items()

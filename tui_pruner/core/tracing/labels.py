@@ -61,9 +61,7 @@ class AxisLabels:
         long = [d for d, size in enumerate(self.shape) if size > 1]
         if not long and self.shape and self.vectors[0] is not None:
             long = [0]
-        if len(long) != 1 or self.vectors[long[0]] is None:
-            return None
-        vector = self.vectors[long[0]]
+        vector = self.vectors[long[0]] if len(long) == 1 else None
         return along(vector, long[0], self.shape) if vector is not None else None
 
 
@@ -314,6 +312,7 @@ class FlowRecord:
     block_outputs: dict[str, Labels] = field(default_factory=dict)
     inner: dict[str, InnerLabels] = field(default_factory=dict)
     joined: JoinedLabels | None = None
+    approximate: set[str] = field(default_factory=set)
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation, and give it its number."""

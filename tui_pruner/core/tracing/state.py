@@ -128,9 +128,10 @@ PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     """The state of one trace: which labels each live tensor carries, and the record that grows."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, approximate: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
+        self.approximate = approximate
         self.modules: list[str] = [""]
         self.entered: list[int] = [0]
         self.given: list[tuple[Any, ...]] = [()]

@@ -205,18 +205,21 @@ def replaceable(args: Any, output: Any) -> bool:
     return isinstance(given, Tensor) and isinstance(output, Tensor) and given.ndim > 1 and given.shape == output.shape
 
 
-def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
+def trace(
+    skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = (), approximate: bool = False
+) -> FlowRecord:
     """Follow the channels of a model through one forward.
 
     Args:
         skeleton: the model on the meta device, in evaluation mode (`skeleton.without_weights`).
         given: the inputs, or the shape of an image [batch, channels, height, width]; as small as the model allows.
         blocks: path and module of the model's blocks.
+        approximate: normalisations across channels do not hold them, but are over those that are left.
 
     Raises:
         TraceError: the forward failed, or no tensor is found in what it returns.
     """
-    flow = Flow(skeleton)
+    flow = Flow(skeleton, approximate)
     inputs = asked(given).on_meta()
     hold_inputs(flow, inputs)
     with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:

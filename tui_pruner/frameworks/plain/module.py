@@ -100,7 +100,9 @@ class OpenedModule(Checkpoint):
         return settle_attentions(model)
 
 
-def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None) -> Analysis:
+def open_module(
+    module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None, approximate: bool = False
+) -> Analysis:
     """Look at a module, which stays as it is: everything works on a copy.
 
     Raises:
@@ -114,7 +116,7 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
         inputs = in_a_batch(replace(inputs, forward=followed))
     register_own(adapters or {})
     with chance(0), going_on(name_of(module)):
-        opened = opened_module(module, lively(inputs))
+        opened = replace(opened_module(module, lively(inputs)), approximate=approximate)
         try:
             analysis = analyse(opened)
             demand_steady(analysis.skeleton, analysis.inputs)
