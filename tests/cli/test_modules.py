@@ -27,6 +27,12 @@ def another():
 def failing():
     raise ValueError("no weights")
 
+def ending(*args):
+    raise SystemExit(4)
+
+def interrupting():
+    raise KeyboardInterrupt
+
 image = torch.rand(2, 3, 12, 16)
 
 def inputs():
@@ -53,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_looking_says_whose_code_runs(call: Call):
     answer = call("inspect", *MODULE, "--json")
-    assert answer.status == 0 and "running the code of own_net:build" in answer.remarks[0]
+    assert answer.status == 0 and "running the code of own_net:build" in answer.err
     layers = [layer for block in answer.document["blocks"] for layer in block["layers"]]
     assert [(layer["name"], layer["status"]) for layer in layers] == [("0", "free"), ("2", "free"), ("4", "locked")]
     assert "Conv 3x3" in call("inspect", *MODULE).out
@@ -78,13 +84,27 @@ def test_what_is_pruned_is_loaded_again_and_proved(call: Call, project: Path):
 def test_another_function_can_run_in_place_of_the_forward(call: Call, project: Path):
     trunk = (*MODULE, "--forward", "own_net:trunk")
     answer = call("inspect", *trunk, "--json")
-    assert "own_net:inputs and own_net:trunk" in answer.remarks[0]
+    assert "own_net:inputs and own_net:trunk" in answer.err
     status = {layer["name"]: layer["status"] for block in answer.document["blocks"] for layer in block["layers"]}
     assert status["0"] == "free" and status["2"] == "locked"  # whose outputs the function returns
     written = call("prune", *trunk, "--cut", "0=50%", "-o", "trunk.tp", "--json")
     assert written.status == 0 and written.document["proof"]["equal"] and written.document["loads"]
     assert call("prove", *trunk, "trunk.tp").status == 0
     assert "name a function" in call("inspect", *MODULE, "--forward", "own_net:image").err
+
+
+def test_normalisations_lose_channels_by_request_alone(call: Call, project: Path):
+    (project / "own_norm.py").write_text(
+        "from own_net import *\ndef build():\n    torch.manual_seed(0)\n    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(2, 16),"
+        " nn.Conv2d(16, 4, 1))\n"
+    )
+    module = ("--model", "own_norm:build", "--inputs", "own_net:inputs")
+    assert "normalises across channels" in call("prune", *module, "--cut", "0=50%", "-o", "small.tp").err
+    written = call("prune", *module, "--approximate", "--cut", "0=50%", "-o", "small.tp")
+    assert written.status == 0 and "APPROXIMATE: 1 normalisation over the channels that are left" in written.out
+    answer = call("prove", *module, "--approximate", "small.tp", "--json")
+    assert answer.status == 0
+    assert answer.document["verdict"] == "approximate" and not answer.document["equal"] and answer.document["approximate"] == ["1"]
 
 
 def test_weights_come_from_safetensors_alone(call: Call, project: Path):
@@ -108,8 +128,21 @@ def test_weights_come_from_safetensors_alone(call: Call, project: Path):
         ("own_net:inputs", "own_net:inputs", "gives a tuple"),
         ("own_net:another", "own_net:inputs", "gives another module each time"),
         ("own_net:build", "own_net:failing", "own_net:failing() raises"),
+        ("own_net:ending", "own_net:inputs", "own_net:ending() raises SystemExit 4, which would end this program"),
+        ("own_net:build", "own_net:interrupting", "own_net:interrupting() raises KeyboardInterrupt, which would end"),
+        ("quits:build", "own_net:inputs", "quits cannot be imported from . or the installed packages (ProgramEnd: it raises SystemExit 1"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_a_line(call: Call, model, inputs, said):
+def test_what_cannot_be_built_is_said_in_a_line(call: Call, project: Path, model, inputs, said):
+    (project / "quits.py").write_text("import sys; sys.exit(1)")
     answer = call("prune", "--model", model, "--inputs", inputs, "--cut", "0=50%", "-o", "small.tp")
     assert answer.status == 2 and said in answer.remarks[-1]
+
+
+def test_a_measure_or_forward_that_would_end_the_program_is_said_in_a_line(call: Call):
+    cut = ("--cut", "0=50%", "-o", "small.tp")
+    for option in ("--evaluate", "--forward"):
+        answer = call("prune", *MODULE, option, "own_net:ending", *cut)
+        assert answer.status == 2 and "raises SystemExit 4, which would end this program" in answer.remarks[-1]
+    answer = call("prune", *MODULE, "--evaluate", "own_net:failing", *cut)
+    assert answer.status == 2 and "own_net:failing() raises TypeError" in answer.remarks[-1]

@@ -126,6 +126,22 @@ def moved(net: Any, x: Tensor) -> Tensor:
     return F.grid_sample(x, F.affine_grid(matrix, list(x.shape), align_corners=False), align_corners=False)
 
 
+def levels(net: Any, x: Tensor) -> Tensor:
+    """Deformable attention over two levels, as DETR's heirs have it: the sizes go through tensors, of which the forward asks sums."""
+    maps = [net.equal(x := F.max_pool2d(net.first(x).relu(), 2)), net.second(x)]
+    rows = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1)
+    sizes = torch.as_tensor([one.shape[2:] for one in maps], dtype=torch.long, device=x.device)
+    if (sizes[:, 0] * sizes[:, 1]).sum() != rows.shape[1] or bool(x.new_tensor([len(maps)], dtype=torch.long) != len(sizes)):
+        raise ValueError("sizes do not fit")
+    value = net.value(rows).split([int(height * width) for height, width in sizes], 1)
+    where = net.where(rows).tanh().unflatten(2, (2, 2, 2))
+    found = [
+        F.grid_sample(part.transpose(1, 2).unflatten(2, (int(h), int(w))), where[:, :, level] / sizes[level], align_corners=False).sum(-1)
+        for level, (part, (h, w)) in enumerate(zip(value, sizes, strict=True))
+    ]
+    return net.mix(sum(found).transpose(1, 2))
+
+
 def queries(net: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """The likeliest places look elsewhere in the image, as the detectors with deformable attention do."""
     seen = net.first(x)
@@ -309,6 +325,9 @@ CONSTRUCTS: dict[str, Case] = {
     "queries that look elsewhere": own(
         queries, first=conv(3, 16, 3), score=line(16, 1), where=line(16, 2), value=conv(16, 12), mix=line(12, 16), up=line(16, 20),
         boxes=line(16, 4), classes=line(20, 3),
+    ),
+    "levels whose sizes are in a tensor": own(
+        levels, first=conv(3, 16, 3), second=conv(16, 12, 3), equal=conv(16, 12), value=line(12, 16), where=line(12, 8), mix=line(16, 6)
     ),
     "a recurrence by hand": own(unrolled, read=line(3, 12), again=line(12, 12), last=line(12, 4)),
     # space

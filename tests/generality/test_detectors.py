@@ -158,6 +158,29 @@ def test_a_detector_of_ones_own_is_followed_by_a_function():
     assert len(wanted) > 1 and torch.allclose(mine, wanted, rtol=1e-9, atol=1e-9)
 
 
+def test_rt_detr_of_transformers_is_followed_as_it_is():
+    transformers = pytest.importorskip("transformers")
+    trunk = transformers.RTDetrResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 24, 32, 48], depths=[1] * 4, layer_type="basic", out_features=["stage2", "stage3", "stage4"]
+    )
+    own: dict[str, Any] = {"anchor_image_size": None, "num_queries": 8, "decoder_layers": 1, "num_labels": 3}
+    ways = dict.fromkeys(("encoder_hidden_dim", "d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 32)
+    heads = dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4)
+    layers = {"encoder_in_channels": [24, 32, 48], "decoder_in_channels": [32] * 3}
+    settings = transformers.RTDetrConfig(backbone_config=trunk, use_pretrained_backbone=False, **own, **ways, **heads, **layers)
+    torch.manual_seed(0)
+    net, image = transformers.RTDetrForObjectDetection(settings).eval(), torch.rand(1, 3, SIDE, SIDE)
+    session = tp.open(net, example_inputs=(image,))
+    free = [group.layers[0] for group in session.groups() if group.prunable]
+    assert len(free) >= 20
+    for layer in (free[0], "model.decoder.layers.0.fc1"):
+        session.apply([f"{layer}=50%"])
+    assert session.prove().equal
+    with torch.no_grad():
+        mine, wanted = (one.double()(image.double()) for one in (session.model(), zeroed(net, session.kept())))
+    assert all(torch.allclose(mine[name], wanted[name], rtol=1e-9, atol=1e-9) for name in ("logits", "pred_boxes"))
+
+
 def test_a_plan_written_by_hand_is_applied_by_the_same_function():
     net, image = Finding().eval(), torch.rand(1, 3, 32, 32)
     follow = Finding.raw

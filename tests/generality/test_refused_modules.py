@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 
 import tui_pruner as tp
 from tests.generality.modules import Between, image
+from tui_pruner.domain.errors import ProgramEnd, going_on
 
 
 def small(**options: Any) -> nn.Sequential:
@@ -25,6 +28,22 @@ def sparse() -> nn.Module:
 
 def quantised() -> nn.Module:
     return torch.ao.quantization.quantize_dynamic(small(), {nn.Linear})
+
+
+class Leaving(BaseException):
+    """No error, by its class."""
+
+
+def ending(error: BaseException) -> Callable[[Any, Any], Any]:
+    def between(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    return between
+
+
+def hooked(net: nn.Module) -> nn.Module:
+    net.register_forward_hook(lambda *_: sys.exit())
+    return net
 
 
 VECTOR = torch.rand(2, 5)
@@ -59,6 +78,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
         lambda: Between(lambda net, x: x * len(x.nonzero())), image(), "decides by a computed value",
     ),
     "a forward that raises": (lambda: Between(lambda net, x: {}["scale"]), image(), "the forward stopped in Between: KeyError: 'scale'"),
+    "a forward that ends the program": (
+        lambda: Between(ending(SystemExit(3))), image(), "the forward stopped in Between: the forward of Between raises SystemExit 3",
+    ),
+    "a forward that interrupts": (lambda: Between(ending(KeyboardInterrupt())), image(), "Between raises KeyboardInterrupt, which"),
+    "a forward that raises what is no error": (lambda: Between(ending(Leaving("now"))), image(), "Between raises Leaving now, which"),
+    "a hook that ends the program": (lambda: hooked(small()), (VECTOR,), "Sequential raises SystemExit, which would end this program"),
     "nothing out": (lambda: Empty(), image(), "no tensor is found"),
 }  # fmt: skip
 
@@ -105,3 +130,41 @@ def test_batches_that_are_none_are_refused():
             session.reconstruct(wrong)
     with pytest.raises(tp.RequestError, match="front is for checkpoints"):
         session.front(["flops=50%"], [VECTOR])
+
+
+def test_hooks_and_batches_that_would_end_the_program_are_refused():
+    def leaving(*_: Any) -> Any:
+        raise SystemExit
+
+    def one_batch() -> Iterator[Any]:
+        yield VECTOR
+        raise Leaving
+
+    session = tp.open(small().eval(), example_inputs=(VECTOR,), evaluate=leaving, loss=leaving)
+    said = "raises (SystemExit|Leaving), which would end this program: have it return"
+    session.apply(["0=30%"])
+    for use in (
+        session.evaluate,
+        lambda: session.target("flops=50%", data=[VECTOR], criterion="taylor"),
+        lambda: session.target("flops=50%", data=one_batch()),
+        lambda: session.reconstruct(one_batch()),
+    ):
+        with pytest.raises(ProgramEnd, match=said):
+            use()
+    assert session.prove().equal
+
+
+def test_a_path_that_ends_the_program_below_some_width_holds_it():
+    def between(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return x if x.shape[1] == 16 else sys.exit("too narrow")
+
+    session = tp.open(Between(between), example_inputs=image())
+    with pytest.raises(tp.RequestError, match="locked"):
+        session.apply(["first=30%"])
+
+
+def test_ctrl_c_in_code_of_the_users_is_ones_own():
+    with pytest.raises(KeyboardInterrupt), going_on("the forward"):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(ProgramEnd), going_on("the forward"):
+        ending(KeyboardInterrupt())(small(), VECTOR)

@@ -9,14 +9,14 @@ small = tp.load("small.tp", build())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tui_pruner.api.session import IMAGES, Session
-from tui_pruner.domain.errors import OutputError, PlanError, RequestError
+from tui_pruner.domain.errors import OutputError, PlanError, RequestError, going_on
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def open_module(
-    module: nn.Module,
+    module: nn.Module | str | Path,
     example_inputs: Any = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -40,8 +40,10 @@ def open_module(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     adapters: Adapters | None = None,
     forward: Callable[..., Any] | None = None,
+    approximate: bool = False,
+    trust: str | None = None,
 ) -> ModuleSession:
-    """Open any module, which stays as it is; `tp.open` describes the arguments.
+    """Open any module, which stays as it is, or a trusted file that holds one; `tp.open` describes the arguments.
 
     Raises:
         CheckpointError: it is not a module, or of a kind that cannot be cut.
@@ -50,7 +52,13 @@ def open_module(
     """
     from tui_pruner.core.pruning.session import PruningSession as Steps
 
-    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward)), evaluate, loss)
+    if isinstance(module, (str, Path)):
+        from tui_pruner.frameworks.plain.named_module import pickled_module
+        from tui_pruner.storage.trust import trust as allow
+
+        allow([trust] if trust else [])
+        module = pickled_module(Path(module))
+    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward, approximate)), evaluate, loss)
 
 
 def looked_at(
@@ -59,6 +67,7 @@ def looked_at(
     kwargs: Mapping[str, Any] | None,
     adapters: Adapters | None,
     forward: Callable[..., Any] | None = None,
+    approximate: bool = False,
 ) -> Analysis:
     """Return the analysis of a module.
 
@@ -75,7 +84,7 @@ def looked_at(
     given = inputs_of(example_inputs if example_inputs is not None else ())
     if forward is not None and not callable(forward):
         raise RequestError(f"forward is a {type(forward).__name__}: give a function that is called as forward(module, *example_inputs)")
-    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}, forward=forward), adapters)
+    return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}, forward=forward), adapters, approximate)
 
 
 class ModuleSession(Session):
@@ -95,10 +104,13 @@ class ModuleSession(Session):
 
         Raises:
             RequestError: none was given.
+            ProgramEnd: it would have ended this program.
         """
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
-        return float(self._evaluate(self.model()))
+        model = self.model()
+        with going_on("evaluate"):
+            return float(self._evaluate(model))
 
     def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
@@ -225,7 +237,7 @@ class ModuleSession(Session):
         of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
         given = [batches] if hasattr(batches, "untyped_storage") else batches
         found, seen = [], 0
-        for batch in batches_of(taken(given), self.module.inputs):
+        for batch in batches_of(given, self.module.inputs):
             found.append(in_a_batch(batch) if of_images else batch)
             seen += len(batch)
             if images is not None and seen >= images:
@@ -233,18 +245,6 @@ class ModuleSession(Session):
         if needed and not found:
             raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
         return [batch.computable() for batch in found]
-
-
-def taken(batches: Any) -> Iterator[Any]:
-    """Iterate over batches.
-
-    Raises:
-        RequestError: they are not iterable.
-    """
-    try:
-        yield from batches
-    except TypeError as error:
-        raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
 
 
 def unchanged_chance() -> Any:

@@ -52,6 +52,7 @@ def open(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     adapters: Mapping[type[nn.Module], Callable[..., None]] | None = None,
     forward: Callable[..., Any] | None = None,
+    approximate: bool = False,
 ) -> Session:
     """Open an Ultralytics checkpoint or an architecture by its yaml, as the app does, or any module.
 
@@ -60,7 +61,8 @@ def open(
         trust: the first digits of the file's SHA-256, where it needs more than stock classes: it is then loaded like a program.
         imgsz: side in pixels of the square image that FLOPs are counted for; by default the model's own.
         classes: the number of classes, for an architecture.
-        example_inputs: for a module, a tuple of its forward's arguments, tensors of any shape and dtype, on the module's device.
+        example_inputs: for a module, a tuple of its forward's arguments, tensors of any shape and dtype, on the module's device. For a .pt
+            too, which then is any module that a script saved, of another repository's code for instance, and needs `trust`.
         kwargs: its forward's arguments by name.
         evaluate: for a module, model -> metric: called by `session.evaluate()`.
         loss: for a module, (model, batch) -> differentiable number: for the criteria taylor and hessian.
@@ -68,6 +70,8 @@ def open(
             `kept(layer)` returns the output indices that a layer within the module keeps, None where it keeps all.
         forward: for a module that branches on computed values, (module, *example_inputs) -> outputs: it is traced, proved and refitted
             in place of the module's own forward. Detectors of torchvision have one already.
+        approximate: for a module, let LayerNorm and GroupNorm lose channels. They then normalise over those that are left, which changes
+            what these compute: the cut is checked against a twin with such normalisations, and never called equal.
 
     Raises:
         CheckpointError: the file, or a module of this kind, cannot be used.
@@ -75,11 +79,13 @@ def open(
         RequestError: the inputs are missing or invalid.
         TraceError: its forward cannot be traced.
     """
-    if not isinstance(model, (str, Path)):
+    options: dict[str, Any] = {"evaluate": evaluate, "loss": loss, "adapters": adapters, "forward": forward, "approximate": approximate}
+    called = example_inputs is not None or bool(kwargs)
+    if not isinstance(model, (str, Path)) or (called and Path(model).suffix.lower() in (".pt", ".pth")):
         from tui_pruner.api.modules import open_module
 
-        return open_module(model, example_inputs, kwargs, evaluate=evaluate, loss=loss, adapters=adapters, forward=forward)
-    if example_inputs is not None or kwargs:
+        return open_module(model, example_inputs, kwargs, trust=trust, **options)
+    if called:
         raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.session import PruningSession as Steps
@@ -333,7 +339,7 @@ class Session:
         from tui_pruner.core.pruning.surgery import cut
 
         proof = self.prove()
-        if not proof.equal:
+        if not proof.holds:
             raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
         return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
 

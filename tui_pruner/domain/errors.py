@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tui_pruner.domain.formatting import printable
@@ -88,6 +89,42 @@ class Cancelled(PrunerError):
     """The user stopped a running job."""
 
     exit_status = 130
+
+
+class ProgramEnd(PrunerError):
+    """Code of the user's raised what would have ended this program, such as SystemExit."""
+
+
+class Interruption(BaseException):
+    """Ends a computation from outside it. No error: nothing that handles errors may take it for one."""
+
+
+@contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """Around code of the user's: what it raises to end this program becomes an error of that code. Ctrl-C and interruptions pass.
+
+    Raises:
+        ProgramEnd: it raises SystemExit, KeyboardInterrupt or another exception that is no `Exception`.
+    """
+    try:
+        yield
+    except (Exception, Interruption):
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not is_raised(error):
+            raise
+        said = " ".join(f"{type(error).__name__} {error}".split())[:80]
+        raise ProgramEnd(f"{what} raises {said}, which would end this program: have it return, or raise an Exception") from error
+
+
+def is_raised(error: BaseException) -> bool:
+    """Whether a `raise` in Python made an exception; Ctrl-C arrives between any two instructions."""
+    import dis  # late: no first screen waits for it
+
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and dis.opname[innermost.tb_frame.f_code.co_code[innermost.tb_lasti]] == "RAISE_VARARGS"
 
 
 def out_of_memory(error: BaseException) -> bool:

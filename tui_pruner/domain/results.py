@@ -9,7 +9,9 @@ from typing import Literal
 
 Status = Literal["free", "coupled", "linked", "locked"]
 Section = Literal["backbone", "neck", "head"]
-Verdict = Literal["equal", "not equal", "not exercised"]
+Verdict = Literal["equal", "approximate", "not equal", "not exercised"]
+NOT_EQUAL = "such a cut moves the outputs beyond what masking does, and is checked, not proved equal"
+"""Of a cut through a normalisation across channels."""
 
 
 FIGURES = 3

@@ -257,7 +257,8 @@ class DryRun(Message):
 class ProofView(Message):
     """The verdict of the masked twin. `effect`: how far the cut moves the predictions, `elements`: how many numbers were compared.
 
-    `approximate` names what cannot be exact, `not_exercised` the modules that no compared output depends on, `failure` what does not run;
+    `approximate` names what cannot be exact, `checked` says that it agrees with a twin that is so too, `not_exercised` names the modules
+    that no compared output depends on, `failure` says what does not run;
     `reason` says in a sentence why the cut is not proved, `verdict` in two words.
     """
 
@@ -271,6 +272,7 @@ class ProofView(Message):
     failure: str = ""
     not_exercised: list[str] = []
     elements: int = 0
+    checked: bool = False
     verdict: Verdict = "equal"
     reason: str = ""
 

@@ -10,7 +10,7 @@ import typer
 
 from tui_pruner.cli.commands.inspect import show_blocks, show_group, show_preview
 from tui_pruner.cli.commands.prune import verdict
-from tui_pruner.cli.options import Criterion, Cuts, Json, PlanFile, RoundTo
+from tui_pruner.cli.options import Criterion, Cuts, Json, PlanFile, RoundTo, Trust
 from tui_pruner.cli.output import change, reserved_stdout, say
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import large
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OPTIONS = ("--model", "--inputs")
 EPILOG = "This runs the code of the module, in the folder that you are in, as any program does."
-Build = Annotated[str, typer.Option("--model", metavar="PACKAGE.MODULE:BUILD", help="A function that builds the module.")]
+Build = Annotated[str, typer.Option("--model", metavar="PACKAGE.MODULE:BUILD", help="A function that builds the module; or a trusted .pt.")]
 Given = Annotated[
     str, typer.Option("--inputs", metavar="PACKAGE.MODULE:INPUTS", help="What its forward reads, or a function that gives it.")
 ]
@@ -30,6 +30,9 @@ Followed = Annotated[
     str, typer.Option("--forward", metavar="PACKAGE.MODULE:FN", help="What runs in place of its forward: a function of module and inputs.")
 ]
 Measured = Annotated[str, typer.Option("--evaluate", metavar="PACKAGE.MODULE:EVALUATE", help="A function: a figure for a module.")]
+Approximate = Annotated[
+    bool, typer.Option("--approximate", help="Let LayerNorm and GroupNorm lose channels: checked, but not equal to the original.")
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", metavar="MEASURE=AMOUNT", help="Such as flops=50%; repeatable.")]
@@ -48,21 +51,25 @@ def is_meant(arguments: list[str]) -> bool:
     return bool(own & set(arguments[:1])) and any(argument.partition("=")[0] in OPTIONS for argument in arguments)
 
 
-def named(model: str, inputs: str, weights: Path | None = None, evaluate: str = "", forward: str = "") -> NamedModule:
+def named(
+    model: str, inputs: str, trusted: list[str] | None, weights: Path | None = None, evaluate: str = "", forward: str = ""
+) -> NamedModule:
     """Resolve the names in the options; say whose code runs."""
     from tui_pruner.frameworks.plain.named_module import NamedModule
+    from tui_pruner.storage.trust import trust
 
+    trust(trusted or ())
     say(f"running the code of {' and '.join(name for name in (model, inputs, forward) if name)}, as the program that it is")
     return NamedModule(model, inputs, weights, evaluate, forward)
 
 
-def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
+def opened(source: NamedModule, plan: Path | None = None, approximate: bool = False) -> ModuleSession:
     """Open a session on a module, with the steps of a plan file; print remarks."""
     from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.pruning.session import PruningSession as Steps
     from tui_pruner.frameworks.plain.module import open_module
 
-    session = ModuleSession(Steps(open_module(source.built().eval(), source.given())), source.measure(), None)
+    session = ModuleSession(Steps(open_module(source.built().eval(), source.given(), approximate=approximate)), source.measure(), None)
     for note in session.notes:
         say(note)
     if plan is not None:
@@ -71,12 +78,20 @@ def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
 
 
 @app.command(epilog=EPILOG)
-def inspect(model: Build, inputs: Given, weights: Weights = None, forward: Followed = "", as_json: Json = False) -> None:
+def inspect(
+    model: Build,
+    inputs: Given,
+    weights: Weights = None,
+    forward: Followed = "",
+    trusted: Trust = None,
+    approximate: Approximate = False,
+    as_json: Json = False,
+) -> None:
     """The block tree: every layer with its channels, cost and status."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.engine.views import block_views, model_info
 
-        steps = opened(named(model, inputs, weights, forward=forward))._steps
+        steps = opened(named(model, inputs, trusted, weights, forward=forward), approximate=approximate)._steps
         info, blocks = model_info(steps.analysis, steps.arithmetic), block_views(steps.analysis, steps.arithmetic)
         output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.parameters:,} parameters  {large(info.flops)} FLOPs  structure {info.sha256[:12]}")
@@ -85,12 +100,21 @@ def inspect(model: Build, inputs: Given, weights: Weights = None, forward: Follo
 
 
 @app.command(epilog=EPILOG)
-def groups(model: Build, inputs: Given, weights: Weights = None, forward: Followed = "", as_json: Json = False) -> None:
+def groups(
+    model: Build,
+    inputs: Given,
+    weights: Weights = None,
+    forward: Followed = "",
+    trusted: Trust = None,
+    approximate: Approximate = False,
+    as_json: Json = False,
+) -> None:
     """The coupling map: which channels are removed together, and what is locked, with the reason."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.core.pruning.coverage import coupling_report
 
-        report = coupling_report(opened(named(model, inputs, weights, forward=forward))._steps.analysis)
+        session = opened(named(model, inputs, trusted, weights, forward=forward), approximate=approximate)
+        report = coupling_report(session._steps.analysis)
         output.document(report)
         for group in report["groups"]:
             show_group(output, group)
@@ -104,11 +128,13 @@ def explain(
     first: Annotated[str, typer.Argument(metavar="A", help="A layer, a block number or a module path.")],
     second: Annotated[str | None, typer.Argument(metavar="[B]", help="Another one: how do A's channels get there?")] = None,
     forward: Followed = "",
+    trusted: Trust = None,
+    approximate: Approximate = False,
     as_json: Json = False,
 ) -> int:
     """Why cutting A touches B; without B, everything that it touches. Status 1 where nothing leads to B."""
     with reserved_stdout(as_json) as output:
-        found = opened(named(model, inputs, forward=forward)).explain(first, second)
+        found = opened(named(model, inputs, trusted, forward=forward), approximate=approximate).explain(first, second)
         output.document(dataclasses.asdict(found))
         output.line(found.summary)
         output.table(["at", "operation", "channels"], [[step.at, step.operation, step.detail] for step in found.path])
@@ -126,6 +152,8 @@ def preview(
     round_to: RoundTo = 1,
     weights: Weights = None,
     forward: Followed = "",
+    trusted: Trust = None,
+    approximate: Approximate = False,
     as_json: Json = False,
 ) -> int:
     """What cuts would do: sizes and shapes before and after, and PyTorch's dry run of them."""
@@ -134,7 +162,7 @@ def preview(
         from tui_pruner.core.pruning.preview import dry_run
         from tui_pruner.engine.views import preview_view
 
-        steps = opened(named(model, inputs, weights, forward=forward), plan)._steps
+        steps = opened(named(model, inputs, trusted, weights, forward=forward), plan, approximate)._steps
         requests = requests_of(cut or (), criterion, round_to)
         found = steps.preview(requests)
         found.demand_possible()
@@ -160,6 +188,8 @@ def prune(
     forward: Followed = "",
     evaluate: Measured = "",
     force: Force = False,
+    trusted: Trust = None,
+    approximate: Approximate = False,
     as_json: Json = False,
 ) -> int:
     """Prune, prove against the masked twin, and save a folder that is loaded into a freshly built module."""
@@ -169,9 +199,9 @@ def prune(
         if not (cut or target or plan):
             raise RequestError("nothing to cut: give --cut LAYER=AMOUNT, --target flops=50% or --plan FILE")
         check_folder(output, force)
-        source = named(model, inputs, weights, evaluate, forward)
-        session = opened(source, plan)
-        source.check_steady(session.module.model)
+        source = named(model, inputs, trusted, weights, evaluate, forward)
+        session = opened(source, plan, approximate)
+        source.check_steady(session.module.sha256)
         whole = session.size
         before = session.evaluate() if evaluate else None
         if cut:
@@ -212,6 +242,8 @@ def prove(
     pruned: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `prune` wrote.")],
     weights: Weights = None,
     forward: Followed = "",
+    trusted: Trust = None,
+    approximate: Approximate = False,
     as_json: Json = False,
 ) -> int:
     """Compare a saved module with the masked twin of the one that it was cut from, which needs the same weights."""
@@ -219,11 +251,11 @@ def prove(
         from tui_pruner.core.pruning.proof import prove as compare
         from tui_pruner.frameworks.plain.module_file import PLAN, load_module
 
-        source = named(model, inputs, weights, forward=forward)
-        session = opened(source, pruned / PLAN)
+        source = named(model, inputs, trusted, weights, forward=forward)
+        session = opened(source, pruned / PLAN, approximate)
         steps = session._steps
         small = load_module(pruned, source.built()).float()
         proof = compare(session.module.model, small, steps.analysis.coupling, steps.removal, original=steps.original())
         results.document(proof.plain())
         results.line(verdict(proof))
-        return 0 if proof.equal else 1
+        return 0 if proof.holds else 1

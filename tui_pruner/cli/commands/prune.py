@@ -148,8 +148,10 @@ def prove(
 
 def verdict(proof: Proof) -> str:
     """A proof in one line."""
-    if not proof.equal:
+    if not proof.holds:
         return f"{proof.verdict.upper()}  {proof.reason}"
+    if proof.checked:
+        return f"checked    APPROXIMATE: {proof.reason} (relative difference {proof.relative_difference:.1e} from a twin that does so too)"
     figures = f"relative difference {proof.relative_difference:.1e} where the cut moves the predictions by {proof.effect:.1e}"
     return f"proved     equal to the masked twin: {figures}"
 

@@ -24,6 +24,8 @@ from tui_pruner.core.tracing.cache import code_of
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import Dropped, after
 from tui_pruner.domain.errors import PrunerError, TraceError
+from tui_pruner.domain.formatting import plural
+from tui_pruner.domain.results import NOT_EQUAL
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +99,14 @@ class Analysis:
         return self.checkpoint.inputs or image_of(self.image_shape)
 
 
-def trace_model(model: nn.Module, given: Inputs | Sequence[int] | None = None) -> tuple[nn.Module, CouplingMap]:
+def trace_model(model: nn.Module, given: Inputs | Sequence[int] | None = None, approximate: bool = False) -> tuple[nn.Module, CouplingMap]:
     """The skeleton and the coupling map of a model; `given`: legal inputs, or the shape of an image, by default the smallest one.
 
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
     skeleton = without_weights(model)
-    return skeleton, traced(skeleton, given or smallest_input(model))
+    return skeleton, traced(skeleton, given or smallest_input(model), approximate)
 
 
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
@@ -114,7 +116,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
         TraceError: the model's forward failed, or did not end.
     """
     if not checkpoint.is_trained:  # its digest does not identify everything that an architecture is built from
-        return trace_model(checkpoint.model, checkpoint.inputs)
+        return trace_model(checkpoint.model, checkpoint.inputs, checkpoint.approximate)
     skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
     key = cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
     coupling = cache.load(key, skeleton)
@@ -130,7 +132,7 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
     return 1, image_channels(model), side, side
 
 
-def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
+def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool = False) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
     from tui_pruner.core.tracing.size_check import couple_and_try
@@ -138,7 +140,7 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
 
     started = time.perf_counter()
     inputs, first = asked(given), sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
-    coupling = couple_and_try(trace(first, inputs, sequence(first)), skeleton, given)
+    coupling = couple_and_try(trace(first, inputs, sequence(first), approximate), skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
@@ -168,6 +170,8 @@ def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     notes = [f"imgsz {wanted} rounded up to {side}: a multiple of the stride {checkpoint.stride}"] if side != wanted else []
     notes += [f"no rule for {name} ({count} times): what enters it is locked" for name, count in coupling.unknown_operations.items()]
     notes += coupling.remarks
+    if coupling.approximate:
+        notes.append(f"{plural(len(coupling.approximate), 'normalisation')} across channels will be over those that are left: {NOT_EQUAL}")
     measured = sharing_weights(skeleton)
     inputs = checkpoint.inputs or image_of((1, image_channels(skeleton), side, side))
     return Analysis(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.model.predictions import Unseen, tensors
-from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.errors import RequestError, going_on
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 FINER = {torch.float32: torch.complex64, torch.float64: torch.complex128}
@@ -31,8 +33,14 @@ class Inputs:
     forward: Callable[..., Any] | None = None
 
     def run(self, model: nn.Module) -> Any:
-        """Call a model with these arguments and return its output."""
-        return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+        """Call a model with these arguments and return its output.
+
+        Raises:
+            ProgramEnd: it would have ended this program.
+        """
+        on_meta = any(tensor.is_meta for tensor in self.tensors)
+        with going_on(f"the forward of {type(model).__name__}"), KnownNumbers() if on_meta else nullcontext():
+            return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -74,6 +82,26 @@ class Inputs:
         if any(not tensor.ndim or tensor.shape[0] != count for tensor in self.tensors):
             return self
         return self.changed(lambda t: t[:1])
+
+
+class KnownNumbers(TorchFunctionMode):
+    """Whole numbers that a forward makes of Python's keep their values beside the meta device, as those of its inputs do.
+
+    The sizes of feature maps often go through such tensors.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Make a tensor on the CPU where it would lose known values."""
+        kwargs = kwargs or {}
+        made = function(*args, **kwargs)
+        of_another = function is Tensor.new_tensor
+        if function not in MAKING or not made.is_meta or is_real(made) or not (of_another or "device" in kwargs):
+            return made
+        numbers = not any(isinstance(leaf, Tensor) for leaf in tree_leaves((args[of_another:], kwargs)))
+        return function(*args, **{**kwargs, "device": "cpu"}) if numbers else made
+
+
+MAKING = (torch.tensor, torch.as_tensor, Tensor.new_tensor)
 
 
 Given = Inputs | Tensor | Sequence[Any] | Mapping[str, Any]
@@ -151,9 +179,10 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
     """Batches as the arguments of forwards; of one with more entries than the model takes, such as images and labels, only the first.
 
     Raises:
-        RequestError: a batch is not a tensor, tuple, list or dict, or contains no tensor.
+        RequestError: a batch is not a tensor, tuple, list or dict, or contains no tensor, or `batches` is not iterable.
+        ProgramEnd: the iterator of the batches called for the end of the program.
     """
-    for batch in batches:
+    for batch in taken(batches):
         if not isinstance(batch, (Inputs, Tensor, tuple, list, Mapping)):
             raise RequestError(f"a batch is a {type(batch).__name__}: give tensors, tuples of arguments or dicts of arguments by name")
         one = inputs_of(batch)
@@ -162,6 +191,27 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
         if not one.tensors:
             raise RequestError("a batch has no tensor in it: give what the forward reads")
         yield one if like is None else replace(one, forward=like.forward)
+
+
+def taken(batches: Iterable[Any]) -> Iterator[Any]:
+    """Go through batches.
+
+    Raises:
+        RequestError: they cannot be gone through.
+        ProgramEnd: what gives them would have ended this program.
+    """
+    with going_on("going through the batches"):
+        try:
+            given = iter(batches)
+        except TypeError as error:
+            raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
+    end = object()
+    while True:
+        with going_on("going through the batches"):
+            batch = next(given, end)
+        if batch is end:
+            return
+        yield batch
 
 
 COARSE = 4

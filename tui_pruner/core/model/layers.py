@@ -198,6 +198,12 @@ def layer_norm(layer: Any) -> None:
     layer.normalized_shape = tuple(layer.weight.shape)
 
 
+@widths_of(nn.GroupNorm)
+def group_norm(layer: Any) -> None:
+    """The number of channels; the groups stay as many."""
+    layer.num_channels = layer.num_channels if layer.weight is None else len(layer.weight)
+
+
 @widths_of(nn.PReLU)
 def prelu(layer: Any) -> None:
     """One slope for each channel, or one for all."""

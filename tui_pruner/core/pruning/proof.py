@@ -25,11 +25,22 @@ from tui_pruner.core.pruning.masks import MASK, mask_of, sources_of, unlike_the_
 from tui_pruner.core.pruning.plan import parse_plan, replay
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.surgery import by_tensor, cut, narrowed
-from tui_pruner.core.pruning.twin import Change, Original, Reached, lively, nearly_zero, with_slices, without_blocks
+from tui_pruner.core.pruning.twin import (
+    Change,
+    Original,
+    Reached,
+    approximated,
+    lively,
+    nearly_zero,
+    over_those_left,
+    with_slices,
+    without_blocks,
+)
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.domain.errors import PlanError, ProofError
-from tui_pruner.domain.results import Verdict
+from tui_pruner.domain.formatting import plural
+from tui_pruner.domain.results import NOT_EQUAL, Verdict
 
 TRAINING = "in training: "
 """Prefix of the names of outputs that are computed on the paths of training."""
@@ -44,8 +55,10 @@ class Proof:
     `relative_difference` is the worst over the predicted tensors of max|pruned - twin| / max|twin|. `effect` is how far the twin's are
     from the original's, in the same measure: a difference means nothing where the cut itself moves the predictions no further than rounding
     does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32 does not decide,
-    float64 does; the figures are those of `precision`. `approximate` names what cannot be exact; `failure` is PyTorch's message where the
-    pruned model does not run at all.
+    float64 does; the figures are those of `precision`. `failure` is PyTorch's message where the pruned model does not run at all.
+
+    `approximate` names the normalisations across channels that lost some: their statistics are over the remaining ones, in the twin too.
+    Such a cut moves the outputs beyond what masking does, so it is `checked` where it agrees with that twin, and never `equal`.
     """
 
     equal: bool
@@ -58,6 +71,7 @@ class Proof:
     failure: str = ""
     not_exercised: tuple[str, ...] = ()
     elements: int = 0
+    checked: bool = False
 
     @classmethod
     def failed(cls, failure: str, seconds: float = 0.0) -> Proof:
@@ -65,15 +79,22 @@ class Proof:
         return cls(False, math.inf, math.inf, math.inf, "float32", (), seconds, failure)
 
     @property
+    def holds(self) -> bool:
+        """Whether the pruned model may be used: it is equal, or approximate by choice and checked."""
+        return self.equal or self.checked
+
+    @property
     def verdict(self) -> Verdict:
         """Return the verdict in two words. A cut that no compared output depends on counts as little as one that differs."""
-        return "equal" if self.equal else "not exercised" if self.not_exercised else "not equal"
+        if self.holds:
+            return "equal" if self.equal else "approximate"
+        return "not exercised" if self.not_exercised else "not equal"
 
     @property
     def reason(self) -> str:
         """Return why the pruned model is not proved; empty where it is."""
-        if self.equal:
-            return ""
+        if self.holds:
+            return "" if self.equal else f"{plural(len(self.approximate), 'normalisation')} over the channels that are left; {NOT_EQUAL}"
         if self.failure:
             return self.failure
         if self.not_exercised:
@@ -117,13 +138,15 @@ def prove(
         raise ProofError(f"there is nothing to prove: {error}") from None
     except (Stopped, Mismatch) as failure:
         return Proof.failed(str(failure), time.perf_counter() - started)
+    agrees, changed = gaps.agree and not missing, tuple(approximated(coupling, removal))
     return Proof(
-        equal=gaps.agree and not missing,
+        equal=agrees and not changed,
+        checked=agrees and bool(changed),
         max_abs_difference=max((gap.difference for gap in gaps.by_place.values()), default=0.0),
         relative_difference=max((gap.difference / (gap.size + TINY) for gap in gaps.by_place.values()), default=0.0),
         effect=max((gap.effect / (gap.size + TINY) for gap in gaps.by_place.values()), default=0.0),
         precision=str(gaps.precision).removeprefix("torch."),
-        approximate=(),
+        approximate=changed,
         seconds=time.perf_counter() - started,
         not_exercised=missing,
         elements=gaps.elements,
@@ -266,7 +289,7 @@ class Cutting:
     def _twin(self, change: Change) -> nn.Module:
         """Return the original with the removed slices changed, and without the dropped blocks that no slices silence."""
         changed = with_slices(self.original.model, self.coupling, self.removal, change, self.original.owners)
-        return without_blocks(changed, self.coupling, self.removal)
+        return over_those_left(without_blocks(changed, self.coupling, self.removal), self.coupling, self.removal)
 
     def _in_training(self, leaves: Leaves, narrow: bool = False) -> Leaves:
         """Name outputs as those of training; of the buffers of an uncut network keep only what the cut leaves."""

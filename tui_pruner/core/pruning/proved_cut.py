@@ -36,9 +36,9 @@ def demand_proved(proof: Proof, what: str, advice: str) -> None:
     """Refuse to use what is not proved.
 
     Raises:
-        ProofError: the verdict is not equal; the message has the figures.
+        ProofError: the verdict is neither equal nor, for an approximate cut, checked; the message has the figures.
     """
-    if not proof.equal:
+    if not proof.holds:
         raise ProofError(f"{what} is not proved: {proof.reason}; {advice}", proof.plain())
 
 

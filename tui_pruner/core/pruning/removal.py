@@ -73,10 +73,14 @@ class Removal:
     def stays(self, coupling: CouplingMap) -> dict[Axis, Indices]:
         """For every axis that loses something: the original indices that it keeps."""
         there: dict[Axis, np.ndarray] = {}
-        for member, positions in self.members(coupling):
-            if member.axis not in there:
-                there[member.axis] = np.ones(coupling.sizes[member.axis], dtype=bool)
-            there[member.axis][positions] = False
+        for number, places in self.places.items():
+            for member in coupling.groups[number].members:
+                if self.dropped and inside(member.axis.module, self.dropped):
+                    continue
+                left = there.get(member.axis)
+                if left is None:
+                    left = there[member.axis] = np.ones(coupling.sizes[member.axis], dtype=bool)
+                left[member.indices[places].reshape(-1)] = False
         return {axis: np.flatnonzero(left) for axis, left in there.items()}
 
     def kept(self, coupling: CouplingMap) -> dict[str, dict[str, list[int]]]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.model.copies import owners_of_tensors, sharing_weights
+from tui_pruner.core.model.copies import modules_of, owners_of_tensors, sharing_weights
 from tui_pruner.core.model.layers import true_widths
 from tui_pruner.core.pruning.classes import kept_classes, rewrite_classes
 from tui_pruner.core.pruning.removal import Removal
@@ -40,8 +40,11 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
 
 def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dropped: Collection[str]) -> nn.Module:
     """A copy of a model without some blocks, whose parameters and buffers have only the kept indices of each dimension."""
-    pruned, owners = skipping(sharing_weights(model), dropped), owners_of_tensors(model)
-    given, modules = dict(model.named_modules()), dict(pruned.named_modules(remove_duplicate=False))
+    parts = modules_of(model, repeated=True)
+    twins: dict[int, nn.Module] = {}
+    pruned, owners = skipping(sharing_weights(model, twins), dropped), owners_of_tensors(parts)
+    given = dict(parts)
+    modules = dict(modules_of(pruned, repeated=True)) if dropped else {path: twins[id(part)] for path, part in parts}
     changed: dict[str, nn.Module] = {}
     for name, by_dim in kept.items():
         path, _, attribute = name.rpartition(".")
@@ -50,11 +53,20 @@ def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dro
             if dropped and inside(owner, dropped):
                 continue
             path, _, attribute = owner.rpartition(".")
-            setattr(modules[path], attribute, tensor)
+            put(modules[path], attribute, tensor)
             layer = Axis(owner, 0).module  # a parametrization computes the weight of its parent module
             changed[path], changed[layer] = modules[path], modules[layer]
     true_widths(changed.values())
     return pruned
+
+
+def put(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Give a module another parameter or buffer; without what PyTorch checks of a name, where the class does not do it its own way."""
+    table = module._parameters if name in module._parameters else module._buffers
+    if type(module).__setattr__ is nn.Module.__setattr__ and name in table:
+        table[name] = tensor  # type: ignore[assignment]
+    else:
+        setattr(module, name, tensor)
 
 
 def skipping(model: nn.Module, dropped: Iterable[str]) -> nn.Module:
@@ -76,7 +88,9 @@ def by_tensor(stays: Mapping[Axis, Indices]) -> dict[str, dict[int, Indices]]:
 def narrowed(tensor: Tensor, kept: Mapping[int, Indices]) -> Tensor:
     """A tensor with the given indices of each dimension, as a parameter or buffer like the original."""
     small = tensor.detach()
-    for dim, indices in kept.items():
+    if tensor.is_meta:
+        small = small.new_empty([len(kept[dim]) if dim in kept else size for dim, size in enumerate(tensor.shape)])
+    for dim, indices in () if tensor.is_meta else kept.items():
         small = small.index_select(dim, torch.from_numpy(indices).to(tensor.device))
     return nn.Parameter(small, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else small
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tui_pruner.core.model.copies import (
     in_float64,
+    modules_of,
     named_tensors,
     owners_of_tensors,
     put_tensor,
@@ -43,7 +47,81 @@ def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owner
 
     `owners` has the names under which each tensor is stored, where they are known already.
     """
-    return without_blocks(with_slices(model, coupling, removal, torch.zeros_like, owners), coupling, removal)
+    zeroed = with_slices(model, coupling, removal, torch.zeros_like, owners)
+    return over_those_left(without_blocks(zeroed, coupling, removal), coupling, removal)
+
+
+def approximated(coupling: CouplingMap, removal: Removal) -> dict[str, Indices]:
+    """Return the channels that are left to each normalisation across channels that loses some, by the path of its module."""
+    stays = removal.stays(coupling) if coupling.approximate else {}
+    return {path: stays[axis] for path in sorted(coupling.approximate) if (axis := Axis(f"{path}.weight", 0)) in stays}
+
+
+def over_those_left(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
+    """Return a copy of a masked twin whose normalisations across channels take their statistics from the channels that are left.
+
+    They are computed from their definition, by sums over a mask, and not by PyTorch's operation.
+    """
+    left = approximated(coupling, removal)
+    if not left:
+        return model
+    parts = modules_of(model, repeated=True)
+    here = {path: [other for other, module in parts if module is model.get_submodule(path)] for path in left}
+    changed = with_own(model, [path for paths in here.values() for path in paths])
+    for path, kept in left.items():
+        for norm in {id(norm): norm for norm in map(changed.get_submodule, here[path])}.values():
+            mask = torch.zeros(len(tensor_at(model, f"{path}.weight")), dtype=torch.float64)
+            mask[torch.from_numpy(kept)] = 1
+            mode = OverMask(mask)
+            norm.register_forward_pre_hook(mode.begin)
+            norm.register_forward_hook(mode.end, always_call=True)
+    return changed
+
+
+class OverMask(TorchFunctionMode):
+    """PyTorch's normalisations across channels with the mean and variance of the channels of a mask alone."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self._mask = mask
+
+    def begin(self, *_: Any) -> None:
+        """Be in effect, as a hook before a forward."""
+        self.__enter__()  # type: ignore[no-untyped-call]
+
+    def end(self, *_: Any) -> None:
+        """Be so no longer, as a hook behind it."""
+        self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute a normalisation, or leave another operation as it is."""
+        return OVER.get(function, function)(*((self._mask, *args) if function in OVER else args), **(kwargs or {}))
+
+
+def layer_norm_over(mask: Tensor, input: Tensor, shape: Any, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Normalise the last dimension by the mean and variance of its masked places."""
+    found = normalised(input, mask.to(input), (-1,), eps) * weight
+    return found if bias is None else found + bias
+
+
+def group_norm_over(mask: Tensor, input: Tensor, num_groups: int, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Normalise each group of channels, [batch, channels, ...], by the mean and variance of its masked channels at all places."""
+    grouped = input.reshape(len(input), num_groups, -1, *input.shape[2:])
+    aligned = mask.to(input).view(1, num_groups, -1, *[1] * (input.ndim - 2))
+    places = [-1, *[1] * (input.ndim - 2)]
+    found = normalised(grouped, aligned, tuple(range(2, grouped.ndim)), eps).reshape(input.shape) * weight.view(places)
+    return found if bias is None else found + bias.view(places)
+
+
+def normalised(values: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    """Values less their masked mean, by the root of their masked variance."""
+    mask = mask.expand(values.shape)
+    count = mask.sum(dims, keepdim=True)
+    centred = values - (values * mask).sum(dims, keepdim=True) / count
+    return centred / ((centred * mask).square().sum(dims, keepdim=True) / count + eps).sqrt()
+
+
+OVER: dict[Any, Callable[..., Tensor]] = {F.layer_norm: layer_norm_over, F.group_norm: group_norm_over}
 
 
 def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tui_pruner.core.model.inputs import Given, Inputs, inputs_of
+from tui_pruner.domain.errors import Interruption
 
 aten = torch.ops.aten
 
@@ -217,7 +218,7 @@ def by_weight(sites: list[Site]) -> Mapping[tuple[str, int], list[Site]]:
     return found
 
 
-class Abandoned(BaseException):
+class Abandoned(Interruption):
     """Ends the thread of an abandoned forward; a BaseException, so that no `except Exception` in a forward catches it."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from tui_pruner.core.model.copies import modules_of
 from tui_pruner.domain.errors import RequestError
 
 Kept = Callable[[str], Sequence[int] | None]
@@ -106,7 +107,7 @@ def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
     `kept` gives the original output indices that a layer kept, by the path of the layer, or None where it kept all. An adapter uses paths
     relative to its module.
     """
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         name, function = nearest_base(module, ADAPTERS), own_adapter(module)
         function = function or (ADAPTERS[name] if name is not None else None)
         if function is not None:

@@ -21,7 +21,7 @@ from tui_pruner.core.tracing.coupling_map import (
     Product,
     held_by_links,
 )
-from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LockedLabels, Operation
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LockedLabels, Operation
 
 SILENT_JOINS = frozenset(
     {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
@@ -90,6 +90,7 @@ def couple(record: FlowRecord) -> CouplingMap:
         seconds=0.0,
         spared=frozenset(record.spared),
         remarks=tuple(record.remarks),
+        approximate=frozenset(record.approximate),
         named=tuple(
             NamedWidth(name, channels.group[channels.channel[vector]], channels.place[channels.channel[vector]])
             for name, vector in record.named.items()
@@ -112,6 +113,18 @@ def components(record: FlowRecord) -> Indices:
     right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
     first = first_connected(record.source.count, left, right)
     return cast(Indices, np.cumsum(first == np.arange(len(first)))[first])
+
+
+def joined_labels(record: FlowRecord) -> JoinedLabels:
+    """What the unions of a record come to: the same for every map that is made of it, no matter which locks and links come later."""
+    if record.joined is None or record.joined.unions != len(record.unions):
+        channel, count = components(record), len(record.operations)
+        loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
+        left = channel[np.concatenate([union.left for union in loud])] if loud else np.zeros(0, dtype=np.int64)
+        operation = np.repeat([union.operation for union in loud], [len(union.left) for union in loud]).astype(np.int64)
+        joining, by = np.divmod(distinct(left * count + operation), max(count, 1))
+        record.joined = JoinedLabels(len(record.unions), channel, joining, by)
+    return record.joined
 
 
 def first_connected(count: int, left: Labels, right: Labels) -> Labels:
@@ -146,7 +159,7 @@ def scrambled(numbers: Indices) -> NDArray[np.uint64]:
 
 def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels]) -> Channels:
     """Put channels with the same axes, the same linked parts and the same lock into one group."""
-    channel = components(record)
+    channel = joined_labels(record).channel
     count = int(channel.max()) + 1
     owned = owner >= 0
     entries, kinds = [channel[owned]], [owner[owned]]
@@ -222,14 +235,10 @@ def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:
 
 def joining_operations(record: FlowRecord, channels: Channels) -> dict[int, tuple[Operation, ...]]:
     """The operations that tied each group together, without layers and norms: the element-wise ones."""
-    loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
-    if not loud:
-        return {}
-    group = channels.group[channels.channel[np.concatenate([union.left for union in loud])]]
-    operation = np.repeat([union.operation for union in loud], [len(union.left) for union in loud])
+    joined = joined_labels(record)
     joins: dict[int, tuple[Operation, ...]] = {}
     count = len(record.operations)
-    for pair in distinct((group + 1) * count + operation).tolist():
+    for pair in distinct((channels.group[joined.joining] + 1) * count + joined.operations).tolist():
         number = pair // count - 1
         joins[number] = (*joins.get(number, ()), record.operations[pair % count])
     return joins

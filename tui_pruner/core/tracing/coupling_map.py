@@ -132,6 +132,7 @@ class CouplingMap:
     `spared`: axes that the forward divides by, which the masked twin leaves as they are. `remarks`: what could not be followed, in words.
     `classes`: the group that has a channel for each class, which only requests for classes may cut.
     `inner` has the blocks that can be dropped, by path, `dropped` those that are, and `gone` the groups that were dropped with them.
+    `approximate` has the modules that normalise over the channels that are left, which changes what these compute: by request only.
     `named` has the attributes that hold widths, found by trial (`named_widths`); only modules given by the user have any.
     """
 
@@ -151,6 +152,7 @@ class CouplingMap:
     dropped: frozenset[str] = frozenset()
     gone: frozenset[int] = frozenset()
     named: tuple[NamedWidth, ...] = ()
+    approximate: frozenset[str] = frozenset()
 
     @cached_property
     def without(self) -> dict[frozenset[str], CouplingMap]:

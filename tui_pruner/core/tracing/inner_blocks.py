@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from tui_pruner.core.model.copies import modules_of
 from tui_pruner.core.model.layers import keeps_blocks
 from tui_pruner.core.tracing.adapters import is_of_library, nearest_base
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock, held_by_links
@@ -28,7 +29,7 @@ def repeats_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     if not keeps_blocks(model):
         yield from listed(model)
         return
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         repeats = module._modules.get(REPEATS)
         if isinstance(repeats, (nn.ModuleList, nn.Sequential)) and any(map(is_of_library, type(module).__mro__)):
             yield from parts_of(f"{path}.{REPEATS}" if path else REPEATS, repeats)
@@ -36,7 +37,7 @@ def repeats_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def listed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Path and module of every element of a list or sequence that contains layers."""
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         if type(module) in (nn.Sequential, nn.ModuleList):
             for name, part in module.named_children():
                 if next(part.parameters(), None) is not None and next(part.children(), None) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -61,9 +61,7 @@ class AxisLabels:
         long = [d for d, size in enumerate(self.shape) if size > 1]
         if not long and self.shape and self.vectors[0] is not None:
             long = [0]
-        if len(long) != 1 or self.vectors[long[0]] is None:
-            return None
-        vector = self.vectors[long[0]]
+        vector = self.vectors[long[0]] if len(long) == 1 else None
         return along(vector, long[0], self.shape) if vector is not None else None
 
 
@@ -281,6 +279,15 @@ Step = tuple[str, tuple[float, ...]]
 """The name of an operation and the numbers among its arguments."""
 
 
+class JoinedLabels(NamedTuple):
+    """What the first `unions` come to: the channel of each label, and the element-wise operations that join channels, in pairs."""
+
+    unions: int
+    channel: Labels
+    joining: Labels
+    operations: Labels
+
+
 @dataclass
 class FlowRecord:
     """Everything that one run of the model showed about its channels; `steps` are those in evaluation mode.
@@ -305,6 +312,8 @@ class FlowRecord:
     relied: set[Axis] = field(default_factory=set)
     block_outputs: dict[str, Labels] = field(default_factory=dict)
     inner: dict[str, InnerLabels] = field(default_factory=dict)
+    joined: JoinedLabels | None = None
+    approximate: set[str] = field(default_factory=set)
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation and return its number."""

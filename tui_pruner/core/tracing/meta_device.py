@@ -215,7 +215,13 @@ def tensors_in(value: Any) -> list[Tensor]:
     """The tensors among an operation's arguments or results, alone or in lists, as in every aten signature (PyTorch's pytree is slower)."""
     if isinstance(value, Tensor):
         return [value]
-    return [tensor for item in value for tensor in tensors_in(item)] if isinstance(value, (tuple, list)) else []
+    found: list[Tensor] = []
+    for item in value if isinstance(value, (tuple, list)) else ():
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, (tuple, list)):
+            found += tensors_in(item)
+    return found
 
 
 def operation_name(function: Any) -> str:
@@ -284,7 +290,8 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         name = operation_name(function)
         known = EVALUATIONS.get(name)
-        on_meta = bool(args) and all(tensor.is_meta for tensor in tensors_in(args[:2]) if tensor.ndim)
+        given = tensors_in(args[:2])
+        on_meta = bool(args) and all(one.is_meta for one in given if one.ndim) and (not given or any(one.is_meta for one in given))
         result = known(args) if known and on_meta and not kwargs.keys() & STEERING else run_on_meta(function, args, kwargs)
         self.observe(name, function, args, kwargs, result)
         return result

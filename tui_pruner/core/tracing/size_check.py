@@ -87,9 +87,11 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     coupling = couple(record)
     known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width except as adapters know (`docs/coverage.md`)
     foreign = not all(type(module).__module__.startswith(known) for module in skeleton.modules())
-    if foreign and runs_alike(record, skeleton, coupling, inputs):
+    unlike = first_unlike(record, skeleton, coupling, inputs) if foreign else None
+    if foreign and unlike is None:
         return coupling
-    stop = first_stop(record, skeleton, coupling, inputs)
+    stop = unlike.stop if unlike and unlike.stop and entry_at(record, operation_at(record, unlike.stop.step)) else None
+    stop = stop or first_stop(record, skeleton, coupling, inputs)
     while stop:
         stopped = operation_at(record, stop.step)
         if naming and (found := names_found(record, skeleton, inputs, stop, stopped)):
@@ -102,10 +104,10 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
             hold(record, None, stop.reason)
             coupling = couple(record)
         stop = first_stop(record, skeleton, coupling, inputs)
-    if not foreign or runs_alike(record, skeleton, coupling, inputs):
+    if not foreign or (unlike := first_unlike(record, skeleton, coupling, inputs)) is None:
         return coupling
-    while names_disturb(record, skeleton, coupling, inputs):
-        coupling = couple(record)
+    while names_disturb(record, skeleton, coupling, inputs, unlike):
+        coupling, unlike = couple(record), None
     while disturbed := all_disturbing(record, skeleton, coupling, inputs):
         for group, place, words in disturbed:
             for member in group.members:
@@ -115,22 +117,31 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     return coupling
 
 
-def runs_alike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> bool:
-    """Whether the network runs the same operations, with the sizes that are left, after every free group lost channels."""
+@dataclass(frozen=True)
+class Unlike:
+    """How a network differs once every free group lost channels: where, in words, and where it stops; `trial` 0: only a few were removed."""
+
+    trial: int
+    place: int
+    words: str
+    stop: Stop | None
+
+
+def first_unlike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> Unlike | None:
+    """How the network differs after every free group lost channels; None where it runs the same operations with the remaining sizes."""
     groups = free_groups(coupling)
-    for removal in (smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE)):
-        running = Running(watched_steps(record))
+    for trial, removal in enumerate((smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE))):
         try:
             pruned = cut(skeleton, coupling, removal)
         except PlanError:  # an attribute could not hold a width of zero
             continue
-        found, reason = run(pruned, inputs, running)
-        alive = left_alive(record, coupling, removal)
-        if difference(record.steps, found, reason)[1]:
-            return False
-        if any(sizes != lengths(running.watched[step].widths, alive) for step, sizes in running.sizes.items()):
-            return False
-    return True
+        running = Running(watched_steps(record))
+        steps, reason = run(pruned, inputs, running)
+        place, words = difference(record.steps, steps, reason)
+        stop = stop_in(record, coupling, removal, running, reason, trial)
+        if words or stop:
+            return Unlike(trial, place, words, stop if trial == 0 else None)
+    return None
 
 
 def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> Stop | None:
@@ -138,15 +149,20 @@ def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, i
     suspects = sized_groups(record, coupling)
     for trial, removal in enumerate((smallest_removal(coupling, suspects), uneven_removal(coupling, suspects)) if suspects else ()):
         running = Running(watched_steps(record))
-        steps, reason = run(cut(skeleton, coupling, removal), inputs, running)
-        alive = left_alive(record, coupling, removal)
-        for step, sizes in sorted(running.sizes.items()):
-            wanted = lengths(running.watched[step].widths, alive)
-            if sizes != wanted:
-                return Stop(trial, step, f"it takes {list(sizes)} where {list(wanted)} are left")
-        if reason:
-            return Stop(trial, len(steps), reason)
+        _, reason = run(cut(skeleton, coupling, removal), inputs, running)
+        if stop := stop_in(record, coupling, removal, running, reason, trial):
+            return stop
     return None
+
+
+def stop_in(record: FlowRecord, coupling: CouplingMap, removal: Removal, running: Running, reason: str, trial: int) -> Stop | None:
+    """Where a run stopped, or has another size than a removal leaves."""
+    alive = left_alive(record, coupling, removal)
+    for step, sizes in sorted(running.sizes.items()):
+        wanted = lengths(running.watched[step].widths, alive)
+        if sizes != wanted:
+            return Stop(trial, step, f"it takes {list(sizes)} where {list(wanted)} are left")
+    return Stop(trial, len(running.steps), reason) if reason else None
 
 
 def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
@@ -234,10 +250,16 @@ def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> t
     return running.steps, ""
 
 
-def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> bool:
-    """Lock widths in attributes, in all modules of a class, where the forward of one computes with the number; whether there were any."""
+def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, unlike: Unlike | None) -> bool:
+    """Lock widths in attributes, in all modules of a class, where the forward of one computes with the number; whether there were any.
+
+    `unlike`: how the network with this map is known to differ.
+    """
     usual = record.steps
-    place, words = difference(usual, *run(without(skeleton, coupling, free_groups(coupling)), inputs)) if record.named else (0, "")
+    if unlike and unlike.trial == 0:
+        place, words = unlike.place, unlike.words if record.named else ""
+    else:
+        place, words = difference(usual, *run(without(skeleton, coupling, free_groups(coupling)), inputs)) if record.named else (0, "")
     operation = record.operations[operation_at(record, place)]
     kind, mine = type(skeleton.get_submodule(operation.module)), {name for name in record.named if name.path == operation.module}
     touched = {number for named in coupling.named if named.name in mine for number in named.groups.tolist() if number >= 0}

@@ -128,9 +128,10 @@ PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     """The state of one trace: which labels each live tensor carries, and the record so far."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, approximate: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
+        self.approximate = approximate
         self.modules: list[str] = [""]
         self.entered: list[int] = [0]
         self.given: list[tuple[Any, ...]] = [()]
@@ -139,7 +140,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._labels: dict[int, Tensor | AxisLabels | Computed] = {}
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
-        self._parameters = {name for name, _ in model.named_parameters()}
+        self._parameters = {name for name, tensor in named_tensors(model) if isinstance(tensor, nn.Parameter)}
         self._lost: list[Tensor] = []
         self._work = 0
         self._aside = False

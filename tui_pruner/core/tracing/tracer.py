@@ -6,7 +6,6 @@ import ctypes
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 import tui_pruner
+from tui_pruner.core.model.copies import modules_of, owners_of_tensors
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
@@ -28,13 +28,13 @@ from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.domain.deadlines import crowd
-from tui_pruner.domain.errors import TraceError
+from tui_pruner.domain.errors import Interruption, TraceError
 
 AGAIN = 0.5
 """Seconds between two attempts."""
 
 
-class TooLate(BaseException):
+class TooLate(Interruption):
     """The time is up; a BaseException, so that no `except Exception` in a forward catches it."""
 
 
@@ -79,7 +79,7 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
     Where one of the layers has no known channels, the channels of the other are locked.
     """
     reads = {axis.module: flow.record.source.labels_of(axis) for axis, role in flow.record.roles.items() if role == "in"}
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         for pair in equal_widths(module):
             vectors = tuple(reads[f"{path}.{layer}"] for layer in pair if f"{path}.{layer}" in reads)
             operation = flow.record.note("same width", path)
@@ -91,7 +91,7 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
 
 def hold_own_widths(flow: Flow, model: nn.Module) -> None:
     """Lock the parameters of PyTorch modules that keep widths in attributes which nothing rewrites."""
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         name = keeps_own_widths(module)
         if name and own_adapter(module) is None:
             operation = flow.record.note(name, path)
@@ -157,7 +157,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
 
     The hooks are global: two hooks for each of a thousand modules take longer to register than many a trace.
     """
-    paths = {module: path for path, module in model.named_modules()}
+    paths = {module: path for path, module in modules_of(model)}
     repeats = {module: path for path, module in repeats_of(model)}
     around: list[nn.Module] = []
     around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
@@ -190,12 +190,11 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             handle.remove()
     if not around_repeats:
         return
-    own = {name: id(parameter) for name, parameter in model.named_parameters()}
-    times = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    owners = owners_of_tensors(model)
     for path, (module, inputs, outputs) in around_repeats.items():
         places = first_place(inputs), first_place(outputs)
         silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
-        alone = all(name in own and times[own[name]] == 1 for name in silenced)  # none where several modules share it
+        alone = all(len(owners.get(name, ())) == 1 for name in silenced)  # none where several modules share it
         flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silenced if alone else ())
 
 
@@ -205,18 +204,21 @@ def replaceable(args: Any, output: Any) -> bool:
     return isinstance(given, Tensor) and isinstance(output, Tensor) and given.ndim > 1 and given.shape == output.shape
 
 
-def trace(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = ()) -> FlowRecord:
+def trace(
+    skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = (), approximate: bool = False
+) -> FlowRecord:
     """Follow the channels of a model through one forward.
 
     Args:
         skeleton: the model on the meta device, in evaluation mode (`skeleton.without_weights`).
         given: the inputs, or the shape of an image [batch, channels, height, width]; as small as the model allows.
         blocks: path and module of the model's blocks.
+        approximate: normalisations across channels do not hold them, but are over those that are left.
 
     Raises:
         TraceError: the forward failed, or no tensor is found in what it returns.
     """
-    flow = Flow(skeleton)
+    flow = Flow(skeleton, approximate)
     inputs = asked(given).on_meta()
     hold_inputs(flow, inputs)
     with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:

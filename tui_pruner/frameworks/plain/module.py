@@ -19,7 +19,7 @@ import tui_pruner.frameworks.ultralytics  # noqa: F401  # any module may be one 
 from tui_pruner.core.model.analysis import Analysis, analyse
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.model.copies import named_tensors
-from tui_pruner.core.model.inputs import Inputs, checked, lively
+from tui_pruner.core.model.inputs import Inputs, checked, lively, taken
 from tui_pruner.core.model.layers import compute_weights
 from tui_pruner.core.model.recorded_forward import isolated
 from tui_pruner.core.pruning.importance import Calibration, Gradients, Ranking, by_axis, calibrated_axes
@@ -34,7 +34,7 @@ from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Ring, rivals, ways
 from tui_pruner.core.search.targets import Target
 from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
-from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError
+from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, going_on
 from tui_pruner.frameworks.plain.adapters import REMARK, forward_of, free_attentions, in_a_batch, settle_attentions
 
 COARSE = (torch.float16, torch.bfloat16)
@@ -101,7 +101,9 @@ class OpenedModule(Checkpoint):
         return settle_attentions(model)
 
 
-def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None) -> Analysis:
+def open_module(
+    module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Module], Adapter] | None = None, approximate: bool = False
+) -> Analysis:
     """Check a module and copy it; the module itself stays as it is.
 
     Raises:
@@ -114,8 +116,8 @@ def open_module(module: nn.Module, inputs: Inputs, adapters: Mapping[type[nn.Mod
     if followed is not None:
         inputs = in_a_batch(replace(inputs, forward=followed))
     register_own(adapters or {})
-    with chance(0):
-        opened = opened_module(module, lively(inputs))
+    with chance(0), going_on(name_of(module)):
+        opened = replace(opened_module(module, lively(inputs)), approximate=approximate)
         try:
             analysis = analyse(opened)
             demand_steady(analysis.skeleton, analysis.inputs)
@@ -167,7 +169,8 @@ def independent(module: nn.Module) -> nn.Module:
                 fresh = value.detach().clone()
                 memo[id(value)] = nn.Parameter(fresh, value.requires_grad) if isinstance(value, nn.Parameter) else fresh
     try:
-        return copy.deepcopy(module, memo)
+        with going_on("the copy"):
+            return copy.deepcopy(module, memo)
     except Exception:  # a lock, a generator, an open file: what is then shared with the copy is not a tensor
         return isolated(module)
 
@@ -334,8 +337,9 @@ def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, de
     mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     square = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     done = 0
-    for done, batch in enumerate(batches, start=1):
-        value = loss(twin, batch)
+    for done, batch in enumerate(taken(batches), start=1):
+        with going_on("loss"):
+            value = loss(twin, batch)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
             raise DataError(f"the loss on batch {done} is not finite or has no gradient: loss(model, batch) must return such a number")
         for name, gradient in zip(parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True):

@@ -1,4 +1,5 @@
-"""A module given by the names of what builds it, `package.module:build` and `package.module:inputs`, imported from the current folder."""
+"""A module given by the names of what builds it, `package.module:build` and `package.module:inputs`, imported from the current folder;
+or by a file that holds it, which is loaded by running its code, if the user trusts it like a program."""
 
 from __future__ import annotations
 
@@ -7,17 +8,22 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from tui_pruner.core.model.inputs import Inputs, inputs_of
-from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.domain.errors import CheckpointError, ProgramEnd, RequestError, UntrustedError, going_on
 from tui_pruner.frameworks.plain.module import digest_of, name_of, structure_of
 from tui_pruner.frameworks.plain.module_file import fill
+from tui_pruner.storage.trust import fingerprint, is_trusted, short
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+HOLDING = ("ema", "model")
+"""Where a dictionary has its module, the averaged one first."""
 LONGEST = 160
 
 
@@ -37,12 +43,17 @@ class NamedModule:
         Raises:
             CheckpointError: it cannot be built, or the weights do not fit.
         """
-        made = called(self.build, found(self.build, "--model"))
+        made = self._made()
         if not isinstance(made, nn.Module):
             raise CheckpointError(f"{self.build} gives a {type(made).__name__}: it must return a torch.nn.Module")
         if self.weights is not None:
             fill(made, weights_in(self.weights), str(self.weights))
         return made
+
+    def _made(self) -> Any:
+        if ":" not in self.build and Path(self.build).suffix.lower() in PICKLED:
+            return pickled_module(Path(self.build))
+        return called(self.build, found(self.build, "--model"))
 
     def given(self) -> Inputs:
         """The example inputs: what a function of this name returns, or the object of this name.
@@ -61,18 +72,21 @@ class NamedModule:
 
     def measure(self) -> Callable[[nn.Module], float] | None:
         """The function that computes a metric of a module; None where none was named."""
-        return found(self.evaluate, "--evaluate") if self.evaluate else None
+        if not self.evaluate:
+            return None
+        function = found(self.evaluate, "--evaluate")
+        return lambda module: called(self.evaluate, partial(function, module))
 
-    def check_steady(self, module: nn.Module) -> None:
-        """Refuse a function that builds another module each time: saved weights could not be loaded into it.
+    def check_steady(self, structure: str) -> None:
+        """Refuse a function that builds another module than one of this structure: saved weights could not be loaded into it.
 
         Raises:
             CheckpointError: it does.
         """
-        again = called(self.build, found(self.build, "--model"))
-        if digest_of(structure_of(again)) != digest_of(structure_of(module)):
+        again = self._made()
+        if digest_of(structure_of(again)) != structure:
             raise CheckpointError(
-                f"{self.build} gives another module each time: make it build the same {name_of(module)} whenever it is called"
+                f"{self.build} gives another module each time: make it build the same {name_of(again)} whenever it is called"
             )
 
 
@@ -89,7 +103,8 @@ def found(name: str, option: str) -> Any:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        value: Any = importlib.import_module(package)
+        with going_on("it"):
+            value: Any = importlib.import_module(package)
     except Exception as error:
         raise RequestError(
             f"{option} {name}: {package} cannot be imported from {os.curdir} or the installed packages ({said(error)})"
@@ -106,11 +121,49 @@ def called(name: str, function: Any) -> Any:
 
     Raises:
         RequestError: it is not callable, or raises.
+        ProgramEnd: it would have ended this program.
     """
     try:
-        return function()
+        with going_on(f"{name}()"):
+            return function()
+    except ProgramEnd:
+        raise
     except Exception as error:
         raise RequestError(f"{name}() raises {said(error)}") from error
+
+
+def pickled_module(file: Path) -> nn.Module:
+    """The module that a trusted file holds: itself, or as "ema" or "model" of a dictionary, as training scripts save checkpoints.
+
+    Raises:
+        CheckpointError: the file is missing, cannot be loaded, or has no module.
+        UntrustedError: it is not trusted.
+        ProgramEnd: it would have ended this program.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"no file {file}: give the file that holds the module, or package.module:function")
+    digits = fingerprint(file)
+    if not is_trusted(digits):
+        raise UntrustedError(
+            f"{file} is read by running what it says, as any program is: if you trust it like one, allow that (--trust {short(digits)})"
+        )
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        with going_on(str(file)):
+            content = torch.load(file, map_location="cpu", weights_only=False)
+    except (ProgramEnd, MemoryError):
+        raise
+    except ImportError as error:
+        raise CheckpointError(f"{file} needs the code that saved it ({said(error)}): put its folder on PYTHONPATH") from error
+    except Exception as error:
+        raise CheckpointError(f"{file} cannot be loaded, though it is trusted ({said(error)}): load it where it was saved") from error
+    held = [content.get(name) for name in HOLDING] if isinstance(content, dict) else [content]
+    module = next((one for one in held if isinstance(one, nn.Module)), None)
+    if module is None:
+        raise CheckpointError(f"{file} holds no torch.nn.Module: give a function that builds one (--model package.module:build)")
+    return module
 
 
 def said(error: Exception) -> str:

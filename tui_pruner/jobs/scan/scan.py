@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tui_pruner.domain.errors import JobError
+from tui_pruner.domain.errors import Interruption, JobError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.results import main_metric
 from tui_pruner.engine.job_messages import JobProgress
@@ -48,7 +48,7 @@ class Found:
     stopped: bool = False
 
 
-class ScanStopped(BaseException):
+class ScanStopped(Interruption):
     """The scan shall end with its results so far. A BaseException, so that no error handling catches it."""
 
 

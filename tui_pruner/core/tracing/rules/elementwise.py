@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tui_pruner.core.tracing.labels import along, channel_vector, compact, varies
+from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, varies
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
@@ -100,13 +101,33 @@ def batch_norm(flow: Flow, call: Call) -> None:
 
 @rule("native_layer_norm native_group_norm")
 def across_channels(flow: Flow, call: Call) -> None:
-    """Normalisation over a dimension with channels: removing one would change the others, so they are locked."""
+    """Normalisation over a dimension with channels: removing one would change the others, so they are locked, or approximated on request."""
     image = call.args[0]
     labels = flow.elements(image)
     dims = range(image.ndim - len(call.args[1]), image.ndim) if call.name == "native_layer_norm" else range(1, image.ndim)
-    if any(varies(labels, d) for d in dims):
+    if any(varies(labels, d) for d in dims) and not over_those_left(flow, call, labels):
         flow.lock(call, call.tensors, f"{call.name.removeprefix('native_')} normalises across channels")
     flow.put(call.outputs[0], labels)
+
+
+def over_those_left(flow: Flow, call: Call, labels: Tensor) -> bool:
+    """Have a normalisation be over the channels that are left, where that was asked for and its module follows its weight.
+
+    Groups of channels stay equally wide.
+    """
+    by_layer = call.name == "native_layer_norm"
+    weight, *more = call.args[2:4] if by_layer else call.args[1:3]
+    vector = channel_vector(labels, labels.ndim - 1 if by_layer else 1)
+    known = isinstance(flow.running, nn.LayerNorm if by_layer else nn.GroupNorm) and weight is flow.running.weight
+    if not flow.approximate or not known or weight is None or vector is None or weight.shape != vector.shape:
+        return False
+    for parameter in (weight, *more):
+        if isinstance(parameter, Tensor):
+            flow.unify_vector(call, parameter, vector, "norm")
+    if not by_layer and call.args[6] > 1:
+        flow.record.links.append(LinkedLabels(call.index, tuple(np.split(vector, call.args[6]))))
+    flow.record.approximate.add(call.module)
+    return True
 
 
 @rule("embedding")

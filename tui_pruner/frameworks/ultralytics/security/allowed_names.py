@@ -157,7 +157,8 @@ def refusal_of(neutral: Path, file: Path, contents: Contents) -> CheckpointError
     if other := [name for name in strange if OTHER_REPOSITORY.match(name)]:
         return CheckpointError(
             f"{file} was saved by the code of another repository (it names {listed(other)}), as YOLOv5's, YOLOv7's and YOLOv9's own do, "
-            "which Ultralytics cannot open: train the model with the package ultralytics and give that best.pt"
+            "which Ultralytics cannot open: open it as any module, with that code on PYTHONPATH (--model FILE --inputs "
+            "package.module:inputs), or train the model with the package ultralytics and give that best.pt"
         )
     if lost := [name for name in strange if not name.startswith(COMPILER) and is_lost(name)]:
         return CheckpointError(f"{file} {what_is_lost(lost)}")

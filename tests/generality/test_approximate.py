@@ -1,0 +1,150 @@
+"""Normalisations across channels lose some only where that is asked for: checked by a twin with such statistics, never called equal."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import tui_pruner as tp
+from tui_pruner.core.model.copies import modules_of
+from tui_pruner.core.pruning.proof import prove
+from tui_pruner.core.pruning.surgery import cut
+
+
+class Tokens(nn.Module):
+    """A residual stream with layer norms, as transformers have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read, self.last = nn.Linear(6, 24), nn.Linear(24, 5)
+        self.norms = nn.ModuleList(nn.LayerNorm(24) for _ in range(3))
+        self.up, self.down = nn.ModuleList(nn.Linear(24, 32) for _ in range(2)), nn.ModuleList(nn.Linear(32, 24) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.read(x)
+        for norm, up, down in zip(self.norms, self.up, self.down):
+            x = x + down(F.gelu(up(norm(x))))
+        return self.last(self.norms[2](x))
+
+
+class FirstDimension(nn.LayerNorm):
+    """Normalises channels that come first, as ConvNeXt's does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)
+
+
+def images() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 12, 3), FirstDimension(12), nn.GELU(), nn.Conv2d(12, 4, 1)
+    )
+
+
+CASES: dict[str, Any] = {
+    "layer norms": (Tokens, (2, 7, 6), "read", ("norms.0", "norms.1", "norms.2")),
+    "a group norm": (images, (2, 3, 12, 12), "0", ("1",)),
+    "a layer norm of images": (images, (2, 3, 12, 12), "3", ("4",)),
+}
+
+
+def made(name: str) -> tuple[nn.Module, tuple[Tensor]]:
+    build, shape, *_ = CASES[name]
+    torch.manual_seed(0)
+    net = build().eval()
+    for norm in net.modules():
+        if isinstance(norm, (nn.LayerNorm, nn.GroupNorm)):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias)
+    return net, (torch.randn(shape),)
+
+
+def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
+    """A copy in float64 whose weights for removed channels are zero, and whose normalisations see the kept channels alone."""
+    twin = copy.deepcopy(net).double()
+    parameters = dict(twin.named_parameters())
+    for name, dims in kept.items():
+        for dim, indices in dims.items():
+            gone = torch.ones(parameters[name].shape[int(dim)], dtype=torch.bool)
+            gone[indices] = False
+            parameters[name].data.index_fill_(int(dim), gone.nonzero().flatten(), 0)
+
+    def over(left: list[int]) -> Any:
+        def hook(norm: Any, args: Any, output: Tensor) -> Tensor:
+            x, found = args[0], torch.zeros_like(output)
+            groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else 1
+            size = len(norm.weight) // groups
+            for group in range(groups):
+                mine = [place for place in left if place // size == group]
+                at = x[:, mine] if x.ndim == 4 else x[..., mine]
+                dims = (1, 2, 3) if isinstance(norm, nn.GroupNorm) else (1,) if x.ndim == 4 else (2,)
+                made = (at - at.mean(dims, keepdim=True)) / (at.var(dims, keepdim=True, unbiased=False) + norm.eps).sqrt()
+                shape = (-1, 1, 1) if x.ndim == 4 else (-1,)
+                made = made * norm.weight[mine].view(shape) + norm.bias[mine].view(shape)
+                found[(slice(None), mine) if x.ndim == 4 else (..., mine)] = made
+            return found
+
+        return hook
+
+    for path, norm in twin.named_modules():
+        if f"{path}.weight" in kept and isinstance(norm, (nn.LayerNorm, nn.GroupNorm)):
+            norm.register_forward_hook(over(kept[f"{path}.weight"]["0"]))
+    return twin
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_cut_where_it_is_asked_for_and_checked_but_not_called_equal(name: str):
+    net, inputs = made(name)
+    layer, norms = CASES[name][2:]
+    with pytest.raises(tp.RequestError, match="normalises across channels"):
+        tp.open(net, example_inputs=inputs).apply([f"{layer}=50%"])
+    session = tp.open(net, example_inputs=inputs, approximate=True)
+    assert any("checked, not proved equal" in note for note in session.notes)
+    session.apply([f"{layer}=50%"])
+    proof = session.prove()
+    assert not proof.equal and proof.checked and proof.verdict == "approximate" and proof.approximate == norms
+    assert "normalisation" in proof.reason and proof.plain()["checked"]
+    with torch.no_grad():
+        mine, wanted = session.model().double()(inputs[0].double()), by_hand(net, session.kept())(inputs[0].double())
+    assert torch.allclose(mine, wanted, rtol=1e-6, atol=1e-6)  # weights are kept at single precision
+    assert not torch.allclose(wanted, net.double()(inputs[0].double()), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_check_fails_for_other_statistics_and_for_a_wrong_cut(name: str):
+    net, inputs = made(name)
+    session = tp.open(net, example_inputs=inputs, approximate=True)
+    session.apply([f"{CASES[name][2]}=50%"])
+    steps = session._steps
+    model, coupling, removal = session.module.model, steps.analysis.coupling, steps.removal
+    harms: list[Any] = [lambda norm: norm.weight.data.copy_(norm.weight.data.flip(0)), lambda norm: setattr(norm, "eps", 0.1)]
+    for harm in harms:
+        pruned = cut(model, coupling, removal)
+        parts = dict(modules_of(pruned))
+        norm: Any = parts[CASES[name][3][0]]
+        harm(norm)
+        proof = prove(model, pruned, coupling, removal, original=steps.original())
+        assert not proof.holds and proof.verdict == "not equal"
+
+
+def test_a_cut_that_meets_no_normalisation_is_equal_as_ever():
+    net, inputs = made("layer norms")
+    session = tp.open(net, example_inputs=inputs, approximate=True)
+    session.apply(["up.0=50%"])
+    assert session.prove().equal and session.prove().approximate == ()
+
+
+def test_what_is_saved_is_loaded_into_a_module_that_is_built_anew(tmp_path: Path):
+    net, inputs = made("a group norm")
+    session = tp.open(net, example_inputs=inputs, approximate=True)
+    session.apply(["0=50%"])
+    session.reconstruct([torch.randn(2, 3, 12, 12) for _ in range(4)])
+    session.save(tmp_path / "small.tp")
+    small = tp.load(tmp_path / "small.tp", images())
+    assert small[1].num_channels == 8 and small[1].num_groups == 4
+    assert torch.equal(small(inputs[0]), session.model()(inputs[0]))
