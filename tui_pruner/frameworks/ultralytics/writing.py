@@ -164,7 +164,7 @@ def write_model(
 ) -> WrittenFile:
     """Save a model that was made of the source, with what its file is to say about where it comes from; else as `write_checkpoint`."""
     target = check_output(output, source.path, force)
-    require_writable(source)
+    require_writable(source, target)
     remove_leftovers()
     _require_unfused(pruned)
     on_progress("serialising")
