@@ -39,6 +39,10 @@ def test_the_package_imports_no_torch_and_says_what_it_does_not_have():
         tp.prune  # noqa: B018
 
 
+def test_what_the_package_has_is_listed():
+    assert {"open", "load", "apply_plan", "compress", "PrunerError"} <= set(dir(tp)) and "annotations" not in dir(tp)
+
+
 def test_a_preview_changes_nothing_and_a_step_does_what_it_said(session: tp.Session):
     whole = session.size
     preview = session.preview([f"{LAYER}=25%", "model.8.m.0=drop"])

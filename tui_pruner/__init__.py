@@ -52,3 +52,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"tui_pruner.{_FROM.get(name, 'api.session')}"), name)
+
+
+def __dir__() -> list[str]:
+    """List what there is for scripts, also before it is imported."""
+    return sorted([*__all__, "__version__"])

@@ -186,9 +186,10 @@ def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monke
     assert "is read-only for you, choose another folder" in line
 
 
-@pytest.mark.parametrize(("name", "expected"), [("missing/plan.yaml", "no folder"), (".", "is a folder"), ("best.pt", "exists already")])
+@pytest.mark.parametrize(("name", "expected"), [("missing/plan.yaml", "no folder"), (".", "is a folder"), ("mine.yaml", "exists already")])
 def test_a_place_for_the_plan_that_cannot_be_written_is_refused_before_the_work(name: str, expected: str, call: Call, own_checkpoint: Path):
     folder = own_checkpoint.parent
+    (folder / "mine.yaml").touch()
     with nothing_changes(folder):
         line = refusal(call("prune", own_checkpoint, "--cut", "5=30%", "-o", folder / "out.pt", "--save-plan", folder / name))
     assert expected in line
@@ -258,3 +259,62 @@ def test_what_nobody_foresaw_is_one_line_and_the_traceback_is_in_the_log(
     assert "in stumble" in Path(log).read_text()
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
     assert (call("groups", demo_checkpoint).status, len(call("groups", demo_checkpoint).remarks)) == (3, 1)
+
+
+OVER_AN_INPUT = {
+    "the pruned model": (["prune", "orig.pt", "--cut", "5=30%", "-o", "link.pt"], "is the model that is being pruned"),
+    "a plan": (["plan", "orig.pt", "--target", "flops=90%", "-o", "orig.pt"], "orig.pt is the model that is being pruned"),
+    "a plan by a hard link": (
+        ["steps", "orig.pt", "--cut", "5=30%", "--save-plan", "hard.pt"],
+        "is the model that is being pruned",
+    ),
+    "a refit": (
+        ["reconstruct", "small.pt", "--original", "orig.pt", "--data", "d.yaml", "-o", "link.pt"],
+        "is the original of this command",
+    ),
+    "a training": (["finetune", "small.pt", "--teacher", "orig.pt", "--data", "d.yaml", "-o", "orig.pt"], "is the teacher of this command"),
+    "the data": (["scan", "orig.pt", "--data", "d.yaml", "-o", "d.yaml"], "d.yaml is what this command reads"),
+    "a recipe": (
+        ["compress", "orig.pt", "--target", "flops=90%", "--write-recipe", "link.pt"],
+        "is the model that is being pruned",
+    ),
+    "both": (["prune", "orig.pt", "--cut", "5=30%", "-o", "x.pt", "--save-plan", "x.pt"], "is to be both --output and --save-plan"),
+    "another model": (["steps", "orig.pt", "--cut", "5=30%", "--save-plan", "small.pt"], "the plan small.pt would replace a model"),
+}
+
+
+@pytest.mark.parametrize("case", OVER_AN_INPUT)
+def test_nothing_that_is_read_is_written_over_by_any_name_even_with_force(
+    case: str, call: Call, pruned: Pruned, own_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arguments, expected = OVER_AN_INPUT[case]
+    monkeypatch.chdir(tmp_path)
+    own_checkpoint.rename("orig.pt")
+    os.link("orig.pt", "hard.pt")
+    Path("link.pt").symlink_to("orig.pt")
+    Path("small.pt").write_bytes(pruned.file.read_bytes())
+    Path("d.yaml").write_text("val: .\nnames: [zero]\n")
+    with nothing_changes(tmp_path):
+        assert expected in refusal(call(*arguments, "--force"))
+    assert Path("link.pt").is_symlink() and Path("hard.pt").samefile("orig.pt")
+
+
+def test_what_a_file_was_made_from_is_not_replaced_though_the_command_does_not_name_it(
+    call: Call, pruned: Pruned, own_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    with nothing_changes(tmp_path):
+        answer = call("recalibrate", pruned.file, "--data", demo_data, "--images", 2, "-o", own_checkpoint, "--force")
+    (line,) = [line for line in answer.remarks if line.startswith("tui-pruner: ")]
+    assert answer.status == 2
+    assert "was made from, which stays as it is" in line
+
+
+def test_the_reports_of_a_gate_leave_models_alone_and_a_recipe_is_not_replaced_unasked(
+    call: Call, pruned: Pruned, own_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    (tmp_path / "r.yaml").write_text("mine")
+    (tmp_path / "old.pt").write_bytes(b"PK")
+    with nothing_changes(tmp_path):
+        gate = call("gate", pruned.file, "--against", own_checkpoint, "--data", demo_data, "--markdown", tmp_path / "old.pt")
+        assert "would replace a model" in refusal(gate)
+        assert "exists already" in refusal(call("compress", own_checkpoint, "--target", "flops=90%", "--write-recipe", tmp_path / "r.yaml"))

@@ -111,8 +111,9 @@ def test_what_is_missing_or_was_not_pruned_is_a_sentence(call: Call, demo_checkp
         ["tui-pruner: which data set? give --data DATA.yaml, the yaml that the model was trained with"],
     )
     answer = call(command, demo_checkpoint, *output, "--data", demo_data)
+    (line,) = answer.remarks
     assert answer.status == 2
-    assert answer.remarks[-1].endswith("was not pruned by this program: prune it first, or use Ultralytics' own train()")
+    assert line.endswith("was not pruned by this program: prune it first, or use Ultralytics' own train()")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -118,7 +118,7 @@ def test_locate_says_where_files_live(place: str, base: str, call: Call):
     assert (answer.status, answer.err) == (0, "")
     assert Path(answer.out.strip()).is_absolute()
     assert Path(answer.out.strip()).is_relative_to(os.environ[f"XDG_{base}_HOME"])
-    assert call("locate", place, "--json").document == {place: answer.out.strip()}
+    assert call("locate", place, "--json", "--imgsz", 64, "--device", "cpu").document == {place: answer.out.strip()}
 
 
 def test_the_demo_without_a_terminal_walks_through_the_whole_job(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

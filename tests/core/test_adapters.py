@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 from torch.nn.utils import parametrize
+from ultralytics.nn.modules import block
 from ultralytics.nn.modules.block import AAttn, Attention
 
 from tests.core.conftest import ask, proof_of
@@ -78,6 +79,21 @@ def test_the_forward_that_an_export_takes_is_the_same_after_a_cut(opened, name):
     image = torch.rand(1, 48, 8, 8)
     with torch.no_grad():
         assert torch.equal(module.forward_split(image), module(image))
+
+
+def test_every_class_with_such_a_forward_is_adapted():
+    kinds = [kind for kind in vars(block).values() if isinstance(kind, type) and "forward_split" in vars(kind)]
+    assert kinds and {kind.__name__ for kind in kinds} <= set(ADAPTERS)
+
+
+def test_an_open_vocabulary_block_says_its_halves_after_a_cut():
+    analysis = analyse(build_from_yaml("yolov8n-world.yaml"), imgsz=64)
+    found = ask(analysis, "model.12.cv1=25%")
+    found.demand_clean()
+    module = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.12")
+    image, guide = torch.rand(1, 384, 4, 4), torch.rand(1, 5, 512)
+    with torch.no_grad():
+        assert torch.equal(module.forward_split(image, guide), module(image, guide))
 
 
 def test_a_queries_scale_moves_into_their_norm_and_nobody_else_s(opened):
@@ -180,7 +196,7 @@ class Turned(nn.Module):
 
 
 def test_every_adapted_class_is_held_by_a_test_here():
-    assert set(ADAPTERS) == set(BLOCKS)
+    assert set(ADAPTERS) == {*BLOCKS, "C2fAttn"}  # which reads a guide: below
     assert set(EQUAL_WIDTHS) == {"Attention"}
 
 

@@ -98,6 +98,22 @@ def test_bare_weights_are_told_to_be_loaded_into_their_architecture(
     assert "state_dict" in refusal(tmp_path / "weights.pt")
 
 
+def test_a_model_without_its_wrapper_is_told_how_to_be_saved(tmp_path: Path, dictionary: dict[str, object]) -> None:
+    torch.save(dictionary["model"], tmp_path / "bare.pt")
+    assert "torch.save({'model': model}, ...)" in refusal(tmp_path / "bare.pt")
+    torch.save({"model": dictionary["model"]}, tmp_path / "as-told.pt")
+    assert open_model(str(tmp_path / "as-told.pt")).classes == 10
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_said_on_opening(value: float, tmp_path: Path, dictionary: dict[str, object]) -> None:
+    broken = copy.deepcopy(dictionary["model"])
+    broken.model[5].bn.running_var[3] = value
+    torch.save(with_model(dictionary, broken), tmp_path / "broken.pt")
+    (said,) = open_model(str(tmp_path / "broken.pt")).warnings
+    assert said.startswith("model.5.bn.running_var holds NaN or infinity")
+
+
 def test_a_fused_model_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
     fused = copy.deepcopy(dictionary["model"]).float().eval().fuse(verbose=False)
     torch.save(with_model(dictionary, fused), tmp_path / "fused.pt")

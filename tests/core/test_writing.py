@@ -283,15 +283,16 @@ def test_a_byte_that_the_disk_changed_is_found(
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("factor", [1.05, float("nan")])
 def test_other_weights_than_those_in_memory_are_found(
-    pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    factor: float, pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serialised = writing._serialised
 
     def with_one_weight_changed(dictionary: dict[str, Any]) -> memoryview:
         other = contents.for_saving(pruned, source)
         with torch.no_grad():
-            other.model[8].m[0].cv2.conv.weight.mul_(1.05)
+            other.model[8].m[0].cv2.conv.weight.mul_(factor)
         return serialised({**dictionary, "model": other})
 
     monkeypatch.setattr(writing, "_serialised", with_one_weight_changed)

@@ -168,3 +168,33 @@ def test_ctrl_c_in_code_of_the_users_is_ones_own():
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(ProgramEnd), going_on("the forward"):
         ending(KeyboardInterrupt())(small(), VECTOR)
+
+
+WRONG_CALLS: dict[str, tuple[Callable[[tp.Session], Any], str]] = {
+    "a cut that is no text": (lambda session: session.apply([3]), "are texts, not int"),
+    "no cuts at all": (lambda session: session.preview(None), "are texts, not NoneType"),
+    "no target": (lambda session: session.target(), "which target"),
+    "a target that is a number": (lambda session: session.target(0.7), "are texts, not float"),
+    "batches of another width": (lambda session: session.reconstruct([torch.rand(8, 4)]), "does not run on these batches .*mat1"),
+    "a target on such batches": (lambda session: session.target("flops=50%", data=[torch.rand(8, 4)]), "does not run on these batches"),
+    "batches that are no numbers": (
+        lambda session: session.reconstruct([torch.full((8, 5), float("nan"))]), "0 reads or gives NaN or infinity on these images",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_CALLS)
+def test_a_call_that_cannot_be_is_an_error_of_ours_and_changes_nothing(case: str):
+    call, words = WRONG_CALLS[case]
+    session = tp.open(small(), example_inputs=VECTOR)
+    session.apply("0=keep:4")
+    with pytest.raises(tp.RequestError, match=words):
+        call(session)
+    assert [step.cuts[0].amount for step in session.steps] == ["keep:4"]
+    assert session.prove().equal
+
+
+def test_targets_may_come_as_a_list():
+    module = small()
+    one, other = (tp.open(module, example_inputs=VECTOR) for _ in range(2))
+    assert one.target("flops=80%", "params=80%") == other.target(["flops=80%", "params=80%"])

@@ -68,3 +68,12 @@ def test_some_images_without_labels_are_backgrounds(scenes):
     for number in range(19):
         (scenes.parent / f"labels/val/{number:03}.txt").unlink()
     check_fits(read_data(scenes), 2, "detect", {})
+
+
+def test_images_of_other_channels_than_the_model_reads_are_refused_with_both_numbers(labelled):
+    grey = labelled("0 0.5 0.5 0.2 0.2", channels=1)
+    with pytest.raises(DataError, match=r"images of 1 channels .*the model reads 3"):
+        check_fits(grey, 2, "detect", {})
+    check_fits(grey, 2, "detect", {}, channels=1)
+    with pytest.raises(DataError, match=r"images of 3 channels .*the model reads 1"):
+        check_fits(labelled("0 0.5 0.5 0.2 0.2"), 2, "detect", {}, channels=1)

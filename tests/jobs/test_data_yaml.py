@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -284,13 +285,17 @@ def test_the_digest_follows_images_labels_and_classes(scenes, write_yaml):
     label = scenes.parent / "labels/val/004.txt"
     label.write_text("1 0.5 0.5 0.25 0.25\n")
     digests.add(read_data(scenes).digest())
+    before = label.stat()
+    label.write_text("0 0.5 0.5 0.25 0.25\n")
+    os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))  # corrected within a tick of the disk's clock
+    digests.add(read_data(scenes).digest())
     label.unlink()
     digests.add(read_data(scenes).digest())
     shutil.copyfile(scenes.parent / "images/val/001.jpg", scenes.parent / "images/val/900.jpg")
     digests.add(read_data(scenes).digest())
     digests.add(read_data(scenes).subset(3, 0).digest())
     digests.add(read_data(write_yaml(scenes.parent, {"val": "images/val", "names": ["square", "wide"]})).digest())
-    assert len(digests) == 6
+    assert len(digests) == 7
 
 
 def test_image_suffixes_are_those_of_the_installed_ultralytics():

@@ -12,7 +12,7 @@ import torch
 from tests.jobs.narrow import SIDE, narrow, save, save_whole, short
 from tests.odd_names import odd_path
 from tui_pruner.core.model.checkpoint import Checkpoint
-from tui_pruner.domain.errors import JobError, OutputError, RequestError
+from tui_pruner.domain.errors import DataError, JobError, OutputError, RequestError
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs import export
@@ -132,9 +132,28 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     for name, content in (("old", "before"), ("new", "after")):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).write_text(content)
+    (tmp_path / "old" / "metadata.yaml").touch()
     put(tmp_path / "new", tmp_path / "old", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert [path.name for path in (tmp_path / "old").iterdir()] == ["new"]
+
+
+def test_a_folder_that_is_no_export_is_never_replaced_nor_is_the_model_itself(pruned, tmp_path):
+    (tmp_path / "mine.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is a folder of other files"):
+        exporting(pruned, output=str(tmp_path), force=True)
+    assert (tmp_path / "mine.txt").read_text() == "years of work"
+    (tmp_path / "link.pt").symlink_to(pruned.path)
+    with pytest.raises(OutputError, match="is the model that is exported"):
+        exporting(pruned, output=str(tmp_path / "link.pt"), force=True)
+
+
+def test_images_of_which_none_can_be_read_compare_nothing(pruned, scenes, tmp_path):
+    for image in (scenes.parent / "images/val").iterdir():
+        image.write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 3 images can be read: nothing can be compared"):
+        exporting(pruned, data=str(scenes), images=3, output=str(tmp_path / "out.onnx"))
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def test_a_difference_is_that_of_the_worst_output_and_no_number_is_infinitely_far():

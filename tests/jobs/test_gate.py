@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tui_pruner.engine.search_messages import GateLatency, GateMetric, GateResult
-from tui_pruner.jobs.gate import ValidatedImages, advice, junit, markdown, same_labels
+from tui_pruner.domain.results import nothing_to_lose
+from tui_pruner.engine.search_messages import GateLatency, GateMetric, GateParameters, GateResult
+from tui_pruner.jobs.gate import ValidatedImages, advice, judged_metric, junit, markdown, same_labels
 from tui_pruner.jobs.intervals import RULE, Drop, Metrics, images_needed, judged, paired_drops, reach_of
 
 MAP = "metrics/mAP50-95(B)"
@@ -112,6 +113,15 @@ def test_the_interval_is_that_of_student_and_wider_for_few_images_and_several_me
 def test_the_rule(low: float, high: float, usual: bool, strict: bool, certain: bool):
     assert (judged(low, high, ALLOWED).ok, judged(low, high, ALLOWED, strict=True).ok) == (usual, strict)
     assert judged(low, high, ALLOWED).certain is judged(low, high, ALLOWED, strict=True).certain is certain
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_where_the_original_finds_nothing_no_verdict_is_certain(strict: bool):
+    asked = GateParameters(checkpoint="p.pt", sha256="", against="o.pt", data="d.yaml", imgsz=64, max_drop=ALLOWED, strict=strict)
+    metric = judged_metric(Drop(MAP, 0.0, 0.0, 0.0, 0.0), asked)
+    assert (metric.ok, metric.certain) == (not strict, False)
+    (note,) = nothing_to_lose({MAP: metric.original})
+    assert "no loss can show" in note and nothing_to_lose({MAP: 0.1}) == []
 
 
 def test_how_many_images_would_settle_it_grows_with_the_square_of_the_doubt():

@@ -9,12 +9,13 @@ small = tp.load("small.tp", build())
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tui_pruner.api.data import aims_of, run_on_batches
 from tui_pruner.api.session import IMAGES, Session
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError, going_on
 
@@ -112,7 +113,7 @@ class ModuleSession(Session):
         with going_on("evaluate"):
             return float(self._evaluate(model))
 
-    def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
+    def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
 
         Args:
@@ -130,7 +131,7 @@ class ModuleSession(Session):
         from tui_pruner.core.search.targets import parse_target
         from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
 
-        aims, analysis, base = [parse_target(text) for text in targets], self._steps.analysis, self._steps.removal
+        aims, analysis, base = [parse_target(text) for text in aims_of(targets)], self._steps.analysis, self._steps.removal
         if data is None:
             return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         if isinstance(data, (str, Path)):
@@ -142,7 +143,7 @@ class ModuleSession(Session):
                 calibrate_by_loss(analysis, islice(data, images), self._loss, self.module.device)
             return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         working, held_out = apart(self._batches(data, images))
-        with unchanged_chance():
+        with unchanged_chance(), run_on_batches():
             step = planned_on(analysis, base, aims, working, held_out, self.module.device)
         return self._append(step)
 
@@ -174,7 +175,7 @@ class ModuleSession(Session):
         working, judges = self._batches(batches), self._batches(held_out, needed=False)
         kept, device = by_tensor(self._steps.removal.stays(self._steps.analysis.coupling)), self.module.device
         original, pruned = (independent(model).to(device) for model in (self.module.model, self._proved()))
-        with unchanged_chance():
+        with unchanged_chance(), run_on_batches():
             self._refit = recover(original, pruned, kept, working, judges)
         return self._refit
 

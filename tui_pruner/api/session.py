@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.api.data import Group, Groups, Layer, Preview
+from tui_pruner.api.data import Group, Groups, Layer, Preview, aims_of, run_on_batches, texts
 from tui_pruner.domain.errors import PlanError, ProofError, RequestError
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Session:
         self._refit = None
         return self._steps.apply(requests_of(cuts, criterion, round_to)).step
 
-    def target(self, *targets: str, data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
+    def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with data by measured damage, else by importance.
 
         `data` is the yaml of a data set, or a folder of classes; `images` of them are used.
@@ -194,13 +194,14 @@ class Session:
         from tui_pruner.core.search.planner import Planner
         from tui_pruner.core.search.targets import parse_target
 
+        wanted = aims_of(targets)
         if data is not None:
-            (point,) = self.front([targets], data, criterion or "obs", images)
+            (point,) = self.front([wanted], data, criterion or "obs", images)
             if point.plan is None:
                 raise RequestError(point.stopped)
             self.load(point.plan)
             return self.steps[-1]
-        found = Planner(self._steps.analysis, self._steps.removal).plan([parse_target(text) for text in targets], criterion or "l2")
+        found = Planner(self._steps.analysis, self._steps.removal).plan([parse_target(text) for text in wanted], criterion or "l2")
         if found.step is None:
             raise RequestError(found.stopped)
         return self._append(found.step)
@@ -246,7 +247,8 @@ class Session:
         original = with_some_classes(self.checkpoint, analysis.coupling, self._steps.removal).model
         kept = by_tensor(self._steps.removal.stays(analysis.coupling))
         frozen = {name for name, _ in original.named_parameters() if FROZEN in name}
-        self._refit = recover(original, self._proved(), kept, batches, held_out, frozen=frozen)
+        with run_on_batches():
+            self._refit = recover(original, self._proved(), kept, batches, held_out, frozen=frozen)
         return self._refit
 
     def prove(self) -> Proof:
@@ -391,4 +393,4 @@ def requests_of(cuts: Sequence[str], criterion: str, round_to: int) -> list[Requ
     """Return cuts as they are written, as requests."""
     from tui_pruner.domain.cuts import parse_request
 
-    return [parse_request(text, criterion, round_to) for text in ([cuts] if isinstance(cuts, str) else cuts)]
+    return [parse_request(text, criterion, round_to) for text in texts(cuts, 'cuts such as "6=30%"')]

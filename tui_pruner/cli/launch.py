@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tui_pruner.domain.errors import FAILED, INTERRUPTED, CheckpointError, PrunerError, RequestError
+from tui_pruner.domain.errors import FAILED, INTERRUPTED, CheckpointError, OutputError, PrunerError, RequestError
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.model_file import require_model
@@ -81,6 +81,10 @@ def launch_demo(**options: Any) -> int:
 
 MODELS = ("model", "models", "pruned", "original", "against", "teacher")
 """Options and arguments that name models."""
+READ = (*MODELS, "data", "recovered", "weights")
+WRITTEN = ("output", "save_plan", "junit", "markdown", "write_recipe")
+"""What options are called that name files which stay as they are, and files which are written."""
+WORDS = dict.fromkeys(("model", "pruned"), "the model that is being pruned")
 QUICKLY_READ = 1 << 18
 """Bytes of YAML that parse fast enough to do it twice; a longer file is parsed only where it is used."""
 
@@ -89,7 +93,7 @@ def look_first(options: Mapping[str, Any]) -> None:
     """Refuse what can be refused without importing a library.
 
     Raises:
-        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, or a malformed cut.
+        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, a malformed cut, or an output that is an input.
     """
     for name in MODELS:
         for model in listed(options.get(name)):
@@ -107,6 +111,38 @@ def look_first(options: Mapping[str, Any]) -> None:
         may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # only Ultralytics knows where
         if not file.is_dir() and not may_be_its_own and not is_long(file):
             read_data_yaml(file)
+    demand_other_outputs(options)
+
+
+def demand_other_outputs(options: Mapping[str, Any]) -> None:
+    """Refuse to write where something is read, or two things to one file, also by another name: `--force` is for files of before.
+
+    Raises:
+        OutputError: a command line asks for that.
+    """
+    outputs = [(name, Path(given).expanduser()) for name in WRITTEN for given in listed(options.get(name))]
+    inputs = [(name, Path(given).expanduser()) for name in READ for given in listed(options.get(name))]
+    for number, (name, output) in enumerate(outputs):
+        for other, there in inputs:
+            if same_file(output, there):
+                what = WORDS.get(other, f"the {other} of this command") if other in MODELS else "what this command reads"
+                raise OutputError(f"{output} is {what}: choose another name, the original stays as it is")
+        for other, there in outputs[:number]:
+            if same_file(output, there):
+                raise OutputError(f"{output} is to be both {option(other)} and {option(name)}: choose two names")
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names lead to one file, by links too; names of what is not there yet are compared."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return one.absolute().resolve() == other.absolute().resolve()
+
+
+def option(name: str) -> str:
+    """Return how an option is written."""
+    return f"--{name.replace('_', '-')}"
 
 
 def listed(value: Any) -> Iterable[Any]:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tui_pruner.domain.errors import ProofError
+from tui_pruner.domain.errors import ProofError, PrunerError
 from tui_pruner.domain.formatting import clock, large, printable
 from tui_pruner.domain.results import short_metric
 
@@ -188,6 +188,9 @@ class ProgressLine:
         console.show_cursor(True)  # a process that is killed leaves it as it is
 
 
+BEGINNING: ContextVar[list[str] | None] = ContextVar("BEGINNING", default=None)
+"""Lines of text about what is read and prepared: told with the first thing that is done, since bad input is one line alone."""
+READS = ("reading", "preparing")
 LINE: ContextVar[ProgressLine | None] = ContextVar("LINE", default=None)
 """Where progress is shown on a terminal; None where it is written as lines."""
 
@@ -197,12 +200,18 @@ def progress_shown(as_events: bool) -> Iterator[None]:
     """Show progress while a command runs: JSON events, a bar on a terminal, or lines of text."""
     terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
     line = ProgressLine() if terminal and not as_events else None
-    events, before = AS_EVENTS.set(as_events), LINE.set(line)
+    events, before, beginning = AS_EVENTS.set(as_events), LINE.set(line), BEGINNING.set([])
     try:
         yield
+    except PrunerError as error:
+        if error.exit_status == PrunerError.exit_status:
+            BEGINNING.set([])
+        raise
     finally:
         if line is not None:
             line.end()
+        begin()
+        BEGINNING.reset(beginning)
         LINE.reset(before)
         AS_EVENTS.reset(events)
 
@@ -214,8 +223,27 @@ def end_line() -> None:
         line.end()
 
 
+def begin() -> None:
+    """Tell what was held back."""
+    held = BEGINNING.get()
+    for text in held or ():
+        print(text, file=sys.stderr)
+    if held:
+        held.clear()
+
+
+def tell_line(text: str, progress: JobProgress) -> None:
+    """A line of progress on stderr; later, where input is only looked at."""
+    held = BEGINNING.get()
+    if held is not None and not progress.done and progress.doing.startswith(READS):
+        held.append(printable(text))
+    else:
+        say(text)
+
+
 def say(text: str) -> None:
     """Write a remark to stderr."""
+    begin()
     line, shown = LINE.get(), "\n".join(map(printable, text.split("\n")))
     if AS_EVENTS.get():
         event("remark", text=text)
@@ -240,7 +268,7 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
         elif line is not None:
             line.show(progress, job)
         else:
-            say(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip())
+            tell_line(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip(), progress)
 
     return tell
 
@@ -254,7 +282,7 @@ def tell_progress(progress: JobProgress, figures: str = "") -> None:
         line.show(progress)
     else:
         words = f"{progress.doing}  {figures} ".rstrip() if figures else progress.doing
-        say(f"{words} {progress.done}/{progress.total}" if progress.total else words)
+        tell_line(f"{words} {progress.done}/{progress.total}" if progress.total else words, progress)
 
 
 def change(before: float, after: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.domain.formatting import plural, score
-from tui_pruner.domain.results import main_metric, short_metric
+from tui_pruner.domain.results import main_metric, nothing_to_lose, short_metric
 from tui_pruner.engine.client import Job, smaller_batch, with_half_the_batch
 from tui_pruner.engine.job_messages import (
     ExportParameters,
@@ -118,6 +118,7 @@ class Compression:
         asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
         self._tell("original", metrics=original)
+        self.notes += nothing_to_lose(original) if self.labels else []
         reached, stopped = self._walk(original)
         result = CompressResult(
             stages=self.stages, output=None, original=original, metrics={}, stopped=stopped, seconds=0.0, notes=self.notes

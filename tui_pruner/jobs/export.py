@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.errors import JobError, OutputError, RequestError
+from tui_pruner.domain.errors import DataError, JobError, OutputError, RequestError
 from tui_pruner.domain.formatting import BYTES
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult, JobProgress
 from tui_pruner.jobs.data.dataset import read_data
@@ -184,6 +184,8 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
 
     target = target_of(parameters)
     check_free(target, parameters.force)
+    if target.exists() and target.samefile(Path(parameters.checkpoint).expanduser()):
+        raise OutputError(f"{target} is the model that is exported: choose another name, the original stays as it is")
     device = choose_device(parameters.device) if parameters.device else ""
     checkpoint = opened(parameters)
     demand_proved(checkpoint)
@@ -253,10 +255,17 @@ def check_free(target: Path, force: bool) -> None:
     Raises:
         OutputError: the path exists, or its folder does not.
     """
+    if target.is_dir() and not is_export(target):
+        raise OutputError(f"{target} is a folder of other files: add the export's own name with -o")
     if target.exists() and not force:
         raise OutputError(f"{target} exists already: choose another name with -o or give --force")
     if not target.parent.is_dir():
         raise OutputError(f"{target} cannot be written: no folder {target.parent}, create it first")
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is what Ultralytics exports to formats of several files, or empty."""
+    return not any(folder.iterdir()) or ((folder / "metadata.yaml").is_file() and not (folder / ".git").exists())
 
 
 def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) -> list[Tensor]:
@@ -272,7 +281,10 @@ def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) 
         drawn = probe_images(DRAWN_IMAGES, image_channels(checkpoint.model), side, torch.Generator().manual_seed(0))
         return [image[None] for image in drawn]
     files = read_data(parameters.data).subset(parameters.images, parameters.seed).images
-    return list(itertools.chain(image_batches(checkpoint.model, files, side, "cpu", largest=1, rect=False)))
+    images = list(itertools.chain(image_batches(checkpoint.model, files, side, "cpu", largest=1, rect=False)))
+    if not images:
+        raise DataError(f"{parameters.data}: none of the {len(files)} images can be read: nothing can be compared")
+    return images
 
 
 def export(checkpoint: Checkpoint, parameters: ExportParameters, side: int, folder: Path, device: str) -> Path:

@@ -13,11 +13,22 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from tui_pruner.domain.errors import DataError, RequestError
 from tui_pruner.domain.formatting import printable
-from tui_pruner.domain.results import main_metric
+from tui_pruner.domain.results import main_metric, nothing_to_lose
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.search_messages import BenchParameters, GateLatency, GateMetric, GateParameters, GateResult, ModelToTime
 from tui_pruner.jobs.data.dataset import DataSet, read_data
-from tui_pruner.jobs.intervals import RULE, STRICT_RULE, Drop, images_needed, images_of, judged, metrics_on, paired_drops, resamples_for
+from tui_pruner.jobs.intervals import (
+    RULE,
+    STRICT_RULE,
+    Drop,
+    Judgement,
+    images_needed,
+    images_of,
+    judged,
+    metrics_on,
+    paired_drops,
+    resamples_for,
+)
 from tui_pruner.jobs.latency import run_bench
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened, prepared, skipped
@@ -89,7 +100,7 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
         original_parameters=parameter_count(original.model),
         pruned_parameters=parameter_count(pruned.model),
         seconds=time.perf_counter() - started,
-        notes=list(dict.fromkeys([*before.notes, *after.notes])),
+        notes=list(dict.fromkeys([*before.notes, *after.notes, *nothing_to_lose({one.name: one.original for one in metrics})])),
     )
 
 
@@ -160,7 +171,11 @@ def compared(
 
     drops = paired_drops(count, before.metrics, after.metrics, names, resamples, tell)
     metrics = [judged_metric(drop, parameters) for drop in drops]
-    needs = [images_needed(drop, count, parameters.max_drop) for drop, metric in zip(drops, metrics, strict=True) if not metric.certain]
+    needs = [
+        images_needed(drop, count, parameters.max_drop)
+        for drop, metric in zip(drops, metrics, strict=True)
+        if not metric.certain and metric.original > 0
+    ]
     return metrics, max((need for need in needs if need is not None), default=None)
 
 
@@ -177,6 +192,8 @@ def same_labels(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str
 def judged_metric(drop: Drop, parameters: GateParameters) -> GateMetric:
     """Return a drop with its judgement."""
     found = judged(drop.low, drop.high, parameters.max_drop, parameters.strict)
+    if not drop.original > 0:
+        found = Judgement(ok=not parameters.strict, certain=False)  # there is nothing to lose
     return GateMetric(
         name=drop.name,
         original=drop.original,

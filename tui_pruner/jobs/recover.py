@@ -92,7 +92,7 @@ def run_recalibration(parameters: RecalibrationParameters, on_progress: OnProgre
     data = unlabelled(parameters)
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
     checkpoint = opened(parameters)
-    require_writable(checkpoint)
+    require_writable(checkpoint, parameters.output)
     next_stage(checkpoint, "recalibrate")
     found = recalibrated(checkpoint.model, data, parameters, on_progress)
     notes = [] if found.images == len(data.images) else [skipped(len(data.images) - found.images, data)]
@@ -162,13 +162,14 @@ def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProg
         VerificationError: the new file failed its checks.
     """
     from tui_pruner.core.model.checkpoint import next_stage
-    from tui_pruner.frameworks.ultralytics import check_output
+    from tui_pruner.frameworks.ultralytics import check_output, require_writable
 
     started = time.perf_counter()
     check_output(parameters.output, parameters.checkpoint, parameters.force)
     chosen = held_apart(without_labels(parameters.data), parameters.images, parameters.seed)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoints"))
     checkpoint = opened(parameters)
+    require_writable(checkpoint, parameters.output)
     original = original_of(checkpoint, parameters)
     next_stage(checkpoint, "reconstruct")
     found, used, held_out, notes = recovered(checkpoint, original, chosen, parameters, on_progress)

@@ -16,7 +16,7 @@ from tui_pruner.domain.results import percentiles
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.data.dataset import DataSet, check_fits, numbering_in_words, read_data, renumbered
-from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, private_view
+from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, meant_by, private_view
 from tui_pruner.jobs.intervals import resampled
 from tui_pruner.jobs.tools import OnProgress, StockTool, choose_device, tool_for
 
@@ -133,7 +133,7 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
     """
     kind, labels = _validator_of(model), labels_of(model)
     data = renumbered(data, model)
-    check_fits(data, len(model.names), kind.task, labels)  # type: ignore[arg-type]
+    check_fits(data, len(model.names), kind.task, *meant_by(model))  # type: ignore[arg-type]
     side, notes = fitting_side(imgsz, model)
     notes += labels_in_words(labels)
     notes += numbering_in_words(data)

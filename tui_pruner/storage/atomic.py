@@ -158,11 +158,15 @@ def replace_file(file: Path, content: bytes) -> None:
         temporary.replace(target)
 
 
+MODELS = frozenset({".pt", ".pth", ".onnx", ".safetensors", ".torchscript", ".engine", ".tflite"})
+"""Suffixes of files that no plan, table or report replaces."""
+
+
 def check_place(path: Path, name: str, example: str, force: bool) -> None:
     """Refuse a path where a file cannot be written, before any work is done; `name` is for the message.
 
     Raises:
-        OutputError: a folder or device, an existing file without `force`, a missing folder, or no permission.
+        OutputError: a folder or device, a model's file, an existing file without `force`, a missing folder, or no permission.
     """
     if path.is_dir():
         raise OutputError(f"{name} is a folder: add a file name such as {example}")
@@ -170,6 +174,8 @@ def check_place(path: Path, name: str, example: str, force: bool) -> None:
         raise OutputError(f"{name} is not a regular file: choose another name")
     if path.exists() and not force:
         raise OutputError(f"{name} exists already: choose another name or give --force")
+    if path.exists() and path.resolve().suffix.lower() in MODELS:
+        raise OutputError(f"{name} would replace a model: choose another name such as {example}")
     if not path.parent.is_dir():
         raise OutputError(f"{name} cannot be written: no folder {path.parent}, create it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):

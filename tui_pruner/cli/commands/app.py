@@ -163,7 +163,12 @@ PLACES = {
 }
 
 
-def locate(what: Annotated[str, typer.Argument(metavar="config|state|log|cache|demo")], as_json: Json = False) -> None:
+def locate(
+    what: Annotated[str, typer.Argument(metavar="config|state|log|cache|demo")],
+    imgsz: Annotated[int | None, typer.Option("--imgsz", hidden=True)] = None,
+    device: Annotated[str, typer.Option("--device", hidden=True)] = "",
+    as_json: Json = False,
+) -> None:
     """Where files live: configuration, state, log, cache, demo."""
     if what not in PLACES:
         raise RequestError(f"no place {what!r}: ask for {', '.join(PLACES)}")

@@ -82,7 +82,7 @@ def compress(
     with reserved_stdout(as_json) as results:
         fields, data = asked_for(context, recipe, data)
         if write_recipe:
-            return written(fields, data, write_recipe)
+            return written(fields, data, write_recipe, force)
         if output is None:
             raise OutputError("which folder? give -o FOLDER")
         from tui_pruner.cli.job_runs import NO_DATA, run_job
@@ -140,10 +140,12 @@ def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> t
     return {**options, **recipe.fields, **{names[name]: options[names[name]] for name in typed}}, data
 
 
-def written(fields: dict[str, Any], data: Path | None, file: Path) -> int:
+def written(fields: dict[str, Any], data: Path | None, file: Path, force: bool) -> int:
     """Write a recipe and say so."""
+    from tui_pruner.storage.atomic import check_place
     from tui_pruner.storage.recipe import recipe_of, write_recipe
 
+    check_place(file.expanduser(), f"the recipe {file}", "recipe.yaml", force)
     write_recipe(file, recipe_of({**fields, "data": str(data) if data else None}))
     say(f"wrote {file}: edit it, then tui-pruner compress MODEL --recipe {file} -o FOLDER")
     return 0

@@ -243,7 +243,9 @@ Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoin
 Plans = Annotated[int, typer.Option("--plans", min=0, help="How many random plans that cut all groups at once are proved as well.")]
 
 
-def coverage(models: Models, imgsz: ImageSize = None, classes: Classes = None, plans: Plans = 3, as_json: Json = False) -> int:
+def coverage(
+    models: Models, imgsz: ImageSize = None, device: Device = "", classes: Classes = None, plans: Plans = 3, as_json: Json = False
+) -> int:
     """Cut every group of each model alone by a quarter, then all at once at random, and prove each cut; status 1 where one fails."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.session import open_session

@@ -31,7 +31,8 @@ class Checkpoint:
     program wrote into the file, and `original_yaml` the architecture of the dense network even when the file's own is guarded.
     `own_names` are the names of modules beyond Ultralytics' own list that the file imports, and that a file made from it imports too;
     `trusted`: it was loaded without restrictions because its user trusts it; `unwritable`: why no file can be made from it.
-    `inputs` are the arguments of its forward where that does not take a square image. `approximate`: normalisations across channels may lose some.
+    `inputs` are the arguments of its forward where that does not take a square image. `approximate`: normalisations across channels
+    may lose some.
     """
 
     path: str

@@ -17,6 +17,7 @@ from tui_pruner.core.recovery.applications import Application, Lockstep, Site, b
 from tui_pruner.core.recovery.disagreement import OriginalPredictions, mean
 from tui_pruner.core.recovery.least_squares import Equations, as_matrix, as_weight, best_correction, inputs_at, outputs_at, sample
 from tui_pruner.core.tracing.coupling_map import Indices
+from tui_pruner.domain.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -227,8 +228,9 @@ def _refit(
     if fit is None or judge is None or now is None or not fit.rows:
         return None
     judge = judge if judge.rows else fit
-    before = judge.error()
-    layer = applied[0].weight.rpartition(".")[0]
+    before, layer = judge.error(), applied[0].weight.rpartition(".")[0]
+    if not math.isfinite(before):
+        raise RequestError(f"{layer} reads or gives NaN or infinity on these images, so nothing can be refitted: check weights and images")
     correction, ridge = best_correction(fit, judge, settings.ridges) if before > UNCHANGED else (None, 0.0)
     features = features_of(weight, now)
     if correction is None:

@@ -119,7 +119,7 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
 
 @dataclass(frozen=True)
 class Unlike:
-    """How a network differs once every free group lost channels: where, in words, and where it stops; `trial` 0: only a few were removed."""
+    """How a network differs once every free group lost channels: where, in words, and where it stops; `trial` 0: only few were removed."""
 
     trial: int
     place: int

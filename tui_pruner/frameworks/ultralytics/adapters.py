@@ -31,7 +31,7 @@ def heads_left(module: nn.Module, kept: Kept, width: int) -> int:
     return heads if indices is None else len({index // width for index in indices})
 
 
-@adapter("C2f", "C2", "C2PSA", "PSA", "RepNCSPELAN4", "ELAN1", asks=["cv1"])
+@adapter("C2f", "C2fAttn", "C2", "C2PSA", "PSA", "RepNCSPELAN4", "ELAN1", asks=["cv1"])
 def half_width(module: nn.Module, kept: Kept) -> None:
     """`c`: the width of each of the two halves that cv1's output is split into (`forward_split` reads it at export)."""
     module.__dict__["c"] = int(convolution_of(module, "cv1").out_channels) // 2

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 import tui_pruner
-from tui_pruner.core.model.checkpoint import FORMAT, PROVENANCE_KEY, Checkpoint, file_name, stages_with
+from tui_pruner.core.model.checkpoint import FORMAT, PROVENANCE_KEY, Checkpoint, file_name, stages_of, stages_with
 from tui_pruner.core.model.copies import forget_caches, named_tensors
 from tui_pruner.core.pruning.classes import NUMBERINGS
 from tui_pruner.core.pruning.masks import MASK
 from tui_pruner.domain.errors import OutputError
 from tui_pruner.frameworks.ultralytics.building import stock_tasks
 from tui_pruner.storage.atomic import ELSEWHERE, output_error
+from tui_pruner.storage.trust import fingerprint
 
 SUFFIX = ".pt"
 RENAMED_FAMILIES = ("yolov3", "yolov5")
@@ -44,14 +45,24 @@ def check_output(output: str | Path, source_path: str | Path, force: bool) -> Pa
         raise output_error(output, error) from error
 
 
-def require_writable(source: Checkpoint) -> None:
-    """Refuse early a model that no file can be made from.
+def require_writable(source: Checkpoint, output: str | Path | None = None) -> None:
+    """Refuse early a model that no file can be made from, or whose own origin the file would replace.
 
     Raises:
         OutputError: it is such a model.
     """
     if source.unwritable:
         raise OutputError(f"nothing that is made from {source.path} can be written ({source.unwritable}): save it again without that")
+    if output is not None:
+        _demand_not_the_origin(output, source)
+
+
+def _demand_not_the_origin(output: str | Path, source: Checkpoint) -> None:
+    """Refuse to replace a file that the source was made from, which its record knows by its SHA-256."""
+    origins = {stage["source"]["sha256"] for stage in stages_of(source.provenance) if "source" in stage}
+    file = Path(output).expanduser()
+    if origins and file.is_file() and fingerprint(file) in origins:
+        raise OutputError(f"{output} is a file that {source.path} was made from, which stays as it is: choose another name")
 
 
 def _check(output: str | Path, source: Path, force: bool) -> Path:

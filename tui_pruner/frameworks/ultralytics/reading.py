@@ -231,6 +231,7 @@ def _record(given: str, sha256: str, model: nn.Module, loaded: Loaded, notes: tu
         warnings=(
             *remarks(dictionary, content["train_args"], names if loaded.in_full else (), unwritable),
             *notes,
+            *_no_numbers(model),
             *([mask.in_words] if mask else []),
         ),
         own_names=names,
@@ -248,6 +249,10 @@ def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
         )
     if model is None:
         raise CheckpointError(f"{file} holds no model: {RETRAIN}")
+    if isinstance(model, nn.Sequential) and set(dictionary) == {"model"}:  # all that Ultralytics' loader takes of a bare model
+        raise CheckpointError(
+            f"{file} is a bare model, which Ultralytics does not load either: save it with torch.save({{'model': model}}, ...)"
+        )
     if not isinstance(model, stock_tasks().BaseModel):
         raise CheckpointError(f"{file} holds a {type(model).__name__}, which is no Ultralytics model: {RETRAIN}")
     vars(model).pop("criterion", None)  # those of a training, which are rebuilt when needed
@@ -263,6 +268,14 @@ def _model_in(file: Path, dictionary: dict[str, Any]) -> nn.Module:
 def _is_state_dict(dictionary: dict[str, Any]) -> bool:
     values = dictionary.get("state_dict", dictionary)
     return isinstance(values, dict) and bool(values) and all(isinstance(value, torch.Tensor) for value in values.values())
+
+
+def _no_numbers(model: nn.Module) -> list[str]:
+    """A remark on tensors with values that are not finite, such as variances beyond half precision: nothing is measured through them."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    bad = [name for name, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all()]
+    some = f"{bad[0]} and {len(bad) - 1} more hold" if len(bad) > 1 else f"{bad[0]} holds" if bad else ""
+    return [f"{some} NaN or infinity, so what depends on it predicts nothing: use a checkpoint from before that"] if bad else []
 
 
 def _plain_arguments(arguments: Any) -> dict[str, Any]:

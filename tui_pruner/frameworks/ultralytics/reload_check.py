@@ -165,10 +165,18 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) 
         if one.shape != other.shape:
             raise CheckFailed(f"output {name} has shape {tuple(other.shape)} instead of {tuple(one.shape)}")
         if one.numel():
-            worst = max(worst, float((one.double() - other.double()).abs().max() / one.double().abs().max().clamp(min=1e-12)))
+            worst = max(worst, apart(one.double(), other.double()))
     if not worst <= tolerance:
         raise CheckFailed(f"relative difference {worst:.1e}, allowed {tolerance:.0e}")
     return f"relative difference {worst:.1e}"
+
+
+def apart(one: Any, other: Any) -> float:
+    """How far two tensors are apart, relative to the largest value; infinitely where one alone is not a number, or infinite."""
+    both = one.isfinite() & other.isfinite()
+    if not bool((both | (one == other) | (one.isnan() & other.isnan())).all()):
+        return float("inf")
+    return float((one[both] - other[both]).abs().max() / one[both].abs().max().clamp(min=1e-12)) if bool(both.any()) else 0.0
 
 
 def first_line(error: BaseException) -> str:

@@ -166,7 +166,7 @@ def write_model(
 ) -> WrittenFile:
     """Save a model that was made from the source, with its provenance; otherwise like `write_checkpoint`."""
     target = check_output(output, source.path, force)
-    require_writable(source)
+    require_writable(source, target)
     remove_leftovers()
     _require_unfused(pruned)
     on_progress("serialising")

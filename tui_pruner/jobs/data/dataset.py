@@ -61,11 +61,11 @@ class DataSet:
         return dataclasses.replace(self, images=images)
 
     def digest(self) -> str:
-        """SHA-256 of the classes, the settings and every image and label by path, size and modification time."""
+        """SHA-256 of the classes, the settings, every image by path, size and modification time, and every label file by its content."""
         content = hashlib.sha256(json.dumps([self.names, dict(self.settings)], sort_keys=True, default=str).encode())
         for image in self.images:
-            for file in (image, label_of(image)):
-                content.update(f"{file}\0{_stamp(file)}\0".encode(errors="surrogateescape"))
+            content.update(f"{image}\0{_stamp(image)}\0".encode(errors="surrogateescape"))
+            content.update(_labels_in(label_of(image)))
         return content.hexdigest()
 
 
@@ -227,6 +227,14 @@ def _check_present(path: Path, images: Iterable[Path]) -> None:
         raise DataError(f"{path}: the image {missing} is listed but does not exist")
 
 
+def _labels_in(file: Path) -> bytes:
+    """The SHA-256 of a label file, which is small and may be corrected to the same size within one tick of a disk's clock."""
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError:
+        return b"missing"
+
+
 def _stamp(file: Path) -> str:
     try:
         status = file.stat()
@@ -236,16 +244,18 @@ def _stamp(file: Path) -> str:
 
 
 ROWS_LOOKED_AT = 16
+RGB = 3
+"""The channels of images whose data yaml does not say otherwise."""
 CLASS_FOLDERS = "the folder that holds train and val, each with a folder for every class"
 
 
-def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any]) -> None:
-    """Refuse data that a model with this many classes and this task cannot be measured on.
+def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any], channels: int = RGB) -> None:
+    """Refuse data that a model with this many classes, this task and images of this many channels cannot be measured on.
 
     `labels`: settings of the model's training that changed labels (`labels_of`); where all classes count as one, their number is ignored.
 
     Raises:
-        DataError: other classes, another task, or no labels.
+        DataError: other classes, another task, other images, or no labels.
     """
     if len(data.names) != classes and not labels.get("single_cls"):
         raise DataError(f"{data.yaml_file} names {len(data.names)} classes, but the model has {classes}: use the data it was trained on")
@@ -254,6 +264,8 @@ def check_fits(data: DataSet, classes: int, task: str, labels: Mapping[str, Any]
         raise DataError(f"{data.yaml_file} is a {is_a}, but the model's task is {task}: give {give}")
     if data.in_class_folders:
         return
+    if channels != (given := data.settings.get("channels", RGB)):
+        raise DataError(f"{data.yaml_file} has images of {given} channels (key `channels`), the model reads {channels}: they must agree")
     if ("kpt_shape" in data.settings) != (task == "pose"):
         has = "has a kpt_shape (pose data)" if task != "pose" else "has no kpt_shape"
         raise DataError(f"{data.yaml_file} {has}, but the model's task is {task}: use data for {task}")

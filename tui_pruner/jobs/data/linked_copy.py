@@ -50,6 +50,13 @@ def labels_of(model: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != usual[name] and task in LABELS[name][1]}
 
 
+def meant_by(model: Any) -> tuple[dict[str, Any], int]:
+    """Return what a model's training made of labels, and the channels of its images: what data has to fit besides classes and task."""
+    from tui_pruner.core.model.layers import image_channels
+
+    return labels_of(model), image_channels(model)
+
+
 def labels_in_words(labels: Mapping[str, Any]) -> list[str]:
     """Return a note on each setting of `labels_of`."""
     return [f"{LABELS[name][0].format(value)}, as in the model's training ({name}={value})" for name, value in labels.items()]
@@ -149,14 +156,14 @@ class TrainingData(NamedTuple):
     training: DataSet
     validation: DataSet
 
-    def check(self, classes: int, task: str, labels: Mapping[str, Any]) -> None:
-        """Refuse data that a model cannot be trained on; `labels`: settings of its earlier training that changed labels.
+    def check(self, model: Any, classes: int, task: str) -> None:
+        """Refuse data that a model cannot be trained on.
 
         Raises:
-            DataError: other classes, another task, or no labels.
+            DataError: other classes, another task, other images, or no labels.
         """
         for split in self:
-            check_fits(split, classes, task, labels)
+            check_fits(split, classes, task, *meant_by(model))
 
 
 class View(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tui_pruner.domain.errors import Interruption, JobError
 from tui_pruner.domain.formatting import plural
-from tui_pruner.domain.results import main_metric
+from tui_pruner.domain.results import main_metric, nothing_to_lose
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.search_messages import ScanFailure, ScanFound, ScanParameters, ScanResult, ScanTrial
 from tui_pruner.jobs.calibrate import rank_by
@@ -248,6 +248,7 @@ def notes_of(scan: Scan, baseline: Metrics) -> list[str]:
         notes.append(f"every trial ran the whole {type(model).__name__}: its blocks cannot be shared without changing what it predicts")
     data = renumbered(scan.data, model)
     notes += numbering_in_words(data)
+    notes += nothing_to_lose({name: value for name, value in baseline.items() if name not in (IMAGES, SHARED)})
     if images < len(data.images):
         notes.append(skipped(len(data.images) - images, data))
     return notes

@@ -146,11 +146,11 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     data = read_both(parameters.data)
     on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
     checkpoint = opened(parameters)
-    require_writable(checkpoint)
+    require_writable(checkpoint, parameters.output)
     data = TrainingData(*(renumbered(split, checkpoint.model) for split in data))
     stage = SPARSE if parameters.sparsity else "finetune"
     next_stage(checkpoint, stage)
-    data.check(checkpoint.classes, trainer_of(checkpoint.model).task, labels_of(checkpoint.model))
+    data.check(checkpoint.model, checkpoint.classes, trainer_of(checkpoint.model).task)
     teacher = open_teacher(parameters.teacher, checkpoint) if parameters.teacher else None
     run = run_of(parameters)
     with run.alone(), permitting(own_names_of(checkpoint, teacher)):

@@ -101,7 +101,7 @@ def batch_norm(flow: Flow, call: Call) -> None:
 
 @rule("native_layer_norm native_group_norm")
 def across_channels(flow: Flow, call: Call) -> None:
-    """Normalisation over a dimension with channels: removing one would change the others, so they are locked, or approximated on request."""
+    """Normalisation over a dimension with channels: removing one would change the others: locked, or approximated on request."""
     image = call.args[0]
     labels = flow.elements(image)
     dims = range(image.ndim - len(call.args[1]), image.ndim) if call.name == "native_layer_norm" else range(1, image.ndim)
