@@ -57,6 +57,11 @@ def child_environment(log: Path | None = None) -> dict[str, str]:
     }
 
 
+async def start_engine() -> asyncio.subprocess.Process:
+    """Start an engine, which imports torch while the caller goes on."""
+    return await start_module("tui_pruner.engine")
+
+
 async def start_module(module: str, *arguments: str, log: Path | None = None) -> asyncio.subprocess.Process:
     """Start `python -m module` with pipes for its messages and its noise in a log of its own, or in the one that all share."""
     return await start_python("-m", module, *arguments, log=log)
