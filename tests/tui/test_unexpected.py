@@ -57,7 +57,7 @@ class InThisProcess(EngineClient):
         return request.answer.model_validate(await waiting)
 
 
-async def no_process(module: str) -> None:
+async def no_process() -> None:
     return None
 
 
@@ -274,7 +274,7 @@ async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monke
 
 
 async def test_an_engine_that_cannot_be_started_leads_back_to_the_choice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
-    async def refused(module: str) -> None:
+    async def refused() -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(loading, "start_engine", refused)
