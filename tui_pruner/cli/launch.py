@@ -63,8 +63,9 @@ def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, 
 
 async def with_engine(model: str | None, **options: Any) -> int:
     """The app, for which the engine starts before the interface is imported: both then import at the same time."""
-    from tui_pruner.engine.processes import start_engine
+    from tui_pruner.engine.processes import ATTENDED, start_engine
 
+    os.environ[ATTENDED] = "1"
     engine = None
     if model is not None or options.get("saved") is not None:
         with contextlib.suppress(OSError):  # tried again, and told, by the loading screen

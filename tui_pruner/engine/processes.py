@@ -35,6 +35,8 @@ def parse_message(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
+ATTENDED = "TUI_PRUNER_ATTENDED"
+"""Set in the app, so that what it starts knows that someone presses keys meanwhile."""
 LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
 LAST_MOMENT = 2.0
