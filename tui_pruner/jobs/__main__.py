@@ -25,6 +25,7 @@ from tui_pruner.engine.job_messages import (
     ValidationParameters,
 )
 from tui_pruner.engine.messages import Message
+from tui_pruner.engine.processes import ATTENDED
 from tui_pruner.engine.recovery_messages import (
     CompressParameters,
     FinetuneParameters,
@@ -33,7 +34,6 @@ from tui_pruner.engine.recovery_messages import (
     ReconstructionParameters,
 )
 from tui_pruner.engine.search_messages import BenchParameters, GateParameters, LatencySearchParameters, PlanningParameters, ScanParameters
-from tui_pruner.engine.processes import ATTENDED
 from tui_pruner.engine.server import MessageStream, end_with_parent, reserve_stdout
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import one_line, versions_line
