@@ -83,7 +83,12 @@ import sys
 from tui_pruner.cli.commands import app as opening
 from tui_pruner.tui import app
 opened = []
-app.run_app = lambda model, **options: opened.append(options["plan"]) or 0
+async def noted(model, engine, **options):
+    opened.append(options["plan"])
+    engine.kill()
+    await engine.wait()
+    return 0
+app.run_app = noted
 sys.stdin.isatty = sys.stdout.isatty = lambda: True
 from tui_pruner.__main__ import run
 assert run(["best.pt", "--plan", sys.argv[1]]) == 0

@@ -1,4 +1,4 @@
-"""The app at work in a pseudo-terminal: how soon keys answer while a validation uses all cores, what it sends, what memory it holds."""
+"""The app at work in a pseudo-terminal: how soon keys answer while a scan uses all cores, what it sends, what memory it holds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.bench.screen import Terminal
 
 MIB, KB = 1 << 20, 1000
 LAYER, FOUND = "16", "1 of 64 layers"
+METRIC = "(."
+"""How the interval of a validation's metric begins."""
 MOST_PERCENT = 60
 SILENCE, OPENING = 1.0, 1.0
 TARGETS = {"key": 0.025, "job": 20.0, "idle": 0.0, "memory": 80.0}
@@ -26,9 +28,9 @@ TARGETS = {"key": 0.025, "job": 20.0, "idle": 0.0, "memory": 80.0}
 
 @dataclass(frozen=True)
 class Load:
-    """How much to validate (copies of the bundled scenes, more than there is time for), keys to press, seconds to watch it and nothing."""
+    """How many copies of the bundled scenes to scan on (more than there is time for), keys to press, seconds to watch it and nothing."""
 
-    copies: int = 48
+    copies: int = 2
     imgsz: int = 320
     keys: int = 300
     watched: float = 5.0
@@ -56,18 +58,16 @@ class Work:
 
 
 def working_figures(say: Callable[[str], None]) -> list[Figure]:
-    """All figures of one session with a long validation."""
-    say("working while a validation runs")
+    """All figures of one session with a long scan."""
+    say("working while a scan runs")
     load = Load()
     with TemporaryDirectory(prefix="tui-pruner-work-") as folder:
         work = watch(load, Path(folder))
     return [
-        Figure(
-            f"a key answers while a validation uses {work.cores:.1f} cores: p99 of {len(work.keys)}", work.p99, "s", target=TARGETS["key"]
-        ),
+        Figure(f"a key answers while a scan uses {work.cores:.1f} cores: p99 of {len(work.keys)}", work.p99, "s", target=TARGETS["key"]),
         Figure("  the same, median", median(work.keys), "s"),
         Figure("  the processor's time in the interface for a key, mean", work.own, "s", target=TARGETS["key"]),
-        Figure("bytes a second while a validation runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
+        Figure("bytes a second while a scan runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure("  the same with the list of jobs open", work.jobs_bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure(f"bytes while nothing runs, in {load.idle:.0f} s", work.idle_bytes, "B", target=TARGETS["idle"]),
         Figure("memory of the interface after that, resident", work.resident / MIB, "MB", target=TARGETS["memory"]),
@@ -76,7 +76,7 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
 
 
 def watch(load: Load, folder: Path) -> Work:
-    """One session: a validation starts with the app; first no one presses a key, then many; then it is cancelled and nothing runs."""
+    """One session: after a validation, a scan; first no one presses a key, then many; then it is cancelled and nothing runs."""
     command = [
         str(PROGRAM),
         str(CHECKPOINT),
@@ -89,9 +89,11 @@ def watch(load: Load, folder: Path) -> Work:
     ]
     with Terminal(command) as terminal:
         terminal.read_until(["Backbone"], settled=False)
-        terminal.read_until(["so far"], settled=False)
+        terminal.read_until([METRIC], settled=False)
+        terminal.press("S")
+        terminal.read_until(["ratios"], settled=False)
         interface = terminal.process.pid
-        jobs = [child for child in children_of(interface) if is_job(child)]
+        jobs = jobs_of(interface)
         sent, cores = bytes_and_cores(terminal, jobs, load.watched)
         terminal.press("b")
         terminal.read_until(["run again"], settled=False)
@@ -103,7 +105,7 @@ def watch(load: Load, folder: Path) -> Work:
         before_keys = seconds_used(interface)
         keys = press_keys(terminal, load.keys)
         own = (seconds_used(interface) - before_keys) / load.keys
-        assert jobs == [child for child in children_of(interface) if is_job(child)], "the validation was over before the last key"
+        assert jobs == jobs_of(interface), "the scan was over before the last key"
         terminal.press("K")
         terminal.read_until(["Cancel the job?"], settled=False)
         terminal.press("y")
@@ -139,9 +141,9 @@ def press_keys(terminal: Terminal, count: int) -> list[float]:
     return answers
 
 
-def is_job(process: int) -> bool:
-    """Whether a process is one of the app's jobs."""
-    return "tui_pruner.jobs" in Path(f"/proc/{process}/cmdline").read_text()
+def jobs_of(interface: int) -> list[int]:
+    """The app's jobs that run, by their process ids."""
+    return [child for child in children_of(interface) if "tui_pruner.jobs" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
 def copied_scenes(folder: Path, copies: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -243,3 +244,17 @@ async def test_a_handler_that_fails_does_not_deafen_the_client():
     assert (await client.call(CheckShapes(requests=[]))).seconds == 0.5
     await client.close()
     assert "a mistake of the interface" in paths.log_file().read_text()
+
+
+def test_the_garbage_collector_passes_over_what_an_engine_imported_no_more():
+    gc.disable()
+    before = gc.get_freeze_count()
+    try:
+        server.collect_from_now_on()
+        assert gc.isenabled() and gc.get_freeze_count() > before
+        frozen = gc.get_freeze_count()
+        server.collect_from_now_on()
+        assert gc.get_freeze_count() <= frozen
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -12,7 +12,8 @@ import pytest
 
 from tui_pruner.domain.errors import DataError, JobError
 from tui_pruner.engine.job_messages import ValidationParameters
-from tui_pruner.engine.processes import child_environment
+from tui_pruner.engine.processes import ATTENDED, child_environment
+from tui_pruner.jobs import __main__ as jobs
 from tui_pruner.jobs.__main__ import explain
 
 PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="0", data="d.yaml", imgsz=64)
@@ -24,6 +25,7 @@ sys.exit(main(["try", *sys.argv[1:]], {"try": Kind(ValidationParameters, "tried"
 """
 IMPORTS = (
     "import ctypes, fcntl, os, signal, subprocess, sys, tempfile\n"
+    "from pathlib import Path\n"
     "from tui_pruner.engine.job_messages import JobProgress, ValidationResult\n"
 )
 
@@ -146,10 +148,36 @@ return ValidationResult(metrics={}, images=64, seconds=0.5)
     assert re.fullmatch(r"done in \d+[.]\d s", lines[4]) and len(lines) == 5
 
 
-def test_jobs_give_way_to_the_interface(tmp_path):
-    body = "return ValidationResult(metrics={'nice': os.nice(0)}, images=1, seconds=0)"
+@pytest.mark.parametrize("attended", [False, True])
+def test_jobs_give_way_to_the_interface(attended: bool, tmp_path, monkeypatch):
+    monkeypatch.delenv(ATTENDED, raising=False)
+    if attended:
+        monkeypatch.setenv(ATTENDED, "1")
+    body = """
+file = Path("/proc/self/autogroup")
+session = float(file.read_text().rpartition(" ")[2]) if file.exists() else -1
+policy = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else -1
+return ValidationResult(metrics={"nice": os.nice(0), "session": session, "policy": policy}, images=1, seconds=0)
+"""
     (message,), _, _ = Child(tmp_path, body).end()
-    assert message["result"]["metrics"]["nice"] == os.nice(0) + 5
+    found = message["result"]["metrics"]
+    assert found["nice"] == os.nice(0) + 5
+    if hasattr(os, "SCHED_BATCH"):
+        assert found["policy"] == (os.SCHED_BATCH if attended else os.SCHED_OTHER)
+    if found["session"] >= 0 and os.getuid() == 0:  # the kernel takes it from other users ten times a second at most
+        assert found["session"] == (5 if attended else 0)
+
+
+def test_a_job_in_the_session_of_a_shell_leaves_the_priority_of_that_session(monkeypatch, tmp_path):
+    file = tmp_path / "autogroup"
+    monkeypatch.setattr(jobs, "AUTOGROUP", file)
+    for leader, written in ((os.getpid() + 1, False), (os.getpid(), True)):
+        monkeypatch.setattr(os, "getsid", lambda process, leader=leader: leader)
+        monkeypatch.setattr(os, "nice", lambda steps: steps)
+        monkeypatch.setattr(os, "sched_setscheduler", lambda *how: None, raising=False)
+        jobs.give_way(to_keys=True)
+        assert file.exists() is written
+    assert file.read_text() == "5"
 
 
 def test_out_of_memory_is_known_by_python_by_cuda_and_by_the_cpu_allocator():

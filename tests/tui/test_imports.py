@@ -33,3 +33,9 @@ def test_the_first_screen_does_not_wait_for_the_messages():
     loaded = loaded_after(["tui_pruner.tui.app"])
     assert "textual.app" in loaded
     assert not [name for name in loaded if name.startswith(("pydantic", "textual.widgets._markdown", "textual.widgets._data_table"))]
+
+
+def test_the_engine_starts_before_the_interface_is_imported():
+    loaded = loaded_after(["tui_pruner.__main__", "tui_pruner.cli.launch", "tui_pruner.engine.processes"])
+    assert "asyncio" in loaded
+    assert not loaded & {"textual", "rich", "pydantic", "yaml"}

@@ -10,11 +10,9 @@ from tests.terminal import Terminal
 from tests.warm_processes import ROOT
 
 FAULTY = """
-from tui_pruner.engine.processes import start_module
-from tui_pruner.tui.screens import loading
-from tui_pruner.engine import client
-async def faulty(module): return await start_module("tests.engine.faulty", {faults!r})
-loading.start_module = client.start_module = faulty
+from tui_pruner.engine import processes
+async def faulty(): return await processes.start_module("tests.engine.faulty", {faults!r})
+processes.start_engine = faulty
 """
 """As `sitecustomize` of the app's process."""
 

@@ -52,7 +52,7 @@ def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
     work = Activity(job("validate", "step 2", done=16), [job("calibrate", "checkpoint")], now=20.0)
     running, waiting = job_lines(work, 70)
     assert "validate step 2" in running.plain and "16/64  mAP .498 so far  12 s left" in running.plain
-    assert waiting.plain == "  then checkpoint"
+    assert waiting.plain == "  then calibrate checkpoint"
     assert "K cancels" in job_lines(work, 110)[0].plain and "so far  10 s elapsed  12 s left" in job_lines(work, 110)[0].plain
     for width in (30, 44, 50, 60, 90):
         assert all(line.cell_len <= max(width, 46) for line in job_lines(work, width))

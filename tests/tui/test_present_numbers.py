@@ -56,3 +56,32 @@ async def test_inputs_and_shares_move_with_a_step(desk: Desk):
     assert " 128 " in line
     block = next(row for row in desk.tree.rows if row.key == "model.8")
     assert inputs(block, desk.state) == (256, 128)
+
+
+async def test_a_high_pane_says_where_a_layer_stands_and_what_cut_it(desk: Desk):
+    await cut(desk, "model.3", "25")
+    await desk.go("model.3")
+    await desk.until(lambda: "Block       3 Conv" in desk.text, "the block")
+    costs = [desk.state.weight(layer)[1] for layer in desk.state.layers.values()]
+    rank = 1 + sum(cost > desk.state.weight(desk.state.layers["model.3"])[1] for cost in costs)
+    for words in ("reads       block 2", "read by     block 4", f"FLOPs       rank {rank} of 64 layers", "cut by      step 1: 25%"):
+        assert words in desk.text, words
+    await desk.go("model.22.cv2.0.2")
+    await desk.until(lambda: "read by     nothing: it is an output" in desk.text, "the head")
+    await desk.pilot.resize_terminal(80, 24)
+    await desk.press("tab")
+    assert "read by" not in desk.text
+
+
+async def test_a_high_pane_draws_the_importance_twice_as_high(desk: Desk):
+    await desk.go("model.3")
+    await desk.until(lambda: "Importance" in desk.text, "the curve")
+
+    def height() -> int:
+        lines = desk.text.splitlines()
+        first = next(number for number, line in enumerate(lines) if "Importance" in line)
+        return next(number for number, line in enumerate(lines[first:]) if "Also affected" in line)
+
+    low = height()
+    await desk.pilot.resize_terminal(200, 60)
+    await desk.until(lambda: height() == low + 3, "the higher curve")

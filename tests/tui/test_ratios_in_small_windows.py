@@ -10,7 +10,8 @@ from tests.terminal import Terminal
 from tests.tui.helpers import check_golden
 from tests.tui.test_many_layers import choose
 from tui_pruner.domain.cuts import Amount
-from tui_pruner.tui.screens.forms import Chooser
+from tui_pruner.tui.job_specs.compression import RECIPE
+from tui_pruner.tui.screens.forms import Chooser, RecipeForm
 
 LAYER = "model.5"
 HELD = 60
@@ -51,6 +52,31 @@ async def test_choosers_fit_the_smallest_window(desk):
         await desk.press("escape")
     await choose(desk, "i", 2)
     assert desk.state.pending.criterion == "l1"
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_list_that_scrolls_breaks_its_meanings_beside_its_scrollbar(desk):
+    await desk.calm((60, 20))
+    await desk.press("X")
+    await desk.until(lambda: isinstance(desk.app.screen, Chooser) and "onnx" in desk.text, "the formats")
+    lines = [line[line.index("│  ") + 1 :] for line in desk.text.splitlines() if re.search("│{2} .*│", line)]
+    listed = lines[next(number for number, line in enumerate(lines) if "1  onnx" in line) :]
+    assert len(listed) > 8 and sum("images" in line for line in listed) >= 2
+    assert all(re.match(r" {2}\d {2}\S| {15}", line) for line in listed if line.strip("│ ▁▂▃▄▅▆▇"))
+    await desk.press("escape")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)])
+async def test_the_recipe_shows_every_word_the_beginning_of_each_stage_and_what_can_be_set(desk, size, small_data, monkeypatch):
+    await desk.calm(size)
+    monkeypatch.setattr(desk.state.checkpoint, "data", str(small_data))
+    await desk.press("r", "r", "r", "C")
+    await desk.until(lambda: isinstance(desk.app.screen, RecipeForm) and "ratios=" in desk.text, "the recipe")
+    text = desk.text
+    for words in (*(item.meaning for item in RECIPE), "flops=60%", "recipe.yaml", "images=64 ratios", "^o open", "Esc cancel"):
+        assert words in text, words
+    await desk.press("escape")
 
 
 def test_a_held_key_on_many_layers_loses_no_press_and_the_totals_follow_while_it_is_down(demo_checkpoint: Path, tmp_path: Path):

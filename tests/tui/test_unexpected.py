@@ -57,7 +57,7 @@ class InThisProcess(EngineClient):
         return request.answer.model_validate(await waiting)
 
 
-async def no_process(module: str) -> None:
+async def no_process() -> None:
     return None
 
 
@@ -65,7 +65,7 @@ async def no_process(module: str) -> None:
 def engine_in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sessions, "EngineClient", InThisProcess)
-        patch.setattr(loading, "start_module", no_process)
+        patch.setattr(loading, "start_engine", no_process)
         yield
 
 
@@ -274,10 +274,10 @@ async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monke
 
 
 async def test_an_engine_that_cannot_be_started_leads_back_to_the_choice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
-    async def refused(module: str) -> None:
+    async def refused() -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(loading, "start_module", refused)
+    monkeypatch.setattr(loading, "start_engine", refused)
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
     async with app.run_test(size=(160, 50)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen), "the start screen")

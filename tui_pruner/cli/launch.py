@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +18,6 @@ from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.model_file import require_model
 from tui_pruner.storage.settings import read_config, use_as_environment
 from tui_pruner.storage.trust import trust_remembered
-from tui_pruner.storage.yaml import located, read_data_yaml, read_plan_file
 
 
 def ended(action: Callable[[], int]) -> int:
@@ -55,9 +57,22 @@ def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, 
     config = read_config()
     use_as_environment(config.settings, theme=theme, ascii=ascii, calm=calm)
     trust_remembered()
+    gc.disable()  # until the first screen is there: passing over what is being imported takes a tenth of the time to it
+    return asyncio.run(with_engine(model, config=config, **options))
+
+
+async def with_engine(model: str | None, **options: Any) -> int:
+    """The app, for which the engine starts before the interface is imported: both then import at the same time."""
+    from tui_pruner.engine.processes import ATTENDED, start_engine
+
+    os.environ[ATTENDED] = "1"
+    engine = None
+    if model is not None or options.get("saved") is not None:
+        with contextlib.suppress(OSError):  # tried again, and told, by the loading screen
+            engine = await start_engine()
     from tui_pruner.tui.app import run_app
 
-    return run_app(model, config=config, **options)
+    return await run_app(model, engine=engine, **options)
 
 
 def demo_files() -> tuple[Path, Path]:
@@ -95,6 +110,8 @@ def look_first(options: Mapping[str, Any]) -> None:
     Raises:
         PrunerError: a model that does not exist, a plan or data yaml that cannot be read, a malformed cut, or an output that is an input.
     """
+    from tui_pruner.storage.yaml import located, read_data_yaml, read_plan_file
+
     for name in MODELS:
         for model in listed(options.get(name)):
             require_model(str(model))

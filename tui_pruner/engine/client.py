@@ -22,13 +22,12 @@ from tui_pruner.domain.deadlines import within
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Message
-from tui_pruner.engine.processes import end_group, kill_group, next_line, own_end, parse_message, start_module
+from tui_pruner.engine.processes import end_group, kill_group, next_line, own_end, parse_message, start_engine, start_module
 from tui_pruner.engine.requests import Answer, EngineRequest
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import removed_at_next_start
 from tui_pruner.storage.error_log import keep_traceback
 
-MODULE = "tui_pruner.engine"
 EventHandler = Callable[[str, dict[str, Any]], None]
 
 
@@ -53,7 +52,7 @@ class EngineClient:
     async def start(self, process: asyncio.subprocess.Process | None = None) -> None:
         """Start the process, or take over one that the caller started; it imports torch in the background."""
         self._closing, self._given_up = False, ""
-        self._process = process or await start_module(MODULE)
+        self._process = process or await start_engine()
         self._reader = asyncio.create_task(self._read())
 
     async def call(self, request: EngineRequest[Answer]) -> Answer:

@@ -35,6 +35,8 @@ def parse_message(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
+ATTENDED = "TUI_PRUNER_ATTENDED"
+"""Set in the app, so that what it starts knows that someone presses keys meanwhile."""
 LONGEST_LINE = 64 << 20
 LONGEST_END = 10.0
 LAST_MOMENT = 2.0
@@ -55,6 +57,11 @@ def child_environment(log: Path | None = None) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         **({} if log is None else {paths.OWN_LOG: str(log)}),
     }
+
+
+async def start_engine() -> asyncio.subprocess.Process:
+    """Start an engine, which imports torch while the caller goes on."""
+    return await start_module("tui_pruner.engine")
 
 
 async def start_module(module: str, *arguments: str, log: Path | None = None) -> asyncio.subprocess.Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -75,6 +76,7 @@ Ask = Callable[[str, dict[str, Any]], "Message | Future[Message]"]
 def serve() -> None:
     """Answer requests until stdin ends."""
     wire = reserve_stdout()
+    gc.disable()  # until the checkpoint is open: passing over what is being imported takes a seventh of the time to it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the interface, which ends this process by closing its stdin
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "engine:", versions_line(), file=sys.stderr, flush=True)
     service: Service | None = None
@@ -85,10 +87,18 @@ def serve() -> None:
         ask = unable(error)
     for line in sys.stdin.buffer:
         handle(ask, wire, line)
+        collect_from_now_on()
     if service is not None:
         finish(service)
     sys.stderr.flush()
     os._exit(0)
+
+
+def collect_from_now_on() -> None:
+    """Have the garbage collector look at what comes, and never again at all that was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def finish(service: Service) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from tui_pruner.domain.errors import FAILED, JobError, PrunerError, out_of_memory
@@ -24,6 +25,7 @@ from tui_pruner.engine.job_messages import (
     ValidationParameters,
 )
 from tui_pruner.engine.messages import Message
+from tui_pruner.engine.processes import ATTENDED
 from tui_pruner.engine.recovery_messages import (
     CompressParameters,
     FinetuneParameters,
@@ -37,6 +39,8 @@ from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import one_line, versions_line
 
 PLAN, METRICS = "plan", "metrics/"
+NICENESS = 5
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 class JobLog:
@@ -101,6 +105,7 @@ def main(arguments: list[str], kinds: Mapping[str, Kind] = KINDS) -> int:
     """Run one job; return the exit status."""
     wire = reserve_stdout()
     scratch = arguments[1] if len(arguments) > 1 else None
+    give_way(to_keys=ATTENDED in os.environ)
     _use_scratch(scratch)
     line = sys.stdin.buffer.readline()
     end_with_parent(lambda: shutil.rmtree(scratch, ignore_errors=True) if scratch else None)
@@ -141,9 +146,23 @@ def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Me
     return result
 
 
-def _use_scratch(scratch: str | None) -> None:
+def give_way(to_keys: bool) -> None:
+    """Let others go first, above all where the app's interface and engine answer keys on the same cores."""
     with contextlib.suppress(OSError):
-        os.nice(5)  # the interface and the engine answer keys on the same cores
+        os.nice(NICENESS)
+    if not to_keys:
+        return
+    # Linux shares the cores among sessions first (sched(7), autogroup), and this process leads one: niceness counts only within it.
+    # More would starve a job beside other work: at 5, a session gets a third of what another one gets, at 10 a ninth.
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            AUTOGROUP.write_text(str(NICENESS))
+    # And a thread that wakes up does not interrupt one that runs.
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _use_scratch(scratch: str | None) -> None:
     if scratch is not None:
         tempfile.tempdir = os.environ["TMPDIR"] = scratch
 

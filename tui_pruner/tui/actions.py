@@ -44,7 +44,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
     TREE: (
         ("up down", "Go to the row above or below; k and j too."),
         ("home end", "Go to the first or the last row; g and G too."),
-        ("ctrl+u d", "Go half a page up (ctrl+u) or down (ctrl+d), in every pane."),
+        ("^u ^d", "Go half a page up (ctrl+u) or down (ctrl+d), in every pane."),
     ),
     MAP: (("arrows", "Go to the block beside, above or below."), ("enter", "Show the block under the cursor in the tree.")),
     DETAIL: (("up down", "Scroll."),),

@@ -23,7 +23,7 @@ from tui_pruner.storage.trust import fingerprint
 from tui_pruner.storage.trust import remember as trust
 from tui_pruner.tui import colours, terminal
 from tui_pruner.tui.actions import keymap_of, use
-from tui_pruner.tui.colours import PALETTES, wanted_palette
+from tui_pruner.tui.colours import PALETTES, ParsedOnce, wanted_palette
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.drawing import ASCII, CALM, SIGNS
 from tui_pruner.tui.messages import ModelChosen, Opened, OpenFailed, SessionChosen
@@ -67,8 +67,15 @@ class PrunerApp(KeysInOrder):
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {action_provider}
     NOTIFICATION_TIMEOUT = 4
 
-    def __init__(self, opening: Opening | None, config: Config = Config(), hinting: bool = False) -> None:  # noqa: B008 (it is frozen)
+    def __init__(
+        self,
+        opening: Opening | None,
+        config: Config = Config(),  # noqa: B008 (it is frozen)
+        hinting: bool = False,
+        engine: asyncio.subprocess.Process | None = None,
+    ) -> None:
         super().__init__()
+        self._engine = engine
         self._hinting = hinting
         self._last_words = ""
         self._opening = opening
@@ -84,6 +91,7 @@ class PrunerApp(KeysInOrder):
         for palette in PALETTES.values():
             self.register_theme(palette.theme)
         self.use_palette(name)
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         if CALM:
             self.animation_level = "none"
 
@@ -96,6 +104,7 @@ class PrunerApp(KeysInOrder):
         """Show the workbench at once, or the start screen; give the terminal back on signals too."""
         self.set_keymap(dict(self.keymap.overrides))
         self.push_screen(self._first_screen())
+        self.call_after_refresh(gc.enable)
         self.call_after_refresh(self._tell_problems)
         self.run_worker(remove_leftovers, name="removing leftovers", thread=True, exit_on_error=False)
         terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
@@ -135,7 +144,8 @@ class PrunerApp(KeysInOrder):
         return StartScreen()
 
     def _loading(self, opening: Opening) -> LoadingScreen:
-        return LoadingScreen(opening, self._config.settings.validate_every_step)
+        engine, self._engine = self._engine, None
+        return LoadingScreen(opening, self._config.settings.validate_every_step, engine)
 
     def _tell_problems(self) -> None:
         for problem in self.problems:
@@ -262,9 +272,10 @@ class PrunerApp(KeysInOrder):
             screen.close_children()
 
 
-def run_app(
+async def run_app(
     model: str | None,
     *,
+    engine: asyncio.subprocess.Process | None = None,
     imgsz: int | None = None,
     classes: int | None = None,
     data: str | None = None,
@@ -274,7 +285,10 @@ def run_app(
     saved: SavedSession | None = None,
     config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
-    """Run the app until the user quits; gives the exit status. What is not given is as the settings say; `saved` goes before all of it."""
+    """Run the app until the user quits; gives the exit status.
+
+    What is not given is as the settings say; `saved` goes before all of it. `engine`: one that runs already, for what is opened first.
+    """
     terminal.tolerate_stray_bytes()
     settings = config.settings
     opening = None
@@ -282,6 +296,6 @@ def run_app(
         opening = Opening.of(saved)
     elif model is not None:
         opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan)
-    app = PrunerApp(opening, config, hinting=first_run.is_now())
-    status = app.run()
+    app = PrunerApp(opening, config, hinting=first_run.is_now(), engine=engine)
+    status = await app.run_async()
     return status if isinstance(status, int) else app.return_code or 0

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from textual.css.stylesheet import Stylesheet
 from textual.theme import Theme
 
 PREFIX = "tui-pruner-"
@@ -227,3 +228,21 @@ def use(palette: Palette) -> None:
 def in_use() -> Palette:
     """The palette that is drawn with."""
     return _in_use
+
+
+class ParsedOnce(Stylesheet):
+    """A stylesheet that is parsed again only when the colours in it have changed; Textual does it at each start for those that it has."""
+
+    _stale = False
+
+    def set_variables(self, variables: dict[str, str]) -> None:
+        """Use these colours from the next parse on."""
+        if variables != self._variables:
+            super().set_variables(variables)
+            self._stale = True
+
+    def reparse(self) -> None:
+        """Parse everything again where colours are others than before; what was added meanwhile is parsed when a rule is asked for."""
+        if self._stale:
+            super().reparse()
+            self._stale = False

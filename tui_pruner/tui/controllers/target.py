@@ -261,7 +261,7 @@ class TargetController(Controller):
 
     def tell_reach(self, reach: TargetReach) -> None:
         """Add the reachable range to the question."""
-        ranges = [f"{measure} {100 * reach.least[measure]:.0f} % to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
+        ranges = [f"{measure} {100 * reach.least[measure]:.0f} to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
         self.dialogs.retell(f"{WHAT}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
 
     def tell_no_reach(self, reason: str) -> None:

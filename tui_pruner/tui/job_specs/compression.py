@@ -35,12 +35,12 @@ class Item:
 
 
 RECIPE = (
-    Item("scan", OFF, "images; plans go by it"),
+    Item("scan", OFF, "images a trial"),
     Item("target", "flops=60%", "what remains"),
     Item("refit", "64", "unlabelled images"),
     Item("fine-tune", OFF, "epochs"),
-    Item("validate", ON, "on all images, after each stage"),
-    Item("bench", "50", "samples of the latency"),
+    Item("validate", ON, "after each stage"),
+    Item("bench", "50", "latency samples"),
     Item("export", "onnx", "format"),
     Item("report", "report.html", "file"),
 )

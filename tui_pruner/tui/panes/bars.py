@@ -158,11 +158,18 @@ def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Co
     """
     idle = disabled if width < ONE_LINE else ()
     shown_now = list(actions)
-    text = _line(shown_now, leading, disabled)
-    while text.cell_len > width and len(shown_now) > 1:
-        shown_now.remove(max(reversed(shown_now), key=lambda action: (action.id in idle, _need(action, needed))))
-        text = _line(shown_now, leading, disabled)
-    return text
+    # A blank comes first, and no two after the last action.
+    taken = (cell_len(leading) + 2 if leading else 0) - 1 + sum(map(_cells, actions))
+    while taken > width and len(shown_now) > 1:
+        leaving = max(reversed(shown_now), key=lambda action: (action.id in idle, _need(action, needed)))
+        shown_now.remove(leaving)
+        taken -= _cells(leaving)
+    return _line(shown_now, leading, disabled)
+
+
+def _cells(action: Action) -> int:
+    """How wide an action is in the footer, with the blanks after it."""
+    return cell_len(shown(action)) + 1 + cell_len(action.footer) + 2
 
 
 def _need(action: Action, needed: Collection[str]) -> int:

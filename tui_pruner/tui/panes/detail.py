@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 LABEL = 9
-CURVE_HEIGHT = 3
+CURVE_HEIGHT, HIGH_CURVE = 3, 6
+ROOMY, HIGH = 24, 36
+"""From how many lines on the pane says where the layer stands, and has a curve of twice the height."""
 MOST_NOTES = 3
 
 
@@ -38,8 +40,8 @@ def title(row: Row | None) -> str:
     return row.layer.name if row.layer else f"{row.key}  {row.name.split()[-1]}" if row.kind == "block" else row.name
 
 
-def detail_lines(row: Row | None, state: AppState, width: int) -> list[Text]:
-    """Everything that the pane shows for a row, in lines of at most `width` cells."""
+def detail_lines(row: Row | None, state: AppState, width: int, height: int = 0) -> list[Text]:
+    """Everything that the pane shows for a row, in lines of at most `width` cells; the more of it, the higher the pane is."""
     if row is None:
         return [Text("nothing matches the filter", colours.MUTED)]
     if row.layer is None:
@@ -49,9 +51,10 @@ def detail_lines(row: Row | None, state: AppState, width: int) -> list[Text]:
         return [*_head(row, state, width), *_verdicts(row, state, width), *_missing("detail", state.no_detail, width)]
     parts = [
         [*_head(row, state, width), *_verdicts(row, state, width)],
-        [*_importance(detail, width), *_sensitivity(row, state, width)],
+        [*_importance(detail, width, HIGH_CURVE if height >= HIGH else CURVE_HEIGHT), *_sensitivity(row, state, width)],
         _members(detail, width),
         _shapes(detail, width),
+        _surroundings(row, state, width) if height >= ROOMY else [],
     ]
     return [line for part in parts if part for line in [*part, Text()]][:-1]
 
@@ -117,7 +120,7 @@ def _rounding(state: AppState) -> list[Text]:
     return [Text.assemble((fit("Rounds", LABEL), colours.MUTED), (f"to multiples of {step}", colours.TEXT))] if step > 1 else []
 
 
-def _importance(detail: Detail, width: int) -> list[Text]:
+def _importance(detail: Detail, width: int, height: int) -> list[Text]:
     if not detail.curve:
         return []
     space = max(min(width - 2, 72), 10)
@@ -128,7 +131,7 @@ def _importance(detail: Detail, width: int) -> list[Text]:
     scaled = [(value - weakest) / span for value in detail.curve]
     share = f", from {score(weakest / strongest)}" if strongest > 0 else ""
     lines = [Text.assemble(("Importance", colours.HEADING), (f"  {criterion}, weakest first{share}", colours.MUTED))]
-    for row in curve(scaled, space, CURVE_HEIGHT):
+    for row in curve(scaled, space, height):
         divider = (GLYPHS.cut, colours.WARNING) if border else ("", "")
         lines.append(Text.assemble((row[:border], colours.BAD), divider, (row[border:], colours.BLUE)))
     if border:
@@ -197,6 +200,27 @@ def _shapes(detail: Detail, width: int) -> list[Text]:
         after = (shape(block.after), colours.GOOD) if changed else ("unchanged", colours.MUTED)
         lines.append(Text.assemble((fit(block.name, names + 2), colours.TEXT), (fit(shape(block.before), 14), colours.MUTED), after))
     return lines
+
+
+def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
+    """The block that a layer is in, what that reads and what reads it, its milliseconds; the layer's rank by operations; who cut it."""
+    layer, blocks = row.layer, state.opened.blocks
+    assert layer is not None
+    block = next(block for block in blocks if layer in block.layers)
+    readers = [other.index for other in blocks if block.index in other.from_]
+    after = next((list(now.after) for now in state.shapes if now.name == block.name), block.output_shape)
+    told = [("Block", f"{block.index} {block.type}   {arrow(shape(block.output_shape), shape(after))}")]
+    told.append(("reads", _sources(block.from_)))
+    told.append(("read by", _sources(readers) if readers else "nothing: it is an output"))
+    told += [("takes", line.plain) for line in _times(state, block.name)]
+    costs = sorted((state.weight(other)[1] for other in state.layers.values()), reverse=True)
+    told.append(("FLOPs", f"rank {costs.index(state.weight(layer)[1]) + 1} of {plural(len(costs), 'layer')}"))
+    asked = [(step.number, cut.amount) for step in state.session.steps for cut in step.requests if cut.layer == layer.name]
+    told += [("cut by", ", ".join(f"step {number}: {amount}" for number, amount in asked))] if asked else []
+    return [
+        Text.assemble((fit(label, LABEL + 3), colours.MUTED if number else colours.HEADING), (fit(words, width - LABEL - 3), colours.TEXT))
+        for number, (label, words) in enumerate(told)
+    ]
 
 
 def _missing(what: str, reason: str, width: int) -> list[Text]:
@@ -277,7 +301,7 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
             (f"   {arrow(shape(row.output_shape), shape(after))}" if row.output_shape else "", colours.MUTED),
         ),
         _weight(*_row_weights(row, state), state) if row.parameters else Text("no weights of its own", colours.MUTED),
-        *_times(row, state),
+        *_times(state, row.key),
         *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),
     ]
@@ -293,17 +317,17 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
     return [*lines, Text()]
 
 
-def _times(row: Row, state: AppState) -> list[Text]:
+def _times(state: AppState, block: str) -> list[Text]:
     """A block's milliseconds, with where eight in ten runs are."""
     timed = state.latency
-    if timed is None or row.key not in timed.ranges:
+    if timed is None or block not in timed.ranges:
         return []
-    (low, high), (now_low, now_high) = timed.ranges[row.key]
-    before = f"{timed.before[row.key]:.2f} ({low:.2f} to {high:.2f})"
-    if row.key not in timed.after:
+    (low, high), (now_low, now_high) = timed.ranges[block]
+    before = f"{timed.before[block]:.2f} ({low:.2f} to {high:.2f})"
+    if block not in timed.after:
         return [Text(f"{before} ms", colours.MUTED)]
-    noise = "" if timed.told_apart(row.key) else ", within noise"
-    after = f"{timed.after[row.key]:.2f} ({now_low:.2f} to {now_high:.2f})"
+    noise = "" if timed.told_apart(block) else ", within noise"
+    after = f"{timed.after[block]:.2f} ({now_low:.2f} to {now_high:.2f})"
     return [Text(f"{arrow(before, after)} ms{noise}", colours.MUTED)]
 
 
@@ -355,4 +379,4 @@ class DetailPane(Pane, inherit_bindings=False):
             _, line, rows = flow_lines(flow, at, space) if space else ([], 0, 1)
             self.draw(lambda width, _: flow_lines(flow, at, width)[0], flow_title(flow), see=line, rows=rows)
         else:
-            self.draw(lambda width, _: detail_lines(row, state, width), title(row))
+            self.draw(lambda width, height: detail_lines(row, state, width, height), title(row))

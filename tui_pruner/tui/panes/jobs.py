@@ -61,7 +61,7 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
         if told and told[0] not in lines[-1].plain:
             lines.append(Text(f"  {fit_clauses(told[0], width - 2)}", colours.MUTED))
     if work.waiting:
-        lines.append(Text(fit(f"  then {', '.join(job.spec.title for job in work.waiting)}", width).rstrip(), colours.MUTED))
+        lines.append(Text(fit(f"  then {', '.join(job.spec.name for job in work.waiting)}", width).rstrip(), colours.MUTED))
     space = max(height - len(lines), 0)
     for note, failed in list(work.notes)[-space:] if space else []:
         sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)

@@ -86,12 +86,17 @@ class Chooser(ModalScreen[str]):
 
     def _options(self) -> list[Option]:
         names = max(len(choice.name) for choice in self._choices)
-        width = min(self.app.size.width, WIDEST) - FRAME
-        return [Option(_prompt(number, choice, names, width)) for number, choice in enumerate(self._choices, start=1)]
+        columns, rows = self.app.size
+        width = min(columns * 96 // 100, WIDEST) - FRAME
+        prompts = [_prompt(number, choice, names, width) for number, choice in enumerate(self._choices, start=1)]
+        if sum(prompt.plain.count("\n") + 1 for prompt in prompts) > rows // 2:
+            prompts = [_prompt(number, choice, names, width - SCROLLBAR) for number, choice in enumerate(self._choices, start=1)]
+        return [Option(prompt) for prompt in prompts]
 
 
-WIDEST, FRAME, LEAST = 84, 8, 20
-"""Cells of the box, of what is around its list, and that a meaning needs to be in a column of its own."""
+WIDEST, FRAME, SCROLLBAR, LEAST = 84, 6, 2, 20
+"""Cells of the box, of what is around its list, of what a list of more than half the rows has beside it, and that a meaning needs to be
+in a column of its own."""
 
 
 def _prompt(number: int, choice: Choice, names: int, width: int) -> Text:
@@ -119,6 +124,7 @@ SIGNS = {
 class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
     """A line for each stage, with its state where it is a job's; enter starts, or keeps what was edited, and escape gives None."""
 
+    VERTICAL_BREAKPOINTS = [(0, "-dense"), (24, "-airy")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", show=False),
         Binding("up", "app.focus_previous", "Field above", show=False),
@@ -141,7 +147,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
         with VerticalScroll(classes="dialog wide recipe", can_focus=False) as box:
             box.border_title = "Compress"
             starts = "Enter start" if self._job is None else "Enter keep"
-            box.border_subtitle = f"{starts}   Tab next   ^s save as file   ^o open file   Esc {'cancel' if self._job is None else 'close'}"
+            box.border_subtitle = f"{starts}  Tab next  ^s save  ^o open  Esc {'cancel' if self._job is None else 'close'}"
             yield Static(self._text, markup=False, id="what")
             for item in RECIPE:
                 yield from self._row(item.stage, self._lines[item.stage], item.stage)
@@ -150,7 +156,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             yield Static(markup=False, id="settings")
 
     def on_mount(self) -> None:
-        """Show the end of each text that is longer than its field, once there is a layout to scroll in, and how far a job is."""
+        """Show the end of a path that is longer than its field, once there is a layout to scroll in, and how far a job is."""
         self.call_after_refresh(self._scroll_to_ends)
         self.draw_states()
         if self._job is not None:
@@ -242,5 +248,6 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
         self.query_one("#what", Static).update(Text(legible(text), colours.BAD if wrong else colours.TEXT))
 
     def _scroll_to_ends(self) -> None:
-        for field in self.query(Input):
+        for name in (FOLDER, FILE_ROW):
+            field = self.query_one(f"#{name}", Input)
             field.scroll_to_region(Region(cell_len(field.value), 0, 1, 1), force=True, animate=False)

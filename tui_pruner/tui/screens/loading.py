@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from tui_pruner.domain.formatting import clock
-from tui_pruner.engine.processes import kill_group, start_module
+from tui_pruner.engine.processes import kill_group, start_engine
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, RequestRefused
@@ -34,14 +34,14 @@ KEYS = ("back", "help", "quit")
 
 
 class LoadingScreen(Screen[None], inherit_bindings=False):
-    """Starts the engine first of all, then paints; what it says until the model is there is shown, and handed on to the workbench."""
+    """Starts the engine first of all, unless it runs, then paints; what it says until the model is there is handed on to the workbench."""
 
     BINDINGS: ClassVar[list[BindingType]] = [action.binding for action in ACTIONS if action.id in KEYS]
     AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (SMALLEST[0], "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (32, "-tall"), (48, "-high")]
 
-    def __init__(self, opening: Opening, automatic: bool) -> None:
+    def __init__(self, opening: Opening, automatic: bool, process: asyncio.subprocess.Process | None = None) -> None:
         super().__init__()
         self.opening = opening
         self.automatic = automatic
@@ -51,7 +51,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self._began = time.monotonic()
         self._beats = 0
         self._painted = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process = process
 
     def compose(self) -> ComposeResult:
         """Header, empty panes, footer."""
@@ -151,7 +151,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
                 await self.engine.close()
 
     async def _start_engine(self) -> None:
-        self._process = await start_module("tui_pruner.engine")
+        self._process = self._process or await start_engine()
         await self._painted.wait()
         # Only now: the messages' classes take a tenth of a second to import, and the first screen shall not wait for them.
         from tui_pruner.tui.engine_session import EngineSession
