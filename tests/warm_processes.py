@@ -52,7 +52,7 @@ SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL
 """What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
 MAY_DIFFER = ("PYTHONUNBUFFERED", "PYTHONPATH", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
 SUBREAPER, DEATH_SIGNAL = 36, 1
-REAP_EVERY = 0.02
+REAP_EVERY = 0.1
 COLD = "TUI_PRUNER_TESTS_COLD"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 
