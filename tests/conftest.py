@@ -108,12 +108,13 @@ def new_folder() -> str:
 
 @pytest.fixture(autouse=True)
 def own_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions that a test leaves behind are offered to no other test."""
+    """Sessions that a test leaves behind are offered to no other test, and what libraries left in the environment is gone."""
+    warm_processes.forget_changes()
     monkeypatch.setenv("XDG_STATE_HOME", new_folder())
 
 
 @pytest.fixture(autouse=True)
-def cold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def cold(request: pytest.FixtureRequest, own_state: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Children of tests that are marked so start as they do for users."""
     if request.node.get_closest_marker("cold"):
         monkeypatch.setenv(warm_processes.COLD, "1")
