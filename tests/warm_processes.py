@@ -50,7 +50,10 @@ IMPORTED = (
 )  # fmt: skip
 SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS", "TUI_PRUNER_PRETENDED")
 """What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
-MAY_DIFFER = ("PYTHONUNBUFFERED", "PYTHONPATH", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
+MAY_DIFFER = (
+    "PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE",
+    "YOLO_AUTOINSTALL",
+)  # fmt: skip
 SUBREAPER, DEATH_SIGNAL = 36, 1
 REAP_EVERY = 0.1
 COLD = "TUI_PRUNER_TESTS_COLD"
@@ -160,7 +163,7 @@ def begin() -> None:
 
 
 def forget_changes() -> None:
-    """Have the variables that imports depend on as they were before the first test; a training that is broken off leaves some."""
+    """Have the variables that imports depend on as they were before the first test; libraries leave some."""
     begun = imported_with(BEGUN)
     for name in imported_with(os.environ).keys() - begun.keys():
         del os.environ[name]
