@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import select
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyte
+from wcwidth import wcwidth
 
 from tests.deadlines import LOOK_EVERY, time_left
 
@@ -36,14 +38,60 @@ KEYS = {
 }
 
 
+COLOURS = re.compile("\x1b\\[([0-9;]*)m")
+MOST_AT_ONCE = 64
+"""Reads before the screen is looked at: what is said without end is looked at all the same."""
+
+
+class Screen(pyte.Screen):
+    """Draws what is one column wide a line at a time, and leaves all else to pyte."""
+
+    def draw(self, data: str) -> None:
+        """Put characters where the cursor is."""
+        end = self.cursor.x + len(data)
+        if end > self.columns or pyte.modes.IRM in self.mode or self.charset or not all(map(is_narrow, data)):
+            super().draw(data)
+            return
+        line, made = self.buffer[self.cursor.y], self.cursor.attrs._replace
+        for x, char in enumerate(data.translate(self.g0_charset), self.cursor.x):
+            line[x] = made(data=char)
+        self.cursor.x = end
+        self.dirty.add(self.cursor.y)
+
+
+class Stream(pyte.ByteStream):
+    """Takes a change of colours whole, of which a frame has thousands, and leaves all else to pyte, a character at a time."""
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        if not self.use_utf8:
+            super().feed(data)
+            return
+        text, done = self.utf8_decoder.decode(data), 0
+        for change in COLOURS.finditer(text):
+            pyte.Stream.feed(self, text[done : change.start()])
+            if self._taking_plain_text:
+                self.listener.select_graphic_rendition(*(int(number or 0) for number in change[1].split(";")))
+            else:  # within another sequence
+                pyte.Stream.feed(self, change[0])
+            done = change.end()
+        pyte.Stream.feed(self, text[done:])
+
+
+@functools.cache
+def is_narrow(char: str) -> bool:
+    """Whether a character takes one column."""
+    return bool(wcwidth(char) == 1)
+
+
 class Terminal:
     """One program on a screen of the given size; leave the `with` block and its whole process group is gone."""
 
     def __init__(
         self, command: Sequence[str], columns: int, rows: int, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        self.screen = pyte.Screen(columns, rows)
-        self._stream = pyte.ByteStream(self.screen)
+        self.screen = Screen(columns, rows)
+        self._stream = Stream(self.screen)
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.text = ""
@@ -102,14 +150,28 @@ class Terminal:
 
     def _read(self, seconds: float) -> bool:
         """Take what comes within a time; whether anything did."""
+        data = self._take(seconds)
+        if data is None:
+            return False
+        came = bool(data)
+        for _ in range(MOST_AT_ONCE):  # a kernel hands over 4 KB at a time, and a look at the screen costs as much as a hundred
+            self._ended = not data
+            self._stream.feed(data)
+            if self._ended or (data := self._take(0)) is None:
+                break
+        self.text = "\n".join("".join([row[x].data for x in range(self.screen.columns)]).rstrip() for row in self._rows())
+        return came
+
+    def _rows(self) -> list[Mapping[int, pyte.screens.Char]]:
+        """The cells of every line; one that is two columns wide has an empty one after it."""
+        return [self.screen.buffer[y] for y in range(self.screen.lines)]
+
+    def _take(self, seconds: float) -> bytes | None:
+        """What came within a time: None where nothing did, empty where nothing will any more."""
         ready, _, _ = select.select([self._master], [], [], seconds)
         if not ready:
-            return False
+            return None
         try:
-            data = os.read(self._master, 1 << 16)
+            return os.read(self._master, 1 << 16)
         except OSError:  # the last process that had the other end is gone
-            data = b""
-        self._ended = not data
-        self._stream.feed(data)
-        self.text = "\n".join(line.rstrip() for line in self.screen.display)
-        return bool(data)
+            return b""

@@ -1,6 +1,8 @@
 """What hangs is given up, and what only gets little of a busy machine is not."""
 
 import asyncio
+import os
+import time
 
 import pytest
 
@@ -40,6 +42,28 @@ async def test_what_does_not_answer_is_given_up_and_cancelled():
     with pytest.raises(asyncio.TimeoutError):
         await deadlines.within(0.01, never)
     assert never.cancelled()
+
+
+async def test_time_in_which_this_process_was_stopped_does_not_count(monkeypatch):
+    """What was answered meanwhile is read a few turns of the loop after every deadline of it has passed."""
+    monkeypatch.setattr(deadlines, "ASLEEP", 0.05)
+    monkeypatch.setattr(deadlines, "crowd", lambda: 1.0)
+    reader, writer = os.pipe()
+    stream = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reader, "rb"))
+
+    async def read() -> bytes:
+        return (await asyncio.ensure_future(stream.readline())).strip()
+
+    def stop() -> None:
+        os.write(writer, b"answer\n")
+        time.sleep(0.2)
+
+    loop.call_soon(stop)
+    assert await deadlines.within(0.1, read()) == b"answer"
+    transport.close()
+    os.close(writer)
 
 
 async def test_a_refusal_comes_through():

@@ -50,10 +50,15 @@ IMPORTED = (
 )  # fmt: skip
 SAME = ("PYTHON", "LC_", "LANG", "LD_", "OMP_NUM", "CUDA", "YOLO_", "KMP_", "MKL_", "TUI_PRUNER_TESTS", "TUI_PRUNER_PRETENDED")
 """What the names of variables begin with that libraries read when they are imported: a child that has others starts cold."""
-MAY_DIFFER = ("PYTHONUNBUFFERED", "PYTHONPATH", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE", "YOLO_AUTOINSTALL")
+MAY_DIFFER = (
+    "PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "YOLO_CONFIG_DIR", "YOLO_VERBOSE", "YOLO_OFFLINE",
+    "YOLO_AUTOINSTALL",
+)  # fmt: skip
 SUBREAPER, DEATH_SIGNAL = 36, 1
-REAP_EVERY = 0.02
+REAP_EVERY = 0.1
 COLD = "TUI_PRUNER_TESTS_COLD"
+BEGUN: dict[str, str] = {}
+"""The environment before the first test, which the server has: a test that starts the first child may have changed its own."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 
 
@@ -152,14 +157,23 @@ def _once(lock: threading.Lock, connect: Callable[[], Server]) -> Server:
 
 def begin() -> None:
     """Let this process have a server as soon as it starts a child that suits, and reap what its children leave behind."""
+    BEGUN.update(os.environ)
     if sys.platform.startswith("linux"):
         install(connected)
+
+
+def forget_changes() -> None:
+    """Have the variables that imports depend on as they were before the first test; libraries leave some."""
+    begun = imported_with(BEGUN)
+    for name in imported_with(os.environ).keys() - begun.keys():
+        del os.environ[name]
+    os.environ.update(begun)
 
 
 def connected() -> Server:
     """Start a server for this process."""
     mine, theirs = socket.socketpair()
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+    environment = {**BEGUN, "OMP_WAIT_POLICY": "PASSIVE", "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
     command = [sys.executable, "-m", "tests.warm_processes", str(theirs.fileno())]
     started: Future[None] = Future()
 

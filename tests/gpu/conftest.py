@@ -13,6 +13,7 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from tests.cli.conftest import call  # noqa: F401
+from tests.conftest import new_folder
 from tests.gpu.device import Machine
 from tests.gpu.pretending import WITHOUT_AMP, environment, pretended_gpus
 from tests.gpu.workload import Subject
@@ -59,9 +60,9 @@ def used(evidence: Path) -> dict[str, int]:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that an earlier test found is found again."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("XDG_CACHE_HOME", new_folder())
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import warm_processes
 from tests.cli.conftest import Call
 from tests.faults.nth_call import quick_verification
 from tests.gpu.alike import differences, strayed
 from tests.gpu.conftest import used
 from tests.gpu.device import Machine
+from tests.gpu.pretending import VARIABLE
 from tests.gpu.workload import RUNS, Subject, function_of, parameters
 from tests.tui.helpers import Desk
+from tests.warm_processes import imported_with
 from tui_pruner.engine.recovery_messages import FinetuneResult
 from tui_pruner.engine.search_messages import ScanExecutor
 from tui_pruner.tui.app import PrunerApp
@@ -34,6 +38,13 @@ def here(subject: Subject, tmp_path_factory: pytest.TempPathFactory, monkeypatch
             return function_of(RUNS[name].kind)(wanted, lambda progress: None)
 
     return doing
+
+
+def test_children_of_later_tests_are_warm_again(evidence: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KMP_BLOCKTIME", "0")  # as a library may leave it
+    assert VARIABLE in os.environ and VARIABLE not in warm_processes.BEGUN
+    warm_processes.forget_changes()
+    assert imported_with(os.environ) == imported_with(warm_processes.BEGUN)
 
 
 def test_a_command_measures_on_the_first_gpu_by_itself(subject: Subject, gpus: Machine, here: Any, call: Call):

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.conftest import new_folder
 from tui_pruner.engine.job_messages import ValidationParameters
 
 CLASSES = ("square", "tall")
 
 
 @pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+def own_folders(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", new_folder())
 
 
 @pytest.fixture

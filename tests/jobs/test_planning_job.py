@@ -60,10 +60,15 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_whole(checkpoint, folder / "learnt.pt")
 
 
-def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival(wanted: PlanningParameters, learnt: Path) -> None:
-    small = {"checkpoint": str(learnt), "sha256": read_checkpoint(learnt).sha256, "data": str(learnt.parent / "data.yaml"), "round_to": 4}
-    wanted = wanted.model_copy(update=small)
-    found = run_planning(wanted.model_copy(update={"points": [["flops=80%"], ["flops=60%", "params=70%"], ["flops=1%"]]}), ignore)
+@pytest.fixture
+def small(wanted: PlanningParameters, learnt: Path) -> PlanningParameters:
+    """The same of the short detector and its own scenes."""
+    subject = {"checkpoint": str(learnt), "sha256": read_checkpoint(learnt).sha256, "data": str(learnt.parent / "data.yaml"), "round_to": 4}
+    return wanted.model_copy(update=subject)
+
+
+def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival(small: PlanningParameters) -> None:
+    found = run_planning(small.model_copy(update={"points": [["flops=80%"], ["flops=60%", "params=70%"], ["flops=1%"]]}), ignore)
     easy, both, impossible = found.points
     assert (found.images, found.held_out) == (8, 2)
     assert easy.shares["flops"] <= 0.8 and both.shares["flops"] <= 0.6 and both.shares["params"] <= 0.7
@@ -74,17 +79,17 @@ def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival
         assert distances[0] < 0.8 * next(r.distance for r in point.rivals if r.name == UNIFORM)
         assert point.plan is not None and point.plan["steps"][0]["cuts"] and point.amounts
     assert impossible.plan is None and "out of reach" in impossible.stopped
-    again = run_planning(wanted.model_copy(update={"points": [["flops=80%"]]}), ignore)
+    again = run_planning(small.model_copy(update={"points": [["flops=80%"]]}), ignore)
     assert again.cached and again.points[0].plan == easy.plan
 
 
-def test_in_a_hurry_no_plan_is_tried_whole(wanted: PlanningParameters) -> None:
-    found = run_planning(wanted.model_copy(update={"fast": True}), ignore)
+def test_in_a_hurry_no_plan_is_tried_whole(small: PlanningParameters) -> None:
+    found = run_planning(small.model_copy(update={"fast": True}), ignore)
     (point,) = found.points
     assert point.rivals == [] and point.chosen == "knapsack" and point.shares["flops"] <= 0.6
 
 
-def test_a_latency_is_reached_by_timing_the_plans_of_each_way(wanted: PlanningParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_latency_is_reached_by_timing_the_plans_of_each_way(small: PlanningParameters, monkeypatch: pytest.MonkeyPatch) -> None:
     def clock_of(analysis: Analysis, *_: object) -> Callable[[Removal], Interval]:
         """A network takes as long as it has operations."""
         arithmetic = Arithmetic(analysis)
@@ -96,19 +101,21 @@ def test_a_latency_is_reached_by_timing_the_plans_of_each_way(wanted: PlanningPa
         return clock
 
     monkeypatch.setattr(latency, "clock_of", clock_of)
-    (point,) = run_planning(wanted.model_copy(update={"points": [["latency=70%"]], "fast": True}), ignore).points
+    (point,) = run_planning(small.model_copy(update={"points": [["latency=70%"]], "fast": True}), ignore).points
     assert point.plan is not None and 0.6 < point.shares["latency"] <= 0.71
     assert point.shares["latency"] == pytest.approx(point.shares["flops"])
-    (far,) = run_planning(wanted.model_copy(update={"points": [["latency=1%"]], "fast": True}), ignore).points
+    (far,) = run_planning(small.model_copy(update={"points": [["latency=1%"]], "fast": True}), ignore).points
     assert far.plan is None and "latency=1% is out of reach" in far.stopped
 
 
-@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.thorough) for name in ("digits", "yolo11-seg")), "yolov8"])
+@pytest.mark.parametrize(
+    "name", ["short", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("digits", "yolo11-seg", "yolov8"))]
+)
 def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw(
     name: str, wanted: PlanningParameters, tmp_path: Path, demo_data: Path
 ) -> None:
     if name != "digits":
-        file = save_whole(narrow(tmp_path, name, 10), tmp_path / "whole.pt")
+        file = save_whole(short(tmp_path, 10) if name == "short" else narrow(tmp_path, name, 10), tmp_path / "whole.pt")
         wanted = wanted.model_copy(update={"checkpoint": str(file), "sha256": read_checkpoint(file).sha256, "round_to": 4})
     found: PlanningResult = run_planning(wanted, ignore)
     analysis = analyse(read_checkpoint(wanted.checkpoint), SIDE)

@@ -21,6 +21,7 @@ from textual.widgets import Input
 from tests.deadlines import LOOK_EVERY, time_left
 from tui_pruner.domain.cuts import Asked
 from tui_pruner.domain.formatting import legible
+from tui_pruner.tui import app as app_module
 from tui_pruner.tui import terminal
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.controllers import Controllers
@@ -32,6 +33,8 @@ from tui_pruner.tui.screens.workbench import Workbench
 from tui_pruner.tui.state import AppState, ViewState
 
 GOLDEN = Path(__file__).parent / "golden"
+app_module.settle_memory = lambda: None
+"""With all that the tests import it would take half a second of a processor for every checkpoint; real terminals have it."""
 terminal.on_hangup = lambda leave, kill_children: None
 """An app in a test's own process must not end it when a job there is sent a signal; real terminals show what signals do."""
 

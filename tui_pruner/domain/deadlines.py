@@ -8,6 +8,10 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 Answer = TypeVar("Answer")
+LOOK_EVERY = 1.0
+"""Seconds of waiting that are counted at a time."""
+ASLEEP = 2.0
+"""Seconds by which a wait is late of a process that was stopped (Ctrl-Z, a debugger), not of one that is busy."""
 
 
 def crowd() -> float:
@@ -24,16 +28,20 @@ def crowd() -> float:
 async def within(seconds: float, answer: Awaitable[Answer]) -> Answer:
     """Wait for an answer for this many seconds, more on a busy machine.
 
+    Time in which this process itself was stopped does not count: what was answered meanwhile has not been read yet.
+
     Raises:
         asyncio.TimeoutError: it did not come; what was waited for is cancelled.
     """
-    loop, waiting = asyncio.get_running_loop(), asyncio.ensure_future(answer)
-    began = loop.time()
+    loop, waiting, waited = asyncio.get_running_loop(), asyncio.ensure_future(answer), 0.0
     try:
-        while (left := began + seconds * crowd() - loop.time()) > 0:
-            await asyncio.wait({waiting}, timeout=left)
+        while (left := seconds * crowd() - waited) > 0:
+            began, most = loop.time(), min(left, LOOK_EVERY)
+            await asyncio.wait({waiting}, timeout=most)
             if waiting.done():
                 return waiting.result()
+            took = loop.time() - began
+            waited += took if took < most + ASLEEP else 0.0
         raise asyncio.TimeoutError
     finally:
         waiting.cancel()
