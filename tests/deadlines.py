@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 HANGING = 900.0
 """Seconds after which a process that a test started counts as hanging."""
@@ -16,6 +16,7 @@ LONGEST_TEST = 3 * HANGING
 MISSING = 120.0
 """Seconds after which something on a screen counts as missing where every process has a core; the busier the machine, the more."""
 LOOK_EVERY = 0.02
+LOOK_AT_LAST = 0.1
 
 
 def time_left(started: float) -> float:
@@ -24,9 +25,17 @@ def time_left(started: float) -> float:
     return started + MISSING * max(1.0, crowd) - time.monotonic()
 
 
+def longer_and_longer() -> Iterator[float]:
+    """Seconds between one look and the next: a look may cost as much as what is waited for, and what is not there soon takes a while."""
+    pause = LOOK_EVERY
+    while True:
+        yield pause
+        pause = min(1.2 * pause, LOOK_AT_LAST)
+
+
 def wait_until(reached: Callable[[], object], what: str) -> None:
     """Look again and again until something outside this process is so."""
-    started = time.monotonic()
+    started, pauses = time.monotonic(), longer_and_longer()
     while not reached():
         assert time_left(started) > 0, f"never came: {what}"
-        time.sleep(LOOK_EVERY)
+        time.sleep(next(pauses))

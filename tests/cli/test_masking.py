@@ -81,7 +81,7 @@ def test_the_file_says_that_it_is_masked_and_stock_rebuilds_it_at_its_own_shapes
 
 
 def test_masked_and_cut_have_the_same_metric(masked: Masked, pruned: Pruned, demo_data: Path, call: Call):
-    options = ["--data", demo_data, "--images", 48, "--json"]
+    options = ["--data", demo_data, "--images", 16, "--json"]
     soft, hard = (call("validate", file, *options).document["metrics"] for file in (masked.file, pruned.file))
     assert soft.keys() == hard.keys()
     assert {name: soft[name] for name in soft} == pytest.approx(hard, abs=1e-4)

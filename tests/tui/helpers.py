@@ -18,7 +18,7 @@ from textual._context import active_app
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from tests.deadlines import LOOK_EVERY, time_left
+from tests.deadlines import longer_and_longer, time_left
 from tui_pruner.domain.cuts import Asked
 from tui_pruner.domain.formatting import legible
 from tui_pruner.tui import app as app_module
@@ -45,13 +45,13 @@ async def until(pilot: Pilot[int], reached: Callable[[], bool], what: str) -> No
     Between two looks nothing is asked of the app: a pause of the pilot sends every widget a message, at a fifth of a core's time.
     """
     active_app.set(pilot.app)  # an app that tests share was started by a fixture, in a context of its own
-    started = time.monotonic()
+    started, pauses = time.monotonic(), longer_and_longer()
     while not reached() or (isinstance(pilot.app.screen, PathPrompt) and not isinstance(pilot.app.focused, Input)):
         assert time_left(started) > 0, (
             f"never came: {what}; {type(pilot.app.screen).__name__}, focus {pilot.app.focused}:\n{screen_text(pilot.app)}"
         )
         assert pilot.app._exception is None, f"the app ended before {what}"
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(next(pauses))
     await pilot.pause()
 
 
