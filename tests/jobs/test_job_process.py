@@ -20,8 +20,7 @@ PARAMETERS = ValidationParameters(checkpoint="a.pt", sha256="0", data="d.yaml", 
 MAIN = """
 import sys
 from tui_pruner.jobs.__main__ import Kind, main
-from tui_pruner.engine.job_messages import ValidationParameters
-sys.exit(main(["try", *sys.argv[1:]], {"try": Kind(ValidationParameters, "tried", "work")}))
+sys.exit(main(["try", *sys.argv[1:]], {"try": Kind("job_messages.ValidationParameters", "tried", "work")}))
 """
 IMPORTS = (
     "import ctypes, fcntl, os, signal, subprocess, sys, tempfile\n"

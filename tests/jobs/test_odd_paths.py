@@ -83,14 +83,14 @@ def test_a_training_has_a_folder_that_can_be_typed_and_its_arguments_are_written
 
 MAIN = """
 import sys
-from tui_pruner.engine.job_messages import (ExportParameters, JobProgress)
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.jobs.__main__ import Kind, main
 
 def work(parameters, on_progress):
     on_progress(JobProgress(done=1, total=1, doing=parameters.output))
     return parameters
 
-sys.exit(main(["try", *sys.argv[1:]], {"try": Kind(ExportParameters, "__main__", "work")}))
+sys.exit(main(["try", *sys.argv[1:]], {"try": Kind("job_messages.ExportParameters", "__main__", "work")}))
 """
 
 

@@ -15,25 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tui_pruner.domain.errors import FAILED, JobError, PrunerError, out_of_memory
-from tui_pruner.engine.job_messages import (
-    CalibrationParameters,
-    DetectionParameters,
-    ExportParameters,
-    JobProgress,
-    PictureParameters,
-    ReportParameters,
-    ValidationParameters,
-)
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import ATTENDED
-from tui_pruner.engine.recovery_messages import (
-    CompressParameters,
-    FinetuneParameters,
-    PruneParameters,
-    RecalibrationParameters,
-    ReconstructionParameters,
-)
-from tui_pruner.engine.search_messages import BenchParameters, GateParameters, LatencySearchParameters, PlanningParameters, ScanParameters
 from tui_pruner.engine.server import MessageStream, end_with_parent, reserve_stdout
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import one_line, versions_line
@@ -74,30 +58,40 @@ class JobLog:
 
 
 class Kind(NamedTuple):
-    """A kind of job: the class of its parameters, and the module of its function `(parameters, on_progress) -> Message`."""
+    """A kind of job: its parameters' class in `tui_pruner.engine`, and the module of its function `(parameters, on_progress) -> Message`.
 
-    parameters: type[Message]
+    Both are named, and imported only by the job that runs: the classes of all kinds take longer to build than the rest of this file.
+    """
+
+    message: str
     module: str
     function: str
 
+    @property
+    def parameters(self) -> type[Message]:
+        """The class of the parameters."""
+        module, _, name = self.message.partition(".")
+        found: type[Message] = getattr(importlib.import_module(f"tui_pruner.engine.{module}"), name)
+        return found
+
 
 KINDS = {
-    "validate": Kind(ValidationParameters, "tui_pruner.jobs.validate", "run_validation"),
-    "gate": Kind(GateParameters, "tui_pruner.jobs.gate", "run_gate"),
-    "calibrate": Kind(CalibrationParameters, "tui_pruner.jobs.calibrate", "run_calibration"),
-    "picture": Kind(PictureParameters, "tui_pruner.jobs.pictures", "run_pictures"),
-    "detect": Kind(DetectionParameters, "tui_pruner.jobs.detections", "run_detections"),
-    "report": Kind(ReportParameters, "tui_pruner.jobs.report", "run_report"),
-    "bench": Kind(BenchParameters, "tui_pruner.jobs.latency", "run_bench"),
-    "export": Kind(ExportParameters, "tui_pruner.jobs.export", "run_export"),
-    "finetune": Kind(FinetuneParameters, "tui_pruner.jobs.training.finetune", "run_finetuning"),
-    "scan": Kind(ScanParameters, "tui_pruner.jobs.scan.scan", "run_scan"),
-    "search-latency": Kind(LatencySearchParameters, "tui_pruner.jobs.latency", "run_latency_search"),
-    "reconstruct": Kind(ReconstructionParameters, "tui_pruner.jobs.recover", "run_reconstruction"),
-    "plan": Kind(PlanningParameters, "tui_pruner.jobs.plan", "run_planning"),
-    "prune": Kind(PruneParameters, "tui_pruner.jobs.prune", "run_pruning"),
-    "compress": Kind(CompressParameters, "tui_pruner.jobs.compress", "run_compression"),
-    "recalibrate": Kind(RecalibrationParameters, "tui_pruner.jobs.recover", "run_recalibration"),
+    "validate": Kind("job_messages.ValidationParameters", "tui_pruner.jobs.validate", "run_validation"),
+    "gate": Kind("search_messages.GateParameters", "tui_pruner.jobs.gate", "run_gate"),
+    "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration"),
+    "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.pictures", "run_pictures"),
+    "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),
+    "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report"),
+    "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench"),
+    "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export"),
+    "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning"),
+    "scan": Kind("search_messages.ScanParameters", "tui_pruner.jobs.scan.scan", "run_scan"),
+    "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search"),
+    "reconstruct": Kind("recovery_messages.ReconstructionParameters", "tui_pruner.jobs.recover", "run_reconstruction"),
+    "plan": Kind("search_messages.PlanningParameters", "tui_pruner.jobs.plan", "run_planning"),
+    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.prune", "run_pruning"),
+    "compress": Kind("recovery_messages.CompressParameters", "tui_pruner.jobs.compress", "run_compression"),
+    "recalibrate": Kind("recovery_messages.RecalibrationParameters", "tui_pruner.jobs.recover", "run_recalibration"),
 }
 
 

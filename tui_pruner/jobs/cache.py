@@ -8,17 +8,19 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui_pruner import __version__
 from tui_pruner.domain.errors import OutputError
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.engine.messages import Message
-from tui_pruner.engine.recovery_messages import CompressParameters
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
 from tui_pruner.storage.trust import fingerprint, is_trusted
+
+if TYPE_CHECKING:
+    from tui_pruner.engine.recovery_messages import CompressParameters
 
 SUBJECT = {"sha256", "classes", "images", "imgsz", "seed"}
 
