@@ -232,6 +232,7 @@ BAD_USAGE = {
     "unknown criterion": (["preview", "yolov8n.yaml", "--cut", "5=30%", "--criterion", "l3"], "unknown criterion 'l3'"),
     "unknown yaml": (["inspect", "yolov8nn.yaml"], "no such architecture; nearest: "),
     "no classes": (["inspect", "yolov8n.yaml", "--classes", "0"], "--classes"),
+    "steps of no plan": (["preview", "yolov8n.yaml", "--cut", "5=30%", "--steps", "1"], "give --plan FILE too"),
     "unknown place": (["locate", "treasure"], "no place 'treasure': ask for config, state, log, cache"),
     "no terminal": (["yolov8n.yaml"], "the app needs a terminal"),
     "nothing at all": ([], "the app needs a terminal"),

@@ -212,6 +212,22 @@ def test_a_folder_with_something_else_is_refused(parameters, figures):
         run(parameters)
 
 
+def test_after_other_labels_no_stage_of_before_counts(parameters, figures, tmp_path, monkeypatch):
+    data = draw_splits(tmp_path / "mine")
+    asked = parameters.model_copy(update={"data": str(data), "epochs": 0, "bench": 0, "report": ""})
+    kinds: list[str] = []
+    monkeypatch.setattr(InProcess, "before", staticmethod(kinds.append))
+    run(asked)
+    first = list(kinds)
+    run(asked)
+    assert kinds == first != []
+    label = next(file for file in sorted(data.parent.rglob("*.txt")) if file.stat().st_size)
+    label.write_text(label.read_text().replace("0 ", "1 ", 1))
+    kinds.clear()
+    run(asked)
+    assert kinds == first
+
+
 def test_a_limit_on_the_drop_needs_labels(parameters, data, tmp_path):
     unlabelled = tmp_path / "unlabelled.yaml"
     unlabelled.write_text(json.dumps({"path": str(data.parent), "train": "images/train", "names": ["square", "tall"]}))

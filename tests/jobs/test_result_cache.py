@@ -113,6 +113,15 @@ def test_another_ultralytics_makes_another_key(monkeypatch):
     assert cache.key_of(PARAMETERS, "data") != before
 
 
+def test_a_training_goes_on_only_with_the_images_and_labels_that_it_began_with(scenes):
+    asked = FinetuneParameters(checkpoint="a.pt", sha256="a" * 64, data=str(scenes), imgsz=160, epochs=1, output="b.pt")
+    before = run_of(asked).folder
+    assert run_of(asked).folder == before
+    label = scenes.parent / "labels/val/000.txt"
+    label.write_text("1 0.5 0.5 0.25 0.25\n")
+    assert run_of(asked).folder != before
+
+
 def test_another_way_to_measure_makes_other_keys_so_that_no_figure_of_before_is_shown(monkeypatch):
     training = FinetuneParameters(checkpoint="a.pt", sha256="a" * 64, data="d.yaml", imgsz=160, epochs=1, output="b.pt")
     before = cache.key_of(PARAMETERS, "data"), ScanStore(PARAMETERS, "data").folder, run_of(training).folder

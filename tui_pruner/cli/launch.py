@@ -118,6 +118,8 @@ def look_first(options: Mapping[str, Any]) -> None:
     for plan in listed(options.get("plan")):
         if not is_long(Path(plan)):
             read_plan_file(plan)
+    if options.get("steps") is not None and not options.get("plan"):
+        raise RequestError("--steps selects the first steps of a plan: give --plan FILE too")
     if options.get("cut"):
         from tui_pruner.domain.cuts import parse_request
 

@@ -15,6 +15,7 @@ from tui_pruner.domain.errors import OutputError
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.engine.messages import Message
+from tui_pruner.jobs.data.dataset import content_of
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
 from tui_pruner.storage.trust import fingerprint, is_trusted
@@ -118,7 +119,7 @@ class CompressionJournal:
             OutputError: it has another compression, or cannot be written to.
         """
         self.file = folder / NAME
-        self.asked = digest("compress", asked)
+        self.asked, self.content = digest("compress", asked), content_of(asked.data)
         self.stages: dict[str, dict[str, Any]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ class CompressionJournal:
 
     def find(self, kind: str, parameters: Message) -> dict[str, Any] | None:
         """Return a stage's result; None where it was not done, or its file has changed."""
-        found = self.stages.get(digest(kind, parameters))
+        found = self.stages.get(digest(kind, parameters, self.content))
         if found is None or any(sha256_of(Path(file)) != sha256 for file, sha256 in found["files"].items()):
             return None
         result: dict[str, Any] = found["result"]
@@ -146,7 +147,7 @@ class CompressionJournal:
         """Store a stage's result."""
         output = result.get("output")
         files = {output: sha256_of(Path(output))} if isinstance(output, str) else {}
-        self.stages[digest(kind, parameters)] = {"kind": kind, "files": files, "result": result}
+        self.stages[digest(kind, parameters, self.content)] = {"kind": kind, "files": files, "result": result}
         self._write()
 
     def _write(self) -> None:
@@ -198,10 +199,10 @@ def read(file: Path) -> dict[str, Any] | None:
     return dict(content) if whole else None
 
 
-def digest(kind: str, parameters: Message) -> str:
-    """Return a stage's key: a digest of all that its result depends on."""
+def digest(kind: str, parameters: Message, content: str = "") -> str:
+    """Return a stage's key: a digest of all that its result depends on; `content`: the images and labels."""
     versions = {"program": __version__, "ultralytics": importlib.metadata.version("ultralytics")}
-    parts = {"kind": kind, **versions, **parameters.model_dump(exclude=NEVER_DECIDES)}
+    parts = {"kind": kind, **versions, **parameters.model_dump(exclude=NEVER_DECIDES), "content": content}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

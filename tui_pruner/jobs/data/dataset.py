@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -99,6 +100,18 @@ def without_labels(file: str | Path) -> DataSet:
         return read_data(file, TRAINING)
     except DataError:
         return read_data(file, VALIDATION)
+
+
+def content_of(file: str | Path) -> str:
+    """SHA-256 of all images and labels of a data set, which interrupted work goes on with only while they are the same.
+
+    A split that cannot be read counts as none.
+    """
+    content = hashlib.sha256()
+    for split in (TRAINING, VALIDATION):
+        with contextlib.suppress(DataError):
+            content.update(f"{split.images}\0{read_data(file, split).digest()}".encode())
+    return content.hexdigest()
 
 
 def held_apart(data: DataSet, images: int | None, seed: int) -> tuple[DataSet, DataSet]:

@@ -22,6 +22,7 @@ from tui_pruner.domain.formatting import own_name
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.recovery_messages import FinetuneParameters
+from tui_pruner.jobs.data.dataset import content_of
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.training.trainers import EPOCH
 from tui_pruner.storage import paths
@@ -128,8 +129,12 @@ class TrainingRun:
 
 
 def run_of(parameters: FinetuneParameters) -> TrainingRun:
-    """The run of these parameters: the same for any device, batch and output file."""
-    parts = {**parameters.model_dump(include=DECIDES), "figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
+    """The run of these parameters: the same for any device, batch and output file.
+
+    Other images or labels give another one.
+    """
+    versions = {"figures": FIGURES, "ultralytics": importlib.metadata.version("ultralytics")}
+    parts = {**parameters.model_dump(include=DECIDES), **versions, "content": content_of(parameters.data)}
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
     parent = Path(parameters.project).expanduser().resolve() if parameters.project else paths.cache_folder() / "finetune"
     return TrainingRun(parent / f"{own_name(Path(parameters.checkpoint).stem)}-{key}")
