@@ -35,6 +35,8 @@ async def test_a_layers_cost_follows_the_steps(desk: Desk):
     await desk.press("u")
     await desk.until(lambda: not desk.state.session.steps, "the undo")
     assert desk.state.weight(before) == (before.parameters, before.flops)
+    await desk.pilot.resize_terminal(80, 24)
+    await desk.until(lambda: "no steps: ctrl+r redoes one of 1" in desk.text, "the undone step in a small window")
 
 
 async def test_the_order_is_the_present_one(desk: Desk):
