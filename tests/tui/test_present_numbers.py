@@ -70,6 +70,7 @@ async def test_a_high_pane_says_where_a_layer_stands_and_what_cut_it(desk: Desk)
         assert words in desk.text, words
     await desk.go("model.22.cv2.0.2")
     await desk.until(lambda: "read by     nothing: it is an output" in desk.text, "the head")
+    assert "reads       blocks 15, 18 and 21" in desk.text
     await desk.pilot.resize_terminal(80, 24)
     await desk.press("tab")
     assert "read by" not in desk.text
