@@ -86,7 +86,7 @@ def watch(load: Load, folder: Path) -> Work:
         "--data",
         str(copied_scenes(folder, load.copies)),
         "--images",
-        "100000",
+        "32",
         "--imgsz",
         str(load.imgsz),
     ]
