@@ -93,6 +93,10 @@ def watch(load: Load, folder: Path) -> Work:
     with Terminal(command) as terminal:
         terminal.read_until(["Backbone"], settled=False)
         terminal.read_until([METRIC], settled=False)
+        terminal.press("10\r")  # what was not cut is not trained
+        terminal.read_until(["applies"], settled=False)
+        terminal.press("a")
+        terminal.read_until(["proved"], settled=False)
         terminal.press("R")
         terminal.read_until(["30 epochs"], settled=False)
         terminal.press("5")

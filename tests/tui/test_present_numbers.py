@@ -88,3 +88,8 @@ async def test_a_high_pane_draws_the_importance_twice_as_high(desk: Desk):
     low = height()
     await desk.pilot.resize_terminal(200, 60)
     await desk.until(lambda: height() == low + 3, "the higher curve")
+
+
+async def test_a_model_that_was_never_cut_has_nothing_to_recover(desk: Desk):
+    await desk.press("R")
+    await desk.until(lambda: any("nothing to recover: apply a cut first" in said for said in desk.said), "the reason")
