@@ -3,7 +3,7 @@
 First paint is the whole first frame (header, panes, footer) on a terminal of 120x40, from the start of the process. Ready is the tree
 and the first layer's group on that screen. Theirs are whole processes, `python -c "..."` from start to end; how long one takes until
 `YOLO(path)` has returned is a line of its own. Memory is what the kernel says is resident (VmRSS), the engine's after it has nothing left
-to do. At work: a long scan runs, on all cores; a key is one that changes a ratio, and it is answered when the new ratio
+to do. At work: a long training runs, on all cores; a key is one that changes a ratio, and it is answered when the new ratio
 has been written to the terminal.
 """
 

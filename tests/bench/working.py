@@ -1,4 +1,4 @@
-"""The app at work in a pseudo-terminal: how soon keys answer while a scan uses all cores, what it sends, what memory it holds."""
+"""The app at work in a pseudo-terminal: how soon keys answer while a training uses all cores, what it sends, what memory it holds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ LAYER, FOUND = "16", "1 of 64 layers"
 METRIC = "(."
 """How the interval of a validation's metric begins."""
 MOST_PERCENT = 60
+TO_END, CLEAR = "\x05", "\x15"
 SILENCE, OPENING = 1.0, 1.0
 TARGETS = {"key": 0.025, "job": 20.0, "idle": 0.0, "memory": 80.0}
 
 
 @dataclass(frozen=True)
 class Load:
-    """How many copies of the bundled scenes to scan on (more than there is time for), keys to press, seconds to watch it and nothing."""
+    """How many copies of the bundled scenes to train on (more than there is time for), keys to press, seconds to watch it and nothing."""
 
     copies: int = 2
     imgsz: int = 320
@@ -58,16 +59,18 @@ class Work:
 
 
 def working_figures(say: Callable[[str], None]) -> list[Figure]:
-    """All figures of one session with a long scan."""
-    say("working while a scan runs")
+    """All figures of one session with a long training."""
+    say("working while a training runs")
     load = Load()
     with TemporaryDirectory(prefix="tui-pruner-work-") as folder:
         work = watch(load, Path(folder))
     return [
-        Figure(f"a key answers while a scan uses {work.cores:.1f} cores: p99 of {len(work.keys)}", work.p99, "s", target=TARGETS["key"]),
+        Figure(
+            f"a key answers while a training uses {work.cores:.1f} cores: p99 of {len(work.keys)}", work.p99, "s", target=TARGETS["key"]
+        ),
         Figure("  the same, median", median(work.keys), "s"),
         Figure("  the processor's time in the interface for a key, mean", work.own, "s", target=TARGETS["key"]),
-        Figure("bytes a second while a scan runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
+        Figure("bytes a second while a training runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure("  the same with the list of jobs open", work.jobs_bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure(f"bytes while nothing runs, in {load.idle:.0f} s", work.idle_bytes, "B", target=TARGETS["idle"]),
         Figure("memory of the interface after that, resident", work.resident / MIB, "MB", target=TARGETS["memory"]),
@@ -76,22 +79,30 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
 
 
 def watch(load: Load, folder: Path) -> Work:
-    """One session: after a validation, a scan; first no one presses a key, then many; then it is cancelled and nothing runs."""
+    """One session: after a validation, a training; first no one presses a key, then many; then it is cancelled and nothing runs."""
     command = [
         str(PROGRAM),
         str(CHECKPOINT),
         "--data",
         str(copied_scenes(folder, load.copies)),
         "--images",
-        "100000",
+        "32",
         "--imgsz",
         str(load.imgsz),
     ]
     with Terminal(command) as terminal:
         terminal.read_until(["Backbone"], settled=False)
         terminal.read_until([METRIC], settled=False)
-        terminal.press("S")
-        terminal.read_until(["ratios"], settled=False)
+        terminal.press("10\r")  # what was not cut is not trained
+        terminal.read_until(["applies"], settled=False)
+        terminal.press("a")
+        terminal.read_until(["proved"], settled=False)
+        terminal.press("R")
+        terminal.read_until(["30 epochs"], settled=False)
+        terminal.press("5")
+        terminal.read_until(["Enter confirm"], settled=False)
+        terminal.press(f"{TO_END}{CLEAR}{folder / 'trained.pt'}\r")
+        terminal.read_until(["epoch 1/"], settled=False)
         interface = terminal.process.pid
         jobs = jobs_of(interface)
         sent, cores = bytes_and_cores(terminal, jobs, load.watched)
@@ -105,10 +116,12 @@ def watch(load: Load, folder: Path) -> Work:
         before_keys = seconds_used(interface)
         keys = press_keys(terminal, load.keys)
         own = (seconds_used(interface) - before_keys) / load.keys
-        assert jobs == jobs_of(interface), "the scan was over before the last key"
-        terminal.press("K")
-        terminal.read_until(["Cancel the job?"], settled=False)
-        terminal.press("y")
+        assert jobs == jobs_of(interface), "the training was over before the last key"
+        for _ in ("ends early", "is lost"):
+            terminal.press("K")
+            terminal.read_until(["Cancel the job?"], settled=False)
+            terminal.press("y")
+            terminal.record(OPENING)
         terminal.read_until(["cancelled"])
         for child in children_of(interface):
             wait_until_idle(child)
@@ -160,5 +173,5 @@ def copied_scenes(folder: Path, copies: int) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
     yaml_file = folder / "scenes.yaml"
-    yaml_file.write_text(yaml.safe_dump({"val": "images/val", "names": content["names"]}))
+    yaml_file.write_text(yaml.safe_dump({"train": "images/val", "val": "images/val", "names": content["names"]}))
     return yaml_file

@@ -1,4 +1,4 @@
-"""The app in a real terminal while a scan takes all the processor time that it can get: keys, bytes and memory; then at rest.
+"""The app in a real terminal while a training takes all the processor time that it can get: keys, bytes and memory; then at rest.
 
 The bounds leave room for a busy machine; `make bench` has the targets.
 """
@@ -21,7 +21,7 @@ MEMORY = 80 * MIB
 
 @pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads memory and processor time from /proc")
-def test_keys_answer_bytes_stay_few_and_memory_small_while_a_scan_runs(tmp_path, monkeypatch):
+def test_keys_answer_bytes_stay_few_and_memory_small_while_a_training_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORTERM", "truecolor")

@@ -59,6 +59,16 @@ def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
     assert "so far" not in job_lines(work, 46)[0].plain and "16/64  12 s left" in job_lines(work, 46)[0].plain
 
 
+def test_a_job_that_has_counted_nothing_yet_says_what_it_does():
+    made = job("validate", "step 1")
+    made.progress = JobProgress(done=0, total=64, doing="reading the checkpoint")
+    running, phase = job_lines(Activity(made, now=30.0), 51)
+    assert "0/64" in running.plain and phase.plain == "  reading the checkpoint"
+    assert len(job_lines(Activity(made, now=30.0), 120)) == 1
+    made.progress = JobProgress(done=16, total=64, doing="reading the checkpoint")
+    assert len(job_lines(Activity(made, now=30.0), 51)) == 1
+
+
 def test_what_leaving_would_break_off_is_one_sentence():
     running, waiting = job("validate", "step 2", done=16), job("validate", "step 3")
     assert unfinished_jobs(Activity(running)) == "Validate step 2 is running (16 of 64)."

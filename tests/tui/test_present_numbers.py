@@ -35,6 +35,8 @@ async def test_a_layers_cost_follows_the_steps(desk: Desk):
     await desk.press("u")
     await desk.until(lambda: not desk.state.session.steps, "the undo")
     assert desk.state.weight(before) == (before.parameters, before.flops)
+    await desk.pilot.resize_terminal(80, 24)
+    await desk.until(lambda: "no steps: ctrl+r redoes one of 1" in desk.text, "the undone step in a small window")
 
 
 async def test_the_order_is_the_present_one(desk: Desk):
@@ -68,6 +70,7 @@ async def test_a_high_pane_says_where_a_layer_stands_and_what_cut_it(desk: Desk)
         assert words in desk.text, words
     await desk.go("model.22.cv2.0.2")
     await desk.until(lambda: "read by     nothing: it is an output" in desk.text, "the head")
+    assert "reads       blocks 15, 18 and 21" in desk.text
     await desk.pilot.resize_terminal(80, 24)
     await desk.press("tab")
     assert "read by" not in desk.text
@@ -85,3 +88,8 @@ async def test_a_high_pane_draws_the_importance_twice_as_high(desk: Desk):
     low = height()
     await desk.pilot.resize_terminal(200, 60)
     await desk.until(lambda: height() == low + 3, "the higher curve")
+
+
+async def test_a_model_that_was_never_cut_has_nothing_to_recover(desk: Desk):
+    await desk.press("R")
+    await desk.until(lambda: any("nothing to recover: apply a cut first" in said for said in desk.said), "the reason")

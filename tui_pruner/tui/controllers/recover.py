@@ -17,7 +17,7 @@ from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
 from tui_pruner.tui.job_specs.compression import compression, edit, usual_lines
 from tui_pruner.tui.job_specs.recovery import OWN, RECOVERIES, SPARSE, Recovery, moved, own_recovery, recovery, refit
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
-from tui_pruner.tui.state import Store
+from tui_pruner.tui.state import AppState, Store
 from tui_pruner.tui.timeline import plan_key
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class RecoverController(Controller):
                 group=JOBS,
                 cli=REFIT,
                 run=lambda: self.jobs.with_data(self.choose, "Recover on"),
-                disabled_reason=unproved_reason,
+                disabled_reason=nothing_to_recover,
                 footer="recover",
             ),
             Action(
@@ -224,3 +224,9 @@ class RecoverController(Controller):
         # No unasked question: it would take the keys of a user who is typing.
         self.store.update(recovered=output)
         self.say(f"Saved {Path(output).name}. Press {key_of('go-on')} to continue from it")
+
+
+def nothing_to_recover(state: AppState) -> str:
+    """Why there is nothing to recover: the job would refuse a model that was never cut, but only after its start."""
+    cut = state.session.steps or state.opened.model.stages
+    return unproved_reason(state) or ("" if cut else "nothing to recover: apply a cut first")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LABEL = 9
 CURVE_HEIGHT, HIGH_CURVE = 3, 6
 ROOMY, HIGH = 24, 36
-"""From how many lines on the pane says where the layer stands, and has a curve of twice the height."""
+"""From how many lines on the pane says where the layer stands, if nothing has to scroll for it, and has a curve of twice the height."""
 MOST_NOTES = 3
 
 
@@ -54,9 +54,10 @@ def detail_lines(row: Row | None, state: AppState, width: int, height: int = 0) 
         [*_importance(detail, width, HIGH_CURVE if height >= HIGH else CURVE_HEIGHT), *_sensitivity(row, state, width)],
         _members(detail, width),
         _shapes(detail, width),
-        _surroundings(row, state, width) if height >= ROOMY else [],
     ]
-    return [line for part in parts if part for line in [*part, Text()]][:-1]
+    lines = [line for part in parts if part for line in [*part, Text()]]
+    surroundings = _surroundings(row, state, width) if height >= ROOMY else []
+    return [*lines, *surroundings] if surroundings and len(lines) + len(surroundings) <= height else lines[:-1]
 
 
 def _head(row: Row, state: AppState, width: int) -> list[Text]:
@@ -340,8 +341,9 @@ _MEANING = {
 
 
 def _sources(sources: Sequence[int]) -> str:
-    names = ["the image" if source < 0 else f"block {source}" for source in sources]
-    return " and ".join(names)
+    *others, last = [str(source) for source in sources if source >= 0] or [""]
+    blocks = f"blocks {', '.join(others)} and {last}" if others else f"block {last}" if last else ""
+    return " and ".join(filter(None, ("the image" if min(sources) < 0 else "", blocks)))
 
 
 class DetailPane(Pane, inherit_bindings=False):

@@ -57,7 +57,7 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
         lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit_clauses(work.doing, width - 2)))
     if work.running is not None:
         lines.append(running_line(work, width))
-        told = [work.running.told] if work.running.told else running_metrics(work.running)
+        told = [work.running.told] if work.running.told else running_metrics(work.running) or first_phase(work.running)
         if told and told[0] not in lines[-1].plain:
             lines.append(Text(f"  {fit_clauses(told[0], width - 2)}", colours.MUTED))
     if work.waiting:
@@ -113,6 +113,11 @@ def running_metrics(job: QueuedJob) -> list[str]:
     """The job's main metric over what it has done so far, where it tells one."""
     found = short_metric(job.progress.metrics) if job.progress and not job.told else None
     return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
+
+
+def first_phase(job: QueuedJob) -> list[str]:
+    """What a job is doing before the first thing that it counts is done: a bar that stands still says nothing."""
+    return [job.progress.doing] if job.progress and job.progress.doing and not job.progress.done else []
 
 
 def time_left(job: QueuedJob, now: float) -> str:

@@ -144,7 +144,8 @@ def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
     if state.pending:
         return _pending(state, width)
     if not state.session.steps:
-        return Text("no steps yet", colours.MUTED)
+        undone = len(state.session.ahead)
+        return Text(f"no steps: {key_of('redo')} redoes one of {undone}" if undone else "no steps yet", colours.MUTED)
     step: StepView = state.session.steps[-1]
     words, style = proof_cell(step.proof)
     metric = metrics.measurement_of_step(step.number)
