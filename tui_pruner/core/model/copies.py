@@ -104,7 +104,7 @@ def forget_caches(model: nn.Module) -> None:
 def sharing_weights(model: nn.Module, twins: dict[int, nn.Module] | None = None) -> nn.Module:
     """A copy of the model's modules with the same tensors: replacing a tensor in the copy leaves the original unchanged.
 
-    `twins` is told the copy of each module, by the identity of the module.
+    `twins` receives the copy of each module, by the identity of the module.
     """
     return _copied(model, None, {} if twins is None else twins)
 

@@ -116,7 +116,7 @@ def components(record: FlowRecord) -> Indices:
 
 
 def joined_labels(record: FlowRecord) -> JoinedLabels:
-    """What the unions of a record come to: the same for every map that is made of it, no matter which locks and links come later."""
+    """The result of the unions of a record: the same for every map made of it, whatever locks and links are added later."""
     if record.joined is None or record.joined.unions != len(record.unions):
         channel, count = components(record), len(record.operations)
         loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
