@@ -48,6 +48,11 @@ def test_a_target_that_means_nothing_is_refused_with_what_was_written(text: str)
         parse_target(text)
 
 
+def test_a_percentage_without_its_sign_is_asked_about():
+    with pytest.raises(RequestError, match="did you mean flops=70%"):
+        parse_target("flops=70")
+
+
 @pytest.mark.parametrize("text", ["flops=70%", "params=40%", "bytes=60%", "params=2M"])
 def test_a_target_is_met_within_one_percent_and_the_plan_opens_with_the_size_that_was_told(nano: Analysis, text: str):
     found = planned(nano, text)

@@ -35,6 +35,7 @@ from tui_pruner.frameworks.ultralytics import (
 )
 from tui_pruner.frameworks.ultralytics import contents as output
 from tui_pruner.frameworks.ultralytics.contents import guard, unguard
+from tui_pruner.frameworks.ultralytics.reload_check import CheckFailed, Examination, named_outputs
 from tui_pruner.storage import paths
 
 DIGITS = paths.demo_folder() / "digits.pt"
@@ -100,6 +101,24 @@ def test_a_file_is_in_place_only_after_every_check_held(written: WrittenFile) ->
     assert (written.bytes, written.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert names_in(Path(written.output).parent) == ["pruned.pt"]
     assert Path(written.output).stat().st_mode & 0o777 == 0o666 & ~current_umask()
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 16), nn.BatchNorm2d(16, track_running_stats=False), nn.Identity()])
+def test_a_normalisation_that_stock_cannot_fold_is_no_fault_of_the_cut(source: Checkpoint, norm: nn.Module) -> None:
+    examined = Examination({"checkpoint": "", "expected": "", "own_names": []})
+    examined.model, examined.exact_image = sharing_weights(source.model), torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    examined.outputs = named_outputs(copy.deepcopy(examined.model).double(), examined.exact_image)
+    assert "relative difference" in examined.same_outputs_when_fused()
+    examined.model.model[0].bn = norm
+    assert f"model.0.bn ({type(norm).__name__}) is no BatchNorm2d" in examined.same_outputs_when_fused()
+
+
+def test_a_model_that_fuse_breaks_fails_the_check(source: Checkpoint) -> None:
+    examined = Examination({"checkpoint": "", "expected": "", "own_names": []})
+    examined.model = sharing_weights(source.model)
+    del examined.model.model[0].bn.running_mean
+    with pytest.raises(CheckFailed):
+        examined.same_outputs_when_fused()
 
 
 def current_umask() -> int:

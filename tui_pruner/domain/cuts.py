@@ -306,6 +306,10 @@ def read_target(text: str) -> tuple[str, float | None, float | None]:
         return measure, legal_share(text, value / 100 if unit else value), None
     if measure == LATENCY:
         raise RequestError(f"the target {text!r} is an amount, and latency is compared with the checkpoint's: write latency=70%")
+    if not unit and value <= 100:
+        raise RequestError(
+            f"the target {text!r} has no unit: did you mean {measure}={amount}%? Amounts have k, M or G, as in {measure}={amount}M"
+        )
     return measure, None, value * UNITS[unit]
 
 

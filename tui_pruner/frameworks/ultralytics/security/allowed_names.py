@@ -43,7 +43,7 @@ def beyond_ultralytics(file: Path | IO[bytes]) -> list[str]:
     """The names that a file imports beyond Ultralytics' own list; the pickle is disassembled, not run.
 
     Raises:
-        pickle.UnpicklingError: it has operations that PyTorch does not write.
+        pickle.UnpicklingError: it has operations of another protocol than that of `torch.save`.
     """
     with stock_tasks()._SafeLoad.loading(file):
         if not isinstance(file, Path):

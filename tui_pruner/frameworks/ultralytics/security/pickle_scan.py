@@ -241,8 +241,8 @@ def nothing(machine: Machine, name: str, argument: Any) -> None:
 
 
 def unknown(machine: Machine, name: str, argument: Any) -> None:
-    """An operation that `torch.save` does not write."""
-    raise RefusedPickle(f"is pickled with {name}, which PyTorch does not write")
+    """An operation of another pickle protocol than that of `torch.save`."""
+    raise RefusedPickle(f"is pickled with {name}, which torch.save writes only with a pickle_protocol of the caller: save it without")
 
 
 Step = Callable[[Machine, str, Any], None]
