@@ -229,7 +229,7 @@ def _refit(
         return None
     judge = judge if judge.rows else fit
     before, layer = judge.error(), applied[0].weight.rpartition(".")[0]
-    if not math.isfinite(before):
+    if not math.isfinite(judge.lacking + judge.energy):  # their quotient may be infinite: a single row has no energy about its mean
         raise RequestError(f"{layer} reads or gives NaN or infinity on these images, so nothing can be refitted: check weights and images")
     correction, ridge = best_correction(fit, judge, settings.ridges) if before > UNCHANGED else (None, 0.0)
     features = features_of(weight, now)
