@@ -72,3 +72,10 @@ async def test_a_refusal_comes_through():
 
     with pytest.raises(ValueError, match="no"):
         await deadlines.within(10.0, refuse())
+
+
+async def test_what_hangs_is_given_up_by_a_process_that_is_stopped_again_and_again(monkeypatch):
+    monkeypatch.setattr(deadlines, "ASLEEP", -2.0)  # so that every wait looks like one of a stopped process
+    never = asyncio.get_running_loop().create_future()
+    with pytest.raises(asyncio.TimeoutError):
+        await deadlines.within(0.05, never)

@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -406,6 +407,18 @@ def test_a_full_or_read_only_folder_is_refused_before_any_work(tmp_path: Path, m
     monkeypatch.setattr(output.os, "access", lambda *arguments: False)
     with pytest.raises(OutputError, match="read-only for you"):
         check_output(tmp_path / "out.pt", tmp_path / "best.pt", False)
+
+
+def test_an_output_that_cannot_be_read_may_be_an_origin_and_is_refused_in_one_line(tmp_path, monkeypatch):
+    def refused(file: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "out.pt").touch()
+    stages = [{"kind": "prune", "source": {"name": "best.pt", "sha256": "0" * 64}}]
+    source = SimpleNamespace(unwritable="", path="pruned.pt", provenance={"stages": stages})
+    monkeypatch.setattr(contents, "fingerprint", refused)
+    with pytest.raises(OutputError, match=r"out\.pt cannot be written \(no permission\): choose another folder"):
+        contents.require_writable(source, tmp_path / "out.pt")
 
 
 def test_a_usable_place_comes_back_with_links_resolved(tmp_path: Path) -> None:

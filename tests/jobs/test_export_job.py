@@ -148,6 +148,18 @@ def test_a_folder_that_is_no_export_is_never_replaced_nor_is_the_model_itself(pr
         exporting(pruned, output=str(tmp_path / "link.pt"), force=True)
 
 
+def test_the_folder_of_any_format_may_be_replaced_once_it_is_whole(tmp_path):
+    for number, names in enumerate(export.EXPORTED):
+        folder = tmp_path / str(number)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        assert export.is_export(folder)
+        (folder / names[0]).unlink()
+        (folder / "other").touch()
+        assert not export.is_export(folder)
+
+
 def test_images_of_which_none_can_be_read_compare_nothing(pruned, scenes, tmp_path):
     for image in (scenes.parent / "images/val").iterdir():
         image.write_bytes(b"")

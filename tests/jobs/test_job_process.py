@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
+import inspect
 import json
 import os
 import re
@@ -205,3 +207,10 @@ except DataError:
 """
     found = subprocess.run([sys.executable, "-c", script, str(tmp_path / "none.yaml")], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", jobs.KINDS)
+def test_every_kind_of_job_names_its_message_and_the_function_that_takes_it(kind):
+    named = jobs.KINDS[kind]
+    function = getattr(importlib.import_module(named.module), named.function)
+    assert inspect.signature(function).parameters["parameters"].annotation == named.parameters.__name__

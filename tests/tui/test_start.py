@@ -1,11 +1,16 @@
 """Without a model the start screen asks for one; a file that is none is explained there."""
 
 import os
+import signal
 from pathlib import Path
 
+import pytest
 from textual.widgets import Input
 
 from tests.tui.helpers import screen_text, until
+from tui_pruner.cli.launch import with_engine
+from tui_pruner.engine import processes
+from tui_pruner.engine.processes import start_python
 from tui_pruner.storage import paths
 from tui_pruner.tui import opening
 from tui_pruner.tui.app import PrunerApp
@@ -109,3 +114,21 @@ async def test_the_hint_of_the_first_run_goes_with_the_first_key_which_still_cou
         await until(pilot, lambda: "any key closes this" not in screen_text(app), "the hint gone")
         assert app.screen.store.view.tree.key != before
     assert not first_run.is_now()
+
+
+async def test_an_engine_that_the_app_does_not_take_over_is_ended(monkeypatch):
+    started = []
+
+    async def waiting():
+        started.append(await start_python("-c", "import sys; sys.stdin.read()"))
+        return started[0]
+
+    async def interrupted(model, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv(processes.ATTENDED, "1")
+    monkeypatch.setattr(processes, "start_engine", waiting)
+    monkeypatch.setattr("tui_pruner.tui.app.run_app", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await with_engine("best.pt")
+    assert started[0].returncode == -signal.SIGKILL

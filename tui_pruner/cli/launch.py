@@ -58,21 +58,33 @@ def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, 
     use_as_environment(config.settings, theme=theme, ascii=ascii, calm=calm)
     trust_remembered()
     gc.disable()  # until the first screen is there: passing over what is being imported takes a tenth of the time to it
-    return asyncio.run(with_engine(model, config=config, **options))
+    try:
+        return asyncio.run(with_engine(model, config=config, **options))
+    finally:
+        gc.enable()
 
 
 async def with_engine(model: str | None, **options: Any) -> int:
-    """The app, for which the engine starts before the interface is imported: both then import at the same time."""
-    from tui_pruner.engine.processes import ATTENDED, start_engine
+    """The app, for which the engine starts before the interface is imported: both then import at the same time.
+
+    Where the app does not come to take the engine over, or breaks off, the engine is ended here.
+    """
+    from tui_pruner.engine.processes import ATTENDED, end_group, start_engine
 
     os.environ[ATTENDED] = "1"
     engine = None
     if model is not None or options.get("saved") is not None:
         with contextlib.suppress(OSError):  # tried again, and told, by the loading screen
             engine = await start_engine()
-    from tui_pruner.tui.app import run_app
+    try:
+        from tui_pruner.tui.app import run_app
 
-    return await run_app(model, engine=engine, **options)
+        await asyncio.sleep(0)  # Ctrl-C during the imports arrives here, before there is a screen
+        return await run_app(model, engine=engine, **options)
+    except BaseException:
+        if engine is not None and engine.returncode is None:
+            await end_group(engine)
+        raise
 
 
 def demo_files() -> tuple[Path, Path]:
@@ -156,7 +168,7 @@ def same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except (OSError, ValueError):
-        return one.absolute().resolve() == other.absolute().resolve()
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def option(name: str) -> str:

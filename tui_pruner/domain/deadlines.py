@@ -12,6 +12,8 @@ LOOK_EVERY = 1.0
 """Seconds of waiting that are counted at a time."""
 ASLEEP = 2.0
 """Seconds by which a wait is late of a process that was stopped (Ctrl-Z, a debugger), not of one that is busy."""
+NOTHING = 1e-4
+"""Seconds that are too short to wait for."""
 
 
 def crowd() -> float:
@@ -28,20 +30,20 @@ def crowd() -> float:
 async def within(seconds: float, answer: Awaitable[Answer]) -> Answer:
     """Wait for an answer for this many seconds, more on a busy machine.
 
-    Time in which this process itself was stopped does not count: what was answered meanwhile has not been read yet.
+    Time in which this process itself was stopped hardly counts: what was answered meanwhile has not been read yet.
 
     Raises:
         asyncio.TimeoutError: it did not come; what was waited for is cancelled.
     """
     loop, waiting, waited = asyncio.get_running_loop(), asyncio.ensure_future(answer), 0.0
     try:
-        while (left := seconds * crowd() - waited) > 0:
+        while (left := seconds * crowd() - waited) > NOTHING:
             began, most = loop.time(), min(left, LOOK_EVERY)
             await asyncio.wait({waiting}, timeout=most)
             if waiting.done():
                 return waiting.result()
             took = loop.time() - began
-            waited += took if took < most + ASLEEP else 0.0
+            waited += took if took < most + ASLEEP else most / 2  # so that what is stopped again and again gives up too
         raise asyncio.TimeoutError
     finally:
         waiting.cancel()

@@ -184,10 +184,10 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
 
     target = target_of(parameters)
     check_free(target, parameters.force)
-    if target.exists() and target.samefile(Path(parameters.checkpoint).expanduser()):
-        raise OutputError(f"{target} is the model that is exported: choose another name, the original stays as it is")
     device = choose_device(parameters.device) if parameters.device else ""
     checkpoint = opened(parameters)
+    if target.exists() and target.samefile(Path(parameters.checkpoint).expanduser()):
+        raise OutputError(f"{target} is the model that is exported: choose another name, the original stays as it is")
     demand_proved(checkpoint)
     side = legal_side(parameters.imgsz, checkpoint.stride)
     notes = [] if side == parameters.imgsz else [f"image side {parameters.imgsz} rounded up to {side}, a multiple of the stride"]
@@ -263,9 +263,14 @@ def check_free(target: Path, force: bool) -> None:
         raise OutputError(f"{target} cannot be written: no folder {target.parent}, create it first")
 
 
+EXPORTED = (("metadata.yaml",), ("Manifest.json", "Data/com.apple.CoreML/model.mlmodel"), ("model_imx.onnx", "labels.txt"))
+"""What is in the folders of each kind: most formats, CoreML, IMX."""
+
+
 def is_export(folder: Path) -> bool:
     """Whether a folder is what Ultralytics exports to formats of several files, or empty."""
-    return not any(folder.iterdir()) or ((folder / "metadata.yaml").is_file() and not (folder / ".git").exists())
+    made = any(all((folder / name).is_file() for name in names) for names in EXPORTED)
+    return not any(folder.iterdir()) or (made and not (folder / ".git").exists())
 
 
 def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) -> list[Tensor]:

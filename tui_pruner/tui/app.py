@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
 from tui_pruner.domain.formatting import legible
+from tui_pruner.engine.processes import kill_group
 from tui_pruner.storage.atomic import remove_leftovers
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.settings import Config
@@ -266,7 +267,9 @@ class PrunerApp(KeysInOrder):
             print(self._last_words, file=sys.stderr)
 
     def kill_children(self) -> None:
-        """End every child process at once."""
+        """End every child process at once, an engine that no screen has taken over too."""
+        if self._engine is not None:
+            kill_group(self._engine)
         screen = self._session_screen
         if screen is not None:
             screen.close_children()

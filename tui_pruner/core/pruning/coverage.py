@@ -179,7 +179,7 @@ class Coverage:
         except (PrunerError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             return CoverageOutcome("failed", said(error))
         figure = f"relative difference {proof.relative_difference:.1e}, effect {proof.effect:.1e}"
-        if not proof.equal:
+        if not proof.holds:
             return CoverageOutcome("failed", proof.failure or figure)
         return CoverageOutcome("approximate" if proof.approximate else "equal", figure)
 

@@ -61,7 +61,11 @@ def _demand_not_the_origin(output: str | Path, source: Checkpoint) -> None:
     """Refuse to replace a file that the source was made from, which its record knows by its SHA-256."""
     origins = {stage["source"]["sha256"] for stage in stages_of(source.provenance) if "source" in stage}
     file = Path(output).expanduser()
-    if origins and file.is_file() and fingerprint(file) in origins:
+    try:
+        is_origin = bool(origins) and file.is_file() and fingerprint(file) in origins
+    except OSError as error:
+        raise output_error(output, error) from error
+    if is_origin:
         raise OutputError(f"{output} is a file that {source.path} was made from, which stays as it is: choose another name")
 
 

@@ -211,7 +211,7 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
     readers = [other.index for other in blocks if block.index in other.from_]
     after = next((list(now.after) for now in state.shapes if now.name == block.name), block.output_shape)
     told = [("Block", f"{block.index} {block.type}   {arrow(shape(block.output_shape), shape(after))}")]
-    told.append(("reads", _sources(block.from_)))
+    told += [("reads", _sources(block.from_))] if block.from_ else []
     told.append(("read by", _sources(readers) if readers else "nothing: it is an output"))
     told += [("takes", line.plain) for line in _times(state, block.name)]
     costs = sorted((state.weight(other)[1] for other in state.layers.values()), reverse=True)
