@@ -1,8 +1,8 @@
-"""`python -m benchmarks.quality`: the same checkpoints, the same operations left, the same recovery; torch-pruning's pruner and ours.
+"""`python -m benchmarks.quality`: torch-pruning's pruner and ours on the same checkpoints, at the same operations, with the same recovery.
 
-Everything that chooses looks at images that do not judge. The digits are in the repository; for the other models give `--coco-model`,
-`--coco-data` and `--bccd-data`. Hours on two cores; every row is kept as it lands, so that a broken-off run goes on, and the rows that
-matter most can be asked for first. Writes its tables into `docs/quality.md`.
+No choice is made on the test images. The digits are in the repository; for the other models give `--coco-model`, `--coco-data` and
+`--bccd-data`. Hours on two cores; every row is stored when it is finished, so that an interrupted run resumes, and the most important rows
+can be measured first. Writes its tables into `docs/quality.md`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rows:
-    """All rows that were ever finished, one JSON document a line; the last of equal ones holds."""
+    """All finished rows, one JSON document a line; the last of rows with the same key counts."""
 
     file: Path
 
@@ -98,7 +98,7 @@ def compare(subject: subjects.Subject, wanted: Wanted, work: Path, rows: Rows) -
 
 
 def choose(bench: Bench, program: str, wanted: Wanted, work: Path, rows: Rows) -> None:
-    """Keep, for each share, the candidate that does best on training images once its normalisation is measured again."""
+    """Keep, for each share, the candidate with the highest metric on training images after recalibration."""
     missing = [share for share in wanted.of(bench.about) if not (work / f"{program} {share:.0%}.pt").exists()]
     if not missing:
         return
@@ -137,7 +137,7 @@ def untrained(bench: Bench, candidate: Candidate, file: Path) -> Row:
 
 
 def trained(bench: Bench, refitted: torch.nn.Module, seed: int) -> Row:
-    """The best of refit and epochs by the images that choose, judged by others."""
+    """The best of refit and epochs by the choosing images, measured on the test images."""
     started = time.perf_counter()
     network, epoch = bench.finetuned(refitted, seed)
     stages = {"judging": judged(bench, network, bench.judging)}
@@ -150,7 +150,7 @@ def refit_of(file: Path) -> Path:
 
 
 def judges(bench: Bench) -> dict[str, Any]:
-    """The images that judge; those that choose an epoch too, where they are a split of their own: without training they choose nothing."""
+    """The test images; also those that choose an epoch, where they are a split of their own: without training they influence nothing."""
     apart = bench.about.epochs and len(bench.choosing.images) >= len(bench.judging.images)
     return {"judging": bench.judging, **({"validation": bench.choosing} if apart else {})}
 
@@ -169,7 +169,7 @@ def page(subject: subjects.Subject, rows: Rows) -> Iterator[str]:
         return
     for judge, first in original["stages"].items():
         words = ", ".join(f"{name.removeprefix('metrics/')} {value:.4f}" for name, value in first["metrics"].items())
-        where = "the images that judge" if judge == "judging" else "the validation images, which choose nothing where nothing is trained"
+        where = "test images" if judge == "judging" else "validation images, which influence nothing without training"
         yield from ("", f"### {subject.name}: {where}", "")
         yield f"The original at {subject.imgsz} px, on {first['images']} images: {words}. Every figure is a share of that."
         tuned = subject.epochs and judge == "judging"
@@ -201,7 +201,7 @@ def cells_of(subject: subjects.Subject, row: Row, original: Row, judge: str, sha
 
 
 def cells_of_training(subject: subjects.Subject, seeds: Sequence[Row], original: Row, share: float) -> list[str]:
-    """What training came to, over the seeds."""
+    """The results of training over the seeds."""
     shares = [smallest(one["stages"]["judging"]["metrics"], original["metrics"]) for one in seeds]
     aim = subject.wanted_trained.get(share) if seeds and seeds[0]["program"] in (OURS, RESPONSE) else None
     spread = f" ({min(shares):.3f} to {max(shares):.3f}, {len(shares)} seeds)" if len(shares) > 1 else " (1 seed)"
@@ -214,7 +214,7 @@ def smallest(metrics: Mapping[str, float], original: Mapping[str, float]) -> flo
 
 
 def ways(subject: subjects.Subject, rows: Rows) -> Iterator[str]:
-    """All of torch-pruning's ways that were tried, with what training images say of them."""
+    """The variants of torch-pruning that were tried, with their metric on training images."""
     tried = rows.find(subject=subject.name, program="torch-pruning", stage="chosen among")
     shares = [share for share in subject.shares if any(row["share"] == share for row in tried)]
     if not shares:
@@ -227,7 +227,7 @@ def ways(subject: subjects.Subject, rows: Rows) -> Iterator[str]:
 
 
 def write(parts: Sequence[str], output: Path) -> None:
-    """Put the tables between their marks, what stands around them stays."""
+    """Replace the tables between their marks; the text around them stays."""
     text = output.read_text() if output.exists() else f"# Quality\n\n{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
     output.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n\n" + END + rest.partition(END)[2])
@@ -273,12 +273,12 @@ def main() -> None:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """What commas part."""
+    """Split at commas."""
     return tuple(part for part in text.split(",") if part)
 
 
 def tell(text: str) -> None:
-    """A line at once."""
+    """Print a line and flush."""
     print(text, flush=True)
 
 

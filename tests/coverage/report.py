@@ -45,9 +45,9 @@ def document(rows: Sequence[Row], scales: dict[str, Found], where: str) -> str:
     plans = [plan["equal"] for own in ours for plan in own["plans"]]
     unknown = sum(len(found["unknown_operations"]) for found in (*ours, *scales.values()))
     problems, waiting = failures(rows), not_measured(rows)
-    return f"""# What is covered
+    return f"""# Coverage of Ultralytics' architectures
 
-Every architecture file of Ultralytics at its smallest scale. Every group of channels is cut alone by a quarter and the cut compared with
+Every architecture file of Ultralytics at its smallest scale. Every group of channels is cut alone by a quarter, and the cut compared with
 the masked twin; then three random plans cut all groups at once, each by 5 to 60 %, with random channels. Written by `make coverage`.
 
 **{len(ours)} models, {total["groups"]} groups: {total["equal"]} equal, {total["approximate"]} approximate, {total["failed"]} failed,
@@ -57,11 +57,11 @@ the masked twin; then three random plans cut all groups at once, each by 5 to 60
 
 {main_table(rows)}
 
-`trace` is the processor time of a trace in a process that has made one before, `trace MB` by how much memory grows meanwhile, `peak MB`
-the largest size of the process that made all the proofs (half of it is the libraries).
+`trace` is the CPU time of a trace in a process that has traced before, `trace MB` the growth of its memory during it, `peak MB` the
+largest size of the process that made all the proofs (half of it is the libraries).
 
-Theirs is torch-pruning's own tracer and `get_all_groups` on the same model in a process with {SECONDS} s of processor time and 6 GB of
-address space. Of its groups, those that reach the predictions are left out; from the others every {EVERY}th channel of the root is taken
+Theirs is torch-pruning's own tracer and `get_all_groups` on the same model in a process with {SECONDS} s of CPU time and 6 GB of
+address space. Of its groups, those that reach the predictions are left out; from the others every {EVERY}th channel of the root is removed
 by its own functions, and the result compared with the twin in the same way: right, wrong (runs, but computes something else), broken
 (cannot be cut, or does not run).
 
@@ -75,8 +75,8 @@ by its own functions, and the result compared with the twin in the same way: rig
 {f"{chr(10)}Not measured in this run: {', '.join(waiting)}.{chr(10)}" if waiting else ""}
 ## Larger scales
 
-They have the layers of the small ones, wider and more of them, so here nothing is cut: each is traced, and must have no operation without a
-rule.
+They have the layers of the smallest scale, wider and more of them, so nothing is cut here: each is traced, and must have no operation
+without a rule.
 
 {scales_table(scales)}
 """

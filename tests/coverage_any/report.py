@@ -134,20 +134,22 @@ def document(wanted: Sequence[PublicNetwork], results: dict[tuple[str, str], Res
     mine = [found for (child, _), found in results.items() if child == "ours"]
     now = sum(found["state"] == state("ours", found["network"]) for found in mine)
     told = sum("locked" in found for found in mine)
-    return f"""# What is covered of any module
+    return f"""# Coverage of any module
 
 Networks with random weights, opened by `tui_pruner.open` with one image of the side in the table. Up to {ALONE} groups of channels, spread
-over the network, are cut alone by a quarter, then all groups at once. Each cut is proved twice: by the program, and by a twin in float64
-that has nothing of the program but the list of indices that are kept, and which must agree to 1e-9, or to what a change of the image by a
-thousand-million-millionth makes in a network that enlarges rounding further (1e-6 at most). Written by `make coverage-any`, each
-network in a process of its own with {SECONDS} processor seconds and {MEMORY["ours"] >> 30} GiB of address space. {libraries}.
+over the network, are cut alone by a quarter, then all groups at once. Written by `make coverage-any`: each network in a process of its own
+with {SECONDS} CPU seconds and {MEMORY["ours"] >> 30} GiB of address space. {libraries}.
 
-A channel counts where a layer writes it, coupled ones once; the outputs of the network do not count, since they are its predictions. A
-detector is followed to the predictions of all its heads, of boxes at fixed places where it has proposals; what looks for boxes by their
-values is not followed, and reads no channel. `open` and
-`proofs` are processor seconds. Theirs is torch-pruning's own tracer on the same network with {THEIR_SECONDS} processor seconds and
-{MEMORY["theirs"] >> 30} GiB, up to {ALONE} of its groups cut alone by a quarter by its own functions: right, wrong (runs, but computes
-something else than its masked twin), broken (cannot be cut, or does not run).
+- **Two proofs.** Each cut is proved by the program, and again by an independent twin in float64, which gets only the list of kept indices.
+  The twin must agree to 1e-9; in a network that amplifies rounding errors, to what a relative change of the image by 1e-15 causes (1e-6 at
+  most). "No effect": no output in evaluation mode depends on the cut.
+- **Channels** are counted where a layer writes them, coupled ones once, without the network's outputs.
+- **Detectors** are traced up to the predictions of all heads, with fixed proposals where the head needs some. The selection of boxes by
+  their values is not traced; it reads no channels.
+- `open` and `proofs` are CPU seconds.
+- **Theirs** is torch-pruning's own tracer on the same network with {THEIR_SECONDS} CPU seconds and {MEMORY["theirs"] >> 30} GiB. Up to
+  {ALONE} of its groups are cut alone by a quarter by its own functions: right, wrong (runs, but differs from its masked twin), broken
+  (cannot be cut, or does not run).
 
 {sections}
 
@@ -155,11 +157,11 @@ something else than its masked twin), broken (cannot be cut, or does not run).
 
 ## What is locked, and why
 
-In the {told} networks whose reasons are kept.
+In the {told} networks for which the reasons were recorded.
 
 {locks_of(results)}
 
-## What is not proved, and operations without a rule
+## Cuts without two proofs, and operations without a rule
 
 {chr(10).join(wrong) if wrong else "Nothing that was tried."}
 """

@@ -24,22 +24,23 @@ LIBRARIES = ("torch", "ultralytics", "onnx", "onnxruntime")
 HEADINGS = ("model", "task", "loads as", "predict", *EXPORTS, "parameters", "after the cut", "after training", "widths", "seconds")
 PAGE = """# Saved files
 
-Written by `make saved`. Each model, with random weights from its yaml, loses a quarter of every group and is saved as
-`tui-pruner prune` does it. A process that cannot import this program then loads the file with stock Ultralytics, predicts, exports,
-calls `train()`, which must refuse and name the right trainer, fine-tunes for one epoch with that trainer on a tiny data set of its task,
-and loads `best.pt` and `last.pt`.
+What stock Ultralytics does with a pruned file of every family. Written by `make saved`.
 
-Differences are the largest ones, relative to the largest value of their output, to the pruned model in memory: at most {same:.0e}
-where the file predicts, at most {exported:.0e} where an export does. *ONNX dynamic* is asked for an image of another shape than it was
-exported with, *ONNX end-to-end* (`nms=False`) exists for heads that have such a branch. "kept": every parameter and buffer has the shape
+Each model, with random weights from its yaml, loses a quarter of every group and is saved as by `tui-pruner prune`. A process that cannot
+import this program then loads the file with stock Ultralytics, predicts, exports, calls `train()`, which must refuse and name the right
+trainer, fine-tunes for one epoch with that trainer on a tiny data set of the task, and loads `best.pt` and `last.pt`.
+
+Differences from the pruned model in memory are the largest ones, relative to the largest value of their output: allowed are {same:.0e} for
+the file's predictions and {exported:.0e} for an export's. *ONNX dynamic* predicts on an image of another shape than it was exported with;
+*ONNX end-to-end* (`nms=False`) exists for heads that have such a branch. "kept": every parameter and buffer has the shape
 that it had before training, in both files.
 
 {table}
 
 {where}
 
-onnxruntime runs without its `Pad_Fusion`: that optimisation moves the zeros which YOLOv3-tiny puts around an image into the max pooling
-behind, which pads with minus infinity, and gives other predictions for the unpruned model too (relative difference 2e-2).
+onnxruntime runs without its optimisation `Pad_Fusion`: it merges YOLOv3-tiny's zero padding into the max pooling that follows, which pads
+with minus infinity, and so changes the predictions of the unpruned model too (relative difference 2e-2).
 """
 
 
