@@ -15,6 +15,7 @@ import tui_pruner as tp
 from tui_pruner.core.model.copies import modules_of
 from tui_pruner.core.pruning.proof import prove
 from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.pruning.twin import OVER, masked_twin
 
 
 class Tokens(nn.Module):
@@ -137,6 +138,20 @@ def test_a_cut_that_meets_no_normalisation_is_equal_as_ever():
     session = tp.open(net, example_inputs=inputs, approximate=True)
     session.apply(["up.0=50%"])
     assert session.prove().equal and session.prove().approximate == ()
+
+
+def test_a_comparison_that_is_interrupted_leaves_normalisations_elsewhere_alone(monkeypatch: pytest.MonkeyPatch):
+    net, inputs = made("layer norms")
+    session = tp.open(net, example_inputs=inputs, approximate=True)
+    session.apply(["read=50%"])
+
+    def interrupted(*_: Any, **__: Any) -> Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(OVER, F.layer_norm, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        masked_twin(session.module.model, session._steps.analysis.coupling, session._steps.removal)(*inputs)
+    assert bool(F.layer_norm(inputs[0], (6,)).isfinite().all())
 
 
 def test_what_is_saved_is_loaded_into_a_module_that_is_built_anew(tmp_path: Path):

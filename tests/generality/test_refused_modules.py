@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -168,6 +169,16 @@ def test_ctrl_c_in_code_of_the_users_is_ones_own():
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(ProgramEnd), going_on("the forward"):
         ending(KeyboardInterrupt())(small(), VECTOR)
+
+
+def test_a_second_ctrl_c_in_a_program_of_asyncio_is_ones_own_too():
+    async def computing() -> None:
+        signal.raise_signal(signal.SIGINT)  # asyncio's handler only cancels the task at the first one
+        with going_on("the forward"):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(computing())
 
 
 WRONG_CALLS: dict[str, tuple[Callable[[tp.Session], Any], str]] = {

@@ -118,13 +118,16 @@ def going_on(what: str) -> Iterator[None]:
 
 
 def is_raised(error: BaseException) -> bool:
-    """Whether a `raise` in Python made an exception; Ctrl-C arrives between any two instructions."""
+    """Whether a `raise` in Python made an exception; Ctrl-C arrives between any two instructions, or from the handler of its signal."""
     import dis  # late: no first screen waits for it
+    import signal
 
-    innermost = error.__traceback__
+    innermost, handler = error.__traceback__, signal.getsignal(signal.SIGINT)
     while innermost is not None and innermost.tb_next is not None:
         innermost = innermost.tb_next
-    return innermost is not None and dis.opname[innermost.tb_frame.f_code.co_code[innermost.tb_lasti]] == "RAISE_VARARGS"
+    if innermost is None or innermost.tb_frame.f_code is getattr(getattr(handler, "func", handler), "__code__", None):
+        return False  # asyncio's handler is a `partial`
+    return dis.opname[innermost.tb_frame.f_code.co_code[innermost.tb_lasti]] == "RAISE_VARARGS"
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,19 @@ def over_those_left(model: nn.Module, coupling: CouplingMap, removal: Removal) -
         for norm in {id(norm): norm for norm in map(changed.get_submodule, here[path])}.values():
             mask = torch.zeros(len(tensor_at(model, f"{path}.weight")), dtype=torch.float64)
             mask[torch.from_numpy(kept)] = 1
-            mode = OverMask(mask)
-            norm.register_forward_pre_hook(mode.begin)
-            norm.register_forward_hook(mode.end, always_call=True)
+            norm.__dict__["forward"] = MethodType(over(mask, getattr(norm.forward, "__func__", type(norm).forward)), norm)
     return changed
+
+
+def over(mask: Tensor, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward, as a method, with normalisations over a mask; no hooks, since an interruption would leave these in effect."""
+    mode = OverMask(mask)
+
+    def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return function(module, *args, **kwargs)
+
+    return forward
 
 
 class OverMask(TorchFunctionMode):
@@ -85,20 +95,14 @@ class OverMask(TorchFunctionMode):
         super().__init__()
         self._mask = mask
 
-    def begin(self, *_: Any) -> None:
-        """Be in effect, as a hook before a forward."""
-        self.__enter__()  # type: ignore[no-untyped-call]
-
-    def end(self, *_: Any) -> None:
-        """Be so no longer, as a hook behind it."""
-        self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute a normalisation, or leave another operation as it is."""
         return OVER.get(function, function)(*((self._mask, *args) if function in OVER else args), **(kwargs or {}))
 
 
-def layer_norm_over(mask: Tensor, input: Tensor, shape: Any, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+def layer_norm_over(
+    mask: Tensor, input: Tensor, normalized_shape: Any, weight: Tensor, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """Normalise the last dimension by the mean and variance of its masked places."""
     found = normalised(input, mask.to(input), (-1,), eps) * weight
     return found if bias is None else found + bias
