@@ -20,7 +20,7 @@ from tui_pruner.core.search.targets import NOTHING_SAVED, Goal, GoalCheck, Targe
 from tui_pruner.core.tracing.coupling_map import Indices
 
 STRIDE = 32
-"""A wide layer loses several channels at a time: its number of rungs over this."""
+"""A wide layer loses several channels at a time: its number of rungs divided by this."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,14 @@ class Descending:
         return change
 
     def _price(self, number: int) -> float:
-        """What the next rung costs for what it saves of the measures whose goals are not met."""
+        """The cost of a ladder's next rung, divided by what it saves of the measures whose goals are not met."""
         if self._rungs[number] >= self._ladders[number].last:
             return float("inf")
         saved = self._check.saved(self.widths, self._below(number))
         return self._move(number).cost / max(saved, NOTHING_SAVED)
 
     def _below(self, number: int) -> Widths:
-        """The widths with the next rung of a ladder taken."""
+        """The widths after taking the next rung of a ladder."""
         ladder = self._ladders[number]
         return self.widths.losing(ladder.groups, self._change(ladder, self._rungs[number], self._move(number).rung))
 
