@@ -167,9 +167,9 @@ def _layers(blocks: Sequence[BlockView], section: str, marks: Collection[str]) -
 
 
 def similar_layers(blocks: Sequence[BlockView], name: str) -> list[str]:
-    """The layers that have the same name in similar blocks, without the layer itself, in the model's order.
+    """The layers with the same name in their blocks, of the same types, without the layer itself, in the model's order.
 
-    They have the same kind as well: m.0.cv1 may be 1x1 in one block and 3x3 in another.
+    The types of block and layer must be equal too: m.0.cv1 may be 1x1 in one block and 3x3 in another.
     """
     roles = {layer.name: _role(block, layer) for block in blocks for layer in block.layers if layer.status in PRUNABLE}
     return [other for other, role in roles.items() if other != name and role == roles.get(name)]
