@@ -203,7 +203,7 @@ class PrunerApp(KeysInOrder):
         return next((screen for screen in self.screen_stack if hasattr(screen, "close_children")), None)  # type: ignore[return-value]
 
     def _replace(self, old: Screen[Any], new: Screen[Any]) -> None:
-        """Replace a screen by another, whatever dialogs are in front of it."""
+        """Replace a screen by another, even behind dialogs."""
         while self.screen is not old:
             self.pop_screen()
         self.switch_screen(new)

@@ -178,7 +178,7 @@ class CommandLog:
     entries: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, words: str, line: str, instead: bool = False) -> None:
-        """Log an action. A repeated one is a single entry; `instead` replaces the last entry if that had the same words."""
+        """Log an action. A repetition makes a single entry; `instead` replaces the last entry if that had the same words."""
         last = self.entries[-1] if self.entries else ("", "")
         if not line or last == (words, line):
             return

@@ -104,7 +104,7 @@ class EngineSession:
         try:
             result = await self._answer(self._open(process))
         except EngineGone:
-            return  # its death is told by itself
+            return  # its death is reported by itself
         except PrunerError as error:
             self._post(messages.OpenFailed(str(error), isinstance(error, UntrustedError)))
             return

@@ -278,7 +278,7 @@ class TreeState:
         return self.at(self.cursor + lines)
 
     def on(self, key: str) -> TreeState:
-        """Move the cursor to a row, with its parents opened; unchanged if there is no such row."""
+        """Move the cursor to a row, with its parents opened; unchanged if it does not exist."""
         by_key = {row.key: row for row in self.rows}
         if key not in by_key:
             return self._with()

@@ -217,12 +217,12 @@ class CutController(Controller):
     def type_share(self, digit: str = "") -> None:
         """Ask for a share to remove."""
         if names := self._targets():
-            type_amount(self.store, self.dialogs, f"Remove % of {whom(names)}", partial(self._typed, keeping=False), digit)
+            type_amount(self.store, self.dialogs, f"Remove % of {layers_named(names)}", partial(self._typed, keeping=False), digit)
 
     def type_width(self) -> None:
         """Ask for a width to keep."""
         if names := self._targets():
-            type_amount(self.store, self.dialogs, f"Keep channels in {whom(names)}", partial(self._typed, keeping=True))
+            type_amount(self.store, self.dialogs, f"Keep channels in {layers_named(names)}", partial(self._typed, keeping=True))
 
     def _typed(self, text: str, keeping: bool) -> Asked:
         names, amount = self._targets(), typed_amount(text, keeping)
@@ -249,7 +249,7 @@ class CutController(Controller):
             possible = [path for block in state.opened.blocks for path in block.droppable]
             more = f" and {len(possible) - MOST_NAMED} more" if len(possible) > MOST_NAMED else ""
             can = f"this model can do without {', '.join(possible[:MOST_NAMED])}{more}" if possible else "this model has none"
-            raise RequestError(f"{whom(names)} is in no inner block that can be dropped: {can}")
+            raise RequestError(f"{layers_named(names)} is in no inner block that can be dropped: {can}")
         inner = [layer for layer in state.layers if any(layer.startswith(f"{block}.") for block in blocks)]
         within = [path for path in state.pending.amounts if any(path.startswith(f"{block}.") for block in blocks)]
         return state.pending.put([*inner, *within], None).put(blocks, Amount())
@@ -284,7 +284,7 @@ class CutController(Controller):
         return row.prunable
 
 
-def whom(names: Sequence[str]) -> str:
+def layers_named(names: Sequence[str]) -> str:
     """Layers in a sentence: the name of one, or their number."""
     return names[0] if len(names) == 1 else plural(len(names), "layer")
 
@@ -300,10 +300,10 @@ def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: in
     narrow = len(names) - len(taken)
     if not taken:
         rounded = f", rounded to multiples of {pending.round_to}" if pending.round_to > 1 else ""
-        raise RequestError(f"{percent} % of {whom(names)}{rounded} is less than one channel: choose more")
+        raise RequestError(f"{percent} % of {layers_named(names)}{rounded} is less than one channel: choose more")
     if not narrow and not tell:
         return shared, ""
-    return shared, f"{percent} % of {whom(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else "")
+    return shared, f"{percent} % of {layers_named(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else "")
 
 
 def type_amount(store: Store, dialogs: Dialogs, label: str, take: Callable[[str], Asked | None], text: str = "") -> None:

@@ -132,7 +132,7 @@ class LineageController(Controller):
 
 
 class StageListController(ListController):
-    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with.
+    """A cursor on the stages, as a tree or on the front; another stage can be held for comparison.
 
     While a target is dragged, the same keys drag it on the front: `slide` goes this many positions down.
     """

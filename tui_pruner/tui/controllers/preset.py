@@ -154,8 +154,8 @@ def presets(blocks: Sequence[BlockView], marks: Collection[str], word: str = "ma
     """The presets: for the marked or filtered layers if there are some, else for all that can be cut."""
     sections = {section: tuple(_layers(blocks, section, marks)) for section in SECTIONS}
     every = tuple(layer for layers in sections.values() for layer in layers)
-    whom = f"of the {plural(len(every), f'{word} layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
-    gentle = [Preset(f"{percent} %", whom, every, percent) for percent in GENTLE]
+    scope = f"of the {plural(len(every), f'{word} layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
+    gentle = [Preset(f"{percent} %", scope, every, percent) for percent in GENTLE]
     marked = f"{word} " if marks else ""
     typed = [Preset(section, f"{plural(len(layers), f'{marked}layer')}: type the share", layers) for section, layers in sections.items()]
     return [preset for preset in (*gentle, *typed) if preset.layers]

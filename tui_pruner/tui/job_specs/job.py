@@ -79,7 +79,7 @@ class ProgressRate:
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 MOST_POINTS = 400
-"""The most points of a curve; of more, every other one is dropped."""
+"""The most points of a curve; of more, every second point is dropped."""
 OVER = (DONE, FAILED, CANCELLED)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KIND = "scan"
 HEAT = 0.3
-"""The share of channels that a layer's figure in the tree stands for; the nearest scanned one is used."""
+"""The share of channels that a layer's figure in the tree stands for; the nearest scanned share is used."""
 FEWEST = 3
 """The fewest scanned groups from which others are estimated."""
 Drops = Mapping[float, float]
