@@ -63,10 +63,10 @@ def always(state: AppState) -> str:
 class Action:
     """Something that the user can do.
 
-    `id` is how the user's own keymap calls it; `keys` are as Textual names them, none where only the palette has it, and `shown` is how
-    people read them; `cli` is the command line that does the same without the app, `INTERACTIVE` where there is nothing to do without a
-    screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has the focus, if
-    named, and come before the screen's. `disabled_reason` says in one line why it can do nothing now; empty where it can.
+    `id`: its name in the user's keymap. `keys`: as Textual names them, empty where only the palette has it; `shown`: as they are
+    displayed. `cli`: the equivalent command line, `INTERACTIVE` where the action has no meaning without a
+    screen. `footer`: its word in the footer, if it is shown there. Keys hold in the focused `pane` (a widget's id), if
+    named, and take precedence over the screen's. `disabled_reason`: why it is disabled, in one line; empty where it is not.
     """
 
     id: str

@@ -285,9 +285,9 @@ async def run_app(
     saved: SavedSession | None = None,
     config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
-    """Run the app until the user quits; gives the exit status.
+    """Run the app until the user quits; return the exit status.
 
-    What is not given is as the settings say; `saved` goes before all of it. `engine`: one that runs already, for what is opened first.
+    Omitted options are those of the settings; `saved` overrides all. `engine`: a running engine for the first checkpoint.
     """
     terminal.tolerate_stray_bytes()
     settings = config.settings

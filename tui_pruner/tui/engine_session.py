@@ -73,10 +73,10 @@ class RestartLimit:
 
 
 class EngineSession:
-    """One opened checkpoint in one engine, which may be started several times.
+    """One opened checkpoint in one engine, which may be restarted.
 
-    Every request ends in a message: the answer, the reason why there is none, or the engine's death, after which another engine is
-    asked. Every change of the steps goes through `keep_accepted` before the screen hears of it.
+    Every request ends in a message: the answer, the reason why there is none, or the engine's end, after which another engine is
+    started. Every change of the steps is saved by `keep_accepted` before the screen shows it.
     """
 
     def __init__(self, target: MessagePump, opening: Opening) -> None:

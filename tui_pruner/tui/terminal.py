@@ -43,7 +43,7 @@ _X10_MOUSE = re.compile(rb"\x1b\[M[\x20-\xff]{3}", re.DOTALL)
 
 
 def on_hangup(leave: Callable[[int], None], kill_children: Callable[[], None]) -> None:
-    """Call `leave(status)` on SIGHUP, SIGTERM and SIGINT, so that Textual gives the terminal back; end hard when that hangs."""
+    """Call `leave(status)` on SIGHUP, SIGTERM and SIGINT, so that Textual restores the terminal; exit hard when that hangs."""
     loop = asyncio.get_running_loop()
 
     def handle(number: int) -> None:
@@ -187,7 +187,7 @@ def last_words(error: BaseException, report: Path | None) -> str:
 
 
 PATIENCE, TURN = 1.0, 0.05
-"""Seconds; they are counted in turns, since each comes late where this process gets little of a processor."""
+"""Seconds; the patience is counted in turns, since each comes late where this process gets little CPU time."""
 
 
 class CameThrough(Message):

@@ -97,10 +97,10 @@ def plan_key(plan: Mapping[str, Any] | None) -> str:
 
 @dataclass
 class StepMetrics:
-    """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted.
+    """The metrics so far, by plan. `refits`: the distances from the original's outputs as cut, and refitted.
 
-    `intervals` has where a metric lies in 95 % of cases, `resamples` its values on the draws behind that, `latencies` milliseconds,
-    `forecasts` what was expected of a step.
+    `intervals`: the metrics' 95 % intervals. `resamples`: the metrics on the bootstrap resamples. `latencies`: milliseconds.
+    `forecasts`: the forecasts of steps.
     """
 
     name: str = "mAP"

@@ -33,7 +33,7 @@ class Move:
 
 
 class Descending:
-    """One search: always the channels that cost least for what they save, until goals are met."""
+    """A greedy search: remove the channels with the lowest cost per saving until the goals are met."""
 
     def __init__(self, planner: Planner, response: Response, goals: Sequence[Goal]) -> None:
         self._check = GoalCheck(goals, planner.original, planner.rules.tolerance)
@@ -60,11 +60,11 @@ class Descending:
 
     @property
     def goals(self) -> Sequence[Goal]:
-        """The goals that the search goes down to."""
+        """The goals of the search."""
         return self._check.goals
 
     def toward(self, goals: Sequence[Goal]) -> Descending:
-        """A copy of this search that continues to goals from where a step would first overshoot them; this one stays there."""
+        """Descend until a step would overshoot these goals, and return a copy of the search that can continue to them."""
         self._check = replace(self._check, goals=goals)
         self._descend(overshooting=False)
         found = copy.copy(self)

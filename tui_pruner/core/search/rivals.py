@@ -241,7 +241,7 @@ def rivals(
 
 
 def planned(planner: Planner, targets: Sequence[Target], criterion: str, search: Search, clock: Measure | None) -> Budget:
-    """One way's plan: by arithmetic, or by timing networks where a latency is among the targets, whose share it then has too."""
+    """Return one way's plan: by arithmetic, or with a latency target by timing networks, with the latency's share."""
     others, share = latency_apart(targets)
     if share is None or clock is None:
         return planner.plan(targets, criterion, search=search)
@@ -250,7 +250,7 @@ def planned(planner: Planner, targets: Sequence[Target], criterion: str, search:
 
 
 def same(left: Removal, right: Removal) -> bool:
-    """Whether two removals take the same channels and blocks."""
+    """Whether two removals have the same channels and blocks."""
     return (
         left.dropped == right.dropped
         and left.places.keys() == right.places.keys()
@@ -263,7 +263,7 @@ def same(left: Removal, right: Removal) -> bool:
 
 @dataclass(frozen=True)
 class Ring:
-    """What rivals are compared with: the original with the remaining classes, the images to refit on and the images to judge by."""
+    """The basis for comparing rivals: the original with the remaining classes, images to refit on, and held-out images."""
 
     planner: Planner
     original: nn.Module

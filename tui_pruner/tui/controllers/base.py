@@ -52,9 +52,9 @@ class Dialogs(Protocol):
         fault: Callable[[str], str] = lambda _: "",
         switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+        """Ask for a line of text; `then` gets it, or None. While `fault` returns an error message for it, the question stays open.
 
-        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        `switch`: the words and the line of the alternative question, which Tab opens.
         """
 
     def retell(self, text: str) -> None:
@@ -306,9 +306,9 @@ class Controller:
         suffixes: Sequence[str] = (),
         switch: Switch | None = None,
     ) -> None:
-        """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced.
+        """Ask for a file's path, and for permission to replace a file; `put` gets the path, and whether it may be replaced.
 
-        A place where no file can be written is refused while the question stands.
+        A path that cannot be written is refused while the question is open.
         """
 
         def take(typed: str | None) -> None:

@@ -290,10 +290,10 @@ def layers_named(names: Sequence[str]) -> str:
 
 
 def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: int, tell: bool = False) -> tuple[Asked, str]:
-    """Ask this share of all of these layers but those that it is less than a channel of; with a word on those, or with `tell` on all.
+    """Set this share for these layers, except those that would lose no channel; return a message on those, or with `tell` on all.
 
     Raises:
-        RequestError: it is less than a channel of each of them.
+        RequestError: no layer would lose a channel.
     """
     shared = pending.share(state.prunable_widths(names), percent)
     taken = [name for name in names if name in shared.amounts]
@@ -307,7 +307,7 @@ def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: in
 
 
 def type_amount(store: Store, dialogs: Dialogs, label: str, take: Callable[[str], Asked | None], text: str = "") -> None:
-    """Open the line for an amount; `take` makes the pending cuts of what is typed, or None where that is nothing new."""
+    """Open the input line for an amount; `take` turns the typed text into pending cuts, or None where nothing changes."""
 
     def done(typed: str) -> None:
         try:

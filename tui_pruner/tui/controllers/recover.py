@@ -153,7 +153,7 @@ class RecoverController(Controller):
         self._refit_proved()
 
     def _refit_proved(self) -> None:
-        """Refit the step that waits for its proof once that is there, then measure it; one that is not proved is only measured."""
+        """Refit the waiting step after its proof, then measure it; a step without a valid proof is only measured."""
         last = self.state.session.steps[-1:]
         if not self._to_refit or not last or last[0].proof is None:
             return

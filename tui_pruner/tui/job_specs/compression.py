@@ -69,7 +69,7 @@ def settings_of(stage: str) -> str:
 
 
 def understood(lines: Mapping[str, str], steps: int) -> dict[str, str]:
-    """The lines of a recipe as they are written in short; `steps`: how many the session has, which are the plan where no target is.
+    """The lines of a recipe in their short form; `steps`: the session's number of steps, which are the plan without a target.
 
     Raises:
         RequestError: a line that cannot be read; the message says what to write.
@@ -130,10 +130,10 @@ def compression(
 
 
 def edit(job: QueuedJob, lines: Mapping[str, str]) -> list[str]:
-    """Give the stages that have not started other lines, in the folder's recipe too; names those that could not be changed any more.
+    """Change the lines of stages that have not started, in the folder's recipe too; return those that could not be changed any more.
 
     Raises:
-        RequestError: it is just starting, and has not written its recipe yet.
+        RequestError: the job is just starting, and has not written its recipe yet.
         OutputError: the folder's recipe cannot be written.
     """
     from tui_pruner.storage.recipe import recipe_from_lines, write_recipe

@@ -129,10 +129,10 @@ class JobSpec:
 
 @dataclass(eq=False)
 class QueuedJob:
-    """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
+    """A job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: deviations from the request.
 
-    `history`: what its metrics and losses were, one after the other, by name. `told`: how far it is in its own words. `stages`: what each
-    of its recipe came to, empty until then.
+    `history`: its metrics and losses over time, by name. `told`: its progress in its own words. `stages`: the result of each stage
+    of its recipe, empty until then.
     """
 
     spec: JobSpec

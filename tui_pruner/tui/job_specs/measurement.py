@@ -137,7 +137,7 @@ Range = tuple[float, float]
 class Timed:
     """Milliseconds of each block within a forward: of the checkpoint, and after the steps of `plan` where there are any.
 
-    `whole`: those of a whole forward, by the plans' keys. `ranges` has where eight in ten runs of each block are, before and after.
+    `whole`: those of a whole forward, by the plans' keys. `ranges`: the range of eight in ten runs of each block, before and after.
     """
 
     plan: str

@@ -49,7 +49,7 @@ def refit(
 ) -> JobSpec:
     """The job that refits a file of the session, or the opened file itself where it was pruned before.
 
-    With a `title` only the distance is asked for: the file is removed again. `about` tells it from another one of that title.
+    With a `title` only the distance is wanted: the file is removed again. `about` distinguishes it from others of that title.
     """
     fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
     original = checkpoint.model.path if source.path != checkpoint.model.path else None
@@ -120,7 +120,7 @@ RECALIBRATE, FINETUNE = "recalibrate", "finetune"
 
 @dataclass(frozen=True)
 class Recovery:
-    """A way to get accuracy back, by a job of this kind; `taught`: the checkpoint that was opened is the teacher.
+    """A way to recover accuracy, by a job of this kind; `taught`: with the opened checkpoint as teacher.
 
     `sparsity`: the penalty on normalisation scales.
     """

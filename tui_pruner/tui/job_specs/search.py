@@ -43,10 +43,10 @@ Drops = Mapping[float, float]
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a scan of the checkpoint found. `layers`: for each layer, by the share that was gone, how far the metric fell at most.
+    """The results of a scan of the checkpoint. `layers`: for each layer, by the removed share, the largest drop of the metric.
 
-    `coupled`: for each layer a number that it shares with those that lose the same channels. `measured` of `wanted` different trials are
-    there; no `wanted`: all.
+    `coupled`: for each layer a number that it shares with layers that lose the same channels. `measured` of `wanted` different trials are
+    known; no `wanted`: all.
     """
 
     criterion: str
@@ -115,7 +115,7 @@ def by_layers(
     groups: Mapping[int, Sequence[str]],
     extent: tuple[int, int],
 ) -> Scanned:
-    """Trials by layers. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: as in `Scanned`."""
+    """Trials by layer. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: see `Scanned`."""
     from tui_pruner.engine.search_messages import ScanDrops, TrialDrop
 
     (name, baseline, images), layers = about, dict[str, dict[float, float]]()
@@ -216,7 +216,7 @@ def calibration(
 ) -> JobSpec:
     """The job that scores channels by these criteria on the checkpoint's data; the path of the scores is passed to `hand_over`.
 
-    `kept_classes`: the numbers of those that count, where steps have cut others.
+    `kept_classes`: the numbers of the remaining classes, where steps have cut others.
     """
     fields = checkpoint.fields
 

@@ -139,7 +139,7 @@ PANE_WORDS: Mapping[str, Mapping[str, str]] = {
 def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()) -> Text:
     """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked.
 
-    `disabled`: the ids of the actions that can do nothing now, which are dimmed.
+    `disabled`: the ids of disabled actions, which are dimmed.
     """
     by_id, words = {action.id: action for action in actions}, PANE_WORDS.get(pane, {})
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]

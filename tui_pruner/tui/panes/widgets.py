@@ -25,7 +25,7 @@ Compose = Callable[[int, int], Sequence[Text]]
 class Lines(Widget):
     """Lines of text that `compose_lines` gives for a width and a height; only those that changed are painted again.
 
-    `expected` is the width in cells to compose for before the first layout, so that nothing jumps after it.
+    `expected`: the width in cells to compose for before the first layout, so that nothing moves after it.
     """
 
     def __init__(self, id: str | None = None, expected: int = 0) -> None:
@@ -138,8 +138,8 @@ class EntryInput(Input):
 class EntryLine(Horizontal):
     """A label and an input in one line, hidden until it is opened.
 
-    It answers through callables and not through messages: keys typed fast, or sent in one piece over a slow line,
-    must find what the keys before them did already done.
+    It calls back directly, not through messages: keys typed fast, or sent in one piece over a slow line,
+    must find the effects of the previous keys complete.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -59,9 +59,9 @@ class ScreenDialogs:
         fault: Callable[[str], str] = lambda _: "",
         switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+        """Ask for a line of text; `then` gets it, or None. While `fault` returns an error message for it, the question stays open.
 
-        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        `switch`: the words and the line of the alternative question, which Tab opens.
         """
         self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch), then)
 

@@ -89,7 +89,7 @@ class PathPrompt(ModalScreen[str | None]):
         fault: Callable[[str], str] = lambda _: "",
         switch: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
-        """Ask; `switch` gives other words and another line where Tab is pressed."""
+        """Ask; `switch`: the words and the line of the alternative question, which Tab opens."""
         super().__init__()
         self._switch = switch
         self._fault = fault
