@@ -1,6 +1,6 @@
-"""Actions, their keys with the user's own among them, and the registry in which a screen finds them by id.
+"""Actions, their keys (also the user's own), and the registry in which a screen finds them by id.
 
-One small object feeds the key, the footer, the help, the palette and the command line's help. Controllers put theirs into the registry,
+One object provides key, footer, help, palette and the command line's help. Controllers put their actions into the registry,
 which imports none of them.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RATIO, STEPS, JOBS, VIEW = "Ratio", "Steps and file", "Jobs", "Navigation"
 GROUPS = (RATIO, STEPS, JOBS, VIEW)
 INTERACTIVE = "-"
-"""The command line of an action that means nothing without a screen."""
+"""The command line of an action that has no meaning without a screen."""
 
 TREE, MAP, DETAIL, PATH, STEPS_PANE, ALL_JOBS, STAGES = "tree", "map", "detail", "path", "steps", "all-jobs", "stages"
 DETECTIONS = "detections"
@@ -55,7 +55,7 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 
 def always(state: AppState) -> str:
-    """The reason of an action that is never disabled: none."""
+    """Return no reason: for an action that is never disabled."""
     return ""
 
 
@@ -63,10 +63,10 @@ def always(state: AppState) -> str:
 class Action:
     """Something that the user can do.
 
-    `id` is how the user's own keymap calls it; `keys` are as Textual names them, none where only the palette has it, and `shown` is how
-    people read them; `cli` is the command line that does the same without the app, `INTERACTIVE` where there is nothing to do without a
-    screen; `footer` is its word there, where it belongs there. Keys hold in the `pane` (a widget's id) that has the focus, if
-    named, and come before the screen's. `disabled_reason` says in one line why it can do nothing now; empty where it can.
+    `id`: its name in the user's keymap. `keys`: as Textual names them, empty where only the palette has it; `shown`: as they are
+    displayed. `cli`: the equivalent command line, `INTERACTIVE` where the action has no meaning without a
+    screen. `footer`: its word in the footer, if it is shown there. Keys hold in the focused `pane` (a widget's id), if
+    named, and take precedence over the screen's. `disabled_reason`: why it is disabled, in one line; empty where it is not.
     """
 
     id: str
@@ -106,12 +106,12 @@ NAMED = frozenset(key.value for key in Keys)
 MODIFIERS = ("ctrl+", "alt+", "shift+")
 
 FORMER_IDS = {"station-1": "hop-1", "station-minus-1": "hop-minus-1"}
-"""Actions that had another id once: a user's file may still say it."""
+"""Former ids of actions, which a user's keymap may still have."""
 
 
 @dataclass(frozen=True)
 class Keymap:
-    """The actions with the keys that they have now, the overrides as Textual takes them, and what was refused."""
+    """The actions with their present keys, the overrides as Textual takes them, and the problems of the user's keymap."""
 
     actions: tuple[Action, ...]
     overrides: Mapping[str, str]
@@ -133,23 +133,23 @@ _shown: dict[str, str] = {}
 
 
 def use(keymap: Keymap) -> None:
-    """Show these keys from now on, wherever keys are shown."""
+    """Use these keys wherever keys are shown."""
     _shown.clear()
     _shown.update({action.id: shown_keys(action) for action in keymap.actions})
 
 
 def shown(action: Action) -> str:
-    """The keys that an action has now, as people read them."""
+    """The present keys of an action, as displayed."""
     return _shown.get(action.id) or shown_keys(action)
 
 
 def key_of(id: str) -> str:
-    """The first key that an action has now, to tell the user to press it."""
+    """The first present key of an action, for messages."""
     return _shown[id].split()[0]
 
 
 def shown_keys(action: Action) -> str:
-    """An action's keys as people read them; where it has none, the palette's."""
+    """An action's keys as displayed; the palette's where it has none."""
     return action.shown or action.keys or PALETTE_KEY
 
 
@@ -178,7 +178,7 @@ def _known(actions: Sequence[Action], wanted: Mapping[str, Any], problems: list[
 
 
 def _clash(actions: Iterable[Action], overrides: Mapping[str, str]) -> _Clash | None:
-    """The first key that two actions of one pane, or of no pane, would share, or that is taken everywhere."""
+    """The first key that two actions of one pane, or of no pane, would share, or that is reserved."""
     owners: dict[tuple[str, str], list[str]] = defaultdict(list)
     for action in actions:
         for key in overrides.get(action.id, action.keys).split(","):
@@ -201,7 +201,7 @@ def _with_keys(action: Action, keys: str | None) -> Action:
 
 
 def _name_of(key: str) -> str:
-    """How Textual calls a key: / is slash."""
+    """Textual's name of a key: / is slash."""
     return next(iter(Binding.make_bindings([(key, "", "")]))).key
 
 
@@ -215,7 +215,7 @@ DIGITS = tuple(Binding(str(digit), f"run('type-share', '{digit}')", "Type a rati
 
 
 class Registry:
-    """Actions by id in the order in which they came, and moves, which only panes and mouse clicks ask for."""
+    """Actions by id in the order of registration, and moves, which only panes and mouse clicks request."""
 
     def __init__(self, actions: Iterable[Action] = ()) -> None:
         self._actions: dict[str, Action] = {}
@@ -226,7 +226,7 @@ class Registry:
         return iter(self._actions.values())
 
     def register(self, actions: Iterable[Action], moves: Mapping[str, Callable[..., object]] | None = None) -> None:
-        """Take in what a controller offers.
+        """Register actions and moves.
 
         Raises:
             ValueError: another action has the same id.
@@ -238,14 +238,14 @@ class Registry:
         self._moves.update(moves or {})
 
     def find(self, id: str) -> Action | None:
-        """The action of this id; None where the screen has none."""
+        """Return the action of this id; None where the screen has none."""
         return self._actions.get(id)
 
     def move(self, id: str) -> Callable[..., object] | None:
-        """What a pane or a mouse click asks for by this name; None where the screen has none."""
+        """Return the move of this name, for a pane or a mouse click; None where the screen has none."""
         return self._moves.get(id)
 
 
 def bindings(actions: Iterable[Action], pane: str = "") -> list[Binding]:
-    """The key bindings of these actions that hold in a pane, by its id; without one, those of the whole screen."""
+    """The key bindings of these actions in a pane, by its id; without a pane, those of the whole screen."""
     return [action.binding for action in actions if action.keys and action.pane == pane]

@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 
 def action_provider() -> type[Provider]:
-    """What finds actions for the palette, loaded when it is opened first."""
+    """Load the palette's provider of actions when the palette is first opened."""
     from tui_pruner.tui.screens.help import ActionProvider
 
     return ActionProvider
 
 
 SETTLED = 1.0
-"""Seconds after a checkpoint was opened, when its first picture is there."""
+"""Seconds after opening a checkpoint until its first picture is complete."""
 
 
 def settle_memory() -> None:
-    """Have the garbage collector pass over what is there now: going through all of it takes as long as four keys, in the middle of one."""
+    """Exempt present objects from garbage collection: traversing them takes as long as four keys."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -98,11 +98,11 @@ class PrunerApp(KeysInOrder):
 
     @property
     def problems(self) -> Sequence[str]:
-        """What was wrong with the settings, one line for each mistake."""
+        """The problems of the settings, one line each."""
         return [problem for problem in (*self._config.problems, *self.keymap.problems, self._problem) if problem]
 
     def on_mount(self) -> None:
-        """Show the workbench at once, or the start screen; give the terminal back on signals too."""
+        """Show the workbench, or the start screen; restore the terminal on signals too."""
         self.set_keymap(dict(self.keymap.overrides))
         self.push_screen(self._first_screen())
         self.call_after_refresh(gc.enable)
@@ -112,18 +112,18 @@ class PrunerApp(KeysInOrder):
 
     @on(Worker.StateChanged)
     def tell_failed_work(self, event: Worker.StateChanged) -> None:
-        """Say what went wrong in work of the app itself, which goes on."""
+        """Report an error in work of the app itself, which continues."""
         error = event.worker.error
         if event.state is WorkerState.ERROR and error is not None:
             keep_traceback(error)
             self.notify(one_line(event.worker.name, error), severity="warning", timeout=8, markup=False)
 
     def notify(self, message: str, **options: Any) -> None:
-        """As Textual does, with each byte of a file's name that is no UTF-8 in sight."""
+        """Notify as Textual does, with bytes of a file's name that are not UTF-8 made visible."""
         super().notify(legible(message), **options)
 
     def use_palette(self, name: str) -> None:
-        """Draw everything in other colours from now on; without colour there is only one palette."""
+        """Switch to another palette; without colour there is only one."""
         palette = PALETTES["ansi" if self.no_color else name]
         colours.use(palette)
         self._reverse.enabled = palette.ansi
@@ -133,7 +133,7 @@ class PrunerApp(KeysInOrder):
                 lines.redraw()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """What every line goes through. Textual's own way without colour is grey on black, which a light terminal cannot show."""
+        """The filters of every line. Textual's own filter without colour is grey on black, which is invisible on a light terminal."""
         theirs = [NoColor()] if self.no_color else super().get_line_filters()
         return [line_filter for line_filter in (self._printable, self._reverse, *theirs, self._only_ascii) if line_filter.enabled]
 
@@ -155,7 +155,7 @@ class PrunerApp(KeysInOrder):
                 self.screen.note(problem, failed=True)
 
     def on_model_chosen(self, event: ModelChosen) -> None:
-        """Open what was chosen on the start screen, or as the next stage of a session."""
+        """Open what was chosen on the start screen, or the next stage of a session."""
         settings = self._opening or Opening(event.model)
         self._opening = Opening(
             event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device,
@@ -170,7 +170,7 @@ class PrunerApp(KeysInOrder):
 
     @on(Opened)
     def show_workbench(self, event: Opened) -> None:
-        """Open the workbench on the model that was read; the start screen may offer it from now on."""
+        """Open the workbench on the model that was read, and add it to the recent checkpoints."""
         loading = self._session_screen
         if not isinstance(loading, LoadingScreen) or loading.engine is None:
             return
@@ -186,7 +186,7 @@ class PrunerApp(KeysInOrder):
 
     @on(OpenFailed)
     def back_to_start(self, event: OpenFailed) -> None:
-        """Say on the start screen why the checkpoint cannot be used, or first ask whether it is trusted."""
+        """Show on the start screen why the checkpoint cannot be used, or ask first whether it is trusted."""
         self.kill_children()
         screen = self._session_screen
         opening = screen.opening if screen is not None else self._opening
@@ -204,7 +204,7 @@ class PrunerApp(KeysInOrder):
         return next((screen for screen in self.screen_stack if hasattr(screen, "close_children")), None)  # type: ignore[return-value]
 
     def _replace(self, old: Screen[Any], new: Screen[Any]) -> None:
-        """Show another screen in the place of one, no matter what is in front of it."""
+        """Replace a screen by another, even behind dialogs."""
         while self.screen is not old:
             self.pop_screen()
         self.switch_screen(new)
@@ -232,7 +232,7 @@ class PrunerApp(KeysInOrder):
             self._replace(screen, StartScreen(opening.model, reason))
 
     async def on_event(self, event: events.Event) -> None:
-        """Any key or click makes the hint of the first run go away, and does what it does besides."""
+        """Dismiss the first-run hint on any key or click, which has its normal effect as well."""
         if isinstance(event, (events.Key, events.MouseDown)) and self._hinting and self.screen.query("#hint"):
             self._hinting = False
             first_run.is_over()
@@ -240,7 +240,7 @@ class PrunerApp(KeysInOrder):
         await super().on_event(event)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer the palette where there are actions: over a dialog it would be empty."""
+        """Offer the palette only where there are actions: over a dialog it would be empty."""
         if action == "command_palette":
             return hasattr(self.screen, "registry")
         return super().check_action(action, parameters)
@@ -288,9 +288,9 @@ async def run_app(
     saved: SavedSession | None = None,
     config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
-    """Run the app until the user quits; gives the exit status.
+    """Run the app until the user quits; return the exit status.
 
-    What is not given is as the settings say; `saved` goes before all of it. `engine`: one that runs already, for what is opened first.
+    Omitted options are those of the settings; `saved` overrides all. `engine`: a running engine for the first checkpoint.
     """
     terminal.tolerate_stray_bytes()
     settings = config.settings

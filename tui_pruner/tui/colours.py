@@ -1,4 +1,4 @@
-"""The palettes, and the colours of the one in use as constants: `colours.WARNING`. Nothing is said by colour alone."""
+"""The palettes, and the colours of the one in use as constants: `colours.WARNING`. Colour is never the only sign of a meaning."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PREFIX = "tui-pruner-"
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by what they mean, as Rich names them; `strong`, `heading` and where there are few colours `muted` are styles.
+    """Colours by their meaning, as Rich names them; `strong`, `heading` and, with few colours, `muted` are styles.
 
-    `ansi` says that they are the terminal's own 16, of which only the default is a ground: other grounds are shown in reverse.
+    `ansi`: they are the terminal's own 16, of which only the default is a background: others are shown in reverse video.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Palette:
 
     @property
     def theme(self) -> Theme:
-        """The same as Textual's theme."""
+        """The palette as a Textual theme."""
         of = _ansi_name if self.ansi else str
         return Theme(
             name=PREFIX + self.name,
@@ -180,7 +180,7 @@ FEW_COLOURS = (None, "standard")
 
 
 def wanted_palette(colour_system: str | None, no_color: bool) -> tuple[str, str]:
-    """The palette that the user asked for (TUI_PRUNER_THEME), else one for the terminal's colours; with it what is wrong with the wish."""
+    """The palette that the user chose (TUI_PRUNER_THEME), else one for the terminal's colours; with a message for an unknown name."""
     name = os.environ.get(VARIABLE, "")
     fitting = ANSI.name if no_color or colour_system in FEW_COLOURS else DARK.name
     if not name or name in PALETTES:
@@ -220,18 +220,18 @@ _in_use: Palette = DARK
 
 
 def use(palette: Palette) -> None:
-    """Draw with this palette from now on; what is drawn already must be drawn again."""
+    """Use this palette from now on; the screen has to be drawn again."""
     global _in_use
     _in_use = palette
 
 
 def in_use() -> Palette:
-    """The palette that is drawn with."""
+    """The palette in use."""
     return _in_use
 
 
 class ParsedOnce(Stylesheet):
-    """A stylesheet that is parsed again only when the colours in it have changed; Textual does it at each start for those that it has."""
+    """A stylesheet that is parsed again only when its colours change; Textual parses its default ones at each start."""
 
     _stale = False
 
@@ -242,7 +242,7 @@ class ParsedOnce(Stylesheet):
             self._stale = True
 
     def reparse(self) -> None:
-        """Parse everything again where colours are others than before; what was added meanwhile is parsed when a rule is asked for."""
+        """Parse everything again if colours changed; later additions are parsed when a rule is requested."""
         if self._stale:
             super().reparse()
             self._stale = False

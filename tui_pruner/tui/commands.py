@@ -1,4 +1,4 @@
-"""Command lines that do what was done or asked for in the app, with the names of this session's files."""
+"""Command lines equivalent to what was done or requested in the app, with the file names of this session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAME = {"criterion": "l2", "round_to": 1}
 
 @dataclass(frozen=True)
 class CutWords:
-    """The cuts of one step as the command line takes them."""
+    """The cuts of one step as command-line options."""
 
     cuts: Sequence[tuple[str, str]]
     criterion: str = "l2"
@@ -38,19 +38,19 @@ class CutWords:
 
     @classmethod
     def of_step(cls, requests: Sequence[Any]) -> CutWords:
-        """Those of a step that was made."""
+        """The options of an applied step."""
         first = requests[0] if requests else None
         cuts = [(one.layer, one.amount) for one in requests]
         return cls(cuts, first.criterion, first.round_to) if first else cls(cuts)
 
     @classmethod
     def of_asked(cls, asked: Asked) -> CutWords:
-        """Those that are pending, not applied."""
+        """The options of pending cuts."""
         return cls([(layer, amount.request) for layer, amount in asked.amounts.items()], asked.criterion, asked.round_to)
 
 
 def layer_words(state: AppState, row: str) -> str:
-    """The layer or block under the cursor, as a command line calls it."""
+    """The layer or block under the cursor as a command-line argument."""
     return row if row in state.known else row.removeprefix("model.") if row else ""
 
 
@@ -60,9 +60,9 @@ def cut_words(state: AppState) -> str:
 
 
 def prune_command(state: AppState, pending: bool) -> str:
-    """The exact command that writes the model with the steps so far, and with the pending cuts where they are wanted.
+    """The command that writes the model with the steps so far, and with the pending cuts if requested.
 
-    `prune` makes one step of its cuts; where there are more, the ones before are kept in a plan file first, one command for each.
+    `prune` makes one step of its cuts; earlier steps are saved to a plan file first, by one command each.
     """
     opening = state.checkpoint.opening
     steps = [CutWords.of_step(step.requests) for step in state.session.steps]
@@ -97,7 +97,7 @@ def step_command(state: AppState) -> str:
 
 
 def saved_command(state: AppState, output: str) -> str:
-    """The command that saves the steps so far as a plan of this name."""
+    """The command that saves the steps so far as a plan with this name."""
     opening, number = state.checkpoint.opening, str(len(state.session.steps))
     return command_line(
         [PROGRAM, "steps", state.opened.model.path, "--plan", opening.plan_file, "--steps", number, "--save-plan", output, "--force"]
@@ -105,14 +105,14 @@ def saved_command(state: AppState, output: str) -> str:
 
 
 def sizes_of(state: AppState) -> list[str]:
-    """What the checkpoint was opened with, as options."""
+    """The options that the checkpoint was opened with."""
     opening = state.checkpoint.opening
     sizes = ["--imgsz", str(opening.imgsz)] if opening.imgsz else []
     return [*sizes, *(["--classes", str(opening.classes)] if opening.classes else [])]
 
 
 def preview_command(state: AppState) -> str:
-    """The command that shows what the pending cuts would do."""
+    """The command that previews the pending cuts."""
     steps = str(len(state.session.steps))
     plan = ["--plan", str(state.checkpoint.opening.plan_file), "--steps", steps] if state.session.steps else []
     words = CutWords.of_asked(state.pending).words(state.checkpoint.data or "")
@@ -140,14 +140,14 @@ WORDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "report": ("report", ("data", "output")),
     "compress": ("compress", ("data", "targets", "images", "epochs", "max_drop", "criterion", "round_to", "format", "folder")),
 }
-"""For each kind of job its command, and which of the job's parameters are its options."""
+"""For each kind of job its command, and which of the job's parameters are options."""
 NAMES = {"masked": "--mask", "output": "-o", "folder": "-o", "targets": "--target", "max_drop": "--max-drop", "round_to": "--round-to"}
 ON_A_PLAN = ("validate", "plan", "search-latency", "compress")
 WRITES = {"scan": "scan.json", "plan": "plan.yaml"}
 
 
 def job_command(kind: str, parameters: Mapping[str, Any], plan_file: str) -> str:
-    """The command that does what a job did; empty where there is none. A job's plan is the one of the session, as it is saved."""
+    """The command equivalent to a job; empty where there is none. A job's plan is that of the session, as it is saved."""
     if kind not in WORDS:
         return ""
     command, fields = WORDS[kind]
@@ -173,12 +173,12 @@ def job_command(kind: str, parameters: Mapping[str, Any], plan_file: str) -> str
 
 @dataclass
 class CommandLog:
-    """What was done in the session, as command lines with a few words on each; the newest last."""
+    """What was done in the session, as command lines with a description; newest last."""
 
     entries: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, words: str, line: str, instead: bool = False) -> None:
-        """Keep what was done. The same again is one entry; `instead` takes the place of the last one where that had the same words."""
+        """Log an action. A repetition makes a single entry; `instead` replaces the last entry if that had the same words."""
         last = self.entries[-1] if self.entries else ("", "")
         if not line or last == (words, line):
             return

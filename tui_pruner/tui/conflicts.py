@@ -1,4 +1,4 @@
-"""Amounts that cannot be together, and the ways out: one of them stays and the others follow it, or none stays."""
+"""Conflicting amounts and their resolutions: one amount stays and the others follow it, or none stays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WayOut:
-    """One way out: what `stays` asked for, and which layers are `dropped` from what is asked."""
+    """One resolution: whose amounts `stays`, and the layers whose amounts are `dropped`."""
 
     words: str
     stays: tuple[str, ...]
@@ -25,7 +25,7 @@ class WayOut:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Layers whose amounts cannot be applied as they are, why, and the ways out."""
+    """Layers whose amounts cannot be applied, why, and the resolutions."""
 
     title: str
     layers: tuple[str, ...]
@@ -34,7 +34,7 @@ class Trouble:
 
 
 def troubles(preview: PreviewResult | None, asked: Asked) -> list[Trouble]:
-    """Everything that stands in the way of applying: contradictions one by one, then what cannot be done at all, together."""
+    """Everything that prevents applying: contradictions one by one, then all impossible amounts together."""
     if preview is None or not asked:
         return []
     found = [_contradiction(conflict, asked) for conflict in preview.conflicts]
@@ -47,7 +47,7 @@ def troubles(preview: PreviewResult | None, asked: Asked) -> list[Trouble]:
 
 
 def nearest_trouble(found: Sequence[Trouble], layer: str) -> Trouble | None:
-    """The one that a layer is in; otherwise the first."""
+    """The conflict that a layer is in; otherwise the first."""
     return next((trouble for trouble in found if layer in trouble.layers), found[0] if found else None)
 
 

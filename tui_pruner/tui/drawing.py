@@ -1,4 +1,4 @@
-"""What the screen draws with: signs (Unicode, or ASCII where the terminal shows no more), bars, curves, cells, and short figures."""
+"""The screen's signs (Unicode, or ASCII where the terminal supports no more), bars, curves, cells, and short figures."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ def wants_ascii() -> bool:
 
 
 def _asks_for_c() -> bool:
-    """Whether the locale is C's by its name: Python then runs in its UTF-8 mode, which says nothing of the terminal."""
+    """Whether the locale's name is C: Python then uses its UTF-8 mode, which does not describe the terminal."""
     return next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "") in ("C", "POSIX")
 
 
 def wants_calm() -> bool:
-    """Whether the user asked for a screen on which nothing spins or blinks (TUI_PRUNER_CALM)."""
+    """Whether the user wants a screen without motion (TUI_PRUNER_CALM)."""
     return is_on("TUI_PRUNER_CALM")
 
 
@@ -144,7 +144,7 @@ def fit(text: str, width: int, right: bool = False) -> str:
 
 
 def fit_middle(text: str, width: int) -> str:
-    """The text in at most `width` cells, cut in the middle so that its beginning and its end stay."""
+    """Fit the text into `width` cells, cut in the middle so that beginning and end remain."""
     text = legible(text)
     if cell_len(text) <= width:
         return text
@@ -155,7 +155,7 @@ def fit_middle(text: str, width: int) -> str:
 
 
 def fit_clauses(text: str, width: int) -> str:
-    """The text in at most `width` cells, without its last clauses where it is too long; only a first one that is too long is cut."""
+    """Fit the text into `width` cells by dropping its last clauses; only a first clause that is too long is cut."""
     text = legible(text)
     while cell_len(text) > width and ", " in text:
         text = text.rpartition(", ")[0]
@@ -163,7 +163,7 @@ def fit_clauses(text: str, width: int) -> str:
 
 
 def bar(fraction: float, width: int) -> str:
-    """A solid bar of up to `width` cells in steps of an eighth; anything above zero shows at least its first step."""
+    """Draw a solid bar of up to `width` cells in steps of an eighth; anything above zero shows at least its first step."""
     steps = len(GLYPHS.blocks) - 1
     filled = round(min(max(fraction, 0.0), 1.0) * width * steps)
     if fraction > 0:
@@ -173,7 +173,7 @@ def bar(fraction: float, width: int) -> str:
 
 
 def slider(fraction: float, width: int, on: str, off: str) -> Text:
-    """A thin line of `width` cells whose first part is lit."""
+    """Draw a thin line of `width` cells whose first part is lit."""
     lit = round(min(max(fraction, 0.0), 1.0) * width)
     if fraction > 0:
         lit = max(lit, 1)
@@ -181,7 +181,7 @@ def slider(fraction: float, width: int, on: str, off: str) -> Text:
 
 
 def resample(values: Sequence[float], width: int) -> list[float]:
-    """The curve at `width` evenly spaced places, each the mean of what falls on it."""
+    """Resample the curve at `width` evenly spaced positions, each the mean of its interval."""
     if not values or width <= 0:
         return []
     means = []
@@ -194,7 +194,7 @@ def resample(values: Sequence[float], width: int) -> list[float]:
 
 
 def curve(values: Sequence[float], width: int, height: int = 1) -> list[str]:
-    """The curve as `height` rows of `width` cells, top row first; values lie between 0 and 1."""
+    """Draw the curve as `height` rows of `width` cells, top row first; values lie between 0 and 1."""
     steps = len(GLYPHS.levels) - 1
     tops = [max(round(min(max(value, 0.0), 1.0) * height * steps), 1) for value in resample(values, width)]
     rows = []
@@ -205,14 +205,14 @@ def curve(values: Sequence[float], width: int, height: int = 1) -> list[str]:
 
 
 def cut_column(cut_at: float, width: int) -> int:
-    """How many columns of a curve of `width` cells lie before the cut: none for no cut, at least one for any."""
+    """The number of columns of a curve of `width` cells before the cut: none for no cut, at least one for any."""
     if cut_at <= 0:
         return 0
     return min(max(round(cut_at * width), 1), width)
 
 
 def wrapped(text: str, width: int, style: str = "") -> list[Text]:
-    """The text in lines of at most `width` cells, broken between words."""
+    """Wrap the text in lines of at most `width` cells, between words."""
     lines: list[str] = []
     for word in legible(text).split():
         if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
@@ -223,7 +223,7 @@ def wrapped(text: str, width: int, style: str = "") -> list[Text]:
 
 
 def broken(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` cells, broken between words, and within a word that is longer than a line."""
+    """Wrap the text in lines of at most `width` cells, between words, and within a word that is longer than a line."""
     lines = [""]
     for line in wrapped(text, width):
         lines += [line.plain[at : at + width] for at in range(0, len(line.plain), width)]
@@ -235,7 +235,7 @@ UPPER_HALF = "▀"
 
 
 def half_blocks(pixels: Sequence[Pixel], width: int) -> list[list[Segment]]:
-    """Rows of cells, each with two pixels one above the other; `pixels` come row by row, an even number of rows of `width` each."""
+    """Draw pixels as rows of cells, two pixels one above the other in each; `pixels`: an even number of rows of `width` each."""
     rows = []
     for start in range(0, len(pixels) - width, 2 * width):
         pairs = zip(pixels[start : start + width], pixels[start + width : start + 2 * width], strict=True)
@@ -250,7 +250,7 @@ def half_block(upper: Pixel, lower: Pixel) -> Segment:
 
 
 def sixels_of(picture: Image, cells: tuple[int, int]) -> tuple[Image, str]:
-    """A picture in just the pixels of these cells, and its sixels: more than half a second of work, so in a thread."""
+    """Scale a picture to the pixels of these cells and encode its sixels: more than half a second of work, so call it in a thread."""
     package: Any = importlib.import_module("textual_image.widget.sixel")
     cell = package.get_cell_size()
     fitting = picture.resize((cells[0] * cell.width, cells[1] * cell.height))
@@ -258,7 +258,7 @@ def sixels_of(picture: Image, cells: tuple[int, int]) -> tuple[Image, str]:
 
 
 def sixel_widget(picture: Image, sixels: str) -> Widget:
-    """The widget of textual-image for a picture whose sixels are there already; it encodes again where only a part is in sight."""
+    """Make textual-image's widget for a picture with encoded sixels; it encodes again where only a part is visible."""
     package: Any = importlib.import_module("textual_image.widget.sixel")
 
     class EncodedPicture(package._ImageSixelImpl):  # type: ignore[misc]
@@ -274,7 +274,7 @@ def sixel_widget(picture: Image, sixels: str) -> Widget:
 
 
 def strip_of(text: Text, console: Console, width: int, base: Style) -> Strip:
-    """One line of text as a strip of exactly `width` cells on a base style."""
+    """Make a strip of exactly `width` cells of one line of text, on a base style."""
     style = base + console.get_style(text.style)
     return Strip(text.render(console)).apply_style(style).adjust_cell_length(width, base)
 
@@ -301,24 +301,24 @@ def titled(title: str) -> str:
 
 
 def saving(before: float, after: float, figure: Callable[[float], str]) -> str:
-    """What a cut saves, written by `figure`, without a sign unless it adds: 212K, and −3K where there is more than before."""
+    """The saving of a cut, formatted by `figure`, without a sign unless it adds: 212K, and −3K for an increase."""
     return figure(before - after) if after <= before else signed(figure(after - before), True)
 
 
 def fall(drop: float) -> str:
-    """How far a metric falls: .012; +.003 where it rises, and 0 for less than a thousandth."""
+    """The drop of a metric without a sign: .012; +.003 for a rise, and 0 for less than a thousandth."""
     return "0" if abs(drop) < 0.0005 else score(drop) if drop > 0 else f"+{score(-drop)}"
 
 
 def drop(fall: float) -> str:
-    """How far a metric falls, with a sign: −.012; +.003 where it rises, and 0 for less than a thousandth."""
+    """The drop of a metric with a sign: −.012; +.003 for a rise, and 0 for less than a thousandth."""
     if abs(fall) < 0.0005:
         return "0"
     return f"{GLYPHS.minus if fall > 0 else '+'}{score(abs(fall))}"
 
 
 def gain(before: float, after: float) -> str:
-    """How a metric moved, with a sign: −.012 where it fell, +.003 where it rose, and 0 for less than a thousandth.
+    """The change of a metric with a sign: −.012 for a drop, +.003 for a rise, and 0 for less than a thousandth.
 
     It is the difference of the two figures as they are shown.
     """
@@ -331,5 +331,5 @@ def shape(sizes: Sequence[int]) -> str:
 
 
 def arrow(before: object, after: object) -> str:
-    """Before and after, or only one of them when they are the same: 64→45."""
+    """Before and after, or one of them when they are the same: 64→45."""
     return str(before) if before == after else f"{before}{GLYPHS.arrow}{after}"

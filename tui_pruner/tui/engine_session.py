@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 
 class NewestOnly(Generic[Item]):
-    """Runs `work` for the newest item; items that were overtaken while it ran are dropped. `failed` gets what it raises."""
+    """Runs `work` for the newest item; items that were replaced meanwhile are dropped. `failed` gets the errors."""
 
     def __init__(self, work: Callable[[Item], Awaitable[None]], failed: Callable[[Exception], None]) -> None:
         self._work = work
@@ -43,7 +43,7 @@ class NewestOnly(Generic[Item]):
         self._task: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> None:
-        """Ask for this item; it replaces the one that waits."""
+        """Queue this item; it replaces the waiting one."""
         self._waiting = [item]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
@@ -57,7 +57,7 @@ class NewestOnly(Generic[Item]):
 
 
 class RestartLimit:
-    """Counts deaths; the fifth within three minutes is one too many."""
+    """Counts crashes of the engine; the fifth within three minutes exceeds the limit."""
 
     def __init__(self, most: int = MOST_DEATHS, within: float = WITHIN) -> None:
         self._most = most
@@ -65,7 +65,7 @@ class RestartLimit:
         self._deaths: deque[float] = deque()
 
     def allows(self, now: float) -> bool:
-        """Note a death at `now` (seconds); whether to start again."""
+        """Record a crash at `now` (seconds); return whether to restart."""
         self._deaths.append(now)
         while now - self._deaths[0] > self._within:
             self._deaths.popleft()
@@ -73,10 +73,10 @@ class RestartLimit:
 
 
 class EngineSession:
-    """One opened checkpoint in one engine, which may be started several times.
+    """One opened checkpoint in one engine, which may be restarted.
 
-    Every request ends in a message: the answer, the reason why there is none, or the engine's death, after which another engine is
-    asked. Every change of the steps goes through `keep_accepted` before the screen hears of it.
+    Every request ends in a message: the answer, the reason why there is none, or the engine's end, after which another engine is
+    started. Every change of the steps is saved by `keep_accepted` before the screen shows it.
     """
 
     def __init__(self, target: MessagePump, opening: Opening) -> None:
@@ -96,15 +96,15 @@ class EngineSession:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def scores_of(self, criterion: str) -> str:
-        """The file with the scores that the engine ranks by for a criterion; empty where there is none."""
+        """The file with the scores by which the engine ranks for a criterion; empty where there is none."""
         return self._scores.get(criterion, "")
 
     async def start(self, process: asyncio.subprocess.Process | None = None, replayed: bool = False) -> None:
-        """Start the engine, or take over the one that runs, and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
+        """Start the engine, or use the running one, and open the checkpoint with the plan so far; posts Opened or OpenFailed."""
         try:
             result = await self._answer(self._open(process))
         except EngineGone:
-            return  # its death is told by itself
+            return  # its death is reported by itself
         except PrunerError as error:
             self._post(messages.OpenFailed(str(error), isinstance(error, UntrustedError)))
             return
@@ -116,11 +116,11 @@ class EngineSession:
         self._post(messages.Opened(result, replayed))
 
     def refresh(self, asked: Asked, layer: str | None) -> None:
-        """Ask in one call for the figures of these amounts and for one layer's detail; posts Refreshed."""
+        """Request the figures of these amounts and one layer's detail in one call; posts Refreshed."""
         self._figures.submit((asked, layer))
 
     def dry_run(self, asked: Asked) -> None:
-        """Ask for The dry run's result for the shapes; posts DryRan."""
+        """Request the dry run of the shapes; posts DryRan."""
         self._dry_runs.submit(asked)
 
     def ask(
@@ -130,9 +130,9 @@ class EngineSession:
         otherwise: Callable[[str], None] | None = None,
         at_once: bool = False,
     ) -> None:
-        """Ask one thing and hand the answer to `then`, or the reason for none to `otherwise`; without that it is shown as a refusal.
+        """Send a request and pass the answer to `then`, or the error to `otherwise`; without that it is shown as a refusal.
 
-        A question that waits is replaced by a newer one of its kind; `at_once`: it is sent while the one before is not answered yet.
+        A waiting request is replaced by a newer one of its kind; `at_once`: send it even if the previous one is not answered yet.
         """
 
         async def work() -> None:
@@ -151,19 +151,19 @@ class EngineSession:
         newest.submit(work)
 
     def apply(self, asked: Asked) -> None:
-        """Make the amounts a step; posts SessionChanged or RequestRefused."""
+        """Apply the amounts as a step; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.call(requests.Apply(requests=requests_of(asked))), "applied"))
 
     def undo(self) -> None:
-        """Take the last step back; posts SessionChanged or RequestRefused."""
+        """Undo the last step; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.call(requests.Undo()), "undone"))
 
     def redo(self) -> None:
-        """Bring the last undone step again; posts SessionChanged or RequestRefused."""
+        """Redo the last undone step; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.call(requests.Redo()), "redone"))
 
     def go_to(self, step: int) -> None:
-        """Undo or redo until this many steps count; posts SessionChanged or RequestRefused."""
+        """Undo or redo until this many steps are applied; posts SessionChanged or RequestRefused."""
         self._spawn(self._change(lambda: self._client.call(requests.GoTo(step=step)), "moved"))
 
     def name_step(self, step: int, name: str) -> None:
@@ -175,7 +175,7 @@ class EngineSession:
         self._spawn(self._change(lambda: self._client.call(requests.LoadPlan(plan=plan)), "opened"))
 
     def resume(self, plan: dict[str, Any], steps: int, accepted: Callable[[], None]) -> None:
-        """Replace the steps by those of a plan, of which this many count, and call `accepted`; posts SessionChanged or RequestRefused."""
+        """Replace the steps by those of a plan, this many of them applied, and call `accepted`; posts SessionChanged or RequestRefused."""
 
         async def go_on() -> SessionView:
             await self._client.call(requests.LoadPlan(plan=plan))
@@ -186,7 +186,7 @@ class EngineSession:
         self._spawn(self._change(go_on, "resumed"))
 
     def plan_target(self, targets: Sequence[str], asked: Asked, scan: ScanDrops | None) -> None:
-        """Ask for the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or RequestRefused."""
+        """Request the amounts that meet targets, chosen as `asked` says; posts TargetPlanned or RequestRefused."""
         self._spawn(self._plan_target(targets, asked, scan))
 
     def save_plan(self, path: str, force: bool) -> None:
@@ -198,7 +198,7 @@ class EngineSession:
         self._spawn(self._write(requests.Write(path=path, force=force, mask=mask)))
 
     async def written(self, path: str) -> WriteResult:
-        """Save the pruned model for a job, over what was there; posts Doing while it runs.
+        """Save the pruned model for a job, replacing an existing file; posts Doing while it runs.
 
         Raises:
             PrunerError: it cannot be written, or did not pass its checks.
@@ -212,17 +212,17 @@ class EngineSession:
             self._post(messages.Doing(""))
 
     async def calibrate(self, scores: str, criteria: Sequence[str]) -> list[str]:
-        """Hand over the scores by these criteria, to this engine and to those that follow it; gives the criteria that there are then.
+        """Pass scores by these criteria to this engine and later ones; return the available criteria.
 
         Raises:
-            PrunerError: the scores are no good for this checkpoint, or the engine is gone.
+            PrunerError: the scores do not fit this checkpoint, or the engine has ended.
         """
         known = (await self._answer(self._client.call(requests.Calibrate(scores=scores)))).criteria
         self._scores |= dict.fromkeys(criteria, scores)
         return known
 
     def kill(self) -> None:
-        """End the engine at once, for good: from now on nothing is told any more."""
+        """End the engine at once and permanently; no messages are posted from now on."""
         self._over = True
         self._client.end()
 
@@ -238,7 +238,7 @@ class EngineSession:
         return await self._client.call(asked)
 
     async def _answer(self, ask: Awaitable[Answer], limit: float | None = None) -> Answer:
-        """What the engine answers; one that does not within the limit in seconds is ended, and another is started.
+        """Return the engine's answer; without one within the limit in seconds, end the engine and start another.
 
         Raises:
             EngineGone: it died, or did not answer in time.
@@ -257,7 +257,7 @@ class EngineSession:
             raise EngineError(one_line("asking the engine", error)) from error
 
     async def _answer_or_reason(self, ask: Awaitable[Answer], limit: float | None = None) -> tuple[Answer | None, str]:
-        """What the engine answers, or why there is nothing; raises EngineGone where it died: the next request starts it again."""
+        """Return the engine's answer, or why there is none; raises EngineGone where it died: the next request restarts it."""
         try:
             return await self._answer(ask, limit), ""
         except EngineGone:
@@ -278,14 +278,14 @@ class EngineSession:
         await self._tell_or_why(requests.CheckShapes(requests=requests_of(asked)), messages.DryRan)
 
     async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message], during: str = "") -> None:
-        """Ask once, and post what was answered or why nothing was."""
+        """Send a request once, and post the answer or why there is none."""
         try:
             self._post(message(await self._answer(self._client.call(asked))))
         except PrunerError as error:
             self._post(messages.RequestRefused(str(error), during))
 
     async def _tell_or_why(self, asked: requests.EngineRequest[Any], message: Callable[[Any, str], Message]) -> None:
-        """Ask, the next engine too if one dies, and post what was answered with why nothing was."""
+        """Send a request, again to the next engine if one dies, and post the answer or why there is none."""
         with contextlib.suppress(EngineGone):
             self._post(message(*await self._answer_or_reason(self._client.call(asked))))
 
@@ -312,7 +312,7 @@ class EngineSession:
         self._post(messages.SessionChanged(session, did))
 
     def _keep(self, session: SessionView) -> None:
-        """Remember all steps, the undone ones too, for an engine that has to start anew."""
+        """Remember all steps, undone ones too, for an engine that has to be restarted."""
         self._plan = {**session.plan, "steps": [*session.plan["steps"], *session.later]}
         self._steps = len(session.steps)
 
@@ -359,7 +359,7 @@ class EngineSession:
             self._tell_mistake(error)
 
     def _tell_mistake(self, error: BaseException) -> None:
-        """A mistake of this class itself: a request that ends without a word would be waited for without end."""
+        """Report an error of this class itself: a request without an answer would be waited for indefinitely."""
         keep_traceback(error)
         self._post(messages.RequestRefused(one_line("the request", error)))
 
@@ -369,11 +369,11 @@ class EngineSession:
 
 
 async def nothing_to_keep(session: SessionView) -> None:
-    """What becomes of changed steps before a session is kept."""
+    """Do nothing with changed steps: the default until a session is kept."""
 
 
 def requests_of(asked: Asked) -> list[CutRequest]:
-    """The amounts as the engine takes them."""
+    """The amounts as requests to the engine."""
     return [
         CutRequest(layer=layer, amount=amount.request, criterion=asked.criterion, round_to=asked.round_to)
         for layer, amount in asked.amounts.items()

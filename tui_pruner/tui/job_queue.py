@@ -1,4 +1,4 @@
-"""Jobs one after another, each in a process of its own; those that are over stay with what came of them."""
+"""Jobs that run one after another, each in a process of its own; finished ones stay listed with their outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_KEPT = 50
 
 
 class JobQueue:
-    """The jobs in the order in which they were asked for; posts JobsChanged to its target and to all observers."""
+    """The jobs in the order in which they were queued; posts JobsChanged to its target and to all observers."""
 
     def __init__(self, target: MessagePump, start: Start | None = None) -> None:
         self._target = target
@@ -39,17 +39,17 @@ class JobQueue:
 
     @property
     def running(self) -> QueuedJob | None:
-        """What runs now."""
+        """The running job."""
         return next((job for job in self.jobs if job.state == RUNNING), None)
 
     @property
     def waiting(self) -> list[QueuedJob]:
-        """What waits for its turn, the next one first."""
+        """The waiting jobs, the next one first."""
         return [job for job in self.jobs if job.state == WAITING]
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs or waits."""
+        """Whether any job runs or waits."""
         return not all(job.over for job in self.jobs)
 
     def add(self, wanted: JobSpec) -> bool:
@@ -73,9 +73,9 @@ class JobQueue:
         return True
 
     def cancel(self, job: QueuedJob | None = None) -> bool:
-        """Stop a job, by default the running one, or drop it where it waits; the others go on. False when it is over, or nothing runs.
+        """Stop a job, by default the running one, or remove a waiting one; False when it has ended, or nothing runs.
 
-        One that can end early with what it has is asked to, and stopped when it is cancelled again.
+        A job that can end early with a partial result is asked to, and stopped when it is cancelled again.
         """
         job = job or self.running
         if job is None or job.over:
@@ -92,7 +92,7 @@ class JobQueue:
         return True
 
     def again(self, job: QueuedJob) -> bool:
-        """Queue a job that is over once more; False when it is not over, or the same one runs or waits.
+        """Queue a finished job again; False when it has not finished, or the same one runs or waits.
 
         Raises:
             RequestError: too many wait.
@@ -100,17 +100,17 @@ class JobQueue:
         return job.over and self.add(job.spec)
 
     def before(self, job: QueuedJob) -> int:
-        """How many come before a job that waits."""
+        """The number of jobs before a waiting one."""
         return sum(not other.over for other in self.jobs[: self.jobs.index(job)])
 
     def close(self) -> None:
-        """Stop what runs and drop the rest."""
+        """Stop the running job and drop the others."""
         for job in [*self.waiting, *filter(None, [self.running])]:
             job.stopping = True  # no caller waits for what it has
             self.cancel(job)
 
     def watch(self, watcher: MessagePump) -> Callable[[], None]:
-        """Post JobsChanged to it too; gives what ends that."""
+        """Post JobsChanged to this observer too; return the function that ends it."""
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
@@ -156,7 +156,7 @@ class JobQueue:
         job.end(DONE, time.monotonic())
 
     async def _result_within_memory(self, job: QueuedJob) -> dict[str, Any]:
-        """What a job gives, tried with ever smaller batches where memory does not suffice."""
+        """Run a job, with ever smaller batches while memory does not suffice."""
         from tui_pruner.engine.client import Job, smaller_batch, start_job, with_half_the_batch
 
         assert job.parameters is not None

@@ -1,4 +1,4 @@
-"""What the parts of the interface tell each other: one message per thing that happened."""
+"""Messages between the parts of the interface, one class for each event."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class EngineMessage(Message):
-    """Something that the engine said, or that became of it."""
+    """A message about the engine: its answer, or its state."""
 
 
 class Opened(EngineMessage):
@@ -58,7 +58,7 @@ class Refreshed(EngineMessage):
 
 
 class Answered(EngineMessage):
-    """The engine answered a question of a controller, or refused it: `give` hands that to the controller."""
+    """The engine answered a controller's request, or refused it: `give` passes that to the controller."""
 
     def __init__(self, give: Callable[[], None]) -> None:
         self.give = give
@@ -74,7 +74,7 @@ class TargetPlanned(EngineMessage):
 
 
 class RungPlanned(EngineMessage):
-    """One more position of the target slider is there."""
+    """Another position of the target slider is planned."""
 
     def __init__(self, rung: TargetRung) -> None:
         self.rung = rung
@@ -108,7 +108,7 @@ class ProofArrived(EngineMessage):
 
 
 class Doing(EngineMessage):
-    """What the engine's long call is doing now; empty when it is over."""
+    """What the engine's long call is doing; empty when it has finished."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -124,7 +124,7 @@ class FileWritten(EngineMessage):
 
 
 class RequestRefused(EngineMessage):
-    """Something that was asked for cannot be done, in one line."""
+    """A request was refused, with the reason in one line."""
 
     def __init__(self, reason: str, during: str = "") -> None:
         self.reason = reason
@@ -133,7 +133,7 @@ class RequestRefused(EngineMessage):
 
 
 class EngineDied(EngineMessage):
-    """The engine ended by itself; `restarting` says whether it is being started again."""
+    """The engine ended unexpectedly; `restarting`: whether it is being started again."""
 
     def __init__(self, reason: str, restarting: bool) -> None:
         self.reason = reason
@@ -142,19 +142,19 @@ class EngineDied(EngineMessage):
 
     @property
     def doing(self) -> str:
-        """What is under way now."""
+        """What is happening now."""
         return "starting the engine again" if self.restarting else ""
 
     @property
     def follows(self) -> str:
-        """What becomes of it, in the user's words."""
+        """What follows, in the user's words."""
         if self.restarting:
             return "starting it again"
         return "it died 5 times in 3 minutes and is not started again: write down your steps and restart the program"
 
 
 class JobsChanged(Message):
-    """A job was queued, its turn came, or it is over, which is then `ended`."""
+    """A job was queued, started, or ended; the last is `ended`."""
 
     def __init__(self, ended: QueuedJob | None = None) -> None:
         self.ended = ended
@@ -170,7 +170,7 @@ class PlanSaved(EngineMessage):
 
 
 class ModelChosen(Message):
-    """A checkpoint was chosen, with its data where that is known; in a session with the plan to open and the stages so far."""
+    """A checkpoint was chosen, with its data where known; in a session with the plan to open and the stages so far."""
 
     def __init__(self, model: str, data: str | None = None, lineage: Sequence[Stage] = (), plan: dict[str, Any] | None = None) -> None:
         self.model = model

@@ -1,4 +1,4 @@
-"""What to open and how to measure it: sessions that were kept, recent checkpoints, and those nearby or in Ultralytics' training folders."""
+"""Options to open a checkpoint with, and what can be opened: kept sessions, recent checkpoints, and those nearby or in training folders."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Opening:
     lineage: tuple[Stage, ...] = ()
 
     def resuming(self, saved: SavedSession) -> Opening:
-        """The same, to resume a kept session."""
+        """The same options, to resume a kept session."""
         return replace(self, saved=saved)
 
     @classmethod
     def of(cls, saved: SavedSession) -> Opening:
-        """How a kept session was opened."""
+        """The options of a kept session."""
         return cls(saved.model, saved.imgsz, saved.classes, saved.data, saved.images, saved.device, saved=saved)
 
     @property
@@ -49,7 +49,7 @@ class Opening:
 
     @property
     def output(self) -> Path:
-        """Where the pruned model goes unless the user says otherwise: best-pruned.pt beside best.pt; for the demo, the current folder."""
+        """The default path of the pruned model: best-pruned.pt beside best.pt; for the demo, in the current folder."""
         path = Path(self.model)
         is_ours = path.suffix != ".pt" or path.parent == paths.demo_folder()
         folder = Path() if is_ours else path.parent
@@ -57,28 +57,28 @@ class Opening:
 
     @property
     def masked_file(self) -> Path:
-        """Where the masked model goes unless the user says otherwise: beside the pruned model."""
+        """The default path of the masked model: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-masked.pt")
 
     @property
     def recovered_file(self) -> Path:
-        """Where a recovered model goes unless the user says otherwise: beside the pruned model."""
+        """The default path of a recovered model: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-recovered.pt")
 
     @property
     def report_file(self) -> Path:
-        """Where the report goes unless the user says otherwise: beside the pruned model."""
+        """The default path of the report: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-report.html")
 
     @property
     def plan_file(self) -> Path:
-        """Where the plan goes unless the user says otherwise: beside the pruned model."""
+        """The default path of the plan: beside the pruned model."""
         return self.output.with_name(f"{Path(self.model).stem}-plan.yaml")
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A session that was kept on disk: what to open, what it is, and when it was left (seconds since 1970)."""
+    """A session kept on disk: its checkpoint, a description, and when it was left (seconds since 1970)."""
 
     opening: Opening
     title: str
@@ -86,7 +86,7 @@ class Unfinished:
 
 
 def unfinished_sessions(most: int = 3) -> list[Unfinished]:
-    """The sessions that can be resumed, since no other window has them, the newest first."""
+    """The sessions that can be resumed, newest first; those open in another window are left out."""
     if not any(paths.sessions_folder().glob("*.jsonl")):
         return []
     from tui_pruner.storage.sessions import sessions
@@ -114,20 +114,20 @@ class Recent:
 
 
 def checkpoints_near(folder: Path, most: int = 12) -> list[Path]:
-    """The newest checkpoints below a folder, relative to it, without searching it whole."""
+    """The newest checkpoints below a folder, relative to it, without a full search."""
     found = {path for pattern in PATTERNS for path in _matches(folder, pattern)}
     newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
     return [path.relative_to(folder) for path in newest[:most]]
 
 
 def recent_checkpoints(most: int = 6) -> list[Recent]:
-    """The checkpoints opened lately, the newest first; nothing where that is not known."""
+    """The recently opened checkpoints, newest first; none where they are unknown."""
     found = [Recent(path, opened, _problem(path)) for path, opened in _remembered().items()]
     return sorted(found, key=lambda recent: recent.opened, reverse=True)[:most]
 
 
 def remember(model: str) -> None:
-    """Remember that a checkpoint was opened now; a folder that cannot be written costs only the memory."""
+    """Record that a checkpoint was opened now; if the folder cannot be written, only the record is lost."""
     path = Path(model)
     if not path.is_file() or path.resolve().parent == paths.demo_folder().resolve():
         return

@@ -1,4 +1,4 @@
-"""The model as rows: sections, blocks, layers, which of them are visible, and which one the cursor is on."""
+"""The model as rows: sections, blocks and layers; which of them are visible, and which one has the cursor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECTIONS = ("backbone", "neck", "head")
 PRUNABLE = ("free", "coupled", "linked")
 IN_MODEL = ""
 Weight = tuple[int, int]
-"""The parameters and operations of a row."""
+"""The parameters and FLOPs of a row."""
 NO_DROPS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def layer(self) -> LayerView | None:
-        """The one layer that this row is about: a layer's own row, or a block that consists of one."""
+        """The single layer of this row: a layer's own row, or a block that consists of one."""
         return self.layers[0] if self.kind != "section" and len(self.layers) == 1 else None
 
     @property
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def words(self) -> str:
-        """What the filter looks in."""
+        """The text that the filter searches."""
         states = " ".join(sorted({layer.status for layer in self.layers})) if self.kind != "section" else ""
         full = self.layer.name if self.layer else self.key
         return f"{self.name} {full} {self.type} {self.section} {states}".lower()
@@ -75,14 +75,14 @@ def outline(blocks: Sequence[BlockView]) -> list[Row]:
 
 
 BY_DROP = "by drop"
-"""The layers that can be cut at the least cost first, once a scan has measured them; those that it has not come last."""
+"""The order by drop: layers that can be cut, lowest drop first, once a scan has measured them; unmeasured ones last."""
 ORDERS: Mapping[str, Callable[[Row], int]] = {"by FLOPs": lambda row: row.flops, "by parameters": lambda row: row.parameters}
 
 
 def visible(
     rows: Sequence[Row], expanded: Collection[str], words: str = "", order: str = IN_MODEL, drops: Mapping[str, float] = NO_DROPS
 ) -> list[Row]:
-    """The rows to show: inside open parents; with a filter, those that match and what they stand in; in another order, layers only."""
+    """The visible rows: inside open parents; with a filter, matching rows and their parents; in another order, layers only."""
     if order == BY_DROP:
         found = matching_layers(rows, words)
         return [_standing_alone(row) for row in sorted(found, key=lambda row: drops.get(row.layer.name, math.inf) if row.layer else 0.0)]
@@ -104,7 +104,7 @@ def matching_layers(rows: Sequence[Row], words: str = "") -> list[Row]:
 
 
 def with_word(words: str, word: str) -> str:
-    """The filter with this word added, or taken away where it has it."""
+    """The filter with this word added, or removed if it has it."""
     given = words.split()
     return " ".join([other for other in given if other != word] if word in given else [*given, word])
 
@@ -117,12 +117,12 @@ def _standing_alone(row: Row) -> Row:
 
 
 def matches(row: Row, words: str) -> bool:
-    """Whether a block or layer has all of these words in what the filter looks in."""
+    """Whether a block or layer has all of these words in its filter text."""
     return row.kind != "section" and all(word in row.words for word in words.lower().split())
 
 
 def row_of(rows: Sequence[Row], module: str) -> Row | None:
-    """The row that shows a module: its own; the last layer inside it, where its operation's channels are written; or what it is in."""
+    """The row that shows a module: its own; the last layer inside it, which writes its output channels; or its parent."""
     own = [row for row in rows if row.kind != "section" and (row.key == module or (row.layer is not None and row.layer.name == module))]
     inside = [row for row in rows if row.layer is not None and row.layer.name.startswith(f"{module}.")]
     around = [row for row in rows if row.kind == "block" and module.startswith(f"{row.key}.")]
@@ -130,7 +130,7 @@ def row_of(rows: Sequence[Row], module: str) -> Row | None:
 
 
 def nearest(rows: Sequence[Row], words: str, here: str) -> str:
-    """Where the cursor goes among rows that match: to the one that is named exactly, else stay `here`, else the first."""
+    """The cursor's row among matching ones: the one that is named exactly, else `here`, else the first."""
     matching = [row for row in rows if matches(row, words)]
     exact = [row.key for row in matching if words.strip().lower() in (row.key, row.key.removeprefix("model."), row.name.lower())]
     keys = [row.key for row in matching]
@@ -216,9 +216,9 @@ def _weighed(row: Row, weights: Mapping[str, Weight]) -> Row:
 
 @dataclass(frozen=True)
 class TreeState:
-    """How the tree is looked at: the open rows, the filter's words, the order, and the cursor among the rows that are shown.
+    """The view of the tree: open rows, filter words, order, and the cursor among visible rows. Methods return a new state.
 
-    `drops` is what a scan measured, by layer. Every method gives another state.
+    `drops`: the drops of a scan, by layer.
     """
 
     rows: tuple[Row, ...] = ()
@@ -231,7 +231,7 @@ class TreeState:
 
     @classmethod
     def of(cls, blocks: Sequence[BlockView], drops: Mapping[str, float] = NO_DROPS) -> TreeState:
-        """A model from the top, sections open, the cursor on the first block."""
+        """The initial state of a model: sections open, the cursor on the first block."""
         rows = tuple(outline(blocks))
         sections = frozenset(row.key for row in rows if row.kind == "section")
         return cls(rows, sections, drops=drops, cursor=1 if len(rows) > 1 else 0)._with()
@@ -243,12 +243,12 @@ class TreeState:
 
     @property
     def key(self) -> str:
-        """The key of the row under the cursor; empty where nothing is shown."""
+        """The key of the row under the cursor; empty where no row is visible."""
         return self.row.key if self.row else ""
 
     @property
     def layer(self) -> str:
-        """The name of the layer under the cursor; empty where it is none."""
+        """The name of the layer under the cursor; empty where it is not a layer."""
         return self.row.layer.name if self.row and self.row.layer else ""
 
     @property
@@ -266,19 +266,19 @@ class TreeState:
         return row.key if row else ""
 
     def is_open(self, key: str) -> bool:
-        """Whether what a row has below it is shown."""
+        """Whether the rows below a row are visible."""
         return key in self.expanded
 
     def at(self, number: int) -> TreeState:
-        """The cursor on the row of this number among those that are shown, or the nearest one."""
+        """Move the cursor to the visible row of this number, or the nearest one."""
         return replace(self, cursor=min(max(number, 0), max(len(self.shown) - 1, 0)))
 
     def moved(self, lines: int) -> TreeState:
-        """The cursor this many rows further."""
+        """Move the cursor by this many rows."""
         return self.at(self.cursor + lines)
 
     def on(self, key: str) -> TreeState:
-        """The cursor on a row, what it stands in opened; the same where no such row exists."""
+        """Move the cursor to a row, with its parents opened; unchanged if it does not exist."""
         by_key = {row.key: row for row in self.rows}
         if key not in by_key:
             return self._with()
@@ -289,12 +289,12 @@ class TreeState:
         return self._with(key, expanded=frozenset(opened))
 
     def showing(self, key: str) -> TreeState:
-        """The cursor on a row, no matter what the filter and the order hide."""
+        """Move the cursor to a row even if filter and order hide it."""
         hidden = (self.filtered or bool(self.order)) and key not in {row.key for row in self.shown}
         return (self.whole() if hidden else self).on(key)
 
     def filter(self, words: str) -> TreeState:
-        """Only the rows that match all of these words, with what they stand in, the cursor on the first match."""
+        """Show only rows that match all of these words, with their parents, the cursor on the first match."""
         if words == self.words:
             return self
         if not words.strip():
@@ -302,23 +302,23 @@ class TreeState:
         return self._with(nearest(self.rows, words, self.key), words=words)
 
     def whole(self) -> TreeState:
-        """Without the filter and the order, the cursor staying where it is."""
+        """Remove filter and order, keeping the cursor."""
         return replace(self, words="", order=IN_MODEL).on(self.key)
 
     def ordered(self) -> TreeState:
-        """The layers by the next share, from the heaviest down; after the last one as in the model again."""
+        """Order the layers by the next key, largest first; after the last one as in the model."""
         orders = [IN_MODEL, *ORDERS, *([BY_DROP] if self.drops else [])]
         order = orders[(orders.index(self.order) + 1) % len(orders)]
         return replace(self._with(order=order), cursor=0) if order else replace(self, order=order).on(self.key)
 
     def ordered_by(self, order: str) -> TreeState:
-        """The layers in this order; in the model's again where they are in it already, or where no such order exists now."""
+        """Order the layers by this key; as in the model where they are already ordered by it, or it is unavailable now."""
         if order == self.order or (order == BY_DROP and not self.drops):
             order = IN_MODEL
         return replace(self._with(order=order), cursor=0) if order else replace(self, order=order).on(self.key)
 
     def toggled(self) -> TreeState:
-        """The row under the cursor opened or closed; on a layer, its block closed; in another order, the row shown in the model."""
+        """Open or close the row under the cursor; on a layer, close its block; in another order, show the row in the model."""
         row = self.row
         if row is None:
             return self
@@ -330,7 +330,7 @@ class TreeState:
         return self._with(key, expanded=self.expanded ^ {key})
 
     def all_toggled(self) -> TreeState:
-        """Every block opened, or all of them closed when they are open."""
+        """Open every block, or close all if they are open."""
         blocks = {row.key for row in self.rows if row.kind == "block" and row.expandable}
         expanded = self.expanded ^ (blocks if blocks <= self.expanded else blocks - self.expanded)
         row = self.row
@@ -338,7 +338,7 @@ class TreeState:
         return self._with(keep, expanded=expanded)
 
     def next_of(self, layers: Collection[str]) -> TreeState:
-        """The cursor on the next row after it whose layer is one of these, from the top again after the last."""
+        """Move the cursor to the next row whose layer is one of these, wrapping around."""
         keys = [row.key for row in self.rows if row.layer is not None and row.layer.name in layers]
         if not keys:
             return self
@@ -348,12 +348,12 @@ class TreeState:
         return self.on((later or keys)[0])
 
     def weighed(self, weights: Mapping[str, Weight]) -> TreeState:
-        """What the rows cost now, by which the layers can be ordered; a section costs what its blocks do."""
+        """Set the rows' present costs, by which layers can be ordered; a section costs the sum of its blocks."""
         rows = tuple(_weighed(row, weights) for row in self.rows)
         return self if rows == self.rows else self._with(self.key, rows=rows)
 
     def measured(self, drops: Mapping[str, float]) -> TreeState:
-        """What a scan found is known, by which the layers can be ordered."""
+        """Set the drops of a scan, by which layers can be ordered."""
         return self._with(self.key, drops=drops)
 
     def _with(self, keep: str = "", **changes: Any) -> TreeState:

@@ -1,4 +1,4 @@
-"""The session as stages of the lineage: what is measured of each, where the session is among them, and what is asked for as one more."""
+"""The session as stages of the lineage: their measurements, the current stage, and the pending cuts as one more."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
-    """Put the file that is open where it belongs: after the stages of the session before, else after what it says of itself."""
+    """Insert the open file into the lineage: after the former session's stages, else after those recorded in the file."""
     model, lineage = state.opened.model, state.lineage
     lineage.put(*handed)
     made = [stage.model_dump() for stage in model.stages]
@@ -32,7 +32,7 @@ def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
 
 
 def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None:
-    """Take in the stages of a kept session; the file that is open has its place among them."""
+    """Restore the stages of a kept session; the open file has its place among them."""
     stages = [Stage.of(content) for content in saved]
     own = file_id(state.opened.model.sha256)
     if any(stage.id == own and stage.parent for stage in stages):
@@ -45,7 +45,7 @@ def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None
 
 
 def kept_lineage(state: AppState) -> list[dict[str, Any]]:
-    """What a journal has to keep of the stages: neither the plan's steps nor what the file itself says."""
+    """The stages as a journal stores them: without the plan's steps and what the file itself contains."""
     timeline = ids_of(state)
     return state.lineage.besides({*timeline[1:], *state.lineage.derived})
 
@@ -56,7 +56,7 @@ def ids_of(state: AppState) -> list[str]:
 
 
 def follow(state: AppState) -> None:
-    """Have the stages of the open file say what the session knows of them."""
+    """Update the stages of the open file from the session."""
     lineage, metrics, session = state.lineage, state.metrics, state.session
     sha256, ids = state.opened.model.sha256, ids_of(state)
     root = lineage.stages.get(ids[0])
@@ -97,7 +97,7 @@ def shown_of(state: AppState) -> Shown:
 
 
 def asked_stage(state: AppState) -> Stage | None:
-    """The pending cuts as a stage with its forecast; None where no forecast exists."""
+    """The pending cuts as a stage with its forecast; None without a forecast."""
     expected, after = state.forecast, state.after
     if expected is None:
         return None
@@ -109,7 +109,7 @@ def asked_stage(state: AppState) -> Stage | None:
 
 
 def asked_reach(state: AppState, slider: TargetSlider | None, axis: str) -> list[float]:
-    """The positions of the pending cuts on an axis, and then the ends of the slider that drags it; empty where nothing is asked for."""
+    """The positions of the pending cuts on an axis, then the ends of the open slider; empty where nothing is pending."""
     if axis == "ms" or not (state.pending or slider):
         return []
     sizes = [state.after]

@@ -49,7 +49,7 @@ class Change:
 
     @property
     def gone(self) -> bool:
-        """Whether the layer went with a dropped block."""
+        """Whether the layer was removed with a dropped block."""
         return self.outputs[1] == 0
 
     @property
@@ -70,7 +70,7 @@ class Change:
 
 @dataclass
 class AppState:
-    """The open checkpoint, its session, what is pending, and what the engine and the jobs answered last.
+    """The open checkpoint, its session, the pending cuts, and the latest answers of the engine and results of jobs.
 
     `no_preview`, `no_detail` and `no_dry_run`: why the engine gave none, in one line; empty where it did, or was not asked yet.
     `doing`: the engine's long call. `notes`: the lines of the jobs pane, each with whether it tells of a failure. `recovered`: the file
@@ -103,12 +103,12 @@ class AppState:
 
     @cached_property
     def layers(self) -> dict[str, LayerView]:
-        """Every layer of the checkpoint by name."""
+        """All layers of the checkpoint by name."""
         return {layer.name: layer for block in self.opened.blocks for layer in block.layers}
 
     @cached_property
     def known(self) -> set[str]:
-        """Everything that an amount can be asked of: layers, and the inner blocks that can be dropped."""
+        """The names that an amount can be given for: layers, and the inner blocks that can be dropped."""
         return {*self.layers, *(path for block in self.opened.blocks for path in block.droppable)}
 
     @property
@@ -118,10 +118,10 @@ class AppState:
 
     @property
     def forecast(self) -> Forecast | None:
-        """What the metric will probably be after the pending cuts; None where the scan does not tell.
+        """The forecast of the metric after the pending cuts; None where the scan does not allow one.
 
         Each layer counts with its share of the checkpoint's channels, before and after. The scan must be by the criterion and on the data
-        that count now, and what is there before the cuts must be measured. What a stopped scan did not come to is guessed by the rest.
+        in use, and the model before the cuts must be measured. Groups that a stopped scan lacks are estimated from the others.
         """
         found, metrics, pending = self.scan, self.metrics, self.pending
         if found is None or not pending or self.preview is None:
@@ -141,7 +141,7 @@ class AppState:
 
     @property
     def origin(self) -> Totals:
-        """The size that everything is compared with: that of the original that the file came from, where it is known."""
+        """The size that others are compared with: the original's, where known, else the checkpoint's."""
         first = self.lineage.original
         own = self.session.original
         if first is None or not (first.parameters and first.flops):
@@ -150,7 +150,7 @@ class AppState:
 
     @property
     def origin_metric(self) -> MeasuredMetric | None:
-        """The original's metric, where it was measured on the same data; else the opened checkpoint's."""
+        """The original's metric if it was measured on the same data; else the opened checkpoint's."""
         first = self.lineage.original
         if first is not None and first.metric is not None and first.data == self.checkpoint.data:
             own = first.id == file_id(self.opened.model.sha256)
@@ -164,7 +164,7 @@ class AppState:
         return self.preview.blocks if self.preview and self.pending else self.session.blocks
 
     def change(self, layer: LayerView) -> Change:
-        """How a layer's widths move."""
+        """A layer's change of widths."""
         stepped = self.session.layers.get(layer.name)
         planned = self.preview.layers.get(layer.name) if self.preview and self.pending else stepped
         return Change(
@@ -174,12 +174,12 @@ class AppState:
 
     @property
     def weights(self) -> dict[str, Weight]:
-        """What every section, block and layer costs after the steps, by its row's key."""
+        """The cost of every section, block and layer after the steps, by its row's key."""
         return self._weights_in(self.session)
 
     @property
     def pending_weights(self) -> dict[str, Weight]:
-        """The same with the pending cuts; empty where there are none."""
+        """The costs with the pending cuts; empty where there are none."""
         return self._weights_in(self.preview) if self.preview is not None and self.pending else {}
 
     def _weights_in(self, source: SessionView | PreviewResult) -> dict[str, Weight]:
@@ -192,16 +192,16 @@ class AppState:
         return found
 
     def weight(self, layer: LayerView, pending: bool = True) -> Weight:
-        """What a layer costs after the steps, and with the pending cuts."""
+        """A layer's cost after the steps, and with the pending cuts."""
         source = self.preview if pending and self.preview and self.pending else self.session
         return _cost(source.layers.get(layer.name), layer)
 
     def block_weight(self, block: BlockView) -> Weight:
-        """What a block costs after the steps and with the pending cuts."""
+        """A block's cost after the steps and with the pending cuts."""
         return _cost(next((shape for shape in self.shapes if shape.name == block.name), None), block)
 
     def in_conflict(self, layer: str) -> bool:
-        """Whether this layer's amount clashes with another one's, or was refused."""
+        """Whether this layer's amount contradicts another one's, or was refused."""
         if self.preview is None or not self.pending:
             return False
         return any(layer in conflict.layers for conflict in self.preview.conflicts) or any(
@@ -221,7 +221,7 @@ class AppState:
         return sorted(self.marks) or list(prunable)
 
     def inner_blocks(self, layers: Sequence[str]) -> list[str]:
-        """The innermost blocks around these layers that the model can do without."""
+        """The innermost droppable blocks around these layers."""
         return list(dict.fromkeys(block for layer in layers if (block := self.layers[layer].drops_with)))
 
     def widths(self, layers: Sequence[str]) -> dict[str, int]:
@@ -229,15 +229,15 @@ class AppState:
         return {layer: self.change(self.layers[layer]).outputs[1] for layer in layers}
 
     def prunable_widths(self, layers: Sequence[str]) -> dict[str, PrunableWidth]:
-        """What there is to take of these layers now."""
+        """The present widths of those of these layers that can be cut."""
         return {layer: _prunable_width(self.layers[layer], width) for layer, width in self.widths(layers).items()}
 
 
 @dataclass
 class ViewState:
-    """How the session is looked at: the pane with the focus, the map or the tree, and what the detail pane explains or compares.
+    """The view of the session: the focused pane, the map or the tree, and what the detail pane explains or compares.
 
-    `slider`: the open target slider; `sliding`: whether there is one, for those whom its positions do not concern.
+    `slider`: the open target slider; `sliding`: whether there is one, for observers that do not depend on its position.
     """
 
     tree: TreeState = field(default_factory=TreeState)
@@ -252,7 +252,7 @@ class ViewState:
 
     @property
     def pane(self) -> str:
-        """What the keys act on: a pane, or what is shown in it."""
+        """What the keys act on: a pane, or the content shown in it."""
         if self.sliding:
             return SLIDER
         if self.focus == TREE and self.on_map:
@@ -264,13 +264,13 @@ class ViewState:
 
 VIEW_FIELDS = frozenset(one.name for one in fields(ViewState))
 PROOFS, JOBS, COLOURS, BEAT = "proofs", "jobs", "colours", "beat"
-"""What changes without a field of its own: a step's proof, the queue, the colours in use, and the pulse while something is under way."""
+"""Keys of changes without a field of their own: a step's proof, the queue, the colours, and the pulse while something is running."""
 Observer = Callable[[], None]
 
 
 @dataclass
 class Observation:
-    """One observer with the fields that it hears of, and with which of their changes concern it."""
+    """An observer with the fields that it observes, and the condition under which their changes concern it."""
 
     names: frozenset[str]
     observer: Observer
@@ -279,7 +279,7 @@ class Observation:
     seen: object = None
 
     def hear(self, changed: Collection[str], view: ViewState, forced: bool = False) -> None:
-        """Call the observer where a change of these fields concerns it; `forced`: where it has not changed, too."""
+        """Call the observer if a change of these fields concerns it; `forced`: even if nothing has changed."""
         if self.names.isdisjoint(changed) or (self.only_while and not getattr(view, self.only_while)):
             return
         if self.part is not None:
@@ -290,9 +290,9 @@ class Observation:
 
 
 class Store:
-    """The state and how it is looked at. An observer of fields is called once after all changes of the moment, or at once.
+    """The state and its view, with observers, which are called once after all changes of the moment, or at once.
 
-    `defer` runs a callable when what is going on now is done: a held key must not queue behind its own pictures.
+    `defer` runs a callable after the current events: a held key must not queue behind its own redraws.
     """
 
     def __init__(self, state: AppState, view: ViewState, defer: Callable[[Observer], object] = lambda flush: flush()) -> None:
@@ -312,10 +312,10 @@ class Store:
         only_while: str = "",
         part: Callable[[], object] | None = None,
     ) -> None:
-        """Call an observer after one of these fields changed.
+        """Call an observer after changes of these fields.
 
-        `only_while`: a field of the view; while it is false, the observer hears nothing. `part` gives what the observer reads of the
-        fields: it is called only where that is another value than last time.
+        `only_while`: a field of the view; while it is false, the observer is not called. `part` returns what the observer reads of the
+        fields: it is called only if that value has changed.
         """
         (self._immediate if at_once else self._observers).append(Observation(frozenset(names), observer, only_while, part))
 
@@ -326,14 +326,14 @@ class Store:
         self.touch(*values)
 
     def touch(self, *names: str) -> None:
-        """Say that what is behind these fields changed."""
+        """Report a change behind these fields."""
         self._changed.update(names)
         for one in self._immediate:
             one.hear(names, self.view)
         self._flush_soon()
 
     def redraw(self) -> None:
-        """Call all observers that draw, though nothing changed: the size is another, or the screen was behind another one."""
+        """Call all observers that draw, even if nothing changed: the size is different, or the screen was behind another one."""
         self._forced = True
         for one in self._observers:
             self._changed.update(one.names)
@@ -352,12 +352,12 @@ class Store:
             self._defer(self.flush)
 
     def request(self, pending: Asked) -> None:
-        """Make these the pending cuts: what was said about the ones before no longer holds."""
+        """Set the pending cuts; previews and conflicts of the former ones become invalid."""
         gone = {} if pending else {"preview": None, "no_preview": ""}
         self.update(pending=pending, dry_run=None, no_dry_run="", **gone)
 
     def note(self, text: str, failed: bool = False) -> None:
-        """Keep a line in the jobs pane."""
+        """Add a line to the jobs pane."""
         self.update(notes=[*self.state.notes, (text, failed)][-MOST_NOTES:])
 
 

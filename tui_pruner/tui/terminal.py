@@ -1,6 +1,6 @@
-"""What terminals do and can show: signals, stray mouse bytes, few colours, ASCII, and the last words after a crash.
+"""Terminal behaviour: signals, stray mouse bytes, few colours, ASCII, the report after a crash, and the order of keys.
 
-Keys come one after the other: each is handed out when everything that the one before it did is done.
+Keys are handled one after the other: each is released when all effects of the previous one are complete.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _X10_MOUSE = re.compile(rb"\x1b\[M[\x20-\xff]{3}", re.DOTALL)
 
 
 def on_hangup(leave: Callable[[int], None], kill_children: Callable[[], None]) -> None:
-    """Call `leave(status)` on SIGHUP, SIGTERM and SIGINT, so that Textual gives the terminal back; end hard when that hangs."""
+    """Call `leave(status)` on SIGHUP, SIGTERM and SIGINT, so that Textual restores the terminal; exit hard when that hangs."""
     loop = asyncio.get_running_loop()
 
     def handle(number: int) -> None:
@@ -57,7 +57,7 @@ def on_hangup(leave: Callable[[int], None], kill_children: Callable[[], None]) -
 
 
 def watch_for_hangup(loop: asyncio.AbstractEventLoop, gone: Callable[[], None]) -> None:
-    """Call `gone` when the terminal is closed without a signal: without a controlling terminal no SIGHUP comes."""
+    """Call `gone` when the terminal is closed without a signal: without a controlling terminal there is no SIGHUP."""
     terminal = select.poll()
     if not os.isatty(0):
         return
@@ -115,7 +115,7 @@ TINTS = frozenset({"green", "yellow", "red"})
 
 
 class InReverse(LineFilter):
-    """Shows in reverse what stands on another ground than the terminal's own: in the tint's colour, or without any."""
+    """Show text on a coloured background in reverse video: in the tint's colour, or without any."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The same text in other styles."""
@@ -123,7 +123,7 @@ class InReverse(LineFilter):
 
 
 class OnlyPrintable(LineFilter):
-    """Leaves out what a terminal would obey: Textual passes on the escape sequences that a file's name or a class name may hold."""
+    """Replace control characters: Textual passes on escape sequences that a file's name or a class name may contain."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The same styles on text that takes as many cells."""
@@ -131,7 +131,7 @@ class OnlyPrintable(LineFilter):
 
 
 class OnlyAscii(LineFilter):
-    """Replaces what is not ASCII, wherever it comes from: borders, scrollbars, the names of files."""
+    """Replace every character that is not ASCII, wherever it comes from: borders, scrollbars, file names."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The same styles on text of ASCII characters that takes as many cells."""
@@ -165,7 +165,7 @@ MOST = 10
 
 
 def write_report(error: BaseException) -> Path | None:
-    """The error with its traceback and the versions, without values of variables; None where it cannot be written."""
+    """Write a report of the error with its traceback and the versions, without values of variables; None where it cannot be written."""
     folder = paths.state_folder() / "crashes"
     file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
@@ -180,18 +180,18 @@ def write_report(error: BaseException) -> Path | None:
 
 
 def last_words(error: BaseException, report: Path | None) -> str:
-    """What stands in the terminal when the screen is gone."""
+    """The text that is printed to the terminal after the screen is closed."""
     first = next(iter(str(error).splitlines()), "")
     where = f"; the report is {report}" if report else ""
     return printable(f"tui-pruner: crashed: {type(error).__name__}: {first}{where}; the session is kept: tui-pruner --resume continues it")
 
 
 PATIENCE, TURN = 1.0, 0.05
-"""Seconds; they are counted in turns, since each comes late where this process gets little of a processor."""
+"""Seconds; the patience is counted in turns, since each comes late where this process gets little CPU time."""
 
 
 class CameThrough(Message):
-    """Follows a key on its way, from what it was given to up to the app, and so arrives when the key has been handled."""
+    """A message that follows a key from the widget that got it up to the app, and so arrives when the key has been handled."""
 
     def __init__(self, key: events.Key, *, then: DOMNode | None = None) -> None:
         self.key = key
@@ -200,13 +200,13 @@ class CameThrough(Message):
 
 
 class KeysInOrder(App[int]):
-    """An app for people who type faster than a busy machine, or over a line that delivers what they typed in one piece.
+    """An app that handles keys strictly one after the other, however fast they arrive.
 
-    Textual gives a key to what has the focus when the key arrives. A key that moves the focus is handled later, in
-    the widget's own time; what was typed after it has gone to the wrong place by then: a space that should mark a
-    layer lands in the filter that enter was to close. Here the next key waits until the one before has come through
-    its widget and all that holds it, then the messages that it caused there, and then a screen that came up by it.
-    What never lets a key through is waited for a second, on a busy machine for more (`patience`).
+    Textual sends a key to the widget that has the focus when the key arrives, but a key that moves the focus is handled
+    later, in the widget's own time. A key that was typed after it then goes to the wrong widget: a space that should mark
+    a layer is typed into the filter that enter was to close. Here the next key waits until the previous one has passed
+    through its widget and all that contain it, then for the messages that it caused there, and then for a screen that it
+    opened. A key that never gets through is waited for a second, longer on a busy machine (`patience`).
     """
 
     def __init__(self) -> None:
@@ -218,11 +218,11 @@ class KeysInOrder(App[int]):
 
     @property
     def keys_waiting(self) -> bool:
-        """Whether a key that was typed has not been handled yet."""
+        """Whether a key was typed that has not been handled yet."""
         return self._under_way is not None or bool(self._typed)
 
     async def on_event(self, event: events.Event) -> None:
-        """Keep a new key until its turn comes; all else goes its way at once."""
+        """Queue a new key until its turn; handle all other events at once."""
         if isinstance(event, events.Key) and not event.is_forwarded:
             self._typed.append(event)
             await self._hand_out()
@@ -230,7 +230,7 @@ class KeysInOrder(App[int]):
             await super().on_event(event)
 
     async def on_came_through(self, message: CameThrough) -> None:
-        """Follow what the key caused, and hand out the next one after that."""
+        """Follow the messages that the key caused, and release the next key after them."""
         if message.key is not self._under_way:
             return
         follower = message.then

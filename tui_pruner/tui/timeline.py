@@ -1,4 +1,4 @@
-"""The steps of a session: a cursor among them, the one to compare with, and the metric that belongs to each."""
+"""The steps of a session: a cursor, the step held for comparison, and the metric of each."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The steps of a session with a cursor on one of them, 0 being the checkpoint; `held` is the one to compare with, if any."""
+    """The steps of a session with a cursor on one of them, 0 being the checkpoint; `held` is the step to compare with, if any."""
 
     at: int = 0
     held: int | None = None
 
     def moved(self, by: int, session: SessionView) -> Timeline:
-        """The cursor further along, staying at the ends."""
+        """Move the cursor, staying within the ends."""
         return replace(self, at=min(max(self.at + by, 0), last(session)))
 
     def holding(self) -> Timeline:
-        """The step under the cursor held, or let go where it was."""
+        """Hold the step under the cursor, or release it."""
         return replace(self, held=None if self.held == self.at else self.at)
 
     def kept(self, session: SessionView) -> Timeline:
-        """The cursor on the step that counts now, and only what still exists held."""
+        """Move the cursor to the current step, and release a held step that no longer exists."""
         held = self.held if self.held is not None and self.held <= last(session) else None
         return Timeline(len(session.steps), held)
 
     def ends(self, session: SessionView) -> tuple[int, int]:
-        """The two states to compare: the held step or the one before, and the one under the cursor; the checkpoint with what counts now."""
+        """The two states to compare: the held or the previous step and the one under the cursor; else checkpoint and current state."""
         if self.held is not None:
             return self.held, self.at
         return (self.at - 1, self.at) if self.at else (0, len(session.steps))
@@ -50,18 +50,18 @@ def last(session: SessionView) -> int:
 
 
 def step_at(session: SessionView, number: int) -> StepView | None:
-    """A step by its number; None for the checkpoint and where there is none."""
+    """A step by its number; None for the checkpoint and for a number without a step."""
     steps = [*session.steps, *session.ahead]
     return steps[number - 1] if 0 < number <= len(steps) else None
 
 
 def failed_step(session: SessionView) -> StepView | None:
-    """The first step that counts and whose proof failed; None where there is none, or none yet."""
+    """The first applied step whose proof failed; None where there is none, or none yet."""
     return next((step for step in session.steps if step.proof is not None and not step.proof.equal), None)
 
 
 def unproved(session: SessionView) -> str:
-    """Why nothing may be made of the session, and what to do; empty where no proof failed."""
+    """Why nothing may be written or started from the session, and what to do; empty where no proof failed."""
     step = failed_step(session)
     if step is None or step.proof is None:
         return ""
@@ -70,7 +70,7 @@ def unproved(session: SessionView) -> str:
 
 
 def name_of(session: SessionView, number: int) -> str:
-    """What a step is called: "1 model.5 -30%", and "step 1: 4 layers" where two numbers would stand side by side."""
+    """A step's display name: "1 model.5 -30%", and "step 1: 4 layers" where two numbers would follow each other."""
     step = step_at(session, number)
     if step is None:
         return "checkpoint"
@@ -82,7 +82,7 @@ BASELINE = ""
 
 
 def step_keys(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the metric after each of these steps is kept under, the checkpoint's first: each key has those before it in it, and no names."""
+    """The keys of the metrics after each of these steps, the checkpoint's first: each covers all earlier steps, without names."""
     keys = [BASELINE]
     for step in steps:
         content = json.dumps({key: value for key, value in step.items() if key != "name"}, sort_keys=True)
@@ -91,16 +91,16 @@ def step_keys(steps: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def plan_key(plan: Mapping[str, Any] | None) -> str:
-    """What a plan's metric is kept under; the same for no plan and for one without steps."""
+    """The key of a plan's metric; the same for no plan and for one without steps."""
     return step_keys(plan["steps"])[-1] if plan else BASELINE
 
 
 @dataclass
 class StepMetrics:
-    """The metrics so far; `refits` has the distance from the original's outputs as cut, and refitted.
+    """The metrics so far, by plan. `refits`: the distances from the original's outputs as cut, and refitted.
 
-    `intervals` has where a metric lies in 95 % of cases, `resamples` its values on the draws behind that, `latencies` milliseconds,
-    `forecasts` what was expected of a step.
+    `intervals`: the metrics' 95 % intervals. `resamples`: the metrics on the bootstrap resamples. `latencies`: milliseconds.
+    `forecasts`: the forecasts of steps.
     """
 
     name: str = "mAP"
@@ -114,14 +114,14 @@ class StepMetrics:
     steps: int = 0
 
     def follow(self, session: SessionView) -> None:
-        """Remember which plan each of the session's steps stands for, the undone ones too."""
+        """Record the plan of each of the session's steps, undone ones too."""
         self.steps = len(session.steps)
         self.keys = step_keys([*session.plan["steps"], *session.later])
 
     def put(
         self, plan: str, metrics: Mapping[str, float], interval: tuple[float, float] | None = None, resamples: Sequence[float] = ()
     ) -> float | None:
-        """Keep a validation's result; gives its main figure."""
+        """Store a validation's result; return its main figure."""
         found = short_metric(metrics)
         if found is None:
             return None
@@ -132,34 +132,34 @@ class StepMetrics:
         return found[1]
 
     def of_step(self, number: int) -> float | None:
-        """The metric after this many steps, where it was measured."""
+        """The metric after this many steps, if it was measured."""
         return self.by_plan.get(self.keys[number]) if number < len(self.keys) else None
 
     def measurement(self, key: str) -> MeasuredMetric | None:
-        """What was measured of a plan, by its key."""
+        """The measurements of a plan, by its key."""
         value = self.by_plan.get(key)
         return None if value is None else MeasuredMetric(value, self.intervals.get(key), self.resamples.get(key, ()))
 
     def measurement_of_step(self, number: int) -> MeasuredMetric | None:
-        """What was measured after this many steps."""
+        """The measurements after this many steps."""
         return self.measurement(self.keys[number]) if number < len(self.keys) else None
 
     def refit_of_step(self, number: int) -> tuple[float, float] | None:
-        """The distances after this many steps, where that state was refitted."""
+        """The distances after this many steps, if that state was refitted."""
         return self.refits.get(self.keys[number]) if number < len(self.keys) else None
 
     def forget(self) -> None:
-        """Drop what was measured on data: on other data it compares with nothing."""
+        """Drop the measurements on data: on other data they cannot be compared."""
         for known in (self.by_plan, self.refits, self.intervals, self.resamples, self.forecasts):
             known.clear()
 
     @property
     def tried(self) -> list[tuple[float, float]]:
-        """For each forecast whose step was measured since, the sum of scanned drops, and the drop that came."""
+        """For each forecast whose step was measured since, the sum of scanned drops, and the measured drop."""
         return [(one.drop, one.base - self.by_plan[key]) for key, one in self.forecasts.items() if key in self.by_plan]
 
     def error_of_step(self, number: int) -> float | None:
-        """How far the metric after this many steps is above its forecast, where there was one."""
+        """The metric after this many steps minus its forecast, if there was one."""
         key = self.keys[number] if number < len(self.keys) else None
         return self.by_plan[key] - self.forecasts[key].expected if key in self.forecasts and key in self.by_plan else None
 

@@ -45,7 +45,7 @@ def projections(output: object, generator: torch.Generator) -> dict[str, Tensor]
 
 
 def named(output: object) -> dict[str, Tensor]:
-    """The outputs of a network other than a detector, named as a reference names them."""
+    """Name the outputs of a network without a detection head as `OriginalPredictions` does."""
     return {f"output {number}": leaf for number, leaf in enumerate(real(output))}
 
 
@@ -71,7 +71,7 @@ def unit(name: str, values: Tensor, reference: Reference) -> Tensor:
 
 
 def signed(values: Tensor, generator: torch.Generator) -> Tensor:
-    """The sum of values with random signs."""
+    """Sum the values with random signs."""
     signs = torch.randint(0, 2, values.shape, generator=generator, dtype=torch.int8) * 2 - 1
     return (values * signs.to(values)).sum()
 
@@ -217,7 +217,7 @@ class Elimination:
         return np.where(self._gone[number], np.inf, found)
 
     def copied(self) -> Elimination:
-        """A copy that can continue separately; tensors are shared, since none is changed in place."""
+        """Return an independent copy; tensors are shared, since none is changed in place."""
         found = copy.copy(self)
         for name in ("moved", "_effects", "_inverses", "_weights", "_parts"):
             setattr(found, name, {**getattr(self, name)})
@@ -225,7 +225,7 @@ class Elimination:
         return found
 
     def begin(self, removal: Removal) -> None:
-        """Remove what a plan has removed already."""
+        """Start from what a plan has removed already."""
         self.remove({number: places for number, places in removal.places.items() if number in self._groups})
 
     def remove(self, places: Places) -> set[int]:
@@ -245,7 +245,7 @@ class Elimination:
         return changed
 
     def _refit(self, name: str, gone: Tensor) -> None:
-        """A reader without some features: its weights, its inverse and its effects, by the same Schur complement."""
+        """Remove features of a reader: update its weights, inverse and effects by the same Schur complement."""
         inverse, weights, effects = self._inverses[name], self._weights[name], self._effects[name]
         gains = torch.linalg.solve(inverse[gone][:, gone], inverse[gone]).t()
         weights = weights - gains @ weights[gone]
@@ -256,7 +256,7 @@ class Elimination:
         self._inverses[name], self._weights[name], self._effects[name] = inverse, weights, effects
 
     def _follow(self, name: str) -> None:
-        """Compute what the removal of each channel that a layer reads changes through that layer."""
+        """Compute how the removal of each input channel of a layer changes the predictions through that layer."""
         for group, member, reader in self._read[name]:
             left = torch.from_numpy(~self._gone[group.number])
             moved = torch.zeros(len(self.response.outputs), group.channels)

@@ -20,7 +20,7 @@ from tui_pruner.core.search.targets import NOTHING_SAVED, Goal, GoalCheck, Targe
 from tui_pruner.core.tracing.coupling_map import Indices
 
 STRIDE = 32
-"""A wide layer loses several channels at a time: its number of rungs over this."""
+"""A wide layer loses several channels at a time: its number of rungs divided by this."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Move:
 
 
 class Descending:
-    """One search: always the channels that cost least for what they save, until goals are met."""
+    """A greedy search: remove the channels with the lowest cost per saving until the goals are met."""
 
     def __init__(self, planner: Planner, response: Response, goals: Sequence[Goal]) -> None:
         self._check = GoalCheck(goals, planner.original, planner.rules.tolerance)
@@ -60,11 +60,11 @@ class Descending:
 
     @property
     def goals(self) -> Sequence[Goal]:
-        """The goals that the search goes down to."""
+        """The goals of the search."""
         return self._check.goals
 
     def toward(self, goals: Sequence[Goal]) -> Descending:
-        """A copy of this search that continues to goals from where a step would first overshoot them; this one stays there."""
+        """Descend until a step would overshoot these goals, and return a copy of the search that can continue to them."""
         self._check = replace(self._check, goals=goals)
         self._descend(overshooting=False)
         found = copy.copy(self)
@@ -132,14 +132,14 @@ class Descending:
         return change
 
     def _price(self, number: int) -> float:
-        """What the next rung costs for what it saves of the measures whose goals are not met."""
+        """The cost of a ladder's next rung, divided by what it saves of the measures whose goals are not met."""
         if self._rungs[number] >= self._ladders[number].last:
             return float("inf")
         saved = self._check.saved(self.widths, self._below(number))
         return self._move(number).cost / max(saved, NOTHING_SAVED)
 
     def _below(self, number: int) -> Widths:
-        """The widths with the next rung of a ladder taken."""
+        """The widths after taking the next rung of a ladder."""
         ladder = self._ladders[number]
         return self.widths.losing(ladder.groups, self._change(ladder, self._rungs[number], self._move(number).rung))
 

@@ -1,4 +1,4 @@
-"""Ladders: for channels that are cut together, all widths that they may have, widest first."""
+"""Ladders: all permitted widths of groups that are cut together, widest first."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Ladders:
 
 
 def ladders_of(analysis: Analysis, base: Removal, rules: Rules) -> Ladders:
-    """The ladders in addition to what is gone already.
+    """The ladders below what is removed already.
 
     Raises:
         RequestError: a protected layer that this model does not have.
@@ -129,7 +129,7 @@ def descending(coupling: CouplingMap, system: Sequence[ChannelGroup], base: Remo
 
 
 def same_share(coupling: CouplingMap, system: Sequence[ChannelGroup], share: float, base: Removal) -> dict[int, int]:
-    """What the groups of a system lose where all are asked for one share, as their links allow; empty where they do not."""
+    """The channels that the groups of a system lose at one common share, as their links allow; empty where they do not."""
     wishes, request = Wishes(), Request("", f"{share:.9f}")
     for group in system:
         unit, left = unit_of(coupling, group), base.left(group)

@@ -21,7 +21,7 @@ SHARES = (0.1, 0.25, 0.5, 0.75)
 """The shares of a ladder's channels that trials remove; a fast plan uses fewer of them."""
 FEW_SHARES = (0.2, 0.6)
 STEEP = 4.0
-"""The cost of the last rung where no trial went that far, as a multiple of the last trial's."""
+"""The cost of a ladder's last rung beyond the last trial, as a multiple of the last trial's cost."""
 
 
 def trials_of(
@@ -37,7 +37,7 @@ def trials_of(
 
 
 def trial_of(analysis: Analysis, ladder: Ladder, rung: int, base: Removal, criterion: str) -> DamageTrial:
-    """One rung of a ladder in addition to what is gone."""
+    """A trial of one rung of a ladder, in addition to what is removed already."""
     lost = tuple(int(count) for count in ladder.rungs[rung])
     places = {
         number: weakest(analysis, analysis.coupling.groups[number], count, base, criterion)
@@ -48,7 +48,7 @@ def trial_of(analysis: Analysis, ladder: Ladder, rung: int, base: Removal, crite
 
 
 def weakest(analysis: Analysis, group: ChannelGroup, count: int, base: Removal, criterion: str) -> Indices:
-    """The least important of a group's remaining channels, as sorted places; of equal ones the earlier."""
+    """The indices of a group's least important remaining channels, sorted; of equal ones the earlier."""
     remaining = base.remaining(group)
     scores = analysis.ranked(base).scores(group, criterion)[remaining]
     found: Indices = np.sort(remaining[np.argsort(scores, kind="stable")[:count]])
@@ -99,7 +99,7 @@ def curve(totals: Indices, found: Mapping[int, Mapping[str, float]], base: Mappi
 
 
 MOST_TRIED = 6
-"""How many different numbers of dropped blocks are planned for, at most: 1, 2, 3, 4, then larger steps."""
+"""The most numbers of dropped blocks that are planned for: 1, 2, 3, 4, then larger steps."""
 Outputs = Mapping[str, float]
 
 
@@ -171,7 +171,7 @@ def numbers(most: int) -> list[int]:
 
 
 def price(planner: Planner, path: str, drops: Drops, goals: Sequence[Goal]) -> float:
-    """What a block costs for what dropping it saves."""
+    """A block's cost divided by what dropping it saves."""
     now, then = (
         shares_left(planner.arithmetic.widths(removal).size, planner.original)
         for removal in (planner.base, planner.base.together(Removal({}, frozenset({path}))))
@@ -181,7 +181,7 @@ def price(planner: Planner, path: str, drops: Drops, goals: Sequence[Goal]) -> f
 
 
 def pricing(planner: Planner, curves: DamageCurves) -> Pricing:
-    """Prices of what is left to cut."""
+    """Prices of the channels that remain after the drops."""
     return Pricing(lambda ladder: np.max(list(costs_of(ladder, planner, curves).values()), axis=0), thrift=1.0)
 
 
@@ -199,7 +199,7 @@ def costs_of(ladder: Ladder, planner: Planner, curves: DamageCurves) -> Mapping[
 
 
 def expected(planner: Planner, landing: Landing, curves: DamageCurves, drops: Outputs) -> float:
-    """The worst output's damage of a landing together with the blocks dropped before."""
+    """The worst output's damage at the end of a descent, together with that of the dropped blocks."""
     totals = dict(drops)
     gone = planner.base.counts(planner.analysis.coupling)
     for ladder in planner.ladders.ladders:

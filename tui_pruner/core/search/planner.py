@@ -1,4 +1,4 @@
-"""From targets to a plan: the reachable range, the cuts, and the reason where there are none; also for a latency, which is measured."""
+"""From targets to a plan: the reachable range, the cuts, or the reason why there are none; latency targets are searched by timing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Planner:
 
     @property
     def range(self) -> Range:
-        """What remains at the end of every ladder, and at the start of all."""
+        """The shares that remain with every ladder at its end, and with all at their start."""
         counts = self.base.counts(self.analysis.coupling)
         for ladder in self.ladders.ladders:
             counts[list(ladder.groups)] += ladder.rungs[-1]
@@ -113,7 +113,7 @@ class Planner:
         return by_sensitivity(self.analysis, self.base, criterion, scan)
 
     def _why(self, goals: Sequence[Goal], landing: Landing) -> str:
-        """Why a search ended too early."""
+        """Why a search ended before its goals."""
         reach, shares = self.range, shares_left(landing.widths.size, self.original)
         least, goal = min((reach.least[goal.measure] <= goal.share, goal) for goal in goals if shares[goal.measure] > goal.share)
         wanted = f"{goal.measure}={100 * goal.share:.4g}%"
@@ -160,7 +160,7 @@ Measure = Callable[[Removal], Interval]
 """The latency of the model without these channels, as a share of the checkpoint's."""
 TRIES = 10
 CLOSE = 0.004
-"""Shares of the FLOPs that are as good as equal: they differ by a channel in a layer or two."""
+"""Shares of the FLOPs this close count as equal: they differ by a channel in one or two layers."""
 
 
 @dataclass(frozen=True)

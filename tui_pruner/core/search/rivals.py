@@ -38,7 +38,7 @@ SUM = 1e-3
 
 
 class Knapsack:
-    """The search over all ladders at once, starting from a landing that meets the goals."""
+    """The search over all ladders at once, starting from a solution that meets the goals."""
 
     def __init__(
         self, arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], damage: DamageCurves, goals: Sequence[Goal], start: Landing
@@ -57,7 +57,7 @@ class Knapsack:
         self._owner = np.repeat(np.arange(len(ladders)), [len(rungs) for rungs in self._choices])
 
     def run(self) -> Landing:
-        """The best landing that meets the goals; the start, where nothing is better."""
+        """Return the best solution that meets the goals; the start, if none is better."""
         at = self._nearest(self._start.widths)
         best, least = self._start, self._worst(at) if self._start.met else np.inf
         slack = np.zeros(len(self._goals))
@@ -138,7 +138,7 @@ class Knapsack:
         )
 
     def _worst(self, chosen: NDArray[np.int64]) -> float:
-        """The objective: the worst output's damage, and a little of the sum."""
+        """The objective: the worst output's damage, plus a small multiple of the sum over outputs."""
         firsts = np.searchsorted(self._owner, np.arange(len(self._ladders)))
         totals = self._costs[:, firsts + chosen].sum(1)
         return float(totals.max() + SUM * totals.sum())
@@ -241,7 +241,7 @@ def rivals(
 
 
 def planned(planner: Planner, targets: Sequence[Target], criterion: str, search: Search, clock: Measure | None) -> Budget:
-    """One way's plan: by arithmetic, or by timing networks where a latency is among the targets, whose share it then has too."""
+    """Return one way's plan: by arithmetic, or with a latency target by timing networks, with the latency's share."""
     others, share = latency_apart(targets)
     if share is None or clock is None:
         return planner.plan(targets, criterion, search=search)
@@ -250,7 +250,7 @@ def planned(planner: Planner, targets: Sequence[Target], criterion: str, search:
 
 
 def same(left: Removal, right: Removal) -> bool:
-    """Whether two removals take the same channels and blocks."""
+    """Whether two removals have the same channels and blocks."""
     return (
         left.dropped == right.dropped
         and left.places.keys() == right.places.keys()
@@ -263,7 +263,7 @@ def same(left: Removal, right: Removal) -> bool:
 
 @dataclass(frozen=True)
 class Ring:
-    """What rivals are compared with: the original with the remaining classes, the images to refit on and the images to judge by."""
+    """The basis for comparing rivals: the original with the remaining classes, images to refit on, and held-out images."""
 
     planner: Planner
     original: nn.Module
@@ -296,7 +296,7 @@ the training images, 0.085 (0.094, 0.075) was 0.83.
 
 
 def ranked(tried: Sequence[Tried]) -> list[Tried]:
-    """The plans, the one to take first, the others by their distances.
+    """Order the plans: the best first, the others by their distances.
 
     The first is the closest; of plans about as close, but no farther than the uniform plan, it is the one whose worst output is best.
     """

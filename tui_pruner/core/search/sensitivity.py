@@ -1,4 +1,4 @@
-"""What channels cost in accuracy: the trials of a scan, and prices for each rung of a ladder from a scan or from importance."""
+"""The cost of channels in accuracy: the trials of a scan, and prices for each rung of a ladder from a scan or from importance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Trial:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what it removes."""
+        """SHA-256 of the channels that it removes."""
         places = {str(number): found.tolist() for number, found in sorted(self.removal.places.items())}
         return hashlib.sha256(json.dumps(places).encode()).hexdigest()
 
@@ -137,7 +137,7 @@ class Sensitivity:
     partial: bool = False
 
     def covers(self, ladders: Sequence[Ladder]) -> bool:
-        """Whether it covers every ladder; a scan that was stopped, whether it covers any."""
+        """Whether it covers every ladder; for a scan that was stopped, whether it covers any."""
         known = [any(number in self.drops for number in ladder.groups) for ladder in ladders]
         return any(known) if self.partial else bool(known) and all(known)
 
@@ -186,7 +186,7 @@ def drop_per_importance(analysis: Analysis, base: Removal, criterion: str, scan:
 
 
 def drop_curve(drops: Mapping[float, float], baseline: float, shares: Costs) -> Costs:
-    """The drop at these shares: monotone, linear between the measurements, and the whole metric where nothing is left."""
+    """The drop at these shares: monotone, linear between the measurements, and the whole metric where no channel is left."""
     measured = sorted(drops.items())
     heights = np.maximum.accumulate([0.0, *(max(0.0, drop) for _, drop in measured), baseline])
     curve: Costs = np.interp(shares, [0.0, *(share for share, _ in measured), 1.0], heights)

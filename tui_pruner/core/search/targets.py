@@ -73,13 +73,13 @@ def size_by(size: Size, measure: str) -> float:
 
 
 def shares_left(size: Size, original: Size) -> dict[str, float]:
-    """What share of the checkpoint a size is, by every measure."""
+    """A size as a share of the checkpoint's, by every measure."""
     return {measure: size_by(size, measure) / size_by(original, measure) for measure in MEASURES}
 
 
 @dataclass(frozen=True)
 class GoalCheck:
-    """What every search asks about goals: which are not met yet, and whether a step would go too far below them."""
+    """Checks of goals for every search: which are not met yet, and whether a step would overshoot them."""
 
     goals: Sequence[Goal]
     original: Size
@@ -116,7 +116,7 @@ NOTHING_SAVED = 1e-12
 
 @dataclass(frozen=True)
 class Pricing:
-    """What rungs cost: `costs_of` gives the cost of every rung of a ladder; a price is the cost over the saving to the power `thrift`."""
+    """The cost of rungs: `costs_of` gives the cost of every rung of a ladder; a price is the cost over the saving to the power `thrift`."""
 
     costs_of: Callable[[Ladder], Costs]
     thrift: float = 0.0
@@ -124,7 +124,7 @@ class Pricing:
 
 @dataclass(frozen=True)
 class Landing:
-    """Where a descent ended: the widths, whether every goal is met, and whether it ended because every remaining rung is too large."""
+    """The end of a descent: the widths, whether every goal is met, and whether it ended because every remaining rung is too large."""
 
     widths: Widths
     met: bool
@@ -206,13 +206,13 @@ class Descent:
         return too_large
 
     def _price(self, number: int) -> float:
-        """What the next rung of a ladder costs for what it saves of the measures whose goals are not met."""
+        """The cost of a ladder's next rung, divided by what it saves of the measures whose goals are not met."""
         rung, costs = self._rungs[number], self._costs[number]
         saved = self._check.saved(self.widths, self._below(number))
         return float((costs[rung + 1] - costs[rung]) / max(saved, NOTHING_SAVED) ** self._thrift)
 
     def _below(self, number: int) -> Widths:
-        """The widths with the next rung of a ladder taken."""
+        """The widths after taking the next rung of a ladder."""
         ladder, rung = self._ladders[number], self._rungs[number]
         return self.widths.losing(ladder.groups, ladder.rungs[rung + 1] - ladder.rungs[rung])
 

@@ -1,4 +1,4 @@
-"""One controller for each group of actions: what the user can do, and what becomes of the engine's answers."""
+"""Controllers, one for each group of actions: they run actions and handle the engine's messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ACTIONS: tuple[Action, ...] = tuple(
     )
     for action in kind.listed()
 )  # fmt: skip
-"""Every action of the app, to list and to bind: none of these can be run, since no session is behind them."""
+"""Every action of the app, to list and to bind: these cannot be run, since they have no session."""
 actions.use(actions.keymap_of(ACTIONS, {}))
 
 
@@ -64,7 +64,7 @@ class Controllers:
 
     @classmethod
     def of(cls, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> Controllers:
-        """Make them all on one store."""
+        """Make all controllers on one store."""
         common = (store, engine, jobs, dialogs)
         criterion, view, file = CriterionController(*common), ViewController(*common), FileController(*common)
         autosave = Autosave(*common, criterion)
@@ -87,14 +87,14 @@ class Controllers:
 
     @property
     def all(self) -> Sequence[Controller]:
-        """All of them in the order in which they hear of a message: steps before anyone who follows them, the disk last."""
+        """All controllers in the order in which they handle a message: steps before those that observe them, saving last."""
         return (
             self.cut, self.preset, self.criterion, self.target, self.step, self.file, self.job, self.recover, self.view, self.explain,
             self.preview, self.lineage, self.copy, self.autosave,
         )  # fmt: skip
 
     def handlers_of(self, message: object) -> list[Callable[[Any], None]]:
-        """What becomes of a message, in order."""
+        """The handlers of a message, in order."""
         return [handler for kind, handler in self._handlers if isinstance(message, kind)]
 
     @cached_property

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 SAVE_AFTER = 0.5
 """Seconds from the first change to the write."""
 KEPT = ("session", "pending", "marks", "tree", "metrics", "latency", "lineage", "doing", "notes", PROOFS, JOBS)
-"""The fields that a session is made of, and those that change with it (a saved plan, a job's data)."""
+"""The fields that a session consists of, and those that change with it (a saved plan, a job's data)."""
 
 
 DIGITS = 5
-"""Of a metric on one draw of the bootstrap, as a session keeps it."""
+"""Digits of a metric per bootstrap resample in a saved session."""
 
 
 class Autosave(Controller):
-    """Steps are on the disk before they are shown; the pending cuts and the marks follow when the moment is over."""
+    """Saves steps before they are shown; the pending cuts and the marks half a second after a change."""
 
     _file: SessionFile | None = None
     _kept: tuple[object, ...] = ()
@@ -53,11 +53,11 @@ class Autosave(Controller):
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """Changed steps."""
+        """Handlers of changed steps."""
         return {SessionChanged: self.take_session}
 
     def begin(self) -> None:
-        """Resume the session that was asked for, or offer the one that a dropped line left."""
+        """Resume the requested session, or offer the one that a lost connection left."""
         opened, opening = self.state.opened, self.opening
         self.engine.keep_accepted = self.keep_accepted
         self.store.observe(KEPT, self.keep_soon)
@@ -67,7 +67,7 @@ class Autosave(Controller):
             self._offer(opened.model.path, opened.model.sha256)
 
     def end(self) -> None:
-        """Let another window go on with the session."""
+        """Release the session for other windows."""
         if self._due is not None:
             self._due.cancel()
         if self._file is not None:
@@ -75,16 +75,16 @@ class Autosave(Controller):
 
     @property
     def opening(self) -> Opening:
-        """How the checkpoint was opened."""
+        """The options that the checkpoint was opened with."""
         return self.jobs.checkpoint.opening
 
     def keep_soon(self) -> None:
-        """Write the session at the next half second: what changes until then is written with it."""
+        """Schedule a save in half a second; changes until then are saved together."""
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(SAVE_AFTER, self.keep)
 
     def keep(self) -> None:
-        """Write the session where it differs from what was kept last."""
+        """Save the session if it differs from its last save."""
         self._due = None
         found = self._content()
         if found != self._kept:
@@ -92,12 +92,12 @@ class Autosave(Controller):
             self._writing.submit(None)
 
     async def keep_accepted(self, session: SessionView) -> None:
-        """Have the steps on the disk before the screen says that they were made."""
+        """Save the steps before the screen shows them."""
         self._accepted = session
         await self._write()
 
     def leave(self) -> None:
-        """The user quits: keep the session as one that was left on purpose."""
+        """Mark the session as left on purpose: the user quits."""
         try:
             file = self._session_file()
             file.keep(self._snapshot(file).model_copy(update={"left": True}))
@@ -106,7 +106,7 @@ class Autosave(Controller):
             self._told = True  # no screen is left to say it on
 
     def take_session(self, event: SessionChanged) -> None:
-        """Steps are kept by now; after an earlier session's have come back, bring back the rest of it."""
+        """Note that the steps are saved; after resuming a session, restore the rest of it."""
         if self._accepted is event.session:
             self._accepted = None
         if event.did == "resumed" and self.opening.saved is not None:
@@ -114,7 +114,7 @@ class Autosave(Controller):
         self.keep()
 
     def resume(self, saved: SavedSession) -> None:
-        """Resume a session that was kept."""
+        """Resume a kept session."""
         self.jobs.checkpoint.opening = self.opening.resuming(saved)
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
@@ -130,7 +130,7 @@ class Autosave(Controller):
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
     def _take_over(self, saved: SavedSession) -> None:
-        """Continue the earlier session's file; only after it was accepted, since a refused session must not change."""
+        """Continue the earlier session's file, only after its plan was accepted: a refused session must not change."""
         from tui_pruner.storage.sessions import SessionFile
 
         if self._file is not None:
@@ -138,7 +138,7 @@ class Autosave(Controller):
         self._file, self._restoring = SessionFile(saved.id), True
 
     def _restore(self, saved: SavedSession) -> None:
-        """Bring back what the engine does not know."""
+        """Restore what the engine does not know: marks, pending cuts and results."""
         self._restoring = False
         state = self.state
         amounts = {layer: typed_amount(amount) for layer, amount in saved.asked.items() if layer in state.known}
@@ -152,7 +152,7 @@ class Autosave(Controller):
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
     def _restore_metrics(self, saved: SavedSession) -> None:
-        """Metrics belong to the data that they were measured on, which a session without data takes over."""
+        """Restore metrics with the data that they were measured on; a session without data takes over that data."""
         checkpoint, metrics = self.jobs.checkpoint, self.state.metrics
         if checkpoint.data is None:
             checkpoint.data = saved.data
@@ -166,7 +166,7 @@ class Autosave(Controller):
         restore_lineage(self.state, saved.lineage)
 
     def _content(self) -> tuple[object, ...]:
-        """What a session is made of, quick to compare."""
+        """The content of a session, cheap to compare."""
         state = self.state
         return (
             state.session,

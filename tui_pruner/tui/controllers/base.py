@@ -1,4 +1,4 @@
-"""What controllers are made of: the store, the engine, the jobs, and the dialogs that ask the user."""
+"""The base of controllers: the store, the engine, the jobs, and the dialogs that ask the user."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from tui_pruner.tui.state import AppState, Store, ViewState
 
 Answers = Sequence[tuple[str, str, str]]
-"""The answers to a question: the key, what it says, and the value that the question ends with."""
+"""The answers to a question: the key, its words, and the value that the question returns."""
 Choices = Sequence[tuple[str, str, str]]
-"""The lines of a list: the value, its name, and a few words on it."""
+"""The lines of a list: the value, its name, and a description."""
 Switch = Callable[[str], tuple[str, str]]
-"""What Tab makes of a question with a line in it: the words and the line of the other way."""
+"""An alternative to a question with an input line, by Tab: its words and its line."""
 Handler = Callable[[Any], None]
 
 
 class Dialogs(Protocol):
-    """How controllers ask the user: every dialog hands what was answered to a callable, and comes up at once."""
+    """The dialogs of controllers: each opens at once and passes the answer to a callable."""
 
     def say(self, text: str, severity: str = "information") -> None:
         """Show one line for a few seconds."""
 
     def choose(self, title: str, text: str, choices: Choices, then: Callable[[str], None], chosen: str = "") -> None:
-        """Let one line of a list be chosen; `then` gets its value, or an empty text."""
+        """Let the user choose a line of a list; `then` gets its value, or an empty text."""
 
     def confirm(self, title: str, text: str, answers: Answers, then: Callable[[str], None]) -> None:
-        """Ask a question with a few answers; `then` gets the value of one, or an empty text."""
+        """Ask a question with a few answers; `then` gets the value of the answer, or an empty text."""
 
     def ask_text(
         self,
@@ -52,13 +52,13 @@ class Dialogs(Protocol):
         fault: Callable[[str], str] = lambda _: "",
         switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+        """Ask for a line of text; `then` gets it, or None. While `fault` returns an error message for it, the question stays open.
 
-        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        `switch`: the words and the line of the alternative question, which Tab opens.
         """
 
     def retell(self, text: str) -> None:
-        """Say something else above the line of text that is being asked for, if it still is."""
+        """Replace the words above the input line, if it is still open."""
 
     def ask_recipe(
         self,
@@ -78,13 +78,13 @@ class Dialogs(Protocol):
         """List all jobs."""
 
     def copy(self, text: str) -> None:
-        """Give a text to the terminal's clipboard."""
+        """Copy a text to the terminal's clipboard."""
 
     def show_stages(self, on_front: bool) -> None:
         """Show the stages, as a tree or on the front."""
 
     def show_detections(self, pair: StagePair) -> None:
-        """Show what two stages find on the same images."""
+        """Show the detections of two stages on the same images."""
 
     def open_line(
         self,
@@ -101,29 +101,29 @@ class Dialogs(Protocol):
         """Open one of the two lines inside the workbench: "filter" or "amount"."""
 
     def close_line(self, which: str) -> None:
-        """Hide such a line, and go back to what had the focus before it was opened."""
+        """Hide such a line, and restore the former focus."""
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Do something in the background; what goes wrong is said."""
+        """Run work in the background; errors are shown."""
 
     def scroll_detail(self, lines: int) -> None:
         """Scroll the detail pane."""
 
     def use_theme(self, name: str) -> None:
-        """Draw in other colours."""
+        """Switch to another theme."""
 
     def send(self, message: Any) -> None:
-        """Tell the app."""
+        """Post a message to the app."""
 
     def suspend(self) -> None:
-        """Go back to the shell until it brings the app back."""
+        """Suspend the app until the shell resumes it."""
 
     def leave(self) -> None:
         """End the app."""
 
     @property
     def map_width(self) -> int:
-        """How many cells the map has."""
+        """The map's width in cells."""
 
     @property
     def narrow(self) -> bool:
@@ -131,7 +131,7 @@ class Dialogs(Protocol):
 
 
 class Jobs:
-    """The queue with what every job is about, and with the words on what becomes of a job."""
+    """The job queue, with the requests for validations and the dialogs about data."""
 
     def __init__(self, store: Store, queue: JobQueue, dialogs: Dialogs) -> None:
         self.queue = queue
@@ -141,11 +141,11 @@ class Jobs:
 
     @property
     def checkpoint(self) -> OpenCheckpoint:
-        """The open checkpoint, with its data where that is known."""
+        """The open checkpoint, with its data where known."""
         return self._store.state.checkpoint
 
     def add(self, spec: JobSpec, queued: str = "", known: str = "") -> None:
-        """Queue a job and say so, or that the same one waits or runs already, or why it cannot be."""
+        """Queue a job, and show that it was queued, that the same one waits or runs already, or why it cannot be."""
         try:
             words = queued if self.queue.add(spec) else known
         except RequestError as error:
@@ -155,7 +155,7 @@ class Jobs:
             self._dialogs.say(words)
 
     def validate(self, quiet: bool = False) -> None:
-        """Measure the session as it is now; `quiet`: say nothing where it is measured already."""
+        """Measure the present session; `quiet`: without a word where it is measured already."""
         try:
             queued = self._validations.ask(self._store.state.session)
         except RequestError as error:
@@ -174,20 +174,20 @@ class Jobs:
         self._dialogs.say("the steps are measured as masked, beside the cut" if queued else "they are being measured")
 
     def validate_step(self) -> None:
-        """Measure a new step, where that is switched on and the data is known."""
+        """Measure a new step, if that is switched on and the data is known."""
         state = self._store.state
         if state.automatic and self.checkpoint.data and not unproved(state.session):
             self.validate(quiet=True)
 
     def with_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
-        """Do something that needs the data yaml, after asking for it where it is not known."""
+        """Call `then` with known data, after asking for the data yaml if necessary."""
         if self.checkpoint.data is None:
             self.ask_for_data(then, title)
         else:
             then()
 
     def ask_for_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
-        """Ask for the data yaml, then do something with it."""
+        """Ask for the data yaml, then call `then`."""
 
         def take(path: str | None) -> None:
             if path:
@@ -199,7 +199,7 @@ class Jobs:
 
 
 def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
-    """What is wrong with a text, in the words of what reads it; empty where nothing is."""
+    """The error message of a text's parser; empty where the text is valid."""
 
     def fault(text: str) -> str:
         try:
@@ -212,7 +212,7 @@ def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def readable_data(text: str) -> None:
-    """Refuse what is not a data set, as far as that can be seen at once.
+    """Refuse a path that is not a data set, as far as that can be checked quickly.
 
     Raises:
         DataError: no such file, or one that is not a data yaml.
@@ -238,7 +238,7 @@ def fault_of_place(place: Path, suffixes: Sequence[str], checkpoint: str) -> str
 
 
 def ask_to_cancel(dialogs: Dialogs, queue: JobQueue, job: QueuedJob) -> None:
-    """Stop a running job, if the user says so."""
+    """Stop a running job after the user confirmed it."""
     early = job.spec.stops_early and not job.stopping
     text = f"{job.spec.name} ends early, with {job.spec.kept}." if early else f"What {job.spec.name} has done so far is lost."
     answers = [("y", "end it early" if early else "cancel it", "cancel")]
@@ -251,7 +251,7 @@ def ask_to_cancel(dialogs: Dialogs, queue: JobQueue, job: QueuedJob) -> None:
 
 
 class Controller:
-    """One group of actions on the open session: a plain object that changes the store and knows no widget."""
+    """A group of actions on the open session: a plain object that changes the store and knows no widget."""
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> None:
         self.store = store
@@ -261,15 +261,15 @@ class Controller:
 
     @classmethod
     def listed(cls) -> Sequence[Action]:
-        """Give the actions without a session behind them, to list them and to bind their keys: they cannot be run."""
+        """Return the actions without a session, to list them and to bind their keys: they cannot be run."""
         return cls.__new__(cls).actions()
 
     def actions(self) -> Sequence[Action]:
-        """What the user can do here."""
+        """The controller's actions."""
         return ()
 
     def moves(self) -> Mapping[str, Callable[..., object]]:
-        """What panes and mouse clicks ask for by name, besides the actions."""
+        """Handlers of moves of panes and mouse clicks, by name."""
         return {}
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
@@ -277,23 +277,23 @@ class Controller:
         return {}
 
     def begin(self) -> None:
-        """The workbench is there."""
+        """Start observing, after the workbench was mounted."""
 
     def end(self) -> None:
-        """The workbench is gone."""
+        """Stop, before the workbench is removed."""
 
     @property
     def state(self) -> AppState:
-        """What is known."""
+        """The state of the session."""
         return self.store.state
 
     @property
     def view(self) -> ViewState:
-        """How it is looked at."""
+        """The state of the view."""
         return self.store.view
 
     def say(self, text: str, severity: str = "information") -> None:
-        """Show one line to the user."""
+        """Show a line to the user."""
         self.dialogs.say(text, severity)
 
     def ask_place(
@@ -306,9 +306,9 @@ class Controller:
         suffixes: Sequence[str] = (),
         switch: Switch | None = None,
     ) -> None:
-        """Ask where to put a file, and before replacing one; `put` gets the place, and whether a file there may be replaced.
+        """Ask for a file's path, and for permission to replace a file; `put` gets the path, and whether it may be replaced.
 
-        A place where no file can be written is refused while the question stands.
+        A path that cannot be written is refused while the question is open.
         """
 
         def take(typed: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Copies the layer, the cuts or the command that does the same to the terminal's clipboard, and keeps the log of commands."""
+"""Copies the layer, the cuts or the equivalent command to the terminal's clipboard, and keeps the log of commands."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from tui_pruner.tui.job_specs.job import DONE
 from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved, SessionChanged
 
 WITHOUT = ("linux", "dumb", "vt100", "vt220", "ansi")
-"""Terminals, by TERM, that know no OSC 52."""
+"""Terminals, by TERM, without OSC 52."""
 WITH = ("kitty", "foot", "wezterm", "ghostty", "alacritty", "contour")
-"""Those that do; of all others it is not known."""
+"""Terminals with OSC 52; for all others it is unknown."""
 PROGRAMS = ("iTerm.app", "WezTerm", "ghostty", "WarpTerminal")
 LAYER, CUTS, COMMAND, STEPS = "layer", "cuts", "command", "steps"
 
 
 def takes_copies() -> bool | None:
-    """Whether the terminal takes what is copied; None where that cannot be known."""
+    """Whether the terminal accepts OSC 52; None where that is unknown."""
     term, program = os.environ.get("TERM", ""), os.environ.get("TERM_PROGRAM", "")
     if term in WITHOUT or program == "Apple_Terminal":
         return False
@@ -43,7 +43,7 @@ def takes_copies() -> bool | None:
 
 
 class CopyController(Controller):
-    """Nothing here changes the session."""
+    """Copies and logs commands; it does not change the session."""
 
     def actions(self) -> Sequence[Action]:
         """Copying, and the log."""
@@ -70,20 +70,20 @@ class CopyController(Controller):
         )
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """What was done, each with the command that does the same."""
+        """Handlers of what was done, each with its equivalent command."""
         return {SessionChanged: self.take_session, FileWritten: self.take_file, PlanSaved: self.take_plan, JobsChanged: self.take_job}
 
     def begin(self) -> None:
-        """Follow the pending cuts."""
+        """Observe the pending cuts."""
         self.store.observe(("pending",), self.take_pending)
 
     def take_pending(self) -> None:
-        """Keep the ratios as they are now: turning them is one entry."""
+        """Log the present ratios; consecutive changes are one entry."""
         if self.state.pending:
             self.log.note("ratios", preview_command(self.state), instead=True)
 
     def take_session(self, event: SessionChanged) -> None:
-        """Keep a step that was made, taken back or gone to."""
+        """Log a step that was applied, undone or gone to."""
         state = self.state
         if event.did == "applied":
             self.log.note(f"step {len(state.session.steps)}", step_command(state))
@@ -94,15 +94,15 @@ class CopyController(Controller):
             self.log.note("plan opened", command_line([PROGRAM, "steps", state.opened.model.path, "--plan", plan]))
 
     def take_file(self, event: FileWritten) -> None:
-        """Keep that the model was written."""
+        """Log that the model was written."""
         self.log.note("written", steps_command(self.state, event.result.output, event.result.masked is not None))
 
     def take_plan(self, event: PlanSaved) -> None:
-        """Keep that the plan was saved."""
+        """Log that the plan was saved."""
         self.log.note("plan saved", saved_command(self.state, event.result.output))
 
     def take_job(self, event: JobsChanged) -> None:
-        """Keep a job that is done."""
+        """Log a finished job."""
         job = event.ended
         if job is not None and job.state == DONE and job.parameters is not None:
             plan = str(self.state.checkpoint.opening.plan_file)
@@ -110,7 +110,7 @@ class CopyController(Controller):
 
     @property
     def log(self) -> CommandLog:
-        """The commands so far."""
+        """The logged commands."""
         return self.state.commands
 
     def choose(self) -> None:
@@ -120,7 +120,7 @@ class CopyController(Controller):
         self.dialogs.choose("Copy", "To the clipboard of your terminal.", choices, lambda name: self._take(name, found))
 
     def texts(self) -> list[tuple[str, str, str]]:
-        """What can be copied now: a name, what it is, and the text."""
+        """What can be copied now: a name, a description, and the text."""
         state, row = self.state, self.view.tree.row
         found = [(LAYER, "layer", layer_words(state, row.key if row else ""))]
         if state.pending:
@@ -130,7 +130,7 @@ class CopyController(Controller):
         return [entry for entry in found if entry[2]]
 
     def show_log(self) -> None:
-        """List the commands, the newest first; one that is chosen is copied."""
+        """List the commands, newest first; copy the chosen one."""
         entries = list(reversed(self.log.entries))
         if not entries:
             self.say("no command to show yet")
@@ -140,7 +140,7 @@ class CopyController(Controller):
         self.dialogs.choose("Command log", text, choices, lambda number: self.copy(entries[int(number)][1]) if number else None)
 
     def copy(self, text: str) -> None:
-        """Give a text to the terminal; where it takes none, or no one knows, to a file whose place is said."""
+        """Copy a text to the terminal; without OSC 52, or where it is unknown, write it to a file and show its path."""
         takes = takes_copies()
         if takes is not False:
             self.dialogs.copy(text)
@@ -165,7 +165,7 @@ SHORT = 60
 
 
 def write_copy(text: str) -> Path:
-    """Put a text where it can be picked up.
+    """Write a text to a file for copying.
 
     Raises:
         OSError: it cannot be written.

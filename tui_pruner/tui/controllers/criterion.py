@@ -1,4 +1,4 @@
-"""Chooses the criterion by which channels are ranked, and runs the calibration that some criteria need first."""
+"""Chooses the criterion that ranks channels, and runs the calibration that some criteria need first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tui_pruner.tui.job_specs.search import calibration, classes_left
 
 
 class CriterionController(Controller):
-    """Which channels go first."""
+    """Selects the importance criterion."""
 
     _wished = ""
 
     def actions(self) -> Sequence[Action]:
-        """The choice of a criterion."""
+        """The choice of the criterion."""
         return (
             Action(
                 id="criterion",
@@ -34,7 +34,7 @@ class CriterionController(Controller):
         )
 
     def request(self, pending: Asked) -> None:
-        """Make these the pending cuts; a criterion that the engine has no scores for, in a session that is resumed, follows when it has."""
+        """Make these the pending cuts; in a resumed session, those by a criterion without scores follow after its calibration."""
         if self._is_ready(pending.criterion):
             self.store.request(pending)
             return
@@ -42,7 +42,7 @@ class CriterionController(Controller):
         self._take(pending.criterion)
 
     def choose(self) -> None:
-        """Choose the criterion for the pending cuts and the curve in the detail."""
+        """Choose the criterion of the pending cuts and of the curve in the detail pane."""
         choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
         first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
         waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
@@ -50,7 +50,7 @@ class CriterionController(Controller):
         self.dialogs.choose("Importance", text, choices, self._take, self.state.pending.criterion)
 
     async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:
-        """Rank by the scores in a job's file for these criteria from now on."""
+        """From now on rank by the scores for these criteria in a job's file."""
         self.state.opened.criteria = await self.engine.calibrate(scores, criteria)
 
     def _is_ready(self, name: str) -> bool:

@@ -22,7 +22,7 @@ ROUNDINGS = (1, 2, 4, 8, 16, 32)
 
 
 class CutController(Controller):
-    """The pending cuts, layer by layer."""
+    """Changes the pending cuts, layer by layer."""
 
     def actions(self) -> Sequence[Action]:
         """Marks, ratios, widths, blocks and classes."""
@@ -151,7 +151,7 @@ class CutController(Controller):
         )
 
     def mark(self) -> None:
-        """Mark or unmark what is under the cursor."""
+        """Mark or unmark the row under the cursor."""
         names = set(self._prunable())
         if names:
             marks = self.state.marks
@@ -162,7 +162,7 @@ class CutController(Controller):
         self.store.update(marks=set())
 
     def nudge(self, percent: int) -> None:
-        """Remove that much more from the marked layers, or from those under the cursor."""
+        """Change the ratio of the marked layers, or of those under the cursor, by this much."""
         if names := self._targets():
             self.store.request(self.state.pending.nudge(self.state.prunable_widths(names), percent))
 
@@ -177,7 +177,7 @@ class CutController(Controller):
         self.store.request(self.state.pending.cleared)
 
     def drop(self) -> None:
-        """Drop the inner blocks of the marked layers, or the one under the cursor; where all are pending, keep them again."""
+        """Drop the inner blocks of the marked layers, or the one under the cursor; if all are pending already, keep them."""
         names = self._inside()
         if not names:
             return
@@ -193,7 +193,7 @@ class CutController(Controller):
         self.say(f"keeps {what}" if again else f"drops {what}")
 
     def keep_classes(self) -> None:
-        """Ask which classes stay; none named: all do."""
+        """Ask which classes to keep; with none named, all are kept."""
         names = self.state.opened.model.names
         more = f" and {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
         known = self.state.pending.amounts.get(CLASSES)
@@ -209,20 +209,20 @@ class CutController(Controller):
         )
 
     def rounding(self) -> None:
-        """Keep multiples of the next number of channels, after the last of any number again."""
+        """Switch to the next rounding of widths; after the last one, to none."""
         pending = self.state.pending
         step = ROUNDINGS[(ROUNDINGS.index(pending.round_to) + 1) % len(ROUNDINGS)] if pending.round_to in ROUNDINGS else 1
         self.store.request(replace(pending, round_to=step))
 
     def type_share(self, digit: str = "") -> None:
-        """Type a share to remove."""
+        """Ask for a share to remove."""
         if names := self._targets():
-            type_amount(self.store, self.dialogs, f"Remove % of {whom(names)}", partial(self._typed, keeping=False), digit)
+            type_amount(self.store, self.dialogs, f"Remove % of {layers_named(names)}", partial(self._typed, keeping=False), digit)
 
     def type_width(self) -> None:
-        """Type a width to keep."""
+        """Ask for a width to keep."""
         if names := self._targets():
-            type_amount(self.store, self.dialogs, f"Keep channels in {whom(names)}", partial(self._typed, keeping=True))
+            type_amount(self.store, self.dialogs, f"Keep channels in {layers_named(names)}", partial(self._typed, keeping=True))
 
     def _typed(self, text: str, keeping: bool) -> Asked:
         names, amount = self._targets(), typed_amount(text, keeping)
@@ -238,7 +238,7 @@ class CutController(Controller):
         return shared
 
     def _dropping(self, names: Sequence[str]) -> Asked:
-        """What is pending with the inner blocks around these layers dropped, and nothing else of them.
+        """The pending cuts with the inner blocks around these layers dropped, and no other cut inside them.
 
         Raises:
             RequestError: no such block is around them.
@@ -249,13 +249,13 @@ class CutController(Controller):
             possible = [path for block in state.opened.blocks for path in block.droppable]
             more = f" and {len(possible) - MOST_NAMED} more" if len(possible) > MOST_NAMED else ""
             can = f"this model can do without {', '.join(possible[:MOST_NAMED])}{more}" if possible else "this model has none"
-            raise RequestError(f"{whom(names)} is in no inner block that can be dropped: {can}")
+            raise RequestError(f"{layers_named(names)} is in no inner block that can be dropped: {can}")
         inner = [layer for layer in state.layers if any(layer.startswith(f"{block}.") for block in blocks)]
         within = [path for path in state.pending.amounts if any(path.startswith(f"{block}.") for block in blocks)]
         return state.pending.put([*inner, *within], None).put(blocks, Amount())
 
     def _inside(self) -> list[str]:
-        """The marked layers, or that under the cursor, also where its channels are locked."""
+        """The marked layers, or the one under the cursor, even if its channels are locked."""
         tree = self.view.tree
         if tree.row is not None and tree.row.layer is None and not self.state.marks:
             self.say("open the block and choose a layer of the inner block that is to go", "warning")
@@ -284,30 +284,30 @@ class CutController(Controller):
         return row.prunable
 
 
-def whom(names: Sequence[str]) -> str:
-    """Layers in a sentence: their name, or how many there are."""
+def layers_named(names: Sequence[str]) -> str:
+    """Layers in a sentence: the name of one, or their number."""
     return names[0] if len(names) == 1 else plural(len(names), "layer")
 
 
 def share_out(state: AppState, pending: Asked, names: Sequence[str], percent: int, tell: bool = False) -> tuple[Asked, str]:
-    """Ask this share of all of these layers but those that it is less than a channel of; with a word on those, or with `tell` on all.
+    """Set this share for these layers, except those that would lose no channel; return a message on those, or with `tell` on all.
 
     Raises:
-        RequestError: it is less than a channel of each of them.
+        RequestError: no layer would lose a channel.
     """
     shared = pending.share(state.prunable_widths(names), percent)
     taken = [name for name in names if name in shared.amounts]
     narrow = len(names) - len(taken)
     if not taken:
         rounded = f", rounded to multiples of {pending.round_to}" if pending.round_to > 1 else ""
-        raise RequestError(f"{percent} % of {whom(names)}{rounded} is less than one channel: choose more")
+        raise RequestError(f"{percent} % of {layers_named(names)}{rounded} is less than one channel: choose more")
     if not narrow and not tell:
         return shared, ""
-    return shared, f"{percent} % of {whom(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else "")
+    return shared, f"{percent} % of {layers_named(taken)}" + (f", {plural(narrow, 'layer')} too narrow for it" if narrow else "")
 
 
 def type_amount(store: Store, dialogs: Dialogs, label: str, take: Callable[[str], Asked | None], text: str = "") -> None:
-    """Open the line for an amount; `take` makes the pending cuts of what is typed, or None where that is nothing new."""
+    """Open the input line for an amount; `take` turns the typed text into pending cuts, or None where nothing changes."""
 
     def done(typed: str) -> None:
         try:

@@ -25,7 +25,7 @@ EXPLAIN = "explain MODEL A B"
 
 
 class ExplainController(Controller):
-    """One explanation at a time: it stays in the detail pane while the tree's cursor moves."""
+    """Shows one explanation at a time; it stays in the detail pane while the tree's cursor moves."""
 
     _home: Origin | None = None
 
@@ -34,7 +34,7 @@ class ExplainController(Controller):
         self._views = view
 
     def actions(self) -> Sequence[Action]:
-        """Explanations, and the way along them."""
+        """Explanations, and moves along them."""
         return (
             Action(
                 id="explain",
@@ -105,15 +105,15 @@ class ExplainController(Controller):
         )
 
     def moves(self) -> Mapping[str, Callable[..., object]]:
-        """Up and down in the detail pane, and a click on a line of the explanation."""
+        """Moves in the detail pane, and a click on a line of the explanation."""
         return {"look": self.look, "visit": self.visit}
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """Changed steps."""
+        """Handlers of changed steps."""
         return {SessionChanged: self.take_session}
 
     def explain(self) -> None:
-        """Explain what is under the cursor; on a second layer or block, the path from the first one to it."""
+        """Explain the row under the cursor; on a second layer or block, the path from the first to it."""
         name = self._end()
         if not name:
             return
@@ -123,7 +123,7 @@ class ExplainController(Controller):
         self._ask(first, second)
 
     def path_to(self) -> None:
-        """Type the other end of the explanation that is open, or of one from what is under the cursor."""
+        """Ask for the other end of the open explanation, or of one from the row under the cursor."""
         first = self.view.explanation.found.first if self.view.explanation else self._end()
         if not first:
             return
@@ -147,7 +147,7 @@ class ExplainController(Controller):
         )
 
     def expand(self) -> None:
-        """Open or close a block; in an explanation go to the chosen stop, or take the layer under the cursor as its other end."""
+        """Open or close a block; in an explanation go to the chosen hop, or use the layer under the cursor as its other end."""
         row, found = self.view.tree.row, self.view.explanation
         if self.view.focus == DETAIL and found is not None:
             self.visit(found.chosen)
@@ -157,7 +157,7 @@ class ExplainController(Controller):
             self._views.expand()
 
     def go(self, by: int) -> None:
-        """Go to the next or the previous stop: the tree follows, the explanation stays."""
+        """Go to the next or the previous hop: the tree follows, the explanation stays."""
         found, flow = self.view.explanation, self.view.flow
         if found is None and flow is not None:
             self._flow_to(flow.different, by)
@@ -169,7 +169,7 @@ class ExplainController(Controller):
             self._stop_at(found.moved(by))
 
     def look(self, lines: int) -> None:
-        """Up or down in the detail pane: from stop to stop of an explanation, or a line further."""
+        """Move up or down in the detail pane: from hop to hop of an explanation, or by a line."""
         found = self.view.explanation
         if found is not None and found.stops:
             self._stop_at(found.moved(lines))
@@ -179,7 +179,7 @@ class ExplainController(Controller):
             self.dialogs.scroll_detail(lines)
 
     def visit(self, number: int | None) -> None:
-        """Go to a stop in the tree."""
+        """Go to a hop in the tree."""
         if self.view.explanation is not None and number is not None:
             self._stop_at(self.view.explanation.at(number))
             self._views.show_map(False)
@@ -199,7 +199,7 @@ class ExplainController(Controller):
         self._return_to(found.home)
 
     def take_explanation(self, result: ExplainResult) -> None:
-        """Show what the engine found; a small window shows nothing else."""
+        """Store the explanation; in a small window show only it."""
         found = self.view.explanation
         home = found.home if found is not None else self._home or self._origin
         self.store.update(explanation=OpenExplanation(result, home), flow=None)
@@ -207,7 +207,7 @@ class ExplainController(Controller):
             self._views.show_pane(DETAIL)
 
     def show_flow(self) -> None:
-        """Show the flow of channels at the block under the cursor, or leave it; a small window shows nothing else."""
+        """Show the channel flow at the block under the cursor, or leave it; in a small window show only it."""
         if self.view.flow is not None:
             self.back()
             return
@@ -222,22 +222,22 @@ class ExplainController(Controller):
         self.engine.ask(FlowRequest(), self.take_flow, self.refuse_flow)
 
     def take_flow(self, result: FlowResult) -> None:
-        """Show what the engine found, if it is still wanted."""
+        """Store the channel flow, if it is still wanted."""
         if self.view.flow is not None:
             self.store.update(flow=OpenFlow(result))
 
     def refuse_flow(self, reason: str) -> None:
-        """Show no flow where the engine found none."""
+        """Close the channel flow where the engine has none."""
         self.store.update(flow=None)
         self.say(reason, "error")
 
     def take_session(self, event: SessionChanged) -> None:
-        """Follow the channels again: the steps are others."""
+        """Request the channel flow again for the changed steps."""
         if self.view.flow is not None and event.did != "named":
             self._ask_flow()
 
     def _flow_to(self, blocks: Sequence[int], by: int) -> None:
-        """Go further among these blocks: the tree follows."""
+        """Go to the next of these blocks: the tree follows."""
         here = block_under(self.state.opened.blocks, self.view.tree.row)
         ahead = [index for index in blocks if (index - here) * by > 0]
         if ahead:
@@ -256,7 +256,7 @@ class ExplainController(Controller):
         return Origin(self.view.tree, self.view.on_map)
 
     def _end(self) -> str:
-        """The layer or block under the cursor; empty, with a word to the user, where there is none."""
+        """The layer or block under the cursor; empty, with a message to the user, where there is none."""
         name = _name_of(self.view.tree.row)
         if not name:
             self.say("choose a layer or a block to explain", "warning")

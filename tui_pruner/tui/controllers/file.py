@@ -1,4 +1,4 @@
-"""Brings the session into files and back: the pruned model, plans, reports, and other formats."""
+"""Writes and opens files of a session: the pruned model, plans, reports, and exports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MakeJob = Callable[[OpenCheckpoint, ModelFile], JobSpec]
 
 
 class FileController(Controller):
-    """Nothing is written over without a question, and no steps are replaced without one."""
+    """Asks before a file is overwritten, and before steps are replaced."""
 
     def actions(self) -> Sequence[Action]:
         """Model, plan, report, and export."""
@@ -115,22 +115,22 @@ class FileController(Controller):
         )
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """What was written."""
+        """Handlers of written files."""
         return {FileWritten: self.tell_written, PlanSaved: self.tell_saved}
 
     @property
     def opening(self) -> Opening:
-        """How the checkpoint was opened, by which files get their names."""
+        """The options that the checkpoint was opened with, from which default file names are derived."""
         return self.jobs.checkpoint.opening
 
     @property
     def begins(self) -> str:
-        """What a job would start from, at the beginning of a sentence."""
+        """What a job would start from, as the beginning of a sentence."""
         steps = len(self.state.session.steps)
         return f"The model with {plural(steps, 'step')}" if steps else f"{self.opening.name} as it was opened"
 
     def begin(self) -> None:
-        """Offer to take over the mask of a masked file."""
+        """Offer to turn the mask of a masked file into a step."""
         mask, opening = self.state.opened.model.mask, self.opening
         if mask is not None and mask.plan is not None and opening.plan is None and opening.saved is None:
             zeros = mask.words.partition(";")[0]
@@ -139,13 +139,13 @@ class FileController(Controller):
             self.dialogs.confirm("Take the mask over?", text, answers, lambda answer: self.take_mask() if answer else None)
 
     def take_mask(self) -> None:
-        """Make the mask of the open file a step."""
+        """Turn the mask of the open file into a step."""
         plan = mask_plan(self.state)
         if plan is not None:
             self._replace_by(plan)
 
     def write(self) -> None:
-        """Ask where to, then save; as a mask where the user switches to it."""
+        """Ask for a path, then save the model; Tab switches to the masked one."""
         place, masked = self.opening.output, self.opening.masked_file
         ways = ((PRUNED, place), (MASKED, masked))
         at = 0
@@ -166,12 +166,12 @@ class FileController(Controller):
         return f"{words}{asked}"
 
     def save_plan(self) -> None:
-        """Ask where to, then write the plan."""
+        """Ask for a path, then write the plan."""
         text = f"{plural(len(self.state.session.steps), 'step')} as YAML, to read, edit, open again here, or use with --plan."
         self.ask_place("Save the plan as", text, self.opening.plan_file, self.engine.save_plan, "plan.yaml", PLAN_SUFFIXES)
 
     def report(self) -> None:
-        """Ask what shall be in it and where to, then have the report written in the background."""
+        """Ask for the report's content and path, then queue the job that writes it."""
         recovered = self._recovered()
         choices = [("", "all names", "files and classes as they are called"), (REDACT, "neutral names", "to show to others: --redact")]
         if recovered:
@@ -198,20 +198,20 @@ class FileController(Controller):
         self.ask_place("Write the report to", text, self.opening.report_file, put, "report.html", SUFFIXES)
 
     def open_plan(self) -> None:
-        """Ask for a plan file, then replace the steps by its."""
+        """Ask for a plan file, then replace the steps by its steps."""
         text = "A plan of this checkpoint: its steps replace the present ones."
         self.dialogs.ask_text(
             "Open the plan", text, str(self.opening.plan_file), self._take_plan, "plan.yaml", fault=fault_of(self._readable_plan)
         )
 
     def export(self) -> None:
-        """Choose the format, then a place; the file is there when it computes what the model computes."""
+        """Choose the format, then a path; the export is kept if its outputs equal the model's."""
         choices = [(str(number), one.argument, one.meaning) for number, one in enumerate(FORMATS)]
         text = f"{self.begins} is exported by Ultralytics in the background."
         self.dialogs.choose("Export", text, choices, self._take_format)
 
     def quit(self) -> None:
-        """Leave, after a question where something would be lost."""
+        """Quit, after a question if something would be lost."""
         reasons = self._unfinished()
         if not reasons:
             self.dialogs.leave()
@@ -229,7 +229,7 @@ class FileController(Controller):
         self.dialogs.start(self._queue_on_file(make, then), "writing the model for a job")
 
     def tell_written(self, event: FileWritten) -> None:
-        """Say where the file is and what was checked."""
+        """Report where the file is and what was checked."""
         result = event.result
         self.store.update(session=self.state.session.model_copy(update={"unsaved": False}))
         good = sum(check.ok for check in result.checks)
@@ -239,13 +239,13 @@ class FileController(Controller):
         self.say(f"wrote {result.output}, {checked}{masked}")
 
     def tell_saved(self, event: PlanSaved) -> None:
-        """Say where the plan is."""
+        """Report where the plan is."""
         text = f"saved {plural(event.result.steps, 'step')} to"
         self.store.note(f"{text} {Path(event.result.output).name}")
         self.say(f"{text} {event.result.output}")
 
     def _recovered(self) -> str:
-        """The newest file that was made of the present state by a refit or a training, and can be measured; empty where there is none."""
+        """The newest file that was refitted or fine-tuned from the present state and can be measured; empty where there is none."""
         lineage = self.state.lineage
         files = [stage.path for stage in lineage if stage.parent == lineage.here and stage.kind in RECOVERIES_OF_A_CUT and stage.path]
         there = [path for path in files if Path(path).is_file()]
@@ -264,7 +264,7 @@ class FileController(Controller):
         self.ask_place("Export to", one.meaning, place, put)
 
     def _readable_plan(self, path: str) -> dict[str, Any]:
-        """A plan's file, as far as it can be judged without the model.
+        """Check a plan's file, as far as that is possible without the model.
 
         Raises:
             PlanError: it cannot be read, is not a plan, or one of another checkpoint.
@@ -293,7 +293,7 @@ class FileController(Controller):
         self._replace_by(plan)
 
     def _replace_by(self, plan: object) -> None:
-        """Open a plan, after a question where there are steps."""
+        """Open a plan, after a question if there are steps."""
         session = self.state.session
         if not last(session):
             self.engine.load_plan(plan)
@@ -363,6 +363,6 @@ def no_steps(state: AppState, verb: str) -> str:
 
 
 def mask_plan(state: AppState) -> dict[str, Any] | None:
-    """The plan by which the open file is masked; None where it is not, or its zeros did not stay."""
+    """The plan of the mask of the open file; None where it is not masked, or its slices are no longer zero."""
     mask = state.opened.model.mask
     return mask.plan if mask else None

@@ -1,4 +1,4 @@
-"""Starts and stops what runs in the background, and tells what came of it."""
+"""Starts and stops jobs, and reports their results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VALIDATE = "validate MODEL --plan FILE --data DATA"
 
 
 class JobController(Controller):
-    """Validations and the other jobs of the queue."""
+    """Validations and the job queue."""
 
     def actions(self) -> Sequence[Action]:
         """Validations, their data, and the queue."""
@@ -89,16 +89,16 @@ class JobController(Controller):
         )
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """What becomes of jobs."""
+        """Handlers of job changes."""
         return {JobsChanged: self.take_change}
 
     def begin(self) -> None:
-        """Measure the checkpoint where the data is known."""
+        """Measure the checkpoint if the data is known."""
         if self.jobs.checkpoint.data:
             self.jobs.validate(quiet=True)
 
     def validate(self) -> None:
-        """Measure the session as it is now; asks for the data when it is not known."""
+        """Measure the present session, after asking for the data if it is unknown."""
         self.jobs.with_data(self._validate)
 
     def choose_data(self) -> None:
@@ -106,7 +106,7 @@ class JobController(Controller):
         self.jobs.ask_for_data(self._validate)
 
     def switch_automatic(self) -> None:
-        """Switch the validation after every step."""
+        """Switch the validation of every step on or off."""
         self.store.update(automatic=not self.state.automatic)
         self.say(f"validation after every step is {'on' if self.state.automatic else 'off'}")
 
@@ -120,7 +120,7 @@ class JobController(Controller):
         return "" if self.jobs.queue.running is not None else "no job runs"
 
     def take_change(self, event: JobsChanged) -> None:
-        """Tell how a job ended; its result is where it belongs by now."""
+        """Report how a job ended; its result was stored before."""
         if event.ended is not None:
             self._tell_end(event.ended)
         self.store.touch(QUEUE, "metrics")

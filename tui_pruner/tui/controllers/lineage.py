@@ -1,4 +1,4 @@
-"""Keeps the tree of stages that the session is part of, and goes from stage to stage on the lineage and on the front."""
+"""Maintains the tree of stages that the session is part of, and moves between stages on the lineage and on the front."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ GO = "prune MODEL --plan FILE --steps N -o OUT"
 
 
 class LineageController(Controller):
-    """The stages follow the steps, their proofs and what is measured; nothing here changes any of them."""
+    """Keeps the stages in step with the session's steps, proofs and measurements; it changes none of these."""
 
     def actions(self) -> Sequence[Action]:
-        """The two pictures of the stages."""
+        """The two views of the stages, and the detections."""
         return (
             Action(
                 id="lineage",
@@ -67,17 +67,17 @@ class LineageController(Controller):
         )
 
     def begin(self) -> None:
-        """Put the file that is open where it belongs, then follow."""
+        """Insert the open file into the tree, then observe."""
         begin_lineage(self.state, self.jobs.checkpoint.opening.lineage)
         self.store.observe(("session", "metrics", "latency", PROOFS), self.follow, at_once=True)
         self.follow()
 
     def follow(self) -> None:
-        """Have the stages say what the session says."""
+        """Update the stages from the session."""
         follow(self.state)
 
     def go_to(self, id: str) -> None:
-        """Undo, redo or open until this stage is what counts."""
+        """Undo, redo or open a file until this stage is the current one."""
         state, session = self.state, self.state.session
         timeline, lineage = ids_of(state), state.lineage
         stage = lineage.stages.get(id)
@@ -90,7 +90,7 @@ class LineageController(Controller):
             self._open(stage)
 
     def show_detections(self, first: str = "", second: str = "") -> None:
-        """Show what two stages find on the same images: by default where the model comes from, and what counts now."""
+        """Show the detections of two stages on the same images: by default of the original and the current one."""
         lineage = self.state.lineage
         second = second or lineage.here
         before = [stage.id for stage in lineage.chain(second)[:-1] if stage_file(self.state, stage.id) is not None]
@@ -110,7 +110,7 @@ class LineageController(Controller):
         self.dialogs.show_detections(pair)
 
     def _open(self, stage: Stage) -> None:
-        """Open the file of a stage that is not this session's, after a question."""
+        """Open the file of a stage that is not in this session, after a question."""
         lineage = self.state.lineage
         root = lineage.root_of(stage.id)
         if root is None or not root.path or not Path(root.path).exists():
@@ -132,7 +132,7 @@ class LineageController(Controller):
 
 
 class StageListController(ListController):
-    """A cursor on the stages, as a tree or on the front; another one can be held, to compare with.
+    """A cursor on the stages, as a tree or on the front; another stage can be held for comparison.
 
     While a target is dragged, the same keys drag it on the front: `slide` goes this many positions down.
     """
@@ -153,7 +153,7 @@ class StageListController(ListController):
         self.axis = AXES[0]
 
     def actions(self) -> Sequence[Action]:
-        """What is done with one stage."""
+        """Actions on a stage."""
         return (
             *self.moves(
                 "stage-move",
@@ -228,7 +228,7 @@ class StageListController(ListController):
         return [line.stage.id for line in shown.lines]
 
     def move(self, by: int) -> None:
-        """Go to another stage; on the front of an open slider drag the target."""
+        """Go to another stage; on the front with an open slider, move the target."""
         if self.on_front and self._store.view.sliding:
             self._slide(-by)
             self.cursor = ASKED
@@ -236,21 +236,21 @@ class StageListController(ListController):
         self.cursor = moved_cursor(self.ids, self.cursor, by)
 
     def hold(self) -> None:
-        """Hold the stage under the cursor, or let go of it."""
+        """Hold the stage under the cursor for comparison, or release it."""
         self.held = "" if self.held == self.cursor else self.cursor
 
     def switch(self) -> None:
-        """Show the other picture, with the cursor on the same stage where it is there too."""
+        """Switch the view, with the cursor on the same stage if it is shown there."""
         self.on_front = not self.on_front
         self._stay()
 
     def next_axis(self) -> None:
-        """Have something else across."""
+        """Switch the horizontal axis."""
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
         self._stay()
 
     def go(self) -> None:
-        """Leave, and go to the stage under the cursor; to what is asked for in the tree of the model."""
+        """Close the screen and go to the stage under the cursor; for the target's ring, to the tree of the model."""
         cursor = self.cursor
         self._view.leave()
         if cursor == ASKED:

@@ -1,4 +1,4 @@
-"""Lists on screens of their own, each with a cursor and a way back: all jobs, and the images on which two stages detect."""
+"""Lists on their own screens, each with a cursor and an action to leave: all jobs, and images with the detections of two stages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ListView(Protocol):
 
 @dataclass(frozen=True)
 class Way:
-    """One of the two ways in which a cursor goes: its keys, and what help and footer say of it."""
+    """One direction of the cursor: its keys, and its words in help and footer."""
 
     keys: str
     title: str
@@ -39,7 +39,7 @@ class Way:
 
 
 class ListController:
-    """A cursor on a list, and the way back to the workbench; `pane` and `group` are those of its actions."""
+    """A cursor on a list, and the action to leave; `pane` and `group` are those of its actions."""
 
     pane: ClassVar[str]
     group: ClassVar[str]
@@ -47,11 +47,11 @@ class ListController:
 
     @classmethod
     def listed(cls) -> Sequence[Action]:
-        """Give the actions without a session behind them, to list them and to bind their keys: they cannot be run."""
+        """Return the actions without a session, to list them and to bind their keys: they cannot be run."""
         return cls.__new__(cls).actions()
 
     def actions(self) -> Sequence[Action]:
-        """What is done with the list."""
+        """Actions on the list."""
         raise NotImplementedError
 
     def move(self, by: int) -> None:
@@ -69,7 +69,7 @@ class ListController:
         ]  # fmt: skip
 
     def leaving(self, id: str, keys: str, title: str, help: str, group: str = "") -> Action:
-        """The action that goes back to the workbench."""
+        """The action that returns to the workbench."""
         return Action(
             id=id, keys=keys, shown="escape", title=title, help=help, group=group or self.group, cli=INTERACTIVE,
             run=lambda: self._view.leave(), footer="back", pane=self.pane,
@@ -87,7 +87,7 @@ class JobView(ListView, Protocol):
 
 
 class JobListController(ListController):
-    """The job under the cursor; nothing but the queue is changed."""
+    """Actions on the job under the cursor; they change only the queue."""
 
     pane = ALL_JOBS
     group = JOBS
@@ -101,13 +101,13 @@ class JobListController(ListController):
 
     @property
     def chosen(self) -> QueuedJob | None:
-        """The job under the cursor; the last one where that is gone."""
+        """The job under the cursor; the last one if that no longer exists."""
         if self._chosen not in self._queue.jobs:
             self._chosen = self._queue.jobs[-1] if self._queue.jobs else None
         return self._chosen
 
     def actions(self) -> Sequence[Action]:
-        """What is done with one job."""
+        """Actions on a job."""
         return (
             *self.moves(
                 "job-move",
@@ -169,7 +169,7 @@ class JobListController(ListController):
             ask_to_cancel(self._dialogs, self._queue, job)
 
     def run_again(self) -> None:
-        """Queue the job under the cursor once more, and go to it."""
+        """Queue the job under the cursor again, and move to it."""
         if self.chosen is None:
             return
         try:
@@ -188,11 +188,11 @@ class ImageView(ListView, Protocol):
     """The screen that shows the images."""
 
     def switch_pictures(self) -> None:
-        """Draw the pictures, or only tell what was found."""
+        """Show the pictures, or only the results."""
 
 
 class ImageListController(ListController):
-    """A cursor on the images on which two stages detect, those that changed most first."""
+    """A cursor on the images with the detections of two stages, those that changed most first."""
 
     pane = DETECTIONS
     group = VIEW
@@ -207,7 +207,7 @@ class ImageListController(ListController):
         self.at = 0
 
     def actions(self) -> Sequence[Action]:
-        """What is done with the images."""
+        """Actions on the images."""
         return (
             *self.moves(
                 "image",
@@ -242,7 +242,7 @@ class ImageListController(ListController):
 
     @property
     def result(self) -> DetectionResult | None:
-        """What was found; None until it is there."""
+        """The detections; None until they are known."""
         return self._state.detected.get(self.pair.key)
 
     @property
@@ -267,6 +267,6 @@ class ImageListController(ListController):
         return "no job to cancel" if self.job is None or self.job.over else ""
 
     def cancel(self) -> None:
-        """Stop the job, or drop it from the queue."""
+        """Stop the job, or remove it from the queue."""
         if self.job is None or not self._queue.cancel(self.job):
             self._dialogs.say("no job to cancel", "warning")

@@ -1,4 +1,4 @@
-"""Cuts of many layers at once: gentle presets, a section's share, one layer's ratio for those like it, and a way out of conflicts."""
+"""Cuts of many layers at once: uniform pruning, a section's share, one layer's ratio for similar ones, and the resolution of conflicts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Preset:
 
 
 class PresetController(Controller):
-    """Ratios that need not be given layer by layer."""
+    """Sets the ratios of many layers at once."""
 
     def actions(self) -> Sequence[Action]:
         """Presets, copies, and conflicts."""
@@ -80,14 +80,14 @@ class PresetController(Controller):
         self.dialogs.choose("Uniform pruning", text, choices, lambda name: self._take(found.get(name)))
 
     def _chosen(self) -> tuple[Collection[str], str]:
-        """The layers that a preset is for: the marked ones, or those that the filter shows; none for all."""
+        """The layers that a preset is for: the marked ones, or those that the filter shows; empty for all."""
         tree = self.view.tree
         if self.state.marks or not tree.filtered:
             return self.state.marks, "marked"
         return {row.layer.name for row in matching_layers(tree.rows, tree.words) if row.layer}, "shown"
 
     def copy_ratio(self) -> None:
-        """Give the ratio of the layer under the cursor to the layers of the same name in other blocks, and mark them."""
+        """Copy the ratio of the layer under the cursor to the layers of the same name in other blocks, and mark them."""
         layer = self.view.tree.layer
         if not layer:
             self.say("choose a layer whose ratio is to be copied", "warning")
@@ -102,7 +102,7 @@ class PresetController(Controller):
         self._share(self.state.pending, alike, percent)
 
     def settle(self) -> None:
-        """Choose which of contradictory amounts stays; the layer under the cursor's own is proposed first."""
+        """Choose which of contradictory amounts stays; that of the layer under the cursor is proposed first."""
         here = self.view.tree.layer
         trouble = nearest_trouble(troubles(self.state.preview, self.state.pending), here)
         if trouble is None:
@@ -146,16 +146,16 @@ class PresetController(Controller):
 
 
 def no_conflict(state: AppState) -> str:
-    """Why there is nothing to settle; empty where amounts contradict each other or cannot be done."""
+    """Why there is nothing to settle; empty where amounts contradict each other or are impossible."""
     return "" if troubles(state.preview, state.pending) else "nothing to settle: no amounts contradict each other"
 
 
 def presets(blocks: Sequence[BlockView], marks: Collection[str], word: str = "marked") -> list[Preset]:
-    """What can be chosen: of the marked or shown layers where there are some, of all that can be cut otherwise."""
+    """The presets: for the marked or filtered layers if there are some, else for all that can be cut."""
     sections = {section: tuple(_layers(blocks, section, marks)) for section in SECTIONS}
     every = tuple(layer for layers in sections.values() for layer in layers)
-    whom = f"of the {plural(len(every), f'{word} layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
-    gentle = [Preset(f"{percent} %", whom, every, percent) for percent in GENTLE]
+    scope = f"of the {plural(len(every), f'{word} layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
+    gentle = [Preset(f"{percent} %", scope, every, percent) for percent in GENTLE]
     marked = f"{word} " if marks else ""
     typed = [Preset(section, f"{plural(len(layers), f'{marked}layer')}: type the share", layers) for section, layers in sections.items()]
     return [preset for preset in (*gentle, *typed) if preset.layers]
@@ -167,16 +167,16 @@ def _layers(blocks: Sequence[BlockView], section: str, marks: Collection[str]) -
 
 
 def similar_layers(blocks: Sequence[BlockView], name: str) -> list[str]:
-    """The layers that can be cut and are to their blocks what the layer is to its own, without the layer, in the model's order.
+    """The layers with the same name in their blocks, of the same types, without the layer itself, in the model's order.
 
-    They are of the same kind as well: what is called m.0.cv1 is 1x1 in one block and 3x3 in another where their insides differ.
+    The types of block and layer must be equal too: m.0.cv1 may be 1x1 in one block and 3x3 in another.
     """
     roles = {layer.name: _role(block, layer) for block in blocks for layer in block.layers if layer.status in PRUNABLE}
     return [other for other, role in roles.items() if other != name and role == roles.get(name)]
 
 
 def pattern(block: str, layer: str) -> str:
-    """A layer's name in its block with the places of repeated modules left open: m.0.cv1 of model.6 is m.*.cv1."""
+    """A layer's name in its block with the indices of repeated modules replaced: m.0.cv1 of model.6 is m.*.cv1."""
     *places, last = layer.removeprefix(block).lstrip(".").split(".")
     return ".".join([*(ANY if place.isdecimal() else place for place in places), last])
 

@@ -1,4 +1,4 @@
-"""Asks the engine about the pending cuts and the row under the cursor whenever one of them changes, and shows the answers."""
+"""Asks the engine about the pending cuts and the row under the cursor when they change, and shows the answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ QUIET = 0.25
 
 
 class PreviewController(Controller):
-    """Figures at once, the dry run when the keys are quiet; and what the engine itself says."""
+    """Requests figures at once, and the dry run when no key was pressed for a moment; shows messages of the engine."""
 
     _quiet: asyncio.TimerHandle | None = None
     _row = ""
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """Figures, shapes, and the engine's life."""
+        """Handlers of figures, shapes, and the engine's restarts and end."""
         return {
             Refreshed: self.take_figures,
             DryRan: self.take_dry_run,
@@ -34,7 +34,7 @@ class PreviewController(Controller):
         }
 
     def begin(self) -> None:
-        """Follow the pending cuts, the steps and the cursor."""
+        """Observe the pending cuts, the steps and the cursor."""
         self.store.observe(("pending",), self.schedule_dry_run, at_once=True)
         self.store.observe(("pending", "session"), self.refresh, at_once=True)
         self.store.observe(("tree",), self.follow_cursor, at_once=True)
@@ -42,7 +42,7 @@ class PreviewController(Controller):
         self.refresh()
 
     def end(self) -> None:
-        """Ask nothing any more."""
+        """Stop asking."""
         if self._quiet is not None:
             self._quiet.cancel()
 
@@ -55,7 +55,7 @@ class PreviewController(Controller):
             self.engine.refresh(self.state.pending, self.view.tree.layer or None)
 
     def follow_cursor(self) -> None:
-        """Ask for the detail of another row."""
+        """Request the detail of another row."""
         if self.view.tree.key == self._row:
             return
         self._row = self.view.tree.key
@@ -63,20 +63,20 @@ class PreviewController(Controller):
         self.refresh()
 
     def schedule_dry_run(self) -> None:
-        """Ask for The dry run's result for the shapes once no key changes the cuts any more."""
+        """Schedule the dry run for when no key changes the cuts any more."""
         self.end()
         if self.state.pending or self.view.sliding:
             self._quiet = asyncio.get_running_loop().call_later(QUIET, self.dry_run)
 
     def dry_run(self) -> None:
-        """Ask for The dry run's result for the shapes; where the target slider stands still, for the detail too."""
+        """Request the dry run; where the target slider stands still, the detail too."""
         if self.state.pending:
             self.engine.dry_run(self.state.pending)
         if self.view.sliding:
             self.engine.refresh(self.state.pending, self.view.tree.layer or None)
 
     def take_figures(self, event: Refreshed) -> None:
-        """Show what the engine answered."""
+        """Store the engine's figures."""
         values: dict[str, object] = {"detail": event.detail, "no_detail": event.no_detail}
         if self.state.pending and not self.view.sliding:
             preview = None if event.no_preview else event.preview or self.state.preview
@@ -84,12 +84,12 @@ class PreviewController(Controller):
         self.store.update(**values)
 
     def take_dry_run(self, event: DryRan) -> None:
-        """Show the dry run's result."""
+        """Store the result of the dry run."""
         if self.state.pending:
             self.store.update(dry_run=event.result, no_dry_run=event.reason)
 
     def take_restarted(self, event: Opened) -> None:
-        """Show the same session in another engine, and ask it about the pending cuts."""
+        """Restore the session in a restarted engine, and ask it about the pending cuts."""
         state, tree = self.state, self.view.tree
         for cached in ("layers", "known"):
             vars(state).pop(cached, None)
@@ -105,16 +105,16 @@ class PreviewController(Controller):
             self.store.note(warning)
 
     def take_doing(self, event: Doing) -> None:
-        """Show what the engine is busy with."""
+        """Show the engine's current long call."""
         self.store.update(doing=event.what)
 
     def take_refusal(self, event: RequestRefused) -> None:
-        """Say why not; a file that was not written for want of a proof is told with the step to undo."""
+        """Show why a request was refused; for a file without a proof, name the step to undo."""
         reason = unproved(self.state.session) if event.during == "written" else ""
         self.say(reason or event.reason, "error")
 
     def take_death(self, event: EngineDied) -> None:
-        """Report what happened and what follows."""
+        """Report how the engine ended, and what follows."""
         self.store.note(event.reason, failed=True)
         self.store.update(doing=event.doing)
         self.say(f"{event.reason}; {event.follows}", "error")

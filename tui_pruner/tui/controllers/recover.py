@@ -1,4 +1,4 @@
-"""Gets accuracy back: the pruned model is written, refitted or trained in the background, and opened as the next stage."""
+"""Recovers accuracy: the pruned model is written, refitted or trained in the background, and opened as the next stage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REFIT = "reconstruct PRUNED --data DATA -o OUT"
 
 
 class RecoverController(Controller):
-    """The session stays as it is: what is recovered is a file of its own, which can be opened after it."""
+    """Starts recoveries; the session does not change, since the result is a file of its own that can be opened as the next stage."""
 
     _to_refit = ""
 
@@ -41,7 +41,7 @@ class RecoverController(Controller):
         self._keep = keep
 
     def actions(self) -> Sequence[Action]:
-        """Recoveries, the refit of every step, and compressions."""
+        """Recovery, the refit of every step, and compression."""
         return (
             Action(
                 id="recover",
@@ -98,24 +98,24 @@ class RecoverController(Controller):
         )
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """New steps and their proofs: a step is refitted once it is proved, and measured then."""
+        """Handlers of new steps and their proofs: a step is refitted after its proof, and measured then."""
         return {SessionChanged: self.take_session, ProofArrived: self.take_proof}
 
     def choose(self) -> None:
-        """Choose how to get accuracy back, then where to put the file."""
+        """Choose how to recover accuracy, then a path for the file."""
         choices = [(str(number), way.name, way.meaning) for number, way in enumerate(RECOVERIES)]
         text = f"{self._files.begins} is refitted or trained in the background, and written to a file of its own."
         self.dialogs.choose("Recover accuracy", text, choices, self._take_recovery)
 
     def switch_refitting(self) -> None:
-        """Switch the refit after every step."""
+        """Switch the refit after every step on or off."""
         on = not self.state.refitting
         self.store.update(refitting=on)
         waits = "" if self.jobs.checkpoint.data else f"; it waits for data: {key_of('choose-data')} chooses it"
         self.say(f"refit after every step is {'on' if on else 'off'}{waits if on else ''}")
 
     def go_on(self) -> None:
-        """Open what was recovered last, after a question."""
+        """Open the file that was recovered last, after a question."""
         output = self.state.recovered
         text = f"{output}\nContinuing from it begins a session of its own; the present session is kept."
 
@@ -127,7 +127,7 @@ class RecoverController(Controller):
         self.dialogs.confirm(f"Continue from {Path(output).name}?", text, [("enter,g", "continue", "go")], take)
 
     def show_recipe(self) -> None:
-        """Show the recipe of the compression that waits or runs, else one to start; the steps so far are where it begins."""
+        """Show the recipe of the compression that waits or runs, else one to start from the present steps."""
         running = next((job for job in self.jobs.queue.jobs if job.spec.kind == COMPRESS and not job.over), None)
         if running is not None:
             self.dialogs.ask_recipe("A stage may be edited until it starts.", running.spec.recipe, running.spec.key, self._edit, running)
@@ -139,7 +139,7 @@ class RecoverController(Controller):
         self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps))
 
     def take_session(self, event: SessionChanged) -> None:
-        """Measure a new step; where it is refitted first, once it is proved."""
+        """Measure a new step; if it is to be refitted first, after its proof."""
         if event.did != "applied":
             return
         if self.state.refitting and self.jobs.checkpoint.data:
@@ -153,7 +153,7 @@ class RecoverController(Controller):
         self._refit_proved()
 
     def _refit_proved(self) -> None:
-        """Refit the step that waits for its proof once that is there, then measure it; one that is not proved is only measured."""
+        """Refit the waiting step after its proof, then measure it; a step without a valid proof is only measured."""
         last = self.state.session.steps[-1:]
         if not self._to_refit or not last or last[0].proof is None:
             return
@@ -208,7 +208,7 @@ class RecoverController(Controller):
         self.say(f"{', '.join(late)} had already started and is unchanged" if late else "the stages that follow are edited")
 
     def _show_refit(self, key: str, result: ReconstructionResult) -> None:
-        """Keep how far a refit brought the state of this key back, beside its step."""
+        """Store the distances before and after the refit with the state of this key."""
         self.state.metrics.refits[key] = moved(result)
         self.store.touch("metrics")
 
@@ -227,6 +227,6 @@ class RecoverController(Controller):
 
 
 def nothing_to_recover(state: AppState) -> str:
-    """Why there is nothing to recover: the job would refuse a model that was never cut, but only after its start."""
+    """Why nothing can be recovered: the job would refuse an uncut model, but only after it has started."""
     cut = state.session.steps or state.opened.model.stages
     return unproved_reason(state) or ("" if cut else "nothing to recover: apply a cut first")

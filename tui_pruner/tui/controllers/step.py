@@ -23,9 +23,9 @@ COMPARE = "steps MODEL --plan FILE --compare A B"
 
 
 class StepController(Controller):
-    """The steps; while their pane has the focus, the detail pane compares the one under the cursor.
+    """Actions on steps; while their pane has the focus, the detail pane compares the step under the cursor.
 
-    `_early`: verdicts by the ids of steps that are not shown yet: a step is on the disk before it is shown, and its proof may be quicker.
+    `_early`: proofs by the ids of steps that are not shown yet; a step is saved before it is shown, and its proof may arrive earlier.
     """
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs) -> None:
@@ -33,7 +33,7 @@ class StepController(Controller):
         self._early: dict[str, ProofView] = {}
 
     def actions(self) -> Sequence[Action]:
-        """What makes steps, and what is done with them in their pane."""
+        """Actions that make steps, and those of the steps pane."""
         return (
             Action(
                 id="apply",
@@ -126,36 +126,36 @@ class StepController(Controller):
         )
 
     def moves(self) -> Mapping[str, Callable[..., object]]:
-        """To the first and the last step, and half a pane further."""
+        """Moves to the first and the last step, and by half a page."""
         return {"step-move": self.move}
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """Other steps, their proofs, and comparisons."""
+        """Handlers of changed steps, proofs and comparisons."""
         return {SessionChanged: self.take_session, ProofArrived: self.take_proof}
 
     def begin(self) -> None:
-        """Follow the focus, the steps and their proofs."""
+        """Observe the focus, the steps and their proofs."""
         self.store.observe(("focus", "timeline", "session", PROOFS), self.compare, at_once=True)
 
     def apply(self) -> None:
-        """Make the pending cuts a step."""
+        """Apply the pending cuts as a new step."""
         self.engine.apply(self.state.pending)
 
     def move(self, by: int) -> None:
-        """The cursor to another step."""
+        """Move the cursor to another step."""
         self._stand(self.view.timeline.moved(by, self.state.session))
 
     def pin(self) -> None:
-        """Hold the step under the cursor, or let go of it."""
+        """Hold the step under the cursor for comparison, or release it."""
         self._stand(self.view.timeline.holding())
 
     def go_to(self) -> None:
-        """Undo or redo until the step under the cursor is the last that counts."""
+        """Undo or redo until the step under the cursor is the current one."""
         if self.view.timeline.at != len(self.state.session.steps):
             self.engine.go_to(self.view.timeline.at)
 
     def name(self) -> None:
-        """Type a name for the step under the cursor, or for the last one."""
+        """Ask for a name of the step under the cursor, or of the last one."""
         session = self.state.session
         number = self.view.timeline.at if self.view.focus == STEPS_PANE else len(session.steps)
         step = step_at(session, number)
@@ -171,7 +171,7 @@ class StepController(Controller):
         self.dialogs.ask_text(f"Name step {number}", text, step.name, take, step.title, may_be_empty=True)
 
     def compare(self) -> None:
-        """Ask for the comparison that belongs to the cursor, where the steps are looked at."""
+        """Request the comparison for the step under the cursor, while the steps pane has the focus."""
         if self.view.focus == STEPS_PANE and last(self.state.session):
             from tui_pruner.engine.requests import Compare
 
@@ -200,7 +200,7 @@ class StepController(Controller):
             self.store.note(note)
 
     def take_proof(self, event: ProofArrived) -> None:
-        """Put the verdict beside its step."""
+        """Store a proof with its step."""
         number, id, proof = event.event.step, event.event.id, event.event.proof
         shown = [step for step in self.state.session.steps if step.id == id]
         for step in shown:
@@ -228,5 +228,5 @@ class StepController(Controller):
 
 
 def not_to_apply(state: AppState) -> str:
-    """Why the pending cuts cannot be made a step; empty where they can."""
+    """Why the pending cuts cannot be applied; empty where they can."""
     return state.clash if state.pending else "nothing to apply: change a ratio with left and right first"

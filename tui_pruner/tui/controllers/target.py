@@ -34,7 +34,7 @@ WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flo
 
 
 class TargetController(Controller):
-    """A target's cuts become pending and are not applied: to look at, to change, and to apply like any others."""
+    """Makes the cuts that reach a target pending, to be reviewed, changed and applied like any others."""
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
         super().__init__(store, engine, jobs, dialogs)
@@ -43,7 +43,7 @@ class TargetController(Controller):
         self._slid_on = self.state.session
 
     def actions(self) -> Sequence[Action]:
-        """Targets, and the measurements that they go by."""
+        """Targets, and the measurements that plans use."""
         return (
             Action(
                 id="target",
@@ -152,35 +152,35 @@ class TargetController(Controller):
         )
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """What the engine finds."""
+        """Handlers of the engine's plans."""
         return {
             TargetPlanned: lambda event: self._request(event.result),
             RungPlanned: self.take_rung,
         }
 
     def begin(self) -> None:
-        """Let go of the slider where something else changes what it stands on."""
+        """Close the slider when something else changes the pending cuts or the steps."""
         self.store.observe(("pending", "session"), self._follow_slider, at_once=True, only_while="sliding")
 
     def open_slider(self) -> None:
-        """Have the positions planned, and stand on the first, at which nothing goes."""
+        """Request plans for all positions, and start at the first one, which cuts nothing."""
         state = self.state
         self._slide_over("flops", Position(1.0, state.pending, state.preview))
 
     def slide(self, by: int) -> None:
-        """Go this many positions down: what is there has been planned, without a question to the engine."""
+        """Move by this many positions; their plans and previews are known, so the engine is not asked."""
         slider = self.view.slider
         if slider is not None:
             self._stand_on(slider.moved(by))
 
     def next_measure(self) -> None:
-        """Drag the share of something else, from the first position on."""
+        """Switch the measure of the target, and start again at the first position."""
         slider, measures = self.view.slider, list(MEASURE_TITLES)
         if slider is not None:
             self._slide_over(measures[(measures.index(slider.measure) + 1) % len(measures)], slider.before)
 
     def keep_slider(self) -> None:
-        """Let go of the slider, with its cuts pending."""
+        """Close the slider and keep its cuts as pending."""
         slider = self.view.slider
         if slider is None:
             return
@@ -189,7 +189,7 @@ class TargetController(Controller):
             self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
 
     def leave_slider(self) -> None:
-        """Leave the slider and restore the pending cuts from before."""
+        """Close the slider and restore the pending cuts from before."""
         slider = self.view.slider
         if slider is not None:
             self._close_slider()
@@ -197,7 +197,7 @@ class TargetController(Controller):
             self.store.request(slider.before.asked)
 
     def take_rung(self, event: RungPlanned) -> None:
-        """One more position is there."""
+        """Store another planned position."""
         slider = self.view.slider
         if slider is not None and event.rung.slider == slider.number:
             self.store.update(slider=slider.longer(event.rung))
@@ -209,7 +209,7 @@ class TargetController(Controller):
             self.store.update(slider=replace(slider, ladder=ladder))
 
     def refuse_ladder(self, number: int, reason: str) -> None:
-        """Say why the positions of this slider could not be planned; leave it where there is none."""
+        """Show why the positions could not be planned, and close the slider if there are none."""
         slider = self.view.slider
         if slider is not None and number == slider.number:
             self.say(reason, "error")
@@ -253,7 +253,7 @@ class TargetController(Controller):
             self._close_slider()
 
     def reach(self) -> None:
-        """Ask for the target, then for the cuts that reach it."""
+        """Ask for a target, then request the cuts that reach it."""
         from tui_pruner.engine.requests import Reach
 
         self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in))
@@ -265,11 +265,11 @@ class TargetController(Controller):
         self.dialogs.retell(f"{WHAT}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
 
     def tell_no_reach(self, reason: str) -> None:
-        """Say in the question why the reachable range is not known: the question can be answered without it."""
+        """Show in the question why the reachable range is unknown; the question can still be answered."""
         self.dialogs.retell(f"{WHAT}\nThe reachable range is not known: {reason}.\n{self.ground()}")
 
     def scan(self) -> None:
-        """Measure what the metric loses with each layer's weakest channels; while that goes on, stop it with what is there."""
+        """Start a scan of the sensitivity; while one runs, stop it and keep its results."""
         running = self.jobs.queue.running
         if running is None or running.spec.kind != SCAN:
             self.jobs.with_data(self._scan, "Scan on")
@@ -278,16 +278,16 @@ class TargetController(Controller):
             self.say(f"the scan stops: what it has found stays, and {key_of('scan')} measures the rest")
 
     def take_scan(self, found: Scanned | None) -> None:
-        """Show what a scan found."""
+        """Store the results of a scan."""
         self.store.update(scan=found, tree=self.view.tree.measured(found.heats if found is not None else {}))
 
     def measure_latency(self) -> None:
-        """Time the checkpoint and the session, side by side, block by block."""
+        """Time the checkpoint and the session in turns, block by block."""
         spec = latency(self.jobs.checkpoint, self.state.session, self.take_latency)
         self.jobs.add(spec, known="this state is being timed already")
 
     def take_latency(self, found: Timed | None) -> None:
-        """Show what was timed."""
+        """Store the measured latencies."""
         self.state.metrics.latencies.update(found.whole if found is not None else {})
         self.store.update(latency=found)
 
@@ -332,7 +332,7 @@ class TargetController(Controller):
         self.jobs.add(spec, "plans are cut and timed beside the checkpoint", "this search waits or runs already")
 
     def _request(self, found: TargetPlan, criterion: str = "", ground: str = "") -> None:
-        """Make the cuts that were found the pending ones."""
+        """Make the cuts that were found pending."""
         if found.stopped:
             self.say(found.stopped, "error")
             return
@@ -352,7 +352,7 @@ class TargetController(Controller):
         return f"by the scan so far ({usable.extent})" if usable is not None and usable.partial else "by the scan"
 
     def ground(self) -> str:
-        """By what the cuts will be chosen."""
+        """How the cuts will be chosen, in words."""
         if self.jobs.checkpoint.data:
             label = criterion_of(ranking(self.state)).label
             return (
@@ -368,7 +368,7 @@ class TargetController(Controller):
 
 
 def _share_left(state: AppState, measure: str) -> float:
-    """What the steps have left of the checkpoint."""
+    """The size after the steps, as a share of the checkpoint's."""
     now, whole = state.session.current, state.session.original
     return now.flops / whole.flops if measure == "flops" else now.parameters / whole.parameters
 
@@ -378,6 +378,6 @@ def _left_words(slider: TargetSlider) -> str:
 
 
 def ranking(state: AppState) -> str:
-    """By which criterion channels go in a plan by measured damage: the chosen one, else what a refit cannot repair."""
+    """The criterion for plans by measured damage: the chosen one, else `obs`."""
     asked = state.pending.criterion
     return asked if state.criterion_chosen or asked != Asked().criterion else REPAIR

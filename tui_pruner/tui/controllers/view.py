@@ -1,4 +1,4 @@
-"""Decides what is looked at: panes, the filter, the order, the map, themes, and the help. Nothing here changes the model or the cuts."""
+"""Controls what is shown: panes, the filter, the order, the map, themes, and the help. Nothing here changes the model or the cuts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ THEMES = (
 
 
 class ViewController(Controller):
-    """Panes, the tree, and the map in its place: its cursor is the tree's, so that every other key works on it too."""
+    """Panes, the tree, and the map in its place: the map shares the tree's cursor, so that all other keys work on it too."""
 
     _chart: tuple[int, Chart] | None = None
 
     def actions(self) -> Sequence[Action]:
-        """Everything that moves about."""
+        """Actions of navigation."""
         return (
             Action(
                 id="toggle-all",
@@ -139,7 +139,7 @@ class ViewController(Controller):
         )
 
     def moves(self) -> Mapping[str, Callable[..., object]]:
-        """The cursor of the tree and of the map, and the pane that the mouse goes to."""
+        """Moves of the tree's and the map's cursor, and focus by mouse."""
         return {
             "move": self.move,
             "row": self.choose_row,
@@ -151,12 +151,12 @@ class ViewController(Controller):
         }
 
     def begin(self) -> None:
-        """Follow the steps: what the rows cost, and their order."""
+        """Observe the steps, which change the rows' costs and order."""
         self.store.observe(("session",), self.weigh, at_once=True)
         self.weigh()
 
     def weigh(self) -> None:
-        """Show what every row costs after the steps."""
+        """Update the cost of every row after the steps."""
         tree = self.view.tree.weighed(self.state.weights)
         if tree is not self.view.tree:
             self.store.update(tree=tree)
@@ -166,7 +166,7 @@ class ViewController(Controller):
         self.store.update(tree=self.view.tree.moved(lines))
 
     def choose_row(self, number: int) -> None:
-        """Put the cursor on a row that is shown; a second time, open or close it."""
+        """Put the cursor on a visible row; if it is there already, open or close the row."""
         tree = self.view.tree
         if 0 <= number < len(tree.shown):
             self.store.update(tree=tree.toggled() if number == tree.cursor else tree.at(number))
@@ -188,11 +188,11 @@ class ViewController(Controller):
         )
 
     def type_filter(self, words: str) -> None:
-        """Show what matches while one types."""
+        """Apply the filter while it is typed."""
         self.store.update(tree=self.view.tree.filter(words))
 
     def keep_filter(self, words: str) -> None:
-        """Show what matches and go back to the tree; an empty filter disappears."""
+        """Keep the filter and return to the tree; an empty filter is closed."""
         self.type_filter(words)
         self.store.update(focus=TREE)
 
@@ -207,7 +207,7 @@ class ViewController(Controller):
         self.store.update(tree=self.view.tree.ordered())
 
     def order_by(self, order: str) -> None:
-        """Order the layers by the column that was clicked on; again: as in the model."""
+        """Order the layers by the clicked column; a second click restores the model's order."""
         self.store.update(tree=self.view.tree.ordered_by(order))
 
     def back(self) -> None:
@@ -240,17 +240,17 @@ class ViewController(Controller):
             self.store.update(focus=pane)
 
     def enter_pane(self, pane: str) -> None:
-        """Follow the mouse, which moves the focus too: the keys are those of the pane that has it."""
+        """Follow the focus to the pane that was clicked, whose keys hold from then on."""
         if pane != self.view.focus:
             self.show_pane(pane)
 
     def show_map(self, shown: bool) -> None:
-        """Put the map or the tree on the left, and go there."""
+        """Show the map or the tree on the left, and focus it."""
         self.store.update(on_map=shown)
         self.show_pane(TREE)
 
     def use_theme(self, name: str) -> None:
-        """Draw in other colours."""
+        """Switch to another theme."""
         self.dialogs.use_theme(name)
         self.store.touch(COLOURS)
 
@@ -259,14 +259,14 @@ class ViewController(Controller):
         self._show_block(self._layout.neighbour(self._here, columns, rows))
 
     def go_on_map(self, index: int) -> None:
-        """Go to a block; a second time, show it in the tree."""
+        """Go to a block; if the cursor is there already, show it in the tree."""
         if index == self._here:
             self.leave_map()
         else:
             self._show_block(index)
 
     def leave_map(self) -> None:
-        """Show the block under the cursor in the tree, open."""
+        """Show the block under the cursor in the tree, opened."""
         row = self.view.tree.row
         self.show_map(False)
         if row is not None and row.expandable and not self.view.tree.is_open(row.key):

@@ -1,4 +1,4 @@
-"""A compression as a job: every stage from the plan to the report, with what the model was after each."""
+"""A compression as a job: every stage from the plan to the report, with the model's figures after each."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 KIND = "compress"
 OFF, ON = "off", "on"
 RECIPE_FILE = "recipe.yaml"
-"""In the folder of a compression."""
+"""Name of the recipe's file in the folder of a compression."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One stage of the recipe: what stands there at first, and what it means."""
+    """One stage of the recipe: its default line and its meaning."""
 
     stage: str
     value: str
@@ -44,17 +44,17 @@ RECIPE = (
     Item("export", "onnx", "format"),
     Item("report", "report.html", "file"),
 )
-"""The stages in their order, as `storage.recipe` has them: the cut is always proved, and all is kept in one folder."""
+"""The stages in their order, as in `storage.recipe`: the cut is always proved, and everything is kept in one folder."""
 
 
 def usual_lines(criterion: str, round_to: int) -> dict[str, str]:
-    """The recipe before anybody edits it, with the criterion and the rounding of the session."""
+    """The default recipe, with the criterion and the rounding of the session."""
     others = [*([f"criterion={criterion}"] if criterion != REPAIR else []), *([f"round-to={round_to}"] if round_to > 1 else [])]
     return {item.stage: " ".join([item.value, *(others if item.stage == "target" else [])]) for item in RECIPE}
 
 
 def settings_of(stage: str) -> str:
-    """All that can be set of a stage, with the usual values."""
+    """All settings of a stage, with their defaults."""
     from pydantic_core import PydanticUndefined
 
     from tui_pruner.storage.recipe import STAGES, hyphenated, setting_words
@@ -69,7 +69,7 @@ def settings_of(stage: str) -> str:
 
 
 def understood(lines: Mapping[str, str], steps: int) -> dict[str, str]:
-    """The lines of a recipe as they are written in short; `steps`: how many the session has, which are the plan where no target is.
+    """The lines of a recipe in their short form; `steps`: the session's number of steps, which are the plan without a target.
 
     Raises:
         RequestError: a line that cannot be read; the message says what to write.
@@ -84,7 +84,7 @@ def understood(lines: Mapping[str, str], steps: int) -> dict[str, str]:
 
 
 def course(job: QueuedJob) -> dict[str, tuple[str, str]]:
-    """For each stage of a compression its state, and what it came to; without a state where it is left out."""
+    """The state and the result of each stage of a compression; no state for a skipped stage."""
     here = job.progress.stage if job.progress is not None and not job.over else ""
     found = {}
     for stage, line in job.spec.recipe.items():
@@ -103,7 +103,7 @@ def course(job: QueuedJob) -> dict[str, tuple[str, str]]:
 def compression(
     checkpoint: OpenCheckpoint, session: SessionView, lines: Mapping[str, str], folder: str, hand_over: Callable[[str], None]
 ) -> JobSpec:
-    """The job of a recipe; its file's place goes to `hand_over` once it is there."""
+    """The job of a recipe; the path of its result is passed to `hand_over`."""
     from tui_pruner.storage.yaml import everywhere
 
     plan, recipe = session.plan if session.steps else None, dict(lines)
@@ -130,10 +130,10 @@ def compression(
 
 
 def edit(job: QueuedJob, lines: Mapping[str, str]) -> list[str]:
-    """Give the stages that have not started other lines, in the folder's recipe too; names those that could not be changed any more.
+    """Change the lines of stages that have not started, in the folder's recipe too; return those that could not be changed any more.
 
     Raises:
-        RequestError: it is just starting, and has not written its recipe yet.
+        RequestError: the job is just starting, and has not written its recipe yet.
         OutputError: the folder's recipe cannot be written.
     """
     from tui_pruner.storage.recipe import recipe_from_lines, write_recipe
@@ -150,7 +150,7 @@ def edit(job: QueuedJob, lines: Mapping[str, str]) -> list[str]:
 
 
 def figure(result: CompressResult) -> str:
-    """What came out, in one line."""
+    """The result in one line."""
     if result.output is None:
         return f"nothing was good enough: {result.stopped}"
     share = f"{100 * result.flops['after'] / max(1, result.flops['before']):.1f} % of the FLOPs"
@@ -160,7 +160,7 @@ def figure(result: CompressResult) -> str:
 
 
 def stage_words(stage: CompressStage, original: Mapping[str, float]) -> str:
-    """A stage in a line."""
+    """A stage in one line."""
     main = main_metric(original)
     metric = f"{score(stage.metrics[main[0]])}  " if main and main[0] in stage.metrics else ""
     done = "done before" if stage.kept else duration(stage.seconds)

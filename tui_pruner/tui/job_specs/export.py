@@ -1,4 +1,4 @@
-"""What jobs make of the model for people to take away or to look at: another format, a report, and detections of two stages."""
+"""Jobs that make exports, reports, and detections of two stages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class Format:
-    """A format by Ultralytics' name for it, and how its files or folders end."""
+    """An export format: Ultralytics' name, and the suffix of its files or folders."""
 
     argument: str
     suffix: str
@@ -44,11 +44,11 @@ FORMATS = (
     Format("ncnn", "_ncnn_model", "NCNN"),
     Format("mnn", ".mnn", "MNN"),
 )
-"""Those that people ask for most; `tui-pruner export --format` takes all of Ultralytics'."""
+"""The most common formats; `tui-pruner export --format` takes all of Ultralytics'."""
 
 
 def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output: str, force: bool) -> JobSpec:
-    """The job that exports a file of ours; compared on validation images where the data is known, on drawn ones elsewhere."""
+    """The job that exports a file of ours; it is compared on validation images if the data is known, else on generated ones."""
     fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "images": IMAGES}
     if source.path != checkpoint.model.path:
         fields["classes"] = None
@@ -81,7 +81,7 @@ SUFFIXES = (".html", ".md")
 def report(
     checkpoint: OpenCheckpoint, session: SessionView, plan_file: str, output: str, redact: bool = False, recovered: str = ""
 ) -> JobSpec:
-    """The job on the session's steps as they are now; `redact`: with neutral names; `recovered`: a file that is measured too."""
+    """The report on the present steps; `redact`: with neutral names; `recovered`: a file that is measured too."""
     fields, plan = checkpoint.fields, session.plan
 
     def parameters() -> ReportParameters:
@@ -106,7 +106,7 @@ MOST_IMAGES = 24
 
 @dataclass(frozen=True)
 class StagePair:
-    """Two stages whose detections are compared: what they are called, and where a job finds them; `key` is the same for the same two."""
+    """Two stages whose detections are compared: their names, and where a job finds them; `key` identifies the pair."""
 
     titles: tuple[str, str]
     files: tuple[StageFile, StageFile]
@@ -114,7 +114,7 @@ class StagePair:
 
 
 def stage_file(state: AppState, id: str) -> StageFile | None:
-    """Where a job finds a stage; None where its file or its plan is not known here."""
+    """The file and plan of a stage for a job; None where they are not known here."""
     from tui_pruner.engine.job_messages import StageFile
 
     lineage, model = state.lineage, state.opened.model
@@ -131,7 +131,7 @@ def stage_file(state: AppState, id: str) -> StageFile | None:
 
 
 def detections(checkpoint: OpenCheckpoint, pair: StagePair, keep: Callable[[DetectionResult], None]) -> JobSpec:
-    """The job that runs two stages on the same validation images; `keep` gets what they find."""
+    """The job that runs two stages on the same validation images; `keep` gets the results."""
     fields = {**checkpoint.fields, "images": min(checkpoint.opening.images or MOST_IMAGES, MOST_IMAGES)}
 
     def parameters() -> DetectionParameters:

@@ -1,4 +1,4 @@
-"""What a job is: what it works on, what is wanted, how far it is, and what came of it."""
+"""The description of a job: what it works on, its parameters, its progress, and its outcome."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OpenCheckpoint:
 
 @dataclass
 class ProgressRate:
-    """Counts from the first report of a part on, so that starting up and other parts do not spoil the estimate."""
+    """Estimates the rate from the first report of a part on, so that start-up and other parts do not distort it."""
 
     part: str | None = None
     first: tuple[int, float] = (0, 0.0)
@@ -57,7 +57,7 @@ class ProgressRate:
     batch: int = 1
 
     def follow(self, part: str, done: int, now: float) -> None:
-        """A report: this many of this part are done at this second."""
+        """Record a report: this many of this part are done at this second."""
         if part != self.part or done < self.last[0]:
             self.part, self.first = part, (done, now)
         elif done > self.last[0]:
@@ -65,9 +65,9 @@ class ProgressRate:
         self.last = (done, now)
 
     def remaining(self, total: int, now: float) -> float | None:
-        """Seconds until all are done; None before the second report, and when all are.
+        """Seconds until all are done; None before the second report, and when all are done.
 
-        While more is overdue, the pace is what it would be if as many as last time came now: several at once say little of a pace.
+        While a report is overdue, the rate is computed as if as many as last time arrived now: several at once say little about the rate.
         """
         (first, since), (done, then) = self.first, self.last
         if not first < done < total:
@@ -79,13 +79,13 @@ class ProgressRate:
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 MOST_POINTS = 400
-"""Of a curve; where more come, every other one goes."""
+"""The most points of a curve; of more, every second point is dropped."""
 OVER = (DONE, FAILED, CANCELLED)
 
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What came of a job: in a few words, in detail as names with values, and notes on how it was done."""
+    """The outcome of a job: in a few words, in detail as names with values, and notes on how it was done."""
 
     figure: str = ""
     details: Sequence[tuple[str, str]] = ()
@@ -94,13 +94,13 @@ class JobOutcome:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A job that is wanted.
+    """A requested job: its parameters, and what is done with its progress and result.
 
-    `kind` is the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
-    the job's turn comes, and `take` puts its result where it belongs. `data` is the data yaml that it reads.
-    `stops_early`: asked to stop, it ends soon with what it has, which `kept` says in a few words. `about`: what tells it from another one
-    of the same title. `follow` takes what it has found on the way, and says how far it is in one line. `hint`: what ends it.
-    `recipe`: its stages in a line each, which may be edited until they start.
+    `kind`: the job's name in `jobs/__main__.py`; two with the same kind, key and data are the same job. `parameters` is called when
+    the job starts, and `take` stores its result. `data`: the data yaml that it reads.
+    `stops_early`: when asked to stop, it ends soon with a partial result, which `kept` describes. `about`: distinguishes it from another
+    of the same title. `follow` takes intermediate results, and returns the progress in one line. `hint`: how to end it.
+    `recipe`: its stages, one line each, which may be edited until they start.
     """
 
     kind: str
@@ -118,21 +118,21 @@ class JobSpec:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What makes it the same job as another one."""
+        """The key that identifies the job."""
         return self.kind, self.key, self.data
 
     @property
     def name(self) -> str:
-        """What people call it: "validate step 2"."""
+        """The job's display name: "validate step 2"."""
         return legible(f"{self.kind} {self.title}".rstrip())
 
 
 @dataclass(eq=False)
 class QueuedJob:
-    """One wanted job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: what was done otherwise.
+    """A job in the queue or in its history; times are seconds of the monotonic clock. `remarks`: deviations from the request.
 
-    `history`: what its metrics and losses were, one after the other, by name. `told`: how far it is in its own words. `stages`: what each
-    of its recipe came to, empty until then.
+    `history`: its metrics and losses over time, by name. `told`: its progress in its own words. `stages`: the result of each stage
+    of its recipe, empty until then.
     """
 
     spec: JobSpec
@@ -154,15 +154,15 @@ class QueuedJob:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the job has ended."""
         return self.state in OVER
 
     def start(self, now: float, log: Path) -> None:
-        """Its turn has come."""
+        """Start the job's clock."""
         self.state, self.started, self.log = RUNNING, now, log
 
     def follow(self, progress: JobProgress, now: float) -> None:
-        """It said how far it is."""
+        """Record a progress report."""
         self.progress = progress
         if self.spec.follow is not None:
             self.told = self.spec.follow(progress)
@@ -179,15 +179,15 @@ class QueuedJob:
                 del points[1::2]
 
     def end(self, state: str, now: float, error: PrunerError | None = None) -> None:
-        """It is over."""
+        """Record the outcome."""
         self.state, self.ended, self.error = state, now, error
 
     def elapsed(self, now: float) -> float:
-        """Seconds since its turn came, or that it took; 0 while it waits."""
+        """Seconds since the job started, or that it took; 0 while it waits."""
         return 0.0 if self.started is None else (now if self.ended is None else self.ended) - self.started
 
     def remaining(self, now: float) -> float | None:
-        """Seconds until its present part is done at the pace so far; None where that cannot be said."""
+        """Seconds until its present part is done at the present rate; None where that is unknown."""
         if self.state != RUNNING or self.progress is None:
             return None
         return self._rate.remaining(self.progress.total, now)

@@ -1,4 +1,4 @@
-"""Measurements as jobs: validations (the checkpoint's own first, then each step's, whose score the result becomes) and latencies.
+"""Jobs that measure: validations (the checkpoint's own first, then each step's) and latencies.
 
 Latencies are of the checkpoint and the session side by side, or of the search for cuts that reach one.
 """
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 KIND = "validate"
 NAMED = "metrics/"
 SAME = 1e-4
-"""How far the metrics of a cut and of the same cut as a mask may be apart."""
+"""The allowed difference between the metrics of a cut and of the same cut as a mask."""
 
 
 class Validations:
-    """Asks for validations in the queue, and keeps the metrics that come out."""
+    """Queues validations, and stores their metrics."""
 
     def __init__(self, queue: JobQueue, checkpoint: OpenCheckpoint, metrics: StepMetrics) -> None:
         self._queue = queue
@@ -59,7 +59,7 @@ class Validations:
         return any(added)
 
     def ask_masked(self, session: SessionView) -> bool:
-        """Queue the validation of the steps as masked, behind that of the cut model where it is not known; False when all are queued.
+        """Queue the validation of the steps as masked, after that of the cut model if it is unknown; False when all are queued.
 
         Raises:
             RequestError: too many jobs wait.
@@ -69,7 +69,7 @@ class Validations:
         return self._queue.add(masked) or cut
 
     def use(self, data: str) -> None:
-        """Measure on this data from now on; what was measured on other data compares with nothing and is forgotten."""
+        """Measure on this data from now on; metrics on other data are dropped, since they cannot be compared."""
         if data == self._checkpoint.data:
             return
         self._checkpoint.data = data
@@ -110,7 +110,7 @@ def _outcome(result: ValidationResult) -> JobOutcome:
 
 
 def compared(result: ValidationResult, cut: float | None) -> JobOutcome:
-    """What a masked model's validation came to, beside the metric of the cut one, where that is known."""
+    """The result of a masked model's validation, beside the metric of the cut one where known."""
     outcome, found = _outcome(result), short_metric(result.metrics)
     if found is None or cut is None:
         return outcome
@@ -120,12 +120,12 @@ def compared(result: ValidationResult, cut: float | None) -> JobOutcome:
 
 
 def spread(interval: tuple[float, float] | None) -> str:
-    """Where a metric may lie instead, in brackets; nothing where that is not known."""
+    """The metric's interval in brackets; empty where it is unknown."""
     return f" ({score(interval[0])} to {score(interval[1])})" if interval else ""
 
 
 def shown_metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    """All metrics by name, as they are shown."""
+    """All metrics by name, formatted."""
     return [(name.removeprefix(NAMED), score(value)) for name, value in metrics.items() if name.startswith(NAMED)]
 
 
@@ -137,7 +137,7 @@ Range = tuple[float, float]
 class Timed:
     """Milliseconds of each block within a forward: of the checkpoint, and after the steps of `plan` where there are any.
 
-    `whole`: those of a whole forward, by the plans' keys. `ranges` has where eight in ten runs of each block are, before and after.
+    `whole`: those of a whole forward, by the plans' keys. `ranges`: the range of eight in ten runs of each block, before and after.
     """
 
     plan: str
@@ -147,13 +147,13 @@ class Timed:
     whole: Mapping[str, float] = field(default_factory=dict)
 
     def told_apart(self, block: str) -> bool:
-        """Whether a block's times before and after are further apart than its runs are from each other."""
+        """Whether the ranges of a block's times before and after do not overlap."""
         before, after = self.ranges.get(block, ((0.0, 0.0), (0.0, 0.0)))
         return block not in self.ranges or after[1] < before[0] or after[0] > before[1]
 
 
 def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callable[[Timed], None]) -> JobSpec:
-    """The job on the session as it is now: the checkpoint and, where there are steps, the cut model, timed in turns."""
+    """The latency of the checkpoint and, where there are steps, of the cut model, timed in turns."""
     model, opening = checkpoint.model, checkpoint.opening
     plan = session.plan if session.steps else None
     key = plan_key(plan)
@@ -218,7 +218,7 @@ def latency_search(
     scores: str,
     hand_over: Callable[[TargetPlan], None],
 ) -> JobSpec:
-    """The job on top of the session as it is now; the cuts are chosen as `asked` says."""
+    """The latency search on top of the present session; the cuts are chosen as `asked` says."""
     fields = {**checkpoint.fields, "data": "", "images": None}
     plan = session.plan if session.steps else None
 
@@ -241,5 +241,5 @@ def latency_search(
 
 
 def as_share(latency: LatencyShare) -> str:
-    """For people."""
+    """The share as text."""
     return share_words(latency.median, latency.low, latency.high)

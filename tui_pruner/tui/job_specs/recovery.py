@@ -1,4 +1,4 @@
-"""Getting accuracy back as jobs, on a file that this program wrote: a refit, BatchNorm statistics estimated again, or fine-tuning."""
+"""Jobs that recover accuracy, on a file that this program wrote: a refit, re-estimated BatchNorm statistics, or fine-tuning."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def refit(
 ) -> JobSpec:
     """The job that refits a file of the session, or the opened file itself where it was pruned before.
 
-    With a `title` only the distance is asked for: the file is removed again. `about` tells it from another one of that title.
+    With a `title` only the distance is wanted: the file is removed again. `about` distinguishes it from others of that title.
     """
     fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "classes": None, "output": output, "force": force}
     original = checkpoint.model.path if source.path != checkpoint.model.path else None
@@ -73,7 +73,7 @@ def refit(
 
 
 def moved(result: ReconstructionResult) -> tuple[float, float]:
-    """The distance from the original's outputs as cut, and of what was kept."""
+    """The distance from the original's outputs as cut, and of the candidate that was kept."""
     return result.distance[CUT], result.distance[result.kept]
 
 
@@ -83,7 +83,7 @@ def _figure(result: ReconstructionResult) -> str:
 
 
 def between(before: float, after: float) -> str:
-    """Two distances, or one where nothing moved: 0.120→0.034."""
+    """Two distances, or one if they are equal: 0.120→0.034."""
     return arrow(distance(before), distance(after))
 
 
@@ -105,7 +105,7 @@ def _details(result: ReconstructionResult) -> list[tuple[str, str]]:
 
 
 def _outputs(outputs: Mapping[str, Mapping[str, float]], kept: str) -> list[tuple[str, str]]:
-    """The kept candidate's distance for each of the task's outputs, where there are several."""
+    """The kept candidate's distance for each of the task's outputs, if there are several."""
     found = outputs.get(kept, {})
     return [("outputs", ", ".join(f"{name} {distance(far)}" for name, far in found.items()))] if len(found) > 1 else []
 
@@ -120,7 +120,7 @@ RECALIBRATE, FINETUNE = "recalibrate", "finetune"
 
 @dataclass(frozen=True)
 class Recovery:
-    """A way to get accuracy back, by a job of this kind; `taught`: the checkpoint that was opened is the teacher.
+    """A way to recover accuracy, by a job of this kind; `taught`: with the opened checkpoint as teacher.
 
     `sparsity`: the penalty on normalisation scales.
     """
@@ -149,21 +149,21 @@ RECOVERIES = (
 )
 SPARSE = Recovery("10 epochs, sparse", "before cutting by bn-scale: drives unimportant scales to zero", epochs=10, sparsity=SPARSITY)
 OWN = "epochs=20 lr=0.001 batch=16 patience=5"
-"""How people write a fine-tuning of their own; what is left out is as Ultralytics chooses."""
+"""The syntax of the user's own fine-tuning settings; omitted ones are Ultralytics' defaults."""
 FIELDS: Mapping[str, tuple[str, type[int] | type[float], float]] = {
     "epochs": ("epochs", int, 1),
     "lr": ("lr0", float, 0.0),
     "batch": ("batch", int, 1),
     "patience": ("patience", int, 0),
 }
-"""Each word with its field, what it is, and the least that it can be."""
+"""Each word with its field, its type, and its minimum."""
 
 
 def own_recovery(way: Recovery, text: str) -> Recovery:
-    """The way with what the words say.
+    """The recovery with the user's settings.
 
     Raises:
-        RequestError: a word is none of them, or its value is not a number that can be used.
+        RequestError: an unknown word, or a value that is not a valid number.
     """
     found: dict[str, Any] = {}
     for word in text.replace(",", " ").split():
@@ -190,7 +190,7 @@ def recovery(
     hand_over: Callable[[str], None],
     judged: Callable[[ReconstructionResult], None] = lambda result: None,
 ) -> JobSpec:
-    """The job that writes a recovered file; its place goes to `hand_over` once it is there, and what a refit came to goes to `judged`."""
+    """The job that writes a recovered file; its path is passed to `hand_over`, and the result of a refit to `judged`."""
     if way.kind == REFIT:
 
         def take_refit(result: ReconstructionResult) -> None:

@@ -1,4 +1,4 @@
-"""What chooses cuts, as jobs: the sensitivity scan, the calibration of a criterion, and whole plans that compete for a target."""
+"""Jobs that choose cuts: the sensitivity scan, the calibration of a criterion, and whole plans that compete for a target."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 KIND = "scan"
 HEAT = 0.3
-"""The share of its channels that a layer's figure in the tree stands for, or the nearest one that was scanned."""
+"""The share of channels that a layer's figure in the tree stands for; the nearest scanned share is used."""
 FEWEST = 3
-"""Groups that say something of those that were not scanned."""
+"""The fewest scanned groups from which others are estimated."""
 Drops = Mapping[float, float]
 
 
 @dataclass(frozen=True)
 class Scanned:
-    """What a scan of the checkpoint found. `layers`: for each layer, by the share that was gone, how far the metric fell at most.
+    """The results of a scan of the checkpoint. `layers`: for each layer, by the removed share, the largest drop of the metric.
 
-    `coupled`: for each layer a number that it shares with those that lose the same channels. `measured` of `wanted` different trials are
-    there; no `wanted`: all.
+    `coupled`: for each layer a number that it shares with layers that lose the same channels. `measured` of `wanted` different trials are
+    known; no `wanted`: all.
     """
 
     criterion: str
@@ -63,12 +63,12 @@ class Scanned:
 
     @property
     def partial(self) -> bool:
-        """Whether it goes on, or was stopped."""
+        """Whether the scan is running or was stopped."""
         return self.wanted > 0
 
     @property
     def ratios(self) -> list[float]:
-        """The shares that were scanned anywhere."""
+        """The shares that were scanned for any layer."""
         return sorted({share for drops in self.layers.values() for share in drops})
 
     @property
@@ -78,17 +78,17 @@ class Scanned:
 
     @property
     def extent(self) -> str:
-        """How much of it is there: "24 of 153 trials"; empty where it is whole."""
+        """How much of it is measured: "24 of 153 trials"; empty where it is complete."""
         return f"{self.measured} of {plural(self.wanted, 'trial')}" if self.partial else ""
 
     def heat(self, layer: str) -> float | None:
-        """How far the metric falls with about `HEAT` of a layer's channels gone; None where that was not measured."""
+        """The drop of the metric without about `HEAT` of a layer's channels; None where that was not measured."""
         drops = self.layers.get(layer)
         return drops[min(drops, key=lambda share: abs(share - HEAT))] if drops else None
 
     @property
     def heats(self) -> dict[str, float]:
-        """The same for all layers that were measured."""
+        """The drops of all layers that were measured."""
         return {layer: heat for layer in self.layers if (heat := self.heat(layer)) is not None}
 
     def typical(self, share: float) -> tuple[float, float] | None:
@@ -102,7 +102,7 @@ class Scanned:
 
 
 def scanned(result: ScanResult, criterion: str, data: str) -> Scanned:
-    """A job's result by layers: one whose channels are in several groups is as sensitive as the worst of them."""
+    """A job's result by layer: a layer whose channels are in several groups is as sensitive as the worst of them."""
     about = (result.name, result.baseline, result.images)
     groups = {trial.id: trial.layers for trial in result.groups}
     return by_layers(result.groups, about, (criterion, data), groups, (len(result.distinct), result.wanted))
@@ -115,7 +115,7 @@ def by_layers(
     groups: Mapping[int, Sequence[str]],
     extent: tuple[int, int],
 ) -> Scanned:
-    """Trials by layers. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: as in `Scanned`."""
+    """Trials by layer. `about`: the metric's name, its baseline, the images; `ground`: criterion and data; `extent`: see `Scanned`."""
     from tui_pruner.engine.search_messages import ScanDrops, TrialDrop
 
     (name, baseline, images), layers = about, dict[str, dict[float, float]]()
@@ -138,7 +138,7 @@ def by_layers(
 
 
 class ScanSoFar:
-    """Gathers what a running scan tells, and hands it over as it grows."""
+    """Collects the results of a running scan, and passes them on as they grow."""
 
     def __init__(self, ground: tuple[str, str], hand_over: Callable[[Scanned], None]) -> None:
         self._ground = ground
@@ -147,7 +147,7 @@ class ScanSoFar:
         self._trials: list[ScanTrial] = []
 
     def follow(self, progress: JobProgress) -> str:
-        """Take in what was found since the last report; gives the newest of it in a line."""
+        """Add what was found since the last report; return the newest of it in one line."""
         from tui_pruner.engine.search_messages import ScanFound
 
         doing = progress.doing.replace(" x ", f" {GLYPHS.times} ")
@@ -166,7 +166,7 @@ class ScanSoFar:
 
 
 def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanned], None]) -> JobSpec:
-    """The job on the checkpoint's data as it is known now."""
+    """The scan of the checkpoint on its data."""
     fields = checkpoint.fields
 
     def parameters() -> ScanParameters:
@@ -205,7 +205,7 @@ CALIBRATE = "calibrate"
 
 
 def classes_left(plan: dict[str, Any], count: int) -> list[int]:
-    """The numbers of the classes that a plan keeps; none where it cuts none."""
+    """The numbers of the classes that a plan keeps; empty where it cuts none."""
     cuts = [cut["removes"] for step in plan["steps"] for cut in step["cuts"] if cut["layer"] == CLASSES]
     gone = {index for removes in cuts for dims in removes.values() for indices in dims.values() for index in indices}
     return sorted(set(range(count)) - gone) if gone else []
@@ -214,9 +214,9 @@ def classes_left(plan: dict[str, Any], count: int) -> list[int]:
 def calibration(
     checkpoint: OpenCheckpoint, criteria: Sequence[str], hand_over: Callable[[str], Awaitable[None]], kept_classes: Sequence[int] = ()
 ) -> JobSpec:
-    """The job that scores by these criteria on the checkpoint's data as it is known now; the file with its scores goes to `hand_over`.
+    """The job that scores channels by these criteria on the checkpoint's data; the path of the scores is passed to `hand_over`.
 
-    `kept_classes`: the numbers of those that count, where steps have cut others.
+    `kept_classes`: the numbers of the remaining classes, where steps have cut others.
     """
     fields = checkpoint.fields
 
@@ -246,7 +246,7 @@ IMAGES = 64
 
 @dataclass(frozen=True)
 class Measured:
-    """What a job found: the amounts, by which criterion channels go, the file with its scores (or none), and why this plan was taken."""
+    """A job's plan: the amounts, the ranking criterion, the file with its scores (or none), and why this plan was chosen."""
 
     plan: TargetPlan
     criterion: str
@@ -263,7 +263,7 @@ def measured_plan(
     scan: ScanDrops | None,
     hand_over: Callable[[Measured], Awaitable[None]],
 ) -> JobSpec:
-    """The job on top of the session as it is now."""
+    """The planning job on top of the present session."""
     fields, scanned = {**checkpoint.fields, "images": IMAGES}, checkpoint.opening.images
     plan = session.plan if session.steps else None
 
@@ -288,7 +288,7 @@ def measured_plan(
 
 
 def verdict(point: PlanPoint) -> str:
-    """Which plan was taken, and the distances that decided: "knapsack 0.024, uniform 0.105: knapsack taken"."""
+    """The chosen plan, and the distances that decided: "knapsack 0.024, uniform 0.105: knapsack taken"."""
     rivals = ", ".join(f"{rival.name} {distance(rival.distance)}" for rival in point.rivals)
     return f"{rivals}: {point.chosen} taken" if rivals else f"{point.chosen} taken"
 
@@ -311,5 +311,5 @@ def _rival(rival: RivalResult) -> tuple[str, str]:
 
 
 def shares_words(shares: dict[str, float]) -> str:
-    """What is left of each measure: "flops 70.0 %, params 64.1 %"."""
+    """The remaining share by each measure: "flops 70.0 %, params 64.1 %"."""
     return ", ".join(f"{measure} {100 * share:.1f} %" for measure, share in shares.items())

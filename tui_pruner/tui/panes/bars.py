@@ -31,11 +31,11 @@ GAP = "   "
 ONE_LINE = 100
 SHORTEST_NAME = 12
 UNKNOWN = " ~?"
-"""Of a metric after cuts that are asked for, where nothing tells what it will be, or only vaguely."""
+"""The metric after pending cuts whose forecast is unknown or too uncertain."""
 
 
 def header_lines(state: AppState, width: int) -> list[Text]:
-    """One line on a wide screen, the least needed facts left out, and two on a narrow one: never a jump between them."""
+    """One line on a wide screen, without the least needed figures, and two on a narrow one: it never alternates between them."""
     model = state.opened.model
     figures = next(found for level in range(LEVELS) if (found := _figures(state, level)).cell_len <= width - 2 or level == LEVELS - 1)
     space_left = width - figures.cell_len - len(GAP) - 2
@@ -47,7 +47,7 @@ def header_lines(state: AppState, width: int) -> list[Text]:
 
 
 def waiting_line(name: str, what: str, width: int) -> Text:
-    """The header before the model is there."""
+    """The header before the model is loaded."""
     return Text.assemble(" ", (fit_middle(name, max(width - len(what) - 6, 8)), colours.STRONG), GAP, (what, colours.WARNING))
 
 
@@ -61,7 +61,7 @@ def _identity(model: ModelInfo, width: int) -> Text:
 
 
 LEVELS = 4
-"""How short the figures can be: whole, without units, without what was before, without how much that is less."""
+"""Levels of brevity of the figures: complete, without units, without the values before, without the savings."""
 
 
 def _figures(state: AppState, level: int = 0) -> Text:
@@ -97,7 +97,7 @@ def _pair(name: str, before: str, after: str, moved: str, level: int, unit: str 
 
 
 def _metric(name: str, baseline: MeasuredMetric, now: MeasuredMetric | None, awaited: bool) -> Text:
-    """The metric; where it was not measured after the steps (`awaited`), that it is not known."""
+    """The metric; where it was not measured after the steps (`awaited`), that it is unknown."""
     if now is None:
         was = Text.assemble((f"{name} ", colours.MUTED), (score(baseline.value), "" if awaited else colours.STRONG))
         return was.append(f"{GLYPHS.arrow}?", colours.MUTED) if awaited else was
@@ -115,14 +115,14 @@ FOOTER = (
     "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "slider", "recover", "latency",
     "go-on", "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
 )  # fmt: skip
-"""The actions of the whole workbench in the footer, in their order."""
+"""The workbench's actions in the footer, in their order."""
 NEEDED = (
     "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "slider",
     "validate", "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
 )  # fmt: skip
-"""The same, those that stay longest first."""
+"""The footer's actions, those that remain longest first."""
 LEAVING = ("back", "leave-stages", "leave-detections", "leave")
-"""How people get out of where they are: always in sight."""
+"""Actions that leave a pane or screen: always visible."""
 NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
@@ -133,13 +133,13 @@ PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
     SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }
-"""The actions of the whole workbench that matter most in a pane, with their words there."""
+"""The workbench's most important actions in a pane, with their words there."""
 
 
 def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()) -> Text:
     """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked.
 
-    `disabled`: the ids of the actions that can do nothing now, which are dimmed.
+    `disabled`: the ids of disabled actions, which are dimmed.
     """
     by_id, words = {action.id: action for action in actions}, PANE_WORDS.get(pane, {})
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
@@ -152,9 +152,9 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
 
 
 def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Collection[str] = (), disabled: Collection[str] = ()) -> Text:
-    """These actions in one line of at most `width` cells, without the least needed ones where it is too narrow.
+    """Fit these actions into one line of at most `width` cells by dropping the least needed ones.
 
-    In a narrow window those that can do nothing now make room first.
+    In a narrow window disabled ones are dropped first.
     """
     idle = disabled if width < ONE_LINE else ()
     shown_now = list(actions)
@@ -168,12 +168,12 @@ def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Co
 
 
 def _cells(action: Action) -> int:
-    """How wide an action is in the footer, with the blanks after it."""
+    """An action's width in the footer, with the blanks after it."""
     return cell_len(shown(action)) + 1 + cell_len(action.footer) + 2
 
 
 def _need(action: Action, needed: Collection[str]) -> int:
-    """How early an action may leave the footer: the later ones first."""
+    """An action's rank for being dropped from the footer: higher ones first."""
     if action.id in LEAVING:
         return 0
     return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
@@ -198,17 +198,17 @@ class HeaderBar(Lines):
     """The model and its totals."""
 
     def follow(self, store: Store) -> None:
-        """Show the figures of a session from now on."""
+        """Observe the figures of a session."""
         state = store.state
         draw = lambda: self.draw(lambda width, _: header_lines(state, width))  # noqa: E731
         store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
 
 
 class StatusBar(Lines):
-    """In a small window the last step, or the chosen stop of an explanation, and what runs."""
+    """In a small window the last step, or the chosen hop of an explanation, and the running job."""
 
     def follow(self, store: Store, work: Callable[[], Activity], with_explanation: Callable[[], bool]) -> None:
-        """Show the newest state of a session from now on."""
+        """Observe the newest state of a session."""
         state, view = store.state, store.view
 
         def lines(width: int, height: int) -> list[Text]:
@@ -223,10 +223,10 @@ class StatusBar(Lines):
 
 
 class FooterBar(Lines):
-    """The main keys, with what they act on; those that can do nothing now are dimmed."""
+    """The main keys and their actions; disabled ones are dimmed."""
 
     def follow(self, store: Store, registry: Registry) -> None:
-        """Show the keys of a session from now on."""
+        """Observe the keys of a session."""
         state, view = store.state, store.view
 
         def line(width: int, height: int) -> list[Text]:

@@ -29,7 +29,7 @@ CELL = 11
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison with what is known beside it."""
+    """A comparison with the measurements of both states."""
 
     found: Comparison
     session: SessionView
@@ -37,13 +37,13 @@ class Compared:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """After how many steps each of the two states is."""
+        """The numbers of steps of the two states."""
         return self.found.first, self.found.second
 
 
 @dataclass(frozen=True)
 class NotCompared:
-    """Two states that the engine could not compare, and why."""
+    """Two states that the engine could not compare, and the reason."""
 
     ends: tuple[int, int]
     session: SessionView
@@ -57,7 +57,7 @@ def compare_title(compared: Compared | NotCompared) -> str:
 
 
 def compare_lines(compared: Compared | NotCompared, width: int) -> list[Text]:
-    """Everything that differs, in lines of at most `width` cells."""
+    """All differences, in lines of at most `width` cells."""
     if isinstance(compared, NotCompared):
         return wrapped(f"{GLYPHS.bad} not compared: {compared.reason}", width, colours.BAD)
     parts = [
@@ -112,7 +112,7 @@ def _metric(compared: Compared) -> list[Text]:
 
 
 def _refits(compared: Compared) -> list[Text]:
-    """How far each state is from the original's outputs as cut, and refitted, where that was measured."""
+    """The distance of each state from the original's outputs as cut, and refitted, if measured."""
     lines = []
     for number in sorted({compared.found.first, compared.found.second}):
         refit = compared.metrics.refit_of_step(number)

@@ -1,4 +1,4 @@
-"""The detail pane as lines of text: the ratio, the importance, what else is affected and why, the shapes, the dry run."""
+"""The detail pane as lines of text: the ratio, the importance, affected layers and why, the shapes, the dry run."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 LABEL = 9
 CURVE_HEIGHT, HIGH_CURVE = 3, 6
 ROOMY, HIGH = 24, 36
-"""From how many lines on the pane says where the layer stands, if nothing has to scroll for it, and has a curve of twice the height."""
+"""The least lines of the pane for the layer's surroundings, if nothing has to scroll for them, and for a curve of twice the height."""
 MOST_NOTES = 3
 
 
 def title(row: Row | None) -> str:
-    """What the pane is about."""
+    """The pane's title."""
     if row is None:
         return "Detail"
     return row.layer.name if row.layer else f"{row.key}  {row.name.split()[-1]}" if row.kind == "block" else row.name
 
 
 def detail_lines(row: Row | None, state: AppState, width: int, height: int = 0) -> list[Text]:
-    """Everything that the pane shows for a row, in lines of at most `width` cells; the more of it, the higher the pane is."""
+    """All lines of a row, at most `width` cells wide; a higher pane shows more."""
     if row is None:
         return [Text("nothing matches the filter", colours.MUTED)]
     if row.layer is None:
@@ -77,7 +77,7 @@ def _head(row: Row, state: AppState, width: int) -> list[Text]:
 
 
 def _weight(before: Weight, now: Weight, state: AppState) -> Text:
-    """What a part costs in the checkpoint and now, with its share of the whole as that is now."""
+    """A part's cost in the checkpoint and now, with its present share of the whole."""
     whole = state.after
     return Text.assemble(
         (f"{arrow(count(before[0]), count(now[0]))} params ", colours.MUTED),
@@ -88,13 +88,13 @@ def _weight(before: Weight, now: Weight, state: AppState) -> Text:
 
 
 def _moved(before: str, now: str) -> str:
-    """Two figures with their unit once, where it is the same: 7.37→5.18 MFLOPs."""
+    """Two figures with one unit if it is the same: 7.37→5.18 MFLOPs."""
     figure, _, unit = before.partition(" ")
     return f"{figure}{GLYPHS.arrow}{now}" if before != now and now.endswith(f" {unit}") else arrow(before, now)
 
 
 def _row_weights(row: Row, state: AppState) -> tuple[Weight, Weight]:
-    """What the blocks of a row cost in the checkpoint, and now."""
+    """The costs of a row's blocks in the checkpoint, and now."""
     blocks = [block for block in state.opened.blocks if row.key in (block.name, block.section)]
     before, now = [(block.parameters, block.flops) for block in blocks], [state.block_weight(block) for block in blocks]
     return _sum(before), _sum(now)
@@ -155,7 +155,7 @@ def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
 
 
 def lost_importance(detail: Detail) -> float:
-    """The share of the channels' summed importance that the cut takes, from the curve's samples."""
+    """The share of the channels' summed importance that the cut removes, from the curve's samples."""
     taken = round(detail.cut_at * len(detail.curve))
     return sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)
 
@@ -204,7 +204,7 @@ def _shapes(detail: Detail, width: int) -> list[Text]:
 
 
 def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
-    """The block that a layer is in, what that reads and what reads it, its milliseconds; the layer's rank by operations; who cut it."""
+    """The layer's block, the blocks around it in the data flow, its milliseconds; the layer's rank by FLOPs; the steps that cut it."""
     layer, blocks = row.layer, state.opened.blocks
     assert layer is not None
     block = next(block for block in blocks if layer in block.layers)
@@ -225,7 +225,7 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
 
 
 def _missing(what: str, reason: str, width: int) -> list[Text]:
-    """A figure that the engine could not give, and why."""
+    """A figure that the engine could not compute, and why."""
     return wrapped(f"{GLYPHS.bad} no {what}: {reason}", width, colours.BAD) if reason else []
 
 
@@ -250,7 +250,7 @@ def _verdicts(row: Row, state: AppState, width: int) -> list[Text]:
 
 
 def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
-    """What was adjusted in this row's layers, and how much elsewhere."""
+    """The adjustments in this row's layers, and their number elsewhere."""
     names = {layer.name for layer in row.layers}
     own = [note for note in notes if note.partition(":")[0] in names]
     lines = [line for note in own[:MOST_NOTES] for line in wrapped(note, width, colours.MUTED)]
@@ -259,7 +259,7 @@ def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
 
 
 def _trouble(row: Row, state: AppState, width: int) -> list[Text]:
-    """What stands in the way of applying, this row's own first, with the ways out that the key offers."""
+    """The conflicts that prevent applying, this row's own first, with the resolutions that the key offers."""
     if not state.clash:
         return []
     found = troubles(state.preview, state.pending)
@@ -319,7 +319,7 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
 
 
 def _times(state: AppState, block: str) -> list[Text]:
-    """A block's milliseconds, with where eight in ten runs are."""
+    """A block's milliseconds, with the range of eight in ten runs."""
     timed = state.latency
     if timed is None or block not in timed.ranges:
         return []
@@ -347,9 +347,9 @@ def _sources(sources: Sequence[int]) -> str:
 
 
 class DetailPane(Pane, inherit_bindings=False):
-    """What is known about the row under the cursor, or an explanation, the flow of channels, or two states side by side.
+    """Details of the row under the cursor, an explanation, the channel flow, or two states side by side.
 
-    Up and down are the screen's business: they scroll, or go from stop to stop of an explanation and from block to block of the flow.
+    The screen handles up and down: they scroll, or move from hop to hop of an explanation and from block to block of the flow.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -359,7 +359,7 @@ class DetailPane(Pane, inherit_bindings=False):
     ]
 
     def follow(self, store: Store) -> None:
-        """Show the detail of a session from now on."""
+        """Observe the detail of a session."""
         names = (
             "opened", "session", "pending", "preview", "detail", "no_detail", "dry_run", "scan", "metrics", "tree", "explanation",
             "comparison", "flow", "focus", PROOFS, COLOURS,
@@ -367,7 +367,7 @@ class DetailPane(Pane, inherit_bindings=False):
         store.observe(names, lambda: self.show(store))
 
     def show(self, store: Store) -> None:
-        """Draw what the pane is about now."""
+        """Draw the pane's present content."""
         state, view = store.state, store.view
         row, compared, explanation, flow = view.tree.row, view.comparison, view.explanation, view.flow
         if compared is not None:

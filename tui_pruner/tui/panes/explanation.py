@@ -1,6 +1,6 @@
-"""An open explanation as text: the sentence, the path hop by hop, what else a cut touches; and the channel flow of every block.
+"""An open explanation as text: the sentence, the path hop by hop, affected layers; and the channel flow of every block.
 
-The flow says what each block reads and writes, from where, and why widths in a row need not match.
+The flow shows what each block reads and writes, from where, and why consecutive widths need not match.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where someone came from: how the tree was looked at, and whether on the map."""
+    """The view to return to: that of the tree, and whether the map was shown."""
 
     tree: TreeState
     on_map: bool
@@ -34,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class OpenExplanation:
-    """What was found, `home` to come back to, and which stop was chosen last: a hop of the path or a touched layer."""
+    """The explanation, the view `home` to return to, and the last chosen hop of the path or affected layer."""
 
     found: ExplainResult
     home: Origin
@@ -42,21 +42,21 @@ class OpenExplanation:
 
     @property
     def stops(self) -> list[str]:
-        """The module paths of the hops, then of the touched layers."""
+        """The module paths of the hops, then of the affected layers."""
         return [hop.at for hop in self.found.path] + [touched.layer for touched in self.found.touches]
 
     @property
     def stop(self) -> str:
-        """The module path of the chosen stop; empty when none is."""
+        """The module path of the chosen hop; empty when none is."""
         return "" if self.chosen is None else self.stops[self.chosen]
 
     @property
     def path(self) -> Sequence[str]:
-        """The module paths to light up: the hops, or without a second end all that is touched."""
+        """The module paths to highlight: the hops, or without a second end all affected layers."""
         return [hop.at for hop in self.found.path] if self.found.second else [self.found.first, *self.stops]
 
     def moved(self, by: int) -> OpenExplanation:
-        """The same at a later or earlier stop, staying at the ends; from none to the first or the last."""
+        """Move to a later or earlier hop, staying at the ends; from none to the first or the last."""
         last = len(self.stops) - 1
         if last < 0:
             return self
@@ -64,12 +64,12 @@ class OpenExplanation:
         return self.at(start + by)
 
     def at(self, number: int) -> OpenExplanation:
-        """The same at this stop, or the nearest one."""
+        """Move to this hop, or the nearest one."""
         return replace(self, chosen=min(max(number, 0), len(self.stops) - 1)) if self.stops else self
 
 
 def short(name: str) -> str:
-    """A module path without the prefix that all have."""
+    """A module path without the common prefix."""
     return name.removeprefix("model.")
 
 
@@ -80,13 +80,13 @@ ON_ANOTHER = "on another layer or block: the path to it"
 
 
 def explain_title(explanation: OpenExplanation) -> str:
-    """The two ends."""
+    """The two ends of the explanation."""
     ends = [short(name) for name in (explanation.found.first, explanation.found.second) if name]
     return f"Explain {f' {GLYPHS.arrow} '.join(ends)}"
 
 
 def explain_lines(explanation: OpenExplanation, width: int) -> tuple[list[Text], int]:
-    """All lines of at most `width` cells, and the number of the chosen stop's line; 0 where none is chosen."""
+    """All lines of at most `width` cells, and the number of the chosen hop's line; 0 where none is chosen."""
     found = explanation.found
     path: list[Cells] = [(short(hop.at), hop.operation, hop.detail) for hop in found.path]
     touches: list[Cells] = [(short(touched.layer), f"{touched.role} {touched.channels}", touched.because) for touched in found.touches]
@@ -116,7 +116,7 @@ def _hints(with_path: bool) -> list[tuple[str, str]]:
 
 
 def stop_line(explanation: OpenExplanation, width: int) -> Text:
-    """The chosen stop in one line, for a screen that shows only the tree; the sentence where none is chosen."""
+    """The chosen hop in one line, for a screen that shows only the tree; the sentence where none is chosen."""
     found, number = explanation.found, explanation.chosen
     if number is None:
         return Text(fit(found.summary, width).rstrip(), colours.HEADING)
@@ -187,18 +187,18 @@ MEANING = "Marked blocks read another number than the block before writes, or th
 
 @dataclass(frozen=True)
 class OpenFlow:
-    """What is shown of the flow: the engine's answer, None until it is there."""
+    """The shown channel flow: the engine's answer, None until it arrives."""
 
     found: FlowResult | None = None
 
     @property
     def different(self) -> list[int]:
-        """The blocks whose widths differ from those before them, by their index."""
+        """The indices of the blocks whose widths differ from those before them."""
         return [block.index for block in self.found.blocks if block.mismatch] if self.found else []
 
 
 def flow_title(flow: OpenFlow) -> str:
-    """What the channels were followed through."""
+    """The model state of the channel flow."""
     after = f" after {plural(flow.found.steps, 'step')}" if flow.found and flow.found.steps else ""
     return f"Channel flow{after}"
 
@@ -222,7 +222,7 @@ def flow_lines(flow: OpenFlow, at: int, width: int) -> tuple[list[Text], int, in
 
 
 def _block(block: FlowView, names: int, width: int, chosen: bool) -> list[Text]:
-    """One line, and for the chosen block where its channels come from."""
+    """A block's line, and for the chosen block the sources of its channels."""
     differs = block.mismatch is not None
     name = f"{block.index} {block.type}"
     sign = GLYPHS.pending if chosen else GLYPHS.lit if differs else " "
@@ -239,7 +239,7 @@ def _block(block: FlowView, names: int, width: int, chosen: bool) -> list[Text]:
 
 
 def _sources(block: FlowView, width: int) -> list[Text]:
-    """Where the channels come from: the blocks that are read, and behind those that only join or hand on, the layers that write."""
+    """The sources of a block's channels: the blocks that it reads, and behind those that only join or pass on, the writing layers."""
     lines = [_part("reads", part, _named(part), width) for part in block.sources]
     if any(part.layers or part.index >= 0 for part in block.origins):
         lines += [_part("from", part, _written(part), width) for part in block.origins]
@@ -252,7 +252,7 @@ def _part(verb: str, part: FlowPart, words: str, width: int) -> Text:
 
 
 def span(part: FlowPart) -> str:
-    """The places that channels have among those that a block reads: "128..191"."""
+    """The positions of channels among those that a block reads: "128..191"."""
     return f"{part.offset}..{part.offset + part.channels - 1}"
 
 

@@ -1,7 +1,7 @@
-"""The front, and the target slider that walks on it.
+"""The front, and the target slider that moves on it.
 
-Every measured stage is a dot over its size or latency, its interval a bar, and what is asked for a ring. The slider's positions go from all
-to a tenth of a resource; each is a plan that is there already.
+Every measured stage is a dot over its size or latency, its interval a bar, and the pending cuts a ring. The slider's positions go from all
+to a tenth of a resource; each is a finished plan.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MARGIN = 0.08
 
 @dataclass(frozen=True)
 class Dot:
-    """One stage on the front: where it is across and up, and the interval of its metric where that is known."""
+    """One stage on the front: its position on both axes, and the interval of its metric where known."""
 
     id: str
     x: float
@@ -52,7 +52,7 @@ class Dot:
 
 
 def dots_of(shown: Shown, axis: str, asked: Stage | None = None) -> list[Dot]:
-    """The stages whose metric was measured and whose place on the axis is known, from left to right; what is asked for by its forecast."""
+    """The stages with a measured metric and a known position on the axis, from left to right; the pending cuts with their forecast."""
     found = []
     for stage in [*shown.lineage, *([asked] if asked else [])]:
         x, y = across(stage, axis), stage.metric if stage.kind == ASKED else shown.measured(stage)
@@ -63,14 +63,14 @@ def dots_of(shown: Shown, axis: str, asked: Stage | None = None) -> list[Dot]:
 
 
 def across(stage: Stage, axis: str) -> float | None:
-    """A stage's place on an axis; None where that is not known."""
+    """A stage's position on an axis; None where unknown."""
     if axis == "ms":
         return stage.latency
     return (stage.flops if axis == "flops" else stage.parameters) or None
 
 
 def best(dots: Sequence[Dot]) -> list[Dot]:
-    """Those that no other one beats at the same size or a smaller one, from left to right."""
+    """The Pareto-optimal dots (no other is better at the same size or a smaller one), from left to right."""
     found: list[Dot] = []
     for dot in sorted((dot for dot in dots if not dot.hollow), key=lambda dot: (dot.x, -dot.y)):
         if not found or dot.y > found[-1].y:
@@ -79,7 +79,7 @@ def best(dots: Sequence[Dot]) -> list[Dot]:
 
 
 class PointCanvas:
-    """A field of signs that lines are drawn on, in braille dots or whole cells of ASCII."""
+    """A canvas for points and lines, in braille dots or whole ASCII cells."""
 
     def __init__(self, width: int, height: int, braille: bool) -> None:
         self.width, self.height = width, height
@@ -89,30 +89,30 @@ class PointCanvas:
 
     @property
     def dots(self) -> tuple[str, str, str]:
-        """The signs of the pending cuts, of the current stage, and of any other stage."""
+        """The signs of the pending cuts, of the current stage, and of other stages."""
         return DOTS if self._braille else PLAIN_DOTS
 
     @property
     def size(self) -> tuple[int, int]:
-        """How many points there are across and down."""
+        """The number of points in both directions."""
         return self.width * self.fine[0], self.height * self.fine[1]
 
     def point(self, column: int, row: int) -> None:
-        """Set one point; what is outside is left out."""
+        """Set one point; points outside are ignored."""
         columns, rows = self.size
         if 0 <= column < columns and 0 <= row < rows:
             cell = column // self.fine[0], row // self.fine[1]
             self._cells[cell] = self._cells.get(cell, 0) | BITS[row % self.fine[1]][column % self.fine[0]]
 
     def sign(self, column: int, row: int, plain: str) -> str:
-        """What is in a cell; `plain` where there are no braille signs."""
+        """The sign of a cell; `plain` where there are no braille signs."""
         bits = self._cells.get((column, row), 0)
         return " " if not bits else chr(EMPTY | bits) if self._braille else plain
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Which part of the plane is shown: from left to right and from the bottom to the top."""
+    """The visible part of the plane: left, right, bottom, top."""
 
     left: float
     right: float
@@ -121,14 +121,14 @@ class Frame:
 
     @classmethod
     def around(cls, dots: Sequence[Dot], reach: Sequence[float] = ()) -> Frame:
-        """All dots with their intervals, these places on the axis, and a margin."""
+        """The frame of all dots with their intervals, these positions on the axis, and a margin."""
         xs = [*(dot.x for dot in dots), *reach]
         ys = [y for dot in dots for y in (dot.y, dot.low, dot.high) if y is not None]
         across, up = max(xs) - min(xs) or max(xs) * 0.2 or 1.0, max(ys) - min(ys) or 0.05
         return cls(min(xs) - MARGIN * across, max(xs) + MARGIN * across, min(ys) - MARGIN * up, max(ys) + MARGIN * up)
 
     def place(self, x: float, y: float, columns: int, rows: int) -> tuple[int, int]:
-        """The point of a field that is nearest."""
+        """The nearest point of the canvas."""
         column = round((x - self.left) / (self.right - self.left) * (columns - 1))
         row = round((self.top - y) / (self.top - self.bottom) * (rows - 1))
         return column, row
@@ -144,9 +144,9 @@ def front_lines(
     braille: bool = BRAILLE,
     reach: Sequence[float] = (),
 ) -> list[Text]:
-    """The scatter in exactly `height` lines of at most `width` cells: the metric up, the axis across, the best dots joined by steps.
+    """The scatter plot in exactly `height` lines of at most `width` cells: metric over the axis, Pareto-optimal dots joined by steps.
 
-    `reach`: the position of the pending cuts on the axis, and other places to show; where it has no forecast, its ring is on the axis.
+    `reach`: the position of the pending cuts on the axis, and other positions to include; without a forecast the ring is on the axis.
     """
     if not dots:
         where = {"flops": "", "params": "", "ms": " and timed"}[axis]
@@ -183,7 +183,7 @@ def _cell(dot: Dot | None, cursor: str, bars: PointCanvas, joined: PointCanvas, 
 
 
 def _join(canvas: PointCanvas, frame: Frame, dots: Sequence[Dot]) -> None:
-    """Steps from each of the best dots to the next one: what is known to be reachable at a size."""
+    """Join the Pareto-optimal dots by steps: the metric that is known to be reachable at a size."""
     (across, down), cells = canvas.fine, [frame.place(dot.x, dot.y, canvas.width, canvas.height) for dot in dots]
     places = [(column * across, row * down + down // 2) for column, row in cells]
     for (left, low), (right, high) in pairwise(places):
@@ -210,20 +210,20 @@ def _scale(frame: Frame, axis: str, metric: str, width: int) -> Text:
 
 
 def written(value: float, axis: str) -> str:
-    """A place on an axis."""
+    """A position on an axis as text."""
     value = max(value, 0.0)
     return giga(value) if axis == "flops" else count(value) if axis == "params" else f"{value:.2f}"
 
 
 SHARES = tuple(percent / 100 for percent in range(95, 5, -5))
-"""What is left at the positions below the first one, at which nothing goes."""
+"""The shares that remain at the positions after the first one, which cuts nothing."""
 MEASURE_TITLES = {"flops": "FLOPs", "params": "params"}
 NAMES, SHORTEST, LONGEST = 7, 8, 60
 
 
 @dataclass(frozen=True)
 class Position:
-    """What the slider stands on: the share that is left, the cuts that leave it, and what the model would be with them."""
+    """A position of the slider: the share that remains, the cuts that leave it, and the figures of the model with them."""
 
     share: float
     asked: Asked
@@ -232,10 +232,10 @@ class Position:
 
 @dataclass(frozen=True)
 class TargetSlider:
-    """A slider over positions that fall from one to the next, the first of them without a cut; they come one after the other.
+    """A slider over positions of decreasing shares, the first of them without a cut; they are planned one after the other.
 
-    `before`: what was pending when it was opened; `scan`: by which scan, in words, where there is one. `total`: how many positions
-    are being planned; `ladder` once all are there.
+    `before`: the pending cuts when it was opened; `scan`: the scan that it uses, in words, if any. `total`: how many positions
+    are being planned; `ladder` once all are planned.
     """
 
     number: int
@@ -249,22 +249,22 @@ class TargetSlider:
 
     @property
     def here(self) -> Position:
-        """The position that it stands on."""
+        """The present position."""
         return self.positions[self.at]
 
     def moved(self, by: int) -> TargetSlider:
-        """The slider further down, or up where `by` is negative, as far as positions are there."""
+        """Move the slider down, or up for a negative `by`, within the planned positions."""
         return replace(self, at=min(max(self.at + by, 0), len(self.positions) - 1))
 
     def longer(self, rung: TargetRung) -> TargetSlider:
-        """The slider with one more position."""
+        """Add a position."""
         amounts = {layer: amount for layer, text in rung.amounts.items() if (amount := typed_amount(text))}
         asked = replace(self.positions[0].asked, amounts=amounts)
         return replace(self, positions=(*self.positions, Position(rung.share, asked, rung.preview)), total=rung.total)
 
 
 def slider_line(slider: TargetSlider, width: int) -> Text:
-    """The slider in one line: what is left as a bar with a knob, the share, and what is known of the positions where there is room."""
+    """The slider in one line: the remaining share as a bar with a knob and a figure, and the state of the planning if there is room."""
     here, reach = slider.here, _reach(slider)
     share = f"{100 * here.share:.0f} % left"
     while reach and NAMES + SHORTEST + len(share) + 4 + sum(len(part) + 3 for part in reach) > width:
@@ -287,7 +287,7 @@ def _ground(cell: int, track: int) -> str:
 
 
 def _reach(slider: TargetSlider) -> list[str]:
-    """What is known of the positions, the most needed words first."""
+    """The state of the planning, the most needed words first."""
     ladder = slider.ladder
     if ladder is None:
         done = len(slider.positions) - 1
@@ -297,10 +297,10 @@ def _reach(slider: TargetSlider) -> list[str]:
 
 
 class SliderLine(Lines, can_focus=True):
-    """The line below the panes that has the keys while a target is dragged."""
+    """The line below the panes that has the focus while a target is dragged."""
 
     def follow(self, store: Store) -> None:
-        """Show the slider of a session from now on."""
+        """Observe the slider of a session."""
         view = store.view
 
         def lines(width: int, height: int) -> Sequence[Text]:

@@ -44,14 +44,14 @@ def jobs_title(automatic: bool, refitting: bool = False) -> str:
 
 
 def switch_text(automatic: bool, refitting: bool = False) -> str:
-    """Whether every step is validated, and that it is refitted before where it is."""
+    """Whether every step is validated, and whether it is refitted first."""
     if refitting:
         return f"every step: refit{', validate' if automatic else ''}"
     return f"validate every step: {'on' if automatic else 'off'}"
 
 
 def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
-    """The pane's lines, at most `height` of them: work first, then as many results as there is room for."""
+    """The pane's lines, at most `height` of them: running and waiting jobs first, then as many results as fit."""
     lines = []
     if work.doing:
         lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit_clauses(work.doing, width - 2)))
@@ -79,7 +79,7 @@ def running_line(work: Activity, width: int) -> Text:
 
 
 def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Text:
-    """A running job's bar, count, metric so far, and time left, as much as fits into `width` cells, and `hint` if there is room."""
+    """A running job's bar, count, running metric and time left, as much as fits into `width` cells, and `hint` if there is space."""
     progress = job.progress
     if progress is None or not progress.total:
         gone = f"  {clock(job.elapsed(now))} elapsed"
@@ -105,29 +105,29 @@ def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Tex
 
 
 def _ending(job: QueuedJob) -> str:
-    """What the key that cancels does to a job."""
+    """The effect of the cancel key on a job."""
     return "cancels" if job.stopping or not job.spec.stops_early else "ends it early"
 
 
 def running_metrics(job: QueuedJob) -> list[str]:
-    """The job's main metric over what it has done so far, where it tells one."""
+    """The job's main metric on the images so far, if it reports one."""
     found = short_metric(job.progress.metrics) if job.progress and not job.told else None
     return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
 
 
 def first_phase(job: QueuedJob) -> list[str]:
-    """What a job is doing before the first thing that it counts is done: a bar that stands still says nothing."""
+    """The job's activity before its first count: a bar without motion would show nothing."""
     return [job.progress.doing] if job.progress and job.progress.doing and not job.progress.done else []
 
 
 def time_left(job: QueuedJob, now: float) -> str:
-    """The time that remains, or where that cannot be said the time so far."""
+    """The remaining time, or if that is unknown the elapsed time."""
     remaining = job.remaining(now)
     return f"{clock(job.elapsed(now))} elapsed" if remaining is None else f"{clock(remaining)} left"
 
 
 def unfinished_jobs(work: Activity) -> str:
-    """What would be lost by leaving now, as a sentence."""
+    """The unfinished jobs that would be lost by quitting, as a sentence."""
     parts = []
     if work.running is not None:
         progress = work.running.progress
@@ -139,7 +139,7 @@ def unfinished_jobs(work: Activity) -> str:
 
 
 def spinner(beat: int) -> str:
-    """The sign that something is under way."""
+    """The sign of activity."""
     return GLYPHS.spinner[beat % len(GLYPHS.spinner)]
 
 
@@ -149,7 +149,7 @@ STATES = (RUNNING, WAITING, DONE, FAILED, CANCELLED)
 
 
 def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, width: int, beat: int) -> list[Text]:
-    """A line for each job, the chosen one marked."""
+    """A line for each job, with the cursor on the chosen one."""
     names = min(max(SHORTEST_NAME, *(len(job.spec.name) for job in jobs)), LONGEST_NAME) if jobs else 0
     lines = []
     for place, job in enumerate(jobs):
@@ -160,24 +160,24 @@ def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, 
 
 
 def none_yet() -> str:
-    """What stands in an empty list."""
+    """The text of an empty list."""
     return f"no job yet: {key_of('validate')} in the workbench validates the current model"
 
 
 def header_line(jobs: Sequence[QueuedJob], automatic: bool, width: int, refitting: bool = False) -> Text:
-    """How many jobs there are, and whether every step is validated and refitted."""
+    """The number of jobs, and whether every step is validated and refitted."""
     switch = f"   {switch_text(automatic, refitting)}"
     return Text.assemble((f" {fit(counted(jobs), width - len(switch) - 1).rstrip()}", colours.STRONG), switch)
 
 
 def counted(jobs: Sequence[QueuedJob]) -> str:
-    """How many there are of each state: "1 running, 2 waiting, 3 done"."""
+    """The number of jobs by state: "1 running, 2 waiting, 3 done"."""
     numbers = {state: sum(job.state == state for job in jobs) for state in STATES}
     return ", ".join(f"{number} {state}" for state, number in numbers.items() if number) or "no jobs"
 
 
 def sign(job: QueuedJob, beat: int) -> tuple[str, str]:
-    """A job's state in one sign, with its colour."""
+    """A job's state as one sign, with its colour."""
     signs = {
         RUNNING: (spinner(beat), colours.WARNING),
         WAITING: (GLYPHS.dot, colours.MUTED),
@@ -189,7 +189,7 @@ def sign(job: QueuedJob, beat: int) -> tuple[str, str]:
 
 
 def job_status(job: QueuedJob, before: int) -> str:
-    """Where a job that does not run stands, in a few words; `before` jobs come before it."""
+    """The state of a job that does not run, in a few words; `before` jobs come before it."""
     words = {
         WAITING: "is next" if before == 0 else f"waits for {plural(before, 'job')}",
         DONE: job.outcome.figure,
@@ -232,7 +232,7 @@ HIDDEN = ("plan",)
 
 
 def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> list[Text]:
-    """Everything about one job; `before` is how many come before it."""
+    """All details of one job; `before` is the number of jobs before it."""
     lines = [Text(line.plain, colours.BAD if job.state == FAILED else colours.STRONG) for line in wrapped(_state(job, before, now), width)]
     if job.error is not None:
         lines += wrapped(str(job.error), width, colours.BAD if job.state == FAILED else colours.MUTED)
@@ -247,7 +247,7 @@ def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> lis
 
 
 def _curves(job: QueuedJob, width: int) -> list[Text]:
-    """The losses and the main metric from the beginning until now, each from its lowest to its highest value."""
+    """The losses and the main metric over the job's time, each scaled from its lowest to its highest value."""
     main = main_metric({name: points[-1] for name, points in job.history.items()})
     wanted = [name for name in job.history if name.startswith(LOSSES) or (main and name == main[0])]
     lines = [_curve(name, job.history[name], width) for name in wanted if len(job.history[name]) >= FEWEST_POINTS]
@@ -310,10 +310,10 @@ def _section(title: str, pairs: Sequence[tuple[str, str]], width: int) -> list[T
 
 
 class JobsPane(Pane, inherit_bindings=False):
-    """What runs, what waits, and what came out last."""
+    """The running and waiting jobs, and the latest results."""
 
     def follow(self, store: Store, work: Callable[[], Activity]) -> None:
-        """Show the jobs of a session from now on."""
+        """Observe the jobs of a session."""
         names = ("doing", "notes", "automatic", "refitting", JOBS, BEAT, COLOURS)
         store.observe(names, lambda: self.show(work(), store.state.automatic, store.state.refitting))
 

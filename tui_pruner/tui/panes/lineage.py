@@ -34,9 +34,9 @@ BRANCH, RUNS = ("├─", "│ ") if SIGNS is UNICODE else ("+-", "| ")
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn of a lineage: the data of the session, the stages that count, and those that were undone.
+    """The data of a drawn lineage: the session's data set, the applied stages, and the undone ones.
 
-    `resamples`: of stages of this session, the metric on each draw of the bootstrap.
+    `resamples`: the metric of this session's stages on each bootstrap resample.
     """
 
     lineage: Lineage
@@ -52,23 +52,23 @@ class Shown:
         return self.lineage.graph(self.main)
 
     def measured(self, stage: Stage) -> float | None:
-        """A stage's metric, where it was measured on the session's data."""
+        """A stage's metric, if it was measured on the session's data."""
         return stage.metric if stage.metric is not None and stage.data == self.data else None
 
     def measurement(self, stage: Stage) -> MeasuredMetric | None:
-        """The same with how sure it is."""
+        """The metric with its interval."""
         found = self.measured(stage)
         return None if found is None else MeasuredMetric(found, self.interval(stage), self.resamples.get(stage.id, ()))
 
     def interval(self, stage: Stage) -> tuple[float, float] | None:
-        """Where that metric lies in 95 % of cases, where that was measured."""
+        """The metric's 95 % interval, if it was measured."""
         if self.measured(stage) is None or stage.low is None or stage.high is None:
             return None
         return stage.low, stage.high
 
 
 def kind_of(stage: Stage) -> str:
-    """What a stage is, in a word or two."""
+    """The kind of a stage, in one or two words."""
     return KINDS.get(stage.kind, stage.kind)
 
 
@@ -90,7 +90,7 @@ def graph_lines(shown: Shown, width: int, cursor: str = "", held: str = "") -> t
 
 
 def ancestor_lines(shown: Shown, sizes: Callable[[int, int], str], names: int, metric: int, width: int) -> list[Text]:
-    """The stages before the file that is open, in the columns of the steps: `names` cells for what they are, `metric` for the metric."""
+    """The stages before the open file, in the columns of the steps: `names` cells for their kind, `metric` for the metric."""
     lines = []
     for stage in shown.lineage.ancestors():
         figures = sizes(stage.parameters, stage.flops) if stage.parameters and stage.flops else " " * len(sizes(0, 0))
@@ -105,7 +105,7 @@ def ancestor_lines(shown: Shown, sizes: Callable[[int, int], str], names: int, m
 
 
 def stage_lines(shown: Shown, stage: Stage, held: Stage | None, width: int) -> list[Text]:
-    """What a stage is, and how far it is from the one that is held, else from the original, in at most three lines of this width."""
+    """A stage and its difference from the held one, else from the original, in at most three lines of this width."""
     other = held or shown.lineage.original
     name = Path(stage.path).name if stage.path else ""
     lead, kind = ("step ", "") if stage.kind == STEP else ("", f"  {kind_of(stage)}")
@@ -150,7 +150,7 @@ def _metric_moved(shown: Shown, before: Stage, after: Stage) -> Text | None:
 
 
 def _columns(width: int) -> dict[str, int]:
-    """The columns that there is room for, with their widths; the size and the metric stay longest."""
+    """The columns that fit, with their widths; size and metric are dropped last."""
     wanted = {"params": SIZE, "flops": SIZE, "metric": METRIC, "interval": INTERVAL, "latency": LATENCY, "proof": PROOF}
     for name in ("interval", "proof", "latency", "params"):
         if sum(wanted.values()) + LEAST > width:
@@ -163,7 +163,7 @@ def _cell(name: str, text: str, width: int) -> str:
 
 
 def drawn(columns: str) -> str:
-    """What stands before a stage."""
+    """The tree's lines before a stage."""
     return "".join(BRANCH if sign == "+" else RUNS for sign in columns)
 
 
@@ -196,7 +196,7 @@ def _stage_line(shown: Shown, line: GraphLine, space_left: int, columns: dict[st
 
 
 def moved_cursor(ids: Sequence[str], cursor: str, by: int) -> str:
-    """The stage this many further along these, staying at the ends."""
+    """The stage this many further in this list, staying within its ends."""
     if not ids:
         return ""
     here = ids.index(cursor) if cursor in ids else 0

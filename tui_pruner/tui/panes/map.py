@@ -1,4 +1,4 @@
-"""The map of the network: wires first, cards on top of them, the names of the sections where there is room."""
+"""The map of the network: wires first, cards on top of them, the names of the sections where there is space."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True)
 class Face:
-    """What a card shows besides its name: a line about its channels or its cut, and its colours."""
+    """The look of a card besides its name: a line about its channels or its cut, and its colours."""
 
     line: str
     style: str
@@ -52,14 +52,14 @@ class Canvas:
             self.cells[y, x + offset] = (sign, style)
 
     def line(self, y: int) -> Text:
-        """A line, equal styles together."""
+        """A line of text, with equal adjacent styles merged."""
         row = [self.cells.get((y, x), (" ", "")) for x in range(self.width)]
         runs = [("".join(sign for sign, _ in run), style) for style, run in groupby(row, key=lambda cell: cell[1])]
         return Text.assemble(*runs, no_wrap=True)
 
 
 def map_lines(chart: Chart, faces: dict[int, Face], lit: Collection[int], width: int) -> list[Text]:
-    """The whole map; `faces` by block number, `lit` the blocks of the explained path."""
+    """Draw the whole map; `faces` by block number, `lit` the blocks of the explained path."""
     canvas = Canvas(width, chart.height)
     draw_wires(canvas, chart, lit)
     draw_names(canvas, chart)
@@ -73,13 +73,13 @@ def map_lines(chart: Chart, faces: dict[int, Face], lit: Collection[int], width:
 
 
 def draw_card(canvas: Canvas, y: int, card: Card, face: Face) -> None:
-    """A card: its name and its line."""
+    """Draw a card: its name and its line."""
     canvas.write(y, card.x, fit(card.label, CARD), f"bold {face.style}")
     canvas.write(y + 1, card.x, fit(face.line, CARD, right=True), face.style)
 
 
 def draw_names(canvas: Canvas, chart: Chart) -> None:
-    """Each section's name above its first row, where no wire comes down."""
+    """Draw each section's name above its first row, where no wire passes."""
     seen: set[str] = set()
     for card in chart.cards:
         if card.section in seen:
@@ -92,7 +92,7 @@ def draw_names(canvas: Canvas, chart: Chart) -> None:
 
 
 def draw_wires(canvas: Canvas, chart: Chart, lit: Collection[int]) -> None:
-    """All links; those of the lit path last, so that nothing hides them."""
+    """Draw all links; those of the lit path last, on top of the others."""
     masks: dict[Point, dict[int, int]] = {}
     heads: dict[Point, tuple[str, str]] = {}
     for link in chart.links:
@@ -117,7 +117,7 @@ def is_lit(link: MapLink, lit: Collection[int]) -> bool:
 
 
 def joint(masks: Collection[int]) -> str:
-    """The sign for wires that meet in a cell: where two only cross, the one that goes down passes over the other."""
+    """The sign for wires that meet in a cell: where two cross, the vertical one passes over the other."""
     crossing = len(masks) > 1 and all(mask in (VERTICAL, HORIZONTAL) for mask in masks)
     together = 0
     for mask in masks:
@@ -126,7 +126,7 @@ def joint(masks: Collection[int]) -> str:
 
 
 def steps(points: Sequence[Point]) -> Iterator[tuple[Point, int]]:
-    """Every cell that a wire with these corners goes through, with the sides on which it touches the next ones."""
+    """The cells of a wire with these corners, with the sides on which each touches the next ones."""
     for (y, x), (to_y, to_x) in pairwise(points):
         if x == to_x:
             low, high = sorted((y, to_y))
@@ -139,7 +139,7 @@ def steps(points: Sequence[Point]) -> Iterator[tuple[Point, int]]:
 
 
 def lit_blocks(blocks: Sequence[BlockView], modules: Sequence[str]) -> set[int]:
-    """The blocks that these modules are in, and the blocks without layers that hand channels on between them."""
+    """The blocks of these modules, and the blocks without layers that pass channels between them."""
     by_index = {block.index: block for block in blocks}
     lit = {block.index for block in blocks for module in modules if f"{module}.".startswith(f"{block.name}.")}
     return lit | {number for index in list(lit) for number in _handed_on(by_index, by_index[index], lit)}
@@ -163,7 +163,7 @@ def faces(rows: Sequence[Row], state: AppState, lit: Collection[int], here: str)
 
 
 def face(row: Row, state: AppState, lit: bool, here: bool) -> Face:
-    """One block: what changes at its output, else what changes inside it, else its channels."""
+    """The face of a block: the change of its output, else the change inside it, else its channels."""
     before, after = outputs(row, state)
     words, style = status_of(row, state)
     tint = tint_of(row, state)
@@ -176,7 +176,7 @@ def face(row: Row, state: AppState, lit: bool, here: bool) -> Face:
 
 
 def tint_of(row: Row, state: AppState) -> str:
-    """The card's ground: in conflict, about to change, cut by a step, or as it was."""
+    """The card's background: in conflict, about to change, cut by a step, or unchanged."""
     changes = [state.change(layer) for layer in row.layers]
     now = next((block.after for block in state.session.blocks if block.name == row.key), [])
     after = next((block.after for block in state.shapes if block.name == row.key), [])
@@ -190,7 +190,7 @@ def tint_of(row: Row, state: AppState) -> str:
 
 
 class MapPane(Pane, inherit_bindings=False):
-    """The pane of the map: all four arrows go from block to block."""
+    """The pane of the map: the arrow keys move from block to block."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "screen.run('map-move', 0, -1)", "Up", show=False),
@@ -204,13 +204,13 @@ class MapPane(Pane, inherit_bindings=False):
     _laid_out: tuple[int, Sequence[BlockView], Chart] | None = None
 
     def follow(self, store: Store) -> None:
-        """Show the map of a session from now on."""
+        """Observe the map of a session."""
         names = ("opened", "session", "pending", "preview", "tree", "on_map", "explanation", COLOURS)
         store.observe(names, lambda: self.show(store), only_while="on_map")
 
     @property
     def width(self) -> int:
-        """How many cells the map has."""
+        """The map's width in cells."""
         return self.scrollable_content_region.width or self.app.size.width
 
     def _expect_the_trees_width(self) -> None:
@@ -219,7 +219,7 @@ class MapPane(Pane, inherit_bindings=False):
                 self.expect(tree.scrollable_content_region.width + 1)  # the tree has a free column on its left
 
     def show(self, store: Store) -> None:
-        """Draw the map, where it is in the tree's place."""
+        """Draw the map if it is shown in place of the tree."""
         state, view = store.state, store.view
         blocks = state.opened.blocks
 

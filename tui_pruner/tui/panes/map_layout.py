@@ -1,4 +1,4 @@
-"""Where each block and each link stands on the map: sections as rows of cards, links as wires between the rows."""
+"""The layout of the map: sections as rows of cards, links as wires between the rows."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Lanes:
 
 
 def choose_tracks(wires: Sequence[MapWire], candidates: Mapping[int, int]) -> dict[int, int]:
-    """For every source whose wires pass rows of cards a column: the free one with the shortest way, or the shortest when none is free.
+    """Choose a column for every source whose wires pass rows of cards: a free one with the shortest way, else the shortest.
 
-    `candidates`: each column with what it costs on top of its way.
+    `candidates`: each column with its cost in addition to the length of the way.
     """
     taken: dict[int, list[range]] = {column: [] for column in candidates}
     chosen: dict[int, int] = {}
@@ -60,12 +60,12 @@ def choose_tracks(wires: Sequence[MapWire], candidates: Mapping[int, int]) -> di
 
 
 def detour(column: int, wires: Sequence[MapWire]) -> int:
-    """How far wires go sideways when they take this column."""
+    """The horizontal length of wires through this column."""
     return sum(abs(wire.out - column) + abs(wire.into - column) for wire in wires)
 
 
 def lanes_of(wires: Sequence[MapWire], tracks: Mapping[int, int]) -> Lanes:
-    """A line for every source in every zone where its wires go sideways: the first that no other one's wires touch.
+    """Choose a line for every source in every zone where its wires run horizontally: the first that no other one's wires touch.
 
     Wires that all end at the same block may share a line: they arrive together.
     """
@@ -85,7 +85,7 @@ def lanes_of(wires: Sequence[MapWire], tracks: Mapping[int, int]) -> Lanes:
 
 
 def goals(wires: Sequence[MapWire]) -> dict[tuple[int, int], frozenset[int]]:
-    """By (zone, source): the blocks that the wires end at in that zone; where they go on as well, no other source's can be the same."""
+    """By (zone, source): the blocks at which the wires end in that zone; wires that continue have a value of their own."""
     found: dict[tuple[int, int], set[int]] = {}
     for wire in wires:
         for zone in (wire.first, wire.last):
@@ -94,7 +94,7 @@ def goals(wires: Sequence[MapWire]) -> dict[tuple[int, int], frozenset[int]]:
 
 
 def spread(wires: Sequence[MapWire], tracks: Mapping[int, int]) -> dict[tuple[int, int], range]:
-    """By (zone, source): the columns that a source's wires span there."""
+    """By (zone, source): the columns that a source's wires cover there."""
     columns: dict[tuple[int, int], set[int]] = {}
     for wire in wires:
         here = columns.setdefault((wire.first, wire.source), {wire.out})
@@ -121,7 +121,7 @@ Point = tuple[int, int]
 
 @dataclass(frozen=True)
 class Card:
-    """A block's place: its row and column of cards, and its left edge in cells."""
+    """A block's position: its row and column of cards, and its left edge in cells."""
 
     index: int
     name: str
@@ -138,7 +138,7 @@ class Card:
 
 @dataclass(frozen=True)
 class MapLink:
-    """One block reads another one: the corners of the wire as (y, x), from inside the source's card to inside the target's."""
+    """A link between two blocks: the corners of the wire as (y, x), from inside the source's card to inside the target's."""
 
     source: int
     target: int
@@ -169,7 +169,7 @@ class Chart:
 
 
 def chart(blocks: Sequence[BlockView], width: int) -> Chart:
-    """The map of a model this many cells wide."""
+    """Lay out the map of a model in this many cells."""
     cards = place(blocks, max((width + GAP) // PITCH, 1))
     by_index = {card.index: card for card in cards}
     pairs = [(source, block.index) for block in blocks for source in block.from_ if source in by_index]
@@ -183,7 +183,7 @@ def chart(blocks: Sequence[BlockView], width: int) -> Chart:
 
 
 def block_under(blocks: Sequence[BlockView], row: Row | None) -> int:
-    """The number of the block that the tree's cursor is in; in a section's row its first one."""
+    """The number of the block under the tree's cursor; in a section's row its first block."""
     name = "" if row is None else row.parent if row.kind == "layer" else row.key
     return next((block.index for block in blocks if name in (block.name, block.section)), blocks[0].index)
 

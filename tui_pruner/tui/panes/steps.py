@@ -30,7 +30,7 @@ WIDE_METRIC = 12
 REFIT = 12
 ERROR = 9
 NAMES = 10
-"""The cells that the columns of refits and of forecasts leave to what was cut."""
+"""The least cells that the columns of refits and forecasts leave to the name of the cut."""
 
 
 def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
@@ -64,7 +64,7 @@ def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Time
 
 
 def columns_of(state: AppState, metrics: StepMetrics, width: int) -> Columns:
-    """How the table of a session is laid out."""
+    """The layout of a session's table."""
     steps = [*state.session.steps, *state.session.ahead]
     refitted = any(metrics.refit_of_step(step.number) for step in steps)
     forecast = any(metrics.error_of_step(step.number) is not None for step in steps)
@@ -74,7 +74,7 @@ def columns_of(state: AppState, metrics: StepMetrics, width: int) -> Columns:
 
 
 def _light(lines: list[Text], timeline: Timeline, width: int, numbers: int) -> None:
-    """The cursor as a band, and a sign on the step that is held."""
+    """Highlight the line of the cursor, and mark the step that is held."""
     if timeline.held is not None:
         number, rest = lines[timeline.held + 1].divide([numbers])
         lines[timeline.held + 1] = Text.assemble((fit(f"{number.plain.strip()}{GLYPHS.mark}", numbers), colours.WARNING), rest)
@@ -85,9 +85,9 @@ def _light(lines: list[Text], timeline: Timeline, width: int, numbers: int) -> N
 
 @dataclass(frozen=True)
 class Columns:
-    """How the table is laid out in `width` cells: `numbers` is the width of the numbers; `refitted` and `forecast` add columns.
+    """The layout of the table in `width` cells: `numbers` is the width of the numbers; `refitted` and `forecast` add columns.
 
-    The parameters go first where it is narrow, then the forecasts, the refits and the FLOPs. `proof`: the width of the proofs' column.
+    In a narrow pane the parameters are dropped first, then forecasts, refits and FLOPs. `proof`: the width of the proofs' column.
     """
 
     width: int
@@ -98,7 +98,7 @@ class Columns:
 
     @property
     def metric(self) -> int:
-        """The width of the metric's column, with how far it is from the checkpoint's where there is room."""
+        """The width of the metric's column, with the difference from the checkpoint's if there is space."""
         return WIDE_METRIC if self.width >= SIZES_NEED else METRIC
 
     @property
@@ -113,21 +113,21 @@ class Columns:
         return ERROR if self.forecast and self.width >= SIZES_NEED and left >= NAMES else 0
 
     def _left(self, more: int, sizes: int) -> int:
-        """What is left for the names beside these columns."""
+        """The width that these columns leave to the names."""
         return self.width - self.numbers - sizes - 2 - self.proof - self.metric - more
 
     def sizes(self, parameters: int, flops: int) -> str:
-        """The sizes that there is room for."""
+        """The size columns that fit."""
         return self.written(count(parameters), giga(flops))
 
     def written(self, parameters: str, flops: str) -> str:
-        """The sizes as they are put into the columns."""
+        """The sizes formatted for the columns."""
         if self.width < SIZES_NEED:
             return ""
         return f"{flops:>{FLOPS}}" if self.refit and self.width < SIZES_NEED + REFIT else f"{parameters:>6} {flops:>{FLOPS}}"
 
     def names(self, sizes: str) -> int:
-        """The width that is left for what was cut."""
+        """The width for the names of the cuts."""
         return max(self._left(self.refit + self.error, len(sizes)), 8)
 
 
@@ -157,7 +157,7 @@ def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
 
 
 def proof_cell(proof: ProofView | None) -> tuple[str, str]:
-    """The masked twin's verdict in a few words, with its colour."""
+    """The proof in a few words, with its colour."""
     if proof is None:
         return f"proving{GLYPHS.ellipsis}", colours.WARNING
     if not proof.equal:
@@ -168,7 +168,7 @@ def proof_cell(proof: ProofView | None) -> tuple[str, str]:
 
 
 def undone_cell(proof: ProofView | None) -> tuple[str, str]:
-    """The same for an undone step, of which only a failed proof is of interest: it fails again when the step is redone."""
+    """The proof of an undone step, shown only if it failed: it fails again when the step is redone."""
     failed = proof is not None and not proof.equal
     return ("undone, failed", colours.BAD) if failed else ("undone", colours.MUTED)
 
@@ -210,7 +210,7 @@ def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: 
 
 
 def _metric(metrics: StepMetrics, step: int, columns: Columns) -> Text:
-    """A step's metric and how far it is from the checkpoint's."""
+    """A step's metric and its difference from the checkpoint's."""
     found, first = metrics.measurement_of_step(step), metrics.measurement_of_step(0)
     if found is None:
         return Text(" " * columns.metric)
@@ -221,10 +221,10 @@ def _metric(metrics: StepMetrics, step: int, columns: Columns) -> Text:
 
 
 class StepsPane(Pane, inherit_bindings=False):
-    """The pane of the steps; up and down, which go from step to step, are among the keys that the workbench gives it."""
+    """The pane of the steps; the workbench binds up and down, which move from step to step."""
 
     def follow(self, store: Store) -> None:
-        """Show the steps of a session from now on."""
+        """Observe the steps of a session."""
         names = ("session", "pending", "preview", "no_preview", "metrics", "timeline", "focus", PROOFS, COLOURS)
         store.observe(names, lambda: self.show(store))
 

@@ -24,13 +24,13 @@ from tui_pruner.tui.panes.tree_row import WIDEST_NAME, Column, Look, column_orde
 from tui_pruner.tui.state import COLOURS, Store
 
 Line = tuple[Text, Style]
-"""What a line says, and the style of its ground."""
+"""A line's text, and the style of its background."""
 MARK = 2
-"""The cells before the name of an ordered layer."""
+"""The cells before the name of a layer in an ordered list."""
 
 
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
-    """Sections, blocks and layers, with a cursor. It shows the store and asks the screen to change it."""
+    """Sections, blocks and layers, with a cursor. It draws the store, and sends requests for changes to the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "screen.run('move', -1)", "Up", show=False),
@@ -56,7 +56,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         store.observe(("opened", "session", "pending", "marks", "preview", COLOURS), self.redraw)
 
     def show(self) -> None:
-        """Show the rows as they are looked at now, with the cursor in sight."""
+        """Show the rows of the present view, with the cursor visible."""
         before, tree = self._tree, self._store.view.tree
         if tree is before:
             self.redraw()
@@ -68,7 +68,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         self._reveal()
 
     def show_measurements(self) -> None:
-        """Show what was measured: how sensitive the layers are, and how long the blocks take."""
+        """Show the measurements: sensitivity of the layers, and latency of the blocks."""
         state, before = self._store.state, self._columns
         drops = state.scan is not None and state.scan.layers
         self._measured = frozenset([*(["drop"] if drops else []), *(["time"] if state.latency is not None else [])])
@@ -86,17 +86,17 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             self.border_title = title
 
     async def action_half_page(self, way: int) -> None:
-        """Move the cursor by half of what is shown."""
+        """Move the cursor by half a page."""
         lines = max(self.scrollable_content_region.height // 2, 1)
         await self.run_action(f"screen.run('move', {way * lines})")
 
     def on_mount(self) -> None:
-        """Show what the store has already."""
+        """Show the store's present state."""
         self.show_measurements()
         self.show()
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where the mouse is; a second click opens or closes. On a column's title, order by it."""
+        """Move the cursor to the mouse; a second click opens or closes. On a column's title, order by it."""
         line = event.get_content_offset(self)
         if line is not None and line.y == 0:
             order = column_order(self._columns, line.x)
@@ -106,14 +106,14 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             self.call_later(self.run_action, f"screen.run('row', {line.y - 1 + self.scroll_offset.y})")
 
     def on_resize(self) -> None:
-        """Fit the columns again, and start from the top so that no room stays empty."""
+        """Fit the columns again, and scroll to the top so that no space is left empty."""
         self.scroll_to(y=0, animate=False, force=True)
         self._measure(self._tree)
         self._reveal()
         self.refresh()
 
     def redraw(self) -> None:
-        """Paint the rows again that look different now."""
+        """Paint again the rows that look different now."""
         self._look = replace(self._look, weights=self._store.state.pending_weights)
         width, columns = self.scrollable_content_region.width, self._columns
         fresh = {y: self._line(y, columns) for y in self._painted}
@@ -123,7 +123,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
     def render_line(self, y: int) -> Strip:
-        """The heading, or one row; one that `redraw` has composed is not composed again."""
+        """Render the heading or a row; one that `redraw` has composed is not composed again."""
         view, fresh = self._fresh
         known = fresh.pop(y, None)
         self._painted[y] = line = known if known is not None and view == self._view else self._line(y, self._columns)
@@ -132,7 +132,7 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
 
     @property
     def _view(self) -> tuple[object, ...]:
-        """What a row looks like by, besides the state, of which `redraw` hears."""
+        """The values besides the state that a row's look depends on, which `redraw` observes."""
         return id(self._tree), self.has_focus, self.scroll_offset.y, self._columns
 
     def _line(self, y: int, columns: Sequence[Column]) -> Line:

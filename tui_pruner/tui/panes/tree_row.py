@@ -1,4 +1,4 @@
-"""The rows of the model tree as text: which columns there are at a width, and one small function per column."""
+"""The rows of the model tree as text: the columns at a width, and one small function per column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARE, NARROW_SHARE = 9, 7
 SHARE_NEEDS = 60
 CURVE, CURVE_NEEDS, FIGURE = 3, 62, 5
 SHORTEST_NAME = 14
-"""The cells that a curve leaves to the name in the tree; where layers are ordered, names are whole ones and get what they need."""
+"""The least cells that a curve leaves to the name in the tree; ordered lists show whole names."""
 FULL = 0.2
 BARS = ("parameters", "flops")
 MEASURED = ("time", "drop")
@@ -31,7 +31,7 @@ MEASURED = ("time", "drop")
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heading, its width in cells, and from which width of the tree it is shown."""
+    """One column: its heading, its width in cells, and the least width of the tree at which it is shown."""
 
     key: str
     title: str
@@ -59,11 +59,11 @@ COLUMNS = (
 def layout(
     width: int, ranked: bool = False, measured: frozenset[str] = frozenset(), ratio: float = 0.0, name: int = SHORTEST_NAME
 ) -> tuple[Column, ...]:
-    """The columns that fit into `width` cells; the name takes what is left, the bars share the room of a wide screen.
+    """The columns that fit into `width` cells; the name takes the remaining space, and the bars share the space of a wide screen.
 
-    `ranked`: layers ordered by a share, whose figures are shown however narrow it is, and which have no output shape; `measured`: which of
-    the columns that need a measurement have one, and take room from the bars. `ratio`: the share that drops stand for. `name`: the cells
-    of the longest name of an ordered layer; bars and the curve give way to it, for a name that is cut may be another one's too.
+    `ranked`: layers ordered by a share, whose figures are shown at every width, and which have no output shape; `measured`: which of
+    the columns that need a measurement have one, and take space from the bars. `ratio`: the share that drops stand for. `name`: the cells
+    of the longest name of an ordered layer; bars and the curve are narrowed for it, since a shortened name may be ambiguous.
     """
     hidden = {"output": ranked, **{key: key not in measured for key in MEASURED}}
     shown = [column for column in COLUMNS if column.needs <= width and not hidden.get(column.key)]
@@ -84,7 +84,7 @@ def layout(
 
 
 def _ranked(columns: Sequence[Column], width: int, ratio: float, name: int) -> list[Column]:
-    """The columns beside ordered layers: figures with their bars and the curve, as far as the longest name leaves room for them."""
+    """The columns beside ordered layers: figures with their bars and the curve, as far as the longest name leaves space for them."""
     ways = [_with_shares(_drops(columns, ratio, curve), share) for curve in (True, False) for share in (SHARE, NARROW_SHARE)]
     return next((way for way in ways if width - _total(way) + NAME.width >= name), ways[-1])
 
@@ -94,7 +94,7 @@ def _with_shares(columns: Sequence[Column], share: int) -> list[Column]:
 
 
 def _drops(columns: Sequence[Column], ratio: float, with_curve: bool) -> list[Column]:
-    """The column of the drops titled by the ratio, with a curve over all ratios where there is room."""
+    """The column of the drops, titled by the ratio, with a curve over all ratios if there is space."""
     title, more = f"@{ratio:.0%}", CURVE + 1 if with_curve else 0
     return [
         replace(one, title=f"{one.title}{title}" if with_curve else title, width=one.width + more) if one.key == "drop" else one
@@ -118,9 +118,9 @@ FASTER = 0.95
 
 @dataclass(frozen=True)
 class Look:
-    """What a row needs besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale.
+    """The inputs of a row besides itself: the state, the open rows, and the largest parameter and FLOP counts for the bars' scale.
 
-    `weights`: what rows cost with the pending cuts, by their keys; a row that has none costs what it says.
+    `weights`: the rows' costs with the pending cuts, by key; for other rows the costs in the row.
     """
 
     state: AppState
@@ -141,7 +141,7 @@ COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by F
 
 
 def column_order(columns: Sequence[Column], x: int) -> str | None:
-    """The order that a click on a column's title asks for; None where it has none."""
+    """The order for a click on a column's title; None where it has none."""
     for column in columns:
         if x < column.width:
             return COLUMN_ORDERS.get(column.key)
@@ -159,27 +159,27 @@ def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
 
 
 def share(part: int, most: int, whole: int, width: int) -> str:
-    """A bar on the scale of the largest part, with the share of the whole in percent where there is room for both."""
+    """A bar relative to the largest part, with the share of the whole in percent if there is space for both."""
     if width < NARROW_SHARE or not part:
         return bar(part / max(most, 1), width)
     return bar(part / max(most, 1), width - PERCENT) + fit(percent(part / max(whole, 1)), PERCENT, right=True)
 
 
 def heat_colour(fall: float, baseline: float) -> str:
-    """The colour of a fall of the metric: good below a hundredth of it, bad from a twentieth."""
+    """The colour of a drop of the metric: good below a hundredth of it, bad from a twentieth."""
     share = fall / max(baseline, 1e-9)
     return colours.GOOD if share < LITTLE else colours.WARNING if share < MUCH else colours.BAD
 
 
 FEWER_INPUTS = "fewer inputs"
 METRIC_NOISE = 0.005
-"""A change of a metric below it says nothing, where its interval is not known."""
+"""A smaller change of a metric counts as noise where its interval is unknown."""
 
 
 def metric_colour(before: MeasuredMetric, now: MeasuredMetric) -> str:
-    """The colour of a metric that moved: grey within noise; a loss is never green, one beyond noise a warning, and a large one bad.
+    """The colour of a change of the metric: grey within noise; a loss is never green, one beyond noise a warning, and a large one bad.
 
-    Within noise is a change whose 95 % interval includes zero, or where no interval is known one that is tiny.
+    A change is within noise if its 95 % interval includes zero; without an interval, if it is tiny.
     """
     fall, change = before.value - now.value, change_between(before, now)
     noise = abs(fall) <= METRIC_NOISE if change is None else change[0] <= 0 <= change[1]
@@ -245,7 +245,7 @@ def _flops(row: Row, look: Look, width: int) -> Cell:
 
 
 def _time(row: Row, look: Look, width: int) -> Cell:
-    """A block's milliseconds, after the steps where those are what was timed, else in the checkpoint."""
+    """A block's milliseconds, after the steps if those were timed, else in the checkpoint."""
     timed = look.state.latency
     before = timed.before.get(row.key) if timed is not None else None
     if timed is None or before is None or row.kind != "block":
@@ -258,7 +258,7 @@ def _time(row: Row, look: Look, width: int) -> Cell:
 
 
 def _drop(row: Row, look: Look, width: int) -> Cell:
-    """A layer's drop at the ratio of the column's title, after a curve over all ratios, where a dot is one that was not measured."""
+    """A layer's drop at the ratio of the column's title, after a curve over all ratios, with dots for unmeasured ones."""
     scan = look.state.scan
     drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
     if scan is None or not drops:
@@ -275,7 +275,7 @@ def _drop(row: Row, look: Look, width: int) -> Cell:
 
 
 def _level(drop: float | None, baseline: float) -> str:
-    """A drop as a bar of one cell, full where a fifth of the metric is lost."""
+    """A drop as a bar of one cell, full for a fifth of the metric."""
     if drop is None:
         return GLYPHS.dot
     steps = len(GLYPHS.levels) - 1
@@ -289,7 +289,7 @@ def _status(row: Row, look: Look, width: int) -> Cell:
 
 
 def status_of(row: Row, state: AppState) -> Cell:
-    """What is going on with a layer or a block in a few words, with its colour."""
+    """The state of a layer or a block in a few words, with its colour."""
     return _layer_status(row, state) if row.layer is not None else _block_status(row, state)
 
 
@@ -337,7 +337,7 @@ def _lost(change: Change) -> int:
 
 
 def inputs(row: Row, state: AppState) -> tuple[int, int]:
-    """The channels that a row reads in the checkpoint, and with the steps and the pending cuts."""
+    """A row's input channels in the checkpoint, and with the steps and the pending cuts."""
     if row.layer is not None:
         change = state.change(row.layer)
         return change.inputs[0], change.inputs[2]

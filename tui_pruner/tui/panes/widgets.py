@@ -1,4 +1,4 @@
-"""The parts that panes are made of: lines of text, a scrolling box around them, and a one-line input."""
+"""Building blocks of panes: lines of text, a scrolling box around them, and a one-line input."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from textual.widgets import Input, Static
 from tui_pruner.tui.drawing import strip_of
 
 CLICK = "action"
-"""Under which key a piece of text names the action of the screen that a click on it runs."""
+"""The key of a text's style under which it names the action that a click on it runs."""
 Compose = Callable[[int, int], Sequence[Text]]
 
 
 class Lines(Widget):
     """Lines of text that `compose_lines` gives for a width and a height; only those that changed are painted again.
 
-    `expected` is the width in cells to compose for before the first layout, so that nothing jumps after it.
+    `expected`: the width in cells to compose for before the first layout, so that nothing moves after it.
     """
 
     def __init__(self, id: str | None = None, expected: int = 0) -> None:
@@ -35,11 +35,11 @@ class Lines(Widget):
         self._texts: list[Text] = []
 
     def expect(self, width: int) -> None:
-        """Compose for this width until there is a layout: a first picture without lines would be an empty one."""
+        """Compose for this width until there is a layout, so that the first picture has lines."""
         self._expected = width
 
     def draw(self, compose_lines: Compose) -> None:
-        """Show these lines from now on."""
+        """Show these lines."""
         self._compose_lines = compose_lines
         self.redraw()
 
@@ -48,14 +48,14 @@ class Lines(Widget):
         return len(self._texts)
 
     def render_line(self, y: int) -> Strip:
-        """One line."""
+        """Render one line."""
         width, style = self.content_size.width, self.rich_style
         if y >= len(self._texts):
             return Strip.blank(width, style)
         return strip_of(self._texts[y], self.app.console, width, style)
 
     def on_resize(self) -> None:
-        """Compose for the new width, once the layout that brought it is done: during it a new height would be lost."""
+        """Compose for the new width after the layout is complete: during it a new height would be lost."""
         self.call_after_refresh(self.redraw)
 
     async def on_click(self, event: events.Click) -> None:
@@ -64,7 +64,7 @@ class Lines(Widget):
             await self.screen.run_action(name)
 
     def redraw(self) -> None:
-        """Compose again what is shown."""
+        """Compose the present lines again."""
         width = self.content_size.width or self._expected
         if self._compose_lines is None or width <= 0:
             return
@@ -86,7 +86,7 @@ ENDS = (
 
 
 class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
-    """A scrolling box around lines; left and right stay free for the ratio."""
+    """A scrolling box around lines; left and right are left to the ratio."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_up", "Up", show=False),
@@ -100,7 +100,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         self._lines = Lines()
 
     def action_half_page(self, way: int) -> None:
-        """Scroll by half of what is shown."""
+        """Scroll by half a page."""
         self.scroll_relative(y=way * max(self.scrollable_content_region.height // 2, 1), animate=False)
 
     def compose(self) -> ComposeResult:
@@ -108,7 +108,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         yield self._lines
 
     def on_resize(self) -> None:
-        """Compose for the new height, also behind another screen, where nothing else draws."""
+        """Compose for the new height, even behind another screen, where nothing else draws."""
         self.call_after_refresh(self._lines.redraw)
 
     def expect(self, width: int) -> None:
@@ -127,10 +127,10 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
 
 class EntryInput(Input):
-    """An input that hands over what is typed at once, not through a message."""
+    """An input that passes on what is typed at once, not through a message."""
 
     async def action_submit(self) -> None:
-        """Hand what is typed to the line."""
+        """Pass the typed text to the line."""
         if isinstance(self.parent, EntryLine):
             self.parent.action_done()
 
@@ -138,8 +138,8 @@ class EntryInput(Input):
 class EntryLine(Horizontal):
     """A label and an input in one line, hidden until it is opened.
 
-    It answers through callables and not through messages: keys typed fast, or sent in one piece over a slow line,
-    must find what the keys before them did already done.
+    It calls back directly, not through messages: keys typed fast, or sent in one piece over a slow line,
+    must find the effects of the previous keys complete.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -168,7 +168,7 @@ class EntryLine(Horizontal):
         typed: Callable[[str], None] | None = None,
         stepped: Callable[[int], None] | None = None,
     ) -> None:
-        """Say what happens on enter, on escape, while one types, and on up and down (-1 and 1), which otherwise are like enter."""
+        """Set the callables for enter, escape, typing, and up and down (-1 and 1), which otherwise act like enter."""
         self._done, self._left, self._stepped = done, left, stepped
         self._typed = typed or (lambda _: None)
 
@@ -179,7 +179,7 @@ class EntryLine(Horizontal):
         yield self._keys
 
     def open(self, label: str, text: str = "", replacing: bool = False) -> None:
-        """Show the line with the cursor in it; `replacing` selects its text, so that typing replaces it."""
+        """Open the line and focus it; `replacing` selects its text, so that typing replaces it."""
         self._label.update(label)
         self._input.value = text
         self._keys.remove_class("idle")
@@ -191,45 +191,45 @@ class EntryLine(Horizontal):
             self._input.select_all()
 
     def show(self, label: str, text: str) -> None:
-        """Show the line without the cursor in it; nothing to show hides it."""
+        """Show the line without focus; an empty text hides it."""
         self._label.update(label)
         self._input.value = text
         self._keys.add_class("idle")
         self.display = bool(text.strip())
 
     def close(self) -> None:
-        """Hide the line, empty."""
+        """Hide and clear the line."""
         self._input.value = ""
         self.display = False
 
     @property
     def text(self) -> str:
-        """What is typed."""
+        """The typed text."""
         return self._input.value
 
     @on(Input.Changed)
     def changed(self, event: Input.Changed) -> None:
-        """Tell what is typed, unless more has been typed since."""
+        """Pass on the typed text, unless more has been typed since."""
         event.stop()
         if self.display and event.value == self._input.value:
             self._typed(event.value)
 
     def action_done(self) -> None:
-        """Take what is typed."""
+        """Submit the typed text."""
         self._done(self._input.value)
 
     @property
     def typing(self) -> bool:
-        """Whether keys go into the line."""
+        """Whether the line has the focus."""
         return self.screen.focused is self._input
 
     def action_step(self, lines: int) -> None:
-        """Move in what the line is about, or take what is typed."""
+        """Move within the line's list, or submit the typed text."""
         if self._stepped is None:
             self.action_done()
         else:
             self._stepped(lines)
 
     def action_leave(self) -> None:
-        """Leave without it."""
+        """Leave without submitting."""
         self._left()

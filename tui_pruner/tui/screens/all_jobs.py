@@ -1,4 +1,4 @@
-"""All jobs: the list, the one under the cursor in full, and the end of its log as it grows."""
+"""The screen of all jobs: the list, the details of the one under the cursor, and the end of its log as it grows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\
 
 
 class LogTail:
-    """One log at a time."""
+    """Reads the end of one log at a time."""
 
     def __init__(self) -> None:
         self._read: tuple[Path | None, int] = (None, -1)
@@ -43,11 +43,11 @@ class LogTail:
 
     @property
     def log(self) -> Path | None:
-        """The log that is followed."""
+        """The log that is being read."""
         return self._read[0]
 
     def follow(self, log: Path | None) -> bool:
-        """Read the end of this log where there is something new in it; whether there was."""
+        """Read the end of this log if it has grown; return whether it had."""
         size = _size(log)
         if (log, size) == self._read:
             return False
@@ -57,7 +57,7 @@ class LogTail:
 
 
 def plain_lines(content: bytes, whole: bool = True) -> list[str]:
-    """Lines without control characters; of one that a progress bar wrote over its last state; the first one only if `whole`."""
+    """Lines without control characters; of one that a progress bar overwrote, its last state; the first one only if `whole`."""
     lines = content.decode("utf-8", "replace").split("\n")
     if not whole:
         lines = lines[1:]
@@ -67,7 +67,7 @@ def plain_lines(content: bytes, whole: bool = True) -> list[str]:
 
 
 def window(lines: Sequence[str], width: int, height: int, back: int) -> list[str]:
-    """What a window of this size shows, `back` lines before the end: always exactly `height` lines, long ones broken."""
+    """The part of a log in a window of this size, `back` lines before the end: exactly `height` lines, long ones wrapped."""
     parts = [part for line in lines for part in broken(line, width)]
     end = max(len(parts) - back, min(height, len(parts)))
     shown = parts[max(end - height, 0) : end]
@@ -97,7 +97,7 @@ FOOTER = [action for action in ACTIONS if action.footer and (action.pane == ALL_
 
 
 class LogPane(Pane, inherit_bindings=False):
-    """The pane of the log, which shows a part of it: going back and forth is the screen's business."""
+    """The pane of the log, which shows a part of it; the screen scrolls it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "screen.run('log-back', 1)", "Up", show=False),
@@ -110,7 +110,7 @@ class LogPane(Pane, inherit_bindings=False):
 
 
 class JobList(Pane, inherit_bindings=False):
-    """The pane of the list: up and down are the screen's, and go from job to job."""
+    """The pane of the list; the screen binds up and down, which move from job to job."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("home,g", "screen.run('job-move', -100000)", "First job", show=False),
@@ -121,7 +121,7 @@ class JobList(Pane, inherit_bindings=False):
 
 
 class AllJobs(ActionScreen, inherit_bindings=False):
-    """What ran, runs and waits; it changes nothing but the queue."""
+    """Shows all jobs; it changes only the queue."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(ACTIONS, ALL_JOBS),
@@ -145,7 +145,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         self._heart: Timer | None = None
 
     def compose(self) -> ComposeResult:
-        """Header, list, job, log, footer."""
+        """Compose header, list, job, log and footer."""
         yield Lines(id="jobs-header", expected=self.app.size.width)
         with Container(id="views"):
             yield JobList("Jobs", id="job-list")
@@ -160,7 +160,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         return ALL_JOBS
 
     def on_mount(self) -> None:
-        """Follow the queue for as long as the screen is there."""
+        """Observe the queue while the screen exists."""
         self._heart = self.set_interval(BEAT_SECONDS, self._beat)
         self._unwatch = self._queue.watch(self)
         width = self.app.size.width
@@ -170,7 +170,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         self.draw_all()
 
     def on_unmount(self) -> None:
-        """Leave the queue alone."""
+        """Stop observing the queue."""
         self._unwatch()
 
     def on_resize(self) -> None:
@@ -180,15 +180,15 @@ class AllJobs(ActionScreen, inherit_bindings=False):
 
     @on(JobsChanged)
     def show_change(self) -> None:
-        """Draw what the queue says."""
+        """Draw the queue's state."""
         self.draw_all()
 
     def acted(self) -> None:
-        """Show what an action changed."""
+        """Show the changes of an action."""
         self.draw_all(with_log=False)
 
     def log_back(self, lines: int) -> None:
-        """Look further back in the log, or towards its end, where it is followed."""
+        """Scroll back in the log, or towards its end, where it follows new lines."""
         self._back = min(max(self._back + lines, 0), max(len(self._tail.lines) - 1, 0))
         self._show_log()
 
@@ -203,7 +203,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
         self.dismiss(None)
 
     def draw_all(self, with_log: bool = True) -> None:
-        """Show the present state in every pane, and let the pulse run while a job does; nothing once it is being left."""
+        """Draw every pane, and run the pulse while a job runs; nothing once the screen is being left."""
         if self not in self.app.screen_stack or not self.children:
             return
         self._draw_header()

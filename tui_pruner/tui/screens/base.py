@@ -1,4 +1,4 @@
-"""What the screens with actions have in common: a key, a click or the palette runs an action by its id, or hears why it cannot be run."""
+"""The base of screens with actions: a key, a click or the palette runs an action by its id, or shows why it is disabled."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ActionScreen(Screen[None], inherit_bindings=False):
 
     @property
     def current_pane(self) -> str:
-        """What the keys act on now: a pane, or what is shown in it."""
+        """What the keys act on: a pane, or the content shown in it."""
         raise NotImplementedError
 
     def action_run(self, id: str, first: object = None, second: object = None) -> None:
-        """Run an action, or say why it can do nothing now."""
+        """Run an action, or show why it is disabled."""
         arguments = [argument for argument in (first, second) if argument is not None]
         if move := self.registry.move(id):
             move(*arguments)
@@ -40,22 +40,22 @@ class ActionScreen(Screen[None], inherit_bindings=False):
         self.acted()
 
     def acted(self) -> None:
-        """An action was run."""
+        """React to an action that was run."""
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether there is such an action here; one that can do nothing now stays, since its key says why."""
+        """Whether this screen has such an action; disabled ones are kept, since their keys show why."""
         if action != "run":
             return super().check_action(action, parameters)
         id = str(parameters[0]) if parameters else ""
         return self.registry.find(id) is not None or self.registry.move(id) is not None
 
     def help_of(self, action: Action) -> str:
-        """What an action does, with the reason where it can do nothing now."""
+        """An action's help, with the reason if it is disabled."""
         reason = action.disabled_reason(self.store.state)
         return f"{action.help} Not now: {reason}." if reason else action.help
 
     def help_actions(self) -> Sequence[tuple[Action, str]]:
-        """All actions of the app, each with the reason where this screen has it and it can do nothing now."""
+        """All actions of the app, each with the reason if this screen has it and it is disabled."""
         from tui_pruner.tui.controllers import ACTIONS
 
         state = self.store.state

@@ -1,4 +1,4 @@
-"""What two stages find on the same validation images, side by side: half blocks, or a terminal's own pictures where it has them."""
+"""The detections of two stages on the same validation images, side by side: half blocks, or the terminal's own graphics if it has them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KITTY = ("xterm-kitty", "xterm-ghostty")
 SIXEL = ("foot", "mlterm", "contour", "xterm-256color-sixel")
 SIXEL_PROGRAMS = ("WezTerm", "iTerm.app")
 COLOURS = 64
-"""Of a picture in half blocks: fewer bytes for the terminal, and hardly a difference to the eye."""
+"""Colours of a picture in half blocks: fewer bytes for the terminal, with hardly a visible difference."""
 
 
 def cannot_draw(no_color: bool) -> str:
@@ -62,7 +62,7 @@ def cannot_draw(no_color: bool) -> str:
 
 
 def need_not_draw() -> str:
-    """Why no picture is drawn until it is asked for; empty where it is."""
+    """Why pictures are drawn only on request; empty where they are drawn at once."""
     wish = os.environ.get(VARIABLE, "auto")
     if wish == "never":
         return "pictures are switched off (settings: pictures)"
@@ -71,9 +71,9 @@ def need_not_draw() -> str:
 
 
 def graphics() -> str:
-    """What a terminal that is known to have pictures of its own calls them; empty for half blocks.
+    """The graphics protocol of a known terminal; empty for half blocks.
 
-    It is not asked: the answer would come among the keys.
+    The terminal is not asked: its answer would arrive among the keys.
     """
     term, program = os.environ.get("TERM", ""), os.environ.get("TERM_PROGRAM", "")
     if os.environ.get(VARIABLE, "auto") == "blocks" or os.environ.get("TMUX"):
@@ -84,7 +84,7 @@ def graphics() -> str:
 
 
 def cell_size() -> dict[str, str]:
-    """The pixels of a cell as textual-image takes them from the environment; empty where the terminal does not tell its kernel."""
+    """A cell's size in pixels, as textual-image takes it from the environment; empty where the terminal does not tell the kernel."""
     try:
         rows, columns, width, height = struct.unpack("HHHH", fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8))
     except OSError:
@@ -95,9 +95,9 @@ def cell_size() -> dict[str, str]:
 
 
 def graphics_widget(name: str) -> type[Any] | None:
-    """The widget of textual-image for a kind of graphics; None where the package is not installed.
+    """The widget of textual-image for a graphics protocol; None where the package is not installed.
 
-    On its import it asks the terminal, unless there is none: then it would take the user's keys for the answer.
+    On import it queries the terminal unless there is none, and would take the user's keys for the answer.
     """
     os.environ.update(cell_size())
     streams: Any = sys
@@ -112,23 +112,23 @@ def graphics_widget(name: str) -> type[Any] | None:
 
 
 def rgb(style: str) -> tuple[int, int, int]:
-    """A colour of the palette as numbers."""
+    """A colour of the palette as RGB numbers."""
     triplet = Color.parse(style).get_truecolor()
     return triplet.red, triplet.green, triplet.blue
 
 
 def colour_of(box: Box, after: bool) -> str:
-    """Both stages have it, only the first had it, or only the second has it."""
+    """A box's colour: detected at both stages, only at the first, or only at the second."""
     return colours.GOOD if box.matched else colours.WARNING if after else colours.BAD
 
 
 def label_of(box: Box) -> str:
-    """What stands at a box."""
+    """The label of a box."""
     return f"{legible(box.label)} {score(box.score)}"
 
 
 def with_boxes(file: str, boxes: Sequence[Box], after: bool, size: tuple[int, int] | None = None) -> Image:
-    """The small picture with a frame for each box; `size` is what it must fit into, in pixels, else it stays as it is, with labels."""
+    """Draw a frame for each box on the picture; `size` is the space in pixels; without it, the picture keeps its size and gets labels."""
     from PIL import Image, ImageDraw
 
     with Image.open(file) as stored:
@@ -147,18 +147,18 @@ def with_boxes(file: str, boxes: Sequence[Box], after: bool, size: tuple[int, in
 
 
 def in_turn(boxes: Sequence[Box]) -> list[Box]:
-    """Boxes in the order in which they are drawn: what changed comes on top of what did not, the surer over the others."""
+    """The boxes in drawing order: changed ones on top of unchanged ones, higher scores on top of lower ones."""
     return sorted(boxes, key=lambda box: (not box.matched, box.score))
 
 
 def places(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Where the sides of a box are among pixels."""
+    """The pixel coordinates of a box's sides."""
     left, upper, right, lower = (round(side * (size[number % 2] - 1)) for number, side in enumerate(box.sides))
     return left, upper, right, lower
 
 
 def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[Segment]]:
-    """A picture with its frames as rows of cells, the labels above the boxes or at their upper side."""
+    """A picture with its boxes as rows of cells, the labels above the boxes or at their upper side."""
     values = image.tobytes()
     rows = half_blocks(list(zip(values[::3], values[1::3], values[2::3], strict=True)), image.width)
     taken: set[tuple[int, int]] = set()
@@ -178,14 +178,14 @@ def picture_rows(image: Image, boxes: Sequence[Box], after: bool) -> list[list[S
 
 
 def fitted(picture: tuple[int, int], space: tuple[int, int]) -> tuple[int, int]:
-    """The cells that a picture takes within so many cells; they are twice as high as wide where the terminal does not tell."""
+    """The cells that a picture takes within this space; by default a cell counts as twice as high as wide."""
     ratio = int(os.environ.get("TEXTUAL_CELL_HEIGHT", 2)) / int(os.environ.get("TEXTUAL_CELL_WIDTH", 1))
     scale = min(space[0] / picture[0], space[1] * ratio / picture[1])
     return max(int(picture[0] * scale), 1), max(int(picture[1] * scale / ratio), 1)
 
 
 class PictureBox(Widget):
-    """One picture in half blocks, in the middle of its place."""
+    """One picture in half blocks, centred."""
 
     DEFAULT_CSS = "PictureBox { width: 1fr; height: 1fr; }"
 
@@ -196,7 +196,7 @@ class PictureBox(Widget):
         self._rows: list[Strip] = []
 
     def show(self, image: DetectedImage | None) -> None:
-        """Draw an image with this side's boxes; nothing where there is none."""
+        """Show an image with this side's boxes; nothing where there is none."""
         width, height = self.content_size
         shown = (image.file if image else "", width, height, colours.in_use().name)
         if shown == self._shown:
@@ -211,13 +211,13 @@ class PictureBox(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """One row."""
+        """Render one row."""
         width = self.content_size.width
         return self._rows[y].adjust_cell_length(width, self.rich_style) if y < len(self._rows) else Strip.blank(width, self.rich_style)
 
 
 class Detections(ActionScreen, inherit_bindings=False):
-    """Follows the job that looks at the images; then shows one image after the other."""
+    """Shows the progress of the detections' job, then one image after the other."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(ACTIONS, DETECTIONS),
@@ -236,7 +236,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self._placed: dict[str, str] = {}
 
     def compose(self) -> ComposeResult:
-        """What is shown, the two pictures, what changed, the keys."""
+        """Compose the header, the two pictures, the changes, and the keys."""
         yield Lines(id="detected", expected=self.app.size.width)
         with Horizontal(id="pair"):
             for side in ("before", "after"):
@@ -250,7 +250,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         return DETECTIONS
 
     def on_mount(self) -> None:
-        """Draw, and again while the job runs."""
+        """Draw, and draw again while the job runs."""
         kind = graphics()
         if kind and not cannot_draw(self.app.no_color):
             self.run_worker(lambda: self._load(kind), name="loading textual-image", thread=True, exit_on_error=False)
@@ -258,7 +258,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def _load(self, kind: str) -> None:
-        """Import what draws the terminal's own pictures, in a thread: it takes a quarter of a second."""
+        """Import the terminal's graphics in a thread: it takes a quarter of a second."""
         self._graphics = graphics_widget(kind)
 
     def on_resize(self) -> None:
@@ -267,7 +267,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def acted(self) -> None:
-        """Show what an action changed."""
+        """Show the changes of an action."""
         self.draw_all()
 
     def leave(self) -> None:
@@ -275,14 +275,14 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.dismiss(None)
 
     def switch_pictures(self) -> None:
-        """Draw the pictures, or only tell what was found."""
+        """Show the pictures, or only the results."""
         reason = cannot_draw(self.app.no_color)
         if reason:
             self.dialogs.say(reason, "warning")
         self.drawing = not self.drawing and not reason
 
     def draw_all(self) -> None:
-        """Show the present state; nothing once it is being left."""
+        """Draw the present state, unless the screen is being left."""
         if self not in self.app.screen_stack or not self.children:
             return
         at, image = self._controller, self._controller.image
@@ -312,7 +312,7 @@ class Detections(ActionScreen, inherit_bindings=False):
                 self._place(side, file, picture, fitted(picture.size, space))
 
     def _place(self, side: str, file: str, picture: Image, cells: tuple[int, int]) -> None:
-        """Put a picture of the terminal's own into its place, sixels once they are encoded."""
+        """Put a terminal graphic into its place; a sixel picture after it is encoded."""
         if graphics() != "SixelImage":
             self._mount(side, file, self._graphics(picture) if self._graphics else None, cells)
             return
@@ -330,7 +330,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.run_worker(encode, name="encoding sixels", group=side, exclusive=True, thread=True, exit_on_error=False)
 
     def _mount(self, side: str, file: str, made: Widget | None, cells: tuple[int, int]) -> None:
-        """Show a picture if it is still wanted."""
+        """Mount a picture if it is still wanted."""
         if made is not None and self._placed.get(side) == file and self in self.app.screen_stack:
             made.styles.width, made.styles.height = cells
             self.query_one(f"#{side}", Vertical).mount(made)
@@ -346,7 +346,7 @@ class Detections(ActionScreen, inherit_bindings=False):
 
 
 def under_way(job: QueuedJob | None, now: float) -> str:
-    """How far the job is, or how it ended."""
+    """The job's progress, or how it ended."""
     if job is None:
         return "nothing was detected yet"
     if job.state == RUNNING:
@@ -359,7 +359,7 @@ def under_way(job: QueuedJob | None, now: float) -> str:
 
 
 def changed_lines(image: DetectedImage, reason: str) -> list[tuple[str, str]]:
-    """What both stages have, what only one has, and the scores that moved, each line with its style."""
+    """The boxes of both stages, those of only one, and changed scores, one styled line each."""
     lost, new = [box for box in image.before if not box.matched], [box for box in image.after if not box.matched]
     both = sum(box.matched for box in image.after)
     lines = [(f"{plural(both, 'detection')} in both", colours.GOOD if both else colours.MUTED)]

@@ -1,4 +1,4 @@
-"""The dialogs of the workbench: screens that come up in front of it, its two input lines, and its notifications."""
+"""The dialogs of the workbench: screens in front of it, its two input lines, and its notifications."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ScreenDialogs:
-    """Asks the user on a screen; each dialog is there before the next key is handled."""
+    """Asks the user on a screen; each dialog is open before the next key is handled."""
 
     def __init__(self, screen: ActionScreen, show_jobs: Callable[[], None], leave: Callable[[], None]) -> None:
         self._screen = screen
@@ -37,14 +37,14 @@ class ScreenDialogs:
         self._screen.app.notify(text, severity=severity, timeout=timeout, markup=False)  # type: ignore[arg-type]
 
     def choose(self, title: str, text: str, choices: Choices, then: Callable[[str], None], chosen: str = "") -> None:
-        """Let one line of a list be chosen; `then` gets its value, or an empty text."""
+        """Let the user choose a line of a list; `then` gets its value, or an empty text."""
         from tui_pruner.tui.screens.forms import Choice, Chooser
 
         lines = [Choice(*choice) for choice in choices]
         self._screen.app.push_screen(Chooser(title, text, lines, chosen), lambda value: then(value or ""))
 
     def confirm(self, title: str, text: str, answers: Answers, then: Callable[[str], None]) -> None:
-        """Ask a question with a few answers; `then` gets the value of one, or an empty text."""
+        """Ask a question with a few answers; `then` gets the value of the answer, or an empty text."""
         question = Question(title, text, [Answer(*answer) for answer in answers])
         self._screen.app.push_screen(question, lambda value: then(value or ""))
 
@@ -59,14 +59,14 @@ class ScreenDialogs:
         fault: Callable[[str], str] = lambda _: "",
         switch: Switch | None = None,
     ) -> None:
-        """Ask for a line of text; `then` gets it, or None. While `fault` says what is wrong with it, the question stays.
+        """Ask for a line of text; `then` gets it, or None. While `fault` returns an error message for it, the question stays open.
 
-        `switch` gives other words and another line for the one that is there, when Tab is pressed.
+        `switch`: the words and the line of the alternative question, which Tab opens.
         """
         self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch), then)
 
     def retell(self, text: str) -> None:
-        """Say something else above the line of text that is being asked for, if it still is."""
+        """Replace the words above the input line, if it is still open."""
         if isinstance(self._screen.app.screen, PathPrompt):
             self._screen.app.screen.tell(text)
 
@@ -85,7 +85,7 @@ class ScreenDialogs:
         self._screen.app.push_screen(RecipeForm(text, lines, folder, job, steps), lambda found: then(*found) if found else None)
 
     def show_help(self) -> None:
-        """Show all keys, those of the focused pane first, with why an action can do nothing now."""
+        """Show all keys, those of the focused pane first, with the reasons of disabled actions."""
         from tui_pruner.tui.screens.help import HelpScreen
 
         front = self._screen.app.screen
@@ -93,7 +93,7 @@ class ScreenDialogs:
         self._screen.app.push_screen(HelpScreen(screen.help_actions(), screen.current_pane))
 
     def copy(self, text: str) -> None:
-        """Give a text to the terminal's clipboard, by OSC 52."""
+        """Copy a text to the terminal's clipboard by OSC 52."""
         self._screen.app.copy_to_clipboard(text)
 
     def show_stages(self, on_front: bool) -> None:
@@ -103,7 +103,7 @@ class ScreenDialogs:
         self._screen.app.push_screen(Stages(cast("Workbench", self._screen), on_front))
 
     def show_detections(self, pair: StagePair) -> None:
-        """Show what two stages find on the same images."""
+        """Show the detections of two stages on the same images."""
         from tui_pruner.tui.screens.detections import Detections
 
         self._screen.app.push_screen(Detections(cast("Workbench", self._screen), pair))
@@ -127,14 +127,14 @@ class ScreenDialogs:
         line.open(label, text, replacing)
 
     def close_line(self, which: str) -> None:
-        """Hide such a line, and go back to what had the focus before it was opened."""
+        """Hide such a line, and restore the former focus."""
         line = self._line(which)
         if line.typing:
             self._screen.set_focus(self._typed_in)
         line.close()
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Do something in the background; what goes wrong is said."""
+        """Run work in the background; errors are shown."""
         self._screen.run_worker(work, name=name, exit_on_error=False)
 
     def scroll_detail(self, lines: int) -> None:
@@ -142,20 +142,20 @@ class ScreenDialogs:
         self._screen.query_one(DetailPane).scroll_relative(y=lines, animate=False)
 
     def use_theme(self, name: str) -> None:
-        """Draw in other colours."""
+        """Switch to another theme."""
         cast("PrunerApp", self._screen.app).use_palette(name)
 
     def suspend(self) -> None:
-        """Go back to the shell until it brings the app back; where there is none to go back to, nothing happens."""
+        """Suspend the app until the shell resumes it; without a shell, do nothing."""
         self._screen.app.action_suspend_process()
 
     def send(self, message: Message) -> None:
-        """Tell the app."""
+        """Post a message to the app."""
         self._screen.app.post_message(message)
 
     @property
     def map_width(self) -> int:
-        """How many cells the map has."""
+        """The map's width in cells."""
         return self._screen.query_one(MapPane).width
 
     @property

@@ -1,4 +1,4 @@
-"""A list to open one thing from, and the input above it that filters the list and moves in it."""
+"""A list of entries to open, and the input above it that filters the list and moves its cursor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tui_pruner.tui.drawing import strip_of
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: how it looks in a width, and the key that it is opened by; one without a key is a heading and is passed over."""
+    """One line: its text by width, and the key that it is opened by; without a key it is a heading, which the cursor skips."""
 
     draw: Callable[[int], Text]
     key: str = ""
@@ -32,7 +32,7 @@ class Entries(ScrollView):
     """Entries with a cursor; the focused widget moves it."""
 
     class Moved(Message):
-        """The cursor is on another entry, or on none."""
+        """The cursor moved to another entry, or to none."""
 
     class Taken(Message):
         """An entry was clicked."""
@@ -53,7 +53,7 @@ class Entries(ScrollView):
         return self._entries[self._cursor].key if self._cursor < len(self._entries) else ""
 
     def show(self, entries: Sequence[Entry], at: str = "") -> None:
-        """Show these entries, the cursor on the one with this key, or else on the first that can be opened."""
+        """Show these entries, the cursor on the one with this key, else on the first that can be opened."""
         self._entries = entries
         keys = [entry.key for entry in entries]
         self._cursor = keys.index(at) if at and at in keys else next((number for number, key in enumerate(keys) if key), 0)
@@ -62,7 +62,7 @@ class Entries(ScrollView):
         self.call_after_refresh(self._reveal)
 
     def move(self, lines: int) -> None:
-        """Move the cursor over that many entries, past headings, and no further than the first and the last one."""
+        """Move the cursor by this many entries, skipping headings, within the list."""
         keyed = [number for number, entry in enumerate(self._entries) if entry.key]
         if not keyed:
             return
@@ -72,7 +72,7 @@ class Entries(ScrollView):
         self.refresh()
 
     def page(self, direction: int) -> None:
-        """Move the cursor by what is in sight."""
+        """Move the cursor by a page."""
         self.move(direction * max(self.scrollable_content_region.height - 1, 1))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -80,7 +80,7 @@ class Entries(ScrollView):
         return len(self._entries)
 
     def render_line(self, y: int) -> Strip:
-        """One entry."""
+        """Render one entry."""
         number, width = y + self.scroll_offset.y, self.scrollable_content_region.width
         ground = colours.SELECTION if number == self._cursor and self.key else colours.SURFACE
         base = Style(bgcolor=ground)
@@ -92,7 +92,7 @@ class Entries(ScrollView):
         return strip_of(text, self.app.console, width, base)
 
     def on_click(self, event: events.Click) -> None:
-        """Open what the mouse is on."""
+        """Open the clicked entry."""
         place = event.get_content_offset(self)
         number = place.y + self.scroll_offset.y if place is not None else -1
         if 0 <= number < len(self._entries) and self._entries[number].key:
@@ -107,7 +107,7 @@ class Entries(ScrollView):
 
 
 class ChooserInput(Input):
-    """Up, down and the page keys move the list's cursor while one types; with `upward`, backspace in an empty input is `screen.up`."""
+    """An input whose up, down and page keys move the list's cursor; with `upward`, backspace in an empty input is `screen.up`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "screen.move(-1)", "Up", show=False),
@@ -123,7 +123,7 @@ class ChooserInput(Input):
         self._upward = upward
 
     async def action_erase(self) -> None:
-        """Delete to the left, or with nothing to delete go up."""
+        """Delete to the left; if there is nothing to delete, go to the folder above."""
         if self.value or not self._upward:
             self.action_delete_left()
         else:

@@ -1,4 +1,4 @@
-"""A file picker that knows what can be opened: folders, .pt and .yaml, what a file seems to be, and how each is shown."""
+"""A file picker: folders, .pt and .yaml files, what a file seems to be, and how each is shown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FolderEntry:
 
 
 def entries_in(folder: Path) -> list[FolderEntry]:
-    """What can be entered or opened in a folder: the folder above, then folders, then files, by name; nothing hidden.
+    """The folder above, subfolders, and files that can be opened, by name; hidden ones left out.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -55,18 +55,18 @@ def entries_in(folder: Path) -> list[FolderEntry]:
 
 
 def matching(places: list[FolderEntry], words: str) -> list[FolderEntry]:
-    """The places whose name has all of these words in it, no matter what their case; the way up stays."""
+    """The entries whose name has all of these words, in any case; the folder above always stays."""
     wanted = words.lower().split()
     return [place for place in places if place.name == PARENT or all(word in place.name.lower() for word in wanted)]
 
 
 def day(seconds: float) -> str:
-    """A date as people sort it: 2026-11-22 06:07."""
+    """A date that sorts as text: 2026-11-22 06:07."""
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool | None:
-    """None for what is neither a folder nor something to open."""
+    """Whether it is a folder; None for what is neither a folder nor a file that can be opened."""
     try:
         if entry.is_dir():
             return True
@@ -100,7 +100,7 @@ SIGNATURES = {
 
 
 def kind_of(path: Path) -> str:
-    """A few words on a file: "checkpoint, detect, pruned here"; why not, where it is none."""
+    """A short description of a file: "checkpoint, detect, pruned here"; or why it is not a checkpoint."""
     try:
         facts = path.stat()
         return _kind(path, facts.st_mtime, facts.st_size)
@@ -162,7 +162,7 @@ def place_line(place: FolderEntry, width: int) -> Text:
 
 
 def file_line(name: str, path: Path, width: int) -> Text:
-    """A file with its size and date, as far as there is room."""
+    """A file with its size and date, as far as there is space."""
     try:
         facts = path.stat()
         size, changed = file_size(facts.st_size), day(facts.st_mtime)
@@ -173,7 +173,7 @@ def file_line(name: str, path: Path, width: int) -> Text:
 
 
 def recent_line(path: Path, opened: float, problem: str, width: int) -> Text:
-    """A checkpoint that was opened: its name first, where it is, and when that was; greyed with the reason where it cannot be opened."""
+    """A recent checkpoint: its name, its folder, and when it was opened; dimmed with the reason where it cannot be opened."""
     tail = problem or ago(opened)
     space = max(width - len(tail) - 4, 8)
     name = fit_middle(path.name, space)
@@ -199,7 +199,7 @@ def _with_columns(name: str, columns: list[str], width: int) -> Text:
 
 
 class FilePicker(ModalScreen[str]):
-    """Walks through folders until a file is taken; escape gives the empty text."""
+    """Browses folders until a file is chosen; escape gives the empty text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Back", show=False)]
 
@@ -211,7 +211,7 @@ class FilePicker(ModalScreen[str]):
         self._problem = ""
 
     def compose(self) -> ComposeResult:
-        """The filter, the folder's places, and a line about the one under the cursor."""
+        """Compose the filter, the folder's entries, and a line about the one under the cursor."""
         with Vertical(classes="dialog wide picker") as box:
             box.border_subtitle = "type filters  enter opens  backspace up  escape"
             yield ChooserInput("", "filter, or a path", upward=True)
@@ -224,7 +224,7 @@ class FilePicker(ModalScreen[str]):
 
     @on(Input.Changed)
     def typed(self, event: Input.Changed) -> None:
-        """Filter; a path to a folder goes there."""
+        """Filter the entries; a path to a folder opens it."""
         event.stop()
         if event.value != self._input.value:
             return
@@ -236,7 +236,7 @@ class FilePicker(ModalScreen[str]):
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
-        """Open what the cursor is on, or the path that is typed."""
+        """Open the entry under the cursor, or the typed path."""
         event.stop()
         typed = self._folder / Path(event.value.strip()).expanduser()
         if "/" in event.value and typed.is_file():
@@ -247,13 +247,13 @@ class FilePicker(ModalScreen[str]):
 
     @on(Entries.Taken)
     def taken(self, event: Entries.Taken) -> None:
-        """Open what was clicked."""
+        """Open the clicked entry."""
         event.stop()
         self._open(event.key)
 
     @on(Entries.Moved)
     def moved(self, event: Entries.Moved) -> None:
-        """Say what is under the cursor."""
+        """Describe the entry under the cursor."""
         event.stop()
         self._tell()
 
@@ -271,7 +271,7 @@ class FilePicker(ModalScreen[str]):
             self._enter(self._folder.parent, came_from=self._folder.name)
 
     def action_leave(self) -> None:
-        """Take no file."""
+        """Return no file."""
         self.dismiss("")
 
     @property

@@ -1,4 +1,4 @@
-"""What is chosen from a list, and the form of a compression."""
+"""A list to choose from, and the form of a compression."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITI
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to choose: the value that the list ends with, its name, and a few words on it."""
+    """One choice: the value that the list returns, its name, and a description."""
 
     value: str
     name: str
@@ -36,7 +36,7 @@ class Choice:
 
 
 class Chooser(ModalScreen[str]):
-    """Asks once; escape is the empty answer. `chosen` is the value that the cursor starts on."""
+    """A list to choose from once; escape gives the empty answer. `chosen` is the value that the cursor starts on."""
 
     # Bindings and no on_key: a number that was typed before the list was there comes to the screen's bindings only.
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,7 +57,7 @@ class Chooser(ModalScreen[str]):
         self._chosen = chosen
 
     def compose(self) -> ComposeResult:
-        """The list in a box."""
+        """Compose the list."""
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
             box.border_subtitle = "number or Enter choose    Esc close"
@@ -65,7 +65,7 @@ class Chooser(ModalScreen[str]):
             yield OptionList(*self._options(), markup=False)
 
     def on_mount(self) -> None:
-        """Put the cursor on what is chosen now."""
+        """Put the cursor on the present choice."""
         values = [choice.value for choice in self._choices]
         self.query_one(OptionList).highlighted = values.index(self._chosen) if self._chosen in values else 0
 
@@ -76,12 +76,12 @@ class Chooser(ModalScreen[str]):
 
     @on(OptionList.OptionSelected)
     def take(self, event: OptionList.OptionSelected) -> None:
-        """Choose what the cursor is on."""
+        """Choose the entry under the cursor."""
         event.stop()
         self.dismiss(self._choices[event.option_index].value)
 
     def action_leave(self) -> None:
-        """Choose nothing."""
+        """Return no choice."""
         self.dismiss("")
 
     def _options(self) -> list[Option]:
@@ -95,12 +95,11 @@ class Chooser(ModalScreen[str]):
 
 
 WIDEST, FRAME, SCROLLBAR, LEAST = 84, 6, 2, 20
-"""Cells of the box, of what is around its list, of what a list of more than half the rows has beside it, and that a meaning needs to be
-in a column of its own."""
+"""Widths in cells: the box, its frame, the scrollbar of a list longer than half the rows, and the least of a column of meanings."""
 
 
 def _prompt(number: int, choice: Choice, names: int, width: int) -> Text:
-    """A choice in lines of `width` cells; what does not fit into one goes on below where its meaning began."""
+    """A choice in lines of `width` cells; a description that does not fit continues below its beginning."""
     # No colours: the list has its own for the row under the cursor, which others would not be readable on in every theme.
     text = Text.assemble((f"{number}", "bold"), "  ", (fit(choice.name, names), "bold" if choice.meaning else ""))
     if not choice.meaning:
@@ -113,7 +112,7 @@ def _prompt(number: int, choice: Choice, names: int, width: int) -> Text:
 
 
 EVERY = 0.5
-"""Seconds between two looks at how far a compression is."""
+"""Seconds between two updates of a compression's progress."""
 FOLDER, FILE_ROW = "folder", "file"
 SIGNS = {
     WAITING: ("dot", colours.MUTED), RUNNING: ("closed", colours.WARNING), DONE: ("good", colours.GOOD), FAILED: ("bad", colours.BAD),
@@ -122,7 +121,7 @@ SIGNS = {
 
 
 class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
-    """A line for each stage, with its state where it is a job's; enter starts, or keeps what was edited, and escape gives None."""
+    """The recipe of a compression, a line for each stage; enter starts it, or keeps the edits of a running one, and escape gives None."""
 
     VERTICAL_BREAKPOINTS = [(0, "-dense"), (24, "-airy")]
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -143,7 +142,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
         self._replacing = ""
 
     def compose(self) -> ComposeResult:
-        """The stages in a box."""
+        """Compose the stages."""
         with VerticalScroll(classes="dialog wide recipe", can_focus=False) as box:
             box.border_title = "Compress"
             starts = "Enter start" if self._job is None else "Enter keep"
@@ -156,14 +155,14 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             yield Static(markup=False, id="settings")
 
     def on_mount(self) -> None:
-        """Show the end of a path that is longer than its field, once there is a layout to scroll in, and how far a job is."""
+        """Scroll to the end of a long path after the layout, and show a job's progress."""
         self.call_after_refresh(self._scroll_to_ends)
         self.draw_states()
         if self._job is not None:
             self.set_interval(EVERY, self.draw_states)
 
     def draw_states(self) -> None:
-        """Show what each stage means, or its state; what has started can be edited no more."""
+        """Show each stage's meaning, or its state; a stage that has started cannot be edited any more."""
         states = course(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
         for item in RECIPE:
             state, words = states[item.stage]
@@ -175,21 +174,21 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
-        """Give what the lines say, or say what is wrong with one."""
+        """Return the lines, or show the error in one of them."""
         event.stop()
         lines = self._understood()
         if lines is not None:
             self.dismiss((lines, self.query_one(f"#{FOLDER}", Input).value.strip() or self._folder))
 
     def on_descendant_focus(self) -> None:
-        """Say what can be set of the stage that is edited now."""
+        """Show the settings of the stage that is being edited."""
         field = self.focused
         stage = field.id if isinstance(field, Input) else None
         known = settings_of(stage) if stage in self._lines else "where everything is written" if stage == FOLDER else ""
         self.query_one("#settings", Static).update(Text(known or "ctrl+s writes the stages into this file, ctrl+o reads them from it"))
 
     def action_save(self) -> None:
-        """Write the recipe's file; one that is there is replaced the second time."""
+        """Write the recipe's file; an existing file is replaced at the second attempt."""
         from tui_pruner.storage.recipe import recipe_from_lines, write_recipe
 
         lines, name = self._understood(), self.query_one(f"#{FILE_ROW}", Input).value.strip()
@@ -208,7 +207,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             self._tell(f"wrote {file}, for tui-pruner compress --recipe")
 
     def action_open(self) -> None:
-        """Read the lines of the stages that can be edited from the recipe's file."""
+        """Read the lines of the editable stages from the recipe's file."""
         from tui_pruner.storage.recipe import read_recipe
 
         try:
@@ -223,7 +222,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
         self._tell("the stages are those of the file")
 
     def action_leave(self) -> None:
-        """Give nothing."""
+        """Return nothing."""
         self.dismiss(None)
 
     def _row(self, label: str, text: str, name: str, fixed: bool = False) -> ComposeResult:

@@ -1,4 +1,4 @@
-"""All keys, grouped, with the hint of the first run; and the palette: every action by name, with the reason where it can do nothing now."""
+"""The help (all keys, grouped), the first-run hint, and the palette: every action by name, with the reason if it is disabled."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ HINT_WIDTH = 51
 
 
 def is_now() -> bool:
-    """Whether the user has never dismissed the hint."""
+    """Whether the user has not dismissed the hint yet."""
     return not _file().exists()
 
 
 def is_over() -> None:
-    """Never show it again; where that cannot be remembered, it comes again."""
+    """Record that the hint was dismissed; if that cannot be written, it is shown again."""
     with contextlib.suppress(OSError):
         replace_file(_file(), b"")
 
@@ -75,7 +75,7 @@ WORDS = (
 
 
 class HelpScreen(ModalScreen[None]):
-    """The keys, those of a pane first, and the words of the tree."""
+    """Shows the keys, those of a pane first, and the terms of the tree."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,f1,enter", "leave", "Close", show=False)]
 
@@ -85,7 +85,7 @@ class HelpScreen(ModalScreen[None]):
         self._pane = pane
 
     def compose(self) -> ComposeResult:
-        """The help in a box."""
+        """Compose the help."""
         with VerticalScroll(classes="dialog help") as box:
             box.border_title = "Keys"
             box.border_subtitle = "Esc close"
@@ -99,9 +99,9 @@ class HelpScreen(ModalScreen[None]):
 
 
 def help_lines(actions: Sequence[tuple[Action, str]], width: int, pane: str = TREE) -> list[Text]:
-    """The keys of a pane, then all others by group and by pane, then what the words in the tree mean.
+    """The keys of a pane, then all others by group and by pane, then the terms of the tree.
 
-    `actions`: each with the reason why it can do nothing now; empty where it can.
+    `actions`: each with the reason if it is disabled, else an empty text.
     """
     lines = _pane_lines(actions, pane, width)
     for group in GROUPS:

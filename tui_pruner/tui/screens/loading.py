@@ -34,7 +34,7 @@ KEYS = ("back", "help", "quit")
 
 
 class LoadingScreen(Screen[None], inherit_bindings=False):
-    """Starts the engine first of all, unless it runs, then paints; what it says until the model is there is handed on to the workbench."""
+    """Starts the engine first, unless it runs, then paints; messages until the model is loaded are passed on to the workbench."""
 
     BINDINGS: ClassVar[list[BindingType]] = [action.binding for action in ACTIONS if action.id in KEYS]
     AUTO_FOCUS = ""
@@ -54,7 +54,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self._process = process
 
     def compose(self) -> ComposeResult:
-        """Header, empty panes, footer."""
+        """Compose header, empty panes and footer."""
         width = self.app.size.width
         yield Lines(id="header", expected=width)
         with Horizontal(id="panes"):
@@ -82,7 +82,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:
-        """Say what goes on; a screen that was left meanwhile loses its panes one by one."""
+        """Draw the state of loading; a screen that is being left loses its panes one by one."""
         if not self.children or self not in self.app.screen_stack:
             return
         what = f"{spinner(self._beats)} loading  {clock(time.monotonic() - self._began)}" if self.doing else "not loaded"
@@ -94,7 +94,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.query_one("#too-small", Lines).draw(lambda *_: [message])
 
     def note(self, text: str, failed: bool = False) -> None:
-        """Keep a line in the jobs pane."""
+        """Add a line to the jobs pane."""
         self.notes = [*self.notes, (text, failed)][-MOST_NOTES:]
         self.draw()
 
@@ -112,25 +112,25 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
 
     @on(EngineDied)
     def tell_death(self, event: EngineDied) -> None:
-        """Report what happened and what follows."""
+        """Report how the engine ended, and what follows."""
         self.doing = event.doing
         self.note(event.reason, failed=True)
         self.app.notify(f"{event.reason}; {event.follows}", severity="error", timeout=8, markup=False)
 
     @on(Doing)
     def show_doing(self, event: Doing) -> None:
-        """Show what the engine is busy with."""
+        """Show the engine's current activity."""
         self.doing = event.what or self.doing
         self.draw()
 
     @on(RequestRefused)
     def tell_refusal(self, event: RequestRefused) -> None:
-        """Say what cannot be done."""
+        """Show why a request was refused."""
         self.app.notify(event.reason, severity="error", timeout=8, markup=False)
 
     @on(Worker.StateChanged)
     def tell_failed_work(self, event: Worker.StateChanged) -> None:
-        """Without an engine there is nothing to wait for."""
+        """Report that the checkpoint cannot be opened, where the engine could not be started."""
         error = event.worker.error
         if event.state is WorkerState.ERROR and error is not None:
             keep_traceback(error)
@@ -144,7 +144,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
             kill_group(self._process)
 
     async def on_unmount(self) -> None:
-        """End the engine, unless it went on to the workbench."""
+        """End the engine, unless the workbench has taken it over."""
         if self.engine is None or self.engine.target is self:
             self.close_children()
             if self.engine is not None:

@@ -24,7 +24,7 @@ from tui_pruner.tui.panes.widgets import CLICK, Lines
 
 @dataclass(frozen=True)
 class Answer:
-    """A possible answer: its keys, of which the first is shown, what it says, and the value that the question ends with."""
+    """A possible answer: its keys, of which the first is shown, its words, and the value that the question returns."""
 
     key: str
     label: str
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Question(ModalScreen[str]):
-    """Asks once; escape is the empty answer."""
+    """A question; escape gives the empty answer."""
 
     def __init__(self, title: str, text: str, answers: Sequence[Answer]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Question(ModalScreen[str]):
         self._answers = (*answers, Answer("escape", "back", ""))
 
     def compose(self) -> ComposeResult:
-        """The question in a box."""
+        """Compose the question."""
         with Vertical(classes="dialog") as box:
             box.border_title = self._title
             yield Static(legible(self._text), markup=False)
@@ -72,7 +72,7 @@ class Question(ModalScreen[str]):
 
 
 class PathPrompt(ModalScreen[str | None]):
-    """One path, or another short text; enter takes it, an empty one only where that means something, and escape gives None."""
+    """Asks for a path or another short text; enter confirms, an empty text only where that has a meaning; escape gives None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", show=False),
@@ -89,7 +89,7 @@ class PathPrompt(ModalScreen[str | None]):
         fault: Callable[[str], str] = lambda _: "",
         switch: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
-        """Ask; `switch` gives other words and another line where Tab is pressed."""
+        """Ask; `switch`: the words and the line of the alternative question, which Tab opens."""
         super().__init__()
         self._switch = switch
         self._fault = fault
@@ -100,7 +100,7 @@ class PathPrompt(ModalScreen[str | None]):
         self._may_be_empty = may_be_empty
 
     def compose(self) -> ComposeResult:
-        """The prompt in a box."""
+        """Compose the prompt."""
         with Vertical(classes="dialog wide") as box:
             box.border_title = self._title
             box.border_subtitle = f"Enter confirm    {'Tab switch    ' if self._switch else ''}Esc cancel"
@@ -113,11 +113,11 @@ class PathPrompt(ModalScreen[str | None]):
             yield wrong
 
     def on_mount(self) -> None:
-        """Show the end of a long path, the file's name, once there is a layout to scroll in."""
+        """Scroll to the end of a long path, the file's name, after the layout."""
         self.call_after_refresh(self._scroll_to_cursor)
 
     def tell(self, text: str) -> None:
-        """Say something else above the line."""
+        """Replace the words above the line."""
         self.query_one("#what", Static).update(legible(text))
 
     def _scroll_to_cursor(self) -> None:
@@ -127,12 +127,12 @@ class PathPrompt(ModalScreen[str | None]):
 
     @on(Input.Submitted)
     def submitted(self, event: Input.Submitted) -> None:
-        """Take the path."""
+        """Submit the path."""
         event.stop()
         self.take(event.value.strip())
 
     def take(self, text: str) -> None:
-        """Give what was typed, unless something is wrong with it: then that is said, and the text stays."""
+        """Return the typed text, unless it is invalid: then show why and keep it."""
         wrong = self._fault(text) if text else ""
         if wrong:
             line = self.query_one("#wrong", Static)
@@ -142,14 +142,14 @@ class PathPrompt(ModalScreen[str | None]):
             self.dismiss(text)
 
     def action_switch(self) -> None:
-        """Ask for the same in the other way, where there is one."""
+        """Switch to the alternative question, if there is one."""
         if self._switch is not None:
             text, line = self._switch(self.query_one(Input).value)
             self.tell(text)
             self.query_one(Input).value = line
 
     def action_leave(self) -> None:
-        """Give no path."""
+        """Return no path."""
         self.dismiss(None)
 
 
@@ -160,7 +160,7 @@ ASKS = (
 
 
 class TrustPrompt(PathPrompt):
-    """Takes at least eight digits of the file's own SHA-256 and nothing else; escape gives None."""
+    """Accepts at least eight digits of the file's own SHA-256 and nothing else; escape gives None."""
 
     def __init__(self, reason: str, sha256: str) -> None:
         self._asks = ASKS.format(digits=SHORTEST, shown=short(sha256))
@@ -168,7 +168,7 @@ class TrustPrompt(PathPrompt):
         self._sha256 = sha256
 
     def take(self, text: str) -> None:
-        """Give the digits if they are the file's."""
+        """Return the digits if they are the file's."""
         if begins(text, self._sha256):
             self.dismiss(text)
         else:

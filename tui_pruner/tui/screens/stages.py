@@ -1,4 +1,4 @@
-"""The stages on a screen of their own: as a tree, or as dots on the front, with the one under the cursor in figures."""
+"""The screen of stages: as a tree, or as dots on the front, with the figures of the one under the cursor."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ EVERY = 0.5
 
 
 class StagePane(Pane, inherit_bindings=False):
-    """The pane of the picture, whose keys are the screen's."""
+    """The pane of the tree or the front; the screen binds its keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
 
 
 class Stages(ActionScreen, inherit_bindings=False):
-    """Follows the session behind it; it changes nothing but where the cursor is."""
+    """Shows the stages of the session; it changes only the cursor."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(ACTIONS, STAGES),
@@ -51,7 +51,7 @@ class Stages(ActionScreen, inherit_bindings=False):
         self.registry = Registry([*self._controller.actions(), *shared])
 
     def compose(self) -> ComposeResult:
-        """The picture, the stage under the cursor, the keys."""
+        """Compose the tree or the front, the stage under the cursor, and the keys."""
         yield StagePane("Lineage", id="picture")
         yield Lines(id="stage", expected=self.app.size.width)
         yield Lines(id="stages-footer", expected=self.app.size.width)
@@ -62,7 +62,7 @@ class Stages(ActionScreen, inherit_bindings=False):
         return STAGES
 
     def on_mount(self) -> None:
-        """Draw, and again while something is measured behind this screen."""
+        """Draw, and draw again when measurements change behind this screen."""
         self.set_interval(EVERY, self.draw_all)
         self.call_after_refresh(self.draw_all)
 
@@ -71,7 +71,7 @@ class Stages(ActionScreen, inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def acted(self) -> None:
-        """Show what an action changed."""
+        """Show the changes of an action."""
         self.draw_all()
 
     def leave(self) -> None:
@@ -79,7 +79,7 @@ class Stages(ActionScreen, inherit_bindings=False):
         self.dismiss(None)
 
     def draw_all(self) -> None:
-        """Show the present state; nothing once it is being left."""
+        """Draw the present state, unless the screen is being left."""
         if self not in self.app.screen_stack or not self.children:
             return
         state, at = self.store.state, self._controller

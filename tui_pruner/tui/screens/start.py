@@ -72,7 +72,7 @@ def _words(left: str, right: str) -> Callable[[int], Text]:
 
 
 class StartScreen(Screen[None]):
-    """Asks which checkpoint to prune; enter takes what was typed or moved to last."""
+    """Asks which checkpoint to prune; enter opens the typed path or the entry under the cursor, whichever changed last."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+q", "app.quit", "Quit", show=False),
@@ -86,7 +86,7 @@ class StartScreen(Screen[None]):
         self._by_list = not path
 
     def compose(self) -> ComposeResult:
-        """The path, and a list of what there is to open."""
+        """Compose the path, and the list of what can be opened."""
         with Vertical(id="start", classes="dialog wide") as box:
             box.border_title = "tui-pruner"
             box.border_subtitle = "up down enter   ctrl+o browse   escape quit"
@@ -96,18 +96,18 @@ class StartScreen(Screen[None]):
             yield Entries("choices")
 
     def on_mount(self) -> None:
-        """Look for what there is to open, once the frame is painted."""
+        """Look for what can be opened, after the frame is painted."""
         self.call_after_refresh(lambda: self.query_one(Entries).show(start_entries(Path())))
 
     @on(Input.Changed)
     def typing(self, event: Input.Changed) -> None:
-        """What is typed counts, as long as there is any."""
+        """Use the typed text while there is any."""
         event.stop()
         self._by_list = not event.value.strip()
 
     @on(Input.Submitted)
     def typed(self, event: Input.Submitted) -> None:
-        """Open the typed path, or what the cursor is on."""
+        """Open the typed path, or the entry under the cursor."""
         event.stop()
         text = event.value.strip()
         if self._by_list or not text:
@@ -123,7 +123,7 @@ class StartScreen(Screen[None]):
 
     @on(Entries.Taken)
     def chosen(self, event: Entries.Taken) -> None:
-        """Open what was clicked."""
+        """Open the clicked entry."""
         event.stop()
         self._open(event.key)
 
@@ -138,7 +138,7 @@ class StartScreen(Screen[None]):
         self.query_one(Entries).page(direction)
 
     def action_browse(self) -> None:
-        """Look for a checkpoint in the folders."""
+        """Open the file picker."""
         self._browse(Path.cwd())
 
     def _browse(self, folder: Path) -> None:

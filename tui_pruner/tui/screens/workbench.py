@@ -66,7 +66,7 @@ class BoundSlider(SliderLine, inherit_bindings=False):
 
 
 class Workbench(ActionScreen, inherit_bindings=False):
-    """Composes the panes, runs actions by their ids, and hands what the engine says to the controllers."""
+    """Composes the panes, runs actions by their ids, and passes the engine's messages to the controllers."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(ACTIONS), *DIGITS]
     AUTO_FOCUS = "#tree"
@@ -89,7 +89,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         engine.target = self
 
     def compose(self) -> ComposeResult:
-        """Header, panes, footer."""
+        """Compose header, panes and footer."""
         width = self.app.size.width
         yield HeaderBar(id="header", expected=width)
         with Horizontal(id="panes"):
@@ -109,21 +109,21 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
     @property
     def current_pane(self) -> str:
-        """What the keys act on now: a pane, or what is shown in it."""
+        """What the keys act on: a pane, or the content shown in it."""
         return self.store.view.pane
 
     @property
     def opening(self) -> Opening:
-        """How the checkpoint was opened."""
+        """The options that the checkpoint was opened with."""
         return self.store.state.checkpoint.opening
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way that the screen shows moving."""
+        """Whether something is running that the screen animates."""
         return bool(self.store.state.doing) or self.queue.busy
 
     def on_mount(self) -> None:
-        """Have the panes follow the store, then begin."""
+        """Let the panes observe the store, then start the controllers."""
         self.add_class("show-tree")
         store = self.store
         self.query_one(HeaderBar).follow(store)
@@ -149,7 +149,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def on_screen_resume(self) -> None:
-        """Catch up with what went on behind the screen that was in front."""
+        """Draw what changed while another screen was in front."""
         self.call_after_refresh(self.draw_all)
 
     def draw_all(self) -> None:
@@ -163,20 +163,20 @@ class Workbench(ActionScreen, inherit_bindings=False):
     @on(EngineMessage)
     @on(JobsChanged)
     def take(self, message: EngineMessage | JobsChanged) -> None:
-        """Hand what happened to the controllers, which change the store."""
+        """Pass a message to the controllers, which change the store."""
         for handler in self.controllers.handlers_of(message):
             handler(message)
 
     @on(Worker.StateChanged)
     def tell_failed_work(self, event: Worker.StateChanged) -> None:
-        """Say what went wrong in work of this screen."""
+        """Report an error in work of this screen."""
         error = event.worker.error
         if event.state is WorkerState.ERROR and error is not None:
             keep_traceback(error)
             self.dialogs.say(one_line(event.worker.name, error), "error")
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """The mouse moves the focus too: the keys are those of the pane that has it."""
+        """Follow a focus that the mouse moved: the keys are those of the focused pane."""
         pane = TREE if event.widget.id == MAP else event.widget.id
         if pane in PANES and self.store.view.sliding:
             self.action_run("slider-keep")
@@ -184,7 +184,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
             self.action_run("pane", pane)
 
     def move_focus(self) -> None:
-        """Focus the pane that is looked at; in a small window it is the one that is shown. Keys that follow at once must land there."""
+        """Focus the current pane; in a small window show it. Keys that follow at once must reach it."""
         view = self.store.view
         for pane in PANES:
             self.set_class(pane == view.focus, f"show-{pane}")
@@ -195,7 +195,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.call_after_refresh(self.draw_all)
 
     def show_filter(self) -> None:
-        """Show the filter's words above the tree, where there are any and no one types them."""
+        """Show the filter's words above the tree if there are any and they are not being typed."""
         line, view = self.query_one("#filter", EntryLine), self.store.view
         if not line.typing:
             line.show("/", "" if view.on_map else view.tree.words)
@@ -207,17 +207,17 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.app.push_screen(AllJobs(self))
 
     def work(self) -> Activity:
-        """What the jobs pane shows now."""
+        """The content of the jobs pane."""
         state, queue = self.store.state, self.queue
         return Activity(queue.running, queue.waiting, state.doing, state.notes, self._beats, time.monotonic())
 
     def wake(self) -> None:
-        """Let the pulse run while something is under way, and stop it otherwise."""
+        """Run the pulse while something is running, and stop it otherwise."""
         if self._heart is not None:
             (self._heart.resume if self.busy else self._heart.pause)()
 
     def leave(self) -> None:
-        """Keep the session as one that was left on purpose, and end the app."""
+        """Save the session as left on purpose, and end the app."""
         self.controllers.autosave.leave()
         self.app.exit(0)
 
@@ -227,7 +227,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.engine.kill()
 
     async def on_unmount(self) -> None:
-        """End the children and wait for the engine."""
+        """End the child processes and wait for the engine."""
         for controller in self.controllers.all:
             controller.end()
         self.close_children()
@@ -242,7 +242,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
 
 def first_state(result: OpenResult, loading: LoadingScreen) -> tuple[AppState, ViewState]:
-    """The state of a checkpoint that was just opened, with what was said while it was loading."""
+    """The state of a newly opened checkpoint, with the notes from loading."""
     opening = loading.opening
     metrics = StepMetrics()
     metrics.follow(result.session)

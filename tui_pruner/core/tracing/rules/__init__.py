@@ -1,1 +1,1 @@
-"""What each aten operation does to labels, by kind of operation."""
+"""Rules that propagate channel labels through aten operations, by kind of operation."""

@@ -17,7 +17,7 @@ MULTIPLIED = "is multiplied with a weight that is computed, not stored"
 
 @rule("convolution _convolution")
 def convolution(flow: Flow, call: Call) -> None:
-    """Output channels belong to the weight's output axis; each input channel is tied to the weight's input index that reads it."""
+    """Label output channels by the weight's output axis; tie each input channel to the weight's input index that reads it."""
     image, weight, bias = call.args[:3]
     transposed, groups = call.args[6], call.args[8]
     one_each = groups > 1 and (weight.shape[0] == groups and weight.shape[1] == 1 if transposed else image.shape[1] == groups)
@@ -56,7 +56,7 @@ def axes_of(flow: Flow, call: Call, computed: Sequence[Strand], shape: Sequence[
 
 
 def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Labels | None:
-    """Every input channel is a group of its own, tied to the outputs that are computed from it."""
+    """Depthwise: every input channel is a convolution group of its own, tied to the outputs that are computed from it."""
     own = axes.vectors[0]
     if own is None:
         flow.lock(call, [call.args[0], weight], COMPUTED)
@@ -72,7 +72,7 @@ def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Label
 
 
 def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
-    """Tie one weight index to the inputs at one position of every group; all groups keep equally many outputs."""
+    """Grouped convolution: tie each weight index to the inputs at that position of every group; all groups keep equally many outputs."""
     image, weight, transposed, groups = call.args[0], call.args[1], call.args[6], call.args[8]
     written, read = axes.vectors[1 if transposed else 0], axes.vectors[0 if transposed else 1]
     note_work(flow, call, weight, written, read)
@@ -92,13 +92,13 @@ def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
 
 
 def note_work(flow: Flow, call: Call, weight: Tensor, *factors: Labels | None) -> None:
-    """Record what the work is proportional to, where a stored weight's widths do not say it."""
+    """Record the labels that the FLOPs are proportional to, where a stored weight's widths do not determine them."""
     if flow.weight(weight) is None:
         flow.note_work(call, *factors)
 
 
 def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:
-    """Tie every label that occurs at channel c of the input to index c of what reads it."""
+    """Tie every label that occurs at channel c of the input to index c of the axis that reads it."""
     labels = flow.elements(image)
     vector = channel_vector(labels, dim)
     if vector is not None:
@@ -122,7 +122,7 @@ def linear(flow: Flow, call: Call) -> None:
 
 @rule("addmm")
 def addmm(flow: Flow, call: Call) -> None:
-    """b + x W', after the weight was transposed."""
+    """b + x W', with a weight that was transposed before."""
     bias, left, right = call.args[:3]
     axes = matrix(flow, call, right, 0)
     weight_product(flow, call, left, axes.permuted((1, 0)) if axes else None, right, bias)
@@ -159,7 +159,7 @@ def product_and_sum(flow: Flow, call: Call) -> None:
 
 
 def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
-    """What a product is added to: the same channels, position by position, as in a sum."""
+    """Tie the addend of a product to its channels, position by position, as in a sum."""
     product, under = flow.elements(call.result), flow.elements(base).expand(call.result.shape)
     flow.unify_tensors(call, product, under)
     merged = where_present(product, under)
@@ -169,7 +169,7 @@ def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
 
 
 def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None, weight: Tensor, bias: Tensor | None) -> None:
-    """Rows of features times a weight of [out, in]."""
+    """Multiply rows of features by a weight of [out, in]."""
     if axes is None:
         activations(flow, call, rows, weight)
         return
@@ -192,7 +192,7 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
 
 
 def work_labels(a: Tensor, b: Tensor) -> Labels:
-    """The labels that the work of [.., N, K] x [.., K, M] is proportional to: of the contracted dimension, or of the one that stays."""
+    """The labels that the FLOPs of [.., N, K] x [.., K, M] are proportional to: of the contracted dimension, or of the remaining one."""
     if varies(a, a.ndim - 1):
         return flat(a.narrow(-2, 0, 1))
     if varies(a, a.ndim - 2):

@@ -1,4 +1,4 @@
-"""Rules for element-wise operations, reductions, comparisons, and spectral transforms, which keep channels apart."""
+"""Rules for element-wise operations, reductions, comparisons and spectral transforms, which do not mix channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tui_pruner.core.tracing.state import Call, Flow, rule
     "rrelu_with_noise celu sinc erfinv angle _conj _conj_physical"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
-    """Every element separately: channels pass through."""
+    """Propagate channels through an element-wise function of one tensor."""
     source = call.args[0]
     for out in call.outputs:
         if out.shape == source.shape:
@@ -30,13 +30,13 @@ def one_by_one(flow: Flow, call: Call) -> None:
 
 @rule("clone detach _to_copy contiguous alias lift_fresh")
 def the_same(flow: Flow, call: Call) -> None:
-    """The same values again: a weight stays a weight."""
+    """Propagate labels through an operation that returns its input's values; a weight remains a weight."""
     flow.put_same(call.result, call.args[0])
 
 
 @rule("add sub rsub mul div maximum minimum pow where addcmul atan2 lerp _prelu_kernel")
 def together(flow: Flow, call: Call) -> None:
-    """Channels that meet at one position become one; a constant with an extent of its own locks the channels that it meets."""
+    """Tie the channels that are combined at the same position; an unlabelled operand of length above 1 there locks them."""
     out = call.result
     if call.name.startswith("div") and isinstance(call.args[1], Tensor):
         flow.spare(call.args[1])
@@ -55,7 +55,7 @@ def together(flow: Flow, call: Call) -> None:
 
 
 def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
-    """Lock a single channel that meets all channels of another tensor; whether it does."""
+    """Lock a single channel that is broadcast over all channels of another tensor; return whether it is."""
     stretched = [d for d in range(1, call.result.ndim + 1) if d > tensor.ndim or tensor.shape[-d] == 1 < call.result.shape[-d]]
     met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
     if met:
@@ -64,7 +64,7 @@ def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor
 
 
 def where_present(first: Tensor, second: Tensor) -> Tensor:
-    """The first labels, and the second where the first have none."""
+    """Merge labels: the first, or the second where the first have none."""
     a, b = compact(first, second)
     if bool((a != 0).all()):
         return first
@@ -72,7 +72,7 @@ def where_present(first: Tensor, second: Tensor) -> Tensor:
 
 
 def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tensor) -> None:
-    """Lock the channels that meet an unlabelled value along a dimension where that value has an extent of its own."""
+    """Lock channels that are combined with unlabelled values of a tensor whose length along their dimension is above 1."""
     shape = (1,) * (merged.ndim - constant.ndim) + tuple(constant.shape)
     extended = [d for d in range(merged.ndim) if shape[d] > 1 and varies(merged, d)]
     if not extended:
@@ -86,7 +86,7 @@ def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tens
 
 @rule("native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm batch_norm instance_norm")
 def batch_norm(flow: Flow, call: Call) -> None:
-    """Weight, bias and statistics are tied to their channels."""
+    """Tie weight, bias and running statistics to their channels."""
     image, parameters = call.args[0], call.args[1:5]
     labels = flow.elements(image)
     vector = channel_vector(labels, 1)
@@ -101,7 +101,7 @@ def batch_norm(flow: Flow, call: Call) -> None:
 
 @rule("native_layer_norm native_group_norm")
 def across_channels(flow: Flow, call: Call) -> None:
-    """Normalisation over a dimension with channels: removing one would change the others: locked, or approximated on request."""
+    """Normalisation across channels: lock them, since removing one changes the others; on request treat it as approximate."""
     image = call.args[0]
     labels = flow.elements(image)
     dims = range(image.ndim - len(call.args[1]), image.ndim) if call.name == "native_layer_norm" else range(1, image.ndim)
@@ -132,7 +132,7 @@ def over_those_left(flow: Flow, call: Call, labels: Tensor) -> bool:
 
 @rule("embedding")
 def looked_up(flow: Flow, call: Call) -> None:
-    """Vectors looked up in a table have the channels of the table's columns."""
+    """Label embedding vectors with the channels of the table's columns."""
     table, index = call.args[:2]
     axes = flow.weight(table)
     vector = axes.vectors[1] if axes else channel_vector(flow.elements(table), 1)
@@ -145,12 +145,12 @@ def looked_up(flow: Flow, call: Call) -> None:
 
 @rule("new_full new_zeros new_ones new_empty new_empty_strided size is_same_size")
 def makes_constant(flow: Flow, call: Call) -> None:
-    """A new constant that takes only its dtype from the input carries no channel."""
+    """Leave a new constant unlabelled: it takes only its dtype from the input."""
 
 
 @rule("_softmax _safe_softmax _log_softmax cumsum cumprod logcumsumexp")
 def along_dimension(flow: Flow, call: Call) -> None:
-    """Channels pass through, unless the operation works across them."""
+    """Propagate channels, unless the operation works along their dimension, which locks them."""
     labels = flow.elements(call.args[0])
     if varies(labels, call.args[1] % labels.ndim):
         flow.lock(call, [call.args[0]], f"{call.name.strip('_')} mixes channels")
@@ -159,7 +159,7 @@ def along_dimension(flow: Flow, call: Call) -> None:
 
 @rule("topk sort")
 def order(flow: Flow, call: Call) -> None:
-    """Sorting along a dimension leaves the channels of the other dimensions alone."""
+    """Sort along a dimension: the channels of the other dimensions are unaffected."""
     labels = flow.elements(call.args[0])
     dim = call.argument(2 if call.name == "topk" else 1, "dim", -1) % labels.ndim
     if varies(labels, dim):
@@ -174,7 +174,7 @@ def order(flow: Flow, call: Call) -> None:
     "logsumexp median nanmedian nansum aminmax"
 )
 def reduction(flow: Flow, call: Call) -> None:
-    """Reduced dimensions without channels are removed; a reduction over channels locks them."""
+    """Remove reduced dimensions without channels; lock channels that are reduced over."""
     source, labels, folded = call.args[0], flow.elements(call.args[0]), folded_dims(call)
     across = [d for d in folded if varies(labels, d)]
     if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
@@ -211,7 +211,7 @@ def without_dims(labels: Tensor, folded: Sequence[int], shape: Sequence[int]) ->
     "_upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_3d _adaptive_avg_pool3d adaptive_max_pool3d"
 )
 def over_space(flow: Flow, call: Call) -> None:
-    """Pooling and upsampling change the image's sides and leave its channels alone; a grid has one value for each side."""
+    """Pooling and upsampling: spatial sizes change, channels pass through; those on the last axis of a sampling grid are locked."""
     labels = flow.elements(call.args[0])
     if call.name.startswith("grid_sampler") and varies(flow.elements(call.args[1]), -1):
         flow.lock(call, [call.args[1]], f"{call.name} takes one channel for each side of the image")
@@ -230,7 +230,7 @@ def over_space(flow: Flow, call: Call) -> None:
     "fmin fmax hypot copysign logaddexp xlogy heaviside masked_fill"
 )
 def place_by_place(flow: Flow, call: Call) -> None:
-    """What is compared, or filled by a mask, belongs to one channel, as in an addition."""
+    """Tie the channels of tensors that are compared, or filled by a mask, position by position, as in an addition."""
     together(flow, call)
 
 
@@ -244,7 +244,7 @@ def remains(flow: Flow, call: Call) -> None:
 
 @rule("index_put")
 def put_by_index(flow: Flow, call: Call) -> None:
-    """One value written where a mask of the same shape is true; any other write by index locks the channels."""
+    """Propagate channels where one value is written by a mask of the same shape; lock them for any other write by index."""
     target, indices, value = call.args[:3]
     mask = indices[0] if len(indices) == 1 else None
     if mask is None or mask.dtype != torch.bool or mask.shape != target.shape or value.numel() != 1 or flow.has_labels(value):
@@ -256,20 +256,20 @@ def put_by_index(flow: Flow, call: Call) -> None:
 
 @rule("_fft_r2c _fft_c2c _fft_c2r")
 def transformed(flow: Flow, call: Call) -> None:
-    """Every value of a spectrum is computed from all values along its dimensions."""
+    """Fourier transforms: lock channels along the transformed dimensions, since every value depends on all of them."""
     source = call.args[0]
     flow_along(flow, call, source, [d % source.ndim for d in call.args[1]])
 
 
 @rule("tril triu")
 def triangle(flow: Flow, call: Call) -> None:
-    """Zeros above or below the diagonal of the last two dimensions, by position."""
+    """Triangular masks address the last two dimensions by position: lock channels along them."""
     source = call.args[0]
     flow_along(flow, call, source, [source.ndim - 2, source.ndim - 1])
 
 
 def flow_along(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> None:
-    """Channels pass through, unless they are along these dimensions."""
+    """Propagate channels; lock those along these dimensions."""
     labels = flow.elements(source)
     if any(varies(labels, d) for d in dims):
         flow.lock(call, [source], f"{call.name.strip('_')} mixes channels")
@@ -281,13 +281,13 @@ def flow_along(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> N
 
 @rule("view_as_real")
 def parts(flow: Flow, call: Call) -> None:
-    """Both parts of a complex number belong to its channel."""
+    """Label real and imaginary parts with the channel of the complex number."""
     flow.put(call.result, flow.elements(call.args[0]).unsqueeze(-1).expand(call.result.shape))
 
 
 @rule("view_as_complex")
 def whole(flow: Flow, call: Call) -> None:
-    """Two values become one complex number: of one channel, or locked."""
+    """Combine two values into a complex number: those of one channel keep it, others are locked."""
     labels = flow.elements(call.args[0])
     if varies(labels, labels.ndim - 1):
         flow.lock(call, [call.args[0]], "view_as_complex makes one number of two channels")
@@ -297,5 +297,5 @@ def whole(flow: Flow, call: Call) -> None:
 
 @rule("complex polar")
 def joined(flow: Flow, call: Call) -> None:
-    """Two parts at one position become one channel, as in a sum."""
+    """Tie the channels of the two parts at each position, as in a sum."""
     together(flow, call)

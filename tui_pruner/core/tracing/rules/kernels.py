@@ -23,7 +23,7 @@ def plain(call: Call) -> str:
 
 
 def put(flow: Flow, out: Tensor, strands: Sequence[Strand], *, feature_map: bool = False) -> None:
-    """Attach strands to a tensor; a feature map with a single strand is treated like any other from here on."""
+    """Attach strands (labels by axis) to a tensor; a feature map with a single strand is treated like any other from here on."""
     changing = [strand for strand in strands if strand.dims]
     if feature_map and len(changing) < 2:
         for strand in changing:
@@ -39,7 +39,7 @@ def hold(flow: Flow, call: Call, strand: Strand, reason: str) -> None:
 
 @kernel_rule("t transpose permute")
 def reorder(flow: Flow, call: Call) -> None:
-    """Dimensions are reordered; a stored weight stays one."""
+    """Reorder dimensions; a stored weight remains one."""
     if flow.weight(call.args[0]) is not None:
         movement.reorder(flow, call)
     else:
@@ -48,7 +48,7 @@ def reorder(flow: Flow, call: Call) -> None:
 
 @kernel_rule("expand unsqueeze squeeze repeat flip movedim")
 def move(flow: Flow, call: Call) -> None:
-    """What is done to the values is done to every strand."""
+    """Apply the same data movement to every strand."""
     strands = flow.strands(call.args[0])
     moved = [tensors_in(call.function(strand.labels, *call.args[1:], **call.kwargs)) for strand in strands]
     for n, out in enumerate(call.outputs):
@@ -74,7 +74,7 @@ def move_by_place(flow: Flow, call: Call) -> None:
 
 @kernel_rule("view _unsafe_view reshape _reshape_alias")
 def reshape(flow: Flow, call: Call) -> None:
-    """Dimensions are merged or split, where the forward may fix their sizes."""
+    """Merge or split dimensions, whose sizes the forward may have fixed."""
     strands = flow.strands(call.args[0])
     for strand in strands:
         flow.note_sizes(call, strand.labels)
@@ -91,7 +91,7 @@ def folded(labels: Tensor, shape: Sequence[int]) -> Tensor:
 
 @kernel_rule("constant_pad_nd pad")
 def pad(flow: Flow, call: Call) -> None:
-    """Padding of a kernel belongs to its channels."""
+    """Label the padding of a kernel with its channels."""
     source, widths, value = call.args[0], call.args[1], call.argument(2, "value", 0)
     grown = [source.ndim - 1 - n // 2 for n in range(0, len(widths), 2) if widths[n] or widths[n + 1]]
     kept = []
@@ -108,7 +108,7 @@ def pad(flow: Flow, call: Call) -> None:
 
 @kernel_rule("cat stack")
 def join(flow: Flow, call: Call) -> None:
-    """Concatenated weights: along that dimension each has its own channels, along the others they share theirs."""
+    """Concatenate weights: each keeps its own channels along that dimension; along the others their channels are tied."""
     tensors, ndim, shape = call.args[0], call.result.ndim, tuple(call.result.shape)
     dim = call.argument(1, "dim", 0) % ndim
     strands = [list(flow.strands(tensor)) for tensor in tensors]
@@ -152,7 +152,7 @@ COUNTING = frozenset({"argmax", "argmin"})
     "native_dropout floor round sign zeros_like sigmoid hardsigmoid softplus exp cos log logit rsqrt reciprocal ones_like"
 )
 def one_by_one(flow: Flow, call: Call) -> None:
-    """Every element separately: channels pass through, and so do their zeros where the operation maps zero to zero."""
+    """Propagate channels through an element-wise function, and their zeros where it maps zero to zero."""
     source = call.args[0]
     if plain(call) in INFINITE_AT_ZERO:
         flow.spare(source)
@@ -174,7 +174,7 @@ def zero_stays(call: Call) -> bool:
 
 @kernel_rule("add sub rsub mul div maximum minimum pow where addcmul lerp atan2 _prelu_kernel")
 def together(flow: Flow, call: Call) -> None:
-    """Weights, masks and scales that meet: along each axis their channels become one."""
+    """Tie the channels of weights, masks and scales that are combined, along each axis."""
     shape = call.result.shape
     divisor = call.args[1] if plain(call) == "div" else call.args[0] if plain(call) == "pow" and not raises(call.args[1]) else None
     if isinstance(divisor, Tensor):
@@ -194,7 +194,7 @@ def together(flow: Flow, call: Call) -> None:
 def met_along(
     flow: Flow, call: Call, operands: Sequence[Tensor], strands: dict[Tensor, list[Strand]], dims: tuple[int, ...]
 ) -> Strand | None:
-    """The channels along these dimensions of all operands, tied; None where they meet values without channels, and are locked."""
+    """The tied channels of all operands along these dimensions; None where an operand has none, which locks the others."""
     meeting = {tensor: [strand for strand in strands[tensor] if strand.dims == dims] for tensor in operands}
     present = [strand for tensor in operands for strand in meeting[tensor]]
     crossing = [s for tensor in operands for s in strands[tensor] if s.dims != dims and set(s.dims) & set(dims)]
@@ -211,17 +211,17 @@ def met_along(
 
 
 def extends(tensor: Tensor, dims: Sequence[int], ndim: int) -> bool:
-    """Whether a tensor that is broadcast to `ndim` dimensions has an extent of its own along any of these."""
+    """Whether a tensor that is broadcast to `ndim` dimensions has a length above 1 along any of these."""
     return any(d >= ndim - tensor.ndim and tensor.shape[d - ndim] > 1 for d in dims)
 
 
 def raises(exponent: Any) -> bool:
-    """Whether zero to this power is zero."""
+    """Whether zero raised to this power is zero."""
     return isinstance(exponent, Real) and float(exponent) > 0
 
 
 def zero_of(call: Call, zeros: dict[int, Causes]) -> Causes:
-    """What makes the result of an operation on several values zero."""
+    """The causes that make the result of an operation on several values zero: those of any operand, or of all."""
 
     def of(value: Any) -> Causes:
         return zeros.get(id(value), NEVER) if isinstance(value, Tensor) else ALWAYS if value == 0 else NEVER
@@ -245,7 +245,7 @@ def zero_of(call: Call, zeros: dict[int, Causes]) -> Causes:
 
 @kernel_rule("mean sum amax amin max min var std var_mean std_mean norm linalg_vector_norm prod argmax argmin any all")
 def reduction(flow: Flow, call: Call) -> None:
-    """A sum or a norm over channels ignores the zeros of those that are gone; any other reduction over channels locks them."""
+    """Allow sums and norms over channels, which ignore the zeros of removed ones; lock channels under any other reduction."""
     folded, kept = folded_dims(call), []
     for strand in flow.strands(call.args[0]):
         if not set(strand.dims) & set(folded):
@@ -284,7 +284,7 @@ def weight_norm(flow: Flow, call: Call) -> None:
 
 @kernel_rule("_softmax _safe_softmax _log_softmax cumsum")
 def along_dimension(flow: Flow, call: Call) -> None:
-    """Works along one dimension, whose channels are locked."""
+    """Lock the channels along the dimension that the operation works on."""
     kept = []
     for strand in flow.strands(call.args[0]):
         if call.args[1] % call.args[0].ndim in strand.dims:
@@ -295,7 +295,7 @@ def along_dimension(flow: Flow, call: Call) -> None:
 
 @kernel_rule("native_batch_norm _native_batch_norm_legit native_layer_norm native_group_norm")
 def standardisation(flow: Flow, call: Call) -> None:
-    """Standardising a weight by mean and deviation locks the channels that these are computed over."""
+    """Lock the channels that mean and deviation of a standardised weight are computed over."""
     source, name = call.args[0], plain(call)
     first = source.ndim - len(call.args[1]) if name == "native_layer_norm" else 1
     kept = 1 if "batch_norm" in name else None
@@ -310,7 +310,7 @@ def standardisation(flow: Flow, call: Call) -> None:
 
 @kernel_rule("mm matmul bmm mv dot vdot")
 def product(flow: Flow, call: Call) -> None:
-    """A product of weights: what is summed over is one channel on both sides, the remaining axes keep their channels."""
+    """Product of weights: tie the contracted axes of both sides; the other axes keep their channels."""
     left, right = call.args[:2]
     if plain(call) in ("mm", "matmul", "bmm") and not (flow.weight(left) or flow.is_computed(left)):
         contraction.product(flow, call)
@@ -333,7 +333,7 @@ def product(flow: Flow, call: Call) -> None:
 
 
 def meet(flow: Flow, call: Call, left: Sequence[Strand], right: Sequence[Strand]) -> None:
-    """The channels that a product sums over: tied on both sides, and zero on one of them where they are gone."""
+    """Tie the channels that a product sums over; one side must be zero where they are removed."""
     strands = [*left, *right]
     vectors = [channel_vector(strand.labels, strand.dims[0]) for strand in strands if len(strand.dims) == 1]
     zero = next((strand for strand in strands if flow.vanishes(strand)), None)

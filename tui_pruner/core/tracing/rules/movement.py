@@ -1,4 +1,4 @@
-"""Rules for data movement: labels move like the data, an axis that is split into rows leaves a link, patches are unfolded and folded."""
+"""Rules for data movement: labels move like the data; splitting an axis into rows links the parts; unfold, fold and indexing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui_pruner.core.tracing.state import Call, Flow, rule
 
 @rule("view _unsafe_view reshape _reshape_alias")
 def reshape(flow: Flow, call: Call) -> None:
-    """More dimensions with channels: rows. Fewer: rows joined again, or columns tied."""
+    """Reshape: a channel axis that is split becomes rows; merged axes join rows, or tie columns."""
     before = flow.elements(call.args[0])
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
@@ -44,7 +44,7 @@ def is_widened(old: Tensor, new: Tensor) -> bool:
 
 
 def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
-    """Rows one after the other stay independent; interleaved rows are tied position by position; anything else is locked."""
+    """Join rows: consecutive ones stay independent, interleaved ones are tied position by position, anything else is locked."""
     if flow.are_rows(rows_of(before)):
         return
     columns = rows_of(before.transpose(*changing(before))) if core.ndim == 2 else []
@@ -79,7 +79,7 @@ def link_rows(flow: Flow, call: Call, part: Tensor) -> None:
 
 @rule("channel_shuffle native_channel_shuffle")
 def shuffle(flow: Flow, call: Call) -> None:
-    """Groups of channels are interleaved: the k-th channels of all groups are tied."""
+    """Channel shuffle: link the groups and tie the k-th channels of all, which it interleaves."""
     labels, groups = flow.elements(call.args[0]), int(call.args[1])
     vector = flat(labels.movedim(1, 0).reshape(labels.shape[1], -1)[:, 0])
     rows = list(vector.reshape(groups, -1))
@@ -90,7 +90,7 @@ def shuffle(flow: Flow, call: Call) -> None:
 
 @rule("glu")
 def gated(flow: Flow, call: Call) -> None:
-    """The second half gates the first: tied position by position."""
+    """Gated linear unit: tie the two halves position by position."""
     labels = flow.elements(call.args[0])
     first, second = labels.chunk(2, call.argument(1, "dim", -1))
     flow.link(call, [flat(first), flat(second)])
@@ -100,7 +100,7 @@ def gated(flow: Flow, call: Call) -> None:
 
 @rule("t transpose permute")
 def reorder(flow: Flow, call: Call) -> None:
-    """Dimensions are reordered, in a weight as well as in an activation."""
+    """Reorder the dimensions of a weight or an activation."""
     source = call.args[0]
     axes = flow.weight(source)
     if axes is None:
@@ -117,13 +117,13 @@ def reorder(flow: Flow, call: Call) -> None:
 
 @rule("expand unsqueeze squeeze repeat flip pixel_shuffle pixel_unshuffle movedim")
 def move(flow: Flow, call: Call) -> None:
-    """Every operation whose result consists of its inputs' values."""
+    """Apply the operation to the labels: its result consists of its inputs' values."""
     run_on_labels(flow, call, call.args)
 
 
 @rule("slice select narrow unbind unfold roll")
 def move_by_place(flow: Flow, call: Call) -> None:
-    """Values selected by position: along a dimension with channels, a cut would move others there."""
+    """Select values by position; channels along that dimension are locked, since a cut would move others there."""
     source = call.args[0]
     dims = call.argument(2, "dims", ()) if call.name == "roll" else call.argument(1, "dim", 0)
     if call.name == "slice" and (call.result.shape == source.shape or sliced(flow, call, source)):
@@ -141,14 +141,14 @@ def sliced(flow: Flow, call: Call, source: Tensor) -> bool:
 
 @rule("stack")
 def stack(flow: Flow, call: Call) -> None:
-    """Feature maps stacked in a new dimension are rows of equal length."""
+    """Stack feature maps in a new dimension: they become rows of equal length."""
     run_on_labels(flow, call, call.args)
     flow.link(call, [flat(flow.elements(tensor)) for tensor in call.args[0]])
 
 
 @rule("index _unsafe_index gather index_select take_along_dim")
 def pick(flow: Flow, call: Call) -> None:
-    """Values selected by an index leave the channels of the other dimensions alone; channels that the index was computed from meet them."""
+    """Select values by an index: channels of the other dimensions pass through; those of the index are tied (gather) or locked."""
     source = call.args[0]
     hold_places(flow, call, source, [d % source.ndim for d in picked_dims(call)])
     run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
@@ -174,7 +174,7 @@ def picked_dims(call: Call) -> list[int]:
 
 @rule("constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d pad")
 def pad(flow: Flow, call: Call) -> None:
-    """Padding of an image belongs to its channel; padding along the channel dimension adds positions without a channel."""
+    """Pad: spatial padding keeps the channel's label; padding along the channel dimension adds unlabelled positions."""
     labels, widths = flow.elements(call.args[0]), call.args[1]
     grown = [labels.ndim - 1 - n // 2 for n in range(0, len(widths), 2) if widths[n] or widths[n + 1]]
     across = [0] * len(widths)
@@ -189,7 +189,7 @@ def pad(flow: Flow, call: Call) -> None:
 
 @rule("copy")
 def write_into(flow: Flow, call: Call) -> None:
-    """Values written over others: the same channels may replace them, anything else locks both."""
+    """Overwrite values: those of the same channels may replace each other, anything else locks both."""
     target, source = call.args[:2]
     over, written = flow.elements(target), flow.elements(source).expand(target.shape)
     flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
@@ -197,7 +197,7 @@ def write_into(flow: Flow, call: Call) -> None:
 
 @rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
 def split(flow: Flow, call: Call) -> None:
-    """Equal parts of a channel axis are linked; parts of fixed widths are locked, unless an adapter rewrites these widths."""
+    """Split a channel axis: equal parts are linked, parts of fixed widths are locked unless an adapter rewrites these widths."""
     source = call.args[0]
     dim = call.argument(2, "dim", 0) % source.ndim
     labels = flow.elements(source)
@@ -221,7 +221,7 @@ def split(flow: Flow, call: Call) -> None:
 
 @rule("cat")
 def concatenate(flow: Flow, call: Call) -> None:
-    """Channels are concatenated; constant dimensions are kept narrow."""
+    """Concatenate labels; dimensions along which they are constant are stored with length 1."""
     tensors = [t for t in call.args[0] if t.ndim == call.result.ndim]
     dim = call.argument(1, "dim", 0) % call.result.ndim
     labels = [flow.elements(t) for t in tensors]
@@ -249,7 +249,7 @@ def label_argument(flow: Flow, leaf: Any) -> Any:
 
 @rule("as_strided")
 def restrided(flow: Flow, call: Call) -> None:
-    """A new memory layout. PyTorch's pooling to 1x1 uses it in place to mark its result as channels last, which moves no value."""
+    """Change of memory layout. PyTorch's pooling to 1x1 uses it in place to mark its result as channels last, which moves no value."""
     source, shape = call.args[0], tuple(call.args[1])
     usual = torch.empty(shape, device="meta").stride()
     same = all(a == b for side, a, b in zip(shape, call.args[2], usual) if side > 1)
@@ -265,7 +265,7 @@ PATCHES = 3
 
 @rule("im2col")
 def unfolded(flow: Flow, call: Call) -> None:
-    """[n, c, h, w] to [n, c k, positions]: every channel becomes as many rows as the kernel has positions."""
+    """Unfold [n, c, h, w] to [n, c k, positions]: every channel becomes as many rows as the kernel has positions."""
     image, kernel = call.args[:2]
     vector = channel_vector(flow.elements(image), 1) if image.ndim == IMAGE else None
     if vector is None:
@@ -276,7 +276,7 @@ def unfolded(flow: Flow, call: Call) -> None:
 
 @rule("col2im")
 def folded(flow: Flow, call: Call) -> None:
-    """[n, c k, positions] to [n, c, h, w]: the rows of one channel are summed, so they are removed together."""
+    """Fold [n, c k, positions] to [n, c, h, w]: the rows of one channel are summed, so they are removed together."""
     rows, kernel = call.args[0], call.args[2]
     vector = channel_vector(flow.elements(rows), 1) if rows.ndim == PATCHES else None
     if vector is None:
@@ -291,7 +291,7 @@ def folded(flow: Flow, call: Call) -> None:
 
 @rule("max_unpool2d max_unpool3d")
 def unpooled(flow: Flow, call: Call) -> None:
-    """Values return to the positions where a pooling found them, within the same channel."""
+    """Max-unpooling: values return to their positions before pooling, within the same channel."""
     values, places = call.args[:2]
     labels, sides = flow.elements(values), 2 if "2d" in call.name else 3
     flow.unify_or_hold(call, labels, flow.elements(places), "is put back to places that are no channels")
@@ -305,7 +305,7 @@ def unpooled(flow: Flow, call: Call) -> None:
 
 @rule("roi_align")
 def regions(flow: Flow, call: Call) -> None:
-    """[n, c, h, w] and boxes to [boxes, c, height, width]: every box is cropped from all channels."""
+    """RoI pooling of [n, c, h, w] and boxes to [boxes, c, height, width]: every box is cropped from all channels."""
     image, boxes = call.args[:2]
     flow.lock(call, [boxes], "roi_align reads where the boxes are")
     vector = channel_vector(flow.elements(image), 1)
@@ -317,7 +317,7 @@ def regions(flow: Flow, call: Call) -> None:
 
 @rule("_euclidean_dist _cdist_forward")
 def distances(flow: Flow, call: Call) -> None:
-    """[.., P, c] and [.., R, c]: a channel that is zero in both adds nothing to the distance of two vectors."""
+    """Pairwise distances of [.., P, c] and [.., R, c]: tie c on both sides; a channel that is zero in both adds nothing."""
     left, right = (flow.elements(tensor) for tensor in call.args[:2])
     summed = varies(left, left.ndim - 1) and varies(right, right.ndim - 1)
     if summed and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
@@ -329,7 +329,7 @@ def distances(flow: Flow, call: Call) -> None:
 
 @rule("index_add scatter_add index_copy")
 def gathered_into(flow: Flow, call: Call) -> None:
-    """Rows added or written by an index: the channels along the other dimensions are tied position by position."""
+    """Add or write rows by an index: tie the channels along the other dimensions position by position."""
     target, dim, index, source = call.args[0], call.args[1] % call.args[0].ndim, call.args[2], call.args[3]
     for tensor in (target, source):
         hold_places(flow, call, tensor, [dim])
