@@ -102,7 +102,7 @@ def watch(load: Load, folder: Path) -> Work:
         terminal.press("5")
         terminal.read_until(["Enter confirm"], settled=False)
         terminal.press(f"{TO_END}{CLEAR}{folder / 'trained.pt'}\r")
-        terminal.read_until(["epoch 1/"], settled=False)
+        terminal.read_until([" left"], settled=False)  # the time of the training, which has counted batches by then
         interface = terminal.process.pid
         jobs = jobs_of(interface)
         sent, cores = bytes_and_cores(terminal, jobs, load.watched)
