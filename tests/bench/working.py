@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ MIB, KB = 1 << 20, 1000
 LAYER, FOUND = "16", "1 of 64 layers"
 METRIC = "(."
 """How the interval of a validation's metric begins."""
+COUNTED = re.compile(rb"trained\.pt\W+\d+/\d+")
+"""How the jobs pane shows a training that has counted a batch."""
 MOST_PERCENT = 60
 TO_END, CLEAR = "\x05", "\x15"
 SILENCE, OPENING = 1.0, 1.0
@@ -102,7 +105,9 @@ def watch(load: Load, folder: Path) -> Work:
         terminal.press("5")
         terminal.read_until(["Enter confirm"], settled=False)
         terminal.press(f"{TO_END}{CLEAR}{folder / 'trained.pt'}\r")
-        terminal.read_until([" left"], settled=False)  # the time of the training, which has counted batches by then
+        while not COUNTED.search(terminal.recording.plain()):
+            assert terminal.process.poll() is None, "the program ended before the training began"
+            terminal.record(OPENING)
         interface = terminal.process.pid
         jobs = jobs_of(interface)
         sent, cores = bytes_and_cores(terminal, jobs, load.watched)
