@@ -113,7 +113,7 @@ async def walk(cast: Cast, output: Path) -> None:
     await cast.press("1", seconds=1.2)
     await pilot.press("end", "ctrl+u", *(NAMES.get(letter, letter) for letter in str(output)))
     await cast.press("enter")
-    await cast.wait("the refit", lambda screen: "Press O to continue" in screen or "distance" in screen)
+    await cast.wait("the refit", lambda screen: "digits-refitted.pt refitted" in screen)
     cast.caption = "w writes a .pt that stock Ultralytics loads, checked in a clean process."
     await cast.press("w", seconds=1.0)
     await pilot.press("end", "ctrl+u", *(NAMES.get(letter, letter) for letter in str(output.with_name("digits-pruned.pt"))))

@@ -15,7 +15,7 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
-from tui_pruner.tui.panes.steps import proof_cell, step_lines
+from tui_pruner.tui.panes.steps import proof_cell, refit_cell, step_lines
 from tui_pruner.tui.screens.forms import Chooser
 from tui_pruner.tui.screens.prompts import PathPrompt, Question
 from tui_pruner.tui.timeline import StepMetrics, Timeline, name_of, unproved
@@ -250,3 +250,11 @@ def test_two_numbers_never_stand_side_by_side(undone_session):
     assert name_of(undone_session, 1) == "1 model.5 −50%"
     undone_session.ahead[0].title = "4 layers"
     assert (name_of(undone_session, 1), name_of(undone_session, 0)) == ("step 1: 4 layers", "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("refit", "width", "shown"),
+    [(None, 12, ""), ((0.12, 0.034), 12, "0.120→0.034"), ((0.0028, 0.0021), 12, "→0.0021"), ((0.0028, 0.0021), 14, "0.0028→0.0021")],
+)
+async def test_a_refit_that_has_no_room_shows_what_it_came_to_and_no_half_number(refit, width, shown):
+    assert refit_cell(refit, width) == shown

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from tui_pruner.domain.formatting import count, giga, plural, score, tiny
+from tui_pruner.domain.formatting import count, distance, giga, plural, score, tiny
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import STEPS_PANE, key_of
-from tui_pruner.tui.drawing import GLYPHS, drop, fit, gain, titled
+from tui_pruner.tui.drawing import GLYPHS, arrow, drop, fit, gain, titled
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
@@ -201,12 +201,20 @@ def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: 
     text.append(sizes + "  ", colours.MUTED)
     text.append(fit(proof[0], columns.proof), proof[1])
     if columns.refit:
-        text.append(fit(between(*refit) if refit else "", columns.refit), colours.BLUE)
+        text.append(fit(refit_cell(refit, columns.refit), columns.refit), colours.BLUE)
     text.append_text(_metric(metrics, step, columns))
     if columns.error:
         error = metrics.error_of_step(step)
         text.append(fit("" if error is None else f"~{drop(-error)}", columns.error, right=True), colours.MUTED)
     return text
+
+
+def refit_cell(refit: tuple[float, float] | None, width: int) -> str:
+    """The distances before and after a refit; only the one after where both do not fit in `width` cells, since half a number is another."""
+    if refit is None:
+        return ""
+    both = between(*refit)
+    return both if len(both) < width else arrow("", distance(refit[1]))
 
 
 def _metric(metrics: StepMetrics, step: int, columns: Columns) -> Text:
