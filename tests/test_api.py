@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +42,12 @@ def test_the_package_imports_no_torch_and_says_what_it_does_not_have():
 
 def test_what_the_package_has_is_listed():
     assert {"open", "load", "apply_plan", "compress", "PrunerError"} <= set(dir(tp)) and "annotations" not in dir(tp)
+
+
+@pytest.mark.parametrize("options", [{"approximate": True}, {"loss": max}, {"evaluate": max}, {"forward": max}, {"adapters": {int: max}}])
+def test_what_is_for_modules_is_not_ignored_for_a_file(options: dict[str, Any], demo_checkpoint: Path):
+    with pytest.raises(tp.RequestError, match=f"{next(iter(options))}: for a module only"):
+        tp.open(demo_checkpoint, **options)
 
 
 def test_a_preview_changes_nothing_and_a_step_does_what_it_said(session: tp.Session):

@@ -87,6 +87,8 @@ def open(
         return open_module(model, example_inputs, kwargs, trust=trust, **options)
     if called:
         raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
+    if given := [name for name, value in options.items() if value]:
+        raise RequestError(f"{', '.join(given)}: for a module only, and {model} is a file of Ultralytics")
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.session import PruningSession as Steps
     from tui_pruner.frameworks.ultralytics import open_model

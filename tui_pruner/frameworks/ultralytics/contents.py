@@ -59,7 +59,7 @@ def require_writable(source: Checkpoint, output: str | Path | None = None) -> No
 
 def _demand_not_the_origin(output: str | Path, source: Checkpoint) -> None:
     """Refuse to replace a file that the source was made from, which its record knows by its SHA-256."""
-    origins = {stage["source"]["sha256"] for stage in stages_of(source.provenance) if "source" in stage}
+    origins = {stage["source"].get("sha256") for stage in stages_of(source.provenance) if "source" in stage}
     file = Path(output).expanduser()
     try:
         is_origin = bool(origins) and file.is_file() and fingerprint(file) in origins
