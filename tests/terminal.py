@@ -150,15 +150,17 @@ class Terminal:
 
     def _read(self, seconds: float) -> bool:
         """Take what comes within a time; whether anything did."""
-        data = self._take(seconds)
-        if data is None:
-            return False
-        came = bool(data)
-        for _ in range(MOST_AT_ONCE):  # a kernel hands over 4 KB at a time, and a look at the screen costs as much as a hundred
-            self._ended = not data
-            self._stream.feed(data)
-            if self._ended or (data := self._take(0)) is None:
+        came = False
+        for turn in range(MOST_AT_ONCE):  # a kernel hands over 4 KB at a time, and a look at the screen costs as much as a hundred
+            data = self._take(0 if turn else seconds)
+            if data is None:
                 break
+            self._ended, came = not data, came or bool(data)
+            self._stream.feed(data)
+            if self._ended:
+                break
+        if not (came or self._ended):
+            return False
         self.text = "\n".join("".join([row[x].data for x in range(self.screen.columns)]).rstrip() for row in self._rows())
         return came
 
