@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import shutil
@@ -21,6 +22,7 @@ from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.tracing import cache as trace_cache
 from tui_pruner.core.tracing.cache import from_bytes, to_bytes
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
+from tui_pruner.domain.errors import TraceError
 from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
 
 WHOLE_GROUP = ("number", "channels", "lock", "links", "joined_by")
@@ -199,3 +201,20 @@ def test_a_full_disk_leaves_nothing_behind(digits: Checkpoint, cache: Path, monk
 def test_the_folder_can_be_deleted_at_any_time(kept, digits: Checkpoint, traces: list[object], cache: Path):
     shutil.rmtree(cache)
     assert trace_checkpoint(digits)[1].groups and len(traces) == 1 and kept[0].exists()
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_a_trace_leaves_the_garbage_collector_as_it_was(nano: Analysis, monkeypatch: pytest.MonkeyPatch, collecting: bool):
+    def failing(*_: object) -> None:
+        assert not gc.isenabled()
+        raise TraceError("stop")
+
+    monkeypatch.setattr("tui_pruner.core.tracing.size_check.couple_and_try", failing)
+    was = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        with pytest.raises(TraceError, match="stop"):
+            traced(without_weights(nano.checkpoint.model), (1, 3, 64, 64))
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if was else gc.disable)()
