@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from tui_pruner.domain.errors import TraceError
 
-CACHES = ("anchors", "strides", "shape", "shapes", "valid_mask")
+CACHES = frozenset({"anchors", "strides", "shape", "shapes", "valid_mask"})
 """What heads cache between two forwards; their classes have the empty value."""
-REMEMBERED = frozenset(CACHES)
 OWN_TABLES = frozenset(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
 
 
@@ -96,7 +95,7 @@ def without_weights(model: nn.Module) -> nn.Module:
 def forget_caches(model: nn.Module) -> None:
     """Reset what heads cache to the state before their first forward."""
     for _, module in modules_of(model):
-        for name in REMEMBERED & module.__dict__.keys():
+        for name in CACHES & module.__dict__.keys():
             if hasattr(type(module), name):
                 delattr(module, name)
 
