@@ -1,4 +1,4 @@
-"""The app at work in a pseudo-terminal: how soon keys answer while a training uses all cores, what it sends, what memory it holds."""
+"""The app at work in a pseudo-terminal: how soon keys answer while a training or a scan runs, what it sends, what memory it holds."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ METRIC = "(."
 """How the interval of a validation's metric begins."""
 COUNTED = re.compile(rb"trained\.pt\W+\d+/\d+")
 """How the jobs pane shows a training that has counted a batch."""
+SCANNING = re.compile(rb"scan checkpoint\W+\d+/\d+")
+"""How it shows a scan that knows its trials."""
 MOST_PERCENT = 60
 TO_END, CLEAR = "\x05", "\x15"
 SILENCE, OPENING = 1.0, 1.0
@@ -36,6 +38,7 @@ class Load:
 
     copies: int = 2
     imgsz: int = 320
+    images: int = 32
     keys: int = 300
     watched: float = 5.0
     idle: float = 5.0
@@ -55,23 +58,18 @@ class Work:
     proportional: int
     resident: int
 
-    @property
-    def p99(self) -> float:
-        """The 99th percentile of the keys' answers, in seconds."""
-        return quantiles(self.keys, n=100, method="inclusive")[98]
-
 
 def working_figures(say: Callable[[str], None]) -> list[Figure]:
     """All figures of one session with a long training."""
-    say("working while a training runs")
-    load = Load()
+    load, longer = Load(), Load(imgsz=640, images=256)
     with TemporaryDirectory(prefix="tui-pruner-work-") as folder:
+        say("working while a training runs")
         work = watch(load, Path(folder))
+        say("working while a scan runs")
+        beside_scan, cores = keys_beside_a_scan(longer, Path(folder))
     return [
-        Figure(
-            f"a key answers while a training uses {work.cores:.1f} cores: p99 of {len(work.keys)}", work.p99, "s", target=TARGETS["key"]
-        ),
-        Figure("  the same, median", median(work.keys), "s"),
+        *key_figures("training", work.keys, work.cores),
+        *key_figures("scan", beside_scan, cores),
         Figure("  the processor's time in the interface for a key, mean", work.own, "s", target=TARGETS["key"]),
         Figure("bytes a second while a training runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure("  the same with the list of jobs open", work.jobs_bytes_per_second / KB, "KB", target=TARGETS["job"]),
@@ -81,19 +79,45 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
     ]
 
 
+def key_figures(job: str, keys: Sequence[float], cores: float) -> list[Figure]:
+    """How soon keys answer beside a job."""
+    return [
+        Figure(f"a key answers while a {job} uses {cores:.1f} cores: p99 of {len(keys)}", p99(keys), "s", target=TARGETS["key"]),
+        Figure("  the same, median", median(keys), "s"),
+    ]
+
+
+def p99(seconds: Sequence[float]) -> float:
+    """The 99th percentile."""
+    return quantiles(seconds, n=100, method="inclusive")[98]
+
+
+def opened(load: Load, folder: Path) -> list[str]:
+    """The command that opens the bundled checkpoint with a data set that keeps a job busy."""
+    data = copied_scenes(folder, load.copies)
+    return [str(PROGRAM), str(CHECKPOINT), "--data", str(data), "--images", str(load.images), "--imgsz", str(load.imgsz)]
+
+
+def keys_beside_a_scan(load: Load, folder: Path) -> tuple[list[float], float]:
+    """Press keys while a scan runs, which computes on all cores; seconds of each key, and the cores that the scan used."""
+    with Terminal(opened(load, folder)) as terminal:
+        terminal.read_until(["Backbone"], settled=False)
+        terminal.read_until([METRIC], settled=False)
+        terminal.press("S")
+        while not SCANNING.search(terminal.recording.plain()):
+            assert terminal.process.poll() is None, "the program ended before the scan began"
+            terminal.record(OPENING)
+        interface = terminal.process.pid
+        jobs = jobs_of(interface)
+        _, cores = bytes_and_cores(terminal, jobs, load.watched)
+        keys = press_keys(terminal, load.keys)
+        assert jobs == jobs_of(interface), "the scan was over before the last key"
+        return keys, cores
+
+
 def watch(load: Load, folder: Path) -> Work:
     """One session: after a validation, a training; first no one presses a key, then many; then it is cancelled and nothing runs."""
-    command = [
-        str(PROGRAM),
-        str(CHECKPOINT),
-        "--data",
-        str(copied_scenes(folder, load.copies)),
-        "--images",
-        "32",
-        "--imgsz",
-        str(load.imgsz),
-    ]
-    with Terminal(command) as terminal:
+    with Terminal(opened(load, folder)) as terminal:
         terminal.read_until(["Backbone"], settled=False)
         terminal.read_until([METRIC], settled=False)
         terminal.press("10\r")  # what was not cut is not trained
