@@ -11,7 +11,7 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
 from tui_pruner.tui.job_specs.measurement import Timed, latency
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.panes.tree_row import Look, layout, row_text
+from tui_pruner.tui.panes.tree_row import Look, composed, layout, row_cells
 
 
 async def test_the_time_of_every_block_stands_in_the_tree(start):
@@ -51,7 +51,8 @@ async def test_a_cut_that_made_it_slower_is_said_with_the_widths_that_are_faster
     try:
         desk.controllers.target.take_latency(taken[0])
         (row,) = (row for row in desk.tree.rows if row.key == "model.5")
-        text = row_text(row, layout(65, measured=frozenset({"time"})), Look(desk.state, set()))
+        columns = layout(65, measured=frozenset({"time"}))
+        text = composed(row_cells(row, columns, Look(desk.state, set())), columns)
         assert any(span.style == colours.BAD and text.plain[span.start : span.end].strip() == "0.30" for span in text.spans)
     finally:
         desk.controllers.target.take_latency(None)

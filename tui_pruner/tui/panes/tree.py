@@ -9,7 +9,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.markup import escape
 from rich.style import Style
-from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -20,11 +19,11 @@ from tui_pruner.domain.formatting import plural
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import strip_of
 from tui_pruner.tui.outline import TreeState, matching_layers
-from tui_pruner.tui.panes.tree_row import WIDEST_NAME, Column, Look, column_order, heading, layout, row_text
+from tui_pruner.tui.panes.tree_row import WIDEST_NAME, Cells, Column, Look, column_order, composed, heading, layout, row_cells
 from tui_pruner.tui.state import COLOURS, Store
 
-Line = tuple[Text, Style]
-"""A line's text, and the style of its background."""
+Line = tuple[Cells, Style, bool]
+"""A line's cells, the style of its background, and whether it is under the cursor."""
 MARK = 2
 """The cells before the name of a layer in an ordered list."""
 
@@ -123,11 +122,14 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
     def render_line(self, y: int) -> Strip:
-        """Render the heading or a row; one that `redraw` has composed is not composed again."""
+        """Render the heading or a row; the cells that `redraw` has found are not found again."""
         view, fresh = self._fresh
         known = fresh.pop(y, None)
         self._painted[y] = line = known if known is not None and view == self._view else self._line(y, self._columns)
-        text, base = line
+        cells, base, chosen = line
+        text = composed(cells, self._columns)
+        if chosen:
+            text.stylize("bold")
         return strip_of(text, self.app.console, self.scrollable_content_region.width, base)
 
     @property
@@ -138,16 +140,13 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def _line(self, y: int, columns: Sequence[Column]) -> Line:
         tree = self._tree
         if y == 0:
-            return heading(columns), Style(bgcolor=colours.BACKGROUND)
+            return heading(columns), Style(bgcolor=colours.BACKGROUND), False
         number = y - 1 + self.scroll_offset.y
         if number >= len(tree.shown):
-            return Text(), Style(bgcolor=colours.BACKGROUND)
-        text = row_text(tree.shown[number], columns, self._look)
+            return (), Style(bgcolor=colours.BACKGROUND), False
         chosen = number == tree.cursor
         back = (colours.SELECTION if self.has_focus else colours.BAND) if chosen else colours.BACKGROUND
-        if chosen:
-            text.stylize("bold")
-        return text, Style(bgcolor=back)
+        return row_cells(tree.shown[number], columns, self._look), Style(bgcolor=back), chosen
 
     @property
     def _columns(self) -> tuple[Column, ...]:

@@ -111,6 +111,8 @@ def _wider(column: Column, by: int) -> Column:
 
 
 Cell = tuple[str, str]
+Cells = tuple[Cell, ...]
+"""A line's contents with their styles."""
 PERCENT = 5
 LITTLE, MUCH = 0.01, 0.05
 FASTER = 0.95
@@ -130,11 +132,9 @@ class Look:
     weights: Mapping[str, Weight] = field(default_factory=dict)
 
 
-def heading(columns: Sequence[Column]) -> Text:
+def heading(columns: Sequence[Column]) -> Cells:
     """The titles of the columns."""
-    gap = " " * GAP
-    titles = gap.join(fit(column.title, column.width, column.right) for column in columns)
-    return Text.assemble((titles, colours.MUTED), no_wrap=True)
+    return tuple((column.title, colours.MUTED) for column in columns)
 
 
 COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by FLOPs", "drop": BY_DROP}
@@ -149,11 +149,15 @@ def column_order(columns: Sequence[Column], x: int) -> str | None:
     return None
 
 
-def row_text(row: Row, columns: Sequence[Column], look: Look) -> Text:
-    """One row, every cell in its column's width."""
+def row_cells(row: Row, columns: Sequence[Column], look: Look) -> Cells:
+    """The content of one row, a cell for each column."""
+    return tuple(_CELLS[column.key](row, look, column.width) for column in columns)
+
+
+def composed(cells: Cells, columns: Sequence[Column]) -> Text:
+    """The line of these cells, each in its column's width."""
     text = Text(no_wrap=True)
-    for number, column in enumerate(columns):
-        content, style = _CELLS[column.key](row, look, column.width)
+    for number, (column, (content, style)) in enumerate(zip(columns, cells)):
         text.append((" " * GAP if number else "") + fit(content, column.width, column.right), style)
     return text
 
