@@ -32,8 +32,8 @@ from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials
 from tui_pruner.core.search.planner import Planner
 from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Ring, rivals, ways
 from tui_pruner.core.search.targets import Target
-from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
+from tui_pruner.core.tracing.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, going_on
 from tui_pruner.frameworks.plain.adapters import REMARK, forward_of, free_attentions, in_a_batch, settle_attentions
 
