@@ -26,12 +26,12 @@ def options_of(command: str) -> set[str]:
     return {name for parameter in PARSER.commands[command].params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
-def test_the_parser_knows_every_command_and_no_other():
+def test_parser_has_exactly_the_listed_commands():
     assert set(PARSER.commands) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.id)
-def test_an_action_has_its_sentence_its_group_and_its_twin(action: Action):
+def test_every_action_has_a_description_a_group_and_a_command_line(action: Action):
     assert action.title and action.help.endswith(".") and action.group in GROUPS
     assert action.keys or not action.pane, "what only the palette has must hold everywhere"
     if action.cli in (INTERACTIVE, "--help"):
@@ -42,11 +42,11 @@ def test_an_action_has_its_sentence_its_group_and_its_twin(action: Action):
     assert {word for word in words if word.startswith("-")} <= options_of(command)
 
 
-def test_only_what_means_nothing_without_a_screen_has_no_twin():
+def test_only_actions_for_screens_have_no_command_line():
     without = {action.id for action in ACTIONS if action.cli == INTERACTIVE}
     assert without == MOVES | ENDS
 
 
-def test_ids_are_unique_and_every_action_is_in_one_screen():
+def test_action_ids_are_unique_and_each_action_belongs_to_one_screen():
     registry = Registry(ACTIONS)
     assert [registry.find(action.id) for action in ACTIONS] == list(ACTIONS)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.cli.conftest import Call, Pruned
 
 
-def test_bench_gives_every_model_s_latency_and_blocks(call: Call, pruned: Pruned, demo_checkpoint: Path):
+def test_bench_reports_latency_and_blocks_of_every_model(call: Call, pruned: Pruned, demo_checkpoint: Path):
     answer = call("bench", demo_checkpoint, pruned.file, "--imgsz", 64, "--runs", 5, "--blocks", "--device", "cpu", "--json")
     assert answer.status == 0, answer.err
     first, second = answer.document["models"]
@@ -18,7 +18,7 @@ def test_bench_gives_every_model_s_latency_and_blocks(call: Call, pruned: Pruned
     assert [block["name"] for block in second["blocks"]] == [f"model.{number}" for number in range(23)]
 
 
-def test_the_table_has_a_row_for_each_and_says_what_the_ratio_means(call: Call, demo_checkpoint: Path):
+def test_table_has_a_row_for_each_model_and_explains_the_ratio(call: Call, demo_checkpoint: Path):
     answer = call("bench", demo_checkpoint, "yolov8n.yaml", "--classes", 10, "--imgsz", 64, "--runs", 5, "--device", "cpu")
     header, first, second, conditions, conclusion = answer.out.splitlines()
     assert header.split()[:4] == ["model", "parameters", "median", "ms"]

@@ -17,7 +17,7 @@ CUT = ("--cut", "6.cv1=25%")
 SMALL = ("--calibration-images", 4, "--imgsz", 96)
 
 
-def test_a_cut_by_gradients_is_calibrated_by_a_job_then_from_the_cache_and_proved(
+def test_cut_by_gradients_is_calibrated_once_then_cached_and_proved(
     call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -46,7 +46,7 @@ def test_a_cut_by_gradients_is_calibrated_by_a_job_then_from_the_cache_and_prove
 
 
 @pytest.mark.parametrize("command", ["preview", "prune"])
-def test_without_data_it_says_what_to_give(call: Call, demo_checkpoint: Path, tmp_path: Path, command: str):
+def test_missing_data_for_a_criterion_is_reported_with_the_option_to_give(call: Call, demo_checkpoint: Path, tmp_path: Path, command: str):
     output = ("-o", tmp_path / "out.pt") if command == "prune" else ()
     answer = call(command, demo_checkpoint, *CUT, "--criterion", "hessian", *output)
     assert (answer.status, answer.out) == (2, "")

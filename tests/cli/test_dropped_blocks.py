@@ -1,4 +1,4 @@
-"""LAYER=drop on the command line, and what a stranger does with the file."""
+"""LAYER=drop on the command line, and the written file in stock Ultralytics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_a_file_without_a_block_says_so_is_proved_and_is_used_by_a_stranger(call: Call, model: Path, tmp_path: Path):
+def test_file_without_a_block_is_proved_and_works_in_stock_ultralytics(call: Call, model: Path, tmp_path: Path):
     file = tmp_path / "pruned.pt"
     cuts = ("--cut", "model.1.m.1=drop", "--cut", "model.1.*=25%")
     answer = call("prune", model, *cuts, "-o", file, "--imgsz", 64, "--json")
@@ -58,7 +58,7 @@ def test_a_file_without_a_block_says_so_is_proved_and_is_used_by_a_stranger(call
     assert all(p.grad is not None for name, p in training.named_parameters() if "dfl" not in name)
 
 
-def test_the_only_path_is_refused_in_one_line_and_nothing_is_written(call: Call, model: Path, tmp_path: Path):
+def test_drop_of_the_only_path_is_refused_in_one_line_and_nothing_is_written(call: Call, model: Path, tmp_path: Path):
     for layer, said in (
         ("model.2", "it is the only path; this model can do without model.1.m.0, model.1.m.1"),
         ("model.1.cv1", "only path"),
@@ -69,7 +69,7 @@ def test_the_only_path_is_refused_in_one_line_and_nothing_is_written(call: Call,
     assert [path.name for path in tmp_path.iterdir()] == ["two-repeats.yaml"]
 
 
-def test_what_can_be_dropped_is_told_by_inspect_and_groups(call: Call, model: Path):
+def test_inspect_and_groups_list_the_droppable_blocks(call: Call, model: Path):
     blocks = call("inspect", model, "--imgsz", 64, "--json").document["blocks"]
     assert [block["droppable"] for block in blocks] == [[], ["model.1.m.0", "model.1.m.1"], [], []]
     assert "can drop m.0, m.1" in call("inspect", model, "--imgsz", 64).out

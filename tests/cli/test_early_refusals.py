@@ -1,4 +1,4 @@
-"""What needs no library to be refused is refused before any is imported; what helps at the prompt: completion, headings, events."""
+"""Wrong input is refused before any library is imported; also completion, headings of the help, and progress events."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_it_is_one_line_and_no_library_is_imported(case: str, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
+def test_wrong_input_is_refused_in_one_line_without_importing_a_library(case: str, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
     words, expected = BAD[case]
     (tmp_path / "broken.yaml").write_text("val: [\n")
     places = {"model": demo_checkpoint, "data": demo_data, "broken": tmp_path / "broken.yaml"}
@@ -53,7 +53,7 @@ def test_it_is_one_line_and_no_library_is_imported(case: str, demo_checkpoint: P
     assert line.startswith("tui-pruner: ") and expected in line
 
 
-def test_every_architecture_is_known_under_the_names_that_ultralytics_takes():
+def test_every_architecture_is_known_under_the_names_that_ultralytics_accepts():
     from ultralytics.nn.tasks import yaml_model_load
 
     names = (
@@ -68,7 +68,7 @@ def test_every_architecture_is_known_under_the_names_that_ultralytics_takes():
     require_model("folder/that/is/not/here/yolov8n.yaml")
 
 
-def test_a_word_that_may_be_a_file_is_no_misspelt_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_word_that_may_be_a_file_is_not_a_misspelt_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inspec").write_text("a model of that name")
     for word in ("inspec", "inspect.pt", "folder/inspec", "bestmodel", "--inspec"):
@@ -77,7 +77,7 @@ def test_a_word_that_may_be_a_file_is_no_misspelt_command(tmp_path: Path, monkey
         demand_no_misspelt_command("inspekt", ["inspect"])
 
 
-def completed(shell: str, words: str) -> str:
+def completions(shell: str, words: str) -> str:
     """What a shell is told that the last of these words may become."""
     asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_TYPER_COMPLETE_ARGS": words}
     environment = {**os.environ, **asked, "_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TUI_PRUNER_COMPLETE": f"complete_{shell}"}
@@ -87,20 +87,20 @@ def completed(shell: str, words: str) -> str:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_and_options(shell: str):
-    assert "gate" in completed(shell, "tui-pruner ga") and "groups" not in completed(shell, "tui-pruner ga")
-    options = completed(shell, "tui-pruner gate --max")
+    assert "gate" in completions(shell, "tui-pruner ga") and "groups" not in completions(shell, "tui-pruner ga")
+    options = completions(shell, "tui-pruner gate --max")
     assert "--max-drop" in options and "--max-latency" in options and "--images" not in options
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_for_a_shell_is_printed(shell: str):
+def test_completion_script_for_a_shell_is_printed(shell: str):
     environment = {**os.environ, "_TUI_PRUNER_COMPLETE": f"source_{shell}"}
     command = [sys.executable, "-m", "tui_pruner"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANGING, env=environment)
     assert f"_TUI_PRUNER_COMPLETE=complete_{shell}" in done.stdout and not done.stderr
 
 
-def test_every_command_stands_under_one_heading_of_the_help(call: Call):
+def test_every_command_has_exactly_one_heading_in_the_help(call: Call):
     shown = [name for names in GROUPS.values() for name in names]
     assert sorted([*shown, "open"]) == sorted(COMMANDS) and len(set(shown)) == len(shown)
     lines = call("--help").out.splitlines()
@@ -109,7 +109,7 @@ def test_every_command_stands_under_one_heading_of_the_help(call: Call):
     assert {line.split()[0] for line in lines if line.startswith("  ") and line.split()[0] in COMMANDS} == set(shown)
 
 
-def test_progress_as_json_is_one_event_a_line_and_the_result_stays_what_it_was(call: Call, demo_checkpoint: Path, demo_data: Path):
+def test_json_progress_is_one_event_per_line_and_does_not_change_the_result(call: Call, demo_checkpoint: Path, demo_data: Path):
     options = ["--data", demo_data, "--images", 2, "--imgsz", 100, "--json"]
     answer = call("validate", demo_checkpoint, *options, "--progress", "json")
     assert answer.status == 0 and answer.document["images"] == 2

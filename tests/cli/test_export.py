@@ -12,7 +12,7 @@ from tui_pruner.cli import job_runs
 from tui_pruner.engine.job_messages import ExportResult
 
 
-def test_export_writes_a_file_that_computes_the_same(call: Call, pruned: Pruned, tmp_path: Path):
+def test_export_writes_a_file_with_the_same_outputs(call: Call, pruned: Pruned, tmp_path: Path):
     file = tmp_path / "out.torchscript"
     answer = call("export", pruned.file, "--format", "torchscript", "--imgsz", 64, "-o", file, "--json")
     assert answer.status == 0, answer.err
@@ -24,7 +24,7 @@ def test_export_writes_a_file_that_computes_the_same(call: Call, pruned: Pruned,
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_file_that_differs_is_status_1(call: Call, pruned: Pruned, monkeypatch: pytest.MonkeyPatch):
+def test_export_with_different_outputs_exits_with_1(call: Call, pruned: Pruned, monkeypatch: pytest.MonkeyPatch):
     result = ExportResult(
         output=None, bytes=1, source_bytes=2, equal=False, max_abs_difference=3.0, relative_difference=0.5, images=8, drawn=True
     )

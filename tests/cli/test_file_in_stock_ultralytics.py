@@ -1,4 +1,4 @@
-"""The file that `prune` writes, in the hands of someone who has only stock Ultralytics."""
+"""The file that `prune` writes, used by stock Ultralytics alone."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def test_predict_finds_the_digits(stranger: dict[str, Any]):
     assert found / labelled >= 0.9
 
 
-def test_val_measures_what_our_validate_measures(stranger: dict[str, Any], call: Call, pruned: Pruned, demo_data: Path):
+def test_stock_val_measures_the_same_as_validate(stranger: dict[str, Any], call: Call, pruned: Pruned, demo_data: Path):
     ours = call("validate", pruned.file, "--data", demo_data, "--json").document
     assert ours["images"] == 128
     assert stranger["map"] > 0.8
     assert ours["metrics"]["metrics/mAP50-95(B)"] == pytest.approx(stranger["map"], abs=1e-3)
 
 
-def test_a_torchscript_export_loads_and_agrees(stranger: dict[str, Any]):
+def test_torchscript_export_loads_and_agrees(stranger: dict[str, Any]):
     assert stranger["export"] < 1e-4
 
 
-def test_train_says_the_way_out_and_the_way_out_keeps_the_structure(stranger: dict[str, Any], call: Call):
+def test_train_explains_how_to_fine_tune_and_that_keeps_the_structure(stranger: dict[str, Any], call: Call):
     assert "PRUNED MODEL: train() would rebuild the network at full size" in stranger["train"]
     assert "t.model = YOLO('pruned.pt').model; t.train()" in stranger["train"]
     assert stranger["structure_kept"] is True

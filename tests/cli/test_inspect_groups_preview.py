@@ -21,7 +21,7 @@ STATUSES = {"free": 43, "coupled": 6, "linked": 8, "locked": 7}
 WARNING = "random weights from yolov8n.yaml: fine for trying cuts, not for accuracy"
 
 
-def test_inspect_gives_the_model_and_its_blocks(call: Call):
+def test_inspect_reports_the_model_and_its_blocks(call: Call):
     answer = call("inspect", *FIELD_MODEL, "--json")
     assert (answer.status, answer.remarks) == (0, [WARNING])
     model, blocks = answer.document["model"], answer.document["blocks"]
@@ -37,7 +37,7 @@ def test_inspect_gives_the_model_and_its_blocks(call: Call):
     assert (blocks[20]["type"], blocks[20]["from"], blocks[20]["output_shape"]) == ("Concat", [19, 9], [384, 20, 20])
 
 
-def test_inspect_gives_every_convolution_a_status_and_a_reason(call: Call):
+def test_inspect_reports_a_status_and_a_reason_for_every_convolution(call: Call):
     blocks = call("inspect", *FIELD_MODEL, "--json").document["blocks"]
     layers = [layer for block in blocks for layer in block["layers"]]
     assert len(layers) == 64
@@ -59,13 +59,13 @@ def test_inspect_prints_every_layer_for_people(call: Call):
     assert "…" not in answer.out
 
 
-def test_a_table_without_a_terminal_is_never_cut():
+def test_table_is_not_truncated_without_a_terminal():
     stream = io.StringIO()
     Output(stream, as_json=False).table(["layer", "status"], [["model.4", "x" * 500]])
     assert "x" * 500 in stream.getvalue()
 
 
-def test_figures_that_json_does_not_have_become_null():
+def test_values_that_json_lacks_become_null():
     stream = io.StringIO()
     Output(stream, as_json=True).document({"difference": float("inf"), "rows": [float("nan"), 1.5], "ok": True})
     assert stream.getvalue() == '{"difference": null, "rows": [null, 1.5], "ok": true}\n'
@@ -86,7 +86,7 @@ def test_groups_cover_the_model_and_name_their_members(call: Call):
             assert len(member["channels"]) % group["channels"] == 0
 
 
-def test_a_group_s_members_are_the_channels_that_go_together(call: Call):
+def test_members_of_a_group_are_the_channels_that_are_removed_together(call: Call):
     groups = call("groups", *FIELD_MODEL, "--json").document["groups"]
     (group,) = (g for g in groups if any(m["parameter"] == "model.7.conv.weight" and m["dim"] == 0 for m in g["members"]))
     assert (group["channels"], group["prunable"], group["linked"]) == (256, True, [])
@@ -99,7 +99,7 @@ def test_a_group_s_members_are_the_channels_that_go_together(call: Call):
     assert reached["model.8.cv1.conv.weight", 1]["channels"] == list(range(256))
 
 
-def test_the_halves_of_a_c2f_are_linked_to_each_other(call: Call):
+def test_halves_of_a_c2f_are_linked_to_each_other(call: Call):
     groups = call("groups", *FIELD_MODEL, "--json").document["groups"]
     halves = [g for g in groups if any(m["parameter"] == "model.6.cv1.conv.weight" and m["dim"] == 0 for m in g["members"])]
     assert [half["channels"] for half in halves] == [64, 64]
@@ -108,13 +108,13 @@ def test_the_halves_of_a_c2f_are_linked_to_each_other(call: Call):
     assert sorted(channels) == [list(range(64)), list(range(64, 128))]
 
 
-def test_groups_print_who_writes_and_who_reads(call: Call):
+def test_groups_prints_the_writers_and_readers(call: Call):
     answer = call("groups", *FIELD_MODEL)
     assert "written by model.7\n    read by model.8.cv1\n" in answer.out
     assert "43 free, 6 coupled, 8 linked, 7 locked of 64 convolutions" in answer.out
 
 
-def test_preview_gives_sizes_shapes_and_the_dry_run(call: Call):
+def test_preview_reports_sizes_shapes_and_the_dry_run(call: Call):
     answer = call("preview", *FIELD_MODEL, "--cut", "model.7.conv=keep:205", "--json")
     assert (answer.status, answer.remarks) == (0, [WARNING])
     view = answer.document
@@ -133,7 +133,7 @@ def test_preview_gives_sizes_shapes_and_the_dry_run(call: Call):
     assert 0 < view["dry_run"]["seconds"] < 60
 
 
-def test_preview_says_no_where_cuts_contradict_each_other(call: Call):
+def test_preview_exits_with_1_if_cuts_contradict_each_other(call: Call):
     answer = call("preview", *FIELD_MODEL, "--cut", "model.5=30%", "--cut", "model.5.conv=40%", "--json")
     assert answer.status == 1
     (conflict,) = answer.document["conflicts"]
@@ -141,7 +141,7 @@ def test_preview_says_no_where_cuts_contradict_each_other(call: Call):
     assert answer.document["after"] == answer.document["before"]
 
 
-def test_preview_prints_what_is_asked_and_what_goes_along(call: Call):
+def test_preview_prints_requested_and_also_affected_layers(call: Call):
     answer = call("preview", *FIELD_MODEL, "--cut", "7=keep:205")
     assert answer.status == 0
     lines = [line.split() for line in answer.out.splitlines()]
@@ -150,20 +150,20 @@ def test_preview_prints_what_is_asked_and_what_goes_along(call: Call):
     assert "dry run ok" in answer.out
 
 
-def test_a_glob_s_skipped_layers_are_named_on_stderr(call: Call):
+def test_layers_skipped_by_a_glob_are_named_on_stderr(call: Call):
     answer = call("preview", *FIELD_MODEL, "--cut", "model.22.cv3.*=25%", "--json")
     assert answer.status == 0
     assert answer.remarks[1] == "model.22.cv3.*: skipped the locked model.22.cv3.0.2, model.22.cv3.1.2, model.22.cv3.2.2"
 
 
-def test_rounding_is_done_and_said(call: Call):
+def test_rounded_width_is_reported(call: Call):
     answer = call("preview", *FIELD_MODEL, "--cut", "model.5=30%", "--round-to", "16", "--json")
     assert answer.document["layers"]["model.5"]["out_after"] == 96
     assert "model.5: keeps 96 instead of 90 of 128 (multiple of 16)" in answer.remarks
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["preview", "--cut", "5=30%"]])
-def test_a_side_that_is_no_multiple_of_the_stride_is_rounded_up_and_said(call: Call, command: list[str]):
+def test_image_size_that_is_not_a_multiple_of_the_stride_is_rounded_up_and_reported(call: Call, command: list[str]):
     answer = call(command[0], *FIELD_MODEL, *command[1:], "--imgsz", "370", "--json")
     assert answer.status == 0
     assert "imgsz 370 rounded up to 384: a multiple of the stride 32" in answer.remarks
@@ -171,7 +171,7 @@ def test_a_side_that_is_no_multiple_of_the_stride_is_rounded_up_and_said(call: C
     assert (first.get("output_shape") or first["before"]) == [16, 192, 192]
 
 
-def test_contents_lists_what_a_file_names_without_loading_it(call: Call, tmp_path: Path, demo_checkpoint: Path):
+def test_contents_lists_the_names_in_a_file_without_loading_it(call: Call, tmp_path: Path, demo_checkpoint: Path):
     found = call("contents", demo_checkpoint, "--json")
     assert found.status == 0 and found.document["refusal"] is None and "ultralytics.nn.modules.head.Detect" in found.document["names"]
     assert found.document["numbers"]["torch.HalfStorage"] == 3_025_469

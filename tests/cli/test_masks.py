@@ -1,4 +1,4 @@
-"""Soft pruning: the masked file has all shapes and zeros where the plan cuts, computes what the cut one computes, and becomes it."""
+"""Soft pruning: the masked file has all shapes, zeros where the plan cuts, and the outputs of the cut model; it can be cut later."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def masked(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> M
     return Masked(file, answer)
 
 
-def test_exactly_the_named_slices_are_zero_and_nothing_else_has_changed(masked: Masked, demo_checkpoint: Path):
+def test_only_the_named_slices_are_zero_and_nothing_else_has_changed(masked: Masked, demo_checkpoint: Path):
     original, found, slices = weights(demo_checkpoint), weights(masked.file), masked.answer.document["masked"]
     assert original.keys() == found.keys()
     for name, tensor in original.items():
@@ -55,7 +55,7 @@ def test_exactly_the_named_slices_are_zero_and_nothing_else_has_changed(masked: 
     assert document["proof"]["equal"] is True and document["reload"]["ok"] is True and "kept" not in document
 
 
-def test_masked_slices_are_what_the_cut_takes_away(masked: Masked, pruned: Pruned, demo_checkpoint: Path):
+def test_masked_slices_equal_those_that_the_cut_removes(masked: Masked, pruned: Pruned, demo_checkpoint: Path):
     original, kept, slices = weights(demo_checkpoint), pruned.answer.document["kept"], masked.answer.document["masked"]
     parameters = {name for name, _ in raw(demo_checkpoint)["model"].named_parameters()}
     assert slices.keys() == kept.keys() & parameters
@@ -64,7 +64,7 @@ def test_masked_slices_are_what_the_cut_takes_away(masked: Masked, pruned: Prune
             assert sorted({*indices, *kept[name][dim]}) == list(range(original[name].shape[int(dim)]))
 
 
-def test_the_file_says_that_it_is_masked_and_stock_rebuilds_it_at_its_own_shapes(masked: Masked, call: Call):
+def test_file_is_marked_as_masked_and_stock_ultralytics_rebuilds_it(masked: Masked, call: Call):
     content = raw(masked.file)
     record = content["tui_pruner"]
     assert record["stages"][-1]["kind"] == "mask" and record["masked"] == masked.answer.document["masked"]
@@ -80,7 +80,7 @@ def test_the_file_says_that_it_is_masked_and_stock_rebuilds_it_at_its_own_shapes
     assert "masked: 128 output channels of 6 layers are zero, all shapes are those of digits.pt" in spoken.out and not spoken.err
 
 
-def test_masked_and_cut_have_the_same_metric(masked: Masked, pruned: Pruned, demo_data: Path, call: Call):
+def test_masked_and_cut_model_have_the_same_metric(masked: Masked, pruned: Pruned, demo_data: Path, call: Call):
     options = ["--data", demo_data, "--images", 16, "--json"]
     soft, hard = (call("validate", file, *options).document["metrics"] for file in (masked.file, pruned.file))
     assert soft.keys() == hard.keys()
@@ -88,7 +88,7 @@ def test_masked_and_cut_have_the_same_metric(masked: Masked, pruned: Pruned, dem
     assert 0.5 < soft[MAP] < 0.95
 
 
-def test_a_plan_is_measured_as_a_mask_without_a_file(demo_checkpoint: Path, demo_data: Path, tmp_path: Path, call: Call):
+def test_plan_is_measured_as_a_mask_without_a_file(demo_checkpoint: Path, demo_data: Path, tmp_path: Path, call: Call):
     plan = tmp_path / "plan.yaml"
     assert call("steps", demo_checkpoint, *MASKED, "--save-plan", plan).status == 0
     options = [demo_checkpoint, "--plan", plan, "--data", demo_data, "--images", 8, "--json"]
@@ -97,7 +97,7 @@ def test_a_plan_is_measured_as_a_mask_without_a_file(demo_checkpoint: Path, demo
     assert soft["metrics"] == pytest.approx(hard["metrics"], abs=1e-4)
 
 
-def test_a_masked_file_is_proved_and_one_that_was_tampered_with_is_not(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_masked_file_is_proved_and_a_modified_one_is_not(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
     answer = call("prove", demo_checkpoint, masked.file, "--json")
     assert (answer.status, answer.document["equal"]) == (0, True) and answer.document["relative_difference"] < 1e-4
     content = raw(masked.file)
@@ -124,7 +124,7 @@ def test_pruning_the_masked_file_without_cuts_gives_the_cut_file_bit_by_bit(
     assert call("inspect", tmp_path / "cut.pt", "--json").document["model"]["masked"] is None
 
 
-def test_more_cuts_are_added_to_the_mask_s_own(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_further_cuts_are_added_to_those_of_the_mask(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
     seen = call("preview", masked.file, "--cut", "model.5=keep:100", "--json").document
     assert {name: seen["layers"][name]["out_after"] for name in ("model.5", "model.12.cv2")} == {"model.5": 100, "model.12.cv2": 102}
     more = call("prune", masked.file, "--cut", "model.5=keep:100", "--mask", "-o", tmp_path / "more.pt", "--json")
@@ -134,7 +134,7 @@ def test_more_cuts_are_added_to_the_mask_s_own(masked: Masked, demo_checkpoint: 
     assert call("prove", demo_checkpoint, tmp_path / "more.pt").status == 0
 
 
-def after_some_steps(file: Path) -> bool:
+def zeros_survive_training_steps(file: Path) -> bool:
     """Whether the masked slices are still zero after five steps of training on noise."""
     from ultralytics.cfg import get_cfg
 
@@ -159,11 +159,11 @@ def after_some_steps(file: Path) -> bool:
     return all_zero(model, checkpoint.provenance["masked"])
 
 
-def test_training_leaves_masked_channels_at_zero_but_not_a_dropped_block(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_training_keeps_masked_channels_at_zero_but_not_a_dropped_block(masked: Masked, demo_checkpoint: Path, tmp_path: Path, call: Call):
     """Neither written nor read, a channel has no gradient; the last norm of a dropped block has one, since its convolutions stay."""
-    assert after_some_steps(masked.file)
+    assert zeros_survive_training_steps(masked.file)
     assert call("prune", demo_checkpoint, "--cut", "model.4.m.0=drop", "--mask", "-o", tmp_path / "dropped.pt").status == 0
-    assert not after_some_steps(tmp_path / "dropped.pt")
+    assert not zeros_survive_training_steps(tmp_path / "dropped.pt")
 
 
 def trained(file: Path, output: Path) -> Path:
@@ -177,7 +177,7 @@ def trained(file: Path, output: Path) -> Path:
     return output
 
 
-def test_zeros_that_did_not_stay_are_not_removed_in_silence(masked: Masked, tmp_path: Path, call: Call):
+def test_masked_slices_that_training_changed_are_reported_and_not_removed(masked: Masked, tmp_path: Path, call: Call):
     file = trained(masked.file, tmp_path / "tuned.pt")
     told = call("inspect", file, "--json")
     assert told.document["model"]["masked"]["holds"] is False
@@ -195,13 +195,15 @@ def test_zeros_that_did_not_stay_are_not_removed_in_silence(masked: Masked, tmp_
         (["--cut", "model.6=nope"], "is not a number"),
     ],
 )
-def test_what_no_zeros_stand_for_is_refused(options: list[str], expected: str, demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_cuts_that_a_mask_cannot_represent_are_refused(
+    options: list[str], expected: str, demo_checkpoint: Path, tmp_path: Path, call: Call
+):
     refused = call("prune", demo_checkpoint, *options, "--mask", "-o", tmp_path / "out.pt")
     assert (refused.status, refused.out, len(refused.remarks)) == (2, "", 1)
     assert expected in refused.err and list(tmp_path.iterdir()) == []
 
 
-def test_a_dropped_block_is_masked_where_zeros_silence_it_and_else_refused(demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_dropped_block_is_masked_only_where_zeros_silence_it(demo_checkpoint: Path, tmp_path: Path, call: Call):
     silenced = call("prune", demo_checkpoint, "--cut", "model.4.m.0=drop", "--mask", "-o", tmp_path / "out.pt", "--json")
     assert silenced.status == 0, silenced.err
     assert silenced.document["masked"]["model.4.m.0.cv2.bn.weight"] == {"0": list(range(32))}
@@ -210,7 +212,7 @@ def test_a_dropped_block_is_masked_where_zeros_silence_it_and_else_refused(demo_
     assert refused.remarks[-1].startswith("tui-pruner: no zeros make model.12.m.0 return its input: prune without --mask")
 
 
-def test_a_file_with_nonsense_for_a_mask_is_read_like_any_other(masked: Masked, tmp_path: Path, call: Call):
+def test_file_with_an_invalid_mask_record_is_read_as_unmasked(masked: Masked, tmp_path: Path, call: Call):
     content = raw(masked.file)
     content["tui_pruner"]["masked"] = {"model.99.weight": {"zero": "many"}}
     torch.save(content, tmp_path / "odd.pt")
@@ -219,7 +221,7 @@ def test_a_file_with_nonsense_for_a_mask_is_read_like_any_other(masked: Masked, 
     assert (refused.status, len(refused.remarks)) == (2, 1) and "nothing to cut" in refused.err
 
 
-def test_a_masked_file_is_recalibrated_but_not_refitted(masked: Masked, demo_data: Path, tmp_path: Path, call: Call):
+def test_masked_file_is_recalibrated_but_not_refitted(masked: Masked, demo_data: Path, tmp_path: Path, call: Call):
     calm = call("recalibrate", masked.file, "--data", demo_data, "--images", 4, "-o", tmp_path / "calm.pt", "--json")
     assert calm.status == 0, calm.err
     assert call("inspect", tmp_path / "calm.pt", "--json").document["model"]["masked"]["holds"] is True

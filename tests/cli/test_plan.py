@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from tests.cli.conftest import Call
-from tests.gpu.conftest import learn
+from tests.gpu.conftest import train_until_detecting
 from tests.jobs.conftest import draw_splits
 from tests.jobs.narrow import save_whole, short
 from tui_pruner.cli.commands import plan
@@ -31,11 +31,11 @@ def learnt(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         checkpoint = short(folder)
-        learn(checkpoint.model, scenes.parent)
+        train_until_detecting(checkpoint.model, scenes.parent)
     return save_whole(checkpoint, folder / "learnt.pt")
 
 
-def test_a_target_becomes_a_plan_that_prunes_to_it(call: Call, tmp_path: Path):
+def test_target_becomes_a_plan_that_prune_meets(call: Call, tmp_path: Path):
     file = tmp_path / "plan.yaml"
     answer = call("plan", *SMALL, "--target", "flops=70%", "--round-to", 4, "-o", file, "--json")
     assert answer.status == 0, answer.err
@@ -48,13 +48,13 @@ def test_a_target_becomes_a_plan_that_prunes_to_it(call: Call, tmp_path: Path):
     assert after["after"]["flops"] / after["before"]["flops"] == pytest.approx(found["reached"]["flops"])
 
 
-def test_without_a_target_the_range_is_told(call: Call):
+def test_missing_target_prints_the_reachable_range(call: Call):
     answer = call("plan", *SMALL, "--floor", 0.5)
     assert answer.status == 0
     assert answer.out.splitlines()[0].startswith("reachable: flops 2") and answer.out.splitlines()[0].endswith("to 100.0 %")
 
 
-def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tmp_path: Path):
+def test_unreachable_target_exits_with_1_and_the_range_and_writes_no_file(call: Call, tmp_path: Path):
     file = tmp_path / "plan.yaml"
     answer = call("plan", *SMALL, "--target", "flops=5%", "--floor", 0.5, "-o", file, "--json")
     assert answer.status == 1 and not file.exists()
@@ -75,7 +75,7 @@ def test_out_of_reach_is_the_answer_no_with_the_range_and_no_file(call: Call, tm
         (["--target", "flops=70%", "--compare-criteria"], "--compare-criteria"),
     ],
 )
-def test_what_cannot_be_planned_is_refused_in_a_line(call: Call, options: list[str], words: str, demo_data: Path):
+def test_impossible_planning_is_refused_in_one_line(call: Call, options: list[str], words: str, demo_data: Path):
     refused = call("plan", *SMALL, *(option.format(data=demo_data) for option in options))
     assert refused.status == 2 and words in refused.remarks[-1] and refused.out == ""
 
@@ -92,7 +92,7 @@ def test_criteria_are_compared_at_equal_flops_on_data(call: Call, learnt: Path, 
     assert len({round(row["value"], 6) for row in rows.values()}) > 3
 
 
-def test_a_scan_of_the_same_data_is_used_by_a_plan_and_makes_one_of_its_own(
+def test_stored_scan_is_used_by_plan_and_a_missing_one_is_made(
     call: Call, learnt: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -113,7 +113,7 @@ def test_a_scan_of_the_same_data_is_used_by_a_plan_and_makes_one_of_its_own(
     assert call("preview", learnt, "--plan", survivors, "--imgsz", 64).status == 0
 
 
-def test_a_latency_is_reached_by_measuring_plans(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_latency_target_is_reached_by_measuring_plans(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(plan, "LATENCY_RUNS", 10)
     file = tmp_path / "plan.yaml"
     answer = call("plan", *SMALL, "--target", "latency=85%", "--round-to", 8, "-o", file, "--json")

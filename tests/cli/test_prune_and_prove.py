@@ -1,4 +1,4 @@
-"""`prune` and `prove`: what stands in the file is what was promised, and a file that was tampered with is told apart."""
+"""`prune` and `prove`: the written file is what was reported, and a modified file is detected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return raw(path)["model"].state_dict()
 
 
-def test_prune_says_what_it_wrote(pruned: Pruned):
+def test_prune_reports_what_it_wrote(pruned: Pruned):
     document = pruned.answer.document
     content = pruned.file.read_bytes()
     assert (document["output"], document["sha256"]) == (str(pruned.file), hashlib.sha256(content).hexdigest())
@@ -43,7 +43,7 @@ def test_prune_says_what_it_wrote(pruned: Pruned):
     assert pruned.answer.remarks == ["serialising", "writing 6.0 MB", "verifying in a clean process", "done"]
 
 
-def test_kept_names_every_cut_parameter_and_buffer_with_the_original_s_indices(pruned: Pruned, demo_checkpoint: Path):
+def test_kept_lists_the_original_indices_of_every_cut_parameter_and_buffer(pruned: Pruned, demo_checkpoint: Path):
     kept = pruned.answer.document["kept"]
     original, written = weights(demo_checkpoint), weights(pruned.file)
     assert original.keys() == written.keys()
@@ -58,7 +58,7 @@ def test_kept_names_every_cut_parameter_and_buffer_with_the_original_s_indices(p
     assert len(kept["model.12.cv2.conv.weight"]["0"]) == 102
 
 
-def test_prove_says_equal_for_the_file_that_prune_wrote(call: Call, pruned: Pruned, demo_checkpoint: Path):
+def test_prove_reports_equal_for_the_file_that_prune_wrote(call: Call, pruned: Pruned, demo_checkpoint: Path):
     answer = call("prove", demo_checkpoint, pruned.file, "--json")
     assert answer.status == 0
     assert answer.document.keys() >= PROOF_KEYS
@@ -85,9 +85,7 @@ def break_a_weight(model: Any) -> None:
 @pytest.mark.parametrize(
     ("tamper", "figure"), [(exchange_two_kept_channels, float), (scale_one_kept_slice, float), (break_a_weight, type(None))]
 )
-def test_prove_says_no_for_weights_that_were_tampered_with(
-    call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path, tamper, figure
-):
+def test_prove_exits_with_1_for_modified_weights(call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path, tamper, figure):
     content = raw(pruned.file)
     with torch.no_grad():
         tamper(content["model"])
@@ -99,7 +97,7 @@ def test_prove_says_no_for_weights_that_were_tampered_with(
     assert call("prove", demo_checkpoint, tmp_path / "tampered.pt").out.startswith("NOT EQUAL")
 
 
-def test_a_cut_that_was_not_exercised_is_named_in_words():
+def test_unexercised_cut_is_reported_in_words():
     unproved = Proof(False, 0.0, 0.0, 0.0, "float64", (), 0.1, not_exercised=("model.17.aux_head.0.conv",), elements=12)
     assert verdict(unproved) == "NOT EXERCISED  not exercised, since nothing that could be compared depends on it: model.17.aux_head.0.conv"
     assert unproved.plain()["not_exercised"] == ["model.17.aux_head.0.conv"]
@@ -107,7 +105,7 @@ def test_a_cut_that_was_not_exercised_is_named_in_words():
     assert many.reason.endswith("depends on it: model.0, model.1, model.2, model.3 and 5 more")
 
 
-def test_prove_needs_our_plan_in_the_file_and_the_original_that_it_was_made_for(call: Call, pruned: Pruned, demo_checkpoint: Path):
+def test_prove_needs_a_plan_in_the_file_and_its_original(call: Call, pruned: Pruned, demo_checkpoint: Path):
     without = call("prove", demo_checkpoint, demo_checkpoint)
     assert (without.status, len(without.remarks)) == (2, 1)
     assert "was not written by this program: it has no plan to prove" in without.err
@@ -116,7 +114,7 @@ def test_prove_needs_our_plan_in_the_file_and_the_original_that_it_was_made_for(
     assert "the plan was made for digits.pt (44ccea2f7277), not for this checkpoint" in other.err
 
 
-def test_the_saved_plan_replays_to_the_same_weights(call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path):
+def test_saved_plan_is_replayed_to_the_same_weights(call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path):
     plan = yaml.safe_load(pruned.plan.read_text())
     assert plan["sha256"] == hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()
     assert [cut["layer"] for cut in plan["steps"][0]["cuts"]] == ["model.6.m.*.cv1", "6.cv1", "model.12.cv2"]
@@ -135,7 +133,7 @@ def test_cuts_are_added_to_a_plan(call: Call, pruned: Pruned, demo_checkpoint: P
     assert answer.document["before"]["parameters"] == 3_012_798
 
 
-def test_a_model_from_a_yaml_is_pruned_and_proved_too(call: Call, tmp_path: Path):
+def test_model_from_a_yaml_is_pruned_and_proved(call: Call, tmp_path: Path):
     answer = call("prune", *FIELD_MODEL, "--cut", "model.8.m.0.cv1=keep:109", "-o", tmp_path / "out.pt")
     assert answer.status == 0
     assert "proved     equal to the masked twin" in answer.out
@@ -144,14 +142,14 @@ def test_a_model_from_a_yaml_is_pruned_and_proved_too(call: Call, tmp_path: Path
     assert call("prove", "yolov8n.yaml", tmp_path / "out.pt").status == 2
 
 
-def test_contradictory_cuts_are_not_decided_in_silence(call: Call, demo_checkpoint: Path, tmp_path: Path):
+def test_contradictory_cuts_are_refused(call: Call, demo_checkpoint: Path, tmp_path: Path):
     answer = call("prune", demo_checkpoint, "--cut", "model.5=30%", "--cut", "model.5.conv=40%", "-o", tmp_path / "out.pt", "--json")
     assert (answer.status, answer.out, len(answer.remarks)) == (1, "", 1)
     assert "model.5" in answer.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pruned_file_is_pruned_further(call: Call, pruned: Pruned, tmp_path: Path):
+def test_pruned_file_is_pruned_further(call: Call, pruned: Pruned, tmp_path: Path):
     answer = call("prune", pruned.file, "--cut", "model.12.cv2=keep:90", "-o", tmp_path / "second.pt", "--json")
     assert answer.status == 0
     assert len(answer.document["kept"]["model.12.cv2.conv.weight"]["0"]) == 90

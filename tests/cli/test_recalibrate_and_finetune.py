@@ -1,4 +1,4 @@
-"""`recalibrate` and `finetune`: files of their own, verified, that know what they were made of."""
+"""`recalibrate` and `finetune` write separate, verified files with their provenance."""
 
 from __future__ import annotations
 
@@ -39,16 +39,14 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def changed(file: Path, other: Path) -> set[str]:
+def changed_tensors(file: Path, other: Path) -> set[str]:
     """The tensors that differ; both files have the same shapes."""
     one, two = (read_checkpoint(path).model.state_dict() for path in (file, other))
     assert {name: tensor.shape for name, tensor in one.items()} == {name: tensor.shape for name, tensor in two.items()}
     return {name for name in one if not torch.equal(one[name], two[name])}
 
 
-def test_recalibrate_writes_new_statistics_and_where_they_come_from(
-    call: Call, pruned: Pruned, demo_checkpoint: Path, few: Path, tmp_path: Path
-):
+def test_recalibrate_writes_new_statistics_and_its_source(call: Call, pruned: Pruned, demo_checkpoint: Path, few: Path, tmp_path: Path):
     file = tmp_path / "recalibrated.pt"
     answer = call("recalibrate", pruned.file, "--data", few, "--images", 6, "--imgsz", 96, "-o", file, "--json")
     assert answer.status == 0, answer.err
@@ -56,7 +54,7 @@ def test_recalibrate_writes_new_statistics_and_where_they_come_from(
     assert (document["output"], document["images"], document["layers"]) == (str(file), 6, 57)
     assert document["sha256"] == sha256(file)
     assert [check["ok"] for check in document["checks"]] == [True] * 7
-    different = changed(file, pruned.file)
+    different = changed_tensors(file, pruned.file)
     assert len(different) == 2 * 57 and all(".running_" in name for name in different)
     provenance = read_checkpoint(file).provenance
     assert provenance is not None
@@ -92,7 +90,7 @@ def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
     assert document["stopped"] and 0 <= document["best_epoch"] <= document["epochs"] < 300
     assert max(0.0, document["metrics_before"][MAP]) <= document["metrics"][MAP] < 1
     assert "train/dis_loss" in document["curve"][0]
-    assert bool(changed(file, pruned.file)) is (document["best_epoch"] > 0)
+    assert bool(changed_tensors(file, pruned.file)) is (document["best_epoch"] > 0)
     tuned = read_checkpoint(file)
     assert tuned.provenance is not None and tuned.default_imgsz == 64
     stage = tuned.provenance["stages"][-1]
@@ -103,7 +101,9 @@ def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
 
 
 @pytest.mark.parametrize("command", ["recalibrate", "finetune"])
-def test_what_is_missing_or_was_not_pruned_is_a_sentence(call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, command: str):
+def test_missing_data_and_unpruned_files_are_reported_in_one_line(
+    call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, command: str
+):
     output = ("-o", tmp_path / "out.pt", "--imgsz", 64)
     answer = call(command, demo_checkpoint, *output)
     assert (answer.status, answer.remarks) == (
@@ -117,7 +117,7 @@ def test_what_is_missing_or_was_not_pruned_is_a_sentence(call: Call, demo_checkp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_before_there_is_anything_to_keep_is_an_interruption(
+def test_ctrl_c_before_any_result_counts_as_an_interruption(
     call: Call, pruned: Pruned, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async def start_something_slow(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:

@@ -75,7 +75,7 @@ def page(answer: Answer, folder: Path) -> Page:
     return Page((folder / "report.html").read_text())
 
 
-def test_sizes_and_shapes_are_those_of_preview(answer: Answer, call: Call, pruned: Pruned, demo_checkpoint: Path):
+def test_sizes_and_shapes_equal_those_of_preview(answer: Answer, call: Call, pruned: Pruned, demo_checkpoint: Path):
     facts, preview = answer.document, call("preview", demo_checkpoint, "--plan", pruned.plan, "--json").document
     assert (facts["before"], facts["after"]) == (preview["before"], preview["after"])
     assert [(b["name"], b["shape_before"], b["shape_after"]) for b in facts["blocks"]] == [
@@ -91,26 +91,26 @@ def test_sizes_and_shapes_are_those_of_preview(answer: Answer, call: Call, prune
 
 @pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("figure", ["parameters", "flops"])
-def test_the_blocks_add_up_to_the_totals(side: str, figure: str, answer: Answer):
+def test_blocks_add_up_to_the_totals(side: str, figure: str, answer: Answer):
     facts = answer.document
     assert sum(block[side][figure] for block in facts["blocks"]) == facts[side][figure]
 
 
-def test_the_proof_is_the_one_of_prune(answer: Answer, pruned: Pruned):
+def test_proof_equals_that_of_prune(answer: Answer, pruned: Pruned):
     (step,) = answer.document["steps"]
     proved = pruned.answer.document["proof"]
     assert step["proof"] == {**{name: proved[name] for name in step["proof"]}, "seconds": step["proof"]["seconds"]}
     assert answer.document["proved"] is True
 
 
-def test_metrics_are_those_of_validate(answer: Answer, call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
+def test_metrics_equal_those_of_validate(answer: Answer, call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
     validated = call("validate", demo_checkpoint, "--plan", pruned.plan, "--data", demo_data, "--images", IMAGES, "--json").document
     found = answer.document["metrics"]
     assert (found["before"]["metrics"], found["after"]["metrics"]) == (validated["baseline"], validated["metrics"])
     assert (found["after"]["images"], validated["cached"]) == (IMAGES, True)
 
 
-def test_groups_say_who_goes_together_and_why(answer: Answer):
+def test_groups_list_coupled_layers_with_the_reason(answer: Answer):
     groups = {tuple(group["writers"]): group for group in answer.document["groups"]}
     assert len(groups) == 5
     chain = groups["model.6.cv1", "model.6.m.0.cv2", "model.6.m.1.cv2"]
@@ -121,7 +121,7 @@ def test_groups_say_who_goes_together_and_why(answer: Answer):
     assert neck["because"] == []
 
 
-def test_the_page_has_everything_in_it_and_asks_for_nothing(page: Page, folder: Path):
+def test_page_is_self_contained(page: Page, folder: Path):
     assert page.open == []
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
@@ -131,7 +131,7 @@ def test_the_page_has_everything_in_it_and_asks_for_nothing(page: Page, folder: 
     assert "prefers-color-scheme: dark" in source
 
 
-def test_no_folder_of_this_machine_is_in_the_page(page: Page, folder: Path, demo_checkpoint: Path, demo_data: Path, pruned: Pruned):
+def test_page_contains_no_folder_of_this_machine(page: Page, folder: Path, demo_checkpoint: Path, demo_data: Path, pruned: Pruned):
     source = (folder / "report.html").read_text() + "".join(plan.decode() for plan in page.files("application/yaml"))
     for place in (folder, demo_checkpoint.parent, demo_data.parent, pruned.plan.parent, Path.home(), Path.cwd()):
         assert str(place) not in source
@@ -153,7 +153,7 @@ def test_redact_hides_the_names_of_files_and_classes(call: Call, pruned: Pruned,
     assert "model.pt" in page.text and "data.yaml" in page.text and "class-" in page.text and "image 1" in page.text
 
 
-def test_the_page_shows_the_measured_figures(page: Page, answer: Answer):
+def test_page_shows_the_measured_figures(page: Page, answer: Answer):
     facts = answer.document
     assert f"{facts['before']['parameters']:,} → {facts['after']['parameters']:,}" in page.text
     assert f"{facts['steps'][0]['proof']['relative_difference']:.1e}" in page.text
@@ -174,13 +174,13 @@ def test_pictures_are_jpegs_of_the_validated_images_with_their_detections(page: 
     assert answer.remarks[-1] == f"pictures drawing {IMAGES}/{IMAGES}"
 
 
-def test_the_plan_is_inside_the_page(page: Page, pruned: Pruned):
+def test_plan_is_embedded_in_the_page(page: Page, pruned: Pruned):
     (plan,) = page.files("application/yaml")
     saved = yaml.safe_load(pruned.plan.read_text())
     assert yaml.safe_load(plan) == {name: value for name, value in saved.items() if name != "path"}
 
 
-def test_the_commands_to_reproduce_are_exact(answer: Answer, pruned: Pruned, folder: Path, demo_checkpoint: Path, demo_data: Path):
+def test_commands_to_reproduce_are_exact(answer: Answer, pruned: Pruned, folder: Path, demo_checkpoint: Path, demo_data: Path):
     assert answer.document["commands"] == [
         f"tui-pruner prune {demo_checkpoint} --plan {pruned.plan} -o digits-pruned.pt",
         f"tui-pruner prove {demo_checkpoint} digits-pruned.pt",
@@ -190,9 +190,7 @@ def test_the_commands_to_reproduce_are_exact(answer: Answer, pruned: Pruned, fol
     ]
 
 
-def test_latency_and_the_scan_of_the_same_images_have_their_sections(
-    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
-):
+def test_latency_and_scan_have_their_sections(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
     given = ["--data", demo_data, "--images", 4, "--imgsz", 64]
     assert call("scan", demo_checkpoint, *given, "--ratios", "30%").status == 0
     options = ["--data", demo_data, "--images", 0, "--validation-images", 4, "--latency", "--imgsz", 64, "--json"]
@@ -207,7 +205,7 @@ def test_latency_and_the_scan_of_the_same_images_have_their_sections(
     assert found.document["commands"][-1].endswith(f"--validation-images 4 --latency --imgsz 64 -o {tmp_path / 'report.md'}")
 
 
-def test_without_data_a_markdown_report_has_the_same_tables_and_no_empty_section(
+def test_markdown_report_without_data_has_the_same_tables_and_no_empty_section(
     call: Call, pruned: Pruned, own_checkpoint: Path, answer: Answer
 ):
     folder = own_checkpoint.parent
@@ -229,9 +227,7 @@ def test_without_data_a_markdown_report_has_the_same_tables_and_no_empty_section
     assert not list(folder.glob(".writing-*"))
 
 
-def test_a_plan_that_does_not_hold_is_reported_as_such(
-    call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_failed_proof_is_reported(call: Call, pruned: Pruned, demo_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bad = Proof(False, 0.5, 0.25, 0.9, "float64", (), 0.1)
     monkeypatch.setattr(session, "prove", lambda *arguments, **options: bad)
     found = call("report", pruned.plan, "-o", tmp_path / "report.html", "--model", demo_checkpoint, "--json")
@@ -254,7 +250,7 @@ def result(size: tuple[int, int], **found: torch.Tensor) -> Results:
 
 
 @pytest.mark.parametrize(("size", "shown"), [((160, 80), (512, 256)), ((1024, 2048), (256, 512))])
-def test_detections_stay_in_place_on_the_image_as_it_is_shown(size: tuple[int, int], shown: tuple[int, int]):
+def test_detections_keep_their_position_on_the_displayed_image(size: tuple[int, int], shown: tuple[int, int]):
     height, width = size
     box = torch.tensor([[0.25 * width, 0.25 * height, 0.5 * width, 0.75 * height, 0.9, 1.0]])
     points = torch.tensor([[[0.5 * width, 0.5 * height, 0.8]]])
@@ -285,7 +281,7 @@ def refused(found: Answer) -> str:
         ("new.html", ["--model", FIELD_MODEL[0], *FIELD_MODEL[1:]], "the plan was made for digits.pt (44ccea2f7277), not for this"),
     ],
 )
-def test_what_cannot_be_reported_is_refused_in_one_line(
+def test_impossible_report_is_refused_in_one_line(
     output: str, options: list[str], expected: str, call: Call, pruned: Pruned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -294,7 +290,7 @@ def test_what_cannot_be_reported_is_refused_in_one_line(
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old.html", "old")]
 
 
-def test_a_recovered_file_is_measured_beside_the_plans_model(
+def test_recovered_file_is_measured_beside_the_model_of_the_plan(
     call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     options = ["--model", demo_checkpoint, "--data", demo_data, "--images", 0, "--validation-images", IMAGES]
@@ -311,7 +307,7 @@ def test_a_recovered_file_is_measured_beside_the_plans_model(
     assert "give --data" in refused(call("report", pruned.plan, "-o", tmp_path / "c.html", "--recovered", pruned.file))
 
 
-def test_the_checkpoint_is_found_by_the_hint_in_the_plan(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+def test_checkpoint_is_found_by_the_path_hint_in_the_plan(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     work = own_checkpoint.parent / "work"
     models, plans = work / "models", work / "plans"
     models.mkdir(parents=True)
@@ -334,7 +330,7 @@ def test_the_checkpoint_is_found_by_the_hint_in_the_plan(call: Call, own_checkpo
         assert place in said, place
 
 
-def test_an_old_plan_without_a_hint_says_where_its_checkpoint_was_looked_for(call: Call, pruned: Pruned, tmp_path: Path):
+def test_missing_checkpoint_of_a_plan_without_a_hint_is_reported_with_the_searched_folders(call: Call, pruned: Pruned, tmp_path: Path):
     plan = {name: value for name, value in yaml.safe_load(pruned.plan.read_text()).items() if name != "path"}
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
     said = refused(call("report", tmp_path / "plan.yaml", "-o", tmp_path / "report.md"))
@@ -345,7 +341,7 @@ def test_an_old_plan_without_a_hint_says_where_its_checkpoint_was_looked_for(cal
     ("content", "expected"),
     [(None, "cannot read the plan"), ("[]", "is not a plan"), ("checkpoint: a.pt\nsha256: b\n", "has no step, so there is nothing")],
 )
-def test_a_plan_with_nothing_to_report_is_refused(content: str | None, expected: str, call: Call, tmp_path: Path):
+def test_plan_without_steps_is_refused(content: str | None, expected: str, call: Call, tmp_path: Path):
     if content is not None:
         (tmp_path / "plan.yaml").write_text(content)
     assert expected in refused(call("report", tmp_path / "plan.yaml", "-o", tmp_path / "report.html"))

@@ -33,7 +33,7 @@ def test_steps_are_listed_compared_and_saved_with_their_names(call: Call, plan: 
     assert "step 0 -> step 1" in text and "128 -> 96" in text
 
 
-def test_the_first_steps_of_a_plan_are_used_alone(call: Call, plan: Path):
+def test_first_steps_of_a_plan_are_used_alone(call: Call, plan: Path):
     document = call("preview", *SMALL, "--plan", plan, "--steps", 1, "--json").document
     assert {name for name, width in document["layers"].items() if width["out_before"] != width["out_after"]} == {"model.5"}
     refused = call("preview", *SMALL, "--plan", plan, "--steps", 3)
@@ -49,18 +49,18 @@ def test_the_first_steps_of_a_plan_are_used_alone(call: Call, plan: Path):
         (["--compare", 0, 9], "no step 9"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(call: Call, plan: Path, options: list[object], words: str):
+def test_impossible_steps_are_refused_in_one_line(call: Call, plan: Path, options: list[object], words: str):
     refused = call("steps", *SMALL, "--plan", plan, *options)
     assert refused.status == 2 and words in refused.err.splitlines()[-1]
 
 
-def test_an_existing_plan_is_kept_without_force(call: Call, plan: Path):
+def test_existing_plan_is_kept_without_force(call: Call, plan: Path):
     before = plan.read_bytes()
     assert call("steps", *SMALL, "--cut", "5=10%", "--save-plan", plan).status == 2
     assert plan.read_bytes() == before
 
 
-def test_kept_sessions_are_listed(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_saved_sessions_are_listed(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert call("sessions").out == "none is kept\n"
     kept = sessions.SavedSession(id="20260101-000000-best-ab12", model="/m/best.pt", plan={"steps": [{}, {}]}, steps=1)

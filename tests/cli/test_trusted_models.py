@@ -1,4 +1,4 @@
-"""From the command line a model with its user's modules goes all the way, each file named by its own SHA-256."""
+"""A model with its user's modules in all commands; each file is trusted by its own SHA-256."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def with_trust(*files: Path) -> list[str]:
     return [part for file in files for part in ("--trust", fingerprint(file))]
 
 
-def test_a_trusted_model_is_pruned_proved_recalibrated_tuned_exported_and_reported(own: Path, tmp_path: Path, call: Call, small_data: Path):
+def test_trusted_model_is_pruned_proved_recalibrated_fine_tuned_exported_and_reported(
+    own: Path, tmp_path: Path, call: Call, small_data: Path
+):
     pruned, again, tuned = (tmp_path / f"{name}.pt" for name in ("pruned", "again", "tuned"))
     made = call("prune", own, "-o", pruned, "--cut", "model.4.block.cv2=50%", "--save-plan", tmp_path / "plan.yaml", *with_trust(own))
     assert made.status == 0, made.err
@@ -51,7 +53,7 @@ def test_a_trusted_model_is_pruned_proved_recalibrated_tuned_exported_and_report
     assert "user_blocks.Excite" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_model_that_no_file_can_be_made_from_is_refused_before_the_work(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch):
+def test_unwritable_model_is_refused_before_work_starts(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(VARIABLE, "")
     with own_modules(tmp_path) as user:
         own = own_checkpoint(tmp_path, user, "Restless")

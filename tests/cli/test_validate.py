@@ -17,7 +17,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def test_validate_gives_metrics_beside_the_baseline_s(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
+def test_validate_reports_metrics_beside_the_baseline(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
     answer = call("validate", pruned.file, "--data", demo_data, "--images", 16, "--against", demo_checkpoint, "--json")
     assert answer.status == 0
     document = answer.document
@@ -32,7 +32,7 @@ def test_validate_gives_metrics_beside_the_baseline_s(call: Call, pruned: Pruned
     assert "validate 16/16 validating" in answer.remarks
 
 
-def test_a_validation_under_a_plan_is_that_of_the_pruned_file_and_is_cached(
+def test_validation_under_a_plan_equals_that_of_the_pruned_file_and_is_cached(
     call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path
 ):
     options = ["--data", demo_data, "--images", 8, "--json"]
@@ -46,7 +46,7 @@ def test_a_validation_under_a_plan_is_that_of_the_pruned_file_and_is_cached(
     assert not any("validating" in remark for remark in again.remarks)
 
 
-def test_the_table_for_people_has_the_change(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
+def test_table_for_people_has_the_change(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
     answer = call("validate", pruned.file, "--data", demo_data, "--images", 4, "--against", demo_checkpoint)
     header, *rows = (line.split() for line in answer.out.splitlines())
     assert header == ["metric", "value", "baseline", "change"]
@@ -56,19 +56,19 @@ def test_the_table_for_people_has_the_change(call: Call, pruned: Pruned, demo_ch
     assert float(found[1]) <= float(row[1]) <= float(found[2])
 
 
-def test_a_side_that_is_no_multiple_of_the_stride_is_rounded_up_and_said(call: Call, demo_checkpoint: Path, demo_data: Path):
+def test_image_size_that_is_not_a_multiple_of_the_stride_is_rounded_up_and_reported(call: Call, demo_checkpoint: Path, demo_data: Path):
     answer = call("validate", demo_checkpoint, "--data", demo_data, "--images", 2, "--imgsz", 100)
     assert answer.status == 0
     assert answer.remarks[-1] == "image side 100 rounded up to 128, a multiple of the stride 32"
 
 
-def test_data_with_other_classes_than_the_model_s_is_refused(call: Call, demo_data: Path):
+def test_data_with_other_classes_is_refused(call: Call, demo_data: Path):
     answer = call("validate", "yolov8n.yaml", "--classes", 3, "--data", demo_data)
     assert (answer.status, answer.out) == (2, "")
     assert answer.remarks[-1].endswith("names 10 classes, but the model has 3: use the data it was trained on")
 
 
-def test_a_device_that_is_not_there_is_refused(call: Call, demo_checkpoint: Path, demo_data: Path):
+def test_missing_device_is_refused(call: Call, demo_checkpoint: Path, demo_data: Path):
     answer = call("validate", demo_checkpoint, "--data", demo_data, "--images", 2, "--device", "cuda:9")
     assert (answer.status, answer.out) == (2, "")
     assert "no device 'cuda:9' here: the devices are cpu" in answer.remarks[-1]

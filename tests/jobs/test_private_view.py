@@ -6,7 +6,7 @@ from tui_pruner.jobs.data.dataset import read_data
 from tui_pruner.jobs.data.linked_copy import private_view
 
 
-def test_a_view_links_every_image_to_its_label_and_goes_away(scenes, build_scenes, write_yaml):
+def test_private_view_links_images_to_labels_and_is_deleted_after_use(scenes, build_scenes, write_yaml):
     folder = scenes.parent
     build_scenes(folder / "more", 3)
     (folder / "labels/val/002.txt").unlink()

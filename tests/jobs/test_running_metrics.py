@@ -1,4 +1,4 @@
-"""The metrics of a validation that goes on are what it would end with now, and cost a small share of its time."""
+"""The running metrics of a validation are the final ones for the images so far, and take little of its time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui_pruner.jobs import validate as job
 MAP = "metrics/mAP50-95(B)"
 
 
-def test_after_the_last_images_the_metrics_so_far_are_the_final_ones(demo_checkpoint, demo_data, monkeypatch):
+def test_running_metrics_after_the_last_image_equal_the_final_ones(demo_checkpoint, demo_data, monkeypatch):
     from tests.jobs.test_validation_job import digits
     from tui_pruner.frameworks.ultralytics import open_model
 
@@ -43,7 +43,7 @@ class Slow:
         return {"metrics/mAP50-95(B)": self.clock[0]}
 
 
-def test_metrics_that_take_long_are_computed_rarely_and_repeated_in_between(monkeypatch):
+def test_slow_metrics_are_computed_rarely_and_repeated_in_between(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(validate.copy, "copy", lambda thing: thing)
