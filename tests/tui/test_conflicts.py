@@ -1,4 +1,4 @@
-"""Contradictory amounts: the ways out are named beside the conflict, and one key settles it."""
+"""Contradictory amounts: the ways out are listed beside the conflict, and one key settles it."""
 
 import pytest
 
@@ -20,28 +20,28 @@ def preview(conflicts=(), refused=()):
     )  # fmt: skip
 
 
-async def test_layers_that_ask_the_same_are_one_side():
+async def test_layers_with_equal_amounts_form_one_side_of_a_conflict():
     asked = Asked({"a": Amount.share(20), "b": Amount.share(40), "c": Amount.share(20)})
     (trouble,) = troubles(preview(conflicts=[["a", "b", "c"]]), asked)
     assert [(way.stays, way.dropped) for way in trouble.ways] == [(("a", "c"), ("b",)), (("b",), ("a", "c")), ((), ("a", "b", "c"))]
 
 
-async def test_equal_words_for_different_widths_are_settled_layer_by_layer():
+async def test_equal_amounts_for_different_widths_are_settled_layer_by_layer():
     asked = Asked({"a": Amount(keep=20), "b": Amount(keep=20)})
     (trouble,) = troubles(preview(conflicts=[["a", "b"]]), asked)
     assert [way.stays for way in trouble.ways] == [("a",), ("b",), ()]
 
 
-async def test_what_cannot_be_done_has_one_way_out_and_comes_last():
+async def test_impossible_cut_has_one_way_out_and_comes_last():
     asked = Asked(dict.fromkeys("abcd", Amount.share(1)))
-    conflict, refused = troubles(preview(conflicts=[["a", "b"]], refused=["c", "d"]), asked)
-    assert conflict.title == "conflict" and refused.title == "cannot be done"
+    make_conflict, refused = troubles(preview(conflicts=[["a", "b"]], refused=["c", "d"]), asked)
+    assert make_conflict.title == "conflict" and refused.title == "cannot be done"
     assert [way.dropped for way in refused.ways] == [("c", "d")] and "1 more like it" in refused.message
-    assert nearest_trouble([conflict, refused], "d") is refused and nearest_trouble([conflict, refused], "z") is conflict
+    assert nearest_trouble([make_conflict, refused], "d") is refused and nearest_trouble([make_conflict, refused], "z") is make_conflict
     assert troubles(preview(conflicts=[["a", "b"]]), Asked()) == []
 
 
-async def conflict(desk):
+async def make_conflict(desk):
     """Two coupled layers with different shares; the cursor stays on the second."""
     for layer, digit in ((FIRST, "2"), (SECOND, "4")):
         await desk.go(layer)
@@ -49,8 +49,8 @@ async def conflict(desk):
     await desk.until(lambda: bool(desk.state.clash), "the conflict")
 
 
-async def test_the_detail_says_both_layers_and_the_ways_out(desk):
-    await conflict(desk)
+async def test_detail_shows_both_layers_and_the_ways_out(desk):
+    await make_conflict(desk)
     text = " ".join(line.split("││")[1].strip(" │") for line in desk.text.splitlines() if "││" in line)
     assert f"conflict: {FIRST} (20%) and {SECOND} (40%)" in text
     assert f"T 1 −20% of {FIRST}; {SECOND} is also affected" in " ".join(text.split())
@@ -58,8 +58,8 @@ async def test_the_detail_says_both_layers_and_the_ways_out(desk):
 
 
 @pytest.mark.parametrize(("number", "stays", "width"), [(1, FIRST, 51), (2, SECOND, 38)])
-async def test_one_side_stays_and_the_other_goes_along(desk, number, stays, width):
-    await conflict(desk)
+async def test_one_side_of_a_conflict_is_kept_and_the_other_follows(desk, number, stays, width):
+    await make_conflict(desk)
     await choose(desk, "T", number)
     assert set(desk.state.pending.amounts) == {stays}
     await desk.until(lambda: desk.state.preview and SECOND in desk.state.preview.layers, "the settled figures")
@@ -67,8 +67,8 @@ async def test_one_side_stays_and_the_other_goes_along(desk, number, stays, widt
     assert {desk.state.preview.layers[layer].out_after for layer in (FIRST, SECOND)} == {width}
 
 
-async def test_the_layer_under_the_cursor_is_proposed_first_and_escape_leaves_all_as_it_was(desk):
-    await conflict(desk)
+async def test_layer_under_the_cursor_is_proposed_first_and_escape_changes_nothing(desk):
+    await make_conflict(desk)
     before = desk.state.pending
     await desk.press("T", "escape")
     assert desk.state.pending == before
@@ -76,6 +76,6 @@ async def test_the_layer_under_the_cursor_is_proposed_first_and_escape_leaves_al
     assert set(desk.state.pending.amounts) == {SECOND}
 
 
-async def test_with_nothing_to_settle_it_is_said(desk):
+async def test_settle_key_without_a_conflict_is_reported(desk):
     await desk.press("T")
     assert any("nothing to settle" in said for said in desk.said)

@@ -1,4 +1,4 @@
-"""Whole inner blocks in the app: one key or the word drop on a layer of one, applied, seen as gone, and undone."""
+"""Dropped blocks in the app: by a key or a typed `drop`, applied, shown as removed, and undone."""
 
 import pytest
 
@@ -17,7 +17,7 @@ async def test_drop_is_an_amount_of_the_block_around_a_layer():
     assert asked.of("model.6.m.10.cv1") is None and asked.of(BLOCK) == DROP
 
 
-async def test_a_key_drops_the_block_and_the_same_key_keeps_it(desk: Desk):
+async def test_key_drops_the_block_and_the_same_key_keeps_it(desk: Desk):
     await desk.go(LAYER)
     await desk.press("2", "0", "enter", "D")
     assert dict(desk.state.pending.amounts) == {BLOCK: DROP}
@@ -28,7 +28,7 @@ async def test_a_key_drops_the_block_and_the_same_key_keeps_it(desk: Desk):
     assert not desk.state.pending and f"keeps {BLOCK}" in desk.said
 
 
-async def test_the_word_is_typed_where_a_share_is_and_the_key_for_nothing_clears_it(desk: Desk):
+async def test_drop_is_typed_in_the_prompt_for_shares_and_cleared_by_a_key(desk: Desk):
     await desk.go(LAYER)
     await desk.press("percent_sign", *"drop", "enter")
     assert dict(desk.state.pending.amounts) == {BLOCK: DROP}
@@ -36,7 +36,7 @@ async def test_the_word_is_typed_where_a_share_is_and_the_key_for_nothing_clears
     assert not desk.state.pending
 
 
-async def test_where_nothing_can_be_dropped_it_is_said_what_can(desk: Desk):
+async def test_impossible_drop_reports_which_blocks_can_be_dropped(desk: Desk):
     await desk.go("model.5")
     await desk.press("D")
     assert not desk.state.pending
@@ -45,7 +45,7 @@ async def test_where_nothing_can_be_dropped_it_is_said_what_can(desk: Desk):
     )
 
 
-async def test_an_applied_drop_is_shown_as_gone_and_is_undone(desk: Desk):
+async def test_applied_drop_is_shown_as_removed_and_is_undone(desk: Desk):
     await desk.go(LAYER)
     whole = desk.state.session.current.parameters
     await desk.press("D", "a")

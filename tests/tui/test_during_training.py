@@ -21,7 +21,7 @@ MEMORY = 80 * MIB
 
 @pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads memory and processor time from /proc")
-def test_keys_answer_bytes_stay_few_and_memory_small_while_a_training_runs(tmp_path, monkeypatch):
+def test_keys_bytes_and_memory_stay_within_limits_while_a_training_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(os.cpu_count()))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORTERM", "truecolor")

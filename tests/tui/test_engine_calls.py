@@ -10,7 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 LAYER = "model.6.m.0.cv1"
 
 
-async def test_a_key_asks_the_engine_at_most_twice_with_the_dry_run(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+async def test_key_asks_the_engine_at_most_twice_including_the_dry_run(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     await desk.go(LAYER)
     asked: list[str] = []
     call = desk.engine._client.call

@@ -1,4 +1,4 @@
-"""One session in a real terminal through all that came with the second edition; every screen is looked at in four sizes of the window."""
+"""One session in a real terminal through the features of the second edition; every screen in four window sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.terminal import Terminal
 from tests.tui.helpers import GOLDEN, check_golden, steady
-from tests.tui.test_strangers_walk import lasting
+from tests.tui.test_newcomers_workflow import without_paths_and_times
 
 COMMAND = [sys.executable, "-m", "tui_pruner"]
 SIZES = ((120, 40), (80, 24), (60, 20), (200, 60))
@@ -20,13 +20,13 @@ SETTLED = 0.4
 """Seconds: an escape must not be followed by a key before it was taken, which would be one key with Alt."""
 
 
-def general(text: str) -> str:
+def without_machine_details(text: str) -> str:
     """A screen without what differs between machines: places, moments, digits of metrics, the dots that stand for them."""
-    text = re.sub("[\u2801-\u28ff]", "\u28ff", lasting(text))
+    text = re.sub("[\u2801-\u28ff]", "\u28ff", without_paths_and_times(text))
     return re.sub(r"(?<![\d\w])[.]\d{3}|1[.]000(?!\d)", ".###", re.sub(r"[−+][.]\d{3}(?!\d)|(?<= )0(?= +│)", "±.###", text))
 
 
-def look_at(terminal: Terminal, title: str) -> None:
+def check_screen_in_all_sizes(terminal: Terminal, title: str) -> None:
     """The screen in every size is what it was when someone looked at it; the window is as before then."""
     before = terminal.screen.columns, terminal.screen.lines
     for columns, rows in SIZES:
@@ -37,13 +37,13 @@ def look_at(terminal: Terminal, title: str) -> None:
         elif (GOLDEN / f"{name}.txt").exists():
             with contextlib.suppress(AssertionError):  # the comparison says it better
                 stored = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
-                terminal.wait_for(lambda text, stored=stored: steady(general(text)) + "\n" == stored)
-        check_golden(name, general(terminal.text))
+                terminal.wait_for(lambda text, stored=stored: steady(without_machine_details(text)) + "\n" == stored)
+        check_golden(name, without_machine_details(terminal.text))
     terminal.resize(*before)
     terminal.wait_for_quiet(SETTLED)
 
 
-def test_the_goals_of_the_second_edition_in_every_size(demo_checkpoint: Path, demo_data: Path, tmp_path_factory):
+def test_features_of_the_second_edition_work_in_every_window_size(demo_checkpoint: Path, demo_data: Path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("walk")
     shutil.copy(demo_checkpoint, folder / "best.pt")
     place = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config"), "XDG_CACHE_HOME": str(folder / "cache")}
@@ -65,10 +65,10 @@ def drag_a_target(terminal: Terminal) -> None:
     terminal.wait_for("reachable 7 to 100 %")
     terminal.press(*["left"] * 6)
     terminal.wait_for("(?s)the shapes fit.*70 % left")
-    look_at(terminal, "slider")
+    check_screen_in_all_sizes(terminal, "slider")
     terminal.press("m")
     terminal.wait_for("Map")
-    look_at(terminal, "slider-map")
+    check_screen_in_all_sizes(terminal, "slider-map")
     terminal.press("m", "enter")
     terminal.wait_for("70 % of the FLOPs left; a applies it")
     terminal.press("a")
@@ -79,10 +79,10 @@ def see_the_stages(terminal: Terminal) -> None:
     """The lineage as a tree and on the front."""
     terminal.press("H")
     terminal.wait_for("95 % interval")
-    look_at(terminal, "lineage")
+    check_screen_in_all_sizes(terminal, "lineage")
     terminal.press("tab")
     terminal.wait_for("mAP over GFLOPs")
-    look_at(terminal, "front")
+    check_screen_in_all_sizes(terminal, "front")
     terminal.press("escape")
     terminal.wait_for("Backbone")
 
@@ -93,7 +93,7 @@ def see_the_flow(terminal: Terminal) -> None:
     terminal.wait_for("Channel flow after 1 step")
     terminal.press("]")
     terminal.wait_for("no mismatch")
-    look_at(terminal, "flow")
+    check_screen_in_all_sizes(terminal, "flow")
     terminal.press("escape")
     terminal.wait_for(lambda text: "Channel flow" not in text)
 
@@ -106,7 +106,7 @@ def measure_and_write_a_mask(terminal: Terminal) -> None:
     terminal.wait_for("Write the pruned model to")
     terminal.press("tab")
     terminal.wait_for("best-masked[.]pt")
-    look_at(terminal, "mask")
+    check_screen_in_all_sizes(terminal, "mask")
     terminal.press("escape")
     terminal.wait_for(lambda text: "Tab switch" not in text and "Backbone" in text)
 
@@ -131,7 +131,7 @@ def copy_and_compress(terminal: Terminal) -> None:
         terminal.press(key)
         terminal.wait_for(words)
         if key == "C":  # the others have paths in them, which are broken differently elsewhere
-            look_at(terminal, "recipe")
+            check_screen_in_all_sizes(terminal, "recipe")
         terminal.press("escape")
         terminal.wait_for(lambda text: "Esc c" not in text and "Backbone" in text)
         terminal.wait_for_quiet(SETTLED)

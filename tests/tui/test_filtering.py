@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
     ("words", "layers"),
     [("free", 43), ("linked", 8), ("coupled", 6), ("locked", 7), ("neck free", 14), ("backbone 3x3 coupled", 6), ("nothing like this", 0)],
 )
-async def test_the_title_says_what_is_filtered_and_how_many_layers_are_left(desk, words, layers):
+async def test_title_shows_the_filter_and_the_number_of_layers_left(desk, words, layers):
     desk.filter(words)
     await desk.until(lambda: f"/ {words}" in desk.text, "the filter")
     assert f"Model  {words}  {layers} of 64 layers" in desk.text
@@ -22,7 +22,7 @@ async def test_the_title_says_what_is_filtered_and_how_many_layers_are_left(desk
     assert "of 64 layers" not in desk.line("Model")
 
 
-async def test_free_only_is_one_key_and_joins_the_filter(desk):
+async def test_free_only_key_is_added_to_the_filter(desk):
     tree = desk.tree
     await desk.press("f")
     assert {row.layer.status for row in tree.shown if row.layer} == {"free"}
@@ -35,7 +35,7 @@ async def test_free_only_is_one_key_and_joins_the_filter(desk):
     assert tree.words == "" and not desk.filter_shown
 
 
-async def test_layers_are_ordered_by_their_share_and_enter_shows_one_in_the_model(desk):
+async def test_layers_are_ordered_by_share_and_enter_shows_one_in_the_model(desk):
     tree = desk.tree
     await desk.press("o")
     flops = [row.flops for row in tree.shown]
@@ -62,13 +62,13 @@ async def test_marks_and_ratios_work_in_every_order(desk):
     assert not desk.state.marks
 
 
-async def test_the_share_is_said_with_its_bar_where_there_is_room():
+async def test_share_is_shown_with_its_bar_if_there_is_space():
     assert share(25, 50, 100, 9) == "██    25%"
     assert share(25, 50, 100, 6) == "███   "
     assert share(0, 50, 100, 9) == " " * 9
     assert [percent(part) for part in (0, 0.0004, 0.0123, 0.0996, 1)] == ["0%", "<.1%", "1.2%", "10%", "100%"]
 
 
-async def test_a_word_is_added_to_the_filter_or_taken_away():
+async def test_word_is_added_to_the_filter_or_removed():
     assert with_word("head conv", "free") == "head conv free"
     assert with_word("head  free conv", "free") == "head conv"

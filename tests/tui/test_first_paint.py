@@ -1,4 +1,4 @@
-"""A pane's first picture has its lines: nothing is painted empty first. And it is there soon: nothing is done twice for it."""
+"""The first paint of a pane has its lines, and no work is done twice for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui_pruner.tui.screens.start import StartScreen
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_the_map_has_its_lines_before_its_first_layout(desk: Desk):
+async def test_map_has_its_lines_before_its_first_layout(desk: Desk):
     pane = desk.bench.query_one(MapPane)
     pane._lines._texts = []
     assert not pane.scrollable_content_region.width
@@ -31,7 +31,7 @@ async def test_the_map_has_its_lines_before_its_first_layout(desk: Desk):
     await desk.press("escape")
 
 
-async def test_the_stylesheet_is_parsed_once_until_the_colours_change(monkeypatch: pytest.MonkeyPatch):
+async def test_stylesheet_is_parsed_once_until_the_colours_change(monkeypatch: pytest.MonkeyPatch):
     parsed: Counter[tuple[Any, ...]] = Counter()
     theirs = stylesheet.parse
 
@@ -52,7 +52,7 @@ async def test_the_stylesheet_is_parsed_once_until_the_colours_change(monkeypatc
         await until(pilot, lambda: str(app.screen.styles.background.hex).lower() == app.current_theme.background, "their ground")
 
 
-async def test_the_garbage_collector_runs_again_once_the_first_screen_is_there():
+async def test_garbage_collector_is_enabled_again_after_the_first_screen():
     gc.disable()
     try:
         app = PrunerApp(None)

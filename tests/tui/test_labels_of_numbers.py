@@ -1,4 +1,4 @@
-"""What figures say: whose saving, how a metric falls, how long a job has run, and which of two steps with one number is meant."""
+"""Labels of numbers: savings, changes of metrics, titles of columns, and steps with equal numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ shared = pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(
     ("environment", "ascii"), [({"LC_ALL": "C"}, True), ({"LC_ALL": "POSIX"}, True), ({"LC_ALL": "C.UTF-8"}, False), ({}, False)]
 )
-def test_a_locale_that_is_cs_by_its_name_gets_ascii(monkeypatch, environment, ascii):
+def test_locale_names_containing_cs_get_ascii(monkeypatch, environment, ascii):
     for name in ("LC_ALL", "LC_CTYPE", "LANG", "TUI_PRUNER_ASCII"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -37,7 +37,7 @@ def test_a_locale_that_is_cs_by_its_name_gets_ascii(monkeypatch, environment, as
     assert drawing.wants_ascii() is ascii
 
 
-def test_a_click_on_a_columns_title_orders_by_it():
+def test_click_on_a_column_title_is_mapped_to_its_order():
     columns = layout(110, measured=frozenset(["drop"]))
     found, x = {}, 0
     for column in columns:
@@ -48,7 +48,7 @@ def test_a_click_on_a_columns_title_orders_by_it():
 
 
 @shared
-async def test_the_title_of_a_column_can_be_clicked(desk: Desk):
+async def test_click_on_a_column_title_orders_the_tree(desk: Desk):
     await desk.click("Params ")
     await desk.until(lambda: desk.tree.order == "by parameters", "the order")
     await desk.click("Params ")
@@ -56,7 +56,7 @@ async def test_the_title_of_a_column_can_be_clicked(desk: Desk):
 
 
 @shared
-async def test_the_saving_is_everybodys_and_has_no_minus(desk: Desk):
+async def test_total_saving_is_shown_without_a_minus(desk: Desk):
     await desk.go("model.5")
     await desk.press("5", "0", "enter")
     await desk.previewed()
@@ -65,7 +65,7 @@ async def test_the_saving_is_everybodys_and_has_no_minus(desk: Desk):
 
 
 @shared
-async def test_a_preset_is_for_what_the_filter_shows(desk: Desk):
+async def test_preset_applies_to_the_layers_that_the_filter_shows(desk: Desk):
     desk.filter("neck")
     chosen, word = desk.controllers.preset._chosen()
     found = presets(desk.state.opened.blocks, chosen, word)
@@ -73,7 +73,7 @@ async def test_a_preset_is_for_what_the_filter_shows(desk: Desk):
     assert "shown layer" in found[0].meaning
 
 
-async def test_two_results_of_one_number_are_told_apart(monkeypatch, tmp_path):
+async def test_validations_of_two_steps_with_one_number_are_both_queued(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     from dataclasses import replace
 
@@ -86,7 +86,7 @@ async def test_two_results_of_one_number_are_told_apart(monkeypatch, tmp_path):
     await asyncio.sleep(0)
 
 
-def test_a_crossing_leaves_every_arrowhead(monkeypatch):
+def test_crossing_wires_keep_every_arrowhead(monkeypatch):
     from tests.tui.test_map import nano
     from tui_pruner.tui.panes.map import Canvas
     from tui_pruner.tui.panes.map_layout import chart
@@ -101,7 +101,7 @@ def test_a_crossing_leaves_every_arrowhead(monkeypatch):
             assert sign in (None, drawing.GLYPHS.opened, drawing.GLYPHS.closed), (link.source, link.target)
 
 
-def test_a_refit_of_another_step_of_the_same_number_is_told_apart_too():
+def test_refits_of_two_steps_with_one_number_have_different_keys():
     checkpoint: Any = SimpleNamespace(fields={"data": "d.yaml"}, model=SimpleNamespace(path="a.pt"))
     specs = [
         refit(checkpoint, ModelFile(f"{name}.pt", "0"), f"{name}-refitted.pt", True, lambda _: None, "step 1", title)
@@ -110,7 +110,7 @@ def test_a_refit_of_another_step_of_the_same_number_is_told_apart_too():
     assert [(spec.title, spec.about) for spec in specs] == [("step 1", "model.5 -25%"), ("step 1", "model.7 -50%")]
 
 
-def test_a_title_has_the_minus_of_the_screen_and_no_figure_of_a_job_has_a_time_of_its_own():
+def test_titles_have_a_minus_sign_and_results_of_jobs_have_no_duration():
     assert titled("1 model.5 -30%") == "1 model.5 −30%" and titled("head-2 keep:4") == "head-2 keep:4"
     folder = Path(tui_pruner.tui.__file__).parent / "job_specs"
     timed = [path.name for path in folder.glob("*.py") if "duration(result.seconds)" in path.read_text(encoding="utf-8")]

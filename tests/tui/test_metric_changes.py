@@ -1,4 +1,4 @@
-"""A loss reads as one: signed, never green, and never left out for want of room."""
+"""A loss of the metric is signed, never green, and shown at every width."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui_pruner.tui.timeline import StepMetrics
 shared = pytest.mark.asyncio(loop_scope="session")
 
 
-def moved(before: float, now: float, half: float | None = None, noise: float | None = None) -> str:
+def colour_of_change(before: float, now: float, half: float | None = None, noise: float | None = None) -> str:
     """The colour of a change: with intervals of this half width, and draws that differ by this noise."""
     first, last = MeasuredMetric(before), MeasuredMetric(now)
     if half is not None:
@@ -31,26 +31,26 @@ def moved(before: float, now: float, half: float | None = None, noise: float | N
     return metric_colour(first, last)
 
 
-def test_a_loss_is_never_green():
-    assert moved(0.894, 0.582) == colours.BAD
-    assert moved(0.894, 0.880) == colours.WARNING
-    assert moved(0.894, 0.892) == colours.MUTED
-    assert moved(0.894, 0.920) == colours.GOOD
+def test_loss_is_never_green():
+    assert colour_of_change(0.894, 0.582) == colours.BAD
+    assert colour_of_change(0.894, 0.880) == colours.WARNING
+    assert colour_of_change(0.894, 0.892) == colours.MUTED
+    assert colour_of_change(0.894, 0.920) == colours.GOOD
 
 
-def test_a_change_whose_interval_includes_zero_is_grey_and_pairs_of_draws_say_more_than_two_intervals():
-    assert moved(0.80, 0.74, half=0.05) == colours.MUTED and moved(0.80, 0.72, half=0.05) == colours.BAD
-    assert moved(0.80, 0.84, half=0.05) == colours.MUTED and moved(0.80, 0.88, half=0.05) == colours.GOOD
-    assert moved(0.80, 0.798, half=0.0005) == colours.WARNING, "small, and sure"
-    assert moved(0.80, 0.77, half=0.05, noise=0.01) == colours.WARNING, "on the same images the loss is sure"
-    assert moved(0.80, 0.795, half=0.05, noise=0.01) == colours.MUTED
+def test_change_is_grey_if_its_interval_includes_zero():
+    assert colour_of_change(0.80, 0.74, half=0.05) == colours.MUTED and colour_of_change(0.80, 0.72, half=0.05) == colours.BAD
+    assert colour_of_change(0.80, 0.84, half=0.05) == colours.MUTED and colour_of_change(0.80, 0.88, half=0.05) == colours.GOOD
+    assert colour_of_change(0.80, 0.798, half=0.0005) == colours.WARNING, "small, and sure"
+    assert colour_of_change(0.80, 0.77, half=0.05, noise=0.01) == colours.WARNING, "on the same images the loss is sure"
+    assert colour_of_change(0.80, 0.795, half=0.05, noise=0.01) == colours.MUTED
     assert change_between(MeasuredMetric(0.8), MeasuredMetric(0.7, (0.6, 0.8))) is None
     paired = change_between(MeasuredMetric(0.8, None, [0.8] * 50), MeasuredMetric(0.7, None, [0.7] * 50))
     assert paired == pytest.approx((-0.1, -0.1))
 
 
 @shared
-async def test_noise_is_grey_in_the_header_the_steps_the_comparison_and_the_lineage(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+async def test_insignificant_changes_are_grey_in_header_steps_comparison_and_lineage(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     await desk.go("model.5")
     await desk.press("5", "0", "enter", "a")
     await desk.until(lambda: bool(desk.state.session.steps), "the step")
@@ -75,7 +75,7 @@ async def test_noise_is_grey_in_the_header_the_steps_the_comparison_and_the_line
 
 
 @shared
-async def test_the_header_and_the_steps_show_the_loss_at_every_width(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+async def test_header_and_steps_show_the_loss_at_every_width(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     await desk.go("model.5")
     await desk.press("5", "0", "enter")
     await desk.previewed()

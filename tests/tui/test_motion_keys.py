@@ -1,4 +1,4 @@
-"""Hands that know an editor move about and break nothing; the footer shows what sets the app apart."""
+"""Motion keys of vim only move the cursor; the footer shows the app's main features."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MOTIONS = {"j", "k", "g", "G", "ctrl+d", "ctrl+u"}
 shared = pytest.mark.asyncio(loop_scope="session")
 
 
-def test_no_action_is_on_a_bare_motion_key():
+def test_actions_use_no_motion_keys_of_vim():
     assert not [action.id for action in ACTIONS if not action.pane and MOTIONS & set(action.keys.split(","))]
 
 
 @shared
-async def test_motions_move_the_cursor_of_the_tree_and_of_the_map(desk: Desk):
+async def test_motion_keys_move_the_cursor_of_the_tree_and_of_the_map(desk: Desk):
     rows, jobs = len(desk.tree.shown), list(desk.queue.jobs)
     await desk.press("j", "j", "k")
     assert desk.view.tree.cursor == 2
@@ -36,7 +36,7 @@ async def test_motions_move_the_cursor_of_the_tree_and_of_the_map(desk: Desk):
 
 
 @shared
-async def test_no_palette_comes_up_over_a_dialog(desk: Desk):
+async def test_palette_does_not_open_over_a_dialog(desk: Desk):
     await desk.press("B")
     dialog = desk.app.screen
     await desk.press("ctrl+p")
@@ -46,7 +46,7 @@ async def test_no_palette_comes_up_over_a_dialog(desk: Desk):
     await desk.press("escape")
 
 
-def test_the_footer_has_the_keys_that_set_the_app_apart():
+def test_footer_shows_the_keys_of_the_apps_main_features():
     def keys(width: int) -> set[str]:
         return {part.split()[0] for part in footer_text(ACTIONS, width).plain.strip().split("  ")}
 

@@ -10,7 +10,7 @@ from tests.terminal import Terminal
 PLAIN = {"NO_COLOR": "1", "TUI_PRUNER_ASCII": "1"}
 
 
-def test_the_heaviest_free_layer_is_found_and_one_coupling_explained_without_colour_and_unicode(demo_checkpoint: Path):
+def test_heaviest_free_layer_is_found_and_explained_without_colour_and_unicode(demo_checkpoint: Path):
     command = [sys.executable, "-m", "tui_pruner", str(demo_checkpoint)]
     with Terminal(command, 80, 24, cwd=demo_checkpoint.parent, env=PLAIN) as terminal:
         terminal.wait_for("Backbone")

@@ -1,4 +1,4 @@
-"""A stranger does the whole job by what the screen says: from the file picker to a report, killed once and resumed."""
+"""A newcomer's whole workflow by the texts on the screen: from the file picker to a report, killed once and resumed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Walk:
         elif (GOLDEN / f"{name}.txt").exists():
             with contextlib.suppress(AssertionError):  # the comparison says it better
                 stored = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
-                self.terminal.wait_for(lambda text: steady(lasting(text)) + "\n" == stored)
-        check_golden(name, lasting(self.terminal.text))
+                self.terminal.wait_for(lambda text: steady(without_paths_and_times(text)) + "\n" == stored)
+        check_golden(name, without_paths_and_times(self.terminal.text))
 
     def find(self, words: str) -> None:
         """Stand on the one layer that the filter finds, without the filter."""
@@ -61,7 +61,7 @@ class Walk:
         self.terminal.wait_for("go there")
 
 
-def lasting(text: str) -> str:
+def without_paths_and_times(text: str) -> str:
     """A screen without places, moments, and the last digits of a computation."""
     text = re.sub(r"\S*/walk\d*\S* ?─*", "PATH", text)
     text = re.sub(r"proved (0|\d+e-\d+)", "proved FIGURE", text)
@@ -79,7 +79,9 @@ def layers(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(120, 40), pytest.param(80, 24, marks=pytest.mark.thorough)])
-def test_a_stranger_does_the_whole_job(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, columns: int, rows: int):
+def test_newcomer_completes_the_whole_workflow_by_the_texts_on_the_screen(
+    demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, columns: int, rows: int
+):
     folder = tmp_path_factory.mktemp("walk")
     (folder / "weights").mkdir()
     shutil.copy(demo_checkpoint, folder / "weights" / "best.pt")

@@ -24,7 +24,7 @@ def test_counts_have_three_digits(number, text):
 
 
 @pytest.mark.parametrize(("flops", "text"), [(512e6, "0.512"), (999.6e6, "1.0"), (8.1e9, "8.1"), (99.96e9, "100"), (165.2e9, "165")])
-def test_giga_flops_keep_what_can_be_told_apart(flops, text):
+def test_giga_flops_keep_distinguishable_digits(flops, text):
     assert giga(flops) == text
 
 
@@ -32,12 +32,12 @@ def test_giga_flops_keep_what_can_be_told_apart(flops, text):
     ("before", "after", "text"),
     [(100, 73, "▼27%"), (1000, 983, "▼1.7%"), (100, 103, "▲3.0%"), (100, 100, ""), (0, 5, "")],
 )
-def test_a_change_says_its_direction_and_nothing_when_there_is_none(before, after, text):
+def test_change_has_its_direction_and_is_empty_if_there_is_none(before, after, text):
     assert drawing.change(before, after) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0612, "61 ms"), (2.34, "2.3 s"), (48.2, "48 s"), (59.6, "1:00"), (65, "1:05")])
-def test_durations_read_like_a_clock(seconds, text):
+def test_durations_are_formatted_like_a_clock(seconds, text):
     assert duration(seconds) == text
 
 
@@ -46,21 +46,21 @@ def test_tiny_differences_are_powers_of_ten(number, text):
     assert tiny(number) == text
 
 
-def test_scores_drop_the_zero_but_not_the_one():
+def test_scores_omit_the_zero_but_not_the_one():
     assert [score(value) for value in (0.5123, 0.9999, 1.0, 0.0)] == [".512", "1.000", "1.000", ".000"]
 
 
-def test_a_saving_has_its_unit_and_a_minus_only_where_it_is_none():
+def test_saving_has_its_unit_and_a_minus_only_if_the_size_grew():
     assert drawing.saving(3_012_213, 2_800_000, count) == "212K"
     assert drawing.saving(8.1e9, 7.7e9, operations) == "400 MFLOPs"
     assert drawing.saving(7.7e9, 8.1e9, operations) == "−400 MFLOPs"
 
 
-def test_a_change_of_a_metric_is_the_difference_of_the_two_that_stand_beside_it():
+def test_change_of_a_metric_equals_the_difference_of_the_shown_values():
     assert drawing.gain(0.8943, 0.5819) == "−.312" and drawing.gain(0.5, 0.5004) == "0"
 
 
-def test_a_fall_has_no_sign_and_a_rise_has_one():
+def test_decrease_has_no_sign_and_an_increase_has_one():
     assert [drawing.fall(value) for value in (0.079, -0.003, 0.0001)] == [".079", "+.003", "0"]
 
 
@@ -69,5 +69,5 @@ def test_file_sizes_have_a_space_before_the_unit():
     assert file_size(812) == "812 B"
 
 
-def test_a_change_too_small_for_a_digit_is_still_shown():
+def test_change_too_small_for_a_digit_is_still_shown():
     assert drawing.change(10_000, 9_999) == "▼<0.1%"

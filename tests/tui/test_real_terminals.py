@@ -1,4 +1,4 @@
-"""In real terminals: resized, used with the mouse, at every size, and in a tmux that is left and entered again."""
+"""In real terminals: resized, used with the mouse, at every size, and in a tmux session that is detached and attached again."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def resize(terminal: Terminal, columns: int, rows: int) -> None:
     terminal.process.send_signal(signal.SIGWINCH)
 
 
-def click(terminal: Terminal, words: str) -> None:
+def click_on_text(terminal: Terminal, words: str) -> None:
     """Press and release the left button on the first place that says this."""
     y, line = next((y, line) for y, line in enumerate(terminal.screen.display, start=1) if words in line)
     x = line.index(words) + 2
     terminal.press(f"\x1b[<0;{x};{y}M", f"\x1b[<0;{x};{y}m")
 
 
-def settled(lines: list[str]) -> bool:
+def is_fully_painted(lines: list[str]) -> bool:
     """Whether a screen of 50 rows is painted from its header to its footer."""
     return "GFLOPs" in lines[0] and "7 Conv" in lines[11] and "22 Detect" in lines[28] and "? help" in lines[49]
 
 
-def test_a_terminal_is_too_small_then_large_and_the_mouse_does_it_all(tmp_path: Path, demo_checkpoint: Path):
+def test_window_is_resized_and_a_whole_cut_is_made_with_the_mouse(tmp_path: Path, demo_checkpoint: Path):
     model = [sys.executable, "-m", "tui_pruner", str(demo_checkpoint)]
     with Terminal(model, 50, 12, cwd=tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as terminal:
         terminal.wait_for("The terminal is 50x12; tui-pruner needs 60x15")
@@ -52,25 +52,25 @@ def test_a_terminal_is_too_small_then_large_and_the_mouse_does_it_all(tmp_path: 
         resize(terminal, 40, 30)
         terminal.wait_for("40x30")
         resize(terminal, 160, 50)
-        terminal.wait_for(lambda text: settled(text.splitlines()))
-        click(terminal, "7 Conv")
+        terminal.wait_for(lambda text: is_fully_painted(text.splitlines()))
+        click_on_text(terminal, "7 Conv")
         terminal.wait_for("[─] model[.]7 ")
-        click(terminal, "mark")
+        click_on_text(terminal, "mark")
         terminal.wait_for("1 layer marked")
-        click(terminal, "6 C2f")
+        click_on_text(terminal, "6 C2f")
         terminal.wait_for("model[.]6 ")
-        click(terminal, "6 C2f")
+        click_on_text(terminal, "6 C2f")
         terminal.wait_for("m[.]0[.]cv1")
-        click(terminal, "map")
+        click_on_text(terminal, "map")
         terminal.wait_for("─▸15 C2f")
-        click(terminal, "15 C2f")
+        click_on_text(terminal, "15 C2f")
         terminal.wait_for("─ model[.]15 ")
-        click(terminal, "help")
+        click_on_text(terminal, "help")
         terminal.wait_for("Esc close")
 
 
 @pytest.mark.skipif(TMUX is None, reason="needs tmux")
-def test_a_tmux_is_left_and_entered_again_at_another_size(tmp_path: Path):
+def test_tmux_session_is_detached_and_attached_at_another_size(tmp_path: Path):
     socket = f"tui-pruner-{os.getpid()}"
     environment = {"XDG_STATE_HOME": str(tmp_path), "TERM": "screen"}
 
@@ -98,19 +98,19 @@ def test_a_tmux_is_left_and_entered_again_at_another_size(tmp_path: Path):
         shows("Esc close")
         tmux("send-keys", "Escape")
         shows("Jobs")
-        wait_until(lambda: quit_in(socket), "the session's end")
+        wait_until(lambda: quit_in_tmux(socket), "the session's end")
     finally:
         subprocess.run([TMUX, "-L", socket, "kill-server"], capture_output=True, check=False)
 
 
-def quit_in(socket: str) -> bool:
+def quit_in_tmux(socket: str) -> bool:
     """Press the key that quits, again where it asks first; whether tmux has nothing left to show."""
     subprocess.run([TMUX, "-L", socket, "send-keys", "q"], capture_output=True, check=False)
     return subprocess.run([TMUX, "-L", socket, "has-session"], capture_output=True, check=False).returncode != 0
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_every_size_that_is_large_enough_shows_a_whole_screen(desk: Desk):
+async def test_every_supported_size_shows_a_whole_screen(desk: Desk):
     for columns, rows in (SMALLEST, (80, 24), (99, 31), (100, 32), (200, 60)):
         await desk.pilot.resize_terminal(columns, rows)
         for key, words in (("escape", "Backbone"), ("tab", "Removes"), ("s", "checkpoint"), ("escape", "Backbone")):

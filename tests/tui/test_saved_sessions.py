@@ -1,4 +1,4 @@
-"""A session that ended without its user's leave comes back with its steps, marks, ratios and results."""
+"""A session that crashed is restored with its steps, marks, ratios and results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import Question
 
 
-def drop() -> str:
+def add_metric_to_saved_session() -> str:
     """Add a metric to the only kept session, whose window is gone; gives its id."""
     (saved,) = sessions.sessions()
     assert not saved.running
@@ -26,7 +26,7 @@ def drop() -> str:
     return saved.id
 
 
-async def work(desk: Desk) -> None:
+async def make_two_steps_and_undo_one(desk: Desk) -> None:
     """Two steps, one of them undone; a ratio, and a mark."""
     for layer, percent in (("model.5", "25"), ("model.7", "50")):
         steps = len(desk.state.session.steps)
@@ -40,7 +40,7 @@ async def work(desk: Desk) -> None:
     await desk.until(lambda: bool((kept := sessions.sessions()) and kept[0].asked), "the kept session")
 
 
-def as_it_was(desk: Desk) -> bool:
+def is_restored(desk: Desk) -> bool:
     board = desk.state
     return (
         [step.title for step in board.session.steps],
@@ -52,15 +52,15 @@ def as_it_was(desk: Desk) -> bool:
     ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount.share(40)}, {"model.16"}, 0.5, {"": [0.4, 0.6]})
 
 
-async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_demand(start, tiny_checkpoint: Path):
+async def test_crashed_session_is_offered_for_resuming_and_a_closed_one_only_on_request(start, tiny_checkpoint: Path):
     async with start() as desk:
-        await work(desk)
-    dropped = drop()
+        await make_two_steps_and_undo_one(desk)
+    dropped = add_metric_to_saved_session()
     async with start() as desk:
         await desk.until(lambda: "Resume the last session?" in desk.text, "the offer")
         assert "2 steps, 1 ratio not applied" in desk.text
         await desk.press("g")
-        await desk.until(lambda: as_it_was(desk), "the session")
+        await desk.until(lambda: is_restored(desk), "the session")
         assert desk.tree.row is not None and desk.tree.row.key == "model.16"
         await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
         assert desk.state.session.layers["model.5"].out_after == 96
@@ -68,11 +68,11 @@ async def test_a_dropped_session_is_offered_and_resumed_and_a_left_one_only_on_d
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         await desk.press("q")
         await desk.until(lambda: sessions.sessions()[0].left, "the kept session")
-    assert drop() == dropped
+    assert add_metric_to_saved_session() == dropped
     saved = sessions.session_to_resume()
     assert saved.left
     async with start(opening=Opening.of(saved)) as desk:
-        await desk.until(lambda: as_it_was(desk), "the session")
+        await desk.until(lambda: is_restored(desk), "the session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -84,12 +84,12 @@ async def saved(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
         async with app.run_test(size=(120, 40), notifications=True) as pilot:
             desk = Desk(app, pilot)
             await desk.until(lambda: desk.ready, "the model")
-            await work(desk)
-        drop()
+            await make_two_steps_and_undo_one(desk)
+        add_metric_to_saved_session()
         return sessions.session_to_resume()
 
 
-async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(start, saved: sessions.SavedSession):
+async def test_session_of_another_checkpoint_is_refused_and_not_lost(start, saved: sessions.SavedSession):
     file = sessions.SessionFile(saved.id)
     file.keep(saved)
     file.close()
@@ -100,7 +100,7 @@ async def test_a_session_of_another_checkpoint_is_refused_and_nothing_is_lost(st
     assert sessions.session_to_resume(saved.id).steps == 1
 
 
-async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start, monkeypatch: pytest.MonkeyPatch):
+async def test_full_disk_is_reported_once_and_the_session_is_saved_later(start, monkeypatch: pytest.MonkeyPatch):
     def full(file: sessions.SessionFile, session: sessions.SavedSession) -> None:
         raise OSError(28, "No space left on device")
 
@@ -116,7 +116,7 @@ async def test_a_full_disk_is_said_once_and_work_goes_on_and_is_kept_later(start
         await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
 
 
-async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(start, saved: sessions.SavedSession):
+async def test_metrics_are_restored_only_with_the_data_of_their_measurement(start, saved: sessions.SavedSession):
     with_data = saved.model_copy(update={"data": "theirs.yaml"})
     async with start(opening=replace(Opening.of(with_data), saved=None, data=None)) as desk:
         for data, kept in (("other.yaml", False), (None, True), ("theirs.yaml", True)):
@@ -129,7 +129,7 @@ async def test_metrics_come_back_only_with_the_data_that_they_were_measured_on(s
             assert desk.state.checkpoint.data == (data or "theirs.yaml")
 
 
-async def test_a_step_is_on_the_disk_before_the_screen_says_so(start, monkeypatch: pytest.MonkeyPatch):
+async def test_step_is_on_the_disk_before_the_screen_shows_it(start, monkeypatch: pytest.MonkeyPatch):
     shown: list[int] = []
     keep = sessions.SessionFile.keep
 

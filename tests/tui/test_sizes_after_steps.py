@@ -1,4 +1,4 @@
-"""After a step every number is the one of the network as it is now: sizes, inputs, shares, and the order."""
+"""After a step all numbers are those of the current network: sizes, inputs, shares, and the order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 LAYER = "model.22.cv3.0.1"
 
 
-async def cut(desk: Desk, layer: str, digits: str) -> None:
+async def apply_cut(desk: Desk, layer: str, digits: str) -> None:
     await desk.go(layer)
     await desk.press(*digits, "enter")
     await desk.previewed()
@@ -20,9 +20,9 @@ async def cut(desk: Desk, layer: str, digits: str) -> None:
     await desk.until(lambda: bool(desk.state.session.steps) and not desk.state.pending, "the step")
 
 
-async def test_a_layers_cost_follows_the_steps(desk: Desk):
+async def test_cost_of_a_layer_follows_the_steps(desk: Desk):
     before = desk.state.layers[LAYER]
-    await cut(desk, "model.22.cv3.0.0", "50")
+    await apply_cut(desk, "model.22.cv3.0.0", "50")
     await desk.go(LAYER)
     parameters, flops = desk.state.weight(before)
     assert before.parameters / 2 <= parameters < 0.51 * before.parameters and flops == before.flops // 2
@@ -39,20 +39,20 @@ async def test_a_layers_cost_follows_the_steps(desk: Desk):
     await desk.until(lambda: "no steps: ctrl+r redoes one of 1" in desk.text, "the undone step in a small window")
 
 
-async def test_the_order_is_the_present_one(desk: Desk):
+async def test_order_follows_the_sizes_after_the_steps(desk: Desk):
     await desk.press("o")
     assert desk.tree.order == "by FLOPs"
     first = desk.tree.shown[0].layer.name
-    await cut(desk, first, "80")
+    await apply_cut(desk, first, "80")
     costs = [row.flops for row in desk.tree.shown]
     assert costs == sorted(costs, reverse=True)
     assert desk.tree.shown[0].layer.name != first
     assert desk.view.tree.layer == first
 
 
-async def test_inputs_and_shares_move_with_a_step(desk: Desk):
+async def test_inputs_and_shares_follow_a_step(desk: Desk):
     await desk.pilot.resize_terminal(200, 60)
-    await cut(desk, "model.7", "50")
+    await apply_cut(desk, "model.7", "50")
     await desk.go("model.8.cv1")
     line = next(line for line in desk.text.splitlines() if " cv1 " in line and "reads" not in line and " 128 " in line)
     assert " 128 " in line
@@ -60,8 +60,8 @@ async def test_inputs_and_shares_move_with_a_step(desk: Desk):
     assert inputs(block, desk.state) == (256, 128)
 
 
-async def test_a_high_pane_says_where_a_layer_stands_and_what_cut_it(desk: Desk):
-    await cut(desk, "model.3", "25")
+async def test_tall_pane_shows_the_rank_of_a_layer_and_the_step_that_cut_it(desk: Desk):
+    await apply_cut(desk, "model.3", "25")
     await desk.go("model.3")
     await desk.until(lambda: "Block       3 Conv" in desk.text, "the block")
     costs = [desk.state.weight(layer)[1] for layer in desk.state.layers.values()]
@@ -76,7 +76,7 @@ async def test_a_high_pane_says_where_a_layer_stands_and_what_cut_it(desk: Desk)
     assert "read by" not in desk.text
 
 
-async def test_a_high_pane_draws_the_importance_twice_as_high(desk: Desk):
+async def test_tall_pane_draws_the_importance_twice_as_high(desk: Desk):
     await desk.go("model.3")
     await desk.until(lambda: "Importance" in desk.text, "the curve")
 
@@ -90,6 +90,6 @@ async def test_a_high_pane_draws_the_importance_twice_as_high(desk: Desk):
     await desk.until(lambda: height() == low + 3, "the higher curve")
 
 
-async def test_a_model_that_was_never_cut_has_nothing_to_recover(desk: Desk):
+async def test_uncut_model_has_nothing_to_recover(desk: Desk):
     await desk.press("R")
     await desk.until(lambda: any("nothing to recover: apply a cut first" in said for said in desk.said), "the reason")

@@ -1,4 +1,4 @@
-"""A target that is dragged: the tree, the sizes and the map go along from positions that were planned once, and escape puts all back."""
+"""The target slider: tree, sizes and map follow positions that were planned once; escape restores the pending cuts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ async def open_slider(desk: Desk) -> None:
     await desk.until(lambda: desk.view.slider is not None and desk.view.slider.ladder is not None, "all positions")
 
 
-def still(desk: Desk) -> bool:
+def is_previewed(desk: Desk) -> bool:
     """Whether the engine has answered about exactly what is asked for."""
     return desk.state.preview is not None and desk.state.dry_run is not None
 
 
-async def test_one_descent_finds_for_every_share_what_a_search_of_its_own_finds(demo_checkpoint: Path):
+async def test_plans_of_one_descent_equal_those_of_separate_searches(demo_checkpoint: Path):
     analysis = analyse(open_model(str(demo_checkpoint)), 64)
     planner = Planner(analysis)
     shares = [0.9, 0.5, 0.2, 0.01]
@@ -40,7 +40,7 @@ async def test_one_descent_finds_for_every_share_what_a_search_of_its_own_finds(
     assert together[0].step is not None and together[-1].step is None and "out of reach" in together[-1].stopped
 
 
-async def test_a_held_key_drags_the_tree_the_sizes_and_the_map_along_and_escape_puts_back_what_was_pending(desk: Desk):
+async def test_held_key_moves_tree_sizes_and_map_and_escape_restores_pending_cuts(desk: Desk):
     await desk.go("model.5")
     await desk.press("3", "0", "enter")
     await desk.previewed()
@@ -63,22 +63,22 @@ async def test_a_held_key_drags_the_tree_the_sizes_and_the_map_along_and_escape_
     await desk.press("m", "escape")
     assert desk.state.pending == before and desk.view.pane == "tree" and not desk.bench.query_one("#slider").display
     assert desk.state.after == size, "at once, without a question to the engine"
-    await desk.until(lambda: still(desk), "the engine's own word")
+    await desk.until(lambda: is_previewed(desk), "the engine's own word")
     assert desk.state.after == size
 
 
-async def test_enter_keeps_the_cuts_and_the_engine_says_the_same_of_them(desk: Desk):
+async def test_enter_keeps_the_cuts_and_the_engine_agrees(desk: Desk):
     await open_slider(desk)
     await desk.press(*["left"] * 6, "right")
     shown = desk.state.preview
     await desk.press("enter")
-    await desk.until(lambda: still(desk) and desk.state.preview is not shown, "the engine's own figures")
+    await desk.until(lambda: is_previewed(desk) and desk.state.preview is not shown, "the engine's own figures")
     assert desk.state.preview.after == shown.after and desk.state.preview.layers == shown.layers
     assert shown.after.flops / desk.state.session.original.flops == pytest.approx(0.75, rel=0.011)
     assert any("75 % of the FLOPs left" in words for words in desk.said) and desk.view.slider is None
 
 
-async def test_the_tree_shows_what_rows_cost_with_the_cuts(desk: Desk):
+async def test_tree_shows_costs_with_the_cuts_of_the_slider(desk: Desk):
     await desk.press("home", "down")
     await open_slider(desk)
     whole = desk.state.pending_weights
@@ -91,7 +91,7 @@ async def test_the_tree_shows_what_rows_cost_with_the_cuts(desk: Desk):
     await desk.press("escape")
 
 
-async def test_the_parameters_can_be_dragged_and_a_step_leaves_less_to_drag(desk: Desk):
+async def test_slider_works_for_parameters_and_continues_from_applied_steps(desk: Desk):
     await desk.go("model.7")
     await desk.press("5", "0", "enter", "a")
     await desk.until(lambda: len(desk.state.session.steps) == 1, "a step")
@@ -108,7 +108,7 @@ async def test_the_parameters_can_be_dragged_and_a_step_leaves_less_to_drag(desk
     assert desk.view.slider is None, "its positions were those of other steps"
 
 
-async def test_another_cut_lets_go_of_the_slider_and_a_late_position_is_nobodys(desk: Desk):
+async def test_another_cut_ends_the_slider_and_a_late_position_is_ignored(desk: Desk):
     await desk.press("ctrl+t")
     await desk.until(lambda: len(desk.view.slider.positions) > 1, "the first position")
     first = desk.view.slider.number
@@ -122,7 +122,7 @@ async def test_another_cut_lets_go_of_the_slider_and_a_late_position_is_nobodys(
     assert desk.view.slider is None and not desk.state.pending
 
 
-async def test_on_the_front_the_same_keys_drag_the_ring(desk: Desk):
+async def test_slider_keys_move_the_ring_on_the_front(desk: Desk):
     desk.state.metrics.by_plan[""] = 0.9
     try:
         desk.bench.store.touch("metrics")
@@ -144,7 +144,7 @@ async def test_on_the_front_the_same_keys_drag_the_ring(desk: Desk):
         desk.state.metrics.by_plan.clear()
 
 
-async def test_without_a_forecast_the_ring_is_on_the_axis():
+async def test_ring_is_on_the_axis_without_a_forecast():
     lines = front_lines([Dot("a", 8e9, 0.9)], "flops", "mAP", 60, 10, reach=[4e9, 8e9, 1e9])
     assert "○" in lines[-2].plain and not any("○" in line.plain for line in lines[:-2])
     assert 25 < lines[-2].plain.index("○") < 40

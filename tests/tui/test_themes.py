@@ -1,4 +1,4 @@
-"""Themes, no colour, ASCII, calm: what reaches the terminal, and that nothing is said by colour alone."""
+"""Themes, no colour, ASCII, calm: what reaches the terminal, and that no information is in colour alone."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def contrast(palette: Palette, sign: str, ground: str) -> float:
 @pytest.mark.parametrize(
     ("palette", "least"), [(DARK, 4.5), (LIGHT, 4.5), (HIGH_CONTRAST, 7.0)], ids=lambda value: getattr(value, "name", "")
 )
-def test_every_colour_can_be_read_on_every_ground(palette, least):
+def test_every_colour_has_enough_contrast_on_every_background(palette, least):
     found = {(sign, ground): contrast(palette, sign, ground) for sign in SIGNS for ground in GROUNDS}
     assert {pair: ratio for pair, ratio in found.items() if ratio < least} == {}
     assert contrast(palette, "faint", "background") >= 3.5
 
 
-def test_the_palette_is_the_one_asked_for_or_fits_the_terminal(monkeypatch):
+def test_palette_is_the_requested_one_or_fits_the_terminal(monkeypatch):
     monkeypatch.delenv("TUI_PRUNER_THEME", raising=False)
     assert wanted_palette("truecolor", False) == ("dark", "") == wanted_palette("256", False)
     assert wanted_palette("standard", False) == ("ansi", "") == wanted_palette("truecolor", True)
@@ -62,7 +62,7 @@ def test_the_palette_is_the_one_asked_for_or_fits_the_terminal(monkeypatch):
     assert name == "dark" and "no theme 'drak'" in problem and "high-contrast" in problem
 
 
-async def test_another_theme_recolours_everything_that_is_on_the_screen(start: Start, demo_checkpoint: Path):
+async def test_changed_theme_recolours_everything_on_the_screen(start: Start, demo_checkpoint: Path):
     async with start(opening=Opening(str(demo_checkpoint))) as desk:
         for palette in PALETTES.values():
             desk.app.use_palette(palette.name)
@@ -79,7 +79,7 @@ async def test_another_theme_recolours_everything_that_is_on_the_screen(start: S
     colours.use(DARK)
 
 
-def test_a_ground_that_a_terminal_of_16_colours_does_not_have_is_shown_in_reverse():
+def test_missing_background_colour_is_shown_in_reverse_on_16_colours():
     line = [Segment("a", Style.parse(f"{ANSI.text} on {ground}")) for ground in (ANSI.background, ANSI.selection, ANSI.conflict_tint)]
     plain, chosen, conflict = InReverse().apply(line, Color(0, 0, 0))
     assert not plain.style.reverse
@@ -122,7 +122,7 @@ def walk(terminal: Terminal) -> None:
     terminal.wait_for("1 ratio pending, not applied")
 
 
-def test_with_ascii_and_without_colour_only_ascii_bold_dim_and_reverse_reach_the_terminal(tmp_path: Path):
+def test_ascii_without_colour_sends_only_ascii_bold_dim_and_reverse(tmp_path: Path):
     with Listener([*COMMAND, "--ascii"], 100, 30, cwd=tmp_path, env={"NO_COLOR": "1"}) as terminal:
         walk(terminal)
         assert max(terminal.sent) < 128 and len(terminal.sent) > 10_000
@@ -132,7 +132,7 @@ def test_with_ascii_and_without_colour_only_ascii_bold_dim_and_reverse_reach_the
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_each_state_of_a_layer_is_told_apart_by_text_alone(desk: Desk):
+async def test_each_status_of_a_layer_is_distinguished_by_text_alone(desk: Desk):
     await desk.calm((120, 54))
     for layer, share in (("model.6.m.0.cv2", "30"), ("model.6.m.1.cv2", "50")):
         await desk.go(layer)
@@ -153,13 +153,13 @@ BEATS = "from tui_pruner.tui.screens import base; from tui_pruner.tui.drawing im
 
 
 @pytest.mark.parametrize(("calm", "expected"), [("1", "2.0 1"), ("0", "0.25 6")])
-def test_calm_beats_once_in_two_seconds_and_has_nothing_to_spin(calm, expected):
+def test_calm_mode_updates_every_two_seconds_without_animation(calm, expected):
     environment = {**os.environ, "TUI_PRUNER_CALM": calm, "PYTHONUTF8": "1", "TUI_PRUNER_ASCII": ""}
     done = subprocess.run([sys.executable, "-c", BEATS], env=environment, capture_output=True, text=True, check=True, timeout=HANGING)
     assert done.stdout.strip() == expected
 
 
-def test_a_terminal_of_16_colours_gets_its_own_and_with_calm_nothing_spins_while_the_model_is_read(tmp_path: Path):
+def test_terminal_of_16_colours_gets_its_palette_and_calm_mode_does_not_animate_loading(tmp_path: Path):
     with Listener([*COMMAND, "--calm"], 100, 30, cwd=tmp_path, env={"TERM": "linux", "COLORTERM": ""}) as terminal:
         terminal.wait_for("Backbone")
         assert "loading" in terminal.sent.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A file that runs code of its own is opened only after its user has typed how its SHA-256 begins."""
+"""A file that runs code of its own is opened only after its user has typed the first digits of its SHA-256."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def asked(app: PrunerApp, pilot) -> str:
     return str(app.screen.query_one("#what", Static).content)
 
 
-async def test_it_is_opened_and_remembered_once_its_user_typed_the_digits(untrusted: Path):
+async def test_trusted_file_is_opened_and_remembered_after_the_digits_are_typed(untrusted: Path):
     app = PrunerApp(Opening(str(untrusted), imgsz=64))
     sha256 = fingerprint(untrusted)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -55,7 +55,7 @@ async def test_it_is_opened_and_remembered_once_its_user_typed_the_digits(untrus
     assert remembered() == (sha256,)
 
 
-async def test_escape_leads_back_to_the_start_screen_and_nothing_ran(untrusted: Path):
+async def test_escape_returns_to_the_start_screen_and_nothing_ran(untrusted: Path):
     app = PrunerApp(Opening(str(untrusted), imgsz=64))
     async with app.run_test(size=(120, 40)) as pilot:
         await asked(app, pilot)
@@ -64,7 +64,7 @@ async def test_escape_leads_back_to_the_start_screen_and_nothing_ran(untrusted: 
     assert not untrusted.with_name("canary").exists() and remembered() == ()
 
 
-async def test_what_the_app_makes_from_a_trusted_model_is_opened_without_a_question(
+async def test_model_made_by_the_app_from_a_trusted_one_is_opened_without_a_question(
     start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(VARIABLE, "")

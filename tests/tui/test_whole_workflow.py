@@ -1,4 +1,4 @@
-"""The main job in a real terminal: look, mark, set ratios, apply, see the proof and the mAP, undo, redo, write, quit."""
+"""The main workflow in a real terminal: look, mark, set ratios, apply, see the proof and the mAP, undo, redo, write, quit."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def checkpoint(tmp_path: Path, demo_checkpoint: Path) -> Path:
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(80, 24)])
-def test_the_whole_job(checkpoint: Path, demo_data: Path, columns: int, rows: int):
+def test_whole_workflow_from_look_to_written_file_works(checkpoint: Path, demo_data: Path, columns: int, rows: int):
     wide = columns >= 120
     command = [sys.executable, "-m", "tui_pruner", str(checkpoint), "--data", str(demo_data), "--images", "16"]
     with Terminal(command, columns, rows, cwd=checkpoint.parent) as terminal:
         terminal.wait_for("Backbone")
         terminal.wait_for("3.01M")
-        mark(terminal, "6.m.0.cv1", "6 C2f", "12 C2f")
-        mark(terminal, "12.cv2", "12 C2f", "6 C2f")
+        filter_and_mark(terminal, "6.m.0.cv1", "6 C2f", "12 C2f")
+        filter_and_mark(terminal, "12.cv2", "12 C2f", "6 C2f")
         terminal.press("30", "enter")
         terminal.wait_for(r"128→90")
         terminal.wait_for(r"2[.]9\dM|▼")
-        read_what_goes_along(terminal, wide)
+        check_also_affected_layers(terminal, wide)
         terminal.press("a")
-        proved_and_validated_while_keys_answer(terminal)
+        wait_for_proof_and_validation_with_keys(terminal)
         terminal.press("u")
         terminal.wait_for(lambda text: "128→90" not in text)
         terminal.press("ctrl+r")
@@ -53,7 +53,7 @@ def test_the_whole_job(checkpoint: Path, demo_data: Path, columns: int, rows: in
         assert archive.testzip() is None
 
 
-def mark(terminal: Terminal, words: str, block: str, others: str) -> None:
+def filter_and_mark(terminal: Terminal, words: str, block: str, others: str) -> None:
     """Filter for one layer, stand on it and mark it; then drop the filter."""
     terminal.press("/")
     terminal.press(words, "enter")
@@ -64,7 +64,7 @@ def mark(terminal: Terminal, words: str, block: str, others: str) -> None:
     terminal.wait_for(lambda text: f"/ {words}" not in text and text.count("C2f") > 1)  # else the next key and escape come as one
 
 
-def read_what_goes_along(terminal: Terminal, wide: bool) -> None:
+def check_also_affected_layers(terminal: Terminal, wide: bool) -> None:
     """The coupled layers and the new shapes stand in the detail pane; on a narrow screen one tab away."""
     if not wide:
         terminal.press("tab")
@@ -78,7 +78,7 @@ def read_what_goes_along(terminal: Terminal, wide: bool) -> None:
         terminal.press("tab")
 
 
-def proved_and_validated_while_keys_answer(terminal: Terminal) -> None:
+def wait_for_proof_and_validation_with_keys(terminal: Terminal) -> None:
     """The proof and the validation arrive from the background; until then every key press changes the screen at once."""
     slowest = 0.0
     while not DONE.search(terminal.text):
