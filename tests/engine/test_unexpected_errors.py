@@ -1,4 +1,4 @@
-"""No matter what a method meets, the engine answers in one line and goes on; what it does behind the answers is told too."""
+"""Any error in a method is answered in one line and the engine continues; failures of background work are reported too."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ UNEXPECTED = [
 
 @pytest.mark.parametrize("error", UNEXPECTED, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("method", KINDS)
-def test_every_method_answers_every_unexpected_error_in_one_line(method: str, error: BaseException):
+def test_every_method_answers_unexpected_errors_in_one_line(method: str, error: BaseException):
     def never(method: str, params: dict[str, Any]) -> Message:
         raise NotImplementedError
 
@@ -78,7 +78,7 @@ def test_every_method_answers_every_unexpected_error_in_one_line(method: str, er
     assert type(error).__name__ in paths.log_file().read_text()
 
 
-def test_our_own_errors_keep_their_class_and_words_and_leave_no_traceback():
+def test_own_errors_keep_their_class_and_message_without_a_traceback():
     refused = answered(failing(lambda *_: None, lambda: {"open": errors.DataError("bad data")}), "open")["error"]
     assert refused == {"kind": "DataError", "message": "bad data"} and not paths.log_file().exists()
 
@@ -91,7 +91,7 @@ class Unsendable(SavedPlan):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_result_that_cannot_be_sent_is_an_error_like_any_other(late: bool):
+def test_result_that_cannot_be_serialised_is_an_error(late: bool):
     result = Unsendable(output="x", steps=1)
 
     def ask(method: str, params: dict[str, Any]) -> Message | Future[Message]:
@@ -104,7 +104,7 @@ def test_a_result_that_cannot_be_sent_is_an_error_like_any_other(late: bool):
     assert "save plan x failed: RecursionError: no end of it" in answered(ask, "save_plan", path="x")["error"]["message"]
 
 
-def test_the_line_says_what_was_asked_with_what():
+def test_error_line_names_the_request_and_its_parameters():
     many = [{"layer": f"model.{number}", "amount": "30%"} for number in range(5)]
     assert server.described("plan_target", {"targets": ["flops=70%"]}) == "plan target ['flops=70%']"
     assert server.described("preview", {"requests": CUT}) == "preview model.6.m.0.cv1=30%"
@@ -113,7 +113,7 @@ def test_the_line_says_what_was_asked_with_what():
         assert server.described(["undo"], odd)
 
 
-def test_what_to_do_depends_on_the_error():
+def test_advice_depends_on_the_error():
     for error, words in (
         (MemoryError(), "close other programs"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "close other programs"),
@@ -132,7 +132,7 @@ def opened(demo_checkpoint: Path) -> tuple[Service, list[tuple[str, dict[str, An
     return service, said
 
 
-def test_a_proof_that_cannot_be_made_is_told_as_one_that_failed(opened, monkeypatch: pytest.MonkeyPatch):
+def test_proof_that_cannot_be_computed_is_reported_as_failed(opened, monkeypatch: pytest.MonkeyPatch):
     service, said = opened
     said.clear()
 
@@ -148,7 +148,7 @@ def test_a_proof_that_cannot_be_made_is_told_as_one_that_failed(opened, monkeypa
     service.call(Undo())
 
 
-def test_a_warm_up_that_fails_is_told(opened, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
+def test_failed_warm_up_is_reported(opened, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
     service, said = opened
     said.clear()
 
@@ -170,7 +170,7 @@ server.serve()
 """
 
 
-async def test_an_engine_that_cannot_be_loaded_says_why_in_each_answer_and_does_not_die(demo_checkpoint: Path):
+async def test_engine_that_fails_to_load_answers_with_the_reason_and_continues(demo_checkpoint: Path):
     engine = Engine()
     await engine.client.start(await start_python("-c", BROKEN))
     for _ in range(2):
@@ -183,7 +183,7 @@ async def test_an_engine_that_cannot_be_loaded_says_why_in_each_answer_and_does_
     assert engine.deaths == []
 
 
-async def test_an_interrupt_from_the_keyboard_does_not_end_the_engine(engine: Engine, demo_checkpoint: Path):
+async def test_ctrl_c_does_not_end_the_engine(engine: Engine, demo_checkpoint: Path):
     await engine.client.call(Open(path=str(demo_checkpoint)))
     os.kill(engine.client._process.pid, signal.SIGINT)
     assert (await engine.client.call(PreviewRequest(requests=[CutRequest(**CUT[0])]))).preview.layers
@@ -197,7 +197,7 @@ ENDS = {
 PRELUDE = "import json, os, signal, sys\ndef hear(): return sys.stdin.readline()\n"
 
 
-async def test_an_engine_that_the_app_gives_up_is_reported_with_the_app_s_reason():
+async def test_engine_ended_by_the_app_is_reported_with_the_apps_reason():
     engine = Engine()
     await engine.client.start(await start_python("-c", PRELUDE + ENDS["hangs"]))
     waiting = asyncio.ensure_future(engine.client.call(Undo()))
@@ -209,7 +209,7 @@ async def test_an_engine_that_the_app_gives_up_is_reported_with_the_app_s_reason
     assert engine.deaths == ["it did not answer within 30 s"]
 
 
-async def test_an_engine_that_stops_answering_was_not_killed_for_want_of_memory(monkeypatch: pytest.MonkeyPatch):
+async def test_engine_that_closes_its_stdout_is_not_reported_as_out_of_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tui_pruner.engine.processes.LAST_MOMENT", 0.1)
     engine = Engine()
     await engine.client.start(await start_python("-c", PRELUDE + ENDS["closes its stdout and lives on"]))
@@ -219,7 +219,7 @@ async def test_an_engine_that_stops_answering_was_not_killed_for_want_of_memory(
     assert "out of memory" not in engine.deaths[0]
 
 
-async def test_an_engine_that_could_not_read_a_request_leaves_none_waiting():
+async def test_unreadable_request_leaves_no_other_request_waiting():
     engine = Engine()
     script = "hear(); print(json.dumps({'id': -1, 'error': {'kind': 'EngineError', 'message': 'no request'}}), flush=True); signal.pause()"
     await engine.client.start(await start_python("-c", PRELUDE + script))
@@ -229,7 +229,7 @@ async def test_an_engine_that_could_not_read_a_request_leaves_none_waiting():
     assert engine.deaths == []
 
 
-async def test_a_handler_that_fails_does_not_deafen_the_client():
+async def test_exception_in_an_event_handler_does_not_stop_the_client():
     def fails(name: str, data: dict[str, Any]) -> None:
         raise ValueError("a mistake of the interface")
 
@@ -246,7 +246,7 @@ async def test_a_handler_that_fails_does_not_deafen_the_client():
     assert "a mistake of the interface" in paths.log_file().read_text()
 
 
-def test_the_garbage_collector_passes_over_what_an_engine_imported_no_more():
+def test_garbage_collector_skips_the_imported_modules_of_the_engine():
     gc.disable()
     before = gc.get_freeze_count()
     try:
