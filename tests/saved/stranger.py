@@ -1,4 +1,4 @@
-"""Everything that someone with stock Ultralytics does with a pruned file: load, predict, export, train(), fine-tune, load again.
+"""A pruned file used by stock Ultralytics alone: load, predict, export, train(), fine-tune, load again.
 
 Run as `python -I stranger.py REQUEST`; REQUEST is a JSON file {file, expected, data, folder, side}. The last line that it prints is a JSON
 document.

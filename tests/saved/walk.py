@@ -1,4 +1,4 @@
-"""One family's whole way: pruned and saved here, then used by a process that has stock Ultralytics alone."""
+"""One family through all steps: pruned and saved here, then used by a process that has stock Ultralytics alone."""
 
 from __future__ import annotations
 
