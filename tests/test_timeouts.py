@@ -1,4 +1,4 @@
-"""What hangs is given up, and what only gets little of a busy machine is not."""
+"""Timeouts: hanging calls are abandoned, slow ones on a busy machine are not."""
 
 import asyncio
 import os
@@ -10,13 +10,13 @@ from tui_pruner.domain import deadlines
 
 
 @pytest.mark.parametrize(("load", "cores", "expected"), [(15.0, 2, 7.5), (0.3, 2, 1.0), (8.0, None, 8.0)])
-def test_a_second_alone_is_as_many_seconds_as_processes_want_each_processor(load, cores, expected, monkeypatch):
+def test_deadline_is_multiplied_by_the_load_per_processor(load, cores, expected, monkeypatch):
     monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     assert deadlines.crowd() == expected
 
 
-def test_a_system_that_does_not_say_how_busy_it_is_counts_as_idle(monkeypatch):
+def test_missing_load_average_counts_as_idle(monkeypatch):
     def refuse():
         raise OSError
 
@@ -31,13 +31,13 @@ async def late(asked: list[float]) -> str:
     return "answer"
 
 
-async def test_an_answer_that_is_late_on_a_busy_machine_is_waited_for(monkeypatch):
+async def test_late_answer_on_a_busy_machine_is_waited_for(monkeypatch):
     asked = []
     monkeypatch.setattr(deadlines, "crowd", lambda: asked.append(0.0) or 0.001 * len(asked) ** 10)
     assert await deadlines.within(1.0, late(asked)) == "answer"
 
 
-async def test_what_does_not_answer_is_given_up_and_cancelled():
+async def test_unanswered_call_times_out_and_is_cancelled():
     never = asyncio.get_running_loop().create_future()
     with pytest.raises(asyncio.TimeoutError):
         await deadlines.within(0.01, never)
@@ -66,7 +66,7 @@ async def test_time_in_which_this_process_was_stopped_does_not_count(monkeypatch
     os.close(writer)
 
 
-async def test_a_refusal_comes_through():
+async def test_exception_is_passed_through():
     async def refuse():
         raise ValueError("no")
 
@@ -74,7 +74,7 @@ async def test_a_refusal_comes_through():
         await deadlines.within(10.0, refuse())
 
 
-async def test_what_hangs_is_given_up_by_a_process_that_is_stopped_again_and_again(monkeypatch):
+async def test_hanging_call_times_out_though_the_process_is_stopped_repeatedly(monkeypatch):
     monkeypatch.setattr(deadlines, "ASLEEP", -2.0)  # so that every wait looks like one of a stopped process
     never = asyncio.get_running_loop().create_future()
     with pytest.raises(asyncio.TimeoutError):
