@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bad_files import NOT_EVEN_A_CHECKPOINT, RunsACommand, flip_one_bit
+from tests.bad_files import NOT_CHECKPOINTS, RunsACommand, flip_one_bit
 from tests.cli.conftest import FIELD_MODEL, Answer, Call, Pruned
 
 
@@ -37,9 +37,9 @@ def nothing_changes(folder: Path) -> Iterator[None]:
     assert state() == before
 
 
-@pytest.mark.parametrize("name", NOT_EVEN_A_CHECKPOINT)
+@pytest.mark.parametrize("name", NOT_CHECKPOINTS)
 def test_invalid_checkpoint_is_refused_with_what_the_file_is(name: str, call: Call, tmp_path: Path):
-    make, expected = NOT_EVEN_A_CHECKPOINT[name]
+    make, expected = NOT_CHECKPOINTS[name]
     make(tmp_path / name)
     with nothing_changes(tmp_path):
         line = refusal(call("prune", tmp_path / name, "--cut", "5=30%", "-o", tmp_path / "out.pt", "--json"))

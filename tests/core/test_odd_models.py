@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.core.odd_models import HELD, PROVED, Odd, convolution, proved_groups, reasons, traced
+from tests.core.odd_models import LOCKED, PROVED, Odd, convolution, proved_groups, reasons, traced
 from tests.deadlines import time_left
 from tui_pruner.core.model.analysis import trace_model
 from tui_pruner.core.pruning.importance import FROM_WEIGHTS, Ranking
@@ -43,9 +43,9 @@ def test_groups_that_can_be_cut_are_ranked_by_every_criterion(name):
             assert np.isfinite(ranking.scores(group, criterion)).all()
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", LOCKED)
 def test_locked_groups_have_a_reason_and_the_others_are_proved(name):
-    make, reason = HELD[name]
+    make, reason = LOCKED[name]
     net, coupling = traced(make().eval())
     assert any(reason in said for said in reasons(coupling)), reasons(coupling)
     stem = coupling.output_groups("stem")
@@ -54,7 +54,7 @@ def test_locked_groups_have_a_reason_and_the_others_are_proved(name):
 
 
 def test_operation_without_a_rule_is_listed_by_name():
-    assert traced(HELD["an operation that no rule knows"][0]().eval())[1].unknown_operations == {"special_i1": 1}
+    assert traced(LOCKED["an operation that no rule knows"][0]().eval())[1].unknown_operations == {"special_i1": 1}
 
 
 def tied_to_the_first(net: Odd) -> Odd:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.operation_examples import DECOMPOSED, EXAMPLES, HELD, HELD_TOO, MORE, Example
+from tests.core.operation_examples import DECOMPOSED, EXAMPLES, LOCKED, MORE, MORE_LOCKED, Example
 from tests.core.test_flow import Apply, Net, cut_every_group
 from tui_pruner.core.model.analysis import trace_model
 from tui_pruner.core.model.copies import without_weights
@@ -55,9 +55,9 @@ def test_operation_carries_channels_so_that_every_cut_is_proved(name):
     assert cut_every_group(net, coupling) >= 1
 
 
-@pytest.mark.parametrize("name", [*HELD, *HELD_TOO])
+@pytest.mark.parametrize("name", [*LOCKED, *MORE_LOCKED])
 def test_operation_across_channels_locks_them_with_a_reason(name):
-    example = (HELD | HELD_TOO)[name]
+    example = (LOCKED | MORE_LOCKED)[name]
     _, coupling = trace_model(network(example))
     groups = coupling.output_groups("second")
     assert not any(group.prunable for group in groups)

@@ -89,7 +89,7 @@ def test_stock_ultralytics_predicts_with_a_file_written_from_a_masked_one(tmp_pa
     plan: dict[str, Any] = {"format": 1, "steps": []}
     kept = removal.kept(analysis.coupling)
     write_checkpoint(pruned, analysis.checkpoint, tmp_path / "pruned.pt", plan=plan, kept=kept, proof={"equal": True})
-    program = tmp_path / "stranger.py"
+    program = tmp_path / "stock_process.py"
     program.write_text(
         "import sys, torch; from ultralytics import YOLO; print(len(YOLO(sys.argv[1]).predict(torch.zeros(2, 3, 64, 64), verbose=False)))"
     )

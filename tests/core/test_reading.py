@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.bad_files import DIGITS, NOT_EVEN_A_CHECKPOINT, RunsACommand, flip_one_bit
+from tests.bad_files import DIGITS, NOT_CHECKPOINTS, RunsACommand, flip_one_bit
 from tui_pruner.core.model.checkpoint import family_name
 from tui_pruner.domain.errors import CheckpointError
 from tui_pruner.frameworks.ultralytics import build_from_yaml, open_model, read_checkpoint
@@ -83,9 +83,9 @@ def test_file_name_that_ultralytics_would_change_is_read_unchanged(
     assert read_checkpoint(tmp_path / name).classes == 10
 
 
-@pytest.mark.parametrize("name", NOT_EVEN_A_CHECKPOINT)
+@pytest.mark.parametrize("name", NOT_CHECKPOINTS)
 def test_file_that_is_not_a_checkpoint_is_refused_with_what_it_is(name: str, tmp_path: Path) -> None:
-    make, expected = NOT_EVEN_A_CHECKPOINT[name]
+    make, expected = NOT_CHECKPOINTS[name]
     make(tmp_path / name)
     assert expected in refusal(tmp_path / name)
 

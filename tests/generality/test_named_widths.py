@@ -166,7 +166,7 @@ CUT: dict[str, Callable[[], nn.Module]] = {
     "halves of an attribute": Halves,
     "a method in an attribute": OwnMethod,
 }
-HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
+LOCKED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a computed scale": (functools.partial(Heads, "computed"), "computes with this width"),
     "a constant": (Constant, "is split into fixed widths [10, 14]"),
     "a constant bound": (ConstantSlice, "slice takes channels by their place"),
@@ -198,9 +198,9 @@ def test_named_width_is_cut_and_a_float64_twin_agrees(name):
         assert (found["ours"], found["twin"]) == ("equal", "equal"), found
 
 
-@pytest.mark.parametrize("name", HELD)
+@pytest.mark.parametrize("name", LOCKED)
 def test_width_without_an_attribute_or_used_in_arithmetic_is_locked(name):
-    build, why = HELD[name]
+    build, why = LOCKED[name]
     _, _, session = opened(build)
     inner = [group for group in session.groups() if any(layer.startswith("1.") and layer != "1.proj" for layer in group.layers)]
     assert any(why in group.reason for group in inner), [group.reason for group in session.groups()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from textual.app import App
 
-from tests.bad_files import NOT_EVEN_A_CHECKPOINT
+from tests.bad_files import NOT_CHECKPOINTS
 from tests.tui.helpers import screen_text, until
 from tui_pruner.tui.screens.entry_list import Entries
 from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, entries_in, kind_of, matching
@@ -119,9 +119,9 @@ async def test_ten_thousand_files_are_listed_and_filtered_while_typing(tmp_path)
     assert app.return_value == str(tmp_path / "epoch09999.pt")
 
 
-@pytest.mark.parametrize("name", [name for name in NOT_EVEN_A_CHECKPOINT if name not in ("folder.pt", "model.onnx")])
+@pytest.mark.parametrize("name", [name for name in NOT_CHECKPOINTS if name not in ("folder.pt", "model.onnx")])
 def test_file_that_is_not_a_checkpoint_is_not_labelled_as_one(name, tmp_path):
-    make, _ = NOT_EVEN_A_CHECKPOINT[name]
+    make, _ = NOT_CHECKPOINTS[name]
     make(tmp_path / name)
     kind = kind_of(tmp_path / name)
     assert kind and not kind.startswith("checkpoint, detect")

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.hand CHECKPOINT DATA OUTPUT SEED`: the real app without a terminal, and someone who works in it at random.
+"""`python -m tests.faults.random_user CHECKPOINT DATA OUTPUT SEED`: the real app without a terminal, used at random.
 
 Says on stdout, one JSON object a line, what stands on its screen: the steps that count whenever they change, and what it is about to do.
 """

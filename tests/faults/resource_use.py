@@ -15,7 +15,7 @@ MOST_GROWTH, MOST_SLOWER = 1.05, 2.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class ResourceUse:
     """What a process takes at one moment: resident memory in KiB, open descriptors, threads."""
 
     memory: int
@@ -23,7 +23,7 @@ class Standing:
     threads: int
 
     @classmethod
-    def now(cls) -> Standing:
+    def now(cls) -> ResourceUse:
         """Of this process, without what is only waiting to be collected."""
         gc.collect()
         memory = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
@@ -33,17 +33,17 @@ class Standing:
 def watched(name: str, act: Callable[[int], object], times: int, warm_up: int) -> list[str]:
     """Do something many times; gives what grew between the end of the warm-up and the end."""
     seconds: list[float] = []
-    before = Standing.now()
+    before = ResourceUse.now()
     for number in range(times):
         if number == warm_up:
-            before = Standing.now()
+            before = ResourceUse.now()
         started = time.perf_counter()
         act(number)
         seconds.append(time.perf_counter() - started)
-    return compared(name, before, Standing.now(), seconds[warm_up:])
+    return compared(name, before, ResourceUse.now(), seconds[warm_up:])
 
 
-def compared(name: str, before: Standing, after: Standing, seconds: list[float], pool: int = 0) -> list[str]:
+def compared(name: str, before: ResourceUse, after: ResourceUse, seconds: list[float], pool: int = 0) -> list[str]:
     """What grew, and the figures on the screen; times are medians of the first and the last actions. `pool`: threads that may come yet."""
     some = max(1, min(WATCHED, len(seconds) // 3))
     first, last = median(seconds[:some]), median(seconds[-some:])
