@@ -1,6 +1,6 @@
 """A pruned file used by stock Ultralytics alone: load, predict, export, train(), fine-tune, load again.
 
-Run as `python -I stock_process.py REQUEST`; REQUEST is a JSON file {file, expected, data, folder, side}. The last line that it prints is a JSON
+Run as `python -I stock_process.py REQUEST`; REQUEST is a JSON file {file, expected, data, folder, side}. The last printed line is a JSON
 document.
 """
 
