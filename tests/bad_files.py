@@ -42,7 +42,7 @@ def torchscript(path: Path) -> None:
     torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(str(path))
 
 
-NOT_EVEN_A_CHECKPOINT: dict[str, tuple[Callable[[Path], object], str]] = {
+NOT_CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty.pt": (empty, "is empty"),
     "truncated.pt": (truncated, "is truncated"),
     "random.pt": (random_bytes, "is not a PyTorch checkpoint"),

@@ -32,7 +32,7 @@ def session(opened: tp.Session) -> tp.Session:
     return opened
 
 
-def test_the_package_imports_no_torch_and_says_what_it_does_not_have():
+def test_package_imports_no_torch_and_names_missing_attributes():
     code = "import sys, tui_pruner; print(sorted({'torch', 'ultralytics', 'textual'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANGING)
     assert done.stdout == "[]\n"
@@ -40,17 +40,17 @@ def test_the_package_imports_no_torch_and_says_what_it_does_not_have():
         tp.prune  # noqa: B018
 
 
-def test_what_the_package_has_is_listed():
+def test_attributes_of_the_package_are_listed():
     assert {"open", "load", "apply_plan", "compress", "PrunerError"} <= set(dir(tp)) and "annotations" not in dir(tp)
 
 
 @pytest.mark.parametrize("options", [{"approximate": True}, {"loss": max}, {"evaluate": max}, {"forward": max}, {"adapters": {int: max}}])
-def test_what_is_for_modules_is_not_ignored_for_a_file(options: dict[str, Any], demo_checkpoint: Path):
+def test_options_for_modules_are_refused_for_a_file(options: dict[str, Any], demo_checkpoint: Path):
     with pytest.raises(tp.RequestError, match=f"{next(iter(options))}: for a module only"):
         tp.open(demo_checkpoint, **options)
 
 
-def test_a_preview_changes_nothing_and_a_step_does_what_it_said(session: tp.Session):
+def test_preview_changes_nothing_and_a_step_has_the_previewed_size(session: tp.Session):
     whole = session.size
     preview = session.preview([f"{LAYER}=25%", "model.8.m.0=drop"])
     assert preview.layers[LAYER] == ((64, 64), (64, 48)) and preview.layers["model.8.m.0.cv1"][1] == (0, 0)
@@ -67,7 +67,7 @@ def test_a_preview_changes_nothing_and_a_step_does_what_it_said(session: tp.Sess
     assert len(session.steps) == 1
 
 
-def test_the_model_is_independent_of_the_session(session: tp.Session):
+def test_model_is_independent_of_the_session(session: tp.Session):
     session.apply([f"{LAYER}=25%"])
     model = session.model()
     before = session.checkpoint.model.state_dict()["model.0.conv.weight"].clone()
@@ -78,7 +78,7 @@ def test_the_model_is_independent_of_the_session(session: tp.Session):
     assert bool(session.model().state_dict()["model.0.conv.weight"].any())
 
 
-def test_groups_and_reasons(session: tp.Session):
+def test_groups_have_statuses_and_locked_ones_a_reason(session: tp.Session):
     groups = session.groups()
     statuses = {group.status for group in groups}
     assert {"free", "linked", "locked"} <= statuses
@@ -87,7 +87,7 @@ def test_groups_and_reasons(session: tp.Session):
     assert "<th>layers</th>" in groups._repr_html_()
 
 
-def test_a_target_is_a_step_and_what_cannot_be_is_said(session: tp.Session):
+def test_target_becomes_a_step_and_an_unreachable_one_is_reported(session: tp.Session):
     whole = session.size.flops
     session.target("flops=80%")
     assert 0.78 < session.size.flops / whole <= 0.801
@@ -99,7 +99,7 @@ def test_a_target_is_a_step_and_what_cannot_be_is_said(session: tp.Session):
         session.load({"checkpoint": "other.pt", "sha256": "0" * 64, "steps": []})
 
 
-def test_a_refit_comes_closer_and_is_saved_as_a_stage(session: tp.Session, tmp_path: Path):
+def test_refit_comes_closer_to_the_original_and_is_saved_as_a_stage(session: tp.Session, tmp_path: Path):
     with pytest.raises(tp.RequestError, match="apply a step first"):
         session.reconstruct([torch.rand(1, 3, 64, 64)])
     session.apply(["6=50%"])
@@ -114,7 +114,7 @@ def test_a_refit_comes_closer_and_is_saved_as_a_stage(session: tp.Session, tmp_p
     assert torch.allclose(stored, made, atol=1e-2)
 
 
-def test_what_is_not_proved_is_not_handed_out(session: tp.Session, monkeypatch: pytest.MonkeyPatch):
+def test_unproved_model_is_not_returned(session: tp.Session, monkeypatch: pytest.MonkeyPatch):
     session.apply([f"{LAYER}=25%"])
     failed = dataclasses.replace(session.prove(), equal=False, failure="of a test")
     monkeypatch.setattr(type(session._steps), "prove", lambda self, applied: failed)
@@ -122,7 +122,7 @@ def test_what_is_not_proved_is_not_handed_out(session: tp.Session, monkeypatch: 
         session.model()
 
 
-def test_a_mask_has_all_shapes_and_flow_the_widths_that_are_left(session: tp.Session, tmp_path: Path):
+def test_mask_keeps_all_shapes_and_flow_has_the_remaining_widths(session: tp.Session, tmp_path: Path):
     session.apply(["6=25%"])
     assert [block.reads for block in session.flow()][11:13] == [352, 352]
     with quick_verification():

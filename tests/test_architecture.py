@@ -1,4 +1,4 @@
-"""Who may load whom, proved in fresh processes; and what no file of the project may hold."""
+"""Imports between layers, checked in new processes, and what no file of the project may contain."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def loaded_by(modules: list[str]) -> set[str]:
     ],
     ids=["tui", "the app", "engine", "domain", "storage", "core", "frameworks and report", "jobs", "command line"],
 )
-def test_a_layer_loads_nothing_that_it_may_not(modules: list[str], needed: set[str], forbidden: set[str]):
+def test_layer_does_not_load_forbidden_packages(modules: list[str], needed: set[str], forbidden: set[str]):
     loaded = loaded_by(modules)
     assert needed <= loaded
     assert loaded & forbidden == set()
@@ -124,14 +124,14 @@ def tracked_files() -> list[Path]:
 MACHINE_PATH = re.compile(r"(?<![\w.~])/(?:root|work|home/\w+|Users/\w+)/")
 
 
-def test_no_file_holds_a_path_of_somebody_s_machine():
+def test_no_file_contains_a_path_of_a_users_machine():
     files = project_files()
     assert len(files) > 100
     assert [str(file) for file in files if MACHINE_PATH.search(file.read_text(encoding="utf-8", errors="replace"))] == []
     assert MACHINE_PATH.search('open("/' + 'root/best.pt")')
 
 
-def test_every_module_and_everything_public_in_it_says_what_it_is():
+def test_every_module_and_public_object_has_a_docstring():
     missing = []
     for module in pkgutil.walk_packages(tui_pruner.__path__, "tui_pruner."):
         file = PROJECT / Path(*module.name.split("."))
@@ -155,7 +155,7 @@ def source_files() -> dict[Path, str]:
     return {path.relative_to(PACKAGE): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def test_a_file_is_one_idea_whole_and_a_folder_is_small_enough_to_read():
+def test_files_and_folders_are_within_their_size_limits():
     lengths = {path: len(text.splitlines()) for path, text in source_files().items()}
     modules = {path: length for path, length in lengths.items() if path.name not in ENTRIES}
     folders = Counter(path.parent for path in modules)
@@ -176,7 +176,7 @@ def test_no_two_classes_have_the_same_name():
     assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
-def test_own_inheritance_is_at_most_three_deep_and_no_action_calls_up():
+def test_inheritance_is_at_most_three_deep_and_no_action_calls_super():
     bases: dict[str, list[str]] = {}
     for text in source_files().values():
         assert "super().action_" not in text
@@ -205,7 +205,7 @@ def test_no_two_packages_import_each_other_even_for_types():
     assert [(a, b) for a in imports for b in imports[a] if a < b and a in imports.get(b, ())] == []
 
 
-def test_every_criterion_of_the_table_is_one_that_the_core_computes():
+def test_every_criterion_of_the_table_is_computed_by_the_core():
     from tui_pruner.core.pruning.importance import FROM_LABELS, FROM_WEIGHTS
     from tui_pruner.domain.criteria import CRITERIA, FROM_IMAGES, NAMES, NEED_DATA
 

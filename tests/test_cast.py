@@ -36,7 +36,7 @@ def texts_at(root: ElementTree.Element, share: float) -> list[str]:
     return found
 
 
-def test_each_frame_is_what_is_visible_at_its_time(cast: ModuleType):
+def test_each_frame_has_the_lines_visible_at_its_time(cast: ModuleType):
     same, first, second = Segment("the tree"), Segment("10 % <", Style(color="red")), Segment("20 %", Style(bold=True, bgcolor="blue"))
     frames = [
         cast.Frame(((same,), (first,)), 1.0, "press right"),
@@ -50,7 +50,7 @@ def test_each_frame_is_what_is_visible_at_its_time(cast: ModuleType):
     assert len(list(root.iter(f"{SVG}path"))) == 1, "what is behind the bold word"
 
 
-def test_the_picture_in_the_readme_is_a_whole_cut_below_its_size():
+def test_picture_in_the_readme_shows_a_whole_cut_and_is_small():
     file = ASSETS / "cut.svg"
     assert file.stat().st_size < 400_000 and "assets/cut.svg" in (ASSETS.parent / "README.md").read_text(encoding="utf-8")
     root = ElementTree.parse(file).getroot()

@@ -24,7 +24,7 @@ def commands_in(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_commands_in_a_guide_have_options_that_exist(name: str):
+def test_commands_in_a_guide_have_existing_options(name: str):
     commands = [words for words in commands_in((DOCS / name).read_text()) if words[0] in PARSER.commands]
     assert len(commands) >= 2
     for command, *words in commands:
@@ -32,7 +32,7 @@ def test_commands_in_a_guide_have_options_that_exist(name: str):
         assert {word for word in words if word.startswith("-")} <= known, (command, words)
 
 
-def test_the_workflow_is_one_and_its_gate_is_the_command():
+def test_gate_workflow_of_the_guide_runs_the_gate_command():
     (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "gate.md").read_text(), re.DOTALL)
     steps = yaml.safe_load(block)["jobs"]["gate"]["steps"]
     (gate,) = (step["run"] for step in steps if step.get("name") == "Gate")

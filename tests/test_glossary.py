@@ -62,7 +62,7 @@ def in_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def test_no_name_in_code_is_a_word_that_was_replaced():
+def test_names_in_code_use_no_replaced_word():
     files = [*(ROOT / "tui_pruner").rglob("*.py")]
     names = {file.name: {*names_in(ast.parse(file.read_text(encoding="utf-8"))), file.stem} for file in files}
     assert {
@@ -71,7 +71,7 @@ def test_no_name_in_code_is_a_word_that_was_replaced():
     assert OUT_OF_CODE.search(in_words("ScanSubject")) and not OUT_OF_CODE.search(in_words("dashboard"))
 
 
-def test_the_screen_the_help_and_the_readme_use_the_words_of_the_glossary():
+def test_screen_help_and_readme_use_the_words_of_the_glossary():
     screens = [*(ROOT / "tui_pruner/tui").rglob("*.py"), *(ROOT / "tui_pruner/cli").rglob("*.py")]
     wrong = {str(file.relative_to(ROOT)): words for file in screens if (words := found(ON_THE_SCREEN, shown_texts(file)))}
     texts = [ROOT / "README.md", *(ROOT / "tests/tui/golden").glob("*.txt")]
@@ -79,14 +79,14 @@ def test_the_screen_the_help_and_the_readme_use_the_words_of_the_glossary():
     assert wrong == {}
 
 
-def test_no_file_has_a_turn_of_phrase_that_was_replaced():
+def test_docstrings_use_no_replaced_phrase():
     files = [*(ROOT / "tui_pruner").rglob("*.py")]
     assert len(files) > 200
     wrong = {file.name: words for file in files if (words := found(OUT_OF_DOCSTRINGS, file.read_text(encoding="utf-8")))}
     assert wrong == {}
 
 
-def test_the_rest_hardly_uses_other_words():
+def test_code_and_docs_use_few_discouraged_phrases():
     files = [*(ROOT / "tui_pruner").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
     words = [word for file in files if file.name != "glossary.md" for word in found(PLAIN, file.read_text(encoding="utf-8"))]
     assert len(words) <= MOST, words

@@ -1,4 +1,4 @@
-"""A journal says exactly what was recorded, no matter what becomes of its end, and stays short."""
+"""A journal has exactly what was recorded, also where its end is damaged, and stays short."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ states = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
 
 @settings(max_examples=200, deadline=None)
 @given(states, states)
-def test_changes_make_the_one_state_of_the_other(before, after):
+def test_changes_turn_one_state_into_the_other(before, after):
     changes = changes_between(before, after)
     assert changed(before, changes) == after and (not changes) == (before == after)
 
 
-def test_only_new_entries_of_a_list_are_written_down():
+def test_only_new_entries_of_a_list_are_recorded():
     steps = [{"cut": number} for number in range(1000)]
     assert changes_between({"steps": steps}, {"steps": [*steps, {"cut": -1}]}) == {"ends": {"steps": [1000, [{"cut": -1}]]}}
 
 
 @settings(max_examples=30, deadline=None)
 @given(recorded=st.lists(states, min_size=1, max_size=6), cut=st.integers(min_value=1, max_value=400), flip=st.booleans())
-def test_a_torn_or_damaged_end_costs_no_whole_line_before_it(tmp_path_factory, recorded, cut, flip):
+def test_torn_or_damaged_end_loses_no_complete_line_before_it(tmp_path_factory, recorded, cut, flip):
     file = tmp_path_factory.mktemp("journal") / "session.jsonl"
     written = Journal(file)
     lengths = [(0, {})]
@@ -55,7 +55,7 @@ def test_a_torn_or_damaged_end_costs_no_whole_line_before_it(tmp_path_factory, r
     assert read(file).state == {"after": 1} and read(file).damaged == 0
 
 
-def test_a_changed_digit_is_damage_even_where_it_reads_as_the_same_number(tmp_path: Path):
+def test_changed_digit_is_damage_even_if_the_number_is_equal(tmp_path: Path):
     file = tmp_path / "session.jsonl"
     written = Journal(file)
     written.record({"a": 5.4258292699296296e16})
@@ -66,7 +66,7 @@ def test_a_changed_digit_is_damage_even_where_it_reads_as_the_same_number(tmp_pa
     assert file.read_bytes() != content and read(file).damaged == 1
 
 
-def test_two_do_not_write_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_journal_has_only_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(journal, "BETWEEN", 0.0)
     first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")
     first.record({"a": 1})
@@ -80,7 +80,7 @@ def test_two_do_not_write_one_journal(tmp_path: Path, monkeypatch: pytest.Monkey
     second.close()
 
 
-def test_a_long_journal_is_written_anew_says_the_same_and_stays_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_long_journal_is_compacted_without_change_and_stays_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(journal, "SMALLEST_TO_COMPACT", 2000)
     written = Journal(tmp_path / "s.jsonl")
     sizes = []
@@ -92,7 +92,7 @@ def test_a_long_journal_is_written_anew_says_the_same_and_stays_locked(tmp_path:
     written.close()
 
 
-def test_a_record_that_fails_half_way_leaves_what_was_there_and_the_next_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_record_keeps_earlier_ones_and_the_next_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written = Journal(tmp_path / "s.jsonl")
     written.record({"a": 1})
 
@@ -110,7 +110,7 @@ def test_a_record_that_fails_half_way_leaves_what_was_there_and_the_next_one_is_
     written.close()
 
 
-def test_what_the_owner_writes_while_another_waits_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_record_written_while_another_process_waits_is_not_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")
     first.record({"a": 1})
     monkeypatch.setattr(journal.time, "sleep", lambda seconds: (first.record({"a": 2}), first.close()))
@@ -119,7 +119,7 @@ def test_what_the_owner_writes_while_another_waits_is_not_cut_off(tmp_path: Path
     second.close()
 
 
-def test_a_file_that_its_owner_wrote_anew_meanwhile_is_not_written_where_nobody_would_find_it(tmp_path: Path, monkeypatch):
+def test_waiting_process_writes_to_the_compacted_file_not_to_its_predecessor(tmp_path: Path, monkeypatch):
     first, second = Journal(tmp_path / "s.jsonl"), Journal(tmp_path / "s.jsonl")
     first.record({"a": 1})
     monkeypatch.setattr(journal.time, "sleep", lambda seconds: (first._compact(journal.line_of({"set": {"a": 2}})), first.close()))
@@ -130,7 +130,7 @@ def test_a_file_that_its_owner_wrote_anew_meanwhile_is_not_written_where_nobody_
     second.close()
 
 
-def test_a_journal_written_anew_is_written_on_though_the_disk_does_not_confirm_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_compacted_journal_is_used_though_the_disk_does_not_confirm_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(folder: Path) -> None:
         raise OSError(5, "Input/output error")
 

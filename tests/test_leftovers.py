@@ -1,4 +1,4 @@
-"""What a killed process was about to leave is removed at the next start, and what a living one works on is not."""
+"""Temporary files of killed processes are removed at the next start; those of running ones are not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def test_half_a_file_of_a_killed_process_is_gone_after_the_next_start_and_the_old_one_is_whole(tmp_path: Path):
+def test_partial_file_of_a_killed_process_is_removed_at_the_next_start(tmp_path: Path):
     target = tmp_path / "plan.yaml"
     replace_file(target, b"old content")
     assert subprocess.run([sys.executable, "-c", DIES, str(target)], check=False).returncode == -9
@@ -38,7 +38,7 @@ def test_half_a_file_of_a_killed_process_is_gone_after_the_next_start_and_the_ol
     assert list((paths.state_folder() / "pending").iterdir()) == [] and remove_leftovers() == []
 
 
-def test_what_a_living_process_works_on_stays(tmp_path: Path):
+def test_files_in_use_by_a_running_process_are_not_removed(tmp_path: Path):
     with removed_at_next_start(tmp_path / "folder"):
         (tmp_path / "folder").mkdir()
         (tmp_path / "folder" / "image.jpg").write_bytes(b"1")
@@ -51,7 +51,7 @@ def test_what_a_living_process_works_on_stays(tmp_path: Path):
     assert list((paths.state_folder() / "pending").iterdir()) == []
 
 
-def test_a_folder_goes_with_everything_in_it_and_a_link_without_what_it_leads_to(tmp_path: Path):
+def test_folder_is_removed_with_its_content_and_a_link_without_its_target(tmp_path: Path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     (tmp_path / "kept").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "kept")
@@ -66,7 +66,7 @@ def test_a_folder_goes_with_everything_in_it_and_a_link_without_what_it_leads_to
     assert [path.name for path in pending.iterdir()] == ["empty"], "its process may be just writing it"
 
 
-def test_half_a_note_removes_nothing_though_it_names_a_folder_and_goes_when_it_is_old(tmp_path: Path):
+def test_damaged_note_removes_nothing_and_is_deleted_when_old(tmp_path: Path):
     (tmp_path / "models").mkdir()
     pending = paths.state_folder() / "pending"
     pending.mkdir(parents=True)
@@ -77,13 +77,13 @@ def test_half_a_note_removes_nothing_though_it_names_a_folder_and_goes_when_it_i
     assert remove_leftovers() == [] and not half.exists() and (tmp_path / "models").is_dir()
 
 
-def test_what_could_not_be_removed_in_time_is_removed_at_the_next_start(tmp_path: Path):
+def test_cleanup_that_ran_out_of_time_continues_at_the_next_start(tmp_path: Path):
     with removed_at_next_start(tmp_path / "half"):
         (tmp_path / "half").write_bytes(b"1")
     assert remove_leftovers() == [tmp_path / "half"] and list((paths.state_folder() / "pending").iterdir()) == []
 
 
-def test_where_no_note_can_be_made_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_work_continues_if_no_cleanup_note_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
     replace_file(tmp_path / "plan.yaml", b"content")
     assert (tmp_path / "plan.yaml").read_bytes() == b"content" and remove_leftovers() == []

@@ -28,7 +28,7 @@ from tui_pruner.tui.terminal import last_words, write_report
 NAMES = [CAFE, "\udc80\udcff", "é\udce9", r"a\udce9", "a\\\udce9", "it's \udce9a", "plain"]
 
 
-def test_people_see_the_byte_and_never_a_surrogate():
+def test_odd_bytes_are_shown_escaped_and_never_as_surrogates():
     assert printable(CAFE) == SHOWN == legible(CAFE)
     assert printable("a\udc80\x1bb\ud800") == r"a\x80?b?"
     assert legible("one\ntwo \udcff é") == "one\ntwo \\xff é"
@@ -36,13 +36,13 @@ def test_people_see_the_byte_and_never_a_surrogate():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_yaml_reads_what_it_wrote(name: str):
+def test_yaml_is_read_back_as_written(name: str):
     content = {"a": name, name: [name, 1]}
     assert parse_yaml(yaml.safe_dump(content))[1] == content
     assert parse_yaml(f"a: '{name.replace(chr(39), chr(39) * 2)}'")[1] == {"a": name}
 
 
-def test_an_escape_is_one_in_double_quotes_alone_and_signs_for_private_use_stay():
+def test_escapes_count_only_in_double_quotes_and_private_use_characters_are_kept():
     assert parse_yaml(r"""{a: "\uDCe9", b: '\uDCe9', c: \uDCe9, d: "\\uDCe9"}""")[1] == {
         "a": "\udce9",
         **dict.fromkeys("bcd", r"\uDCe9"),
@@ -51,14 +51,14 @@ def test_an_escape_is_one_in_double_quotes_alone_and_signs_for_private_use_stay(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_plan_is_saved_and_read(name: str, tmp_path: Path):
+def test_plan_with_an_odd_name_is_saved_and_read(name: str, tmp_path: Path):
     plan = Plan(checkpoint=name, sha256="0" * 64)
     file = odd_path(tmp_path, b"pl\xe9n.yaml")
     save_plan(file, plan)
     assert read_plan(file) == plan
 
 
-def test_a_message_comes_through_and_keeps_figures_that_are_no_numbers():
+def test_message_keeps_odd_names_and_values_that_are_not_numbers():
     asked = ScanParameters(checkpoint=CAFE, sha256="0", data="/d\udce4ta.yaml", imgsz=64)
     assert asked.to_json().isascii() and ScanParameters.from_json(asked.to_json()) == asked
     exported = ExportParameters(checkpoint=CAFE, sha256="0", imgsz=64, output="\udcff.onnx")
@@ -72,19 +72,19 @@ def test_a_message_comes_through_and_keeps_figures_that_are_no_numbers():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shell_hands_on_the_very_bytes_of_a_printed_command_line(name: str):
+def test_shell_passes_the_exact_bytes_of_a_printed_command_line(name: str):
     line = command_line(["printf", "%s", name])
     assert line.isprintable() and (name != "plain" or line == shlex.join(["printf", "%s", name]))
     assert subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=HANGING).stdout == os.fsencode(name)
 
 
-def test_a_name_of_ours_is_typable_and_short_enough_for_any_file_system():
+def test_generated_name_is_typable_and_short_enough_for_any_file_system():
     assert own_name("caf\udce9 é\x1b") == "caf_ é_"
     assert own_name("é" * 200) == "é" * 100 and own_name("aé", 2) == "a"
 
 
 @pytest.mark.parametrize("model", [f"/models/{CAFE}", f"/models/{'é' * 120}.pt", f"/models/{'模' * 80}.pt"])
-def test_a_session_is_kept_and_found_again(model: str):
+def test_session_with_an_odd_name_is_saved_and_found_again(model: str):
     kept = SavedSession(
         id=new_id(model), model=model, data=f"/{CAFE}", plan={"checkpoint": CAFE, "sha256": "0", "steps": [{"cuts": []}]}, steps=1
     )
@@ -99,7 +99,7 @@ def test_a_session_is_kept_and_found_again(model: str):
     assert sessions.dropped_session(model) is not None
 
 
-def test_a_report_of_a_mistake_is_written():
+def test_crash_report_with_an_odd_name_is_written():
     report = write_report(OutputError(CAFE))
     assert report is not None and SHOWN in report.read_text(encoding="utf-8")
     report = write_report(FileNotFoundError(2, "no such file", CAFE))

@@ -14,7 +14,7 @@ from tui_pruner.storage.sessions import sessions
 OLD = Path(__file__).parent / "old"
 
 
-def test_an_old_session_is_found_with_everything_in_it():
+def test_session_of_0_1_0_is_found_with_everything_in_it():
     folder = sessions_folder()
     folder.mkdir(parents=True)
     shutil.copyfile(OLD / "session.jsonl", folder / "old-digits.jsonl")
@@ -24,7 +24,7 @@ def test_an_old_session_is_found_with_everything_in_it():
     assert found.plan == yaml.safe_load((OLD / "plan.yaml").read_text()) and (found.damaged, found.left, found.running) == (0, False, False)
 
 
-def test_an_old_plan_cuts_the_same_channels(demo_checkpoint: Path):
+def test_plan_of_0_1_0_cuts_the_same_channels(demo_checkpoint: Path):
     session = tp.open(demo_checkpoint, imgsz=64)
     session.load(OLD / "plan.yaml")
     old = yaml.safe_load((OLD / "plan.yaml").read_text())["steps"][0]["cuts"]

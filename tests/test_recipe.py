@@ -16,7 +16,7 @@ LINES = {
 }  # fmt: skip
 
 
-def test_lines_a_file_and_the_fields_of_a_job_are_the_same_recipe(tmp_path: Path):
+def test_lines_file_and_job_parameters_give_the_same_recipe(tmp_path: Path):
     recipe = recipe_from_lines(LINES)
     assert {stage: recipe.line_of(stage) for stage in STAGES} == LINES
     write_recipe(tmp_path / "recipe.yaml", recipe)
@@ -38,7 +38,7 @@ def test_lines_a_file_and_the_fields_of_a_job_are_the_same_recipe(tmp_path: Path
     assert set(fields) <= set(CompressParameters.model_fields)
 
 
-def test_a_stage_that_is_not_there_is_left_out_and_one_without_settings_has_the_usual_ones(tmp_path: Path):
+def test_missing_stage_is_off_and_one_without_settings_has_the_defaults(tmp_path: Path):
     (tmp_path / "r.yaml").write_text("target: 60%\nrefit:\nexport: on\nreport: off\n")
     fields = read_recipe(tmp_path / "r.yaml").fields
     assert fields["targets"] == ["flops=60%"] and fields["refit"] and fields["format"] == "onnx"
@@ -68,14 +68,14 @@ def test_a_stage_that_is_not_there_is_left_out_and_one_without_settings_has_the_
         ("target: 3\n", "line 1: target remain: "),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, said: str):
+def test_error_in_a_recipe_is_reported_with_its_line(tmp_path: Path, text: str, said: str):
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(RequestError) as caught:
         read_recipe(tmp_path / "r.yaml")
     assert str(tmp_path / "r.yaml") in str(caught.value) and said in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_or_written_is_said(tmp_path: Path):
+def test_unreadable_or_unwritable_recipe_is_reported(tmp_path: Path):
     with pytest.raises(RequestError, match="cannot read the recipe"):
         read_recipe(tmp_path / "none.yaml")
     with pytest.raises(OutputError, match="cannot be written"):
@@ -83,5 +83,5 @@ def test_a_file_that_cannot_be_read_or_written_is_said(tmp_path: Path):
         write_recipe(tmp_path / "file" / "r.yaml", recipe_from_lines(LINES))
 
 
-def test_a_format_of_a_later_ultralytics_passes():
+def test_unknown_export_format_of_a_later_ultralytics_is_accepted():
     assert recipe_from_lines({"export": "quantum9"}).fields["format"] == "quantum9"

@@ -1,4 +1,4 @@
-"""Kept sessions: found again as they were, not taken from a living process, and damaged ones read as far as they are whole."""
+"""Saved sessions: restored unchanged, not taken from a running process, and read up to the damage where damaged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def held() -> Iterator[Held]:
         child.kill()
 
 
-def test_the_newest_session_comes_back_as_it_was():
+def test_newest_session_is_restored_unchanged():
     first, second = session(), session(asked={"model.5": "30%"}, marks=["model.6"], metrics={"": 0.5}, round_to=8)
     keep(first)
     keep(second)
@@ -69,7 +69,7 @@ def test_the_newest_session_comes_back_as_it_was():
 
 
 @pytest.mark.parametrize("figures", [None, FIGURES - 1, "3"])
-def test_metrics_that_would_be_measured_otherwise_today_are_left_behind_and_the_steps_are_not(figures):
+def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
     state = {**session(metrics={"": 0.776}).state, "figures": figures}
     if figures is None:
         del state["figures"]
@@ -78,7 +78,7 @@ def test_metrics_that_would_be_measured_otherwise_today_are_left_behind_and_the_
     assert SavedSession.of_state(session(metrics={"": 0.803}).state).metrics == {"": 0.803}
 
 
-def test_a_session_that_is_open_elsewhere_is_not_taken(held: Held):
+def test_session_open_in_another_process_is_not_taken(held: Held):
     with pytest.raises(PlanError, match="no session to resume"):
         session_to_resume()
     with pytest.raises(PlanError, match=rf"is open elsewhere \(process {held.process.pid} on "):
@@ -87,7 +87,7 @@ def test_a_session_that_is_open_elsewhere_is_not_taken(held: Held):
         session_to_resume("nothing")
 
 
-def test_the_lock_of_a_dead_process_is_taken_over(held: Held):
+def test_lock_of_a_dead_process_is_taken_over(held: Held):
     held.kill()
     file = SessionFile(held.session.id)
     file.keep(held.session.model_copy(update={"steps": 0, "marks": ["model.1"]}))
@@ -97,7 +97,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(held: Held):
     assert session_to_resume().id == held.session.id
 
 
-def test_only_what_was_not_left_on_purpose_is_offered():
+def test_only_sessions_that_were_not_closed_are_offered():
     keep(session())
     assert dropped_session("/models/best.pt") is not None
     assert dropped_session("/models/other.pt") is None
@@ -105,7 +105,7 @@ def test_only_what_was_not_left_on_purpose_is_offered():
     assert dropped_session("/models/best.pt") is None
 
 
-def test_nothing_worth_keeping_leaves_no_file_and_may_become_worth_it_again():
+def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     kept = session()
     file = SessionFile(kept.id)
     file.keep(kept)
@@ -116,7 +116,7 @@ def test_nothing_worth_keeping_leaves_no_file_and_may_become_worth_it_again():
     file.close()
 
 
-def test_damaged_files_are_read_as_far_as_they_are_whole_and_old_ones_go():
+def test_damaged_sessions_are_read_up_to_the_damage_and_old_ones_removed():
     for _ in range(MOST + 3):
         keep(session())
     files = list(paths.sessions_folder().glob("*.jsonl"))

@@ -10,7 +10,7 @@ FILL = f'BEGIN {{ for (r = 1; r <= {ROWS}; r++) for (c = 1; c <= {COLUMNS}; c++)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 64])
-def test_nothing_that_was_read_is_lost(monkeypatch: pytest.MonkeyPatch, at_once: int):
+def test_no_output_of_a_program_is_lost(monkeypatch: pytest.MonkeyPatch, at_once: int):
     """Every cell is written once, at its own place, so a part that is lost leaves a hole."""
     monkeypatch.setattr(terminal, "MOST_AT_ONCE", at_once)
     with Terminal(["awk", FILL], COLUMNS, ROWS) as shown:

@@ -32,16 +32,16 @@ def own_code(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("typed", "right"), [("0123abcd", True), (" 0123ABCD ", True), ("0123abc", False), ("123abcde", False), ("", False)]
 )
-def test_eight_digits_from_the_beginning_are_needed(typed: str, right: bool):
+def test_trust_needs_the_first_eight_digits(typed: str, right: bool):
     assert begins(typed, "0123abcd" + "0" * 56) is right
 
 
-def test_what_is_no_sha256_is_refused():
+def test_text_that_is_not_a_sha256_is_refused():
     with pytest.raises(RequestError, match="at least the first 8"):
         trust(["0123"])
 
 
-def test_what_the_app_was_told_is_remembered_and_a_broken_memory_is_an_empty_one():
+def test_remembered_trust_is_stored_and_a_damaged_file_is_empty():
     first, second = "1" * 64, "2" * 64
     remember(first)
     remember(second)
@@ -53,7 +53,7 @@ def test_what_the_app_was_told_is_remembered_and_a_broken_memory_is_an_empty_one
     assert remembered() == ()
 
 
-def test_a_trusted_file_is_loaded_and_one_that_was_changed_is_not(own_code: Path):
+def test_trusted_file_is_loaded_and_a_changed_one_is_not(own_code: Path):
     with pytest.raises(UntrustedError, match=r"calls posix\.system.*--trust"):
         read_checkpoint(own_code)
     assert not own_code.with_name("canary").exists()
@@ -64,7 +64,7 @@ def test_a_trusted_file_is_loaded_and_one_that_was_changed_is_not(own_code: Path
     assert not is_trusted(fingerprint(own_code))
 
 
-def test_a_script_trusts_only_what_it_names_whatever_is_remembered_or_in_the_environment(own_code: Path, monkeypatch: pytest.MonkeyPatch):
+def test_script_trusts_only_the_files_it_names(own_code: Path, monkeypatch: pytest.MonkeyPatch):
     sha256 = fingerprint(own_code)
     remember(sha256)
     trust_remembered()

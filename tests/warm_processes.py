@@ -38,7 +38,7 @@ from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 MODULES = ("tui_pruner", "tui_pruner.engine", "tui_pruner.jobs", "tui_pruner.jobs.scan", "tests.engine.faulty")
-ISOLATED = ("reload_check.py", "stranger.py", "stock_use.py")
+ISOLATED = ("reload_check.py", "stock_process.py", "stock_use.py")
 """Scripts that find none of this program's modules."""
 TRAINING = "DDP"
 """The folder of the scripts that Ultralytics writes for trainings on several GPUs."""

@@ -1,4 +1,4 @@
-"""What a stranger finds in a pruned file of digits, without this program: the digits, the same mAP, the same export, and a fine-tuning.
+"""A pruned file of digits in a process without this program: detected digits, mAP, an export, and a fine-tuning.
 
 Run as a script with the file, the data yaml and an empty folder; prints one JSON document as its last line.
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bad_files import NOT_EVEN_A_CHECKPOINT, RunsACommand, flip_one_bit
+from tests.bad_files import NOT_CHECKPOINTS, RunsACommand, flip_one_bit
 from tests.cli.conftest import FIELD_MODEL, Answer, Call, Pruned
 
 
@@ -37,9 +37,9 @@ def nothing_changes(folder: Path) -> Iterator[None]:
     assert state() == before
 
 
-@pytest.mark.parametrize("name", NOT_EVEN_A_CHECKPOINT)
-def test_a_file_that_is_no_checkpoint_is_named_for_what_it_is(name: str, call: Call, tmp_path: Path):
-    make, expected = NOT_EVEN_A_CHECKPOINT[name]
+@pytest.mark.parametrize("name", NOT_CHECKPOINTS)
+def test_invalid_checkpoint_is_refused_with_what_the_file_is(name: str, call: Call, tmp_path: Path):
+    make, expected = NOT_CHECKPOINTS[name]
     make(tmp_path / name)
     with nothing_changes(tmp_path):
         line = refusal(call("prune", tmp_path / name, "--cut", "5=30%", "-o", tmp_path / "out.pt", "--json"))
@@ -63,14 +63,12 @@ def fused(path: Path, content: dict[str, object]) -> None:
     ("make", "expected"), [(bit_flipped, "is damaged"), (bare_weights, "holds only weights (a state_dict)"), (fused, "is fused")]
 )
 @pytest.mark.parametrize("command", ["inspect", "groups"])
-def test_a_checkpoint_that_cannot_be_pruned_is_refused(
-    make, expected: str, command: str, call: Call, tmp_path: Path, demo_checkpoint: Path
-):
+def test_checkpoint_that_cannot_be_pruned_is_refused(make, expected: str, command: str, call: Call, tmp_path: Path, demo_checkpoint: Path):
     make(tmp_path / "bad.pt", torch.load(demo_checkpoint, weights_only=False))
     assert expected in refusal(call(command, tmp_path / "bad.pt"))
 
 
-def test_a_class_outside_the_allow_list_is_named_and_not_run(call: Call, tmp_path: Path, demo_checkpoint: Path, demo_data: Path):
+def test_class_outside_the_allow_list_is_named_and_not_run(call: Call, tmp_path: Path, demo_checkpoint: Path, demo_data: Path):
     canary = tmp_path / "canary"
     content = torch.load(demo_checkpoint, weights_only=False)
     torch.save({**content, "extra": RunsACommand(f"touch {canary}")}, tmp_path / "evil.pt")
@@ -108,13 +106,13 @@ BAD_CUTS = {
 
 
 @pytest.mark.parametrize("cut", BAD_CUTS)
-def test_a_cut_that_makes_no_sense_is_refused(cut: str, call: Call, tmp_path: Path, demo_checkpoint: Path):
+def test_invalid_cut_is_refused(cut: str, call: Call, tmp_path: Path, demo_checkpoint: Path):
     assert BAD_CUTS[cut] in refusal(call("preview", demo_checkpoint, "--cut", cut, "--json"))
     assert BAD_CUTS[cut] in refusal(call("prune", demo_checkpoint, "--cut", cut, "-o", tmp_path / "out.pt"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plan_for_another_checkpoint_is_refused(call: Call, pruned: Pruned, tmp_path: Path):
+def test_plan_for_another_checkpoint_is_refused(call: Call, pruned: Pruned, tmp_path: Path):
     for command in (["preview"], ["prune", "-o", tmp_path / "out.pt"]):
         line = refusal(call(command[0], *FIELD_MODEL, "--plan", pruned.plan, *command[1:]))
         assert "the plan was made for digits.pt (44ccea2f7277), not for this checkpoint" in line
@@ -132,7 +130,7 @@ def test_a_plan_for_another_checkpoint_is_refused(call: Call, pruned: Pruned, tm
         ("[" * 5000, "plan.yaml"),
     ],
 )
-def test_a_file_that_is_no_plan_is_refused(content: str | None, expected: str, call: Call, tmp_path: Path, demo_checkpoint: Path):
+def test_file_that_is_not_a_plan_is_refused(content: str | None, expected: str, call: Call, tmp_path: Path, demo_checkpoint: Path):
     if content is not None:
         (tmp_path / "plan.yaml").write_text(content)
     assert expected in refusal(call("preview", demo_checkpoint, "--plan", tmp_path / "plan.yaml"))
@@ -172,14 +170,14 @@ BAD_OUTPUTS: list[tuple[Callable[[Path], Path], list[str], str]] = [
 
 
 @pytest.mark.parametrize(("place", "options", "expected"), BAD_OUTPUTS)
-def test_an_output_that_cannot_be_written_is_refused(place, options: list[str], expected: str, call: Call, own_checkpoint: Path):
+def test_unwritable_output_is_refused(place, options: list[str], expected: str, call: Call, own_checkpoint: Path):
     output = place(own_checkpoint.parent)
     with nothing_changes(own_checkpoint.parent):
         line = refusal(call("prune", own_checkpoint, "--cut", "5=30%", "-o", output, *options))
     assert expected in line
 
 
-def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tui_pruner.frameworks.ultralytics.contents.os.access", lambda *arguments: False)
     with nothing_changes(own_checkpoint.parent):
         line = refusal(call("prune", own_checkpoint, "--cut", "5=30%", "-o", own_checkpoint.parent / "out.pt"))
@@ -187,7 +185,7 @@ def test_an_unwritable_folder_is_refused(call: Call, own_checkpoint: Path, monke
 
 
 @pytest.mark.parametrize(("name", "expected"), [("missing/plan.yaml", "no folder"), (".", "is a folder"), ("mine.yaml", "exists already")])
-def test_a_place_for_the_plan_that_cannot_be_written_is_refused_before_the_work(name: str, expected: str, call: Call, own_checkpoint: Path):
+def test_unwritable_path_for_the_plan_is_refused_before_work_starts(name: str, expected: str, call: Call, own_checkpoint: Path):
     folder = own_checkpoint.parent
     (folder / "mine.yaml").touch()
     with nothing_changes(folder):
@@ -207,7 +205,7 @@ BAD_DATA = {
 
 
 @pytest.mark.parametrize("name", BAD_DATA)
-def test_data_that_cannot_be_used_is_refused(name: str, call: Call, tmp_path: Path, demo_checkpoint: Path, demo_data: Path):
+def test_unusable_data_is_refused(name: str, call: Call, tmp_path: Path, demo_checkpoint: Path, demo_data: Path):
     content, expected = BAD_DATA[name]
     (tmp_path / "empty").mkdir()
     (tmp_path / "scenes").symlink_to(demo_data.parent / "images" / "val")
@@ -240,14 +238,12 @@ BAD_USAGE = {
 
 
 @pytest.mark.parametrize("case", BAD_USAGE)
-def test_bad_usage_is_one_line(case: str, call: Call):
+def test_wrong_usage_is_reported_in_one_line(case: str, call: Call):
     arguments, expected = BAD_USAGE[case]
     assert expected in refusal(call(*arguments))
 
 
-def test_what_nobody_foresaw_is_one_line_and_the_traceback_is_in_the_log(
-    call: Call, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path
-):
+def test_unexpected_error_is_one_line_and_its_traceback_is_in_the_log(call: Call, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
     def stumble(*arguments: object) -> None:
         raise ZeroDivisionError("on purpose\nwith a second line")
 
@@ -285,7 +281,7 @@ OVER_AN_INPUT = {
 
 
 @pytest.mark.parametrize("case", OVER_AN_INPUT)
-def test_nothing_that_is_read_is_written_over_by_any_name_even_with_force(
+def test_input_is_never_overwritten_under_any_name_even_with_force(
     case: str, call: Call, pruned: Pruned, own_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     arguments, expected = OVER_AN_INPUT[case]
@@ -300,7 +296,7 @@ def test_nothing_that_is_read_is_written_over_by_any_name_even_with_force(
     assert Path("link.pt").is_symlink() and Path("hard.pt").samefile("orig.pt")
 
 
-def test_what_a_file_was_made_from_is_not_replaced_though_the_command_does_not_name_it(
+def test_origin_of_a_file_is_not_overwritten_though_the_command_does_not_name_it(
     call: Call, pruned: Pruned, own_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     with nothing_changes(tmp_path):
@@ -310,7 +306,7 @@ def test_what_a_file_was_made_from_is_not_replaced_though_the_command_does_not_n
     assert "was made from, which stays as it is" in line
 
 
-def test_the_reports_of_a_gate_leave_models_alone_and_a_recipe_is_not_replaced_unasked(
+def test_gate_reports_do_not_replace_models_and_recipes_need_force(
     call: Call, pruned: Pruned, own_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     (tmp_path / "r.yaml").write_text("mine")

@@ -11,7 +11,7 @@ import yaml
 from tests.cli.conftest import Call
 
 
-def test_prune_keeps_classes_by_name_and_the_file_says_what_their_numbers_were(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+def test_prune_keeps_classes_by_name_and_the_file_has_their_original_numbers(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     kept = ("--keep-classes", "seven, 1", "--cut", "model.6.m.0.cv1=30%")
     previewed = call("preview", demo_checkpoint, *kept, "--json").document
@@ -32,7 +32,7 @@ def test_prune_keeps_classes_by_name_and_the_file_says_what_their_numbers_were(c
     assert "Of 10 classes 2 stay, in this order: one, seven." in (tmp_path / "report.md").read_text()
 
 
-def test_plan_reaches_its_target_behind_the_classes(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
+def test_plan_reaches_its_target_after_a_cut_of_classes(call: Call, demo_checkpoint: Path, tmp_path: Path) -> None:
     answer = call("plan", demo_checkpoint, "--keep-classes", "0,1", "--target", "flops=80%", "-o", tmp_path / "plan.yaml", "--json")
     first, second = answer.document["plan"]["steps"]
     assert [cut["layer"] for cut in first["cuts"]] == ["classes"] and len(second["cuts"]) > 5
@@ -47,7 +47,9 @@ def test_plan_reaches_its_target_behind_the_classes(call: Call, demo_checkpoint:
         (" , ", "which classes? name those to keep, by names or numbers: classes=person,car"),
     ],
 )
-def test_bad_classes_are_one_line_and_nothing_is_written(call: Call, demo_checkpoint: Path, tmp_path: Path, asked: str, said: str) -> None:
+def test_invalid_classes_are_refused_in_one_line_and_nothing_is_written(
+    call: Call, demo_checkpoint: Path, tmp_path: Path, asked: str, said: str
+) -> None:
     answer = call("prune", demo_checkpoint, "--keep-classes", asked, "-o", tmp_path / "out.pt")
     assert answer.status == 2 and answer.remarks == [f"tui-pruner: {said}"]
     assert not list(tmp_path.iterdir())

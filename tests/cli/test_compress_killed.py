@@ -1,4 +1,4 @@
-"""`compress` from the command line, killed for good again and again: from the checkpoint to ONNX it comes to what one go comes to."""
+"""`compress` on the command line, killed again and again: its result is that of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def whole(asked: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory) -
     return folder, lines
 
 
-def came_to(folder: Path) -> tuple[str, list[tuple[str, bytes]]]:
+def final_weights_and_outputs(folder: Path) -> tuple[str, list[tuple[str, bytes]]]:
     """The digest of the checkpoint's weights, and the exported ones."""
     found = hashlib.sha256()
     for name, tensor in sorted(read_checkpoint(str(folder / "compressed.pt")).model.state_dict().items()):
@@ -55,7 +55,7 @@ def came_to(folder: Path) -> tuple[str, list[tuple[str, bytes]]]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_killed_five_times_at_random_it_comes_to_the_same_weights_and_export(
+def test_compression_killed_five_times_gives_the_same_weights_and_export(
     seed: int, asked: tuple[object, ...], whole: tuple[Path, int], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     uninterrupted, lines = whole
@@ -73,5 +73,5 @@ def test_killed_five_times_at_random_it_comes_to_the_same_weights_and_export(
     last = call(*asked, tmp_path / "out")
     assert last.status == 0, last.err
     assert any(stage["kept"] for stage in json.loads(last.out)["stages"])
-    assert came_to(tmp_path / "out") == came_to(uninterrupted)
+    assert final_weights_and_outputs(tmp_path / "out") == final_weights_and_outputs(uninterrupted)
     assert (tmp_path / "out" / "report.html").exists()

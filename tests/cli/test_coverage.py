@@ -1,4 +1,4 @@
-"""`coverage` cuts every group of a model alone, then all at once at random, and says what became of each."""
+"""`coverage` cuts every group of a model alone, then all at once at random, and reports each result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_group_of_a_small_classifier_is_proved_and_the_locked_one_has_its_
     assert [(plan["seed"], plan["cut"], plan["whole"], plan["equal"]) for plan in report["plans"]] == [(n, 24, 0, True) for n in range(3)]
 
 
-def test_the_same_for_people_with_fewer_plans(call: Call):
+def test_coverage_prints_one_line_for_people(call: Call):
     answer = call("coverage", "yolov8n-cls.yaml", "--imgsz", 64, "--plans", 1)
     lines = answer.out.splitlines()
     assert answer.status == 0

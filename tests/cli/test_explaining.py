@@ -1,4 +1,4 @@
-"""`explain` through the command line: its keys, and a status that says yes or no."""
+"""`explain` on the command line: the keys of its JSON and its exit status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from tests.cli.conftest import FIELD_MODEL, Call
 
 
-def test_a_way_is_a_yes_and_none_is_a_no(call: Call):
+def test_explain_exits_with_0_if_a_path_exists_and_1_if_not(call: Call):
     yes = call("explain", FIELD_MODEL[0], "4", "14", *FIELD_MODEL[1:], "--json")
     no = call("explain", FIELD_MODEL[0], "5", "2", *FIELD_MODEL[1:], "--json")
     assert (yes.status, no.status) == (0, 1)

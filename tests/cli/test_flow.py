@@ -1,4 +1,4 @@
-"""`flow`: every width that a list of layers seems to contradict is answered by where the channels come from."""
+"""`flow`: widths that seem to contradict each other are explained by where the channels come from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def small() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("block", REPORTED)
-def test_every_mismatch_that_was_reported_is_answered(small: list[dict[str, Any]], block: int):
+def test_every_reported_mismatch_is_explained(small: list[dict[str, Any]], block: int):
     guessed, reads = REPORTED[block]
     found = small[block]
     assert found["reads"] == reads == found["previous"] != guessed
@@ -42,7 +42,7 @@ def test_every_mismatch_that_was_reported_is_answered(small: list[dict[str, Any]
 
 
 @pytest.mark.parametrize("block", CONCATS)
-def test_a_concat_s_sources_stand_one_behind_the_other(small: list[dict[str, Any]], block: int):
+def test_sources_of_a_concat_are_in_order_with_their_offsets(small: list[dict[str, Any]], block: int):
     first, second = CONCATS[block]
     widths = [small[index]["writes"] for index in (first, second)]
     assert small[block]["sources"] == (
@@ -57,7 +57,7 @@ def test_a_concat_s_sources_stand_one_behind_the_other(small: list[dict[str, Any
     assert small[block + 1]["origins"] == small[block]["origins"]
 
 
-def test_channels_are_followed_through_upsampling_and_concatenation_to_the_layers_that_write_them(small: list[dict[str, Any]]):
+def test_channels_are_traced_through_upsampling_and_concatenation_to_their_layers(small: list[dict[str, Any]]):
     assert small[15]["origins"] == (
         {"index": 12, "layers": ("model.12.cv2",), "channels": 256, "offset": 0},
         {"index": 4, "layers": ("model.4.cv2",), "channels": 128, "offset": 256},
@@ -81,7 +81,7 @@ def test_channels_are_followed_through_upsampling_and_concatenation_to_the_layer
         "yolov8n-cls.yaml",
     ],
 )
-def test_offsets_tile_what_is_joined_and_widths_are_those_of_the_weights(name: str):
+def test_offsets_are_contiguous_and_widths_equal_those_of_the_weights(name: str):
     analysis = analyse(open_model(name))
     flows = block_flows(analysis)
     assert len(flows) == len(analysis.blocks)
@@ -99,7 +99,7 @@ def test_offsets_tile_what_is_joined_and_widths_are_those_of_the_weights(name: s
             assert (block.conv.in_channels, block.conv.out_channels) == (found.reads, found.writes)
 
 
-def test_offsets_are_true_of_values_too():
+def test_offsets_hold_for_the_values_of_a_real_forward():
     """What a block writes stands at the offset that is named: shown on the numbers of a real forward."""
     model = open_model("yolov8n.yaml").model
     outputs: dict[int, torch.Tensor] = {}
@@ -113,7 +113,7 @@ def test_offsets_are_true_of_values_too():
                 assert torch.equal(outputs[found.index][:, source.offset :][:, : source.channels], outputs[source.index])
 
 
-def test_flow_under_a_cut_has_the_widths_that_are_left(call: Call, demo_checkpoint: Path):
+def test_flow_under_a_cut_has_the_remaining_widths(call: Call, demo_checkpoint: Path):
     answer = call("flow", demo_checkpoint, "--cut", "6=25%", "--cut", "model.9.cv2=keep:200", "--json")
     assert answer.status == 0, answer.err
     blocks = answer.document["blocks"]
@@ -122,7 +122,7 @@ def test_flow_under_a_cut_has_the_widths_that_are_left(call: Call, demo_checkpoi
     assert "block 6 at offset 200 (96); block 10 alone writes 200" in blocks[11]["mismatch"]
 
 
-def test_people_get_a_table_and_a_sentence_for_each_difference(call: Call, demo_checkpoint: Path):
+def test_flow_prints_a_table_and_a_sentence_for_each_difference(call: Call, demo_checkpoint: Path):
     answer = call("flow", demo_checkpoint)
     assert (answer.status, answer.err) == (0, "")
     lines = answer.out.splitlines()
@@ -132,7 +132,7 @@ def test_people_get_a_table_and_a_sentence_for_each_difference(call: Call, demo_
     assert call("flow", demo_checkpoint, "--json").document["blocks"][3]["before"] is None
 
 
-def test_bad_input_is_one_line(call: Call, demo_checkpoint: Path, tmp_path: Path):
+def test_invalid_input_is_refused_in_one_line(call: Call, demo_checkpoint: Path, tmp_path: Path):
     for options in ([tmp_path / "nope.pt"], [demo_checkpoint, "--cut", "99=30%"], [demo_checkpoint, "--plan", tmp_path / "nope.yaml"]):
         answer = call("flow", *options)
         assert (answer.status, answer.out, len(answer.remarks)) == (2, "", 1), answer

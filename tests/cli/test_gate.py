@@ -20,7 +20,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "MOST_RESAMPLES", gate.FEWEST_RESAMPLES)
 
 
-def perturbed(source: Path, output: Path, share: float) -> Path:
+def perturbed_checkpoint(source: Path, output: Path, share: float) -> Path:
     """A checkpoint whose convolutions are off by chance, by so much of their own size."""
     content = torch.load(source, map_location="cpu", weights_only=False)
     draw = torch.Generator().manual_seed(0)
@@ -33,15 +33,15 @@ def perturbed(source: Path, output: Path, share: float) -> Path:
     return output
 
 
-def test_noise_passes_and_a_planted_regression_does_not(call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
+def test_gate_passes_noise_and_refuses_a_planted_regression(call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
     options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 48, "--imgsz", 96, "--max-drop", 0.01, "--json"]
     reports = ["--junit", tmp_path / "gate.xml", "--markdown", tmp_path / "gate.md"]
-    quiet = call("gate", perturbed(demo_checkpoint, tmp_path / "quiet.pt", 0.002), *options)
+    quiet = call("gate", perturbed_checkpoint(demo_checkpoint, tmp_path / "quiet.pt", 0.002), *options)
     assert quiet.status == 0, quiet.err
     found = quiet.document
     assert (found["verdict"], found["latency"], found["images"]) == ("yes", None, 48)
     assert found["interval"][0] < found["drop"] < found["interval"][1] and abs(found["drop"]) < 0.01
-    loud = call("gate", perturbed(demo_checkpoint, tmp_path / "loud.pt", 0.3), *options, *reports)
+    loud = call("gate", perturbed_checkpoint(demo_checkpoint, tmp_path / "loud.pt", 0.3), *options, *reports)
     assert loud.status == 1, loud.err
     found = loud.document
     assert (found["verdict"], found["certain"]) == ("no", True)
@@ -53,9 +53,7 @@ def test_noise_passes_and_a_planted_regression_does_not(call: Call, demo_checkpo
     assert text.startswith("## Pruning gate failed\n") and "`loud.pt` against `digits.pt`" in text and str(tmp_path) not in text
 
 
-def test_the_metrics_are_those_of_validate_and_people_get_the_verdict_in_the_last_line(
-    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path
-):
+def test_gate_has_the_metrics_of_validate_and_prints_the_verdict_last(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path):
     options = ["--against", demo_checkpoint, "--data", demo_data, "--images", 16, "--imgsz", 64]
     validated = call("validate", pruned.file, *options, "--json").document
     answer = call("gate", pruned.file, *options, "--max-drop", 0.5, "--max-latency", 5, "--runs", 5)
@@ -67,7 +65,7 @@ def test_the_metrics_are_those_of_validate_and_people_get_the_verdict_in_the_las
     assert len(reasons) == 2 and verdict == "yes: it may be merged"
 
 
-def test_a_model_with_fewer_classes_is_held_against_the_same_classes_of_the_original(
+def test_model_with_fewer_classes_is_compared_on_the_same_classes_of_the_original(
     call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     assert call("prune", demo_checkpoint, "--keep-classes", "zero,one", "-o", tmp_path / "two.pt").status == 0
@@ -87,7 +85,7 @@ def test_a_model_with_fewer_classes_is_held_against_the_same_classes_of_the_orig
         (["--data", "nope.yaml"], "nope.yaml"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_written(
+def test_invalid_input_is_refused_in_one_line_and_nothing_is_written(
     options: list[object], expected: str, demo_checkpoint: Path, demo_data: Path, call: Call
 ):
     usual = {"--against": demo_checkpoint, "--data": demo_data}

@@ -1,4 +1,4 @@
-"""Any module on the command line: what builds it is found in the working folder, and what is saved is loaded and proved again."""
+"""Any module on the command line: its builder is found in the working folder, and saved modules are loaded and proved again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_looking_says_whose_code_runs(call: Call):
+def test_inspect_names_the_code_that_runs(call: Call):
     answer = call("inspect", *MODULE, "--json")
     assert answer.status == 0 and "running the code of own_net:build" in answer.err
     layers = [layer for block in answer.document["blocks"] for layer in block["layers"]]
@@ -70,7 +70,7 @@ def test_looking_says_whose_code_runs(call: Call):
     assert preview["layers"]["0"]["out_after"] == 8 and preview["dry_run"]["ok"]
 
 
-def test_what_is_pruned_is_loaded_again_and_proved(call: Call, project: Path):
+def test_pruned_module_is_loaded_again_and_proved(call: Call, project: Path):
     answer = call("prune", *MODULE, "--cut", "0=50%", "--target", "flops=40%", "--evaluate", "own_net:evaluate", "-o", "small.tp", "--json")
     assert answer.status == 0, answer.err
     document = answer.document
@@ -81,7 +81,7 @@ def test_what_is_pruned_is_loaded_again_and_proved(call: Call, project: Path):
     assert call("prune", *MODULE, "--plan", "small.tp/plan.yaml", "-o", "again.tp").status == 0
 
 
-def test_another_function_can_run_in_place_of_the_forward(call: Call, project: Path):
+def test_another_function_replaces_the_forward(call: Call, project: Path):
     trunk = (*MODULE, "--forward", "own_net:trunk")
     answer = call("inspect", *trunk, "--json")
     assert "own_net:inputs and own_net:trunk" in answer.err
@@ -93,7 +93,7 @@ def test_another_function_can_run_in_place_of_the_forward(call: Call, project: P
     assert "name a function" in call("inspect", *MODULE, "--forward", "own_net:image").err
 
 
-def test_normalisations_lose_channels_by_request_alone(call: Call, project: Path):
+def test_normalised_channels_are_cut_only_on_request(call: Call, project: Path):
     (project / "own_norm.py").write_text(
         "from own_net import *\ndef build():\n    torch.manual_seed(0)\n    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.GroupNorm(2, 16),"
         " nn.Conv2d(16, 4, 1))\n"
@@ -107,7 +107,7 @@ def test_normalisations_lose_channels_by_request_alone(call: Call, project: Path
     assert answer.document["verdict"] == "approximate" and not answer.document["equal"] and answer.document["approximate"] == ["1"]
 
 
-def test_weights_come_from_safetensors_alone(call: Call, project: Path):
+def test_weights_are_read_only_from_safetensors(call: Call, project: Path):
     net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
     save_file(net.state_dict(), project / "w.safetensors")
     answer = call("prune", *MODULE, "--weights", "w.safetensors", "--cut", "0=50%", "-o", "small.tp")
@@ -133,13 +133,13 @@ def test_weights_come_from_safetensors_alone(call: Call, project: Path):
         ("quits:build", "own_net:inputs", "quits cannot be imported from . or the installed packages (ProgramEnd: it raises SystemExit 1"),
     ],
 )
-def test_what_cannot_be_built_is_said_in_a_line(call: Call, project: Path, model, inputs, said):
+def test_module_that_cannot_be_built_is_reported_in_one_line(call: Call, project: Path, model, inputs, said):
     (project / "quits.py").write_text("import sys; sys.exit(1)")
     answer = call("prune", "--model", model, "--inputs", inputs, "--cut", "0=50%", "-o", "small.tp")
     assert answer.status == 2 and said in answer.remarks[-1]
 
 
-def test_a_measure_or_forward_that_would_end_the_program_is_said_in_a_line(call: Call):
+def test_measure_or_forward_that_exits_is_reported_in_one_line(call: Call):
     cut = ("--cut", "0=50%", "-o", "small.tp")
     for option in ("--evaluate", "--forward"):
         answer = call("prune", *MODULE, option, "own_net:ending", *cut)

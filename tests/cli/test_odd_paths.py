@@ -22,7 +22,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 WITHOUT_UTF8 = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PYTHONUTF8", "PYTHONIOENCODING"))}
 
 
-def test_a_plan_is_applied_by_a_process_that_knows_only_ascii(demo_checkpoint: Path, tmp_path: Path):
+def test_plan_with_odd_paths_is_applied_by_a_process_with_an_ascii_locale(demo_checkpoint: Path, tmp_path: Path):
     file = odd_copy(demo_checkpoint, tmp_path, "fü".encode() + b"\xe9.pt")
     asked, plan = odd_path(tmp_path, b"asked\xe9.yaml"), odd_path(tmp_path, b"pl\xe9n.yaml")
     save_plan(asked, Plan(checkpoint=file.name, sha256=fingerprint(file), steps=[Step(cuts=[Cut(layer="model.6.cv1", amount="25%")])]))
@@ -36,7 +36,7 @@ def test_a_plan_is_applied_by_a_process_that_knows_only_ascii(demo_checkpoint: P
     assert content["source"]["name"] == content["plan"]["checkpoint"] == file.name
 
 
-def test_a_refusal_and_a_usage_error_can_be_printed(tmp_path: Path, call: Call):
+def test_errors_about_odd_paths_are_printable(tmp_path: Path, call: Call):
     missing = call("inspect", tmp_path / CAFE)
     assert missing.status == 2 and missing.err == f"tui-pruner: {tmp_path}/{SHOWN}: no such file; check the path\n"
     misused = call("inspect", "model.pt", CAFE)
@@ -44,7 +44,7 @@ def test_a_refusal_and_a_usage_error_can_be_printed(tmp_path: Path, call: Call):
 
 
 @pytest.mark.parametrize("encoding", [{}, ASCII])
-def test_locate_gives_a_program_the_very_bytes(encoding: dict[str, str], tmp_path: Path):
+def test_locate_prints_the_exact_bytes_of_a_path(encoding: dict[str, str], tmp_path: Path):
     state = odd_path(tmp_path, "ü".encode() + b"\xe9")
     environment = {**WITHOUT_UTF8, **encoding, "XDG_STATE_HOME": str(state)}
     command = [sys.executable, "-m", "tui_pruner", "locate", "state"]

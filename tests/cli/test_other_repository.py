@@ -12,7 +12,7 @@ from torch import nn
 
 import tui_pruner as tp
 from tests.cli.conftest import Call
-from tests.core.independent import zeroed
+from tests.core.independent import zero_removed_slices
 from tests.generality.other_repository import forget, repository, saved
 from tui_pruner.storage.trust import VARIABLE, fingerprint
 
@@ -27,7 +27,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield saved(yolo, tmp_path / "best.pt")
 
 
-def test_it_is_opened_cut_and_proved_once_it_is_trusted(file: Path):
+def test_foreign_checkpoint_is_opened_cut_and_proved_once_it_is_trusted(file: Path):
     with pytest.raises(tp.UntrustedError, match=f"best.pt is read by running what it says.*--trust {fingerprint(file)[:8]}"):
         tp.open(file, example_inputs=IMAGE)
     session = tp.open(file, example_inputs=IMAGE, trust=fingerprint(file)[:12])
@@ -42,11 +42,11 @@ def test_it_is_opened_cut_and_proved_once_it_is_trusted(file: Path):
     kept = session._steps.removal.kept(session._steps.analysis.coupling)
     image = IMAGE[0].double()
     with torch.no_grad():
-        twin, small = zeroed(before, kept)(image)[0], zeroed(session._now(), {})(image)[0]
-    assert torch.allclose(twin, small, atol=1e-9) and not torch.allclose(twin, zeroed(before, {})(image)[0], atol=1e-3)
+        twin, small = zero_removed_slices(before, kept)(image)[0], zero_removed_slices(session._now(), {})(image)[0]
+    assert torch.allclose(twin, small, atol=1e-9) and not torch.allclose(twin, zero_removed_slices(before, {})(image)[0], atol=1e-3)
 
 
-def test_the_command_line_writes_it_without_pickle(file: Path, call: Call):
+def test_command_line_writes_a_foreign_model_without_pickle(file: Path, call: Call):
     module = ("--model", "best.pt", "--inputs", "entry:inputs", "--trust", fingerprint(file)[:8])
     answer = call("prune", *module, "--target", "flops=60%", "-o", "small.tp", "--json")
     assert answer.status == 0, answer.err
@@ -54,7 +54,7 @@ def test_the_command_line_writes_it_without_pickle(file: Path, call: Call):
     assert call("prove", *module, "small.tp").status == 0
 
 
-def test_what_is_no_module_or_lacks_its_code_is_said_in_a_line(file: Path, call: Call, tmp_path: Path):
+def test_file_without_a_module_or_without_its_code_is_refused_in_one_line(file: Path, call: Call, tmp_path: Path):
     torch.save({"model": nn.Linear(3, 3).state_dict()}, tmp_path / "state.pt")
     torch.save(Leaving(), tmp_path / "leaving.pt")
     for name, said in (("state", "holds no torch.nn.Module"), ("leaving", "leaving.pt raises SystemExit"), ("nowhere", "no file")):

@@ -1,4 +1,4 @@
-"""How far a long command is: one line with a bar on a terminal, a line each elsewhere, JSON where it is asked for."""
+"""Progress of long commands: one line with a bar on a terminal, one line for each report elsewhere, JSON on request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print("torch" in sys.modules or "textual" in sys.modules, file=sys.stderr)
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def on_a_terminal(script: str, **environment: str) -> str:
+def output_on_terminal(script: str, **environment: str) -> str:
     """What a script writes on a terminal."""
     leader, follower = pty.openpty()
     settings = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **environment}
@@ -47,22 +47,22 @@ def on_a_terminal(script: str, **environment: str) -> str:
     return content.decode()
 
 
-def test_on_a_terminal_it_is_one_line_that_is_taken_away():
-    written = on_a_terminal(SCRIPT)
+def test_progress_on_a_terminal_is_one_line_that_is_erased_at_the_end():
+    written = output_on_terminal(SCRIPT)
     plain = CONTROL.sub("", written)
     assert re.search(r"validate validating +━+.* 64/64 .*mAP 0\.75", plain), plain
     assert "\x1b[2K" in written and "a remark\r\n" in plain and plain.rstrip().endswith("False")
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l"), "the cursor is left visible"
 
 
-def test_a_dumb_terminal_and_a_pipe_get_plain_lines():
-    assert "validate 16/64 validating" in on_a_terminal(SCRIPT, TERM="dumb")
+def test_progress_on_a_dumb_terminal_or_pipe_is_plain_lines():
+    assert "validate 16/64 validating" in output_on_terminal(SCRIPT, TERM="dumb")
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=HANGING)
     assert done.stderr.splitlines()[:2] == ["validate 0/64 validating", "validate 16/64 validating"]
     assert "\x1b" not in done.stderr
 
 
-def test_the_bar_says_the_part_the_count_the_times_and_the_figure_in_one_line():
+def test_progress_line_has_phase_count_times_and_metric():
     stream = io.StringIO()
     line = ProgressLine(Console(file=stream, force_terminal=True, width=80, _environ={"TERM": "xterm"}))
     assert not line.there
@@ -75,7 +75,7 @@ def test_the_bar_says_the_part_the_count_the_times_and_the_figure_in_one_line():
     assert re.search(r"epoch 1/3 long .*….*3/9 0 s.*box_loss 1\.25", plain)
 
 
-def test_what_is_left_is_told_anew_for_every_part():
+def test_time_left_is_estimated_anew_in_each_phase():
     line = ProgressLine(Console(file=io.StringIO(), force_terminal=True, width=80, _environ={"TERM": "xterm"}))
     line.show(JobProgress(done=9, total=10, doing="validating"))
     line.show(JobProgress(done=1, total=10, doing="refitting"))
@@ -86,7 +86,7 @@ def test_what_is_left_is_told_anew_for_every_part():
     line.end()
 
 
-def test_json_is_one_line_an_event(capfd: pytest.CaptureFixture[str]):
+def test_json_progress_is_one_line_per_event(capfd: pytest.CaptureFixture[str]):
     with progress_shown(True):
         progress_of("scan")(JobProgress(done=1, total=2, doing="model.1"))
         tell_progress(JobProgress(done=0, total=0, doing="epoch"), "box_loss 1.2")

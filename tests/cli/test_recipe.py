@@ -9,7 +9,7 @@ from tui_pruner.cli import job_runs
 from tui_pruner.engine.recovery_messages import CompressParameters
 
 
-def test_a_recipe_is_written_from_options_and_read_with_options_that_win(tmp_path: Path, demo_checkpoint: Path, call: Call, monkeypatch):
+def test_recipe_is_written_from_options_and_overruled_by_options(tmp_path: Path, demo_checkpoint: Path, call: Call, monkeypatch):
     file, told = tmp_path / "recipe.yaml", []
     written = call("compress", demo_checkpoint, "--target", "flops=60%", "--epochs", 3, "--no-refit", "--write-recipe", file)
     assert written.status == 0 and "edit it, then tui-pruner compress" in written.err

@@ -79,7 +79,7 @@ LOST: dict[str, tuple[Rename, Rename, str]] = {
 
 
 @pytest.mark.parametrize("kind", LOST)
-def test_what_nothing_here_has_is_named_and_trust_is_not_offered(kind: str, demo_checkpoint: Path, tmp_path: Path, call: Call):
+def test_missing_name_is_reported_without_an_offer_of_trust(kind: str, demo_checkpoint: Path, tmp_path: Path, call: Call):
     before, after, expected = LOST[kind]
     file = renamed(demo_checkpoint, tmp_path / "lost.pt", before, after)
     error = refusal(file)
@@ -91,7 +91,7 @@ def test_what_nothing_here_has_is_named_and_trust_is_not_offered(kind: str, demo
     assert str(refusal(file)) == str(error)
 
 
-def test_a_module_that_can_be_found_is_named_with_the_offer_to_trust_it(tmp_path: Path, call: Call):
+def test_importable_module_is_named_with_an_offer_to_trust_it(tmp_path: Path, call: Call):
     (tmp_path / "user").mkdir()
     with own_modules(tmp_path / "user") as user:
         file = own_checkpoint(tmp_path, user)
@@ -105,7 +105,7 @@ def test_a_module_that_can_be_found_is_named_with_the_offer_to_trust_it(tmp_path
     assert not isinstance(elsewhere, UntrustedError) and f"no module {MODULE} here" in str(elsewhere)
 
 
-def test_a_module_that_has_lost_the_class_is_named_with_its_file(tmp_path: Path):
+def test_module_that_lost_the_class_is_named_with_its_file(tmp_path: Path):
     (tmp_path / "user").mkdir()
     with own_modules(tmp_path / "user") as user:
         file = own_checkpoint(tmp_path, user)
@@ -114,7 +114,7 @@ def test_a_module_that_has_lost_the_class_is_named_with_its_file(tmp_path: Path)
         assert f"{MODULE}.OwnModel, which {tmp_path / 'user' / MODULE}.py does not define" in str(refusal(file))
 
 
-def test_a_module_that_itself_needs_one_names_that(tmp_path: Path):
+def test_missing_import_of_a_users_module_is_named(tmp_path: Path):
     (tmp_path / "user").mkdir()
     with own_modules(tmp_path / "user") as user:
         file = own_checkpoint(tmp_path, user)
@@ -128,13 +128,13 @@ def test_a_module_that_itself_needs_one_names_that(tmp_path: Path):
 
 
 @pytest.mark.parametrize("command", [["inspect"], ["preview", "--cut", "model.4.cv2=25%"], ["contents"]])
-def test_contents_and_inspect_agree_on_what_is_refused(command: list[str], demo_checkpoint: Path, tmp_path: Path):
+def test_contents_and_inspect_refuse_the_same_files(command: list[str], demo_checkpoint: Path, tmp_path: Path):
     file = renamed(demo_checkpoint, tmp_path / "lost.pt", *LOST["a fork's class"][:2])
     assert run([command[0], str(file), *command[1:]]) != 0
     assert run([command[0], str(demo_checkpoint), *command[1:]]) == 0
 
 
-def test_masks_left_in_a_file_need_no_trust_and_are_let_through_for_it_alone(demo_checkpoint: Path, tmp_path: Path):
+def test_pruning_masks_in_a_file_need_no_trust(demo_checkpoint: Path, tmp_path: Path):
     content = torch.load(demo_checkpoint, map_location="cpu", weights_only=False)
     for module in content["model"].float().modules():
         if isinstance(module, nn.Conv2d) and module.out_channels == 32:

@@ -18,7 +18,7 @@ SEEDS, KILLS = (range(8), 3) if os.environ.get("TUI_PRUNER_PROPERTY") == "thorou
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_scan_killed_at_random_moments_and_started_again_writes_the_same_bytes(
+def test_scan_killed_at_random_moments_and_restarted_writes_the_same_bytes(
     seed: int, call: Call, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     scan = ("scan", demo_checkpoint, "--data", demo_data, *SCAN, "-o")

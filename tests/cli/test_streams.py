@@ -30,7 +30,7 @@ def wait_for(stream, words: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["prune", "--help"], ["prune", "-h"]])
-def test_version_and_help_come_without_loading_any_model_library(arguments: list[str]):
+def test_version_and_help_load_no_model_library(arguments: list[str]):
     script = (
         "import sys; from tui_pruner.__main__ import run; status = run(sys.argv[1:]);"
         "heavy = {'torch', 'ultralytics', 'numpy', 'textual'} & set(sys.modules); sys.exit(f'{status} {heavy}')"
@@ -40,7 +40,7 @@ def test_version_and_help_come_without_loading_any_model_library(arguments: list
     assert (__version__ if arguments == ["--version"] else "Usage: ") in done.stdout
 
 
-def test_the_version_is_one_line():
+def test_version_is_one_line():
     answer = spawn("--version")
     assert (answer.status, answer.out, answer.err) == (0, f"tui-pruner {__version__}\n", "")
 
@@ -53,14 +53,14 @@ def test_json_is_alone_on_stdout_and_remarks_are_on_stderr():
     assert len(answer.remarks) == 2
 
 
-def test_there_are_no_control_codes_without_a_terminal_whatever_the_environment_says():
+def test_output_without_a_terminal_has_no_control_codes():
     for command in (["inspect"], ["preview", "--cut", "5=30%"]):
         answer = spawn(command[0], *FIELD_MODEL, *command[1:], env={**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"})
         assert answer.status == 0
         assert not CONTROL.search(answer.out + answer.err)
 
 
-def test_a_terminal_gets_its_own_width():
+def test_table_on_a_terminal_fits_its_width():
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "tui_pruner", "inspect", *FIELD_MODEL]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "60"}
@@ -80,7 +80,7 @@ def test_a_terminal_gets_its_own_width():
     assert "\x1b[1m" in content.decode()
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_closed_pipe_is_not_an_error():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "tui_pruner", "groups", *FIELD_MODEL, "--json"]
@@ -92,7 +92,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_interrupted_validation_ends_with_130(demo_checkpoint: Path, demo_data: Path):
+def test_interrupted_validation_exits_with_130(demo_checkpoint: Path, demo_data: Path):
     with start("validate", demo_checkpoint, "--data", demo_data, "--imgsz", "320") as process:
         wait_for(process.stderr, "validating")
         process.send_signal(signal.SIGINT)
@@ -103,7 +103,7 @@ def test_an_interrupted_validation_ends_with_130(demo_checkpoint: Path, demo_dat
     assert "Traceback" not in err
 
 
-def test_an_interrupted_prune_ends_with_130_and_leaves_nothing(demo_checkpoint: Path, tmp_path: Path):
+def test_interrupted_prune_exits_with_130_and_leaves_no_file(demo_checkpoint: Path, tmp_path: Path):
     with start("prune", demo_checkpoint, "--cut", CUTS[0], "-o", tmp_path / "out.pt", "--json") as process:
         wait_for(process.stderr, "verifying")
         process.send_signal(signal.SIGINT)
@@ -113,7 +113,7 @@ def test_an_interrupted_prune_ends_with_130_and_leaves_nothing(demo_checkpoint: 
 
 
 @pytest.mark.parametrize(("place", "base"), [("config", "CONFIG"), ("state", "STATE"), ("log", "STATE"), ("cache", "CACHE")])
-def test_locate_says_where_files_live(place: str, base: str, call: Call):
+def test_locate_prints_the_folders_of_the_program(place: str, base: str, call: Call):
     answer = call("locate", place)
     assert (answer.status, answer.err) == (0, "")
     assert Path(answer.out.strip()).is_absolute()
@@ -121,7 +121,7 @@ def test_locate_says_where_files_live(place: str, base: str, call: Call):
     assert call("locate", place, "--json", "--imgsz", 64, "--device", "cpu").document == {place: answer.out.strip()}
 
 
-def test_the_demo_without_a_terminal_walks_through_the_whole_job(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_demo_without_a_terminal_runs_the_whole_workflow(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     answer = call("demo", "--json")
     assert answer.status == 0
@@ -138,7 +138,7 @@ def test_the_demo_without_a_terminal_walks_through_the_whole_job(call: Call, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_report_is_for_people(call: Call):
+def test_demo_prints_a_report_for_people(call: Call):
     answer = call("demo")
     assert answer.status == 0
     assert [line.split(":")[0] for line in answer.out.splitlines() if re.match(r"\d [A-Z]\w+( on 64 images)?:", line)] == [
@@ -148,7 +148,7 @@ def test_the_demo_report_is_for_people(call: Call):
     assert not CONTROL.search(answer.out)
 
 
-def test_what_libraries_print_does_not_reach_stdout(call: Call, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
+def test_prints_of_libraries_do_not_reach_stdout(call: Call, monkeypatch: pytest.MonkeyPatch, demo_checkpoint: Path):
     from tui_pruner.core.pruning import coverage
 
     def noisy(analysis):

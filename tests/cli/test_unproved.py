@@ -1,4 +1,4 @@
-"""A cut whose proof fails gets into no file and no job: on the command line, status 1 and the figures."""
+"""A cut whose proof fails is neither written nor measured; commands exit with 1 and print the figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def damaged(*arguments: object) -> Answer:
     return spawn(*arguments, env=damaged_environment())
 
 
-def test_prune_writes_nothing_leaves_an_older_file_alone_and_gives_a_script_the_figures(demo_checkpoint: Path, tmp_path: Path):
+def test_prune_writes_nothing_keeps_an_older_file_and_reports_the_figures(demo_checkpoint: Path, tmp_path: Path):
     (tmp_path / "out.pt").write_bytes(b"older")
     output = ["-o", tmp_path / "out.pt", "--force", "--save-plan", tmp_path / "plan.yaml"]
     answer = damaged("prune", demo_checkpoint, "--cut", "model.5=30%", *output, "--json")
@@ -29,7 +29,7 @@ def test_prune_writes_nothing_leaves_an_older_file_alone_and_gives_a_script_the_
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("out.pt", b"older")]
 
 
-def test_a_plan_is_not_written_either_and_one_line_says_why(pruned: Pruned, demo_checkpoint: Path, tmp_path: Path):
+def test_plan_is_not_written_and_one_line_has_the_reason(pruned: Pruned, demo_checkpoint: Path, tmp_path: Path):
     answer = damaged("prune", demo_checkpoint, "--plan", pruned.plan, "-o", tmp_path / "out.pt")
     assert (answer.status, answer.out, len(answer.remarks)) == (1, "", 1)
     assert answer.err.startswith("tui-pruner: not written: step 1 is not proved: the masked twin disagrees: relative difference")
@@ -37,7 +37,7 @@ def test_a_plan_is_not_written_either_and_one_line_says_why(pruned: Pruned, demo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plan_that_is_not_proved_is_not_measured(
+def test_unproved_plan_is_not_measured(
     pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # another test may have measured the same plan, proved
@@ -45,7 +45,7 @@ def test_a_plan_that_is_not_proved_is_not_measured(
     assert (answer.status, answer.document["output"], answer.document["proof"]["equal"]) == (1, None, False), answer.err
 
 
-def test_a_report_on_it_says_so_and_measures_nothing(
+def test_report_on_an_unproved_plan_says_so_and_measures_nothing(
     pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -56,7 +56,7 @@ def test_a_report_on_it_says_so_and_measures_nothing(
     assert "NOT EQUAL to the masked twin after step 1" in (tmp_path / "report.md").read_text()
 
 
-def test_the_demo_stops_at_the_proof(tmp_path: Path):
+def test_demo_stops_at_the_proof(tmp_path: Path):
     environment = {**damaged_environment(), "TMPDIR": str(tmp_path)}
     answer = spawn("demo", "--report", "--json", env=environment)
     assert (answer.status, answer.document["output"], answer.document["proof"]["equal"]) == (1, None, False)
@@ -73,7 +73,7 @@ def unproved_file(pruned: Pruned, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [["recalibrate", "--images", 2], ["finetune", "--epochs", 1], ["export", "--format", "torchscript"]])
-def test_a_file_that_was_once_written_without_a_proof_is_the_base_of_nothing(
+def test_file_once_written_without_a_proof_is_refused_as_input(
     unproved_file: Path, demo_data: Path, tmp_path: Path, call: Call, command: list[object]
 ):
     name, *options = command

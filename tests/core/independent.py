@@ -1,4 +1,4 @@
-"""A masked twin made without the program's own: float64 copies, slices zeroed from the list of kept indices, outputs told by the test.
+"""A masked twin made without the program's own: float64 copies, slices zeroed from the list of kept indices, outputs listed by the test.
 
 Nothing of the proof is used here, so that a mistake in it cannot hide from this comparison.
 """
@@ -16,7 +16,7 @@ Kept = Mapping[str, Mapping[str, list[int]]]
 Told = Callable[[Any], list[Tensor]]
 
 
-def zeroed(model: nn.Module, kept: Kept) -> nn.Module:
+def zero_removed_slices(model: nn.Module, kept: Kept) -> nn.Module:
     """The original in float64 with zeros in every slice of a parameter that is not kept."""
     twin = copy.deepcopy(model).double()
     with torch.no_grad():
@@ -27,13 +27,13 @@ def zeroed(model: nn.Module, kept: Kept) -> nn.Module:
     return twin
 
 
-def apart(model: nn.Module, pruned: nn.Module, kept: Kept, image: Tensor, told: Told, training: bool = False) -> tuple[float, float]:
+def differences(model: nn.Module, pruned: nn.Module, kept: Kept, image: Tensor, told: Told, training: bool = False) -> tuple[float, float]:
     """How far the pruned model is from the twin, and the twin from the original, as shares of the largest value over all outputs.
 
     In training, modules that have children take the paths of training; a difference of shapes is infinite.
     """
     outputs = []
-    for network in (copy.deepcopy(pruned).double(), zeroed(model, kept), copy.deepcopy(model).double()):
+    for network in (copy.deepcopy(pruned).double(), zero_removed_slices(model, kept), copy.deepcopy(model).double()):
         for module in network.modules():
             module.training = training and next(module.children(), None) is not None
         with torch.no_grad():

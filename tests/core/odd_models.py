@@ -152,7 +152,7 @@ PROVED: dict[str, tuple[Callable[[], nn.Module], int]] = {
     ),
 }  # fmt: skip
 
-HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
+LOCKED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "layer norm": (
         lambda: Odd(lambda net, x: net.norm(x.movedim(1, -1)).movedim(-1, 1), norm=nn.LayerNorm(8)),
         "layer_norm normalises across channels",

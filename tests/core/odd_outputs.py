@@ -1,4 +1,4 @@
-"""Small networks by what they return: in what holds it, from where, and only sometimes."""
+"""Small networks by what they return: in which container, from which module, and under which condition."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def using(run: Between, **modules: Callable[[], nn.Module]) -> Example:
     return Example(run, modules=modules)
 
 
-def using_held(run: Between, held: str, **modules: Callable[[], nn.Module]) -> Example:
+def using_locked(run: Between, held: str, **modules: Callable[[], nn.Module]) -> Example:
     """An example with modules of its own that hold the channels."""
     return Example(run, held=held, modules=modules)
 
@@ -376,7 +376,7 @@ EXAMPLES: dict[str, Example] = {
     "all": one(lambda b: b * torch.all(b, 3, keepdim=True)),
     "native_group_norm": one(lambda b: F.group_norm(b, 2), held="group_norm normalises across channels"),
 }
-HELD: dict[str, Example] = {
+LOCKED: dict[str, Example] = {
     "memory in another order": one(lambda b: b.as_strided(b.shape, b.stride()), held="as_strided reads memory by its place"),
     "all": one(lambda b: b * torch.any(b, 3).all(), held="mixes channels"),
     "_softmax": one(lambda b: b.softmax(1), held="softmax mixes channels"),
@@ -520,7 +520,7 @@ MORE: dict[str, Example] = {
     "expand over a batch": one(lambda b: b.mean(0, keepdim=True).expand_as(b)),
 }
 """More ways in which the operations above carry channels; the first word is the operation."""
-HELD_TOO: dict[str, Example] = {
+MORE_LOCKED: dict[str, Example] = {
     "view of halves as quarters": one(
         lambda b: b.view(b.shape[0], 2, b.shape[1] // 2, *b.shape[2:]).view(b.shape[0], 4, b.shape[1] // 4, *b.shape[2:]).flatten(1, 2),
         held="is folded from [2, 4] to [4, 2] channels",
@@ -567,18 +567,18 @@ HELD_TOO: dict[str, Example] = {
     "native_batch_norm with constant statistics": one(
         lambda b: F.batch_norm(b, torch.zeros(8, device=b.device), torch.ones(8, device=b.device)), held="is not a channel"
     ),
-    "native_layer_norm as a layer": using_held(
+    "native_layer_norm as a layer": using_locked(
         lambda m, a, b: m.layer(b.movedim(1, 3)).movedim(3, 1), "layer_norm normalises across channels", layer=lambda: nn.LayerNorm(8)
     ),
-    "addmm over places": using_held(
+    "addmm over places": using_locked(
         lambda m, a, b: m.layer(F.adaptive_avg_pool2d(b, 8)), "along another dimension", layer=lambda: nn.Linear(8, 8)
     ),
-    "convolution over places": using_held(
+    "convolution over places": using_locked(
         lambda m, a, b: m.layer(F.adaptive_avg_pool2d(b, 4).transpose(1, 2)).transpose(1, 2),
         "along another dimension",
         layer=lambda: nn.Conv2d(4, 4, 1),
     ),
-    "embedding by the order of channels": using_held(
+    "embedding by the order of channels": using_locked(
         lambda m, a, b: F.embedding(b.argmax(3), m.layer.weight), "is looked up in a table", layer=lambda: nn.Embedding(64, 4)
     ),
     "embedding in a table of one row for each channel": one(

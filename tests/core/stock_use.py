@@ -1,4 +1,4 @@
-"""What a stranger does with a pruned file, without this program: predict, val, export, train(), and the lines that fine-tune it.
+"""A pruned file in a process without this program: predict, val, export, train(), and the lines that fine-tune it.
 
 Run as a script with the file and an empty folder; prints one JSON document as its last line.
 """

@@ -1,4 +1,4 @@
-"""Attributes that a module keeps beside its weights are true after a cut: the widths that it splits into, its heads, its scale."""
+"""Attributes of modules are correct after a cut: the widths that they split into, their heads, their scale."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def pruned_by_a_quarter(analysis: Analysis) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_what_a_module_says_of_its_widths_is_true_after_a_cut(opened, name):
+def test_width_attributes_of_a_module_equal_its_weights_after_a_cut(opened, name):
     row, path, expected = BLOCKS[name]
     analysis = opened(row)
     original = analysis.checkpoint.model.get_submodule(path)
@@ -74,19 +74,19 @@ def test_what_a_module_says_of_its_widths_is_true_after_a_cut(opened, name):
 
 
 @pytest.mark.parametrize("name", ["C2f", "RepNCSPELAN4", "ELAN1"])
-def test_the_forward_that_an_export_takes_is_the_same_after_a_cut(opened, name):
+def test_export_forward_equals_the_forward_after_a_cut(opened, name):
     module = pruned_by_a_quarter(opened(BLOCKS[name][0])).get_submodule("model.2")
     image = torch.rand(1, 48, 8, 8)
     with torch.no_grad():
         assert torch.equal(module.forward_split(image), module(image))
 
 
-def test_every_class_with_such_a_forward_is_adapted():
+def test_every_class_with_an_export_forward_has_an_adapter():
     kinds = [kind for kind in vars(block).values() if isinstance(kind, type) and "forward_split" in vars(kind)]
     assert kinds and {kind.__name__ for kind in kinds} <= set(ADAPTERS)
 
 
-def test_an_open_vocabulary_block_says_its_halves_after_a_cut():
+def test_open_vocabulary_block_has_correct_widths_after_a_cut():
     analysis = analyse(build_from_yaml("yolov8n-world.yaml"), imgsz=64)
     found = ask(analysis, "model.12.cv1=25%")
     found.demand_clean()
@@ -96,7 +96,7 @@ def test_an_open_vocabulary_block_says_its_halves_after_a_cut():
         assert torch.equal(module.forward_split(image, guide), module(image, guide))
 
 
-def test_a_queries_scale_moves_into_their_norm_and_nobody_else_s(opened):
+def test_query_scale_is_folded_into_the_norm_of_the_query_only(opened):
     analysis = opened(BLOCKS["AAttn"][0])
     (group,) = [
         g for g in analysis.coupling.output_groups("model.2.m.0.0.attn.qkv.conv") if g.member(g.producers[0].axis).indices[0, 0] == 0
@@ -115,7 +115,7 @@ def test_a_queries_scale_moves_into_their_norm_and_nobody_else_s(opened):
     assert torch.isfinite(module.qkv.bn.running_var).all()
 
 
-def test_heads_follow_the_width_of_the_block_though_no_operation_ties_them(opened):
+def test_number_of_heads_follows_the_width_of_the_block(opened):
     analysis = opened(BLOCKS["Attention"][0])
     found = ask(analysis, "model.2.cv1=25%")
     assert proof_of(analysis, found.removal).equal
@@ -124,7 +124,7 @@ def test_heads_follow_the_width_of_the_block_though_no_operation_ties_them(opene
     assert attention.key_dim == 32
 
 
-def test_heads_are_counted_by_whose_channels_are_left():
+def test_heads_of_aattn_are_counted_from_the_kept_channels():
     """Of four heads with three times 32 channels each, the two in the middle."""
     attention = AAttn(64, num_heads=2)
     attention.num_heads = 4
@@ -132,7 +132,7 @@ def test_heads_are_counted_by_whose_channels_are_left():
     assert (attention.num_heads, attention.head_dim, attention.all_head_dim) == (2, 32, 64)
 
 
-def test_heads_with_keys_of_another_width_are_counted_by_whose_channels_are_left():
+def test_heads_of_attention_with_narrow_keys_are_counted_from_the_kept_channels():
     """Of four heads with 16 channels of queries, 16 of keys and 32 of values each, the two in the middle."""
     attention = Attention(64, num_heads=2)
     attention.num_heads = 4
@@ -152,7 +152,7 @@ class Named(nn.Module):
         return self.proj((q @ k.transpose(1, 2)).softmax(-1) @ v).transpose(1, 2)[..., None]
 
 
-def test_a_class_of_the_same_name_that_is_not_ultralytics_is_another():
+def test_class_of_the_same_name_outside_ultralytics_has_no_adapter():
     for name in ADAPTERS:
         stranger = type(name, (Named,), {"__module__": "timm.models.vision_transformer"})().eval()
         assert nearest_base(stranger, ADAPTERS) is nearest_base(stranger, EQUAL_WIDTHS) is None
@@ -173,13 +173,13 @@ class Linear(Attention):
         return self.proj(q * k.sigmoid() + v)
 
 
-def test_an_heir_without_what_an_adapter_asks_for_is_cut_by_its_operations_alone():
+def test_subclass_without_the_adapters_attributes_is_cut_by_its_operations():
     net, coupling = traced(Odd(lambda net, x: net.attention(x), wide=16, last=16, attention=Linear().eval()).eval())
     assert nearest_base(net.attention, ADAPTERS) is None and nearest_base(Attention(16, 2), ADAPTERS) == "Attention"
     assert proved_groups(net, coupling) == 4
 
 
-def test_a_width_that_is_taken_for_granted_holds_where_the_other_layer_s_is_not_known(opened):
+def test_assumed_equal_width_locks_the_layer_if_the_other_width_is_unknown(opened):
     model = opened(BLOCKS["Attention"][0]).checkpoint.model
     attention = model.get_submodule("model.2.attn")
     parametrize.register_parametrization(attention.qkv.conv, "weight", Turned())
@@ -195,12 +195,12 @@ class Turned(nn.Module):
         return weight * weight.flatten(1).tril().view_as(weight)
 
 
-def test_every_adapted_class_is_held_by_a_test_here():
+def test_every_adapted_class_has_a_test():
     assert set(ADAPTERS) == {*BLOCKS, "C2fAttn"}  # which reads a guide: below
     assert set(EQUAL_WIDTHS) == {"Attention"}
 
 
-def test_the_residual_scale_of_the_largest_area_attention_blocks_goes_along(opened):
+def test_residual_scale_of_area_attention_blocks_is_cut_too(opened):
     analysis = opened([-1, 1, "A2C2f", [128, True, 1, True, 1.2]])
     assert analysis.checkpoint.model.get_submodule("model.2").gamma.shape == (128,)
     assert pruned_by_a_quarter(analysis).get_submodule("model.2").gamma.shape == (96,)

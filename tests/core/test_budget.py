@@ -1,4 +1,4 @@
-"""Which cuts reach a target: the range is told first, goals are met within one percent, and every rule is obeyed."""
+"""Plans for a target: the reachable range, an accuracy of one percent, and all rules."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def session_with(analysis: Analysis, found: Budget) -> PruningSession:
         ("params=1500000", Target("params", amount=1.5e6)),
     ],
 )
-def test_a_target_is_a_share_or_an_amount_that_is_left(text: str, target: Target):
+def test_target_is_parsed_as_a_share_or_an_amount_to_keep(text: str, target: Target):
     assert parse_target(text) == target
 
 
 @pytest.mark.parametrize("text", ["flops", "speed=70%", "flops=many", "flops=0%", "flops=100%", "flops=170%", "flops=-5%", "params=1"])
-def test_a_target_that_means_nothing_is_refused_with_what_was_written(text: str):
+def test_invalid_target_is_refused_with_its_text(text: str):
     with pytest.raises(RequestError, match=text):
         parse_target(text)
 
 
-def test_a_percentage_without_its_sign_is_asked_about():
+def test_percentage_without_percent_sign_gets_a_suggestion():
     with pytest.raises(RequestError, match="did you mean flops=70%"):
         parse_target("flops=70")
 
 
 @pytest.mark.parametrize("text", ["flops=70%", "params=40%", "bytes=60%", "params=2M"])
-def test_a_target_is_met_within_one_percent_and_the_plan_opens_with_the_size_that_was_told(nano: Analysis, text: str):
+def test_target_is_met_within_one_percent_and_the_plan_has_the_predicted_size(nano: Analysis, text: str):
     found = planned(nano, text)
     target = parse_target(text)
     session = session_with(nano, found)
@@ -63,13 +63,13 @@ def test_a_target_is_met_within_one_percent_and_the_plan_opens_with_the_size_tha
     assert session.widths.size == found.size
 
 
-def test_a_planned_step_is_proved_like_any_other(nano: Analysis):
+def test_planned_step_is_proved(nano: Analysis):
     session = session_with(nano, planned(nano, "flops=50%"))
     assert session.steps[0].step.name == "flops 50 %"
     assert session.prove(session.steps[0]).equal
 
 
-def test_the_same_question_has_the_same_answer(nano: Analysis):
+def test_same_target_gives_the_same_plan(nano: Analysis):
     assert planned(nano, "flops=70%", criterion="random") == planned(nano, "flops=70%", criterion="random")
 
 
@@ -87,7 +87,7 @@ def test_linked_halves_and_attention_heads_lose_equally_many():
     assert len(set(lost)) == 1 and lost[0] > 0
 
 
-def test_every_changed_width_is_a_multiple_and_at_or_above_its_floor(nano: Analysis):
+def test_every_changed_width_is_a_multiple_and_not_below_its_floor(nano: Analysis):
     session = session_with(nano, planned(nano, "flops=60%", rules=Rules(floor=0.5, round_to=8)))
     cut = [group for group in nano.coupling.groups if len(session.removal.of(group))]
     assert len(cut) > 5
@@ -104,7 +104,7 @@ def test_protected_layers_keep_all_channels_and_unknown_ones_are_refused(nano: A
         planned(nano, "flops=80%", rules=Rules(protected=("model99",)))
 
 
-def test_a_target_out_of_reach_says_the_range_and_goes_as_far_as_it_says(nano: Analysis):
+def test_unreachable_target_reports_the_reachable_range(nano: Analysis):
     planner = Planner(nano, rules=Rules(floor=0.75))
     found = planner.plan([parse_target("flops=30%")])
     least = planner.range.least["flops"]
@@ -115,19 +115,19 @@ def test_a_target_out_of_reach_says_the_range_and_goes_as_far_as_it_says(nano: A
     assert reached.step is not None and reached.shares["flops"] == pytest.approx(least, abs=1e-12)
 
 
-def test_a_target_between_two_rounded_widths_names_the_nearest(nano: Analysis):
+def test_target_between_two_rounded_widths_reports_the_nearest(nano: Analysis):
     others = tuple(name for name in nano.layers if name != "model.7")
     found = planned(nano, "params=97%", rules=Rules(round_to=128, protected=others))
     assert found.step is None
     assert "falls between two widths: the nearest above is 100.0 %" in found.stopped and "--round-to than 128" in found.stopped
 
 
-def test_a_target_that_the_checkpoint_meets_already_is_refused(nano: Analysis):
+def test_target_above_the_current_size_is_refused(nano: Analysis):
     with pytest.raises(RequestError, match="not below the checkpoint's"):
         planned(nano, "params=300M")
 
 
-def test_what_is_gone_already_stays_gone_and_counts(nano: Analysis):
+def test_channels_removed_earlier_stay_removed_and_count_towards_the_target(nano: Analysis):
     session = PruningSession(nano)
     session.apply([Request("8", "50%")])
     planner = Planner(nano, session.removal)
@@ -140,7 +140,7 @@ def test_what_is_gone_already_stays_gone_and_counts(nano: Analysis):
 
 
 @pytest.mark.parametrize("thrift", [0.0, 1.0])
-def test_what_costs_nothing_goes_first_down_to_its_floor(nano: Analysis, thrift: float):
+def test_groups_without_cost_are_cut_first_down_to_their_floor(nano: Analysis, thrift: float):
     free = nano.coupling.output_groups("model.7.conv")[0]
     planner = Planner(nano)
 
@@ -156,12 +156,12 @@ def test_what_costs_nothing_goes_first_down_to_its_floor(nano: Analysis, thrift:
     assert few.step is not None and [cut.layer for cut in few.step.cuts] == ["model.7"]
 
 
-def test_a_measured_drop_is_a_curve_that_never_falls_and_ends_with_the_whole_metric():
+def test_drop_curve_is_monotonic_and_ends_with_the_whole_metric():
     curve = drop_curve({0.5: 0.1, 0.25: -0.02, 0.75: 0.05}, 0.9, np.array([0.0, 0.25, 0.375, 0.5, 0.75, 0.875, 1.0]))
     assert curve == pytest.approx([0.0, 0.0, 0.05, 0.1, 0.1, 0.5, 0.9])
 
 
-def test_what_a_scan_found_sensitive_is_spared_where_importance_would_cut_it(nano: Analysis):
+def test_groups_that_a_scan_found_sensitive_are_cut_less(nano: Analysis):
     planner = Planner(nano)
     layer = nano.coupling.output_groups("model.7.conv")[0].number
     drops = {group.number: {0.5: 0.8 if group.number == layer else 0.01} for group in nano.coupling.groups if group.prunable}

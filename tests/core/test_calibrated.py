@@ -59,7 +59,7 @@ def file(calibration: Calibration, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("criterion", NEED_DATA)
-def test_without_scores_a_criterion_that_needs_data_is_refused_with_what_to_do(analysis: Analysis, criterion: str):
+def test_criterion_that_needs_data_is_refused_without_scores(analysis: Analysis, criterion: str):
     (refusal,) = ask(analysis, CUT, criterion=criterion).refusals
     assert refusal.message.startswith(f"the criterion {criterion} ranks by calibration images")
     assert "--data DATA.yaml" in refusal.message and "l2" in refusal.message
@@ -67,7 +67,7 @@ def test_without_scores_a_criterion_that_needs_data_is_refused_with_what_to_do(a
 
 
 @pytest.mark.parametrize("criterion", NEED_DATA)
-def test_with_scores_the_channels_of_the_lowest_go_and_the_cut_is_proved(analysis: Analysis, calibration: Calibration, criterion: str):
+def test_channels_with_the_lowest_scores_are_removed_and_the_cut_is_proved(analysis: Analysis, calibration: Calibration, criterion: str):
     analysis.ranking.calibrate(calibration)
     assert criterion in analysis.ranking.names
     found = ask(analysis, CUT, criterion=criterion)
@@ -77,7 +77,7 @@ def test_with_scores_the_channels_of_the_lowest_go_and_the_cut_is_proved(analysi
     assert proof_of(analysis, found.removal).equal
 
 
-def test_a_later_step_ranks_by_the_scores_of_the_original_weights(analysis: Analysis, calibration: Calibration):
+def test_later_step_ranks_by_the_scores_of_the_original_weights(analysis: Analysis, calibration: Calibration):
     analysis.ranking.calibrate(calibration)
     (group,) = analysis.coupling.output_groups("model.5.conv")
     first = ask(analysis, "model.5=keep:96", criterion="taylor").removal
@@ -94,7 +94,7 @@ def test_new_scores_replace_the_old(analysis: Analysis, calibration: Calibration
     assert np.allclose(analysis.ranking.scores(group, "taylor"), 1 - before)
 
 
-def test_a_file_gives_back_what_was_written(analysis: Analysis, calibration: Calibration, file: Path):
+def test_scores_are_read_back_as_written(analysis: Analysis, calibration: Calibration, file: Path):
     again = calibration_for(file, calibration.sha256, analysis.coupling, NEED_DATA)
     assert (again.sha256, again.images, again.notes) == (calibration.sha256, 8, ("a note",))
     assert again.axes.keys() == calibration.axes.keys()
@@ -132,13 +132,13 @@ DAMAGES: list[Callable[[bytes], bytes]] = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_refused(file: Path, damage: Callable[[bytes], bytes]):
+def test_damaged_file_is_refused(file: Path, damage: Callable[[bytes], bytes]):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DataError, match=r"scores\.npz are missing or damaged: calibrate again"):
         read_calibration(file)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path):
+def test_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="missing or damaged"):
         read_calibration(tmp_path / "none.npz")
 
@@ -157,7 +157,7 @@ def test_scores_that_lack_a_channel_are_refused(analysis: Analysis, calibration:
         calibration_for(file, calibration.sha256, analysis.coupling, NEED_DATA)
 
 
-def test_the_engine_ranks_by_a_file_that_it_is_handed(analysis: Analysis, file: Path):
+def test_engine_ranks_by_a_calibration_file(analysis: Analysis, file: Path):
     service = Service(lambda event, message: None)
     service._session = PruningSession(analysis)
     request = {"layer": "model.5", "amount": "25%", "criterion": "taylor"}
@@ -170,7 +170,7 @@ def test_the_engine_ranks_by_a_file_that_it_is_handed(analysis: Analysis, file: 
     service.slow.shutdown()
 
 
-def test_every_criterion_scores_every_channel_of_a_group_whose_channels_have_several_rows_in_one_layer(nano: Analysis):
+def test_every_criterion_scores_channels_with_several_rows_in_one_layer(nano: Analysis):
     (group,) = nano.coupling.output_groups("model.9.cv1.conv")
     (reader,) = (member for member in group.members if member.axis.module == "model.9.cv2.conv")
     assert reader.indices.shape == (128, 4)

@@ -78,7 +78,7 @@ def prepared(checkpoint: Checkpoint, head: str) -> Checkpoint:
     return checkpoint
 
 
-def never_others(model: nn.Module) -> nn.Module:
+def mask_other_classes(model: nn.Module) -> nn.Module:
     """The original in float64 with classes that do not stay as unlikely as can be."""
     twin = copy.deepcopy(model).double().eval()
     with torch.no_grad():
@@ -89,22 +89,22 @@ def never_others(model: nn.Module) -> nn.Module:
     return twin
 
 
-def told(head: str, output: Any, classes: list[int]) -> list[Tensor]:
+def output_tensors(head: str, output: Any, classes: list[int]) -> list[Tensor]:
     """The tensors of an output in the numbering of `classes`."""
     labels = {old: new for new, old in enumerate(classes)}
     if head == "Classify":
         return [output[0][:, classes], output[1][:, classes]]
     if head == "RTDETRDecoder":
-        return [mapped(output[0], labels), output[1][0], output[1][1][..., classes], output[1][2], output[1][3][..., classes]]
+        return [map_classes(output[0], labels), output[1][0], output[1][1][..., classes], output[1][2], output[1][3][..., classes]]
     main = output[0][0] if head.startswith("Segment") else output[0]
     count = max(classes) + 1 if classes != list(range(len(classes))) else len(classes)
     dense = [main[:, :4], main[:, [4 + k for k in classes]], main[:, 4 + (CLASSES if count > len(classes) else len(classes)) :]]
-    first = [mapped(main, labels)] if head in END_TO_END else dense
+    first = [map_classes(main, labels)] if head in END_TO_END else dense
     raw = output[1].values() if head in END_TO_END else [output[1]]
     return [*first, *(part[name][:, classes] if name == "scores" else part[name] for part in raw for name in ("scores", "boxes"))]
 
 
-def mapped(detections: Tensor, labels: dict[int, int]) -> Tensor:
+def map_classes(detections: Tensor, labels: dict[int, int]) -> Tensor:
     """Final detections whose class is among the labels, with the new number."""
     found = detections.clone()
     found[..., 5].apply_(lambda old: labels[int(old)])
@@ -119,7 +119,7 @@ def test_outputs_of_kept_classes_are_the_originals(built: Callable[[str], Analys
     pruned: Any = copy.deepcopy(cut(model, analysis.coupling, found.removal)).double().eval()
     image = torch.rand((2, 3, 128, 128), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
-        actual, expected = told(head, pruned(image), [0, 1]), told(head, never_others(model)(image), KEPT)
+        actual, expected = output_tensors(head, pruned(image), [0, 1]), output_tensors(head, mask_other_classes(model)(image), KEPT)
     assert [part.shape for part in actual] == [part.shape for part in expected]
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in zip(actual, expected, strict=True))
     assert pruned.names == {0: "dog", 1: "bat"} and model.names[0] == "cat"
@@ -131,7 +131,7 @@ def test_outputs_of_kept_classes_are_the_originals(built: Callable[[str], Analys
 
 
 @pytest.mark.parametrize("head", ["Detect", "Classify", "RTDETRDecoder", "Segment26"])
-def test_proof_holds_with_channels_too_and_fails_for_another_class(built: Callable[[str], Analysis], head: str) -> None:
+def test_proof_of_classes_and_channels_holds_and_fails_for_another_class(built: Callable[[str], Analysis], head: str) -> None:
     analysis = built(head)
     model, coupling = analysis.checkpoint.model, analysis.coupling
     classes = ask(analysis, "classes=dog,bat").removal
@@ -146,7 +146,7 @@ def test_proof_holds_with_channels_too_and_fails_for_another_class(built: Callab
     assert not prove(model, wrong, coupling, both).equal
 
 
-def test_kept_classes_swapped_are_not_proved(built: Callable[[str], Analysis]) -> None:
+def test_swapped_classes_are_not_proved(built: Callable[[str], Analysis]) -> None:
     analysis = built("Detect")
     removal = ask(analysis, "classes=dog,bat").removal
     pruned: Any = cut(analysis.checkpoint.model, analysis.coupling, removal)
@@ -156,7 +156,7 @@ def test_kept_classes_swapped_are_not_proved(built: Callable[[str], Analysis]) -
     assert not prove(analysis.checkpoint.model, pruned, analysis.coupling, removal).equal
 
 
-def test_plan_has_classes_and_comes_again(built: Callable[[str], Analysis]) -> None:
+def test_plan_with_classes_is_replayed(built: Callable[[str], Analysis]) -> None:
     session = PruningSession(built("Detect"))
     session.apply([parse_request("classes=keep:dog, BAT,3"), parse_request("model.0=25%")])
     session.apply([parse_request("classes=dog,bat")])
@@ -181,12 +181,12 @@ def test_plan_has_classes_and_comes_again(built: Callable[[str], Analysis]) -> N
         ("classes=", "which classes"),
     ],
 )
-def test_refusals_say_what_to_do(built: Callable[[str], Analysis], asked: str, said: str) -> None:
+def test_refusal_of_a_cut_of_classes_says_what_to_do(built: Callable[[str], Analysis], asked: str, said: str) -> None:
     with pytest.raises(RequestError, match=said):
         PruningSession(built("Detect")).apply([parse_request(asked)])
 
 
-def test_gone_class_stays_gone(built: Callable[[str], Analysis]) -> None:
+def test_removed_class_cannot_be_kept_in_a_later_step(built: Callable[[str], Analysis]) -> None:
     session = PruningSession(built("Detect"))
     session.apply([parse_request("classes=dog,bat")])
     with pytest.raises(RequestError, match="'cat' was removed"):
@@ -205,7 +205,7 @@ def test_heads_that_read_text_are_refused(tmp_path: Path) -> None:
         PruningSession(analyse(build_from_yaml(str(file)), imgsz=64)).apply([parse_request("classes=0")])
 
 
-def test_channels_are_ranked_by_kept_classes_alone(built: Callable[[str], Analysis]) -> None:
+def test_channels_are_ranked_by_the_weights_of_kept_classes_only(built: Callable[[str], Analysis]) -> None:
     analysis = built("Classify")
     linear: Any = analysis.checkpoint.model.model[-1].linear  # type: ignore[index]
     layer = next(layer for layer in analysis.layers.values() if layer.path.endswith("conv.conv"))
@@ -225,7 +225,7 @@ def test_channels_are_ranked_by_kept_classes_alone(built: Callable[[str], Analys
     assert 0 not in whole.removal.of(group) and some.removal.of(group).tolist() == [0]
 
 
-def test_written_file_is_stock_and_can_lose_more(built: Callable[[str], Analysis], tmp_path: Path) -> None:
+def test_written_file_works_in_stock_ultralytics_and_can_be_cut_again(built: Callable[[str], Analysis], tmp_path: Path) -> None:
     from ultralytics import YOLO
 
     session = PruningSession(built("Detect"))

@@ -24,7 +24,7 @@ from tui_pruner.frameworks.ultralytics.security.pickle_scan import RefusedPickle
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no figures")
 
 
-def test_this_thread_opens_no_connection_and_starts_no_program_and_others_do():
+def test_confined_thread_opens_no_connection_and_starts_no_program_while_others_can():
     programs: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with confined():
@@ -39,7 +39,7 @@ def test_this_thread_opens_no_connection_and_starts_no_program_and_others_do():
     assert programs == [0]
 
 
-def test_a_trusted_file_may_start_programs_but_not_connect():
+def test_trusted_file_may_start_programs_but_not_connect():
     with confined(trusted=True):
         assert subprocess.run([sys.executable, "-c", ""], check=True).returncode == 0
         with pytest.raises(Confined):
@@ -47,7 +47,7 @@ def test_a_trusted_file_may_start_programs_but_not_connect():
 
 
 @linux
-def test_memory_is_limited_while_a_file_is_read_and_not_after():
+def test_memory_is_limited_only_while_a_file_is_read():
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with limited_memory(0), pytest.raises(RuntimeError, match="allocate memory"):
         torch.zeros(3 << 30, dtype=torch.uint8)
@@ -56,14 +56,14 @@ def test_memory_is_limited_while_a_file_is_read_and_not_after():
 
 
 @linux
-def test_a_file_that_needs_more_memory_than_is_free_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch):
+def test_file_that_needs_more_memory_than_is_free_is_refused_before_loading(monkeypatch: pytest.MonkeyPatch):
     assert (available_memory() or 0) > 1 << 20
     monkeypatch.setattr(archive, "available_memory", lambda: 10_000_000)
     with pytest.raises(CheckpointError, match=r"needs about 0\.0 GB of memory to be read, 0\.0 GB are free"):
         read_checkpoint(DIGITS)
 
 
-def test_the_survey_of_a_good_checkpoint_names_its_classes_and_counts_its_numbers():
+def test_survey_of_a_valid_checkpoint_lists_its_classes_and_counts_its_values():
     contents = look_into(DIGITS)
     assert contents.refusal == "" and contents.members == 365
     assert "ultralytics.nn.modules.head.Detect" in contents.survey.names and "posix.system" not in contents.survey.names
@@ -83,12 +83,12 @@ def test_the_survey_of_a_good_checkpoint_names_its_classes_and_counts_its_number
         (b"c_codecs\nencode\nX\x01\0\0\0xX\x03\0\0\0zip\x86R", "calls _codecs.encode with"),
     ],
 )
-def test_what_no_stock_model_calls_is_refused(body: bytes, refusal: str):
+def test_pickle_calls_that_no_stock_model_has_are_refused(body: bytes, refusal: str):
     with pytest.raises(RefusedPickle, match=refusal.replace(".", r"\.")):
         survey(b"\x80\x02" + body + b".")
 
 
-def test_what_a_file_names_is_listed_also_where_it_is_refused(tmp_path: Path):
+def test_names_in_a_refused_file_are_listed(tmp_path: Path):
     write_pickle(tmp_path / "evil.pt", b"}X\x01\0\0\0acos\nsystem\n)Rs")
     contents = look_into(tmp_path / "evil.pt")
     assert contents.refusal == "calls os.system" and contents.survey.names == ("os.system",)

@@ -1,4 +1,4 @@
-"""Measured damage: what a refit cannot repair, by the formula and by hand, and searches for plans that go by it."""
+"""Measured damage: what a refit cannot repair, by the formula and by hand, and plans that use it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pictures(count: int, side: int = 64, seed: int = 0) -> list[Tensor]:
     return [torch.rand(4, 3, side, side, generator=generator) for _ in range(count)]
 
 
-def test_what_a_refit_cannot_repair_is_what_least_squares_leaves() -> None:
+def test_damage_equals_the_error_that_least_squares_leaves() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1)).eval()
     batches = pictures(3, side=12)
@@ -78,7 +78,7 @@ def removed(analysis: Analysis, layer: str, count: int) -> Removal:
     return Removal({group.number: np.arange(count)})
 
 
-def test_a_repaired_twin_is_closer_than_the_masked_one_and_the_network_stays_as_it_is(
+def test_repaired_twin_is_closer_than_the_masked_one_and_the_model_does_not_change(
     trained: Analysis, readers: WeightReaders, scenes: list[Tensor]
 ) -> None:
     from tui_pruner.core.pruning.twin import masked_twin
@@ -93,7 +93,7 @@ def test_a_repaired_twin_is_closer_than_the_masked_one_and_the_network_stays_as_
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_resuming_from_the_first_changed_block_gives_the_same_distance(
+def test_distance_is_the_same_when_resumed_from_the_first_changed_block(
     trained: Analysis, readers: WeightReaders, scenes: list[Tensor]
 ) -> None:
     model = trained.checkpoint.model
@@ -104,7 +104,7 @@ def test_resuming_from_the_first_changed_block_gives_the_same_distance(
     assert whole["box"] > 0
 
 
-def test_channels_that_others_can_stand_in_for_come_first_by_obs(trained: Analysis, readers: WeightReaders, scenes: list[Tensor]) -> None:
+def test_obs_ranks_redundant_channels_first(trained: Analysis, readers: WeightReaders, scenes: list[Tensor]) -> None:
     model = copy.deepcopy(trained.checkpoint.model)
     layer = model.get_submodule("model.4.m.0.cv1")
     with torch.no_grad():  # channels 3 and 20 become one
@@ -132,7 +132,7 @@ def damage(trained: Analysis, readers: WeightReaders, scenes: list[Tensor]) -> t
     )
 
 
-def test_every_ladder_is_tried_and_larger_cuts_cost_no_less(damage: tuple[Planner, Damage]) -> None:
+def test_every_ladder_is_tried_and_larger_cuts_have_more_damage(damage: tuple[Planner, Damage]) -> None:
     planner, found = damage
     ladders = planner.ladders.ladders
     curves = curves_of(ladders, found)
@@ -144,9 +144,7 @@ def test_every_ladder_is_tried_and_larger_cuts_cost_no_less(damage: tuple[Planne
 
 
 @pytest.mark.parametrize("share", [0.8, 0.5])
-def test_the_knapsack_meets_the_goal_and_costs_no_more_than_the_descent_that_it_starts_from(
-    damage: tuple[Planner, Damage], share: float
-) -> None:
+def test_knapsack_meets_the_target_with_no_more_damage_than_the_greedy_descent(damage: tuple[Planner, Damage], share: float) -> None:
     planner, found = damage
     ladders, goals = planner.ladders.ladders, [Goal("flops", share)]
     curves = curves_of(ladders, found)
@@ -168,7 +166,7 @@ def test_the_knapsack_meets_the_goal_and_costs_no_more_than_the_descent_that_it_
     assert worst(landing.widths) < worst(even.widths)
 
 
-def test_of_rivals_that_are_about_as_close_the_one_with_the_best_worst_output_is_taken_but_none_farther_than_the_uniform_one() -> None:
+def test_rival_with_the_best_worst_output_is_chosen_among_close_ones() -> None:
     def tried(name: str, class_: float, box: float) -> Tried:
         outputs = {"class": class_, "box": box}
         return Tried(Rival(name, Budget(None, Size(0, 0, 0), {}), NOTHING), 1.0, (class_ + box) / 2, outputs, nn.Identity())
@@ -182,7 +180,7 @@ def test_of_rivals_that_are_about_as_close_the_one_with_the_best_worst_output_is
     assert names(tried("closer", 0.02, 0.10), balanced) == ["closer", "balanced"] and names() == []
 
 
-def test_rivals_are_different_plans_for_one_target_and_the_uniform_one_is_among_them(damage: tuple[Planner, Damage]) -> None:
+def test_rivals_are_different_plans_for_one_target_including_the_uniform_one(damage: tuple[Planner, Damage]) -> None:
     planner, found = damage
     searches = ways(planner, "l2", curves_of(planner.ladders.ladders, found), None)
     assert list(searches) == ["uniform", "importance", "damage", "knapsack"]
@@ -193,11 +191,11 @@ def test_rivals_are_different_plans_for_one_target_and_the_uniform_one_is_among_
     assert none == [] and "out of reach" in budget.stopped
 
 
-def test_the_default_trials_go_as_deep_as_the_floor_allows() -> None:
+def test_default_trials_reach_the_default_floor() -> None:
     assert max(SHARES) == 0.75
 
 
-def test_the_inverse_by_few_rows_is_that_of_the_covariance() -> None:
+def test_inverse_from_few_rows_equals_the_inverse_of_the_covariance() -> None:
     torch.manual_seed(0)
     inputs, scaled = torch.randn(14, 40, dtype=torch.float64) + 0.5, torch.randn(40, 6, dtype=torch.float64)
     found = []

@@ -13,7 +13,7 @@ from torch import nn
 from ultralytics.nn.modules.block import Bottleneck
 
 from tests.core.conftest import ask, proof_of
-from tests.core.independent import zeroed
+from tests.core.independent import zero_removed_slices
 from tui_pruner.core.model.analysis import Analysis, analyse
 from tui_pruner.core.model.flops import measure
 from tui_pruner.core.model.layers import sequence
@@ -85,7 +85,7 @@ def shallow(tmp_path_factory) -> Analysis:
     return built(tmp_path_factory.mktemp("shallow"), [*BLOCKS[:3], [-1, 1, "Conv", [128, 3, 2]]], 3)
 
 
-def test_what_silences_a_block_is_its_last_norm_or_the_convolution_where_that_is_fused():
+def test_layers_that_silence_a_block_are_its_last_norm_or_the_fused_convolution():
     block = Bottleneck(8, 8)
     assert silenced_by(block) == ("cv2.bn.weight", "cv2.bn.bias")
     del block.cv2.bn
@@ -104,7 +104,7 @@ def dropped(analysis: Analysis, *cuts: str, base: Removal = NOTHING) -> Removal:
 
 def by_hand(model: nn.Module, removal: Removal, kept: dict[str, dict[str, list[int]]]) -> nn.Module:
     """The original with zeros for what is cut, and with what a dropped block adds at zero, or its forward left out."""
-    twin = zeroed(model, kept)
+    twin = zero_removed_slices(model, kept)
     for path in removal.dropped:
         below = [name for name in ADDING if name == path or name.startswith(f"{path}.")]
         if path in REPLACING:
@@ -118,28 +118,28 @@ def by_hand(model: nn.Module, removal: Removal, kept: dict[str, dict[str, list[i
     return twin
 
 
-def predicted(network: nn.Module) -> torch.Tensor:
+def predictions(network: nn.Module) -> torch.Tensor:
     image = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return network.eval()(image)[0]
 
 
 @cache
-def predicted_at_first(model: nn.Module) -> torch.Tensor:
-    return predicted(copy.deepcopy(model).double())
+def predictions_of_original(model: nn.Module) -> torch.Tensor:
+    return predictions(copy.deepcopy(model).double())
 
 
-def figures(analysis: Analysis, removal: Removal) -> tuple[float, float]:
+def difference_and_effect(analysis: Analysis, removal: Removal) -> tuple[float, float]:
     """How far the pruned model is from the twin made by hand, and that from the original."""
     model = analysis.checkpoint.model
-    pruned = predicted(copy.deepcopy(cut(model, analysis.coupling, removal)).double())
-    twin = predicted(by_hand(model, removal, removal.kept(analysis.coupling)))
-    original = predicted_at_first(model)
+    pruned = predictions(copy.deepcopy(cut(model, analysis.coupling, removal)).double())
+    twin = predictions(by_hand(model, removal, removal.kept(analysis.coupling)))
+    original = predictions_of_original(model)
     size = float(twin.abs().max())
     return float((pruned - twin).abs().max()) / size, float((twin - original).abs().max()) / size
 
 
-def test_every_repeat_that_a_forward_can_do_without_is_found(deep):
+def test_every_droppable_block_is_found(deep):
     inner = deep.coupling.inner
     assert set(inner) == {*ADDING, *REPLACING, "model.8.m.0"}
     assert {path for path, block in inner.items() if not block.silenced} == set(REPLACING)
@@ -147,9 +147,9 @@ def test_every_repeat_that_a_forward_can_do_without_is_found(deep):
 
 
 @pytest.mark.parametrize("path", ONE_OF_EACH)
-def test_without_a_block_the_model_is_the_twin_made_by_hand_and_as_small_as_was_said(deep, path):
+def test_model_without_a_block_equals_the_hand_made_twin_and_has_the_predicted_size(deep, path):
     removal = dropped(deep, f"{path}=drop")
-    difference, effect = figures(deep, removal)
+    difference, effect = difference_and_effect(deep, removal)
     assert difference < 1e-9 < 1e-3 < effect
     said = Arithmetic(deep).widths(removal).size
     skeleton = cut(deep.skeleton, deep.coupling, removal)
@@ -161,14 +161,14 @@ MIXED = ("model.2.m.1=drop", "model.3.m.0.m.0=drop", "model.5.m.0=drop", "model.
 
 
 @pytest.mark.parametrize("order", ["drop, then cut", "cut, then drop", "at once"])
-def test_drops_and_cuts_go_together_in_any_order(deep, order):
+def test_drops_and_cuts_give_the_same_model_in_any_order(deep, order):
     cuts = "model.[0-46-9]*=30%"
     both = {
         "drop, then cut": lambda: dropped(deep, cuts, base=dropped(deep, *MIXED)),
         "cut, then drop": lambda: dropped(deep, *MIXED, base=dropped(deep, cuts)),
         "at once": lambda: dropped(deep, cuts, *MIXED),
     }[order]()
-    difference, effect = figures(deep, both)
+    difference, effect = difference_and_effect(deep, both)
     assert difference < 1e-9 < effect
     skeleton = cut(deep.skeleton, deep.coupling, both)
     assert Arithmetic(deep).widths(both).size.parameters == sum(p.numel() for p in skeleton.parameters())
@@ -176,14 +176,14 @@ def test_drops_and_cuts_go_together_in_any_order(deep, order):
         assert proof_of(deep, both).equal
 
 
-def test_a_glob_takes_all_that_can_go_and_the_whole_before_its_parts(deep):
+def test_glob_drops_all_droppable_blocks_and_prefers_whole_blocks_to_their_parts(deep):
     removal = dropped(deep, "model.*.m.*=drop")
     assert set(removal.dropped) == {path for path in deep.coupling.inner if path.count(".m.") == 1 and not path.startswith("model.8.m.0.")}
     proof = proof_of(deep, removal)
     assert proof.equal and proof.effect > 1e-3
 
 
-def test_a_branch_that_adds_nothing_is_proved_with_other_weights(shallow):
+def test_dropped_branch_that_adds_zero_is_proved_with_other_weights(shallow):
     model = copy.deepcopy(shallow.checkpoint.model)
     norm = model.get_submodule("model.2.m.1.cv2.bn")
     nn.init.zeros_(norm.weight)
@@ -194,14 +194,14 @@ def test_a_branch_that_adds_nothing_is_proved_with_other_weights(shallow):
     assert proof.equal and proof.effect < 1e-9
 
 
-def kept_after_all(pruned: nn.Module, model: nn.Module) -> None:
+def restore_the_dropped_block(pruned: nn.Module, model: nn.Module) -> None:
     pruned.get_submodule("model.2.m")._modules["1"] = model.get_submodule("model.2.m.1")
 
 
-def test_a_wrong_drop_is_not_proved(shallow):
+def test_wrong_drop_is_not_proved(shallow):
     model, removal = shallow.checkpoint.model, dropped(shallow, "model.2.m.1=drop")
     pruned = cut(model, shallow.coupling, removal)
-    kept_after_all(pruned, model)
+    restore_the_dropped_block(pruned, model)
     assert not prove(model, pruned, shallow.coupling, removal).equal
 
 
@@ -216,13 +216,13 @@ def test_a_wrong_drop_is_not_proved(shallow):
         ("*.cv1=drop", "no such block; this model can do without"),
     ],
 )
-def test_what_is_the_only_path_is_refused_in_one_line(deep, asked, said):
+def test_drop_of_the_only_path_is_refused_in_one_line(deep, asked, said):
     with pytest.raises(RequestError, match=f"cannot be dropped: {said}") as error:
         dropped(deep, asked)
     assert "\n" not in str(error.value)
 
 
-def test_what_a_drop_took_or_holds_is_locked_with_the_reason_and_skipped_under_a_glob(deep):
+def test_layers_locked_by_a_drop_are_refused_with_the_reason_and_skipped_by_globs(deep):
     base = dropped(deep, "model.2.m.1=drop", "5.m.0=drop")
     for asked, said in (
         ("model.2.m.1.cv1=50%", "locked: it went with the dropped block model.2.m.1"),
@@ -236,7 +236,7 @@ def test_what_a_drop_took_or_holds_is_locked_with_the_reason_and_skipped_under_a
     assert "model.2.m.1.cv1" in ask(deep, "model.2.*=25%", base=base).notes[0]
 
 
-def test_a_session_undoes_and_a_plan_keeps_what_was_dropped(deep):
+def test_session_undoes_a_drop_and_its_plan_keeps_it(deep):
     session = PruningSession(deep)
     whole = session.widths.size
     session.apply([parse_request("model.2.m.1.cv1=50%")])
@@ -262,7 +262,7 @@ def test_a_session_undoes_and_a_plan_keeps_what_was_dropped(deep):
     assert other.plan == session.plan
 
 
-def test_a_plan_that_drops_what_is_needed_is_refused(deep):
+def test_plan_that_drops_a_needed_block_is_refused(deep):
     cuts = [{"layer": "model.6", "amount": "drop", "drops": ["model.6"]}]
     plan = {"checkpoint": "depth.yaml", "sha256": deep.checkpoint.sha256, "steps": [{"cuts": cuts}]}
     with pytest.raises(PlanError, match=r"model.6 cannot be dropped: .* can do without model.2.m.0"):
@@ -272,7 +272,7 @@ def test_a_plan_that_drops_what_is_needed_is_refused(deep):
 SPARSE = RefitSettings(rows=4, most=60, least=20, ridges=(1e-2,))
 
 
-def test_a_refit_goes_on_behind_a_dropped_block(shallow):
+def test_refit_works_after_a_dropped_block(shallow):
     model, coupling = shallow.checkpoint.model, shallow.coupling
     removal = dropped(shallow, "model.2.m.0=drop", "model.2.cv2=25%")
     pruned = cut(model, coupling, removal)
@@ -285,7 +285,7 @@ def test_a_refit_goes_on_behind_a_dropped_block(shallow):
     assert isinstance(found.model.get_submodule("model.2.m.0"), nn.Identity)
 
 
-def measured(planner: Planner, of_a_block: float, of_all_channels: float) -> Damage:
+def made_up_damage(planner: Planner, of_a_block: float, of_all_channels: float) -> Damage:
     """Made-up damage: one figure for each block, and a share of another for each width."""
     trials = [*trials_of(planner.analysis, planner.ladders.ladders, planner.base, "l2", (0.25, 0.75)), *drop_trials(planner)]
     left = {trial.groups: sum(planner.base.left(planner.analysis.coupling.groups[n]) for n in trial.groups) for trial in trials}
@@ -296,9 +296,9 @@ def measured(planner: Planner, of_a_block: float, of_all_channels: float) -> Dam
 
 
 @pytest.mark.parametrize(("of_a_block", "most"), [(0.001, 99), (0.5, 1)])
-def test_a_target_is_met_by_blocks_where_they_are_what_costs_least(deep, of_a_block, most):
+def test_target_is_met_by_dropping_blocks_if_they_cost_least(deep, of_a_block, most):
     planner = Planner(deep, rules=Rules(protected=("model.4.m.*",)))
-    damage = measured(planner, of_a_block, 0.2)
+    damage = made_up_damage(planner, of_a_block, 0.2)
     curves, drops = curves_of(planner.ladders.ladders, damage), drops_of(damage, NOTHING)
     assert set(drops.damages) == {path for path in ADDING if not path.startswith("model.4.")}
     found = with_drops(planner, [parse_target("flops=75%")], "l2", curves, drops)
@@ -312,7 +312,7 @@ def test_a_target_is_met_by_blocks_where_they_are_what_costs_least(deep, of_a_bl
     assert [plan.name for plan in plans] == ["uniform", "depth"] and plans[1].removal.dropped == set(named)
 
 
-def test_a_plan_goes_on_where_blocks_are_gone_already(deep):
+def test_planning_continues_after_dropped_blocks(deep):
     base = dropped(deep, "model.2.m.1=drop", "model.9.m.0=drop")
     planner = Planner(deep, base)
     assert not {"model.2.m.1", "model.9.m.0"} & set(droppable(planner))
@@ -323,7 +323,7 @@ def test_a_plan_goes_on_where_blocks_are_gone_already(deep):
     after.check(deep.coupling)
     assert planner.arithmetic.widths(after).size == found.size
     assert measure(cut(deep.skeleton, deep.coupling, after), deep.image_shape, sequence(deep.skeleton)).flops == found.size.flops
-    damage = measured(planner, 0.01, 0.2)
+    damage = made_up_damage(planner, 0.01, 0.2)
     deeper = with_drops(
         planner, [parse_target("flops=60%")], "l2", curves_of(planner.ladders.ladders, damage), drops_of(damage, planner.base)
     )

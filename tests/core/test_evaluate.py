@@ -58,30 +58,32 @@ class Naming(ShapeMode):  # type: ignore[no-untyped-call]
         self.names.append(name)
 
 
-def images(shapes: tuple[tuple[int, ...], ...], device: str) -> list[Tensor]:
+def images_of_shapes(shapes: tuple[tuple[int, ...], ...], device: str) -> list[Tensor]:
     return [torch.zeros(shape, device=device) for shape in shapes]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_shape_by_rule_is_the_one_that_pytorch_computes(name):
+def test_shape_rule_gives_the_shape_that_pytorch_computes(name):
     run, shapes = EXAMPLES[name]
     with Naming() as mode:
-        found = tensors_in(run(*images(shapes, "meta")))
+        found = tensors_in(run(*images_of_shapes(shapes, "meta")))
     operation = name.split()[0]
     assert operation in EVALUATIONS and {operation, DECOMPOSED.get(operation)} & set(mode.names)
-    assert [(tuple(t.shape), t.dtype) for t in found] == [(tuple(t.shape), t.dtype) for t in tensors_in(run(*images(shapes, "cpu")))]
+    assert [(tuple(t.shape), t.dtype) for t in found] == [
+        (tuple(t.shape), t.dtype) for t in tensors_in(run(*images_of_shapes(shapes, "cpu")))
+    ]
 
 
 @pytest.mark.parametrize("said", REFUSED)
-def test_what_pytorch_refuses_is_refused_by_the_rule(said):
+def test_shape_rule_refuses_what_pytorch_refuses(said):
     run, shapes = REFUSED[said]
     with pytest.raises(RuntimeError):
-        run(*images(shapes, "cpu"))
+        run(*images_of_shapes(shapes, "cpu"))
     with pytest.raises(RuntimeError) as refused, ShapeMode():
-        run(*images(shapes, "meta"))
+        run(*images_of_shapes(shapes, "meta"))
     assert said in str(refused.value)
 
 
-def test_tensors_are_found_in_lists_within_lists_in_their_order():
+def test_tensors_in_nested_lists_are_found_in_order():
     one, two, three = (torch.zeros(size) for size in (1, 2, 3))
     assert [len(t) for t in tensors_in((one, [two, None, 4, [three]], "name"))] == [1, 2, 3]

@@ -65,7 +65,7 @@ LIKE_ANOTHER = ("yolov5n", "yolov6n", "yolov8n-pose", "yolov8n-obb", "yolov8n-cl
 
 
 @pytest.mark.parametrize("family", [pytest.param(name, marks=pytest.mark.thorough if name in LIKE_ANOTHER else ()) for name in FAMILIES])
-def test_every_group_alone_and_all_at_once_at_random_is_proved(family, tmp_path):
+def test_every_group_alone_and_random_plans_are_proved(family, tmp_path):
     analysis = narrowed(family, tmp_path)
     assert not analysis.coupling.unknown_operations
     coverage = Coverage(analysis)
@@ -80,7 +80,7 @@ def test_every_group_alone_and_all_at_once_at_random_is_proved(family, tmp_path)
 
 
 @pytest.mark.parametrize("family", ["yolov9t", "yolo12n", "yolo26n-pose"])
-def test_the_size_of_a_random_plan_is_counted_right(family):
+def test_size_of_a_random_plan_is_predicted_exactly(family):
     analysis = opened(family)
     removal = random_removal(analysis.coupling, seed=3)
     pruned = cut(analysis.checkpoint.model, analysis.coupling, removal)
@@ -99,7 +99,7 @@ def test_every_group_of_an_attention_block_is_proved_alone(family, block):
         assert trial.outcome == "equal", (group.producers[0].axis, trial.detail)
 
 
-def test_keys_shrink_alone_and_the_trained_scale_stays():
+def test_keys_are_cut_alone_and_keep_their_trained_scale():
     analysis = opened("yolo11n")
     name = "model.10.m.0.attn"
     keys = analysis.coupling.output_groups(f"{name}.qkv.conv")[0]
@@ -111,7 +111,7 @@ def test_keys_shrink_alone_and_the_trained_scale_stays():
     assert pruned.scale == before.scale
 
 
-def test_values_shrink_with_the_block_s_width_and_every_head_alike():
+def test_values_are_cut_with_the_width_of_the_block_equally_in_every_head():
     analysis = opened("yolo11n")
     found = ask(analysis, "model.10.cv1=25%")
     attention = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.10.m.0.attn")
@@ -119,14 +119,14 @@ def test_values_shrink_with_the_block_s_width_and_every_head_alike():
     assert attention.qkv.conv.in_channels == attention.proj.conv.in_channels == attention.num_heads * 48 == 96
 
 
-def test_a_width_that_heads_cannot_share_is_rounded_and_said():
+def test_width_that_heads_cannot_share_is_rounded_with_a_note():
     analysis = opened("yolo11n")
     found = ask(analysis, "model.10.cv1=1%")  # 1.28 of each half's 128 channels; two heads share 2
     assert found.notes == ("model.10.cv1: removes 2 instead of 1 channels, which 2 equal parts of another layer share",)
     assert proof_of(analysis, found.removal).equal
 
 
-def test_area_attention_takes_its_query_scale_along():
+def test_query_scale_of_area_attention_is_cut_too():
     analysis = opened("yolo12n")
     found = ask(analysis, "model.8.m.0.0.attn.qkv=25%")
     pruned = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.8.m.0.0.attn")
@@ -134,7 +134,7 @@ def test_area_attention_takes_its_query_scale_along():
     assert proof_of(analysis, found.removal).equal
 
 
-def test_the_second_backbone_s_split_widths_follow_the_cut():
+def test_split_widths_of_the_second_backbone_follow_the_cut():
     analysis = opened("yolov9e")
     found = ask(analysis, "model.12=25%")
     pruned = cut(analysis.checkpoint.model, analysis.coupling, found.removal).get_submodule("model.12")
@@ -142,7 +142,7 @@ def test_the_second_backbone_s_split_widths_follow_the_cut():
     assert sum(pruned.c2s) == pruned.conv.out_channels
 
 
-def test_coverage_names_what_is_locked_and_why(nano):
+def test_coverage_lists_locked_groups_with_their_reasons(nano):
     trials = [trial for trial in Coverage(nano).trials() if trial.outcome == "locked"]
     assert {trial.detail for trial in trials} == {"feeds the model's predictions"}
     assert len(trials) == 3  # DFL itself, the bins that the three levels share with it, and the classes that they share with each other

@@ -1,4 +1,4 @@
-"""Channels follow the model's own operations: what joins them, what cuts them, what holds them."""
+"""Channels follow the model's own operations: what couples, splits and locks them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def couple(middle, *, wide: int = 8, last: int = 8, **children: nn.Module) -> tu
     return net, trace_model(net)[1]
 
 
-def layers_of(coupling: CouplingMap, layer: str) -> list[set[str]]:
+def modules_touched_by_each_group(coupling: CouplingMap, layer: str) -> list[set[str]]:
     """For each group of a layer's outputs: the modules that it touches."""
     return [{member.axis.module for member in group.members} for group in coupling.output_groups(layer)]
 
@@ -69,14 +69,14 @@ def cut_every_group(net: nn.Module, coupling: CouplingMap, channels: int = 2) ->
     return done
 
 
-def test_an_addition_ties_its_two_sources():
+def test_addition_ties_its_two_sources():
     net, coupling = couple(lambda _, a, b: a + b)
-    assert layers_of(coupling, "first") == [{"first", "second", "last"}]
-    assert layers_of(coupling, "first") == layers_of(coupling, "second")
+    assert modules_touched_by_each_group(coupling, "first") == [{"first", "second", "last"}]
+    assert modules_touched_by_each_group(coupling, "first") == modules_touched_by_each_group(coupling, "second")
     assert cut_every_group(net, coupling) == 1
 
 
-def test_a_concat_shifts_the_reader_s_channels():
+def test_concat_shifts_the_channels_of_the_reader():
     net, coupling = couple(lambda _, a, b: torch.cat((a, b), 1), last=16)
     (group,) = coupling.output_groups("second")
     reads = next(member for member in group.members if member.axis.module == "last")
@@ -84,7 +84,7 @@ def test_a_concat_shifts_the_reader_s_channels():
     assert cut_every_group(net, coupling) == 2
 
 
-def test_a_chunk_links_its_halves_and_the_halves_may_lose_different_channels():
+def test_chunk_links_its_halves_which_may_lose_different_channels():
     net, coupling = couple(lambda _, a, b: b.chunk(2, 1)[0] * 2 + b.chunk(2, 1)[1].relu(), wide=16)
     groups = coupling.output_groups("second")
     assert [group.channels for group in groups] == [8]  # the addition ties the halves channel by channel
@@ -95,9 +95,9 @@ def test_a_chunk_links_its_halves_and_the_halves_may_lose_different_channels():
     assert prove(net, cut(net, coupling, removal), coupling, removal).equal
 
 
-def test_a_depthwise_convolution_goes_along_one_to_one():
+def test_depthwise_convolution_is_coupled_one_to_one():
     net, coupling = couple(lambda m, a, b: m.deep(b), deep=nn.Conv2d(8, 8, 3, padding=1, groups=8))
-    assert layers_of(coupling, "second") == [{"second", "middle.deep", "last"}]
+    assert modules_touched_by_each_group(coupling, "second") == [{"second", "middle.deep", "last"}]
     assert coupling.output_groups("middle.deep") == coupling.output_groups("second")
     assert cut_every_group(net, coupling) == 2
     group = coupling.output_groups("second")[0]
@@ -106,14 +106,14 @@ def test_a_depthwise_convolution_goes_along_one_to_one():
     assert (deep.in_channels, deep.out_channels, deep.groups) == (7, 7, 7)
 
 
-def test_a_transposed_convolution_has_its_dimensions_swapped():
+def test_transposed_convolution_has_its_dimensions_swapped():
     net, coupling = couple(lambda m, a, b: m.up(b), up=nn.ConvTranspose2d(8, 8, 2, 2))
     (group,) = coupling.output_groups("second")
     assert {(m.axis.parameter, m.axis.dim) for m in group.members} == {("second.weight", 0), ("second.bias", 0), ("middle.up.weight", 0)}
     assert cut_every_group(net, coupling) == 3
 
 
-def test_a_transposed_convolution_in_groups_says_its_widths_after_a_cut():
+def test_grouped_transposed_convolution_has_correct_attributes_after_a_cut():
     net, coupling = couple(lambda m, a, b: m.up(b), last=16, up=nn.ConvTranspose2d(8, 16, 2, 2, groups=2))
     reads = coupling.output_groups("second")[0]
     pruned = cut(net, coupling, smallest_removal(coupling, [reads, coupling.output_groups("middle.up")[0]]))
@@ -121,7 +121,7 @@ def test_a_transposed_convolution_in_groups_says_its_widths_after_a_cut():
     assert (up.in_channels, up.out_channels, up.groups, tuple(up.weight.shape[:2])) == (6, 14, 2, (6, 7))
 
 
-def test_a_cut_leaves_parameters_and_buffers_what_they_are():
+def test_cut_keeps_parameters_as_parameters_and_buffers_as_buffers():
     net, coupling = couple(lambda m, a, b: m.norm(b), norm=nn.BatchNorm2d(8))
     (group,) = coupling.output_groups("second")
     pruned = cut(net, coupling, smallest_removal(coupling, [group]))
@@ -130,7 +130,7 @@ def test_a_cut_leaves_parameters_and_buffers_what_they_are():
     assert pruned.get_buffer("middle.norm.running_mean").shape == (7,)
 
 
-def test_a_cut_of_what_is_locked_is_refused():
+def test_cut_of_a_locked_layer_is_refused():
     net, coupling = couple(lambda _, a, b: b)
     (locked,) = coupling.output_groups("last")
     with pytest.raises(PlanError, match="the plan cuts last, which is locked: feeds the model's predictions"):
@@ -142,7 +142,7 @@ def test_squeeze_and_excite_scales_by_channel():
         return b * m.back(torch.relu(m.narrow(b.mean((2, 3), keepdim=True)))).sigmoid()
 
     net, coupling = couple(squeeze, narrow=nn.Conv2d(8, 2, 1), back=nn.Conv2d(2, 8, 1))
-    assert layers_of(coupling, "second") == [{"second", "middle.narrow", "middle.back", "last"}]
+    assert modules_touched_by_each_group(coupling, "second") == [{"second", "middle.narrow", "middle.back", "last"}]
     assert cut_every_group(net, coupling, channels=1) == 3
 
 
@@ -165,13 +165,13 @@ def test_flatten_before_a_linear_layer_repeats_each_channel():
     assert cut_every_group(net, coupling) == 1
 
 
-def test_a_weight_that_is_used_twice_is_cut_once():
+def test_weight_that_is_used_twice_is_cut_once():
     net, coupling = couple(lambda m, a, b: m.twice(m.twice(b)), twice=nn.Conv2d(8, 8, 1))
-    assert layers_of(coupling, "second") == [{"second", "middle.twice", "last"}]
+    assert modules_touched_by_each_group(coupling, "second") == [{"second", "middle.twice", "last"}]
     assert cut_every_group(net, coupling) == 2
 
 
-def test_a_constant_of_fixed_extent_locks_what_it_meets():
+def test_constant_of_fixed_size_locks_the_channels_that_it_is_added_to():
     constant = torch.linspace(1, 2, 8).reshape(1, 8, 1, 1)
     _, coupling = couple(lambda _, a, b: b + constant.to(b.device))
     (group,) = coupling.output_groups("second")
@@ -179,7 +179,7 @@ def test_a_constant_of_fixed_extent_locks_what_it_meets():
     assert "constant of fixed extent" in group.reason
 
 
-def test_a_constant_that_is_added_to_a_layer_s_outputs_holds_them():
+def test_constant_added_to_the_outputs_of_a_layer_locks_them():
     adding = {
         "convolution": lambda m, a, b: F.conv2d(b, m.layer.weight, torch.ones(8, device=b.device))[..., :1, :1],
         "addmm": lambda m, a, b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), m.full.weight.t())[..., None, None],
@@ -191,7 +191,7 @@ def test_a_constant_that_is_added_to_a_layer_s_outputs_holds_them():
         assert held.lock.operation == name
 
 
-def test_a_channel_that_meets_padding_stays_and_its_neighbours_go():
+def test_channel_added_to_padding_is_locked_and_its_neighbours_are_free():
     net, coupling = couple(lambda m, a, b: F.pad(b, (0, 0, 0, 0, 2, 1)) + m.layer(a), last=11, layer=nn.Conv2d(8, 11, 1))
     held = [group for group in coupling.output_groups("middle.layer") if group.lock]
     assert [(group.channels, group.members[0].indices.reshape(-1).tolist()) for group in held] == [(3, [0, 1, 10])]
@@ -203,7 +203,7 @@ def test_softmax_over_channels_locks_them():
     assert "softmax mixes channels" in coupling.output_groups("second")[0].reason
 
 
-def test_an_operation_without_a_rule_locks_what_enters_it_and_is_named():
+def test_operation_without_a_rule_locks_its_inputs_and_is_listed():
     _, coupling = couple(lambda _, a, b: torch.special.i0(b))
     (group,) = coupling.output_groups("second")
     assert not group.prunable
@@ -211,7 +211,7 @@ def test_an_operation_without_a_rule_locks_what_enters_it_and_is_named():
     assert coupling.unknown_operations == {"i0": 1}
 
 
-def test_the_image_and_the_prediction_are_locked_with_their_reasons():
+def test_image_and_prediction_channels_are_locked_with_their_reasons():
     _, coupling = couple(lambda _, a, b: b)
     assert coupling.output_groups("last")[0].reason.startswith("feeds the model's predictions")
     image = next(group for group in coupling.groups if group.members[0].axis == coupling.input_axes["first"])

@@ -32,7 +32,7 @@ def attention_of(analysis: Analysis, layer: str, removal: Removal):
     return cut(analysis.checkpoint.model, analysis.coupling, removal).get_submodule(layer.removesuffix(".qkv"))
 
 
-def test_a_head_goes_as_a_whole_and_is_proved(attentive):
+def test_head_is_removed_as_a_whole_and_proved(attentive):
     analysis, layer = attentive
     before = analysis.checkpoint.model.get_submodule(layer.removesuffix(".qkv"))
     found = ask(analysis, f"{layer}=heads:1")
@@ -44,7 +44,7 @@ def test_a_head_goes_as_a_whole_and_is_proved(attentive):
     assert proof_of(analysis, found.removal).equal
 
 
-def test_what_is_left_of_the_heads_can_be_narrowed_further(attentive):
+def test_remaining_heads_can_be_narrowed_further(attentive):
     analysis, layer = attentive
     first = ask(analysis, f"{layer}=heads:1")
     second = ask(analysis, f"{layer}=25%", base=first.removal)
@@ -55,7 +55,7 @@ def test_what_is_left_of_the_heads_can_be_narrowed_further(attentive):
     assert proof_of(analysis, both).equal
 
 
-def test_a_plan_with_a_head_in_it_replays(attentive):
+def test_plan_that_removes_a_head_is_replayed(attentive):
     analysis, layer = attentive
     found = ask(analysis, f"{layer}=heads:1")
     plan = Plan.model_validate({**plan_of(analysis).model_dump(), "steps": [found.step.model_dump()]})
@@ -82,12 +82,12 @@ def eleven(tmp_path_factory) -> Analysis:
         ("model.2.cv1=heads:1", "has no attention that could lose heads"),
     ],
 )
-def test_heads_that_cannot_go_are_refused_with_what_to_do(eleven, cut_text, words):
+def test_impossible_cut_of_heads_is_refused_with_a_hint(eleven, cut_text, words):
     with pytest.raises(RequestError, match=words):
         ask(eleven, cut_text).demand_clean()
 
 
-def test_half_a_head_is_no_head(eleven):
+def test_plan_that_removes_only_the_keys_of_a_head_is_refused(eleven):
     """All keys of one head without its values would leave nothing to look with."""
     keys = eleven.coupling.output_groups("model.10.m.0.attn.qkv.conv")[0]
     with pytest.raises(PlanError, match="leave at least one"):

@@ -45,7 +45,7 @@ def base_name(name: str) -> str:
     return name.removesuffix("_") if name.removesuffix("_") in KERNEL_RULES else name
 
 
-def demand(coupling: CouplingMap, layer: str, reason: str) -> None:
+def check_status(coupling: CouplingMap, layer: str, reason: str) -> None:
     """A layer's outputs are free, or held for this reason."""
     groups = coupling.output_groups(layer)
     if reason == LOST:
@@ -60,7 +60,7 @@ def demand(coupling: CouplingMap, layer: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*KERNELS, *MORE])
-def test_what_a_weight_is_computed_by_keeps_its_channels_so_that_every_cut_is_proved_or_holds_them(name):
+def test_weight_operation_keeps_channels_so_that_cuts_are_proved_or_locks_them(name):
     example = (KERNELS | MORE)[name]
     net = computing(example)
     _, coupling = trace_model(net)
@@ -68,12 +68,12 @@ def test_what_a_weight_is_computed_by_keeps_its_channels_so_that_every_cut_is_pr
         seen = {base_name(operation.name) for operation in trace(without_weights(net), (1, 3, 64, 64)).operations}
         assert name in seen
         assert not coupling.unknown_operations
-    demand(coupling, "second", example.reads)
-    demand(coupling, "middle", example.writes)
+    check_status(coupling, "second", example.reads)
+    check_status(coupling, "middle", example.writes)
     assert cut_every_group(net, coupling) >= 1 + (not example.reads)
 
 
-def test_every_operation_on_weights_has_its_example():
+def test_every_operation_on_weights_has_an_example():
     assert {base_name(name) for name in KERNEL_RULES} == KERNELS.keys()
 
 
@@ -123,7 +123,7 @@ def applied(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("how", OF_LAYERS)
-def test_a_layer_whose_weight_is_computed_is_cut_like_any_other(how, layer):
+def test_layer_with_a_computed_weight_is_cut_and_proved(how, layer):
     compute, parameter = OF_LAYERS[how]
     net, coupling = traced(Odd(applied, layer=compute(LAYERS[layer]())).eval().requires_grad_(False))
     assert not coupling.unknown_operations
@@ -146,7 +146,7 @@ def test_a_layer_whose_weight_is_computed_is_cut_like_any_other(how, layer):
     assert (net.layer.weight.shape[0], getattr(net.layer, "in_channels", 8)) == (8, 8)
 
 
-def test_a_weight_of_a_length_for_each_row_is_what_its_formula_gives_for_the_channels_that_are_left():
+def test_weight_norm_of_the_kept_channels_equals_its_formula():
     net, coupling = traced(Odd(applied, layer=weight_norm(convolution(8, 8))).eval().requires_grad_(False))
     net.double()
     (read,), (written,) = coupling.output_groups("stem"), coupling.output_groups("layer")
@@ -159,7 +159,7 @@ def test_a_weight_of_a_length_for_each_row_is_what_its_formula_gives_for_the_cha
     assert torch.allclose(pruned.layer(image), F.conv2d(image, expected, net.layer.bias[rows], padding=1), rtol=1e-12)
 
 
-def test_the_twin_divides_by_no_row_of_zeros():
+def test_masked_twin_does_not_divide_by_a_row_of_zeros():
     net, coupling = traced(Odd(applied, layer=weight_norm(convolution(8, 8))).eval().requires_grad_(False))
     (written,) = coupling.output_groups("layer")
     twin = masked_twin(net, coupling, Removal({written.number: torch.tensor([3]).numpy()}))
@@ -169,7 +169,7 @@ def test_the_twin_divides_by_no_row_of_zeros():
     assert twin(torch.rand(1, 3, 8, 8)).isfinite().all()
 
 
-def test_masks_are_narrowed_with_what_they_mask():
+def test_masks_are_cut_with_the_weights_that_they_mask():
     net, coupling = traced(Odd(applied, layer=masked(convolution(8, 8))).eval().requires_grad_(False))
     (written,) = coupling.output_groups("layer")
     pruned = cut(net, coupling, Removal({written.number: torch.tensor([1]).numpy()}))
@@ -192,11 +192,11 @@ class Mixed(nn.Module):
         return F.conv2d(x.reshape(1, -1, h, w), kernel, padding=1, groups=b).view(b, -1, h, w)
 
 
-def test_kernels_that_depend_on_the_image_hold_what_they_read_and_lose_rows():
+def test_image_dependent_kernels_lock_their_inputs_and_lose_rows():
     net, coupling = traced(Odd(applied, layer=Mixed()).eval())
-    demand(coupling, "stem", COMPUTED)
-    demand(coupling, "layer", "")
-    demand(coupling, "layer.attention", "softmax mixes channels")
+    check_status(coupling, "stem", COMPUTED)
+    check_status(coupling, "layer", "")
+    check_status(coupling, "layer.attention", "softmax mixes channels")
     assert proved_groups(net, coupling) == 1
 
 
@@ -211,7 +211,7 @@ class LowRank(nn.Linear):
         return F.linear(x, self.weight + self.up @ self.down / 2, self.bias)
 
 
-def test_a_low_rank_beside_a_weight_follows_it():
+def test_low_rank_update_of_a_weight_is_cut_with_it():
     net, coupling = traced(Odd(applied, layer=LowRank()).eval())
     (written,) = coupling.output_groups("layer")
     assert {(m.axis.parameter, m.axis.dim) for m in written.members} == {
@@ -232,7 +232,7 @@ class Side(nn.Module):
         return F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
 
 
-def test_weights_side_by_side_lose_rows_of_their_own():
+def test_concatenated_weights_lose_rows_independently():
     net, coupling = traced(Odd(applied, layer=Side()).eval())
     assert [group.channels for layer in ("layer.a", "layer.b") for group in coupling.output_groups(layer)] == [5, 3]
     assert proved_groups(net, coupling) == 3
@@ -276,7 +276,7 @@ def masked_unstructured(layer: nn.Module) -> nn.Module:
     return prune.random_unstructured(layer, "weight", 0.3)
 
 
-def test_figures_before_a_cut_are_those_after_it_though_weights_are_computed(family):
+def test_predicted_size_equals_the_cut_models_for_computed_weights(family):
     arithmetic = Arithmetic(family)
     assert arithmetic.whole.size.flops == family.measurement.flops
     free = [group for group in family.coupling.groups if group.prunable]
@@ -289,7 +289,7 @@ def test_figures_before_a_cut_are_those_after_it_though_weights_are_computed(fam
     assert dry_run(family, smallest_removal(family.coupling, free)).ok
 
 
-def test_layers_with_computed_weights_are_shown_with_their_widths_and_what_holds_them(family):
+def test_layers_with_computed_weights_show_their_widths_and_lock_reasons(family):
     session = PruningSession(family)
     layers = {layer.name: layer for block in block_views(family, session.arithmetic) for layer in block.layers}
     assert (layers["model.0"].in_channels, layers["model.0"].out_channels, layers["model.0"].status) == (3, 16, "free")

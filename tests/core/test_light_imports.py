@@ -24,13 +24,13 @@ print(json.dumps({"ok": ran.ok, "loaded": [name for name in ("torch._dynamo", "t
 """
 
 
-def test_a_dry_run_works_without_the_compiler_that_its_kernels_would_import(demo_checkpoint: Path):
+def test_dry_run_works_without_importing_the_compiler(demo_checkpoint: Path):
     run = subprocess.run([sys.executable, "-c", WORK, demo_checkpoint], check=True, capture_output=True, text=True)
     assert json.loads(run.stdout.splitlines()[-1]) == {"ok": True, "loaded": []}
 
 
 @given(st.integers(1, 30), st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=60))
-def test_every_number_ends_at_the_smallest_one_that_pairs_connect_it_with(count: int, pairs: list[tuple[int, int]]):
+def test_each_number_is_mapped_to_the_smallest_connected_one(count: int, pairs: list[tuple[int, int]]):
     pairs = [(a % count, b % count) for a, b in pairs]
     expected = list(range(count))
     for _ in range(count):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.core.odd_models import HELD, PROVED, Odd, convolution, proved_groups, reasons, traced
+from tests.core.odd_models import LOCKED, PROVED, Odd, convolution, proved_groups, reasons, traced
 from tests.deadlines import time_left
 from tui_pruner.core.model.analysis import trace_model
 from tui_pruner.core.pruning.importance import FROM_WEIGHTS, Ranking
@@ -26,7 +26,7 @@ def seeded():
 
 
 @pytest.mark.parametrize("name", PROVED)
-def test_what_can_be_cut_is_cut_and_proved(name):
+def test_groups_that_can_be_cut_are_cut_and_proved(name):
     make, groups = PROVED[name]
     net, coupling = traced(make().eval())
     assert not coupling.unknown_operations
@@ -34,7 +34,7 @@ def test_what_can_be_cut_is_cut_and_proved(name):
 
 
 @pytest.mark.parametrize("name", PROVED)
-def test_what_can_be_cut_can_be_ranked_by_every_criterion(name):
+def test_groups_that_can_be_cut_are_ranked_by_every_criterion(name):
     net, coupling = traced(PROVED[name][0]().eval())
     ranking = Ranking(net)
     for group in (group for group in coupling.groups if group.prunable):
@@ -43,9 +43,9 @@ def test_what_can_be_cut_can_be_ranked_by_every_criterion(name):
             assert np.isfinite(ranking.scores(group, criterion)).all()
 
 
-@pytest.mark.parametrize("name", HELD)
-def test_what_cannot_be_cut_says_why_and_the_rest_is_proved(name):
-    make, reason = HELD[name]
+@pytest.mark.parametrize("name", LOCKED)
+def test_locked_groups_have_a_reason_and_the_others_are_proved(name):
+    make, reason = LOCKED[name]
     net, coupling = traced(make().eval())
     assert any(reason in said for said in reasons(coupling)), reasons(coupling)
     stem = coupling.output_groups("stem")
@@ -53,8 +53,8 @@ def test_what_cannot_be_cut_says_why_and_the_rest_is_proved(name):
     proved_groups(net, coupling)
 
 
-def test_an_operation_without_a_rule_is_listed_by_name():
-    assert traced(HELD["an operation that no rule knows"][0]().eval())[1].unknown_operations == {"special_i1": 1}
+def test_operation_without_a_rule_is_listed_by_name():
+    assert traced(LOCKED["an operation that no rule knows"][0]().eval())[1].unknown_operations == {"special_i1": 1}
 
 
 def tied_to_the_first(net: Odd) -> Odd:
@@ -62,7 +62,7 @@ def tied_to_the_first(net: Odd) -> Odd:
     return net
 
 
-def test_a_weight_with_two_owners_is_cut_once_and_stays_one():
+def test_weight_with_two_owners_is_cut_once_and_stays_shared():
     net, coupling = traced(
         tied_to_the_first(Odd(lambda net, x: net.b(torch.relu(net.a(x))), a=convolution(8, 8), b=convolution(8, 8))).eval()
     )
@@ -73,14 +73,14 @@ def test_a_weight_with_two_owners_is_cut_once_and_stays_one():
     assert net.a.weight is net.b.weight and net.a.weight.shape == (8, 8, 3, 3)
 
 
-def test_a_decoder_that_borrows_the_encoder_s_weight_transposed_follows_it():
+def test_decoder_that_uses_the_encoders_transposed_weight_is_cut_with_it():
     net, coupling = traced(
         Odd(lambda net, x: F.conv_transpose2d(torch.relu(net.a(x)), net.a.weight, padding=1), a=convolution(8, 16)).eval()
     )
     assert proved_groups(net, coupling) == 2
 
 
-def test_the_groups_of_a_convolution_lose_the_same_places_and_depthwise_ones_whole_groups():
+def test_convolution_groups_lose_the_same_positions_and_depthwise_ones_whole_groups():
     net, coupling = traced(Odd(lambda net, x: net.g(x), last=16, g=convolution(8, 16, groups=4)).eval())
     (read,) = coupling.output_groups("stem")
     assert read.channels == 2  # the same one of each group's two inputs
@@ -99,19 +99,19 @@ class Scaled(nn.LayerNorm):
         return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-def test_an_heir_of_layer_norm_that_only_scales_is_as_narrow_as_its_weight_after_a_cut():
+def test_subclass_of_layer_norm_that_only_scales_has_the_width_of_its_weight_after_a_cut():
     net, coupling = traced(Odd(lambda net, x: net.scale(x), scale=Scaled(8)).eval())
     assert proved_groups(net, coupling) == 1
     assert cut(net, coupling, smallest_removal(coupling, coupling.output_groups("stem"))).scale.normalized_shape == (7,)
 
 
-def test_a_forward_that_decides_by_values_is_refused_with_its_place():
+def test_forward_that_branches_on_values_is_refused_with_its_location():
     net = Odd(lambda net, x: net.a(x) if x.mean() > 0 else x, a=convolution(8, 8)).eval()
     with pytest.raises(TraceError, match=r"Odd decides by a computed value, which a trace of the shapes does not have"):
         trace_model(net)
 
 
-def test_a_forward_that_fails_names_the_layer_where_it_stopped():
+def test_failed_forward_is_reported_with_the_layer_where_it_stopped():
     with pytest.raises(TraceError, match=r"the forward stopped in out: a weight of shape \[4, 7, 1, 1\] cannot read 8 channels"):
         trace_model(Odd(lambda net, x: x, last=7).eval())
 
@@ -122,7 +122,7 @@ def spinning(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("busy", [spinning, lambda net, x: net.loop(x)], ids=["without operations", "with operations"])
-def test_a_forward_that_never_ends_is_ended_and_its_layer_named(busy, monkeypatch):
+def test_endless_forward_is_stopped_and_its_layer_named(busy, monkeypatch):
     monkeypatch.setattr("tui_pruner.core.tracing.tracer.LONGEST_RUN", 0.5)
     started = time.monotonic()
     with pytest.raises(TraceError, match=r"the forward of .* had not ended after 0.5 seconds, in loop"):

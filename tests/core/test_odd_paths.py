@@ -21,7 +21,7 @@ from tui_pruner.jobs.report import write_report
 from tui_pruner.report.document import Attachment, Code, Document, Paragraph, Section, html, markdown
 
 
-def test_it_is_opened_and_its_plan_names_it(demo_checkpoint: Path, tmp_path: Path):
+def test_checkpoint_with_an_odd_path_is_opened_and_its_plan_names_it(demo_checkpoint: Path, tmp_path: Path):
     file = odd_copy(demo_checkpoint, tmp_path)
     checkpoint = open_model(file)
     assert (checkpoint.path, checkpoint.classes) == (str(file), 10)
@@ -32,7 +32,7 @@ def test_it_is_opened_and_its_plan_names_it(demo_checkpoint: Path, tmp_path: Pat
     assert SHOWN in str(refused.value)
 
 
-def test_a_damaged_one_is_refused_by_a_name_that_can_be_printed(tmp_path: Path):
+def test_damaged_checkpoint_with_an_odd_path_is_refused_with_a_printable_name(tmp_path: Path):
     file = odd_path(tmp_path, b"caf\xe9.pt")
     with pytest.raises(CheckpointError, match="no such file") as missing:
         open_model(file)
@@ -44,7 +44,7 @@ def test_a_damaged_one_is_refused_by_a_name_that_can_be_printed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("written", [html, markdown])
-def test_a_report_shows_the_byte_and_holds_the_plan_as_it_is(written: Callable[[Document], str], tmp_path: Path):
+def test_report_shows_odd_bytes_escaped_and_contains_the_plan_unchanged(written: Callable[[Document], str], tmp_path: Path):
     plan = Plan(checkpoint=CAFE, sha256="0" * 64)
     parts = (Paragraph(CAFE), Code((CAFE,)), Attachment("pl\udce9n.yaml", dump_yaml(plan)))
     document = Document(f"{CAFE} pruned", CAFE, CAFE, "good", (Section("Plan", parts),), CAFE)
@@ -57,7 +57,7 @@ def test_a_report_shows_the_byte_and_holds_the_plan_as_it_is(written: Callable[[
     assert r'"caf\uDCE9.pt"' in plain
 
 
-def test_the_commands_of_a_report_can_be_pasted_into_a_shell(tmp_path: Path):
+def test_commands_of_a_report_can_be_pasted_into_a_shell(tmp_path: Path):
     from tui_pruner.jobs.report import ReportMaterial, commands
 
     facts: Any = SimpleNamespace(model=SimpleNamespace(path=f"/m/{CAFE}"))

@@ -103,7 +103,7 @@ def written(checkpoint: Checkpoint, file: Path, request: str) -> Checkpoint:
     return read_checkpoint(file)
 
 
-def test_a_file_that_dill_saved_is_loaded_without_dill(detector: Checkpoint, tmp_path: Path):
+def test_file_saved_with_dill_is_loaded_without_dill(detector: Checkpoint, tmp_path: Path):
     assert "dill" not in sys.modules
     file = save_with_dill(content_of(detector, kinds={"plain": [int, dict]}), tmp_path / "dill.pt")
     assert b"cdill._dill\n_load_type" in members_of(file)[PICKLE]
@@ -117,14 +117,14 @@ def test_a_file_that_dill_saved_is_loaded_without_dill(detector: Checkpoint, tmp
     assert pruned.model.model[4].cv2.conv.out_channels == checkpoint.model.model[4].cv2.conv.out_channels // 2
 
 
-def test_dills_other_types_are_refused(detector: Checkpoint, tmp_path: Path):
+def test_other_types_of_dill_are_refused(detector: Checkpoint, tmp_path: Path):
     save_with_dill(content_of(detector, kind=type(len)), tmp_path / "function.pt")
     with pytest.raises(CheckpointError, match=r"calls dill\._dill\._load_type with what no stock model gives it"):
         read_checkpoint(tmp_path / "function.pt")
 
 
 @pytest.mark.parametrize("save", [lambda content, file: torch.save(content, file), save_under_old_names], ids=["8.0.200", "8.0.100"])
-def test_a_classifier_of_8_0_is_loaded_with_its_transforms_and_written_with_them(save: Any, classifier: Checkpoint, tmp_path: Path):
+def test_classifier_of_8_0_is_loaded_and_written_with_its_transforms(save: Any, classifier: Checkpoint, tmp_path: Path):
     model: Any = classifier.model
     model.transforms = T.Compose([augment.CenterCrop(SIDE), augment.ToTensor()])
     save(content_of(classifier), tmp_path / "old.pt")
@@ -138,7 +138,7 @@ def test_a_classifier_of_8_0_is_loaded_with_its_transforms_and_written_with_them
     assert pruned.provenance is not None and "trusted" not in pruned.provenance
 
 
-def test_a_stopped_training_of_8_0_is_loaded_with_the_loss_in_it(detector: Checkpoint, tmp_path: Path):
+def test_stopped_training_of_8_0_is_loaded_with_its_loss(detector: Checkpoint, tmp_path: Path):
     model: Any = detector.model
     model.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
     loss = v8DetectionLoss(model)
@@ -155,14 +155,14 @@ def test_a_stopped_training_of_8_0_is_loaded_with_the_loss_in_it(detector: Check
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_])
-def test_figures_of_numpy_are_read_whatever_their_type(kind: Any, demo_checkpoint: Path, tmp_path: Path):
+def test_numpy_values_of_any_type_are_read(kind: Any, demo_checkpoint: Path, tmp_path: Path):
     content = torch.load(demo_checkpoint, map_location="cpu", weights_only=False)
     torch.save({**content, "train_metrics": {"fitness": kind(1)}}, tmp_path / "figures.pt")
     found = read_checkpoint(tmp_path / "figures.pt").content["train_metrics"]["fitness"]
     assert found == kind(1) and type(found) is kind
 
 
-def test_nothing_is_let_through_for_what_merely_sounds_old(detector: Checkpoint, tmp_path: Path):
+def test_names_that_only_resemble_old_ones_are_refused(detector: Checkpoint, tmp_path: Path):
     model: Any = detector.model
     model.extra = augment.RandomFlip()
     torch.save(content_of(detector), tmp_path / "flip.pt")

@@ -1,4 +1,4 @@
-"""Every operation that the table knows: traced under its own name in a small network, and every group cut and proved, or held and said.
+"""Every operation of the rule table is traced under its name in a small network, and every group is cut and proved, or locked.
 
 Operations that PyTorch takes apart before a trace can see them keep their name in inference mode only.
 """
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.operation_examples import DECOMPOSED, EXAMPLES, HELD, HELD_TOO, MORE, Example
+from tests.core.operation_examples import DECOMPOSED, EXAMPLES, LOCKED, MORE, MORE_LOCKED, Example
 from tests.core.test_flow import Apply, Net, cut_every_group
 from tui_pruner.core.model.analysis import trace_model
 from tui_pruner.core.model.copies import without_weights
@@ -38,7 +38,7 @@ def base_name(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", [*EXAMPLES, *MORE])
-def test_an_operation_carries_channels_so_that_every_cut_is_proved(name):
+def test_operation_carries_channels_so_that_every_cut_is_proved(name):
     example = (EXAMPLES | MORE)[name]
     net = network(example)
     seen = {operation.name for operation in trace(without_weights(net), (1, 3, 64, 64)).operations}
@@ -55,16 +55,16 @@ def test_an_operation_carries_channels_so_that_every_cut_is_proved(name):
     assert cut_every_group(net, coupling) >= 1
 
 
-@pytest.mark.parametrize("name", [*HELD, *HELD_TOO])
-def test_an_operation_across_channels_holds_them_and_says_so(name):
-    example = (HELD | HELD_TOO)[name]
+@pytest.mark.parametrize("name", [*LOCKED, *MORE_LOCKED])
+def test_operation_across_channels_locks_them_with_a_reason(name):
+    example = (LOCKED | MORE_LOCKED)[name]
     _, coupling = trace_model(network(example))
     groups = coupling.output_groups("second")
     assert not any(group.prunable for group in groups)
     assert any(example.held in group.reason for group in groups), [group.reason for group in groups]
 
 
-def test_every_operation_of_the_table_has_its_example():
+def test_every_operation_of_the_table_has_an_example():
     known = {base_name(name) for name in RULES}
     assert known - EXAMPLES.keys() == UNSEEN
     assert EXAMPLES.keys() <= known

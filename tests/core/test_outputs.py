@@ -1,4 +1,4 @@
-"""What a model returns is found in no matter what holds it, or the model is refused; and a proof compares all of it."""
+"""Outputs are found in any container, or the model is refused; a proof compares all of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.core.independent import apart
+from tests.core.independent import differences
 from tests.core.odd_outputs import HOLDING, POSITIONS, REFUSED, Returning
 from tui_pruner.core.model.analysis import trace_model
 from tui_pruner.core.pruning.proof import Proof, prove
@@ -41,14 +41,14 @@ def proved(net: nn.Module, coupling: CouplingMap, removal: Removal, pruned: nn.M
 
 
 @pytest.mark.parametrize("name", HOLDING)
-def test_tensors_are_found_in(name):
+def test_tensors_are_found_in_the_container(name):
     net = Returning(HOLDING[name]).eval()
     _, coupling = trace_model(net)
     assert (free(coupling), returned(coupling)) == ({}, {"stem", "out"})
 
 
 @pytest.mark.parametrize("name", HOLDING)
-def test_a_cut_is_proved_by_tensors_in(name):
+def test_cut_is_proved_by_tensors_in_the_container(name):
     wrap = HOLDING[name]
     net = Returning(lambda scores, _: wrap(scores, scores)).eval()
     _, coupling = trace_model(net)
@@ -64,7 +64,7 @@ def test_a_cut_is_proved_by_tensors_in(name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_model_is_refused_that_returns(name):
+def test_model_with_unsearchable_outputs_is_refused(name):
     wrap, words = REFUSED[name]
     with pytest.raises(TraceError) as refused:
         trace_model(Returning(wrap).eval())
@@ -72,7 +72,7 @@ def test_a_model_is_refused_that_returns(name):
 
 
 @pytest.mark.parametrize("name", ["nothing", "an empty dict", "a set", "a reference"])
-def test_a_proof_that_finds_nothing_to_compare_is_an_error(name):
+def test_proof_without_anything_to_compare_is_an_error(name):
     net = Returning(lambda scores, _: scores).eval()
     _, coupling = trace_model(net)
     net.wrap = REFUSED[name][0]
@@ -81,7 +81,7 @@ def test_a_proof_that_finds_nothing_to_compare_is_an_error(name):
 
 
 @pytest.mark.parametrize("name", POSITIONS)
-def test_what_is_returned_is_locked_whatever_stands_last(name):
+def test_returned_channels_are_locked_whatever_module_is_last(name):
     make, may_go, must_stay = POSITIONS[name]
     net = make().eval()
     _, coupling = trace_model(net, (1, 3, 32, 32))
@@ -90,7 +90,7 @@ def test_what_is_returned_is_locked_whatever_stands_last(name):
         removal = smallest_removal(coupling, [group])
         pruned = cut(net, coupling, removal)
         proof = proved(net, coupling, removal, pruned)
-        difference, effect = apart(net, pruned, removal.kept(coupling), image(), told)
+        difference, effect = differences(net, pruned, removal.kept(coupling), image(), tensors_of_outputs)
         assert proof.equal, (layer, proof)
         assert difference < 1e-12 < effect
         assert proof.effect > 1e-3
@@ -98,7 +98,7 @@ def test_what_is_returned_is_locked_whatever_stands_last(name):
         assert not proved(net, coupling, removal, pruned).equal, layer
 
 
-def told(output: object) -> list[Tensor]:
+def tensors_of_outputs(output: object) -> list[Tensor]:
     """All tensors of these networks' outputs."""
     if isinstance(output, dict):
         return list(output.values())
@@ -110,7 +110,7 @@ def smaller(net: Returning, coupling: CouplingMap) -> tuple[Removal, nn.Module]:
     return removal, cut(net, coupling, removal)
 
 
-def test_nothing_is_equal_where_no_number_is_left_to_compare():
+def test_proof_is_not_equal_if_no_values_are_left_to_compare():
     net = Returning(lambda scores, _: scores).eval()
     _, coupling = trace_model(net)
     removal, pruned = smaller(net, coupling)
@@ -128,7 +128,7 @@ def divided(scores: Tensor, _: Tensor) -> Tensor:
     return scores * mask / mask
 
 
-def test_zero_divided_by_zero_in_all_three_alike_is_no_difference_and_no_evidence():
+def test_equal_nan_in_all_three_models_is_neither_a_difference_nor_an_effect():
     net = Returning(lambda scores, _: scores).eval()
     _, coupling = trace_model(net)
     removal, pruned = smaller(net, coupling)
@@ -152,7 +152,7 @@ class Renormed(Returning):
         return self.out(y / y.flatten(2).norm(dim=-1)[..., None, None])
 
 
-def test_a_masked_channel_that_is_divided_by_its_own_norm_is_proved_by_a_mask_of_almost_zero():
+def test_channel_divided_by_its_own_norm_is_proved_with_a_mask_of_almost_zero():
     net = Renormed(lambda scores, _: scores).eval()
     _, coupling = trace_model(net)
     removal, pruned = smaller(net, coupling)
@@ -163,7 +163,7 @@ def test_a_masked_channel_that_is_divided_by_its_own_norm_is_proved_by_a_mask_of
     assert proved(net, coupling, removal, pruned).verdict == "not equal"
 
 
-def test_whole_numbers_are_compared_and_constants_that_a_cut_changes_are_told():
+def test_integers_are_compared_and_constants_changed_by_a_cut_are_reported():
     net = Returning(lambda scores, _: scores).eval()
     _, coupling = trace_model(net)
     group = free(coupling)["stem"]

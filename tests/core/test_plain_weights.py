@@ -56,7 +56,7 @@ WAYS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_file_with_computed_weights_opens_and_computes_the_same_with_plain_ones(way: str, tmp_path: Path) -> None:
+def test_file_with_computed_weights_opens_and_computes_the_same_with_plain_ones(way: str, tmp_path: Path) -> None:
     change, words = WAYS[way]
     path, model = saved(tmp_path / "model.pt", change)
     checkpoint = read_checkpoint(path)
@@ -70,7 +70,7 @@ def test_a_file_with_computed_weights_opens_and_computes_the_same_with_plain_one
     assert not any(module._forward_pre_hooks for module in checkpoint.model.modules())
 
 
-def test_masked_rows_are_zero_where_the_mask_is(tmp_path: Path) -> None:
+def test_masked_rows_are_zero(tmp_path: Path) -> None:
     path, model = saved(tmp_path / "model.pt", by_length)
     analysis = analyse(read_checkpoint(path))
     rows = analysis.checkpoint.model.get_submodule("model.5.conv").weight.flatten(1).abs().sum(1)
@@ -79,7 +79,7 @@ def test_masked_rows_are_zero_where_the_mask_is(tmp_path: Path) -> None:
     assert torch.equal(rows == 0, mask == 0)
 
 
-def test_stock_ultralytics_predicts_with_what_is_written_from_a_masked_file(tmp_path: Path) -> None:
+def test_stock_ultralytics_predicts_with_a_file_written_from_a_masked_one(tmp_path: Path) -> None:
     path, _ = saved(tmp_path / "model.pt", by_length)
     analysis = analyse(read_checkpoint(path))
     removal = smallest_removal(analysis.coupling, analysis.coupling.output_groups("model.5.conv"))
@@ -89,7 +89,7 @@ def test_stock_ultralytics_predicts_with_what_is_written_from_a_masked_file(tmp_
     plan: dict[str, Any] = {"format": 1, "steps": []}
     kept = removal.kept(analysis.coupling)
     write_checkpoint(pruned, analysis.checkpoint, tmp_path / "pruned.pt", plan=plan, kept=kept, proof={"equal": True})
-    program = tmp_path / "stranger.py"
+    program = tmp_path / "stock_process.py"
     program.write_text(
         "import sys, torch; from ultralytics import YOLO; print(len(YOLO(sys.argv[1]).predict(torch.zeros(2, 3, 64, 64), verbose=False)))"
     )
@@ -97,7 +97,7 @@ def test_stock_ultralytics_predicts_with_what_is_written_from_a_masked_file(tmp_
     assert stock.stdout.splitlines()[-1:] == ["2"], stock
 
 
-def test_every_tensor_that_was_masked_is_named(tmp_path: Path) -> None:
+def test_every_masked_tensor_is_named(tmp_path: Path) -> None:
     def both(layer: nn.Module) -> None:
         prune.l1_unstructured(layer, "weight", 0.3)
         prune.l1_unstructured(layer, "bias", 0.3)
@@ -110,7 +110,7 @@ def test_every_tensor_that_was_masked_is_named(tmp_path: Path) -> None:
     )
 
 
-def test_many_layers_are_counted_and_the_first_named() -> None:
+def test_many_layers_with_hooks_are_counted_and_the_first_ones_named() -> None:
     net = nn.Sequential(*(spectral_norm(nn.Conv2d(4, 4, 1)) for _ in range(5))).eval()
     image = torch.rand(2, 4, 3, 3)
     before = net(image)
@@ -123,7 +123,7 @@ def test_many_layers_are_counted_and_the_first_named() -> None:
     assert make_plain(net) == ()
 
 
-def test_a_hook_that_brings_its_own_way_of_masking_is_never_called(tmp_path: Path) -> None:
+def test_mask_function_of_a_hostile_hook_is_never_called(tmp_path: Path) -> None:
     def hostile(layer: nn.Module) -> None:
         by_length(layer)
         (hook,) = layer._forward_pre_hooks.values()
@@ -134,13 +134,13 @@ def test_a_hook_that_brings_its_own_way_of_masking_is_never_called(tmp_path: Pat
         read_checkpoint(path)
 
 
-def test_a_hook_of_another_kind_is_still_refused(tmp_path: Path) -> None:
+def test_hook_of_another_kind_is_refused(tmp_path: Path) -> None:
     path, _ = saved(tmp_path / "model.pt", lambda layer: layer.register_forward_pre_hook(nn.Identity()))
     with pytest.raises(UntrustedError, match="has a hook"):
         read_checkpoint(path)
 
 
-def test_a_mask_of_another_shape_is_said_to_be_damage(tmp_path: Path) -> None:
+def test_mask_of_another_shape_is_reported_as_damage(tmp_path: Path) -> None:
     def crooked(layer: nn.Module) -> None:
         by_length(layer)
         layer.weight_mask = torch.ones(5)

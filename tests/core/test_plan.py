@@ -19,7 +19,7 @@ def plan_of(nano, *cuts: str) -> Plan:
     return session.plan
 
 
-def test_a_plan_survives_yaml_and_removes_the_same_channels(nano, tmp_path):
+def test_plan_survives_yaml_and_removes_the_same_channels(nano, tmp_path):
     plan = plan_of(nano, "6=30%", "model.12.cv2=20%", "6=10%")
     file = tmp_path / "plan.yaml"
     file.write_text(dump_yaml(plan))
@@ -31,12 +31,12 @@ def test_a_plan_survives_yaml_and_removes_the_same_channels(nano, tmp_path):
     assert len(kept["model.12.cv2.conv.weight"]["0"]) == 102
 
 
-def test_every_list_of_channels_stands_on_one_line(nano):
+def test_every_list_of_channels_is_written_on_one_line(nano):
     lines = dump_yaml(plan_of(nano, "model.5=50%")).splitlines()
     assert sum("[" in line for line in lines) == 1
 
 
-def test_a_plan_for_another_checkpoint_is_refused(nano):
+def test_plan_for_another_checkpoint_is_refused(nano):
     with pytest.raises(PlanError, match="was made for"):
         replay(plan_of(nano, "model.5=50%"), nano.coupling, "0" * 64)
 
@@ -51,7 +51,7 @@ def test_a_plan_for_another_checkpoint_is_refused(nano):
         ({"model.6.cv1.conv.weight": {0: [1, 2, 70]}}, "equally wide"),
     ],
 )
-def test_a_plan_that_the_model_cannot_live_with_is_refused(nano, change, message):
+def test_plan_with_impossible_channels_is_refused(nano, change, message):
     plan = plan_of(nano, "model.5=50%")
     plan.steps[0].cuts[0].removes = change
     with pytest.raises(PlanError, match=message):
@@ -62,21 +62,21 @@ def test_a_plan_that_the_model_cannot_live_with_is_refused(nano, change, message
     "text",
     ["", "[]", "a: [", "steps: 3", "checkpoint: x\nsha256: y\nsteps: [{cuts: [{layer: 5}]}]", "!!python/object/apply:os.system [true]"],
 )
-def test_a_file_that_is_no_plan_is_refused_with_its_name(tmp_path, text):
+def test_file_that_is_not_a_plan_is_refused_with_its_name(tmp_path, text):
     file = tmp_path / "plan.yaml"
     file.write_text(text)
     with pytest.raises(PlanError, match=r"plan\.yaml"):
         read_plan(file)
 
 
-def test_an_unknown_key_is_refused_with_its_place(nano):
+def test_unknown_key_is_refused_with_its_position(nano):
     content = plan_of(nano, "model.5=50%").plain()
     content["steps"][0]["cuts"][0]["rato"] = 1
     with pytest.raises(PlanError, match=r"steps\.0\.cuts\.0\.rato"):
         parse_plan(yaml.safe_load(yaml.safe_dump(content)))
 
 
-def test_undo_and_redo_walk_along_the_steps(nano):
+def test_undo_and_redo_move_along_the_steps(nano):
     session = PruningSession(nano)
     assert not session.unsaved
     session.apply([parse_request("model.5=50%")])
@@ -94,7 +94,7 @@ def test_undo_and_redo_walk_along_the_steps(nano):
         session.redo()
 
 
-def test_a_new_step_forgets_what_was_undone_and_a_written_state_is_saved(nano):
+def test_new_step_discards_undone_ones_and_a_written_state_counts_as_saved(nano):
     session = PruningSession(nano)
     session.apply([parse_request("model.5=50%")])
     session.undo()
@@ -106,7 +106,7 @@ def test_a_new_step_forgets_what_was_undone_and_a_written_state_is_saved(nano):
     assert session.unsaved
 
 
-def test_the_same_plan_is_loaded_back(nano):
+def test_plan_is_loaded_with_the_same_channels(nano):
     session = PruningSession(nano)
     session.load(plan_of(nano, "6=30%", "model.12.cv2=20%").plain())
     assert len(session.steps) == 2

@@ -14,7 +14,7 @@ def by_hand(nano, *steps: list[dict[str, str]]) -> dict[str, object]:
     return {"checkpoint": "yolov8n.yaml", "sha256": nano.checkpoint.sha256, "steps": [{"cuts": cuts} for cuts in steps]}
 
 
-def test_its_steps_remove_what_the_same_requests_remove_each_by_its_own_criterion(nano):
+def test_each_step_removes_the_same_channels_as_the_requests_by_its_own_criterion(nano):
     first = [{"layer": "model.5", "amount": "25%", "criterion": "l1"}, {"layer": "7", "amount": "keep:205", "criterion": "fpgm"}]
     session, asked = PruningSession(nano), PruningSession(nano)
     session.load(by_hand(nano, first, [{"layer": "model.5", "amount": "25%"}]))
@@ -25,7 +25,7 @@ def test_its_steps_remove_what_the_same_requests_remove_each_by_its_own_criterio
     assert not any(step.unsettled for step in session.plan.steps)
 
 
-def test_what_cannot_be_done_is_refused_and_the_session_stays_as_it_was(nano):
+def test_impossible_plan_is_refused_and_the_session_does_not_change(nano):
     session = PruningSession(nano)
     session.apply([parse_request("model.5=25%")])
     before = session.plan
@@ -41,7 +41,7 @@ def test_what_cannot_be_done_is_refused_and_the_session_stays_as_it_was(nano):
     assert session.plan == before
 
 
-def test_nobody_applies_it_without_having_chosen_the_channels(nano):
+def test_plan_without_channels_is_not_applied(nano):
     plan = parse_plan(by_hand(nano, [{"layer": "model.5", "amount": "25%"}]))
     with pytest.raises(PlanError, match="step 1 of the plan does not say which channels it removes"):
         replay(plan, nano.coupling, nano.checkpoint.sha256)

@@ -1,4 +1,4 @@
-"""A plan's hint where its checkpoint is: never an absolute path that no one typed, and nothing that has to be there."""
+"""The path of the checkpoint in a plan: never absolute unless typed so, and the file need not exist."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tui_pruner.core.pruning.plan import Plan, path_hint, read_plan, save_plan
         ("plans/plan.yaml", "runs/best.pt", True, "../runs/best.pt"),
     ],
 )
-def test_a_hint_is_relative_where_it_can_be(file: str, checkpoint: str, typed: bool, hint: str):
+def test_path_hint_is_relative_where_possible(file: str, checkpoint: str, typed: bool, hint: str):
     assert path_hint(Path(file), checkpoint, typed) == hint
 
 
-def test_a_saved_plan_has_its_hint_and_one_without_is_written_as_before(tmp_path: Path):
+def test_saved_plan_has_a_path_hint_and_one_without_is_written_unchanged(tmp_path: Path):
     plan = Plan(checkpoint="best.pt", sha256="0" * 64)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "best.pt").touch()

@@ -1,4 +1,4 @@
-"""The preview's arithmetic is what the real pruned model then has."""
+"""Predicted sizes equal those of the pruned model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tui_pruner.engine.views import detail_view
 
 
 @pytest.mark.parametrize("cuts", [[], ["5=50%"], ["model.4.cv2=30%", "6=20%"], ["*=40%"], ["model.22.*=60%", "model.0=keep:3"]])
-def test_parameters_operations_and_shapes_are_those_of_the_pruned_model(nano, cuts):
+def test_predicted_parameters_flops_and_shapes_equal_the_pruned_models(nano, cuts):
     removal = ask(nano, *cuts).removal
     widths = Arithmetic(nano).widths(removal)
     pruned = cut(nano.checkpoint.model, nano.coupling, removal)
@@ -33,7 +33,7 @@ def test_parameters_operations_and_shapes_are_those_of_the_pruned_model(nano, cu
     assert {block.path: widths.block_shape(block.path) for block in nano.blocks} == measured.output_shapes
 
 
-def test_the_operations_at_640_are_ultralytics_own_figure():
+def test_flops_at_640_equal_those_published_by_ultralytics():
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.frameworks.ultralytics import build_from_yaml
 
@@ -41,13 +41,13 @@ def test_the_operations_at_640_are_ultralytics_own_figure():
     assert full.measurement.flops / 1e9 == pytest.approx(8.7, abs=0.1)  # Ultralytics' table: 8.7 B for the fused model
 
 
-def test_the_dry_run_agrees_and_copies_no_weight(nano):
+def test_dry_run_agrees_and_copies_no_weight(nano):
     report = dry_run(nano, ask(nano, "*=30%").removal)
     assert report.ok
     assert all(parameter.is_meta for parameter in nano.skeleton.parameters())
 
 
-def test_the_dry_run_tells_what_pytorch_says_of_a_broken_cut(nano):
+def test_dry_run_reports_pytorchs_message_for_a_broken_cut(nano):
     from dataclasses import replace
 
     removal = ask(nano, "5=30%").removal
@@ -60,7 +60,7 @@ def test_the_dry_run_tells_what_pytorch_says_of_a_broken_cut(nano):
     assert report.error.startswith("model.6.cv1.conv: ")
 
 
-def test_the_detail_names_everyone_who_goes_along_and_why(nano):
+def test_detail_lists_all_affected_layers_with_the_reason(nano):
     detail = detail_view(PruningSession(nano), "model.6.m.0.cv2", [parse_request("model.6.m.0.cv2=30%")], "l2")
     along = {(member.layer, member.role): (member.before, member.after, member.because) for member in detail.members}
     assert along["model.6.m.1.cv2", "out"] == (64, 45, "added in model.6.m.1")
@@ -72,12 +72,12 @@ def test_the_detail_names_everyone_who_goes_along_and_why(nano):
     assert detail.cut_at == pytest.approx(19 / 64)
 
 
-def test_nothing_removed_is_the_checkpoint(nano):
+def test_preview_without_cuts_has_the_size_of_the_checkpoint(nano):
     assert Arithmetic(nano).widths(NOTHING).size.parameters == 3_012_213
 
 
 @pytest.mark.parametrize("name", ["yolo12n", "rtdetr-l"])
-def test_products_of_activations_shrink_with_the_channels_that_they_multiply(name, tmp_path):
+def test_flops_of_activation_products_follow_the_cut_channels(name, tmp_path):
     analysis = narrowed(name, tmp_path)
     assert any(factor.size for product in analysis.coupling.products for factor in product.factors)
     for cuts in (["*=40%"], ["*=15%"]):
@@ -103,11 +103,11 @@ FOUR = np.arange(1, 5)
     ],
     ids=["what is summed", "what is summed in each head", "rows", "columns", "no channels"],
 )
-def test_a_product_s_work_grows_with_the_channels_that_it_sums_or_else_with_those_that_it_keeps(left, right, work):
+def test_flops_of_a_product_follow_its_summed_or_else_its_kept_channels(left, right, work):
     assert work_labels(left, right).tolist() == work
 
 
-def test_every_layer_and_block_says_what_it_costs_after_a_cut(nano):
+def test_every_layer_and_block_has_its_predicted_size_after_a_cut(nano):
     removal = ask(nano, "*=40%").removal
     widths, pruned = Arithmetic(nano).widths(removal), cut(nano.skeleton, nano.coupling, removal)
     for block in nano.blocks:

@@ -1,4 +1,4 @@
-"""The masked twin agrees with a right cut and catches every wrong one."""
+"""The masked twin agrees with a correct cut and detects every wrong one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def removal_of(nano, layer: str, places: list[int], which: int = 0) -> Removal:
     return Removal({groups[which].number: np.array(places)})
 
 
-def test_a_right_cut_agrees_far_below_the_tolerance(nano):
+def test_correct_cut_differs_far_less_than_the_tolerance(nano):
     removal = ask(nano, "*=30%").removal
     model = nano.checkpoint.model
     proof = prove(model, cut(model, nano.coupling, removal), nano.coupling, removal)
@@ -31,7 +31,7 @@ def test_a_right_cut_agrees_far_below_the_tolerance(nano):
 @pytest.mark.parametrize(
     "layer", ["model.0", "model.5", "model.6.m.0.cv1", "model.12.cv2", "model.19", "model.22.cv2.0.0", "model.22.cv3.2.1"]
 )
-def test_one_wrong_channel_is_caught(nano, layer):
+def test_one_wrong_channel_is_detected(nano, layer):
     model = nano.checkpoint.model
     right, wrong = removal_of(nano, layer, [3, 5]), removal_of(nano, layer, [3, 6])
     pruned = cut(model, nano.coupling, wrong)
@@ -41,7 +41,7 @@ def test_one_wrong_channel_is_caught(nano, layer):
     assert proof.relative_difference > TOLERANCE
 
 
-def test_mirrored_halves_are_caught_though_every_shape_fits(nano):
+def test_exchanged_halves_are_detected_though_all_shapes_fit(nano):
     model = nano.checkpoint.model
     first, second = nano.coupling.output_groups(nano.layers["model.6.cv1"].path)
     right = Removal({first.number: np.array([1, 2]), second.number: np.array([7, 9])})
@@ -49,12 +49,12 @@ def test_mirrored_halves_are_caught_though_every_shape_fits(nano):
     assert not prove(model, cut(model, nano.coupling, mirrored), nano.coupling, right).equal
 
 
-def test_an_uncut_model_is_caught_by_its_values(nano):
+def test_uncut_model_is_detected_by_its_values(nano):
     removal = removal_of(nano, "model.5", [0, 1, 2])
     assert not prove(nano.checkpoint.model, nano.checkpoint.model, nano.coupling, removal).equal
 
 
-def test_a_model_of_other_shapes_is_infinitely_far(nano):
+def test_model_of_other_shapes_has_an_infinite_difference(nano):
     removal = removal_of(nano, "model.5", [0])
     other = build_from_yaml("yolov8n.yaml", classes=3).model
     proof = prove(nano.checkpoint.model, other, nano.coupling, removal)
@@ -62,7 +62,7 @@ def test_a_model_of_other_shapes_is_infinitely_far(nano):
     assert proof.max_abs_difference == np.inf
 
 
-def test_where_float32_cannot_tell_the_cut_from_rounding_float64_decides():
+def test_float64_decides_if_float32_cannot_separate_the_cut_from_rounding():
     faint = analyse(build_from_yaml("yolov8n.yaml", classes=7), imgsz=64)
     model = faint.checkpoint.model
     for reader in ("model.6.cv1.conv",):
@@ -75,7 +75,7 @@ def test_where_float32_cannot_tell_the_cut_from_rounding_float64_decides():
     assert (agreed.equal, caught.equal) == (True, False)
 
 
-def test_the_twin_keeps_all_shapes_and_zeroes_only_what_the_plan_removes(nano):
+def test_twin_keeps_all_shapes_and_zeroes_only_the_removed_slices(nano):
     removal = removal_of(nano, "model.5", [4])
     twin = dict(masked_twin(nano.checkpoint.model, nano.coupling, removal).named_parameters())
     for name, parameter in nano.checkpoint.model.named_parameters():
@@ -91,7 +91,7 @@ def test_the_twin_keeps_all_shapes_and_zeroes_only_what_the_plan_removes(nano):
             assert not len(changed)
 
 
-def test_a_model_that_no_longer_runs_is_not_equal_and_pytorch_says_why(nano):
+def test_model_that_fails_to_run_is_not_equal_and_the_error_is_reported(nano):
     removal = removal_of(nano, "model.5", [0])
     broken = cut(nano.checkpoint.model, nano.coupling, removal)
     broken.get_submodule("model.6.cv1.conv").weight = nano.checkpoint.model.get_submodule("model.6.cv1.conv").weight

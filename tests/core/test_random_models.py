@@ -77,7 +77,7 @@ def plans(analysis: Analysis) -> st.SearchStrategy[list[Request]]:
     return st.one_of(st.lists(request, min_size=1, max_size=4), everything.map(lambda request: [request]))
 
 
-def explained(found: Resolution, analysis: Analysis) -> None:
+def check_explanations(found: Resolution, analysis: Analysis) -> None:
     """Nothing in contradiction is cut, and a plan that cuts nothing says why."""
     for contradiction in found.contradictions:
         group = analysis.coupling.groups[contradiction.group]
@@ -85,7 +85,7 @@ def explained(found: Resolution, analysis: Analysis) -> None:
     assert found.removal.places or found.contradictions or found.refusals or found.notes
 
 
-def counted_right(analysis: Analysis, removal: Removal) -> None:
+def check_predicted_size(analysis: Analysis, removal: Removal) -> None:
     """The preview's widths and parameters are those of the pruned model."""
     pruned = cut(analysis.checkpoint.model, analysis.coupling, removal)
     tensors = {**dict(pruned.named_parameters()), **dict(pruned.named_buffers())}
@@ -97,13 +97,13 @@ def counted_right(analysis: Analysis, removal: Removal) -> None:
     assert all(len(places) == tensors[name].shape[int(dim)] for name, dims in kept.items() for dim, places in dims.items())
 
 
-def hold(analysis: Analysis, steps: Iterable[Sequence[Request]], tally: Tally) -> None:
+def check_steps(analysis: Analysis, steps: Iterable[Sequence[Request]], tally: Tally) -> None:
     """Take the steps of a plan one on top of the other, and hold the program to its promise."""
     assert not analysis.coupling.unknown_operations
     base = NOTHING
     for requests in steps:
         found = resolve(analysis, requests, base)
-        explained(found, analysis)
+        check_explanations(found, analysis)
         base = base.together(found.removal)
         tally.contradictions += len(found.contradictions)
         tally.refusals += len(found.refusals)
@@ -111,7 +111,7 @@ def hold(analysis: Analysis, steps: Iterable[Sequence[Request]], tally: Tally) -
     tally.groups += len(base.places)
     tally.removed += int(np.sum(base.counts(analysis.coupling)))
     if base.places:
-        counted_right(analysis, base)
+        check_predicted_size(analysis, base)
         proof = proof_of(analysis, base)
         assert proof.equal, proof
 
@@ -125,7 +125,7 @@ def test_every_random_plan_on_every_random_model_is_proved_or_explained(tmp_path
         architecture = data.draw(architectures(), "architecture")
         tally.blocks.update(row[2] for row in architecture["backbone"] + architecture["head"])
         analysis = opened(architecture, tmp_path)
-        hold(analysis, data.draw(st.lists(plans(analysis), min_size=1, max_size=2), "plan"), tally)
+        check_steps(analysis, data.draw(st.lists(plans(analysis), min_size=1, max_size=2), "plan"), tally)
 
     holds()
     print(tally)
@@ -134,9 +134,9 @@ def test_every_random_plan_on_every_random_model_is_proved_or_explained(tmp_path
 
 
 @pytest.mark.parametrize(("block", "criterion"), FOUND)
-def test_what_random_models_once_found_stays_right(block, criterion, tmp_path):
+def test_failures_once_found_by_random_models_do_not_return(block, criterion, tmp_path):
     backbone = [[-1, 1, "Conv", [24, 3, 2]], [-1, 1, "AConv", [8]], block]
     analysis = opened({"nc": 3, "reg_max": 4, "backbone": backbone, "head": [[[2], 1, "Detect", ["nc"]]]}, tmp_path)
     tally = Tally()
-    hold(analysis, [[Request("*", "30%", criterion)]], tally)
+    check_steps(analysis, [[Request("*", "30%", criterion)]], tally)
     assert tally.removed > 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.bad_files import DIGITS, NOT_EVEN_A_CHECKPOINT, RunsACommand, flip_one_bit
+from tests.bad_files import DIGITS, NOT_CHECKPOINTS, RunsACommand, flip_one_bit
 from tui_pruner.core.model.checkpoint import family_name
 from tui_pruner.domain.errors import CheckpointError
 from tui_pruner.frameworks.ultralytics import build_from_yaml, open_model, read_checkpoint
@@ -37,7 +37,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def test_a_trained_checkpoint_is_read_with_all_that_is_known_about_it() -> None:
+def test_trained_checkpoint_is_read_with_its_metadata() -> None:
     checkpoint = read_checkpoint(DIGITS)
     assert (checkpoint.family, checkpoint.task, checkpoint.classes, checkpoint.stride) == ("YOLOv8n", "detect", 10, 32)
     assert checkpoint.default_imgsz == 160
@@ -50,7 +50,7 @@ def test_a_trained_checkpoint_is_read_with_all_that_is_known_about_it() -> None:
     assert {"model", "ema", "optimizer"}.isdisjoint(checkpoint.content)
 
 
-def test_the_model_gives_what_stock_ultralytics_gives() -> None:
+def test_model_predicts_the_same_as_in_stock_ultralytics() -> None:
     from ultralytics import YOLO
 
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
@@ -61,7 +61,7 @@ def test_the_model_gives_what_stock_ultralytics_gives() -> None:
     assert torch.equal(ours, stock)
 
 
-def test_the_averaged_weights_are_preferred_and_a_stopped_training_is_mentioned(tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_averaged_weights_are_preferred_and_a_stopped_training_is_reported(tmp_path: Path, dictionary: dict[str, object]) -> None:
     averaged = copy.deepcopy(dictionary["model"])
     with torch.no_grad():
         averaged.model[0].conv.weight.fill_(0.25)
@@ -72,7 +72,7 @@ def test_the_averaged_weights_are_preferred_and_a_stopped_training_is_mentioned(
 
 
 @pytest.mark.parametrize("name", ["yolov5n.pt", "o'brien.pt", "model.pth", "with space.pt"])
-def test_a_name_that_ultralytics_would_change_is_read_from_where_it_is(
+def test_file_name_that_ultralytics_would_change_is_read_unchanged(
     name: str, tmp_path: Path, dictionary: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_download(*arguments: object, **options: object) -> None:
@@ -83,22 +83,22 @@ def test_a_name_that_ultralytics_would_change_is_read_from_where_it_is(
     assert read_checkpoint(tmp_path / name).classes == 10
 
 
-@pytest.mark.parametrize("name", NOT_EVEN_A_CHECKPOINT)
-def test_what_is_no_checkpoint_is_named_for_what_it_is(name: str, tmp_path: Path) -> None:
-    make, expected = NOT_EVEN_A_CHECKPOINT[name]
+@pytest.mark.parametrize("name", NOT_CHECKPOINTS)
+def test_file_that_is_not_a_checkpoint_is_refused_with_what_it_is(name: str, tmp_path: Path) -> None:
+    make, expected = NOT_CHECKPOINTS[name]
     make(tmp_path / name)
     assert expected in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}, lambda weights: {"state_dict": weights}])
-def test_bare_weights_are_told_to_be_loaded_into_their_architecture(
+def test_bare_weights_are_refused_with_a_hint_to_load_them_into_a_model(
     wrap: Callable[[object], object], tmp_path: Path, dictionary: dict[str, object]
 ) -> None:
     torch.save(wrap(dictionary["model"].state_dict()), tmp_path / "weights.pt")
     assert "state_dict" in refusal(tmp_path / "weights.pt")
 
 
-def test_a_model_without_its_wrapper_is_told_how_to_be_saved(tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_model_without_its_wrapper_is_refused_with_a_hint_how_to_save_it(tmp_path: Path, dictionary: dict[str, object]) -> None:
     torch.save(dictionary["model"], tmp_path / "bare.pt")
     assert "torch.save({'model': model}, ...)" in refusal(tmp_path / "bare.pt")
     torch.save({"model": dictionary["model"]}, tmp_path / "as-told.pt")
@@ -106,7 +106,7 @@ def test_a_model_without_its_wrapper_is_told_how_to_be_saved(tmp_path: Path, dic
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_no_numbers_are_said_on_opening(value: float, tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_nan_and_infinite_weights_are_reported_on_opening(value: float, tmp_path: Path, dictionary: dict[str, object]) -> None:
     broken = copy.deepcopy(dictionary["model"])
     broken.model[5].bn.running_var[3] = value
     torch.save(with_model(dictionary, broken), tmp_path / "broken.pt")
@@ -114,24 +114,24 @@ def test_values_that_are_no_numbers_are_said_on_opening(value: float, tmp_path: 
     assert said.startswith("model.5.bn.running_var holds NaN or infinity")
 
 
-def test_a_fused_model_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_fused_model_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
     fused = copy.deepcopy(dictionary["model"]).float().eval().fuse(verbose=False)
     torch.save(with_model(dictionary, fused), tmp_path / "fused.pt")
     assert "is fused" in refusal(tmp_path / "fused.pt")
 
 
-def test_a_model_trained_for_quantisation_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_model_trained_for_quantisation_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
     torch.save({**dictionary, "modelopt": {"mode": "int8"}}, tmp_path / "int8.pt")
     assert "quantisation" in refusal(tmp_path / "int8.pt")
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_one_flipped_bit_anywhere_in_the_contents_is_found(seed: int, tmp_path: Path) -> None:
+def test_one_flipped_bit_in_the_contents_is_detected(seed: int, tmp_path: Path) -> None:
     flip_one_bit(tmp_path / "flipped.pt", seed)
     assert "is damaged" in refusal(tmp_path / "flipped.pt")
 
 
-def test_a_file_that_wants_to_run_a_command_is_refused_by_name_and_nothing_runs(tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_file_that_runs_a_command_is_refused_by_name_and_nothing_runs(tmp_path: Path, dictionary: dict[str, object]) -> None:
     canary = tmp_path / "canary"
     torch.save({**dictionary, "extra": RunsACommand(f"touch {canary}")}, tmp_path / "evil.pt")
     assert f"calls {os.system.__module__}.system" in refusal(tmp_path / "evil.pt")
@@ -148,12 +148,12 @@ class CallsAMethod:
         return getattr, (self.model, "fuse")
 
 
-def test_a_harmless_looking_getattr_is_refused_too(tmp_path: Path, dictionary: dict[str, object]) -> None:
+def test_getattr_in_a_file_is_refused(tmp_path: Path, dictionary: dict[str, object]) -> None:
     torch.save({**dictionary, "extra": CallsAMethod(dictionary["model"])}, tmp_path / "getattr.pt")
     assert "unsafe getattr" in refusal(tmp_path / "getattr.pt")
 
 
-def test_a_file_without_permission_is_said_to_be_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_without_read_permission_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     locked = tmp_path / "locked.pt"
     locked.write_bytes(b"PK")
 
@@ -164,7 +164,7 @@ def test_a_file_without_permission_is_said_to_be_so(tmp_path: Path, monkeypatch:
     assert "Permission denied" in refusal(locked)
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moving = tmp_path / "last.pt"
     moving.write_bytes(DIGITS.read_bytes())
     from tui_pruner.frameworks.ultralytics import reading
@@ -177,7 +177,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     assert "changed while it was read" in refusal(moving)
 
 
-def test_the_yolov8n_of_the_field_reports_has_their_size() -> None:
+def test_yolov8n_of_the_field_reports_has_its_reported_size() -> None:
     checkpoint = open_model("yolov8n.yaml", classes=7)
     assert sum(parameter.numel() for parameter in checkpoint.model.parameters()) == 3_012_213
     assert sum(isinstance(module, nn.Conv2d) for module in checkpoint.model.modules()) == 64
@@ -185,7 +185,7 @@ def test_the_yolov8n_of_the_field_reports_has_their_size() -> None:
     assert "random weights" in checkpoint.warnings[0]
 
 
-def test_a_built_model_is_the_same_every_time_and_leaves_the_random_numbers_of_others_alone() -> None:
+def test_built_model_is_reproducible_and_leaves_the_global_random_state_unchanged() -> None:
     torch.manual_seed(3)
     undisturbed = torch.rand(1)
     torch.manual_seed(3)
@@ -196,7 +196,7 @@ def test_a_built_model_is_the_same_every_time_and_leaves_the_random_numbers_of_o
     assert all(torch.equal(tensor, weights[name]) for name, tensor in first.model.state_dict().items())
 
 
-def test_no_batch_normalisation_of_a_built_model_is_the_identity() -> None:
+def test_batch_normalisations_of_a_built_model_are_not_the_identity() -> None:
     norms = [module for module in build_from_yaml("yolov8n.yaml").model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert len(norms) == 57
     for norm in norms:
@@ -216,12 +216,12 @@ def test_no_batch_normalisation_of_a_built_model_is_the_identity() -> None:
         (str(DIGITS), 7, "has its classes already"),
     ],
 )
-def test_an_architecture_that_cannot_be_built_is_refused(text: str, classes: int | None, expected: str) -> None:
+def test_architecture_that_cannot_be_built_is_refused(text: str, classes: int | None, expected: str) -> None:
     with pytest.raises(CheckpointError, match=expected):
         open_model(text, classes)
 
 
-def test_an_architecture_file_cannot_run_code(tmp_path: Path) -> None:
+def test_architecture_file_cannot_run_code(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     backbone = "backbone: [[-1, 1, Conv, [8, 3, 2]]]\nhead: [[-1, 1, Classify, [nc]]]\n"
     (tmp_path / "evil.yaml").write_text(f"nc: 2\nactivation: \"__import__('os').system('touch {canary}')\"\n{backbone}")
@@ -240,5 +240,5 @@ def test_an_architecture_file_cannot_run_code(tmp_path: Path) -> None:
         ("", "", ""),
     ],
 )
-def test_the_family_is_named_as_people_name_it(yaml_file: str, scale: str, family: str) -> None:
+def test_family_has_its_usual_name(yaml_file: str, scale: str, family: str) -> None:
     assert family_name({"yaml_file": yaml_file, "scale": scale}) == family

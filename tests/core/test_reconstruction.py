@@ -40,7 +40,7 @@ def applications(network: nn.Module, inputs: Tensor) -> list[Application]:
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_what_a_layer_reads_times_its_matrix_is_what_it_gives(kind: str) -> None:
+def test_layer_inputs_times_matrix_equal_the_layer_outputs(kind: str) -> None:
     make, shape = LAYERS[kind]
     torch.manual_seed(0)
     layer = make()
@@ -53,7 +53,7 @@ def test_what_a_layer_reads_times_its_matrix_is_what_it_gives(kind: str) -> None
     assert torch.equal(as_weight(as_matrix(layer.weight, application.geometry), application.geometry), layer.weight)  # type: ignore[arg-type]
 
 
-def test_the_equations_find_the_weights_that_made_the_outputs_and_know_their_error() -> None:
+def test_equations_recover_the_weights_and_estimate_their_error() -> None:
     torch.manual_seed(0)
     inputs, weights = torch.randn(1, 400, 5), torch.randn(5, 3)
     wanted = inputs[0] @ weights + torch.tensor([1.0, -2.0, 3.0])
@@ -114,7 +114,7 @@ EXACT = RefitSettings(ridges=(1e-9,))
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_reader_makes_up_exactly_for_channels_that_repeat_others(reader: str) -> None:
+def test_reader_compensates_exactly_for_channels_that_repeat_others(reader: str) -> None:
     torch.manual_seed(1)
     network = Doubled(READERS[reader]()).eval()
     if reader == "transposed":  # a constant in its input is another one for each place of the kernel, which no bias makes up for
@@ -133,7 +133,7 @@ def test_a_reader_makes_up_exactly_for_channels_that_repeat_others(reader: str) 
     assert fit.error_after < 1e-5
 
 
-def test_neither_network_that_is_handed_in_is_changed() -> None:
+def test_refit_changes_neither_of_the_given_networks() -> None:
     torch.manual_seed(1)
     network = Doubled(nn.Conv2d(8, 5, 3)).eval()
     small, kept = halved(network)
@@ -143,7 +143,7 @@ def test_neither_network_that_is_handed_in_is_changed() -> None:
         assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
 
 
-def test_little_room_for_activations_costs_time_and_changes_nothing() -> None:
+def test_memory_limit_for_activations_does_not_change_the_result() -> None:
     torch.manual_seed(1)
     network = Doubled(nn.Sequential(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3))).eval()
     small, kept = halved(network)
@@ -169,7 +169,7 @@ class Twice(nn.Module):
         return output
 
 
-def test_a_weight_that_runs_several_times_is_fitted_to_all_of_them_at_once() -> None:
+def test_weight_that_runs_several_times_is_fitted_to_all_uses_at_once() -> None:
     torch.manual_seed(2)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), Twice()).eval()
     damaged = copy.deepcopy(network)
@@ -184,7 +184,7 @@ def test_a_weight_that_runs_several_times_is_fitted_to_all_of_them_at_once() -> 
     assert found.model[1].shared.weight is found.model[1].tied.weight  # type: ignore[index, union-attr]
 
 
-def test_a_fit_that_does_not_help_on_other_images_is_not_taken() -> None:
+def test_fit_that_does_not_help_on_held_out_images_is_discarded() -> None:
     torch.manual_seed(3)
     network = Doubled(nn.Conv2d(8, 5, 3)).eval()
     small, kept = halved(network)
@@ -197,7 +197,7 @@ def test_a_fit_that_does_not_help_on_other_images_is_not_taken() -> None:
     assert judged.distance(best.model)["output 0"] == pytest.approx(best.outputs[best.kept]["output 0"], rel=1e-5)
 
 
-def test_an_interrupted_refit_goes_on_behind_the_last_finished_layer() -> None:
+def test_interrupted_refit_resumes_after_the_last_finished_layer() -> None:
     torch.manual_seed(4)
     network = Doubled(nn.Sequential(nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3))).eval()
     small, kept = halved(network)
@@ -229,7 +229,7 @@ def test_an_interrupted_refit_goes_on_behind_the_last_finished_layer() -> None:
 
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_few_rows_give_the_correction_of_the_normal_equations(intercept: bool, groups: int) -> None:
+def test_few_rows_give_the_same_correction_as_the_normal_equations(intercept: bool, groups: int) -> None:
     torch.manual_seed(0)
     inputs, lacking, wanted = (torch.randn(*shape, dtype=torch.float64) for shape in ((groups, 16, 50), (16, 4 * groups), (16, 4 * groups)))
     few, many = Equations(intercept), Equations(intercept)
@@ -245,7 +245,7 @@ def test_a_few_rows_give_the_correction_of_the_normal_equations(intercept: bool,
         assert few.error(correction) == pytest.approx(many.error(correction), rel=1e-9)
 
 
-def test_equations_go_over_to_sums_when_rows_are_many() -> None:
+def test_equations_switch_to_sums_for_many_rows() -> None:
     torch.manual_seed(0)
     inputs, lacking = torch.randn(1, 60, 20), torch.randn(60, 3)
     at_once, batch_by_batch = Equations(True), Equations(True)

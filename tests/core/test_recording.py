@@ -1,4 +1,4 @@
-"""What a cut cannot reach is not computed again, and nothing that it can reach is taken from the recording."""
+"""Blocks that a cut cannot affect are not computed again; all others are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def original(nano) -> Original:
 
 
 @pytest.mark.parametrize(("layer", "first"), [("model.0", 0), ("model.6.m.0.cv1", 6), ("model.5", 5), ("model.22.cv3.1.0", 22)])
-def test_only_the_blocks_in_front_of_the_first_changed_one_are_remembered(nano, original, layer, first):
+def test_only_blocks_before_the_first_changed_one_are_recorded(nano, original, layer, first):
     removal = ask(nano, f"{layer}=25%").removal
     for network in (cut(nano.checkpoint.model, nano.coupling, removal), masked_twin(original.model, nano.coupling, removal)):
         assert unchanged_blocks(network, original.model, original.recording(torch.float32)) == [
@@ -27,7 +27,7 @@ def test_only_the_blocks_in_front_of_the_first_changed_one_are_remembered(nano, 
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
-def test_going_on_from_the_recording_gives_bit_by_bit_what_the_whole_forward_gives(nano, original, precision):
+def test_resumed_forward_equals_the_whole_forward_bit_by_bit(nano, original, precision):
     pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
     whole = sharing_weights(pruned) if precision == torch.float32 else in_float64(pruned, {})
     expected = predictions_of(whole, original.inputs.to(precision))
@@ -37,20 +37,20 @@ def test_going_on_from_the_recording_gives_bit_by_bit_what_the_whole_forward_giv
     assert all(leaf.dtype == precision for leaf in actual.values())
 
 
-def test_an_attribute_that_a_cut_made_wrong_is_not_overlooked(nano, original):
+def test_attribute_changed_by_a_cut_invalidates_the_recording(nano, original):
     pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
     pruned.get_submodule("model.4").c += 1
     assert unchanged_blocks(pruned, original.model, original.recording(torch.float32)) == ["model.0", "model.1", "model.2", "model.3"]
 
 
-def test_a_network_is_run_without_a_trace_in_it(nano, original):
+def test_recorded_run_leaves_the_network_unchanged(nano, original):
     pruned = cut(nano.checkpoint.model, nano.coupling, ask(nano, "model.12.cv2=30%").removal)
     before = {path: dict(vars(module)) for path, module in pruned.named_modules()}
     original.predictions_of(pruned, torch.float32)
     assert {path: dict(vars(module)) for path, module in pruned.named_modules()} == before
 
 
-def test_a_copy_has_the_named_modules_to_itself_and_shares_the_rest(nano):
+def test_copy_owns_the_named_modules_and_shares_the_rest(nano):
     model = nano.checkpoint.model
     copy = with_own(model, ["model.6.cv1.conv", "model.6.cv2"])
     shared = dict(model.named_modules())

@@ -1,4 +1,4 @@
-"""Requests become exact channels: amounts, names, rounding, links; contradictions are reported and never decided in silence."""
+"""Requests become exact channels: amounts, names, rounding, links; contradictions are reported, never resolved silently."""
 
 from __future__ import annotations
 
@@ -17,66 +17,66 @@ from tui_pruner.domain.errors import ConflictError, RequestError
 
 
 @pytest.mark.parametrize(("text", "remove"), [("30%", 0.3), ("0.3", 0.3), (".5", 0.5), ("12.5 %", 0.125)])
-def test_an_amount_says_what_to_remove(text, remove):
+def test_amount_is_parsed_as_a_share_to_remove(text, remove):
     assert parse_amount(text).remove == pytest.approx(remove)
 
 
 @pytest.mark.parametrize(
     "text", ["0", "0%", "100%", "1", "1.0", "150%", "-5%", "x", "", "keep:0", "keep:", "keep:-1", "keep:1.5", "nan", "inf"]
 )
-def test_an_amount_that_makes_no_sense_is_refused_with_a_hint(text):
+def test_invalid_amount_is_refused_with_a_hint(text):
     with pytest.raises(RequestError, match="the amount"):
         parse_amount(text)
 
 
 @pytest.mark.parametrize("text", ["model.5", "=30%", "model.5=", "model.5:30%"])
-def test_a_cut_without_its_parts_is_refused(text):
+def test_incomplete_cut_is_refused(text):
     with pytest.raises(RequestError, match="LAYER=AMOUNT"):
         parse_request(text)
 
 
-def test_a_layer_can_be_named_in_several_ways(nano):
+def test_layer_can_be_named_in_several_ways(nano):
     for name in ("model.6.m.0.cv1", "model.6.m.0.cv1.conv", "6.m.0.cv1"):
         assert removed(nano, ask(nano, f"{name}=30%"), ["model.6.m.0.cv1"]) == [19]
 
 
-def test_a_block_number_means_every_group_that_the_block_produces(nano):
+def test_block_number_selects_every_group_that_the_block_produces(nano):
     names = [name for name in nano.layers if name.startswith("model.6.")]
     assert removed(nano, ask(nano, "6=50%"), names) == [64, 64, 32, 32, 32, 32]
 
 
-def test_a_section_means_every_layer_of_it_that_can_be_cut(nano):
+def test_section_name_selects_every_layer_of_it_that_can_be_cut(nano):
     found = ask(nano, "neck=25%")
     assert removed(nano, found, ["model.16", "model.21.cv2"]) == [16, 64]
     assert {name.split(".")[1] for name in found.asked} == {"12", "15", "16", "18", "19", "21"}
 
 
-def test_a_glob_skips_locked_layers_and_says_so(nano):
+def test_glob_skips_locked_layers_with_a_note(nano):
     found = ask(nano, "model.22.cv3.*=25%")
     assert removed(nano, found, ["model.22.cv3.0.0", "model.22.cv3.0.2"]) == [16, 0]
     assert found.notes == ("model.22.cv3.*: skipped the locked model.22.cv3.0.2, model.22.cv3.1.2, model.22.cv3.2.2",)
 
 
-def test_a_locked_layer_named_exactly_is_refused_with_its_reason(nano):
+def test_locked_layer_named_exactly_is_refused_with_its_reason(nano):
     found = ask(nano, "model.22.cv3.0.2=25%")
     assert found.refusals[0].message == "model.22.cv3.0.2 is locked: feeds the model's predictions"
     with pytest.raises(RequestError):
         found.demand_clean()
 
 
-def test_an_unknown_layer_gets_the_nearest_names(nano):
+def test_unknown_layer_gets_the_nearest_names(nano):
     assert "the nearest are model.6.cv2" in ask(nano, "model.6.cv9=25%").refusals[0].message
 
 
-def test_keeping_more_than_there_is_is_refused(nano):
+def test_keeping_more_channels_than_exist_is_refused(nano):
     assert ask(nano, "5=keep:129").refusals[0].message == "model.5 has 128 channels: keep:129 is more than there are"
 
 
-def test_a_ratio_below_one_channel_is_an_error_and_no_silent_success(nano):
+def test_ratio_below_one_channel_is_an_error(nano):
     assert "less than one channel" in ask(nano, "model.0=1%").refusals[0].message
 
 
-def test_keeping_everything_is_an_error_and_no_silent_success(nano):
+def test_keeping_all_channels_is_an_error(nano):
     assert ask(nano, "5=keep:128").refusals[0].message == "5=keep:128 removes nothing: that many channels are there; ask for fewer"
 
 
@@ -95,7 +95,7 @@ def test_rounding_never_empties_a_layer(nano):
     assert removed(nano, found, ["model.0"]) == [8]
 
 
-def test_different_widths_for_one_coupled_group_are_a_contradiction_and_nothing_of_it_is_cut(nano):
+def test_different_widths_for_one_group_contradict_and_the_group_is_not_cut(nano):
     found = ask(nano, "model.6.m.0.cv2=30%", "model.6.m.1.cv2=20%", "model.5=50%")
     (contradiction,) = found.contradictions
     assert contradiction.layers == ("model.6.m.0.cv2", "model.6.m.1.cv2")
@@ -104,18 +104,18 @@ def test_different_widths_for_one_coupled_group_are_a_contradiction_and_nothing_
         found.demand_clean()
 
 
-def test_the_same_width_for_one_coupled_group_is_no_contradiction(nano):
+def test_same_width_for_one_group_does_not_contradict(nano):
     found = ask(nano, "model.6.m.0.cv2=30%", "model.6.m.1.cv2=30%")
     assert not found.contradictions
     assert removed(nano, found, ["model.6.m.1.cv2"]) == [19]
 
 
-def test_a_second_step_takes_its_ratio_of_what_is_left(nano):
+def test_second_step_takes_its_ratio_of_the_remaining_channels(nano):
     first = ask(nano, "model.5=50%").removal
     assert removed(nano, ask(nano, "model.5=50%", base=first), ["model.5"]) == [32]
 
 
-def test_the_least_important_channels_go(nano):
+def test_least_important_channels_are_removed(nano):
     (group,) = nano.coupling.output_groups("model.5.conv")
     scores = nano.ranking.scores(group)
     gone = ask(nano, "model.5=25%").removal.of(group)
@@ -123,11 +123,11 @@ def test_the_least_important_channels_go(nano):
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2", "bn-scale", "lamp", "fpgm", "random"])
-def test_every_criterion_chooses(nano, criterion):
+def test_every_criterion_selects_channels(nano, criterion):
     assert removed(nano, ask(nano, "model.7=20%", criterion=criterion), ["model.7"]) == [51]
 
 
-def test_an_unknown_criterion_is_refused_with_those_there_are(nano):
+def test_unknown_criterion_is_refused_with_the_list_of_criteria(nano):
     assert "l2" in ask(nano, "model.7=20%", criterion="best").refusals[0].message
 
 
@@ -173,17 +173,17 @@ HALVES = ((1,), (2,))
         ([((0,), (1, 2), (3,))], {0: 4, 1: 4}, {3: 4}),  # 1 and 2 lose enough
     ],
 )
-def test_what_one_part_loses_the_others_lose_in_all(links, asked, carried):
+def test_linked_parts_lose_equally_many_channels(links, asked, carried):
     assert demanded(linked([12, 6, 6, 12, 6], *links, locked=(4,)), asked)[0] == asked | carried
 
 
-def test_a_head_that_goes_as_a_whole_demands_nothing_and_the_others_agree_among_themselves():
+def test_whole_head_demands_nothing_of_others_and_partial_heads_agree():
     heads = linked([6, 6, 6], ((0,), (1,), (2,)), heads=True)
     assert demanded(heads, {0: 6})[0] == {0: 6}
     assert demanded(heads, {0: 6, 1: 2})[0] == {0: 6, 1: 2, 2: 2}
 
 
-def test_a_share_that_rounds_apart_is_raised_where_channels_may_go_and_said_where_it_changed():
+def test_shares_that_round_differently_are_raised_to_agree_with_a_note():
     found, wishes = demanded(linked([10, 5, 5, 5], ((0,), (1, 2, 3)), locked=(3,)), {0: 3, 1: 1, 2: 1})
     assert found == {0: 3, 1: 2, 2: 1}
     assert not wishes.contradictions
@@ -197,7 +197,7 @@ def test_a_share_that_rounds_apart_is_raised_where_channels_may_go_and_said_wher
         ([((0,), (1, 2)), HALVES], {0: 3}, "25%", r"^layer0 \(25%\) cannot be shared out evenly"),
     ],
 )
-def test_what_the_links_cannot_give_is_a_contradiction_of_everything_linked(links, counts, amount, message):
+def test_impossible_demand_on_links_contradicts_in_the_whole_linked_system(links, counts, amount, message):
     coupling = linked([8, 6, 6], *links)
     found = demanded(coupling, counts, amount)[1].contradictions
     assert found.keys() == coupling.linked_system(coupling.groups[0])
@@ -215,7 +215,7 @@ def test_what_the_links_cannot_give_is_a_contradiction_of_everything_linked(link
         ([3, 3], 6, [], None),
     ],
 )
-def test_a_number_is_shared_out_by_width_and_equally_where_it_must_be(widths, total, links, counts):
+def test_count_is_distributed_by_width_and_equally_where_required(widths, total, links, counts):
     coupling = linked(widths, *links)
     assert spread(coupling, total, coupling.groups, widths) == counts
 
@@ -230,7 +230,7 @@ def test_a_number_is_shared_out_by_width_and_equally_where_it_must_be(widths, to
         ([((0, 5), (1, 2, 3, 4)), ((0,), (5,)), ((1,), (2,), (3,), (4,))], 2),
     ],
 )
-def test_a_width_is_cut_in_whole_shares_of_the_equal_parts_that_it_is_linked_to(links, unit):
+def test_width_is_cut_in_multiples_of_its_linked_equal_parts(links, unit):
     coupling = linked([12] * 6, *links)
     assert unit_of(coupling, coupling.groups[0]) == unit
 
@@ -239,7 +239,7 @@ def test_a_width_is_cut_in_whole_shares_of_the_equal_parts_that_it_is_linked_to(
     ("width", "ratio", "alone", "with_halves"),
     [(9, 0.5, 4, 4), (8, 0.25, 2, 2), (8, 0.01, 1, 2), (8, 0.99, 7, 6), (12, 0.25, 3, 4), (2, 0.5, 1, 0)],
 )
-def test_a_group_alone_loses_its_share_in_whole_units_but_never_everything(width, ratio, alone, with_halves):
+def test_single_group_loses_its_share_in_whole_units_but_never_all_channels(width, ratio, alone, with_halves):
     for links, count in ([], alone), ([((0,), (1, 2)), HALVES], with_halves):
         coupling, wishes = linked([width, 12, 12], *links), Wishes()
         ask_alone(coupling, coupling.groups[0], ratio, wishes)

@@ -1,4 +1,4 @@
-"""What single channels mean to the predictions once their readers are refitted: against real refits, and the plan that goes by it."""
+"""The effect of single channels on the predictions after a refit, compared with real refits; and plans based on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.gpu.conftest import learn
+from tests.gpu.conftest import train_until_detecting
 from tests.jobs.conftest import draw_splits
 from tests.jobs.narrow import SIDE, narrow, short
 from tui_pruner.core.model.analysis import Analysis, analyse, trace_model
@@ -50,7 +50,7 @@ def two() -> tuple[nn.Module, Analysis, list[Tensor]]:
 
 
 @pytest.mark.parametrize("places", [[2], [4, 1], [0, 5, 3]])
-def test_what_is_said_of_channels_one_after_the_other_is_what_a_refit_without_all_of_them_does(two, places: list[int]) -> None:
+def test_response_of_removed_channels_equals_the_error_of_a_refit_without_them(two, places: list[int]) -> None:
     network, coupling, batches = two
     group = next(group for group in coupling.groups if group.prunable and group.channels == 6)
     readers = WeightReaders(network, batches)
@@ -85,11 +85,11 @@ def trained(scenes_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Anal
     with torch.random.fork_rng():
         torch.manual_seed(0)
         checkpoint = short(tmp_path_factory.mktemp("short"))
-        learn(checkpoint.model, scenes_yaml.parent)
+        train_until_detecting(checkpoint.model, scenes_yaml.parent)
     return analyse(checkpoint, 64)
 
 
-def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_uniform_cut(trained: Analysis, scenes_yaml: Path) -> None:
+def test_planned_cut_meets_targets_and_rules_and_is_closer_than_a_uniform_one(trained: Analysis, scenes_yaml: Path) -> None:
     from tui_pruner.jobs.data.dataset import TRAINING, read_data
     from tui_pruner.jobs.pictures import image_batches
 
@@ -120,11 +120,11 @@ def test_the_plan_meets_its_targets_keeps_the_rules_and_comes_closer_than_a_unif
     further = Planner(trained, removal, Rules(round_to=4))
     again = Eliminations(further, found).plan([parse_target("flops=60%")], "l2")
     assert again is not None and again.step is not None and again.shares["flops"] <= 0.6
-    assert all(not np.intersect1d(places, removal.places.get(number, [])).size for number, places in beyond(again, coupling))
+    assert all(not np.intersect1d(places, removal.places.get(number, [])).size for number, places in removed_places(again, coupling))
     assert further.base is not NOTHING
 
 
-def test_plans_that_share_a_descent_are_those_that_each_alone_would_get(tmp_path: Path) -> None:
+def test_plans_of_one_descent_equal_those_planned_alone(tmp_path: Path) -> None:
     analysis = analyse(narrow(tmp_path), SIDE)
     model, batches = analysis.checkpoint.model, [torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))]
     found = response_of(model, analysis.coupling, WeightReaders(model, batches), batches)
@@ -135,5 +135,5 @@ def test_plans_that_share_a_descent_are_those_that_each_alone_would_get(tmp_path
     assert deeper == Eliminations(planner, found).plan([parse_target("flops=75%")], "l2")
 
 
-def beyond(budget, coupling):  # type: ignore[no-untyped-def]
+def removed_places(budget, coupling):  # type: ignore[no-untyped-def]
     return removal_of_step(budget.step, coupling).places.items()

@@ -1,4 +1,4 @@
-"""One share asked of many layers is one wish: where only rounding to whole channels makes them differ, they agree and say so."""
+"""One share for many layers: where only rounding to whole channels makes them differ, they agree with a note."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def free_layers(analysis: Analysis) -> list[str]:
 
 
 @pytest.mark.parametrize("percent", [10, 30])
-def test_the_same_share_of_every_layer_is_no_contradiction_and_proved(attentive, percent):
+def test_equal_share_of_every_layer_does_not_contradict_and_is_proved(attentive, percent):
     found = ask(attentive, *(f"{name}={percent}%" for name in free_layers(attentive)))
     assert found.contradictions == () and not [refusal for refusal in found.refusals if "less than one" not in refusal.message]
     assert proof_of(attentive, found.removal).equal
 
 
-def test_what_was_raised_to_agree_is_noted(attentive):
+def test_share_raised_to_agree_is_noted(attentive):
     first, second = "model.10.cv1", "model.10.m.0.attn.qkv"
     noted = {p: [note for note in ask(attentive, f"{first}={p}%", f"{second}={p}%").notes if "instead of" in note] for p in range(5, 60)}
     assert any("as many as what is linked to it" in note for notes in noted.values() for note in notes)
 
 
-def test_different_shares_still_contradict_each_other(attentive):
+def test_different_shares_contradict(attentive):
     found = ask(attentive, "model.10.cv1=10%", "model.10.m.0.attn.qkv=40%")
     assert set(found.contradictions[0].amounts) == {"10%", "40%"}

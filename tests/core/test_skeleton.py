@@ -8,7 +8,7 @@ from tui_pruner.core.model.analysis import analyse, trace_model
 from tui_pruner.frameworks.ultralytics import open_model
 
 
-def test_a_model_that_has_just_run_at_the_traced_size_is_traced_like_a_fresh_one():
+def test_model_that_has_run_at_the_traced_size_is_traced_like_a_new_one():
     model = open_model("yolov8n.yaml").model
     fresh = trace_model(model)[1]
     with torch.no_grad():
@@ -16,7 +16,7 @@ def test_a_model_that_has_just_run_at_the_traced_size_is_traced_like_a_fresh_one
     assert len(trace_model(model)[1].groups) == len(fresh.groups) > 50
 
 
-def test_a_checkpoint_saved_after_a_prediction_is_measured_at_the_size_of_that_prediction():
+def test_checkpoint_saved_after_a_prediction_is_measured_like_a_new_one():
     checkpoint = open_model("yolov8n.yaml")
     fresh = analyse(checkpoint, 160).measurement.flops
     with torch.no_grad():

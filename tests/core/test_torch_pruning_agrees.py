@@ -70,7 +70,7 @@ def owners(channels: list[Channel], ours: dict[Channel, ChannelGroup]) -> list[C
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_coupled_layers_and_indices_agree_with_torch_pruning_s_own_tracer(name, theirs):
+def test_coupled_layers_and_indices_agree_with_torch_prunings_tracer(name, theirs):
     groups = theirs[name]
     coupling = trace_model(network(name))[1]
     ours = our_channels(coupling, parameters_of(groups))
@@ -82,7 +82,7 @@ def test_coupled_layers_and_indices_agree_with_torch_pruning_s_own_tracer(name, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_they_know_every_channel_that_can_be_cut(name, theirs):
+def test_torch_pruning_knows_every_channel_that_can_be_cut(name, theirs):
     known = {channel for group in theirs[name] for channel in their_channels(group)}
     ours = our_channels(trace_model(network(name))[1], parameters_of(theirs[name]))
     free = {channel for channel, group in ours.items() if group.prunable}
@@ -90,7 +90,7 @@ def test_they_know_every_channel_that_can_be_cut(name, theirs):
     assert len(free) > (0.5 if name == "convnext_tiny" else 0.8) * len(known)
 
 
-def test_layers_that_make_predictions_cannot_be_cut_as_torch_pruning_ties_them(theirs):
+def test_prediction_layers_cannot_be_cut_as_torch_pruning_couples_them(theirs):
     outcomes = theirs["outcomes"]["yolov3-tiny"]
     broken = {root for root, outcome in outcomes.items() if outcome != "right"}
     assert {root[: len("model.20.cv2")] for root in broken} == {"model.20.cv2", "model.20.cv3"}
@@ -113,7 +113,7 @@ def test_widths_under_a_layer_norm_are_cut_wrong_by_torch_pruning_and_locked_her
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_plan_for_a_network_that_is_not_ultralytics_own_is_proved(name):
+def test_plan_for_a_network_outside_ultralytics_is_proved(name):
     model = small(name)
     coupling = trace_model(model)[1]
     assert not coupling.unknown_operations
@@ -122,5 +122,5 @@ def test_a_plan_for_a_network_that_is_not_ultralytics_own_is_proved(name):
     assert prove(model, cut(model, coupling, removal), coupling, removal).equal
 
 
-def test_every_public_network_has_a_small_one_to_prove():
+def test_every_public_network_has_a_small_version_that_is_proved():
     assert len(SMALL) == len(PUBLIC) - 1  # VGG-16 has 100 million weights behind its features, no matter what their width

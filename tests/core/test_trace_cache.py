@@ -1,4 +1,4 @@
-"""The second opening of a checkpoint takes its coupling map from the cache folder; no matter what is wrong there, it is traced again."""
+"""A checkpoint that is opened again takes its coupling map from the cache folder; where the stored map is unusable, it is traced again."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def equal(left: CouplingMap, right: CouplingMap) -> bool:
     return same
 
 
-def test_a_map_is_the_same_group_by_group_after_it_was_kept(coupling: CouplingMap):
+def test_map_is_read_back_unchanged_group_by_group(coupling: CouplingMap):
     again, about = from_bytes(to_bytes(coupling, {"of": "this"}))
     assert equal(coupling, again) and about == {"of": "this"}
     assert len(again.groups) > 50 and again.links and any(group.joined_by for group in again.groups)
     assert not equal(coupling, replace(again, groups=again.groups[1:]))
 
 
-def test_what_the_twin_spares_and_what_could_not_be_followed_is_kept(coupling: CouplingMap):
+def test_spared_axes_and_remarks_of_a_map_are_stored(coupling: CouplingMap):
     axes = list(coupling.sizes)
     marked = replace(coupling, spared=frozenset({axes[3], axes[0]}), remarks=("one sentence", "another"))
     again, _ = from_bytes(to_bytes(marked, {}))
@@ -107,7 +107,7 @@ def test_what_the_twin_spares_and_what_could_not_be_followed_is_kept(coupling: C
     assert again.spared == {axes[0], axes[3]}
 
 
-def test_the_second_opening_traces_nothing_and_finds_the_same(digits: Checkpoint, traces: list[object]):
+def test_second_opening_reads_the_stored_map_without_a_trace(digits: Checkpoint, traces: list[object]):
     first, second = analyse(digits, 160), analyse(digits, 320)
     assert traces == [smallest_input(digits.model)] == [(1, 3, 64, 64)]
     assert equal(first.coupling, second.coupling)
@@ -115,7 +115,7 @@ def test_the_second_opening_traces_nothing_and_finds_the_same(digits: Checkpoint
     assert first.measurement.flops * 3 < second.measurement.flops == fresh.flops
 
 
-def test_an_architecture_is_traced_every_time(nano: Analysis, traces: list[object], cache: Path):
+def test_architecture_is_traced_every_time(nano: Analysis, traces: list[object], cache: Path):
     trace_checkpoint(nano.checkpoint)
     trace_checkpoint(nano.checkpoint)
     assert len(traces) == 2 and not cache.exists()
@@ -131,7 +131,7 @@ def damages() -> Iterator[tuple[str, object]]:
 
 
 @pytest.mark.parametrize("damage", [pytest.param(damage, id=name) for name, damage in damages()])
-def test_a_damaged_file_is_replaced_by_a_new_trace(kept, damage, digits: Checkpoint, traces: list[object]):
+def test_damaged_map_is_replaced_by_a_new_trace(kept, damage, digits: Checkpoint, traces: list[object]):
     file, first = kept
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
@@ -140,7 +140,7 @@ def test_a_damaged_file_is_replaced_by_a_new_trace(kept, damage, digits: Checkpo
     assert trace_checkpoint(digits) and len(traces) == 1
 
 
-def test_no_flipped_bit_changes_a_map(kept, digits: Checkpoint):
+def test_flipped_bit_never_changes_a_map(kept, digits: Checkpoint):
     file, first = kept
     whole, key, skeleton = file.read_bytes(), trace_cache.key_of(digits.sha256, smallest_input(digits.model)), without_weights(digits.model)
     ignored = 0
@@ -154,7 +154,7 @@ def test_no_flipped_bit_changes_a_map(kept, digits: Checkpoint):
     assert ignored > 100
 
 
-def test_a_map_of_another_checkpoint_or_another_model_is_not_taken(kept, digits: Checkpoint, nano: Analysis, caplog):
+def test_map_of_another_checkpoint_or_model_is_ignored(kept, digits: Checkpoint, nano: Analysis, caplog):
     file, _ = kept
     shape, skeleton = smallest_input(digits.model), without_weights(digits.model)
     own, other = trace_cache.key_of(digits.sha256, shape), trace_cache.key_of("0" * 64, shape)
@@ -166,7 +166,7 @@ def test_a_map_of_another_checkpoint_or_another_model_is_not_taken(kept, digits:
     assert len(caplog.records) == 2 and all("belongs to another model" in record.getMessage() for record in caplog.records)
 
 
-def test_every_version_has_maps_of_its_own(monkeypatch: pytest.MonkeyPatch):
+def test_every_version_has_its_own_maps(monkeypatch: pytest.MonkeyPatch):
     def place(sha256: str = "a" * 64, side: int = 64) -> Path:
         return trace_cache.file_of(trace_cache.key_of(sha256, (1, 3, side, side)))
 
@@ -182,7 +182,7 @@ def test_every_version_has_maps_of_its_own(monkeypatch: pytest.MonkeyPatch):
     assert len(places) == 8
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(digits: Checkpoint, traces: list[object], cache: Path, caplog):
+def test_unwritable_cache_folder_is_not_an_error(digits: Checkpoint, traces: list[object], cache: Path, caplog):
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text("a file where the folder should be")  # stops root as well, whom permissions do not
     with caplog.at_level(logging.INFO, trace_cache.__name__):
@@ -190,7 +190,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(digits: Checkpoint, traces:
     assert len(traces) == 2 and any("is not kept" in record.getMessage() for record in caplog.records)
 
 
-def test_a_full_disk_leaves_nothing_behind(digits: Checkpoint, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_leaves_no_partial_map(digits: Checkpoint, cache: Path, monkeypatch: pytest.MonkeyPatch):
     def full(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
@@ -198,13 +198,13 @@ def test_a_full_disk_leaves_nothing_behind(digits: Checkpoint, cache: Path, monk
     assert trace_checkpoint(digits)[1].groups and list(cache.iterdir()) == []
 
 
-def test_the_folder_can_be_deleted_at_any_time(kept, digits: Checkpoint, traces: list[object], cache: Path):
+def test_cache_folder_can_be_deleted_at_any_time(kept, digits: Checkpoint, traces: list[object], cache: Path):
     shutil.rmtree(cache)
     assert trace_checkpoint(digits)[1].groups and len(traces) == 1 and kept[0].exists()
 
 
 @pytest.mark.parametrize("collecting", [True, False])
-def test_a_trace_leaves_the_garbage_collector_as_it_was(nano: Analysis, monkeypatch: pytest.MonkeyPatch, collecting: bool):
+def test_trace_restores_the_state_of_the_garbage_collector(nano: Analysis, monkeypatch: pytest.MonkeyPatch, collecting: bool):
     def failing(*_: object) -> None:
         assert not gc.isenabled()
         raise TraceError("stop")

@@ -35,7 +35,7 @@ def free(coupling: CouplingMap, layer: str) -> bool:
     return all(group.prunable for group in coupling.output_groups(layer))
 
 
-def test_an_image_s_channels_hold_what_is_added_to_them():
+def test_channels_added_to_the_image_are_locked():
     class Sharpened(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -48,7 +48,7 @@ def test_an_image_s_channels_hold_what_is_added_to_them():
     assert coupling.output_groups("change")[0].reason == "reads the image"
 
 
-def test_a_failure_without_words_is_named_by_its_class():
+def test_failure_without_a_message_is_reported_by_its_class():
     def refuse(net: nn.Module, x: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -56,7 +56,7 @@ def test_a_failure_without_words_is_named_by_its_class():
         trace_model(Odd(refuse).eval())
 
 
-def test_a_forward_whose_time_is_up_is_refused_with_its_place():
+def test_forward_that_exceeds_the_time_limit_is_refused_with_its_location():
     def late(net: nn.Module, x: Tensor) -> Tensor:
         raise TooLate
 
@@ -64,7 +64,7 @@ def test_a_forward_whose_time_is_up_is_refused_with_its_place():
         trace_model(Odd(late).eval())
 
 
-def test_a_norm_of_another_width_is_refused_with_both_widths():
+def test_norm_of_another_width_is_refused_with_both_widths():
     def normalised(net: nn.Module, x: Tensor) -> Tensor:
         values = net.norm.weight, net.norm.bias, net.norm.running_mean, net.norm.running_var
         return torch.ops.aten._native_batch_norm_legit_no_training(x, *values, 0.1, 1e-3)[0]
@@ -73,7 +73,7 @@ def test_a_norm_of_another_width_is_refused_with_both_widths():
         trace_model(Odd(normalised, norm=nn.BatchNorm2d(7)).eval())
 
 
-def test_a_trace_keeps_nothing_of_the_model():
+def test_trace_keeps_no_reference_to_the_model():
     skeleton = without_weights(Odd(lambda net, x: x).eval())
     trace(skeleton, (1, 3, 64, 64))
     alive = weakref.ref(skeleton)
@@ -83,7 +83,7 @@ def test_a_trace_keeps_nothing_of_the_model():
 
 
 @pytest.mark.parametrize("head", ["Detect", "v10Detect"])
-def test_features_that_a_head_hands_through_are_no_predictions(head, tmp_path):
+def test_features_passed_through_by_a_head_are_not_predictions(head, tmp_path):
     rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]], [[1], 1, head, ["nc"]]]
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump({"nc": 3, "backbone": rows[:-1], "head": rows[-1:]}))
@@ -97,7 +97,7 @@ def test_features_that_a_head_hands_through_are_no_predictions(head, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["yolov10n", "yolo26n-seg"])
-def test_features_that_a_head_detaches_in_training_are_no_predictions_either(family):
+def test_features_detached_by_a_head_in_training_are_not_predictions(family):
     model = build_from_yaml(f"{family}.yaml", classes=3).model
     coupling = trace_model(model)[1]
     fed = [f"model.{number}" for number in model.model[-1].f]
@@ -115,7 +115,7 @@ class Detaching(nn.Module):
         return self.conv(x), x.detach()
 
 
-def test_what_a_last_module_of_no_known_class_hands_out_is_a_prediction():
+def test_outputs_of_an_unknown_last_module_are_predictions():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Detaching()).eval()
     skeleton = without_weights(net)
     coupling = couple(trace(skeleton, (1, 3, 64, 64), [("1", skeleton[1])]))
@@ -139,20 +139,20 @@ class Trained(nn.Module):
         return y + self.aside(y) if hasattr(self, "aside") else y.softmax(1)
 
 
-def test_channels_go_along_into_a_head_that_runs_in_training_alone():
+def test_channels_read_by_a_head_of_training_are_coupled_to_it():
     net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(nn.Conv2d(8, 8, 1))).eval())
     (group,) = coupling.output_groups("body_of.conv")
     assert "body_of.aside" in {member.axis.module for member in group.members}
     assert proved_groups(net, coupling) >= 2
 
 
-def test_training_s_ways_are_not_followed_where_evaluation_has_read_everything():
+def test_training_paths_are_not_traced_if_evaluation_reads_every_parameter():
     net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained()).eval())
     assert free(coupling, "body_of.conv")
     assert proved_groups(net, coupling) == 2
 
 
-def test_a_norm_stays_in_evaluation_where_the_module_around_it_takes_the_ways_of_training():
+def test_norms_stay_in_evaluation_mode_on_training_paths():
     aside = nn.Sequential(nn.MaxPool2d(64), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
     _, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(aside)).eval())
     (group,) = coupling.output_groups("body_of.aside.1")
@@ -172,7 +172,7 @@ class Demanding(nn.Module):
         return self.conv(x)
 
 
-def test_a_head_of_training_that_the_image_is_too_small_for_holds_what_it_reads():
+def test_training_head_that_the_image_is_too_small_for_locks_its_inputs():
     aside = nn.Sequential(nn.AvgPool2d(65, stride=3), nn.Conv2d(8, 8, 1))
     net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Trained(aside)).eval())
     said = "a feature map of [64, 64] is too small for pooling by [65, 65]"
@@ -185,7 +185,7 @@ def test_a_head_of_training_that_the_image_is_too_small_for_holds_what_it_reads(
     assert free(coupling, "stem") and proved_groups(net, coupling) == 1
 
 
-def test_a_forward_that_does_not_run_in_training_is_cut_with_a_remark():
+def test_forward_that_fails_in_training_mode_is_cut_with_a_remark():
     net, coupling = traced(Odd(lambda net, x: net.body_of(x), body_of=Demanding()).eval())
     assert coupling.remarks == (
         "the forward of training cannot be followed, as it stops in body_of (in training, targets should be passed): "
@@ -202,12 +202,12 @@ def test_a_forward_that_does_not_run_in_training_is_cut_with_a_remark():
     ],
     ids=["a part", "all of it"],
 )
-def test_torchscript_is_refused_by_its_place(net, part):
+def test_torchscript_module_is_refused_with_its_location(net, part):
     with pytest.raises(TraceError, match=rf"^{part}, whose operations cannot be followed: give the model from before torch.jit$"):
         trace_model(net(torch.jit.trace(nn.Conv2d(8, 8, 1), torch.rand(1, 8, 4, 4))))
 
 
-def test_a_module_whose_forward_torch_fx_wrote_is_cut_like_any_other():
+def test_module_generated_by_torch_fx_is_cut_and_proved():
     net = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))).eval()
     net, coupling = traced(net)
     assert free(coupling, "0") and proved_groups(net, coupling) == 1
@@ -220,7 +220,7 @@ def test_a_module_whose_forward_torch_fx_wrote_is_cut_like_any_other():
      lambda x: x.numpy().mean(), lambda x: len(x.unique()), lambda x: x[x > 0].mean(), lambda x: x.cpu().mean()],
     ids=["item", "float", "tolist", "nonzero", "numpy", "unique", "a mask", "cpu"],
 )  # fmt: skip
-def test_a_forward_that_wants_a_value_is_refused_in_one_line(decide):
+def test_forward_that_reads_a_value_is_refused_in_one_line(decide):
     with pytest.raises(TraceError) as caught:
         trace_model(Odd(lambda net, x: x * decide(x)).eval())
     assert str(caught.value).startswith(
@@ -229,24 +229,24 @@ def test_a_forward_that_wants_a_value_is_refused_in_one_line(decide):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
-def test_a_missing_key_is_named_as_one():
+def test_missing_key_in_a_forward_is_reported_as_key_error():
     with pytest.raises(TraceError, match="the forward stopped in Odd: KeyError: 'scale'"):
         trace_model(Odd(lambda net, x: x * {}["scale"]).eval())
 
 
-def test_a_kernel_s_sides_are_no_channels():
+def test_kernel_sizes_are_not_channels():
     _, coupling = traced(Odd(lambda net, x: x).eval())
     assert {axis.dim for axis in coupling.sizes if axis.parameter == "stem.weight"} == {0, 1}
 
 
 @pytest.mark.parametrize("constant", [lambda net, x: net.scale, lambda net, x: x.new_ones(1).exp()], ids=["a number", "a constant"])
-def test_an_operation_without_a_rule_is_of_no_interest_where_no_channel_enters(constant):
+def test_operation_without_a_rule_is_ignored_if_no_channel_enters_it(constant):
     net, coupling = traced(Odd(lambda net, x: x * torch.tan(constant(net, x)), scale=nn.Parameter(torch.tensor(0.5))).eval())
     assert not coupling.unknown_operations
     assert proved_groups(net, coupling) == 1
 
 
-def test_what_no_rule_knows_holds_the_channels_that_enter_it_and_no_others():
+def test_operation_without_a_rule_locks_only_the_channels_that_enter_it():
     def convolved(net: nn.Module, x: Tensor) -> Tensor:
         return F.conv2d(net.before(x), torch.tan(net.odd.weight), padding=1)
 
@@ -255,7 +255,7 @@ def test_what_no_rule_knows_holds_the_channels_that_enter_it_and_no_others():
     assert coupling.output_groups("before")[0].reason.startswith("is convolved with a weight that is computed")
 
 
-def test_parameters_are_known_by_what_they_do():
+def test_parameters_are_classified_by_their_role():
     _, coupling = traced(Odd(lambda net, x: net.norm(net.deep(x)), norm=nn.BatchNorm2d(8), deep=convolution(8, 8, groups=8)).eval())
     found = {(axis.parameter, axis.dim): role for axis, role in coupling.roles.items()}
     assert found == {
@@ -265,7 +265,7 @@ def test_parameters_are_known_by_what_they_do():
     }  # fmt: skip
 
 
-def test_whole_numbers_stand_beside_a_map_in_a_stack():
+def test_integers_can_be_stacked_with_a_feature_map():
     net, coupling = traced(Odd(lambda net, x: torch.stack((x, x.argmax(3, keepdim=True).expand_as(x))).sum(0)).eval())
     assert proved_groups(net, coupling) == 1
 
@@ -283,27 +283,27 @@ class Viewing(nn.Module):
         return z.view(z.shape[0], z.shape[1], -1).unflatten(2, x.shape[2:])
 
 
-def test_a_view_that_names_its_width_does_not_hold_one_that_asks():
+def test_view_with_a_fixed_width_does_not_lock_one_that_asks_for_it():
     net, coupling = traced(Odd(lambda net, x: net.views(x), views=Viewing()).eval())
     assert coupling.output_groups("views.first")[0].reason.startswith("the forward names this width")
     assert free(coupling, "views.second")
     assert proved_groups(net, coupling) == 2
 
 
-def test_blocks_may_be_left_out():
+def test_block_outputs_are_recorded_only_on_request():
     model = build_from_yaml("yolov8n.yaml").model
     skeleton = without_weights(model)
     assert not trace(skeleton, smallest_input(model)).block_outputs
     assert len(trace(skeleton, smallest_input(model), sequence(skeleton)).block_outputs) == 22
 
 
-def test_only_forwards_that_may_name_a_width_are_tried():
+def test_only_forwards_that_may_fix_a_width_are_tried():
     model = build_from_yaml("yolov8n.yaml").model
     record = trace(without_weights(model), smallest_input(model))
     assert {entry.place[0] for entry in record.sized} == {"Detect", "DFL"}  # C2f splits by an attribute that its adapter rewrites
 
 
-def test_channels_of_a_linked_part_are_told_apart_from_those_that_another_layer_reads():
+def test_linked_channels_are_distinguished_from_those_read_by_another_layer():
     record = FlowRecord()
     written, read = record.source.for_axis(Axis("first.weight", 0), 6), record.source.for_axis(Axis("last.weight", 1), 2)
     operation = record.note("chunk", "").index
@@ -313,14 +313,14 @@ def test_channels_of_a_linked_part_are_told_apart_from_those_that_another_layer_
     assert [[member.indices.reshape(-1).tolist() for member in group.members] for group in groups] == [[[0, 1]], [[2, 3]], [[4, 5], [0, 1]]]
 
 
-def test_a_lock_goes_along_links_until_every_part_has_something_to_lose():
+def test_lock_spreads_along_links_until_every_part_can_lose_channels():
     coupling = linked([8] * 5, ((1,), (2,)), ((0,), (1,)), ((0, 3), (4,)), locked=(0,))
     held = held_by_links(list(coupling.groups), coupling.links)
     assert [group.prunable for group in held] == [False, False, False, True, True]
     assert held[2].reason == "must stay as wide as another part, which is locked (split in net)"
 
 
-def test_a_module_that_the_network_does_not_own_is_no_place_of_it():
+def test_module_outside_the_networks_tree_is_not_reported_as_a_location():
     hidden = nn.Sequential(nn.ReLU(), nn.Identity())
 
     class Borrowing(nn.Module):
@@ -336,7 +336,7 @@ def test_a_module_that_the_network_does_not_own_is_no_place_of_it():
     assert free(coupling, "first") and proved_groups(model, coupling) == 1
 
 
-def test_a_single_channel_is_a_group_of_its_own_that_the_next_layer_reads():
+def test_single_channel_is_a_group_that_the_next_layer_reads():
     class Squeezing(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""What runs in training alone is proved by running it, or said to be not exercised, which is not a proof."""
+"""Paths of training are proved by running them, or reported as not exercised, which is not a proof."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.conftest import ask
-from tests.core.independent import apart
+from tests.core.independent import differences
 from tests.core.odd_outputs import Auxiliary, Counted, by_chance, in_training_alone, only_with_labels, thrown_away, thrown_away_for_good
 from tui_pruner.core.model.analysis import analyse, trace_model
 from tui_pruner.core.pruning.proof import Proof, prove
@@ -38,20 +38,20 @@ def proved(net: nn.Module, coupling: CouplingMap, removal: Removal, pruned: nn.M
     return prove(net, pruned, coupling, removal, original=Original(net, images=image()))
 
 
-def told(output: object) -> list[Tensor]:
+def output_tensors(output: object) -> list[Tensor]:
     return list(output) if isinstance(output, tuple) else [output]
 
 
 @pytest.mark.parametrize("how", [in_training_alone, thrown_away])
 @pytest.mark.parametrize("layer", ["stem", "aux.0"])
-def test_an_auxiliary_head_is_proved_on_the_paths_of_training(how, layer):
+def test_auxiliary_head_is_proved_on_the_training_paths(how, layer):
     net = Auxiliary(how).eval()
     _, coupling = trace_model(net)
     assert set(free(coupling)) == {"stem", "aux.0"}, "the auxiliary predictions are predictions"
     removal = smallest_removal(coupling, [free(coupling)[layer]])
     pruned = cut(net, coupling, removal)
     proof = proved(net, coupling, removal, pruned)
-    difference, effect = apart(net, pruned, removal.kept(coupling), image(), told, training=True)
+    difference, effect = differences(net, pruned, removal.kept(coupling), image(), output_tensors, training=True)
     assert (proof.equal, proof.not_exercised) == (True, ())
     assert proof.effect > 1e-3 and difference < 1e-12 < effect
     for damaged in ("aux.0", "aux.2"):
@@ -65,7 +65,7 @@ def test_an_auxiliary_head_is_proved_on_the_paths_of_training(how, layer):
 
 
 @pytest.mark.parametrize("how", [thrown_away_for_good, only_with_labels])
-def test_what_no_prediction_ever_depends_on_is_held_as_nothing_could_prove_its_cut(how):
+def test_parameters_without_effect_on_any_prediction_are_locked(how):
     net = Auxiliary(how).eval()
     _, coupling = trace_model(net)
     reasons = {member.axis.module: group.reason for group in coupling.groups for member in group.producers}
@@ -73,7 +73,7 @@ def test_what_no_prediction_ever_depends_on_is_held_as_nothing_could_prove_its_c
     assert reasons["stem"] == reasons["aux.0"] == reasons["aux.2"] == "is read by what no prediction depends on, so no proof could tell"
 
 
-def test_paths_that_chance_decides_are_not_exercised_and_so_not_equal():
+def test_random_training_paths_are_not_exercised_and_so_not_equal():
     net = Auxiliary(by_chance).eval()
     _, coupling = trace_model(net)
     removal = smallest_removal(coupling, [free(coupling)["aux.0"]])
@@ -87,7 +87,7 @@ def test_paths_that_chance_decides_are_not_exercised_and_so_not_equal():
     assert proved(net, coupling, removal, cut(net, coupling, removal)).not_exercised == ("aux.0",)
 
 
-def test_a_running_mean_that_training_keeps_is_proved_as_what_training_leaves_behind():
+def test_running_mean_written_in_training_is_proved():
     net = Counted().eval()
     _, coupling = trace_model(net)
     removal = smallest_removal(coupling, [free(coupling)["stem"]])
@@ -102,7 +102,7 @@ def test_a_running_mean_that_training_keeps_is_proved_as_what_training_leaves_be
     assert proved(net, coupling, removal, swapped).failure.startswith("the pruned model in training does not run")
 
 
-def test_channels_that_relu_never_lets_through_are_proved_with_weights_that_matter():
+def test_channels_that_relu_always_zeroes_are_proved_with_random_weights():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).eval()
     net[0].bias.data[:2] = -1e3
     _, coupling = trace_model(net)
@@ -114,7 +114,7 @@ def test_channels_that_relu_never_lets_through_are_proved_with_weights_that_matt
     assert not proved(net, coupling, dead, net).equal, "an uncut model computes the same, and is not what was to be made"
 
 
-def test_a_branch_whose_last_layer_is_still_zero_is_proved_by_what_the_layer_before_hands_out():
+def test_branch_before_a_zero_layer_is_proved_by_the_output_of_the_layer_before():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Conv2d(8, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3)).eval()
     nn.init.zeros_(net[4].weight)
     _, coupling = trace_model(net)
@@ -125,7 +125,7 @@ def test_a_branch_whose_last_layer_is_still_zero_is_proved_by_what_the_layer_bef
     assert proved(net, coupling, right, cut(net, coupling, other)).verdict == "not exercised"
 
 
-def test_a_stock_branch_for_training_is_exercised_and_a_wrong_cut_in_it_is_caught():
+def test_training_branch_of_a_stock_model_is_exercised_and_a_wrong_cut_is_detected():
     analysis = analyse(build_from_yaml("yolo26n-sem.yaml", classes=3), imgsz=64)
     model, coupling = analysis.checkpoint.model, analysis.coupling
     removal = ask(analysis, "*=25%").removal

@@ -51,7 +51,7 @@ def write_pruned(checkpoint: Checkpoint, file: Path, harm: Any = None) -> Writte
     return write_checkpoint(pruned, checkpoint, file, plan=plan, kept=kept, proof={"equal": True})
 
 
-def test_a_trusted_model_is_written_with_its_own_classes_and_needs_trust_again(own: Path, tmp_path: Path):
+def test_trusted_model_is_written_with_its_classes_and_needs_trust_again(own: Path, tmp_path: Path):
     checkpoint = read_checkpoint(trusted(own))
     assert checkpoint.trusted and list(checkpoint.own_names) == NAMES
     assert any(f"takes {', '.join(NAMES)} from other modules" in line for line in checkpoint.warnings)
@@ -72,7 +72,7 @@ def test_a_trusted_model_is_written_with_its_own_classes_and_needs_trust_again(o
     assert prove_file(checkpoint, again).equal
 
 
-def test_the_check_needs_the_modules_where_they_were_found(own: Path, user: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_reload_check_needs_the_users_modules_where_they_were_found(own: Path, user: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     checkpoint = read_checkpoint(trusted(own))
     with monkeypatch.context() as elsewhere, pytest.raises(VerificationError, match=r"'loads in Ultralytics'.*user_blocks"):
         elsewhere.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "user_blocks.py").exists()])
@@ -89,13 +89,13 @@ def with_another(model: Any) -> None:
     model.model[0].act = Another()
 
 
-def test_a_class_that_the_original_does_not_name_is_not_written(own: Path, tmp_path: Path):
+def test_class_that_the_original_does_not_name_is_not_written(own: Path, tmp_path: Path):
     with pytest.raises(VerificationError, match=r"'known classes only' \(it names tests\.core\.test_trusted_models\.Another\)"):
         write_pruned(read_checkpoint(trusted(own)), tmp_path / "pruned.pt", with_another)
     assert not (tmp_path / "pruned.pt").exists()
 
 
-def test_trusting_one_file_lets_no_other_with_the_same_classes_in(own: Path, tmp_path: Path):
+def test_trust_in_one_file_does_not_extend_to_others_with_the_same_classes(own: Path, tmp_path: Path):
     read_checkpoint(trusted(own))
     other = tmp_path / "other.pt"
     torch.save({**torch.load(own, weights_only=False), "date": "another day"}, other)
@@ -103,7 +103,7 @@ def test_trusting_one_file_lets_no_other_with_the_same_classes_in(own: Path, tmp
         read_checkpoint(other)
 
 
-def test_what_cannot_be_written_is_said_on_opening_and_refused_before_the_work(user: Any, tmp_path: Path):
+def test_unwritable_model_is_reported_on_opening_and_refused_before_work_starts(user: Any, tmp_path: Path):
     checkpoint = read_checkpoint(trusted(own_checkpoint(tmp_path, user, "Restless")))
     assert "lambda" in checkpoint.unwritable
     (said,) = [line for line in checkpoint.warnings if "nothing that is made from it can be written" in line]
@@ -113,7 +113,7 @@ def test_what_cannot_be_written_is_said_on_opening_and_refused_before_the_work(u
     assert not (tmp_path / "pruned.pt").exists()
 
 
-def test_what_was_computed_with_other_code_is_not_taken_from_the_cache(own: Path, tmp_path: Path):
+def test_changed_user_code_invalidates_cached_results(own: Path, tmp_path: Path):
     checkpoint = read_checkpoint(trusted(own))
     shape = smallest_input(checkpoint.model)
     before = cache.file_of(cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names)))
@@ -126,5 +126,5 @@ def test_what_was_computed_with_other_code_is_not_taken_from_the_cache(own: Path
     assert after != before and not after.exists()
 
 
-def test_a_model_of_ultralytics_alone_depends_on_no_other_code(demo_checkpoint: Path):
+def test_model_with_only_ultralytics_classes_depends_on_no_other_code(demo_checkpoint: Path):
     assert code_of_file(demo_checkpoint) == ""

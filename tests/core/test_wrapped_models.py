@@ -1,4 +1,4 @@
-"""What a training wrapped a model in is left out, and the side of its images is said where the training had several."""
+"""Wrappers of a training are removed, and the used image size is reported where the training had several."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def distributed(model: nn.Module) -> nn.Module:
     [(in_data_parallel, False), (averaged, False), (compiled, True), (distributed, True), (lambda m: compiled(in_data_parallel(m)), True)],
     ids=["DataParallel", "AveragedModel", "torch.compile", "DistributedDataParallel", "DataParallel, compiled"],
 )
-def test_what_a_training_wrapped_the_model_in_is_left_out(wrap: Wrap, trusted: bool, demo_checkpoint: Path, tmp_path: Path):
+def test_training_wrappers_around_a_model_are_removed(wrap: Wrap, trusted: bool, demo_checkpoint: Path, tmp_path: Path):
     content = torch.load(demo_checkpoint, map_location="cpu", weights_only=False)
     torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
     try:
@@ -74,9 +74,7 @@ def test_what_a_training_wrapped_the_model_in_is_left_out(wrap: Wrap, trusted: b
         (160, 160, ""),
     ],
 )
-def test_the_side_that_is_used_is_said_where_the_training_had_several(
-    given: Any, side: int, said: str, demo_checkpoint: Path, tmp_path: Path
-):
+def test_image_size_used_is_reported_if_the_training_had_several(given: Any, side: int, said: str, demo_checkpoint: Path, tmp_path: Path):
     content = torch.load(demo_checkpoint, map_location="cpu", weights_only=False)
     torch.save({**content, "train_args": {**content["train_args"], "imgsz": given}}, tmp_path / "sides.pt")
     checkpoint = read_checkpoint(tmp_path / "sides.pt")

@@ -1,4 +1,4 @@
-"""Writing a pruned model: a stranger can use the file without this program, and no matter what goes wrong leaves nothing behind."""
+"""Writing a pruned model: stock Ultralytics can use the file, and a failure leaves no file behind."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def raw(path: str | Path) -> dict[str, Any]:
     return torch.load(path, weights_only=False)
 
 
-def test_a_file_is_in_place_only_after_every_check_held(written: WrittenFile) -> None:
+def test_file_is_in_place_only_after_every_check(written: WrittenFile) -> None:
     content = Path(written.output).read_bytes()
     assert [check.name for check in written.checks] == CHECKS
     assert all(check.ok for check in written.checks)
@@ -105,7 +105,7 @@ def test_a_file_is_in_place_only_after_every_check_held(written: WrittenFile) ->
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(1, 16), nn.BatchNorm2d(16, track_running_stats=False), nn.Identity()])
-def test_a_normalisation_that_stock_cannot_fold_is_no_fault_of_the_cut(source: Checkpoint, norm: nn.Module) -> None:
+def test_fusing_error_that_stock_has_too_is_not_reported(source: Checkpoint, norm: nn.Module) -> None:
     examined = Examination({"checkpoint": "", "expected": "", "own_names": []})
     examined.model, examined.exact_image = sharing_weights(source.model), torch.rand(1, 3, 32, 32, dtype=torch.float64)
     examined.outputs = named_outputs(copy.deepcopy(examined.model).double(), examined.exact_image)
@@ -114,7 +114,7 @@ def test_a_normalisation_that_stock_cannot_fold_is_no_fault_of_the_cut(source: C
     assert f"model.0.bn ({type(norm).__name__}) is no BatchNorm2d" in examined.same_outputs_when_fused()
 
 
-def test_a_model_that_fuse_breaks_fails_the_check(source: Checkpoint) -> None:
+def test_model_that_fails_to_fuse_fails_the_check(source: Checkpoint) -> None:
     examined = Examination({"checkpoint": "", "expected": "", "own_names": []})
     examined.model = sharing_weights(source.model)
     del examined.model.model[0].bn.running_mean
@@ -128,7 +128,7 @@ def current_umask() -> int:
     return mask
 
 
-def test_a_stranger_predicts_validates_exports_and_fine_tunes_it_and_train_says_the_way_out(written: WrittenFile, tmp_path: Path) -> None:
+def test_file_works_in_stock_ultralytics_and_train_explains_how_to_fine_tune(written: WrittenFile, tmp_path: Path) -> None:
     script = Path(__file__).with_name("stock_use.py")
     done = subprocess.run(
         [sys.executable, "-I", script, written.output, tmp_path], capture_output=True, text=True, check=False, cwd=tmp_path
@@ -148,7 +148,7 @@ def test_a_stranger_predicts_validates_exports_and_fine_tunes_it_and_train_says_
     assert tuned.model.model[8].m[0].cv1.conv.out_channels == 85
 
 
-def test_what_was_done_is_read_back_from_the_file(written: WrittenFile, source: Checkpoint) -> None:
+def test_provenance_is_read_back_from_the_file(written: WrittenFile, source: Checkpoint) -> None:
     again = read_checkpoint(written.output)
     assert again.provenance is not None
     assert again.provenance["plan"] == PLAN
@@ -161,7 +161,7 @@ def test_what_was_done_is_read_back_from_the_file(written: WrittenFile, source: 
 
 
 @pytest.mark.usefixtures("quickly_checked")
-def test_the_file_holds_stock_classes_in_half_precision_and_nothing_cached(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
+def test_file_has_stock_classes_in_half_precision_and_no_cached_values(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     pruned(torch.zeros(1, 3, 64, 64))
     head = pruned.model[-1]
     assert head.shape is not None
@@ -177,7 +177,7 @@ def test_the_file_holds_stock_classes_in_half_precision_and_nothing_cached(prune
     assert model.model[8].np == sum(parameter.numel() for parameter in model.model[8].parameters())
 
 
-def test_the_dictionary_is_the_one_that_ultralytics_saves(written: WrittenFile, source: Checkpoint) -> None:
+def test_dictionary_has_the_keys_that_ultralytics_saves(written: WrittenFile, source: Checkpoint) -> None:
     content = raw(written.output)
     assert content["ema"] is None
     assert content["optimizer"] is None
@@ -197,7 +197,7 @@ def test_saving_changes_neither_the_model_in_memory_nor_the_source(pruned: nn.Mo
     assert (DIGITS.read_bytes(), DIGITS.stat().st_mtime_ns) == (content, modified)
 
 
-def test_the_file_says_nothing_about_this_machine_and_the_check_leaves_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_contains_no_machine_details_and_the_check_leaves_no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = tmp_path / "settings"
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(settings))
     built = build_from_yaml("yolov8n.yaml", classes=2)
@@ -210,7 +210,7 @@ def test_the_file_says_nothing_about_this_machine_and_the_check_leaves_no_settin
 
 
 @pytest.mark.usefixtures("quickly_checked")
-def test_a_pruned_file_can_be_pruned_again_and_keeps_the_architecture_it_came_from(
+def test_pruned_file_can_be_pruned_again_and_keeps_its_original_architecture(
     written: WrittenFile, source: Checkpoint, tmp_path: Path
 ) -> None:
     first = read_checkpoint(written.output)
@@ -222,7 +222,7 @@ def test_a_pruned_file_can_be_pruned_again_and_keeps_the_architecture_it_came_fr
 
 
 @pytest.mark.usefixtures("quickly_checked")
-def test_force_replaces_a_file_and_its_absence_does_not(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
+def test_existing_file_is_replaced_only_with_force(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     existing = tmp_path / "out.pt"
     existing.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already"):
@@ -233,7 +233,7 @@ def test_force_replaces_a_file_and_its_absence_does_not(pruned: nn.Module, sourc
 
 
 @pytest.mark.usefixtures("quickly_checked")
-def test_a_file_that_appears_during_the_check_is_not_overwritten(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
+def test_file_that_appears_during_the_check_is_not_overwritten(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "out.pt"
 
     def someone_else_writes(message: str) -> None:
@@ -247,7 +247,7 @@ def test_a_file_that_appears_during_the_check_is_not_overwritten(pruned: nn.Modu
 
 
 @pytest.mark.usefixtures("quickly_checked")
-def test_without_hard_links_the_file_still_gets_into_place(
+def test_file_is_put_into_place_without_hard_links(
     pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*arguments: object) -> None:
@@ -276,7 +276,7 @@ def foreign_class(model: Any) -> None:
     ("harm", "check"),
     [(stale_attribute, "forward_split"), (foreign_class, "known classes only")],
 )
-def test_a_model_that_a_stranger_could_not_use_is_not_written(
+def test_model_that_stock_ultralytics_cannot_use_is_not_written(
     harm: Callable[[Any], None], check: str, pruned: nn.Module, source: Checkpoint, tmp_path: Path
 ) -> None:
     existing = tmp_path / "out.pt"
@@ -289,7 +289,7 @@ def test_a_model_that_a_stranger_could_not_use_is_not_written(
     assert names_in(tmp_path) == ["out.pt"]
 
 
-def test_a_byte_that_the_disk_changed_is_found(
+def test_byte_changed_by_the_disk_is_detected(
     pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bad_disk(path: Path, data: memoryview) -> None:
@@ -304,7 +304,7 @@ def test_a_byte_that_the_disk_changed_is_found(
 
 
 @pytest.mark.parametrize("factor", [1.05, float("nan")])
-def test_other_weights_than_those_in_memory_are_found(
+def test_weights_that_differ_from_those_in_memory_are_detected(
     factor: float, pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serialised = writing._serialised
@@ -321,7 +321,7 @@ def test_other_weights_than_those_in_memory_are_found(
     assert names_in(tmp_path) == []
 
 
-def test_a_fused_model_is_not_saved(pruned: Any, source: Checkpoint, tmp_path: Path) -> None:
+def test_fused_model_is_not_saved(pruned: Any, source: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="fused"):
         write(copy.deepcopy(pruned).fuse(verbose=False), source, tmp_path / "out.pt")
     assert names_in(tmp_path) == []
@@ -330,7 +330,7 @@ def test_a_fused_model_is_not_saved(pruned: Any, source: Checkpoint, tmp_path: P
 @pytest.mark.parametrize(
     ("number", "expected"), [(errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EIO, "Input/output error")]
 )
-def test_a_disk_that_refuses_leaves_nothing_behind(
+def test_failed_disk_write_leaves_no_file(
     number: int, expected: str, pruned: nn.Module, source: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int) -> None:
@@ -343,7 +343,7 @@ def test_a_disk_that_refuses_leaves_nothing_behind(
     assert names_in(tmp_path) == []
 
 
-def test_an_interruption_leaves_nothing_behind(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
+def test_interruption_leaves_no_file(pruned: nn.Module, source: Checkpoint, tmp_path: Path) -> None:
     def interrupt(message: str) -> None:
         if message.startswith("verifying"):
             raise KeyboardInterrupt
@@ -387,9 +387,7 @@ REFUSED_PLACES: list[tuple[Callable[[Path], Path], bool, str]] = [
 
 
 @pytest.mark.parametrize(("place", "force", "expected"), REFUSED_PLACES)
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(
-    place: Callable[[Path], Path], force: bool, expected: str, tmp_path: Path
-) -> None:
+def test_unwritable_output_is_refused_before_work_starts(place: Callable[[Path], Path], force: bool, expected: str, tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"model")
     with pytest.raises(OutputError, match=expected) as caught:
         check_output(place(tmp_path), tmp_path / "best.pt", force)
@@ -398,7 +396,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     assert (tmp_path / "best.pt").read_bytes() == b"model"
 
 
-def test_a_full_or_read_only_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_or_read_only_folder_is_refused_before_work_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "best.pt").write_bytes(b"model")
     usage = output.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(output.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
@@ -409,7 +407,7 @@ def test_a_full_or_read_only_folder_is_refused_before_any_work(tmp_path: Path, m
         check_output(tmp_path / "out.pt", tmp_path / "best.pt", False)
 
 
-def test_an_output_that_cannot_be_read_may_be_an_origin_and_is_refused_in_one_line(tmp_path, monkeypatch):
+def test_unreadable_output_is_refused_since_it_may_be_the_original(tmp_path, monkeypatch):
     def refused(file: Path) -> str:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -421,19 +419,19 @@ def test_an_output_that_cannot_be_read_may_be_an_origin_and_is_refused_in_one_li
         contents.require_writable(source, tmp_path / "out.pt")
 
 
-def test_a_usable_place_comes_back_with_links_resolved(tmp_path: Path) -> None:
+def test_usable_output_is_returned_with_links_resolved(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     assert check_output(tmp_path / "link" / "out.pt", "yolov8n.yaml", False) == (tmp_path / "folder" / "out.pt").resolve()
 
 
-def test_only_plain_data_gets_into_the_provenance() -> None:
+def test_only_plain_data_is_stored_in_the_provenance() -> None:
     assert contents.plain({"a": (1, np.int64(2)), 3: np.arange(2), "n": None}) == {"a": [1, 2], 3: [0, 1], "n": None}
     with pytest.raises(TypeError, match="Path"):
         contents.plain({"where": Path("somewhere")})
 
 
-def test_guarding_is_undone_exactly_and_twice_is_once() -> None:
+def test_guard_is_idempotent_and_removed_exactly() -> None:
     architecture = {"nc": 3, "backbone": [[-1, 1, "Conv", [64, 3, 2]]], "head": [[-1, 1, "Detect", ["nc"]]]}
     guarded = guard(architecture, "detect")
     assert guarded["backbone"] != architecture["backbone"]
@@ -442,7 +440,7 @@ def test_guarding_is_undone_exactly_and_twice_is_once() -> None:
     assert guard(guarded, "detect") == guarded
 
 
-def test_values_beyond_half_precision_become_its_largest(source: Checkpoint) -> None:
+def test_values_beyond_half_precision_are_clipped_to_its_largest(source: Checkpoint) -> None:
     pruned = cut_by_hand(source.model)
     pruned.model[0].bn.running_var = torch.full_like(pruned.model[0].bn.running_var, 1e6)
     assert contents.for_saving(pruned, source).model[0].bn.running_var.unique().tolist() == [65504.0]

@@ -19,7 +19,7 @@ from tui_pruner.frameworks.ultralytics import build_from_yaml
 PREDICTIONS = {f"model.22.cv{branch}.{level}.2" for branch in (2, 3) for level in range(3)}
 
 
-def test_the_field_report_s_model_has_its_parameters_and_convolutions(nano):
+def test_field_reports_model_has_its_parameters_and_convolutions(nano):
     assert parameter_count(nano.checkpoint.model) == 3_012_213
     assert coupling_report(nano)["convolutions"] == {"total": 64, "free": 43, "coupled": 6, "linked": 8, "locked": 7}
 
@@ -31,7 +31,7 @@ def test_only_predictions_and_dfl_are_locked(nano):
 
 
 @pytest.mark.parametrize("scale", ["s", *(pytest.param(scale, marks=pytest.mark.thorough) for scale in "mlx")])
-def test_every_scale_locks_the_same_and_links_its_c2f_blocks(scale):
+def test_every_scale_locks_the_same_layers_and_links_its_c2f_blocks(scale):
     skeleton, coupling = trace_model(build_from_yaml(f"yolov8{scale}.yaml", classes=3).model)
     locked = [group.producers[0].axis.module for group in coupling.groups if group.producers and not group.prunable]
     assert {module.removesuffix(".conv") for module in locked} <= PREDICTIONS | {"model.22.dfl"}
@@ -63,7 +63,7 @@ def test_every_group_cut_alone_by_a_quarter_is_proved(nano):
         (["*=50%"], {"model.5.conv.weight": [64, 32], "model.22.cv3.0.2.weight": [7, 32]}),
     ],
 )
-def test_the_field_reports_cuts_are_proved(nano, cuts, widths):
+def test_cuts_of_the_field_reports_are_proved(nano, cuts, widths):
     found = ask(nano, *cuts)
     found.demand_clean()
     assert proof_of(nano, found.removal).equal
@@ -71,7 +71,7 @@ def test_the_field_reports_cuts_are_proved(nano, cuts, widths):
     assert {name: list(parameters[name].shape[:2]) for name in widths} == widths
 
 
-def test_the_second_report_s_block_five_of_yolov8s_keeps_118():
+def test_block_five_of_yolov8s_keeps_118_channels():
     small = analyse(build_from_yaml("yolov8s.yaml", classes=7), imgsz=64)
     found = ask(small, "5=keep:118")
     assert proof_of(small, found.removal).equal
@@ -79,14 +79,14 @@ def test_the_second_report_s_block_five_of_yolov8s_keeps_118():
     assert touched == {"model.5.conv", "model.5.bn", "model.6.cv1.conv"}  # and nothing of block 2, which the report blamed
 
 
-def test_an_input_side_of_370_is_rounded_up_and_said():
+def test_input_size_of_370_is_rounded_up_and_reported():
     analysis = analyse(build_from_yaml("yolov8n.yaml", classes=7), imgsz=370)
     assert analysis.imgsz == 384
     assert analysis.notes == ("imgsz 370 rounded up to 384: a multiple of the stride 32",)
     assert proof_of(analysis, ask(analysis, "*=30%").removal).equal
 
 
-def test_a_concat_s_true_sources_are_read_at_their_offsets(nano):
+def test_sources_of_a_concat_are_read_at_their_offsets(nano):
     def readers(layer: str) -> dict[str, int]:
         (group,) = nano.coupling.output_groups(nano.layers[layer].path)
         return {m.axis.module: int(m.indices.min()) for m in group.members if m.role == "in"}
@@ -98,19 +98,19 @@ def test_a_concat_s_true_sources_are_read_at_their_offsets(nano):
     assert readers("model.19") == {"model.21.cv1.conv": 0}
 
 
-def test_a_cut_of_one_chain_member_takes_the_chain_and_the_other_half_along(nano):
+def test_cut_in_a_c2f_chain_affects_the_chain_and_the_other_half(nano):
     found = ask(nano, "model.6.m.0.cv2=30%")
     assert removed(nano, found, ["model.6.m.0.cv2", "model.6.m.1.cv2", "model.6.cv1", "model.6.m.0.cv1"]) == [19, 19, 38, 0]
 
 
-def test_after_a_cut_c2f_s_width_attribute_is_true(nano):
+def test_width_attribute_of_c2f_is_correct_after_a_cut(nano):
     found = ask(nano, "model.6.cv1=keep:90")
     pruned = cut(nano.checkpoint.model, nano.coupling, found.removal)
     assert pruned.get_submodule("model.6").c == 45
     assert nano.checkpoint.model.get_submodule("model.6").c == 64
 
 
-def test_the_original_is_left_as_it_was(nano):
+def test_cut_leaves_the_original_unchanged(nano):
     before = {name: tensor.clone() for name, tensor in nano.checkpoint.model.state_dict().items()}
     proof_of(nano, ask(nano, "*=40%").removal)
     after = nano.checkpoint.model.state_dict()

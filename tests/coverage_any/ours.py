@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import tui_pruner as tp
-from tests.core.independent import zeroed
+from tests.core.independent import zero_removed_slices
 from tests.coverage.limits import peak_bytes, tell, within
 from tests.coverage_any.networks import PublicNetwork, built, run, told
 from tests.thoroughness import some
@@ -84,7 +84,7 @@ class TwoProofs:
         self.model, self.image, self.analysis = model, image.double(), analysis
         self.own = analysis.checkpoint.model
         self.original = Original(self.own, images=analysis.checkpoint.inputs)
-        whole = zeroed(model, {})
+        whole = zero_removed_slices(model, {})
         self.before = self._outputs(whole)
         self.noise = min(largest(self._outputs(whole, self.image * (1 + SLIGHT)), self.before), MOST_NOISE)
 
@@ -97,8 +97,8 @@ class TwoProofs:
         except (PrunerError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             return {"ours": "wrong", "twin": "not run", "says": f"{type(error).__name__}: {error}"[:200]}
         try:
-            wanted = self._outputs(zeroed(self.model, removal.kept(coupling)))
-            difference, effect = (largest(self._outputs(zeroed(pruned, {})), wanted), largest(self.before, wanted))
+            wanted = self._outputs(zero_removed_slices(self.model, removal.kept(coupling)))
+            difference, effect = (largest(self._outputs(zero_removed_slices(pruned, {})), wanted), largest(self.before, wanted))
         except RuntimeError as error:
             return {"ours": proof.verdict, "twin": "wrong", "says": str(error)[:200]}
         twin = "wrong" if not difference < max(EXACT, self.noise) else "equal" if effect > VISIBLE else "no effect"

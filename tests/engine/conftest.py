@@ -1,4 +1,4 @@
-"""A real engine child with everything that it said unasked."""
+"""A real engine process with the events that it sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real engine whose methods fail as they are told: `python -m tests.engine.faulty FILE` reads before each request which do.
+"""A real engine whose methods fail on demand: `python -m tests.engine.faulty FILE` reads before each request which ones do.
 
 FILE has lines such as `preview ZeroDivisionError`. Only the service's answer is replaced: the loop and the wire are the product's.
 """

@@ -1,4 +1,4 @@
-"""The client against a real engine child: a session, its death and its replay, and no matter what else may come through the pipes."""
+"""The client with a real engine process: a session, a crash and its replay, and invalid messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-async def test_a_session_from_open_to_a_written_file(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
+async def test_session_is_opened_cut_and_written(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
     client = engine.client
     opened = await client.call(Open(path=str(demo_checkpoint)))
     assert (opened.model.parameters, opened.model.imgsz, len(opened.blocks)) == (3_012_798, 160, 23)
@@ -71,7 +71,7 @@ def kill(client: EngineClient) -> None:
     os.killpg(client._process.pid, signal.SIGKILL)
 
 
-async def test_a_killed_engine_says_so_once_and_a_new_one_replays_the_plan(engine: Engine, demo_checkpoint: Path):
+async def test_killed_engine_is_reported_once_and_a_new_one_replays_the_plan(engine: Engine, demo_checkpoint: Path):
     client = engine.client
     await client.call(Open(path=str(demo_checkpoint)))
     before = await client.call(Apply(requests=CUT))
@@ -93,7 +93,7 @@ async def test_a_killed_engine_says_so_once_and_a_new_one_replays_the_plan(engin
     assert len(engine.deaths) == 1
 
 
-async def test_refusals_come_as_the_classes_that_they_were(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
+async def test_refusals_are_raised_as_their_own_classes(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
     client = engine.client
     with pytest.raises(errors.EngineError, match="no checkpoint is open"):
         await client.call(Undo())
@@ -118,7 +118,7 @@ async def test_refusals_come_as_the_classes_that_they_were(engine: Engine, demo_
     assert engine.deaths == []
 
 
-async def test_a_checkpoint_that_goes_away_does_not_end_the_session(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
+async def test_session_continues_after_its_checkpoint_was_deleted(engine: Engine, demo_checkpoint: Path, tmp_path: Path):
     copied = Path(shutil.copy(demo_checkpoint, tmp_path / "best.pt"))
     await engine.client.call(Open(path=str(copied)))
     copied.unlink()
@@ -127,7 +127,7 @@ async def test_a_checkpoint_that_goes_away_does_not_end_the_session(engine: Engi
     assert Path(written.output).stat().st_size == written.bytes
 
 
-async def test_closing_is_no_death(demo_checkpoint: Path):
+async def test_closing_the_client_reports_no_crash(demo_checkpoint: Path):
     engine = Engine()
     await engine.client.start()
     await engine.client.close()
@@ -136,20 +136,20 @@ async def test_closing_is_no_death(demo_checkpoint: Path):
     await engine.client.close()
 
 
-async def played(engine: Engine, script: str) -> EngineClient:
+async def client_of_script(engine: Engine, script: str) -> EngineClient:
     """The client with a child that plays the engine."""
     await engine.client.start(await start_python("-c", PRELUDE + script))
     return engine.client
 
 
 @pytest.fixture
-async def stage(tmp_path: Path):
+async def recording_engine(tmp_path: Path):
     engine = Engine()
     yield engine
     await engine.client.close()
 
 
-async def test_lines_that_are_no_messages_are_skipped(stage: Engine):
+async def test_invalid_lines_are_skipped(recording_engine: Engine):
     script = """
 number = hear()["id"]
 for line in ("hello", "123", "null", "[1]", "{", '{"id": 99}', '{"id": []}', '{"event": 3}', '{"event": "proof"}', "[" * 100000, ""):
@@ -159,9 +159,9 @@ say(event="progress", data={"doing": "writing"})
 say(id=number, result={"ok": True, "seconds": 0.5})
 sys.stdin.read()
 """
-    client = await played(stage, script)
+    client = await client_of_script(recording_engine, script)
     assert (await client.call(CheckShapes(requests=[]))).seconds == 0.5
-    assert stage.events == [("progress", {"doing": "writing"})]
+    assert recording_engine.events == [("progress", {"doing": "writing"})]
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ sys.stdin.read()
         ("error={'kind': ['list'], 'message': 'odd'}", "^odd$"),
     ],
 )
-async def test_an_answer_that_makes_no_sense_is_an_engine_error(answer: str, words: str, stage: Engine):
-    client = await played(stage, f"say(id=hear()['id'], {answer}); sys.stdin.read()")
+async def test_invalid_answer_is_an_engine_error(answer: str, words: str, recording_engine: Engine):
+    client = await client_of_script(recording_engine, f"say(id=hear()['id'], {answer}); sys.stdin.read()")
     with pytest.raises(errors.EngineError, match=words):
         await client.call(CheckShapes(requests=[]))
 
 
-def test_only_our_errors_are_raised_by_name():
+def test_only_errors_of_this_program_are_raised_by_name():
     assert type(as_error({"kind": "DataError", "message": "bad"})) is errors.DataError
     for kind in ("annotations", "NoSuchError", "__doc__", "", None):
         assert type(as_error({"kind": kind, "message": "bad"})) is errors.EngineError
@@ -191,20 +191,20 @@ def test_only_our_errors_are_raised_by_name():
 @pytest.mark.parametrize(
     ("script", "words"), [("hear(); sys.exit(7)", "ended with status 7"), ("hear(); os.kill(os.getpid(), 11)", "was killed by SIGSEGV")]
 )
-async def test_a_death_says_how(script: str, words: str, stage: Engine):
-    client = await played(stage, script)
+async def test_crash_is_reported_with_its_cause(script: str, words: str, recording_engine: Engine):
+    client = await client_of_script(recording_engine, script)
     with pytest.raises(errors.EngineError, match=words):
         await client.call(CheckShapes(requests=[]))
-    await stage.until(lambda: stage.deaths)
-    assert words in stage.deaths[0]
+    await recording_engine.until(lambda: recording_engine.deaths)
+    assert words in recording_engine.deaths[0]
 
 
-async def test_a_line_beyond_all_limits_ends_the_engine_and_says_so(stage: Engine, monkeypatch: pytest.MonkeyPatch):
+async def test_line_above_the_length_limit_ends_the_engine_with_a_report(recording_engine: Engine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "LONGEST_LINE", 1000)
-    client = await played(stage, "hear(); print('x' * 5000, flush=True); sys.stdin.read()")
+    client = await client_of_script(recording_engine, "hear(); print('x' * 5000, flush=True); sys.stdin.read()")
     with pytest.raises(errors.EngineError, match="the engine"):
         await client.call(CheckShapes(requests=[]))
-    await stage.until(lambda: stage.deaths)
+    await recording_engine.until(lambda: recording_engine.deaths)
 
 
 HOLDER = (
@@ -219,11 +219,11 @@ say(event="progress", data={{"doing": "started"}})
 
 
 @pytest.mark.parametrize("end", ["os._exit(5)", "sys.stdin.read()"])
-async def test_nothing_that_the_engine_started_outlives_it(end: str, stage: Engine, tmp_path: Path):
-    client = await played(stage, WITH_A_CHILD + end)
+async def test_children_of_the_engine_end_with_it(end: str, recording_engine: Engine, tmp_path: Path):
+    client = await client_of_script(recording_engine, WITH_A_CHILD + end)
     lock = tmp_path / "lock"
     waiting = asyncio.ensure_future(client.call(Write(path=str(lock))))
-    await stage.until(lambda: stage.of("progress"))
+    await recording_engine.until(lambda: recording_engine.of("progress"))
     await client.close()
     with pytest.raises(errors.EngineError):
         await waiting
@@ -248,7 +248,7 @@ server.serve()
 """
 
 
-async def test_nothing_that_libraries_print_gets_onto_the_engine_s_pipe():
+async def test_prints_of_libraries_do_not_reach_the_engines_pipe():
     process = await start_python("-c", NOISY)
     process.stdin.write(json.dumps({"id": 1, "method": "undo", "params": {}}).encode() + b"\n")
     process.stdin.write_eof()

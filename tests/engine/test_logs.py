@@ -1,4 +1,4 @@
-"""The log: appended to by every child, put aside when it is long, with the versions and never with what the data holds."""
+"""The log: every child process appends to it, it is rotated, and it has versions but no contents of the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tui_pruner.engine.requests import Open
 from tui_pruner.storage import paths
 
 
-def test_a_long_log_is_put_aside_and_the_oldest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_long_log_is_rotated_and_the_oldest_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "LONGEST_LOG", 10)
     log = tmp_path / "a.log"
     for number in range(OLD_LOGS + 3):
@@ -23,7 +23,7 @@ def test_a_long_log_is_put_aside_and_the_oldest_goes(tmp_path: Path, monkeypatch
     assert [int((tmp_path / f"a.log.{age}").read_text().split()[-1]) for age in range(1, OLD_LOGS + 1)] == [4, 3, 2]
 
 
-async def test_the_engine_says_in_the_log_which_versions_it_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_engine_logs_the_versions_it_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     client = EngineClient(lambda event, data: None, lambda why: None)
     await client.start()

@@ -1,4 +1,4 @@
-"""Where memory does not suffice, a job is tried with half the batch; here the job is one that says so."""
+"""Where memory does not suffice, a job is run again with half the batch; the job is simulated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nothing(progress: JobProgress) -> None:
     pass
 
 
-def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_command_halves_the_batch_until_memory_suffices_and_reports_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr("tui_pruner.engine.client.Job", Hungry)
     monkeypatch.setattr(Hungry, "tried", [])
     assert job_runs.run_job("finetune", TRAINING, nothing, ends_early=False) == {"batch": 4}
@@ -44,7 +44,7 @@ def test_a_command_halves_the_batch_until_memory_suffices_and_says_so(monkeypatc
     assert "not enough memory for batches of 16: trying 8" in capsys.readouterr().err
 
 
-def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
+def test_job_fails_if_one_image_needs_too_much_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tui_pruner.engine.client.Job", Hungry)
     monkeypatch.setattr(Hungry, "memory_limit", 0)
     with pytest.raises(JobError, match="not enough memory"):
@@ -60,10 +60,10 @@ def test_one_image_that_is_too_much_is_the_end(monkeypatch: pytest.MonkeyPatch):
     ],
     ids=["another reason", "one image", "no batch"],
 )
-def test_nothing_is_halved_where_it_would_not_help(parameters: Message, error: JobError):
+def test_batch_is_not_halved_for_other_errors(parameters: Message, error: JobError):
     assert with_half_the_batch(parameters, error) is None
 
 
-def test_a_job_that_cannot_resume_is_only_made_smaller():
+def test_job_that_cannot_resume_gets_only_a_smaller_batch():
     halved = with_half_the_batch(BenchParameters(models=[], batch=8), KILLED)
     assert halved is not None and halved.batch == 4 and not hasattr(halved, "resume")

@@ -22,7 +22,7 @@ def service(demo_checkpoint: Path) -> Service:
     return service
 
 
-def test_a_key_press_and_its_dry_run_resolve_the_cuts_once(service: Service, monkeypatch: pytest.MonkeyPatch):
+def test_key_press_and_its_dry_run_resolve_the_cuts_once(service: Service, monkeypatch: pytest.MonkeyPatch):
     resolved, resolve = [], session_module.resolve
     monkeypatch.setattr(session_module, "resolve", lambda *given: resolved.append(given) or resolve(*given))
     figures = service.call(PreviewRequest(requests=CUT, layer="model.6.m.0.cv1"))
@@ -38,6 +38,6 @@ def test_a_key_press_and_its_dry_run_resolve_the_cuts_once(service: Service, mon
     assert len(resolved) == 3
 
 
-def test_an_unknown_layer_takes_only_the_detail(service: Service):
+def test_unknown_layer_leaves_out_only_the_detail(service: Service):
     figures = service.call(PreviewRequest(requests=CUT, layer="model.99"))
     assert figures.preview is not None and figures.detail is None and "model.99" in figures.no_detail

@@ -1,4 +1,4 @@
-"""Jobs as real child processes; that they are dead is proved by file locks, which the test can take only when no holder lives."""
+"""Jobs as real child processes; file locks prove that all their processes ended."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def scratch_folders(tmp_path: Path) -> list[Path]:
     return list(tmp_path.glob("tui-pruner-job-*"))
 
 
-async def test_progress_comes_in_order_and_then_the_result(tmp_path):
+async def test_progress_arrives_in_order_before_the_result(tmp_path):
     seen = []
     script = """
 for done in range(3): say(progress={"done": done, "total": 2, "doing": "counting"})
@@ -116,7 +116,7 @@ say(result={"echo": json.loads(sys.stdin.readline())["lock"]})
     assert scratch_folders(tmp_path) == []
 
 
-async def test_lines_that_are_no_messages_are_skipped():
+async def test_invalid_lines_are_skipped():
     seen = []
     script = """
 for line in ("hello", "123", "null", "[1]", "{", '{"progress": 3}', '{"progress": {"done": "x"}}', "[" * 100000, ""):
@@ -140,7 +140,7 @@ say(result={"ok": True})
         ("say(error={'kind': 'DataError'})", "validate failed and did not say why"),
     ],
 )
-async def test_a_death_without_a_result_says_how_and_names_the_log(script, words):
+async def test_crash_without_a_result_is_reported_with_cause_and_log(script, words):
     with pytest.raises(errors.JobError, match=words) as caught:
         await job(script).run()
     assert str(paths.log_file()) in str(caught.value)
@@ -150,18 +150,18 @@ async def test_a_death_without_a_result_says_how_and_names_the_log(script, words
     ("kind", "raised"),
     [("DataError", errors.DataError), ("JobError", errors.JobError), ("NoSuchError", errors.JobError), ("annotations", errors.JobError)],
 )
-async def test_the_jobs_own_explanation_is_raised_even_if_it_never_read_its_parameters(kind, raised):
+async def test_error_reported_by_the_job_is_raised_even_if_it_never_read_its_parameters(kind, raised):
     with pytest.raises(raised, match=r"^the data is bad$") as caught:
         await job(f"os.close(0); say(error={{'kind': '{kind}', 'message': 'the data is bad'}}); sys.exit(3)").run()
     assert type(caught.value) is raised
 
 
-async def test_what_the_child_prints_on_stderr_is_in_the_log():
+async def test_stderr_of_the_child_is_in_the_log():
     await job("sys.stderr.write('a library speaks'); sys.stderr.flush(); say(result={})").run()
     assert "a library speaks" in paths.log_file().read_text()
 
 
-async def test_a_job_with_a_log_of_its_own_writes_there_and_names_it(tmp_path):
+async def test_job_with_its_own_log_writes_there_and_names_it(tmp_path):
     log = tmp_path / "own" / "job.log"
     dying = "sys.stderr.write(os.environ['TUI_PRUNER_LOG']); sys.stderr.flush(); sys.exit(7)"
     with pytest.raises(errors.JobError, match="status 7 without a result") as caught:
@@ -170,7 +170,7 @@ async def test_a_job_with_a_log_of_its_own_writes_there_and_names_it(tmp_path):
     assert not paths.log_file().exists()
 
 
-async def test_cancel_ends_a_job_that_never_answers_with_all_that_it_started(tmp_path):
+async def test_cancel_ends_an_unresponsive_job_with_its_children(tmp_path):
     hanging = Hanging(tmp_path)
     task = await hanging.start()
     hanging.job.cancel()
@@ -180,7 +180,7 @@ async def test_cancel_ends_a_job_that_never_answers_with_all_that_it_started(tmp
     assert scratch_folders(tmp_path) == []
 
 
-async def test_cancelling_the_awaiting_task_ends_the_job_with_all_that_it_started(tmp_path):
+async def test_cancelling_the_awaiting_task_ends_the_job_with_its_children(tmp_path):
     hanging = Hanging(tmp_path)
     task = await hanging.start()
     task.cancel()
@@ -190,7 +190,7 @@ async def test_cancelling_the_awaiting_task_ends_the_job_with_all_that_it_starte
     assert scratch_folders(tmp_path) == []
 
 
-def test_closing_the_loop_under_a_job_ends_it_with_all_that_it_started(tmp_path):
+def test_closing_the_loop_under_a_job_ends_it_with_its_children(tmp_path):
     async def leave() -> Hanging:
         hanging = Hanging(tmp_path)
         hanging.kept = await hanging.start()
@@ -200,7 +200,7 @@ def test_closing_the_loop_under_a_job_ends_it_with_all_that_it_started(tmp_path)
     assert scratch_folders(tmp_path) == []
 
 
-async def test_a_handler_that_fails_ends_the_job(tmp_path):
+async def test_exception_in_the_progress_handler_ends_the_job(tmp_path):
     def fail(progress):
         raise ValueError("the handler failed")
 
@@ -210,14 +210,14 @@ async def test_a_handler_that_fails_ends_the_job(tmp_path):
     wait_until_free(tmp_path / "lock.grandchild")
 
 
-async def test_what_a_dead_child_left_running_is_ended(tmp_path):
+async def test_orphans_of_a_crashed_child_are_ended(tmp_path):
     lock = tmp_path / "lock"
     with pytest.raises(errors.JobError, match="status 5"):
         await job(f"spawn_holder({str(lock)!r}, stdout=subprocess.DEVNULL); os._exit(5)").run()
     wait_until_free(lock)
 
 
-async def test_a_dead_child_is_noticed_though_something_that_left_its_group_holds_its_stdout(tmp_path):
+async def test_crashed_child_is_noticed_though_an_escaped_process_holds_its_stdout(tmp_path):
     escaped = []
     script = f"""
 child = spawn_holder({str(tmp_path / "lock")!r}, start_new_session=True)
@@ -230,25 +230,25 @@ os._exit(5)
     os.kill(escaped[0], signal.SIGKILL)
 
 
-async def test_a_line_beyond_all_limits_ends_the_job_with_an_error(monkeypatch):
+async def test_line_above_the_length_limit_ends_the_job_with_an_error(monkeypatch):
     monkeypatch.setattr(processes, "LONGEST_LINE", 1000)
     with pytest.raises(errors.JobError, match="without a result"):
         await job("print('x' * 5000, flush=True); say(result={})").run()
 
 
-async def test_a_job_that_stops_answering_was_not_killed_for_want_of_memory(monkeypatch):
+async def test_job_that_closes_its_stdout_is_not_reported_as_out_of_memory(monkeypatch):
     monkeypatch.setattr(processes, "LAST_MOMENT", 0.1)
     with pytest.raises(errors.JobError, match="validate stopped answering and was ended without a result"):
         await job("os.close(1); signal.pause()").run()
 
 
-async def test_a_job_asked_to_stop_before_it_has_anything_was_ended_and_did_not_die():
+async def test_job_stopped_before_any_result_counts_as_cancelled():
     early = job("say(progress={'done': 1, 'total': 2}); signal.pause()", lambda progress: early.stop())
     with pytest.raises(errors.Cancelled, match="validate was ended before it had a result"):
         await early.run()
 
 
-async def test_a_job_cancelled_before_or_while_it_starts_does_not_run(tmp_path):
+async def test_job_cancelled_before_or_during_its_start_does_not_run(tmp_path):
     early = job("say(result={})")
     early.cancel()
     with pytest.raises(errors.Cancelled):
@@ -264,13 +264,13 @@ async def test_a_job_cancelled_before_or_while_it_starts_does_not_run(tmp_path):
         await starting.run()
 
 
-async def test_a_result_that_crosses_a_cancel_is_dropped():
+async def test_result_that_arrives_after_a_cancel_is_dropped():
     finished = job("say(progress={'done': 1, 'total': 1}); say(result={})", lambda progress: finished.cancel())
     with pytest.raises(errors.Cancelled):
         await finished.run()
 
 
-async def test_a_child_that_cannot_be_started_is_a_job_error():
+async def test_child_that_cannot_be_started_is_a_job_error():
     async def start(kind, scratch, log):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -278,13 +278,13 @@ async def test_a_child_that_cannot_be_started_is_a_job_error():
         await Job("validate", Parameters(), lambda progress: None, start=start).run()
 
 
-async def test_a_log_that_cannot_be_written_does_not_stop_a_job(tmp_path, monkeypatch):
+async def test_unwritable_log_does_not_stop_a_job(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert await job("sys.stderr.write('lost'); say(result={'ok': 1})").run() == {"ok": 1}
 
 
-async def test_jobs_run_and_are_cancelled_inside_a_running_textual_app(tmp_path):
+async def test_jobs_run_and_are_cancelled_inside_a_textual_app(tmp_path):
     from textual.app import App
 
     app = App()
@@ -300,7 +300,7 @@ async def test_jobs_run_and_are_cancelled_inside_a_running_textual_app(tmp_path)
     hanging.assert_all_dead()
 
 
-async def test_a_real_job_refuses_bad_data_in_one_line(tmp_path):
+async def test_real_job_refuses_bad_data_in_one_line(tmp_path):
     from tui_pruner.engine.job_messages import ValidationParameters
 
     parameters = ValidationParameters(checkpoint="none.pt", sha256="0", data=str(tmp_path / "none.yaml"), imgsz=64)

@@ -1,4 +1,4 @@
-"""The engine process at the level of its pipes: garbage is survived, answers keep their numbers, and it ends with its stdin."""
+"""The engine process at its pipes: malformed input, the numbers of answers, and the end of stdin."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ async def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     await end_group(process)
 
 
-async def tell(process: asyncio.subprocess.Process, number: Any, method: Any, params: Any) -> None:
+async def send_request(process: asyncio.subprocess.Process, number: Any, method: Any, params: Any) -> None:
     process.stdin.write(json.dumps({"id": number, "method": method, "params": params}).encode() + b"\n")
     await process.stdin.drain()
 
 
-async def answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
+async def read_answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return json.loads(await process.stdout.readline())
 
 
-async def test_garbage_is_answered_and_survived(process: asyncio.subprocess.Process):
+async def test_malformed_lines_are_answered_with_an_error(process: asyncio.subprocess.Process):
     for line in GARBAGE:
         process.stdin.write(line + b"\n")
     for _ in GARBAGE:
         told = {"kind": "EngineError", "message": "the engine got a line that is not a request"}
-        assert await answer(process) == {"id": -1, "error": told}
-    await tell(process, 7, "undo", {})
-    assert await answer(process) == {"id": 7, "error": {"kind": "EngineError", "message": "no checkpoint is open"}}
+        assert await read_answer(process) == {"id": -1, "error": told}
+    await send_request(process, 7, "undo", {})
+    assert await read_answer(process) == {"id": 7, "error": {"kind": "EngineError", "message": "no checkpoint is open"}}
 
 
 SENSELESS = [
@@ -62,40 +62,38 @@ SENSELESS = [
 ]
 
 
-async def test_requests_that_make_no_sense_are_errors_and_no_end(process: asyncio.subprocess.Process):
+async def test_invalid_requests_are_answered_with_an_error_and_the_engine_continues(process: asyncio.subprocess.Process):
     for number, (method, params, words) in enumerate(SENSELESS):
-        await tell(process, number, method, params)
-        refused = await answer(process)
+        await send_request(process, number, method, params)
+        refused = await read_answer(process)
         assert (refused["id"], refused["error"]["kind"]) == (number, "EngineError")
         assert words in refused["error"]["message"]
 
 
-async def test_slow_answers_do_not_hold_up_quick_ones(process: asyncio.subprocess.Process, demo_checkpoint: Path):
-    await tell(process, 1, "open", {"path": str(demo_checkpoint)})
-    assert (await answer(process))["result"]["model"]["classes"] == 10
-    await tell(process, 2, "check_shapes", {"requests": [{"layer": "model.5", "amount": "30%"}]})
-    await tell(process, 3, "preview", {"requests": [{"layer": "model.5", "amount": "30%"}]})
-    first, second = await answer(process), await answer(process)
+async def test_slow_answers_do_not_delay_quick_ones(process: asyncio.subprocess.Process, demo_checkpoint: Path):
+    await send_request(process, 1, "open", {"path": str(demo_checkpoint)})
+    assert (await read_answer(process))["result"]["model"]["classes"] == 10
+    await send_request(process, 2, "check_shapes", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    await send_request(process, 3, "preview", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    first, second = await read_answer(process), await read_answer(process)
     assert (first["id"], first["result"]["preview"]["layers"]["model.5"]["out_after"]) == (3, 90)
     assert (second["id"], second["result"]["ok"]) == (2, True)
 
 
-async def test_it_ends_when_its_stdin_ends(process: asyncio.subprocess.Process, demo_checkpoint: Path):
-    await tell(process, 1, "open", {"path": str(demo_checkpoint)})
-    assert (await answer(process))["id"] == 1
+async def test_engine_ends_when_its_stdin_closes(process: asyncio.subprocess.Process, demo_checkpoint: Path):
+    await send_request(process, 1, "open", {"path": str(demo_checkpoint)})
+    assert (await read_answer(process))["id"] == 1
     process.stdin.close()
     assert await process.wait() == 0
     assert await process.stdout.read() == b""
 
 
-async def test_a_write_that_is_under_way_when_stdin_ends_is_finished_and_leaves_no_half_file(
-    process: asyncio.subprocess.Process, demo_checkpoint: Path, tmp_path: Path
-):
+async def test_write_in_progress_is_finished_when_stdin_closes(process: asyncio.subprocess.Process, demo_checkpoint: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
-    await tell(process, 1, "open", {"path": str(demo_checkpoint)})
-    await tell(process, 2, "apply", {"requests": [{"layer": "model.5", "amount": "30%"}]})
-    await tell(process, 3, "write", {"path": str(tmp_path / "out" / "pruned.pt")})
-    while (await answer(process)).get("data", {}).get("doing") != "verifying in a clean process":
+    await send_request(process, 1, "open", {"path": str(demo_checkpoint)})
+    await send_request(process, 2, "apply", {"requests": [{"layer": "model.5", "amount": "30%"}]})
+    await send_request(process, 3, "write", {"path": str(tmp_path / "out" / "pruned.pt")})
+    while (await read_answer(process)).get("data", {}).get("doing") != "verifying in a clean process":
         pass
     process.stdin.close()
     last = (await process.stdout.read()).splitlines()[-1]

@@ -29,7 +29,7 @@ def titles(steps) -> list[str]:
     return [step.title for step in steps]
 
 
-async def test_one_goes_to_any_step_and_those_after_it_stay_in_sight(stepped: Engine):
+async def test_session_goes_to_any_step_and_later_steps_stay_listed(stepped: Engine):
     client = stepped.client
     back = await client.call(GoTo(step=1))
     assert (titles(back.steps), titles(back.ahead)) == (["model.6.m.0.cv1 -50%"], ["model.5 -25%"])
@@ -42,7 +42,7 @@ async def test_one_goes_to_any_step_and_those_after_it_stay_in_sight(stepped: En
         await client.call(GoTo(step=3))
 
 
-async def test_a_named_step_keeps_its_name_through_undo_and_in_the_plan(stepped: Engine):
+async def test_named_step_keeps_its_name_through_undo_and_in_the_plan(stepped: Engine):
     client = stepped.client
     named = await client.call(NameStep(step=1, name="  first bottleneck "))
     assert titles(named.steps) == ["first bottleneck", "model.5 -25%"]
@@ -54,7 +54,7 @@ async def test_a_named_step_keeps_its_name_through_undo_and_in_the_plan(stepped:
         await client.call(NameStep(step=0, name="start"))
 
 
-async def test_two_states_differ_in_what_the_steps_between_them_cut(stepped: Engine):
+async def test_comparison_of_two_states_has_the_cuts_between_them(stepped: Engine):
     found = await stepped.client.call(Compare(first=1, second=2))
     assert {name: (width.out_before, width.out_after) for name, width in found.layers.items() if width.out_before != width.out_after} == {
         "model.5": (128, 96)
@@ -65,14 +65,14 @@ async def test_two_states_differ_in_what_the_steps_between_them_cut(stepped: Eng
     assert (backwards.before, backwards.after) == (found.after, found.before)
 
 
-async def test_undone_steps_come_back_with_a_replayed_plan(stepped: Engine, demo_checkpoint: Path):
+async def test_undone_steps_are_restored_with_a_replayed_plan(stepped: Engine, demo_checkpoint: Path):
     view = await stepped.client.call(GoTo(step=1))
     whole = {**view.plan, "steps": [*view.plan["steps"], *view.later]}
     again = (await stepped.client.call(Open(path=str(demo_checkpoint), plan=whole, steps=1))).session
     assert (titles(again.steps), titles(again.ahead), again.layers) == (titles(view.steps), titles(view.ahead), view.layers)
 
 
-async def test_a_saved_plan_opens_again_and_one_of_another_checkpoint_changes_nothing(stepped: Engine, tmp_path: Path):
+async def test_saved_plan_opens_again_and_one_of_another_checkpoint_changes_nothing(stepped: Engine, tmp_path: Path):
     client = stepped.client
     saved = await client.call(SavePlan(path=str(tmp_path / "plan.yaml")))
     assert saved.steps == 2
@@ -97,7 +97,7 @@ async def test_every_step_of_an_opened_plan_is_proved(stepped: Engine):
     assert [(proof["step"], proof["proof"]["equal"]) for proof in stepped.of("proof")] == [(1, True), (2, True)] * 2
 
 
-async def test_a_step_counts_the_layers_that_it_cut(engine: Engine, demo_checkpoint: Path):
+async def test_step_counts_its_cut_layers(engine: Engine, demo_checkpoint: Path):
     await engine.client.call(Open(path=str(demo_checkpoint)))
     view = await engine.client.call(
         Apply(requests=[CutRequest(layer="model.22.cv3.*", amount="25%"), CutRequest(layer="model.5", amount="25%")])

@@ -1,4 +1,4 @@
-"""`python -m tests.faults [NAME...]`: what must never happen, tried in ways that take too long for the tests; `make faults` runs all."""
+"""`python -m tests.faults [NAME...]`: faults that take too long for the default tests; `make faults` runs all."""
 
 from __future__ import annotations
 

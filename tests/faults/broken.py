@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.bad_files import NOT_EVEN_A_CHECKPOINT
+from tests.bad_files import NOT_CHECKPOINTS
 from tests.faults.archives import FOLDER, PICKLE, members_of, write_archive
 
 Make = Callable[[Path], None]
@@ -93,7 +93,7 @@ def compressed(path: Path) -> None:
 
 
 FOREIGN: dict[str, Make] = {
-    **{name: make for name, (make, _) in NOT_EVEN_A_CHECKPOINT.items() if name not in ("folder.pt", "missing.pt")},
+    **{name: make for name, (make, _) in NOT_CHECKPOINTS.items() if name not in ("folder.pt", "missing.pt")},
     "legacy tar": legacy_tar,
     "safetensors": safetensors,
     "gguf": lambda path: path.write_bytes(b"GGUF\x03\0\0\0" + b"\0" * 64),

@@ -1,6 +1,6 @@
 """Random processes killed at random moments: what the screen showed is there afterwards, files are whole, nothing is left running.
 
-The app is the real one without a terminal (`hand.py`); `kill_in_terminal.py` does the same with keys in a pseudo-terminal.
+The app is the real one without a terminal (`random_user.py`); `kill_in_terminal.py` does the same with keys in a pseudo-terminal.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Loop:
     def begin(self) -> Life:
         """Start the app, which goes on with the session that the last life left."""
         seed = str(self.chance.randrange(1 << 30))
-        command = [sys.executable, "-m", "tests.faults.hand", str(self.checkpoint), str(self.data), str(self.output), seed]
+        command = [sys.executable, "-m", "tests.faults.random_user", str(self.checkpoint), str(self.data), str(self.output), seed]
         log = (self.folder / "hand.log").open("ab")
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
         life = Life(process)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.load_in_the_app import LAYERS
-from tests.faults.standing import watched
+from tests.faults.resource_use import watched
 from tests.jobs.narrow import SIDE, narrow, save_whole
 from tui_pruner.engine.service import Service
 from tui_pruner.storage import journal

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from tests.faults.standing import Standing, compared
+from tests.faults.resource_use import ResourceUse, compared
 from tests.tui.helpers import Desk
 from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.tui.app import PrunerApp
@@ -25,10 +25,10 @@ async def work(checkpoint: str, times: int) -> list[str]:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         desk = Desk(app, pilot)
         await desk.until(lambda: desk.ready, "the model")
-        before = Standing.now()
+        before = ResourceUse.now()
         for number in range(times):
             if number == times // 5:
-                before = Standing.now()
+                before = ResourceUse.now()
             started = time.perf_counter()
             desk.request(Asked({LAYERS[number % len(LAYERS)]: Amount.share(5 + number % 7 * 5)}))
             await desk.previewed()
@@ -37,7 +37,7 @@ async def work(checkpoint: str, times: int) -> list[str]:
             desk.run("undo")
             await desk.until(lambda: not desk.state.session.steps, "the step taken back")
             seconds.append(time.perf_counter() - started)
-        after = Standing.now()
+        after = ResourceUse.now()
     return compared("interface, a cut and an undo", before, after, seconds[times // 5 :], pool=POOL)
 
 

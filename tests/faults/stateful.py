@@ -181,7 +181,7 @@ class Machine(RuleBasedStateMachine):
         self.keep("kill")
 
     @invariant()
-    def the_session_is_that_of_the_model_and_the_totals_those_of_the_real_network(self) -> None:
+    def session_and_totals_equal_those_of_the_model(self) -> None:
         """What the screen would show, against the model and the network."""
         view = session_view(self.service.session)
         assert [shown_entry(step.requests) for step in view.steps] == self.timeline[: self.position]

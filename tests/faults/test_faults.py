@@ -1,4 +1,4 @@
-"""A little of what `make faults` tries at length: nothing in a file runs, hangs, or comes through as a traceback."""
+"""A short part of `make faults`: nothing in a file runs, hangs, or appears as a traceback."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_malformed_files_are_refused_in_one_line(engine: Reader, original: Path,
         assert outcome.kind == REFUSED and malformed.fault(outcome, path) == ""
 
 
-def test_damage_of_every_kind_is_refused_or_opened_as_it_is(engine: Reader, original: Path, tmp_path: Path):
+def test_damaged_files_are_refused_or_opened_unchanged(engine: Reader, original: Path, tmp_path: Path):
     taken = [make for number, (_, make) in enumerate(malformed.cases(original, 200, seed=7)) if number % 17 == 0]
     assert len(taken) > 20
     for number, make in enumerate(taken):
@@ -51,11 +51,11 @@ OPENS = ("escape sequences in names", "a model for several devices within itself
 
 
 @pytest.mark.parametrize("kind", [kind for kind in hostile.KINDS if kind not in WRITTEN])
-def test_nothing_in_a_file_runs(kind: str, engine: Reader, original: Path, tmp_path: Path):
+def test_hostile_files_run_nothing(kind: str, engine: Reader, original: Path, tmp_path: Path):
     found = hostile.attempt(kind, original, engine, tmp_path, elsewhere=False)
     assert hostile.fault(found) == ""
     assert found.outcome.kind == (OPENED if kind in OPENS else REFUSED)
 
 
-def test_made_up_plans_and_settings_are_refused_with_their_place_or_read():
+def test_random_plans_and_settings_are_read_or_refused_with_their_position():
     assert fuzzed_plans.run(8) == []

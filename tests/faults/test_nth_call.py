@@ -1,4 +1,4 @@
-"""A disk that fails at any call costs nothing that was there, nothing that was acknowledged, and leaves nothing behind."""
+"""A disk error at any call loses no old file and nothing acknowledged, and leaves no temporary file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def quickly() -> Iterator[None]:
         yield
 
 
-def test_a_file_is_the_old_or_the_complete_new_one_whichever_call_fails(tmp_path: Path):
+def test_file_is_the_old_or_the_complete_new_one_whichever_call_fails(tmp_path: Path):
     found: list[str] = []
     works = [work for work in nth_call.writings(tmp_path) if work.name in STEPS]
     outcomes = {work.name: every_fault(work, found, [errno.EIO], STEPS[work.name]) for work in works}
@@ -32,7 +32,7 @@ def test_a_file_is_the_old_or_the_complete_new_one_whichever_call_fails(tmp_path
         assert all(outcome[operation, REFUSED] for outcome in outcomes.values()), operation
 
 
-def test_a_journal_says_what_was_acknowledged_whichever_call_fails():
+def test_journal_keeps_acknowledged_steps_whichever_call_fails():
     found: list[str] = []
     outcomes = every_fault(Journalling(), found, [errno.ENOSPC], step=7)
     assert found == []

@@ -1,4 +1,4 @@
-"""No matter what order one works in, the session is what it should be and the shown totals are those of the real network."""
+"""In any order of actions, the session and the shown totals are those of the real network."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.faults.stateful import Machine
 from tui_pruner.engine.requests import Undo
 
 
-def test_a_little_work_in_random_order_never_diverges_from_the_model():
+def test_random_session_actions_never_diverge_from_the_model():
     assert stateful.run(6, 15) == []
     assert sum(Machine.actions.values()) >= 90 and Machine.actions["cut"] > 5
 
 
-def test_totals_and_steps_that_are_not_the_real_ones_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_wrong_totals_and_steps_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with stateful.narrow_engine(tmp_path):
         machine = Machine()
         machine.cut_one("model.5", "25%")
-        look = machine.the_session_is_that_of_the_model_and_the_totals_those_of_the_real_network
+        look = machine.session_and_totals_equal_those_of_the_model
         look()
         parameters, operations = stateful.shown(machine.service.session)
         with monkeypatch.context() as wrong, pytest.raises(AssertionError, match="counted"):

@@ -1,4 +1,4 @@
-"""Any module: what can be cut is cut right by a twin that is not the program's, the rest is held with its reason; nothing is changed."""
+"""Any module: cuts are checked with an independent twin, the rest is locked with a reason, and the given module does not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import tui_pruner as tp
-from tests.core.independent import zeroed
+from tests.core.independent import zero_removed_slices
 from tests.generality.modules import CASES, Between, Case, Training, image
 
 EXACT = 1e-9
@@ -31,24 +31,24 @@ def opened(case: Case, net: nn.Module, **more: Any) -> tp.ModuleSession:
     return tp.open(net, example_inputs=case.args, kwargs=case.kwargs, **more)
 
 
-def told(output: Any) -> Iterator[Tensor]:
+def output_tensors(output: Any) -> Iterator[Tensor]:
     """The tensors that a test's own modules return, found by hand."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, Mapping):
         for part in output.values():
-            yield from told(part)
+            yield from output_tensors(part)
     elif dataclasses.is_dataclass(output):
         for one in dataclasses.fields(output):
-            yield from told(getattr(output, one.name))
+            yield from output_tensors(getattr(output, one.name))
     elif callable(output):
-        yield from told(output())
+        yield from output_tensors(output())
     elif hasattr(output, "__slots__") and not isinstance(output, tuple):
         for name in output.__slots__:
-            yield from told(getattr(output, name))
+            yield from output_tensors(getattr(output, name))
     elif output is not None and not isinstance(output, (str, int)):
         for part in output:
-            yield from told(part)
+            yield from output_tensors(part)
 
 
 def doubled(value: Any) -> Any:
@@ -62,12 +62,12 @@ def doubled(value: Any) -> Any:
 def outputs(net: nn.Module, case: Case, double: bool) -> list[Tensor]:
     args, kwargs = (doubled(case.args), doubled(case.kwargs)) if double else (case.args, case.kwargs)
     with torch.no_grad():
-        return [tensor.double() for tensor in told(net(*args, **kwargs))]
+        return [tensor.double() for tensor in output_tensors(net(*args, **kwargs))]
 
 
-def apart(session: tp.Session, net: nn.Module, case: Case, double: bool) -> tuple[float, float]:
+def differences(session: tp.Session, net: nn.Module, case: Case, double: bool) -> tuple[float, float]:
     """How far what a session hands out is from a twin of the test's own, and the twin from the original."""
-    pruned, twin = session.model(), zeroed(net, session.kept())
+    pruned, twin = session.model(), zero_removed_slices(net, session.kept())
     pruned, twin, whole = (one.double() if double else one.float() for one in (pruned, twin, copy.deepcopy(net)))
     mine, wanted, before = (outputs(one, case, double) for one in (pruned, twin, whole))
     assert [one.shape for one in mine] == [one.shape for one in wanted]
@@ -76,7 +76,7 @@ def apart(session: tp.Session, net: nn.Module, case: Case, double: bool) -> tupl
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.cut])
-def test_what_is_cut_computes_what_a_twin_with_zeros_computes(name):
+def test_cut_module_equals_the_twin_with_zeros(name):
     case = CASES[name]
     net, double = built(case), "half precision" not in name
     session = opened(case, net)
@@ -86,12 +86,12 @@ def test_what_is_cut_computes_what_a_twin_with_zeros_computes(name):
         assert 0 < session.layers()[layer].out_channels < before
     proof = session.prove()
     assert proof.equal and proof.effect > 0
-    difference, effect = apart(session, net, case, double)
+    difference, effect = differences(session, net, case, double)
     assert difference < (EXACT if double else HALF) and effect > 1e-3
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.held])
-def test_what_is_held_says_why_and_is_not_cut(name):
+def test_locked_layer_has_a_reason_and_is_not_cut(name):
     case = CASES[name]
     session = opened(case, built(case))
     group = next(group for group in session.groups() if "first" in group.layers)
@@ -103,7 +103,7 @@ def test_what_is_held_says_why_and_is_not_cut(name):
         assert any(case.held in other.reason for other in session.groups())
 
 
-def test_the_module_that_was_handed_in_is_never_changed():
+def test_given_module_is_never_changed():
     net, given = Training().train(), image()
     net.last.eval()
     calls: list[int] = []
@@ -128,7 +128,7 @@ def test_the_module_that_was_handed_in_is_never_changed():
     assert "training mode" in session.notes[0]
 
 
-def test_what_a_forward_leaves_behind_in_the_module_stays_in_a_copy():
+def test_side_effects_of_a_forward_stay_in_a_copy():
     seen: dict[str, Any] = {"calls": []}
     net = Between(lambda net, x: (net.seen["calls"].append(1), net.seen.update(last=x), x)[-1], seen=seen).eval()
     session = tp.open(net, example_inputs=image())
@@ -136,7 +136,7 @@ def test_what_a_forward_leaves_behind_in_the_module_stays_in_a_copy():
     assert session.prove().equal and seen == {"calls": []}
 
 
-def test_a_forward_that_draws_at_random_is_not_called_equal_by_chance():
+def test_random_forward_is_not_called_equal_by_chance():
     net = Between(lambda net, x: x + torch.rand(1)).eval()
     session = tp.open(net, example_inputs=image())
     session.apply(["first=30%"])
@@ -161,7 +161,7 @@ class Coin(nn.Module):
 
 
 @pytest.mark.parametrize("toss", [lambda: torch.rand(1), lambda: float(torch.rand(())), random.random, lambda: np.random.rand()])
-def test_a_path_by_chance_is_refused(toss):
+def test_random_path_in_a_forward_is_refused(toss):
     with pytest.raises(tp.TraceError, match="takes another path from run to run"):
         tp.open(Coin(toss), example_inputs=(torch.rand(2, 4),))
 
@@ -179,7 +179,7 @@ class Counting(nn.Module):
         return self.last(torch.relu(x) if self.calls == 1 else x)
 
 
-def test_what_a_forward_does_later_or_never_is_noted():
+def test_forward_that_changes_between_calls_is_reported_in_a_note():
     net = Counting().eval()
     session = tp.open(net, example_inputs=(torch.rand(2, 4),))
     assert session.notes[0].startswith("the forward does something else when it is called again")
@@ -187,7 +187,7 @@ def test_what_a_forward_does_later_or_never_is_noted():
     assert net.calls == 0
 
 
-def test_steps_previews_and_explanations_are_those_of_checkpoints():
+def test_steps_previews_and_explanations_work_like_those_of_checkpoints():
     net = built(CASES["a Sequential called model"])
     session = opened(CASES["a Sequential called model"], net)
     assert list(session.layers()) == ["model.0", "model.1", "head"]
@@ -208,7 +208,7 @@ def test_steps_previews_and_explanations_are_those_of_checkpoints():
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
-def test_a_module_in_another_precision_comes_back_in_it(kind):
+def test_module_is_returned_in_its_own_precision(kind):
     net = Between(lambda net, x: x).to(kind).eval()
     session = tp.open(net, example_inputs=tuple(one.to(kind) for one in image()))
     session.apply(["first=30%"])
@@ -218,7 +218,7 @@ def test_a_module_in_another_precision_comes_back_in_it(kind):
     assert torch.equal(small.first.weight, net.first.weight[session.kept()["first.weight"]["0"]])
 
 
-def test_example_inputs_without_a_signal_are_drawn_anew():
+def test_example_inputs_without_a_signal_are_replaced_by_random_ones():
     net = Between(lambda net, x: x * x.mean((2, 3), keepdim=True)).eval()
     with torch.no_grad():
         net.first.bias.zero_()
@@ -227,7 +227,7 @@ def test_example_inputs_without_a_signal_are_drawn_anew():
     assert session.prove().equal and session.prove().effect > 1e-3
 
 
-def test_an_adapter_makes_a_named_width_true():
+def test_adapter_sets_a_named_width():
     class Split(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -247,7 +247,7 @@ def test_an_adapter_makes_a_named_width_true():
     assert session.prove().equal and session.model().width == {"left": 6}
 
 
-def test_figures_and_gradients_are_the_users():
+def test_users_metric_and_loss_are_used():
     net = Between(lambda net, x: x).eval()
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
@@ -265,7 +265,7 @@ def test_figures_and_gradients_are_the_users():
         bare.target("flops=65%", data=batches, criterion="hessian")
 
 
-def test_a_target_from_batches_and_a_refit_come_closer_to_the_original():
+def test_target_and_refit_on_batches_come_closer_to_the_original():
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 4, 1)
@@ -288,7 +288,7 @@ def test_a_target_from_batches_and_a_refit_come_closer_to_the_original():
         session.target("flops=1%", data=batches)
 
 
-def test_a_refit_reads_batches_by_name_and_of_whole_numbers():
+def test_refit_accepts_batches_by_name_and_of_integers():
     case = CASES["all arguments by name"]
     session = opened(case, built(case))
     session.apply(["wide=50%"])

@@ -1,4 +1,4 @@
-"""Normalisations across channels lose some only where that is asked for: checked by a twin with such statistics, never called equal."""
+"""Normalised channels are cut only on request: checked with a twin that has such statistics, never called equal."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_cut_where_it_is_asked_for_and_checked_but_not_called_equal(name: str):
+def test_normalised_channels_are_cut_on_request_and_checked_but_not_called_equal(name: str):
     net, inputs = made(name)
     layer, norms = CASES[name][2:]
     with pytest.raises(tp.RequestError, match="normalises across channels"):
@@ -117,7 +117,7 @@ def test_it_is_cut_where_it_is_asked_for_and_checked_but_not_called_equal(name: 
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_check_fails_for_other_statistics_and_for_a_wrong_cut(name: str):
+def test_check_fails_for_other_statistics_and_for_a_wrong_cut(name: str):
     net, inputs = made(name)
     session = tp.open(net, example_inputs=inputs, approximate=True)
     session.apply([f"{CASES[name][2]}=50%"])
@@ -133,14 +133,14 @@ def test_the_check_fails_for_other_statistics_and_for_a_wrong_cut(name: str):
         assert not proof.holds and proof.verdict == "not equal"
 
 
-def test_a_cut_that_meets_no_normalisation_is_equal_as_ever():
+def test_cut_without_a_normalisation_is_equal():
     net, inputs = made("layer norms")
     session = tp.open(net, example_inputs=inputs, approximate=True)
     session.apply(["up.0=50%"])
     assert session.prove().equal and session.prove().approximate == ()
 
 
-def test_a_comparison_that_is_interrupted_leaves_normalisations_elsewhere_alone(monkeypatch: pytest.MonkeyPatch):
+def test_interrupted_comparison_restores_the_normalisations(monkeypatch: pytest.MonkeyPatch):
     net, inputs = made("layer norms")
     session = tp.open(net, example_inputs=inputs, approximate=True)
     session.apply(["read=50%"])
@@ -154,7 +154,7 @@ def test_a_comparison_that_is_interrupted_leaves_normalisations_elsewhere_alone(
     assert bool(F.layer_norm(inputs[0], (6,)).isfinite().all())
 
 
-def test_what_is_saved_is_loaded_into_a_module_that_is_built_anew(tmp_path: Path):
+def test_saved_module_is_loaded_into_a_newly_built_one(tmp_path: Path):
     net, inputs = made("a group norm")
     session = tp.open(net, example_inputs=inputs, approximate=True)
     session.apply(["0=50%"])

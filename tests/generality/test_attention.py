@@ -1,4 +1,4 @@
-"""PyTorch's MultiheadAttention: its heads are narrowed independently of its input, and it stays PyTorch's own where it loses nothing."""
+"""PyTorch's MultiheadAttention: its heads are narrowed independently of its input, and an uncut one keeps its class."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_heads_are_narrowed_and_two_proofs_agree(form):
         assert (said["ours"], said["twin"]) == ("equal", "equal"), said
 
 
-def test_an_attention_is_cut_by_its_name():
+def test_attention_is_cut_by_its_name():
     net = built("fused layers")
     session = tp.open(net, example_inputs=(torch.rand(2, 5, 6),))
     name = "encoder.layers.1.self_attn"
@@ -99,7 +99,7 @@ def test_an_attention_is_cut_by_its_name():
     assert session.layers()[f"{name}.out_proj"].in_channels == 12 and session.prove().equal
 
 
-def test_a_narrowed_attention_is_saved_and_loaded(tmp_path):
+def test_narrowed_attention_is_saved_and_loaded(tmp_path):
     net, given = built("fused layers"), torch.rand(2, 5, 6)
     session = tp.open(net, example_inputs=(given,))
     session.target("params=70%")
@@ -112,7 +112,7 @@ def test_a_narrowed_attention_is_saved_and_loaded(tmp_path):
     assert {type(module) for module in net.modules() if "Attention" in type(module).__name__} == {nn.MultiheadAttention}
 
 
-def test_an_attention_that_lost_nothing_is_pytorchs_own():
+def test_uncut_attention_stays_pytorchs_class():
     net = built("batch first")
     session = tp.open(net, example_inputs=(torch.rand(2, 5, 6),))
     session.apply(["attention.out_proj=50%"])
@@ -130,7 +130,7 @@ def test_an_attention_that_lost_nothing_is_pytorchs_own():
         ({"add_zero_attn": True}, "MultiheadAttention keeps its widths in attributes"),
     ],
 )
-def test_other_attentions_are_held_with_a_reason(options, reason):
+def test_unsupported_attentions_are_locked_with_a_reason(options, reason):
     session = tp.open(Attending(**options).eval(), example_inputs=(torch.rand(2, 5, 6),))
     groups = [group for group in session.groups() if group.layers == ("attention",)]
     assert groups and all(not group.prunable and reason in group.reason for group in groups)

@@ -1,4 +1,4 @@
-"""Detectors, whose forward looks for boxes by their values: torchvision's are followed as they are, others by a function of the user's."""
+"""Detectors, whose forward selects boxes by value: torchvision's are traced directly, others through a function of the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign, nms
 
 import tui_pruner as tp
-from tests.core.independent import zeroed
+from tests.core.independent import zero_removed_slices
 from tui_pruner.frameworks.plain.adapters import by_regions, dense
 
 SIDE = 64
@@ -90,7 +90,7 @@ def prepared(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_detector_of_torchvision_is_cut_to_its_heads_and_finds_what_its_twin_finds(name):
+def test_torchvision_detector_is_cut_up_to_its_heads_and_detects_the_same_as_its_twin(name):
     net, image = prepared(name), torch.rand(1, 3, SIDE, SIDE)
     session = tp.open(net, example_inputs=([image[0]],))
     assert any("followed to its heads" in note for note in session.notes) and not any("never reads" in note for note in session.notes)
@@ -100,14 +100,14 @@ def test_a_detector_of_torchvision_is_cut_to_its_heads_and_finds_what_its_twin_f
     session.target("params=70%")
     proof = session.prove()
     assert proof.equal and proof.effect > 1e-3
-    pruned, twin = session.model().double(), zeroed(net, session.kept())
+    pruned, twin = session.model().double(), zero_removed_slices(net, session.kept())
     mine, wanted, before = (detected(one, image.double()) for one in (pruned, twin, net.double()))
     assert wanted[0].shape[0] > 0 and [a.shape for a in mine] == [b.shape for b in wanted]
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in zip(mine, wanted))
     assert any(a.shape != b.shape or not torch.allclose(a, b) for a, b in zip(before, wanted))
 
 
-def test_a_detector_is_refitted_on_lists_of_images_and_loaded_again(tmp_path):
+def test_detector_is_refitted_on_lists_of_images_and_loaded_again(tmp_path):
     net = prepared("RetinaNet")
     session = tp.open(net, example_inputs=(torch.rand(2, 3, SIDE, SIDE),))
     session.target("params=70%")
@@ -141,7 +141,7 @@ class Finding(nn.Module):
         return corners[nms(corners, scores.flatten(), 0.5)]
 
 
-def test_a_detector_of_ones_own_is_followed_by_a_function():
+def test_custom_detector_is_traced_through_a_function():
     torch.manual_seed(0)
     net, image = Finding().eval(), torch.rand(1, 3, 32, 32)
     with pytest.raises(tp.TraceError):
@@ -154,11 +154,11 @@ def test_a_detector_of_ones_own_is_followed_by_a_function():
     session.undo()
     session.apply(["trunk.0=50%", "trunk.3=50%"])
     with torch.no_grad():
-        mine, wanted = (one.double()(image.double()) for one in (session.model(), zeroed(net, session.kept())))
+        mine, wanted = (one.double()(image.double()) for one in (session.model(), zero_removed_slices(net, session.kept())))
     assert len(wanted) > 1 and torch.allclose(mine, wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_rt_detr_of_transformers_is_followed_as_it_is():
+def test_rt_detr_of_transformers_is_traced_unchanged():
     transformers = pytest.importorskip("transformers")
     trunk = transformers.RTDetrResNetConfig(
         embedding_size=16, hidden_sizes=[16, 24, 32, 48], depths=[1] * 4, layer_type="basic", out_features=["stage2", "stage3", "stage4"]
@@ -177,11 +177,11 @@ def test_rt_detr_of_transformers_is_followed_as_it_is():
         session.apply([f"{layer}=50%"])
     assert session.prove().equal
     with torch.no_grad():
-        mine, wanted = (one.double()(image.double()) for one in (session.model(), zeroed(net, session.kept())))
+        mine, wanted = (one.double()(image.double()) for one in (session.model(), zero_removed_slices(net, session.kept())))
     assert all(torch.allclose(mine[name], wanted[name], rtol=1e-9, atol=1e-9) for name in ("logits", "pred_boxes"))
 
 
-def test_a_plan_written_by_hand_is_applied_by_the_same_function():
+def test_plan_written_by_hand_is_applied_through_the_same_function():
     net, image = Finding().eval(), torch.rand(1, 3, 32, 32)
     follow = Finding.raw
     plan = tp.open(net, example_inputs=(image,), forward=follow)
@@ -191,12 +191,12 @@ def test_a_plan_written_by_hand_is_applied_by_the_same_function():
     assert cut.trunk[0].out_channels == 8
 
 
-def test_what_is_no_function_is_refused():
+def test_forward_that_is_not_a_function_is_refused():
     with pytest.raises(tp.RequestError, match="forward is a str"):
         tp.open(Finding(), example_inputs=(torch.rand(1, 3, 32, 32),), forward="raw")  # type: ignore[arg-type]
 
 
-def test_regions_read_every_part_of_a_detector_and_dense_ones_their_head():
+def test_region_detectors_are_traced_in_all_parts_and_dense_ones_to_their_head():
     image = torch.rand(1, 3, SIDE, SIDE)
     with torch.no_grad():
         regions, anchored = by_regions(prepared("Keypoint R-CNN"), image), dense(prepared("RetinaNet"), image)

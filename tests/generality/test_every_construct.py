@@ -1,4 +1,4 @@
-"""Every module of one construct is cut right, held with a reason, or refused: none is called equal that a twin of the test's own is not."""
+"""Every module of one construct is cut correctly, locked with a reason, or refused; an independent twin confirms each cut called equal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 import tui_pruner as tp
 from tests.generality.constructs import CONSTRUCTS
 from tests.generality.modules import CASES, Case
-from tests.generality.test_any_module import EXACT, HALF, apart, built, opened
+from tests.generality.test_any_module import EXACT, HALF, built, differences, opened
 
 EVERY = {**CASES, **CONSTRUCTS}
 
@@ -33,13 +33,13 @@ def wrongly_equal(case: Case, net: nn.Module, session: tp.ModuleSession, roundin
         proof = session.prove()
         if not proof.equal:
             yield f"{layer} can be cut, and is not proved: {proof}"
-        elif (difference := apart(session, net, case, rounding == EXACT)[0]) > rounding:
+        elif (difference := differences(session, net, case, rounding == EXACT)[0]) > rounding:
             yield f"{layer} is called equal, and is {difference:.1e} from its twin"
         session.undo()
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_construct_is_cut_right_or_held_or_refused(name):
+def test_every_construct_is_cut_correctly_or_locked_or_refused(name):
     case = EVERY[name]
     net = built(case)
     try:

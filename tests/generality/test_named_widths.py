@@ -1,4 +1,4 @@
-"""Widths that a forward has in attributes of its module: found by trial, rewritten with each cut, held where it computes with them."""
+"""Widths in attributes of a module: found by trial, rewritten with each cut, locked where the forward computes with them."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ CUT: dict[str, Callable[[], nn.Module]] = {
     "halves of an attribute": Halves,
     "a method in an attribute": OwnMethod,
 }
-HELD: dict[str, tuple[Callable[[], nn.Module], str]] = {
+LOCKED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a computed scale": (functools.partial(Heads, "computed"), "computes with this width"),
     "a constant": (Constant, "is split into fixed widths [10, 14]"),
     "a constant bound": (ConstantSlice, "slice takes channels by their place"),
@@ -187,7 +187,7 @@ def opened(inner: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor, tp.Module
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_a_named_width_is_cut_and_a_twin_in_float64_agrees(name):
+def test_named_width_is_cut_and_a_float64_twin_agrees(name):
     net, given, session = opened(CUT[name])
     analysis = session._steps.analysis
     written = [group for group in analysis.coupling.groups if group.producers and "predictions" not in group.reason]
@@ -198,9 +198,9 @@ def test_a_named_width_is_cut_and_a_twin_in_float64_agrees(name):
         assert (found["ours"], found["twin"]) == ("equal", "equal"), found
 
 
-@pytest.mark.parametrize("name", HELD)
-def test_a_width_that_no_attribute_holds_or_that_is_computed_with_is_held(name):
-    build, why = HELD[name]
+@pytest.mark.parametrize("name", LOCKED)
+def test_width_without_an_attribute_or_used_in_arithmetic_is_locked(name):
+    build, why = LOCKED[name]
     _, _, session = opened(build)
     inner = [group for group in session.groups() if any(layer.startswith("1.") and layer != "1.proj" for layer in group.layers)]
     assert any(why in group.reason for group in inner), [group.reason for group in session.groups()]
@@ -211,7 +211,7 @@ def test_a_width_that_no_attribute_holds_or_that_is_computed_with_is_held(name):
         assert session.prove().equal
 
 
-def test_what_is_saved_says_the_widths_and_loads_into_a_fresh_module(tmp_path):
+def test_saved_module_has_its_widths_and_loads_into_a_new_module(tmp_path):
     net, given, session = opened(Heads)
     session.apply(["1.qkv=25%"])
     session.save(tmp_path / "small.tp")
@@ -223,7 +223,7 @@ def test_what_is_saved_says_the_widths_and_loads_into_a_fresh_module(tmp_path):
     assert tp.apply_plan(around(Heads()), tmp_path / "small.tp")[1].attn_dim == 24
 
 
-def test_a_plan_with_widths_that_the_module_has_not_is_refused(tmp_path):
+def test_plan_with_widths_that_the_module_lacks_is_refused(tmp_path):
     _, _, session = opened(Parts)
     session.apply(["1.enter=25%"])
     plan = session.plan()
@@ -233,7 +233,7 @@ def test_a_plan_with_widths_that_the_module_has_not_is_refused(tmp_path):
             tp.apply_plan(around(Parts()), {**plan, "widths": widths})
 
 
-def test_names_are_read_as_they_are_written():
+def test_width_names_are_parsed_as_written():
     for name in (WidthName("", "width"), WidthName("a.0", "width"), WidthName("a.0", "widths", 2)):
         assert WidthName.parsed(str(name)) == name
     net = Parts((1, 2))

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, and is a notebook."""
+"""The notebook is valid and runs from its first cell to its last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def cells() -> list[dict[str, Any]]:
     return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 
 
-def test_it_is_a_notebook_without_results():
+def test_notebook_has_no_stored_results():
     whole = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     assert (whole["nbformat"], whole["nbformat_minor"]) == (4, 5)
     assert len({cell["id"] for cell in whole["cells"]}) == len(whole["cells"])
@@ -24,7 +24,7 @@ def test_it_is_a_notebook_without_results():
         assert cell["cell_type"] == "markdown" or (cell["outputs"], cell["execution_count"]) == ([], None)
 
 
-def test_its_cells_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+def test_notebook_cells_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     last: Any = None

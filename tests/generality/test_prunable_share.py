@@ -37,7 +37,7 @@ SLOW = ("densenet121", "vgg11", "vit_b_32", "swin_t", *list(LEAST)[-8:])
 
 
 @pytest.mark.parametrize("name", [name for name in LEAST if THOROUGH or name not in SLOW])
-def test_no_less_of_a_network_can_be_cut_than_before(name):
+def test_share_of_channels_that_can_be_cut_does_not_fall(name):
     model, side = made(PublicNetwork("classification", name))
     session = tp.open(model.eval(), example_inputs=(torch.rand(1, 3, side, side),))
     found = widths(session._steps.analysis.coupling.groups)

@@ -17,7 +17,7 @@ def scripts() -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_a_script_runs(number, tmp_path, monkeypatch, capsys):
+def test_readme_script_runs(number, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     script = scripts()[number]
     assert len(script.strip().splitlines()) <= 16
@@ -31,5 +31,5 @@ def test_a_script_runs(number, tmp_path, monkeypatch, capsys):
     assert number or (session.size.flops <= 0.5 * whole.flops and "equal" in capsys.readouterr().out)
 
 
-def test_there_are_no_other_scripts():
+def test_readme_has_no_other_scripts():
     assert len(scripts()) == 2

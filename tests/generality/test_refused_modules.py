@@ -102,7 +102,7 @@ class Empty(nn.Module):
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore")
-def test_it_is_refused_in_one_sentence(name):
+def test_module_is_refused_in_one_sentence(name):
     build, inputs, said = REFUSED[name]
     net = build()
     with pytest.raises(tp.PrunerError, match=said) as caught:
@@ -110,18 +110,18 @@ def test_it_is_refused_in_one_sentence(name):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-def test_a_file_takes_no_inputs():
+def test_file_accepts_no_example_inputs():
     with pytest.raises(tp.RequestError, match="is a file, whose images are known"):
         tp.open("yolov8n.yaml", example_inputs=image())
 
 
-def test_a_module_of_outputs_alone_is_opened_and_every_layer_locked():
+def test_module_with_only_an_output_layer_is_opened_with_all_layers_locked():
     session = tp.open(nn.Sequential(nn.Linear(5, 2)), example_inputs=(VECTOR,))
     with pytest.raises(tp.RequestError, match="feeds the model's predictions"):
         session.apply(["0=30%"])
 
 
-def test_batches_that_are_none_are_refused():
+def test_invalid_batches_are_refused():
     session = tp.open(small().eval(), example_inputs=(VECTOR,))
     with pytest.raises(tp.RequestError, match="apply a step first"):
         session.reconstruct([VECTOR])
@@ -133,7 +133,7 @@ def test_batches_that_are_none_are_refused():
         session.front(["flops=50%"], [VECTOR])
 
 
-def test_hooks_and_batches_that_would_end_the_program_are_refused():
+def test_functions_and_batches_that_exit_the_program_are_refused():
     def leaving(*_: Any) -> Any:
         raise SystemExit
 
@@ -155,7 +155,7 @@ def test_hooks_and_batches_that_would_end_the_program_are_refused():
     assert session.prove().equal
 
 
-def test_a_path_that_ends_the_program_below_some_width_holds_it():
+def test_forward_that_exits_below_some_width_locks_that_width():
     def between(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return x if x.shape[1] == 16 else sys.exit("too narrow")
 
@@ -164,14 +164,14 @@ def test_a_path_that_ends_the_program_below_some_width_holds_it():
         session.apply(["first=30%"])
 
 
-def test_ctrl_c_in_code_of_the_users_is_ones_own():
+def test_ctrl_c_in_user_code_is_raised_as_keyboard_interrupt():
     with pytest.raises(KeyboardInterrupt), going_on("the forward"):
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(ProgramEnd), going_on("the forward"):
         ending(KeyboardInterrupt())(small(), VECTOR)
 
 
-def test_a_second_ctrl_c_in_a_program_of_asyncio_is_ones_own_too():
+def test_second_ctrl_c_in_asyncio_is_raised_as_keyboard_interrupt():
     async def computing() -> None:
         signal.raise_signal(signal.SIGINT)  # asyncio's handler only cancels the task at the first one
         with going_on("the forward"):
@@ -195,7 +195,7 @@ WRONG_CALLS: dict[str, tuple[Callable[[tp.Session], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG_CALLS)
-def test_a_call_that_cannot_be_is_an_error_of_ours_and_changes_nothing(case: str):
+def test_invalid_call_raises_a_request_error_and_changes_nothing(case: str):
     call, words = WRONG_CALLS[case]
     session = tp.open(small(), example_inputs=VECTOR)
     session.apply("0=keep:4")
@@ -205,7 +205,7 @@ def test_a_call_that_cannot_be_is_an_error_of_ours_and_changes_nothing(case: str
     assert session.prove().equal
 
 
-def test_targets_may_come_as_a_list():
+def test_targets_can_be_given_as_a_list():
     module = small()
     one, other = (tp.open(module, example_inputs=VECTOR) for _ in range(2))
     assert one.target("flops=80%", "params=80%") == other.target(["flops=80%", "params=80%"])

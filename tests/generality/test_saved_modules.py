@@ -31,7 +31,7 @@ def cut(name: str) -> tuple[tp.ModuleSession, Case]:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.cut])
-def test_what_was_saved_is_loaded_number_by_number_into_a_freshly_built_module(name, tmp_path):
+def test_saved_module_is_loaded_exactly_into_a_newly_built_one(name, tmp_path):
     session, case = cut(name)
     folder = session.save(tmp_path / "small.tp")
     assert {file.name for file in folder.iterdir()} == {"plan.yaml", "model.safetensors", "about.json"}
@@ -44,13 +44,13 @@ def test_what_was_saved_is_loaded_number_by_number_into_a_freshly_built_module(n
     assert same_state(again, session.model())
 
 
-def test_a_refit_is_saved_too():
+def test_refitted_module_is_saved():
     session, case = cut(PLAIN)
     session.reconstruct([torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(n)) for n in range(3)])
     assert not same_state(session.model(), tp.apply_plan(seeded(case), session.plan()))
 
 
-def test_a_refit_is_loaded_as_it_was_fitted(tmp_path):
+def test_refitted_module_is_loaded_as_fitted(tmp_path):
     session, case = cut(PLAIN)
     session.reconstruct([torch.rand(4, 3, 10, 10, generator=torch.Generator().manual_seed(n)) for n in range(3)])
     small = tp.load(session.save(tmp_path / "small.tp"), seeded(case, seed=2))
@@ -58,7 +58,7 @@ def test_a_refit_is_loaded_as_it_was_fitted(tmp_path):
     assert json.loads((tmp_path / "small.tp" / "about.json").read_text())["refit"] == session._refit.kept
 
 
-def test_a_weight_with_two_owners_is_saved_once_and_stays_one(tmp_path):
+def test_weight_with_two_owners_is_saved_once_and_stays_shared(tmp_path):
     session, case = cut(TIED)
     small = tp.load(session.save(tmp_path / "small.tp"), seeded(case, seed=1))
     assert small.scores.weight is small.table.weight
@@ -68,7 +68,7 @@ def test_a_weight_with_two_owners_is_saved_once_and_stays_one(tmp_path):
     assert same_state(filled, small) and filled.scores.weight is filled.table.weight
 
 
-def test_plans_are_replayed_by_sessions_and_other_modules_are_told(tmp_path):
+def test_plan_is_replayed_by_a_session_and_refused_for_other_modules(tmp_path):
     session, case = cut(PLAIN)
     folder = session.save(tmp_path / "small.tp")
     other = tp.open(seeded(case, seed=3), example_inputs=case.args)
@@ -82,7 +82,7 @@ def test_plans_are_replayed_by_sessions_and_other_modules_are_told(tmp_path):
         tp.apply_plan(wider, folder)
 
 
-def test_a_plan_by_hand_needs_the_inputs(tmp_path):
+def test_plan_by_hand_needs_the_example_inputs(tmp_path):
     session, case = cut(PLAIN)
     plan = session.plan()
     bare = {**plan, "steps": [{"cuts": [{"layer": "model.1", "amount": "keep:5"}]}]}
@@ -92,7 +92,7 @@ def test_a_plan_by_hand_needs_the_inputs(tmp_path):
     assert tp.apply_plan(seeded(case), bare, example_inputs=case.args).model[1].out_channels == 5
 
 
-def test_a_dropped_block_is_dropped_again(tmp_path):
+def test_dropped_block_is_dropped_again_on_loading(tmp_path):
     class Repeat(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -130,7 +130,7 @@ def damaged(folder: Path) -> None:
         ),
     ],
 )
-def test_a_damaged_folder_is_refused(damage: Callable[[Path], object], said, tmp_path):
+def test_damaged_folder_is_refused(damage: Callable[[Path], object], said, tmp_path):
     session, case = cut(PLAIN)
     folder = session.save(tmp_path / "small.tp")
     damage(folder)
@@ -139,7 +139,7 @@ def test_a_damaged_folder_is_refused(damage: Callable[[Path], object], said, tmp
     assert "\n" not in str(caught.value)
 
 
-def test_numbers_of_another_module_do_not_pass(tmp_path):
+def test_weights_of_another_module_are_refused(tmp_path):
     session, case = cut(PLAIN)
     session.save(tmp_path / "one.tp")
     session.apply(["model.1=20%"])
@@ -149,7 +149,7 @@ def test_numbers_of_another_module_do_not_pass(tmp_path):
         tp.load(tmp_path / "one.tp", seeded(case))
 
 
-def test_a_place_is_looked_at_before_it_is_written_to(tmp_path):
+def test_output_folder_is_checked_before_it_is_written(tmp_path):
     session, _ = cut(PLAIN)
     whole = tp.open(seeded(CASES[PLAIN]), example_inputs=CASES[PLAIN].args)
     with pytest.raises(tp.OutputError, match="nothing was cut"):

@@ -1,4 +1,4 @@
-"""Whether two devices came to the same figures."""
+"""Whether two devices gave the same figures."""
 
 from __future__ import annotations
 

@@ -82,13 +82,13 @@ def subject(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     (folder / "small.yaml").write_text(NETWORK)
     torch.manual_seed(0)
     checkpoint = build_from_yaml(str(folder / "small.yaml"), 2)
-    learn(checkpoint.model, scenes.parent)
+    train_until_detecting(checkpoint.model, scenes.parent)
     whole = read_checkpoint(save_whole(checkpoint, folder / "original.pt"))
     pruned = save(whole, folder / "pruned.pt", "10%")
     return Subject(Path(whole.path), Path(pruned.path), pruned.provenance["plan"], scenes, SIDE, IMAGES)
 
 
-def learn(model: Any, folder: Path) -> None:
+def train_until_detecting(model: Any, folder: Path) -> None:
     """Train on the images until something is found on them."""
     pixels = [cv2.imread(str(folder / f"images/train/{number}.jpg"))[..., ::-1].copy() for number in range(IMAGES)]
     batch = {

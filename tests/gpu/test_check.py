@@ -13,7 +13,7 @@ from tests.gpu.device import Machine
 from tests.gpu.workload import RUNS, Subject
 
 
-def test_without_a_gpu_it_says_so_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def test_check_without_a_gpu_reports_it_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert check.main([str(tmp_path / "report.json")]) == 2
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("no GPU that torch ") and not list(tmp_path.iterdir())
@@ -24,7 +24,7 @@ def test_every_job_has_a_tolerance():
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_a_report_says_what_agrees_and_what_does_not(
+def test_report_lists_agreeing_and_differing_jobs(
     wrong: bool, gpus: Machine, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -52,14 +52,14 @@ def worse_on_a_gpu(kind: str):
     return doing
 
 
-def test_a_job_that_fails_on_a_gpu_is_in_the_report(gpus: Machine, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_job_that_fails_on_a_gpu_is_in_the_report(gpus: Machine, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     gpus.devices[0].total = 1000
     found = check.checked("validate", subject, "cuda:0", tmp_path)
     assert found["error"].startswith("on cuda:0: ") and "CUDA out of memory" in found["error"]
 
 
-def test_figures_differ_by_value_by_shape_by_name_and_where_they_are_no_numbers():
+def test_differences_are_found_in_value_shape_name_and_nan():
     same = {"a": 1.0, "b": [1.0, 2.0], "c": "x"}
     assert differences(same, dict(same), 0.0) == []
     for wrong in ({"a": 1.1}, {"b": [1.0, 2.1]}, {"b": [1.0]}, {"c": "y"}, {"a": float("nan")}, {"d": 1.0}):

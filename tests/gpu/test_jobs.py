@@ -1,4 +1,4 @@
-"""Every kind of job comes to the same on a pretended GPU as on the CPU, uses no other GPU, and leaves none of its memory taken."""
+"""Every kind of job gives the same result on a pretended GPU as on the CPU, uses no other GPU, and frees its memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def quick() -> Iterator[None]:
         yield
 
 
-def doing(name: str, subject: Subject, device: str, folder: Path, **changes: Any) -> Any:
+def job_result(name: str, subject: Subject, device: str, folder: Path, **changes: Any) -> Any:
     """A job's result."""
     folder.mkdir()
     wanted = parameters(RUNS[name], subject, device, folder).model_copy(update=changes)
@@ -50,18 +50,18 @@ def doing(name: str, subject: Subject, device: str, folder: Path, **changes: Any
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name != IN_A_PROCESS])
-def test_a_job_comes_to_the_same_on_a_gpu(name: str, subject: Subject, on_both: OnBoth, tmp_path: Path):
-    here, there = on_both(lambda device: RUNS[name].figures(doing(name, subject, device, tmp_path / device)))
+def test_job_gives_the_same_result_on_a_gpu(name: str, subject: Subject, on_both: OnBoth, tmp_path: Path):
+    here, there = on_both(lambda device: RUNS[name].figures(job_result(name, subject, device, tmp_path / device)))
     assert here and differences(here, there, LOOSER.get(RUNS[name].kind, EQUAL)) == []
 
 
-def test_every_kind_of_job_is_among_them():
+def test_every_kind_of_job_is_tested():
     assert {run.kind for run in RUNS.values()} | NOT_ON_A_GPU == set(KINDS)
 
 
-def test_what_is_timed_is_what_the_gpu_did_and_not_how_fast_it_was_asked(subject: Subject, gpus: Machine, tmp_path: Path):
+def test_measured_latency_includes_the_kernels_of_the_gpu(subject: Subject, gpus: Machine, tmp_path: Path):
     with gpus.slow_kernels(TAKES):
-        found = doing("bench", subject, "cuda:0", tmp_path / "bench", blocks=False, suggest=False)
+        found = job_result("bench", subject, "cuda:0", tmp_path / "bench", blocks=False, suggest=False)
     for one in found.models:
         layers = sum(isinstance(module, torch.nn.Conv2d) for module in read_checkpoint(one.model).model.modules())
         assert one.device == f"cuda:0 ({WITHOUT_AMP})" and one.median_ms > 1000 * TAKES * layers > 10_000

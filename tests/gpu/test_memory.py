@@ -1,4 +1,4 @@
-"""Where a GPU's memory does not suffice: smaller batches, the same figures, and at last one sentence."""
+"""Too little GPU memory: smaller batches, the same figures, and finally an error in one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def machine() -> Iterator[Machine]:
         yield machine
 
 
-def test_a_scan_comes_to_the_same_with_less_memory(subject: Subject, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_scan_gives_the_same_result_with_less_memory(subject: Subject, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     all_trials = sensitivity.trials_of
     monkeypatch.setattr(sensitivity, "trials_of", lambda *given: (all_trials(*given)[0][::3], []))
 
@@ -43,7 +43,7 @@ def test_a_scan_comes_to_the_same_with_less_memory(subject: Subject, machine: Ma
     assert differences(ample, scanned("short"), 1e-6) == []
 
 
-def test_a_training_halves_its_batch_until_it_fits(subject: Subject, machine: Machine, tmp_path: Path):
+def test_training_halves_its_batch_until_it_fits(subject: Subject, machine: Machine, tmp_path: Path):
     machine.devices[0].total = 32 * MIB  # with this side, batches of 4 take 43 MiB and batches of 2 take 24 MiB
     wanted = parameters(RUNS["finetune"], subject, "cuda:0", tmp_path).model_copy(update={"imgsz": 192, "teacher": None})
     found = function_of("finetune")(wanted, lambda progress: None)
@@ -63,7 +63,7 @@ class InThisProcess:
             raise explain(error) from error
 
 
-def test_a_command_tries_half_the_batch_and_says_at_last_what_to_do(
+def test_command_halves_the_batch_and_finally_reports_what_to_do(
     subject: Subject, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("tui_pruner.engine.client.Job", InThisProcess)

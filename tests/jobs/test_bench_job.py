@@ -1,4 +1,4 @@
-"""Latency: fused copies, timed in turns; what the samples do not tell is not claimed."""
+"""Latency: fused copies, timed in turns; differences within the noise are not reported."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def ignore(progress):
     pass
 
 
-def test_median_and_p90_are_those_of_the_samples():
+def test_median_and_p90_are_computed_from_the_samples():
     timing = Timing(tuple(float(number) for number in range(1, 12)))
     assert timing.median == 6.0
     assert timing.p90 == 10.0
 
 
-def test_a_ratio_pairs_samples_of_the_same_turn_so_that_drift_cancels():
+def test_ratio_compares_samples_of_the_same_turn_to_cancel_drift():
     drift = [1 + number / 5 for number in range(50)]
     one, other = Timing(tuple(8 * share for share in drift)), Timing(tuple(10 * share for share in drift))
     found = ratio(one, other)
@@ -36,7 +36,7 @@ def test_a_ratio_pairs_samples_of_the_same_turn_so_that_drift_cancels():
     assert verdict(ratio(other, one)) == "slower"
 
 
-def test_noise_around_no_difference_is_called_that():
+def test_ratio_of_noise_is_reported_as_no_difference():
     generator = torch.Generator().manual_seed(0)
     one, other = (Timing(tuple((10 + torch.randn(50, generator=generator)).tolist())) for _ in range(2))
     found = ratio(one, other)
@@ -44,7 +44,7 @@ def test_noise_around_no_difference_is_called_that():
     assert verdict(found) == "no difference"
 
 
-def test_networks_take_turns_and_the_order_is_reversed_every_other_time(monkeypatch):
+def test_networks_are_timed_in_turns_in_alternating_order(monkeypatch):
     taken = []
 
     class Clock:
@@ -64,7 +64,7 @@ def test_networks_take_turns_and_the_order_is_reversed_every_other_time(monkeypa
     assert runs == [1, 2, 3]
 
 
-def test_a_wide_network_takes_longer_than_a_narrow_one():
+def test_wide_network_is_timed_slower_than_a_narrow_one():
     torch.manual_seed(0)
     narrow, wide = (nn.Sequential(nn.Conv2d(3, width, 3), nn.Conv2d(width, width, 3)).eval() for width in (4, 96))
     image = torch.rand(1, 3, 48, 48)
@@ -73,7 +73,7 @@ def test_a_wide_network_takes_longer_than_a_narrow_one():
     assert verdict(ratio(timings[1], timings[0])) == "faster"
 
 
-def test_models_are_timed_as_they_are_deployed_and_stay_as_they_are(random_model):
+def test_models_are_fused_for_timing_and_the_originals_do_not_change(random_model):
     before = copy.deepcopy(random_model.state_dict())
     fused = deployed(random_model, "cpu")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
@@ -85,7 +85,7 @@ def test_models_are_timed_as_they_are_deployed_and_stay_as_they_are(random_model
     assert all(len(timing.samples) == 2 and min(timing.samples) > 0 for timing in blocks.values())
 
 
-def test_the_job_compares_every_model_with_the_first_at_one_legal_size():
+def test_bench_compares_every_model_with_the_first_at_one_valid_image_size():
     models = [ModelToTime(checkpoint="yolov8n.yaml", classes=2), ModelToTime(checkpoint="yolov8n.yaml", classes=3)]
     said = []
     result = run_bench(BenchParameters(models=models, imgsz=40, runs=5, device="cpu"), said.append)
@@ -103,13 +103,13 @@ def test_the_job_compares_every_model_with_the_first_at_one_legal_size():
     )
 
 
-def test_candidates_are_the_multiples_around_a_width_the_nearest_first():
+def test_candidate_widths_are_multiples_sorted_by_distance():
     assert candidates(45, 64) == [48, 40, 32, 64]
     assert candidates(48, 64) == [56, 40, 64, 32]
     assert candidates(5, 6) == []
 
 
-def test_a_layer_is_offered_the_nearest_width_at_which_it_was_measured_faster(monkeypatch):
+def test_layer_is_offered_the_nearest_width_measured_as_faster(monkeypatch):
     class Pair(nn.Sequential):
         def __init__(self, width):
             super().__init__(nn.Conv2d(3, width, 3), nn.Conv2d(width, 8, 1))
@@ -129,7 +129,7 @@ def test_a_layer_is_offered_the_nearest_width_at_which_it_was_measured_faster(mo
     assert faster_widths.faster_widths(Pair(45), Pair(45), torch.rand(1, 3, 16, 16), 5) == []
 
 
-def test_a_narrower_layer_is_offered_only_where_it_saves_more_time_than_channels(monkeypatch):
+def test_narrower_layer_is_offered_only_if_it_saves_more_time_than_channels(monkeypatch):
     layer = nn.Conv2d(3, 50, 3)
     for milliseconds, offered in ((0.95, []), (0.5, [40])):
         times = {50: 1.0, 40: milliseconds}
@@ -141,6 +141,6 @@ def test_a_narrower_layer_is_offered_only_where_it_saves_more_time_than_channels
         assert [found.faster for found in faster_widths.nearest_faster("0", layer, [40], torch.Size((1, 3, 8, 8)), 9)] == offered
 
 
-def test_a_device_that_is_not_there_is_refused():
+def test_missing_device_is_refused():
     with pytest.raises(RequestError, match="no device 'cuda:3' here"):
         run_bench(BenchParameters(models=[ModelToTime(checkpoint="yolov8n.yaml")], device="cuda:3"), ignore)

@@ -1,4 +1,4 @@
-"""A busy machine changes no figure: Ultralytics' suppression of boxes looks at a clock, and drops images of a batch once it is late."""
+"""A busy machine does not change results, though Ultralytics' suppression of boxes has a time limit and drops images once it is late."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.fixture
-def subject(demo_checkpoint: Path, demo_data: Path) -> dict[str, Any]:
+def subject_arguments(demo_checkpoint: Path, demo_data: Path) -> dict[str, Any]:
     sha256 = hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()
     return {"checkpoint": str(demo_checkpoint), "sha256": sha256, "data": str(demo_data), "imgsz": 64, "device": "cpu"}
 
 
-def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def set_new_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
 
 
-def test_a_validation_finds_the_same_however_late_it_is_and_stock_does_not(subject, late, limited):
-    model, parameters = open_model(subject["checkpoint"]).model, ValidationParameters(images=16, **subject)
+def test_validation_gives_the_same_metrics_when_late_and_stock_does_not(subject_arguments, late, limited):
+    model, parameters = open_model(subject_arguments["checkpoint"]).model, ValidationParameters(images=16, **subject_arguments)
     before = validate.validate(model, parameters, ignore)
     late()
     after = validate.validate(model, parameters, ignore)
@@ -78,20 +78,20 @@ def test_a_validation_finds_the_same_however_late_it_is_and_stock_does_not(subje
     assert validate.validate(model, parameters, ignore).metrics[MAP] < 0.5 * before.metrics[MAP]
 
 
-def test_a_scan_finds_the_same_in_this_process_and_in_others(subject, late, limited, tmp_path, monkeypatch):
-    parameters = ScanParameters(images=8, ratios=[0.5], **subject)
+def test_scan_gives_the_same_result_in_one_process_and_in_several_when_late(subject_arguments, late, limited, tmp_path, monkeypatch):
+    parameters = ScanParameters(images=8, ratios=[0.5], **subject_arguments)
     monkeypatch.setattr("tui_pruner.core.search.sensitivity.trials_of", few(30))
     before = run_scan(parameters, ignore)
     assert before.baseline > 0.3 and len({row.metric for row in before.groups}) > 1
     late()
-    afresh(tmp_path, monkeypatch, "late")
+    set_new_cache_folder(tmp_path, monkeypatch, "late")
     assert run_scan(parameters, ignore).groups == before.groups
-    afresh(tmp_path, monkeypatch, "workers")
+    set_new_cache_folder(tmp_path, monkeypatch, "workers")
     slow_children(tmp_path, monkeypatch)
     elsewhere = run_scan(parameters.model_copy(update={"executor": ScanExecutor(workers=2)}), ignore)
     assert (elsewhere.groups, elsewhere.baseline, elsewhere.failed) == (before.groups, before.baseline, [])
     limited()
-    afresh(tmp_path, monkeypatch, "limited")
+    set_new_cache_folder(tmp_path, monkeypatch, "limited")
     assert run_scan(parameters, ignore).baseline < 0.5 * before.baseline
 
 
@@ -115,10 +115,10 @@ def slow_children(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def trained(subject: dict[str, Any], images_read_here: None, tmp_path: Path) -> Callable[..., dict[str, float]]:
+def trained(subject_arguments: dict[str, Any], images_read_here: None, tmp_path: Path) -> Callable[..., dict[str, float]]:
     """`trained(name, in_child)`: the metrics of one epoch, in a process of its own as for several GPUs where that is asked for."""
-    content = yaml.safe_load(Path(subject["data"]).read_text())
-    root = Path(subject["data"]).parent
+    content = yaml.safe_load(Path(subject_arguments["data"]).read_text())
+    root = Path(subject_arguments["data"]).parent
     for split, count in {"train": 4, "val": 16}.items():
         images = sorted((root / content[split]).iterdir())[:count]
         (tmp_path / f"{split}.txt").write_text("\n".join(map(str, images)))
@@ -127,14 +127,19 @@ def trained(subject: dict[str, Any], images_read_here: None, tmp_path: Path) -> 
 
     def train(name: str, in_child: bool = False) -> dict[str, float]:
         wanted = FinetuneParameters(
-            **{**subject, "data": str(data)}, epochs=1, batch=4, lr0=1e-6, project=str(tmp_path / name), output=str(tmp_path / "out.pt")
+            **{**subject_arguments, "data": str(data)},
+            epochs=1,
+            batch=4,
+            lr0=1e-6,
+            project=str(tmp_path / name),
+            output=str(tmp_path / "out.pt"),
         )
         run, checkpoint = run_of(wanted), open_model(wanted.checkpoint)
         with training_view(read_both(wanted.data)) as view:
             if in_child:
                 run.prepare(resume=False)
                 settings = {**finetune.settings_of(wanted, view, run), "imgsz": 64, "device": "cpu", "workers": 0}
-                in_process_of_its_own(finetune.prepared_trainer(checkpoint, settings, run))
+                train_in_child_process(finetune.prepared_trainer(checkpoint, settings, run))
             else:
                 finetune.train(checkpoint, None, view, wanted, run, ignore)
         return torch.load(run.best, weights_only=False)["train_metrics"]
@@ -142,7 +147,7 @@ def trained(subject: dict[str, Any], images_read_here: None, tmp_path: Path) -> 
     return train
 
 
-def in_process_of_its_own(trainer: Any) -> None:
+def train_in_child_process(trainer: Any) -> None:
     """Train as each of several GPUs does."""
     from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
@@ -153,7 +158,7 @@ def in_process_of_its_own(trainer: Any) -> None:
         ddp_cleanup(trainer, script)
 
 
-def test_a_training_judges_its_epochs_the_same_in_this_process_and_in_those_of_several_gpus(trained, late, limited, tmp_path, monkeypatch):
+def test_training_gives_the_same_metrics_in_one_process_and_per_gpu_when_late(trained, late, limited, tmp_path, monkeypatch):
     before = trained("before")
     assert before[MAP] > 0.2
     late()
@@ -173,7 +178,7 @@ def boxes(images: int, others: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("kind", "others"), [("DetectionModel", 0), ("SegmentationModel", 32), ("PoseModel", 6), ("OBBModel", 1)])
-def test_no_validator_drops_an_image(kind, others, late, tmp_path):
+def test_validator_keeps_all_images_when_late(kind, others, late, tmp_path):
     tool = VALIDATORS[kind]
     validator = tool.load()(save_dir=tmp_path, args={"task": tool.task, "mode": "val"})
     validator.nc, validator.end2end, validator.kpt_shape = 2, False, (2, 3)
@@ -185,7 +190,7 @@ def test_no_validator_drops_an_image(kind, others, late, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in READERS if kind not in ("ClassificationModel", "RTDETRDetectionModel")])
-def test_no_predictor_drops_an_image(kind, late, monkeypatch):
+def test_predictor_keeps_all_images_when_late(kind, late, monkeypatch):
     tool = READERS[kind]
     predictor = tool.load()(overrides={"task": tool.task, "mode": "predict", "conf": 0.25})
     predictor.model = SimpleNamespace(names={0: "a", 1: "b"}, end2end=False)
@@ -196,7 +201,7 @@ def test_no_predictor_drops_an_image(kind, late, monkeypatch):
     assert [len(image) for image in predictor.postprocess(raw, torch.zeros(5, 3, 64, 64), [None] * 5)] == [30] * 5
 
 
-def test_the_limit_is_lifted_for_our_instances_alone_and_once(late, tmp_path):
+def test_time_limit_is_removed_once_and_only_for_our_classes(late, tmp_path):
     from ultralytics.models.yolo.segment import SegmentationValidator
 
     patient = tools.without_time_limit(SegmentationValidator)
@@ -208,14 +213,14 @@ def test_the_limit_is_lifted_for_our_instances_alone_and_once(late, tmp_path):
     assert sum(len(image["conf"]) for image in found) < 5 * 30
 
 
-def test_a_classifier_and_whatever_suppresses_nothing_stay_stock():
+def test_classes_without_suppression_of_boxes_stay_stock():
     from ultralytics.models.yolo.classify import ClassificationValidator
 
     assert tools.without_time_limit(ClassificationValidator) is ClassificationValidator
     assert tools.without_time_limit(dict) is dict
 
 
-def test_how_many_resamples_an_interval_has_depends_on_its_detections_alone():
+def test_number_of_resamples_depends_only_on_the_detections():
     few = [{"conf": [0.5] * 4, "target_cls": [0, 1]}] * 10
     many = [{"conf": [0.5] * 300, "target_cls": list(range(80))}] * 100
     assert intervals.resamples_for(few) == intervals.RESAMPLES

@@ -93,7 +93,7 @@ def leave(model: torch.nn.Module, values: list[list[torch.Tensor | None]]) -> di
     return modules_of(model)
 
 
-def test_the_scores_are_what_torch_pruning_computes_from_gradients_that_plain_autograd_left(calibration, coupling, plain):
+def test_scores_equal_torch_pruning_on_gradients_of_plain_autograd(calibration, coupling, plain):
     model, samples = plain
     squares = [[None if gradient is None else gradient.square() for gradient in sample] for sample in samples]
     asked = {
@@ -114,7 +114,7 @@ def test_the_scores_are_what_torch_pruning_computes_from_gradients_that_plain_au
     assert all(module.startswith("model.22.cv2.2.") for module in silent) and len(silent) <= 2
 
 
-def test_a_channel_that_a_reader_sees_four_times_is_scored_by_all_four(calibration, coupling, plain):
+def test_channel_read_four_times_is_scored_by_all_four_slices(calibration, coupling, plain):
     """By hand for the pyramid's first layer, whose channels are pooled three times and concatenated."""
     model, samples = plain
     modules = leave(model, samples)
@@ -127,7 +127,7 @@ def test_a_channel_that_a_reader_sees_four_times_is_scored_by_all_four(calibrati
     assert np.allclose(calibration.scores(group, "taylor"), expected.detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_gradients_choose_other_channels_than_magnitudes(calibration, coupling, demo_checkpoint):
+def test_gradient_criteria_choose_other_channels_than_magnitude(calibration, coupling, demo_checkpoint):
     modules = modules_of(open_model(str(demo_checkpoint)).model)
     chosen: dict[str, int] = dict.fromkeys(("taylor", "hessian", "both"), 0)
     groups = [group for group in coupling.groups if group.prunable]
@@ -140,7 +140,7 @@ def test_gradients_choose_other_channels_than_magnitudes(calibration, coupling, 
     assert min(chosen.values()) > 0.9 * len(groups)
 
 
-def test_scores_are_computed_once_and_then_come_from_the_cache(digits, calibration, monkeypatch):
+def test_scores_are_computed_once_then_read_from_the_cache(digits, calibration, monkeypatch):
     calls = []
 
     def again(*_):
@@ -158,7 +158,7 @@ def test_scores_are_computed_once_and_then_come_from_the_cache(digits, calibrati
     assert read_calibration(tampered).sha256 == digits.sha256
 
 
-def test_scores_that_cannot_be_kept_are_a_failed_job(digits, calibration, monkeypatch, tmp_path):
+def test_calibration_fails_if_the_scores_cannot_be_stored(digits, calibration, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(job, "calibrate", lambda *_: calibration)
@@ -177,7 +177,7 @@ def drawn(scenes: Path) -> CalibrationParameters:
     return PARAMETERS.model_copy(update={"data": str(scenes), "imgsz": 64, "images": 5})
 
 
-def test_a_frozen_model_is_scored_and_left_as_it_was(random_model, drawn):
+def test_frozen_model_is_scored_without_a_change_to_it(random_model, drawn):
     model = copy.deepcopy(random_model).requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     attributes = {name: set(vars(module)) for name, module in model.named_modules()}
@@ -190,7 +190,7 @@ def test_a_frozen_model_is_scored_and_left_as_it_was(random_model, drawn):
     assert {name: set(vars(module)) for name, module in model.named_modules()} == attributes and not model.training
 
 
-def test_a_loss_that_is_no_number_is_said_with_the_image(random_model, drawn):
+def test_loss_that_is_nan_is_an_error_that_names_the_image(random_model, drawn):
     model = copy.deepcopy(random_model)
     with torch.no_grad():
         model.model[0].conv.weight.fill_(float("nan"))
@@ -199,7 +199,7 @@ def test_a_loss_that_is_no_number_is_said_with_the_image(random_model, drawn):
     assert "\n" not in str(caught.value) and "such as l2" in str(caught.value)
 
 
-def test_images_that_ultralytics_skips_are_counted_and_said(random_model, drawn, build_scenes, tmp_path):
+def test_images_that_ultralytics_skips_are_counted_and_reported(random_model, drawn, build_scenes, tmp_path):
     few = build_scenes(tmp_path / "few", 3)
     (few.parent / "images/val/001.jpg").write_bytes(b"no image")
     found = scored(random_model, drawn.model_copy(update={"data": str(few)}))
@@ -212,7 +212,7 @@ def test_data_with_other_classes_is_refused(random_model, drawn, scenes, write_y
         scored(random_model, drawn)
 
 
-def test_a_checkpoint_that_changed_on_disk_is_refused(digits):
+def test_changed_checkpoint_is_refused(digits):
     with pytest.raises(CheckpointError, match=r"digits\.pt changed on disk"):
         job.run_calibration(digits.model_copy(update={"sha256": "0" * 64}), ignore)
 
@@ -220,7 +220,7 @@ def test_a_checkpoint_that_changed_on_disk_is_refused(digits):
 CHANGES = [{"sha256": "b" * 64}, {"classes": 3}, {"images": 65}, {"images": None}, {"imgsz": 192}, {"seed": 1}]
 
 
-def test_everything_that_scores_depend_on_makes_another_file(monkeypatch):
+def test_score_file_depends_on_every_parameter_that_affects_scores(monkeypatch):
     places = [cache.calibration_file(PARAMETERS.model_copy(update=change), "data") for change in [{}, *CHANGES]]
     places.append(cache.calibration_file(PARAMETERS, "other data"))
     same = PARAMETERS.model_copy(update={"device": "cuda:0", "checkpoint": "moved.pt"})

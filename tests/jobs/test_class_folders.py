@@ -39,19 +39,19 @@ def classifier():
     return model
 
 
-def test_the_classes_are_the_folders_of_the_train_split_and_the_images_those_of_the_validation_split(folders: Path):
+def test_classes_come_from_the_train_folders_and_images_from_the_validation_folders(folders: Path):
     data = read_data(folders)
     assert (data.names, data.in_class_folders) == (CLASSES, True)
     assert [image.relative_to(folders / "val").as_posix() for image in data.images] == ["blue/deep/red/3.jpg", "red/1.jpg", "red/2.jpg"]
 
 
-def test_a_folder_without_classes_is_refused(tmp_path: Path):
+def test_folder_without_classes_is_refused(tmp_path: Path):
     (tmp_path / "val").mkdir()
     with pytest.raises(DataError, match="no image in a folder of its class"):
         read_data(tmp_path)
 
 
-def test_a_view_keeps_every_image_in_its_class_and_every_class(folders: Path):
+def test_private_view_keeps_all_classes_and_each_image_in_its_class(folders: Path):
     with private_view(read_data(folders)) as view:
         assert sorted(folder.name for folder in (view / "train").iterdir()) == list(CLASSES)
         links = sorted((view / "val").rglob("*.jpg"))
@@ -66,7 +66,7 @@ def test_data_of_the_other_kind_is_refused(folders: Path, scenes: Path):
         check_fits(read_data(scenes), 2, "classify", {})
 
 
-def test_a_classifier_is_validated_on_every_image(classifier, folders: Path):
+def test_classifier_is_validated_on_every_image(classifier, folders: Path):
     parameters = ValidationParameters(checkpoint="c.pt", sha256="0" * 64, data=str(folders), images=None, imgsz=64, device="cpu")
     result = validate.validate(classifier, parameters, ignore)
     assert (result.images, result.notes) == (3, [])
@@ -79,7 +79,7 @@ def test_a_classifier_is_validated_on_every_image(classifier, folders: Path):
         validate.validate(classifier, parameters, ignore)
 
 
-def test_a_classifier_s_channels_are_scored(classifier, folders: Path):
+def test_channels_of_a_classifier_are_scored(classifier, folders: Path):
     parameters = CalibrationParameters(checkpoint="c.pt", sha256="0" * 64, data=str(folders), images=None, imgsz=64, device="cpu")
     coupling = trace_model(classifier)[1]
     found = calibrate.calibrate(classifier, coupling, read_data(folders), parameters, ignore)

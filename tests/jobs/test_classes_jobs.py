@@ -1,4 +1,4 @@
-"""Jobs on a file that lost classes: data sets of the old numbers are mapped, and the original is compared by what is left of it."""
+"""Jobs on a file with fewer classes: data sets with the old numbers are mapped, and the original is compared on the kept classes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ignore(progress: Any) -> None:
     pass
 
 
-def cut_file(checkpoint: Checkpoint, file: Path, *cuts: str) -> Checkpoint:
+def write_cut_file(checkpoint: Checkpoint, file: Path, *cuts: str) -> Checkpoint:
     """The checkpoint under cuts, read from the file that it was written to without the checks."""
     analysis = analyse(checkpoint, imgsz=SIDE)
     session = PruningSession(analysis)
@@ -59,7 +59,7 @@ def cut_file(checkpoint: Checkpoint, file: Path, *cuts: str) -> Checkpoint:
 @pytest.fixture(scope="module")
 def digits(demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """The trained digits with three of their ten classes."""
-    return cut_file(read_checkpoint(demo_checkpoint), tmp_path_factory.mktemp("digits") / "three.pt", "classes=one,three,seven")
+    return write_cut_file(read_checkpoint(demo_checkpoint), tmp_path_factory.mktemp("digits") / "three.pt", "classes=one,three,seven")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 @pytest.fixture(scope="module")
 def pruned(original: Checkpoint) -> Checkpoint:
     """A file beside it, with the classes a and c and three quarters of its channels."""
-    return cut_file(original, Path(original.path).with_name("pruned.pt"), "classes=a,c", "*=25%")
+    return write_cut_file(original, Path(original.path).with_name("pruned.pt"), "classes=a,c", "*=25%")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_yaml(folder, {"train": "images/train", "val": "images/val", "names": ["a", "b", "c"]})
 
 
-def by_hand(folder: Path, images: list[Path]) -> Path:
+def mapped_by_hand(folder: Path, images: list[Path]) -> Path:
     """A data set of some of the bundled scenes with the labels of three classes in new numbers, written line by line."""
     for kind in ("images", "labels"):
         (folder / kind / "val").mkdir(parents=True)
@@ -105,13 +105,13 @@ def by_hand(folder: Path, images: list[Path]) -> Path:
     return save_yaml(folder, {"train": "images/val", "val": "images/val", "names": ["one", "three", "seven"]})
 
 
-def test_old_numbers_measure_what_stock_does_on_a_set_mapped_by_hand(digits: Checkpoint, demo_data: Path, tmp_path: Path) -> None:
+def test_validation_of_kept_classes_equals_stock_on_a_data_set_mapped_by_hand(digits: Checkpoint, demo_data: Path, tmp_path: Path) -> None:
     from ultralytics import YOLO
 
     wanted = ValidationParameters(checkpoint=digits.path, sha256=digits.sha256, data=str(demo_data), images=IMAGES, imgsz=96, device="cpu")
     found = run_validation(wanted, ignore)
     images = list(read_data(demo_data).subset(IMAGES, 0).images)
-    data = by_hand(tmp_path / "hand", images)
+    data = mapped_by_hand(tmp_path / "hand", images)
     stock = YOLO(digits.path).val(
         data=str(data), imgsz=96, batch=16, rect=True, workers=0, plots=False, device="cpu", project=str(tmp_path / "runs"), verbose=False
     )
@@ -122,7 +122,7 @@ def test_old_numbers_measure_what_stock_does_on_a_set_mapped_by_hand(digits: Che
     assert renumbered(new, digits.model) is new
 
 
-def test_plan_of_classes_measures_the_original_on_the_same_labels(original: Checkpoint, pruned: Checkpoint, scenes: Path) -> None:
+def test_original_is_measured_on_the_kept_classes_for_comparison(original: Checkpoint, pruned: Checkpoint, scenes: Path) -> None:
     assert pruned.provenance is not None
     plan = plan_of_classes(pruned.provenance["plan"])
     assert plan is not None and [cut["layer"] for step in plan["steps"] for cut in step["cuts"]] == ["classes"]
@@ -131,13 +131,13 @@ def test_plan_of_classes_measures_the_original_on_the_same_labels(original: Chec
     assert run_validation(wanted, ignore).notes == ["only labels of a, c count, which the model has"]
 
 
-def test_rows_of_label_files_are_mapped() -> None:
+def test_class_numbers_in_label_files_are_mapped() -> None:
     text = "3 0.1 0.2 0.3 0.4\n\n7.0 1 2 3 4\n5 9 9 9 9\nx 1\n"
     assert numbers_in(text, {3: 1, 7: 2}) == "1 0.1 0.2 0.3 0.4\n2 1 2 3 4\nx 1\n"
     assert dataset.NUMBERINGS == NUMBERINGS
 
 
-def test_class_folders_of_gone_classes_are_left_out(tmp_path: Path) -> None:
+def test_class_folders_of_removed_classes_are_left_out(tmp_path: Path) -> None:
     for number, place in enumerate(["val/red/1", "val/green/2", "train/blue/3", "train/red/4", "train/green/5"]):
         draw_scene(tmp_path / "colours" / f"{place}.jpg", tmp_path / "labels" / f"{number}.txt", number)
     data = mapped(read_data(tmp_path / "colours", TRAINING), [0, 2])
@@ -146,11 +146,11 @@ def test_class_folders_of_gone_classes_are_left_out(tmp_path: Path) -> None:
         assert sorted(folder.name for folder in (view / "val").iterdir()) == ["blue", "red"]
 
 
-def test_scores_from_labels_are_those_of_the_kept_classes(original: Checkpoint, scenes: Path, tmp_path: Path) -> None:
+def test_scores_from_labels_use_only_the_kept_classes(original: Checkpoint, scenes: Path, tmp_path: Path) -> None:
     wanted = CalibrationParameters(
         checkpoint=original.path, sha256=original.sha256, data=str(scenes), images=4, imgsz=SIDE, device="cpu", criteria=["taylor", "obs"]
     )
-    some = cut_file(original, tmp_path / "two.pt", "classes=0,2")
+    some = write_cut_file(original, tmp_path / "two.pt", "classes=0,2")
     asked = wanted.model_copy(update={"criteria": ["taylor"], "kept_classes": [0, 2]})
     own = wanted.model_copy(update={"criteria": ["taylor"], "checkpoint": some.path, "sha256": some.sha256})
     found, alone, whole = (
@@ -160,7 +160,7 @@ def test_scores_from_labels_are_those_of_the_kept_classes(original: Checkpoint, 
     assert np.allclose(found, alone, rtol=1e-3) and not np.allclose(found, whole, rtol=1e-2)
 
 
-def test_teacher_has_the_students_classes(original: Checkpoint, pruned: Checkpoint) -> None:
+def test_teacher_is_reduced_to_the_classes_of_the_student(original: Checkpoint, pruned: Checkpoint) -> None:
     teacher = open_teacher(original.path, pruned)
     assert teacher.classes == 2 and teacher.names == {0: "a", 1: "c"} and teacher.sha256 == original.sha256
     last: Any = [one.model.model[-1].cv3[0][-1].weight for one in (teacher, original)]  # type: ignore[index, union-attr]
@@ -168,9 +168,7 @@ def test_teacher_has_the_students_classes(original: Checkpoint, pruned: Checkpoi
     assert as_numbered_in(original, original) is original
 
 
-def test_refit_compares_kept_classes_and_training_goes_on_in_new_numbers(
-    original: Checkpoint, pruned: Checkpoint, scenes: Path, tmp_path: Path
-) -> None:
+def test_refit_and_training_use_the_kept_classes(original: Checkpoint, pruned: Checkpoint, scenes: Path, tmp_path: Path) -> None:
     refit = ReconstructionParameters(
         checkpoint=pruned.path, sha256=pruned.sha256, data=str(scenes), images=4, imgsz=SIDE, device="cpu", batch=4,
         original=original.path, output=str(tmp_path / "refitted.pt"),
@@ -188,7 +186,7 @@ def test_refit_compares_kept_classes_and_training_goes_on_in_new_numbers(
     assert tuned.names == {0: "a", 1: "c"} and getattr(tuned.model, NUMBERINGS)[0]["names"] == ["a", "b", "c"]
 
 
-def test_planning_goes_on_behind_a_cut_of_classes(original: Checkpoint, scenes: Path) -> None:
+def test_planning_continues_after_a_cut_of_classes(original: Checkpoint, scenes: Path) -> None:
     session = PruningSession(analyse(original, imgsz=SIDE))
     session.apply([parse_request("classes=b,c")])
     wanted = PlanningParameters(

@@ -1,4 +1,4 @@
-"""A compression: every stage from the checkpoint to the report, killed at any of them it goes on to the same file."""
+"""A compression: every stage from the checkpoint to the report; killed at any stage, it resumes with the same result."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run(parameters: CompressParameters) -> CompressResult:
     return compress.run_compression(parameters, lambda progress: None)
 
 
-def weights(result: CompressResult) -> str:
+def weights_digest(result: CompressResult) -> str:
     """The digest of the written model's weights."""
     assert result.output is not None
     found = hashlib.sha256()
@@ -83,7 +83,7 @@ def weights(result: CompressResult) -> str:
     return found.hexdigest()
 
 
-def test_killed_at_every_stage_it_comes_to_the_same_weights_as_in_one_go(parameters, tmp_path, monkeypatch):
+def test_compression_killed_at_every_stage_gives_the_same_weights(parameters, tmp_path, monkeypatch):
     whole = run(parameters.model_copy(update={"folder": str(tmp_path / "whole")}))
     names = [stage.name.split()[0] for stage in whole.stages]
     assert names == ["original", "plan", "cut", "refit", "fine-tune", "bench", "report"]
@@ -106,11 +106,11 @@ def test_killed_at_every_stage_it_comes_to_the_same_weights_as_in_one_go(paramet
         except Killed:
             stages += 1
     assert stages == len(done) == 7
-    assert weights(result) == weights(whole)
+    assert weights_digest(result) == weights_digest(whole)
     assert [stage.name for stage in result.stages] == [stage.name for stage in whole.stages]
     assert [stage.kept for stage in result.stages if stage.name != "report"] == [True] * 6
     monkeypatch.setattr(InProcess, "before", staticmethod(lambda kind: pytest.fail(kind) if kind != "report" else None))
-    assert weights(run(parameters)) == weights(whole)
+    assert weights_digest(run(parameters)) == weights_digest(whole)
 
 
 class Canned(InProcess):
@@ -146,7 +146,7 @@ class Canned(InProcess):
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def canned_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What validations come to, by stage; no job does anything."""
     told: dict[str, float] = {}
 
@@ -158,8 +158,8 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return told
 
 
-def test_it_stops_at_the_drop_with_the_last_good_point(parameters, figures):
-    figures |= {"refit flops-70": 0.88}
+def test_compression_stops_at_max_drop_with_the_last_accepted_point(parameters, canned_figures):
+    canned_figures |= {"refit flops-70": 0.88}
     wanted = {"targets": ["flops=60%"], "max_drop": 0.01, "epochs": 0, "bench": 0, "report": ""}
     result = run(parameters.model_copy(update=wanted))
     assert [stage.name for stage in result.stages if "refit" in stage.name] == ["refit flops-90", "refit flops-80", "refit flops-70"]
@@ -168,21 +168,21 @@ def test_it_stops_at_the_drop_with_the_last_good_point(parameters, figures):
     assert Path(result.output).read_text() == "reconstruct"
 
 
-def test_where_the_refit_loses_too_much_training_may_still_save_the_point(parameters, figures):
-    figures |= {"refit flops-90": 0.88, "fine-tune flops-90": 0.895, "refit flops-80": 0.6, "fine-tune flops-80": 0.85}
+def test_training_is_tried_when_the_refit_loses_too_much(parameters, canned_figures):
+    canned_figures |= {"refit flops-90": 0.88, "fine-tune flops-90": 0.895, "refit flops-80": 0.6, "fine-tune flops-80": 0.85}
     wanted = {"targets": ["flops=80%"], "max_drop": 0.01, "bench": 0, "report": ""}
     result = run(parameters.model_copy(update=wanted))
     assert result.metrics == {"metrics/mAP50-95(B)": 0.895} and "flops=80% loses 0.0500" in result.stopped
 
 
-def test_where_every_point_loses_too_much_nothing_comes_out(parameters, figures):
-    figures |= {"refit flops-90": 0.1}
+def test_no_file_is_written_if_every_point_exceeds_max_drop(parameters, canned_figures):
+    canned_figures |= {"refit flops-90": 0.1}
     result = run(parameters.model_copy(update={"targets": ["flops=60%"], "max_drop": 0.01, "epochs": 0}))
     assert result.output is None and result.stopped.startswith("flops=90% loses 0.8000")
     assert not (Path(parameters.folder) / "compressed.pt").exists()
 
 
-def test_a_drop_of_any_map_of_the_task_counts():
+def test_drop_is_the_largest_over_all_map_metrics_of_the_task():
     before = {"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.5, "metrics/mAP50(B)": 0.9}
     after = {"metrics/mAP50-95(B)": 0.25, "metrics/mAP50-95(M)": 0.5, "metrics/mAP50(B)": 0.1}
     assert compress.drop(before, after) == 0.25
@@ -190,7 +190,7 @@ def test_a_drop_of_any_map_of_the_task_counts():
     assert compress.drop({}, {}) is None
 
 
-def test_points_on_the_way_are_at_most_a_step_apart_and_end_at_the_targets():
+def test_milestones_are_at_most_one_step_apart_and_end_at_the_targets():
     assert milestones(["flops=60%"], 10) == [["flops=90%"], ["flops=80%"], ["flops=70%"], ["flops=60%"]]
     assert milestones(["flops=75%", "params=0.5"], 25) == [["flops=87.5%", "params=75%"], ["flops=75%", "params=50%"]]
     assert milestones(["flops=2M"], None) == [["flops=2M"]]
@@ -200,7 +200,7 @@ def test_points_on_the_way_are_at_most_a_step_apart_and_end_at_the_targets():
         milestones([], None)
 
 
-def test_a_folder_with_something_else_is_refused(parameters, figures):
+def test_folder_with_other_files_is_refused(parameters, canned_figures):
     folder = Path(parameters.folder)
     folder.mkdir()
     (folder / "thesis.tex").write_text("")
@@ -212,7 +212,7 @@ def test_a_folder_with_something_else_is_refused(parameters, figures):
         run(parameters)
 
 
-def test_after_other_labels_no_stage_of_before_counts(parameters, figures, tmp_path, monkeypatch):
+def test_changed_labels_invalidate_all_earlier_stages(parameters, canned_figures, tmp_path, monkeypatch):
     data = draw_splits(tmp_path / "mine")
     asked = parameters.model_copy(update={"data": str(data), "epochs": 0, "bench": 0, "report": ""})
     kinds: list[str] = []
@@ -228,14 +228,14 @@ def test_after_other_labels_no_stage_of_before_counts(parameters, figures, tmp_p
     assert kinds == first
 
 
-def test_a_limit_on_the_drop_needs_labels(parameters, data, tmp_path):
+def test_max_drop_needs_labels(parameters, data, tmp_path):
     unlabelled = tmp_path / "unlabelled.yaml"
     unlabelled.write_text(json.dumps({"path": str(data.parent), "train": "images/train", "names": ["square", "tall"]}))
     with pytest.raises(DataError, match="--max-drop needs them"):
         run(parameters.model_copy(update={"data": str(unlabelled), "max_drop": 0.01}))
 
 
-def test_the_scan_is_a_stage_that_targets_go_by_and_stages_can_be_left_out(parameters, figures, monkeypatch):
+def test_scan_stage_is_used_by_the_plan_and_stages_can_be_left_out(parameters, canned_figures, monkeypatch):
     asked: dict[str, Any] = {}
 
     class Noted(Canned):
@@ -259,7 +259,7 @@ def test_the_scan_is_a_stage_that_targets_go_by_and_stages_can_be_left_out(param
     assert list(figures_told) == ["validate", "scan", "target"] and "most is lost by model.4 at 30%" in figures_told["scan"]
 
 
-def test_a_stage_is_edited_in_the_folder_until_it_starts_and_what_was_edited_holds_when_it_goes_on(parameters, figures, monkeypatch):
+def test_recipe_edited_before_a_stage_starts_is_used_and_kept_on_resume(parameters, canned_figures, monkeypatch):
     recipe = Path(parameters.folder) / "recipe.yaml"
     started: list[str] = []
 
@@ -280,7 +280,7 @@ def test_a_stage_is_edited_in_the_folder_until_it_starts_and_what_was_edited_hol
     assert "reconstruct" not in started and [stage.name.split()[0] for stage in again.stages] == ["original", "plan", "cut"]
 
 
-def test_without_validation_nothing_is_measured_and_a_scan_needs_labels(parameters, figures, data, tmp_path):
+def test_compression_without_validation_measures_nothing_and_its_scan_needs_labels(parameters, canned_figures, data, tmp_path):
     wanted = {"measured": False, "epochs": 0, "bench": 0, "report": ""}
     result = run(parameters.model_copy(update=wanted))
     assert result.output is not None and result.stages[0].name == "original"

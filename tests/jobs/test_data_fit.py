@@ -51,26 +51,26 @@ def test_data_for_another_task_is_refused(labelled, task, row, keys, words):
         check_fits(labelled(row, **keys), 2, task, {})
 
 
-def test_another_number_of_classes_is_refused_with_both_numbers(scenes):
+def test_another_number_of_classes_is_refused(scenes):
     with pytest.raises(DataError, match="names 2 classes, but the model has 80"):
         check_fits(read_data(scenes), 80, "detect", {})
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])
-def test_images_without_any_label_are_refused_with_the_place_where_one_was_expected(scenes, how):
+def test_images_without_labels_are_refused_with_the_expected_label_path(scenes, how):
     for label in (scenes.parent / "labels/val").iterdir():
         label.unlink() if how == "missing" else label.write_text("\n")
     with pytest.raises(DataError, match=r"none of the 20 images has a label; expected for example .*labels/val/000\.txt"):
         check_fits(read_data(scenes), 2, "detect", {})
 
 
-def test_some_images_without_labels_are_backgrounds(scenes):
+def test_some_images_without_labels_count_as_backgrounds(scenes):
     for number in range(19):
         (scenes.parent / f"labels/val/{number:03}.txt").unlink()
     check_fits(read_data(scenes), 2, "detect", {})
 
 
-def test_images_of_other_channels_than_the_model_reads_are_refused_with_both_numbers(labelled):
+def test_images_with_another_number_of_channels_are_refused(labelled):
     grey = labelled("0 0.5 0.5 0.2 0.2", channels=1)
     with pytest.raises(DataError, match=r"images of 1 channels .*the model reads 3"):
         check_fits(grey, 2, "detect", {})

@@ -15,7 +15,7 @@ from tui_pruner.jobs.data.dataset import IMAGE_SUFFIXES, label_of, read_data
 from tui_pruner.storage.yaml import PASSED_ON, everywhere
 
 
-def test_a_yaml_without_a_path_is_relative_to_its_own_folder(scenes, tmp_path, monkeypatch):
+def test_yaml_without_path_is_relative_to_its_own_folder(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = read_data(scenes)
     assert data.names == ("square", "tall")
@@ -24,7 +24,7 @@ def test_a_yaml_without_a_path_is_relative_to_its_own_folder(scenes, tmp_path, m
 
 
 @pytest.mark.parametrize("root", ["absolute", "relative to where the command runs", "among Ultralytics' data sets"])
-def test_the_path_key_is_resolved_as_ultralytics_does(scenes, tmp_path, monkeypatch, root, write_yaml):
+def test_path_key_is_resolved_like_in_ultralytics(scenes, tmp_path, monkeypatch, root, write_yaml):
     monkeypatch.chdir(tmp_path if root.startswith("relative") else "/")
     if root.startswith("among"):
         monkeypatch.setattr("ultralytics.utils.DATASETS_DIR", tmp_path)
@@ -35,7 +35,7 @@ def test_the_path_key_is_resolved_as_ultralytics_does(scenes, tmp_path, monkeypa
     assert read_data(file).images == read_data(scenes).images
 
 
-def test_a_split_may_be_a_list_file_or_several_folders(scenes, build_scenes, write_yaml):
+def test_split_can_be_a_list_file_or_several_folders(scenes, build_scenes, write_yaml):
     folder = scenes.parent
     (folder / "val.txt").write_text("./images/val/003.jpg\n\n" + str(folder / "images/val/001.jpg") + "\nnotes.md\n")
     assert [image.name for image in read_data(write_yaml(folder, {"val": "val.txt", "nc": 2})).images] == ["001.jpg", "003.jpg"]
@@ -44,7 +44,7 @@ def test_a_split_may_be_a_list_file_or_several_folders(scenes, build_scenes, wri
     assert len(read_data(both).images) == 23
 
 
-def test_classes_may_be_a_count_a_list_or_a_mapping(scenes, write_yaml):
+def test_classes_can_be_a_count_a_list_or_a_mapping(scenes, write_yaml):
     def names(**keys):
         return read_data(write_yaml(scenes.parent, {"val": "images/val", **keys})).names
 
@@ -71,7 +71,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_data_is_named_in_one_line(scenes, case, write_yaml):
+def test_broken_data_is_reported_in_one_line(scenes, case, write_yaml):
     content, words = BROKEN[case]
     (scenes.parent / "gone.txt").write_text("./images/gone.jpg\n")
     file = write_yaml(scenes.parent, content)
@@ -83,14 +83,14 @@ def test_broken_data_is_named_in_one_line(scenes, case, write_yaml):
 
 
 @pytest.mark.parametrize("text", ["a: [1, 2", "[" * 5000, "\x00\x01", b"\xff\xfe\x00\xd8", "!!python/object/apply:os.system ['true']"])
-def test_what_does_not_parse_is_no_data_yaml(tmp_path, text):
+def test_text_that_does_not_parse_is_refused_as_data_yaml(tmp_path, text):
     file = tmp_path / "data.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match="is not a data yaml"):
         read_data(file)
 
 
-def test_a_missing_yaml_and_a_folder_are_told_apart(tmp_path):
+def test_missing_yaml_and_folder_have_different_errors(tmp_path):
     with pytest.raises(DataError, match=r"no data yaml .*none\.yaml"):
         read_data(tmp_path / "none.yaml")
     with pytest.raises(DataError, match="is a folder"):
@@ -132,7 +132,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_what_ultralytics_reads_is_read_the_same(scenes, case):
+def test_yaml_that_ultralytics_accepts_is_read_with_the_same_result(scenes, case):
     from ultralytics.data.base import BaseDataset
     from ultralytics.data.utils import check_det_dataset
     from ultralytics.nn.autobackend import check_class_names
@@ -184,7 +184,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_said_in_one_line_with_its_place(scenes, case):
+def test_invalid_yaml_is_reported_in_one_line_with_its_position(scenes, case):
     text, words = WRONG[case]
     scenes.write_bytes(text if isinstance(text, bytes) else text.encode())
     (scenes.parent / "latin.txt").write_bytes(b"./images/val/001.jpg\n./images/val/caf\xe9.jpg\n")
@@ -193,7 +193,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(scenes, case):
     assert str(caught.value).startswith(str(scenes)) and "\n" not in str(caught.value)
 
 
-def test_a_file_without_end_is_refused_before_it_is_read_whole(tmp_path):
+def test_endless_file_is_refused_before_it_is_read_whole(tmp_path):
     endless = tmp_path / "endless.yaml"
     endless.symlink_to("/dev/zero")
     with pytest.raises(DataError, match="is too large for a data yaml"):
@@ -201,14 +201,14 @@ def test_a_file_without_end_is_refused_before_it_is_read_whole(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["https://example.com/coco8.zip", "ul://someone/datasets/digits", "digits.ndjson", "digits.tar.gz"])
-def test_what_ultralytics_would_download_or_unpack_is_left_to_it(tmp_path, monkeypatch, given):
+def test_data_that_ultralytics_would_download_or_unpack_is_refused(tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="nothing is downloaded or unpacked here"):
         read_data(given)
 
 
 @pytest.mark.parametrize("given", ["coco8.yaml", "coco8", "ultralytics/cfg/datasets/coco8.yaml"])
-def test_ultralytics_own_data_sets_are_found_by_name_where_they_are(given, build_scenes, tmp_path, monkeypatch):
+def test_data_sets_of_ultralytics_are_found_by_name(given, build_scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ultralytics.utils.DATASETS_DIR", tmp_path / "datasets")
     missing = tmp_path / "datasets/coco8/images/val"
@@ -223,7 +223,7 @@ def test_ultralytics_own_data_sets_are_found_by_name_where_they_are(given, build
     assert (len(data.names), data.names[79]) == (80, "toothbrush")
 
 
-def test_a_file_here_comes_before_ultralytics_own_and_an_absolute_path_is_meant(build_scenes, tmp_path, monkeypatch):
+def test_local_file_is_preferred_to_a_data_set_of_ultralytics(build_scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     build_scenes(tmp_path, 2).rename(tmp_path / "coco8.yaml")
     assert read_data("coco8.yaml").names == ("square", "tall")
@@ -233,14 +233,14 @@ def test_a_file_here_comes_before_ultralytics_own_and_an_absolute_path_is_meant(
         read_data("coco9.yaml")
 
 
-def test_a_name_for_all_working_directories_is_absolute_only_for_what_is_there(scenes, tmp_path, monkeypatch):
+def test_data_name_becomes_absolute_only_if_it_is_a_local_file(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(scenes.parent)
     assert everywhere("data.yaml") == everywhere(scenes) == str(scenes)
     assert Path(everywhere("coco8")).parts[-4:] == ("ultralytics", "cfg", "datasets", "coco8.yaml")
     assert everywhere("mnist") == "mnist"
 
 
-def test_a_classification_data_set_is_found_where_ultralytics_keeps_its_own(tmp_path, monkeypatch):
+def test_classification_data_set_of_ultralytics_is_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ultralytics.utils.DATASETS_DIR", tmp_path / "datasets")
     draw_scene(tmp_path / "datasets/mnist/val/seven/1.jpg", tmp_path / "labels/1.txt", 0)
@@ -248,7 +248,7 @@ def test_a_classification_data_set_is_found_where_ultralytics_keeps_its_own(tmp_
     assert (data.names, data.in_class_folders) == (("seven",), True)
 
 
-def test_a_folder_is_as_good_as_the_data_yaml_in_it(scenes, tmp_path):
+def test_folder_can_be_given_instead_of_its_data_yaml(scenes, tmp_path):
     assert read_data(scenes.parent) == read_data(scenes)
     exported = tmp_path / "exported"  # each split a folder with images and labels, which are no classes
     for split in ("train", "val"):
@@ -262,7 +262,7 @@ def test_a_folder_is_as_good_as_the_data_yaml_in_it(scenes, tmp_path):
     assert read_data(exported).yaml_file == exported / "exported.yaml"
 
 
-def test_a_subset_is_the_same_every_time_and_draws_every_image_equally_often(scenes):
+def test_subset_is_reproducible_and_draws_all_images_equally_often(scenes):
     data = read_data(scenes)
     assert data.subset(5, seed=3) == data.subset(5, seed=3)
     assert data.subset(5, seed=3).images != data.subset(5, seed=4).images
@@ -272,14 +272,14 @@ def test_a_subset_is_the_same_every_time_and_draws_every_image_equally_often(sce
     assert min(drawn.values()) > 65 and max(drawn.values()) < 140
 
 
-def test_a_subset_as_large_as_the_set_is_the_set(scenes):
+def test_subset_of_full_size_is_the_whole_set(scenes):
     data = read_data(scenes)
     assert data.subset(None, 0) is data.subset(20, 0) is data.subset(99, 0) is data
     with pytest.raises(DataError, match="at least 1"):
         data.subset(0, 0)
 
 
-def test_the_digest_follows_images_labels_and_classes(scenes, write_yaml):
+def test_digest_depends_on_images_labels_and_classes(scenes, write_yaml):
     digests = {read_data(scenes).digest()}
     assert read_data(scenes).digest() in digests
     label = scenes.parent / "labels/val/004.txt"
@@ -298,10 +298,10 @@ def test_the_digest_follows_images_labels_and_classes(scenes, write_yaml):
     assert len(digests) == 7
 
 
-def test_image_suffixes_are_those_of_the_installed_ultralytics():
+def test_image_suffixes_equal_those_of_the_installed_ultralytics():
     assert {suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES} == set(IMG_FORMATS)
 
 
 @pytest.mark.parametrize("image", ["/a/images/val/1.jpg", "/images/b/images/1.2.png", "/c/pictures/1.jpg"])
-def test_labels_are_looked_for_where_ultralytics_does(image):
+def test_label_paths_equal_those_of_ultralytics(image):
     assert str(label_of(Path(image))) == img2label_paths([image])[0]

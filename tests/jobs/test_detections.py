@@ -1,4 +1,4 @@
-"""Detections of two stages: what stock Ultralytics finds, matched, the images that changed most first, and kept."""
+"""Detections of two stages: what stock Ultralytics finds, matched, the most changed images first, and cached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def box(sides, label: str, score: float) -> Box:
     return Box(sides=sides, label=label, score=score)
 
 
-def test_boxes_of_one_class_in_nearly_the_same_place_are_one_and_the_rest_is_the_change():
+def test_overlapping_boxes_of_one_class_match_and_the_rest_counts_as_change():
     assert common(A, A) == pytest.approx(1.0) and common(A, B) == 0.0 and common(A, NEAR_A) == pytest.approx(0.9)
     before = [box(A, "7", 0.9), box(B, "1", 0.6)]
     after = [box(NEAR_A, "7", 0.7), box(B, "2", 0.5)]
@@ -30,7 +30,7 @@ def test_boxes_of_one_class_in_nearly_the_same_place_are_one_and_the_rest_is_the
     assert compared(Path("a.jpg"), Path("small.jpg"), before, before).changed == 0
 
 
-def test_each_partner_is_taken_once():
+def test_each_box_is_matched_at_most_once():
     found = compared(Path("a.jpg"), Path("small.jpg"), [box(A, "7", 0.9)], [box(NEAR_A, "7", 0.4), box(A, "7", 0.9)])
     assert [one.matched for one in found.after] == [False, True] and found.changed == pytest.approx(0.4)
 
@@ -58,7 +58,7 @@ def digits(demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch: 
     )
 
 
-def test_the_images_that_changed_most_come_first_and_the_second_time_from_the_cache(digits: DetectionParameters, demo_data: Path):
+def test_most_changed_images_come_first_and_a_second_run_uses_the_cache(digits: DetectionParameters, demo_data: Path):
     said = []
     found = run_detections(digits, said.append)
     assert len(found.images) == 4 and not found.cached

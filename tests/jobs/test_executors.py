@@ -1,4 +1,4 @@
-"""Who runs a scan's trials makes no difference to what comes of it: other processes, other orders, a task that runs twice, deaths."""
+"""A scan's result does not depend on who runs its trials: other processes, other orders, repeated tasks, crashes."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def in_this_process(parameters: ScanParameters) -> ScanResult:
     return job.run_scan(parameters, lambda progress: None)
 
 
-def by(parameters: ScanParameters, **executor: Any) -> ScanParameters:
+def with_executor(parameters: ScanParameters, **executor: Any) -> ScanParameters:
     return parameters.model_copy(update={"executor": ScanExecutor(**executor)})
 
 
-def afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_new_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
 
 
-def test_who_runs_a_scan_is_no_part_of_its_results_key(parameters: ScanParameters):
-    assert digest_of(by(parameters, name="ray", workers=9), "data") == digest_of(parameters, "data")
+def test_result_key_does_not_depend_on_the_executor(parameters: ScanParameters):
+    assert digest_of(with_executor(parameters, name="ray", workers=9), "data") == digest_of(parameters, "data")
 
 
-def test_tasks_that_land_in_another_order_and_twice_give_the_same(
+def test_results_do_not_depend_on_the_order_or_repetition_of_tasks(
     parameters: ScanParameters, in_this_process: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def backwards(context: ScanContext, trials: list[Trial]) -> Iterator[TrialResults]:
@@ -72,7 +72,7 @@ def test_tasks_that_land_in_another_order_and_twice_give_the_same(
             for task in [*reversed(cut), cut[1]]:
                 yield workers.landed(done(found, task, "elsewhere"))
 
-    afresh(tmp_path, monkeypatch)
+    set_new_cache_folder(tmp_path, monkeypatch)
     monkeypatch.setattr(job, "executor_for", lambda wanted: backwards)
     seen: list[JobProgress] = []
     result = job.run_scan(parameters, seen.append)
@@ -80,7 +80,7 @@ def test_tasks_that_land_in_another_order_and_twice_give_the_same(
     assert len(result.groups) == 10 and seen[-1].doing.endswith(", elsewhere")
 
 
-def test_several_processes_find_the_same_and_one_that_is_killed_is_replaced(
+def test_several_processes_give_the_same_result_and_a_killed_one_is_replaced(
     parameters: ScanParameters, in_this_process: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     killed: list[int] = []
@@ -90,13 +90,13 @@ def test_several_processes_find_the_same_and_one_that_is_killed_is_replaced(
             killed.append(int(progress.doing.rpartition(" ")[2]))
             os.kill(killed[0], signal.SIGKILL)
 
-    afresh(tmp_path, monkeypatch)
-    result = job.run_scan(by(parameters, workers=2), kill_one)
+    set_new_cache_folder(tmp_path, monkeypatch)
+    result = job.run_scan(with_executor(parameters, workers=2), kill_one)
     assert result.remarks == ["a worker was killed by signal 9: its 2 trials ran again"]
     assert result.groups == in_this_process.groups and result.failed == []
 
 
-def test_trials_whose_worker_dies_twice_are_named_and_the_others_go_on(
+def test_trials_that_kill_their_worker_twice_are_reported_and_the_others_continue(
     parameters: ScanParameters, in_this_process: ScanResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     deadly_trials: list[list[str]] = []
@@ -110,20 +110,20 @@ def test_trials_whose_worker_dies_twice_are_named_and_the_others_go_on(
         baseline = {in_this_process.name: in_this_process.baseline, "images": 4.0}
         return tasks.TaskResult(baseline=baseline, metrics=metrics, reasons={}, where="worker 1", seconds=0.1), ""
 
-    afresh(tmp_path, monkeypatch)
+    set_new_cache_folder(tmp_path, monkeypatch)
     monkeypatch.setattr(workers.Worker, "_ask", deadly)
-    result = job.run_scan(by(parameters, workers=2), lambda progress: None)
+    result = job.run_scan(with_executor(parameters, workers=2), lambda progress: None)
     assert [failure.error for failure in result.failed] == ["its worker was killed by signal 9, twice"] * 2
     assert {row.metric for row in result.groups} == {0.25} and len(result.groups) == 8
 
 
-def test_where_no_worker_lives_there_is_no_result(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
+def test_scan_fails_if_no_worker_returns_a_result(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(workers.Worker, "_ask", lambda worker, task: (None, "ended with status 1"))
     with pytest.raises(JobError, match="no worker came back with a result: its worker ended with status 1, twice"):
-        job.run_scan(by(parameters, workers=2), lambda progress: None)
+        job.run_scan(with_executor(parameters, workers=2), lambda progress: None)
 
 
-def test_workers_that_disagree_about_the_checkpoint_are_named(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
+def test_workers_with_different_baselines_are_reported(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
     def two(context: ScanContext, trials: list[Trial]) -> Iterator[TrialResults]:
         for where, value in (("old-node", 0.5), ("new-node", 0.4)):
             found = {"metrics/mAP50-95(B)": value}
@@ -134,7 +134,7 @@ def test_workers_that_disagree_about_the_checkpoint_are_named(parameters: ScanPa
     assert remark.startswith("new-node has metrics/mAP50-95(B) 0.4000 for the checkpoint instead of 0.5000")
 
 
-def test_a_worker_refuses_other_data_and_other_versions(parameters: ScanParameters):
+def test_worker_refuses_other_data_and_other_versions(parameters: ScanParameters):
     order = tasks.Order(parameters=parameters, data_digest="0" * 64, versions=tasks.versions())
     with pytest.raises(DataError, match="is not the data set that the scan was started with"), working(order):
         pass
@@ -152,7 +152,7 @@ def test_a_worker_refuses_other_data_and_other_versions(parameters: ScanParamete
         ("127.0.0.1:PORT", JobError, "cannot be reached: Connection refused"),
     ],
 )
-def test_a_cluster_that_is_not_there_is_a_line(address: str, kind: type[PrunerError], words: str, tmp_path: Path, monkeypatch):
+def test_unreachable_cluster_is_reported_in_one_line(address: str, kind: type[PrunerError], words: str, tmp_path: Path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -163,15 +163,15 @@ def test_a_cluster_that_is_not_there_is_a_line(address: str, kind: type[PrunerEr
     assert "\n" not in str(caught.value)
 
 
-def test_without_the_extra_it_is_said_how_to_install_it(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
+def test_missing_ray_extra_is_reported_with_the_install_command(parameters: ScanParameters, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RequestError, match=r"pip install 'tui-pruner\[ray\]'"):
-        job.run_scan(by(parameters, name="ray"), lambda progress: None)
+        job.run_scan(with_executor(parameters, name="ray"), lambda progress: None)
     with pytest.raises(RequestError, match="no executor 'dask': it is one of local, ray"):
-        job.run_scan(by(parameters, name="dask"), lambda progress: None)
+        job.run_scan(with_executor(parameters, name="dask"), lambda progress: None)
 
 
-def test_a_ray_task_takes_a_gpu_where_there_is_one_and_the_cluster_is_filled():
+def test_ray_tasks_use_available_gpus_and_fill_the_cluster():
     gpus, cores = {"CPU": 32.0, "GPU": 8.0}, {"CPU": 32.0}
     whole, half = ScanExecutor(name="ray"), ScanExecutor(name="ray", gpus_per_task=0.5)
     assert [ray_cluster.gpus_of(whole, device, gpus) for device in ("", "cuda", "cpu")] == [1.0, 1.0, 0.0]
@@ -192,7 +192,7 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
-def test_two_workers_have_different_cores_and_one_too_many_has_all(tmp_path: Path):
+def test_two_workers_claim_different_cores_and_a_surplus_one_uses_all(tmp_path: Path):
     cores = sorted(os.sched_getaffinity(0))
     command = [sys.executable, "-c", CLAIM, str(tmp_path)]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(len(cores) + 1)]
@@ -203,7 +203,7 @@ def test_two_workers_have_different_cores_and_one_too_many_has_all(tmp_path: Pat
     assert [bound for claims, *bound in found if not claims] == [cores]
 
 
-def test_the_folder_of_a_worker_that_is_gone_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_folder_of_a_dead_worker_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     killed = "import os; from tui_pruner.jobs.scan.workers import own; (own().folder / 'view').mkdir(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)

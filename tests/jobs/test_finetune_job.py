@@ -1,4 +1,4 @@
-"""Fine-tuning: Ultralytics trains, the pruned structure stays, and no matter what ends it leaves the last good checkpoint."""
+"""Fine-tuning: Ultralytics trains, the pruned structure stays, and any interruption leaves the last good checkpoint."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def parameters(pruned: Checkpoint, data: Path, tmp_path: Path) -> FinetuneParame
     )  # fmt: skip
 
 
-def trained(checkpoint: Checkpoint, wanted: FinetuneParameters, on_progress=lambda progress: None) -> tuple[TrainingRun, list[str]]:
+def train_as_the_job_does(
+    checkpoint: Checkpoint, wanted: FinetuneParameters, on_progress=lambda progress: None
+) -> tuple[TrainingRun, list[str]]:
     """Train as the job does, up to where it writes the file."""
     run = run_of(wanted)
     teacher = open_teacher(wanted.teacher, checkpoint) if wanted.teacher else None
@@ -75,27 +77,27 @@ def trained(checkpoint: Checkpoint, wanted: FinetuneParameters, on_progress=lamb
     return run, notes
 
 
-def stored(file: Path) -> torch.nn.Module:
+def network_in_checkpoint(file: Path) -> torch.nn.Module:
     """The network in a trainer's checkpoint."""
     content = torch.load(file, weights_only=False)
     found = content["ema"] or content["model"]
     return getattr(found, "student_model", found)
 
 
-def test_best_and_last_stay_pruned_the_weights_move_and_the_user_s_folder_stays(pruned, parameters, data):
+def test_best_and_last_stay_pruned_and_the_data_folder_does_not_change(pruned, parameters, data):
     folders = [path for path in (data.parent, *data.parent.rglob("*")) if path.is_dir()]
     before = sorted(data.parent.rglob("*"))
     for path in folders:
         path.chmod(0o555)
     seen = []
     try:
-        run, notes = trained(pruned, parameters, seen.append)
+        run, notes = train_as_the_job_does(pruned, parameters, seen.append)
     finally:
         for path in folders:
             path.chmod(0o755)
     assert sorted(data.parent.rglob("*")) == before
     assert notes == [] and run.folder.parent == Path(parameters.project)
-    assert shapes(stored(run.best)) == shapes(stored(run.last)) == shapes(pruned.model)
+    assert shapes(network_in_checkpoint(run.best)) == shapes(network_in_checkpoint(run.last)) == shapes(pruned.model)
     result = read_trained(run.best, pruned)
     moved = [name for name, tensor in result.model.state_dict().items() if not torch.equal(tensor, pruned.model.state_dict()[name])]
     assert "model.0.conv.weight" in moved
@@ -107,7 +109,7 @@ def test_best_and_last_stay_pruned_the_weights_move_and_the_user_s_folder_stays(
 
 
 @pytest.mark.parametrize("taught", [False, True], ids=["alone", "taught"])
-def test_an_interrupted_training_goes_on_pruned_where_it_was(pruned, parameters, files, monkeypatch, taught):
+def test_interrupted_training_resumes_with_the_pruned_network(pruned, parameters, files, monkeypatch, taught):
     wanted = parameters.model_copy(update={"epochs": 2, "teacher": str(files / "original.pt") if taught else None})
     seen = []
 
@@ -120,19 +122,19 @@ def test_an_interrupted_training_goes_on_pruned_where_it_was(pruned, parameters,
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(job.Reporter, "on_train_epoch_start", kill)
-        trained(pruned, wanted)
-    run, notes = trained(pruned, wanted.model_copy(update={"resume": True, "batch": 2}), seen.append)
+        train_as_the_job_does(pruned, wanted)
+    run, notes = train_as_the_job_does(pruned, wanted.model_copy(update={"resume": True, "batch": 2}), seen.append)
     assert notes == []
     parts = list(dict.fromkeys(progress.doing for progress in seen))
     assert parts == ["epoch 2/2", "epoch 2/2: validating", "epoch 2/2: validating the best"]
     assert [row["epoch"] for row in job.curve_of(run)] == [1, 2]
-    assert shapes(stored(run.last)) == shapes(pruned.model)
+    assert shapes(network_in_checkpoint(run.last)) == shapes(pruned.model)
     assert taught == ("train/dis_loss" in job.curve_of(run)[0])
-    again, _ = trained(pruned, wanted.model_copy(update={"resume": True}), lambda progress: pytest.fail("trained again"))
+    again, _ = train_as_the_job_does(pruned, wanted.model_copy(update={"resume": True}), lambda progress: pytest.fail("trained again"))
     assert again.done.exists()
 
 
-def test_an_interrupted_training_comes_to_the_same_weights_to_the_bit(pruned, parameters, monkeypatch):
+def test_interrupted_training_gives_the_same_weights_to_the_bit(pruned, parameters, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -141,52 +143,52 @@ def test_an_interrupted_training_comes_to_the_same_weights_to_the_bit(pruned, pa
             raise Killed
 
     wanted = parameters.model_copy(update={"epochs": 2})
-    run, _ = trained(pruned, wanted)
-    whole = stored(run.last).state_dict()
+    run, _ = train_as_the_job_does(pruned, wanted)
+    whole = network_in_checkpoint(run.last).state_dict()
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(job.Reporter, "on_train_epoch_start", kill)
-        trained(pruned, wanted)
+        train_as_the_job_does(pruned, wanted)
     assert list(run.last.parent.glob("exact-*.pt"))
-    trained(pruned, wanted.model_copy(update={"resume": True}))
+    train_as_the_job_does(pruned, wanted.model_copy(update={"resume": True}))
     assert not list(run.last.parent.glob("exact-*.pt"))
-    assert all(torch.equal(tensor, whole[name]) for name, tensor in stored(run.last).state_dict().items())
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in network_in_checkpoint(run.last).state_dict().items())
 
 
-def test_mosaics_are_made_in_every_epoch_that_begins_anew(pruned, parameters, monkeypatch):
+def test_mosaics_are_made_in_every_epoch(pruned, parameters, monkeypatch):
     monkeypatch.setattr(job, "recipe_of", lambda arguments: {"mosaic": 1.0, "close_mosaic": 0})
-    run, _ = trained(pruned, parameters.model_copy(update={"epochs": 3, "batch": 8}))  # one batch is read in this process
+    run, _ = train_as_the_job_does(pruned, parameters.model_copy(update={"epochs": 3, "batch": 8}))  # one batch is read in this process
     assert [row["epoch"] for row in job.curve_of(run)] == [1, 2, 3]
 
 
-def test_where_no_epoch_is_better_the_file_s_own_weights_are_kept(pruned, parameters):
-    result = read_trained_like(pruned, fitness=0.25)
+def test_weights_of_the_file_are_kept_if_no_epoch_is_better(pruned, parameters):
+    result = trained_result_with(pruned, fitness=0.25)
     kept, epoch = job.best_of({"fitness": 0.5, "metrics/mAP50(B)": 0.75}, pruned, result, 3)
     assert (kept.model, kept.metrics, epoch) == (pruned.model, {"metrics/mAP50(B)": 0.75}, 0)
     assert job.best_of({"fitness": 0.125}, pruned, result, 3) == (result, 3)
     assert job.best_of(None, pruned, result, 3) == (result, 3)
 
 
-def read_trained_like(pruned: Checkpoint, fitness: float) -> Trained:
+def trained_result_with(pruned: Checkpoint, fitness: float) -> Trained:
     """What a training might have left."""
     return Trained(copy.deepcopy(pruned.model), {"metrics/mAP50(B)": 0.5}, {}, fitness)
 
 
-def test_it_goes_on_with_the_recipe_of_the_training_before():
+def test_fine_tuning_uses_the_augmentation_of_the_earlier_training():
     before = {"fliplr": 0.0, "mosaic": 0.25, "auto_augment": None, "lr0": 5.0, "data": "secret.yaml", "of_another_version": 1}
     assert recipe_of(before) == {"fliplr": 0.0, "mosaic": 0.25}
     assert recipe_of({}) == {}
 
 
-def test_a_short_training_updates_after_every_batch_and_a_long_one_as_ultralytics_does():
+def test_short_training_updates_weights_after_every_batch():
     assert nominal_batch(256, 10, 16) == 16
     assert nominal_batch(5000, 10, 16) == 50
     assert nominal_batch(118_287, 10, 16) == 64
     assert nominal_batch(256, 10, 128) == 64
 
 
-def test_nothing_to_resume_is_said_and_the_recipe_is_the_earlier_training_s(pruned, parameters):
+def test_resume_without_an_earlier_run_is_reported_and_starts_anew(pruned, parameters):
     pruned.content["train_args"] |= {"fliplr": 0.125, "epochs": 77}
-    run, notes = trained(pruned, parameters.model_copy(update={"resume": True, "imgsz": 50, "lr0": 0.003}))
+    run, notes = train_as_the_job_does(pruned, parameters.model_copy(update={"resume": True, "imgsz": 50, "lr0": 0.003}))
     settings = read_trained(run.best, pruned).settings
     assert [settings[name] for name in ("fliplr", "epochs", "imgsz", "optimizer", "lr0")] == [0.125, 1, 64, "AdamW", 0.003]
     assert notes == [
@@ -195,19 +197,19 @@ def test_nothing_to_resume_is_said_and_the_recipe_is_the_earlier_training_s(prun
     ]
 
 
-def test_asked_to_stop_it_keeps_the_best_epoch_so_far(pruned, parameters):
+def test_stopped_training_keeps_the_best_epoch_so_far(pruned, parameters):
     asked = []
 
     def ask(progress):
         if not asked:
             asked.append(os.kill(os.getpid(), 2))  # Ctrl-C
 
-    run, _ = trained(pruned, parameters.model_copy(update={"epochs": 40}), ask)
+    run, _ = train_as_the_job_does(pruned, parameters.model_copy(update={"epochs": 40}), ask)
     assert 1 <= len(job.curve_of(run)) < 40
-    assert run.stop.exists() and shapes(stored(run.best)) == shapes(pruned.model)
+    assert run.stop.exists() and shapes(network_in_checkpoint(run.best)) == shapes(pruned.model)
 
 
-def test_the_process_for_several_gpus_rebuilds_the_pruned_network(pruned, parameters):
+def test_multi_gpu_process_rebuilds_the_pruned_network(pruned, parameters):
     from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
     run = run_of(parameters)
@@ -220,11 +222,11 @@ def test_the_process_for_several_gpus_rebuilds_the_pruned_network(pruned, parame
             subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=HANGING)
         finally:
             ddp_cleanup(trainer, script)
-    assert shapes(stored(run.best)) == shapes(pruned.model)
+    assert shapes(network_in_checkpoint(run.best)) == shapes(pruned.model)
     assert '"epoch 1/1"' in run.progress.read_text()
 
 
-def test_a_full_disk_leaves_the_last_whole_checkpoint(pruned, parameters, monkeypatch):
+def test_full_disk_leaves_the_last_complete_checkpoint(pruned, parameters, monkeypatch):
     write, written = Path.write_bytes, []
 
     def full(self, content):
@@ -237,21 +239,21 @@ def test_a_full_disk_leaves_the_last_whole_checkpoint(pruned, parameters, monkey
 
     with monkeypatch.context() as patched, pytest.raises(JobError, match=r"no space left for the training in .*go on with --resume"):
         patched.setattr(Path, "write_bytes", full)
-        trained(pruned, parameters.model_copy(update={"epochs": 2}))
+        train_as_the_job_does(pruned, parameters.model_copy(update={"epochs": 2}))
     run = run_of(parameters.model_copy(update={"epochs": 2}))
     kept = ["best.epoch", "best.pt", "exact-0.pt", "exact-1.pt", "last.epoch", "last.pt"]
     assert sorted(file.name for file in run.last.parent.iterdir()) == kept
-    assert shapes(stored(run.last)) == shapes(pruned.model)
+    assert shapes(network_in_checkpoint(run.last)) == shapes(pruned.model)
 
 
-def test_a_loss_that_is_no_number_is_a_sentence(pruned, parameters):
+def test_loss_that_is_nan_is_reported_in_one_line(pruned, parameters):
     with torch.no_grad():
         pruned.model.model[0].conv.weight[0] = float("nan")
     with pytest.raises(JobError, match=r"the loss is not a number in epoch 1: lower the learning rate \(--lr0, now 0\.002\)"):
-        trained(pruned, parameters.model_copy(update={"lr0": 0.002}))
+        train_as_the_job_does(pruned, parameters.model_copy(update={"lr0": 0.002}))
 
 
-def test_a_loss_that_becomes_no_number_says_where_what_was_trained_is(parameters):
+def test_loss_that_becomes_nan_is_reported_with_the_folder_of_the_run(parameters):
     run = run_of(parameters)
     with (
         pytest.raises(JobError, match=r"the loss became no number.*what was trained is in .*, go on with --resume"),
@@ -260,7 +262,7 @@ def test_a_loss_that_becomes_no_number_says_where_what_was_trained_is(parameters
         raise RuntimeError("Training failed: NaN persisted for 4 epochs")
 
 
-def test_the_same_training_does_not_run_twice_at_once(parameters):
+def test_same_training_does_not_run_twice_at_once(parameters):
     with run_of(parameters).alone(), pytest.raises(JobError, match="the same training is already running"), run_of(parameters).alone():
         pass
     with run_of(parameters).alone():
@@ -276,7 +278,7 @@ def test_data_of_another_task_or_without_training_images_is_refused(pruned, para
         job.run_finetuning(parameters, lambda progress: None)
 
 
-def test_a_teacher_of_other_classes_or_another_task_is_refused(pruned, tmp_path):
+def test_teacher_of_other_classes_or_another_task_is_refused(pruned, tmp_path):
     other = save_whole(narrow(tmp_path, classes=3), tmp_path / "three.pt")
     with pytest.raises(RequestError, match=r"the teacher .*three\.pt knows 3 classes, but .*pruned\.pt 2: give the original"):
         open_teacher(str(other), pruned)
@@ -285,7 +287,7 @@ def test_a_teacher_of_other_classes_or_another_task_is_refused(pruned, tmp_path)
         open_teacher(str(masks), pruned)
 
 
-def test_devices_that_are_not_there_are_refused():
+def test_missing_devices_are_refused():
     with pytest.raises(RequestError, match="no device '0,1' here: the devices are cpu"):
         job.devices("0,1")
 
@@ -295,9 +297,9 @@ def test_trainers_of_other_tasks_keep_the_structure(name, parameters, tmp_path):
     pruned = save(narrow(tmp_path, name, classes=3), tmp_path / "pruned.pt")
     data = write_data_set(pruned.task, tmp_path / "data")
     wanted = parameters.model_copy(update={"checkpoint": pruned.path, "sha256": pruned.sha256, "data": str(data)})
-    run, _ = trained(pruned, wanted)
+    run, _ = train_as_the_job_does(pruned, wanted)
     assert read_trained(run.best, pruned).metrics
-    assert shapes(stored(run.best)) == shapes(pruned.model)
+    assert shapes(network_in_checkpoint(run.best)) == shapes(pruned.model)
 
 
 @pytest.mark.parametrize("model_class", TRAINERS)
@@ -309,11 +311,11 @@ def test_every_trainer_of_the_table_exists(model_class):
     assert issubclass(entry.load(), importlib.import_module("ultralytics.engine.trainer").BaseTrainer)
 
 
-def test_a_penalty_presses_the_scales_of_normalisation_to_zero(pruned, parameters, tmp_path):
-    free, _ = trained(pruned, parameters.model_copy(update={"lr0": 0.01}))
-    pressed, _ = trained(pruned, parameters.model_copy(update={"lr0": 0.01, "sparsity": 100.0}))
+def test_sparsity_penalty_shrinks_batchnorm_scales(pruned, parameters, tmp_path):
+    free, _ = train_as_the_job_does(pruned, parameters.model_copy(update={"lr0": 0.01}))
+    pressed, _ = train_as_the_job_does(pruned, parameters.model_copy(update={"lr0": 0.01, "sparsity": 100.0}))
     assert free.folder != pressed.folder
-    sums = [sum(float(scale.abs().sum()) for scale in scales_of(stored(run.last).float())) for run in (free, pressed)]
+    sums = [sum(float(scale.abs().sum()) for scale in scales_of(network_in_checkpoint(run.last).float())) for run in (free, pressed)]
     assert sums[1] < 0.99 * sums[0]  # in two steps, of which the average keeps a part
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
     model[1].weight.data = torch.tensor([1.0, 0.05, -0.2, 0.0])
@@ -323,7 +325,7 @@ def test_a_penalty_presses_the_scales_of_normalisation_to_zero(pruned, parameter
     assert model[1].weight.grad.tolist() == [1.0, 1.0, -1.0, 0.0]
 
 
-def test_sparse_training_may_come_before_the_first_cut_and_leaves_a_file_that_stock_training_may_go_on_with(files, parameters, tmp_path):
+def test_sparse_training_works_before_the_first_cut_and_its_file_trains_in_stock_ultralytics(files, parameters, tmp_path):
     original = read_checkpoint(files / "original.pt")
     wanted = parameters.model_copy(update={"checkpoint": original.path, "sha256": original.sha256})
     with pytest.raises(CheckpointError, match="was not pruned by this program"):

@@ -1,4 +1,4 @@
-"""The gate's rule: a planted regression is refused, noise is not; and what becomes of a verdict in JUnit and Markdown."""
+"""The gate's rule: a planted regression is refused, noise is not; and its reports in JUnit and Markdown."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def refused(seed: int, true_drop: float, images: int = 60, noise: float = 0.03) 
     return not judged(drop.low, drop.high, ALLOWED).ok
 
 
-def test_noise_is_not_refused_in_100_repeats_and_a_planted_regression_always_is():
+def test_gate_passes_noise_in_100_repeats_and_refuses_every_planted_regression():
     assert [seed for seed in range(100) if refused(seed, true_drop=0.0)] == []
     assert all(refused(seed, true_drop=0.05) for seed in range(100))
 
 
-def test_a_model_that_loses_just_what_is_allowed_is_refused_once_in_forty():
+def test_gate_refuses_a_loss_of_exactly_max_drop_once_in_forty():
     for images in (12, 60):
         share = sum(refused(seed, true_drop=ALLOWED, images=images) for seed in range(400)) / 400
         assert share <= 0.025 + 2 * (0.025 * 0.975 / 400) ** 0.5, images
@@ -65,7 +65,7 @@ class Detections:
         return dict(self.metrics.results_dict)
 
 
-def test_the_same_holds_for_mean_average_precision_which_is_no_mean_over_images():
+def test_gate_is_as_reliable_for_mean_average_precision():
     def verdict(seed: int, lost: float) -> bool:
         draw = np.random.default_rng(seed)
         right = draw.integers(2, 5, 40)
@@ -81,13 +81,13 @@ def test_the_same_holds_for_mean_average_precision_which_is_no_mean_over_images(
     assert not any(verdict(seed, lost=0.8) for seed in range(10))
 
 
-def test_what_differs_between_images_but_not_between_models_leaves_no_doubt():
+def test_differences_between_images_do_not_widen_a_paired_interval():
     scores = np.random.default_rng(0).normal(0.5, 0.3, 30)
     (drop,) = paired_drops(30, mean_of(scores), mean_of(scores - 0.02), [MAP], resamples=50)
     assert (drop.drop, drop.low, drop.high) == pytest.approx((0.02, 0.02, 0.02))
 
 
-def test_the_interval_is_that_of_student_and_wider_for_few_images_and_several_metrics():
+def test_interval_is_students_and_widens_for_few_images_and_several_metrics():
     """By the textbook: the mean of n differences, plus and minus t(n - 1) times s / sqrt(n)."""
     differences = np.random.default_rng(3).normal(0, 1, 25)
     one, two = mean_of(differences), mean_of(np.zeros(25))
@@ -110,13 +110,13 @@ def test_the_interval_is_that_of_student_and_wider_for_few_images_and_several_me
         (0.011, 0.03, False, False, True),
     ],
 )
-def test_the_rule(low: float, high: float, usual: bool, strict: bool, certain: bool):
+def test_gate_judges_an_interval_against_the_allowed_drop(low: float, high: float, usual: bool, strict: bool, certain: bool):
     assert (judged(low, high, ALLOWED).ok, judged(low, high, ALLOWED, strict=True).ok) == (usual, strict)
     assert judged(low, high, ALLOWED).certain is judged(low, high, ALLOWED, strict=True).certain is certain
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_where_the_original_finds_nothing_no_verdict_is_certain(strict: bool):
+def test_verdict_is_uncertain_if_the_original_detects_nothing(strict: bool):
     asked = GateParameters(checkpoint="p.pt", sha256="", against="o.pt", data="d.yaml", imgsz=64, max_drop=ALLOWED, strict=strict)
     metric = judged_metric(Drop(MAP, 0.0, 0.0, 0.0, 0.0), asked)
     assert (metric.ok, metric.certain) == (not strict, False)
@@ -124,12 +124,12 @@ def test_where_the_original_finds_nothing_no_verdict_is_certain(strict: bool):
     assert "no loss can show" in note and nothing_to_lose({MAP: 0.1}) == []
 
 
-def test_how_many_images_would_settle_it_grows_with_the_square_of_the_doubt():
+def test_images_needed_grow_with_the_square_of_the_interval():
     assert images_needed(Drop(MAP, 0.9, 0.9, -0.02, 0.02), 50, 0.01) == 200
     assert images_needed(Drop(MAP, 0.9, 0.89, -0.01, 0.03), 50, 0.01) is None, "no number of images tells two equal figures apart"
 
 
-def test_labels_must_be_the_same_image_by_image():
+def test_labels_of_both_runs_must_be_equal_for_each_image():
     one, other = [{"target_cls": np.array([0, 1])}], [{"target_cls": np.array([1, 0])}]
     assert same_labels(one, one) and not same_labels(one, other) and not same_labels(one, one * 2)
 
@@ -149,7 +149,7 @@ def result(**changes: Any) -> GateResult:
     return GateResult(**{**fields, **changes})
 
 
-def test_junit_has_a_case_for_each_judgement_and_a_failure_for_what_is_too_much():
+def test_junit_has_a_case_for_each_judgement_and_a_failure_for_each_excess():
     suites = ElementTree.fromstring(junit(result()))
     (suite,) = suites
     assert (suites.get("tests"), suites.get("failures"), suite.get("failures")) == ("2", "1", "1")
@@ -160,7 +160,7 @@ def test_junit_has_a_case_for_each_judgement_and_a_failure_for_what_is_too_much(
     assert "\x1b" not in suite.get("name")
 
 
-def test_markdown_has_a_table_that_odd_names_do_not_break_and_says_how_to_be_certain():
+def test_markdown_table_escapes_names_and_advises_more_images():
     lines = markdown(result()).splitlines()
     assert lines[0] == "## Pruning gate failed, but not certain"
     assert "-30.0 %" in lines[2] and "odd\\|" in lines[2] and "`name" not in lines[2].replace("`odd", "")

@@ -46,7 +46,7 @@ class Fake:
 
 
 @pytest.mark.parametrize("kind", METRICS)
-def test_the_very_images_give_the_very_metrics_and_nothing_is_used_up(kind: str):
+def test_all_images_give_the_same_metrics_and_the_validator_does_not_change(kind: str):
     seen = Fake(kind, [4, 2, 3, 0, 1, 4])
     images = images_of(seen)
     mine = metrics_on(seen, images)
@@ -55,14 +55,14 @@ def test_the_very_images_give_the_very_metrics_and_nothing_is_used_up(kind: str)
     assert 0 < mine[MAP] < 1
 
 
-def test_images_that_are_all_alike_leave_no_doubt_and_more_of_them_leave_less():
+def test_interval_is_empty_for_equal_images_and_shrinks_with_more_images():
     low, high = percentiles(resampled(Fake("DetMetrics", [4] * 6)))
     assert low == pytest.approx(high)
     few, many = (percentiles(resampled(Fake("DetMetrics", [4, 2, 3, 0] * count))) for count in (2, 20))
     assert many[1] - many[0] < 0.6 * (few[1] - few[0]) and few[0] <= many[0] < many[1] <= few[1]
 
 
-def test_a_classifier_s_interval_is_that_of_a_share():
+def test_interval_of_a_classifier_is_that_of_a_proportion():
     """Of 100 images 80 are right: the standard error is 0.04, so that 95 % lie within about 0.08."""
     from ultralytics.models.yolo.classify import ClassificationValidator
     from ultralytics.utils.metrics import ClassifyMetrics
@@ -75,12 +75,12 @@ def test_a_classifier_s_interval_is_that_of_a_share():
     assert low == pytest.approx(0.72, abs=0.03) and high == pytest.approx(0.88, abs=0.03)
 
 
-def test_where_images_cannot_be_told_apart_there_is_no_interval():
+def test_no_interval_is_given_if_images_cannot_be_separated():
     assert resampled(SimpleNamespace(metrics=SimpleNamespace())) == []
     assert resampled(Fake("DetMetrics", [4])) == []
 
 
-def test_a_validation_tells_its_interval_and_its_metrics_are_what_they_are_without(demo_checkpoint, demo_data, monkeypatch):
+def test_interval_does_not_change_the_metrics_of_a_validation(demo_checkpoint, demo_data, monkeypatch):
     from tests.jobs.test_validation_job import digits, ignore
     from tui_pruner.frameworks.ultralytics import open_model
 

@@ -60,7 +60,7 @@ class Child:
         return [json.loads(line) for line in lines.splitlines()], noise.decode(), status
 
 
-def test_only_messages_reach_stdout_whatever_python_or_native_code_prints(tmp_path):
+def test_only_messages_reach_stdout_and_no_prints_of_python_or_native_code(tmp_path):
     body = """
 print("python prints")
 sys.__stdout__.write("the first stdout\\n"); sys.__stdout__.flush()
@@ -88,7 +88,7 @@ return ValidationResult(metrics={}, images=1, seconds=0.5)
         ("import module_that_is_not_there", "JobError", "ModuleNotFoundError: No module named"),
     ],
 )
-def test_a_failure_is_one_line_with_its_traceback_in_the_log(tmp_path, body, kind, words):
+def test_failure_is_one_line_with_its_traceback_in_the_log(tmp_path, body, kind, words):
     (message,), noise, status = Child(tmp_path, body).end()
     assert message["error"]["kind"] == kind
     assert words in message["error"]["message"] and "\n" not in message["error"]["message"]
@@ -96,7 +96,7 @@ def test_a_failure_is_one_line_with_its_traceback_in_the_log(tmp_path, body, kin
     assert status == 3
 
 
-def test_an_unknown_kind_and_unreadable_parameters_are_job_errors():
+def test_unknown_kind_and_unreadable_parameters_are_job_errors():
     for arguments, line, words in (
         (["dance"], "{}", "no job 'dance'; the jobs are validate"),
         (["validate"], "{", "ValidationError"),
@@ -111,7 +111,7 @@ def test_an_unknown_kind_and_unreadable_parameters_are_job_errors():
         assert words in message["error"]["message"]
 
 
-def test_a_job_ends_with_its_children_and_temporary_files_when_its_stdin_does(tmp_path):
+def test_job_ends_with_its_children_and_temporary_files_when_stdin_closes(tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     lock = tmp_path / "lock"
@@ -135,7 +135,7 @@ signal.pause()
     child.process.stderr.close()
 
 
-def test_the_log_says_what_the_job_is_how_far_it_came_and_how_long_it_took(tmp_path):
+def test_log_has_the_job_its_progress_and_its_duration(tmp_path):
     body = """
 for done in (0, 16, 16):
     on_progress(JobProgress(done=done, total=64, doing="validating", metrics={"metrics/mAP50(B)": 0.5, "fitness": 0.1} if done else {}))
@@ -150,7 +150,7 @@ return ValidationResult(metrics={}, images=64, seconds=0.5)
 
 
 @pytest.mark.parametrize("attended", [False, True])
-def test_jobs_give_way_to_the_interface(attended: bool, tmp_path, monkeypatch):
+def test_jobs_run_at_lower_priority_than_the_app(attended: bool, tmp_path, monkeypatch):
     monkeypatch.delenv(ATTENDED, raising=False)
     if attended:
         monkeypatch.setenv(ATTENDED, "1")
@@ -169,7 +169,7 @@ return ValidationResult(metrics={"nice": os.nice(0), "session": session, "policy
         assert found["session"] == (5 if attended else 0)
 
 
-def test_a_job_in_the_session_of_a_shell_leaves_the_priority_of_that_session(monkeypatch, tmp_path):
+def test_job_does_not_change_the_priority_of_a_shells_session(monkeypatch, tmp_path):
     file = tmp_path / "autogroup"
     monkeypatch.setattr(jobs, "AUTOGROUP", file)
     for leader, written in ((os.getpid() + 1, False), (os.getpid(), True)):
@@ -181,7 +181,7 @@ def test_a_job_in_the_session_of_a_shell_leaves_the_priority_of_that_session(mon
     assert file.read_text() == "5"
 
 
-def test_out_of_memory_is_known_by_python_by_cuda_and_by_the_cpu_allocator():
+def test_out_of_memory_is_recognised_from_python_cuda_and_the_cpu_allocator():
     import torch
 
     allocator = RuntimeError(
@@ -194,7 +194,7 @@ def test_out_of_memory_is_known_by_python_by_cuda_and_by_the_cpu_allocator():
     assert explain(bad) is bad
 
 
-def test_a_bad_yaml_is_refused_without_loading_torch(tmp_path):
+def test_bad_yaml_is_refused_without_loading_torch(tmp_path):
     script = """
 import sys
 from tui_pruner.jobs.data.dataset import read_data
@@ -210,7 +210,7 @@ except DataError:
 
 
 @pytest.mark.parametrize("kind", jobs.KINDS)
-def test_every_kind_of_job_names_its_message_and_the_function_that_takes_it(kind):
+def test_every_kind_of_job_names_its_parameters_and_its_function(kind):
     named = jobs.KINDS[kind]
     function = getattr(importlib.import_module(named.module), named.function)
     assert inspect.signature(function).parameters["parameters"].annotation == named.parameters.__name__

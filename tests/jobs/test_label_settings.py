@@ -85,14 +85,14 @@ def stock(checkpoint: Path, data: Path, folder: Path, **settings: Any) -> dict[s
     return {name: float(value) for name, value in found.results_dict.items()}
 
 
-def test_a_model_of_one_class_is_measured_on_the_ten_that_it_was_trained_on_as_stock_does(single, data, tmp_path):
+def test_model_trained_with_single_cls_is_measured_like_stock_on_ten_class_data(single, data, tmp_path):
     result = run_validation(ValidationParameters(**subject(single, data)), ignore)
     assert result.notes == [ONE_CLASS] and result.images == 12
     assert result.metrics == pytest.approx(stock(single, data, tmp_path, single_cls=True), abs=1e-6)
     assert result.metrics[MAP] > 0.1
 
 
-def test_a_scan_a_calibration_and_pictures_take_the_same_data(single, data, tmp_path, monkeypatch):
+def test_scan_calibration_and_pictures_accept_the_data_of_a_single_cls_model(single, data, tmp_path, monkeypatch):
     from tui_pruner.core.search import sensitivity
 
     trials_of = sensitivity.trials_of
@@ -107,7 +107,7 @@ def test_a_scan_a_calibration_and_pictures_take_the_same_data(single, data, tmp_
     assert {name for picture in drawn.pictures for name in picture.before} == {"item"}
 
 
-def test_a_pruned_file_is_recalibrated_and_fine_tuned_on_it_and_stays_of_one_class(pruned, data, tmp_path):
+def test_pruned_single_cls_file_is_recalibrated_and_fine_tuned(pruned, data, tmp_path):
     again = run_recalibration(RecalibrationParameters(output=str(tmp_path / "again.pt"), **subject(pruned, data)), ignore)
     assert again.images == 12
     wanted = FinetuneParameters(epochs=1, batch=4, lr0=1e-6, output=str(tmp_path / "tuned.pt"), **subject(pruned, data))
@@ -126,7 +126,7 @@ def with_arguments(checkpoint: Path, file: Path, **arguments: Any) -> Path:
 
 
 @pytest.mark.parametrize("classes", [[1, 3, 5], 3])
-def test_a_model_that_was_trained_on_some_classes_is_measured_on_their_labels(demo_checkpoint, data, tmp_path, classes):
+def test_model_trained_on_some_classes_is_measured_on_their_labels(demo_checkpoint, data, tmp_path, classes):
     some = with_arguments(demo_checkpoint, tmp_path / "some.pt", classes=classes)
     result = run_validation(ValidationParameters(**subject(some, data)), ignore)
     assert result.notes == [f"only labels of the classes {classes} count, as in the model's training (classes={classes})"]
@@ -134,7 +134,7 @@ def test_a_model_that_was_trained_on_some_classes_is_measured_on_their_labels(de
     assert result.metrics[MAP] != pytest.approx(run_validation(ValidationParameters(**subject(demo_checkpoint, data)), ignore).metrics[MAP])
 
 
-def test_masks_that_may_overlap_stay_whole_and_so_does_the_loss(tmp_path):
+def test_overlap_mask_of_the_training_is_used_for_masks_and_loss(tmp_path):
     model = narrow(tmp_path, "yolov8-seg", classes=3).model
     model.args = {**model.args, "overlap_mask": False}
     data = read_data(write_data_set("segment", tmp_path / "data"))
@@ -144,7 +144,7 @@ def test_masks_that_may_overlap_stay_whole_and_so_does_the_loss(tmp_path):
     assert recipe_of(model.args)["overlap_mask"] is False
 
 
-def test_what_a_user_prefers_stays_with_the_training_that_it_was_preferred_in(tmp_path):
+def test_thresholds_saved_by_a_training_are_not_used_in_jobs(tmp_path):
     model = narrow(tmp_path).model
     preferred = {
         "conf": 0.5,
@@ -167,7 +167,7 @@ WRONG = [("single_cls", "yes"), ("single_cls", 1), ("classes", "0"), ("classes",
 
 
 @pytest.mark.parametrize("wrong", [*({name: value} for name, value in WRONG), {"overlap_mask": None}])
-def test_arguments_that_ultralytics_would_not_take_are_left_out(wrong, tmp_path):
+def test_invalid_training_arguments_are_ignored(wrong, tmp_path):
     model = narrow(tmp_path, "yolov8-seg", classes=3).model
     model.args = {**model.args, **wrong}
     assert labels_of(model) == {} and labels_in_words({}) == []
@@ -175,7 +175,7 @@ def test_arguments_that_ultralytics_would_not_take_are_left_out(wrong, tmp_path)
     assert recipe_of({"mosaic": 7.0, "hsv_h": "much", "fliplr": 0.25}) == {"fliplr": 0.25}
 
 
-def test_other_data_is_refused_where_classes_are_told_apart(single, data):
+def test_data_with_other_classes_is_refused_without_single_cls(single, data):
     with pytest.raises(DataError, match="names 10 classes, but the model has 1"):
         check_fits(read_data(data), 1, "detect", {})
     check_fits(read_data(data), 1, "detect", {"single_cls": True})

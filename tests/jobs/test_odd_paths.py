@@ -41,7 +41,7 @@ def images(tmp_path: Path) -> Path:
         b"val: 'd\xe4ta/images'\ntest: k\xe4ine\n",
     ],
 )
-def test_paths_of_a_data_yaml_lead_to_the_very_files(text: bytes, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_odd_bytes_in_a_data_yaml_lead_to_the_exact_files(text: bytes, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     odd_path(tmp_path, b"l\xefst.txt").write_bytes(b"./nothing.txt\n\n./d\xe4ta/images/im\xe9.png\n")
     file = odd_path(tmp_path, b"d\xe4ta.yaml")
@@ -56,14 +56,14 @@ def test_paths_of_a_data_yaml_lead_to_the_very_files(text: bytes, images: Path, 
         assert len(list((view.parent / "labels").iterdir())) == 1
 
 
-def test_a_folder_without_those_bytes_is_taken_where_there_is_none_with_them(images: Path, tmp_path: Path):
+def test_folder_without_odd_bytes_is_used_if_none_with_them_exists(images: Path, tmp_path: Path):
     file = tmp_path / "data.yaml"
     (tmp_path / "plain").symlink_to(images)
     file.write_bytes(b"val: pla\xefin\n" + NAMES)
     assert len(read_data(file).images) == 1
 
 
-def test_what_is_missing_is_said_in_words_that_can_be_printed(tmp_path: Path):
+def test_missing_file_with_odd_bytes_is_reported_in_printable_text(tmp_path: Path):
     file = odd_path(tmp_path, b"d\xe4ta.yaml")
     file.write_bytes(b"val: n\xf6ne\n" + NAMES)
     with pytest.raises(DataError, match=r"nne do not exist .line 1 has bytes that are not UTF-8") as caught:
@@ -71,7 +71,7 @@ def test_what_is_missing_is_said_in_words_that_can_be_printed(tmp_path: Path):
     assert str(caught.value).startswith(rf"{tmp_path}/d\xe4ta.yaml") and str(caught.value).isprintable()
 
 
-def test_a_training_has_a_folder_that_can_be_typed_and_its_arguments_are_written_down(tmp_path: Path):
+def test_training_folder_is_typable_and_its_arguments_are_saved(tmp_path: Path):
     from ultralytics.utils import YAML
 
     run = run_of(FinetuneParameters(checkpoint="/m/caf\udce9.pt", sha256="0", data="d.yaml", imgsz=64, output="o.pt", epochs=1, batch=1))
@@ -94,7 +94,7 @@ sys.exit(main(["try", *sys.argv[1:]], {"try": Kind("job_messages.ExportParameter
 """
 
 
-async def test_a_job_is_told_and_answers_in_its_own_process():
+async def test_job_receives_and_returns_odd_paths_across_processes():
     async def start(kind: str, scratch: str, log: Path | None) -> asyncio.subprocess.Process:
         return await start_python("-c", MAIN, scratch, log=log)
 

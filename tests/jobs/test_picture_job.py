@@ -1,4 +1,4 @@
-"""Pictures: what stock Ultralytics finds on the images of a validation, drawn as stock Ultralytics draws; what cannot be read is said."""
+"""Pictures: what stock Ultralytics finds on the images of a validation, drawn as it draws; unreadable images are reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def digits(demo_checkpoint: Path, demo_data: Path, tmp_path: Path) -> PicturePar
     )
 
 
-def test_a_picture_shows_what_stock_ultralytics_finds(digits: PictureParameters, demo_checkpoint: Path):
+def test_pictures_show_the_detections_of_stock_ultralytics(digits: PictureParameters, demo_checkpoint: Path):
     said = []
     found = run_pictures(digits, said.append)
     assert [picture.image for picture in found.pictures] == list(READABLE)
@@ -60,11 +60,11 @@ def test_a_picture_shows_what_stock_ultralytics_finds(digits: PictureParameters,
         assert (cv2.absdiff(drawn[0], cv2.resize(stock.orig_img, (512, 512), interpolation=cv2.INTER_CUBIC)) > 60).any(), "boxes are drawn"
 
 
-def test_a_checkpoint_that_changed_in_the_meantime_is_refused(digits: PictureParameters):
+def test_changed_checkpoint_is_refused(digits: PictureParameters):
     with pytest.raises(CheckpointError, match="changed on disk"):
         run_pictures(digits.model_copy(update={"sha256": "0" * 64}), ignore)
 
 
-def test_a_classifier_has_no_detections_to_draw():
+def test_classifier_is_refused_since_it_has_no_detections():
     with pytest.raises(RequestError, match="a ClassificationModel has no detections to draw"):
         predictor_of(open_model("yolov8n-cls.yaml", 3).model)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.gpu.conftest import learn
+from tests.gpu.conftest import train_until_detecting
 from tests.jobs.conftest import draw_splits
 from tests.jobs.narrow import SIDE, narrow, save_whole, short
 from tui_pruner.core.model.analysis import Analysis, analyse
@@ -49,26 +49,31 @@ def wanted(demo_checkpoint: Path, demo_data: Path, cache: str, monkeypatch: pyte
 
 
 @pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector of five layers that has learnt four of its ten scenes."""
     folder = tmp_path_factory.mktemp("learnt")
     draw_splits(folder, training=10)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         checkpoint = short(folder)
-        learn(checkpoint.model, folder)
+        train_until_detecting(checkpoint.model, folder)
     return save_whole(checkpoint, folder / "learnt.pt")
 
 
 @pytest.fixture
-def small(wanted: PlanningParameters, learnt: Path) -> PlanningParameters:
+def short_parameters(wanted: PlanningParameters, trained_detector: Path) -> PlanningParameters:
     """The same of the short detector and its own scenes."""
-    subject = {"checkpoint": str(learnt), "sha256": read_checkpoint(learnt).sha256, "data": str(learnt.parent / "data.yaml"), "round_to": 4}
+    subject = {
+        "checkpoint": str(trained_detector),
+        "sha256": read_checkpoint(trained_detector).sha256,
+        "data": str(trained_detector.parent / "data.yaml"),
+        "round_to": 4,
+    }
     return wanted.model_copy(update=subject)
 
 
-def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival(small: PlanningParameters) -> None:
-    found = run_planning(small.model_copy(update={"points": [["flops=80%"], ["flops=60%", "params=70%"], ["flops=1%"]]}), ignore)
+def test_front_reuses_measurements_and_compares_each_point_with_its_closest_rival(short_parameters: PlanningParameters) -> None:
+    found = run_planning(short_parameters.model_copy(update={"points": [["flops=80%"], ["flops=60%", "params=70%"], ["flops=1%"]]}), ignore)
     easy, both, impossible = found.points
     assert (found.images, found.held_out) == (8, 2)
     assert easy.shares["flops"] <= 0.8 and both.shares["flops"] <= 0.6 and both.shares["params"] <= 0.7
@@ -79,17 +84,17 @@ def test_a_front_shares_what_was_measured_and_each_point_takes_its_closest_rival
         assert distances[0] < 0.8 * next(r.distance for r in point.rivals if r.name == UNIFORM)
         assert point.plan is not None and point.plan["steps"][0]["cuts"] and point.amounts
     assert impossible.plan is None and "out of reach" in impossible.stopped
-    again = run_planning(small.model_copy(update={"points": [["flops=80%"]]}), ignore)
+    again = run_planning(short_parameters.model_copy(update={"points": [["flops=80%"]]}), ignore)
     assert again.cached and again.points[0].plan == easy.plan
 
 
-def test_in_a_hurry_no_plan_is_tried_whole(small: PlanningParameters) -> None:
-    found = run_planning(small.model_copy(update={"fast": True}), ignore)
+def test_fast_planning_compares_no_rivals(short_parameters: PlanningParameters) -> None:
+    found = run_planning(short_parameters.model_copy(update={"fast": True}), ignore)
     (point,) = found.points
     assert point.rivals == [] and point.chosen == "knapsack" and point.shares["flops"] <= 0.6
 
 
-def test_a_latency_is_reached_by_timing_the_plans_of_each_way(small: PlanningParameters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latency_target_is_reached_by_timing_plans(short_parameters: PlanningParameters, monkeypatch: pytest.MonkeyPatch) -> None:
     def clock_of(analysis: Analysis, *_: object) -> Callable[[Removal], Interval]:
         """A network takes as long as it has operations."""
         arithmetic = Arithmetic(analysis)
@@ -101,17 +106,17 @@ def test_a_latency_is_reached_by_timing_the_plans_of_each_way(small: PlanningPar
         return clock
 
     monkeypatch.setattr(latency, "clock_of", clock_of)
-    (point,) = run_planning(small.model_copy(update={"points": [["latency=70%"]], "fast": True}), ignore).points
+    (point,) = run_planning(short_parameters.model_copy(update={"points": [["latency=70%"]], "fast": True}), ignore).points
     assert point.plan is not None and 0.6 < point.shares["latency"] <= 0.71
     assert point.shares["latency"] == pytest.approx(point.shares["flops"])
-    (far,) = run_planning(small.model_copy(update={"points": [["latency=1%"]], "fast": True}), ignore).points
+    (far,) = run_planning(short_parameters.model_copy(update={"points": [["latency=1%"]], "fast": True}), ignore).points
     assert far.plan is None and "latency=1% is out of reach" in far.stopped
 
 
 @pytest.mark.parametrize(
     "name", ["short", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("digits", "yolo11-seg", "yolov8"))]
 )
-def test_the_plan_is_never_worse_than_the_uniform_one_on_images_that_neither_saw(
+def test_plan_is_never_worse_than_the_uniform_one_on_unseen_images(
     name: str, wanted: PlanningParameters, tmp_path: Path, demo_data: Path
 ) -> None:
     if name != "digits":

@@ -1,4 +1,4 @@
-"""Recalibration: statistics of normalisation measured again, from unlabelled images, with every weight as it was."""
+"""Recalibration: BatchNorm statistics from unlabelled images, with every weight unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wanted(tmp_path: Path) -> RecalibrationParameters:
     )
 
 
-def test_statistics_are_the_average_over_the_batches_and_the_weights_stay():
+def test_statistics_are_averages_over_batches_and_weights_stay():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.03), nn.ReLU()).eval()
     batches = [torch.rand(5, 3, 8, 8), torch.rand(5, 3, 8, 8) * 3]
@@ -48,7 +48,7 @@ def test_statistics_are_the_average_over_the_batches_and_the_weights_stay():
     assert found.model[1].momentum == 0.03 and not found.model[1].training
 
 
-def test_a_layer_that_the_forward_does_not_reach_keeps_its_statistics():
+def test_layer_not_reached_by_the_forward_keeps_its_statistics():
     class Branched(nn.Module):
         def __init__(self):
             super().__init__()
@@ -64,7 +64,7 @@ def test_a_layer_that_the_forward_does_not_reach_keeps_its_statistics():
     assert found.model.used.running_mean.min() > 5
 
 
-def test_images_are_what_stock_prediction_sees_in_batches_of_nearly_equal_size(random_model, wanted):
+def test_images_equal_those_of_stock_prediction_in_batches_of_similar_size(random_model, wanted):
     images = unlabelled(wanted).images
     sizes = [len(batch) for batch in image_batches(random_model, images, 64, "cpu", largest=16)]
     assert sizes == [10, 10]
@@ -72,7 +72,7 @@ def test_images_are_what_stock_prediction_sees_in_batches_of_nearly_equal_size(r
     assert batch.shape == (1, 3, 64, 64) and batch.min() >= 0 and 0.9 < batch.max() <= 1
 
 
-def test_a_whole_model_gets_new_statistics_from_images_without_labels(random_model, wanted):
+def test_model_is_recalibrated_from_images_without_labels(random_model, wanted):
     shutil.rmtree(Path(wanted.data).parent / "labels")
     before = copy.deepcopy(random_model.state_dict())
     said = []
@@ -84,14 +84,14 @@ def test_a_whole_model_gets_new_statistics_from_images_without_labels(random_mod
     assert [progress.done for progress in said] == [10, 20]
 
 
-def test_training_images_come_first_and_the_seed_chooses_among_them(wanted, demo_data):
+def test_training_images_are_preferred_and_chosen_by_the_seed(wanted, demo_data):
     assert {image.parent.name for image in unlabelled(wanted).images} == {"val"}
     chosen = unlabelled(wanted.model_copy(update={"data": str(demo_data), "images": 8}))
     assert {image.parent.name for image in chosen.images} == {"train"}
     assert len(chosen.images) == 8
 
 
-def test_unreadable_images_are_left_out_and_none_at_all_is_a_sentence(random_model, wanted):
+def test_unreadable_images_are_skipped_and_no_readable_image_is_an_error(random_model, wanted):
     images = unlabelled(wanted).images
     images[0].write_bytes(b"no image")
     assert recalibrated(random_model, unlabelled(wanted), wanted, ignore).images == 19
@@ -101,12 +101,12 @@ def test_unreadable_images_are_left_out_and_none_at_all_is_a_sentence(random_mod
         recalibrated(random_model, unlabelled(wanted), wanted, ignore)
 
 
-def test_one_value_per_channel_is_too_little(random_model, wanted):
+def test_one_value_per_channel_is_refused_as_too_few_images(random_model, wanted):
     one = wanted.model_copy(update={"images": 1, "imgsz": 32})
     with pytest.raises(RequestError, match=r"1 images of side 32 are too few: give more --images or a larger --imgsz"):
         recalibrated(random_model, unlabelled(one), one, ignore)
 
 
-def test_a_model_without_normalisation_is_refused(wanted):
+def test_model_without_batch_normalisation_is_refused(wanted):
     with pytest.raises(RequestError, match="has no batch normalisation"):
         recalibrated(nn.Linear(2, 2), unlabelled(wanted), wanted, ignore)

@@ -1,4 +1,4 @@
-"""The refit as a job: files, images, notes, and what is refused; the sums are in tests/core/test_reconstruction.py."""
+"""The refit as a job: files, images, notes, and what is refused; its equations are in tests/core/test_reconstruction.py."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refitted(pruned: Checkpoint, demo_checkpoint: Path, demo_data: Path, tmp_pat
         return run_reconstruction(parameters_for(pruned, demo_checkpoint, demo_data, folder), SAID.append)
 
 
-def test_a_refitted_file_is_closer_to_the_original_and_says_how_it_was_made(refitted: ReconstructionResult, pruned: Checkpoint) -> None:
+def test_refitted_file_is_closer_to_the_original_and_records_its_stage(refitted: ReconstructionResult, pruned: Checkpoint) -> None:
     said, found = SAID, refitted
     assert (found.images, found.held_out) == (8, 2)
     assert set(found.distance) == {"cut", "recalibrated", "refitted", "both"}
@@ -68,7 +68,7 @@ def test_a_refitted_file_is_closer_to_the_original_and_says_how_it_was_made(refi
     assert any("refitting" in getattr(progress, "doing", "") for progress in said)
 
 
-def test_a_killed_refit_goes_on_with_the_fits_that_it_kept_and_ends_the_same(
+def test_killed_refit_resumes_from_stored_fits_with_the_same_result(
     wanted: ReconstructionParameters, pruned: Checkpoint, refitted: ReconstructionResult
 ) -> None:
     class Killed(Exception): ...
@@ -88,7 +88,7 @@ def test_a_killed_refit_goes_on_with_the_fits_that_it_kept_and_ends_the_same(
     assert again.distance == refitted.distance
 
 
-def test_the_original_is_found_beside_the_file_or_asked_for(wanted: ReconstructionParameters, pruned: Checkpoint, tmp_path: Path) -> None:
+def test_original_is_found_beside_the_file_or_requested(wanted: ReconstructionParameters, pruned: Checkpoint, tmp_path: Path) -> None:
     alone = wanted.model_copy(update={"original": None})
     with pytest.raises(CheckpointError, match=r"was cut from digits\.pt, which is not beside it: give the checkpoint .* with --original"):
         original_of(pruned, alone)
@@ -102,7 +102,7 @@ def test_the_original_is_found_beside_the_file_or_asked_for(wanted: Reconstructi
         beside.unlink()
 
 
-def test_an_uncut_file_and_one_that_was_trained_after_the_cut_are_refused(
+def test_uncut_file_and_file_trained_after_the_cut_are_refused(
     wanted: ReconstructionParameters, pruned: Checkpoint, demo_checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match="was not pruned by this program"):
@@ -113,7 +113,7 @@ def test_an_uncut_file_and_one_that_was_trained_after_the_cut_are_refused(
         original_of(read_checkpoint(trained.output), wanted)
 
 
-def test_images_to_judge_by_are_others_than_those_that_are_fitted(demo_data: Path) -> None:
+def test_held_out_images_differ_from_the_fitted_ones(demo_data: Path) -> None:
     data = without_labels(demo_data)
     working, others = held_apart(data, 64, 0)
     assert (len(working.images), len(others.images)) == (64, 16)
@@ -123,7 +123,7 @@ def test_images_to_judge_by_are_others_than_those_that_are_fitted(demo_data: Pat
         held_apart(data.with_images(data.images[:1]), 64, 0)
 
 
-def test_too_few_images_for_a_layer_are_said() -> None:
+def test_too_few_images_for_a_layer_are_reported() -> None:
     enough = Fit("model.0.conv", 0.5, 0.25, 1e-3, rows=400, features=27)
     short = Fit("model.1.conv", 0.5, 0.25, 1e-3, rows=100, features=144)
     assert too_few([enough], 8) == []
@@ -132,7 +132,7 @@ def test_too_few_images_for_a_layer_are_said() -> None:
     assert note.endswith("give more images (--images, now 1)")
 
 
-def test_what_came_before_the_cut_is_no_training_after_it_and_behind_a_mask_is_the_original(
+def test_training_before_the_cut_is_allowed_and_a_masked_file_is_refitted_to_its_original(
     wanted: ReconstructionParameters, pruned: Checkpoint
 ) -> None:
     """Refitted to the masked file, which computes what the cut one computes, nothing would be won back."""

@@ -19,7 +19,7 @@ def files():
     return sorted(file.name for file in (paths.cache_folder() / "validation").iterdir())
 
 
-def test_a_stored_result_comes_back_marked_as_cached():
+def test_stored_result_is_loaded_and_marked_as_cached():
     assert cache.load("k") is None
     cache.store("k", RESULT)
     assert cache.load("k") == RESULT.model_copy(update={"cached": True})
@@ -27,7 +27,7 @@ def test_a_stored_result_comes_back_marked_as_cached():
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\x00", b'{"metrics": {"a": "much"}, "images": 1, "seconds": 1}', b"[]"])
-def test_a_damaged_entry_is_as_good_as_none_and_can_be_stored_again(damage):
+def test_damaged_entry_is_ignored_and_replaced(damage):
     cache.store("k", RESULT)
     (paths.cache_folder() / "validation" / "k.json").write_bytes(damage)
     assert cache.load("k") is None
@@ -35,7 +35,7 @@ def test_a_damaged_entry_is_as_good_as_none_and_can_be_stored_again(damage):
     assert cache.load("k") is not None
 
 
-def test_a_cache_that_cannot_be_written_loses_nothing(tmp_path, monkeypatch):
+def test_unwritable_cache_is_ignored(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
@@ -43,7 +43,7 @@ def test_a_cache_that_cannot_be_written_loses_nothing(tmp_path, monkeypatch):
     assert cache.load("k") is None
 
 
-def test_a_write_that_fails_leaves_the_old_entry_and_no_temporary_file(monkeypatch):
+def test_failed_write_keeps_the_old_entry_and_leaves_no_temporary_file(monkeypatch):
     cache.store("k", RESULT)
 
     def full(*_):
@@ -58,19 +58,19 @@ def test_a_write_that_fails_leaves_the_old_entry_and_no_temporary_file(monkeypat
 CHANGES = [{"sha256": "b" * 64}, {"plan": {"steps": [1]}}, {"classes": 3}, {"images": 65}, {"images": None}, {"imgsz": 192}, {"seed": 1}]
 
 
-def test_everything_that_a_metric_depends_on_makes_another_key():
+def test_key_depends_on_everything_that_affects_the_metric():
     keys = [cache.key_of(PARAMETERS, "data")] + [cache.key_of(PARAMETERS.model_copy(update=change), "data") for change in CHANGES]
     keys.append(cache.key_of(PARAMETERS, "other data"))
     assert len(set(keys)) == len(CHANGES) + 2
 
 
-def test_a_mask_has_a_result_of_its_own():
+def test_masked_and_pruned_results_have_different_keys():
     cut = PARAMETERS.model_copy(update={"plan": {"steps": [1]}})
     assert cache.key_of(cut, "data") != cache.key_of(cut.model_copy(update={"masked": True}), "data")
     assert cache.key_of(PARAMETERS, "data") == cache.key_of(PARAMETERS.model_copy(update={"masked": True}), "data")
 
 
-def test_the_device_and_the_place_of_the_checkpoint_make_no_difference():
+def test_key_does_not_depend_on_the_device_or_the_checkpoints_path():
     same = PARAMETERS.model_copy(update={"device": "cpu", "checkpoint": "moved.pt"})
     assert cache.key_of(PARAMETERS, "data") == cache.key_of(same, "data")
 
@@ -89,7 +89,7 @@ def test_plans_that_remove_the_same_channels_have_the_same_key():
     assert planned() == planned(sha256="b" * 64) == cache.key_of(PARAMETERS, "data")
 
 
-def test_plans_that_remove_other_channels_or_belong_to_another_checkpoint_have_other_keys():
+def test_plans_with_other_channels_or_another_checkpoint_have_different_keys():
     cuts = [{}, {"a.weight": {"0": [1]}}, {"a.weight": {"0": [1, 2]}}, {"a.weight": {"1": [1]}}, {"b.weight": {"0": [1]}}]
     keys = {planned([cut]) for cut in cuts} | {planned([cuts[1]], sha256="b" * 64)}
     assert len(keys) == 6
@@ -97,7 +97,7 @@ def test_plans_that_remove_other_channels_or_belong_to_another_checkpoint_have_o
     assert len(keys | {cache.key_of(PARAMETERS.model_copy(update={"plan": plan}), "data") for plan in malformed}) == 9
 
 
-def test_plans_that_drop_other_blocks_have_other_keys():
+def test_plans_with_other_dropped_blocks_have_different_keys():
     def key(*drops: str) -> str:
         cuts = [{"layer": "x", "amount": "drop", "removes": {}, "drops": list(drops)}]
         plan = {"format": 1, "checkpoint": "a.pt", "sha256": "a" * 64, "steps": [{"name": "", "cuts": cuts}]}
@@ -107,13 +107,13 @@ def test_plans_that_drop_other_blocks_have_other_keys():
     assert key() == planned([{}]) and key("a", "b") == key("b", "a")
 
 
-def test_another_ultralytics_makes_another_key(monkeypatch):
+def test_key_depends_on_the_ultralytics_version(monkeypatch):
     before = cache.key_of(PARAMETERS, "data")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.0")
     assert cache.key_of(PARAMETERS, "data") != before
 
 
-def test_a_training_goes_on_only_with_the_images_and_labels_that_it_began_with(scenes):
+def test_training_resumes_only_with_the_same_images_and_labels(scenes):
     asked = FinetuneParameters(checkpoint="a.pt", sha256="a" * 64, data=str(scenes), imgsz=160, epochs=1, output="b.pt")
     before = run_of(asked).folder
     assert run_of(asked).folder == before
@@ -122,7 +122,7 @@ def test_a_training_goes_on_only_with_the_images_and_labels_that_it_began_with(s
     assert run_of(asked).folder != before
 
 
-def test_another_way_to_measure_makes_other_keys_so_that_no_figure_of_before_is_shown(monkeypatch):
+def test_changed_way_to_measure_changes_all_keys(monkeypatch):
     training = FinetuneParameters(checkpoint="a.pt", sha256="a" * 64, data="d.yaml", imgsz=160, epochs=1, output="b.pt")
     before = cache.key_of(PARAMETERS, "data"), ScanStore(PARAMETERS, "data").folder, run_of(training).folder
     for module in (cache, run):

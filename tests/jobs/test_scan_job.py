@@ -1,4 +1,4 @@
-"""The sensitivity scan: numbers of a validation, work that is shared only where that changes nothing, and results that survive a kill."""
+"""The sensitivity scan: metrics of a validation, shared work only where that changes nothing, and results that survive a kill."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui_pruner.core.search.sensitivity.trials_of", some)
 
 
-def lasting(result: ScanResult) -> dict[str, Any]:
+def without_timings(result: ScanResult) -> dict[str, Any]:
     """A result without what differs between two runs."""
     return result.model_dump(exclude={"cached", "seconds", "remarks"})
 
@@ -65,7 +65,7 @@ def validated(parameters: ScanParameters, plan: Plan | None) -> float:
     return run_validation(ValidationParameters(**subject, plan=plan.plain() if plan else None), ignore).metrics[MAP]
 
 
-def test_a_trials_metric_is_that_of_the_pruned_model_and_the_drop_is_against_the_checkpoints(parameters: ScanParameters, digits: Analysis):
+def test_metric_of_a_trial_equals_that_of_the_pruned_model(parameters: ScanParameters, digits: Analysis):
     result = job.run_scan(parameters, ignore)
     assert {row.id for row in result.groups} == {group.number for group in digits.coupling.groups if group.prunable}
     assert result.images == 8 and result.failed == [] and result.notes == []
@@ -82,10 +82,8 @@ def test_a_trials_metric_is_that_of_the_pruned_model_and_the_drop_is_against_the
 
 
 @pytest.mark.usefixtures("few_trials")
-def test_a_scan_that_is_killed_again_and_again_ends_with_the_same_file(
-    parameters: ScanParameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    whole = lasting(job.run_scan(parameters, ignore))
+def test_scan_killed_repeatedly_gives_the_same_file(parameters: ScanParameters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole = without_timings(job.run_scan(parameters, ignore))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     seen: list[int] = []
 
@@ -99,23 +97,23 @@ def test_a_scan_that_is_killed_again_and_again_ends_with_the_same_file(
             job.run_scan(parameters, die)
     assert len(list((tmp_path / "other").rglob("scan/*/*.json"))) == 1 + seen[-1]
     resumed = job.run_scan(parameters, ignore)
-    assert lasting(resumed) == whole
+    assert without_timings(resumed) == whole
     assert resumed.cached == seen[-1]
 
 
 @pytest.mark.usefixtures("few_trials")
-def test_results_are_found_again_and_a_damaged_one_is_measured_again(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+def test_stored_trials_are_reused_and_a_damaged_one_is_measured_again(parameters: ScanParameters, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     first = job.run_scan(parameters, ignore)
     files = sorted(file for file in (tmp_path / "own").rglob("scan/*/*.json") if file.stem != "baseline")
     files[0].write_bytes(b'{"metrics/mAP')
     again = job.run_scan(parameters, ignore)
     assert (first.cached, again.cached) == (0, len(files) - 1)
-    assert lasting(again) == lasting(first)
+    assert without_timings(again) == without_timings(first)
 
 
 @pytest.mark.usefixtures("few_trials")
-def test_a_trial_that_fails_is_named_and_skipped(parameters: ScanParameters, digits: Analysis, monkeypatch: pytest.MonkeyPatch):
+def test_failed_trial_is_reported_and_skipped(parameters: ScanParameters, digits: Analysis, monkeypatch: pytest.MonkeyPatch):
     from tui_pruner.core.pruning import twin
 
     trials = trials_of(digits, [0.5], "l2")[0][::6]
@@ -134,7 +132,7 @@ def test_a_trial_that_fails_is_named_and_skipped(parameters: ScanParameters, dig
 
 
 @pytest.mark.usefixtures("few_trials")
-def test_where_nothing_can_be_shared_the_numbers_are_the_same_and_it_is_said(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+def test_unshared_run_gives_the_same_numbers_and_reports_it(parameters: ScanParameters, tmp_path: Path, monkeypatch):
     shared = job.run_scan(parameters, ignore)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setattr(SharedRun, "_is_exact", lambda self: False)
@@ -143,7 +141,7 @@ def test_where_nothing_can_be_shared_the_numbers_are_the_same_and_it_is_said(par
     assert [row.metric for row in alone.groups] == pytest.approx([row.metric for row in shared.groups], abs=1e-6)
 
 
-def test_a_network_that_works_in_place_is_not_shared(parameters: ScanParameters, digits: Analysis):
+def test_network_with_in_place_operations_is_not_shared(parameters: ScanParameters, digits: Analysis):
     from tui_pruner.core.model.copies import sharing_weights
 
     network = sharing_weights(digits.checkpoint.model)
@@ -156,7 +154,7 @@ def test_a_network_that_works_in_place_is_not_shared(parameters: ScanParameters,
             assert SharedRun(validator, model).shares is shares
 
 
-def test_survivors_are_the_largest_shares_below_the_limit_in_one_plan_that_opens(digits: Analysis):
+def test_survivors_are_the_largest_shares_below_the_limit_as_one_valid_plan(digits: Analysis):
     trials, skipped = trials_of(digits, [0.1, 0.3, 0.5], "l2")
     assert skipped == []
     drops = {trial.digest: trial.ratio / 10 for trial in trials}
@@ -180,7 +178,7 @@ def test_progress_counts_trials_with_their_metric(parameters: ScanParameters):
 
 
 @pytest.mark.usefixtures("few_trials")
-def test_results_are_told_as_they_land_the_dearest_groups_first(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+def test_results_are_reported_at_once_with_the_costliest_groups_first(parameters: ScanParameters, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     seen: list[JobProgress] = []
     result = job.run_scan(parameters, seen.append)
@@ -194,7 +192,7 @@ def test_results_are_told_as_they_land_the_dearest_groups_first(parameters: Scan
 
 
 @pytest.mark.usefixtures("few_trials")
-def test_a_scan_that_is_stopped_ends_with_what_it_has_and_the_next_one_goes_on(parameters: ScanParameters, tmp_path: Path, monkeypatch):
+def test_stopped_scan_returns_its_results_and_the_next_one_continues(parameters: ScanParameters, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.setattr("tui_pruner.jobs.scan.executors.SIDE_BY_SIDE", 2)
     before = signal.getsignal(signal.SIGTERM)

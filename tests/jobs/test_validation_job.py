@@ -22,7 +22,7 @@ def ignore(progress):
     pass
 
 
-def listing(folder: Path) -> dict[str, tuple[int, bytes]]:
+def folder_listing(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file and folder below: when it changed, and what it holds."""
     return {
         str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in [folder, *sorted(folder.rglob("*"))]
@@ -35,7 +35,7 @@ def digits(demo_checkpoint, demo_data, **changes) -> ValidationParameters:
     return base.model_copy(update=changes)
 
 
-def test_the_bundled_checkpoint_reaches_060_on_its_128_scenes_and_what_stock_ultralytics_says(demo_checkpoint, demo_data, tmp_path):
+def test_bundled_checkpoint_reaches_060_and_equals_stock_ultralytics(demo_checkpoint, demo_data, tmp_path):
     from ultralytics import YOLO
     from ultralytics.models.yolo.detect import DetectionValidator
 
@@ -53,7 +53,7 @@ def test_the_bundled_checkpoint_reaches_060_on_its_128_scenes_and_what_stock_ult
         assert result.metrics[name] == pytest.approx(float(value), abs=1e-6)
 
 
-def test_a_result_is_computed_once_and_then_comes_from_the_cache(demo_checkpoint, demo_data, monkeypatch):
+def test_result_is_computed_once_then_read_from_the_cache(demo_checkpoint, demo_data, monkeypatch):
     parameters = digits(demo_checkpoint, demo_data, images=16)
     first = job.run_validation(parameters, ignore)
 
@@ -66,7 +66,7 @@ def test_a_result_is_computed_once_and_then_comes_from_the_cache(demo_checkpoint
         job.run_validation(parameters.model_copy(update={"seed": 1}), ignore)
 
 
-def test_a_plan_is_applied_before_it_is_measured(demo_checkpoint, demo_data):
+def test_plan_is_applied_before_the_measurement(demo_checkpoint, demo_data):
     whole = digits(demo_checkpoint, demo_data, images=32)
     cut = {"layer": "model.2.m.0.cv1", "amount": "keep:1", "removes": {"model.2.m.0.cv1.conv.weight": {"0": list(range(15))}}}
     plan = {"format": 1, "checkpoint": "digits.pt", "sha256": whole.sha256, "steps": [{"name": "", "cuts": [cut]}]}
@@ -78,14 +78,12 @@ def test_a_plan_is_applied_before_it_is_measured(demo_checkpoint, demo_data):
         job.run_validation(whole.model_copy(update={"plan": {**plan, "sha256": "f" * 64}}), ignore)
 
 
-def test_a_checkpoint_that_changed_on_disk_is_refused(demo_checkpoint, demo_data):
+def test_changed_checkpoint_is_refused(demo_checkpoint, demo_data):
     with pytest.raises(CheckpointError, match=r"digits\.pt changed on disk"):
         job.run_validation(digits(demo_checkpoint, demo_data, sha256="0" * 64), ignore)
 
 
-def test_the_users_folder_stays_as_it_is_even_with_a_jpeg_that_ultralytics_would_repair_in_place(
-    random_model, parameters, scenes, tmp_path
-):
+def test_users_folder_is_unchanged_even_with_a_repairable_jpeg(random_model, parameters, scenes, tmp_path):
     folder = scenes.parent
     repairable = folder / "images/val/007.jpg"
     repairable.write_bytes(repairable.read_bytes() + b"trailing")
@@ -95,16 +93,16 @@ def test_the_users_folder_stays_as_it_is_even_with_a_jpeg_that_ultralytics_would
     folders = [path for path in (folder, *folder.rglob("*")) if path.is_dir()]
     for path in folders:
         path.chmod(0o555)
-    before = listing(folder)
+    before = folder_listing(folder)
     try:
         assert job.validate(random_model, parameters, ignore).images == 20
-        assert listing(folder) == before
+        assert folder_listing(folder) == before
     finally:
         for path in folders:
             path.chmod(0o755)
 
 
-def test_the_model_is_left_as_it_was(random_model, parameters):
+def test_validation_leaves_the_model_unchanged(random_model, parameters):
     before = {name: tensor.clone() for name, tensor in random_model.state_dict().items()}
     modules = [type(module) for module in random_model.modules()]
     job.validate(random_model, parameters, ignore)
@@ -115,7 +113,7 @@ def test_the_model_is_left_as_it_was(random_model, parameters):
     assert all(parameter.requires_grad for name, parameter in random_model.named_parameters() if "dfl" not in name)
 
 
-def test_progress_counts_images_up_to_the_subsets_size(random_model, parameters, monkeypatch):
+def test_progress_counts_images_up_to_the_size_of_the_subset(random_model, parameters, monkeypatch):
     monkeypatch.setattr(job, "TOLD_EVERY", float("inf"))
     seen = []
     result = job.validate(random_model, parameters.model_copy(update={"images": 18}), seen.append)
@@ -124,7 +122,7 @@ def test_progress_counts_images_up_to_the_subsets_size(random_model, parameters,
     assert seen[0].doing != "validating" and seen[0].total == 18
 
 
-def test_progress_moves_within_a_batch_too(random_model, parameters, monkeypatch):
+def test_progress_is_reported_within_a_batch(random_model, parameters, monkeypatch):
     monkeypatch.setattr(job, "TOLD_EVERY", 0.0)
     seen = []
     job.validate(random_model, parameters, seen.append)
@@ -133,7 +131,7 @@ def test_progress_moves_within_a_batch_too(random_model, parameters, monkeypatch
     assert set(range(17)) <= set(done), "every image of the first batch is counted"
 
 
-def test_raising_from_progress_stops_the_validation(random_model, parameters):
+def test_exception_in_progress_stops_the_validation(random_model, parameters):
     class Stop(Exception):
         pass
 
@@ -145,13 +143,13 @@ def test_raising_from_progress_stops_the_validation(random_model, parameters):
         job.validate(random_model, parameters, stop)
 
 
-def test_an_illegal_side_is_rounded_up_and_said(random_model, parameters):
+def test_invalid_image_size_is_rounded_up_and_reported(random_model, parameters):
     result = job.validate(random_model, parameters.model_copy(update={"imgsz": 70, "images": 2}), ignore)
     assert result.notes == ["image side 70 rounded up to 96, a multiple of the stride 32"]
     assert job.validate(random_model, parameters.model_copy(update={"imgsz": 64, "images": 2}), ignore).notes == []
 
 
-def test_images_that_ultralytics_skips_are_counted_and_said(random_model, parameters, scenes):
+def test_images_that_ultralytics_skips_are_counted_and_reported(random_model, parameters, scenes):
     (scenes.parent / "images/val/003.jpg").write_bytes(b"no image")
     (scenes.parent / "labels/val/004.txt").write_text("9 0.5 0.5 0.1 0.1\n")
     result = job.validate(random_model, parameters, ignore)
@@ -159,7 +157,7 @@ def test_images_that_ultralytics_skips_are_counted_and_said(random_model, parame
     assert result.notes == ["2 of 20 images were skipped as damaged or wrongly labelled"]
 
 
-def test_a_set_in_which_every_image_is_damaged_is_a_data_error(random_model, parameters, scenes):
+def test_data_set_of_damaged_images_is_a_data_error(random_model, parameters, scenes):
     for image in (scenes.parent / "images/val").iterdir():
         image.write_bytes(b"no image")
     with pytest.raises(DataError, match="none of the 20 images can be used") as caught:
@@ -167,13 +165,13 @@ def test_a_set_in_which_every_image_is_damaged_is_a_data_error(random_model, par
     assert "\n" not in str(caught.value)
 
 
-def test_data_with_other_classes_is_refused_before_anything_runs(random_model, parameters, scenes, write_yaml):
+def test_data_with_other_classes_is_refused_before_the_run(random_model, parameters, scenes, write_yaml):
     write_yaml(scenes.parent, {"val": "images/val", "nc": 3})
     with pytest.raises(DataError, match="names 3 classes, but the model has 2"):
         job.validate(random_model, parameters, ignore)
 
 
-def test_a_model_class_without_a_validator_is_named(parameters):
+def test_model_class_without_a_validator_is_named(parameters):
     model = copy.copy(torch.nn.Linear(2, 2))
     with pytest.raises(RequestError, match="a Linear cannot be validated here"):
         job.validate(model, parameters, ignore)
@@ -191,6 +189,6 @@ def test_every_validator_of_the_table_exists_with_its_task(model_class):
     assert issubclass(validator, importlib.import_module("ultralytics.engine.validator").BaseValidator)
 
 
-def test_the_subset_is_the_same_for_every_plan(scenes):
+def test_subset_is_the_same_for_every_plan(scenes):
     data = read_data(scenes)
     assert data.subset(7, 0).digest() == read_data(scenes).subset(7, 0).digest()

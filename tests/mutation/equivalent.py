@@ -4,7 +4,7 @@ from __future__ import annotations
 
 NOT_DISPATCHED = "PyTorch computes it before a trace could see it"
 NO_PARAMETER = "what is not a parameter is passed over further in as well"
-HELD_ALREADY = "what is held stays held, no matter what labels go on"
+ALREADY_LOCKED = "what is held stays held, no matter what labels go on"
 NO_LABELS = "where there are no labels, nothing is unified and nothing held"
 TIED_ALREADY = "channels that are one need no link to stay equally many"
 AT_IMPORT = "runs before anything is broken; each of its entries is removed on its own"
@@ -13,16 +13,16 @@ REASON_ONLY = "a single channel is never cut: the lock only says why"
 SLOWER = "the general way comes to the same, only more slowly"
 ANY_NUMBER = "a number that only tells things apart may be another one"
 ALWAYS_LABELLED = "a layer's weight always has labels"
-IMAGE_HELD = "all channels of the image are held, in any order"
+IMAGE_LOCKED = "all channels of the image are held, in any order"
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     ("contraction.convolution", "True for transposed"): "read for transposed convolutions only",
     ("contraction.convolution", "True for bias is not None"): NO_PARAMETER,
     ("contraction.weight_product", "True for bias is not None"): NO_PARAMETER,
     ("contraction.in_groups", "True for groups > 1"): "a link of one part demands nothing",
-    ("contraction.activations", "without return"): HELD_ALREADY,
-    ("reduction.reduction", "without return"): HELD_ALREADY,
-    ("reduction.over_space", "without return"): HELD_ALREADY,
+    ("contraction.activations", "without return"): ALREADY_LOCKED,
+    ("reduction.reduction", "without return"): ALREADY_LOCKED,
+    ("reduction.over_space", "without return"): ALREADY_LOCKED,
     ("folding.shuffle", "without flow.link(call, rows)"): TIED_ALREADY,
     ("folding.gated", "without flow.link(call, [flat(first), flat(second)])"): TIED_ALREADY,
     ("adapters.register", "without ADAPTERS.update(dict.fromkeys(classes, function))"): AT_IMPORT,
@@ -34,14 +34,14 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("elementwise.together", "all, without if flow.has_labels(t)"): NO_LABELS,
     ("elementwise.where_present", "False for bool((a != 0).all())"): "picks the first labels everywhere, only more slowly",
     ("elementwise.hold_against_constant", "True for len(met)"): NO_LABELS,
-    ("contraction.add_onto", "without flow.put(call.result, merged)"): HELD_ALREADY,
+    ("contraction.add_onto", "without flow.put(call.result, merged)"): ALREADY_LOCKED,
     ("contraction.unify_channels", "False for vector is not None"): SLOWER,
     ("movement.concatenate", "False for d != dim and all((label.stride(d) == 0 for label in labels))"): SLOWER,
     ("movement.pad", "all, without if widths[n] or widths[n + 1]"): "a border of no width adds nothing",
     ("reduction.reduction", "all, without if varies(labels, d)"): REASON_ONLY,
     ("tracer.trace", "True for found"): "the same run once more",
-    ("tracer.trace", "rolled labels in flow.put(image, along(pixels, 1, image.shape))"): IMAGE_HELD,
-    ("tracer.trace", "mirrored labels in flow.put(image, along(pixels, 1, image.shape))"): IMAGE_HELD,
+    ("tracer.trace", "rolled labels in flow.put(image, along(pixels, 1, image.shape))"): IMAGE_LOCKED,
+    ("tracer.trace", "mirrored labels in flow.put(image, along(pixels, 1, image.shape))"): IMAGE_LOCKED,
     ("state.unify", "True for len(fixed)"): NO_LABELS,
     ("state.unify_vector", "True for own is not None and parameter.ndim == 1"): "a bias and a statistic have one dimension",
     ("state.link", "True for len({part.tobytes() for part in parts}) > 1"): "parts that are one and the same lose equally many",

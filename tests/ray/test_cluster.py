@@ -42,13 +42,13 @@ def who(progress: JobProgress) -> str:
     return progress.doing.rpartition(" ")[2] if progress.metrics else ""
 
 
-def test_a_node_that_has_other_data_is_named(remote: ScanParameters, monkeypatch: pytest.MonkeyPatch):
+def test_node_with_other_data_is_named(remote: ScanParameters, monkeypatch: pytest.MonkeyPatch):
     change_orders(monkeypatch, data_digest="0" * 64)
     with pytest.raises(DataError, match=r"digits.yaml on \S+ is not the data set that the scan was started with"):
         run_scan(remote, lambda progress: None)
 
 
-def test_a_second_driver_measures_only_what_the_first_did_not(remote: ScanParameters):
+def test_second_driver_measures_only_what_the_first_did_not(remote: ScanParameters):
     first: list[str] = []
 
     def stop(progress: JobProgress) -> None:
@@ -66,7 +66,7 @@ def test_a_second_driver_measures_only_what_the_first_did_not(remote: ScanParame
     assert again.cached == 51 and again.groups == result.groups
 
 
-def test_a_scan_that_loses_a_node_gives_the_same_file_though_nodes_have_no_checkpoint(
+def test_scan_that_loses_a_node_gives_the_same_file(
     local: ScanParameters, remote: ScanParameters, two_nodes: TwoNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     change_orders(monkeypatch, checkpoint="/nowhere/digits.pt")

@@ -32,7 +32,7 @@ def words(drawing: ET.Element, of: str) -> list[str]:
     return ["".join(found.itertext()) for found in drawing.iter(of)]
 
 
-def test_accuracy_over_flops_has_the_original_every_measured_step_and_the_stages():
+def test_accuracy_over_flops_shows_the_original_every_measured_step_and_the_stages():
     steps = [step(1, 3000), step(2, 2500), step(3, LEFT.flops)]
     found = metrics(0.60, measured(0.41, 0.38, 0.44), [measured(0.55), None, measured(0.41)])
     (drawing,) = drawings(page(metrics=found, steps=steps, stages=STAGES))
@@ -43,12 +43,12 @@ def test_accuracy_over_flops_has_the_original_every_measured_step_and_the_stages
     assert {"mAP50-95 (box)", "GFLOPs per image", "steps of the plan", "stages"} <= set(words(drawing, "text"))
 
 
-def test_without_measurements_there_is_no_diagram_and_without_data_stages_make_one():
+def test_diagram_needs_measurements_and_stages_suffice_without_data():
     assert "<svg" not in page()
     assert len(drawings(page(stages=STAGES))) == 1
 
 
-def test_a_training_is_drawn_with_its_metric_and_its_losses():
+def test_training_is_drawn_with_its_metric_and_its_losses():
     text = page(stages=[*STAGES, stage("fine-tune 50", 0.6, curve=CURVE)])
     _, metric, losses = drawings(text)
     assert len(words(metric, "title")) == 5
@@ -61,7 +61,7 @@ def test_markdown_has_the_points_as_a_table():
     assert "| stages | cut 50 | 2e-06 | 0.4100 |" in text
 
 
-def test_higher_is_higher_and_more_is_to_the_right():
+def test_larger_values_are_drawn_higher_and_further_right():
     (drawing,) = drawings(svg(Diagram("x", "y", (DotLine("a", (ChartDot(1, 1, "low"), ChartDot(2, 3, "high"))),))))
     low, high = (found.find("circle") for found in drawing.iter("g") if found.find("title") is not None)
     assert float(low.get("cx")) < float(high.get("cx")) and float(low.get("cy")) > float(high.get("cy"))
@@ -83,18 +83,18 @@ def test_any_numbers_can_be_drawn(dots: tuple[ChartDot, ...]):
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.41, 0.6), (1.9e9, 8.7e9), (-3.0, 3.0), (5.0, 5.0), (0.0, 0.0)])
-def test_ticks_are_few_and_reach_around_both_ends(low: float, high: float):
+def test_ticks_are_few_and_include_both_ends(low: float, high: float):
     found = ticks(low, high)
     assert found[0] <= low and high <= found[-1] and 3 <= len(found) <= 8
 
 
-def test_names_never_lie_on_one_another():
+def test_labels_do_not_overlap():
     text = svg(Diagram("x", "y", (DotLine("a", tuple(ChartDot(n / 100, 0.5, f"stage {n}") for n in range(40))),)))
     assert 3 <= text.count('class="name"') < 40
     assert text.count("<title>") == 40
 
 
-def test_the_long_tables_are_folded_and_paper_opens_them():
+def test_long_tables_are_folded_on_screen_and_open_in_print():
     text, style = page(), STYLE.read_text()
     assert "<details><summary>1 block, 1 of them smaller</summary>" in text
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text

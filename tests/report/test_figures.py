@@ -1,4 +1,4 @@
-"""Loss reads as loss, what may be chance is grey, and recovered and timed figures have their cards."""
+"""Losses are marked as losses, changes that may be chance are grey, and recovered and timed models have cards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def card(text: str, label: str) -> tuple[str, str]:
         (measured(0.61, 0.55, 0.66), "quiet"),
     ],
 )
-def test_a_loss_is_bad_beyond_the_interval_grey_within_it_and_never_good(after, mood):
+def test_loss_is_bad_beyond_the_interval_grey_within_it_and_never_good(after, mood):
     text = page(metrics=metrics(0.60, after))
     found, words = card(text, r"mAP50-95 \(box\)")
     assert found == mood
@@ -36,7 +36,7 @@ def test_a_loss_is_bad_beyond_the_interval_grey_within_it_and_never_good(after, 
     assert change in text[text.index("<h2>Accuracy") :]
 
 
-def test_the_style_sheet_has_colours_for_loss():
+def test_style_sheet_has_colours_for_loss():
     from tui_pruner.report.document import Document, html
 
     style = html(Document("", "", "", "good", (), ""))
@@ -44,14 +44,14 @@ def test_the_style_sheet_has_colours_for_loss():
 
 
 @pytest.mark.parametrize(("ratio", "mood"), [((0.7, 0.6, 0.8), "plain"), ((1.0, 0.9, 1.1), "quiet"), ((1.2, 1.1, 1.3), "bad")])
-def test_a_measured_latency_has_a_card_with_its_interval(ratio, mood):
+def test_measured_latency_has_a_card_with_its_interval(ratio, mood):
     found, words = card(page(latency=timed(*ratio)), "Latency")
     assert found == mood
     assert f"{ratio[0]:.3f} of the original" in words and f"95 % interval {ratio[1]:.3f} to {ratio[2]:.3f}" in words
     assert "Latency" not in page()
 
 
-def test_a_recovered_model_has_a_card_and_a_column():
+def test_recovered_model_has_a_card_and_a_column():
     stages = [stage("original", 0.60, 4000), stage("cut 50", 0.41), stage("refit 50", 0.59), stage("bench"), stage("report")]
     text = page(metrics=metrics(0.60, measured(0.41, 0.38, 0.43)), stages=stages)
     assert card(text, r"mAP50-95 \(box\)")[0] == "bad"
@@ -62,12 +62,12 @@ def test_a_recovered_model_has_a_card_and_a_column():
     assert "recovered" not in page(metrics=metrics(0.60, measured(0.41)), stages=stages[:2])
 
 
-def test_the_bars_of_a_scan_are_in_the_colour_of_loss():
+def test_bars_of_a_scan_have_the_colour_of_loss():
     text = page(sensitivity=[sensitive("model.0", 0.1), sensitive("model.1", 0.05)])
     assert text.count('<span class="bar bad"') == 2
 
 
-def test_the_lineage_has_every_step_what_came_after_the_cut_the_interval_and_the_latency():
+def test_lineage_has_every_step_and_stage_with_interval_and_latency():
     found = metrics(0.60, measured(0.41, 0.38, 0.43), [measured(0.41, 0.38, 0.43)])
     text = page(".md", metrics=found, latency=timed(0.8, 0.7, 0.9), stages=[stage("original"), stage("cut"), stage("refitted", 0.57)])
     rows = [line for line in text.splitlines() if line.startswith(("| original |", "| step 1: a cut |", "| refitted |", "| cut |"))]

@@ -1,4 +1,4 @@
-"""No page tells a folder of the machine that it was made on, and `--redact` hides names."""
+"""No page contains a folder of the machine that it was made on, and `--redact` hides names."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def whole(text: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".html", ".md"])
-def test_no_absolute_path_is_anywhere_in_it(suffix: str):
+def test_report_contains_no_absolute_path(suffix: str):
     text = whole(written_as(suffix, found()))
     assert "/srv" not in text and "private" not in text
     assert "orchard.pt" in text and "fruit.yaml" in text and "plan.yaml" in text
@@ -68,7 +68,7 @@ def test_paths_lose_their_folders_and_nothing_else_changes(text: str, expected: 
 
 
 @pytest.mark.parametrize("suffix", [".html", ".md"])
-def test_redact_leaves_no_name(suffix: str):
+def test_redacted_report_contains_no_names(suffix: str):
     text = whole(written_as(suffix, neutral(found(), WANTED)))
     for name in ("srv", "private", "orchard", "fruit.", "quince", "medlar"):
         assert name not in text, name
@@ -76,17 +76,17 @@ def test_redact_leaves_no_name(suffix: str):
         assert name in text.replace("\\", ""), name
 
 
-def test_without_redact_names_stay():
+def test_names_are_kept_without_redact():
     assert "orchard.pt pruned" in page()
 
 
-def test_a_redacted_plan_removes_the_same():
+def test_redacted_plan_removes_the_same_channels():
     names = NeutralNames.of("orchard.pt", None, "plan.yaml", ["quince", "medlar"])
     text = plan_under(PLAN, names)
     assert "sha256: '0'" in text and "checkpoint: model.pt" in text and "keep:class-0" in text
 
 
-def test_the_true_facts_stay_as_they_are():
+def test_redacting_does_not_change_the_facts():
     material = found()
     before = dataclasses.replace(material)
     neutral(material, WANTED)

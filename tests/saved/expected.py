@@ -1,4 +1,4 @@
-"""What the pruned model in memory gives for an image, as it is and in the form of every export: what a stranger has to find in the file."""
+"""Outputs of the pruned model in memory for an image, as it is and in the form of every export: the file must give the same."""
 
 from __future__ import annotations
 

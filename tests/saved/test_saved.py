@@ -1,4 +1,4 @@
-"""The file of a pruned model of any family and task, in the hands of someone who has only stock Ultralytics.
+"""The file of a pruned model of any family and task, used by stock Ultralytics alone.
 
 The cheapest families by default; SAVED_FAMILIES=all, or names with commas between them, chooses others.
 """
@@ -26,7 +26,7 @@ def walked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return walk(request.param, tmp_path_factory.mktemp(request.param), QUICK)
 
 
-def test_it_loads_smaller_and_predicts_what_the_model_in_memory_does(walked: Walk):
+def test_file_is_smaller_and_predicts_the_same_as_the_model_in_memory(walked: Walk):
     dense, pruned = walked.saved.parameters
     assert pruned < 0.8 * dense
     assert walked.report["parameters"] == pruned
@@ -34,7 +34,7 @@ def test_it_loads_smaller_and_predicts_what_the_model_in_memory_does(walked: Wal
     assert walked.report["predict_difference"] <= SAME
 
 
-def test_exports_compute_what_the_model_in_memory_does(walked: Walk):
+def test_exports_compute_the_same_as_the_model_in_memory(walked: Walk):
     differences = walked.report["export_differences"]
     assert differences.keys() == QUICK.keys()
     assert all(difference <= SAME_EXPORTED for difference in differences.values()), differences
@@ -45,7 +45,7 @@ def test_train_refuses_and_names_the_stock_trainer_of_the_task(walked: Walk):
     assert walked.report["trainer_is_its_own"] is True
 
 
-def test_an_epoch_with_that_trainer_learns_and_leaves_every_width_as_it_was(walked: Walk):
+def test_epoch_with_the_stock_trainer_learns_and_keeps_every_width(walked: Walk):
     tuned = walked.report["tuned"]
     assert tuned["trained_on"] == [IMAGES, IMAGES * RECTANGLES if walked.saved.task in WITH_OBJECTS else 0]
     assert all(map(math.isfinite, tuned["losses"].values())) and any(tuned["losses"].values()), tuned["losses"]

@@ -1,4 +1,4 @@
-"""Branches that run in training alone read channels that a cut takes away: they must go on computing what the masked twin computes."""
+"""Branches that run only in training read channels that a cut removes: they must still compute what the masked twin computes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def output_of(model: nn.Module, branch: str) -> Tensor:
 
 
 @pytest.mark.parametrize(("family", "branch"), [("yolo26n-sem", "model.17.aux_head"), ("yolo26n-seg", "model.23.proto.semseg")])
-def test_a_branch_for_training_alone_computes_what_the_masked_twin_computes(family: str, branch: str):
+def test_training_branch_computes_the_same_as_the_masked_twin(family: str, branch: str):
     analysis = analyse(built(family), imgsz=SIDE)
     model, coupling = analysis.checkpoint.model, analysis.coupling
     removal = ask(analysis, "*=25%").removal

@@ -1,4 +1,4 @@
-"""One family's whole way: pruned and saved here, then used by a process that has stock Ultralytics alone."""
+"""One family through all steps: pruned and saved here, then used by a process that has stock Ultralytics alone."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def walk(family: str, folder: Path, exports: dict[str, Export] = EXPORTS) -> Wal
         "side": saved.side,
     }
     (folder / "request.json").write_text(json.dumps(request))
-    return Walk(saved, wanted, report_of_stranger(folder))
+    return Walk(saved, wanted, report_of_stock_process(folder))
 
 
-def report_of_stranger(folder: Path) -> dict[str, Any]:
+def report_of_stock_process(folder: Path) -> dict[str, Any]:
     """Run the stranger in an isolated process; its answer."""
-    command = [sys.executable, "-I", str(Path(__file__).with_name("stranger.py")), str(folder / "request.json")]
+    command = [sys.executable, "-I", str(Path(__file__).with_name("stock_process.py")), str(folder / "request.json")]
     settings = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_CONFIG_DIR": str(folder), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=HANGING, env={**os.environ, **settings})
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""Real job processes that do what a script says, so that every moment of a job can be held still."""
+"""Job processes that follow a script, so that a test can stop a job at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An action that can do nothing now says why: on its key, in the help, and in the palette; in the footer it is dimmed."""
+"""A disabled action shows the reason: on its key, in the help, and in the palette; the footer dims it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tui_pruner.tui.screens.help import ActionProvider
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_key_that_can_do_nothing_says_why(desk: Desk):
+async def test_unavailable_key_shows_the_reason(desk: Desk):
     reasons = {"u": "no step to undo", "ctrl+r": "no step to redo", "a": "nothing to apply", "K": "no job runs", "T": "nothing to settle"}
     for key, reason in reasons.items():
         await desk.press(key)
         assert any(reason in said for said in desk.said), key
 
 
-async def test_help_and_palette_tell_the_reason_and_only_then(desk: Desk):
+async def test_help_and_palette_show_why_an_action_is_disabled(desk: Desk):
     await desk.press("question_mark")
     helped = {action.id: reason for action, reason in desk.bench.help_actions()}
     assert helped["undo"] == "no step to undo" and helped["mark"] == ""
@@ -32,7 +32,7 @@ async def test_help_and_palette_tell_the_reason_and_only_then(desk: Desk):
     assert told["Undo"] == "Undo the last step. Not now: no step to undo." and "Not now" not in told["Mark"]
 
 
-async def test_the_footer_dims_what_can_do_nothing_and_keeps_its_words(desk: Desk):
+async def test_footer_dims_disabled_actions_and_keeps_their_labels(desk: Desk):
     plain = footer_text(ACTIONS, 120)
     narrow = footer_text(ACTIONS, 80, disabled={"apply", "undo", "write"}).plain
     assert "S scan" in narrow and "t target" in narrow and "apply" not in narrow, "what can be done now comes first in a narrow window"
@@ -42,7 +42,7 @@ async def test_the_footer_dims_what_can_do_nothing_and_keeps_its_words(desk: Des
     assert styles["u"] == styles[" undo"] == colours.FAINT != styles[" mark"]
 
 
-async def test_every_key_of_the_workbench_has_an_action_there(desk: Desk):
+async def test_every_key_of_the_workbench_has_an_action(desk: Desk):
     assert desk.bench.check_action("run", ("mark",)) and not desk.bench.check_action("run", ("again",))
     with pytest.raises(ValueError, match="two actions are called mark"):
         Registry([*ACTIONS, ACTIONS[0]])

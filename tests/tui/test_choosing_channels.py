@@ -16,7 +16,7 @@ LAYER = "model.5"
 NUMBERS = {criterion.name: number for number, criterion in enumerate(CRITERIA, start=1)}
 
 
-async def test_rounding_goes_through_its_steps_and_the_widths_follow(desk):
+async def test_rounding_cycles_through_its_steps_and_the_widths_follow(desk):
     await desk.go(LAYER)
     await desk.press("3", "0", "enter")
     widths = {}
@@ -32,7 +32,7 @@ async def test_rounding_goes_through_its_steps_and_the_widths_follow(desk):
     assert "multiples of" not in desk.text
 
 
-async def test_every_request_says_how_channels_are_chosen():
+async def test_every_request_has_the_criterion_and_the_rounding():
     asked = Asked({"a": Amount.share(30), "b": Amount(keep=40)}, criterion="lamp", round_to=8)
     assert [(r.layer, r.amount, r.criterion, r.round_to) for r in requests_of(asked)] == [
         ("a", "30%", "lamp", 8),
@@ -40,7 +40,7 @@ async def test_every_request_says_how_channels_are_chosen():
     ]
 
 
-async def test_the_chooser_has_every_criterion_of_the_engine(desk):
+async def test_chooser_lists_every_criterion_of_the_engine(desk):
     assert [criterion.name for criterion in CRITERIA if not criterion.needs] == sorted(
         desk.state.opened.criteria, key=lambda name: NUMBERS[name]
     )
@@ -48,7 +48,7 @@ async def test_the_chooser_has_every_criterion_of_the_engine(desk):
     assert [scored_with(name) for name in ("obs", "hessian", "l2")] == [["obs"], ["taylor", "hessian"], []]
 
 
-async def test_the_curve_and_the_cut_follow_the_chosen_criterion_which_is_named(desk):
+async def test_curve_and_cut_follow_the_chosen_criterion(desk):
     await desk.go("model.6.m.0.cv1")
     await desk.press("2", "5", "enter")
     curves = {"l2": list(desk.state.detail.curve)}
@@ -61,7 +61,7 @@ async def test_the_curve_and_the_cut_follow_the_chosen_criterion_which_is_named(
     assert desk.state.pending.criterion == "random"
 
 
-async def test_a_criterion_that_needs_data_asks_for_it_calibrates_and_survives_a_dead_engine(
+async def test_criterion_that_needs_data_asks_for_it_and_its_scores_survive_a_killed_engine(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

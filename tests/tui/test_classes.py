@@ -10,14 +10,14 @@ from tui_pruner.tui.screens.prompts import PathPrompt
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def keep(desk: Desk, text: str) -> None:
+async def keep_classes(desk: Desk, text: str) -> None:
     await desk.press("N")
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
     await desk.press("ctrl+u", *text, "enter")
 
 
-async def test_kept_classes_are_previewed_and_become_a_step(desk: Desk):
-    await keep(desk, "seven, one")
+async def test_kept_classes_are_previewed_and_applied_as_a_step(desk: Desk):
+    await keep_classes(desk, "seven, one")
     await desk.previewed()
     assert desk.state.preview.layers["model.22.cv3.0.2"].out_after == 2
     assert "classes keep seven,one" in desk.text
@@ -30,10 +30,10 @@ async def test_kept_classes_are_previewed_and_become_a_step(desk: Desk):
     assert classes_left(desk.state.session.plan, 10) == [1, 7]
 
 
-async def test_a_class_that_is_not_there_is_refused_in_words_and_nothing_named_clears(desk: Desk):
-    await keep(desk, "eleven")
+async def test_unknown_class_is_refused_and_an_empty_answer_clears(desk: Desk):
+    await keep_classes(desk, "eleven")
     await desk.until(lambda: "no class 'eleven'" in unwrapped(desk.app), "the refusal")
     await desk.press("escape")
     assert not desk.state.pending
-    await keep(desk, "")
+    await keep_classes(desk, "")
     await desk.until(lambda: not desk.state.pending, "nothing asked for")

@@ -25,13 +25,13 @@ def fill(desk: Desk, field: str, text: str) -> None:
     desk.app.screen.query_one(f"#{field}", Input).value = text
 
 
-def a_job(folder: Path, **lines: str) -> QueuedJob:
+def waiting_compression(folder: Path, **lines: str) -> QueuedJob:
     """A compression that waits."""
     spec = JobSpec("compress", "flops=60%", str(folder), lambda: None, lambda _: None, recipe={**LINES, **lines})  # type: ignore[arg-type,return-value]
     return QueuedJob(spec, 1)
 
 
-async def test_the_recipe_is_shown_edited_saved_and_queued(start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_recipe_is_shown_edited_saved_and_queued(start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     queued: list[Any] = []
     async with start() as desk:
         assert desk.state.checkpoint is not None
@@ -66,9 +66,9 @@ async def test_the_recipe_is_shown_edited_saved_and_queued(start, small_data: Pa
     assert (parameters.folder, parameters.criterion, parameters.plan) == (str(tmp_path / "out"), "obs", None)
 
 
-async def test_a_compression_shows_its_stages_and_those_to_come_are_edited(start, tmp_path: Path):
+async def test_running_compression_shows_its_stages_and_later_ones_are_edited(start, tmp_path: Path):
     async with start() as desk:
-        job = a_job(tmp_path, **{"fine-tune": "3"})
+        job = waiting_compression(tmp_path, **{"fine-tune": "3"})
         desk.queue.jobs.append(job)
         job.state, job.parameters = RUNNING, CompressParameters(checkpoint="", sha256="", data="", imgsz=64, targets=[], folder="")
         write_recipe(tmp_path / "recipe.yaml", recipe_from_lines(job.spec.recipe))
@@ -88,8 +88,8 @@ async def test_a_compression_shows_its_stages_and_those_to_come_are_edited(start
     assert read_recipe(tmp_path / "recipe.yaml").line_of("fine-tune") == "5" and job.spec.recipe["fine-tune"] == "5"
 
 
-def test_a_stage_that_has_started_stays_as_it_was(tmp_path: Path):
-    job = a_job(tmp_path)
+def test_started_stage_cannot_be_edited(tmp_path: Path):
+    job = waiting_compression(tmp_path)
     assert edit(job, {**LINES, "refit": "off"}) == [] and job.spec.recipe["refit"] == "off" and not (tmp_path / "recipe.yaml").exists()
     job.state, job.parameters = RUNNING, CompressParameters(checkpoint="", sha256="", data="", imgsz=64, targets=[], folder="")
     with pytest.raises(RequestError, match="just starting"):
@@ -102,7 +102,7 @@ def test_a_stage_that_has_started_stays_as_it_was(tmp_path: Path):
 
 
 def test_states_of_stages_follow_the_job(tmp_path: Path):
-    job = a_job(tmp_path)
+    job = waiting_compression(tmp_path)
     assert course(job)["scan"] == ("", "left out") and course(job)["refit"] == (WAITING, "64")
     job.state = RUNNING
     job.follow(JobProgress(done=1, total=2, doing="refit flops-60", stage="refit"), 1.0)
@@ -122,21 +122,21 @@ def test_states_of_stages_follow_the_job(tmp_path: Path):
         ("export", "onx", "did you mean onnx"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_told(stage: str, text: str, message: str):
+def test_unreadable_line_of_the_recipe_is_reported(stage: str, text: str, message: str):
     with pytest.raises(RequestError, match=message):
         understood({**LINES, stage: text}, 0)
 
 
-def test_without_a_target_the_steps_are_the_plan():
+def test_steps_are_the_plan_if_there_is_no_target():
     assert understood({**LINES, "target": "off"}, 1)["target"] == "off"
 
 
-def test_all_settings_of_a_stage_can_be_looked_up():
+def test_all_settings_of_a_stage_are_listed():
     assert settings_of("fine-tune") == "fine-tune: epochs=10 lr0= teacher=yes patience=0; off leaves it out"
     assert usual_lines("l2", 8)["target"] == "flops=60% criterion=l2 round-to=8"
 
 
-def test_what_came_out_is_a_line_and_each_stage_another():
+def test_result_of_a_compression_has_a_line_and_one_for_each_stage():
     stage = CompressStage(name="refit flops-60", metrics={"metrics/mAP50-95(B)": 0.5}, seconds=3.0, details=["kept: refitted"])
     result = CompressResult(
         stages=[stage], output="out/compressed.pt", original={"metrics/mAP50-95(B)": 0.5}, metrics={"metrics/mAP50-95(B)": 0.25},

@@ -1,4 +1,4 @@
-"""Nothing that a file is called or says moves the cursor, sets colours or writes to the clipboard of anyone who looks at it."""
+"""Names and contents of files cannot move the cursor, set colours or write to the clipboard."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ORDERS = "\x1b]52;c;eA==\x07\x1b[2J\x9b31m\u202e"
 FORBIDDEN = {sign for sign in ORDERS if not sign.isprintable()}
 
 
-def obeyed(text: str) -> set[str]:
+def control_sequences(text: str) -> set[str]:
     return FORBIDDEN & set(text)
 
 
-async def test_what_is_shown_in_the_app_holds_nothing_that_a_terminal_obeys(tmp_path: Path, monkeypatch):
+async def test_app_shows_file_names_without_control_sequences(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path(f"odd{ORDERS}.pt").write_bytes(b"x")
     app = PrunerApp(None)
@@ -30,13 +30,13 @@ async def test_what_is_shown_in_the_app_holds_nothing_that_a_terminal_obeys(tmp_
         await pilot.press("enter")
         app.notify(f"told{ORDERS}", markup=False)
         await until(pilot, lambda: "does not exist" in screen_text(app) and "told" in screen_text(app), "the answers")
-        assert "none" in screen_text(app) and obeyed(screen_text(app)) == set()
+        assert "none" in screen_text(app) and control_sequences(screen_text(app)) == set()
 
 
-def test_what_commands_print_holds_none_either(tmp_path: Path):
+def test_commands_print_file_names_without_control_sequences(tmp_path: Path):
     odd = tmp_path / f"odd{ORDERS}.pt"
     refused = spawn("inspect", odd)
-    assert refused.status == 2 and "no such file" in refused.err and obeyed(refused.err) == set()
+    assert refused.status == 2 and "no such file" in refused.err and control_sequences(refused.err) == set()
     odd.symlink_to(DIGITS)
     shown = spawn("inspect", odd, "--imgsz", 64)
-    assert shown.status == 0 and "YOLOv8n" in shown.out and obeyed(shown.out + shown.err) == set()
+    assert shown.status == 0 and "YOLOv8n" in shown.out and control_sequences(shown.out + shown.err) == set()

@@ -1,4 +1,4 @@
-"""What is copied, and the log of commands: they are command lines that exist and do the same."""
+"""Copied commands and the log of commands: they exist, and do the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def quiet_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TERM_PROGRAM", raising=False)
 
 
-def test_which_terminals_take_copies_is_known_of_some(monkeypatch: pytest.MonkeyPatch):
+def test_support_for_copying_is_known_for_some_terminals(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TERM_PROGRAM", raising=False)
     found = []
     for term in ("linux", "xterm-kitty", "xterm-256color"):
@@ -32,7 +32,7 @@ def test_which_terminals_take_copies_is_known_of_some(monkeypatch: pytest.Monkey
     assert found == [False, True, None]
 
 
-def test_the_cuts_of_a_step_are_written_as_the_command_line_takes_them():
+def test_cuts_of_a_step_are_written_as_command_line_options():
     cuts = CutWords([("model.5", "30%"), ("classes", "keep:zero,one")], "taylor", 8)
     assert shlex.join(cuts.words("digits.yaml")) == (
         "--cut model.5=30% --keep-classes zero,one --criterion taylor --data digits.yaml --round-to 8"
@@ -41,7 +41,7 @@ def test_the_cuts_of_a_step_are_written_as_the_command_line_takes_them():
 
 
 @pytest.mark.parametrize("kind", WORDS)
-def test_a_job_s_command_has_only_options_that_exist(kind: str):
+def test_command_of_a_job_has_only_existing_options(kind: str):
     import typer.main
 
     from tui_pruner.cli.main import app_of
@@ -58,7 +58,7 @@ def test_a_job_s_command_has_only_options_that_exist(kind: str):
     assert program == "tui-pruner" and {word for word in words if word.startswith("-")} <= options
 
 
-def test_turning_a_ratio_is_one_entry_of_the_log():
+def test_changed_ratio_replaces_its_entry_in_the_command_log():
     log = CommandLog()
     for line in ("preview 1%", "preview 2%"):
         log.note("ratios", line, instead=True)
@@ -68,7 +68,7 @@ def test_turning_a_ratio_is_one_entry_of_the_log():
     assert log.entries == [("ratios", "preview 2%"), ("step 1", "steps")]
 
 
-async def test_the_copied_command_makes_the_model_of_the_session(start, tiny_checkpoint: Path, tmp_path: Path, quiet_terminal, monkeypatch):
+async def test_copied_command_makes_the_model_of_the_session(start, tiny_checkpoint: Path, tmp_path: Path, quiet_terminal, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     model = tmp_path / "tiny.pt"
     model.write_bytes(tiny_checkpoint.read_bytes())

@@ -59,13 +59,13 @@ def grey(tmp_path: Path) -> str:
     return str(tmp_path / "grey.png")
 
 
-def test_two_pixels_are_one_cell():
+def test_two_pixels_are_drawn_in_one_cell():
     red, blue = (255, 0, 0), (0, 0, 255)
     (row,) = half_blocks([red, red, blue, red], 2)
     assert [(cell.style.color.triplet, cell.style.bgcolor.triplet) for cell in row] == [(red, blue), (red, red)]
 
 
-def test_a_box_is_a_frame_in_the_colour_of_what_became_of_it(grey: str):
+def test_box_is_drawn_in_the_colour_of_its_change(grey: str):
     image = with_boxes(grey, [LOST], after=False, size=(40, 40))
     assert image.size == (40, 20)
     frame = detections.rgb(colours.BAD)
@@ -75,7 +75,7 @@ def test_a_box_is_a_frame_in_the_colour_of_what_became_of_it(grey: str):
     assert "".join(cell.text for cell in rows[1]).strip("▀") == "seven .900" and (len(rows), len(rows[0])) == (10, 40)
 
 
-def test_what_became_of_the_detections_is_told_in_words():
+def test_changed_detections_are_described_in_words():
     both = LOST.model_copy(update={"matched": True})
     image = DetectedImage(image="a.jpg", file="", before=[LOST, both], after=[both], changed=0.9)
     assert [text for text, _ in changed_lines(image, "no pictures")] == [
@@ -85,7 +85,7 @@ def test_what_became_of_the_detections_is_told_in_words():
     ]
 
 
-def test_pictures_are_off_with_a_reason(monkeypatch: pytest.MonkeyPatch):
+def test_pictures_are_disabled_with_a_reason(monkeypatch: pytest.MonkeyPatch):
     assert (cannot_draw(False), need_not_draw()) == ("", "")
     assert "NO_COLOR" in cannot_draw(True)
     monkeypatch.setattr(colours, "_in_use", colours.ANSI)
@@ -108,7 +108,7 @@ def test_pictures_are_off_with_a_reason(monkeypatch: pytest.MonkeyPatch):
         ({"TERM": "xterm-256color"}, ""),
     ],
 )
-def test_a_terminal_that_is_known_to_have_pictures_of_its_own(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch):
+def test_terminals_with_graphics_are_recognised(variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert graphics() == expected
@@ -130,7 +130,7 @@ def with_package(monkeypatch: pytest.MonkeyPatch, kind: type[Widget]) -> None:
     monkeypatch.setitem(sys.modules, "textual_image.widget", widgets)
 
 
-def test_the_optional_package_sees_no_terminal_while_it_is_imported(monkeypatch: pytest.MonkeyPatch):
+def test_terminal_is_hidden_from_the_optional_package_while_it_is_imported(monkeypatch: pytest.MonkeyPatch):
     terminal = sys.__stdout__
     monkeypatch.setitem(sys.modules, "textual_image", None)
     monkeypatch.delitem(sys.modules, "textual_image.widget", raising=False)
@@ -139,18 +139,18 @@ def test_the_optional_package_sees_no_terminal_while_it_is_imported(monkeypatch:
     assert detections.graphics_widget("TGPImage") is Widget and sys.__stdout__ is terminal
 
 
-def test_a_picture_of_the_terminal_s_own_keeps_its_shape(monkeypatch: pytest.MonkeyPatch):
+def test_picture_of_the_terminals_graphics_keeps_its_aspect_ratio(monkeypatch: pytest.MonkeyPatch):
     assert detections.fitted((512, 256), (58, 32)) == (58, 14) and detections.fitted((256, 512), (58, 32)) == (32, 32)
     monkeypatch.setenv("TEXTUAL_CELL_WIDTH", "8")
     monkeypatch.setenv("TEXTUAL_CELL_HEIGHT", "24")
     assert detections.fitted((512, 512), (58, 32)) == (58, 19)
 
 
-def test_the_filter_of_orders_leaves_kitty_s_places_for_pictures():
+def test_control_character_filter_keeps_the_placeholders_of_kitty():
     assert without_orders("\U0010eeee\u0305 a") == "\U0010eeee\u0305 a" and without_orders("\x1b[2J\U0010eeee") == "[2J\U0010eeee"
 
 
-async def cut(desk: Desk) -> None:
+async def apply_a_costly_cut(desk: Desk) -> None:
     """One step that costs detections."""
     desk.state.automatic = False
     desk.request(Asked({"model.4.cv2": Amount.share(60), "model.15.cv2": Amount.share(50)}))
@@ -159,13 +159,13 @@ async def cut(desk: Desk) -> None:
     await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
 
 
-async def test_the_images_of_two_stages_are_drawn_the_most_changed_first(
+async def test_detections_of_two_stages_are_drawn_with_the_most_changed_images_first(
     start, demo_checkpoint: Path, demo_data: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async with start(opening=Opening(str(demo_checkpoint), images=4, data=str(demo_data))) as desk:
         await desk.press("I")
         assert "two stages are needed" in desk.said[-1]
-        await cut(desk)
+        await apply_a_costly_cut(desk)
         desk.app.use_palette("dark")
         await desk.press("I")
         await desk.until(lambda: isinstance(desk.app.screen, Detections), "the screen")
@@ -203,9 +203,9 @@ async def test_the_images_of_two_stages_are_drawn_the_most_changed_first(
         await desk.press("escape")
 
 
-async def test_a_job_that_detects_is_cancelled_by_a_key(start, demo_checkpoint: Path, demo_data: Path):
+async def test_detection_job_is_cancelled_by_a_key(start, demo_checkpoint: Path, demo_data: Path):
     async with start(opening=Opening(str(demo_checkpoint), images=24, data=str(demo_data))) as desk:
-        await cut(desk)
+        await apply_a_costly_cut(desk)
         await desk.press("I")
         await desk.until(lambda: isinstance(desk.app.screen, Detections), "the screen")
         await desk.press("K")

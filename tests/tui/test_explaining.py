@@ -17,7 +17,7 @@ async def explained(desk: Desk, first: str, second: str = "") -> None:
     await desk.until(there, f"the explanation of {first} {second}")
 
 
-async def test_two_ends_are_chosen_and_the_path_is_walked_while_the_explanation_stays(desk):
+async def test_two_ends_are_chosen_and_the_explained_path_is_walked(desk):
     tree = desk.tree
     await desk.go("model.4.cv2")
     await desk.press("e")
@@ -41,7 +41,7 @@ async def test_two_ends_are_chosen_and_the_path_is_walked_while_the_explanation_
     await desk.until(lambda: "Also affected" in desk.text, "the detail again")
 
 
-async def test_the_other_end_can_be_typed_and_no_path_is_said(desk):
+async def test_other_end_is_typed_and_a_missing_path_is_reported(desk):
     await desk.press("end", "home", "e")
     assert any("choose a layer or a block" in said for said in desk.said)
     await desk.go("model.5")
@@ -58,7 +58,7 @@ async def test_the_other_end_can_be_typed_and_no_path_is_said(desk):
     assert desk.view.explanation.found.second == "model.6.cv1" and desk.tree.words == ""
 
 
-async def test_a_stop_that_the_filter_hides_is_shown_and_escape_brings_the_filter_back(desk):
+async def test_hop_hidden_by_the_filter_is_shown_and_escape_restores_the_filter(desk):
     desk.filter("backbone coupled")
     await desk.go("model.4.m.0.cv2")
     shown = len(desk.tree.shown)
@@ -72,7 +72,7 @@ async def test_a_stop_that_the_filter_hides_is_shown_and_escape_brings_the_filte
     assert desk.filter_shown and desk.tree.row.key == "model.4.m.0.cv2"
 
 
-async def test_the_explanation_fits_every_size_and_a_small_one_shows_it_alone(desk):
+async def test_explanation_fits_every_size_and_fills_a_small_window(desk):
     await desk.go("model.6.m.0.cv2")
     await desk.press("e")
     await explained(desk, "model.6.m.0.cv2")

@@ -1,4 +1,4 @@
-"""Another format of the current model: made in the background, and kept if it computes the same."""
+"""Export of the current model in the background; the file is kept if its outputs are the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Model:
 SUBJECT = OpenCheckpoint(Opening("original.pt", images=64, classes=3), Model(), None)  # type: ignore[arg-type]
 
 
-async def test_the_cut_model_is_exported_to_the_place_that_was_asked_for(start, demo_checkpoint: Path, tmp_path: Path):
+async def test_cut_model_is_exported_to_the_requested_path(start, demo_checkpoint: Path, tmp_path: Path):
     target = tmp_path / "digits-pruned.onnx"
     async with start(opening=Opening(str(demo_checkpoint), imgsz=64)) as desk:
         desk.state.automatic = False
@@ -41,13 +41,13 @@ async def test_the_cut_model_is_exported_to_the_place_that_was_asked_for(start, 
     assert weights["model.5.conv.weight"][0] == 90
 
 
-def test_the_formats_are_those_of_ultralytics():
+def test_formats_equal_those_of_ultralytics():
     table = export_formats()
     suffixes = dict(zip(table["Argument"], table["Suffix"], strict=True))
     assert {one.argument: one.suffix for one in FORMATS} == {one.argument: suffixes[one.argument] for one in FORMATS}
 
 
-async def test_a_file_that_computes_something_else_is_not_said_to_be_written():
+async def test_export_with_different_outputs_is_reported_as_not_written():
     job = export(FORMATS[0], SUBJECT, ModelFile("cut.pt", "1" * 64), "out.onnx", True)
     parameters = job.parameters()
     assert (parameters.checkpoint, parameters.classes, parameters.format, parameters.output) == ("cut.pt", None, "onnx", "out.onnx")

@@ -1,4 +1,4 @@
-"""A disk that fails leaves the app usable: it says so in one line, and keeps the session as soon as it can."""
+"""A disk that fails leaves the app usable: it is reported in one line, and the session is saved as soon as possible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.faults.failing_disk import FailingDisk, Fault
 from tui_pruner.storage import paths, sessions
 
 
-async def test_work_goes_on_while_the_disk_fails_and_is_kept_when_it_no_longer_does(start):
+async def test_session_continues_while_the_disk_fails_and_is_saved_afterwards(start):
     disk = FailingDisk(paths.state_folder(), Fault("write", 1, errno.ENOSPC, lasting=True))
     with disk.used():
         async with start() as desk:

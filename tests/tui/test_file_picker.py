@@ -1,4 +1,4 @@
-"""The file picker shows folders and models only, filters while one types, and says what a file is before it is opened."""
+"""The file picker shows only folders and models, filters while typing, and describes a file before it is opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from textual.app import App
 
-from tests.bad_files import NOT_EVEN_A_CHECKPOINT
+from tests.bad_files import NOT_CHECKPOINTS
 from tests.tui.helpers import screen_text, until
 from tui_pruner.tui.screens.entry_list import Entries
 from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, entries_in, kind_of, matching
@@ -43,13 +43,13 @@ def folder(tmp_path: Path, demo_checkpoint: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_lists_folders_then_models_by_name_and_nothing_hidden_or_broken(folder):
+def test_folder_lists_folders_then_models_by_name_without_hidden_or_broken_files(folder):
     assert [place.name for place in entries_in(folder)] == [PARENT, "runs", "data.yml", "Last.pt", "net.yaml"]
     assert [place.name for place in matching(entries_in(folder), "Y a")] == [PARENT, "data.yml", "net.yaml"]
     assert PARENT not in [place.name for place in entries_in(Path(folder.anchor))]
 
 
-async def test_a_model_is_found_by_walking_and_filtering(folder):
+async def test_model_is_found_by_navigating_and_filtering(folder):
     app = Picking(folder)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: bool(app.screen.query(Entries)), "the picker")
@@ -72,7 +72,7 @@ async def test_a_model_is_found_by_walking_and_filtering(folder):
     assert app.return_value == str(folder / "runs" / "train" / "best.pt")
 
 
-async def test_the_mouse_opens_and_escape_takes_nothing(folder):
+async def test_mouse_opens_a_folder_and_escape_cancels(folder):
     app = Picking(folder)
     async with app.run_test(size=(60, 20)) as pilot:
         await until(pilot, lambda: "runs/" in screen_text(app), "the files")
@@ -84,7 +84,7 @@ async def test_the_mouse_opens_and_escape_takes_nothing(folder):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-async def test_a_folder_that_may_not_be_read_is_said(folder):
+async def test_unreadable_folder_is_reported(folder):
     (folder / "runs").chmod(0)
     app = Picking(folder)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -94,7 +94,7 @@ async def test_a_folder_that_may_not_be_read_is_said(folder):
     (folder / "runs").chmod(0o700)
 
 
-async def test_a_folder_that_went_away_is_said_and_one_stays_where_one_is(folder):
+async def test_deleted_folder_is_reported_and_the_picker_stays(folder):
     app = Picking(folder)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "runs/" in screen_text(app), "the files")
@@ -104,7 +104,7 @@ async def test_a_folder_that_went_away_is_said_and_one_stays_where_one_is(folder
         assert "Last.pt" in screen_text(app)
 
 
-async def test_ten_thousand_files_are_listed_and_filtered_while_one_types(tmp_path):
+async def test_ten_thousand_files_are_listed_and_filtered_while_typing(tmp_path):
     for number in range(10_000):
         (tmp_path / f"epoch{number:05}.pt").touch()
     app = Picking(tmp_path)
@@ -119,15 +119,15 @@ async def test_ten_thousand_files_are_listed_and_filtered_while_one_types(tmp_pa
     assert app.return_value == str(tmp_path / "epoch09999.pt")
 
 
-@pytest.mark.parametrize("name", [name for name in NOT_EVEN_A_CHECKPOINT if name not in ("folder.pt", "model.onnx")])
-def test_what_is_no_checkpoint_is_not_called_one(name, tmp_path):
-    make, _ = NOT_EVEN_A_CHECKPOINT[name]
+@pytest.mark.parametrize("name", [name for name in NOT_CHECKPOINTS if name not in ("folder.pt", "model.onnx")])
+def test_file_that_is_not_a_checkpoint_is_not_labelled_as_one(name, tmp_path):
+    make, _ = NOT_CHECKPOINTS[name]
     make(tmp_path / name)
     kind = kind_of(tmp_path / name)
     assert kind and not kind.startswith("checkpoint, detect")
 
 
-def test_what_a_file_is_in_a_few_words(folder, demo_checkpoint):
+def test_file_is_described_in_a_few_words(folder, demo_checkpoint):
     assert kind_of(demo_checkpoint) == "checkpoint, detect"
     assert kind_of(folder / "net.yaml") == "an architecture, with random weights"
     assert kind_of(folder / "data.yml") == "a data set, not a model"

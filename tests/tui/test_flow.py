@@ -12,17 +12,17 @@ from tui_pruner.engine.service import Service
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-def answered(service: Service, request):
+def answer_of(service: Service, request):
     found = service.call(request)
     return found.result() if hasattr(found, "result") else found
 
 
-async def test_the_engine_follows_the_channels_of_the_model_as_it_is_after_the_steps(demo_checkpoint):
+async def test_flow_request_uses_the_model_after_the_steps(demo_checkpoint):
     service = Service(lambda name, message: None)
-    answered(service, requests.Open(path=str(demo_checkpoint)))
-    whole = answered(service, requests.FlowRequest())
-    answered(service, requests.Apply(requests=[{"layer": "model.6.cv2", "amount": "keep:100"}]))
-    cut = answered(service, requests.FlowRequest())
+    answer_of(service, requests.Open(path=str(demo_checkpoint)))
+    whole = answer_of(service, requests.FlowRequest())
+    answer_of(service, requests.Apply(requests=[{"layer": "model.6.cv2", "amount": "keep:100"}]))
+    cut = answer_of(service, requests.FlowRequest())
     service.slow.shutdown()
     assert (whole.steps, cut.steps) == (0, 1)
     concat = whole.blocks[11]
@@ -34,16 +34,16 @@ async def test_the_engine_follows_the_channels_of_the_model_as_it_is_after_the_s
     assert cut.blocks[12].reads == 356 and "block 6 at offset 256 (100)" in cut.blocks[12].mismatch
 
 
-async def followed(desk: Desk, steps: int = 0) -> None:
+async def wait_for_flow(desk: Desk, steps: int = 0) -> None:
     await desk.until(
         lambda: desk.view.flow and desk.view.flow.found and desk.view.flow.found.steps == steps, f"the flow after {steps} steps"
     )
 
 
-async def test_the_flow_fits_every_size_and_follows_the_cursor(desk):
+async def test_flow_pane_fits_every_size_and_follows_the_cursor(desk):
     await desk.go("model.12.cv1")
     await desk.press("E")
-    await followed(desk)
+    await wait_for_flow(desk)
     await desk.until(lambda: "256..383   block 6: 6.cv2" in desk.text, "the sources of block 12")
     await desk.shows("flow-120x40")
     desk.tree.go_to("model.0")
@@ -66,21 +66,21 @@ async def test_the_flow_fits_every_size_and_follows_the_cursor(desk):
     await desk.until(lambda: "─ Model ─" in desk.text, "the tree")
 
 
-async def test_the_flow_follows_the_steps_and_makes_room_for_an_explanation(desk):
+async def test_flow_pane_follows_the_steps_and_yields_to_an_explanation(desk):
     await desk.go("model.6.cv2")
     await desk.press("E")
-    await followed(desk)
+    await wait_for_flow(desk)
     desk.request(Asked({"model.6.cv2": Amount.share(25)}))
     await desk.previewed()
     await desk.press("a")
-    await followed(desk, 1)
+    await wait_for_flow(desk, 1)
     desk.tree.go_to("model.11")
     await desk.until(lambda: "Channel flow after 1 step" in desk.text and "256..351" in desk.text, "the narrower Concat")
     await desk.press("e")
     await desk.until(lambda: desk.view.explanation is not None, "the explanation")
     assert desk.view.flow is None
     await desk.press("E")
-    await followed(desk, 1)
+    await wait_for_flow(desk, 1)
     assert desk.view.explanation is None
     await desk.press("E")
     assert desk.view.flow is None

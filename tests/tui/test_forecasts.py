@@ -1,4 +1,4 @@
-"""A forecast adds up what a scan found, learns from what came, and is shown as what it is."""
+"""A forecast sums the drops of a scan, is corrected by measured drops, and is marked as a forecast."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tui_pruner.tui.screens.stages import Stages
 DROPS = {0.1: 0.01, 0.3: 0.05, 0.5: 0.2}
 
 
-def test_a_drop_lies_on_straight_lines_between_what_was_scanned_and_nothing_is_said_beyond():
+def test_drop_is_interpolated_between_scanned_shares_and_unknown_beyond_them():
     assert [drop_at(DROPS, share) for share in (0.0, 0.05, 0.3, 0.4, 0.5)] == pytest.approx([0.0, 0.005, 0.05, 0.125, 0.2])
     assert drop_at(DROPS, 0.6) is None and drop_at({}, 0.1) is None
 
 
-def test_drops_are_added_once_for_each_group_and_from_where_a_layer_stands():
+def test_drops_are_summed_once_per_group_from_the_current_width():
     layers = {"a": DROPS, "b": DROPS, "c": {0.5: 0.1}}
     assert summed({"a": (0.0, 0.3), "c": (0.0, 0.5)}, layers, {}) == pytest.approx(0.15)
     assert summed({"a": (0.0, 0.3), "b": (0.0, 0.5)}, layers, {"a": 1, "b": 1}) == pytest.approx(0.2)
@@ -29,7 +29,7 @@ def test_drops_are_added_once_for_each_group_and_from_where_a_layer_stands():
     assert summed({}, layers, {}) is None
 
 
-def test_a_session_learns_how_its_drops_compare_with_the_sums():
+def test_forecast_is_corrected_by_earlier_measured_drops():
     plain = forecast(0.9, 0.1, [])
     assert (plain.expected, plain.spread) == pytest.approx((0.8, 0.05))
     taught = forecast(0.9, 0.1, [(0.1, 0.2), (0.2, 0.4)])
@@ -38,7 +38,7 @@ def test_a_session_learns_how_its_drops_compare_with_the_sums():
     assert forecast(0.9, 0.0, []).spread == NOISE and forecast(0.01, 0.015, []).expected == 0.0
 
 
-def test_nothing_is_forecast_where_it_would_be_off_by_a_quarter_of_the_metric():
+def test_no_forecast_is_made_if_its_error_exceeds_a_quarter_of_the_metric():
     assert forecast(0.9, 0.44, []).spread == pytest.approx(0.22) and forecast(0.9, 0.46, []) is None
     assert forecast(0.9, 0.1, [], guess=0.2) is not None and forecast(0.9, 0.1, [], guess=0.3) is None
     assert forecast(0.9, 0.46, [(0.1, 0.1)] * 3) is not None, "sums that came true may be larger"
@@ -49,7 +49,7 @@ def scan_of(data: str) -> Scanned:
     return Scanned("l2", data, 2, "mAP", 0.9, {"model.5": DROPS}, ScanDrops(baseline=0.9, trials=[]), {"model.5": 1})
 
 
-async def test_the_header_says_what_to_expect_and_the_steps_how_far_off_it_was(start, demo_checkpoint: Path, demo_data: Path):
+async def test_header_shows_the_forecast_and_the_steps_its_error(start, demo_checkpoint: Path, demo_data: Path):
     async with start(size=(140, 40), opening=Opening(str(demo_checkpoint), images=2)) as desk:
         desk.state.checkpoint.data, desk.state.automatic = str(demo_data), False
         desk.bench.store.update(scan=scan_of(str(demo_data)))

@@ -24,7 +24,7 @@ async def drawn(desk: Desk, *keys: str) -> list[str]:
     return [line.split("││")[1][1:-1] for line in lines[first : first + 4]]
 
 
-async def test_the_cut_line_moves_with_the_ratio_and_stands_in_every_row(desk):
+async def test_cut_line_moves_with_the_ratio_and_is_in_every_row(desk):
     places = []
     for key in ("2", "5"):
         *curve, said = await drawn(desk, key, "0", "enter")
@@ -34,7 +34,7 @@ async def test_the_cut_line_moves_with_the_ratio_and_stands_in_every_row(desk):
     assert places[0] / places[1] == pytest.approx(2 / 5, abs=0.03)
 
 
-async def test_what_a_cut_takes_is_summed_from_the_weakest(desk):
+async def test_importance_removed_by_a_cut_is_summed_from_the_weakest(desk):
     await drawn(desk, "2", "5", "enter")
     detail = desk.state.detail
     assert detail.cut_at == 0.25 and detail.curve == sorted(detail.curve)
@@ -49,7 +49,7 @@ print("|".join(curve([0.0, 0.5, 1.0], 6, 3)), GLYPHS.cut)
 """
 
 
-async def test_without_unicode_the_curve_is_drawn_in_ascii():
+async def test_curve_is_drawn_in_ascii_without_unicode():
     run = subprocess.run(
         [sys.executable, "-c", ASCII], env={**os.environ, "TUI_PRUNER_ASCII": "1"}, capture_output=True, text=True, check=True
     )

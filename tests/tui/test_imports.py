@@ -1,4 +1,4 @@
-"""The interface never loads the models' world: that is what makes it appear at once."""
+"""The interface loads no model library, so that it appears at once."""
 
 import json
 import pkgutil
@@ -22,20 +22,20 @@ def loaded_after(modules: list[str]) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-def test_no_module_of_the_interface_loads_a_model_library():
+def test_interface_modules_load_no_model_library():
     modules = [module.name for module in pkgutil.walk_packages(tui_pruner.tui.__path__, "tui_pruner.tui.")]
     assert "tui_pruner.tui.screens.workbench" in modules
     loaded = loaded_after([*modules, "tui_pruner.engine.client", "tui_pruner.engine.client"])
     assert not [name for name in loaded if name.startswith(HEAVY)]
 
 
-def test_the_first_screen_does_not_wait_for_the_messages():
+def test_first_screen_is_shown_without_loading_the_messages():
     loaded = loaded_after(["tui_pruner.tui.app"])
     assert "textual.app" in loaded
     assert not [name for name in loaded if name.startswith(("pydantic", "textual.widgets._markdown", "textual.widgets._data_table"))]
 
 
-def test_the_engine_starts_before_the_interface_is_imported():
+def test_engine_starts_before_the_interface_is_imported():
     loaded = loaded_after(["tui_pruner.__main__", "tui_pruner.cli.launch", "tui_pruner.engine.processes"])
     assert "asyncio" in loaded
     assert not loaded & {"textual", "rich", "pydantic", "yaml"}

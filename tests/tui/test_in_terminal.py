@@ -1,4 +1,4 @@
-"""In a real terminal: what the engine meets, and what files are called, never leaves a screen that waits or a wrong word."""
+"""In a real terminal: errors of the engine and odd file names never leave a loading screen or a wrong text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ processes.start_engine = faulty
 """As `sitecustomize` of the app's process."""
 
 
-def test_in_a_terminal_nothing_loads_for_ever_and_no_fault_ends_the_app(tiny_checkpoint: Path, tmp_path: Path):
+def test_engine_faults_in_a_terminal_end_neither_the_app_nor_leave_it_loading(tiny_checkpoint: Path, tmp_path: Path):
     faults = tmp_path / "faults"
     faults.write_text("open SystemExit")
     (tmp_path / "sitecustomize.py").write_text(FAULTY.format(faults=str(faults)))

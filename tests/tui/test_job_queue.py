@@ -1,4 +1,4 @@
-"""The queue: real child processes one after another, each with its own log, no matter what becomes of the others."""
+"""The queue: real child processes one after another, each with its own log, also where some of them fail."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def listener():
     await listener.until(lambda: not listener.queue.busy)
 
 
-async def test_jobs_run_one_at_a_time_in_the_order_in_which_they_were_asked_for(listener):
+async def test_jobs_run_one_at_a_time_in_order(listener):
     taken: list[Any] = []
     queue = listener.queue
     assert all(queue.add(wanted("quick", title, taken=taken)) for title in ("first", "second", "third"))
@@ -80,7 +80,7 @@ async def test_jobs_run_one_at_a_time_in_the_order_in_which_they_were_asked_for(
     assert all(job.elapsed(1e9) == job.ended - job.started > 0 for job in queue.jobs)
 
 
-async def test_the_same_job_is_queued_once_and_again_only_when_it_is_over(listener):
+async def test_same_job_is_queued_again_only_after_it_ended(listener):
     queue = listener.queue
     assert queue.add(wanted("hang", "one")) and queue.add(wanted("quick", "two"))
     assert not queue.add(wanted("hang", "one")) and not queue.add(wanted("quick", "two"))
@@ -94,7 +94,7 @@ async def test_the_same_job_is_queued_once_and_again_only_when_it_is_over(listen
     assert listener.states == ["cancelled", "done", "done", "done"]
 
 
-async def test_a_cancelled_job_is_killed_and_a_waiting_one_dropped_and_the_others_go_on(listener, tmp_path):
+async def test_cancelled_job_is_killed_a_waiting_one_removed_and_the_others_continue(listener, tmp_path):
     queue, lock, taken = listener.queue, tmp_path / "lock", []
     queue.add(wanted("hold", "killed", lock=str(lock)))
     queue.add(wanted("hold", "dropped", lock=str(lock)))
@@ -113,7 +113,7 @@ async def test_a_cancelled_job_is_killed_and_a_waiting_one_dropped_and_the_other
     ("kind", "death", "words"),
     [("hang", signal.SIGKILL, r"hang was killed by SIGKILL \(out of memory\?\)"), ("fail", None, "fail ended with status 7")],
 )
-async def test_a_job_that_dies_leaves_the_reason_and_the_place_of_its_log_and_the_next_one_runs(listener, kind, death, words):
+async def test_killed_job_reports_the_reason_and_its_log_and_the_next_one_runs(listener, kind, death, words):
     queue = listener.queue
     queue.add(wanted(kind, "dying"))
     queue.add(wanted("quick", "next"))
@@ -130,7 +130,7 @@ async def test_a_job_that_dies_leaves_the_reason_and_the_place_of_its_log_and_th
     assert dead.log.read_text() == ("it hangs\n" if death else "Traceback: the reason\n")
 
 
-async def test_each_job_has_a_log_of_its_own_and_the_oldest_are_removed(listener, monkeypatch):
+async def test_each_job_has_its_own_log_and_the_oldest_logs_are_removed(listener, monkeypatch):
     from tui_pruner.engine import processes
 
     monkeypatch.setattr(processes, "MOST_LOGS", 3)
@@ -142,7 +142,7 @@ async def test_each_job_has_a_log_of_its_own_and_the_oldest_are_removed(listener
     assert sorted(paths.job_logs().iterdir()) == sorted(logs[2:])
 
 
-async def test_data_that_cannot_be_used_drops_what_waits_to_read_it_and_nothing_else(listener):
+async def test_unusable_data_removes_only_the_waiting_jobs_that_read_it(listener):
     queue = listener.queue
     queue.add(wanted("bad data", "first", data="bad.yaml"))
     queue.add(wanted("quick", "same data", data="bad.yaml"))
@@ -152,7 +152,7 @@ async def test_data_that_cannot_be_used_drops_what_waits_to_read_it_and_nothing_
     assert isinstance(queue.jobs[0].error, DataError) and queue.jobs[1].error is queue.jobs[0].error
 
 
-async def test_a_result_that_cannot_be_taken_fails_its_job_alone(listener):
+async def test_result_that_cannot_be_used_fails_only_its_job(listener):
     async def take(result):
         return result["no such key"]
 
@@ -166,7 +166,7 @@ async def test_a_result_that_cannot_be_taken_fails_its_job_alone(listener):
 
 
 @pytest.mark.parametrize("where", ["its parameters", "its start"])
-async def test_an_unexpected_error_fails_its_job_alone_and_the_queue_goes_on(listener, monkeypatch, where):
+async def test_unexpected_error_fails_only_its_job_and_the_queue_continues(listener, monkeypatch, where):
     from dataclasses import replace
 
     odd = wanted("quick", "odd")
@@ -189,7 +189,7 @@ async def test_an_unexpected_error_fails_its_job_alone_and_the_queue_goes_on(lis
     assert said.startswith("quick odd failed: ") and "the traceback is in" in said
 
 
-async def test_a_job_asked_to_end_early_that_has_nothing_yet_was_cancelled_and_did_not_fail(listener):
+async def test_job_stopped_early_without_a_result_counts_as_cancelled(listener):
     queue = listener.queue
     queue.add(wanted("hang", "one", early=True))
     await listener.until(lambda: queue.running is not None and queue.running.progress is not None)
@@ -198,7 +198,7 @@ async def test_a_job_asked_to_end_early_that_has_nothing_yet_was_cancelled_and_d
     assert listener.states == ["cancelled"]
 
 
-async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(listener, monkeypatch):
+async def test_full_queue_refuses_jobs_and_old_jobs_are_removed(listener, monkeypatch):
     monkeypatch.setattr(job_queue, "MOST_WAITING", 2)
     monkeypatch.setattr(job_queue, "MOST_KEPT", 2)
     queue = listener.queue
@@ -212,7 +212,7 @@ async def test_a_full_queue_refuses_in_one_line_and_old_jobs_are_forgotten(liste
     assert [job.spec.title for job in queue.jobs] == ["1", "3"]
 
 
-async def test_closing_kills_what_runs_and_drops_the_rest(listener, tmp_path: Path):
+async def test_closing_kills_the_running_job_and_removes_the_waiting_ones(listener, tmp_path: Path):
     lock = tmp_path / "lock"
     listener.queue.add(wanted("hold", "running", lock=str(lock)))
     listener.queue.add(wanted("quick", "waiting"))
@@ -223,7 +223,7 @@ async def test_closing_kills_what_runs_and_drops_the_rest(listener, tmp_path: Pa
     assert listener.states == ["cancelled", "cancelled"]
 
 
-async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_second_ends_it(listener):
+async def test_first_cancel_stops_a_training_early_and_the_second_kills_it(listener):
     taken: list[Any] = []
     queue = listener.queue
     queue.add(wanted("train", "one", taken=taken, early=True))
@@ -242,7 +242,7 @@ async def test_the_first_cancel_asks_a_training_to_end_with_what_it_has_and_the_
     assert listener.ended == ["one done", "two cancelled"]
 
 
-async def test_where_memory_does_not_suffice_the_batch_is_halved_in_a_fresh_process_and_the_job_says_so():
+async def test_batch_is_halved_in_a_new_process_if_memory_is_too_small():
     taken: list[Any] = []
     listener = Listener()
     listener.queue.add(wanted("hungry", "training", taken=taken, batch=16))

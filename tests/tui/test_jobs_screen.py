@@ -37,23 +37,23 @@ async def jobs(desk, tmp_path, monkeypatch):
     desk.clear_notes()
 
 
-def hold_the_clock(monkeypatch):
+def fix_the_job_times(monkeypatch):
     """Give every job times of one digit: on a busy machine they are longer, and the stored screens are not."""
     remaining = QueuedJob.remaining
     monkeypatch.setattr(QueuedJob, "elapsed", lambda job, now: 3.0)
     monkeypatch.setattr(QueuedJob, "remaining", lambda job, now: None if remaining(job, now) is None else 4.0)
 
 
-async def at_three(desk):
+async def wait_for_three_of_eight(desk):
     """Wait until the running job has reported its last word, and the screen shows it."""
     queue = desk.queue
     await desk.until(lambda: queue.running and queue.running.progress and queue.running.progress.done == 3, "the progress")
     await desk.until(lambda: "3/8" in desk.text, "the progress on the screen")
 
 
-async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(jobs, monkeypatch, tmp_path):
+async def test_jobs_screen_shows_every_job_with_details_and_log_of_the_chosen_one(jobs, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    hold_the_clock(monkeypatch)
+    fix_the_job_times(monkeypatch)
     queue = jobs.queue
     queue.add(wanted("quick", "one"))
     await jobs.until(lambda: not queue.busy, "the first result")
@@ -64,7 +64,7 @@ async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(job
     queue.running.log = type(queue.running.log)("job.log")
     (tmp_path / "job.log").write_text("it begins\n")
     await jobs.press("b")
-    await at_three(jobs)
+    await wait_for_three_of_eight(jobs)
     await jobs.until(lambda: "it begins" in jobs.text, "the log")
     for size in ((120, 40), (80, 24), (60, 20)):
         await jobs.pilot.resize_terminal(*size)
@@ -80,12 +80,12 @@ async def test_the_screen_shows_every_job_the_chosen_one_in_full_and_its_log(job
     await jobs.pilot.resize_terminal(120, 40)
 
 
-async def test_jobs_are_cancelled_dropped_and_run_again_from_the_screen(jobs):
+async def test_jobs_are_cancelled_removed_and_run_again_from_the_screen(jobs):
     queue = jobs.queue
     queue.add(wanted("hang", "first"))
     queue.add(wanted("quick", "second"))
     await jobs.press("b")
-    await at_three(jobs)
+    await wait_for_three_of_eight(jobs)
     await jobs.press("down", "K")
     await jobs.until(lambda: queue.jobs[1].state == "cancelled", "the dropped job")
     await jobs.press("up", "K", "y")
@@ -99,7 +99,7 @@ async def test_jobs_are_cancelled_dropped_and_run_again_from_the_screen(jobs):
     assert jobs.app.screen is jobs.bench and "second the answer is 42" in jobs.text
 
 
-async def test_a_log_is_shown_as_it_grows_without_any_news_from_the_job(jobs, tmp_path):
+async def test_log_is_shown_as_it_grows_without_progress_from_the_job(jobs, tmp_path):
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     jobs.queue.add(wanted("grow", "one", lock=str(gate)))
@@ -114,7 +114,7 @@ async def test_a_log_is_shown_as_it_grows_without_any_news_from_the_job(jobs, tm
     await jobs.until(lambda: "second line" in jobs.text, "its end again")
 
 
-async def test_a_killed_job_says_so_with_its_log_and_the_session_goes_on(jobs):
+async def test_killed_job_is_reported_with_its_log_and_the_session_continues(jobs):
     queue, session = jobs.queue, jobs.state.session
     queue.add(wanted("hang", "step 1"))
     await jobs.until(lambda: queue.running is not None and queue.running.progress is not None, "the job")
@@ -136,11 +136,11 @@ async def test_a_killed_job_says_so_with_its_log_and_the_session_goes_on(jobs):
     assert jobs.state.dry_run.ok
 
 
-async def test_quitting_names_what_runs_and_staying_loses_nothing(jobs):
+async def test_quitting_names_the_running_jobs_and_staying_keeps_them(jobs):
     queue = jobs.queue
     queue.add(wanted("hang", "step 1"))
     queue.add(wanted("quick", "step 2"))
-    await at_three(jobs)
+    await wait_for_three_of_eight(jobs)
     await jobs.press("q")
     await jobs.until(lambda: isinstance(jobs.app.screen, Question), "the question")
     assert "Hang step 1 is running (3 of 8) and 1 job waits." in jobs.text
@@ -149,7 +149,7 @@ async def test_quitting_names_what_runs_and_staying_loses_nothing(jobs):
     assert queue.running is not None and len(queue.waiting) == 1
 
 
-async def test_the_switch_is_in_the_title_and_works_on_both_screens(jobs):
+async def test_automatic_validation_is_shown_in_the_title_and_switched_on_both_screens(jobs):
     before = jobs.state.automatic
     words = {True: "validate every step: on", False: "validate every step: off"}
     assert words[before] in jobs.text
@@ -160,7 +160,7 @@ async def test_the_switch_is_in_the_title_and_works_on_both_screens(jobs):
     assert jobs.state.automatic is before
 
 
-async def test_the_palette_offers_what_the_screen_that_is_open_can_do(jobs):
+async def test_palette_offers_the_actions_of_the_open_screen(jobs):
     def offered() -> set[str]:
         return {action.title for _, action in ActionProvider(jobs.app.screen).offered()}
 

@@ -27,7 +27,7 @@ def job(kind: str, title: str, number: int = 1, done: int | None = None) -> Queu
     return made
 
 
-def test_the_time_left_is_counted_from_the_part_that_goes_on():
+def test_time_left_is_estimated_from_the_current_phase():
     pace = ProgressRate()
     assert pace.remaining(64, 0.0) is None
     pace.follow("reading", 0, 0.0)
@@ -41,14 +41,14 @@ def test_the_time_left_is_counted_from_the_part_that_goes_on():
     assert pace.remaining(64, 50.0) is None
 
 
-def test_results_that_come_at_once_do_not_say_that_nothing_is_left():
+def test_results_that_arrive_together_do_not_make_the_time_left_zero():
     pace = ProgressRate()
     pace.follow("results", 1, 100.0)
     pace.follow("results", 8, 100.01)
     assert pace.remaining(153, 104.0) == pytest.approx(4.0 / 14 * 138)
 
 
-def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
+def test_running_job_shows_its_count_its_running_metric_and_the_time_left():
     work = Activity(job("validate", "step 2", done=16), [job("calibrate", "checkpoint")], now=20.0)
     running, waiting = job_lines(work, 70)
     assert "validate step 2" in running.plain and "16/64  mAP .498 so far  12 s left" in running.plain
@@ -59,7 +59,7 @@ def test_a_running_job_tells_its_count_its_metric_so_far_and_the_time_left():
     assert "so far" not in job_lines(work, 46)[0].plain and "16/64  12 s left" in job_lines(work, 46)[0].plain
 
 
-def test_a_job_that_has_counted_nothing_yet_says_what_it_does():
+def test_job_without_a_count_shows_its_current_phase():
     made = job("validate", "step 1")
     made.progress = JobProgress(done=0, total=64, doing="reading the checkpoint")
     running, phase = job_lines(Activity(made, now=30.0), 51)
@@ -69,7 +69,7 @@ def test_a_job_that_has_counted_nothing_yet_says_what_it_does():
     assert len(job_lines(Activity(made, now=30.0), 51)) == 1
 
 
-def test_what_leaving_would_break_off_is_one_sentence():
+def test_unfinished_jobs_are_described_in_one_sentence():
     running, waiting = job("validate", "step 2", done=16), job("validate", "step 3")
     assert unfinished_jobs(Activity(running)) == "Validate step 2 is running (16 of 64)."
     assert unfinished_jobs(Activity(running, [waiting])) == "Validate step 2 is running (16 of 64) and 1 job waits."
@@ -83,7 +83,7 @@ def ended(number: int, state: str, figure: str = "", error: JobError | None = No
     return made
 
 
-def test_the_list_has_a_line_for_each_job_in_order():
+def test_list_has_a_line_for_each_job_in_order():
     dead = JobError("validate was killed by SIGKILL without a result; see job.log")
     jobs = [
         ended(1, DONE, "mAP .498, 64 images, 3.2 s"),
@@ -104,7 +104,7 @@ def text(made: QueuedJob, before: int = 0, now: float = 20.0) -> str:
     return "\n".join(line.plain.rstrip() for line in job_detail_lines(made, before, now, 60))
 
 
-def test_a_job_in_full_has_its_result_its_parameters_and_its_plan():
+def test_details_of_a_job_have_its_result_parameters_and_plan():
     cuts = [{"layer": "model.5", "amount": "30%", "removes": {"model.5.conv.weight": {"0": list(range(38))}}}]
     plan = {"steps": [{"name": "first", "cuts": cuts}, {"name": "", "cuts": cuts * 2}]}
     made = ended(2, DONE, "mAP .498, 64 images, 3.2 s")
@@ -117,7 +117,7 @@ def test_a_job_in_full_has_its_result_its_parameters_and_its_plan():
     assert "removes" not in shown
 
 
-def test_a_job_in_full_says_how_it_stands():
+def test_details_of_a_job_have_its_state():
     assert text(job("validate", "step 2"), before=0).startswith("waiting: it is next")
     assert text(job("validate", "step 2"), before=2).startswith("waiting: 2 jobs before it")
     running = text(job("validate", "step 2", done=16))
@@ -126,13 +126,13 @@ def test_a_job_in_full_says_how_it_stands():
     assert text(failed).startswith("failed after 11 s\nvalidate was killed by SIGKILL without a result; see job.log")
 
 
-def test_a_progress_bar_and_control_characters_leave_their_last_plain_state():
+def test_progress_bars_and_control_characters_are_reduced_to_plain_text():
     content = b"  0%|   |\r 50%|=  |\r100%|===|\n\x1b[31mred\x1b[0m\tWARNING \x1b]0;title\x07bell\x07\r\n\xff\n\n"
     assert plain_lines(content) == ["100%|===|", "red     WARNING bell", "\ufffd"]
     assert plain_lines(b"half a line\nwhole", whole=False) == ["whole"]
 
 
-def test_a_log_is_read_again_only_when_it_has_grown(tmp_path, monkeypatch):
+def test_log_is_read_again_only_if_it_has_grown(tmp_path, monkeypatch):
     monkeypatch.setattr(log_tail, "MOST_BYTES", 20)
     log, tail = tmp_path / "job.log", LogTail()
     assert not tail.follow(None)
@@ -145,7 +145,7 @@ def test_a_log_is_read_again_only_when_it_has_grown(tmp_path, monkeypatch):
     assert tail.follow(tmp_path / "other.log") and tail.lines == []
 
 
-def test_the_window_of_a_log_is_always_full_and_goes_back_to_the_first_line():
+def test_log_window_is_always_full_and_scrolls_back_to_the_first_line():
     lines = ["one", "two three", "four"]
     assert window(lines, 5, 3, 0) == ["two", "three", "four"]
     assert window(lines, 5, 3, 1) == ["one", "two", "three"] == window(lines, 5, 3, 99)
@@ -153,7 +153,7 @@ def test_the_window_of_a_log_is_always_full_and_goes_back_to_the_first_line():
     assert window([], 9, 2, 0) == ["", ""]
 
 
-def test_a_training_draws_its_losses_and_its_metric_as_they_came():
+def test_training_curves_show_losses_and_metric():
     made = job("finetune", "out.pt", done=1)
     for epoch, loss in enumerate([2.0, 1.5, 1.25, 1.125]):
         metrics = {"train/box_loss": loss, "lr/pg0": 0.01, "metrics/mAP50-95(B)": 0.5 + epoch / 10}
@@ -163,7 +163,7 @@ def test_a_training_draws_its_losses_and_its_metric_as_they_came():
     assert [line.split() for line in text[place + 1 : place + 3]] == [["mAP50-95(B)", "0.8", "▁▁▃▅█"], ["box_loss", "1.12", "█▃▁▁"]]
 
 
-def test_a_long_curve_is_thinned_and_keeps_its_ends():
+def test_long_curve_is_thinned_and_keeps_its_ends():
     made = job("finetune", "out.pt", done=1)
     for number in range(5000):
         made.follow(JobProgress(done=number, total=5000, metrics={"train/loss": float(number)}), 30.0 + number)

@@ -36,12 +36,12 @@ def terminal(demo_checkpoint: Path, folder: Path):
         yield opened
 
 
-def test_filters_marks_and_an_amount_in_one_piece(terminal: Terminal):
+def test_filters_marks_and_an_amount_sent_at_once_are_applied(terminal: Terminal):
     terminal.press(*MARKED_AND_ASKED)
     terminal.wait_for(lambda text: "128→90" in text and "64→45" in text and "2 layers −30%" in text)
 
 
-def test_a_question_is_answered_before_it_is_there(terminal: Terminal, folder: Path):
+def test_answer_typed_before_the_question_is_used(terminal: Terminal, folder: Path):
     terminal.press("a")
     terminal.wait_for(r"1 2 layers.*\de-\d")
     terminal.press("w", "ctrl+u", str(folder / "typed-ahead.pt"), "enter", "home", " ")
@@ -75,7 +75,7 @@ class TwoFields(KeysInOrder):
 
 
 @pytest.mark.parametrize(("processes", "typed"), [(1e9, ["x", "y"]), (1, ["xy", ""])])
-async def test_a_key_is_waited_for_longer_where_many_processes_want_the_processors(processes, typed, monkeypatch):
+async def test_keys_are_waited_for_longer_on_a_busy_machine(processes, typed, monkeypatch):
     monkeypatch.setattr(turns, "crowd", lambda: processes)
     monkeypatch.setattr(turns, "PATIENCE", 3 * turns.TURN)
     app = TwoFields()

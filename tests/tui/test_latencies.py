@@ -1,4 +1,4 @@
-"""Latency is measured in the background, of the checkpoint and of the session beside it, and stands in the tree block by block."""
+"""Latency is measured in the background, of the checkpoint and of the session, and shown in the tree for every block."""
 
 import re
 
@@ -14,7 +14,7 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.tree_row import Look, composed, layout, row_cells
 
 
-async def test_the_time_of_every_block_stands_in_the_tree(start):
+async def test_latency_of_every_block_is_shown_in_the_tree(start):
     async with start() as desk:
         await desk.press("L")
         await desk.until(lambda: any(" ms, 64x64 on " in note for note, _ in desk.state.notes), "the latency")
@@ -34,7 +34,7 @@ def model(name: str, median: float, ratio: float, blocks: dict[str, float], sugg
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_a_cut_that_made_it_slower_is_said_with_the_widths_that_are_faster(desk: Desk):
+async def test_slower_cut_is_reported_with_the_widths_that_are_faster(desk: Desk):
     await desk.go("model.5")
     await desk.press("3", "0", "enter", "a")
     await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
@@ -66,5 +66,5 @@ def test_measured_columns_fit_beside_the_others(width: int, measured: set[str]):
     assert next(column.width for column in columns if column.key == "name") >= 14
 
 
-def test_times_have_three_figures():
+def test_times_have_three_digits():
     assert [milliseconds(time) for time in (0.123, 8.314, 12.34, 123.4)] == ["0.12 ms", "8.31 ms", "12.3 ms", "123 ms"]

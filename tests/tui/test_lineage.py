@@ -24,7 +24,7 @@ def measured(stage: Stage, metric: float, low: float, high: float, latency: floa
     return replace(stage, metric=metric, low=low, high=high, latency=latency, data=DATA)
 
 
-def grown() -> Shown:
+def branching_lineage() -> Shown:
     """An original with two steps, one of them made again another way, a refit, and a fine-tuned file with a step of its own."""
     lineage = Lineage()
     proof = {"proof": "proved 3e-7", "proved": True}
@@ -44,8 +44,8 @@ def grown() -> Shown:
 
 
 @pytest.mark.parametrize("width", [116, 76])
-def test_the_tree_is_drawn_like_a_log_with_the_figures_of_every_stage(width: int):
-    shown = grown()
+def test_tree_of_stages_is_drawn_like_a_log_with_the_figures_of_each_stage(width: int):
+    shown = branching_lineage()
     lines, at = graph_lines(shown, width, "a:3", "a:")
     assert at == 4 and all(line.cell_len <= width for line in lines)
     stage = shown.lineage.stages["a:3"]
@@ -53,13 +53,13 @@ def test_the_tree_is_drawn_like_a_log_with_the_figures_of_every_stage(width: int
     check_golden(f"lineage-{width + 4}", "\n".join([*(line.plain.rstrip() for line in lines), "", *told]))
 
 
-def test_a_stage_that_was_measured_on_other_data_shows_no_metric():
-    shown = replace(grown(), data="other.yaml")
+def test_stage_measured_on_other_data_shows_no_metric():
+    shown = replace(branching_lineage(), data="other.yaml")
     assert ".894" not in "".join(line.plain for line in graph_lines(shown, 116)[0])
 
 
-def test_a_file_that_is_opened_takes_the_place_where_it_was_made():
-    lineage = grown().lineage
+def test_opened_file_is_attached_to_the_stage_that_made_it():
+    lineage = branching_lineage().lineage
     lineage.opened(Stage("c:", "", "reconstruct", "refit.pt", path="refit.pt"))
     assert [stage.id for stage in lineage.chain("c:")] == ["a:", "a:1", "a:3", "c:"]
     assert "file:refit.pt" not in lineage.stages and lineage.here == "c:"
@@ -68,7 +68,7 @@ def test_a_file_that_is_opened_takes_the_place_where_it_was_made():
     assert lineage.steps_of("a:3") == [{"cuts": [1]}, {"cuts": [3]}]
 
 
-def test_what_a_file_says_of_itself_is_a_chain_of_files():
+def test_provenance_of_a_file_becomes_a_chain_of_stages():
     told = [
         {"kind": "prune", "source": "best.pt", "sha256": "a" * 64, "parameters": 3_010_000},
         {"kind": "finetune", "source": "small.pt", "sha256": "b" * 64},
@@ -80,12 +80,12 @@ def test_what_a_file_says_of_itself_is_a_chain_of_files():
     ]
 
 
-def test_a_stage_comes_back_from_a_journal_as_it_was_and_from_a_later_version_too():
-    for stage in grown().lineage:
+def test_stage_is_restored_from_a_journal_also_of_a_later_version():
+    for stage in branching_lineage().lineage:
         assert Stage.of({**stage.plain, "mood": "good"}) == stage
 
 
-async def test_a_recalibration_is_written_beside_the_session_and_going_on_with_it_keeps_the_original_and_every_step(
+async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_and_steps(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     target = tmp_path / "digits-recovered.pt"

@@ -27,11 +27,11 @@ async def choose(desk, key, number):
         ("model.5", "model.5", ""),
     ],
 )
-async def test_the_places_of_repeated_modules_are_left_open(block, layer, expected):
+async def test_positions_of_repeated_modules_become_wildcards(block, layer, expected):
     assert pattern(block, layer) == expected
 
 
-async def test_similar_layers_do_the_same_in_blocks_of_the_same_type(desk):
+async def test_similar_layers_have_the_same_place_in_blocks_of_the_same_type(desk):
     blocks = desk.state.opened.blocks
     assert {*similar_layers(blocks, INNER[0]), INNER[0]} == set(INNER)
     assert similar_layers(blocks, "model.1") == [f"model.{block}" for block in (0, 3, 5, 7, 16, 19)]
@@ -39,7 +39,7 @@ async def test_similar_layers_do_the_same_in_blocks_of_the_same_type(desk):
     assert similar_layers(blocks, "model.22.cv2.0.2") == []
 
 
-async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_it_all_back(desk):
+async def test_ratio_is_copied_to_similar_layers_which_are_marked_and_c_clears_all(desk):
     await desk.go("model.6.m.0.cv1")
     await desk.press("J")
     assert any("no ratio to copy" in said for said in desk.said)
@@ -53,14 +53,14 @@ async def test_a_ratio_is_copied_to_similar_layers_which_are_marked_and_c_takes_
     assert not desk.state.pending and not desk.state.marks
 
 
-async def test_an_exact_width_is_copied_as_the_share_that_it_removes(desk):
+async def test_exact_width_is_copied_as_the_share_that_it_removes(desk):
     await desk.go("model.6.m.0.cv1")
     await desk.press("equals_sign", "4", "8", "enter", "J")
     assert desk.state.pending.amounts["model.8.m.0.cv1"] == Amount.share(25)
     assert desk.state.pending.amounts["model.6.m.0.cv1"] == Amount(keep=48)
 
 
-async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_out(desk):
+async def test_preset_replaces_pending_cuts_and_skips_locked_layers(desk):
     await desk.go("model.5")
     await desk.press("5", "0", "enter")
     await choose(desk, "B", 2)
@@ -71,7 +71,7 @@ async def test_a_gentle_preset_replaces_what_is_asked_and_leaves_locked_layers_o
     assert not desk.state.clash and "10 % of 57 layers" in desk.said
 
 
-async def test_a_section_gets_the_share_that_is_typed(desk):
+async def test_section_gets_the_typed_share(desk):
     await choose(desk, "B", 4)
     await desk.press("2", "5", "enter")
     blocks = {int(name.split(".")[1]) for name in desk.state.pending.amounts}
@@ -79,7 +79,7 @@ async def test_a_section_gets_the_share_that_is_typed(desk):
     assert set(desk.state.pending.amounts.values()) == {Amount.share(25)} and len(desk.state.pending.amounts) == 18
 
 
-async def test_presets_are_for_the_marked_layers_where_some_are_marked(desk):
+async def test_preset_applies_to_the_marked_layers_if_there_are_any(desk):
     for layer in ("model.5", "model.0"):
         await desk.go(layer)
         await desk.press("space")
@@ -109,7 +109,7 @@ async def test_every_ratio_key_works_on_all_marked_layers(desk):
     assert asked() == set()
 
 
-async def test_layers_too_narrow_for_a_share_are_left_out_and_said(desk):
+async def test_layers_too_narrow_for_a_share_are_skipped_and_reported(desk):
     for layer in ("model.0", "model.7"):
         await desk.go(layer)
         await desk.press("space")

@@ -37,7 +37,7 @@ def nano() -> list[BlockView]:
     return network(*(joined.get(index, [index - 1]) for index in range(23)))
 
 
-def some(seed: int) -> list[BlockView]:
+def random_network(seed: int) -> list[BlockView]:
     """A random network in the manner of YOLO: mostly in a row, some blocks reading earlier ones."""
     draw = random.Random(seed)
     return network(
@@ -47,7 +47,7 @@ def some(seed: int) -> list[BlockView]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_every_link_is_drawn_from_its_source_to_its_target(width):
-    for blocks in (nano(), *(some(seed) for seed in range(8))):
+    for blocks in (nano(), *(random_network(seed) for seed in range(8))):
         plan = chart(blocks, width)
         pairs = {(source, block.index) for block in blocks for source in block.from_ if source >= 0}
         assert {(link.source, link.target) for link in plan.links} == pairs
@@ -59,7 +59,7 @@ async def test_every_link_is_drawn_from_its_source_to_its_target(width):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-async def test_wires_cross_but_never_lie_on_each_other_unless_they_arrive_together(width):
+async def test_wires_overlap_only_if_they_end_at_the_same_block(width):
     blocks = nano()
     plan = chart(blocks, width)
     covered = {(plan.tops[card.row] + line, card.x + x) for card in plan.cards for line in range(HEIGHT) for x in range(CARD)}
@@ -77,12 +77,12 @@ async def test_wires_cross_but_never_lie_on_each_other_unless_they_arrive_togeth
         assert len({source for source, _ in links}) == 1 or len({target for _, target in links}) == 1, (place, links)
 
 
-async def test_a_wire_that_goes_on_shares_no_line_with_one_that_ends():
+async def test_continuing_wire_shares_no_line_with_an_ending_one():
     ends = goals([MapWire(1, 9, 1, 1, 2, 5, False), MapWire(2, 9, 1, 1, 15, 5, False), MapWire(2, 20, 1, 3, 15, 5, False)])
     assert ends[1, 1] == {9} and ends[1, 2] == {9, -3} and ends[3, 2] == {20}
 
 
-async def test_rows_are_sections_and_nothing_is_wider_than_the_screen():
+async def test_map_rows_are_sections_and_fit_the_screen():
     plan = chart(nano(), 63)
     assert [[card.index for card in plan.cards if card.row == row] for row in range(6)] == [
         [0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14], [15, 16, 17, 18, 19], [20, 21], [22],
@@ -95,15 +95,15 @@ async def test_rows_are_sections_and_nothing_is_wider_than_the_screen():
     assert plan.neighbour(7, 0, 1) == 12 and plan.neighbour(21, 0, -1) == 16 and plan.neighbour(0, -1, 0) == 0
 
 
-async def test_the_blocks_between_are_lit_with_the_ends_of_a_path():
+async def test_blocks_on_the_explained_path_are_highlighted():
     blocks = [block if block.index in (10, 11, 13, 14, 17, 20) else block.model_copy(update={"layers": [None]}) for block in nano()]
     assert lit_blocks(blocks, ["model.9.cv2", "model.12.cv1"]) == {9, 10, 11, 12}
     assert lit_blocks(blocks, ["model.1"]) == {1}
     assert lit_blocks(blocks, ["model.9.cv2", "model.20"]) == {9, 20}
 
 
-async def test_the_map_of_a_large_network_is_drawn_within_a_frame():
-    blocks = some(3)
+async def test_map_of_a_large_network_is_drawn_within_one_frame():
+    blocks = random_network(3)
     faces = {block.index: Face("8", "white on black") for block in blocks}
     plan = chart(blocks, 76)
     began = time.process_time()
@@ -119,14 +119,14 @@ print(*(line.plain for line in map_lines(chart(nano(), 63), {n: Face("8", "white
 """
 
 
-async def test_without_unicode_the_map_is_drawn_in_ascii():
+async def test_map_is_drawn_in_ascii_without_unicode():
     run = subprocess.run(
         [sys.executable, "-c", ASCII], env={**os.environ, "TUI_PRUNER_ASCII": "1"}, capture_output=True, text=True, check=True
     )
     assert run.stdout.isascii() and "0 C2f      ->1 C2f" in run.stdout and "+---" in run.stdout
 
 
-async def test_the_map_s_cursor_is_the_tree_s_and_enter_shows_the_block_there(desk):
+async def test_map_and_tree_share_the_cursor_and_enter_shows_the_block(desk):
     tree = desk.tree
     await desk.go("model.4.cv2")
     await desk.press("m")
@@ -147,7 +147,7 @@ async def test_the_map_s_cursor_is_the_tree_s_and_enter_shows_the_block_there(de
     assert tree.display and tree.has_focus and tree.row.key == "model.0"
 
 
-async def test_the_mouse_goes_to_a_block_and_then_into_it_and_to_a_stop_of_an_explanation(desk):
+async def test_click_selects_a_block_then_opens_it_and_selects_a_hop_of_an_explanation(desk):
     tree = desk.tree
     await desk.press("m")
     await desk.until(lambda: "12 C2f" in desk.text, "the map")
@@ -161,7 +161,7 @@ async def test_the_mouse_goes_to_a_block_and_then_into_it_and_to_a_stop_of_an_ex
     assert tree.row.key == "model.18.cv1"
 
 
-async def test_cut_blocks_are_tinted_and_the_explained_path_is_lit(desk):
+async def test_cut_blocks_are_tinted_and_the_explained_path_is_highlighted(desk):
     board, tree = desk.state, desk.tree
     await desk.go("model.16")
     await desk.press("5", "0", "enter")

@@ -17,7 +17,7 @@ from tui_pruner.tui.screens.prompts import PathPrompt, Question
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def stepped(desk: Desk) -> None:
+async def make_a_step(desk: Desk) -> None:
     """One step that is proved, nothing measured unasked."""
     desk.state.automatic = False
     await desk.go("model.6.cv2")
@@ -27,7 +27,7 @@ async def stepped(desk: Desk) -> None:
     await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
 
 
-async def written(desk: Desk, file: Path, *switch: str) -> None:
+async def write_model(desk: Desk, file: Path, *switch: str) -> None:
     """The model in a file, after these keys in the prompt."""
     await desk.press("w")
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
@@ -40,17 +40,17 @@ def weights(file: Path) -> dict[str, torch.Tensor]:
     return torch.load(file, map_location="cpu", weights_only=False)["model"].state_dict()
 
 
-async def test_tab_writes_the_mask_and_opening_it_offers_the_way_to_the_cut(start, demo_checkpoint: Path, tmp_path: Path):
+async def test_tab_writes_the_mask_and_the_opened_mask_can_become_a_cut(start, demo_checkpoint: Path, tmp_path: Path):
     soft, hard = tmp_path / "soft.pt", tmp_path / "hard.pt"
     async with start(opening=Opening(str(demo_checkpoint))) as desk:
-        await stepped(desk)
+        await make_a_step(desk)
         await desk.press("w")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
         assert "Now: pruned" in desk.text and "digits-pruned.pt" in desk.text and "Tab switch" in desk.text
         await desk.press("tab")
         assert "Now: masked, same shapes, removed channels zero" in desk.text and "digits-masked.pt" in desk.text
         await desk.press("tab", "escape")
-        await written(desk, soft, "tab")
+        await write_model(desk, soft, "tab")
         assert "masked: the cut computes the same, to" in desk.said[-1]
         assert "--mask -o" in desk.state.commands.entries[-1][1]
     found = read_checkpoint(soft)
@@ -63,7 +63,7 @@ async def test_tab_writes_the_mask_and_opening_it_offers_the_way_to_the_cut(star
         await desk.press("t")
         await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the mask as a step")
         assert desk.state.session.steps[0].proof.equal and desk.state.session.layers["model.6.cv2"].out_after == 90
-        await written(desk, hard)
+        await write_model(desk, hard)
     kept = torch.load(hard, map_location="cpu", weights_only=False)["tui_pruner"]["kept"]
     zeros, cut = weights(soft), weights(hard)
     for name, tensor in cut.items():
@@ -74,15 +74,15 @@ async def test_tab_writes_the_mask_and_opening_it_offers_the_way_to_the_cut(star
     assert len(cut["model.6.cv2.conv.weight"]) == 90 and kept["model.6.cv2.conv.weight"]
 
 
-async def test_a_file_that_is_not_masked_has_no_mask_to_take_over(desk):
+async def test_unmasked_file_has_no_mask_to_adopt(desk):
     desk.run("take-mask")
     assert desk.said[-1] == "the open file is not masked, or its zeros did not stay"
     assert desk.state.opened.model.mask is None
 
 
-async def test_a_masked_step_has_the_metric_of_the_cut(start, demo_checkpoint: Path, demo_data: Path):
+async def test_masked_step_has_the_metric_of_the_cut(start, demo_checkpoint: Path, demo_data: Path):
     async with start(opening=Opening(str(demo_checkpoint), images=8, data=str(demo_data))) as desk:
-        await stepped(desk)
+        await make_a_step(desk)
         await desk.press("M")
         await desk.until(lambda: any("masked mAP" in note for note, _ in desk.state.notes), "the masked metric")
         told = next(note for note, _ in desk.state.notes if "masked mAP" in note)

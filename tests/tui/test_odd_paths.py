@@ -1,4 +1,4 @@
-"""A checkpoint under a name that is not UTF-8 in the app: listed, opened, kept, gone on with, and its plan saved."""
+"""A checkpoint under a name that is not UTF-8 in the app: listed, opened, saved, resumed, and its plan saved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_pruner.tui.opening import Opening, recent_checkpoints, remember
 from tui_pruner.tui.screens.start import StartScreen
 
 
-async def test_it_is_listed_by_a_name_that_can_be_printed(tmp_path: Path, monkeypatch):
+async def test_odd_path_is_listed_by_a_printable_name(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     odd_path(tmp_path, b"caf\xe9.pt").write_bytes(b"x")
     remember(str(tmp_path / CAFE))
@@ -31,7 +31,7 @@ async def test_it_is_listed_by_a_name_that_can_be_printed(tmp_path: Path, monkey
         assert screen_text(app).encode()
 
 
-async def test_a_session_on_it_is_gone_on_with_and_its_plan_saved(demo_checkpoint: Path, tmp_path: Path, monkeypatch):
+async def test_session_on_an_odd_path_is_resumed_and_its_plan_saved(demo_checkpoint: Path, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = odd_copy(demo_checkpoint, tmp_path)
     plan = Plan(checkpoint=CAFE, sha256=fingerprint(file), steps=[Step(cuts=[Cut(layer="model.5", amount="25%")])])

@@ -19,7 +19,7 @@ HELD = 60
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("panes", [(), ("tab",), ("s",)], ids=["tree", "detail", "steps"])
-async def test_an_amount_is_typed_where_one_is_and_one_stays_there(desk, panes):
+async def test_amount_is_typed_in_the_focused_pane_which_keeps_the_focus(desk, panes):
     await desk.calm((60, 20))
     await desk.go(LAYER)
     await desk.press(*panes)
@@ -55,7 +55,7 @@ async def test_choosers_fit_the_smallest_window(desk):
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_a_list_that_scrolls_breaks_its_meanings_beside_its_scrollbar(desk):
+async def test_scrolling_list_wraps_its_descriptions_beside_the_scrollbar(desk):
     await desk.calm((60, 20))
     await desk.press("X")
     await desk.until(lambda: isinstance(desk.app.screen, Chooser) and "onnx" in desk.text, "the formats")
@@ -68,7 +68,7 @@ async def test_a_list_that_scrolls_breaks_its_meanings_beside_its_scrollbar(desk
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("size", [(80, 24), (60, 20)])
-async def test_the_recipe_shows_every_word_the_beginning_of_each_stage_and_what_can_be_set(desk, size, small_data, monkeypatch):
+async def test_recipe_form_shows_all_words_and_the_settings_of_each_stage(desk, size, small_data, monkeypatch):
     await desk.calm(size)
     monkeypatch.setattr(desk.state.checkpoint, "data", str(small_data))
     await desk.press("r", "r", "r", "C")
@@ -79,7 +79,7 @@ async def test_the_recipe_shows_every_word_the_beginning_of_each_stage_and_what_
     await desk.press("escape")
 
 
-def test_a_held_key_on_many_layers_loses_no_press_and_the_totals_follow_while_it_is_down(demo_checkpoint: Path, tmp_path: Path):
+def test_held_key_on_many_layers_loses_no_press_and_the_totals_follow(demo_checkpoint: Path, tmp_path: Path):
     """Sent in one piece, as a slow line delivers them, the presses leave no pause to draw in: the totals move all the same."""
     command = [sys.executable, "-m", "tui_pruner", str(demo_checkpoint)]
     with Terminal(command, 120, 40, cwd=tmp_path, env={"XDG_STATE_HOME": str(tmp_path)}) as terminal:

@@ -1,4 +1,4 @@
-"""Accuracy is got back by a job on a file of its own, and the file can be opened as the next stage."""
+"""Recovery runs as a job that writes a separate file, which can be opened as the next stage."""
 
 import asyncio
 from pathlib import Path
@@ -22,14 +22,14 @@ def job_of(name: str, demo_data: Path, taken: list[str], source: ModelFile = PRU
     return recovery(way, checkpoint, source, "out.pt", True, taken.append)
 
 
-def test_what_a_fine_tuning_is_asked_for(demo_data: Path):
+def test_fine_tuning_has_the_requested_parameters(demo_data: Path):
     parameters = job_of("10 epochs + distillation", demo_data, []).parameters()
     assert (parameters.checkpoint, parameters.sha256, parameters.output, parameters.force) == ("pruned.pt", "1" * 64, "out.pt", True)
     assert (parameters.epochs, parameters.teacher, parameters.images, parameters.imgsz) == (10, "original.pt", None, 160)
     assert job_of("3 epochs", demo_data, []).parameters().teacher is None
 
 
-async def test_what_came_of_a_fine_tuning_is_told_epoch_by_epoch(demo_data: Path):
+async def test_result_of_a_fine_tuning_is_reported_with_its_epochs(demo_data: Path):
     taken: list[str] = []
     metric = "metrics/mAP50-95(B)"
     result = FinetuneResult(
@@ -42,7 +42,7 @@ async def test_what_came_of_a_fine_tuning_is_told_epoch_by_epoch(demo_data: Path
     assert ("epoch 2", "mAP .881, box_loss 0.5") in outcome.details
 
 
-def refitted(**changed: object) -> ReconstructionResult:
+def refit_result(**changed: object) -> ReconstructionResult:
     """What a refit came to: two layers, one of them left as cut, and both outputs of a segmentation."""
     fields = {
         "output": "out.pt", "sha256": "2" * 64, "bytes": 1, "checks": [], "images": 48, "held_out": 16, "seconds": 5.25, "kept": "both",
@@ -54,7 +54,7 @@ def refitted(**changed: object) -> ReconstructionResult:
     return ReconstructionResult(**{**fields, **changed})
 
 
-def test_a_refit_comes_first_and_reads_unlabelled_images_of_the_original_that_the_session_opened(demo_data: Path):
+def test_refit_is_the_first_choice_and_reads_unlabelled_images_and_the_original(demo_data: Path):
     assert NUMBERS["refit"] == 1
     wanted = job_of("refit", demo_data, [])
     parameters = wanted.parameters()
@@ -64,9 +64,9 @@ def test_a_refit_comes_first_and_reads_unlabelled_images_of_the_original_that_th
     assert opened.original is None, "without a step the opened file itself is refitted, to what it was cut from"
 
 
-async def test_what_came_of_a_refit_names_the_kept_candidate_and_leaves_the_proof_to_the_cut(demo_data: Path):
+async def test_result_of_a_refit_names_the_kept_candidate(demo_data: Path):
     taken: list[str] = []
-    outcome = await job_of("refit", demo_data, taken).take(refitted().model_dump())
+    outcome = await job_of("refit", demo_data, taken).take(refit_result().model_dump())
     assert taken == ["out.pt"]
     assert outcome.figure == "refitted and recalibrated, distance 0.310→0.024, 48 images"
     details = list(outcome.details)
@@ -76,13 +76,13 @@ async def test_what_came_of_a_refit_names_the_kept_candidate_and_leaves_the_proo
     assert details[-2:] == [("0.120→0.034", "model.22.cv3.0.1.conv"), ("0.0021", "model.2.cv1.conv, left as cut")]
     assert dict(details)["proof"] == "the masked twin proves the cut alone; the refit that follows is judged by its distance"
     assert "proved" not in outcome.figure
-    outcome = await job_of("refit", demo_data, []).take(refitted(kept="cut").model_dump())
+    outcome = await job_of("refit", demo_data, []).take(refit_result(kept="cut").model_dump())
     assert outcome.figure.startswith("kept as cut, distance 0.310,")
 
 
-async def test_with_the_switch_on_a_proved_step_is_refitted_before_it_is_validated(start, demo_checkpoint: Path, demo_data: Path):
+async def test_proved_step_is_refitted_before_its_validation_if_automatic_refit_is_on(start, demo_checkpoint: Path, demo_data: Path):
     answers = {
-        "reconstruct": refitted().model_dump_json(),
+        "reconstruct": refit_result().model_dump_json(),
         "validate": '{"metrics": {"metrics/mAP50-95(B)": 0.5}, "images": 2, "seconds": 1.0}',
     }
 

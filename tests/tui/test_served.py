@@ -101,7 +101,7 @@ class Page:
             self._stream.feed(base64.b64decode(message["params"]["response"]["payloadData"]))
 
 
-async def eventually(attempt: Callable[[], Any]) -> Any:
+async def first_answer(attempt: Callable[[], Any]) -> Any:
     """The first answer of something that is starting up."""
     started = time.monotonic()
     while True:
@@ -114,7 +114,7 @@ async def eventually(attempt: Callable[[], Any]) -> Any:
 
 
 @asynccontextmanager
-async def browsed(folder: Path) -> AsyncIterator[Page]:
+async def served_page(folder: Path) -> AsyncIterator[Page]:
     """The served demo in a browser; at the end both are gone, and all that they started."""
     port, debugging = free_port(), free_port()
     serve = [sys.executable, "-m", "tui_pruner", "serve", "demo", "--port", str(port)]
@@ -136,8 +136,8 @@ async def browsed(folder: Path) -> AsyncIterator[Page]:
                 async with client.get(f"http://localhost:{port}/") as answer:
                     return answer.status == 200
 
-            await eventually(served)
-            address = (await eventually(tabs))[0]["webSocketDebuggerUrl"]
+            await first_answer(served)
+            address = (await first_answer(tabs))[0]["webSocketDebuggerUrl"]
             async with client.ws_connect(address, max_msg_size=0) as channel:
                 page = Page(channel)
                 for domain in ("Page", "Network"):
@@ -150,8 +150,8 @@ async def browsed(folder: Path) -> AsyncIterator[Page]:
             child.wait(HANGING)
 
 
-async def test_a_browser_opens_the_demo_cuts_a_layer_and_shows_the_proof(tmp_path: Path):
-    async with browsed(tmp_path) as page:
+async def test_browser_opens_the_demo_cuts_a_layer_and_shows_the_proof(tmp_path: Path):
+    async with served_page(tmp_path) as page:
         await page.wait_for("7 Conv .* free")
         await page.click(400, 300)
         await page.wait_for("─ model[.][1-9]")

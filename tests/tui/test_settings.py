@@ -1,4 +1,4 @@
-"""The config file: each mistake is said with its place and costs only itself; keys can be given to other actions."""
+"""The config file: each invalid key is reported with its position and ignored; keys can be bound to other actions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.opening import Opening
 
 
-def test_a_whole_file_of_settings_is_read():
+def test_settings_file_is_read():
     text = "theme: light\nascii: yes\ncalm: true\nimgsz: 320\nimages: 10\nvalidate_every_step: off\nkeymap:\n  apply: enter\n"
     config = parse_config(text, "config.yaml")
     assert config == Config(Settings("light", True, True, 320, 10, False, {"apply": "enter"}))
 
 
-def test_no_file_and_an_empty_one_are_the_defaults(tmp_path):
+def test_missing_or_empty_settings_file_gives_the_defaults(tmp_path):
     assert read_config(tmp_path / "none.yaml") == Config()
     assert parse_config("# theme: light\n", "config.yaml") == Config()
 
@@ -38,18 +38,18 @@ def test_no_file_and_an_empty_one_are_the_defaults(tmp_path):
         ("calm: true\nthmee: dark", "config.yaml line 2: no setting 'thmee', did you mean theme?"),
     ],
 )
-def test_a_mistake_is_said_with_its_line_and_the_rest_is_used(text, problem):
+def test_invalid_setting_is_reported_with_its_line_and_the_rest_is_used(text, problem):
     config = parse_config(text, "config.yaml")
     assert len(config.problems) == 1 and config.problems[0].startswith(problem)
     assert config.settings == (Settings(calm=True) if text.startswith("calm") else Settings())
 
 
-def test_a_file_that_cannot_be_read_is_said(tmp_path):
+def test_unreadable_settings_file_is_reported(tmp_path):
     (tmp_path / "config.yaml").write_bytes(b"theme: \xff\xfe")
     assert "cannot be read" in read_config(tmp_path / "config.yaml").problems[0]
 
 
-def test_a_flag_goes_before_the_variable_and_the_variable_before_the_file(monkeypatch):
+def test_flag_overrides_the_variable_and_the_variable_overrides_the_file(monkeypatch):
     for name in ("TUI_PRUNER_THEME", "TUI_PRUNER_ASCII", "TUI_PRUNER_CALM"):
         monkeypatch.delenv(name, raising=False)
     environment = {"TUI_PRUNER_THEME": "ansi"}
@@ -60,7 +60,7 @@ def test_a_flag_goes_before_the_variable_and_the_variable_before_the_file(monkey
     assert environment["TUI_PRUNER_THEME"] == "dark"
 
 
-def test_two_actions_can_swap_their_keys_and_signs_are_taken_for_names():
+def test_two_actions_swap_their_keys_and_signs_count_as_key_names():
     keymap = keymap_of(ACTIONS, {"apply": "u", "undo": "a, ctrl+x", "filter": ["/", "U"]})
     assert keymap.problems == ()
     assert keymap.overrides == {"apply": "u", "undo": "a,ctrl+x", "filter": "slash,U"}
@@ -69,12 +69,12 @@ def test_two_actions_can_swap_their_keys_and_signs_are_taken_for_names():
     }  # fmt: skip
 
 
-def test_a_file_that_names_an_action_as_it_was_called_once_still_moves_its_key():
+def test_former_action_id_in_the_keymap_still_works():
     keymap = keymap_of(ACTIONS, {"station-1": "f7"})
     assert keymap.overrides == {"hop-1": "f7"} and not keymap.problems
 
 
-def test_a_key_given_twice_to_one_action_counts_once():
+def test_key_given_twice_to_one_action_counts_once():
     assert keymap_of(ACTIONS, {"apply": "A, A"}).overrides == {"apply": "A"}
     assert keymap_of(ACTIONS, {"apply": "w w"}).problems == ("keymap: w of apply is also for write: the default is used",)
 
@@ -91,21 +91,21 @@ def test_a_key_given_twice_to_one_action_counts_once():
         ({"apply": "W", "undo": "W"}, "keymap: W of apply is also for undo: the defaults are used"),
     ],
 )
-def test_a_key_that_cannot_be_is_said_and_the_default_stays(wanted, problem):
+def test_invalid_key_is_reported_and_the_default_is_kept(wanted, problem):
     keymap = keymap_of(ACTIONS, wanted)
     assert keymap.problems == (problem,)
     assert keymap.actions == ACTIONS and keymap.overrides == {}
 
 
 @pytest.fixture
-def own_keys() -> Iterator[None]:
+def restore_default_keys() -> Iterator[None]:
     """The keys that are shown become the default ones again."""
     yield
     use(keymap_of(ACTIONS, {}))
 
 
-@pytest.mark.usefixtures("own_keys")
-async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkpoint):
+@pytest.mark.usefixtures("restore_default_keys")
+async def test_changed_keys_work_and_invalid_settings_are_reported_in_the_app(tiny_checkpoint):
     config = parse_config("keymap:\n  map: U\n  help: w\nimgzs: 3\nvalidate_every_step: no\n", "config.yaml")
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), config)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
@@ -120,7 +120,7 @@ async def test_other_keys_work_and_mistakes_are_told_in_the_open_app(tiny_checkp
         assert app.screen.store.view.on_map
 
 
-def test_keys_lists_every_action_with_the_command_line_that_does_the_same(capfd):
+def test_keys_command_lists_every_action_with_its_command_line(capfd):
     paths.config_file().parent.mkdir(parents=True, exist_ok=True)
     paths.config_file().write_text("keymap:\n  apply: A\n")
     try:

@@ -1,4 +1,4 @@
-"""In a real terminal: signals give the screen back and leave no process behind, and stray bytes do not end the keyboard."""
+"""In a real terminal: signals restore the screen and leave no process, and stray bytes do not break the keyboard."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to find the engine")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, number):
+def test_signal_ends_the_app_and_its_engine_and_restores_the_screen(terminal, number):
     engines = children_of(terminal.process.pid)
     assert engines
     sent = bytearray()
@@ -43,7 +43,7 @@ def test_a_signal_ends_the_app_its_engine_and_the_alternate_screen(terminal, num
     assert not [engine for engine in engines if Path(f"/proc/{engine}").exists()]
 
 
-def test_neither_old_mouse_reports_of_a_reattached_tmux_nor_a_stop_end_the_keyboard_and_keys_in_one_piece_land_where_meant(terminal):
+def test_keyboard_survives_stray_mouse_reports_and_a_stop_and_keeps_the_order_of_keys(terminal):
     os.write(terminal._master, b"\x1b[M \xf0\xe9\x1b[M#\xff\xff")
     terminal.press("?")
     terminal.wait_for("Esc close")
@@ -51,7 +51,7 @@ def test_neither_old_mouse_reports_of_a_reattached_tmux_nor_a_stop_end_the_keybo
     terminal.wait_for(lambda text: "Esc close" not in text)
     pid = terminal.process.pid
     terminal.process.send_signal(signal.SIGTSTP)
-    terminal.wait_for(lambda _: state_of(pid) == "T")
+    terminal.wait_for(lambda _: process_state(pid) == "T")
     terminal.process.send_signal(signal.SIGCONT)
     terminal.press("?")
     terminal.wait_for("Esc close")
@@ -61,7 +61,7 @@ def test_neither_old_mouse_reports_of_a_reattached_tmux_nor_a_stop_end_the_keybo
     terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
 
 
-def test_a_terminal_that_is_closed_ends_it_with_its_engine(terminal):
+def test_closed_terminal_ends_the_app_and_its_engine(terminal):
     engines = children_of(terminal.process.pid)
     os.close(terminal._master)
     terminal._master = os.open(os.devnull, os.O_RDWR)
@@ -69,7 +69,7 @@ def test_a_terminal_that_is_closed_ends_it_with_its_engine(terminal):
     wait_until(lambda: not any(Path(f"/proc/{engine}").exists() for engine in engines), "the engine is gone")
 
 
-def state_of(pid: int) -> str:
+def process_state(pid: int) -> str:
     """How a process is, by the kernel's letter: T is stopped."""
     return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
 
@@ -82,7 +82,7 @@ CutController.rounding = stumble
 """As `sitecustomize` of the app's process."""
 
 
-def test_a_mistake_of_the_interface_leaves_a_report_a_terminal_and_a_session_to_resume(tiny_checkpoint, tmp_path):
+def test_error_of_the_interface_leaves_a_report_a_usable_terminal_and_a_resumable_session(tiny_checkpoint, tmp_path):
     state = tmp_path / "state"
     (tmp_path / "sitecustomize.py").write_text(STUMBLES)
     environment = {"XDG_STATE_HOME": str(state), "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}

@@ -1,4 +1,4 @@
-"""Without a model the start screen asks for one; a file that is none is explained there."""
+"""Without a model the start screen asks for one, and explains an invalid file."""
 
 import os
 import signal
@@ -20,28 +20,28 @@ from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
 
-async def asked(app: PrunerApp, pilot) -> None:
+async def wait_for_start_screen(app: PrunerApp, pilot) -> None:
     await until(pilot, lambda: isinstance(app.screen, StartScreen) and bool(app.screen.query(Input)), "the start screen")
 
 
-async def opened(app: PrunerApp, pilot) -> None:
+async def wait_for_model(app: PrunerApp, pilot) -> None:
     await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
 
 
-async def test_a_typed_path_is_opened_and_a_missing_one_explained_and_the_opened_one_is_offered_again(tiny_checkpoint):
+async def test_typed_path_is_opened_a_missing_one_explained_and_the_opened_one_listed_as_recent(tiny_checkpoint):
     app = PrunerApp(None)
     async with app.run_test(size=(100, 30)) as pilot:
-        await asked(app, pilot)
+        await wait_for_start_screen(app, pilot)
         assert "Which checkpoint" in screen_text(app) and "demo" in screen_text(app)
         await pilot.press(*"nowhere.pt", "enter")
         await until(pilot, lambda: "nowhere.pt does not exist" in screen_text(app), "the explanation")
         app.screen.query_one(Input).value = str(tiny_checkpoint)
         await pilot.press("enter")
-        await opened(app, pilot)
+        await wait_for_model(app, pilot)
     assert recent_checkpoints()[0].path == tiny_checkpoint.resolve()
 
 
-async def test_a_file_that_is_no_checkpoint_leads_back_with_the_reason(tmp_path, monkeypatch):
+async def test_invalid_checkpoint_returns_to_the_start_screen_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a short path, which no line breaks
     Path("notes.pt").write_text("not a checkpoint")
     app = PrunerApp(Opening("notes.pt"))
@@ -51,7 +51,7 @@ async def test_a_file_that_is_no_checkpoint_leads_back_with_the_reason(tmp_path,
         assert [entry.path.name for entry in recent_checkpoints()] != ["notes.pt"]
 
 
-async def test_the_list_is_walked_past_its_headings_and_what_is_gone_cannot_be_opened(tiny_checkpoint, tmp_path, monkeypatch):
+async def test_cursor_skips_headings_and_a_deleted_file_cannot_be_opened(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "gone.pt").write_bytes(b"x")
     for path in (tmp_path / "gone.pt", tiny_checkpoint):
@@ -61,7 +61,7 @@ async def test_the_list_is_walked_past_its_headings_and_what_is_gone_cannot_be_o
     monkeypatch.chdir(tmp_path)
     app = PrunerApp(None)
     async with app.run_test(size=(80, 24)) as pilot:
-        await asked(app, pilot)
+        await wait_for_start_screen(app, pilot)
         lines = [line.strip("│ ") for line in screen_text(app).splitlines()]
         assert [line for line in lines if line in ("Recent", "This folder", "More")] == ["Recent", "This folder", "More"]
         assert next(line for line in lines if line.startswith("gone.pt")).endswith("is gone")
@@ -72,10 +72,10 @@ async def test_the_list_is_walked_past_its_headings_and_what_is_gone_cannot_be_o
             await pilot.press("down")
         assert keys == [str(tiny_checkpoint.resolve()), "near.pt", "browse", "demo"]
         await pilot.press("up", "up", "up", "up", "enter")
-        await opened(app, pilot)
+        await wait_for_model(app, pilot)
 
 
-def test_checkpoints_near_are_the_newest_first(tmp_path):
+def test_checkpoints_of_the_folder_are_listed_newest_first(tmp_path):
     best = tmp_path / "runs" / "detect" / "train" / "weights" / "best.pt"
     best.parent.mkdir(parents=True)
     for age, path in enumerate((best, tmp_path / "a.pt")):
@@ -85,7 +85,7 @@ def test_checkpoints_near_are_the_newest_first(tmp_path):
     assert [str(path) for path in checkpoints_near(tmp_path)] == ["runs/detect/train/weights/best.pt", "a.pt"]
 
 
-def test_twenty_checkpoints_are_remembered_and_a_broken_memory_is_an_empty_one(tmp_path, monkeypatch):
+def test_twenty_recent_checkpoints_are_kept_and_a_damaged_list_is_empty(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     clock = iter(range(100))
     monkeypatch.setattr(opening.time, "time", lambda: next(clock))
@@ -101,12 +101,12 @@ def test_twenty_checkpoints_are_remembered_and_a_broken_memory_is_an_empty_one(t
     assert recent_checkpoints() == []
 
 
-async def test_the_hint_of_the_first_run_goes_with_the_first_key_which_still_counts(tmp_path, monkeypatch, tiny_checkpoint):
+async def test_hint_of_the_first_run_disappears_with_the_first_key_which_still_works(tmp_path, monkeypatch, tiny_checkpoint):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert first_run.is_now()
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64), hinting=first_run.is_now())
     async with app.run_test(size=(80, 24)) as pilot:
-        await opened(app, pilot)
+        await wait_for_model(app, pilot)
         await until(pilot, lambda: "any key closes this" in screen_text(app), "the hint")
         assert "look around" in screen_text(app)
         before = app.screen.store.view.tree.key
@@ -116,7 +116,7 @@ async def test_the_hint_of_the_first_run_goes_with_the_first_key_which_still_cou
     assert not first_run.is_now()
 
 
-async def test_an_engine_that_the_app_does_not_take_over_is_ended(monkeypatch):
+async def test_engine_that_the_app_does_not_use_is_ended(monkeypatch):
     started = []
 
     async def waiting():

@@ -1,4 +1,4 @@
-"""The parts that hold state: only the newest request runs, deaths are counted, metrics find their step again."""
+"""The parts that hold state: only the newest request runs, crashes are counted, metrics find their step again."""
 
 import asyncio
 import codecs
@@ -15,7 +15,7 @@ from tui_pruner.tui.terminal import ForgivingDecoder
 from tui_pruner.tui.timeline import StepMetrics, plan_key, step_keys
 
 
-async def test_a_held_key_asks_for_the_first_and_the_last_only():
+async def test_held_key_sends_only_the_first_and_the_last_request():
     asked, release = [], asyncio.Event()
 
     async def work(item):
@@ -34,7 +34,7 @@ async def test_a_held_key_asks_for_the_first_and_the_last_only():
     assert asked == [1, 59]
 
 
-def test_an_observer_hears_of_the_part_that_it_reads_and_only_while_it_is_shown():
+def test_observer_is_called_only_for_the_part_it_reads_and_while_it_is_shown():
     store = Store(SimpleNamespace(pending=1), ViewState())
     heard: list[str] = []
     store.observe(("pending",), lambda: heard.append("all"))
@@ -49,12 +49,12 @@ def test_an_observer_hears_of_the_part_that_it_reads_and_only_while_it_is_shown(
     assert heard[6:] == ["all", "parity", "map"]
 
 
-def test_the_fifth_death_in_three_minutes_is_one_too_many():
+def test_fifth_crash_in_three_minutes_is_not_restarted():
     restarts = RestartLimit()
     assert [restarts.allows(now) for now in (0, 10, 20, 30, 40)] == [True, True, True, True, False]
 
 
-def test_old_deaths_are_forgotten():
+def test_old_crashes_are_forgotten():
     restarts = RestartLimit()
     assert all(restarts.allows(now) for now in range(0, 2000, 50))
 
@@ -64,7 +64,7 @@ def session(*names, later=()):
     return SimpleNamespace(steps=steps, plan={"steps": steps}, later=ahead)
 
 
-def test_a_metric_finds_its_step_again_after_undo_and_redo():
+def test_metric_is_found_again_for_its_step_after_undo_and_redo():
     scores = StepMetrics()
     scores.put("", {"metrics/mAP50-95(B)": 0.512})
     scores.follow(session("a"))
@@ -77,7 +77,7 @@ def test_a_metric_finds_its_step_again_after_undo_and_redo():
     assert scores.latest is None
 
 
-def test_a_renamed_step_keeps_its_metric():
+def test_renamed_step_keeps_its_metric():
     steps = [{"name": "", "cuts": ["a"]}, {"name": "", "cuts": ["b"]}]
     named = [{**steps[0], "name": "first"}, steps[1]]
     assert step_keys(named) == step_keys(steps)
@@ -85,7 +85,7 @@ def test_a_renamed_step_keeps_its_metric():
     assert plan_key(None) == plan_key({"steps": []}) == step_keys([])[0]
 
 
-def test_each_task_has_its_main_figure():
+def test_each_task_has_its_main_metric():
     assert short_metric({"metrics/mAP50(B)": 0.8, "metrics/mAP50-95(B)": 0.5}) == ("mAP", 0.5)
     assert short_metric({"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.4}) == ("mask mAP", 0.4)
     assert short_metric({"metrics/accuracy_top1": 0.9}) == ("top-1", 0.9)
@@ -99,14 +99,14 @@ def test_stray_mouse_bytes_are_dropped_and_text_split_between_reads_survives():
     assert isinstance(decoder, codecs.IncrementalDecoder)
 
 
-def test_every_action_is_in_the_help_with_its_sentence():
+def test_help_contains_every_action_with_its_description():
     helped = " ".join(" ".join(line.plain for line in help_lines([(action, "") for action in ACTIONS], 200)).split())
     for action in ACTIONS:
         assert action.group in GROUPS
         assert " ".join(action.help.split()) in helped
 
 
-def test_no_key_is_bound_twice_or_swallowed_by_tmux_or_the_shell():
+def test_keys_are_bound_once_and_are_free_in_tmux_and_shells():
     keys = [key for action in ACTIONS if action.keys and not action.pane for key in action.keys.split(",")]
     assert len(keys) == len(set(keys))
     in_panes = [(action.pane, key) for action in ACTIONS if action.pane for key in action.keys.split(",")]
@@ -115,7 +115,7 @@ def test_no_key_is_bound_twice_or_swallowed_by_tmux_or_the_shell():
     assert not [key for key in keys if "shift" in key]
 
 
-def test_the_footer_fits_and_help_and_quit_stay_longest():
+def test_footer_fits_and_help_and_quit_are_omitted_last():
     for width in (60, 80, 120, 200):
         text = footer_text(ACTIONS, width, "12 layers marked")
         assert text.cell_len <= width

@@ -33,42 +33,42 @@ async def cut(desk: Desk, layer: str, digits: str) -> None:
     await desk.until(lambda: len(desk.state.session.steps) == steps + 1, "the step")
 
 
-async def with_two_steps(desk: Desk) -> None:
+async def make_two_steps(desk: Desk) -> None:
     await cut(desk, FIRST, "25")
     await cut(desk, SECOND, "50")
     await desk.press("s")
     await desk.until(lambda: desk.view.comparison is not None, "the comparison")
 
 
-async def compared(desk: Desk, first: int, second: int) -> None:
+async def wait_for_comparison(desk: Desk, first: int, second: int) -> None:
     await desk.until(
         lambda: (found := desk.view.comparison) is not None and (found.found.first, found.found.second) == (first, second),
         f"the comparison of {first} with {second}",
     )
 
 
-async def type_into(desk: Desk, text: str) -> None:
+async def answer_prompt(desk: Desk, text: str) -> None:
     """Replace what an open prompt holds, and take it."""
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
     desk.app.screen.query_one(Input).value = text
     await desk.press("enter")
 
 
-async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
+async def test_steps_are_selected_compared_named_and_returned_to(start):
     async with start() as desk:
-        await with_two_steps(desk)
-        await compared(desk, 1, 2)
+        await make_two_steps(desk)
+        await wait_for_comparison(desk, 1, 2)
         assert "Compare 1 model.5 −25% → 2 model.6.m.0.cv1 −50%" in desk.text
         assert "out 64→32" in desk.line("6.m.0.cv1  out")
         assert "go there" in desk.text and "compare with" in desk.text
         await desk.press("up")
-        await compared(desk, 0, 1)
+        await wait_for_comparison(desk, 0, 1)
         assert desk.line("out 128→96")
         await desk.press("up", "space", "down", "down")
-        await compared(desk, 0, 2)
+        await wait_for_comparison(desk, 0, 2)
         assert "4 changed" in desk.line("Layers")
         await desk.press("n")
-        await type_into(desk, "bottleneck")
+        await answer_prompt(desk, "bottleneck")
         await desk.until(lambda: desk.state.session.steps[1].title == "bottleneck", "the name")
         assert "2 bottleneck" in desk.text
         await desk.press("up", "enter")
@@ -84,12 +84,12 @@ async def test_the_steps_are_walked_compared_named_and_gone_back_to(start):
         assert desk.view.comparison is None and desk.tree.has_focus
 
 
-async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(start, tmp_path: Path):
+async def test_plan_is_saved_and_opened_and_one_of_another_checkpoint_changes_nothing(start, tmp_path: Path):
     async with start() as desk:
-        await with_two_steps(desk)
+        await make_two_steps(desk)
         plan, other = tmp_path / "plan.yaml", tmp_path / "other.yaml"
         await desk.press("p")
-        await type_into(desk, str(plan))
+        await answer_prompt(desk, str(plan))
         await desk.until(plan.exists, "the plan")
         content = yaml.safe_load(plan.read_text())
         assert [cut["layer"] for step in content["steps"] for cut in step["cuts"]] == [FIRST, SECOND]
@@ -97,10 +97,10 @@ async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(
         plan.write_text(yaml.safe_dump(content))
         other.write_text(yaml.safe_dump({**content, "sha256": "0" * 64}))
         await desk.press("o")
-        await type_into(desk, str(other))
+        await answer_prompt(desk, str(other))
         await desk.until(lambda: "for another checkpoint" in unwrapped(desk.app), "the refusal")
         assert len(desk.state.session.steps) == 2
-        await type_into(desk, str(plan))
+        await answer_prompt(desk, str(plan))
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
         assert "2 steps will be replaced" in desk.text
         await desk.press("r")
@@ -108,15 +108,15 @@ async def test_a_plan_goes_out_and_comes_back_and_a_strange_one_changes_nothing(
         await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
         assert desk.state.session.layers["model.7"].out_after == 128
         await desk.press("o")
-        await type_into(desk, str(tmp_path / "nowhere.yaml"))
+        await answer_prompt(desk, str(tmp_path / "nowhere.yaml"))
         await desk.until(lambda: "cannot read the plan" in unwrapped(desk.app), "the refusal")
         await desk.press("escape", "r")
         await desk.until(lambda: isinstance(desk.app.screen, Chooser), "what shall be in the report")
         assert "--redact" in desk.text and "--recovered" not in desk.text
         await desk.press("2")
-        await type_into(desk, str(tmp_path / "report.txt"))
+        await answer_prompt(desk, str(tmp_path / "report.txt"))
         await desk.until(lambda: "must end in .html or .md" in unwrapped(desk.app), "the refusal")
-        await type_into(desk, str(tmp_path / "report.md"))
+        await answer_prompt(desk, str(tmp_path / "report.md"))
         await desk.until(lambda: "1 step all proved" in desk.text, "the report")
         written = (tmp_path / "report.md").read_text()
         assert "model.7" in written and "tiny" not in written
@@ -166,7 +166,7 @@ def plain(lines: list[Text]) -> str:
     return "\n".join(line.plain.rstrip() for line in lines)
 
 
-def test_a_comparison_says_size_metric_proof_and_layers(halved: Compared):
+def test_comparison_shows_size_metric_proof_and_layers(halved: Compared):
     text = plain(compare_lines(halved, 60))
     assert "parameters  3.00M      → 1.50M      ▼50%" in text
     assert "mAP         .512       → .490       −.022" in text
@@ -175,7 +175,7 @@ def test_a_comparison_says_size_metric_proof_and_layers(halved: Compared):
     assert all(line.cell_len <= 44 for line in compare_lines(halved, 44)[:6])
 
 
-def test_the_cursor_stays_on_steps_that_exist_and_compares_with_what_is_held(undone_session):
+def test_timeline_cursor_stays_on_existing_steps_and_compares_with_the_held_one(undone_session):
     timeline = Timeline().moved(5, undone_session)
     assert (timeline.at, timeline.ends(undone_session)) == (1, (0, 1))
     assert Timeline(0).ends(undone_session) == (0, 0)
@@ -184,7 +184,7 @@ def test_the_cursor_stays_on_steps_that_exist_and_compares_with_what_is_held(und
     assert Timeline(1, held=4).kept(undone_session) == Timeline(0, None)
 
 
-def test_undone_steps_are_shown_as_such_with_the_cursor_on_them(undone_session):
+def test_undone_steps_are_shown_as_undone_with_the_cursor_on_them(undone_session):
     from types import SimpleNamespace
 
     board = SimpleNamespace(session=undone_session, pending=None)
@@ -193,7 +193,7 @@ def test_undone_steps_are_shown_as_such_with_the_cursor_on_them(undone_session):
     assert step_lines(board, StepMetrics(), 60)[1] == 1
 
 
-def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
+def test_two_digit_numbers_are_separated_from_their_steps(undone_session):
     from types import SimpleNamespace
 
     (step,) = undone_session.ahead
@@ -204,7 +204,7 @@ def test_numbers_of_two_digits_stand_apart_from_their_steps(undone_session):
     assert {line.index(titled(step.title)) for line in lines[2:]} == {3} and len({len(line) for line in lines}) == 1
 
 
-def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_session):
+def test_unexercised_cut_is_shown_as_a_failed_proof_with_the_reason(undone_session):
     from types import SimpleNamespace
 
     reason = "not exercised, since nothing that could be compared depends on it: aux.0"
@@ -225,7 +225,7 @@ def test_a_cut_that_was_not_exercised_is_shown_as_failed_in_these_words(undone_s
 
 
 @pytest.mark.asyncio(loop_scope="session")
-async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk):
+async def test_proof_that_arrives_before_the_disk_write_is_shown_with_its_step(desk):
     await desk.go("model.5")
     await desk.press("3", "0", "enter", "a")
     await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proved step")
@@ -246,7 +246,7 @@ async def test_a_proof_that_is_quicker_than_the_disk_stands_beside_its_step(desk
     assert desk.state.session.steps[0].proof == proof
 
 
-def test_two_numbers_never_stand_side_by_side(undone_session):
+def test_title_beginning_with_a_number_is_separated_from_the_step_number(undone_session):
     assert name_of(undone_session, 1) == "1 model.5 −50%"
     undone_session.ahead[0].title = "4 layers"
     assert (name_of(undone_session, 1), name_of(undone_session, 0)) == ("step 1: 4 layers", "checkpoint")
@@ -256,5 +256,5 @@ def test_two_numbers_never_stand_side_by_side(undone_session):
     ("refit", "width", "shown"),
     [(None, 12, ""), ((0.12, 0.034), 12, "0.120→0.034"), ((0.0028, 0.0021), 12, "→0.0021"), ((0.0028, 0.0021), 14, "0.0028→0.0021")],
 )
-async def test_a_refit_that_has_no_room_shows_what_it_came_to_and_no_half_number(refit, width, shown):
+async def test_refit_cell_shows_a_complete_figure_or_only_the_result(refit, width, shown):
     assert refit_cell(refit, width) == shown

@@ -1,4 +1,4 @@
-"""A scan fills the tree while it runs, and is stopped when it is good enough: what is there stays, marked as what it is."""
+"""A scan fills the tree while it runs; stopped early, its results stay and are marked as partial."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRIALS = [
 STOPPED = result(TRIALS[:8]).model_copy(update={"wanted": WANTED})
 
 
-def told(upto: int, first: int = 0) -> str:
+def scan_progress(upto: int, first: int = 0) -> str:
     """The report of a scan that has come so far, as the script says it."""
     layers = {0: ["model.5"], 1: ["model.7"], 2: ["model.3"]} if not first else {}
     name = "metrics/mAP50-95(B)"
@@ -46,7 +46,7 @@ def stop(*_):
     say(result=json.loads({STOPPED.model_dump_json()!r}))
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-for line in {[told(0), told(2), told(8, 2)]!r}: say(progress=json.loads(line))
+for line in {[scan_progress(0), scan_progress(2), scan_progress(8, 2)]!r}: say(progress=json.loads(line))
 while True: signal.pause()
 """
 
@@ -66,7 +66,7 @@ def scanning(desk: Desk, demo_data: Path) -> Iterator[Desk]:
     desk.controllers.target.take_scan(None)
 
 
-async def test_results_fill_the_tree_while_the_scan_runs_and_a_key_stops_it_with_what_is_there(scanning: Desk):
+async def test_results_fill_the_tree_while_a_scan_runs_and_a_key_stops_it(scanning: Desk):
     desk = scanning
     await desk.press("S")
     await desk.until(lambda: "scan: 8 of 153 trials" in desk.text, "eight results")
@@ -89,7 +89,7 @@ async def test_results_fill_the_tree_while_the_scan_runs_and_a_key_stops_it_with
     assert asked.partial and len(asked.trials) == 8
 
 
-async def test_a_target_goes_by_a_stopped_scan_and_says_so(desk: Desk, demo_data: Path):
+async def test_target_uses_the_results_of_a_stopped_scan_and_reports_it(desk: Desk, demo_data: Path):
     costly = scanned(result([trial(number, [f"l{number}"], 0.3, 0.6, channels=4) for number in (2, 3, 4)]), "l2", "other.yaml")
     found = scanned(result([]), "l2", "other.yaml")
     groups = [one.group for one in costly.drops.trials]
@@ -107,7 +107,7 @@ async def test_a_target_goes_by_a_stopped_scan_and_says_so(desk: Desk, demo_data
         desk.controllers.target.take_scan(None)
 
 
-async def test_what_a_stopped_scan_did_not_come_to_is_guessed_by_the_rest_with_its_uncertainty():
+async def test_unscanned_layers_are_estimated_from_the_others_with_an_uncertainty():
     layers = {"a": {0.3: 0.1}, "b": {0.3: 0.2}, "c": {0.3: 0.3}}
     trials = [trial(number, [name], 0.3, drops[0.3]) for number, (name, drops) in enumerate(layers.items())]
     found = scanned(result(trials).model_copy(update={"wanted": 9}), "l2", "x")
@@ -119,7 +119,7 @@ async def test_what_a_stopped_scan_did_not_come_to_is_guessed_by_the_rest_with_i
     assert guessed({"z": (0.0, 0.5)}, found.layers, {}, found.typical) is None
 
 
-async def test_the_column_says_which_ratio_it_stands_for_at_every_width():
+async def test_drop_column_names_its_ratio_at_every_width():
     for width, title in ((58, "Drop@30%"), (64, "Drop@30%"), (100, "Drop@30%")):
         columns = layout(width, False, frozenset({"drop"}), 0.3)
         drops = next(column for column in columns if column.key == "drop")
@@ -127,7 +127,7 @@ async def test_the_column_says_which_ratio_it_stands_for_at_every_width():
         assert sum(column.width for column in columns) + len(columns) - 1 <= width
 
 
-async def test_groups_that_lose_the_same_channels_are_one_trial_in_what_is_told():
+async def test_groups_that_lose_the_same_channels_count_as_one_trial():
     halves = [trial(number, ["model.15.cv1"], 0.3, 0.4).model_copy(update={"along": [5 - number]}) for number in (2, 3)]
     other = trial(4, ["model.15.cv1"], 0.3, 0.1)
     assert result([*halves, other]).distinct == [halves[0], other]

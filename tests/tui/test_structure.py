@@ -26,12 +26,12 @@ def depth(name: str) -> int:
     return 1 + max(map(depth, CLASSES[name]), default=0) if name in CLASSES else 0
 
 
-def test_no_class_is_more_than_three_deep_and_no_action_calls_the_one_above():
+def test_inheritance_is_at_most_three_deep_and_no_action_calls_super():
     assert len(CLASSES) > 100 and {name for name in CLASSES if depth(name) > 3} == set()
     assert [path for path in FILES if "super().action_" in path.read_text(encoding="utf-8")] == []
 
 
-def test_no_file_is_too_long_and_no_folder_too_full():
+def test_files_and_folders_are_small_enough():
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in FILES) <= 400
     folders = Counter(path.parent for path in FILES if path.name != "__init__.py")
     assert max(folders.values()) <= 16
@@ -45,5 +45,5 @@ def test_actions_import_no_controller_and_controllers_no_screen():
         assert found and not {module for module in found for other in forbidden if module.startswith(f"tui_pruner.tui.{other}")}
 
 
-def test_every_action_is_in_the_registry_once():
+def test_every_action_is_registered_once():
     assert [action.id for action in Registry(ACTIONS)] == [action.id for action in ACTIONS]

@@ -1,4 +1,4 @@
-"""Cuts that reach a target are asked for and can be changed; a scan says what each layer is worth, and targets go by it."""
+"""Targets become pending cuts that can be changed; a scan measures each layer, and targets use it."""
 
 import asyncio
 from dataclasses import replace
@@ -40,17 +40,17 @@ def result(trials: list[ScanTrial]) -> ScanResult:
     return ScanResult(name="metrics/mAP50-95(B)", baseline=0.9, metrics={}, images=16, parameters=1, flops=1, groups=trials)
 
 
-async def target(desk: Desk, text: str) -> None:
+async def ask_for_target(desk: Desk, text: str) -> None:
     await desk.press("t")
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
     await desk.press("ctrl+u", *text, "enter")
 
 
-async def test_the_question_says_what_is_in_reach_and_the_cuts_are_asked_for(desk: Desk):
+async def test_target_prompt_shows_the_reachable_range_and_its_cuts_become_pending(desk: Desk):
     await desk.press("t")
     await desk.until(lambda: "Reachable: flops" in desk.text, "the range")
     await desk.press("escape")
-    await target(desk, "flops=70%")
+    await ask_for_target(desk, "flops=70%")
     await desk.until(lambda: len(desk.state.pending.amounts) > 10, "the cuts")
     await desk.previewed()
     after, original = desk.state.preview.after, desk.state.session.original
@@ -59,9 +59,9 @@ async def test_the_question_says_what_is_in_reach_and_the_cuts_are_asked_for(des
     assert any("by importance: flops 70" in said for said in desk.said)
 
 
-async def test_two_measures_at_once_and_rounded_widths(desk: Desk):
+async def test_two_targets_at_once_are_met_with_rounded_widths(desk: Desk):
     await desk.press("r", "r", "r")
-    await target(desk, "flops=80% params=2.2M")
+    await ask_for_target(desk, "flops=80% params=2.2M")
     await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts")
     await desk.previewed()
     after, original = desk.state.preview.after, desk.state.session.original
@@ -71,18 +71,18 @@ async def test_two_measures_at_once_and_rounded_widths(desk: Desk):
 
 
 @pytest.mark.parametrize(("text", "said"), [("flops=1%", "reachable is"), ("speed=2x", "cannot read the target 'speed=2x'")])
-async def test_what_cannot_be_reached_or_read_is_said_and_changes_nothing(desk: Desk, text: str, said: str):
+async def test_unreachable_or_invalid_target_is_reported_and_changes_nothing(desk: Desk, text: str, said: str):
     await desk.go("model.5")
     await desk.press("3", "0", "enter")
     asked = desk.state.pending
-    await target(desk, text)
+    await ask_for_target(desk, text)
     await desk.until(lambda: said in unwrapped(desk.app) or any(said in words for words in desk.said), "the reason")
     if isinstance(desk.app.screen, PathPrompt):
         await desk.press("escape")
     assert desk.state.pending == asked
 
 
-async def test_a_layer_in_several_groups_is_as_sensitive_as_the_worst():
+async def test_layer_in_several_groups_has_the_worst_sensitivity():
     found = scanned(
         result([trial(0, ["a", "b"], 0.3, 0.01), trial(1, ["b"], 0.3, 0.2), trial(1, ["b"], 0.5, 0.4), trial(2, ["c"], 0.5, -0.01)]),
         "l2",
@@ -93,26 +93,26 @@ async def test_a_layer_in_several_groups_is_as_sensitive_as_the_worst():
     assert [(one.group, one.channels, one.drop) for one in found.drops.trials][:2] == [(0, 8, 0.01), (1, 8, 0.2)]
 
 
-async def test_a_fall_is_shown_with_its_sign_and_its_colour():
+async def test_decrease_is_shown_with_its_sign_and_its_colour():
     assert [drop(fall) for fall in (0.0123, 0.0004, -0.003, 0.9)] == ["−.012", "0", "+.003", "−.900"]
     assert [heat_colour(fall, 0.5) for fall in (-0.1, 0.004, 0.006, 0.03)] == [
         colours.GOOD, colours.GOOD, colours.WARNING, colours.BAD,
     ]  # fmt: skip
 
 
-async def give(desk: Desk, found: Scanned | None) -> None:
+async def show_scan(desk: Desk, found: Scanned | None) -> None:
     desk.controllers.target.take_scan(found)
 
 
-async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk):
+async def test_scan_is_shown_in_the_tree_orders_it_and_weights_targets(desk: Desk):
     prunable = [layer.name for layer in desk.state.layers.values() if layer.status in ("free", "coupled", "linked")]
-    await target(desk, "flops=80%")
+    await ask_for_target(desk, "flops=80%")
     await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts by importance")
     by_importance = dict(desk.state.pending.amounts)
     await desk.press("c")
     try:
         trials = [trial(n, [prunable[n % len(prunable)]], 0.3, n % len(prunable) / 100) for n in range(300)]
-        await give(desk, scanned(result(trials), "l2", "data.yaml"))
+        await show_scan(desk, scanned(result(trials), "l2", "data.yaml"))
         await desk.until(lambda: "@30%" in desk.text, "the column")
         await desk.go(prunable[1])
         assert "−.010" in desk.text and "alone, 16 images" in desk.text
@@ -120,14 +120,14 @@ async def test_a_scan_stands_in_the_tree_orders_it_and_prices_targets(desk: Desk
         assert "by drop" in desk.text
         assert [row.layer.name for row in desk.tree.shown][: len(prunable)] == prunable
         await desk.press("escape")
-        await target(desk, "flops=80%")
+        await ask_for_target(desk, "flops=80%")
         await desk.until(lambda: any("by the scan" in said for said in desk.said), "the cuts by the scan")
         assert dict(desk.state.pending.amounts) != by_importance
     finally:
-        await give(desk, None)
+        await show_scan(desk, None)
 
 
-async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk, demo_data):
+async def test_scan_runs_as_a_job_on_the_data_and_its_result_is_used(desk: Desk, demo_data):
     from tui_pruner.tui.job_specs.search import scan
 
     taken: list[Scanned] = []
@@ -142,7 +142,7 @@ async def test_the_scan_is_a_job_on_the_data_and_its_result_is_taken(desk: Desk,
     assert outcome.figure.startswith("scanned by 2 trials on 16 images") and outcome.details[1] == ("−.500", "model.1 −10%")
 
 
-async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_asked_for(desk: Desk):
+async def test_latency_target_is_searched_in_a_job_and_its_cuts_become_pending(desk: Desk):
     taken: list[TargetPlan] = []
     asked = replace(desk.state.pending, round_to=8)
     checkpoint = OpenCheckpoint(Opening("digits.pt", device="cpu"), desk.state.opened.model, None)
@@ -157,8 +157,8 @@ async def test_a_latency_is_searched_for_in_the_background_and_its_cuts_are_aske
     assert outcome.figure == "latency 69.8 % (69.0 to 71.0) of the checkpoint's, 5 plans timed on cpu"
 
 
-async def test_a_latency_out_of_reach_is_said_with_what_was_timed(desk: Desk):
-    await target(desk, "latency=1%")
+async def test_unreachable_latency_is_reported_with_the_measured_time(desk: Desk):
+    await ask_for_target(desk, "latency=1%")
     await desk.until(lambda: any("latency=1% is out of reach: the smallest plan was" in words for words in desk.said), "the reason")
     assert not desk.state.pending.amounts
 
@@ -174,7 +174,7 @@ def planned(stopped: str = "", cuts: str = "keep:64") -> PlanningResult:
     return PlanningResult(points=[point], scores="", original=None, images=48, held_out=16, trials=90, cached=False, seconds=12.0)
 
 
-async def test_a_target_on_data_is_a_job_whose_plan_says_which_rivals_it_beat(desk: Desk, demo_data):
+async def test_target_on_data_is_a_job_whose_plan_names_the_rivals_it_beat(desk: Desk, demo_data):
     taken: list[Measured] = []
 
     async def hand_over(found: Measured) -> None:
@@ -193,7 +193,7 @@ async def test_a_target_on_data_is_a_job_whose_plan_says_which_rivals_it_beat(de
     assert outcome.figure == "out of reach" and taken[1].plan.stopped == "out of reach"
 
 
-async def test_with_data_the_question_says_that_plans_are_measured_and_their_cuts_are_asked_for(desk: Desk, demo_data):
+async def test_prompt_with_data_announces_measured_plans_and_their_cuts_become_pending(desk: Desk, demo_data):
     results = [planned(), planned("flops=1% is out of reach: the smallest plan leaves 20 %")]
 
     async def answer(kind: str, scratch: str, log) -> asyncio.subprocess.Process:
@@ -208,7 +208,7 @@ async def test_with_data_the_question_says_that_plans_are_measured_and_their_cut
     await desk.press("escape")
     try:
         jobs._start, desk.state.checkpoint.data, desk.state.criterion_chosen = answer, str(demo_data), True
-        await target(desk, "flops=70%")
+        await ask_for_target(desk, "flops=70%")
         await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts")
         assert desk.state.pending.amounts["model.5"].keep == 64 and desk.state.pending.criterion == "l2"
         said = "1 layer by measured damage (knapsack 0.024, uniform 0.105: knapsack taken): flops 70.0 % left"
@@ -216,7 +216,7 @@ async def test_with_data_the_question_says_that_plans_are_measured_and_their_cut
         assert jobs.jobs[-1].parameters.criterion == "l2"
         desk.state.criterion_chosen = False
         asked = desk.state.pending
-        await target(desk, "flops=1%")
+        await ask_for_target(desk, "flops=1%")
         await desk.until(lambda: any("flops=1% is out of reach" in words for words in desk.said), "the reason")
         assert desk.state.pending == asked
         assert jobs.jobs[-1].parameters.criterion == "obs", "where none was chosen, channels go by what a refit cannot repair"

@@ -1,4 +1,4 @@
-"""What is typed wrong stays where it is, with what is wrong under it; shares alone are FLOPs; a fine-tuning of one's own."""
+"""A wrong answer stays in its prompt with the reason; shares without a name are FLOPs; custom fine-tunings."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ OWN = next(way for way in RECOVERIES if way.own)
 
 
 @pytest.mark.parametrize(("text", "targets"), [("60%", ["flops=60%"]), ("0.6", ["flops=0.6"]), (".6 params=2M", ["flops=.6", "params=2M"])])
-def test_a_share_alone_is_one_of_the_flops(text, targets):
+def test_share_without_a_name_is_a_target_on_flops(text, targets):
     assert targets_in(text) == targets
 
 
-def test_what_is_no_target_is_said():
+def test_invalid_target_is_refused():
     for text in ("speed=3", "flops=", "120%", "60"):
         with pytest.raises(RequestError):
             targets_in(text)
 
 
 @shared
-async def test_a_wrong_target_keeps_the_question_with_the_text(desk: Desk):
+async def test_invalid_target_keeps_the_prompt_with_its_text(desk: Desk):
     await desk.press("t")
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
     field = desk.app.screen.query_one(Input)
@@ -45,7 +45,7 @@ async def test_a_wrong_target_keeps_the_question_with_the_text(desk: Desk):
     assert desk.app.screen is desk.bench
 
 
-def test_a_fine_tuning_of_ones_own_has_epochs_rate_batch_and_patience():
+def test_custom_fine_tuning_has_epochs_rate_batch_and_patience():
     way = own_recovery(OWN, "epochs=7 lr=0.002, batch=4 patience=3")
     assert (way.epochs, way.lr0, way.batch, way.patience) == (7, 0.002, 4, 3)
     assert own_recovery(OWN, "epochs=7").batch == 16
@@ -54,11 +54,11 @@ def test_a_fine_tuning_of_ones_own_has_epochs_rate_batch_and_patience():
             own_recovery(OWN, words)
 
 
-def test_sparse_training_is_no_recovery():
+def test_sparse_training_is_not_a_recovery():
     assert SPARSE not in RECOVERIES and SPARSE.sparsity and not any(way.sparsity for way in RECOVERIES)
 
 
-def test_times_that_overlap_are_not_told_apart():
+def test_overlapping_intervals_of_times_are_not_distinguished():
     timed = Timed("", {"a": 1.9, "b": 2.0}, {"a": 5.6, "b": 1.0}, {"a": ((1.0, 6.0), (1.5, 7.0)), "b": ((1.9, 2.1), (0.9, 1.1))})
     assert not timed.told_apart("a") and timed.told_apart("b") and timed.told_apart("c")
 
@@ -74,7 +74,7 @@ def test_times_that_overlap_are_not_told_apart():
         ("save-plan", "nowhere/plan.yaml", "no folder nowhere"),
     ],
 )
-async def test_what_cannot_be_used_keeps_the_question_with_the_text(desk: Desk, action: str, typed: str, said: str):
+async def test_unusable_answer_keeps_the_prompt_with_its_text(desk: Desk, action: str, typed: str, said: str):
     run = {one.id: one.run for one in desk.bench.registry}[action]
     run()
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
@@ -87,7 +87,7 @@ async def test_what_cannot_be_used_keeps_the_question_with_the_text(desk: Desk, 
     assert desk.app.screen is desk.bench
 
 
-def test_a_plan_of_another_checkpoint_and_places_that_cannot_be_written_are_refused_at_once(tmp_path: Path):
+def test_plan_of_another_checkpoint_and_unwritable_paths_are_refused_at_once(tmp_path: Path):
     model = tmp_path / "model.pt"
     model.write_bytes(b"")
     assert "never written to" in fault_of_place(model, (".pt",), str(model))
@@ -97,7 +97,7 @@ def test_a_plan_of_another_checkpoint_and_places_that_cannot_be_written_are_refu
     assert fault_of_place(tmp_path / "folder.pt", (), str(model)) == ""
 
 
-def test_every_question_for_a_line_of_text_says_what_is_wrong_while_it_stands():
+def test_every_text_prompt_validates_its_answer_while_it_is_open():
     folder = Path(tui_pruner.tui.__file__).parent
     calls = [
         (path.name, node)
@@ -109,7 +109,7 @@ def test_every_question_for_a_line_of_text_says_what_is_wrong_while_it_stands():
     assert len(calls) >= 6 and without == {"step.py"}, "only a step's name may be anything"
 
 
-def test_classes_to_keep_are_names_or_numbers_that_there_are():
+def test_kept_classes_must_be_existing_names_or_numbers():
     known_classes("person,1", ["person", "car"])
     known_classes("", ["person", "car"])
     with pytest.raises(RequestError, match="did you mean person"):

@@ -1,4 +1,4 @@
-"""No matter what a request to the engine meets is a line on the screen, and the same request works once the fault is gone."""
+"""Any error in a request to the engine is one line on the screen, and the request works once the fault is gone."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def desk(shared: Desk, faults: dict[str, BaseException]) -> Desk:
     return shared
 
 
-def wrong(method: str, text: str) -> bool:
+def shows_the_fault(method: str, text: str) -> bool:
     """Whether a text has the line on a fault, which the screen may have broken in two."""
     return f"{method.replace('_', ' ')} " in text and "ZeroDivisionError" in text
 
@@ -104,7 +104,7 @@ async def ask_for_a_cut(desk: Desk) -> None:
     await desk.press("3", "0", "enter")
 
 
-async def cut(desk: Desk, times: int = 1) -> None:
+async def apply_cut(desk: Desk, times: int = 1) -> None:
     for number in range(len(desk.state.session.steps), times):
         await desk.go(("model.5", "model.7")[number])
         await desk.press("2", "5", "enter")
@@ -168,17 +168,17 @@ REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
     "explain": (lambda desk: desk.go(LAYER), lambda desk: desk.press("escape", "e"), lambda desk: desk.view.explanation is not None),
     "flow": (nothing, lambda desk: desk.press("E"), lambda desk: desk.view.flow is not None and desk.view.flow.found is not None),
     "apply": (ask_for_a_cut, lambda desk: desk.press("a"), lambda desk: len(desk.state.session.steps) == 1),
-    "undo": (cut, lambda desk: desk.press("u"), lambda desk: not desk.state.session.steps),
+    "undo": (apply_cut, lambda desk: desk.press("u"), lambda desk: not desk.state.session.steps),
     "redo": (
         lambda desk: undone(desk),
         lambda desk: desk.press("ctrl+r"),
         lambda desk: len(desk.state.session.steps) == 1,
     ),
-    "go_to": (lambda desk: cut(desk, 2), lambda desk: going_back(desk), lambda desk: len(desk.state.session.steps) == 1),
-    "name_step": (cut, named, lambda desk: desk.state.session.steps[0].title == "neck"),
-    "compare": (cut, lambda desk: steps(desk, "up", "down"), lambda desk: "Blocks" in desk.text and "Layers" in desk.text),
-    "load_plan": (cut, replaced, lambda desk: not desk.state.session.steps),
-    "save_plan": (cut, saved, lambda desk: (paths.state_folder() / "plan.yaml").exists()),
+    "go_to": (lambda desk: apply_cut(desk, 2), lambda desk: going_back(desk), lambda desk: len(desk.state.session.steps) == 1),
+    "name_step": (apply_cut, named, lambda desk: desk.state.session.steps[0].title == "neck"),
+    "compare": (apply_cut, lambda desk: steps(desk, "up", "down"), lambda desk: "Blocks" in desk.text and "Layers" in desk.text),
+    "load_plan": (apply_cut, replaced, lambda desk: not desk.state.session.steps),
+    "save_plan": (apply_cut, saved, lambda desk: (paths.state_folder() / "plan.yaml").exists()),
     "plan_target": (nothing, target, lambda desk: bool(desk.state.pending)),
     "plan_ladder": (
         nothing,
@@ -186,13 +186,13 @@ REQUESTS: dict[str, tuple[Do, Do, Worked]] = {
         lambda desk: desk.view.slider is not None and desk.view.slider.ladder is not None,
     ),
     "reach": (nothing, lambda desk: desk.press("escape", "t"), lambda desk: "Reachable:" in desk.text),
-    "write": (cut, written, lambda desk: (paths.state_folder() / "pruned.pt").exists()),
+    "write": (apply_cut, written, lambda desk: (paths.state_folder() / "pruned.pt").exists()),
 }
 ELSEWHERE = {"open", "calibrate"}
 
 
 async def undone(desk: Desk) -> None:
-    await cut(desk)
+    await apply_cut(desk)
     desk.engine.undo()
     await desk.until(lambda: not desk.state.session.steps, "the step gone")
 
@@ -201,31 +201,31 @@ async def going_back(desk: Desk) -> None:
     desk.engine.go_to(1)
 
 
-async def test_every_method_has_its_fault():
+async def test_every_request_kind_has_an_entry():
     assert set(REQUESTS) | ELSEWHERE == set(KINDS)
 
 
 @pytest.mark.parametrize("method", REQUESTS)
-async def test_a_request_that_fails_is_a_line_on_the_screen_and_works_the_next_time(method: str, faults, desk: Desk):
+async def test_failed_request_is_shown_in_one_line_and_works_the_next_time(method: str, faults, desk: Desk):
     prepare, ask, worked = REQUESTS[method]
     await prepare(desk)
     faults[method] = ZeroDivisionError(WORDS)
     with quick_verification():
         await ask(desk)
-        await desk.until(lambda: wrong(method, desk.text), f"the line on {method}")
+        await desk.until(lambda: shows_the_fault(method, desk.text), f"the line on {method}")
         assert not worked(desk) and not desk.state.doing
         faults.clear()
         desk.app.clear_notifications()
         await ask(desk)
         await desk.until(lambda: worked(desk), f"{method} after the fault")
-    assert not wrong(method, desk.text)
+    assert not shows_the_fault(method, desk.text)
 
 
-async def test_a_checkpoint_whose_opening_fails_leads_back_to_the_choice_where_it_can_be_opened_again(faults, tiny_checkpoint: Path):
+async def test_checkpoint_that_fails_to_open_can_be_chosen_and_opened_again(faults, tiny_checkpoint: Path):
     faults["open"] = ZeroDivisionError(WORDS)
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
     async with app.run_test(size=(160, 50), notifications=True) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, StartScreen) and wrong("open", screen_text(app)), "the reason")
+        await until(pilot, lambda: isinstance(app.screen, StartScreen) and shows_the_fault("open", screen_text(app)), "the reason")
         assert str(paths.log_file()) in unwrapped(app).replace(" ", "")
         faults.clear()
         await pilot.press("enter")
@@ -235,7 +235,7 @@ async def test_a_checkpoint_whose_opening_fails_leads_back_to_the_choice_where_i
 @pytest.mark.parametrize(
     "error", [MemoryError(), KeyboardInterrupt(), SystemExit(1), RecursionError()], ids=lambda error: type(error).__name__
 )
-async def test_no_class_of_error_leaves_the_opening_screen_loading(error: BaseException, faults, tiny_checkpoint: Path):
+async def test_no_class_of_error_leaves_the_loading_screen_open(error: BaseException, faults, tiny_checkpoint: Path):
     faults["open"] = error
     app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
     async with app.run_test(size=(160, 50)) as pilot:
@@ -243,24 +243,24 @@ async def test_no_class_of_error_leaves_the_opening_screen_loading(error: BaseEx
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and named in unwrapped(app), "the reason")
 
 
-async def test_scores_that_cannot_be_handed_over_fail_their_job_and_no_more(faults, desk: Desk):
+async def test_scores_that_cannot_be_loaded_fail_only_their_job(faults, desk: Desk):
     faults["calibrate"] = ZeroDivisionError(WORDS)
     with pytest.raises(EngineError, match=f"calibrate scores.npz failed: ZeroDivisionError: {WORDS}"):
         await desk.engine.calibrate("scores.npz", ["obs"])
     assert desk.engine.scores_of("obs") == ""
 
 
-async def test_a_proof_that_cannot_be_made_stands_beside_its_step_with_the_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+async def test_failed_proof_is_shown_beside_its_step_with_the_reason(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: Any, **__: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr("tui_pruner.core.pruning.session.prove", fails)
-    await cut(desk)
+    await apply_cut(desk)
     told = "step 1 is not proved: the proof failed: MemoryError"
     await desk.until(lambda: any(failed and told in note for note, failed in desk.state.notes), "the reason in the jobs pane")
 
 
-async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+async def test_error_of_the_interface_in_a_request_is_reported(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     def fails(*_: Any) -> None:
         raise KeyError("a mistake")
 
@@ -273,7 +273,7 @@ async def test_a_mistake_of_the_interface_in_a_request_is_told(desk: Desk, monke
     await desk.until(lambda: desk.state.preview is not None, "the app as before")
 
 
-async def test_an_engine_that_cannot_be_started_leads_back_to_the_choice(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_engine_that_cannot_be_started_leads_back_to_the_start_screen(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     async def refused() -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 

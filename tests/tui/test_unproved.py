@@ -1,4 +1,4 @@
-"""A step whose proof fails is shown as failed, and no file and no job comes of it until it is undone."""
+"""A step whose proof fails is shown as failed, and is neither written nor measured until it is undone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".npz")
 
 
-def test_in_a_terminal_an_unproved_step_is_red_and_its_file_is_never_there(checkpoint: Path, tmp_path: Path):
+def test_unproved_step_is_red_in_a_terminal_and_its_file_never_appears(checkpoint: Path, tmp_path: Path):
     command = [sys.executable, "-m", "tui_pruner", str(checkpoint)]
     with Terminal(command, 140, 40, cwd=checkpoint.parent, env=damaged_environment()) as terminal:
         terminal.wait_for("3.01M")
@@ -66,7 +66,7 @@ ASKING = {
 """The keys that would make something of the session."""
 
 
-async def test_no_key_makes_anything_of_an_unproved_step_until_it_is_undone(
+async def test_no_key_uses_an_unproved_step_until_it_is_undone(
     start, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -98,7 +98,7 @@ async def test_no_key_makes_anything_of_an_unproved_step_until_it_is_undone(
     assert files_of(tmp_path) == []
 
 
-async def test_a_replayed_plan_is_held_to_the_same(start, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_replayed_plan_must_be_proved_too(start, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     plan = {"sha256": fingerprint(tiny_checkpoint), "checkpoint": "tiny.pt", "steps": [STEP, OTHER]}
     monkeypatch.setenv("PYTHONPATH", damaged_environment()["PYTHONPATH"])
     async with start(opening=Opening(str(tiny_checkpoint), imgsz=64, plan=plan)) as desk:

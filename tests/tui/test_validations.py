@@ -55,7 +55,7 @@ class Desk:
         job.end("done", 1.0)
 
 
-async def test_a_step_is_validated_after_the_checkpoint_and_neither_twice(checkpoint):
+async def test_checkpoint_and_step_are_each_validated_once(checkpoint):
     desk = Desk(checkpoint)
     desk.scores.follow(session(STEPS))
     assert desk.validations.ask(session(STEPS)) and not desk.validations.ask(session(STEPS))
@@ -66,7 +66,7 @@ async def test_a_step_is_validated_after_the_checkpoint_and_neither_twice(checkp
     assert not desk.validations.ask(session(STEPS))
 
 
-async def test_what_a_job_is_told_is_the_subject_and_the_plan(checkpoint):
+async def test_parameters_of_a_validation_have_the_checkpoint_and_the_plan(checkpoint):
     desk = Desk(checkpoint)
     desk.validations.ask(session(STEPS))
     whole, cut = (job.spec.parameters() for job in desk.queue.jobs)
@@ -74,7 +74,7 @@ async def test_what_a_job_is_told_is_the_subject_and_the_plan(checkpoint):
     assert (cut.checkpoint, cut.data, cut.images, cut.imgsz, cut.device, cut.classes) == ("best.pt", "first.yaml", 32, 640, "cpu", 3)
 
 
-async def test_a_result_shows_its_metric_its_images_and_its_notes(checkpoint):
+async def test_result_shows_its_metric_its_images_and_its_notes(checkpoint):
     desk = Desk(checkpoint)
     desk.validations.ask(session([]))
     (job,) = desk.queue.jobs
@@ -83,7 +83,7 @@ async def test_a_result_shows_its_metric_its_images_and_its_notes(checkpoint):
     assert job.outcome.details == [("images", "64"), ("mAP50-95(B)", ".500")] and job.outcome.notes == ["the side is rounded up"]
 
 
-async def test_on_other_data_everything_is_measured_anew_and_a_late_result_counts_for_nothing(checkpoint):
+async def test_changed_data_discards_metrics_and_late_results(checkpoint):
     desk = Desk(checkpoint)
     desk.validations.ask(session([]))
     (first,) = desk.queue.jobs
@@ -100,7 +100,7 @@ async def test_on_other_data_everything_is_measured_anew_and_a_late_result_count
     assert desk.scores.by_plan == {}
 
 
-async def test_data_that_failed_counts_again_once_a_job_could_use_it(checkpoint):
+async def test_data_that_failed_is_accepted_after_a_job_could_use_it(checkpoint):
     desk = Desk(checkpoint)
     desk.validations.ask(session([]))
     checkpoint.data = None

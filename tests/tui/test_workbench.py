@@ -32,7 +32,7 @@ async def desk(tiny_desk: Desk) -> Desk:
     return tiny_desk
 
 
-async def test_the_frame_is_there_before_the_engine_answers(start):
+async def test_frame_is_shown_before_the_engine_answers(start):
     async with start(wait=False) as desk:
         assert not desk.open
         assert "tiny.pt" in desk.text and "loading" in desk.text
@@ -42,7 +42,7 @@ async def test_the_frame_is_there_before_the_engine_answers(start):
         assert "Backbone" in desk.text and "Neck" in desk.text and "Head" in desk.text
 
 
-async def test_a_ratio_shows_its_width_what_goes_along_and_the_dry_run(desk: Desk):
+async def test_ratio_shows_the_width_the_also_affected_layers_and_the_dry_run(desk: Desk):
     await desk.go(CONV)
     await desk.press("right", "pageup", "full_stop", "left")
     await desk.previewed()
@@ -82,7 +82,7 @@ async def test_marked_layers_change_together_and_become_a_proved_step(desk: Desk
     assert desk.state.session.current.parameters == cut
 
 
-async def test_an_exact_width_can_be_typed_and_nonsense_is_explained(desk: Desk):
+async def test_exact_width_is_typed_and_an_invalid_one_is_explained(desk: Desk):
     await desk.go(CONV)
     await desk.press("equals_sign", "9", "9", "9", "enter")
     assert any("cannot keep 999" in said for said in desk.said) and not desk.state.pending
@@ -94,7 +94,7 @@ async def test_an_exact_width_can_be_typed_and_nonsense_is_explained(desk: Desk)
     assert desk.tree.has_focus
 
 
-async def test_a_conflict_is_shown_and_refused_until_it_is_resolved(desk: Desk):
+async def test_conflict_is_shown_and_refused_until_it_is_resolved(desk: Desk):
     await desk.go(COUPLED)
     await desk.press("2", "0", "enter")
     await desk.go(OTHER)
@@ -111,7 +111,7 @@ async def test_a_conflict_is_shown_and_refused_until_it_is_resolved(desk: Desk):
     await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
 
 
-async def test_a_locked_layer_says_why(desk: Desk):
+async def test_locked_layer_shows_the_reason(desk: Desk):
     await desk.go(LOCKED)
     await desk.press("right")
     assert not desk.state.pending
@@ -120,7 +120,7 @@ async def test_a_locked_layer_says_why(desk: Desk):
     assert not desk.state.marks
 
 
-async def test_the_filter_finds_layers_and_escape_brings_all_back(desk: Desk):
+async def test_filter_finds_layers_and_escape_clears_it(desk: Desk):
     everything = len(desk.tree.shown)
     await desk.press("slash", *"head locked")
     shown = desk.tree.shown
@@ -131,7 +131,7 @@ async def test_the_filter_finds_layers_and_escape_brings_all_back(desk: Desk):
     assert len(desk.tree.shown) == everything
 
 
-async def test_blocks_open_and_close_and_next_jumps_to_what_changes(desk: Desk):
+async def test_blocks_open_and_close_and_next_jumps_to_changed_layers(desk: Desk):
     tree = desk.tree
     closed = len(tree.shown)
     tree.go_to("model.2")
@@ -150,7 +150,7 @@ async def test_blocks_open_and_close_and_next_jumps_to_what_changes(desk: Desk):
     assert tree.row.key == "model.6.cv1"
 
 
-async def test_writing_asks_for_a_path_and_then_quitting_asks_nothing(start, tmp_path):
+async def test_writing_asks_for_a_path_and_quitting_afterwards_asks_nothing(start, tmp_path):
     target = tmp_path / "pruned.pt"
     async with start() as desk:
         await desk.go(CONV)
@@ -172,7 +172,7 @@ async def test_writing_asks_for_a_path_and_then_quitting_asks_nothing(start, tmp
         await desk.until(lambda: desk.app.return_value == 0, "the end")
 
 
-async def test_an_existing_file_is_replaced_only_after_a_question(desk: Desk, tmp_path):
+async def test_existing_file_is_replaced_only_after_a_question(desk: Desk, tmp_path):
     target = tmp_path / "there.pt"
     target.write_text("precious")
     await desk.go(CONV)
@@ -189,7 +189,7 @@ async def test_an_existing_file_is_replaced_only_after_a_question(desk: Desk, tm
     assert target.read_text() == "precious"
 
 
-async def test_a_dead_engine_comes_back_with_its_steps_and_what_was_asked(start):
+async def test_killed_engine_is_restarted_with_its_steps_and_pending_cuts(start):
     async with start() as desk:
         await desk.go(CONV)
         await desk.press("2", "5", "enter")
@@ -208,7 +208,7 @@ async def test_a_dead_engine_comes_back_with_its_steps_and_what_was_asked(start)
         await desk.previewed()
 
 
-async def test_a_small_window_shows_one_pane_at_a_time(desk: Desk):
+async def test_small_window_shows_one_pane_at_a_time(desk: Desk):
     await desk.calm((80, 24))
     lines = desk.text.splitlines()
     assert lines[0].startswith(" tiny.pt") and lines[1].startswith(" params 3.01M") and "? help" in lines[-1]
@@ -223,14 +223,14 @@ async def test_a_small_window_shows_one_pane_at_a_time(desk: Desk):
     assert all(len(line) <= 80 for line in desk.text.splitlines())
 
 
-async def test_a_window_that_is_too_small_says_how_large_it_must_be_and_recovers(desk: Desk):
+async def test_too_small_window_shows_the_required_size_and_recovers(desk: Desk):
     await desk.calm((50, 12))
     assert "50x12" in desk.text and "60x15" in desk.text
     await desk.pilot.resize_terminal(60, 20)
     await desk.until(lambda: "Backbone" in desk.text, "the model")
 
 
-async def test_the_composed_screens_are_as_they_were_looked_at(shared_app: Desk):
+async def test_composed_screens_equal_their_goldens(shared_app: Desk):
     for width, height in ((120, 40), (80, 24), (60, 20), (200, 60)):
         await shared_app.calm((width, height))
         await shared_app.go(COUPLED)
@@ -239,7 +239,7 @@ async def test_the_composed_screens_are_as_they_were_looked_at(shared_app: Desk)
         await shared_app.shows(f"{width}x{height}")
 
 
-async def test_a_validation_brings_the_metric_of_the_checkpoint_and_of_the_step(start, demo_checkpoint: Path, demo_data: Path):
+async def test_validation_shows_the_metric_of_the_checkpoint_and_of_the_step(start, demo_checkpoint: Path, demo_data: Path):
     async with start(opening=Opening(str(demo_checkpoint), data=str(demo_data), images=8)) as desk:
         await desk.until(lambda: desk.state.metrics.baseline is not None, "the checkpoint's metric")
         assert 0.5 < desk.state.metrics.baseline <= 1
@@ -255,7 +255,7 @@ async def test_a_validation_brings_the_metric_of_the_checkpoint_and_of_the_step(
         assert desk.state.metrics.latest is None
 
 
-async def test_data_that_cannot_be_used_is_explained_and_the_app_goes_on(desk: Desk, tmp_path):
+async def test_unusable_data_is_explained_and_the_app_continues(desk: Desk, tmp_path):
     await desk.press("v")
     await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
     await desk.press(*str(tmp_path / "none.yaml"), "enter")

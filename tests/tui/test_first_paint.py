@@ -1,0 +1,62 @@
+"""The first paint of a pane has its lines, and no work is done twice for it."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from typing import Any
+
+import pytest
+from textual.css import stylesheet
+
+from tests.tui.helpers import Desk, until
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.panes.map import MapPane
+from tui_pruner.tui.screens.start import StartScreen
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_map_has_its_lines_before_its_first_layout(desk: Desk):
+    pane = desk.bench.query_one(MapPane)
+    pane._lines._texts = []
+    assert not pane.scrollable_content_region.width
+    desk.bench.store.view.on_map = True
+    pane.show(desk.bench.store)
+    drawn = [line.plain for line in pane._lines._texts]
+    desk.bench.store.view.on_map = False
+    assert any("0 Conv" in line for line in drawn)
+    await desk.press("m")
+    assert [line.plain for line in pane._lines._texts] == drawn
+    await desk.press("escape")
+
+
+async def test_stylesheet_is_parsed_once_until_the_colours_change(monkeypatch: pytest.MonkeyPatch):
+    parsed: Counter[tuple[Any, ...]] = Counter()
+    theirs = stylesheet.parse
+
+    def counted(scope: str, css: str, read_from: Any, **options: Any) -> Any:
+        parsed[(scope, css, read_from)] += 1
+        return theirs(scope, css, read_from, **options)
+
+    monkeypatch.setattr(stylesheet, "parse", counted)
+    app = PrunerApp(None)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, StartScreen), "the start screen")
+        await pilot.pause()
+        ours = next(key for key in parsed if "#too-small" in key[1])
+        assert parsed[ours] == 1
+        assert str(app.screen.styles.background.hex).lower() == app.current_theme.background
+        app.use_palette("light")
+        await until(pilot, lambda: parsed[ours] == 2, "the other colours")
+        await until(pilot, lambda: str(app.screen.styles.background.hex).lower() == app.current_theme.background, "their ground")
+
+
+async def test_garbage_collector_is_enabled_again_after_the_first_screen():
+    gc.disable()
+    try:
+        app = PrunerApp(None)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, gc.isenabled, "the collector")
+    finally:
+        gc.enable()

@@ -1,0 +1,57 @@
+"""Motion keys of vim only move the cursor; the footer shows the app's main features."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.helpers import Desk
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.panes.bars import footer_text
+
+MOTIONS = {"j", "k", "g", "G", "ctrl+d", "ctrl+u"}
+shared = pytest.mark.asyncio(loop_scope="session")
+
+
+def test_actions_use_no_motion_keys_of_vim():
+    assert not [action.id for action in ACTIONS if not action.pane and MOTIONS & set(action.keys.split(","))]
+
+
+@shared
+async def test_motion_keys_move_the_cursor_of_the_tree_and_of_the_map(desk: Desk):
+    rows, jobs = len(desk.tree.shown), list(desk.queue.jobs)
+    await desk.press("j", "j", "k")
+    assert desk.view.tree.cursor == 2
+    await desk.press("G")
+    assert desk.view.tree.cursor == rows - 1
+    await desk.press("g", "ctrl+d")
+    half = desk.view.tree.cursor
+    assert half > 5
+    await desk.press("ctrl+u")
+    assert desk.view.tree.cursor == 0
+    await desk.press("m", "G")
+    assert desk.view.tree.key == "model.22"
+    await desk.press("g", "j")
+    assert desk.view.tree.key != "model.0"
+    assert not desk.state.pending and desk.queue.jobs == jobs
+
+
+@shared
+async def test_palette_does_not_open_over_a_dialog(desk: Desk):
+    await desk.press("B")
+    dialog = desk.app.screen
+    await desk.press("ctrl+p")
+    assert desk.app.screen is dialog
+    await desk.press("escape", "ctrl+p")
+    assert desk.app.screen is not desk.bench
+    await desk.press("escape")
+
+
+def test_footer_shows_the_keys_of_the_apps_main_features():
+    def keys(width: int) -> set[str]:
+        return {part.split()[0] for part in footer_text(ACTIONS, width).plain.strip().split("  ")}
+
+    assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "u", "m", "e"} <= keys(240)
+    assert {"S", "t", "R", "u", "m", "e", "w"} <= keys(120)
+    assert {"u", "m", "e", "tab", "?"} <= keys(80)
+    for width in range(40, 260):
+        assert footer_text(ACTIONS, width).cell_len <= width

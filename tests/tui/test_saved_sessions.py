@@ -1,0 +1,146 @@
+"""A session that crashed is restored with its steps, marks, ratios and results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.tui.helpers import Desk
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.storage import sessions
+from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.screens.prompts import Question
+
+
+def add_metric_to_saved_session() -> str:
+    """Add a metric to the only kept session, whose window is gone; gives its id."""
+    (saved,) = sessions.sessions()
+    assert not saved.running
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"metrics": {"": 0.5}, "metric": "mAP", "resamples": {"": [0.4, 0.6]}}))
+    file.close()
+    return saved.id
+
+
+async def make_two_steps_and_undo_one(desk: Desk) -> None:
+    """Two steps, one of them undone; a ratio, and a mark."""
+    for layer, percent in (("model.5", "25"), ("model.7", "50")):
+        steps = len(desk.state.session.steps)
+        await desk.go(layer)
+        await desk.press(*percent, "enter", "a")
+        await desk.until(lambda n=steps: len(desk.state.session.steps) == n + 1, "the step")
+    await desk.press("u")
+    await desk.until(lambda: len(desk.state.session.steps) == 1, "the undone step")
+    await desk.go("model.16")
+    await desk.press("space", "4", "0", "enter")
+    await desk.until(lambda: bool((kept := sessions.sessions()) and kept[0].asked), "the kept session")
+
+
+def is_restored(desk: Desk) -> bool:
+    board = desk.state
+    return (
+        [step.title for step in board.session.steps],
+        [step.title for step in board.session.ahead],
+        dict(board.pending.amounts),
+        board.marks,
+        desk.state.metrics.baseline,
+        desk.state.metrics.resamples,
+    ) == (["model.5 -25%"], ["model.7 -50%"], {"model.16": Amount.share(40)}, {"model.16"}, 0.5, {"": [0.4, 0.6]})
+
+
+async def test_crashed_session_is_offered_for_resuming_and_a_closed_one_only_on_request(start, tiny_checkpoint: Path):
+    async with start() as desk:
+        await make_two_steps_and_undo_one(desk)
+    dropped = add_metric_to_saved_session()
+    async with start() as desk:
+        await desk.until(lambda: "Resume the last session?" in desk.text, "the offer")
+        assert "2 steps, 1 ratio not applied" in desk.text
+        await desk.press("g")
+        await desk.until(lambda: is_restored(desk), "the session")
+        assert desk.tree.row is not None and desk.tree.row.key == "model.16"
+        await desk.until(lambda: desk.state.session.steps[0].proof is not None, "its proof")
+        assert desk.state.session.layers["model.5"].out_after == 96
+        await desk.press("q")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        await desk.press("q")
+        await desk.until(lambda: sessions.sessions()[0].left, "the kept session")
+    assert add_metric_to_saved_session() == dropped
+    saved = sessions.session_to_resume()
+    assert saved.left
+    async with start(opening=Opening.of(saved)) as desk:
+        await desk.until(lambda: is_restored(desk), "the session")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def saved(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> sessions.SavedSession:
+    """What an app whose window was closed has left of the work, with a metric."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("kept")))
+        app = PrunerApp(Opening(str(tiny_checkpoint), imgsz=64))
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            desk = Desk(app, pilot)
+            await desk.until(lambda: desk.ready, "the model")
+            await make_two_steps_and_undo_one(desk)
+        add_metric_to_saved_session()
+        return sessions.session_to_resume()
+
+
+async def test_session_of_another_checkpoint_is_refused_and_not_lost(start, saved: sessions.SavedSession):
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved)
+    file.close()
+    other = saved.model_copy(update={"plan": {**saved.plan, "sha256": "0" * 64}})
+    async with start(opening=Opening.of(other)) as desk:
+        await desk.until(lambda: any("not for this checkpoint" in said for said in desk.said), "the refusal")
+        assert not desk.state.session.steps
+    assert sessions.session_to_resume(saved.id).steps == 1
+
+
+async def test_full_disk_is_reported_once_and_the_session_is_saved_later(start, monkeypatch: pytest.MonkeyPatch):
+    def full(file: sessions.SessionFile, session: sessions.SavedSession) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with start() as desk:
+        with monkeypatch.context() as disk:
+            disk.setattr(sessions.SessionFile, "keep", full)
+            await desk.go("model.5")
+            await desk.press("space", "3", "0", "enter")
+            await desk.until(lambda: any("No space left on device" in said for said in desk.said), "the complaint")
+            await desk.press("space", "space", "a")
+            await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
+            assert sum("No space left" in said for said in desk.said) == 1
+        await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
+
+
+async def test_metrics_are_restored_only_with_the_data_of_their_measurement(start, saved: sessions.SavedSession):
+    with_data = saved.model_copy(update={"data": "theirs.yaml"})
+    async with start(opening=replace(Opening.of(with_data), saved=None, data=None)) as desk:
+        for data, kept in (("other.yaml", False), (None, True), ("theirs.yaml", True)):
+            desk.state.metrics.by_plan = {}
+            desk.state.checkpoint.data = data
+            desk.app.clear_notifications()
+            desk.controllers.autosave.resume(with_data)
+            await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+            assert (desk.state.metrics.baseline == 0.5) is kept, data
+            assert desk.state.checkpoint.data == (data or "theirs.yaml")
+
+
+async def test_step_is_on_the_disk_before_the_screen_shows_it(start, monkeypatch: pytest.MonkeyPatch):
+    shown: list[int] = []
+    keep = sessions.SessionFile.keep
+
+    def watching(file: sessions.SessionFile, session: sessions.SavedSession) -> None:
+        shown.append(len(desk.state.session.steps))
+        keep(file, session)
+
+    async with start() as desk:
+        await desk.go("model.5")
+        await desk.press("3", "0", "enter")
+        monkeypatch.setattr(sessions.SessionFile, "keep", watching)
+        await desk.press("a")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step")
+        assert shown[0] == 0 and sessions.sessions()[0].steps == 1
