@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tui_pruner.domain.errors import FAILED, INTERRUPTED, CheckpointError, OutputError, PrunerError, RequestError
+from tui_pruner.domain.errors import FAILED, INTERRUPTED, CheckpointError, DataError, OutputError, PlanError, PrunerError, RequestError
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.model_file import require_model
@@ -116,33 +116,105 @@ QUICKLY_READ = 1 << 18
 """Bytes of YAML that parse fast enough to do it twice; a longer file is parsed only where it is used."""
 
 
-def look_first(options: Mapping[str, Any]) -> None:
+LABELLED = ("validate", "gate", "scan", "finetune")
+"""Commands that need a data set, and read its validation images."""
+UNLABELLED = ("reconstruct", "recalibrate")
+"""Commands that need a data set for its training images."""
+CHECKPOINTS = ("prune", "recalibrate", "reconstruct", "finetune")
+"""Commands whose output is a .pt."""
+
+
+def look_first(options: Mapping[str, Any], command: str = "") -> None:
     """Refuse what can be refused without importing a library.
 
     Raises:
-        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, a malformed cut, or an output that is an input.
+        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, no data where it is needed, a malformed cut or
+            target, an unknown criterion, or an output that is an input or cannot be written.
     """
-    from tui_pruner.storage.yaml import located, read_data_yaml, read_plan_file
+    from tui_pruner.storage.yaml import read_plan_file
 
     for name in MODELS:
         for model in listed(options.get(name)):
             require_model(str(model))
     for plan in listed(options.get("plan")):
         if not is_long(Path(plan)):
-            read_plan_file(plan)
+            content = read_plan_file(plan)
+            if isinstance(content, dict) and (lacking := [key for key in ("checkpoint", "sha256") if key not in content]):
+                raise PlanError(f"{plan}: {lacking[0]}: field required")
     if options.get("steps") is not None and not options.get("plan"):
         raise RequestError("--steps selects the first steps of a plan: give --plan FILE too")
-    if options.get("cut"):
-        from tui_pruner.domain.cuts import parse_request
-
-        for cut in options["cut"]:
-            parse_request(cut)
+    look_at_requests(options)
     for data in listed(options.get("data")):
-        file = located(data)
-        may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # only Ultralytics knows where
-        if not file.is_dir() and not may_be_its_own and not is_long(file):
-            read_data_yaml(file)
+        look_at_data(data, command)
+    if command in (*LABELLED, *UNLABELLED) and options.get("data") is None:
+        raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
     demand_other_outputs(options)
+    if command != "compress" and not options.get("front"):
+        demand_places(options, command)
+
+
+def look_at_requests(options: Mapping[str, Any]) -> None:
+    """Refuse cuts and targets that cannot be read, and criteria that do not exist.
+
+    Raises:
+        RequestError: it is such an option.
+    """
+    from tui_pruner.domain.criteria import demand_criterion
+    from tui_pruner.domain.cuts import parse_request, read_target
+
+    for cut in listed(options.get("cut")):
+        parse_request(cut)
+    if options.get("criterion"):
+        demand_criterion(options["criterion"])
+    for target in listed(options.get("target")):
+        read_target(target)
+
+
+def look_at_data(data: Path, command: str) -> None:
+    """Refuse a data set that cannot be read, or lacks the images that a command reads.
+
+    Raises:
+        DataError: it is such a data set.
+    """
+    from tui_pruner.jobs.data.dataset import TRAINING, VALIDATION, sources_of
+    from tui_pruner.storage.yaml import located, read_data_yaml, yaml_in
+
+    file = located(data)
+    may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # only Ultralytics knows where
+    if file.is_dir():
+        if any((file / name).is_dir() for split in (TRAINING, VALIDATION) for name in split.folders):
+            return
+        file = yaml_in(file)
+    if may_be_its_own or is_long(file):
+        return
+    found = read_data_yaml(file)
+    if command in UNLABELLED:
+        with contextlib.suppress(DataError):
+            sources_of(found, TRAINING)
+            return
+    if command in (*LABELLED, *UNLABELLED):
+        sources_of(found, VALIDATION)
+
+
+def demand_places(options: Mapping[str, Any], command: str) -> None:
+    """Refuse to write where no file can be, or without --force where one is.
+
+    Raises:
+        OutputError: a command line asks for that.
+    """
+    for name in WRITTEN:
+        for given in listed(options.get(name)):
+            place = Path(given).expanduser()
+            if name == "output" and command in CHECKPOINTS and not place.is_dir() and place.suffix != ".pt":
+                raise OutputError(f"{given} does not end in .pt: Ultralytics would not load it, so choose a name that does")
+            try:
+                there, has_folder, is_file = place.exists(), place.parent.is_dir(), place.is_file()
+            except OSError:  # of too long a name, for instance, which is said where it is written
+                continue
+            if not there and not has_folder:
+                raise OutputError(f"{given} cannot be written: no folder {place.parent}, create it first")
+            if is_file and options.get("force") is False and name not in ("junit", "markdown"):
+                raise OutputError(f"{given} exists already: choose another name or give --force")
 
 
 def demand_other_outputs(options: Mapping[str, Any]) -> None:

@@ -84,7 +84,7 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
     def trusting(*, trust_files: list[str] | None = None, progress: Progress = Progress.PLAIN, **options: Any) -> Any:
         trust(trust_files or ())
         if looks_first:
-            look_first(options)
+            look_first(options, command.__name__)
         with progress_shown(progress is Progress.JSON):
             return command(**options)
 

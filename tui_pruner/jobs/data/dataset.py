@@ -103,7 +103,7 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
     if folder is not None and not (folder / "images").is_dir():
         return _class_folders(path, folder)
     data = read_data_yaml(yaml_in(path) if path.is_dir() else path)
-    sources = _sources(data, split)
+    sources = sources_of(data, split)
     images = tuple(sorted(_images(data.path, sources), key=lambda image: image.parts))
     if not images:
         raise data.error(f": the {split.keys[0]} split holds no images; expected files such as .jpg or .png under {sources[0]}")
@@ -180,7 +180,7 @@ def _class_folders(path: Path, split: Path) -> DataSet:
     return DataSet(path, names, images, {}, in_class_folders=True)
 
 
-def _sources(data: DataYaml, split: Split) -> list[Path]:
+def sources_of(data: DataYaml, split: Split) -> list[Path]:
     """The folders and list files of a split, absolute."""
     key = split.keys[0]
     given = next((data.content[name] for name in split.keys if data.content.get(name)), None)
