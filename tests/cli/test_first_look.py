@@ -14,10 +14,11 @@ from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.commands.scan import EXECUTORS
-from tui_pruner.cli.launch import demand_no_misspelt_command
+from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command
 from tui_pruner.cli.options import GROUPS
 from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.jobs.scan import executors
+from tui_pruner.report.sections import FORMATS
 from tui_pruner.storage.model_file import require_model, same_architecture
 
 SCRIPT = """
@@ -49,6 +50,7 @@ BAD = {
     "a folder to write to": (["plan", "{model}", "--target", "flops=70%", "-o", "no/p.yaml"], "no/p.yaml cannot be written: no folder no"),
     "a file that is there": (["scan", "{model}", "--data", "{data}", "-o", "{half}"], "half.pt exists already: choose another name"),
     "another suffix": (["reconstruct", "{model}", "--data", "{data}", "-o", "a.onnx"], "a.onnx does not end in .pt"),
+    "a report": (["report", "{plan}", "-o", "a.docx"], "a.docx is not a report: its name must end in .html or .htm or .md"),
     "a cut": (["preview", "{model}", "--cut", "5=much"], "the amount 'much' is not a number"),
     "an option": (["inspect", "{model}", "--jsn"], "No such option: --jsn; did you mean --json?"),
     "a command": (["inspct", "{model}"], "no command 'inspct', and no such file: did you mean inspect?"),
@@ -63,6 +65,8 @@ def test_it_is_one_line_and_no_library_is_imported(case: str, demo_checkpoint: P
     places |= {"broken": tmp_path / "broken.yaml", "trained": tmp_path / "trained.yaml", "half": tmp_path / "half.pt"}
     for name in ("broken.yaml", "broken.yaml.pt"):
         (tmp_path / name).write_text("val: [\n")
+    places["plan"] = tmp_path / "plan.yaml"
+    places["plan"].write_text("checkpoint: best.pt\nsha256: abc\n")
     places["trained"].write_text("train: images/train\nnames: [one]\n")
     places["half"].write_bytes(demo_checkpoint.read_bytes()[:100_000])
     command = [sys.executable, "-c", SCRIPT, json.dumps([word.format(**places) for word in words])]
@@ -72,8 +76,8 @@ def test_it_is_one_line_and_no_library_is_imported(case: str, demo_checkpoint: P
     assert line.startswith("tui-pruner: ") and expected in line
 
 
-def test_the_executors_are_those_of_the_scan():
-    assert set(EXECUTORS) == set(executors.EXECUTORS)
+def test_names_that_are_repeated_here_are_those_of_the_scan_and_the_report():
+    assert set(EXECUTORS) == set(executors.EXECUTORS) and tuple(FORMATS) == REPORTS
 
 
 def test_every_architecture_is_known_under_the_names_that_ultralytics_takes():

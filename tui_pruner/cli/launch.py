@@ -122,6 +122,8 @@ UNLABELLED = ("reconstruct", "recalibrate")
 """Commands that need a data set for its training images."""
 CHECKPOINTS = ("prune", "recalibrate", "reconstruct", "finetune")
 """Commands whose output is a .pt."""
+REPORTS = (".html", ".htm", ".md", ".markdown")
+"""As in `report/sections.py`, which need not be imported for it; a test compares the two."""
 
 
 def look_first(options: Mapping[str, Any], command: str = "") -> None:
@@ -205,16 +207,28 @@ def demand_places(options: Mapping[str, Any], command: str) -> None:
     for name in WRITTEN:
         for given in listed(options.get(name)):
             place = Path(given).expanduser()
-            if name == "output" and command in CHECKPOINTS and not place.is_dir() and place.suffix != ".pt":
-                raise OutputError(f"{given} does not end in .pt: Ultralytics would not load it, so choose a name that does")
             try:
-                there, has_folder, is_file = place.exists(), place.parent.is_dir(), place.is_file()
+                there, is_file, has_folder = place.exists(), place.is_file(), place.parent.is_dir()
             except OSError:  # of too long a name, for instance, which is said where it is written
                 continue
+            if name == "output" and (is_file or not there):
+                demand_suffix(given, place.suffix, command)
             if not there and not has_folder:
                 raise OutputError(f"{given} cannot be written: no folder {place.parent}, create it first")
             if is_file and options.get("force") is False and name not in ("junit", "markdown"):
                 raise OutputError(f"{given} exists already: choose another name or give --force")
+
+
+def demand_suffix(given: object, suffix: str, command: str) -> None:
+    """Refuse a name that does not end as what the command writes.
+
+    Raises:
+        OutputError: it is such a name.
+    """
+    if command in CHECKPOINTS and suffix != ".pt":
+        raise OutputError(f"{given} does not end in .pt: Ultralytics would not load it, so choose a name that does")
+    if command == "report" and suffix.lower() not in REPORTS:
+        raise OutputError(f"{given} is not a report: its name must end in {' or '.join(REPORTS)}")
 
 
 def demand_other_outputs(options: Mapping[str, Any]) -> None:
