@@ -14,7 +14,7 @@ from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.commands.scan import EXECUTORS
-from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command
+from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, known_layers
 from tui_pruner.cli.options import GROUPS
 from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.jobs.scan import executors
@@ -117,6 +117,18 @@ def test_shells_complete_commands_and_options(shell: str):
     assert "gate" in completed(shell, "tui-pruner ga") and "groups" not in completed(shell, "tui-pruner ga")
     options = completed(shell, "tui-pruner gate --max")
     assert "--max-drop" in options and "--max-latency" in options and "--images" not in options
+
+
+def test_shells_complete_the_layers_of_the_model(demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    layers = known_layers(str(demo_checkpoint))
+    assert {"6", "model.6.m.0.cv1"} <= set(layers) and not {"10", "model.22.cv3.0.2"} & set(layers)
+    assert known_layers("nope.pt") == []
+    monkeypatch.setattr(subprocess, "run", None)  # from here on they are in the cache folder
+    assert known_layers(str(demo_checkpoint)) == layers
+    monkeypatch.undo()
+    offered = completed("bash", f"tui-pruner prune {demo_checkpoint} --cut model.6.m").split()
+    assert offered == [f"{name}=" for name in layers if name.startswith("model.6.m")]
+    assert "model.6.cv1" in completed("bash", f"tui-pruner explain {demo_checkpoint} model.6").split()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -286,3 +286,39 @@ def demand_no_misspelt_command(word: str, commands: Iterable[str]) -> None:
     near = get_close_matches(word, list(commands), n=1, cutoff=0.6)
     if near:
         raise RequestError(f"no command {word!r}, and no such file: did you mean {near[0]}?")
+
+
+PATIENCE = 30
+"""Seconds that a shell waits for the layers of a model that was not completed before."""
+
+
+def known_layers(model: str) -> list[str]:
+    """The blocks and layers of a model that can be cut, for a shell that completes them; none where it cannot be read.
+
+    The first time this takes as long as `inspect`, then they are in the cache folder, until the file changes.
+    """
+    import hashlib
+    import json
+    import subprocess
+
+    from tui_pruner.__main__ import COMPLETION
+    from tui_pruner.storage.atomic import replace_file
+
+    try:
+        file = Path(model).expanduser()
+        status = file.stat() if file.exists() else None
+        key = f"{file.absolute()}\0{status.st_size} {status.st_mtime_ns}" if status else model
+        store = paths.cache_folder() / "layers" / hashlib.sha256(os.fsencode(key)).hexdigest()
+        if store.is_file():
+            return store.read_text(encoding="utf-8").split()
+        environment = {name: value for name, value in os.environ.items() if name != COMPLETION}
+        command = [sys.executable, "-m", "tui_pruner", "inspect", model, "--json"]
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=PATIENCE, check=True)
+        found = []
+        for block in json.loads(done.stdout)["blocks"]:
+            free = [layer["name"] for layer in block["layers"] if layer["status"] != "locked"]
+            found += [str(block["index"]), *free] if free else []
+        replace_file(store, "\n".join(found).encode())
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+        return []
+    return found
